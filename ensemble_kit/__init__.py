@@ -1,0 +1,38 @@
+"""Ensembles of image classifiers: trained over patient-safe folds, combined, and judged without leaks.
+
+Names load on first use, so that `import ensemble_kit as ek` costs nothing and combining never
+loads torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Public names in the order of the line: where each one lives.
+_HOME = {
+    "EnsembleKitError": "errors",
+    "DataError": "errors",
+    "IntegrityError": "errors",
+    "Manifest": "manifest.table",
+    "Folds": "folds",
+    "hold_out": "folds",
+    "make_folds": "folds",
+    "Predictions": "predictions.table",
+    "PredictionStore": "predictions.store",
+    "Run": "run",
+}
+
+__all__ = [*_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'ensemble_kit' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"ensemble_kit.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

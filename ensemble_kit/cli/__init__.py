@@ -1,0 +1,71 @@
+"""The command line: parses, calls one library function, echoes. One command a file.
+
+Commands load on first use, so that `--help` answers at once; errors become one message and an
+exit code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+
+import click
+
+from ensemble_kit.errors import EnsembleKitError, did_you_mean
+
+# Command -> (module under ensemble_kit.cli, its function, what it does in a line).
+COMMANDS = {
+    "demo": ("demo", "demo", "Train, combine and report on an embedded data set."),
+    "train-members": ("train_members", "train_members", "Fine-tune each member on each fold; keep every prediction."),
+    "stack": ("stack", "stack", "Combine the stored predictions and judge the ensemble."),
+    "tune": ("tune", "tune", "Tune a member's learning rate and batch size."),
+    "report": ("report", "report", "Write the run's report as one HTML page."),
+}
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"ensemble_kit.cli.{module}"), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            ctx.fail(f"There is no command '{args[0]}'. {did_you_mean(args[0], COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="ensemble-kit", message="%(prog)s %(version)s")
+def app() -> None:
+    """Ensembles of image classifiers, trained over patient-safe folds and judged without leaks."""
+
+
+def main() -> None:
+    """Run the command line; every expected error ends in one message and its exit code."""
+    try:
+        app(prog_name="ensemble-kit")
+    except EnsembleKitError as error:
+        click.echo(f"error: {printable(str(error))}", err=True)
+        sys.exit(error.exit_code)
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, so that no file name can steer a terminal."""
+    return _CONTROL.sub("?", text)

@@ -1,0 +1,102 @@
+"""The errors that users meet: each states the law, what was found, and what to do.
+
+Knows nothing of how they are printed; the command line turns `exit_code` into its own.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class EnsembleKitError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    law : str
+        What must hold, as a sentence without its full stop.
+    got : str
+        What was found instead, with figures and the first offenders.
+    advice : str
+        What the user can do about it.
+
+    Examples
+    --------
+    >>> print(DataError("Labels must name a class", "got 'malign'", "Did you mean 'malignant'?"))
+    Labels must name a class; got 'malign'. Did you mean 'malignant'?
+    """
+
+    exit_code = 1
+
+    def __init__(self, law: str, got: str, advice: str) -> None:
+        super().__init__(law, got, advice)
+        self.law, self.got, self.advice = law, got, advice
+
+    def __str__(self) -> str:
+        end = "" if self.advice.endswith((".", "?", "!", ")")) else "."
+        return f"{self.law}; {self.got}. {self.advice}{end}"
+
+
+class UsageError(EnsembleKitError, ValueError):
+    """A name, option or combination that does not exist."""
+
+    exit_code = 2
+
+
+class DataError(EnsembleKitError, ValueError):
+    """Data or settings from which no right number can come."""
+
+    exit_code = 3
+
+
+class EnvironmentFault(EnsembleKitError, RuntimeError):
+    """The machine lacks something: disk, memory, a GPU, a package, the network."""
+
+    exit_code = 4
+
+
+class JobsFailedError(EnsembleKitError, RuntimeError):
+    """Some (member, fold) jobs failed; the others are kept."""
+
+    exit_code = 5
+
+
+class RunLockedError(EnsembleKitError, RuntimeError):
+    """Another process is working on the same run."""
+
+    exit_code = 6
+
+
+class IntegrityError(EnsembleKitError, RuntimeError):
+    """A stored artefact is damaged, swapped or from another run."""
+
+    exit_code = 7
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Advice for an unknown name: the nearest known one, or the list.
+
+    Examples
+    --------
+    >>> did_you_mean("resnet81", ["resnet18", "densenet121"])
+    "Did you mean 'resnet18'?"
+    >>> did_you_mean("zzz", ["vote", "mean"])
+    'Known: mean, vote'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"Did you mean '{near[0]}'?" if near else "Known: " + ", ".join(names)
+
+
+def first_few(items: Iterable[object], n: int = 5) -> str:
+    """The first `n` items for an error message, and how many more there are.
+
+    Examples
+    --------
+    >>> first_few(["a", "b", "c"], n=2)
+    'a, b and 1 more'
+    """
+    listed = [str(item) for item in items]
+    more = f" and {len(listed) - n} more" if len(listed) > n else ""
+    return ", ".join(listed[:n]) + more

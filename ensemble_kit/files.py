@@ -1,0 +1,214 @@
+"""Files that are whole or absent: atomic writes, strict reads, digests.
+
+Knows nothing of what the files mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError
+
+MAX_TEXT_BYTES = 64 * 2**20
+
+
+def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+    """Call `write(file)` on a temporary file beside `path`, then put it in place in one step.
+
+    Whoever looks at `path` sees the old content or the new, never a part: the data are synced
+    before the rename and the folder after it.
+
+    Raises
+    ------
+    EnvironmentFault
+        The disk is full, over quota, or read-only; the old file is untouched.
+    """
+    target = Path(path)
+    name = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, target)
+        name = None
+        _sync_folder(target.parent)
+    except OSError as error:
+        raise _disk_fault(target, error) from error
+    finally:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _disk_fault(target: Path, error: OSError) -> EnvironmentFault:
+    reasons = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the quota is used up",
+        errno.EFBIG: "the file-size limit is reached",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "permission is denied",
+    }
+    reason = reasons.get(error.errno or 0, error.strerror or str(error))
+    try:
+        free = f"{shutil.disk_usage(target.parent).free / 2**20:.0f} MiB are free there"
+    except OSError:
+        free = "its folder cannot be reached"
+    return EnvironmentFault(
+        f"'{target}' must be written whole",
+        f"{reason} ({free})",
+        "The old state is intact: make room or choose another folder, then run the same command",
+    )
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write `content` to `path` atomically."""
+    atomic_write(path, lambda file: file.write(content))
+
+
+def write_text(path: str | os.PathLike[str], content: str) -> None:
+    """Write `content` to `path` as UTF-8, atomically."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Write `value` as indented JSON; NaN is refused, since JSON has none."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_npy(path: str | os.PathLike[str], array: Array) -> None:
+    """Write one array as `.npy`."""
+    atomic_write(path, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def write_csv(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
+    """Write a table as UTF-8 CSV with unix line ends; floats keep every digit."""
+    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The UTF-8 text of a file of at most 64 MiB.
+
+    Raises
+    ------
+    DataError
+        The file is missing, too large, or no UTF-8.
+    """
+    source = Path(path)
+    try:
+        if source.stat().st_size > MAX_TEXT_BYTES:
+            raise DataError("Text files stay under 64 MiB", f"'{source}' is larger", "Check the path")
+        return source.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError("The file must be readable UTF-8 text", f"'{source}': {error}", "Check the path") from error
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file.
+
+    Raises
+    ------
+    DataError
+        The file is missing or no JSON.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise DataError("The file must hold JSON", f"'{path}': {error}", "Restore or delete it") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The table in a TOML file.
+
+    Raises
+    ------
+    DataError
+        The file is missing or no TOML.
+    """
+    text = read_text(path)
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError("The file must hold TOML", f"'{path}': {error}", "Mend that line") from error
+
+
+def read_npy(path: str | os.PathLike[str]) -> Array:
+    """One array of a `.npy` file; nothing in it can run code.
+
+    Raises
+    ------
+    IntegrityError
+        The file is missing, damaged or cut off.
+    """
+    try:
+        array: Array = np.load(path, allow_pickle=False)
+        return array
+    except (OSError, ValueError, EOFError) as error:
+        raise IntegrityError(
+            "Stored arrays must be whole .npy files", f"'{path}': {error}", "Delete it and run the same command"
+        ) from error
+
+
+def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A CSV table, every cell as text, empty cells as empty text.
+
+    Raises
+    ------
+    DataError
+        The file is missing, empty, or no table.
+    """
+    try:
+        return pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError("The file must be a CSV table with a header", f"'{path}': {error}", "Mend it") from error
+
+
+def digest_bytes(content: bytes) -> str:
+    """The SHA-256 of `content` in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest_file(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_json(value: Any) -> str:
+    """The SHA-256 of a value's canonical JSON: key order does not count.
+
+    Examples
+    --------
+    >>> digest_json({"a": 1, "b": 2}) == digest_json({"b": 2, "a": 1})
+    True
+    """
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
+    return digest_bytes(text.encode())

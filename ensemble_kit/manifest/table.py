@@ -1,0 +1,353 @@
+"""The manifest: one row per image, with its label, its group (the patient) and its split.
+
+Does not know how images are laid out on disk (the readers do) nor how they are decoded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.files import digest_json, read_csv, write_csv
+
+REQUIRED = ("sample_id", "path", "label", "group", "split")
+SPLITS = ("train", "test")
+NO_GROUPS = "image"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Manifest:
+    """One row per image.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        Columns `sample_id, path, label, group, split`, then whatever the reader knows
+        (`subtype`, `magnification`, `stain`, ...). `label` holds class names, `split` is `train`
+        or `test`, `path` is relative to `root`.
+    class_names : sequence of str
+        The classes in their order; labels become indices into it.
+    root : path
+        The folder that the paths are relative to.
+    ordinal : bool
+        Whether the order of the classes means something (0 < 1+ < 2+ < 3+).
+    group_kind : str
+        What a group is: `patient`, `slide`, ... and `image` where nothing is known, so that
+        each image is its own group.
+    name : str
+        What the data set is called in tables and reports.
+    notes : sequence of str
+        Plain statements that belong beside every result from these data.
+    split_by : str
+        `group`, or `image` where groups may straddle the splits on purpose (stamped everywhere).
+
+    Raises
+    ------
+    DataError
+        Missing columns, no rows, duplicate ids, unknown labels, a class without images, fewer than
+        two classes, an empty group, a path that leaves `root`, or a group in train and test.
+
+    Examples
+    --------
+    >>> manifest = Manifest.from_records(
+    ...     [("a", "a.png", "benign", "p1"), ("b", "b.png", "malignant", "p2")])
+    >>> manifest.class_names, manifest.labels.tolist(), manifest.n_groups
+    (('benign', 'malignant'), [0, 1], 2)
+    """
+
+    table: pd.DataFrame
+    class_names: tuple[str, ...]
+    root: Path = Path()
+    ordinal: bool = False
+    group_kind: str = "group"
+    name: str = "images"
+    notes: tuple[str, ...] = ()
+    split_by: str = "group"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(str(c) for c in self.class_names))
+        object.__setattr__(self, "root", Path(self.root))
+        object.__setattr__(self, "notes", tuple(self.notes))
+        _require_columns(self.table)
+        table = self.table.reset_index(drop=True)
+        for column in REQUIRED:
+            table[column] = table[column].astype(str)
+        object.__setattr__(self, "table", table)
+        _check_rows(table, self.class_names)
+        if self.split_by == "group":
+            _check_straddling(table)
+
+    # -- reading ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[Sequence[Any]],
+        *,
+        columns: Sequence[str] = ("sample_id", "path", "label", "group"),
+        class_names: Sequence[str] | None = None,
+        **about: Any,
+    ) -> Manifest:
+        """A manifest of plain rows; `split` is `train` where no column says otherwise.
+
+        `class_names` defaults to the sorted labels; `about` holds the remaining fields.
+        """
+        table = pd.DataFrame.from_records(list(records), columns=list(columns))
+        if "split" not in table:
+            table["split"] = "train"
+        if class_names is None:
+            class_names = sorted(table["label"].astype(str).unique()) if "label" in table else []
+        return cls(table, tuple(class_names), **about)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], **about: Any) -> Manifest:
+        """A manifest that `write` wrote; `about` holds what the CSV does not say."""
+        return cls(read_csv(path), **about)
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as CSV."""
+        write_csv(path, self.table)
+
+    def about(self) -> dict[str, Any]:
+        """The fields that the table does not hold, as plain JSON values."""
+        return {
+            "class_names": list(self.class_names),
+            "root": str(self.root),
+            "ordinal": self.ordinal,
+            "group_kind": self.group_kind,
+            "name": self.name,
+            "notes": list(self.notes),
+            "split_by": self.split_by,
+        }
+
+    @classmethod
+    def from_breakhis(cls, root: str | os.PathLike[str], **options: Any) -> Manifest:
+        """Read the BreakHis archive: see `ensemble_kit.manifest.breakhis.read_breakhis`."""
+        from ensemble_kit.manifest.breakhis import read_breakhis
+
+        return read_breakhis(root, **options)
+
+    @classmethod
+    def from_folders(cls, root: str | os.PathLike[str], **options: Any) -> Manifest:
+        """Read class folders: see `ensemble_kit.manifest.folder.read_folders`."""
+        from ensemble_kit.manifest.folder import read_folders
+
+        return read_folders(root, **options)
+
+    @classmethod
+    def from_csv(cls, path: str | os.PathLike[str], **options: Any) -> Manifest:
+        """Read a table `path,label,group[,split]`: see `ensemble_kit.manifest.csv_table.read_csv_table`."""
+        from ensemble_kit.manifest.csv_table import read_csv_table
+
+        return read_csv_table(path, **options)
+
+    @classmethod
+    def from_digits(cls, **options: Any) -> Manifest:
+        """The embedded digits: see `ensemble_kit.manifest.digits.read_digits`."""
+        from ensemble_kit.manifest.digits import read_digits
+
+        return read_digits(**options)
+
+    @classmethod
+    def from_path(cls, path: str | os.PathLike[str], **options: Any) -> Manifest:
+        """Recognise what `path` holds and read it: see `ensemble_kit.manifest.recognise`."""
+        from ensemble_kit.manifest.recognise import read_path
+
+        return read_path(path, **options)
+
+    # -- columns ---------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @cached_property
+    def sample_ids(self) -> npt.NDArray[np.str_]:
+        """Sample ids, shape (n_samples,)."""
+        return self.table["sample_id"].to_numpy(dtype=np.str_)
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64]:
+        """Class indices, shape (n_samples,)."""
+        index = {name: i for i, name in enumerate(self.class_names)}
+        return np.array([index[label] for label in self.table["label"]], dtype=np.int64)
+
+    @cached_property
+    def groups(self) -> npt.NDArray[np.str_]:
+        """Group names, shape (n_samples,)."""
+        return self.table["group"].to_numpy(dtype=np.str_)
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def n_groups(self) -> int:
+        return int(self.table["group"].nunique())
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether groups are known at all (else each image stands for itself)."""
+        return self.group_kind != NO_GROUPS
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of everything that decides a result: ids, labels, groups, splits, pixels' digests."""
+        columns = [*REQUIRED, *(c for c in ("sha256",) if c in self.table)]
+        rows = self.table[columns].astype(str).to_numpy().tolist()
+        return digest_json({"columns": columns, "rows": rows, "class_names": self.class_names})
+
+    def counts(self) -> pd.DataFrame:
+        """Images and groups per split and class: columns `split, label, images, groups`."""
+        out = (
+            self.table.groupby(["split", "label"], sort=False)
+            .agg(images=("sample_id", "size"), groups=("group", "nunique"))
+            .reset_index()
+        )
+        order = {name: i for i, name in enumerate(self.class_names)}
+        out["_order"] = out["label"].map(order)
+        out = out.sort_values(["split", "_order"], ascending=[False, True])
+        return out.drop(columns="_order").reset_index(drop=True)
+
+    # -- parts -----------------------------------------------------------------------------
+
+    def take(self, rows: npt.ArrayLike) -> Manifest:
+        """The rows named by a boolean mask or by positions; all classes stay in `class_names`."""
+        rows = np.asarray(rows)
+        picked = self.table[rows] if rows.dtype == bool else self.table.iloc[rows]
+        return self._with(picked)
+
+    def part(self, split: str) -> Manifest:
+        """The rows whose split is `train` or `test`; may be empty."""
+        if split not in SPLITS:
+            raise DataError("A split is 'train' or 'test'", f"got '{split}'", did_you_mean(split, SPLITS))
+        return self.take((self.table["split"] == split).to_numpy())
+
+    def split(
+        self, *, test_size: float = 0.2, seed: int = 0, by: str = "group"
+    ) -> tuple[Manifest, Manifest]:
+        """A training and a test part, whole groups each: see `ensemble_kit.folds.hold_out`."""
+        from ensemble_kit.folds import hold_out
+
+        parted = hold_out(self, test_size=test_size, seed=seed, by=by)
+        return parted.part("train"), parted.part("test")
+
+    def with_columns(self, **columns: Any) -> Manifest:
+        """The same rows with columns added or replaced."""
+        return self._with(self.table.assign(**columns))
+
+    def with_notes(self, *notes: str) -> Manifest:
+        """The same manifest with further notes."""
+        return dataclasses.replace(self, notes=(*self.notes, *(n for n in notes if n not in self.notes)))
+
+    def _with(self, table: pd.DataFrame) -> Manifest:
+        # A part of a checked manifest needs no second check, and may lack a class or every row.
+        other = object.__new__(Manifest)
+        for field in dataclasses.fields(self):
+            object.__setattr__(other, field.name, getattr(self, field.name))
+        object.__setattr__(other, "table", table.reset_index(drop=True))
+        return other
+
+    def __repr__(self) -> str:
+        return (
+            f"Manifest({self.name!r}: {len(self)} images, {self.n_groups} groups ({self.group_kind}), "
+            f"classes {', '.join(self.class_names)})"
+        )
+
+
+def _require_columns(table: pd.DataFrame) -> None:
+    missing = [c for c in REQUIRED if c not in table]
+    if missing:
+        raise DataError(
+            f"A manifest has the columns {', '.join(REQUIRED)}",
+            f"missing: {', '.join(missing)}; found: {first_few(table.columns, 12)}",
+            did_you_mean(missing[0], map(str, table.columns)),
+        )
+    if not len(table):
+        raise DataError("A manifest has at least one image", "got none", "Check the folder or the table")
+
+
+def _check_rows(table: pd.DataFrame, class_names: tuple[str, ...]) -> None:
+    ids = table["sample_id"]
+    if ids.duplicated().any():
+        twice = ids[ids.duplicated()].unique()
+        raise DataError(
+            "Every sample id stands for one image",
+            f"{len(twice)} ids stand more than once (first: {first_few(twice, 3)})",
+            "Rename those files or drop the repeated rows",
+        )
+    if len(class_names) < 2 or len(set(class_names)) != len(class_names):
+        raise DataError(
+            "A classifier needs at least two different classes",
+            f"got {list(class_names)} over {len(table)} images",
+            "Check the folder names or the label column",
+        )
+    counts = table["label"].value_counts()
+    unknown = [label for label in counts.index if label not in class_names]
+    if unknown:
+        raise DataError(
+            f"Every label is one of {', '.join(class_names)}",
+            f"{counts[unknown].sum()} images have others: {first_few(map(repr, unknown))}",
+            did_you_mean(unknown[0], class_names),
+        )
+    empty = [name for name in class_names if name not in counts.index]
+    if empty:
+        have = first_few(f"{n}: {c}" for n, c in counts.items())
+        raise DataError(
+            "Every class has at least one image",
+            f"{first_few(map(repr, empty))} has none ({have})",
+            "Add its images, or remove the class",
+        )
+    _check_groups(table)
+    _check_paths(table["path"])
+
+
+def _check_groups(table: pd.DataFrame) -> None:
+    blank = table["group"].str.strip().isin(["", "nan", "None"])
+    if blank.any():
+        raise DataError(
+            "Every image belongs to a group (its patient)",
+            f"{blank.sum()} of {len(table)} have none (first: {first_few(table['sample_id'][blank], 3)})",
+            "Fill the group column, or leave the whole column out so that each image stands for itself",
+        )
+    odd = ~table["split"].isin(SPLITS)
+    if odd.any():
+        raise DataError(
+            "A split is 'train' or 'test'",
+            f"{odd.sum()} rows say {first_few(table['split'][odd].unique())}",
+            "Use those two words; validation images join 'train', since folds are made from it",
+        )
+
+
+def _check_straddling(table: pd.DataFrame) -> None:
+    straddling = groups_on_both_sides(table)
+    if straddling:
+        raise DataError(
+            "No group stands on both sides of the test split",
+            f"{len(straddling)} do: {first_few(straddling)}",
+            "Move all images of a patient to one side, or drop the split column to have one made",
+        )
+
+
+def groups_on_both_sides(table: pd.DataFrame) -> list[str]:
+    """Names of the groups that have images in train and in test, sorted."""
+    sides = table.groupby("group")["split"].nunique()
+    return sorted(str(name) for name in sides.index[sides > 1])
+
+
+def _check_paths(paths: pd.Series) -> None:
+    for path in paths:
+        if path.startswith("/") or ".." in Path(path).parts:
+            raise DataError(
+                "Image paths stay inside the data folder",
+                f"got '{path}'",
+                "Give paths relative to that folder",
+            )

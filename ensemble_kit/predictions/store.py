@@ -1,0 +1,151 @@
+"""The prediction store: every member's logits on disk as plain `.npy` with an index of digests.
+
+Rows follow the manifest's order within their split; `index.json` repeats the ids, so that a join
+goes by id and never by position. Does not know folds, labels or how logits were made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, IntegrityError, did_you_mean, first_few
+from ensemble_kit.files import digest_file, read_json, read_npy, write_json, write_npy
+
+INDEX = "index.json"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemberLogits:
+    """What the store holds of one member.
+
+    Parameters
+    ----------
+    oof : array, shape (n_train, n_classes)
+        NaN rows are not predicted yet.
+    test : dict of fold to array of shape (n_test, n_classes)
+    train_ids, test_ids : tuple of str
+    class_names : tuple of str
+    about : dict
+        Digests of what made the logits (manifest, folds, recipe), and any stamps.
+    """
+
+    oof: Array
+    test: dict[int, Array]
+    train_ids: tuple[str, ...]
+    test_ids: tuple[str, ...]
+    class_names: tuple[str, ...]
+    about: dict[str, Any]
+
+
+class PredictionStore:
+    """Logits of members under one folder, `<root>/<member>/{oof,test-fold-<k>}.npy`."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def members(self) -> list[str]:
+        """Names of the members that the store holds, sorted."""
+        return sorted(p.parent.name for p in self.root.glob(f"*/{INDEX}"))
+
+    def write(self, member: str, logits: MemberLogits) -> None:
+        """Store one member's logits; the index comes last, so a cut-off write is not seen."""
+        folder = self.root / member
+        arrays = {"oof.npy": logits.oof} | {f"test-fold-{k}.npy": z for k, z in logits.test.items()}
+        for name, array in arrays.items():
+            write_npy(folder / name, np.asarray(array, dtype=np.float32))
+        write_json(
+            folder / INDEX,
+            {
+                "schema_version": 1,
+                "member": member,
+                "class_names": list(logits.class_names),
+                "sample_ids": {"oof": list(logits.train_ids), "test": list(logits.test_ids)},
+                "files": {name: digest_file(folder / name) for name in arrays},
+                "made_of": logits.about,
+            },
+        )
+
+    def read(self, member: str) -> MemberLogits:
+        """One member's logits, every file checked against its digest.
+
+        Raises
+        ------
+        DataError
+            The store has no such member.
+        IntegrityError
+            A file is missing, damaged, or of another shape than its index says.
+        """
+        folder = self.root / member
+        if not (folder / INDEX).is_file():
+            have = self.members()
+            raise DataError(
+                "Only members with stored logits can be combined",
+                f"'{member}' has none under '{self.root}'",
+                did_you_mean(member, have) if have else "Train members first: ensemble-kit train-members",
+            )
+        index = read_json(folder / INDEX)
+        arrays = {name: self._checked(folder / name, digest) for name, digest in index["files"].items()}
+        ids = index["sample_ids"]
+        classes = tuple(index["class_names"])
+        for name, array in arrays.items():
+            want = (len(ids["oof" if name == "oof.npy" else "test"]), len(classes))
+            if array.shape != want:
+                raise IntegrityError("Stored logits match their index", f"'{folder / name}' has shape {array.shape}, not {want}", "Train that member again")
+        test = {int(n[10:-4]): z for n, z in arrays.items() if n.startswith("test-fold-")}
+        return MemberLogits(
+            arrays["oof.npy"], test, tuple(ids["oof"]), tuple(ids["test"]), classes, index["made_of"]
+        )
+
+    @staticmethod
+    def _checked(path: Path, digest: str) -> Array:
+        if not path.is_file() or digest_file(path) != digest:
+            what = "does not match its digest" if path.is_file() else "is missing"
+            raise IntegrityError(
+                "Stored logits must be the bytes that were written",
+                f"'{path}' {what}",
+                "Delete that member's folder under predictions/ and run train-members again: "
+                "it is made anew from the finished folds",
+            )
+        return read_npy(path)
+
+
+def aligned(
+    members: Mapping[str, Array], ids: Mapping[str, Sequence[str]], want: npt.NDArray[np.str_]
+) -> Array:
+    """Members' 2-D logits in the order of `want`, stacked on axis 1.
+
+    Parameters
+    ----------
+    members : mapping of name to array of shape (n_rows, n_classes)
+    ids : mapping of name to the sample id of each row
+    want : array of str, shape (n_samples,)
+
+    Returns
+    -------
+    array, shape (n_samples, n_members, n_classes)
+
+    Raises
+    ------
+    DataError
+        A member lacks samples or has others.
+    """
+    stacked = []
+    for name, logits in members.items():
+        row_of = {sample: i for i, sample in enumerate(ids[name])}
+        strange = set(row_of) ^ set(want.tolist())
+        if strange or len(row_of) != len(ids[name]):
+            raise DataError(
+                "Members join only over the same samples",
+                f"{len(strange)} ids of '{name}' do not match: {first_few(sorted(strange))}",
+                "Train that member again on this manifest",
+            )
+        stacked.append(logits[[row_of[sample] for sample in want.tolist()]])
+    return np.stack(stacked, axis=1)  # (n_samples, n_members, n_classes)

@@ -1,0 +1,259 @@
+"""The predictions table: aligned logits of all members, with labels, groups and folds by sample id.
+
+Does not know where logits come from or where they are stored.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array, check_labels, check_logits, frozen
+from ensemble_kit.errors import DataError, did_you_mean, first_few
+
+KINDS = ("oof", "test")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """Logits of every member for every sample, aligned.
+
+    Parameters
+    ----------
+    logits : array, shape (n_samples, n_members, n_classes)
+        float32 and read-only; a (sample, member) row that no model has predicted is NaN.
+    sample_ids : array of str, shape (n_samples,)
+    labels : array of int64, shape (n_samples,)
+        Indices into `class_names`.
+    groups : array of str, shape (n_samples,)
+        The unit that must never straddle a split: the patient.
+    member_names, class_names : tuple of str
+    fold : array of int64, shape (n_samples,)
+        The fold whose models did not see the sample; -1 throughout for `kind="test"`.
+    kind : {"oof", "test"}
+        Out-of-fold: each row comes from models that did not train on it. Test: from models of all
+        folds, averaged in logit space, on samples that no fold trained on.
+    split_by : {"group", "image"}
+        `image` stamps tables in which a group may stand on both sides.
+    group_kind : str
+        What a group is; `image` where nothing is known.
+    manifest_digest : str
+        Digest of the manifest that the rows belong to; "" where it is unknown.
+    ordinal : bool
+        Whether the order of `class_names` means something.
+    notes : tuple of str
+        Plain statements that belong beside every figure from these rows.
+    """
+
+    logits: Array
+    sample_ids: npt.NDArray[np.str_]
+    labels: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.str_]
+    member_names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    fold: npt.NDArray[np.int64]
+    kind: str = "oof"
+    split_by: str = "group"
+    group_kind: str = "group"
+    manifest_digest: str = ""
+    ordinal: bool = False
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        logits = check_logits(self.logits, allow_missing=True)
+        n_samples, n_members, n_classes = logits.shape
+        put = object.__setattr__
+        put(self, "logits", frozen(logits, np.float32))
+        put(self, "labels", frozen(check_labels(self.labels, n_samples, n_classes)))
+        put(self, "sample_ids", frozen(np.asarray(self.sample_ids, dtype=np.str_)))
+        put(self, "groups", frozen(np.asarray(self.groups, dtype=np.str_)))
+        put(self, "fold", frozen(np.asarray(self.fold, dtype=np.int64)))
+        put(self, "member_names", tuple(map(str, self.member_names)))
+        put(self, "class_names", tuple(map(str, self.class_names)))
+        put(self, "notes", tuple(self.notes))
+        self._check(n_samples, n_members, n_classes)
+
+    def _check(self, n_samples: int, n_members: int, n_classes: int) -> None:
+        sizes = {
+            "sample_ids": (len(self.sample_ids), n_samples),
+            "groups": (len(self.groups), n_samples),
+            "fold": (len(self.fold), n_samples),
+            "member_names": (len(set(self.member_names)), n_members),
+            "class_names": (len(set(self.class_names)), n_classes),
+        }
+        for name, (got, want) in sizes.items():
+            if got != want:
+                raise DataError(
+                    "Every axis of the logits is named: samples, members, classes",
+                    f"{name} has {got} (different) entries for {want}",
+                    "Build the table with Predictions.from_arrays",
+                )
+        unique = len(np.unique(self.sample_ids))
+        if unique != n_samples:
+            raise DataError(
+                "Every sample id stands for one row",
+                f"got {n_samples} rows of {unique} ids",
+                "Drop the repeated rows",
+            )
+        if self.kind not in KINDS:
+            raise DataError("Predictions are 'oof' or 'test'", f"got '{self.kind}'", did_you_mean(self.kind, KINDS))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        members: Mapping[str, npt.ArrayLike],
+        labels: npt.ArrayLike,
+        *,
+        sample_ids: Sequence[str] | npt.NDArray[np.str_] | None = None,
+        groups: Sequence[str] | npt.NDArray[np.str_] | None = None,
+        class_names: Sequence[str] | None = None,
+        fold: npt.ArrayLike | None = None,
+        kind: str = "oof",
+        split_by: str = "group",
+        ordinal: bool = False,
+    ) -> Predictions:
+        """A table of arrays that never saw this toolkit.
+
+        Parameters
+        ----------
+        members : mapping of name to array-like of shape (n_samples, n_classes)
+            Logits, or logarithms of probabilities, of each member; rows in one common order.
+        labels : array-like of int, shape (n_samples,)
+        sample_ids, groups, fold : array-like of shape (n_samples,), optional
+            Without groups each sample stands for itself, and that is stamped (`group_kind`).
+
+        Examples
+        --------
+        >>> table = Predictions.from_arrays({"a": [[2.0, 0.0]], "b": [[0.0, 1.0]]}, [0])
+        >>> table.logits.shape, table.member_names
+        ((1, 2, 2), ('a', 'b'))
+        """
+        if not members:
+            raise DataError("A table has at least one member", "got none", "Pass {name: logits}")
+        shapes = {name: np.shape(array) for name, array in members.items()}
+        if len(set(shapes.values())) != 1:
+            listed = first_few(f"{name} {shape}" for name, shape in shapes.items())
+            raise DataError("All members have one shape (n_samples, n_classes)", f"got {listed}", "Align them by sample id")
+        logits = np.stack([np.asarray(array, dtype=np.float32) for array in members.values()], axis=1)
+        n_samples, _, n_classes = check_logits(logits, allow_missing=True).shape
+        ids = np.array([str(i) for i in range(n_samples)]) if sample_ids is None else sample_ids
+        return cls(
+            logits=logits,
+            sample_ids=np.asarray(ids, dtype=np.str_),
+            labels=np.asarray(labels),
+            groups=np.asarray(ids if groups is None else groups, dtype=np.str_),
+            member_names=tuple(members),
+            class_names=tuple(class_names or map(str, range(n_classes))),
+            fold=np.full(n_samples, -1) if fold is None else np.asarray(fold),
+            kind=kind,
+            split_by=split_by,
+            group_kind="image" if groups is None else "group",
+            ordinal=ordinal,
+        )
+
+    # -- views -----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.sample_ids)
+
+    @property
+    def n_members(self) -> int:
+        return len(self.member_names)
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def n_groups(self) -> int:
+        return len(np.unique(self.groups))
+
+    @property
+    def available(self) -> npt.NDArray[np.bool_]:
+        """Which member has predicted which sample, shape (n_samples, n_members)."""
+        return ~np.isnan(self.logits[:, :, 0])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every member has predicted every sample."""
+        return bool(self.available.all())
+
+    def take(self, rows: npt.ArrayLike) -> Predictions:
+        """The rows named by a boolean mask or by positions."""
+        rows = np.asarray(rows)
+        return dataclasses.replace(
+            self,
+            logits=self.logits[rows],
+            sample_ids=self.sample_ids[rows],
+            labels=self.labels[rows],
+            groups=self.groups[rows],
+            fold=self.fold[rows],
+        )
+
+    def select(self, member_names: Sequence[str]) -> Predictions:
+        """The same rows with these members, in this order."""
+        unknown = [name for name in member_names if name not in self.member_names]
+        if unknown:
+            raise DataError("A member must be in the table", f"got '{unknown[0]}'", did_you_mean(unknown[0], self.member_names))
+        axis = [self.member_names.index(name) for name in member_names]
+        return dataclasses.replace(self, logits=self.logits[:, axis], member_names=tuple(member_names))
+
+    def predicted_by_all(self) -> Predictions:
+        """The rows that every member has predicted."""
+        return self.take(self.available.all(axis=1))
+
+    def join(self, other: Predictions) -> Predictions:
+        """Both tables' members over the same samples: rows by id, classes by name.
+
+        Raises
+        ------
+        DataError
+            Other samples, labels, groups, folds, classes, manifests or kinds, or a member in both.
+        """
+        _refuse_strangers(self, other)
+        row_of = {name: i for i, name in enumerate(other.sample_ids.tolist())}
+        rows = np.array([row_of[name] for name in self.sample_ids.tolist()], dtype=np.int64)
+        classes = [other.class_names.index(name) for name in self.class_names]
+        moved = other.logits[rows][:, :, classes]
+        to_ours = np.argsort(classes)
+        agree = {
+            "label": np.array_equal(to_ours[other.labels[rows]], self.labels),
+            "group": np.array_equal(other.groups[rows], self.groups),
+            "fold": np.array_equal(other.fold[rows], self.fold),
+        }
+        wrong = [name for name, same in agree.items() if not same]
+        if wrong:
+            raise DataError(
+                "Tables join only where a sample means the same in both",
+                f"{first_few(wrong)} differs for some ids",
+                "Use predictions over one manifest and one set of folds",
+            )
+        return dataclasses.replace(
+            self,
+            logits=np.concatenate([self.logits, moved], axis=1),
+            member_names=self.member_names + other.member_names,
+            notes=(*self.notes, *(n for n in other.notes if n not in self.notes)),
+        )
+
+
+def _refuse_strangers(ours: Predictions, theirs: Predictions) -> None:
+    def refuse(what: str, got: str, advice: str) -> None:
+        raise DataError(f"Tables join only over the same {what}", got, advice)
+
+    if set(ours.class_names) != set(theirs.class_names):
+        refuse("class names", f"got {list(ours.class_names)} and {list(theirs.class_names)}", "Rename the classes of one")
+    if (ours.kind, ours.split_by) != (theirs.kind, theirs.split_by):
+        got = f"got {ours.kind} by {ours.split_by} and {theirs.kind} by {theirs.split_by}"
+        refuse("kind and split", got, "Join out-of-fold with out-of-fold, patient-level with patient-level")
+    digests = {ours.manifest_digest, theirs.manifest_digest} - {""}
+    if len(digests) > 1:
+        refuse("manifest", f"got digests {first_few(d[:12] for d in sorted(digests))}", "Use runs over the same data")
+    missing = set(ours.sample_ids.tolist()) ^ set(theirs.sample_ids.tolist())
+    if missing:
+        refuse("samples", f"{len(missing)} ids are in one only: {first_few(sorted(missing))}", "Leave those out of both")
+    twice = set(ours.member_names) & set(theirs.member_names)
+    if twice:
+        refuse("samples with different members", f"{first_few(sorted(twice))} is in both", "Rename one of them")

@@ -1,0 +1,350 @@
+"""The run folder: where everything of one experiment lies, and whether it still belongs together.
+
+Knows paths, records and digests; does not train, combine or draw.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from filelock import FileLock, Timeout
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, IntegrityError, RunLockedError, first_few
+from ensemble_kit.files import read_json, write_json, write_text
+from ensemble_kit.folds import Folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.store import MemberLogits, PredictionStore, aligned
+from ensemble_kit.predictions.table import KINDS, Predictions
+
+SCHEMA_VERSION = 1
+PACKAGES = ("ensemble-kit", "torch", "timm", "numpy", "pandas", "scikit-learn", "pillow")
+
+
+class Run:
+    """One experiment's folder.
+
+    Parameters
+    ----------
+    path : path
+        Nothing is read or written before it is asked for.
+
+    Examples
+    --------
+    >>> Run("checkpoints/demo").fold_dir("resnet18", 0).as_posix()
+    'checkpoints/demo/members/resnet18/fold-0'
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.store = PredictionStore(self.path / "predictions")
+
+    def __repr__(self) -> str:
+        return f"Run('{self.path.as_posix()}')"
+
+    # -- paths -----------------------------------------------------------------------------
+
+    def member_dir(self, member: str) -> Path:
+        return self.path / "members" / member
+
+    def fold_dir(self, member: str, fold: int) -> Path:
+        return self.member_dir(member) / f"fold-{fold}"
+
+    def ensemble_dir(self, method: str) -> Path:
+        return self.path / "ensembles" / method
+
+    @property
+    def report_dir(self) -> Path:
+        return self.path / "report"
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run (its record is written last)."""
+        return (self.path / "run.json").is_file()
+
+    # -- what it was made of ---------------------------------------------------------------
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The content of `run.json`.
+
+        Raises
+        ------
+        DataError
+            There is no run here, or it is of a newer layout.
+        """
+        if not self.exists:
+            raise DataError(
+                "A run folder holds run.json",
+                f"'{self.path}' has none",
+                "Train members first: ensemble-kit train-members --run " + str(self.path),
+            )
+        record: dict[str, Any] = read_json(self.path / "run.json")
+        if record.get("schema_version") != SCHEMA_VERSION:
+            raise DataError(
+                f"This version reads run folders of layout {SCHEMA_VERSION}",
+                f"'{self.path}' says {record.get('schema_version')}",
+                "Use the version of ensemble-kit that wrote it",
+            )
+        return record
+
+    def manifest(self) -> Manifest:
+        """The manifest that the run was made of."""
+        about = self.record["manifest"]
+        manifest = Manifest.read(self.path / "manifest.csv", **about)
+        _same_digest(self.path / "manifest.csv", manifest.digest, self.record["digests"]["manifest"])
+        return manifest
+
+    def folds(self) -> Folds:
+        """The folds that the run was made of."""
+        about = self.record["folds"]
+        folds = Folds.read(
+            self.path / "folds.csv", split_by=about["split_by"], notes=tuple(about["notes"])
+        )
+        _same_digest(self.path / "folds.csv", folds.digest, self.record["digests"]["folds"])
+        return folds
+
+    def begin(self, manifest: Manifest, folds: Folds, config: Mapping[str, Any]) -> None:
+        """Write the run's record, or check that the folder was made from the same data and folds.
+
+        Parameters
+        ----------
+        manifest : Manifest
+            Training and test rows.
+        folds : Folds
+            Of the training rows.
+        config : mapping
+            The experiment, fully resolved; kept as `config.toml`.
+
+        Raises
+        ------
+        DataError
+            The folder holds a run over other data or other folds.
+        """
+        folds.of(manifest.part("train"))
+        if self.exists:
+            self._refuse_other_data(manifest, folds)
+            return
+        manifest.write(self.path / "manifest.csv")
+        folds.write(self.path / "folds.csv")
+        write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
+        write_json(
+            self.path / "run.json",
+            {
+                "schema_version": SCHEMA_VERSION,
+                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                "versions": versions(),
+                "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+                "manifest": manifest.about(),
+                "folds": {
+                    "n_splits": folds.n_splits,
+                    "split_by": folds.split_by,
+                    "notes": list(folds.notes),
+                },
+                "digests": {"manifest": manifest.digest, "folds": folds.digest},
+            },
+        )
+
+    def _refuse_other_data(self, manifest: Manifest, folds: Folds) -> None:
+        digests = self.record["digests"]
+        if manifest.digest != digests["manifest"]:
+            raise DataError(
+                "A run folder belongs to one manifest",
+                f"'{self.path}' was made from other data: {_difference(self.manifest(), manifest)}",
+                "Use another --run folder, or restore the data",
+            )
+        if folds.digest != digests["folds"]:
+            raise DataError(
+                "A run folder belongs to one set of folds",
+                f"'{self.path}' has {self.record['folds']['n_splits']} folds by "
+                f"{self.record['folds']['split_by']} that differ from the {folds.n_splits} by "
+                f"{folds.split_by} asked for",
+                "Use another --run folder, or the same --folds, --seed and --split-by",
+            )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run against a second writer for the length of a `with` block.
+
+        Raises
+        ------
+        RunLockedError
+            Another process holds it; the message says which.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        holder = self.path / ".lock-holder"
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            who = holder.read_text() if holder.is_file() else "an unknown process"
+            raise RunLockedError(
+                "One process at a time works on a run",
+                f"'{self.path}' is held by {who}",
+                "Wait for it, stop it, or use another --run folder",
+            ) from None
+        try:
+            holder.write_text(f"process {os.getpid()} on {platform.node()}")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    # -- predictions -----------------------------------------------------------------------
+
+    def members(self) -> list[str]:
+        """Members with stored logits, in the order in which they were asked for."""
+        have = self.store.members()
+        asked = [m for m in read_json(self.path / "members.json")] if (self.path / "members.json").is_file() else []
+        return [m for m in asked if m in have] + [m for m in have if m not in asked]
+
+    def predictions(self, kind: str = "oof", *, partial: bool = False) -> Predictions:
+        """All members' logits as one table.
+
+        Parameters
+        ----------
+        kind : {"oof", "test"}
+            `test` averages each member's fold models in logit space.
+        partial : bool
+            Accept members whose folds are not all done; their rows are NaN.
+
+        Raises
+        ------
+        DataError
+            No predictions, no test part, or an unfinished member without `partial`.
+        IntegrityError
+            A damaged file, or predictions of another manifest or other folds.
+        """
+        if kind not in KINDS:
+            raise DataError("Predictions are 'oof' or 'test'", f"got '{kind}'", "Ask for one of the two")
+        manifest, folds = self.manifest(), self.folds()
+        part = manifest.part("train" if kind == "oof" else "test")
+        names = self.members()
+        if not names:
+            raise DataError("Only stored predictions can be combined", f"'{self.path}' has none", "Run ensemble-kit train-members first")
+        if not len(part):
+            raise DataError(
+                "Test figures need a test part",
+                f"'{self.path}' was made without one",
+                "Make a run with --test-size, or give the images a split",
+            )
+        stored = {name: self.store.read(name) for name in names}
+        for name, logits in stored.items():
+            self._check_member(name, logits, manifest, folds, partial)
+        return Predictions(
+            logits=_stack(stored, kind, part, manifest.class_names),
+            sample_ids=part.sample_ids,
+            labels=part.labels,
+            groups=part.groups,
+            member_names=tuple(names),
+            class_names=manifest.class_names,
+            fold=folds.of(part) if kind == "oof" else np.full(len(part), -1),
+            kind=kind,
+            split_by=folds.split_by,
+            group_kind=manifest.group_kind,
+            manifest_digest=manifest.digest,
+            ordinal=manifest.ordinal,
+            notes=self.notes(stored),
+        )
+
+    def notes(self, stored: Mapping[str, MemberLogits] | None = None) -> tuple[str, ...]:
+        """Everything that must be said beside a figure of this run, in plain sentences."""
+        record = self.record
+        notes = [*record["manifest"]["notes"], *record["folds"]["notes"]]
+        if record["folds"]["split_by"] == "image":
+            notes.insert(0, "Split by image: images of one group stand on both sides, so these figures measure recognition of the group too. Not comparable with a split by group.")
+        elif record["manifest"]["group_kind"] == "image":
+            notes.insert(0, "No groups are known: each image is its own group.")
+        for name, logits in (stored or {}).items():
+            notes += [f"{name}: {stamp}" for stamp in logits.about.get("stamps", [])]
+        return tuple(dict.fromkeys(notes))
+
+    def _check_member(
+        self, name: str, logits: MemberLogits, manifest: Manifest, folds: Folds, partial: bool
+    ) -> None:
+        made = logits.about
+        if made.get("manifest") != manifest.digest or made.get("folds") != folds.digest:
+            raise IntegrityError(
+                "Stored predictions belong to the run's manifest and folds",
+                f"those of '{name}' were made from others",
+                "Delete that member's folders and run train-members again",
+            )
+        done = set(made.get("folds_done", []))
+        missing = sorted(set(range(folds.n_splits)) - done)
+        if missing and not partial:
+            raise DataError(
+                "An ensemble needs every fold of every member",
+                f"'{name}' lacks fold {first_few(missing)}",
+                "Run the same train-members command again: it goes on where it stopped",
+            )
+
+
+def _stack(
+    stored: Mapping[str, MemberLogits], kind: str, part: Manifest, class_names: tuple[str, ...]
+) -> Array:
+    members, ids = {}, {}
+    for name, logits in stored.items():
+        if set(logits.class_names) != set(class_names):
+            raise IntegrityError(
+                "Members share the run's class names",
+                f"'{name}' has {list(logits.class_names)}, the run {list(class_names)}",
+                "Train that member again",
+            )
+        by_name = [logits.class_names.index(c) for c in class_names]
+        if kind == "oof":
+            array = logits.oof
+        elif logits.test:
+            array = np.mean([logits.test[k] for k in sorted(logits.test)], axis=0)
+        else:
+            array = np.full((len(logits.test_ids), len(class_names)), np.nan, dtype=np.float32)
+        members[name] = array[:, by_name]
+        ids[name] = logits.train_ids if kind == "oof" else logits.test_ids
+    return aligned(members, ids, part.sample_ids)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _same_digest(path: Path, got: str, want: str) -> None:
+    if got != want:
+        raise IntegrityError(
+            "A run's tables are what its record says",
+            f"'{path}' was changed since (digest {got[:12]}, recorded {want[:12]})",
+            "Restore it, or start a new run",
+        )
+
+
+def _difference(old: Manifest, new: Manifest) -> str:
+    before, after = set(old.sample_ids.tolist()), set(new.sample_ids.tolist())
+    gone, come = sorted(before - after), sorted(after - before)
+    if gone or come:
+        return (
+            f"{len(gone)} images are gone ({first_few(gone, 2)}) and {len(come)} are new "
+            f"({first_few(come, 2)})"
+        )
+    ours = old.table.set_index("sample_id")
+    theirs = new.table.set_index("sample_id").loc[ours.index]
+    for column in ("label", "group", "split", "sha256"):
+        if column in ours and column in theirs:
+            changed = ours.index[(ours[column] != theirs[column]).to_numpy()]
+            if len(changed):
+                what = "pixels (sha256)" if column == "sha256" else column
+                return f"the {what} of {len(changed)} images changed ({first_few(changed, 2)})"
+    return "its class names or columns changed"
