@@ -212,3 +212,12 @@ def digest_json(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=str)
     return digest_bytes(text.encode())
+
+
+def cache_folder() -> Path:
+    """Where decoded tiles are kept between runs: `ENSEMBLE_KIT_CACHE`, else the user's cache folder."""
+    own = os.environ.get("ENSEMBLE_KIT_CACHE")
+    if own:
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "ensemble-kit"

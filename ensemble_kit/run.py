@@ -203,10 +203,25 @@ class Run:
 
     # -- predictions -----------------------------------------------------------------------
 
+    def asked_members(self) -> list[str]:
+        """Members that were ever asked for in this run, in that order."""
+        path = self.path / "members.json"
+        return list(read_json(path)) if path.is_file() else []
+
+    def set_aside(self, member: str) -> Path:
+        """Move a member's folds to `replaced/`, and its predictions with them; nothing is deleted."""
+        taken = len(list((self.path / "replaced").glob(f"{member}-*")))
+        target = self.path / "replaced" / f"{member}-{taken + 1}"
+        target.mkdir(parents=True)
+        for name, folder in (("members", self.member_dir(member)), ("predictions", self.store.root / member)):
+            if folder.is_dir():
+                folder.rename(target / name)
+        return target
+
     def members(self) -> list[str]:
         """Members with stored logits, in the order in which they were asked for."""
         have = self.store.members()
-        asked = [m for m in read_json(self.path / "members.json")] if (self.path / "members.json").is_file() else []
+        asked = self.asked_members()
         return [m for m in asked if m in have] + [m for m in have if m not in asked]
 
     def predictions(self, kind: str = "oof", *, partial: bool = False) -> Predictions:

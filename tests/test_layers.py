@@ -17,6 +17,7 @@ LAYERS = (
     "arrays",
     "seeding",
     "files",
+    "settings",
     "manifest",
     "folds",
     "predictions",

@@ -240,6 +240,18 @@ class Manifest:
         parted = hold_out(self, test_size=test_size, seed=seed, by=by)
         return parted.part("train"), parted.part("test")
 
+    def joined(self, other: Manifest) -> Manifest:
+        """The rows of both parts of one data set.
+
+        Raises
+        ------
+        DataError
+            A sample in both, or (where the split is by group) a group on both sides.
+        """
+        table = pd.concat([self.table, other.table], ignore_index=True)
+        notes = (*self.notes, *(n for n in other.notes if n not in self.notes))
+        return dataclasses.replace(self, table=table, notes=notes)
+
     def with_columns(self, **columns: Any) -> Manifest:
         """The same rows with columns added or replaced."""
         return self._with(self.table.assign(**columns))

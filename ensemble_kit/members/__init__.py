@@ -1,0 +1,1 @@
+"""Members: an architecture and its recipe, trained over folds, its logits kept."""

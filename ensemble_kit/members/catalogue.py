@@ -1,0 +1,111 @@
+"""The networks by the names that people use, their groups, and what each costs.
+
+Names map to things in one dict literal; any other timm name is taken as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+from collections.abc import Sequence
+
+from ensemble_kit.errors import DataError, first_few
+
+# Name -> (timm's name, native input size in pixels).
+NETWORKS = {
+    "efficientnet_b0": ("efficientnet_b0", 224),
+    "efficientnet_b1": ("efficientnet_b1", 240),
+    "efficientnet_b2": ("efficientnet_b2", 260),
+    "efficientnet_b3": ("efficientnet_b3", 300),
+    "efficientnet_b4": ("efficientnet_b4", 380),
+    "efficientnetv2_b0": ("tf_efficientnetv2_b0", 224),
+    "efficientnetv2_b1": ("tf_efficientnetv2_b1", 240),
+    "efficientnetv2_b2": ("tf_efficientnetv2_b2", 260),
+    "efficientnetv2_b3": ("tf_efficientnetv2_b3", 300),
+    "efficientnetv2_s": ("tf_efficientnetv2_s", 384),
+    "resnet18": ("resnet18", 224),
+    "densenet121": ("densenet121", 224),
+    "tiny_cnn": ("ek_tiny_cnn", 32),
+    "tiny_resnet": ("ek_tiny_resnet", 32),
+    "tiny_mobile": ("ek_tiny_mobile", 32),
+}
+GROUPS = {
+    "efficientnetv1": tuple(n for n in NETWORKS if n.startswith("efficientnet_b")),
+    "efficientnetv2": tuple(n for n in NETWORKS if n.startswith("efficientnetv2")),
+    "small": ("tiny_cnn", "tiny_resnet", "tiny_mobile"),
+    "all": tuple(n for n in NETWORKS if not n.startswith("tiny")),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one image costs: parameters, and multiply-accumulates of one forward pass."""
+
+    parameters: int
+    macs: int
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Network names with groups replaced by their members, each once, in order.
+
+    Examples
+    --------
+    >>> expand(["resnet18", "small"])
+    ('resnet18', 'tiny_cnn', 'tiny_resnet', 'tiny_mobile')
+    """
+    out: dict[str, None] = {}
+    for name in names:
+        out.update(dict.fromkeys(GROUPS.get(name, (name,))))
+    return tuple(out)
+
+
+def timm_name(network: str) -> str:
+    """The name under which timm builds `network`.
+
+    Raises
+    ------
+    DataError
+        Neither the catalogue nor timm knows it; the message names the nearest ones.
+    """
+    if network in NETWORKS:
+        return NETWORKS[network][0]
+    import timm
+
+    import ensemble_kit.members.networks  # noqa: F401  (registers ours)
+
+    if timm.is_model(network):
+        return network
+    near = difflib.get_close_matches(network, [*NETWORKS, *GROUPS, *timm.list_models()], n=3)
+    raise DataError(
+        "A member's network is in the catalogue or in timm",
+        f"got '{network}'",
+        f"Did you mean {first_few(map(repr, near))}?" if near else "See timm.list_models() for all names",
+    )
+
+
+def native_size(network: str) -> int:
+    """The input size in pixels that the network was designed for."""
+    if network in NETWORKS:
+        return NETWORKS[network][1]
+    import timm
+
+    config = timm.get_pretrained_cfg(timm_name(network))
+    return int(config.input_size[-1]) if config else 224
+
+
+@functools.lru_cache(maxsize=256)
+def cost(network: str, image_size: int, n_classes: int = 2) -> Cost:
+    """Parameters and multiply-accumulates per image, counted on a network without memory."""
+    import timm
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    import ensemble_kit.members.networks  # noqa: F401
+
+    with torch.device("meta"):
+        model = timm.create_model(timm_name(network), num_classes=n_classes).eval()
+        counter = FlopCounterMode(display=False)
+        with counter, torch.no_grad():
+            model(torch.empty(1, 3, image_size, image_size))
+    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)

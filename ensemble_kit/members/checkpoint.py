@@ -1,0 +1,163 @@
+"""A fold's files: weights that timm opens, logits, history, and last the record that says "done".
+
+Knows bytes and digests; does not train. Nothing read here can run code.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import save as tensors_to_bytes
+from timm.models import save_config_for_hf
+from torch import nn
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.files import (
+    digest_bytes,
+    digest_file,
+    digest_json,
+    read_json,
+    read_npy,
+    write_bytes,
+    write_csv,
+    write_json,
+    write_npy,
+)
+from ensemble_kit.members.train import State
+
+RECORD = "fold.json"
+WEIGHTS = "model.safetensors"
+RESUME = "resume.pt"
+
+
+def write_network(
+    folder: Path, model: nn.Module, *, class_names: Sequence[str], input_config: Mapping[str, Any]
+) -> None:
+    """Write `model.safetensors` and `config.json` so that `timm.create_model("local-dir:FOLDER")` opens them.
+
+    Parameters
+    ----------
+    input_config : mapping
+        timm's words for the preprocessing: `input_size, mean, std, interpolation, crop_pct, crop_mode`.
+    """
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    write_bytes(folder / WEIGHTS, tensors_to_bytes(state, metadata={"format": "pt"}))
+    about = {"label_names": list(class_names), "pretrained_cfg": dict(input_config)}
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "config.json"
+        save_config_for_hf(model, str(path), model_config=about)
+        config = json.loads(path.read_text())
+    write_json(folder / "config.json", config)
+
+
+def write_fold(
+    folder: Path,
+    *,
+    oof: Array,
+    test: Array,
+    history: Sequence[Mapping[str, Any]],
+    recipe: Mapping[str, Any],
+    record: Mapping[str, Any],
+    made_of: Mapping[str, Any],
+) -> None:
+    """Write a finished fold's logits, history and recipe, and last `fold.json` with all digests."""
+    write_npy(folder / "logits-oof.npy", oof)
+    write_npy(folder / "logits-test.npy", test)
+    write_csv(folder / "history.csv", pd.DataFrame(list(history)))
+    write_json(folder / "recipe.json", dict(recipe))
+    names = [WEIGHTS, "config.json", "logits-oof.npy", "logits-test.npy", "history.csv", "recipe.json"]
+    files = {name: digest_file(folder / name) for name in names}
+    write_json(
+        folder / RECORD,
+        {"schema_version": 1, **record, "made_of": dict(made_of), "digest": digest_json(made_of), "files": files},
+    )
+    (folder / RESUME).unlink(missing_ok=True)
+    (folder / f"{RESUME}.json").unlink(missing_ok=True)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The record of a finished fold, or None where it is not finished."""
+    if not (folder / RECORD).is_file():
+        return None
+    record: dict[str, Any] = read_json(folder / RECORD)
+    return record
+
+
+def check_files(folder: Path, record: Mapping[str, Any]) -> None:
+    """Compare every file of a finished fold with its digest.
+
+    Raises
+    ------
+    IntegrityError
+        A file is missing or damaged; the message names it.
+    """
+    for name, digest in record["files"].items():
+        path = folder / name
+        if not path.is_file() or digest_file(path) != digest:
+            what = "does not match its digest" if path.is_file() else "is missing"
+            raise IntegrityError(
+                "A finished fold's files are the bytes that were written",
+                f"'{path}' {what}",
+                f"Delete the folder '{folder}' and run the same command: only that fold is trained again",
+            )
+
+
+def read_logits(folder: Path) -> tuple[Array, Array]:
+    """The out-of-fold and test logits of a finished fold."""
+    return read_npy(folder / "logits-oof.npy"), read_npy(folder / "logits-test.npy")
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What differs between two records, as `key: old -> new`.
+
+    Examples
+    --------
+    >>> changed_keys({"recipe": {"epochs": 3}}, {"recipe": {"epochs": 5}})
+    ['recipe.epochs: 3 -> 5']
+    """
+    out = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            out += changed_keys(a, b, f"{prefix}{key}.")
+        elif a != b:
+            out.append(f"{prefix}{key}: {_short(a)} -> {_short(b)}")
+    return out
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] + "..." if len(text) > 40 else text
+
+
+def save_resume(folder: Path, state: State, made_of: str) -> None:
+    """Store a training state after an epoch; `made_of` is the digest of what it belongs to."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    write_bytes(folder / RESUME, content)
+    write_json(folder / f"{RESUME}.json", {"digest": digest_bytes(content), "made_of": made_of})
+
+
+def load_resume(folder: Path, made_of: str) -> State | None:
+    """The state to go on from, or None: nothing stored, another recipe's, or damaged."""
+    path, about = folder / RESUME, folder / f"{RESUME}.json"
+    if not path.is_file() or not about.is_file():
+        return None
+    try:
+        known = read_json(about)
+    except DataError:
+        return None
+    content = path.read_bytes()
+    if known.get("made_of") != made_of or known.get("digest") != digest_bytes(content):
+        return None
+    state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    return state

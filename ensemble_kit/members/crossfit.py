@@ -1,0 +1,234 @@
+"""Every member on every fold: preflight, jobs in order, finished ones skipped, logits collected.
+
+Starts jobs and gathers their files; how one job trains is its own affair.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ensemble_kit.errors import DataError, EnsembleKitError, JobsFailedError, UsageError, did_you_mean, first_few
+from ensemble_kit.files import cache_folder, write_json
+from ensemble_kit.folds import Folds
+from ensemble_kit.images.augment import PRESETS
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.tiles import Tiles, build_tiles
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members import checkpoint
+from ensemble_kit.members.catalogue import native_size, timm_name
+from ensemble_kit.members.events import JobFailed, JobSkipped, Notice, TilesProgress, Watcher, nobody
+from ensemble_kit.members.job import Job, run_job, stamps
+from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.pretrained import require_first_weights
+from ensemble_kit.members.recipe import Member
+from ensemble_kit.predictions.store import MemberLogits
+from ensemble_kit.run import Run
+
+
+def fit_members(
+    members: Sequence[Member],
+    train: Manifest,
+    folds: Folds,
+    run: Run,
+    *,
+    test: Manifest | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    config: Mapping[str, Any] | None = None,
+    retrain: bool = False,
+    watcher: Watcher = nobody,
+    cache: Path | None = None,
+) -> None:
+    """Train each member on each fold and keep every out-of-fold and test logit in `run`.
+
+    Finished (member, fold) jobs are skipped, so the same call goes on where it was cut off.
+
+    Parameters
+    ----------
+    members : sequence of Member
+    train, test : Manifest
+        Training rows, and rows that no fold trains on; `train` may hold both, told by `split`.
+    folds : Folds
+        Of the training rows.
+    run : Run
+    device : str
+        `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+    precision : str
+        `auto`, `fp32`, `bf16`, `fp16`; kept logits are always computed in fp32.
+    seed : int
+        Same seed, data and machine: same logits.
+    config : mapping, optional
+        The experiment as it was resolved; kept as the run's `config.toml`.
+    retrain : bool
+        Set members aside whose settings changed, and train them anew, instead of refusing.
+    watcher : callable
+        Receives the events of `ensemble_kit.members.events`.
+    cache : path, optional
+        Where decoded tiles are kept; `ENSEMBLE_KIT_CACHE` or the user's cache folder otherwise.
+
+    Raises
+    ------
+    DataError
+        Bad data or settings, or a run folder that was made from others.
+    EnvironmentFault
+        No such device, no pretrained weights, no room on the disk.
+    JobsFailedError
+        Some jobs failed; all others are finished and kept.
+    RunLockedError
+        Another process works on this run.
+    """
+    _refuse_bad_members(members)
+    manifest = train.joined(test) if test is not None and len(test) else train
+    if "sha256" not in manifest.table:
+        manifest = with_digests(manifest)
+    where = choose_device(device)
+    with run.locked():
+        run.begin(manifest, folds, config or {})
+        jobs = _plan(members, manifest, folds, run, where, precision, seed, watcher, cache)
+        waiting = _unfinished(jobs, run, retrain, watcher)
+        require_first_weights([job.member for job in waiting])
+        _remember_order(run, members)
+        failures = _run_all(jobs, waiting, watcher)
+    if failures:
+        raise JobsFailedError(
+            "Every (member, fold) job ends with kept logits",
+            f"{len(failures)} of {len(jobs)} failed: {first_few(failures, 3)}",
+            "The finished ones are kept: mend the cause and run the same command",
+        )
+
+
+def input_size(member: Member) -> int:
+    """Side of the member's square input in pixels."""
+    return member.image_size or native_size(member.network)
+
+
+def _refuse_bad_members(members: Sequence[Member]) -> None:
+    names = [m.name for m in members]
+    if not names:
+        raise UsageError("A run trains at least one member", "got none", "Name some: --members resnet18")
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise UsageError("Every member has its own name", f"{first_few(twice)} stands twice", "Give each a name")
+    for member in members:
+        timm_name(member.network)
+        if member.recipe.augmentation not in PRESETS:
+            raise UsageError(
+                "An augmentation is a preset's name",
+                f"got '{member.recipe.augmentation}'",
+                did_you_mean(member.recipe.augmentation, PRESETS),
+            )
+
+
+def _plan(
+    members: Sequence[Member],
+    manifest: Manifest,
+    folds: Folds,
+    run: Run,
+    device: torch.device,
+    precision: str,
+    seed: int,
+    watcher: Watcher,
+    cache: Path | None,
+) -> list[Job]:
+    tiles: dict[int, Tiles] = {}
+    for size in sorted({input_size(m) for m in members}, reverse=True):
+        tiles[size] = build_tiles(
+            manifest,
+            size,
+            cache_dir=cache or cache_folder(),
+            progress=lambda done, total, size=size: watcher(TilesProgress(done, total, size)),
+        )
+    return [
+        Job(run, m, k, manifest, folds, tiles[input_size(m)], device, precision, seed)
+        for m in members
+        for k in range(folds.n_splits)
+    ]
+
+
+def _unfinished(jobs: Iterable[Job], run: Run, retrain: bool, watcher: Watcher) -> list[Job]:
+    waiting = []
+    for job in jobs:
+        try:
+            done = job.finished()
+        except DataError as changed:
+            if not retrain:
+                raise
+            moved = run.set_aside(job.member.name)
+            watcher(Notice(f"{job.member.name}: {changed.got}. Its old folds are now in {moved}."))
+            done = False
+        if done:
+            watcher(JobSkipped(job.member.name, job.fold))
+        else:
+            waiting.append(job)
+    return waiting
+
+
+def _remember_order(run: Run, members: Sequence[Member]) -> None:
+    known = run.asked_members()
+    names = [*known, *(m.name for m in members if m.name not in known)]
+    if names != known:
+        write_json(run.path / "members.json", names)
+
+
+def _run_all(jobs: Sequence[Job], waiting: Sequence[Job], watcher: Watcher) -> list[str]:
+    failures = []
+    for job in waiting:
+        try:
+            run_job(job, watcher)
+        except (JobsFailedError, torch.OutOfMemoryError) as error:
+            failures.append(f"{job.member.name} fold {job.fold}: {error}")
+            watcher(JobFailed(job.member.name, job.fold, str(error)))
+            continue
+        collect(job)
+    for job in {job.member.name: job for job in jobs}.values():
+        with contextlib.suppress(EnsembleKitError):
+            job.run.store.read(job.member.name)
+            continue
+        collect(job)
+    return failures
+
+
+def collect(job: Job) -> None:
+    """Gather the finished folds of a job's member into the run's prediction store."""
+    train, test = job.manifest.part("train"), job.manifest.part("test")
+    fold = job.folds.of(train)
+    oof = np.full((len(train), job.manifest.n_classes), np.nan, dtype=np.float32)
+    tests: dict[int, Any] = {}
+    for k in range(job.folds.n_splits):
+        one = dataclasses.replace(job, fold=k)
+        record = checkpoint.read_record(one.folder)
+        if record is None:
+            continue
+        checkpoint.check_files(one.folder, record)
+        kept, tested = checkpoint.read_logits(one.folder)
+        oof[fold == k] = kept
+        if len(test):
+            tests[k] = tested
+    done = [k for k in range(job.folds.n_splits) if not np.isnan(oof[fold == k]).any()]
+    if not done:
+        return
+    job.run.store.write(
+        job.member.name,
+        MemberLogits(
+            oof=oof,
+            test=tests,
+            train_ids=tuple(train.sample_ids.tolist()),
+            test_ids=tuple(test.sample_ids.tolist()),
+            class_names=job.manifest.class_names,
+            about={
+                "manifest": job.manifest.digest,
+                "folds": job.folds.digest,
+                "member": job.member.digest(job.tiles.image_size),
+                "folds_done": done,
+                "stamps": stamps(job.member),
+            },
+        ),
+    )

@@ -1,0 +1,90 @@
+"""What a training run tells whoever watches it: plain frozen values, handed to one function.
+
+The library reports, the command line draws; nothing here prints.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class TilesProgress:
+    """So many images are decoded."""
+
+    done: int
+    total: int
+    image_size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class JobStarted:
+    """A (member, fold) job begins; `first_epoch` is above 0 where it resumes."""
+
+    member: str
+    fold: int
+    epochs: int
+    first_epoch: int
+    device: str
+    precision: str
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochEnded:
+    """One epoch of a job; `val_on` names the rows of the validation figures."""
+
+    member: str
+    fold: int
+    epoch: int
+    epochs: int
+    learning_rate: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    val_on: str
+    seconds: float
+    images_per_second: float
+
+
+@dataclasses.dataclass(frozen=True)
+class JobFinished:
+    """A job's logits and weights stand on disk."""
+
+    member: str
+    fold: int
+    seconds: float
+    chosen_epoch: int
+
+
+@dataclasses.dataclass(frozen=True)
+class JobSkipped:
+    """A job was finished before."""
+
+    member: str
+    fold: int
+
+
+@dataclasses.dataclass(frozen=True)
+class JobFailed:
+    """A job ended without a result; the others go on."""
+
+    member: str
+    fold: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Notice:
+    """A plain sentence for the user."""
+
+    text: str
+
+
+Event = TilesProgress | JobStarted | EpochEnded | JobFinished | JobSkipped | JobFailed | Notice
+Watcher = Callable[[Event], None]
+
+
+def nobody(event: Event) -> None:
+    """The watcher that looks away."""

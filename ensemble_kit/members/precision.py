@@ -1,0 +1,102 @@
+"""Where and in which number format a member trains: a device, and autocast where it pays.
+
+Does not train; predictions that are kept are always computed in float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """The dtype of autocast, or float32 for none; fp16 needs its losses scaled."""
+
+    name: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return PRECISIONS[self.name]
+
+    @property
+    def autocasts(self) -> bool:
+        return self.name != "fp32"
+
+    @property
+    def scales_loss(self) -> bool:
+        return self.name == "fp16"
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called `name`; `auto` is the first of CUDA, MPS and CPU that is there.
+
+    Raises
+    ------
+    UsageError
+        torch knows no such device.
+    EnvironmentFault
+        The device is not on this machine.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        known = ("auto", "cpu", "cuda", "cuda:0", "mps")
+        raise UsageError("A device has a name that torch knows", f"got '{name}'", did_you_mean(name, known)) from error
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not there.get(device.type, False):
+        raise EnvironmentFault(
+            "A run needs the device it is asked to use",
+            f"'{name}' is not available here ({torch.cuda.device_count()} CUDA devices)",
+            "Use --device cpu, or check the driver and CUDA_VISIBLE_DEVICES",
+        )
+    return device
+
+
+def choose_precision(name: str, model: nn.Module, device: torch.device) -> Precision:
+    """The precision called `name`; `auto` follows a fixed rule, so that a machine decides alike twice.
+
+    On CUDA bf16 where the card has it, else fp16. On CPUs bf16 only where the processor multiplies
+    it natively and the network has no depth-wise convolutions, which gain nothing there.
+
+    Raises
+    ------
+    UsageError
+        An unknown name.
+    """
+    if name != "auto":
+        if name not in PRECISIONS:
+            raise UsageError("A precision has a known name", f"got '{name}'", did_you_mean(name, ["auto", *PRECISIONS]))
+        return Precision(name)
+    if device.type == "cuda":
+        return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16")
+    pays = device.type == "cpu" and _cpu_multiplies_bf16() and not _has_depthwise(model)
+    return Precision("bf16" if pays else "fp32")
+
+
+def _cpu_multiplies_bf16() -> bool:
+    info = Path("/proc/cpuinfo")
+    if platform.machine() not in {"x86_64", "AMD64"} or not info.is_file():
+        return False
+    flags = info.read_text(errors="replace")
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def _has_depthwise(model: nn.Module) -> bool:
+    return any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in model.modules())

@@ -1,0 +1,71 @@
+"""Published weights: whether they are here, and a clear word at once where they cannot be had.
+
+Asks the cache first and the network only then, before any training begins.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from urllib.parse import urlparse
+
+import timm
+
+from ensemble_kit.errors import EnvironmentFault, first_few
+from ensemble_kit.members.catalogue import timm_name
+from ensemble_kit.members.recipe import Member
+
+
+def require_first_weights(members: Sequence[Member]) -> None:
+    """Check that every member's first weights can be had.
+
+    Raises
+    ------
+    EnvironmentFault
+        A checkpoint file is missing, or published weights are neither cached nor reachable.
+    """
+    absent = sorted({str(m.weights) for m in members if m.weights and not m.weights.is_file()})
+    if absent:
+        raise EnvironmentFault("First weights are a file", f"there is none at {first_few(absent)}", "Check --weights")
+    needed = sorted({m.network for m in members if _wants_download(m)})
+    if needed and not _hub_answers():
+        raise no_weights(needed, "the machine is offline")
+
+
+def no_weights(networks: Sequence[str], reason: str) -> EnvironmentFault:
+    """The error for published weights that cannot be had, with the ways out."""
+    return EnvironmentFault(
+        "Members start from timm's published weights unless told otherwise",
+        f"those of {first_few(networks)} are not cached and {reason}",
+        "Give a checkpoint with --weights PATH, start from random weights with --no-pretrained, "
+        "or run once with network access to fill the cache "
+        f"({os.environ.get('HF_HUB_CACHE') or os.environ.get('HF_HOME') or '~/.cache/huggingface'})",
+    )
+
+
+def _wants_download(member: Member) -> bool:
+    name = timm_name(member.network)
+    if not member.pretrained or member.weights or name.startswith("ek_"):
+        return False
+    from huggingface_hub import try_to_load_from_cache
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        return bool(config and config.url)
+    files = ("model.safetensors", "pytorch_model.bin")
+    return not any(isinstance(try_to_load_from_cache(config.hf_hub_id, f), str) for f in files)
+
+
+def _hub_answers() -> bool:
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    if any(os.environ.get(v) for v in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return True  # a proxy resolves names itself
+    try:
+        socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
