@@ -228,7 +228,9 @@ class Manifest:
     def part(self, split: str) -> Manifest:
         """The rows whose split is `train` or `test`; may be empty."""
         if split not in SPLITS:
-            raise DataError("A split is 'train' or 'test'", f"got '{split}'", did_you_mean(split, SPLITS))
+            raise DataError(
+                "A split is 'train' or 'test'", f"got '{split}'", did_you_mean(split, SPLITS)
+            )
         return self.take((self.table["split"] == split).to_numpy())
 
     def split(
@@ -258,7 +260,9 @@ class Manifest:
 
     def with_notes(self, *notes: str) -> Manifest:
         """The same manifest with further notes."""
-        return dataclasses.replace(self, notes=(*self.notes, *(n for n in notes if n not in self.notes)))
+        return dataclasses.replace(
+            self, notes=(*self.notes, *(n for n in notes if n not in self.notes))
+        )
 
     def _with(self, table: pd.DataFrame) -> Manifest:
         # A part of a checked manifest needs no second check, and may lack a class or every row.
@@ -284,7 +288,9 @@ def _require_columns(table: pd.DataFrame) -> None:
             did_you_mean(missing[0], map(str, table.columns)),
         )
     if not len(table):
-        raise DataError("A manifest has at least one image", "got none", "Check the folder or the table")
+        raise DataError(
+            "A manifest has at least one image", "got none", "Check the folder or the table"
+        )
 
 
 def _check_rows(table: pd.DataFrame, class_names: tuple[str, ...]) -> None:

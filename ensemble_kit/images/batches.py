@@ -1,0 +1,144 @@
+"""Batches of one epoch after the other: tiles gathered, sent to the device, augmented.
+
+Fully determined by the seed and the epoch's number. Does not know members or losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ensemble_kit.arrays import frozen
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.images.augment import Augmentation, augment_batch
+from ensemble_kit.images.feed import open_feed
+from ensemble_kit.images.sampling import check_sampling, epoch_length, epoch_order
+from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.seeding import derive_seed
+
+Batch = tuple[Tensor, Tensor, Tensor]
+
+
+class Batches:
+    """Batches over some rows of the tiles.
+
+    Parameters
+    ----------
+    tiles : Tiles
+    rows : array of int, shape (n,)
+        Positions in `tiles`: see `Tiles.rows`.
+    labels : array of int, shape (n,)
+        One per row.
+    batch_size : int
+    device : str or torch.device
+        Tiles that fit live there; others stream from the memory map through pinned buffers.
+    mean, std : sequence of float
+        In units of 0 .. 1, one per channel.
+    augmentation : Augmentation or None
+    sampling : {"none", "oversample", "undersample", "balanced"}
+        For training only; see `ensemble_kit.images.sampling`.
+    shuffle : bool
+        Without it, and with sampling "none", batches follow `rows`.
+    drop_last : bool
+        Leave out the last batch where it is smaller.
+    seed : int
+    size : int or None
+        Height of the images in pixels where it is not that of the tiles.
+
+    Examples
+    --------
+    >>> pixels = np.zeros((5, 8, 8, 3), np.uint8)
+    >>> tiles = Tiles(pixels, np.array(list("abcde")), "", 8)
+    >>> batches = Batches(tiles, [0, 2, 4], [0, 1, 0], batch_size=2, device="cpu", mean=[0] * 3,
+    ...                   std=[1] * 3, shuffle=False)
+    >>> len(batches), [positions.tolist() for _, _, positions in batches.epoch(0)]
+    (2, [[0, 1], [2]])
+    """
+
+    def __init__(
+        self,
+        tiles: Tiles,
+        rows: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        *,
+        batch_size: int,
+        device: str | torch.device,
+        mean: Sequence[float],
+        std: Sequence[float],
+        augmentation: Augmentation | None = None,
+        sampling: str = "none",
+        shuffle: bool = True,
+        drop_last: bool = False,
+        seed: int = 0,
+        size: int | None = None,
+    ) -> None:
+        self.rows = frozen(rows, np.int64)
+        self.labels = frozen(labels, np.int64)
+        _check(self.rows, self.labels, len(tiles), batch_size)
+        check_sampling(sampling)
+        self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
+        self.device = torch.device(device)
+        self._sampling, self._shuffle = sampling, shuffle
+        self._mean, self._std, self._size = list(mean), list(std), size
+        self._augmentation = augmentation
+        self._feed = open_feed(tiles, self.device)
+
+    def __len__(self) -> int:
+        n = epoch_length(self.labels, self._sampling)
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    def positions(self, epoch: int) -> npt.NDArray[np.int64]:
+        """The positions in `rows` that epoch `epoch` visits, in order; shape (n_visits,)."""
+        return epoch_order(
+            self.labels,
+            self._sampling,
+            shuffle=self._shuffle,
+            seed=derive_seed(self.seed, "order", epoch),
+        )
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """Batches `(images, labels, positions)` of one epoch, all on the device.
+
+        `images` is float32 (batch, channels, height, width), normalised; `labels` int64 (batch,);
+        `positions` int64 (batch,) into `rows`. Which epochs ran before makes no difference.
+        """
+        order = self.positions(epoch)
+        steps = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        tiles = self._feed(self.rows[step] for step in steps)
+        for i, (step, pixels) in enumerate(zip(steps, tiles, strict=True)):
+            draws = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, i))
+            images = augment_batch(
+                pixels,
+                self._augmentation,
+                generator=draws,
+                mean=self._mean,
+                std=self._std,
+                size=self._size,
+            )
+            yield images, self._send(self.labels[step]), self._send(step)
+
+    def _send(self, array: npt.NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(np.array(array)).to(self.device)
+
+
+def _check(
+    rows: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], n_tiles: int, batch_size: int
+) -> None:
+    if rows.shape != labels.shape or rows.ndim != 1 or not len(rows):
+        raise DataError(
+            "Batches need rows, and a label for each",
+            f"got {rows.shape} rows and {labels.shape} labels",
+            "Take both from the same part of the manifest",
+        )
+    if rows.min() < 0 or rows.max() >= n_tiles:
+        raise DataError(
+            f"Rows are positions 0 .. {n_tiles - 1} in the tiles",
+            f"got {rows.min()} .. {rows.max()}",
+            "Use tiles.rows(sample_ids)",
+        )
+    if batch_size < 1:
+        raise UsageError("A batch holds at least one image", f"got {batch_size}", "Use e.g. 32")

@@ -1,0 +1,224 @@
+"""Decodes one image file into uint8 RGB, by explicit rules; what has no rule is refused by name.
+
+Knows neither sizes nor augmentation. The same rules hold in training, prediction and serving:
+
+    L, 1-bit, YCbCr   as RGB; grey becomes three equal channels
+    palette           its colours
+    LA, RGBA, PA      on white
+    CMYK              Pillow's conversion, without a colour profile
+    16-bit grey       divided by 257, if it uses more than 12 bits; else refused
+    float, 32-bit     refused: the range is not known
+    several pictures  refused (animations, multi-page TIFF)
+    EXIF orientation  applied
+    colour profiles   ignored
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.images.containers import read_contained, split_reference
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
+MIN_SIDE = 8
+MAX_PIXELS = 64_000_000
+MAX_ASPECT = 20
+_PLAIN = frozenset(("RGB", "L", "1", "YCbCr", "CMYK"))
+_ALPHA = frozenset(("RGBA", "LA", "PA", "La", "RGBa"))
+_GREY16 = frozenset(("I;16", "I;16B", "I;16L", "I;16N", "I"))
+_DECODER_FAULTS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+def read_image(root: str | os.PathLike[str], path: str) -> npt.NDArray[np.uint8]:
+    """The pixels of one image as RGB.
+
+    Parameters
+    ----------
+    root : path
+        The folder that `path` is relative to and may not leave, not even by a symbolic link.
+    path : str
+        As in a manifest: a file, or a reference into an array (`breastmnist.npz#train_images/17`).
+
+    Returns
+    -------
+    array of uint8, shape (height, width, 3)
+
+    Raises
+    ------
+    DataError
+        The file is missing, damaged, cut off, no allowed format, too small, too large, or of a
+        kind that has no rule. The message names the path.
+
+    Examples
+    --------
+    >>> read_image(".", "sklearn-digits#17").shape
+    (8, 8, 3)
+    """
+    reference = split_reference(path)
+    if reference is not None:
+        return as_rgb(read_contained(Path(root), *reference), path)
+    file = inside(root, path)
+    _refuse_non_files(file, path)
+    try:
+        # The file is opened by us: Pillow would otherwise map it, and a change underneath is fatal.
+        with open(file, "rb") as raw, Image.open(raw, formats=FORMATS) as image:
+            _check_header(image, path)
+            image.load()
+            return _to_rgb(image, path)
+    except DataError:
+        raise
+    except _DECODER_FAULTS as error:
+        raise DataError(
+            "Images must decode whole", f"'{path}': {_reason(file, error)}", _REPLACE
+        ) from error
+
+
+_REPLACE = "Replace the file, or take it out of the data"
+
+
+def inside(root: str | os.PathLike[str], path: str) -> Path:
+    """`root/path`, if that stays inside `root` with every link followed.
+
+    Raises
+    ------
+    DataError
+        It does not.
+    """
+    home = Path(root).resolve()
+    file = (home / path).resolve()
+    if not file.is_relative_to(home) or "\x00" in path:
+        raise DataError(
+            "Image paths stay inside the data folder",
+            f"'{path}' leads out of '{root}'",
+            "Copy the file into it",
+        )
+    return file
+
+
+def as_rgb(array: npt.NDArray[np.uint8], path: str) -> npt.NDArray[np.uint8]:
+    """A stored array as (height, width, 3): grey becomes three equal channels."""
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype != np.uint8:
+        raise DataError(
+            "Stored images are grey or RGB in 8 bits",
+            f"'{path}' has shape {array.shape}",
+            "Convert the array",
+        )
+    check_size(array.shape[1], array.shape[0], path)
+    return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3)))
+
+
+def check_size(width: int, height: int, path: str) -> None:
+    """Refuse images that are too small or too large to be a picture of tissue.
+
+    Raises
+    ------
+    DataError
+        A side under 8 pixels, one side 20 times the other, or more than 64 megapixels.
+    """
+    if min(width, height) < MIN_SIDE or max(width, height) > MAX_ASPECT * min(width, height):
+        raise DataError(
+            f"Images have sides of at least {MIN_SIDE} pixels, at most 1 : {MAX_ASPECT}",
+            f"'{path}' is {width} x {height}",
+            _REPLACE,
+        )
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"Images have at most {MAX_PIXELS // 10**6} megapixels: this image is too large",
+            f"'{path}' is {width} x {height}",
+            "Cut it into tiles first",
+        )
+
+
+def _refuse_non_files(file: Path, path: str) -> None:
+    try:
+        about = file.stat()
+    except OSError as error:
+        raise DataError(
+            "Every image must be there", f"'{path}': {error.strerror}", "Check the path"
+        ) from error
+    if not stat.S_ISREG(about.st_mode):
+        raise DataError("Images are plain files", f"'{path}' is not", _REPLACE)
+    if about.st_size == 0:
+        raise DataError("Images must decode whole", f"'{path}' is empty (0 bytes)", _REPLACE)
+
+
+def _check_header(image: Image.Image, path: str) -> None:
+    # Before any pixel is decoded: a header of a few bytes may claim gigabytes.
+    check_size(image.width, image.height, path)
+    n_frames = getattr(image, "n_frames", 1)
+    if n_frames > 1:
+        raise DataError(
+            "An image file holds one picture",
+            f"'{path}' holds {n_frames}",
+            "Save each picture as a file",
+        )
+
+
+def _to_rgb(image: Image.Image, path: str) -> npt.NDArray[np.uint8]:
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "P":
+        upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
+    if upright.mode in _GREY16:
+        upright = _grey16(upright, path)
+    if upright.mode in _ALPHA or (upright.mode in ("L", "RGB") and "transparency" in upright.info):
+        upright = _on_white(upright)
+    elif upright.mode not in _PLAIN:
+        raise DataError(
+            "Images have 8 bits a channel (or 16-bit grey)",
+            f"'{path}' has mode {upright.mode}, whose range is not known",
+            "Save it as 8-bit RGB with the range you mean",
+        )
+    return np.array(upright.convert("RGB"))
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    layered = image.convert("RGBA")
+    white = Image.new("RGBA", layered.size, "white")
+    return Image.alpha_composite(white, layered).convert("RGB")
+
+
+def _grey16(image: Image.Image, path: str) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > 65535 or high < 4096:
+        raise DataError(
+            "16-bit grey uses its range, 0 .. 65535",
+            f"'{path}' has values {low} .. {high}, so what is white is not known",
+            "Save it as 8-bit with the range you mean",
+        )
+    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+
+
+def _reason(file: Path, error: BaseException) -> str:
+    with open(file, "rb") as raw:
+        head = raw.read(64).lstrip()
+    if head[:1] == b"<":
+        return "it is a text (HTML or XML), no image"
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f"no image in one of the formats {', '.join(FORMATS)}"
+    text = str(error).replace(os.fspath(file), "file") or type(error).__name__
+    return text if len(text) < 200 else text[:200]

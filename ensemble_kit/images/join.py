@@ -1,0 +1,128 @@
+"""How one sample becomes one tile: a single image, or a pair of stains joined into one input.
+
+Does not know the cache; renders one sample at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.errors import DataError, did_you_mean
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.resize import resize
+from ensemble_kit.manifest.table import Manifest
+
+JOINS = ("none", "side", "stack", "channels")
+COLORS = ("rgb", "grayscale")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What to read for one sample, and how to lay it out.
+
+    Parameters
+    ----------
+    path, pair_path : str
+        Images; `pair_path` is empty where there is one.
+    join : {"none", "side", "stack", "channels"}
+        `side`: left and right, twice as wide. `stack`: both squeezed to half the width, left and
+        right in one square. `channels`: six channels.
+    color : {"rgb", "grayscale"}
+        Grayscale keeps three equal channels (ITU-R 601 luma), so that any network fits.
+    """
+
+    path: str
+    pair_path: str = ""
+    join: str = "none"
+    color: str = "rgb"
+
+    def shape(self, image_size: int) -> tuple[int, int, int]:
+        """Height, width and channels of the tile."""
+        wide = 2 * image_size if self.join == "side" else image_size
+        return image_size, wide, 6 if self.join == "channels" else 3
+
+
+def recipes(manifest: Manifest) -> list[Recipe]:
+    """One recipe per row, from the columns `path` and, where they are, `pair_path, join, color`.
+
+    Raises
+    ------
+    DataError
+        An unknown word, rows that differ in how they are joined, or a pair without a partner.
+    """
+    table = manifest.table
+    join = _single(manifest, "join", "none", JOINS)
+    color = _single(manifest, "color", "rgb", COLORS)
+    pairs = (
+        table["pair_path"].astype(str).tolist()
+        if join != "none" and "pair_path" in table
+        else [""] * len(table)
+    )
+    if join != "none" and not all(pairs):
+        raise DataError(
+            "Joined samples have a partner image each",
+            f"{pairs.count('')} of {len(table)} have none",
+            "Fill the column pair_path",
+        )
+    return [
+        Recipe(path, pair, join, color)
+        for path, pair in zip(table["path"].tolist(), pairs, strict=True)
+    ]
+
+
+def render(
+    root: str | os.PathLike[str],
+    recipe: Recipe,
+    image_sizes: Sequence[int],
+    *,
+    crop: str = "squash",
+) -> list[npt.NDArray[np.uint8]]:
+    """The tile of one sample at each size, every one resized from the original.
+
+    Returns
+    -------
+    list of array of uint8, shape (height, width, channels)
+        As `recipe.shape` says.
+    """
+    paths = [recipe.path] if recipe.join == "none" else [recipe.path, recipe.pair_path]
+    images = [colored(read_image(root, path), recipe.color) for path in paths]
+    return [_joined(images, recipe.join, size, crop) for size in image_sizes]
+
+
+def colored(image: npt.NDArray[np.uint8], color: str) -> npt.NDArray[np.uint8]:
+    """`image` as it is, or as three equal channels of its luma."""
+    if color == "rgb":
+        return image
+    luma = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return np.repeat(np.rint(luma).astype(np.uint8)[:, :, None], 3, axis=2)
+
+
+def _joined(
+    images: list[npt.NDArray[np.uint8]], join: str, size: int, crop: str
+) -> npt.NDArray[np.uint8]:
+    if join == "none":
+        return resize(images[0], size, size, crop=crop)
+    if join == "stack":
+        halves = (size - size // 2, size // 2)
+        squeezed = [resize(image, size, width) for image, width in zip(images, halves, strict=True)]
+        return np.concatenate(squeezed, axis=1)
+    full = [resize(image, size, size, crop=crop) for image in images]
+    return np.concatenate(full, axis=1 if join == "side" else 2)
+
+
+def _single(manifest: Manifest, column: str, default: str, known: tuple[str, ...]) -> str:
+    words = (
+        sorted(set(manifest.table[column].astype(str))) if column in manifest.table else [default]
+    )
+    if len(words) != 1 or words[0] not in known:
+        raise DataError(
+            f"The column '{column}' says one of {', '.join(known)}, the same in every row",
+            f"got {', '.join(map(repr, words[:4]))}",
+            did_you_mean(words[0] if words else "", known),
+        )
+    return words[0]

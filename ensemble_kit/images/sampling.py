@@ -1,0 +1,96 @@
+"""The order of an epoch: shuffled, or drawn against class imbalance. For training only.
+
+Does not know pixels. Validation and test keep their prior: they never come through a sampler.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.errors import UsageError, did_you_mean
+
+SAMPLINGS = ("none", "oversample", "undersample", "balanced")
+
+
+def epoch_order(
+    labels: npt.NDArray[np.int64],
+    sampling: str = "none",
+    *,
+    shuffle: bool,
+    seed: int,
+) -> npt.NDArray[np.int64]:
+    """Positions to visit in one epoch.
+
+    Parameters
+    ----------
+    labels : array of int, shape (n_samples,)
+    sampling : {"none", "oversample", "undersample", "balanced"}
+        `oversample` repeats the smaller classes up to the largest, every image as often as the
+        others of its class, give or take one. `undersample` draws from the larger classes down to
+        the smallest. `balanced` visits n_samples images with equal shares of the classes in every
+        batch.
+    shuffle : bool
+        Counts with `none` only; the others always shuffle.
+    seed : int
+
+    Returns
+    -------
+    array of int, shape (epoch_length,)
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, 1])
+    >>> order = epoch_order(labels, "oversample", shuffle=True, seed=0)
+    >>> np.bincount(labels[order]).tolist()
+    [3, 3]
+    """
+    check_sampling(sampling)
+    rng = np.random.default_rng(seed)
+    if sampling == "none":
+        return rng.permutation(len(labels)) if shuffle else np.arange(len(labels))
+    members = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+    sizes = [len(m) for m in members]
+    if sampling == "balanced":
+        return _interleaved(members, len(labels), rng)
+    target = max(sizes) if sampling == "oversample" else min(sizes)
+    return rng.permutation(np.concatenate([_cycled(m, target, rng) for m in members]))
+
+
+def epoch_length(labels: npt.NDArray[np.int64], sampling: str) -> int:
+    """How many images one epoch visits."""
+    counts = np.unique(labels, return_counts=True)[1]
+    wanted = {"oversample": counts.max() * len(counts), "undersample": counts.min() * len(counts)}
+    return int(wanted.get(sampling, len(labels)))
+
+
+def check_sampling(sampling: str) -> None:
+    """Refuse an unknown name.
+
+    Raises
+    ------
+    UsageError
+        It is not one of `SAMPLINGS`.
+    """
+    if sampling not in SAMPLINGS:
+        raise UsageError(
+            f"sampling is one of {', '.join(SAMPLINGS)}",
+            f"got '{sampling}'",
+            did_you_mean(sampling, SAMPLINGS),
+        )
+
+
+def _cycled(
+    members: npt.NDArray[np.int64], n: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    rounds = [rng.permutation(members) for _ in range(-(-n // len(members)))]
+    return np.concatenate(rounds)[:n]
+
+
+def _interleaved(
+    members: list[npt.NDArray[np.int64]], n: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    # Round after round, one of each class in random order: any stretch is balanced to within one.
+    n_rounds = -(-n // len(members))
+    columns = np.stack([_cycled(m, n_rounds, rng) for m in members], axis=1)
+    return rng.permuted(columns, axis=1).ravel()[:n]

@@ -1,0 +1,241 @@
+"""Reads BreakHis: label, subtype, slide, patient and magnification, all from the file names.
+
+Does not know pixels. The official archive needs no change, and copies with other folders
+around the same file names are read too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.manifest.walk import list_images
+
+BINARY = {"B": "benign", "M": "malignant"}
+SUBTYPES = {
+    "A": "adenosis",
+    "F": "fibroadenoma",
+    "PT": "phyllodes_tumor",
+    "TA": "tubular_adenoma",
+    "DC": "ductal_carcinoma",
+    "LC": "lobular_carcinoma",
+    "MC": "mucinous_carcinoma",
+    "PC": "papillary_carcinoma",
+}
+MAGNIFICATIONS = (40, 100, 200, 400)
+LABEL_BY = ("binary", "subtype")
+GROUP_BY = ("patient", "slide")
+
+_NAME = re.compile(
+    r"SOB_(?P<tumour>[BM])_(?P<subtype>[A-Z]{1,2})-(?P<year>\d+)-(?P<patient>\d+)(?P<part>[A-Z]*)"
+    r"-(?P<magnification>\d+)-(?P<image>\d+)"
+)
+
+
+def parse_name(stem: str) -> dict[str, str] | None:
+    """What a BreakHis file name says, or None where it is none.
+
+    Examples
+    --------
+    >>> parts = parse_name("SOB_B_A-14-22549AB-40-001")
+    >>> parts["label"], parts["subtype"], parts["patient"], parts["slide"], parts["magnification"]
+    ('benign', 'adenosis', '22549', '14-22549AB', '40')
+    """
+    match = _NAME.fullmatch(stem)
+    if match is None or match["subtype"] not in SUBTYPES:
+        return None
+    return {
+        "label": BINARY[match["tumour"]],
+        "subtype": SUBTYPES[match["subtype"]],
+        "patient": match["patient"],
+        "slide": f"{match['year']}-{match['patient']}{match['part']}",
+        "magnification": match["magnification"],
+    }
+
+
+def read_breakhis(
+    root: str | os.PathLike[str],
+    *,
+    magnification: int | str | Sequence[int | str] | None = None,
+    label_by: str = "binary",
+    group_by: str = "patient",
+) -> Manifest:
+    """A manifest of the BreakHis archive.
+
+    The patient is the number in the file name: `22549AB`, `22549CD` and `22549G` are three slides
+    of patient 22549, and `13412` stands under two carcinomas. The slide (`14-22549AB`) is what
+    the archive's folders and most papers call a patient; it would let one person's tissue stand on
+    both sides of a split, so it is a choice (`group_by="slide"`), not the default.
+
+    Parameters
+    ----------
+    root : path
+        `BreaKHis_v1`, a folder above it, its `histology_slides` or `breast` part, or any folder
+        of files with the original names.
+    magnification : int, sequence of int, or None
+        Keep 40, 100, 200 and/or 400; all by default.
+    label_by : {"binary", "subtype"}
+        Two classes (benign, malignant) or the eight subtypes, benign ones first.
+    group_by : {"patient", "slide"}
+
+    Returns
+    -------
+    Manifest
+        `sample_id` is the file's stem; further columns `subtype`, `magnification`, `patient`,
+        `slide`.
+
+    Raises
+    ------
+    UsageError
+        An unknown option value.
+    DataError
+        No such files, or none at this magnification.
+
+    References
+    ----------
+    Spanhol, Oliveira, Petitjean, Heutte: A dataset for breast cancer histopathological image
+    classification. IEEE TBME 63(7):1455-1462, 2016.
+    """
+    _check_choice("label_by", label_by, LABEL_BY)
+    _check_choice("group_by", group_by, GROUP_BY)
+    wanted = parse_magnifications(magnification)
+    home = breast_folder(root) or Path(root)
+    paths, notes = list_images(home)
+    records, strangers = _records(paths)
+    if not records:
+        raise DataError(
+            "BreakHis files are named like SOB_B_A-14-22549AB-40-001.png",
+            f"none of {len(paths)} images under '{root}' is",
+            "Point to the unpacked BreaKHis_v1 folder",
+        )
+    table = pd.DataFrame.from_records(records)
+    table["group"] = table[group_by]
+    if label_by == "subtype":
+        table["label"] = table["subtype"]
+    table = _keep_magnifications(table, wanted, str(root))
+    names = tuple(BINARY.values()) if label_by == "binary" else tuple(SUBTYPES.values())
+    if strangers:
+        notes = (
+            *notes,
+            f"{len(strangers)} images without a BreakHis name passed over: {first_few(strangers, 3)}.",
+        )
+    return Manifest(
+        table,
+        _present(names, table),
+        root=home,
+        group_kind=group_by,
+        name=_name(wanted),
+        notes=notes,
+    )
+
+
+def breast_folder(root: str | os.PathLike[str]) -> Path | None:
+    """The archive's `breast` folder at or at most three folders below `root`, or None."""
+    top = Path(root)
+    candidates = [
+        top,
+        top / "breast",
+        top / "histology_slides/breast",
+        *top.glob("*/histology_slides/breast"),
+    ]
+    for candidate in candidates:
+        if any((candidate / name / "SOB").is_dir() for name in BINARY.values()):
+            return candidate
+    return None
+
+
+def parse_magnifications(value: int | str | Sequence[int | str] | None) -> tuple[int, ...] | None:
+    """Magnifications as integers; accepts `100`, `"40,100"`, `"100X"`, `[40, 100]` and None.
+
+    Raises
+    ------
+    UsageError
+        A magnification that BreakHis does not have.
+
+    Examples
+    --------
+    >>> parse_magnifications("40X,100")
+    (40, 100)
+    """
+    if value is None:
+        return None
+    parts = (
+        value.split(",")
+        if isinstance(value, str)
+        else [value]
+        if isinstance(value, int)
+        else list(value)
+    )
+    texts = [str(part).strip().upper().removesuffix("X") for part in parts]
+    odd = [text for text in texts if text not in map(str, MAGNIFICATIONS)]
+    if odd or not texts:
+        raise UsageError(
+            "BreakHis has the magnifications 40, 100, 200 and 400",
+            f"got {first_few(map(repr, odd)) or 'none'}",
+            "Use e.g. 100 or 40,100",
+        )
+    return tuple(sorted({int(text) for text in texts}))
+
+
+def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(
+            f"{option} is {' or '.join(map(repr, known))}",
+            f"got '{value}'",
+            did_you_mean(value, known),
+        )
+
+
+def _records(paths: list[str]) -> tuple[list[dict[str, str]], list[str]]:
+    records, strangers = [], []
+    for path in paths:
+        stem = PurePosixPath(path).stem
+        parts = parse_name(stem)
+        if parts is None:
+            strangers.append(path)
+        else:
+            records.append(
+                {
+                    "sample_id": stem,
+                    "path": path,
+                    "label": "",
+                    "group": "",
+                    "split": "train",
+                    **parts,
+                }
+            )
+    return records, strangers
+
+
+def _keep_magnifications(
+    table: pd.DataFrame, wanted: tuple[int, ...] | None, root: str
+) -> pd.DataFrame:
+    if wanted is None:
+        return table
+    kept = table[table["magnification"].isin(map(str, wanted))]
+    if not len(kept):
+        have = Counter(table["magnification"])
+        raise DataError(
+            f"Images at {', '.join(map(str, wanted))}X must be there",
+            f"'{root}' holds "
+            + ", ".join(f"{n} at {m}X" for m, n in sorted(have.items(), key=lambda i: int(i[0]))),
+            "Choose one of those",
+        )
+    return kept
+
+
+def _present(names: tuple[str, ...], table: pd.DataFrame) -> tuple[str, ...]:
+    # The class order is the archive's; a subtype that a partial copy lacks is no class of it.
+    have = set(table["label"])
+    return tuple(name for name in names if name in have)
+
+
+def _name(wanted: tuple[int, ...] | None) -> str:
+    return "BreakHis" + (" " + ", ".join(f"{m}X" for m in wanted) if wanted else "")

@@ -1,0 +1,102 @@
+"""Recognises what a path holds and hands it to the reader that knows it.
+
+Reads nothing itself; what it cannot place, it describes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.manifest.breakhis import breast_folder, parse_name, read_breakhis
+from ensemble_kit.manifest.csv_table import looks_like_table, read_csv_table
+from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.manifest.walk import list_images
+
+TABLE_NAMES = ("manifest.csv", "metadata.csv", "labels.csv")
+UNDERSTOOD = (
+    "Understood are: the BreakHis archive, one folder per class (with or without train/, valid/, "
+    "test/ above), and a CSV path,label,group[,split]"
+)
+
+
+def read_path(path: str | os.PathLike[str], **options: Any) -> Manifest:
+    """The manifest of whatever `path` holds.
+
+    Parameters
+    ----------
+    path : path
+        A BreakHis archive (or a folder above or inside it), class folders with or without train/,
+        valid/ and test/, a CSV table, or a folder that holds `manifest.csv`.
+    options
+        For the reader that knows the layout, such as `magnification` for BreakHis.
+
+    Raises
+    ------
+    UsageError
+        An option that this reader does not have.
+    DataError
+        Nothing there, or nothing that is understood.
+    """
+    where, reader = recognise(path)
+    _check_options(reader, options)
+    return reader(where, **options)
+
+
+def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifest]]:
+    """The path to read and the reader that knows it.
+
+    Raises
+    ------
+    DataError
+        Nothing there, or nothing that is understood.
+    """
+    where = Path(path)
+    if where.is_file():
+        if where.suffix.lower() == ".csv":
+            return where, read_csv_table
+        raise _not_understood(f"'{where}' is a {where.suffix or 'nameless'} file")
+    if not where.is_dir():
+        raise DataError("The data must be there", f"'{where}' is not", "Check the path")
+    if breast_folder(where) is not None:
+        return where, read_breakhis
+    for name in TABLE_NAMES:
+        if (where / name).is_file() and looks_like_table(where / name):
+            return where / name, read_csv_table
+    paths, _ = list_images(where)
+    named = sum(parse_name(PurePosixPath(p).stem) is not None for p in paths)
+    if named and named >= len(paths) / 2:
+        return where, read_breakhis
+    if any(len(PurePosixPath(p).parts) > 1 for p in paths):
+        return where, read_folders
+    raise _not_understood(_describe(where, paths))
+
+
+def _check_options(reader: Callable[..., Manifest], options: dict[str, Any]) -> None:
+    known = [
+        p.name for p in inspect.signature(reader).parameters.values() if p.kind is p.KEYWORD_ONLY
+    ]
+    for name in options:
+        if name not in known:
+            raise UsageError(
+                f"Options for these data ({reader.__name__}) are {', '.join(known) or 'none'}",
+                f"got '{name}'",
+                did_you_mean(name, known) if known else "Leave it out",
+            )
+
+
+def _describe(where: Path, paths: list[str]) -> str:
+    suffixes = Counter(e.suffix.lower() or "no suffix" for e in where.iterdir() if e.is_file())
+    files = ", ".join(f"{n} {s}" for s, n in suffixes.most_common(4)) or "no files"
+    folders = [e.name for e in where.iterdir() if e.is_dir()]
+    return f"'{where}' holds {files}, folders: {first_few(sorted(folders)) or 'none'}, and {len(paths)} images"
+
+
+def _not_understood(got: str) -> DataError:
+    return DataError("The layout of the data must be known", got, UNDERSTOOD)

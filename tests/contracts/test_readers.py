@@ -1,0 +1,124 @@
+"""What every reader promises, whatever it reads; a public reader joins by standing in READERS."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ensemble_kit.manifest
+from ensemble_kit.errors import DataError
+from ensemble_kit.files import digest_json
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.manifest.breakhis import read_breakhis
+from ensemble_kit.manifest.csv_table import read_csv_table
+from ensemble_kit.manifest.digits import read_digits
+from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.recognise import read_path
+from ensemble_kit.manifest.table import Manifest
+
+
+def paint(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def make_breakhis(root: Path) -> Manifest:
+    names = {
+        "benign": ("B_A", "adenosis", "22549AB"),
+        "malignant": ("M_DC", "ductal_carcinoma", "2523"),
+    }
+    for i, (tumour, (code, subtype, slide)) in enumerate(names.items()):
+        folder = root / "BreaKHis_v1/histology_slides/breast" / tumour / "SOB" / subtype
+        for k in range(2):
+            name = f"SOB_{code}-14-{slide}-100-00{k}.png"
+            paint(folder / f"SOB_{code}_14-{slide}" / "100X" / name, seed=10 * i + k)
+    return read_breakhis(root)
+
+
+def make_folders(root: Path) -> Manifest:
+    for i, name in enumerate(("b/1.png", "b/10.png", "a/x y.png", "a/deep/é.png")):
+        paint(root / name, seed=i)
+    return read_folders(root)
+
+
+def make_csv(root: Path) -> Manifest:
+    for i in range(4):
+        paint(root / f"{i}.png", seed=i)
+    lines = ["path,label,group,split", *(f"{i}.png,{'ab'[i % 2]},p{i},train" for i in range(4))]
+    (root / "t.csv").write_text("\n".join(lines))
+    return read_csv_table(root / "t.csv")
+
+
+def make_digits(root: Path) -> Manifest:
+    return read_digits()
+
+
+READERS: dict[str, Callable[[Path], Manifest]] = {
+    "read_breakhis": make_breakhis,
+    "read_folders": make_folders,
+    "read_csv_table": make_csv,
+    "read_digits": make_digits,
+    "read_path": lambda root: (make_csv(root), read_path(root / "t.csv"))[1],
+}
+
+
+@pytest.fixture(params=READERS, ids=str)
+def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Manifest:
+    return READERS[request.param](tmp_path)
+
+
+def test_every_public_reader_is_in_this_suite() -> None:
+    found = set()
+    for module in pkgutil.iter_modules(ensemble_kit.manifest.__path__, "ensemble_kit.manifest."):
+        for name, value in inspect.getmembers(
+            importlib.import_module(module.name), inspect.isfunction
+        ):
+            if name.startswith("read_") and value.__module__ == module.name:
+                found.add(name)
+    assert found == set(READERS)
+
+
+def test_sample_ids_are_unique_and_stable(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    for name, make in READERS.items():
+        once, twice = make(tmp_path / name), make(tmp_path / name)
+        assert once.sample_ids.tolist() == twice.sample_ids.tolist()
+        assert once.digest == twice.digest
+
+
+def test_every_path_leads_to_pixels_inside_the_root(manifest: Manifest) -> None:
+    for path in manifest.table["path"][:4]:
+        assert not path.startswith("/")
+        pixels = read_image(manifest.root, path)
+        assert pixels.dtype == np.uint8
+        assert pixels.shape[2] == 3
+
+
+def test_unknown_groups_are_stamped(manifest: Manifest) -> None:
+    if not manifest.has_groups:
+        assert manifest.n_groups == len(manifest)
+        assert any("its own group" in note for note in manifest.notes)
+
+
+def test_a_manifest_survives_its_csv(manifest: Manifest, tmp_path: Path) -> None:
+    manifest.write(tmp_path / "m.csv")
+    back = Manifest.read(tmp_path / "m.csv", **manifest.about())
+    assert back.digest == manifest.digest
+    assert digest_json(back.table.astype(str).to_numpy().tolist()) == digest_json(
+        manifest.table.astype(str).to_numpy().tolist()
+    )
+
+
+@pytest.mark.parametrize("reader", [read_breakhis, read_folders, read_csv_table, read_path])
+def test_a_missing_path_is_a_data_error_that_names_it(
+    reader: Callable[..., Manifest], tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        reader(tmp_path / "nowhere")
