@@ -1,0 +1,167 @@
+"""Tiles are decoded once, whole or not at all, and never of other data than they say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
+from ensemble_kit.images import tiles as tiles_module
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.resize import resize
+from ensemble_kit.images.tiles import build_tile_sets, build_tiles, prune_cache
+from ensemble_kit.manifest.digits import read_digits
+from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.table import Manifest
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    rng = np.random.default_rng(0)
+    for i in range(6):
+        folder = tmp_path / "data" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    return read_folders(tmp_path / "data")
+
+
+def test_each_row_is_the_resized_decoded_file(manifest: Manifest, tmp_path: Path) -> None:
+    tiles = build_tiles(manifest, 16, cache_dir=tmp_path / "c")
+    assert tiles.pixels.shape == (6, 16, 16, 3)
+    assert tiles.sample_ids.tolist() == manifest.sample_ids.tolist()
+    for row, path in zip(tiles.pixels, manifest.table["path"], strict=True):
+        np.testing.assert_array_equal(row, resize(read_image(manifest.root, path), 16, 16))
+
+
+def test_resizing_is_antialiased() -> None:
+    # Stripes finer than a target pixel must melt into grey, not alias into other stripes.
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert resize(stripes, 16, 16)[:, 2:-2].std() < 3
+
+
+def test_center_cuts_and_pad_keeps_everything() -> None:
+    wide = np.zeros((20, 40, 3), np.uint8)
+    wide[:, :10], wide[:, 30:] = 200, 200
+    assert resize(wide, 20, 20, crop="center").max() == 0
+    padded = resize(wide, 20, 20, crop="pad")
+    assert padded[0].min() == 255
+    assert padded[10].min() == 0
+
+
+def test_a_second_build_decodes_nothing(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build_tiles(manifest, 16, cache_dir=tmp_path / "c")
+    monkeypatch.setattr(tiles_module, "render", lambda *a, **k: pytest.fail("decoded again"))
+    again = build_tiles(manifest, 16, cache_dir=tmp_path / "c")
+    assert again.digest == first.digest
+    np.testing.assert_array_equal(again.pixels, first.pixels)
+
+
+def test_row_13_a_changed_file_never_meets_its_old_tile(manifest: Manifest, tmp_path: Path) -> None:
+    before = build_tiles(manifest, 16, cache_dir=tmp_path / "c")
+    Image.new("RGB", (30, 20), "red").save(manifest.root / manifest.table["path"][2])
+    after = build_tiles(manifest, 16, cache_dir=tmp_path / "c")
+    assert after.digest != before.digest
+    assert after.pixels[2, 8, 8].tolist() == [255, 0, 0]
+    assert with_digests(manifest).digest != manifest.digest
+
+
+def test_a_damaged_cache_is_built_again(manifest: Manifest, tmp_path: Path) -> None:
+    good = np.array(build_tiles(manifest, 16, cache_dir=tmp_path / "c").pixels)
+    (file,) = (tmp_path / "c").glob("*.npy")
+    content = bytearray(file.read_bytes())
+    content[-100] ^= 1
+    file.write_bytes(content)
+    np.testing.assert_array_equal(build_tiles(manifest, 16, cache_dir=tmp_path / "c").pixels, good)
+
+
+def test_several_sizes_from_one_decoding_equal_each_alone(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = {size: build_tiles(manifest, size, cache_dir=tmp_path / "alone") for size in (8, 16)}
+    calls = []
+    real = tiles_module.render
+    monkeypatch.setattr(tiles_module, "render", lambda *a, **k: (calls.append(1), real(*a, **k))[1])
+    together = build_tile_sets(manifest, [8, 16], cache_dir=tmp_path / "together")
+    assert len(calls) == len(manifest)
+    for size, tiles in alone.items():
+        np.testing.assert_array_equal(together[size].pixels, tiles.pixels)
+        assert together[size].digest == tiles.digest
+
+
+def test_all_unreadable_images_are_named_at_once(manifest: Manifest, tmp_path: Path) -> None:
+    bad = manifest.table["path"][[1, 4]].tolist()
+    for path in bad:
+        (manifest.root / path).write_bytes(b"\x89PNG no more")
+    with pytest.raises(DataError, match="2 of 6") as caught:
+        build_tiles(manifest, 16, cache_dir=tmp_path / "c")
+    assert all(path in str(caught.value) for path in bad)
+    assert not list((tmp_path / "c").glob("*.npy"))
+    assert not list((tmp_path / "c").glob(".*part"))
+
+
+def test_two_processes_that_build_at_once_get_the_same_whole_tiles(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    code = (
+        "import sys, hashlib\n"
+        "from ensemble_kit.manifest.folder import read_folders\n"
+        "from ensemble_kit.images.tiles import build_tiles\n"
+        f"t = build_tiles(read_folders({str(manifest.root)!r}), 64, cache_dir={str(tmp_path / 'c')!r})\n"
+        "print(hashlib.sha256(t.pixels.tobytes()).hexdigest())\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for _ in range(3)
+    ]
+    digests = {p.communicate()[0] for p in running}
+    assert [p.returncode for p in running] == [0, 0, 0]
+    assert len(digests) == 1
+    assert len(list((tmp_path / "c").glob("*.npy"))) == 1
+
+
+def test_the_oldest_caches_go_first_when_the_bound_is_passed(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    for size in (16, 24, 32):
+        build_tiles(manifest, size, cache_dir=tmp_path / "c")
+    newest = max((tmp_path / "c").glob("*.npy"), key=lambda p: p.stat().st_size)
+    assert prune_cache(tmp_path / "c", max_bytes=newest.stat().st_size) > 0
+    assert list((tmp_path / "c").glob("*.npy")) == [newest]
+
+
+def test_too_little_disk_is_said_before_decoding(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles_module, "render", lambda *a, **k: pytest.fail("decoded"))
+    with pytest.raises(EnvironmentFault, match="MiB are needed"):
+        build_tiles(manifest, 2_000_000, cache_dir=tmp_path / "c")
+
+
+def test_ids_without_a_tile_are_refused(manifest: Manifest, tmp_path: Path) -> None:
+    tiles = build_tiles(manifest, 16, cache_dir=tmp_path / "c")
+    assert tiles.rows(tiles.sample_ids[[3, 1]]).tolist() == [3, 1]
+    with pytest.raises(DataError, match="1 of 1 have none"):
+        tiles.rows(["nobody"])
+
+
+def test_sizes_and_crops_that_do_not_exist_are_usage_errors(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="at least 8 pixels"):
+        build_tiles(manifest, 4, cache_dir=tmp_path / "c")
+    with pytest.raises(UsageError, match="Did you mean 'squash'"):
+        build_tiles(manifest, 16, cache_dir=tmp_path / "c", crop="sqash")
+
+
+def test_digits_need_no_files(tmp_path: Path) -> None:
+    tiles = build_tiles(read_digits().take(np.arange(20)), 8, cache_dir=tmp_path / "c")
+    assert tiles.pixels.shape == (20, 8, 8, 3)
+    assert tiles.pixels.max() == 255

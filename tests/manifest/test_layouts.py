@@ -1,0 +1,287 @@
+"""What each reader finds in its layout, and what it says about data it cannot use."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.manifest.breakhis import parse_magnifications, read_breakhis
+from ensemble_kit.manifest.csv_table import read_csv_table
+from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.recognise import read_path
+from ensemble_kit.manifest.walk import list_images
+
+
+def touch(root: Path, *paths: str) -> Path:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).touch()
+    return root
+
+
+BREAKHIS = (
+    "breast/benign/SOB/adenosis/SOB_B_A_14-22549AB/40X/SOB_B_A-14-22549AB-40-001.png",
+    "breast/benign/SOB/adenosis/SOB_B_A_14-22549CD/100X/SOB_B_A-14-22549CD-100-002.png",
+    "breast/benign/SOB/phyllodes_tumor/SOB_B_PT_14-21998AB/100X/SOB_B_PT-14-21998AB-100-001.png",
+    "breast/malignant/SOB/lobular_carcinoma/SOB_M_LC_14-13412/100X/SOB_M_LC-14-13412-100-001.png",
+    "breast/malignant/SOB/ductal_carcinoma/SOB_M_DC_14-13412/100X/SOB_M_DC-14-13412-100-009.png",
+)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return touch(tmp_path, *(f"BreaKHis_v1/histology_slides/{p}" for p in BREAKHIS)) / "BreaKHis_v1"
+
+
+# -- BreakHis ------------------------------------------------------------------------------
+
+
+def test_slides_of_one_patient_number_are_one_patient(archive: Path) -> None:
+    manifest = read_breakhis(archive)
+    assert Counter(manifest.groups.tolist()) == {"22549": 2, "21998": 1, "13412": 2}
+    assert manifest.group_kind == "patient"
+    by_slide = read_breakhis(archive, group_by="slide")
+    assert by_slide.n_groups == 4
+    assert by_slide.group_kind == "slide"
+
+
+def test_the_file_name_gives_subtype_and_magnification(archive: Path) -> None:
+    row = read_breakhis(archive).table.set_index("sample_id").loc["SOB_M_LC-14-13412-100-001"]
+    assert row[["label", "subtype", "magnification"]].tolist() == [
+        "malignant",
+        "lobular_carcinoma",
+        "100",
+    ]
+
+
+def test_benign_is_class_0_and_subtypes_keep_the_archive_order(archive: Path) -> None:
+    assert read_breakhis(archive).class_names == ("benign", "malignant")
+    assert read_breakhis(archive, label_by="subtype").class_names == (
+        "adenosis",
+        "phyllodes_tumor",
+        "ductal_carcinoma",
+        "lobular_carcinoma",
+    )
+
+
+@pytest.mark.parametrize("part", ["..", ".", "histology_slides", "histology_slides/breast"])
+def test_the_archive_is_the_same_from_whichever_of_its_folders(archive: Path, part: str) -> None:
+    assert read_path(archive / part).digest == read_breakhis(archive).digest
+
+
+@pytest.mark.parametrize(
+    ("asked", "n"), [(100, 4), ("100", 4), ("40X,100x", 5), ([40, 100], 5), (None, 5)]
+)
+def test_magnifications_are_kept_as_asked(archive: Path, asked: object, n: int) -> None:
+    assert len(read_breakhis(archive, magnification=asked)) == n  # type: ignore[arg-type]
+
+
+def test_a_magnification_that_is_not_there_says_what_is(archive: Path) -> None:
+    with pytest.raises(DataError, match="1 at 40X, 4 at 100X"):
+        read_breakhis(archive, magnification=400)
+    with pytest.raises(UsageError, match="got '50'"):
+        parse_magnifications("50")
+
+
+def test_a_copy_in_other_folders_is_read_by_its_names(tmp_path: Path) -> None:
+    root = touch(
+        tmp_path,
+        *(f"{'test' if i % 2 else 'train'}/x/{Path(p).name}" for i, p in enumerate(BREAKHIS)),
+    )
+    manifest = read_path(root)
+    assert manifest.n_groups == 3
+    assert set(manifest.table["split"]) == {"train"}
+
+
+def test_strangers_between_breakhis_files_are_noted(archive: Path) -> None:
+    touch(archive / "histology_slides/breast/benign/SOB", "holiday.jpg")
+    assert "1 images without a BreakHis name" in read_breakhis(archive).notes[0]
+
+
+def test_the_real_archive_has_its_published_counts(real_data: Path) -> None:
+    manifest = read_path(real_data, magnification=100)
+    originals = manifest.table["path"].str.contains("SOB_B_F-14-25197-100")
+    assert len(manifest) - 328 <= originals.sum() + 9
+    slides = manifest.table["slide"]
+    assert slides[manifest.table["patient"] == "22549"].nunique() == 3
+    assert set(read_breakhis(real_data).table["magnification"]) == {"40", "100", "200", "400"}
+
+
+# -- class folders -------------------------------------------------------------------------
+
+
+def test_validation_joins_training_and_is_noted(tmp_path: Path) -> None:
+    root = touch(tmp_path, "train/a/1.png", "train/b/1.png", "valid/a/2.png", "test/b/2.jpg")
+    manifest = read_folders(root)
+    assert dict(zip(manifest.table["path"], manifest.table["split"], strict=True)) == {
+        "train/a/1.png": "train",
+        "train/b/1.png": "train",
+        "valid/a/2.png": "train",
+        "test/b/2.jpg": "test",
+    }
+    assert "1 validation images joined training" in manifest.notes[0]
+
+
+def test_classes_count_and_her2_scores_are_ordinal(tmp_path: Path) -> None:
+    scores = read_folders(touch(tmp_path / "s", "3+/a.png", "0/a.png", "2+/a.png", "1+/a.png"))
+    assert scores.class_names == ("0", "1+", "2+", "3+")
+    assert scores.ordinal
+    plain = read_folders(touch(tmp_path / "p", "10/a.png", "9/a.png"))
+    assert plain.class_names == ("9", "10")
+    assert not plain.ordinal
+
+
+def test_a_pattern_finds_the_patients(tmp_path: Path) -> None:
+    root = touch(tmp_path, "a/P1_x.png", "a/P2_x.png", "b/P2_y.png")
+    manifest = read_folders(root, group_pattern=r"(P\d+)_")
+    assert manifest.groups.tolist() == ["P1", "P2", "P2"]
+    with pytest.raises(DataError, match=r"1 of 3 paths have none by '\(P1\|P2_x\)'"):
+        read_folders(root, group_pattern="(P1|P2_x)")
+    with pytest.raises(UsageError, match="parentheses"):
+        read_folders(root, group_pattern="P")
+
+
+def test_row_33_an_empty_class_folder_is_an_error_with_counts(tmp_path: Path) -> None:
+    root = touch(tmp_path, "a/1.png", "b/1.png")
+    (root / "c").mkdir()
+    with pytest.raises(DataError, match=r"'c' has none \(a: 1, b: 1\)"):
+        read_folders(root)
+
+
+def test_row_33_one_class_is_no_classification(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least two different classes"):
+        read_folders(touch(tmp_path, "a/1.png", "a/2.png"))
+
+
+def test_row_33_a_misspelt_test_class_says_what_was_meant(tmp_path: Path) -> None:
+    root = touch(tmp_path, "train/benign/1.png", "train/other/1.png", "test/bengin/1.png")
+    with pytest.raises(DataError, match="Did you mean 'benign'"):
+        read_folders(root)
+
+
+def test_images_outside_class_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1 of 3 do not"):
+        read_folders(touch(tmp_path, "a/1.png", "b/1.png", "loose.png"))
+    with pytest.raises(DataError, match="one folder per class"):
+        read_folders(touch(tmp_path / "flat", "1.png", "2.png"))
+
+
+def test_row_25_pipes_links_and_strange_files_are_passed_over_with_a_note(tmp_path: Path) -> None:
+    root = touch(tmp_path, "a/1.png", "b/2.png", "b/readme.txt", "b/.DS_Store")
+    os.mkfifo(root / "a/pipe.png")
+    (root / "a/loop").symlink_to(root)
+    (root / "a/gone.png").symlink_to(root / "nowhere")
+    paths, notes = list_images(root)
+    assert paths == ["a/1.png", "b/2.png"]
+    assert [note.split(" under")[0] for note in notes] == [
+        "1 '.txt' file",
+        "1 broken link",
+        "1 linked folder",
+        "1 pipe, socket or device",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\x1b]0;pwned\x07.png", os.fsdecode(b"a\xff.png")])
+def test_row_26_names_that_no_table_can_hold_are_refused(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "a/1.png", "b/1.png", f"a/{name}")
+    with pytest.raises(DataError, match="1 are not") as caught:
+        read_folders(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "name", ['q"uote.png', "co,mma.png", "\u202ertl.png", "n" * 250 + ".png", "#1.png", " .png"]
+)
+def test_row_26_odd_but_legal_names_survive(tmp_path: Path, name: str) -> None:
+    manifest = read_folders(touch(tmp_path / "d", "b/1.png", f"a/{name}"))
+    manifest.write(tmp_path / "m.csv")
+    back = type(manifest).read(tmp_path / "m.csv", **manifest.about())
+    assert f"a/{name}" in back.table["path"].tolist()
+
+
+# -- tables --------------------------------------------------------------------------------
+
+
+def table(root: Path, text: str) -> Path:
+    touch(root, "1.png", "2.png", "3.png")
+    (root / "t.csv").write_text(text)
+    return root / "t.csv"
+
+
+def test_a_table_gives_labels_groups_and_splits(tmp_path: Path) -> None:
+    path = table(
+        tmp_path, "path,label,group,split\n1.png,x,p,valid\n2.png,y,q,train\n3.png,x,r,test\n"
+    )
+    manifest = read_csv_table(path)
+    assert manifest.labels.tolist() == [0, 1, 0]
+    assert manifest.groups.tolist() == ["p", "q", "r"]
+    assert manifest.table["split"].tolist() == ["train", "train", "test"]
+
+
+def test_known_other_column_names_work_and_unknown_ones_are_asked_for(tmp_path: Path) -> None:
+    manifest = read_csv_table(table(tmp_path, "file,class,patient\n1.png,x,p\n2.png,y,q\n"))
+    assert manifest.group_kind == "patient"
+    path = table(tmp_path, "path,lable\n1.png,x\n2.png,y\n")
+    with pytest.raises(DataError, match="Did you mean 'lable'"):
+        read_csv_table(path)
+    assert len(read_csv_table(path, label_column="lable")) == 2
+
+
+def test_row_29_a_group_on_both_sides_is_refused(tmp_path: Path) -> None:
+    path = table(
+        tmp_path, "path,label,group,split\n1.png,x,p,train\n2.png,y,q,train\n3.png,x,p,test\n"
+    )
+    with pytest.raises(DataError, match="1 do: p"):
+        read_csv_table(path)
+
+
+def test_row_30_an_empty_group_cell_is_refused_and_no_column_is_stamped(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="1 of 2 have none"):
+        read_csv_table(table(tmp_path, "path,label,group\n1.png,x,p\n2.png,y,\n"))
+    assert not read_csv_table(table(tmp_path, "path,label\n1.png,x\n2.png,y\n")).has_groups
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("path,label\n1.png,x\n9.png,y\n", "9.png"),
+        ("path,label\n1.png,x\n2.png,\n", r"empty in 1 rows \(lines 3\)"),
+        ("path,label\n1.png,x\n../2.png,y\n", "stay inside"),
+        ("path,label\n1.png,x\n/etc/passwd,y\n", "stay inside"),
+        ("path,label,split\n1.png,x,train\n2.png,y,tset\n", "'tset'"),
+        ("path,label\n1.png,x\n1.png,y\n", "stand more than once"),
+    ],
+)
+def test_a_table_that_cannot_be_true_says_why(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        read_csv_table(table(tmp_path, text))
+
+
+def test_files_may_stand_in_folders_of_their_label(real_data: Path) -> None:
+    manifest = read_path(real_data / "bccd_cells", label_column="label", group_column="group_image")
+    assert (len(manifest), manifest.n_groups, manifest.class_names) == (
+        1082,
+        364,
+        ("Platelets", "RBC", "WBC"),
+    )
+
+
+# -- recognition ---------------------------------------------------------------------------
+
+
+def test_an_option_of_another_reader_is_refused_by_name(archive: Path, tmp_path: Path) -> None:
+    assert len(read_path(archive, magnification=100)) == 4
+    root = touch(tmp_path / "f", "a/1.png", "b/1.png")
+    with pytest.raises(UsageError, match="got 'magnification'"):
+        read_path(root, magnification=100)
+
+
+def test_what_is_not_understood_is_described(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"holds 2 \.txt, folders: none, and 0 images. Understood are"
+    ):
+        read_path(touch(tmp_path, "a.txt", "b.txt"))
