@@ -61,9 +61,9 @@ def _refuse_non_logits(array: Array, allow_missing: bool) -> None:
         clean = bool(np.isfinite(array.sum(dtype=np.float64)))
     if clean:
         return
-    bad = np.isnan(array) | (array == np.inf)
-    missing = np.isnan(array).all(axis=2)
-    dead = (array == -np.inf).all(axis=2)
+    bad: Array = np.isnan(array) | np.isposinf(array)
+    missing: Array = np.isnan(array).all(axis=2)
+    dead = np.isneginf(array).all(axis=2)
     wrong = (bad & ~missing[:, :, None]).any(axis=2) | dead
     if not allow_missing:
         wrong = wrong | missing

@@ -10,8 +10,8 @@ import hashlib
 import io
 import json
 import os
+import secrets
 import shutil
-import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -41,19 +41,19 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     name = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".tmp", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
+        name = target.parent / f".{target.name[:80]}.{secrets.token_hex(6)}.tmp"
+        with name.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, target)
+        name.replace(target)
         name = None
         _sync_folder(target.parent)
     except OSError as error:
         raise _disk_fault(target, error) from error
     finally:
         if name is not None:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -120,10 +120,14 @@ def read_text(path: str | os.PathLike[str]) -> str:
     source = Path(path)
     try:
         if source.stat().st_size > MAX_TEXT_BYTES:
-            raise DataError("Text files stay under 64 MiB", f"'{source}' is larger", "Check the path")
+            raise DataError(
+                "Text files stay under 64 MiB", f"'{source}' is larger", "Check the path"
+            )
         return source.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError("The file must be readable UTF-8 text", f"'{source}': {error}", "Check the path") from error
+        raise DataError(
+            "The file must be readable UTF-8 text", f"'{source}': {error}", "Check the path"
+        ) from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -138,7 +142,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise DataError("The file must hold JSON", f"'{path}': {error}", "Restore or delete it") from error
+        raise DataError(
+            "The file must hold JSON", f"'{path}': {error}", "Restore or delete it"
+        ) from error
 
 
 def _refuse_constant(name: str) -> float:
@@ -157,7 +163,9 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError("The file must hold TOML", f"'{path}': {error}", "Mend that line") from error
+        raise DataError(
+            "The file must hold TOML", f"'{path}': {error}", "Mend that line"
+        ) from error
 
 
 def read_npy(path: str | os.PathLike[str]) -> Array:
@@ -173,7 +181,9 @@ def read_npy(path: str | os.PathLike[str]) -> Array:
         return array
     except (OSError, ValueError, EOFError) as error:
         raise IntegrityError(
-            "Stored arrays must be whole .npy files", f"'{path}': {error}", "Delete it and run the same command"
+            "Stored arrays must be whole .npy files",
+            f"'{path}': {error}",
+            "Delete it and run the same command",
         ) from error
 
 
@@ -188,7 +198,9 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     try:
         return pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
-        raise DataError("The file must be a CSV table with a header", f"'{path}': {error}", "Mend it") from error
+        raise DataError(
+            "The file must be a CSV table with a header", f"'{path}': {error}", "Mend it"
+        ) from error
 
 
 def digest_bytes(content: bytes) -> str:

@@ -13,12 +13,11 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import StratifiedKFold
 
 from ensemble_kit.errors import DataError, did_you_mean, first_few
 from ensemble_kit.files import digest_json, read_csv, write_csv
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.seeding import derive_seed, generator
+from ensemble_kit.seeding import generator
 
 SPLIT_BY = ("group", "image")
 N_DEALS = 200
@@ -119,13 +118,17 @@ class Folds:
         try:
             fold = table["fold"].astype(np.int64).to_numpy()
         except ValueError as error:
-            raise DataError("Folds are whole numbers", f"'{path}': {error}", "Number them 0, 1, ...") from error
+            raise DataError(
+                "Folds are whole numbers", f"'{path}': {error}", "Number them 0, 1, ..."
+            ) from error
         return cls(table["sample_id"].to_numpy(dtype=np.str_), fold, split_by, notes)
 
     def counts(self, manifest: Manifest) -> pd.DataFrame:
         """Images and groups per fold and class: columns `fold, label, images, groups`."""
         table = manifest.table.assign(fold=self.of(manifest))
-        out = table.groupby(["fold", "label"]).agg(images=("sample_id", "size"), groups=("group", "nunique"))
+        out = table.groupby(["fold", "label"]).agg(
+            images=("sample_id", "size"), groups=("group", "nunique")
+        )
         every = pd.MultiIndex.from_product(
             [range(self.n_splits), manifest.class_names], names=["fold", "label"]
         )
@@ -179,23 +182,29 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
     _check_by(by)
     train = manifest.part("train")
     if n_splits < 2:
-        raise DataError("Cross-validation needs at least two folds", f"got {n_splits}", "Use --folds 2 or more")
+        raise DataError(
+            "Cross-validation needs at least two folds", f"got {n_splits}", "Use --folds 2 or more"
+        )
     units = train.groups if by == "group" else train.sample_ids
     unit_names, unit_of = np.unique(units, return_inverse=True)
     if len(unit_names) < n_splits:
         raise DataError(
             f"{n_splits} folds need at least {n_splits} groups ({train.group_kind}s)",
             f"the training part has {len(unit_names)}",
-            f"Use at most --folds {len(unit_names)}" if len(unit_names) > 1 else "Add data from other groups",
+            f"Use at most --folds {len(unit_names)}"
+            if len(unit_names) > 1
+            else "Add data from other groups",
         )
     table = _class_table(unit_of, train.labels, len(unit_names), train.n_classes)
     _refuse_lonely_classes(train, table)
     dealt = _deal(table, n_splits, seed)
-    fold = dealt[unit_of]
+    fold = dealt[unit_of].astype(np.int64)
     return Folds(train.sample_ids, fold, by, _missing_notes(train, table, dealt, n_splits))
 
 
-def hold_out(manifest: Manifest, *, test_size: float = 0.2, seed: int = 0, by: str = "group") -> Manifest:
+def hold_out(
+    manifest: Manifest, *, test_size: float = 0.2, seed: int = 0, by: str = "group"
+) -> Manifest:
     """`manifest` with its `split` column made: about `test_size` of each class, whole groups.
 
     Parameters
@@ -219,7 +228,9 @@ def hold_out(manifest: Manifest, *, test_size: float = 0.2, seed: int = 0, by: s
     """
     _check_by(by)
     if not 0.0 < test_size < 1.0:
-        raise DataError("The test share lies between 0 and 1", f"got {test_size}", "Use e.g. --test-size 0.2")
+        raise DataError(
+            "The test share lies between 0 and 1", f"got {test_size}", "Use e.g. --test-size 0.2"
+        )
     units = manifest.groups if by == "group" else manifest.sample_ids
     unit_names, unit_of = np.unique(units, return_inverse=True)
     if len(unit_names) < 2:
@@ -246,7 +257,9 @@ def hold_out(manifest: Manifest, *, test_size: float = 0.2, seed: int = 0, by: s
 
 def _check_by(by: str) -> None:
     if by not in SPLIT_BY:
-        raise DataError("Splits are made by 'group' or by 'image'", f"got '{by}'", did_you_mean(by, SPLIT_BY))
+        raise DataError(
+            "Splits are made by 'group' or by 'image'", f"got '{by}'", did_you_mean(by, SPLIT_BY)
+        )
 
 
 def _n(count: int, noun: str) -> str:
@@ -266,7 +279,10 @@ def _refuse_lonely_classes(train: Manifest, table: npt.NDArray[np.int64]) -> Non
     n_groups = (table > 0).sum(axis=0)
     lonely = [train.class_names[c] for c in np.flatnonzero(n_groups < 2)]
     if lonely:
-        counts = first_few(f"{name}: {_n(int(n), train.group_kind)}" for name, n in zip(train.class_names, n_groups, strict=True))
+        counts = first_few(
+            f"{name}: {_n(int(n), train.group_kind)}"
+            for name, n in zip(train.class_names, n_groups, strict=True)
+        )
         raise DataError(
             "Every class needs two groups in the training part, or one fold trains without it",
             f"too few for {first_few(map(repr, lonely))} ({counts})",
@@ -292,15 +308,22 @@ def _missing_notes(
 def _deal(table: npt.NDArray[np.int64], n_splits: int, seed: int) -> npt.NDArray[np.int64]:
     """The fold of each unit, shape (n_units,)."""
     if (table.sum(axis=1) == 1).all() and (table.sum(axis=0) >= n_splits).all():
-        splitter = StratifiedKFold(n_splits, shuffle=True, random_state=derive_seed(seed, "folds") % 2**32)
-        dealt = np.empty(len(table), dtype=np.int64)
-        for k, (_, kept) in enumerate(splitter.split(table, table.argmax(axis=1))):
-            dealt[kept] = k
-        return dealt
+        return _deal_singles(table.argmax(axis=1), n_splits, seed)
     rng = generator(seed, "folds")
     n_deals = max(1, min(N_DEALS, 200_000 // len(table)))
     deals = (_greedy_deal(table, n_splits, rng) for _ in range(n_deals))
     return min(deals, key=lambda dealt: _deal_cost(table, dealt, n_splits))
+
+
+def _deal_singles(
+    classes: npt.NDArray[np.int64], n_splits: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Stratified folds where every unit is one image: class after class, dealt round."""
+    order = generator(seed, "folds").permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    dealt = np.empty(len(classes), dtype=np.int64)
+    dealt[order] = np.arange(len(classes)) % n_splits
+    return dealt
 
 
 def _greedy_deal(
@@ -378,7 +401,9 @@ def _greedy_hold_out(
     in_test = np.zeros(len(table), dtype=bool)
     for unit in rng.permutation(len(table)):
         has = table[unit] > 0
-        nearer = (((held + table[unit] - target) / scale) ** 2).sum() < (((held - target) / scale) ** 2).sum()
+        nearer = (((held + table[unit] - target) / scale) ** 2).sum() < (
+            ((held - target) / scale) ** 2
+        ).sum()
         if nearer and (left[has] > 2).all():
             in_test[unit] = True
             held += table[unit]

@@ -102,7 +102,9 @@ class Run:
         """The manifest that the run was made of."""
         about = self.record["manifest"]
         manifest = Manifest.read(self.path / "manifest.csv", **about)
-        _same_digest(self.path / "manifest.csv", manifest.digest, self.record["digests"]["manifest"])
+        _same_digest(
+            self.path / "manifest.csv", manifest.digest, self.record["digests"]["manifest"]
+        )
         return manifest
 
     def folds(self) -> Folds:
@@ -134,6 +136,7 @@ class Run:
         folds.of(manifest.part("train"))
         if self.exists:
             self._refuse_other_data(manifest, folds)
+            write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
             return
         manifest.write(self.path / "manifest.csv")
         folds.write(self.path / "folds.csv")
@@ -145,7 +148,11 @@ class Run:
                 "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
                 "versions": versions(),
-                "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+                "machine": {
+                    "system": platform.system(),
+                    "processor": platform.machine(),
+                    "cores": os.cpu_count(),
+                },
                 "manifest": manifest.about(),
                 "folds": {
                     "n_splits": folds.n_splits,
@@ -213,7 +220,10 @@ class Run:
         taken = len(list((self.path / "replaced").glob(f"{member}-*")))
         target = self.path / "replaced" / f"{member}-{taken + 1}"
         target.mkdir(parents=True)
-        for name, folder in (("members", self.member_dir(member)), ("predictions", self.store.root / member)):
+        for name, folder in (
+            ("members", self.member_dir(member)),
+            ("predictions", self.store.root / member),
+        ):
             if folder.is_dir():
                 folder.rename(target / name)
         return target
@@ -242,12 +252,18 @@ class Run:
             A damaged file, or predictions of another manifest or other folds.
         """
         if kind not in KINDS:
-            raise DataError("Predictions are 'oof' or 'test'", f"got '{kind}'", "Ask for one of the two")
+            raise DataError(
+                "Predictions are 'oof' or 'test'", f"got '{kind}'", "Ask for one of the two"
+            )
         manifest, folds = self.manifest(), self.folds()
         part = manifest.part("train" if kind == "oof" else "test")
         names = self.members()
         if not names:
-            raise DataError("Only stored predictions can be combined", f"'{self.path}' has none", "Run ensemble-kit train-members first")
+            raise DataError(
+                "Only stored predictions can be combined",
+                f"'{self.path}' has none",
+                "Run ensemble-kit train-members first",
+            )
         if not len(part):
             raise DataError(
                 "Test figures need a test part",
@@ -278,7 +294,10 @@ class Run:
         record = self.record
         notes = [*record["manifest"]["notes"], *record["folds"]["notes"]]
         if record["folds"]["split_by"] == "image":
-            notes.insert(0, "Split by image: images of one group stand on both sides, so these figures measure recognition of the group too. Not comparable with a split by group.")
+            notes.insert(
+                0,
+                "Split by image: images of one group stand on both sides, so these figures measure recognition of the group too. Not comparable with a split by group.",
+            )
         elif record["manifest"]["group_kind"] == "image":
             notes.insert(0, "No groups are known: each image is its own group.")
         for name, logits in (stored or {}).items():

@@ -45,12 +45,18 @@ def _explained(error: ValidationError, table: type[BaseModel]) -> DataError:
     name = ".".join(str(part) for part in where) or table.__name__
     if first["type"] == "extra_forbidden":
         known = _table_at(table, where[:-1]).model_fields
-        return DataError("Settings have known keys only", f"got '{name}'", did_you_mean(str(where[-1]), known))
+        return DataError(
+            "Settings have known keys only", f"got '{name}'", did_you_mean(str(where[-1]), known)
+        )
     if first["type"] == "missing":
-        return DataError("A setting without a default must be given", f"'{name}' is missing", "Add it")
+        return DataError(
+            "A setting without a default must be given", f"'{name}' is missing", "Add it"
+        )
     got = repr(first["input"])
     message = first["msg"][:1].lower() + first["msg"][1:]
-    return DataError(f"The setting '{name}' must be right", f"got {got[:80]}: {message}", "Change that value")
+    return DataError(
+        f"The setting '{name}' must be right", f"got {got[:80]}: {message}", "Change that value"
+    )
 
 
 def _table_at(table: type[BaseModel], path: Sequence[Any]) -> type[BaseModel]:

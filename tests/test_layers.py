@@ -40,7 +40,9 @@ LAYERS = (
     "cli",
 )
 TORCH_FREE = ("combiners", "metrics", "evaluation", "plots", "report")
-FILES = sorted(p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).as_posix() != "__init__.py")
+FILES = sorted(
+    p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).as_posix() != "__init__.py"
+)
 
 
 def layer_of(path: Path) -> str:
@@ -65,15 +67,22 @@ def test_imports_point_down_the_line(path: Path) -> None:
         if name.startswith("ensemble_kit."):
             there = name.split(".")[1]
             assert there in LAYERS, f"{name} is no room of the house"
-            assert LAYERS.index(there) <= here, f"{layer_of(path)} imports {there}, which stands right of it"
+            assert LAYERS.index(there) <= here, (
+                f"{layer_of(path)} imports {there}, which stands right of it"
+            )
 
 
 @pytest.mark.parametrize(
-    "path", [p for p in FILES if layer_of(p) in TORCH_FREE], ids=lambda p: p.relative_to(PACKAGE).as_posix()
+    "path",
+    [p for p in FILES if layer_of(p) in TORCH_FREE],
+    ids=lambda p: p.relative_to(PACKAGE).as_posix(),
 )
 def test_right_of_the_store_torch_is_never_imported_at_the_top(path: Path) -> None:
     heavy = {"torch", "timm", "torchvision"}
-    assert not {n.split(".")[0] for n in imports(ast.parse(path.read_text()), top_level_only=True)} & heavy
+    assert (
+        not {n.split(".")[0] for n in imports(ast.parse(path.read_text()), top_level_only=True)}
+        & heavy
+    )
 
 
 def test_combining_and_judging_never_load_torch() -> None:

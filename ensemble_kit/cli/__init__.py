@@ -7,23 +7,25 @@ exit code.
 from __future__ import annotations
 
 import importlib
-import re
 import sys
 
 import click
 
+from ensemble_kit.cli.text import printable
 from ensemble_kit.errors import EnsembleKitError, did_you_mean
 
 # Command -> (module under ensemble_kit.cli, its function, what it does in a line).
 COMMANDS = {
     "demo": ("demo", "demo", "Train, combine and report on an embedded data set."),
-    "train-members": ("train_members", "train_members", "Fine-tune each member on each fold; keep every prediction."),
+    "train-members": (
+        "train_members",
+        "train_members",
+        "Fine-tune each member on each fold; keep every prediction.",
+    ),
     "stack": ("stack", "stack", "Combine the stored predictions and judge the ensemble."),
     "tune": ("tune", "tune", "Tune a member's learning rate and batch size."),
     "report": ("report", "report", "Write the run's report as one HTML page."),
 }
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class LazyGroup(click.Group):
@@ -36,7 +38,9 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, attribute, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(importlib.import_module(f"ensemble_kit.cli.{module}"), attribute)
+        command: click.Command = getattr(
+            importlib.import_module(f"ensemble_kit.cli.{module}"), attribute
+        )
         return command
 
     def resolve_command(
@@ -51,7 +55,10 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="ensemble-kit", message="%(prog)s %(version)s")
 def app() -> None:
     """Ensembles of image classifiers, trained over patient-safe folds and judged without leaks."""
@@ -64,8 +71,3 @@ def main() -> None:
     except EnsembleKitError as error:
         click.echo(f"error: {printable(str(error))}", err=True)
         sys.exit(error.exit_code)
-
-
-def printable(text: str) -> str:
-    """`text` without control characters, so that no file name can steer a terminal."""
-    return _CONTROL.sub("?", text)

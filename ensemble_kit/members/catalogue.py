@@ -80,7 +80,9 @@ def timm_name(network: str) -> str:
     raise DataError(
         "A member's network is in the catalogue or in timm",
         f"got '{network}'",
-        f"Did you mean {first_few(map(repr, near))}?" if near else "See timm.list_models() for all names",
+        f"Did you mean {first_few(map(repr, near))}?"
+        if near
+        else "See timm.list_models() for all names",
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 from safetensors.torch import save as tensors_to_bytes
-from timm.models import save_config_for_hf
+from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from ensemble_kit.arrays import Array
@@ -73,11 +73,24 @@ def write_fold(
     write_npy(folder / "logits-test.npy", test)
     write_csv(folder / "history.csv", pd.DataFrame(list(history)))
     write_json(folder / "recipe.json", dict(recipe))
-    names = [WEIGHTS, "config.json", "logits-oof.npy", "logits-test.npy", "history.csv", "recipe.json"]
+    names = [
+        WEIGHTS,
+        "config.json",
+        "logits-oof.npy",
+        "logits-test.npy",
+        "history.csv",
+        "recipe.json",
+    ]
     files = {name: digest_file(folder / name) for name in names}
     write_json(
         folder / RECORD,
-        {"schema_version": 1, **record, "made_of": dict(made_of), "digest": digest_json(made_of), "files": files},
+        {
+            "schema_version": 1,
+            **record,
+            "made_of": dict(made_of),
+            "digest": digest_json(made_of),
+            "files": files,
+        },
     )
     (folder / RESUME).unlink(missing_ok=True)
     (folder / f"{RESUME}.json").unlink(missing_ok=True)

@@ -7,24 +7,38 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from ensemble_kit.errors import DataError, EnsembleKitError, JobsFailedError, UsageError, did_you_mean, first_few
+from ensemble_kit.errors import (
+    DataError,
+    EnsembleKitError,
+    JobsFailedError,
+    UsageError,
+    did_you_mean,
+    first_few,
+)
 from ensemble_kit.files import cache_folder, write_json
 from ensemble_kit.folds import Folds
-from ensemble_kit.images.augment import PRESETS
 from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.presets import PRESETS
 from ensemble_kit.images.tiles import Tiles, build_tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members import checkpoint
 from ensemble_kit.members.catalogue import native_size, timm_name
-from ensemble_kit.members.events import JobFailed, JobSkipped, Notice, TilesProgress, Watcher, nobody
-from ensemble_kit.members.job import Job, run_job, stamps
+from ensemble_kit.members.events import (
+    JobFailed,
+    JobSkipped,
+    Notice,
+    TilesProgress,
+    Watcher,
+    nobody,
+)
+from ensemble_kit.members.job import CROP, Job, run_job, stamps
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.recipe import Member
@@ -113,10 +127,14 @@ def input_size(member: Member) -> int:
 def _refuse_bad_members(members: Sequence[Member]) -> None:
     names = [m.name for m in members]
     if not names:
-        raise UsageError("A run trains at least one member", "got none", "Name some: --members resnet18")
+        raise UsageError(
+            "A run trains at least one member", "got none", "Name some: --members resnet18"
+        )
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
-        raise UsageError("Every member has its own name", f"{first_few(twice)} stands twice", "Give each a name")
+        raise UsageError(
+            "Every member has its own name", f"{first_few(twice)} stands twice", "Give each a name"
+        )
     for member in members:
         timm_name(member.network)
         if member.recipe.augmentation not in PRESETS:
@@ -138,13 +156,17 @@ def _plan(
     watcher: Watcher,
     cache: Path | None,
 ) -> list[Job]:
+    def progress_at(size: int) -> Callable[[int, int], None]:
+        return lambda done, total: watcher(TilesProgress(done, total, size))
+
     tiles: dict[int, Tiles] = {}
     for size in sorted({input_size(m) for m in members}, reverse=True):
         tiles[size] = build_tiles(
             manifest,
             size,
             cache_dir=cache or cache_folder(),
-            progress=lambda done, total, size=size: watcher(TilesProgress(done, total, size)),
+            crop=CROP,
+            progress=progress_at(size),
         )
     return [
         Job(run, m, k, manifest, folds, tiles[input_size(m)], device, precision, seed)
@@ -159,7 +181,7 @@ def _unfinished(jobs: Iterable[Job], run: Run, retrain: bool, watcher: Watcher) 
         try:
             done = job.finished()
         except DataError as changed:
-            if not retrain:
+            if not (retrain or job.differs_by_tuning_alone()):
                 raise
             moved = run.set_aside(job.member.name)
             watcher(Notice(f"{job.member.name}: {changed.got}. Its old folds are now in {moved}."))

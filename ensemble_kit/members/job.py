@@ -13,27 +13,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from ensemble_kit.errors import DataError, IntegrityError, first_few
 from ensemble_kit.files import digest_json
 from ensemble_kit.folds import Folds, hold_out
-from ensemble_kit.images.augment import PRESETS
-from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members import checkpoint
 from ensemble_kit.members.events import EpochEnded, JobFinished, JobStarted, Watcher, nobody
-from ensemble_kit.members.losses import make_loss
-from ensemble_kit.members.networks import build_network
-from ensemble_kit.members.precision import choose_precision
-from ensemble_kit.members.predict import predict_logits
+from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.recipe import Member
-from ensemble_kit.members.train import Training, log_loss_and_accuracy, run_epochs, seeded
+from ensemble_kit.members.train import Training
 from ensemble_kit.run import Run, versions
 from ensemble_kit.seeding import derive_seed
 
 INNER_SHARE = 0.15
+CROP = "squash"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,12 +66,23 @@ class Job:
             "seed": self.seed,
             "manifest": self.manifest.digest,
             "folds": self.folds.digest,
-            "crop": self.tiles.crop,
+            "crop": CROP,
         }
 
     @property
     def model_seed(self) -> int:
         return derive_seed(self.seed, self.member.name, self.member.seed, self.fold)
+
+    def changes(self) -> list[str]:
+        """What differs between the settings of the finished fold and the job's."""
+        record = checkpoint.read_record(self.folder)
+        return checkpoint.changed_keys(record["made_of"], self.made_of) if record else []
+
+    def differs_by_tuning_alone(self) -> bool:
+        """Whether the finished fold differs only because its recipe was tuned since."""
+        tuned = ("member.tuned:", "member.recipe.learning_rate:", "member.recipe.batch_size:")
+        changes = self.changes()
+        return self.member.tuned and bool(changes) and all(c.startswith(tuned) for c in changes)
 
     def finished(self) -> bool:
         """Whether the fold is done with exactly these data and settings, its files whole.
@@ -91,7 +97,7 @@ class Job:
         record = checkpoint.read_record(self.folder)
         if record is None:
             return False
-        changes = checkpoint.changed_keys(record["made_of"], self.made_of)
+        changes = self.changes()
         if changes:
             raise DataError(
                 "A finished fold is kept only with the settings that it was trained with",
@@ -103,19 +109,16 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Rows:
-    """Tile positions and labels of the parts of one job; `watched` is what each epoch is judged on."""
+class Parts:
+    """The rows of one job: those to fit, those kept out, those of the test part."""
 
-    train: npt.NDArray[np.int64]
-    train_labels: npt.NDArray[np.int64]
-    watched: npt.NDArray[np.int64]
-    watched_labels: npt.NDArray[np.int64]
+    fit: Rows
     watched_name: str
     kept: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
 
 
-def split_rows(job: Job) -> Rows:
+def parts_of(job: Job) -> Parts:
     """Which rows train, which are watched, which are kept out, which test.
 
     With `select_on="inner"` the watched rows are whole groups taken out of the training folds.
@@ -125,16 +128,14 @@ def split_rows(job: Job) -> Rows:
     learning, kept = train.take(fold != job.fold), train.take(fold == job.fold)
     watched, name = kept, "kept fold"
     if job.member.recipe.select_on == "inner":
-        parted = hold_out(
-            learning, test_size=INNER_SHARE, seed=derive_seed(job.seed, "inner", job.fold), by=job.folds.split_by
-        )
+        inner_seed = derive_seed(job.seed, "inner", job.fold)
+        parted = hold_out(learning, test_size=INNER_SHARE, seed=inner_seed, by=job.folds.split_by)
         learning, watched, name = parted.part("train"), parted.part("test"), "inner slice"
     place = job.tiles.rows
-    return Rows(
-        train=place(learning.sample_ids),
-        train_labels=learning.labels,
-        watched=place(watched.sample_ids),
-        watched_labels=watched.labels,
+    return Parts(
+        fit=Rows(
+            place(learning.sample_ids), learning.labels, place(watched.sample_ids), watched.labels
+        ),
         watched_name=name,
         kept=place(kept.sample_ids),
         test=place(job.manifest.part("test").sample_ids),
@@ -148,98 +149,91 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
     of an uninterrupted job, bit for bit.
     """
     began = time.perf_counter()
-    member, recipe, device = job.member, job.member.recipe, job.device
-    rows = split_rows(job)
-    n_classes = job.manifest.n_classes
-    with seeded(job.model_seed, "weights", device=device):
-        model = build_network(member, n_classes)
-    mean, std = input_statistics(model)
-    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    precision = choose_precision(job.precision, model, device)
-    training = Training.start(model, recipe, precision, device)
-    made_of = digest_json(job.made_of)
-    state = checkpoint.load_resume(job.folder, made_of)
-    if state is not None:
-        training.restore(state)
-    watcher(JobStarted(member.name, job.fold, recipe.epochs, training.epoch, str(device), precision.name))
-
-    def predict(positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        return predict_logits(
-            model, job.tiles, positions, n_classes=n_classes, device=device, mean=mean, std=std
-        )
-
-    def validate(_: nn.Module) -> tuple[float, float]:
-        return log_loss_and_accuracy(predict(rows.watched), rows.watched_labels)
+    member, parts, made_of = job.member, parts_of(job), digest_json(job.made_of)
+    fit = Fit.start(
+        member,
+        job.tiles,
+        job.manifest.n_classes,
+        device=job.device,
+        precision=job.precision,
+        seed=job.model_seed,
+        state=checkpoint.load_resume(job.folder, made_of),
+    )
+    epochs = member.recipe.epochs
+    first = fit.training.epoch
+    watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
 
     def after_epoch(training: Training) -> None:
         last = training.history[-1]
-        watcher(EpochEnded(member.name, job.fold, epochs=recipe.epochs, val_on=rows.watched_name, **last))
-        if training.epoch < recipe.epochs:
+        watcher(EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.watched_name, **last))
+        if training.epoch < epochs:
             checkpoint.save_resume(job.folder, training.state(), made_of)
 
-    batches = Batches(
-        job.tiles, rows.train, rows.train_labels, batch_size=recipe.batch_size, device=device,
-        mean=mean, std=std, augmentation=PRESETS[recipe.augmentation], sampling=recipe.sampling,
-        drop_last=len(rows.train) % recipe.batch_size == 1, seed=job.model_seed,
-    )  # fmt: skip
-    run_epochs(
-        training, batches, make_loss(recipe, rows.train_labels, n_classes, device), validate,
-        recipe=recipe, precision=precision, device=device, seed=job.model_seed, after_epoch=after_epoch,
-    )  # fmt: skip
+    fit.run(parts.fit, after_epoch)
+    _store(job, fit, parts, time.perf_counter() - began)
+    watcher(
+        JobFinished(member.name, job.fold, time.perf_counter() - began, fit.training.chosen_epoch)
+    )
 
-    oof, test = predict(rows.kept), predict(rows.test)
+
+def _store(job: Job, fit: Fit, parts: Parts, seconds: float) -> None:
+    oof, test = fit.logits(parts.kept), fit.logits(parts.test)
     _refuse_nan(job, oof, test)
     checkpoint.write_network(
-        job.folder, model, class_names=job.manifest.class_names, input_config=_input_config(job, mean, std)
+        job.folder,
+        fit.model,
+        class_names=job.manifest.class_names,
+        input_config=_input_config(job, fit),
     )
-    chosen = training.best_epoch if training.best_weights is not None else training.epoch - 1
     checkpoint.write_fold(
         job.folder,
         oof=oof,
         test=test,
-        history=[{**row, "val_on": rows.watched_name} for row in training.history],
-        recipe=recipe.model_dump(mode="json"),
+        history=[{**row, "val_on": parts.watched_name} for row in fit.training.history],
+        recipe=job.member.recipe.model_dump(mode="json"),
         record={
-            "member": member.name,
+            "member": job.member.name,
             "fold": job.fold,
             "class_names": list(job.manifest.class_names),
-            "rows": {"train": len(rows.train), "kept": len(rows.kept), "test": len(rows.test)},
-            "chosen_epoch": chosen,
-            "seconds": round(time.perf_counter() - began, 3),
-            "device": str(device),
-            "precision": precision.name,
-            "stamps": stamps(member),
+            "rows": {
+                "train": len(parts.fit.train),
+                "kept": len(parts.kept),
+                "test": len(parts.test),
+            },
+            "chosen_epoch": fit.training.chosen_epoch,
+            "seconds": round(seconds, 3),
+            "device": str(job.device),
+            "precision": fit.precision.name,
+            "stamps": stamps(job.member),
             "versions": versions(),
         },
         made_of=job.made_of,
     )
-    watcher(JobFinished(member.name, job.fold, time.perf_counter() - began, chosen))
 
 
 def stamps(member: Member) -> list[str]:
     """What must be said beside every figure of this member."""
+    said = []
     if member.recipe.select_on == "kept-fold":
-        return [
+        said.append(
             "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold figures are optimistic."
-        ]
-    return []
+        )
+    if member.tuned:
+        said.append(
+            "its recipe was tuned on these folds, so its out-of-fold figures are optimistic."
+        )
+    return said
 
 
-def input_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel that the network's inputs are normalised with."""
-    config: Any = model.pretrained_cfg
-    return tuple(config["mean"]), tuple(config["std"])
-
-
-def _input_config(job: Job, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Any]:
-    size = job.tiles.image_size
+def _input_config(job: Job, fit: Fit) -> dict[str, Any]:
+    height, width, channels = job.tiles.pixels.shape[1:]
     return {
-        "input_size": (3, size, size),
-        "mean": mean,
-        "std": std,
+        "input_size": (channels, height, width),
+        "mean": fit.mean,
+        "std": fit.std,
         "interpolation": "bicubic",
         "crop_pct": 1.0,
-        "crop_mode": job.tiles.crop,
+        "crop_mode": CROP,
     }
 
 

@@ -151,7 +151,7 @@ def ek_tiny_mobile(pretrained: bool = False, **settings: Any) -> nn.Module:
     return _small("ek_tiny_mobile", pretrained, **{"block": "mobile", "widths": widths, **settings})
 
 
-def build_network(member: Member, n_classes: int) -> nn.Module:
+def build_network(member: Member, n_classes: int, *, in_channels: int = 3) -> nn.Module:
     """The member's network with a new head of `n_classes`, its first weights in place.
 
     The caller seeds torch: what is not loaded is drawn from its current generator.
@@ -164,7 +164,7 @@ def build_network(member: Member, n_classes: int) -> nn.Module:
         Pretrained weights are asked for and cannot be had.
     """
     name = timm_name(member.network)
-    settings: dict[str, Any] = {"num_classes": n_classes}
+    settings: dict[str, Any] = {"num_classes": n_classes, "in_chans": in_channels}
     if member.drop_rate:
         settings["drop_rate"] = member.drop_rate
     published = member.pretrained and not member.weights and not name.startswith("ek_")
@@ -174,7 +174,9 @@ def build_network(member: Member, n_classes: int) -> nn.Module:
         if not published:
             raise
         reason = str(error).partition("\n")[0][:160]
-        raise no_weights([member.network], f"cannot be loaded ({type(error).__name__}: {reason})") from error
+        raise no_weights(
+            [member.network], f"cannot be loaded ({type(error).__name__}: {reason})"
+        ) from error
     if member.weights:
         _load_first_weights(model, member.weights)
     return model

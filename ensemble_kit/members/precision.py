@@ -54,7 +54,9 @@ def choose_device(name: str = "auto") -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         known = ("auto", "cpu", "cuda", "cuda:0", "mps")
-        raise UsageError("A device has a name that torch knows", f"got '{name}'", did_you_mean(name, known)) from error
+        raise UsageError(
+            "A device has a name that torch knows", f"got '{name}'", did_you_mean(name, known)
+        ) from error
     there = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
@@ -82,7 +84,11 @@ def choose_precision(name: str, model: nn.Module, device: torch.device) -> Preci
     """
     if name != "auto":
         if name not in PRECISIONS:
-            raise UsageError("A precision has a known name", f"got '{name}'", did_you_mean(name, ["auto", *PRECISIONS]))
+            raise UsageError(
+                "A precision has a known name",
+                f"got '{name}'",
+                did_you_mean(name, ["auto", *PRECISIONS]),
+            )
         return Precision(name)
     if device.type == "cuda":
         return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16")

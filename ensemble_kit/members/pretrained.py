@@ -27,7 +27,9 @@ def require_first_weights(members: Sequence[Member]) -> None:
     """
     absent = sorted({str(m.weights) for m in members if m.weights and not m.weights.is_file()})
     if absent:
-        raise EnvironmentFault("First weights are a file", f"there is none at {first_few(absent)}", "Check --weights")
+        raise EnvironmentFault(
+            "First weights are a file", f"there is none at {first_few(absent)}", "Check --weights"
+        )
     needed = sorted({m.network for m in members if _wants_download(m)})
     if needed and not _hub_answers():
         raise no_weights(needed, "the machine is offline")

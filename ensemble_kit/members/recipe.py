@@ -94,6 +94,8 @@ class Member(Settings):
         Dropout before the classifier.
     seed : int
         Members that differ only in their seed are different members.
+    tuned : bool
+        The recipe was tuned on the folds of this run: its out-of-fold figures are stamped optimistic.
     recipe : Recipe
 
     Examples
@@ -109,6 +111,7 @@ class Member(Settings):
     weights: Path | None = None
     drop_rate: float = Field(0.0, ge=0, lt=1)
     seed: int = 0
+    tuned: bool = False
     recipe: Recipe = Recipe()
 
     def __init__(self, network: str, **values: Any) -> None:

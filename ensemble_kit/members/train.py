@@ -45,7 +45,9 @@ class Training:
     best_weights: dict[str, Tensor] | None = None
 
     @classmethod
-    def start(cls, model: nn.Module, recipe: Recipe, precision: Precision, device: torch.device) -> Training:
+    def start(
+        cls, model: nn.Module, recipe: Recipe, precision: Precision, device: torch.device
+    ) -> Training:
         scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
         return cls(model, make_optimizer(model, recipe), scaler)
 
@@ -53,6 +55,11 @@ class Training:
     def epoch(self) -> int:
         """The number of finished epochs."""
         return len(self.history)
+
+    @property
+    def chosen_epoch(self) -> int:
+        """The 0-based epoch whose weights count: the last one, unless one was selected."""
+        return self.epoch - 1 if self.best_weights is None else self.best_epoch
 
     def state(self) -> State:
         return {
@@ -94,7 +101,9 @@ def run_epochs(
     while training.epoch < recipe.epochs and not _patience_is_over(training, recipe):
         epoch, began = training.epoch, time.perf_counter()
         with seeded(seed, "epoch", epoch, device=device):
-            loss, accuracy, n_images = _train_epoch(training, batches, loss_of, recipe, precision, device)
+            loss, accuracy, n_images = _train_epoch(
+                training, batches, loss_of, recipe, precision, device
+            )
         trained_in = time.perf_counter() - began
         val_loss, val_accuracy = validate(training.model)
         training.history.append(

@@ -89,19 +89,32 @@ class PredictionStore:
             raise DataError(
                 "Only members with stored logits can be combined",
                 f"'{member}' has none under '{self.root}'",
-                did_you_mean(member, have) if have else "Train members first: ensemble-kit train-members",
+                did_you_mean(member, have)
+                if have
+                else "Train members first: ensemble-kit train-members",
             )
         index = read_json(folder / INDEX)
-        arrays = {name: self._checked(folder / name, digest) for name, digest in index["files"].items()}
+        arrays = {
+            name: self._checked(folder / name, digest) for name, digest in index["files"].items()
+        }
         ids = index["sample_ids"]
         classes = tuple(index["class_names"])
         for name, array in arrays.items():
             want = (len(ids["oof" if name == "oof.npy" else "test"]), len(classes))
             if array.shape != want:
-                raise IntegrityError("Stored logits match their index", f"'{folder / name}' has shape {array.shape}, not {want}", "Train that member again")
+                raise IntegrityError(
+                    "Stored logits match their index",
+                    f"'{folder / name}' has shape {array.shape}, not {want}",
+                    "Train that member again",
+                )
         test = {int(n[10:-4]): z for n, z in arrays.items() if n.startswith("test-fold-")}
         return MemberLogits(
-            arrays["oof.npy"], test, tuple(ids["oof"]), tuple(ids["test"]), classes, index["made_of"]
+            arrays["oof.npy"],
+            test,
+            tuple(ids["oof"]),
+            tuple(ids["test"]),
+            classes,
+            index["made_of"],
         )
 
     @staticmethod

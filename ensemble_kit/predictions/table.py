@@ -99,7 +99,11 @@ class Predictions:
                 "Drop the repeated rows",
             )
         if self.kind not in KINDS:
-            raise DataError("Predictions are 'oof' or 'test'", f"got '{self.kind}'", did_you_mean(self.kind, KINDS))
+            raise DataError(
+                "Predictions are 'oof' or 'test'",
+                f"got '{self.kind}'",
+                did_you_mean(self.kind, KINDS),
+            )
 
     @classmethod
     def from_arrays(
@@ -136,8 +140,14 @@ class Predictions:
         shapes = {name: np.shape(array) for name, array in members.items()}
         if len(set(shapes.values())) != 1:
             listed = first_few(f"{name} {shape}" for name, shape in shapes.items())
-            raise DataError("All members have one shape (n_samples, n_classes)", f"got {listed}", "Align them by sample id")
-        logits = np.stack([np.asarray(array, dtype=np.float32) for array in members.values()], axis=1)
+            raise DataError(
+                "All members have one shape (n_samples, n_classes)",
+                f"got {listed}",
+                "Align them by sample id",
+            )
+        logits = np.stack(
+            [np.asarray(array, dtype=np.float32) for array in members.values()], axis=1
+        )
         n_samples, _, n_classes = check_logits(logits, allow_missing=True).shape
         ids = np.array([str(i) for i in range(n_samples)]) if sample_ids is None else sample_ids
         return cls(
@@ -197,9 +207,15 @@ class Predictions:
         """The same rows with these members, in this order."""
         unknown = [name for name in member_names if name not in self.member_names]
         if unknown:
-            raise DataError("A member must be in the table", f"got '{unknown[0]}'", did_you_mean(unknown[0], self.member_names))
+            raise DataError(
+                "A member must be in the table",
+                f"got '{unknown[0]}'",
+                did_you_mean(unknown[0], self.member_names),
+            )
         axis = [self.member_names.index(name) for name in member_names]
-        return dataclasses.replace(self, logits=self.logits[:, axis], member_names=tuple(member_names))
+        return dataclasses.replace(
+            self, logits=self.logits[:, axis], member_names=tuple(member_names)
+        )
 
     def predicted_by_all(self) -> Predictions:
         """The rows that every member has predicted."""
@@ -244,16 +260,36 @@ def _refuse_strangers(ours: Predictions, theirs: Predictions) -> None:
         raise DataError(f"Tables join only over the same {what}", got, advice)
 
     if set(ours.class_names) != set(theirs.class_names):
-        refuse("class names", f"got {list(ours.class_names)} and {list(theirs.class_names)}", "Rename the classes of one")
+        refuse(
+            "class names",
+            f"got {list(ours.class_names)} and {list(theirs.class_names)}",
+            "Rename the classes of one",
+        )
     if (ours.kind, ours.split_by) != (theirs.kind, theirs.split_by):
         got = f"got {ours.kind} by {ours.split_by} and {theirs.kind} by {theirs.split_by}"
-        refuse("kind and split", got, "Join out-of-fold with out-of-fold, patient-level with patient-level")
+        refuse(
+            "kind and split",
+            got,
+            "Join out-of-fold with out-of-fold, patient-level with patient-level",
+        )
     digests = {ours.manifest_digest, theirs.manifest_digest} - {""}
     if len(digests) > 1:
-        refuse("manifest", f"got digests {first_few(d[:12] for d in sorted(digests))}", "Use runs over the same data")
+        refuse(
+            "manifest",
+            f"got digests {first_few(d[:12] for d in sorted(digests))}",
+            "Use runs over the same data",
+        )
     missing = set(ours.sample_ids.tolist()) ^ set(theirs.sample_ids.tolist())
     if missing:
-        refuse("samples", f"{len(missing)} ids are in one only: {first_few(sorted(missing))}", "Leave those out of both")
+        refuse(
+            "samples",
+            f"{len(missing)} ids are in one only: {first_few(sorted(missing))}",
+            "Leave those out of both",
+        )
     twice = set(ours.member_names) & set(theirs.member_names)
     if twice:
-        refuse("samples with different members", f"{first_few(sorted(twice))} is in both", "Rename one of them")
+        refuse(
+            "samples with different members",
+            f"{first_few(sorted(twice))} is in both",
+            "Rename one of them",
+        )

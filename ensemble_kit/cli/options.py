@@ -1,0 +1,202 @@
+"""Options that several commands share, and how they become the experiment or the run.
+
+Knows click; the commands themselves get library values.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ensemble_kit.errors import DataError, first_few
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+config_option = click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Settings file; ./ensemble-kit.toml where it is there. A flag wins over the file.",
+)
+
+
+def run_option(command: Command) -> Command:
+    """Hand the command a `run: Run`: the one named, the settings file's, or the latest one."""
+
+    @click.option(
+        "--run",
+        "run_path",
+        metavar="DIR",
+        help="Run folder. [default: the settings file's, else the latest under checkpoints/]",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, run_path: str | None, **kwargs: Any) -> Any:
+        from ensemble_kit.run import Run
+
+        return command(*args, run=Run(run_path or _default_run()), **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _default_run() -> Path:
+    named = _run_of_settings_file()
+    if named is not None:
+        return named
+    records = sorted(Path("checkpoints").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
+    if not records:
+        raise DataError(
+            "Combining needs a run",
+            "there is none under 'checkpoints/', and no --run was given",
+            "Train members first: ensemble-kit train-members",
+        )
+    return records[-1].parent
+
+
+def _run_of_settings_file() -> Path | None:
+    file = Path("ensemble-kit.toml")
+    if not file.is_file():
+        return None
+    from ensemble_kit.experiment import load_experiment
+
+    return load_experiment(file=file).run_path
+
+
+class Names(click.ParamType):
+    """A comma-separated list of names."""
+
+    name = "NAMES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        names = tuple(part.strip() for part in value.split(",") if part.strip())
+        if not names:
+            self.fail("give at least one name", param, ctx)
+        return names
+
+
+class Numbers(Names):
+    """A comma-separated list of whole numbers."""
+
+    name = "NUMBERS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        names = super().convert(value, param, ctx)
+        wrong = [n for n in names if not str(n).rstrip("xX").isdigit()]
+        if wrong:
+            self.fail(f"{first_few(map(repr, wrong))} is no whole number", param, ctx)
+        return tuple(int(str(n).rstrip("xX")) for n in names)
+
+
+def experiment_options(command: Command) -> Command:
+    """Hand the command an `experiment: Experiment` made of the settings file and these flags."""
+    options = [
+        config_option,
+        click.option(
+            "--data",
+            "path",
+            metavar="PATH",
+            help="BreakHis archive, class folders, a CSV (path,label,group), or the name of embedded data.",
+        ),
+        click.option(
+            "--magnification", type=Numbers(), help="BreakHis: 40,100,200,400. [default: all]"
+        ),
+        click.option("--label-by", metavar="WHAT", help="BreakHis: binary or subtype."),
+        click.option("--group-by", metavar="WHAT", help="BreakHis: patient (number) or slide."),
+        click.option(
+            "--split-by",
+            type=click.Choice(["group", "image"]),
+            help="Keep groups (patients) whole, or split single images; the latter is stamped on every figure. [default: group]",
+        ),
+        click.option(
+            "--test-size",
+            type=float,
+            help="Share of the images held out for the test. [default: 0.2]",
+        ),
+        click.option("--folds", type=int, help="Number of folds. [default: 5; embedded data: 3]"),
+        click.option(
+            "--members",
+            type=Names(),
+            help="Networks or groups: resnet18, efficientnet_b0..b4, efficientnetv2_b0..b3, efficientnetv2_s, densenet121, any timm name; efficientnetv1, efficientnetv2, small, all.",
+        ),
+        click.option(
+            "--image-size",
+            type=int,
+            help="Side of the input in pixels. [default: each network's own]",
+        ),
+        click.option("--epochs", type=int, help="[default: 15; embedded data: 6]"),
+        click.option("--batch-size", type=int, help="[default: 32; embedded data: 64]"),
+        click.option(
+            "--learning-rate", type=float, help="Peak rate. [default: 5e-4; embedded data: 3e-3]"
+        ),
+        click.option("--augmentation", metavar="PRESET", help="[default: light]"),
+        click.option(
+            "--pretrained/--no-pretrained",
+            default=None,
+            help="Start from timm's published weights, or from random ones.",
+        ),
+        click.option(
+            "--weights",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Start from this checkpoint.",
+        ),
+        click.option(
+            "--run",
+            "run_path",
+            metavar="DIR",
+            help="Run folder. [default: checkpoints/NAME-OF-DATA]",
+        ),
+        click.option("--seed", type=int, help="[default: 0]"),
+        click.option("--device", help="auto, cpu, cuda, cuda:1, mps. [default: auto]"),
+        click.option("--precision", help="auto, fp32, bf16, fp16. [default: auto]"),
+    ]
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        flags = {name: kwargs.pop(name) for name in _FLAGS}
+        from ensemble_kit.experiment import load_experiment
+
+        experiment = load_experiment(_nested(flags), file=kwargs.pop("config"))
+        return command(*args, experiment=experiment, **kwargs)
+
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped  # type: ignore[return-value]
+
+
+# Flag -> where it stands in the settings.
+_FLAGS = {
+    "path": ("data", "path"),
+    "magnification": ("data", "magnification"),
+    "label_by": ("data", "label_by"),
+    "group_by": ("data", "group_by"),
+    "split_by": ("data", "split_by"),
+    "test_size": ("data", "test_size"),
+    "folds": ("data", "folds"),
+    "members": ("members",),
+    "image_size": ("image_size",),
+    "epochs": ("recipe", "epochs"),
+    "batch_size": ("recipe", "batch_size"),
+    "learning_rate": ("recipe", "learning_rate"),
+    "augmentation": ("recipe", "augmentation"),
+    "pretrained": ("pretrained",),
+    "weights": ("weights",),
+    "run_path": ("run",),
+    "seed": ("seed",),
+    "device": ("device",),
+    "precision": ("precision",),
+}
+
+
+def _nested(flags: dict[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in flags.items():
+        *tables, key = _FLAGS[name]
+        place = out
+        for table in tables:
+            place = place.setdefault(table, {})
+        place[key] = value
+    return out

@@ -1,0 +1,53 @@
+"""Small texts for the terminal: durations, counts, tables that stay readable in a pipe.
+
+Formats only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, so that no file name can steer a terminal."""
+    return _CONTROL.sub("?", text)
+
+
+def duration(seconds: float) -> str:
+    """A duration in words.
+
+    Examples
+    --------
+    >>> duration(0.42), duration(75), duration(4000)
+    ('0.4 s', '1 min 15 s', '1 h 07 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Rows as aligned text columns; the columns in `right` are set flush right.
+
+    Examples
+    --------
+    >>> print(columns([("a", "1"), ("bcd", "22")], right=[1]))
+    a     1
+    bcd  22
+    """
+    rows = [[printable(str(cell)) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if i in right else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

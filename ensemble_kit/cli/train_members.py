@@ -1,0 +1,127 @@
+"""`ensemble-kit train-members`: print the plan, train what is not finished, say what comes next."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble_kit.cli.options import experiment_options
+from ensemble_kit.cli.text import columns, duration, printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.experiment import Experiment
+    from ensemble_kit.folds import Folds
+    from ensemble_kit.manifest.table import Manifest
+    from ensemble_kit.members.recipe import Member
+
+
+@click.command("train-members")
+@experiment_options
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="Train members anew whose settings changed; their old folds are set aside.",
+)
+def train_members(experiment: Experiment, dry_run: bool, retrain: bool) -> None:
+    """Fine-tune each member on each fold and keep all out-of-fold and test logits.
+
+    Without --data, ./ensemble-kit.toml decides, else an embedded data set is used. Running the
+    same command again skips what is finished.
+    """
+    run_training(experiment, dry_run=dry_run, retrain=retrain)
+    if not dry_run:
+        click.echo(f"Next: ensemble-kit stack --method all --run {experiment.run_path.as_posix()}")
+
+
+def run_training(experiment: Experiment, *, dry_run: bool = False, retrain: bool = False) -> None:
+    """Print the plan and train: what `train-members` and `demo` share."""
+    from ensemble_kit.experiment import config_of, prepare
+
+    began = time.perf_counter()
+    manifest, folds = prepare(experiment)
+    members = experiment.resolved_members()
+    click.echo(data_summary(manifest, folds))
+    work = print_plan(experiment, members, folds, manifest)
+    if dry_run:
+        return
+    from ensemble_kit.cli.progress import ProgressPrinter
+    from ensemble_kit.members.crossfit import fit_members
+    from ensemble_kit.run import Run
+
+    with ProgressPrinter(work, len(members) * folds.n_splits) as watcher:
+        fit_members(
+            members, manifest, folds, Run(experiment.run_path), device=experiment.device,
+            precision=experiment.precision, seed=experiment.seed, config=config_of(experiment),
+            retrain=retrain, watcher=watcher,
+        )  # fmt: skip
+    click.echo(
+        f"All {len(members) * folds.n_splits} jobs are done ({duration(time.perf_counter() - began)}): {experiment.run_path.as_posix()}"
+    )
+
+
+def data_summary(manifest: Manifest, folds: Folds) -> str:
+    """Who is split how: images and groups per class, in the folds and in the test part."""
+    counts = manifest.counts()
+    unit = manifest.group_kind
+    head = ("", *(f"{name}" for name in manifest.class_names), "all", f"{unit}s")
+    rows: list[tuple[str, ...]] = [head]
+    for split in ("train", "test"):
+        part = manifest.part(split)
+        of = counts[counts["split"] == split].set_index("label")["images"]
+        per_class = [str(int(of.get(name, 0))) for name in manifest.class_names]
+        rows.append((split, *per_class, str(len(part)), str(part.n_groups)))
+    by = "group: no " + unit + " is on both sides or in two folds"
+    if folds.split_by == "image":
+        by = (
+            "IMAGE: images of one "
+            + unit
+            + " stand on both sides; figures measure recognition of the "
+            + unit
+            + " too"
+        )
+    elif not manifest.has_groups:
+        by = "group, but no groups are known: each image is its own group"
+    notes = "".join(f"\nNote: {note}" for note in (*manifest.notes, *folds.notes))
+    table = columns(rows, right=range(1, len(head)))
+    return printable_lines(
+        f"{manifest.name}: {len(manifest)} images\n{table}\nSplit by {by}. {folds.n_splits} folds.{notes}"
+    )
+
+
+def printable_lines(text: str) -> str:
+    """`printable`, line by line."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def print_plan(
+    experiment: Experiment, members: list[Member], folds: Folds, manifest: Manifest
+) -> dict[str, float]:
+    """Echo the jobs and what they cost; return each member's relative cost of an epoch."""
+    from ensemble_kit.members.catalogue import cost
+    from ensemble_kit.members.crossfit import input_size
+
+    rows: list[tuple[str, ...]] = [
+        ("member", "size", "parameters", "GMACs", "start", "epochs", "batch", "rate")
+    ]
+    work: dict[str, float] = {}
+    for member in members:
+        size, recipe = input_size(member), member.recipe
+        price = cost(member.network, size, manifest.n_classes)
+        work[member.name] = price.macs
+        start = "random" if not member.pretrained else "timm's weights"
+        if member.weights:
+            start = member.weights.name
+        rate = f"{recipe.learning_rate:.2g}" + (" (tuned)" if member.tuned else "")
+        rows.append(
+            (member.name, f"{size} px", f"{price.parameters / 1e6:.2f} M", f"{price.macs / 1e9:.3f}",
+             start, str(recipe.epochs), str(recipe.batch_size), rate)
+        )  # fmt: skip
+    n = len(members) * folds.n_splits
+    click.echo(columns(rows, right=[1, 2, 3, 5, 6]))
+    click.echo(
+        f"Plan: {len(members)} members x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
+    )
+    return work

@@ -1,0 +1,66 @@
+"""`ensemble-kit tune`: find a member's learning rate and batch size, and keep them for the next training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble_kit.cli.options import experiment_options
+from ensemble_kit.cli.text import columns
+
+if TYPE_CHECKING:
+    from ensemble_kit.experiment import Experiment
+    from ensemble_kit.tune.study import TrialResult
+
+
+@click.command("tune")
+@click.option("--member", "member_name", help="The member to tune. [default: the first one]")
+@click.option(
+    "--trials",
+    default=10,
+    show_default=True,
+    help="Finished trials in all, those of earlier calls included.",
+)
+@experiment_options
+def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:
+    """Tune the learning rate and batch size of one member with Optuna.
+
+    Trials are judged by log loss on whole held-out groups of the training rows; the test part is
+    never read. Stop at any time: the same command goes on. The next train-members uses the best
+    values, and says so beside every figure.
+    """
+    from ensemble_kit.experiment import config_of, prepare
+    from ensemble_kit.members.catalogue import expand
+    from ensemble_kit.run import Run
+    from ensemble_kit.tune.study import METRIC, tune_member
+
+    manifest, folds = prepare(experiment)
+    member = experiment.resolved_member(member_name or expand(experiment.members)[0])
+    run = Run(experiment.run_path)
+    click.echo(f"Tuning {member.name} in {run.path.as_posix()}: {METRIC}")
+    with run.locked():
+        run.begin(manifest, folds, config_of(experiment))
+        result = tune_member(
+            member, manifest.part("train"), run, n_trials=trials, device=experiment.device,
+            precision=experiment.precision, seed=experiment.seed, split_by=folds.split_by, after_trial=_say,
+        )  # fmt: skip
+    rows = [("trial", "learning rate", "batch", "log loss", "")]
+    for trial in sorted(result.trials, key=lambda t: (t.value is None, t.value)):
+        rows.append((*_cells(trial), "best" if trial.number == result.best else ""))
+    click.echo(columns(rows, right=[0, 1, 2, 3]))
+    best = result.best_trial
+    click.echo(
+        f"Kept for {member.name}: learning_rate {best.learning_rate:.3g}, batch_size {best.batch_size}. "
+        f"Next: ensemble-kit train-members --run {run.path.as_posix()} (trains {member.name} with them)"
+    )
+
+
+def _cells(trial: TrialResult) -> tuple[str, str, str, str]:
+    loss = trial.state if trial.value is None else f"{trial.value:.4f}"
+    return str(trial.number), f"{trial.learning_rate:.3g}", str(trial.batch_size), loss
+
+
+def _say(trial: TrialResult) -> None:
+    number, rate, batch, loss = _cells(trial)
+    click.echo(f"trial {number}: learning rate {rate}, batch {batch}: {loss}")

@@ -1,0 +1,198 @@
+"""One experiment: `ensemble-kit.toml` and flags become frozen, checked settings, data and members.
+
+Does not train; unknown keys are refused with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ensemble_kit.errors import DataError, did_you_mean
+from ensemble_kit.files import read_toml
+from ensemble_kit.folds import Folds, hold_out, make_folds
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.catalogue import expand
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+from ensemble_kit.settings import Settings
+from ensemble_kit.tune.best import tuned_values
+
+SETTINGS_FILE = "ensemble-kit.toml"
+EMBEDDED = ("digits",)
+
+# What differs where nothing is given: small networks on small images, from random weights.
+EMBEDDED_DEFAULTS: dict[str, Any] = {
+    "members": ["small"],
+    "image_size": 32,
+    "pretrained": False,
+    "data": {"folds": 3},
+    "recipe": {"epochs": 6, "batch_size": 64, "learning_rate": 3e-3},
+}
+
+
+class DataSettings(Settings):
+    """Which images, how they are labelled and grouped, and how they are split.
+
+    `path` is a folder, a CSV table, or the name of embedded data (`digits`). Options that the
+    recognised reader does not know are refused.
+    """
+
+    path: str = EMBEDDED[0]
+    magnification: tuple[int, ...] | None = None
+    label_by: str | None = None
+    group_by: str | None = None
+    split_by: Literal["group", "image"] = "group"
+    test_size: float = Field(0.2, gt=0, lt=1)
+    folds: int = Field(5, ge=2)
+
+    def reader_options(self) -> dict[str, Any]:
+        """Options for the reader: those that were set."""
+        named = {k: getattr(self, k) for k in ("magnification", "label_by", "group_by")}
+        return {k: v for k, v in named.items() if v is not None}
+
+
+class Experiment(Settings):
+    """Everything that a run is made of.
+
+    `members` are network or group names, or names of `[member.NAME]` tables, which hold the
+    fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`.
+    Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`
+    or a flag names one of them.
+    """
+
+    run: str | None = None
+    seed: int = Field(0, ge=0)
+    device: str = "auto"
+    precision: str = "auto"
+    members: tuple[str, ...] = ("all",)
+    methods: tuple[str, ...] = ("all",)
+    image_size: int | None = Field(None, ge=8, le=2048)
+    pretrained: bool = True
+    weights: Path | None = None
+    data: DataSettings = DataSettings()
+    recipe: Recipe = Recipe()
+    use_tuned: bool = True
+    member: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def run_path(self) -> Path:
+        """The run's folder; named after the data where none is given."""
+        if self.run:
+            return Path(self.run)
+        stem = (
+            Path(self.data.path).resolve().name
+            if self.data.path not in EMBEDDED
+            else self.data.path
+        )
+        return Path("checkpoints") / (
+            re.sub(r"[^A-Za-z0-9._-]+", "-", stem.lower()).strip("-.") or "run"
+        )
+
+    def resolved_members(self) -> list[Member]:
+        """The members to train: `[recipe]`, then `[member.NAME]`, then values tuned in this run."""
+        unused = sorted(set(self.member) - set(expand(self.members)))
+        if unused:
+            raise DataError(
+                "A [member.NAME] table belongs to a member of the list",
+                f"'{unused[0]}' is not in members",
+                did_you_mean(unused[0], expand(self.members)),
+            )
+        return [self.resolved_member(name) for name in expand(self.members)]
+
+    def resolved_member(self, name: str) -> Member:
+        own = dict(self.member.get(name, {}))
+        recipe = {**self.recipe.model_dump(exclude_unset=True), **dict(own.pop("recipe", {}))}
+        tuned = tuned_values(Run(self.run_path), name) if self.use_tuned else {}
+        shared = {
+            "image_size": self.image_size,
+            "pretrained": self.pretrained,
+            "weights": self.weights,
+        }
+        settings = {"network": name, "name": name, **shared, **own}
+        if tuned:
+            settings["tuned"] = True
+            recipe |= tuned
+        return Member(recipe=Recipe(**recipe), **settings)
+
+
+def load_experiment(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Experiment:
+    """The experiment of a settings file and flags; a flag wins over the file.
+
+    Parameters
+    ----------
+    flags : mapping, optional
+        Nested like the file; values that are None were not given.
+    file : path, optional
+        `ensemble-kit.toml` of the current folder where it is there and none is given.
+
+    Raises
+    ------
+    DataError
+        No TOML, an unknown key, or a value that cannot be right.
+    """
+    if file is None and Path(SETTINGS_FILE).is_file():
+        file = Path(SETTINGS_FILE)
+    written, flagged = read_toml(file) if file else {}, _without_none(flags or {})
+    if flagged.get("recipe", {}).keys() & {"learning_rate", "batch_size"}:
+        flagged["use_tuned"] = False
+    given = _merged(written, flagged)
+    data = given.get("data", {})
+    path = data.get("path", EMBEDDED[0]) if isinstance(data, Mapping) else EMBEDDED[0]
+    defaults = EMBEDDED_DEFAULTS if path in EMBEDDED else {}
+    return Experiment(**_merged(defaults, given))
+
+
+def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
+    """The manifest with its test part, and the folds of its training part.
+
+    A run that exists keeps its own split: the same settings give the same one.
+
+    Raises
+    ------
+    DataError
+        Bad data, too few groups, or a class that cannot be split.
+    """
+    data = experiment.data
+    if data.path in EMBEDDED:
+        manifest = Manifest.from_digits(**data.reader_options())
+    else:
+        manifest = Manifest.from_path(data.path, **data.reader_options())
+    manifest = with_digests(manifest)
+    if not len(manifest.part("test")):
+        manifest = hold_out(
+            manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by
+        )
+    return manifest, make_folds(manifest, data.folds, seed=experiment.seed, by=data.split_by)
+
+
+def config_of(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as TOML values, every default written out."""
+    config: dict[str, Any] = experiment.model_dump(mode="json", exclude_none=True)
+    config["run"] = experiment.run_path.as_posix()
+    config["members"] = list(expand(experiment.members))
+    return config
+
+
+def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for key, value in flags.items():
+        if isinstance(value, Mapping):
+            if inner := _without_none(value):
+                out[key] = inner
+        elif value is not None:
+            out[key] = value
+    return out
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = _merged(out[key], value) if both else value
+    return out

@@ -1,0 +1,142 @@
+"""Fitting one network to given rows of tiles: what a job and a tuning trial share.
+
+Knows rows, not folds; writes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.images.batches import Batches
+from ensemble_kit.images.presets import PRESETS
+from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members.losses import make_loss
+from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.precision import Precision, choose_precision
+from ensemble_kit.members.predict import predict_logits
+from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.train import (
+    State,
+    Training,
+    log_loss_and_accuracy,
+    run_epochs,
+    seeded,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Positions in the tiles and labels: those that train, and those that each epoch is judged on."""
+
+    train: npt.NDArray[np.int64]
+    train_labels: npt.NDArray[np.int64]
+    watched: npt.NDArray[np.int64]
+    watched_labels: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """A network on its device, with what its inputs are normalised by.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    training : Training
+        The loop's state; after `run` the model holds the chosen weights.
+    mean, std : tuple of float
+        Per channel, of pixels scaled to [0, 1].
+    """
+
+    member: Member
+    tiles: Tiles
+    n_classes: int
+    model: nn.Module
+    training: Training
+    precision: Precision
+    device: torch.device
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+
+    @classmethod
+    def start(
+        cls,
+        member: Member,
+        tiles: Tiles,
+        n_classes: int,
+        *,
+        device: torch.device,
+        precision: str,
+        seed: int,
+        state: State | None = None,
+    ) -> Fit:
+        """A network with its first weights drawn from `seed`, or going on from `state`."""
+        with seeded(seed, "weights", device=device):
+            model = build_network(member, n_classes, in_channels=tiles.pixels.shape[-1])
+        config: Any = model.pretrained_cfg
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        chosen = choose_precision(precision, model, device)
+        training = Training.start(model, member.recipe, chosen, device)
+        if state is not None:
+            training.restore(state)
+        mean, std = (_per_channel(config[k], tiles.pixels.shape[-1]) for k in ("mean", "std"))
+        return cls(member, tiles, n_classes, model, training, chosen, device, mean, std, seed)
+
+    def run(self, rows: Rows, after_epoch: Callable[[Training], None]) -> None:
+        """Train to the end of the recipe."""
+        recipe = self.member.recipe
+        batches = Batches(
+            self.tiles,
+            rows.train,
+            rows.train_labels,
+            batch_size=recipe.batch_size,
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+            augmentation=PRESETS[recipe.augmentation],
+            sampling=recipe.sampling,
+            # A batch of one has no batch statistics.
+            drop_last=len(rows.train) % recipe.batch_size == 1,
+            seed=self.seed,
+        )
+        run_epochs(
+            self.training,
+            batches,
+            make_loss(recipe, rows.train_labels, self.n_classes, self.device),
+            lambda _: log_loss_and_accuracy(self.logits(rows.watched), rows.watched_labels),
+            recipe=recipe,
+            precision=self.precision,
+            device=self.device,
+            seed=self.seed,
+            after_epoch=after_epoch,
+        )
+
+    def logits(self, positions: npt.NDArray[np.int64]) -> Array:
+        """Logits of the tiles at `positions`: float32, shape (n, n_classes)."""
+        return predict_logits(
+            self.model,
+            self.tiles,
+            positions,
+            n_classes=self.n_classes,
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+        )
+
+
+def _per_channel(values: Any, n_channels: int) -> tuple[float, ...]:
+    # Networks state three; a joined pair of images has the same statistics twice.
+    given = tuple(float(v) for v in values)
+    return (
+        given
+        if len(given) == n_channels
+        else tuple(given[i % len(given)] for i in range(n_channels))
+    )

@@ -1,0 +1,311 @@
+"""For tests, yours included: toy predictions, a toy run, and the laws that every combiner obeys.
+
+Needs no network, no images and no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combiner
+from ensemble_kit.combiners.bounds import Oracle
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.folds import Folds, make_folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.store import MemberLogits
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.run import Run
+
+ATOL = 1e-6
+
+
+def toy_logits(
+    labels: npt.NDArray[np.int64], n_members: int, n_classes: int, *, skill: float = 1.5, seed: int = 0
+) -> Array:
+    """Logits of members of growing skill that share some errors, (n_samples, n_members, n_classes).
+
+    Examples
+    --------
+    >>> toy_logits(np.array([0, 1]), n_members=3, n_classes=2).shape
+    (2, 3, 2)
+    """
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(size=(len(labels), 1, n_classes))
+    own = rng.normal(size=(len(labels), n_members, n_classes))
+    gain = skill * np.linspace(0.7, 1.3, n_members)[None, :, None]
+    return (gain * np.eye(n_classes)[labels][:, None] + 0.6 * shared + own).astype(np.float32)
+
+
+def toy_predictions(
+    n_samples: int = 240,
+    n_members: int = 4,
+    n_classes: int = 3,
+    *,
+    n_groups: int = 24,
+    n_folds: int = 4,
+    kind: str = "oof",
+    skill: float = 1.5,
+    seed: int = 0,
+) -> Predictions:
+    """A table of toy logits; whole groups in folds.
+
+    Examples
+    --------
+    >>> toy_predictions().logits.shape
+    (240, 4, 3)
+    """
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n_samples) % n_classes)
+    group = np.arange(n_samples) * n_groups // n_samples
+    logits = toy_logits(labels, n_members, n_classes, skill=skill, seed=seed)
+    return Predictions(
+        logits=logits,
+        sample_ids=np.array([f"{kind}-{i}" for i in range(n_samples)]),
+        labels=labels,
+        groups=np.array([f"{kind}-p{g}" for g in group]),
+        member_names=tuple(f"member{m}" for m in range(n_members)),
+        class_names=tuple(f"class{c}" for c in range(n_classes)),
+        fold=group % n_folds if kind == "oof" else np.full(n_samples, -1),
+        kind=kind,
+        group_kind="patient",
+    )
+
+
+def toy_run(
+    path: str | os.PathLike[str],
+    *,
+    n_samples: int = 240,
+    n_members: int = 4,
+    n_classes: int = 3,
+    n_groups: int = 40,
+    n_folds: int = 4,
+    seed: int = 0,
+) -> Run:
+    """A finished run without models: a manifest, folds, and stored toy logits, a fifth of it test."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n_samples) % n_classes)
+    group = np.arange(n_samples) * n_groups // n_samples
+    rows = [
+        (f"s{i}", f"s{i}.png", f"class{labels[i]}", f"p{group[i]}", "test" if group[i] % 5 == 4 else "train")
+        for i in range(n_samples)
+    ]
+    columns = ("sample_id", "path", "label", "group", "split")
+    manifest = Manifest.from_records(rows, columns=columns, group_kind="patient", name="toy")
+    folds = make_folds(manifest, n_folds, seed=seed)
+    run = Run(path)
+    run.begin(manifest, folds, {"seed": seed})
+    logits = toy_logits(manifest.labels, n_members, n_classes, seed=seed)
+    _store(run, manifest, folds, logits)
+    return run
+
+
+def _store(run: Run, manifest: Manifest, folds: Folds, logits: Array) -> None:
+    in_test = (manifest.table["split"] == "test").to_numpy()
+    train, test = manifest.part("train"), manifest.part("test")
+    about = {"manifest": manifest.digest, "folds": folds.digest, "folds_done": list(range(folds.n_splits))}
+    for m in range(logits.shape[1]):
+        run.store.write(
+            f"member{m}",
+            MemberLogits(
+                oof=logits[~in_test, m],
+                test={k: logits[in_test, m] for k in range(folds.n_splits)},
+                train_ids=tuple(train.sample_ids.tolist()),
+                test_ids=tuple(test.sample_ids.tolist()),
+                class_names=manifest.class_names,
+                about=about,
+            ),
+        )
+
+
+# -- the laws of combiners -----------------------------------------------------------------
+
+
+def check_combiner(combiner: Combiner, *, n_classes: int = 3, seed: int = 0) -> None:
+    """Check every law of `Combiner` on toy logits.
+
+    Parameters
+    ----------
+    combiner : Combiner
+        Unfitted; copies are fitted.
+
+    Raises
+    ------
+    AssertionError
+        A law is broken; the message is the law.
+
+    Examples
+    --------
+    >>> from ensemble_kit.combiners.averaging import MeanProba
+    >>> check_combiner(MeanProba())
+    """
+    table = toy_predictions(120, 4, n_classes, n_groups=20, seed=seed)
+    for law in LAWS:
+        law(combiner, table)
+
+
+def _require(holds: bool, law: str, combiner: Combiner) -> None:
+    if not holds:
+        raise AssertionError(f"{combiner!r}: {law}")
+
+
+def _fitted(combiner: Combiner, table: Predictions) -> Combiner:
+    return combiner.fresh().fit(table.logits, table.labels, table.groups)
+
+
+def _proba(fitted: Combiner, logits: Array, labels: npt.NDArray[np.int64]) -> Array:
+    """Probabilities, with the labels shown to combiners that need them."""
+    if isinstance(fitted, Oracle):
+        return fitted.combine_with_labels(logits, labels).proba
+    return fitted.predict_proba(logits)
+
+
+def _same(a: Array, b: Array, atol: float = ATOL) -> bool:
+    return a.shape == b.shape and bool(np.allclose(a, b, atol=atol))
+
+
+def rows_are_probabilities(combiner: Combiner, table: Predictions) -> None:
+    """`predict_proba` is float64 of shape (n_samples, n_classes), in [0, 1], rows sum to 1."""
+    proba = _proba(_fitted(combiner, table), table.logits, table.labels)
+    _require(proba.shape == (len(table), table.n_classes), "proba has one row a sample", combiner)
+    _require(proba.dtype == np.float64, "proba is float64", combiner)
+    _require(bool((proba >= 0).all() and (proba <= 1 + ATOL).all()), "proba lies in [0, 1]", combiner)
+    _require(_same(proba.sum(axis=1), np.ones(len(table))), "rows of proba sum to 1", combiner)
+
+
+def input_is_untouched(combiner: Combiner, table: Predictions) -> None:
+    """Neither `fit` nor `predict_proba` changes its input."""
+    logits, labels = table.logits.copy(), table.labels.copy()
+    fitted = combiner.fresh().fit(logits, labels, table.groups)
+    _proba(fitted, logits, labels)
+    untouched = np.array_equal(logits, table.logits) and np.array_equal(labels, table.labels)
+    _require(untouched, "the input is untouched", combiner)
+
+
+def rows_are_independent(combiner: Combiner, table: Predictions) -> None:
+    """The answer to a subset is the subset of the answer."""
+    fitted, rows = _fitted(combiner, table), np.array([5, 3, 77])
+    whole = _proba(fitted, table.logits, table.labels)[rows]
+    part = _proba(fitted, table.logits[rows], table.labels[rows])
+    _require(_same(whole, part), "rows are combined independently", combiner)
+
+
+def predict_agrees_with_proba(combiner: Combiner, table: Predictions) -> None:
+    """`predict` is the class ahead in `predict_proba`, wherever one is."""
+    if combiner.needs_labels:
+        return
+    out = _fitted(combiner, table).combine(table.logits)
+    ordered = np.sort(out.proba, axis=1)
+    ahead = ordered[:, -1] - ordered[:, -2] > ATOL
+    _require(
+        bool((out.predicted == out.proba.argmax(axis=1))[ahead].all()),
+        "predict agrees with predict_proba",
+        combiner,
+    )
+
+
+def nan_is_refused(combiner: Combiner, table: Predictions) -> None:
+    """NaN is refused in `fit` and in `predict`, never given a class."""
+    broken = table.logits.copy()
+    broken[3, 1] = np.nan
+    for attempt in (
+        lambda: combiner.fresh().fit(broken, table.labels, table.groups),
+        lambda: _proba(_fitted(combiner, table), broken, table.labels),
+    ):
+        try:
+            attempt()
+        except DataError:
+            continue
+        _require(False, "NaN is refused", combiner)
+
+
+def constants_do_not_matter(combiner: Combiner, table: Predictions) -> None:
+    """Adding a constant to one (sample, member)'s logits changes nothing."""
+    shift = np.random.default_rng(1).normal(size=(len(table), table.n_members, 1)).round(2)
+    shifted = table.logits.astype(np.float64) + shift
+    plain = _fitted(combiner, table)
+    a = _proba(plain, table.logits.astype(np.float64), table.labels)
+    _require(_same(a, _proba(plain, shifted, table.labels), 1e-4), "constants do not matter", combiner)
+
+
+def member_order_does_not_matter(combiner: Combiner, table: Predictions) -> None:
+    """Permuting members in `fit` and `predict` changes nothing, if so declared."""
+    if not combiner.ignores_member_order:
+        return
+    turned = table.select(table.member_names[::-1])
+    a = _proba(_fitted(combiner, table), table.logits, table.labels)
+    b = _proba(_fitted(combiner, turned), turned.logits, table.labels)
+    _require(_same(a, b, 1e-4), "member order does not matter", combiner)
+
+
+def a_repeated_member_is_that_member(combiner: Combiner, table: Predictions) -> None:
+    """One member repeated M times is that member, for rules."""
+    if not combiner.is_rule:
+        return
+    once, often = table.logits[:, :1], np.repeat(table.logits[:, :1], 5, axis=1)
+    a = combiner.fresh().fit(once, table.labels).combine(once)
+    b = combiner.fresh().fit(often, table.labels).combine(often)
+    _require(_same(a.proba, b.proba), "a repeated member is that member", combiner)
+    _require(np.array_equal(a.predicted, b.predicted), "a repeated member is that member", combiner)
+
+
+def same_seed_same_fit(combiner: Combiner, table: Predictions) -> None:
+    """Two fits with the same parameters give the same probabilities."""
+    a = _proba(_fitted(combiner, table), table.logits, table.labels)
+    b = _proba(_fitted(combiner, table), table.logits, table.labels)
+    _require(np.array_equal(a, b), "same seed, same fit", combiner)
+
+
+def unfitted_is_refused(combiner: Combiner, table: Predictions) -> None:
+    """Predicting before `fit` is an error that says so."""
+    try:
+        _proba(combiner.fresh(), table.logits, table.labels)
+    except UsageError:
+        return
+    _require(False, "unfitted is refused", combiner)
+
+
+def other_members_are_refused(combiner: Combiner, table: Predictions) -> None:
+    """Another number of members than in `fit` is an error."""
+    try:
+        _proba(_fitted(combiner, table), table.logits[:, :2], table.labels)
+    except DataError:
+        return
+    _require(False, "another number of members is refused", combiner)
+
+
+def parameters_go_round(combiner: Combiner, table: Predictions) -> None:
+    """`fresh` keeps the parameters, and scikit-learn's `clone` does the same."""
+    from sklearn.base import clone
+
+    for copy in (combiner.fresh(), clone(combiner)):
+        _require(repr(copy) == repr(combiner), "parameters survive a copy", combiner)
+
+
+def probability_zero_is_legal(combiner: Combiner, table: Predictions) -> None:
+    """A logit of minus infinity is a probability of 0, and gives no NaN."""
+    sure = table.logits.astype(np.float64).copy()
+    sure[::7, 0, 0] = -np.inf
+    fitted = combiner.fresh().fit(sure, table.labels, table.groups)
+    _require(bool(np.isfinite(_proba(fitted, sure, table.labels)).all()), "-inf is a legal logit", combiner)
+
+
+LAWS: tuple[Callable[[Combiner, Predictions], None], ...] = (
+    rows_are_probabilities,
+    input_is_untouched,
+    rows_are_independent,
+    predict_agrees_with_proba,
+    nan_is_refused,
+    constants_do_not_matter,
+    member_order_does_not_matter,
+    a_repeated_member_is_that_member,
+    same_seed_same_fit,
+    unfitted_is_refused,
+    other_members_are_refused,
+    parameters_go_round,
+    probability_zero_is_legal,
+)

@@ -1,0 +1,243 @@
+"""A member's study: Optuna over learning rate and batch size, on whole groups of the training rows.
+
+The test part is not reachable from here: only training rows are handed on. Resumable; a trial that
+was cut off is tried again once with the same values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.trial import TrialState
+
+from ensemble_kit.errors import DataError, JobsFailedError, first_few
+from ensemble_kit.files import cache_folder
+from ensemble_kit.folds import hold_out
+from ensemble_kit.images.tiles import Tiles, build_tiles
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.checkpoint import changed_keys
+from ensemble_kit.members.crossfit import input_size
+from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.pretrained import require_first_weights
+from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.train import Training
+from ensemble_kit.run import Run
+from ensemble_kit.seeding import derive_seed
+from ensemble_kit.tune.best import write_best
+
+WATCHED_SHARE = 0.25
+RATES = (1e-5, 1e-1)
+BATCH_SIZES = (8, 16, 32, 64, 128, 256)
+METRIC = "log loss on whole held-out groups of the training rows"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialResult:
+    """One finished trial: its values and its log loss (nats); None where it was pruned or failed."""
+
+    number: int
+    learning_rate: float
+    batch_size: int
+    value: float | None
+    state: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningResult:
+    """All trials of a study and the best one's number."""
+
+    member: str
+    trials: tuple[TrialResult, ...]
+    best: int
+
+    @property
+    def best_trial(self) -> TrialResult:
+        return next(t for t in self.trials if t.number == self.best)
+
+
+def tune_member(
+    member: Member,
+    train: Manifest,
+    run: Run,
+    *,
+    n_trials: int = 10,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    split_by: str = "group",
+    after_trial: Callable[[TrialResult], None] | None = None,
+    cache: Path | None = None,
+) -> TuningResult:
+    """Tune learning rate and batch size until the study holds `n_trials` finished trials.
+
+    The first trial is the recipe as it stands, so that the best is never worse than it on the
+    rows that judge. The best values are kept in the run folder for the next training.
+
+    Parameters
+    ----------
+    member : Member
+    train : Manifest
+        Training rows; a quarter of them, whole groups, judge the trials.
+    run : Run
+        The study lies under `tuned/`, as SQLite.
+    n_trials : int
+        Finished trials in all, those of earlier calls included.
+
+    Returns
+    -------
+    TuningResult
+
+    Raises
+    ------
+    DataError
+        Too few groups to hold any out, or a study of other data or another recipe.
+    JobsFailedError
+        No trial ended with a finite loss.
+    """
+    train = train.part("train")
+    parted = hold_out(train, test_size=WATCHED_SHARE, seed=derive_seed(seed, "tune"), by=split_by)
+    require_first_weights([member])
+    tiles = build_tiles(train, input_size(member), cache_dir=cache or cache_folder())
+    setup = _Setup(member, tiles, parted, choose_device(device), precision, seed)
+    study = _open_study(run, member, setup.facts(train))
+    _retry_cut_off(study)
+    if not study.trials:
+        study.enqueue_trial(
+            {"learning_rate": member.recipe.learning_rate, "batch_size": member.recipe.batch_size}
+        )
+    # A trial that fails is not finished; the bound keeps a hopeless study from going on for ever.
+    while len(_finished(study)) < n_trials and len(study.trials) < 3 * n_trials:
+        study.optimize(setup.objective, n_trials=1, catch=(JobsFailedError, torch.OutOfMemoryError))
+        if after_trial:
+            after_trial(_result(study.trials[-1]))
+    return _keep_best(study, run, member, train)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Setup:
+    member: Member
+    tiles: Tiles
+    parted: Manifest
+    device: torch.device
+    precision: str
+    seed: int
+
+    def facts(self, train: Manifest) -> dict[str, Any]:
+        facts = self.member.facts(self.tiles.image_size)
+        facts.pop("tuned")
+        for tuned in ("learning_rate", "batch_size"):
+            facts["recipe"].pop(tuned)
+        return {"member": facts, "train": train.digest, "seed": self.seed}
+
+    def objective(self, trial: optuna.Trial) -> float:
+        own = self.member.recipe
+        largest = max(len(self.parted.part("train")) // 4, 2)
+        sizes = sorted({b for b in BATCH_SIZES if b <= largest} | {own.batch_size})
+        values = {
+            "learning_rate": trial.suggest_float("learning_rate", *RATES, log=True),
+            "batch_size": trial.suggest_categorical("batch_size", sizes),
+        }
+        recipe = own.model_copy(update={**values, "select_on": "none", "patience": 0})
+        learning, watched = self.parted.part("train"), self.parted.part("test")
+        rows = Rows(
+            self.tiles.rows(learning.sample_ids),
+            learning.labels,
+            self.tiles.rows(watched.sample_ids),
+            watched.labels,
+        )
+        fit = Fit.start(
+            self.member.model_copy(update={"recipe": recipe}),
+            self.tiles,
+            self.parted.n_classes,
+            device=self.device,
+            precision=self.precision,
+            seed=derive_seed(self.seed, "tune", self.member.name, self.member.seed),
+        )
+
+        def after_epoch(training: Training) -> None:
+            trial.report(training.history[-1]["val_loss"], training.epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        fit.run(rows, after_epoch)
+        return float(fit.training.history[-1]["val_loss"])
+
+
+def study_path(run: Run, member: str) -> Path:
+    """The study's SQLite file."""
+    return run.path / "tuned" / f"{member}.db"
+
+
+def _open_study(run: Run, member: Member, facts: dict[str, Any]) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = study_path(run, member.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=f"sqlite:///{path.resolve()}",
+        study_name=member.name,
+        direction="minimize",
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(
+            n_startup_trials=4, n_warmup_steps=max(member.recipe.epochs // 3, 1)
+        ),
+    )
+    known = study.user_attrs.get("facts")
+    if known is None:
+        study.set_user_attr("facts", facts)
+    elif changes := changed_keys(known, facts):
+        raise DataError(
+            "A study goes on only with the data and recipe that it began with",
+            f"'{path}' differs in {first_few(changes)}",
+            "Delete that file to begin anew, or use another --run folder",
+        )
+    seed = derive_seed(facts["seed"], "tpe", len(study.trials)) % 2**32
+    study.sampler = optuna.samplers.TPESampler(seed=seed)
+    return study
+
+
+def _retry_cut_off(study: optuna.Study) -> None:
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if not trial.user_attrs.get("retried"):
+            study.enqueue_trial(trial.params, user_attrs={"retried": True}, skip_if_exists=False)
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _result(trial: optuna.trial.FrozenTrial) -> TrialResult:
+    value = trial.value if trial.state == TrialState.COMPLETE else None
+    rate, batch = trial.params.get("learning_rate", float("nan")), trial.params.get("batch_size", 0)
+    return TrialResult(trial.number, rate, batch, value, trial.state.name.lower())
+
+
+def _keep_best(study: optuna.Study, run: Run, member: Member, train: Manifest) -> TuningResult:
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    if not complete:
+        raise JobsFailedError(
+            "A study needs one trial that ends with a finite loss",
+            f"none of {len(study.trials)} did",
+            "Lower the recipe's learning_rate and look at 'ensemble-kit data check'",
+        )
+    best = min(complete, key=lambda t: (t.value, t.number))
+    write_best(
+        run,
+        member.name,
+        {"learning_rate": best.params["learning_rate"], "batch_size": best.params["batch_size"]},
+        {
+            "metric": METRIC,
+            "value": best.value,
+            "trial": best.number,
+            "n_trials": len(study.trials),
+            "train": train.digest,
+        },
+    )
+    trials = tuple(_result(t) for t in study.trials if t.state.is_finished())
+    return TuningResult(member.name, trials, best.number)
