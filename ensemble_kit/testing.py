@@ -25,7 +25,12 @@ ATOL = 1e-6
 
 
 def toy_logits(
-    labels: npt.NDArray[np.int64], n_members: int, n_classes: int, *, skill: float = 1.5, seed: int = 0
+    labels: npt.NDArray[np.int64],
+    n_members: int,
+    n_classes: int,
+    *,
+    skill: float = 1.5,
+    seed: int = 0,
 ) -> Array:
     """Logits of members of growing skill that share some errors, (n_samples, n_members, n_classes).
 
@@ -91,7 +96,13 @@ def toy_run(
     labels = rng.permutation(np.arange(n_samples) % n_classes)
     group = np.arange(n_samples) * n_groups // n_samples
     rows = [
-        (f"s{i}", f"s{i}.png", f"class{labels[i]}", f"p{group[i]}", "test" if group[i] % 5 == 4 else "train")
+        (
+            f"s{i}",
+            f"s{i}.png",
+            f"class{labels[i]}",
+            f"p{group[i]}",
+            "test" if group[i] % 5 == 4 else "train",
+        )
         for i in range(n_samples)
     ]
     columns = ("sample_id", "path", "label", "group", "split")
@@ -107,13 +118,17 @@ def toy_run(
 def _store(run: Run, manifest: Manifest, folds: Folds, logits: Array) -> None:
     in_test = (manifest.table["split"] == "test").to_numpy()
     train, test = manifest.part("train"), manifest.part("test")
-    about = {"manifest": manifest.digest, "folds": folds.digest, "folds_done": list(range(folds.n_splits))}
+    about = {
+        "manifest": manifest.digest,
+        "folds": folds.digest,
+        "folds_done": list(range(folds.n_splits)),
+    }
     for m in range(logits.shape[1]):
         run.store.write(
             f"member{m}",
             MemberLogits(
                 oof=logits[~in_test, m],
-                test={k: logits[in_test, m] for k in range(folds.n_splits)},
+                test=dict.fromkeys(range(folds.n_splits), logits[in_test, m]),
                 train_ids=tuple(train.sample_ids.tolist()),
                 test_ids=tuple(test.sample_ids.tolist()),
                 class_names=manifest.class_names,
@@ -173,7 +188,9 @@ def rows_are_probabilities(combiner: Combiner, table: Predictions) -> None:
     proba = _proba(_fitted(combiner, table), table.logits, table.labels)
     _require(proba.shape == (len(table), table.n_classes), "proba has one row a sample", combiner)
     _require(proba.dtype == np.float64, "proba is float64", combiner)
-    _require(bool((proba >= 0).all() and (proba <= 1 + ATOL).all()), "proba lies in [0, 1]", combiner)
+    _require(
+        bool((proba >= 0).all() and (proba <= 1 + ATOL).all()), "proba lies in [0, 1]", combiner
+    )
     _require(_same(proba.sum(axis=1), np.ones(len(table))), "rows of proba sum to 1", combiner)
 
 
@@ -229,7 +246,9 @@ def constants_do_not_matter(combiner: Combiner, table: Predictions) -> None:
     shifted = table.logits.astype(np.float64) + shift
     plain = _fitted(combiner, table)
     a = _proba(plain, table.logits.astype(np.float64), table.labels)
-    _require(_same(a, _proba(plain, shifted, table.labels), 1e-4), "constants do not matter", combiner)
+    _require(
+        _same(a, _proba(plain, shifted, table.labels), 1e-4), "constants do not matter", combiner
+    )
 
 
 def member_order_does_not_matter(combiner: Combiner, table: Predictions) -> None:
@@ -278,7 +297,7 @@ def other_members_are_refused(combiner: Combiner, table: Predictions) -> None:
     _require(False, "another number of members is refused", combiner)
 
 
-def parameters_go_round(combiner: Combiner, table: Predictions) -> None:
+def parameters_go_round(combiner: Combiner, table: Predictions) -> None:  # noqa: ARG001
     """`fresh` keeps the parameters, and scikit-learn's `clone` does the same."""
     from sklearn.base import clone
 
@@ -291,7 +310,11 @@ def probability_zero_is_legal(combiner: Combiner, table: Predictions) -> None:
     sure = table.logits.astype(np.float64).copy()
     sure[::7, 0, 0] = -np.inf
     fitted = combiner.fresh().fit(sure, table.labels, table.groups)
-    _require(bool(np.isfinite(_proba(fitted, sure, table.labels)).all()), "-inf is a legal logit", combiner)
+    _require(
+        bool(np.isfinite(_proba(fitted, sure, table.labels)).all()),
+        "-inf is a legal logit",
+        combiner,
+    )
 
 
 LAWS: tuple[Callable[[Combiner, Predictions], None], ...] = (

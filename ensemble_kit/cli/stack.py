@@ -1,0 +1,139 @@
+"""`ensemble-kit stack`: combine a run's stored predictions, and say whether the ensemble pays.
+
+Parses and prints; the work is `evaluation.stack.stack_run`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_kit.cli.options import run_option
+from ensemble_kit.cli.text import columns, printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.evaluation.stack import Stacked
+    from ensemble_kit.run import Run
+
+DEFAULT_METHODS = ("vote", "mean", "mlp")
+
+
+@click.command("stack")
+@run_option
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME",
+    help="vote, mean, mlp, ...; repeatable, or all. [default: vote, mean, mlp]",
+)
+@click.option(
+    "--metric",
+    default="balanced_accuracy",
+    show_default=True,
+    help="The figure that verdicts are given on.",
+)
+@click.option(
+    "--ties",
+    type=click.Choice(["proba", "severity", "abstain", "lowest"]),
+    help="Who wins a tied vote: the highest mean probability, the most severe class, nobody, or the lowest class. [default: proba]",
+)
+@click.option(
+    "--resamples", default=2000, show_default=True, help="Bootstrap resamples of whole groups."
+)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def stack(
+    run: Run,
+    methods: tuple[str, ...],
+    metric: str,
+    ties: str | None,
+    resamples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Combine the stored predictions and judge the ensemble.
+
+    In-sample, cross-fitted and test figures stand beside the best member, the mean and the oracle.
+    Writes ensembles/<method>/ in the run folder.
+    """
+    from ensemble_kit.combiners import make_combiner
+    from ensemble_kit.evaluation.evaluate import Protocol
+    from ensemble_kit.evaluation.stack import all_methods, stack_run
+
+    names = [
+        n for m in (methods or DEFAULT_METHODS) for n in (all_methods() if m == "all" else [m])
+    ]
+    combiners = {name: make_combiner(name) for name in names}
+    for combiner in combiners.values():
+        if ties and "ties" in combiner.get_params():
+            combiner.set_params(ties=ties)
+        if "seed" in combiner.get_params():
+            combiner.set_params(seed=seed)
+    protocol = Protocol(metric=metric, n_resamples=resamples, seed=seed)
+    done = stack_run(run, combiners, protocol=protocol)
+    if as_json:
+        click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
+    else:
+        print_stacked(done, run)
+
+
+def as_values(done: Stacked, run: Run) -> dict[str, Any]:
+    """Everything that was found, as JSON values."""
+    from ensemble_kit.evaluation.ensembles import metrics_json
+
+    return {
+        "run": run.path.as_posix(),
+        "methods": {name: metrics_json(one, done.oof) for name, one in done.evaluations.items()},
+        "verdict": done.verdict,
+        "notes": done.notes,
+    }
+
+
+def print_stacked(done: Stacked, run: Run) -> None:
+    """The leaderboard, what belongs beside it, and the verdict."""
+    from ensemble_kit.evaluation.leaderboard import leaderboard
+
+    click.echo(printable(_headline(done)))
+    print_table(leaderboard(done.evaluations, done.protocol))
+    level = f"{done.protocol.level * 100:.0f} %"
+    click.echo(
+        f"Intervals: {level}, {done.protocol.n_resamples} bootstrap resamples of whole {done.oof.group_kind}s. Ties: out-of-fold{' + test' if done.test else ''}."
+    )
+    for note in done.notes:
+        click.echo(printable(f"Note: {note}"))
+    click.echo(
+        printable(
+            f"Verdict: {done.verdict}"
+            if done.verdict
+            else "Verdict: none, since only baselines were asked for."
+        )
+    )
+    click.echo(printable(f"Written: {run.path.as_posix()}/ensembles/"))
+
+
+def _headline(done: Stacked) -> str:
+    def size(name: str, table: Any) -> str:
+        return f"{name} {len(table)} images of {table.n_groups} {table.group_kind}s"
+
+    parts = [size("out-of-fold", done.oof)] + ([size("test", done.test)] if done.test else [])
+    stamp = " | SPLIT BY IMAGE" if done.oof.split_by == "image" else ""
+    return f"{done.oof.n_members} members ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{stamp}"
+
+
+def print_table(rows: list[tuple[str, ...]]) -> None:
+    """Rows with a header: drawn by rich on a terminal, as aligned text elsewhere."""
+    if not sys.stdout.isatty():
+        click.echo(columns(rows, right=range(1, len(rows[0]) - 2)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*rows[0], header_style="bold")
+    for row in rows[1:]:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console().print(table)

@@ -1,0 +1,81 @@
+"""Every combiner by its name. Does not import torch: combiners that need it do so in `fit`.
+
+The classes load on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.errors import UsageError, did_you_mean
+
+# Name on the command line -> (module, class), in the order of every table.
+COMBINERS = {
+    "best-member": ("bounds", "BestMember"),
+    "mean": ("averaging", "MeanProba"),
+    "vote": ("voting", "MajorityVote"),
+    "mean-logits": ("averaging", "MeanLogits"),
+    "median": ("averaging", "MedianProba"),
+    "trimmed-mean": ("averaging", "TrimmedMeanProba"),
+    "max": ("averaging", "MaxProba"),
+    "min": ("averaging", "MinProba"),
+    "product": ("averaging", "ProductProba"),
+    "mlp": ("stacking", "MLPStacker"),
+    "oracle": ("bounds", "Oracle"),
+}
+
+__all__ = ["COMBINERS", "Combined", "Combiner", "combiner_class", "make_combiner", "name_of"]
+
+
+def combiner_class(name: str) -> type[Combiner]:
+    """The class of the combiner called `name`.
+
+    Raises
+    ------
+    UsageError
+        No combiner has that name.
+    """
+    if name not in COMBINERS:
+        raise UsageError(
+            "A combiner has a known name", f"got '{name}'", did_you_mean(name, COMBINERS)
+        )
+    module, attribute = COMBINERS[name]
+    found: type[Combiner] = getattr(
+        importlib.import_module(f"ensemble_kit.combiners.{module}"), attribute
+    )
+    return found
+
+
+def make_combiner(name: str, **options: Any) -> Combiner:
+    """An unfitted combiner by name.
+
+    Parameters
+    ----------
+    name : str
+        A key of `COMBINERS`.
+    **options
+        Parameters of its class.
+
+    Raises
+    ------
+    UsageError
+        An unknown name, or an option that the combiner does not have.
+
+    Examples
+    --------
+    >>> make_combiner("vote", ties="severity")
+    MajorityVote(ties='severity')
+    """
+    found = combiner_class(name)
+    made = found()
+    return made.set_params(**options) if options else made
+
+
+def name_of(combiner: Combiner) -> str:
+    """The name under which a combiner's class is known, else its class name in lower case."""
+    for name, (_, attribute) in COMBINERS.items():
+        if attribute == type(combiner).__name__:
+            return name
+    return type(combiner).__name__.lower()

@@ -1,0 +1,296 @@
+"""The contract of every combiner: a scikit-learn estimator over (n_samples, n_members, n_classes).
+
+Speaks scikit-learn's estimator protocol without importing it, since that import alone costs a
+second that `stack --method vote` does not have. Does not know runs, folds or files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array, check_labels, check_logits
+from ensemble_kit.combiners.splits import Ints, integer_groups
+from ensemble_kit.errors import DataError, UsageError, did_you_mean
+
+ABSTAINED = -1
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Combined:
+    """What a combiner says of some samples.
+
+    Parameters
+    ----------
+    proba : array of float64, shape (n_samples, n_classes)
+        Rows sum to 1.
+    predicted : array of int64, shape (n_samples,)
+        Class index, or -1 where the combiner abstained.
+    tied : array of bool, shape (n_samples,)
+        Where several classes stood level and the tie rule decided.
+    """
+
+    proba: Array
+    predicted: Ints
+    tied: npt.NDArray[np.bool_]
+
+    @property
+    def n_ties(self) -> int:
+        return int(self.tied.sum())
+
+    @property
+    def n_abstained(self) -> int:
+        return int((self.predicted == ABSTAINED).sum())
+
+    def take(self, rows: npt.ArrayLike) -> Combined:
+        """The rows named by a boolean mask or by positions."""
+        rows = np.asarray(rows)
+        return Combined(self.proba[rows], self.predicted[rows], self.tied[rows])
+
+
+def decided(proba: Array) -> Combined:
+    """The class of highest probability per row; of classes exactly level, the last one, counted.
+
+    The lowest class id is no safe default: class lists run from harmless to harmful, so a row
+    that is exactly undecided goes to the later class, and is counted as a tie.
+
+    Examples
+    --------
+    >>> out = decided(np.array([[0.5, 0.5], [0.9, 0.1]]))
+    >>> out.predicted.tolist(), out.n_ties
+    ([1, 0], 1)
+    """
+    top = proba.max(axis=1)
+    level = proba == top[:, None]
+    last = proba.shape[1] - 1 - level[:, ::-1].argmax(axis=1)
+    return Combined(proba, last.astype(np.int64), level.sum(axis=1) > 1)
+
+
+class Combiner:
+    """Base and contract of all combiners.
+
+    A subclass sets plain parameters in `__init__`, learns in `_fit` (if it learns) and answers in
+    `_combine`. The laws, which `ensemble_kit.testing.check_combiner` checks:
+
+    - `fit(logits, labels, groups=None)` returns `self`, and never changes its input;
+    - `predict_proba` has shape (n_samples, n_classes), float64, rows that sum to 1;
+    - rows are combined independently: a subset's answer is the subset of the answer;
+    - `predict` agrees with `predict_proba` wherever one class is ahead;
+    - NaN is refused, never given a class;
+    - adding a constant to all logits of one (sample, member) changes nothing;
+    - with `ignores_member_order`, permuting members changes nothing;
+    - with `is_rule`, a member repeated M times is that member;
+    - the same seed gives the same fit.
+    """
+
+    _estimator_type = "classifier"
+    is_fitted_to_labels: ClassVar[bool] = False
+    ignores_member_order: ClassVar[bool] = True
+    is_rule: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = False
+    fitted_names: ClassVar[tuple[str, ...]] = ()
+
+    classes_: Ints
+    n_members_: int
+
+    # -- the three verbs -------------------------------------------------------------------
+
+    def fit(
+        self, logits: npt.ArrayLike, labels: npt.ArrayLike, groups: npt.ArrayLike | None = None
+    ) -> Self:
+        """Learn from rows whose logits come from models that did not see them.
+
+        Parameters
+        ----------
+        logits : array-like, shape (n_samples, n_members, n_classes)
+        labels : array-like of int, shape (n_samples,)
+        groups : array-like of shape (n_samples,), optional
+            Samples of one group (the patient) stay together in every inner split.
+
+        Raises
+        ------
+        DataError
+            NaN, wrong shapes, labels that name no class.
+        """
+        checked, truth, units = self._inputs(logits, labels, groups)
+        self._note_shape(checked)
+        self._fit(checked, truth, units)
+        return self
+
+    def fit_many(
+        self,
+        logits: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        groups: npt.ArrayLike | None,
+        row_sets: Sequence[Ints],
+    ) -> list[Self]:
+        """One fitted copy per set of row positions: what cross-fitting needs.
+
+        Subclasses that can learn all folds at once do so here.
+        """
+        checked, truth, units = self._inputs(logits, labels, groups)
+        return [self.fresh().fit(checked[rows], truth[rows], units[rows]) for rows in row_sets]
+
+    def fresh(self) -> Self:
+        """An unfitted copy with the same parameters."""
+        params = self.get_params(deep=False)
+        return type(self)(
+            **{k: v.fresh() if isinstance(v, Combiner) else v for k, v in params.items()}
+        )
+
+    def combine(self, logits: npt.ArrayLike) -> Combined:
+        """Probabilities, classes and ties at once.
+
+        Parameters
+        ----------
+        logits : array-like, shape (n_samples, n_members, n_classes)
+        """
+        return self._combine(self._checked(logits))
+
+    def predict_proba(self, logits: npt.ArrayLike) -> Array:
+        """Class probabilities, float64 of shape (n_samples, n_classes)."""
+        return self.combine(logits).proba
+
+    def predict(self, logits: npt.ArrayLike) -> Ints:
+        """Class indices, shape (n_samples,)."""
+        return self.combine(logits).predicted
+
+    def score(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+        """Accuracy, as scikit-learn's classifiers score."""
+        return float((self.predict(logits) == np.asarray(labels)).mean())
+
+    # -- for subclasses --------------------------------------------------------------------
+
+    def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
+        """Learn; `groups` are integers. Rules have nothing to learn."""
+
+    def _combine(self, logits: Array) -> Combined:
+        raise NotImplementedError
+
+    @staticmethod
+    def _inputs(
+        logits: npt.ArrayLike, labels: npt.ArrayLike, groups: npt.ArrayLike | None
+    ) -> tuple[Array, Ints, Ints]:
+        checked = check_logits(logits)
+        n_samples, _, n_classes = checked.shape
+        truth = check_labels(labels, n_samples, n_classes)
+        if n_samples == 0:
+            raise DataError(
+                "A combiner is fitted to at least one sample",
+                "got none",
+                "Check the rows that were kept",
+            )
+        if groups is not None and np.shape(groups) != (n_samples,):
+            raise DataError(
+                "There is one group per sample",
+                f"got {np.shape(groups)} groups for {n_samples} samples",
+                "Pass groups of the same rows",
+            )
+        units = np.arange(n_samples) if groups is None else integer_groups(groups)
+        return checked, truth, units
+
+    def _note_shape(self, logits: Array) -> None:
+        self.classes_ = np.arange(logits.shape[2])
+        self.n_members_ = logits.shape[1]
+
+    def _checked(self, logits: npt.ArrayLike) -> Array:
+        if not hasattr(self, "classes_"):
+            raise UsageError(
+                "A combiner is fitted before it predicts",
+                f"{self!r} is not",
+                "Call fit(logits, labels) first",
+            )
+        checked = check_logits(logits)
+        want = (self.n_members_, len(self.classes_))
+        if checked.shape[1:] != want:
+            raise DataError(
+                "A combiner predicts for the members and classes that it was fitted to",
+                f"got {checked.shape[1:]} (members, classes), fitted to {want}",
+                "Select the same members, in the same order: predictions.select(names)",
+            )
+        return checked
+
+    # -- scikit-learn's protocol -----------------------------------------------------------
+
+    @classmethod
+    def _parameter_names(cls) -> list[str]:
+        found = inspect.signature(cls.__init__).parameters
+        return [name for name in found if name not in ("self", "args", "kwargs")]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The parameters given to `__init__`; with `deep`, those of inner combiners as `a__b`."""
+        params: dict[str, Any] = {}
+        for name in self._parameter_names():
+            value = getattr(self, name)
+            params[name] = value
+            if deep and hasattr(value, "get_params") and not isinstance(value, type):
+                params |= {f"{name}__{key}": inner for key, inner in value.get_params().items()}
+        return params
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name; unknown names are errors."""
+        for name, value in params.items():
+            head, _, rest = name.partition("__")
+            if head not in self._parameter_names():
+                known = self._parameter_names()
+                advice = did_you_mean(head, known) if known else "It has no parameters"
+                raise UsageError(
+                    f"{type(self).__name__} takes only its own parameters", f"got '{head}'", advice
+                )
+            if rest:
+                getattr(self, head).set_params(**{rest: value})
+            else:
+                setattr(self, head, value)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(two_d_array=False, three_d_array=True),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "classes_")
+
+    def __repr__(self) -> str:
+        defaults = inspect.signature(type(self).__init__).parameters
+        shown = [
+            f"{name}={value!r}"
+            for name, value in self.get_params(deep=False).items()
+            if not _same(value, defaults[name].default)
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    # -- what is stored --------------------------------------------------------------------
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What `fit` learnt: plain JSON values, and arrays by name."""
+        values = {name: getattr(self, name) for name in self.fitted_names}
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        plain = {name: value for name, value in values.items() if name not in arrays}
+        return {"n_members": self.n_members_, "n_classes": len(self.classes_)} | plain, arrays
+
+    def restore(self, plain: dict[str, Any], arrays: dict[str, Array]) -> Self:
+        """Take back what `state` gave."""
+        self.n_members_ = int(plain["n_members"])
+        self.classes_ = np.arange(int(plain["n_classes"]))
+        stored = {**plain, **arrays}
+        for name in self.fitted_names:
+            setattr(self, name, stored[name])
+        return self
+
+
+def _same(value: Any, default: Any) -> bool:
+    try:
+        return bool(value == default)
+    except ValueError:
+        return False

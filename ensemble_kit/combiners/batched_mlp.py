@@ -1,0 +1,197 @@
+"""Many small multi-layer perceptrons trained as one batched model: one per (fold, seed).
+
+Each network has its own rows, its own order of them and its own early stopping; the arithmetic
+is shared. Knows no combiner: features in, weights out. torch is loaded by `train_batched` only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.errors import DataError
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How the networks are trained: the same for all of them."""
+
+    hidden: int = 32
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 5e-3
+    weight_decay: float = 0.1
+    patience: int = 6
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Networks:
+    """K trained networks: softmax(offset + tanh(z W1 + b1) W2 + b2), z = (x - mean) / scale.
+
+    Shapes: `mean, scale` (K, F); `w1` (K, F, H); `b1` (K, H); `w2` (K, H, C); `b2` (K, C);
+    `best_epoch` (K,), 0 where training never beat the start.
+    """
+
+    mean: Array
+    scale: Array
+    w1: Array
+    b1: Array
+    w2: Array
+    b2: Array
+    best_epoch: Ints
+
+    def take(self, networks: slice) -> Networks:
+        """Some of the networks."""
+        return Networks(
+            **{f.name: getattr(self, f.name)[networks] for f in dataclasses.fields(self)}
+        )
+
+    def predict_proba(self, features: Array, offset: Array) -> Array:
+        """The networks' mean probability, float64 of shape (n_samples, n_classes)."""
+        total = np.zeros((len(features), self.b2.shape[1]))
+        for k in range(len(self.b2)):
+            z = (features - self.mean[k]) / self.scale[k]
+            total += softmax(
+                offset + np.tanh(z @ self.w1[k] + self.b1[k]) @ self.w2[k] + self.b2[k]
+            )
+        return total / len(self.b2)
+
+
+def train_batched(
+    features: Array,
+    offset: Array,
+    labels: Ints,
+    *,
+    fit_rows: list[Ints],
+    stop_rows: list[Ints],
+    seeds: list[int],
+    schedule: Schedule,
+) -> Networks:
+    """Train one network per entry of `fit_rows`.
+
+    The last layer starts at zero, so every network starts as `softmax(offset)` and is kept at the
+    epoch whose loss on its `stop_rows` was the lowest, the start included.
+
+    Parameters
+    ----------
+    features : array, shape (n_samples, n_features)
+    offset : array, shape (n_samples, n_classes)
+        What the networks correct: the members' mean log-probability.
+    labels : array of int, shape (n_samples,)
+    fit_rows, stop_rows : list of K integer arrays
+        Rows to learn from, and rows of other groups that decide when to stop.
+    seeds : list of K int
+
+    Raises
+    ------
+    DataError
+        Training diverged.
+    """
+    import torch
+
+    n_features, n_classes = features.shape[1], offset.shape[1]
+    mean = np.stack([features[rows].mean(axis=0) for rows in fit_rows])
+    scale = np.stack([np.maximum(features[rows].std(axis=0), 1e-3) for rows in fit_rows])
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    start = [rng.normal(0.0, n_features**-0.5, (n_features, schedule.hidden)) for rng in rngs]
+    n_networks = len(fit_rows)
+
+    def tensor(array: Array) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+    x, start_logits, y = tensor(features), tensor(offset), torch.from_numpy(labels)
+    centre, spread = tensor(mean)[:, None], tensor(scale)[:, None]
+    w1 = tensor(np.stack(start)).requires_grad_()
+    b1 = torch.zeros(n_networks, 1, schedule.hidden, requires_grad=True)
+    w2 = torch.zeros(n_networks, schedule.hidden, n_classes, requires_grad=True)
+    b2 = torch.zeros(n_networks, 1, n_classes, requires_grad=True)
+    parameters = [w1, b1, w2, b2]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [w1, w2], "weight_decay": schedule.weight_decay},
+            {"params": [b1, b2], "weight_decay": 0.0},
+        ],
+        lr=schedule.learning_rate,
+        fused=True,
+    )
+
+    def losses(rows: torch.Tensor) -> torch.Tensor:  # rows (K, B) -> (K, B)
+        z = (x[rows] - centre) / spread
+        out = torch.baddbmm(b2, torch.tanh(torch.baddbmm(b1, z, w1)), w2) + start_logits[rows]
+        picked = out.gather(2, y[rows][:, :, None])[:, :, 0]
+        return torch.logsumexp(out, dim=2) - picked
+
+    stop, weight = _padded(stop_rows)
+    stop_index, stop_weight = torch.from_numpy(stop), tensor(weight)
+
+    def stop_losses() -> Array:
+        with torch.no_grad():
+            out: Array = (losses(stop_index) * stop_weight).sum(dim=1).numpy()
+        return out
+
+    best_loss, best_epoch = stop_losses(), np.zeros(n_networks, dtype=np.int64)
+    best = [p.detach().clone() for p in parameters]
+    n_steps = -(-max(map(len, fit_rows)) // schedule.batch_size)
+    for epoch in range(1, schedule.epochs + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = (
+                schedule.learning_rate * 0.5 * (1 + np.cos(np.pi * (epoch - 1) / schedule.epochs))
+            )
+        order = torch.from_numpy(_epoch_order(fit_rows, n_steps, schedule.batch_size, rngs))
+        for step in range(n_steps):
+            loss = losses(order[:, step]).mean(dim=1).sum()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+        # After each epoch: keep the networks whose loss on unseen groups fell.
+        now = stop_losses()
+        better = now < best_loss - 1e-7
+        if better.any():
+            mask = torch.from_numpy(better)
+            for kept, p in zip(best, parameters, strict=True):
+                kept[mask] = p.detach()[mask]
+        best_loss, best_epoch = (
+            np.where(better, now, best_loss),
+            np.where(better, epoch, best_epoch),
+        )
+        if epoch - best_epoch.max() >= schedule.patience:
+            break
+
+    if not np.isfinite(best_loss).all():
+        raise DataError(
+            "The stacker's loss is a number",
+            f"got {best_loss}",
+            "Check the members' logits for extreme values",
+        )
+    arrays = [kept.numpy().astype(np.float64) for kept in best]
+    return Networks(mean, scale, arrays[0], arrays[1][:, 0], arrays[2], arrays[3][:, 0], best_epoch)
+
+
+def _padded(rows: list[Ints]) -> tuple[Ints, Array]:
+    """Row lists of unequal length as one array, with weights that average each list alone."""
+    longest = max(map(len, rows))
+    index = np.zeros((len(rows), longest), dtype=np.int64)
+    weight = np.zeros((len(rows), longest))
+    for k, some in enumerate(rows):
+        index[k, : len(some)] = some
+        weight[k, : len(some)] = 1.0 / len(some)
+    return index, weight
+
+
+def _epoch_order(
+    fit_rows: list[Ints], n_steps: int, batch_size: int, rngs: list[np.random.Generator]
+) -> Ints:
+    """Shuffled rows of each network, shape (K, n_steps, B); shorter lists go round again."""
+    size = min(batch_size, max(map(len, fit_rows)))
+    return np.stack(
+        [
+            np.resize(rng.permutation(rows), n_steps * size).reshape(n_steps, size)
+            for rows, rng in zip(fit_rows, rngs, strict=True)
+        ]
+    )

@@ -1,0 +1,102 @@
+"""The inner loops of the rules: softmax-and-average, and vote counting, chunk by chunk.
+
+Works class-major within a chunk, since a softmax over a last axis of 2 to 10 wastes most of a
+vector unit. Knows no labels and no combiner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+
+# Elements of one chunk: small enough to stay in a core's cache, whatever the table's size.
+CHUNK_ELEMENTS = 1 << 16
+
+
+def chunks(n_samples: int, n_members: int, n_classes: int) -> Iterator[slice]:
+    """Row slices whose (rows, members, classes) block fits the cache."""
+    step = max(16, CHUNK_ELEMENTS // (n_members * n_classes))
+    for start in range(0, n_samples, step):
+        yield slice(start, min(start + step, n_samples))
+
+
+def class_major(block: Array, buffer: Array) -> Array:
+    """`block` (rows, members, classes) copied into `buffer` as (classes, members, rows)."""
+    view = buffer[:, :, : len(block)]
+    np.copyto(view, block.transpose(2, 1, 0))
+    return view
+
+
+def _buffer(logits: Array, dtype: npt.DTypeLike) -> Array:
+    n_samples, n_members, n_classes = logits.shape
+    step = max(16, CHUNK_ELEMENTS // (n_members * n_classes))
+    return np.empty((n_classes, n_members, min(step, max(n_samples, 1))), dtype=dtype)
+
+
+def softmax_in_place(z: Array) -> Array:
+    """Class probabilities over axis 0 of a class-major block, written into it."""
+    z -= z.max(axis=0)
+    np.exp(z, out=z)
+    z /= z.sum(axis=0)
+    return z
+
+
+def mean_softmax(logits: Array, out: Array | None = None) -> Array:
+    """The members' mean probability, shape (n_samples, n_classes), in the logits' own precision.
+
+    Allocates one chunk beyond `out`, so a memory map of any size can be averaged.
+
+    Examples
+    --------
+    >>> mean_softmax(np.zeros((1, 3, 2), dtype=np.float32))
+    array([[0.5, 0.5]], dtype=float32)
+    """
+    n_samples, n_members, n_classes = logits.shape
+    if out is None:
+        out = np.empty((n_samples, n_classes), dtype=logits.dtype)
+    buffer = _buffer(logits, out.dtype)
+    for rows in chunks(*logits.shape):
+        z = softmax_in_place(class_major(logits[rows], buffer))
+        total = z.sum(axis=1)  # (n_classes, rows)
+        total *= 1.0 / n_members
+        out[rows] = total.T
+    return out
+
+
+def mean_of_logits(logits: Array) -> Array:
+    """The members' mean logit, shape (n_samples, n_classes), in the logits' own precision."""
+    out = np.empty((len(logits), logits.shape[2]), dtype=logits.dtype)
+    for rows in chunks(*logits.shape):
+        out[rows] = logits[rows].mean(axis=1)
+    return out
+
+
+def vote_counts(logits: Array) -> Array:
+    """Votes per class, shape (n_samples, n_classes), float32.
+
+    A member whose highest logit stands at several classes gives each of them an equal share, so
+    that no class is preferred for its position.
+
+    Examples
+    --------
+    >>> vote_counts(np.array([[[2.0, 1.0], [0.0, 3.0], [1.0, 1.0]]]))
+    array([[1.5, 1.5]], dtype=float32)
+    """
+    n_samples, n_members, n_classes = logits.shape
+    out = np.empty((n_samples, n_classes), dtype=np.float32)
+    buffer = _buffer(logits, logits.dtype)
+    wide = np.uint8 if n_members < 256 else np.int32
+    for rows in chunks(*logits.shape):
+        z = class_major(logits[rows], buffer)
+        top = z == z.max(axis=0)
+        votes = np.add.reduce(top, axis=1, dtype=wide)  # (n_classes, rows)
+        out[rows] = votes.T
+        undecided = np.add.reduce(votes, axis=0, dtype=np.int64) > n_members
+        if undecided.any():
+            share = top[:, :, undecided] / top[:, :, undecided].sum(axis=0)
+            out[rows.start + np.flatnonzero(undecided)] = share.sum(axis=1).T
+    return out

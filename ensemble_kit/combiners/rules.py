@@ -1,0 +1,75 @@
+"""Rules that combine class probabilities without fitting: pure functions over one array.
+
+Each takes `proba` (n_samples, n_members, n_classes) and returns each class's support
+(n_samples, n_classes), not yet normalised. Knows neither logits nor labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ensemble_kit.arrays import Array
+
+
+def mean_rule(proba: Array) -> Array:
+    """The mean over members."""
+    return np.asarray(proba.mean(axis=1))
+
+
+def median_rule(proba: Array) -> Array:
+    """The median over members, class by class."""
+    return np.asarray(np.median(proba, axis=1))
+
+
+def trimmed_mean_rule(proba: Array, trim: float = 0.2) -> Array:
+    """The mean over members without the `trim` share of lowest and of highest, class by class.
+
+    Examples
+    --------
+    >>> trimmed_mean_rule(np.array([[[0.0], [0.4], [0.6], [1.0]]]), trim=0.25)
+    array([[0.5]])
+    """
+    n_members = proba.shape[1]
+    cut = min(int(trim * n_members), (n_members - 1) // 2)
+    return np.asarray(np.sort(proba, axis=1)[:, cut : n_members - cut].mean(axis=1))
+
+
+def max_rule(proba: Array) -> Array:
+    """The highest support that any member gives."""
+    return np.asarray(proba.max(axis=1))
+
+
+def min_rule(proba: Array) -> Array:
+    """The lowest support that any member gives."""
+    return np.asarray(proba.min(axis=1))
+
+
+def product_rule(proba: Array) -> Array:
+    """The product over members: right where members err independently, ruled by the surest."""
+    return np.asarray(proba.prod(axis=1))
+
+
+def vote_rule(proba: Array) -> Array:
+    """Each member's one vote for its highest class; a member's own tie is shared out."""
+    top = proba == proba.max(axis=2, keepdims=True)
+    return np.asarray((top / top.sum(axis=2, keepdims=True)).sum(axis=1))
+
+
+def normalised(support: Array) -> Array:
+    """Support divided by its row sum; rows without any support become uniform."""
+    total = support.sum(axis=1, keepdims=True)
+    safe = np.where(total > 0, total, 1.0)
+    return np.where(total > 0, support / safe, 1.0 / support.shape[1])
+
+
+RULES: dict[str, Callable[[Array], Array]] = {
+    "mean": mean_rule,
+    "median": median_rule,
+    "trimmed-mean": trimmed_mean_rule,
+    "max": max_rule,
+    "min": min_rule,
+    "product": product_rule,
+    "vote": vote_rule,
+}

@@ -1,0 +1,126 @@
+"""A fitted combiner on disk: `combiner.json`, and `combiner.safetensors` where it has arrays.
+
+Nothing read here can run code. Knows no metrics and no tables.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners import make_combiner, name_of
+from ensemble_kit.combiners.base import Combiner
+from ensemble_kit.errors import IntegrityError, UsageError
+from ensemble_kit.files import digest_bytes, read_json, write_bytes, write_json
+
+SCHEMA_VERSION = 1
+JSON_NAME, ARRAYS_NAME = "combiner.json", "combiner.safetensors"
+
+
+def described(combiner: Combiner) -> dict[str, Any]:
+    """Name and parameters as JSON values; inner combiners likewise."""
+    params = {
+        key: described(value) if isinstance(value, Combiner) else value
+        for key, value in combiner.get_params(deep=False).items()
+    }
+    return {"combiner": name_of(combiner), "params": params}
+
+
+def made_of(description: dict[str, Any]) -> Combiner:
+    """The unfitted combiner of a description."""
+    params = {
+        key: made_of(value) if isinstance(value, dict) and "combiner" in value else value
+        for key, value in description["params"].items()
+    }
+    return make_combiner(description["combiner"], **params)
+
+
+def save_combiner(
+    folder: str | os.PathLike[str], combiner: Combiner, *, about: dict[str, Any] | None = None
+) -> None:
+    """Write a fitted combiner; the JSON comes last, so that its existence means "complete".
+
+    Parameters
+    ----------
+    folder : path
+    combiner : Combiner
+        Fitted.
+    about : dict, optional
+        What it was fitted to: member names, class names, digests.
+
+    Raises
+    ------
+    UsageError
+        It is not fitted.
+    """
+    if not hasattr(combiner, "classes_"):
+        raise UsageError(
+            "Only fitted combiners are stored", f"{combiner!r} is not", "Call fit first"
+        )
+    plain, arrays = combiner.state()
+    target, digest = Path(folder), None
+    if arrays:
+        content = _packed(arrays)
+        digest = digest_bytes(content)
+        write_bytes(target / ARRAYS_NAME, content)
+    else:
+        (target / ARRAYS_NAME).unlink(missing_ok=True)
+    write_json(
+        target / JSON_NAME,
+        {
+            "schema_version": SCHEMA_VERSION,
+            **described(combiner),
+            "state": plain,
+            "arrays": digest,
+            "about": about or {},
+        },
+    )
+
+
+def _packed(arrays: dict[str, Array]) -> bytes:
+    from safetensors.numpy import save
+
+    content: bytes = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    return content
+
+
+def load_combiner(folder: str | os.PathLike[str]) -> Combiner:
+    """The combiner that `save_combiner` wrote.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    IntegrityError
+        Its arrays are missing or damaged, or it is of a newer layout.
+    """
+    source = Path(folder)
+    stored = read_json(source / JSON_NAME)
+    if stored.get("schema_version") != SCHEMA_VERSION:
+        raise IntegrityError(
+            f"This version reads combiners of layout {SCHEMA_VERSION}",
+            f"'{source}' says {stored.get('schema_version')}",
+            "Use the version of ensemble-kit that wrote it",
+        )
+    arrays: dict[str, Array] = {}
+    if stored["arrays"]:
+        arrays = _unpacked(source / ARRAYS_NAME, stored["arrays"])
+    return made_of(stored).restore(stored["state"], arrays)
+
+
+def _unpacked(path: Path, digest: str) -> dict[str, Array]:
+    from safetensors.numpy import load
+
+    content = path.read_bytes() if path.is_file() else b""
+    if digest_bytes(content) != digest:
+        raise IntegrityError(
+            "A stored combiner is the bytes that were written",
+            f"'{path}' {'does not match its digest' if content else 'is missing'}",
+            "Run ensemble-kit stack again",
+        )
+    found: dict[str, Array] = load(content)
+    return found

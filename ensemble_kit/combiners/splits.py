@@ -1,0 +1,68 @@
+"""Inner splits for combiners that must judge themselves: whole groups, classes spread evenly.
+
+Works on integers alone; the folds of members are another matter (`ensemble_kit.folds`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+
+def inner_folds(labels: Ints, groups: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
+    """Fold of each sample, shape (n_samples,): no group in two folds, classes as even as they go.
+
+    With fewer groups than folds there are as many folds as groups.
+
+    Parameters
+    ----------
+    labels, groups : array of int, shape (n_samples,)
+        Groups are numbered `0 .. n_groups - 1`.
+
+    Examples
+    --------
+    >>> fold = inner_folds(np.array([0, 0, 1, 1]), np.array([0, 1, 2, 3]), 2, np.random.default_rng(0))
+    >>> sorted(fold[:2].tolist()), sorted(fold[2:].tolist())
+    ([0, 1], [0, 1])
+    """
+    n_groups, n_classes = int(groups.max()) + 1, int(labels.max()) + 1
+    table = np.bincount(groups * n_classes + labels, minlength=n_groups * n_classes)
+    table = table.reshape(n_groups, n_classes)
+    dealt = (
+        _deal_alike(table, n_splits, rng) if _one_class_each(table) else _deal(table, n_splits, rng)
+    )
+    return dealt[groups]
+
+
+def _one_class_each(table: Ints) -> bool:
+    return bool(((table > 0).sum(axis=1) <= 1).all() and table.max() <= 1)
+
+
+def _deal_alike(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
+    """Every group is one sample: shuffle, order by class, deal in turn."""
+    order = rng.permutation(len(table))
+    order = order[np.argsort(table.argmax(axis=1)[order], kind="stable")]
+    dealt = np.empty(len(table), dtype=np.int64)
+    dealt[order] = np.arange(len(table)) % n_splits
+    return dealt
+
+
+def _deal(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
+    """Largest groups first, each to the fold that then is the least full of its classes."""
+    share = table / np.maximum(table.sum(axis=0), 1)
+    order = np.argsort(-share.max(axis=1) * rng.uniform(0.9, 1.1, len(table)), kind="stable")
+    filled = np.zeros((n_splits, table.shape[1]))
+    dealt = np.zeros(len(table), dtype=np.int64)
+    for group in order:
+        cost = filled @ share[group] + 1e-9 * filled.sum(axis=1)
+        k = int(cost.argmin())
+        dealt[group] = k
+        filled[k] += share[group]
+    return dealt
+
+
+def integer_groups(groups: npt.ArrayLike) -> Ints:
+    """Groups of any kind as `0 .. n_groups - 1`, shape (n_samples,)."""
+    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)

@@ -1,0 +1,1 @@
+"""Honest evaluation: cross-fitting, group-bootstrap figures, verdicts, and their files."""

@@ -1,0 +1,161 @@
+"""An evaluated ensemble on disk: `combiner.json`, `predictions.csv`, `metrics.json`.
+
+Plain files that a stranger can read; every file whole or absent, the combiner's JSON last.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.combiners.base import ABSTAINED, Combined
+from ensemble_kit.combiners.saved import save_combiner
+from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.evaluate import Evaluation
+from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.files import read_csv, write_csv, write_json
+from ensemble_kit.predictions.table import Predictions
+
+SCHEMA_VERSION = 1
+PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
+# A spreadsheet takes a cell that starts so for a formula.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_ensemble(
+    folder: str | os.PathLike[str],
+    evaluation: Evaluation,
+    oof: Predictions,
+    test: Predictions | None = None,
+) -> None:
+    """Write one method's folder.
+
+    Parameters
+    ----------
+    folder : path
+        `run.ensemble_dir(method)`.
+    evaluation : Evaluation
+    oof, test : Predictions
+        The tables that it was judged on.
+    """
+    target = Path(folder)
+    write_csv(target / PREDICTIONS, predictions_frame(evaluation, oof, test))
+    write_figures(target, evaluation, oof)
+    about = {
+        "member_names": list(oof.member_names),
+        "class_names": list(oof.class_names),
+        "manifest": oof.manifest_digest,
+        "n_samples": len(oof),
+    }
+    save_combiner(target, evaluation.combiner, about=about)
+
+
+def write_figures(folder: str | os.PathLike[str], evaluation: Evaluation, oof: Predictions) -> None:
+    """Write `metrics.json` alone."""
+    write_json(Path(folder) / METRICS, metrics_json(evaluation, oof))
+
+
+def predictions_frame(
+    evaluation: Evaluation, oof: Predictions, test: Predictions | None = None
+) -> pd.DataFrame:
+    """One row per image: `sample_id, group, split, label, predicted, p_<class> ...`.
+
+    `split` is `oof` (cross-fitted) or `test`. Text that a spreadsheet would run as a formula is
+    prefixed with an apostrophe.
+    """
+    parts = [_frame(oof, evaluation.oof_combined)]
+    if test is not None and evaluation.test_combined is not None:
+        parts.append(_frame(test, evaluation.test_combined))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _frame(table: Predictions, combined: Combined) -> pd.DataFrame:
+    names = np.array([guarded(name) for name in table.class_names])
+    predicted = np.where(combined.predicted == ABSTAINED, "", names[combined.predicted])
+    columns: dict[str, Any] = {
+        "sample_id": [guarded(name) for name in table.sample_ids.tolist()],
+        "group": [guarded(name) for name in table.groups.tolist()],
+        "split": table.kind,
+        "label": names[table.labels],
+        "predicted": predicted,
+    }
+    columns |= {f"p_{name}": combined.proba[:, c] for c, name in enumerate(table.class_names)}
+    return pd.DataFrame(columns)
+
+
+def guarded(text: str) -> str:
+    """`text`, with an apostrophe before what a spreadsheet would take for a formula.
+
+    Examples
+    --------
+    >>> guarded("=1+1"), guarded("slide-7")
+    ("'=1+1", 'slide-7')
+    """
+    return "'" + text if text.startswith(FORMULA_STARTS) else text
+
+
+def unguarded(text: str) -> str:
+    """What `guarded` was given."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
+
+
+def read_ensemble_predictions(folder: str | os.PathLike[str]) -> pd.DataFrame:
+    """`predictions.csv` as it was meant: text without guards, probabilities as float64."""
+    table = read_csv(Path(folder) / PREDICTIONS)
+    for column in ("sample_id", "group", "label", "predicted"):
+        table[column] = table[column].map(unguarded)
+    for column in [c for c in table.columns if c.startswith("p_")]:
+        table[column] = table[column].astype(np.float64)
+    return table
+
+
+def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
+    """Everything in `metrics.json`; undefined figures are null, never NaN."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "method": evaluation.name,
+        "split_by": oof.split_by,
+        "group_kind": oof.group_kind,
+        "member_names": list(oof.member_names),
+        "class_names": list(oof.class_names),
+        "in_sample": None,
+        "cross_fitted": None,
+        "test": None,
+        **{
+            part: figures_json(figures, oof.class_names)
+            for part, figures in evaluation.parts.items()
+        },
+        "verdicts": [
+            {
+                "against": v.against,
+                "metric": v.metric,
+                "part": v.part,
+                "word": v.word,
+                "gain": interval_json(v.effect),
+                "sentence": v.sentence,
+            }
+            for v in evaluation.verdicts
+        ],
+        "notes": list(evaluation.notes),
+    }
+
+
+def figures_json(figures: Figures, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """`n, n_groups, n_ties, ...`, then `value, low, high` per metric."""
+    return {
+        "n": figures.n,
+        "n_groups": figures.n_groups,
+        "n_ties": figures.n_ties,
+        "n_abstained": figures.n_abstained,
+        "missing_classes": [class_names[c] for c in figures.missing_classes],
+        **{name: interval_json(interval) for name, interval in figures.metrics.items()},
+    }
+
+
+def interval_json(interval: Interval) -> dict[str, float | None]:
+    """`value, low, high`; null where undefined."""
+    return {"value": interval.value, "low": interval.low, "high": interval.high}

@@ -1,0 +1,298 @@
+"""Judge combiners honestly: in-sample, cross-fitted and test figures, beside floor and ceiling.
+
+Everything is fitted on out-of-fold predictions only; the test table is looked at last. Writes
+nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from ensemble_kit.combiners.averaging import MeanProba
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.bounds import BestMember, Oracle
+from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.evaluation.crossfit import apply, cross_fit
+from ensemble_kit.evaluation.figures import Figures, Resampled, judge
+from ensemble_kit.evaluation.verdict import Verdict, verdict
+from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, metric
+from ensemble_kit.predictions.table import Predictions
+
+BASELINES = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
+FLOORS = ("best-member", "mean")
+FEW_GROUPS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How figures are made: the same for every method of a table.
+
+    Parameters
+    ----------
+    metric : str
+        The one that verdicts are given on and methods are chosen by.
+    metrics : tuple of str
+        All that are computed; empty for the default list, with ordinal ones for ordered classes.
+    n_resamples : int
+        Group resamples; 0 for none.
+    level : float
+        Of the intervals.
+    seed : int
+    """
+
+    metric: str = "balanced_accuracy"
+    metrics: tuple[str, ...] = ()
+    n_resamples: int = 2000
+    level: float = 0.95
+    seed: int = 0
+
+    def names(self, table: Predictions, *, abstained: bool = False) -> list[str]:
+        """The metrics for this table, each once."""
+        metric(self.metric)
+        wanted = [*(self.metrics or DEFAULT_METRICS), self.metric]
+        if not self.metrics and table.ordinal:
+            wanted += ORDINAL_METRICS
+        return list(dict.fromkeys([*wanted, *(["coverage"] if abstained else [])]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One combiner, judged.
+
+    Parameters
+    ----------
+    name : str
+    combiner : Combiner
+        Fitted to the whole out-of-fold table: the one to deploy.
+    in_sample, cross_fitted, test : Figures
+        On the rows it was fitted to; on rows of other groups; on the test table (None without).
+    oof_combined, test_combined : Combined
+        The cross-fitted and the test answers.
+    verdicts : tuple of Verdict
+        Against the best member and the mean, on the cross-fitted and the test part.
+    notes : tuple of str
+        What belongs beside every figure.
+    """
+
+    name: str
+    combiner: Combiner
+    in_sample: Figures
+    cross_fitted: Figures
+    test: Figures | None
+    oof_combined: Combined
+    test_combined: Combined | None
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def parts(self) -> dict[str, Figures]:
+        """The figures by part, in the order in which they are read."""
+        found = {"in_sample": self.in_sample, "cross_fitted": self.cross_fitted}
+        return found if self.test is None else found | {"test": self.test}
+
+    def optimism(self, name: str) -> float | None:
+        """In-sample minus cross-fitted: what a figure on the fitted rows would have pretended."""
+        inside, outside = self.in_sample[name].value, self.cross_fitted[name].value
+        return None if inside is None or outside is None else inside - outside
+
+
+def evaluate(
+    combiner: Combiner,
+    oof: Predictions,
+    test: Predictions | None = None,
+    *,
+    protocol: Protocol | None = None,
+) -> Evaluation:
+    """Fit, cross-fit and judge one combiner.
+
+    Parameters
+    ----------
+    combiner : Combiner
+        Left as it is.
+    oof : Predictions
+        Out-of-fold rows: what is learnt from.
+    test : Predictions, optional
+        Rows that no fold saw: only scored.
+    protocol : Protocol, optional
+
+    Raises
+    ------
+    DataError
+        A test table of other members or classes, or with groups of the out-of-fold table.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(40) % 2
+    >>> logits = {m: rng.normal(size=(40, 2)) + np.eye(2)[labels] for m in "abc"}
+    >>> oof = Predictions.from_arrays(logits, labels, fold=np.arange(40) // 8)
+    >>> result = evaluate(MeanProba(), oof, protocol=Protocol(n_resamples=200))
+    >>> result.cross_fitted.n, result.cross_fitted["accuracy"].value == result.in_sample["accuracy"].value
+    (40, True)
+    """
+    return evaluate_all({"ensemble": combiner}, oof, test, protocol=protocol)["ensemble"]
+
+
+def evaluate_all(
+    combiners: Mapping[str, Combiner],
+    oof: Predictions,
+    test: Predictions | None = None,
+    *,
+    protocol: Protocol | None = None,
+) -> dict[str, Evaluation]:
+    """Judge several combiners over the same rows and resamples, with best member, mean and oracle.
+
+    Returns
+    -------
+    dict of name to Evaluation
+        The baselines `best-member`, `mean` and `oracle` are always among them.
+    """
+    protocol = protocol or Protocol()
+    _check_tables(oof, test)
+    everyone = _with_baselines(combiners)
+    fitted = {
+        name: one.fresh().fit(oof.logits, oof.labels, oof.groups) for name, one in everyone.items()
+    }
+    crossed = {name: cross_fit(one, oof) for name, one in everyone.items()}
+    inside = {
+        name: apply(one, oof) if one.is_fitted_to_labels else crossed[name]
+        for name, one in fitted.items()
+    }
+    judged = {
+        "in_sample": _judge(
+            {n: t for n, t in inside.items() if t is not crossed[n]}, oof, protocol
+        ),
+        "cross_fitted": _judge(crossed, oof, protocol),
+    }
+    judged["in_sample"] = judged["cross_fitted"] | judged["in_sample"]
+    tested: dict[str, Combined] = {}
+    if test is not None:
+        tested = {name: apply(one, test) for name, one in fitted.items()}
+        judged["test"] = _judge(tested, test, protocol)
+    notes = table_notes(oof, test)
+    return {
+        name: Evaluation(
+            name,
+            fitted[name],
+            judged["in_sample"][name].figures,
+            judged["cross_fitted"][name].figures,
+            judged["test"][name].figures if tested else None,
+            crossed[name],
+            tested.get(name),
+            _verdicts(name, judged, oof, protocol),
+            notes + _own_notes(everyone[name]),
+        )
+        for name in everyone
+    }
+
+
+def _with_baselines(combiners: Mapping[str, Combiner]) -> dict[str, Combiner]:
+    if not combiners:
+        raise UsageError(
+            "There is something to judge", "got no combiner", "Pass e.g. {'vote': MajorityVote()}"
+        )
+    out = {
+        name: make()
+        for name, make in BASELINES.items()
+        if name not in combiners and name != "oracle"
+    }
+    out |= dict(combiners)
+    return out | ({} if "oracle" in out else {"oracle": Oracle()})
+
+
+def _judge(
+    tables: Mapping[str, Combined], table: Predictions, protocol: Protocol
+) -> dict[str, Resampled]:
+    if not tables:
+        return {}
+    abstained = any(one.n_abstained for one in tables.values())
+    return judge(
+        tables,
+        np.asarray(table.labels),
+        table.groups,
+        table.n_classes,
+        metrics=protocol.names(table, abstained=abstained),
+        n_resamples=protocol.n_resamples,
+        level=protocol.level,
+        seed=protocol.seed,
+    )
+
+
+def _verdicts(
+    name: str, judged: Mapping[str, Mapping[str, Resampled]], oof: Predictions, protocol: Protocol
+) -> tuple[Verdict, ...]:
+    if name in BASELINES:
+        return ()
+    return tuple(
+        verdict(
+            name,
+            judged[part][name],
+            against,
+            judged[part][against],
+            metric_name=protocol.metric,
+            part=part,
+            group_kind=oof.group_kind,
+            level=protocol.level,
+        )
+        for part in ("cross_fitted", "test")
+        if part in judged
+        for against in FLOORS
+    )
+
+
+def _check_tables(oof: Predictions, test: Predictions | None) -> None:
+    if test is None:
+        return
+    if (test.member_names, test.class_names) != (oof.member_names, oof.class_names):
+        raise DataError(
+            "Both tables hold the same members and classes, in one order",
+            f"got {first_few(oof.member_names)} ({first_few(oof.class_names)}) and "
+            f"{first_few(test.member_names)} ({first_few(test.class_names)})",
+            "Select them by name: test.select(oof.member_names)",
+        )
+    shared = np.intersect1d(oof.groups, test.groups)
+    if len(shared) and oof.split_by == "group":
+        raise DataError(
+            "No group stands on both sides of the test split",
+            f"{len(shared)} do: {first_few(shared)}",
+            "Split by whole groups, or say split_by='image' and have it stamped",
+        )
+
+
+def table_notes(oof: Predictions, test: Predictions | None) -> tuple[str, ...]:
+    """What must be said beside every figure from these tables."""
+    notes = [*oof.notes, *(test.notes if test is not None else ())]
+    if oof.split_by == "image" and not any("by image" in note.lower() for note in notes):
+        notes.insert(
+            0,
+            "Split by image: images of one group stand on both sides. Not comparable with a split by group.",
+        )
+    elif oof.group_kind == "image" and not any("no groups" in note.lower() for note in notes):
+        notes.insert(0, "No groups are known: each image is its own group.")
+    for part, table in (("out-of-fold", oof), ("test", test)):
+        if table is None:
+            continue
+        absent = [name for c, name in enumerate(table.class_names) if not (table.labels == c).any()]
+        if absent:
+            notes.append(
+                f"No {part} sample is of class {first_few(map(repr, absent))}: figures do not speak of it."
+            )
+        if table.n_groups < FEW_GROUPS:
+            notes.append(
+                f"The {part} part has {table.n_groups} {table.group_kind}s only: intervals over so few are rough."
+            )
+    return tuple(dict.fromkeys(notes))
+
+
+def _own_notes(combiner: Combiner) -> tuple[str, ...]:
+    if combiner.needs_labels:
+        return ("The oracle looks at the labels: a ceiling, not a method.",)
+    if combiner.is_fitted_to_labels:
+        return (
+            "Fitted to out-of-fold predictions, whose members saw the labels of the other folds: "
+            "cross-fitted figures are free of the combiner's own optimism, not of that coupling.",
+        )
+    return ()

@@ -1,0 +1,190 @@
+"""The figures of one combined table: every metric with its group-bootstrap interval.
+
+Resamples of several methods over one table are paired by construction. Knows no combiner.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval, resampling
+from ensemble_kit.metrics import METRICS, Metric, metric
+from ensemble_kit.metrics.ranking import auroc_influence, auroc_pairs, macro_auroc, ranked_classes
+from ensemble_kit.metrics.sums import Sums, sums_by_group
+
+Ints = npt.NDArray[np.int64]
+# Up to here AUROC is resampled exactly, by pairs of groups; beyond, to first order.
+MAX_PAIRED_GROUPS = 200
+Resampler = Callable[[Array], Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What one method reached on one table.
+
+    Parameters
+    ----------
+    n, n_groups : int
+    n_ties, n_abstained : int
+    missing_classes : tuple of int
+        Classes without a sample: no figure speaks of them.
+    metrics : mapping of name to Interval
+    """
+
+    n: int
+    n_groups: int
+    n_ties: int
+    n_abstained: int
+    missing_classes: tuple[int, ...]
+    metrics: Mapping[str, Interval]
+
+    def __getitem__(self, name: str) -> Interval:
+        return self.metrics[name]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Resampled:
+    """One method's figures, and their resamples: `(n_resamples,)` per metric, paired across methods."""
+
+    figures: Figures
+    resamples: Mapping[str, Array]
+
+
+def judge(
+    tables: Mapping[str, Combined],
+    labels: Ints,
+    groups: npt.ArrayLike,
+    n_classes: int,
+    *,
+    metrics: Sequence[str],
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Resampled]:
+    """Figures of several methods over the same samples, from one set of group resamples.
+
+    Parameters
+    ----------
+    tables : mapping of method to Combined
+    labels : array of int, shape (n_samples,)
+    groups : array-like, shape (n_samples,)
+        Resampled whole.
+    metrics : sequence of str
+        Names in `METRICS`.
+
+    Returns
+    -------
+    dict of method to Resampled
+        With a single group there is no interval.
+    """
+    wanted = [metric(name) for name in metrics]
+    numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    n_groups = int(numbered.max()) + 1
+    measured = {
+        name: _Measured.of(table, labels, numbered, wanted) for name, table in tables.items()
+    }
+    parts: dict[str, dict[str, list[Array]]] = {
+        name: {m.name: [] for m in wanted} for name in tables
+    }
+    if n_groups > 1 and n_resamples > 0:
+        for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
+            for name, one in measured.items():
+                for key, values in one.resample(weights).items():
+                    parts[name][key].append(values)
+    missing = tuple(int(c) for c in np.setdiff1d(np.arange(n_classes), labels))
+    out = {}
+    for name, table in tables.items():
+        resamples = {k: np.concatenate(v) for k, v in parts[name].items() if v}
+        intervals = {
+            m.name: _interval(measured[name].value(m), resamples.get(m.name), level) for m in wanted
+        }
+        figures = Figures(
+            len(labels), n_groups, table.n_ties, table.n_abstained, missing, intervals
+        )
+        out[name] = Resampled(figures, resamples)
+    return out
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Measured:
+    """One method over one table: sums per group, and what the other metrics need."""
+
+    sums: Sums
+    flat: Array  # (n_groups, n_columns)
+    metrics: list[Metric]
+    values: dict[str, float]
+    resamplers: dict[str, Resampler]
+
+    @staticmethod
+    def of(table: Combined, labels: Ints, groups: Ints, metrics: list[Metric]) -> _Measured:
+        sums = sums_by_group(labels, table.proba, table.predicted, groups)
+        values, resamplers = {}, {}
+        for wanted in metrics:
+            if wanted.of_table is not None:
+                values[wanted.name] = wanted.of_table(labels, table.proba)
+            if wanted.name == "auroc":
+                resamplers["auroc"] = auroc_resampler(labels, table.proba, groups)
+        return _Measured(sums, sums.flat, metrics, values, resamplers)
+
+    def value(self, wanted: Metric) -> float:
+        if wanted.of_sums is not None:
+            return float(wanted.of_sums(self.sums.total()))
+        return self.values[wanted.name]
+
+    def resample(self, weights: Array) -> dict[str, Array]:
+        drawn = Sums.of_flat(weights @ self.flat)
+        out = {}
+        for wanted in self.metrics:
+            if wanted.of_sums is not None:
+                out[wanted.name] = wanted.of_sums(drawn)
+            elif wanted.name in self.resamplers:
+                out[wanted.name] = self.resamplers[wanted.name](weights)
+        return out
+
+
+def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
+    """Weights (n, n_groups) to macro AUROC (n,): exact for few groups, to first order for many."""
+    classes = ranked_classes(labels, proba.shape[1])
+    n_groups = int(groups.max()) + 1
+    if n_groups > MAX_PAIRED_GROUPS:
+        value = macro_auroc(labels, proba)
+        moves = [auroc_influence(labels == c, proba[:, c], groups) for c in classes]
+        move = np.mean(moves, axis=0) if moves else np.zeros(n_groups)
+        return lambda weights: value + weights @ move
+    terms = []
+    for c in classes:
+        positive = labels == c
+        n_positive = np.bincount(groups, weights=positive, minlength=n_groups)
+        n_negative = np.bincount(groups, weights=~positive, minlength=n_groups)
+        terms.append((auroc_pairs(positive, proba[:, c], groups), n_positive, n_negative))
+
+    def resample(weights: Array) -> Array:
+        values = np.full((len(terms), len(weights)), np.nan)
+        for row, (pairs, n_positive, n_negative) in zip(values, terms, strict=True):
+            below = (weights @ n_positive) * (weights @ n_negative)
+            won = ((weights @ pairs) * weights).sum(axis=1)
+            np.divide(won, below, out=row, where=below > 0)
+        there = np.isfinite(values)
+        with np.errstate(invalid="ignore"):
+            mean: Array = np.where(there, values, 0.0).sum(axis=0) / there.sum(axis=0)
+        return mean
+
+    return resample
+
+
+def _interval(value: float, resamples: Array | None, level: float) -> Interval:
+    if not np.isfinite(value):
+        return Interval(None)
+    ends = percentile_interval(resamples, level) if resamples is not None else None
+    return Interval(value, *ends) if ends else Interval(value)
+
+
+def known_metrics() -> list[str]:
+    """Names of all metrics."""
+    return list(METRICS)

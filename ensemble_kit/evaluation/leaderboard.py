@@ -1,0 +1,101 @@
+"""The leaderboard: evaluations laid out as rows of text, floor first, ceiling last.
+
+Computes nothing and prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.evaluate import FLOORS, Evaluation, Protocol
+from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.metrics import metric
+
+BESIDE = ("accuracy", "auroc", "log_loss")
+
+
+def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
+    """Header and one row per method.
+
+    Columns: method; the protocol's metric in-sample, cross-fitted and on the test, the last two
+    with intervals; accuracy, AUROC and log loss on the last part; ties; the verdicts there
+    against best member and mean.
+    """
+    has_test = any(one.test is not None for one in judged.values())
+    part = "test" if has_test else "cross_fitted"
+    name = protocol.metric.replace("_", " ")
+    beside = [key for key in BESIDE if key != protocol.metric]
+    last = "test" if has_test else "cross-fitted"
+    head = (
+        "method",
+        f"{name}: in-sample",
+        "cross-fitted",
+        *(("test",) if has_test else ()),
+        *(f"{key.replace('_', ' ')} ({last})" for key in beside),
+        "ties",
+        "vs best member",
+        "vs mean",
+    )
+    return [
+        head,
+        *(_row(judged[key], protocol, part, beside, has_test) for key in ranked(judged, protocol)),
+    ]
+
+
+def ranked(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
+    """Method names: floors, then by cross-fitted figure from best to worst, the oracle last."""
+    sign = -1.0 if metric(protocol.metric).higher_is_better else 1.0
+
+    def key(name: str) -> tuple[int, float]:
+        if name in FLOORS:
+            return 0, float(FLOORS.index(name))
+        value = judged[name].cross_fitted[protocol.metric].value
+        return (2 if judged[name].combiner.needs_labels else 1), sign * (value or 0.0)
+
+    return sorted(judged, key=key)
+
+
+def _row(
+    one: Evaluation, protocol: Protocol, part: str, beside: list[str], has_test: bool
+) -> tuple[str, ...]:
+    figures = one.parts.get(part, one.cross_fitted)
+    words = {v.against: v.word for v in one.verdicts if v.part == part}
+    return (
+        one.name,
+        text(Interval(one.in_sample[protocol.metric].value)),
+        text(one.cross_fitted[protocol.metric]),
+        *((text(one.test[protocol.metric]) if one.test else "",) if has_test else ()),
+        *(text(Interval(_value(figures, key))) for key in beside),
+        _ties(one),
+        words.get("best-member", ""),
+        words.get("mean", ""),
+    )
+
+
+def _value(figures: Figures, key: str) -> float | None:
+    return figures.metrics[key].value if key in figures.metrics else None
+
+
+def _ties(one: Evaluation) -> str:
+    counts = [one.cross_fitted.n_ties] + ([one.test.n_ties] if one.test else [])
+    return "+".join(map(str, counts))
+
+
+def text(interval: Interval) -> str:
+    """A figure in the field's short form.
+
+    Examples
+    --------
+    >>> text(Interval(0.9, 0.85, 1.0)), text(Interval(None))
+    ('.900 [.850, 1.000]', 'n/a')
+    """
+
+    def short(value: float) -> str:
+        return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.3f}"
+
+    if interval.value is None:
+        return "n/a"
+    if interval.low is None or interval.high is None:
+        return short(interval.value)
+    return f"{short(interval.value)} [{short(interval.low)}, {short(interval.high)}]"

@@ -1,0 +1,93 @@
+"""Stack a run: judge combiners on its stored predictions and keep them under `ensembles/`.
+
+The one function behind `ensemble-kit stack`. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from ensemble_kit.combiners import COMBINERS, make_combiner
+from ensemble_kit.combiners.base import Combiner
+from ensemble_kit.errors import UsageError
+from ensemble_kit.evaluation.compare import chosen_verdict
+from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
+from ensemble_kit.evaluation.evaluate import BASELINES, Evaluation, Protocol, evaluate_all
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.run import Run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stacked:
+    """What stacking a run gave.
+
+    Parameters
+    ----------
+    oof, test : Predictions
+        The tables judged on; `test` is None for a run without a test part.
+    evaluations : mapping of method to Evaluation
+        The asked ones and the baselines, in the order of every table.
+    protocol : Protocol
+    """
+
+    oof: Predictions
+    test: Predictions | None
+    evaluations: Mapping[str, Evaluation]
+    protocol: Protocol
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on the ensemble that is best cross-fitted."""
+        return chosen_verdict(self.evaluations, self.protocol)
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said beside the figures, each once."""
+        return list(dict.fromkeys(note for one in self.evaluations.values() for note in one.notes))
+
+
+def all_methods() -> list[str]:
+    """Every method that `all` stands for: the registry without the baselines."""
+    return [name for name in COMBINERS if name == "mean" or name not in BASELINES]
+
+
+def stack_run(
+    run: Run,
+    methods: Sequence[str] | Mapping[str, Combiner],
+    *,
+    protocol: Protocol | None = None,
+    write: bool = True,
+) -> Stacked:
+    """Combine a run's stored predictions by each method, judge, and write what was made.
+
+    Parameters
+    ----------
+    run : Run
+        Finished: every fold of every member.
+    methods : sequence of names, or mapping of name to Combiner
+    protocol : Protocol, optional
+    write : bool
+        Write `ensembles/<method>/`; the oracle gets its figures only.
+
+    Raises
+    ------
+    UsageError
+        No or unknown method.
+    DataError
+        No predictions, or an unfinished member.
+    """
+    if not methods:
+        raise UsageError("Stacking needs a method", "got none", "Use e.g. --method vote")
+    made = dict(methods) if isinstance(methods, Mapping) else {n: make_combiner(n) for n in methods}
+    protocol = protocol or Protocol()
+    oof = run.predictions("oof")
+    test = run.predictions("test") if len(run.manifest().part("test")) else None
+    judged = evaluate_all(made, oof, test, protocol=protocol)
+    if write:
+        for name, one in judged.items():
+            if one.combiner.needs_labels:
+                write_figures(run.ensemble_dir(name), one, oof)
+            else:
+                write_ensemble(run.ensemble_dir(name), one, oof, test)
+    return Stacked(oof, test, judged, protocol)

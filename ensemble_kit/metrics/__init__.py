@@ -1,0 +1,107 @@
+"""Every metric by its name: what it is a function of, and which way is better.
+
+Does not resample, group or compare: see `evaluation`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.metrics import calibration, classification, ordinal, ranking
+from ensemble_kit.metrics.sums import Sums
+
+__all__ = ["DEFAULT_METRICS", "METRICS", "ORDINAL_METRICS", "Metric", "Sums", "metric"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One figure.
+
+    Parameters
+    ----------
+    name : str
+    higher_is_better : bool
+    of_sums : callable, optional
+        The figure as a function of `Sums` with any leading axes.
+    of_table : callable, optional
+        The figure as a function of (labels, proba), for those that do not add up over samples.
+    """
+
+    name: str
+    higher_is_better: bool
+    of_sums: Callable[[Sums], Array] | None = None
+    of_table: Callable[..., float] | None = None
+
+
+def _of_confusion(name: str, figure: Callable[[Array], Array], higher: bool = True) -> Metric:
+    return Metric(name, higher, of_sums=lambda sums: figure(sums.confusion))
+
+
+_ALL = (
+    _of_confusion("accuracy", classification.accuracy),
+    _of_confusion("balanced_accuracy", classification.balanced_accuracy),
+    _of_confusion("macro_f1", classification.macro_f1),
+    _of_confusion("macro_precision", classification.macro_precision),
+    _of_confusion("macro_specificity", classification.macro_specificity),
+    _of_confusion("mcc", classification.mcc),
+    _of_confusion("kappa", classification.cohen_kappa),
+    Metric("auroc", True, of_table=ranking.macro_auroc),
+    Metric("average_precision", True, of_table=ranking.macro_average_precision),
+    Metric("log_loss", False, of_sums=lambda sums: sums.log_loss / sums.n),
+    Metric("brier", False, of_sums=lambda sums: sums.brier / sums.n),
+    Metric("ece", False, of_sums=lambda sums: calibration.expected_calibration_error(sums.bins)),
+    Metric(
+        "ece_equal_mass",
+        False,
+        of_sums=lambda sums: calibration.expected_calibration_error(sums.mass_bins),
+    ),
+    Metric(
+        "calibration_error_debiased",
+        False,
+        of_sums=lambda sums: calibration.debiased_calibration_error(sums.mass_bins),
+    ),
+    Metric("coverage", True, of_sums=lambda sums: sums.n_decided / sums.n),
+    _of_confusion("quadratic_weighted_kappa", ordinal.quadratic_weighted_kappa),
+    _of_confusion("mean_absolute_error", ordinal.mean_absolute_error, higher=False),
+    _of_confusion("adjacent_errors", ordinal.adjacent_errors, higher=False),
+    _of_confusion("far_errors", ordinal.far_errors, higher=False),
+)
+METRICS = {metric.name: metric for metric in _ALL}
+DEFAULT_METRICS = (
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "macro_precision",
+    "macro_specificity",
+    "mcc",
+    "kappa",
+    "auroc",
+    "average_precision",
+    "log_loss",
+    "brier",
+    "ece",
+    "ece_equal_mass",
+    "calibration_error_debiased",
+)
+ORDINAL_METRICS = (
+    "quadratic_weighted_kappa",
+    "mean_absolute_error",
+    "adjacent_errors",
+    "far_errors",
+)
+
+
+def metric(name: str) -> Metric:
+    """The metric called `name`.
+
+    Examples
+    --------
+    >>> metric("log_loss").higher_is_better
+    False
+    """
+    if name not in METRICS:
+        raise UsageError("A metric has a known name", f"got '{name}'", did_you_mean(name, METRICS))
+    return METRICS[name]

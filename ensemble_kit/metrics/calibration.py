@@ -1,0 +1,96 @@
+"""Calibration: whether a confidence of 80 % is right 8 times in 10.
+
+Figures are functions of sums per bin of confidence, (..., 3, n_bins): count, summed confidence,
+hits. Fits nothing but the slope.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+
+N_BINS = 15
+
+
+def bins_equal_width(confidence: Array) -> npt.NDArray[np.int64]:
+    """The bin of each confidence: (0, 1/15], (1/15, 2/15], ...; shape (n_samples,)."""
+    return np.clip(np.ceil(confidence * N_BINS).astype(np.int64) - 1, 0, N_BINS - 1)
+
+
+def bins_equal_mass(confidence: Array) -> npt.NDArray[np.int64]:
+    """The bin of each confidence, edges at its quantiles; equal confidences share a bin."""
+    if not len(confidence):
+        return np.zeros(0, dtype=np.int64)
+    edges = np.quantile(confidence, np.arange(1, N_BINS) / N_BINS)
+    return np.searchsorted(edges, confidence, side="left").astype(np.int64)
+
+
+def expected_calibration_error(bins: Array) -> Array:
+    """Mean distance between confidence and hit rate, weighted by the bins' counts.
+
+    References
+    ----------
+    Naeini, M. P., Cooper, G. F., & Hauskrecht, M. (2015). Obtaining well calibrated probabilities
+    using Bayesian binning. AAAI.
+    """
+    count, confidence, hits = bins[..., 0, :], bins[..., 1, :], bins[..., 2, :]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.abs(confidence - hits).sum(axis=-1) / count.sum(axis=-1))
+
+
+def debiased_calibration_error(bins: Array) -> Array:
+    """Root mean squared calibration error with the bins' sampling noise taken off, at least 0.
+
+    References
+    ----------
+    Kumar, A., Liang, P., & Ma, T. (2019). Verified uncertainty calibration. NeurIPS.
+    """
+    count, confidence, hits = bins[..., 0, :], bins[..., 1, :], bins[..., 2, :]
+    safe = np.maximum(count, 1.0)
+    rate = hits / safe
+    noise = rate * (1.0 - rate) / np.maximum(count - 1.0, 1.0)
+    squared = (confidence / safe - rate) ** 2 - noise
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(count > 0, count * squared, 0.0).sum(axis=-1) / count.sum(axis=-1)
+    return np.sqrt(np.maximum(mean, 0.0))
+
+
+def reliability_table(bins: Array) -> Array:
+    """Rows (count, mean confidence, hit rate) of the bins in use, shape (n_used, 3)."""
+    used = bins[0] > 0
+    return np.stack(
+        [bins[0, used], bins[1, used] / bins[0, used], bins[2, used] / bins[0, used]], axis=1
+    )
+
+
+def calibration_slope(labels: npt.NDArray[np.int64], proba: Array, n_steps: int = 50) -> float:
+    """The factor on the log-probabilities that fits the labels best: 1 is calibrated, < 1 overconfident.
+
+    The inverse of the best temperature; one-parameter maximum likelihood by Newton's method.
+
+    Examples
+    --------
+    >>> proba = np.array([[0.99, 0.01]] * 3 + [[0.99, 0.01]])
+    >>> round(calibration_slope(np.array([0, 0, 0, 1]), proba), 3)
+    0.239
+    """
+    z = np.log(np.maximum(proba, 1e-15))
+    rows = np.arange(len(labels))
+    slope = 1.0
+    for _ in range(n_steps):
+        scaled = slope * z
+        scaled = scaled - scaled.max(axis=1, keepdims=True)
+        p = np.exp(scaled)
+        p /= p.sum(axis=1, keepdims=True)
+        mean = (p * z).sum(axis=1)
+        gradient = float((mean - z[rows, labels]).sum())
+        curvature = float((p * (z - mean[:, None]) ** 2).sum())
+        if curvature < 1e-12:
+            break
+        step = np.clip(gradient / curvature, -0.5, 0.5)
+        slope = max(slope - float(step), 0.0)
+        if abs(step) < 1e-10:
+            break
+    return slope

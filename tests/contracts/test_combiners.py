@@ -1,0 +1,93 @@
+"""Every public combiner obeys every law, is a scikit-learn estimator, and survives the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from ensemble_kit.combiners import COMBINERS, make_combiner
+from ensemble_kit.combiners.averaging import MeanProba
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.saved import load_combiner, save_combiner
+from ensemble_kit.combiners.voting import MajorityVote
+from ensemble_kit.testing import LAWS, toy_predictions
+
+QUICK = {"mlp": {"epochs": 3, "n_networks": 2}}
+NAMES = list(COMBINERS)
+
+
+def quick(name: str) -> Combiner:
+    return make_combiner(name, **QUICK.get(name, {}))
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_combiner_obeys_the_law(name: str, law) -> None:
+    law(quick(name), toy_predictions(120, 4, 3, n_groups=20))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_combiner_takes_two_classes(name: str) -> None:
+    for law in (LAWS[0], LAWS[3]):
+        law(quick(name), toy_predictions(90, 3, 2, n_groups=15))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "oracle"])
+def test_a_combiner_reads_back_as_it_was_written(name: str, tmp_path: Path) -> None:
+    table = toy_predictions(120, 4, 3, n_groups=20)
+    fitted = quick(name).fit(table.logits, table.labels, table.groups)
+    save_combiner(tmp_path, fitted)
+    again = load_combiner(tmp_path)
+    assert repr(again) == repr(fitted)
+    np.testing.assert_array_equal(
+        again.predict_proba(table.logits), fitted.predict_proba(table.logits)
+    )
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "oracle"])
+def test_scikit_learn_takes_every_combiner_for_a_classifier(name: str) -> None:
+    combiner = quick(name)
+    assert is_classifier(combiner)
+    assert clone(combiner).get_params() == combiner.get_params()
+
+
+def test_cross_val_score_and_grid_search_work_unchanged() -> None:
+    table = toy_predictions(120, 4, 3, n_groups=20)
+    scores = cross_val_score(MeanProba(), table.logits, table.labels, cv=4, scoring="neg_log_loss")
+    assert scores.shape == (4,)
+    assert (scores < 0).all()
+    assert (scores > -np.log(3)).all()
+    search = GridSearchCV(MajorityVote(), {"ties": ["proba", "lowest"]}, cv=3).fit(
+        table.logits, table.labels
+    )
+    assert search.best_params_["ties"] in ("proba", "lowest")
+
+
+class ForgetsToNormalise(Combiner):
+    def _combine(self, logits: np.ndarray) -> Combined:
+        proba = np.exp(logits.astype(np.float64).mean(axis=1))
+        return Combined(proba, proba.argmax(axis=1), np.zeros(len(proba), dtype=bool))
+
+
+class TreatsFirstMemberBetter(MeanProba):
+    def _combine(self, logits: np.ndarray) -> Combined:
+        return super()._combine(logits[:, :1])
+
+
+@pytest.mark.parametrize(
+    ("broken", "law"),
+    [(ForgetsToNormalise(), "proba lies in"), (TreatsFirstMemberBetter(), "member order")],
+)
+def test_the_suite_finds_a_broken_combiner(broken: Combiner, law: str) -> None:
+    table = toy_predictions(120, 4, 3, n_groups=20)
+
+    def run_all() -> None:
+        for one in LAWS:
+            one(broken, table)
+
+    with pytest.raises(AssertionError, match=law):
+        run_all()
