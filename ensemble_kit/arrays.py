@@ -62,7 +62,7 @@ def _refuse_non_logits(array: Array, allow_missing: bool) -> None:
     if clean:
         return
     bad: Array = np.isnan(array) | np.isposinf(array)
-    missing: Array = np.isnan(array).all(axis=2)
+    missing = np.asarray(np.isnan(array).all(axis=2))
     dead = np.isneginf(array).all(axis=2)
     wrong = (bad & ~missing[:, :, None]).any(axis=2) | dead
     if not allow_missing:

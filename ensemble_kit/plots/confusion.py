@@ -1,0 +1,56 @@
+"""Confusion matrices: counts, and their share of the true class as colour.
+
+Counts come from `metrics`; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.plots.style import GRID, INK, grid, plain
+
+
+def confusion_figure(tables: Mapping[str, Array], class_names: Sequence[str]) -> Figure:
+    """One confusion matrix per title.
+
+    Parameters
+    ----------
+    tables : mapping of title to array of int, shape (n_classes, n_classes)
+        Rows are true classes, columns predicted ones.
+    class_names : sequence of str
+    """
+    side = max(2.6, 0.62 * len(class_names) + 1.2)
+    figure, axes = grid(len(tables), n_columns=4, width=side, height=side)
+    for one, (title, counts) in zip(axes, tables.items(), strict=True):
+        draw_confusion(one, np.asarray(counts), class_names, title=title)
+    return figure
+
+
+def draw_confusion(axes: Axes, counts: Array, class_names: Sequence[str], *, title: str = "") -> None:
+    """Draw one matrix into `axes`; a class without samples has an empty row."""
+    totals = counts.sum(axis=1, keepdims=True)
+    share = counts / np.maximum(totals, 1)
+    axes.pcolormesh(share, cmap="Blues", vmin=0, vmax=1, edgecolors="white", linewidth=1)
+    axes.invert_yaxis()
+    axes.set_aspect("equal")
+    many = len(class_names) > 5
+    for (row, column), count in np.ndenumerate(counts):
+        shade = "white" if share[row, column] > 0.55 else INK
+        percent = "" if many or not totals[row] else f"\n{100 * share[row, column]:.0f} %"
+        axes.text(
+            column + 0.5, row + 0.5, f"{int(count)}{percent}",
+            ha="center", va="center", fontsize=7 if many else 9, color=shade,
+        )  # fmt: skip
+    plain(axes, title=title, x="predicted", y="true")
+    axes.grid(False)
+    middles = np.arange(len(class_names)) + 0.5
+    slanted = max(map(len, class_names)) * len(class_names) > 26
+    axes.set_xticks(middles, class_names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+    axes.set_yticks(middles, class_names)
+    for spine in axes.spines.values():
+        spine.set_color(GRID)

@@ -1,0 +1,66 @@
+"""ROC curves: of several methods for two classes, of each class against the rest for more.
+
+Curves come from scikit-learn; a class without samples of either kind has none, and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.plots.style import MUTED, color, grid, plain
+
+
+def roc_figure(
+    proba: Mapping[str, Array], labels: Mapping[str, Array], class_names: Sequence[str]
+) -> Figure:
+    """ROC curves, one pane per title.
+
+    Parameters
+    ----------
+    proba : mapping of "pane: method" to array, shape (n_samples, n_classes)
+        With two classes the methods of a pane share one axes; with more, each has its own.
+    labels : mapping of the same keys to array of int, shape (n_samples,)
+    class_names : sequence of str
+    """
+    binary = len(class_names) == 2
+    panes: dict[str, list[str]] = {}
+    for key in proba:
+        panes.setdefault(key.partition(": ")[0] if binary else key, []).append(key)
+    figure, axes = grid(len(panes), n_columns=3, width=3.7, height=3.6)
+    for one, (title, keys) in zip(axes, panes.items(), strict=True):
+        if binary:
+            for i, key in enumerate(keys):
+                _curve(one, labels[key] == 1, proba[key][:, 1], key.partition(": ")[2], color(i))
+            title = f"{title} ({class_names[1]} against {class_names[0]})"
+        else:
+            for c, name in enumerate(class_names):
+                _curve(one, labels[keys[0]] == c, proba[keys[0]][:, c], name, color(c))
+        _frame(one, title)
+    return figure
+
+
+def _curve(axes: Axes, positive: Array, score: Array, name: str, line_color: str) -> None:
+    from sklearn.metrics import roc_auc_score, roc_curve
+
+    if positive.all() or not positive.any():
+        return
+    false_positive, true_positive, _ = roc_curve(positive, score)
+    area = roc_auc_score(positive, score)
+    axes.plot(false_positive, true_positive, color=line_color, linewidth=1.4, label=f"{name} {area:.3f}")
+
+
+def _frame(axes: Axes, title: str) -> None:
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.7, linestyle=":")
+    plain(axes, title=title, x="1 - specificity", y="sensitivity")
+    axes.set_xlim(-0.01, 1.01)
+    axes.set_ylim(-0.01, 1.01)
+    axes.set_aspect("equal")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(handles, names, fontsize=7, frameon=False, loc="lower right", title="AUROC", title_fontsize=7)

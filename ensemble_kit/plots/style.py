@@ -1,0 +1,57 @@
+"""One look for every figure: size, type, colours that survive colour blindness and grey print.
+
+Figures are built without pyplot, so nothing global changes and no window can open.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe & Ito 2008, "Color universal design"; black and the seven hues.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+INK, MUTED, GRID = "#222222", "#777777", "#e4e4e4"
+
+
+def color(index: int) -> str:
+    """The colour of the line number `index`."""
+    return PALETTE[index % len(PALETTE)]
+
+
+def grid(
+    n_axes: int, *, n_columns: int = 3, width: float = 3.4, height: float = 3.0, **options: Any
+) -> tuple[Figure, list[Axes]]:
+    """A figure with `n_axes` axes in rows; width and height of one in inches."""
+    columns = max(1, min(n_columns, n_axes))
+    rows = -(-n_axes // columns)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
+    for spare in axes[n_axes:]:
+        spare.remove()
+    return figure, axes[:n_axes]
+
+
+def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Titles and labels, a light grid, no box."""
+    axes.set_title(title, fontsize=9.5, color=INK, loc="left")
+    axes.set_xlabel(x, fontsize=8.5, color=MUTED)
+    axes.set_ylabel(y, fontsize=8.5, color=MUTED)
+    axes.tick_params(labelsize=8, colors=MUTED, length=2)
+    axes.grid(color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(GRID)
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as SVG, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "ensemble-kit"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

@@ -1,0 +1,41 @@
+"""Training curves: loss per epoch of every fold, one pane per member.
+
+Reads no files: histories are handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ensemble_kit.plots.style import color, grid, plain
+
+
+def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figure:
+    """Loss over epochs: thin lines for training, thick ones for the watched rows.
+
+    Parameters
+    ----------
+    histories : mapping of member to mapping of fold to DataFrame
+        Columns `epoch, train_loss, val_loss, val_on`.
+    """
+    figure, axes = grid(len(histories), n_columns=4, width=3.0, height=2.4)
+    for one, (member, folds) in zip(axes, histories.items(), strict=True):
+        watched = "validation"
+        for fold, history in folds.items():
+            epochs = history["epoch"] + 1
+            watched = str(history["val_on"].iloc[0])
+            one.plot(epochs, history["train_loss"], color=color(fold), linewidth=0.8, alpha=0.55)
+            marker = "o" if len(history) < 3 else None
+            one.plot(
+                epochs, history["val_loss"], color=color(fold), linewidth=1.8, marker=marker,
+                markersize=3, label=f"fold {fold}",
+            )  # fmt: skip
+        plain(one, title=member, x=f"epoch (thin: training, thick: {watched})", y="log loss")
+        one.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(folds) <= 8:
+            one.legend(fontsize=6.5, frameon=False, loc="upper right")
+    return figure
