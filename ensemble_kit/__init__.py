@@ -23,6 +23,9 @@ _HOME = {
     "Predictions": "predictions.table",
     "PredictionStore": "predictions.store",
     "Run": "run",
+    "Recipe": "members.recipe",
+    "Member": "members.recipe",
+    "fit_members": "members.crossfit",
     "Combiner": "combiners.base",
     "MajorityVote": "combiners.voting",
     "MeanProba": "combiners.averaging",
@@ -42,6 +45,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "compare": "evaluation.compare",
     "stack_run": "evaluation.stack",
+    "write_report": "report.page",
 }
 
 __all__ = [*_HOME]

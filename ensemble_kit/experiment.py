@@ -121,7 +121,9 @@ class Experiment(Settings):
         return Member(recipe=Recipe(**recipe), **settings)
 
 
-def load_experiment(flags: Mapping[str, Any] | None = None, file: Path | None = None) -> Experiment:
+def load_experiment(
+    flags: Mapping[str, Any] | None = None, file: Path | None = None, *, use_file: bool = True
+) -> Experiment:
     """The experiment of a settings file and flags; a flag wins over the file.
 
     Parameters
@@ -130,13 +132,15 @@ def load_experiment(flags: Mapping[str, Any] | None = None, file: Path | None = 
         Nested like the file; values that are None were not given.
     file : path, optional
         `ensemble-kit.toml` of the current folder where it is there and none is given.
+    use_file : bool
+        Look for that file at all.
 
     Raises
     ------
     DataError
         No TOML, an unknown key, or a value that cannot be right.
     """
-    if file is None and Path(SETTINGS_FILE).is_file():
+    if file is None and use_file and Path(SETTINGS_FILE).is_file():
         file = Path(SETTINGS_FILE)
     written, flagged = read_toml(file) if file else {}, _without_none(flags or {})
     if flagged.get("recipe", {}).keys() & {"learning_rate", "batch_size"}:

@@ -37,5 +37,5 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
         plain(one, title=member, x=f"epoch (thin: training, thick: {watched})", y="log loss")
         one.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(folds) <= 8:
-            one.legend(fontsize=6.5, frameon=False, loc="upper right")
+            one.legend(fontsize=6.5, frameon=False, loc="best")
     return figure

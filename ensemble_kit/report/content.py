@@ -1,0 +1,250 @@
+"""What the report says: plain values gathered from a run's files.
+
+Draws nothing and formats no HTML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import Combined, decided
+from ensemble_kit.evaluation.ensembles import METRICS, PREDICTIONS, read_ensemble_predictions
+from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.files import read_csv, read_json
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.run import Run
+
+BOUNDS = ("best-member", "mean", "oracle")
+PARTS = ("in_sample", "cross_fitted", "test")
+NO_METRIC = {"n", "n_groups", "n_ties", "n_abstained", "missing_classes"}
+MEMBER_METRICS = ("balanced_accuracy", "accuracy", "auroc", "log_loss")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answers:
+    """Probabilities and predicted classes of one method for one part, with the true labels.
+
+    Parameters
+    ----------
+    labels : array of int, shape (n_samples,)
+    proba : array, shape (n_samples, n_classes)
+    predicted : array of int, shape (n_samples,)
+        -1 where the method abstained.
+    """
+
+    labels: Array
+    proba: Array
+    predicted: Array
+
+    def confusion(self) -> Array:
+        """Counts of (true, predicted) over the rows that were decided, shape (n_classes, n_classes)."""
+        n_classes = self.proba.shape[1]
+        counts = np.zeros((n_classes, n_classes), dtype=np.int64)
+        made = self.predicted >= 0
+        np.add.at(counts, (self.labels[made], self.predicted[made]), 1)
+        return counts
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Content:
+    """Everything on the page.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        `method, part, metric, value, low, high, n, n_groups, n_ties`; empty without ensembles.
+    verdicts, notes : tuple of str
+    answers : mapping of (method, part) to Answers
+        Parts are `cross-fitted` and `test`.
+    members : DataFrame
+        One row per member, part and metric, like `scores`.
+    histories : mapping of member to mapping of fold to DataFrame
+    """
+
+    run: Run
+    record: dict[str, Any]
+    manifest: Manifest
+    fold_counts: pd.DataFrame
+    scores: pd.DataFrame
+    verdicts: tuple[str, ...]
+    notes: tuple[str, ...]
+    answers: Mapping[tuple[str, str], Answers]
+    members: pd.DataFrame
+    histories: Mapping[str, Mapping[int, pd.DataFrame]]
+    recipes: pd.DataFrame
+
+
+def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
+    """Read a run's files.
+
+    Parameters
+    ----------
+    run : Run
+    scores : DataFrame, optional
+        The table of `compare`, shown instead of the ensembles' stored figures.
+    """
+    manifest, folds = run.manifest(), run.folds()
+    oof = run.predictions("oof", partial=True)
+    test = run.predictions("test", partial=True) if len(manifest.part("test")) else None
+    tables = {"cross-fitted": oof} | ({"test": test} if test is not None else {})
+    stored = _stored_metrics(run)
+    tidy = _tidy(stored) if scores is None else scores
+    verdicts = _chosen_verdicts(tidy, stored)
+    notes = [*oof.notes, *(n for m in stored.values() for n in m["notes"])]
+    if scores is not None:
+        verdicts = [scores.attrs["verdict"]] if scores.attrs.get("verdict") else []
+        notes += scores.attrs.get("notes", [])
+    return Content(
+        run=run,
+        record=run.record,
+        manifest=manifest,
+        fold_counts=folds.counts(manifest.part("train")),
+        scores=tidy,
+        verdicts=tuple(dict.fromkeys(verdicts)),
+        notes=tuple(dict.fromkeys(notes)),
+        answers=_answers(run, tables),
+        members=_member_figures(tables),
+        histories=_histories(run, oof),
+        recipes=_recipes(run, oof),
+    )
+
+
+def ranked_methods(scores: pd.DataFrame) -> list[str]:
+    """Methods by their cross-fitted balanced accuracy, best first; the oracle last."""
+    part = scores[(scores["part"] == "cross_fitted") & (scores["metric"] == "balanced_accuracy")]
+    ordered = part.sort_values(["value", "method"], ascending=[False, True], kind="stable")
+    names = ordered["method"].tolist()
+    return [m for m in names if m != "oracle"] + [m for m in names if m == "oracle"]
+
+
+def _chosen_verdicts(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What is said of the ensemble that is best cross-fitted: on the test part where there is one."""
+    chosen = next((m for m in ranked_methods(scores) if m in stored and m not in BOUNDS), None)
+    if chosen is None:
+        return []
+    said = stored[chosen]["verdicts"]
+    last = [v for v in said if v["part"] == "test"] or said
+    return [v["sentence"] for v in last]
+
+
+def _stored_metrics(run: Run) -> dict[str, dict[str, Any]]:
+    paths = sorted((run.path / "ensembles").glob(f"*/{METRICS}"))
+    return {path.parent.name: read_json(path) for path in paths}
+
+
+def _tidy(stored: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    rows = []
+    for method, metrics in stored.items():
+        for part in PARTS:
+            figures = metrics.get(part) or {}
+            for name, interval in figures.items():
+                if name not in NO_METRIC and isinstance(interval, dict):
+                    about = {k: figures[k] for k in ("n", "n_groups", "n_ties")}
+                    rows.append(
+                        {"method": method, "part": part, "metric": name, **interval, **about}
+                    )
+    columns = ["method", "part", "metric", "value", "low", "high", "n", "n_groups", "n_ties"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _answers(run: Run, tables: Mapping[str, Predictions]) -> dict[tuple[str, str], Answers]:
+    out: dict[tuple[str, str], Answers] = {}
+    for path in sorted((run.path / "ensembles").glob(f"*/{PREDICTIONS}")):
+        if path.parent.name == "oracle":
+            continue
+        frame = read_ensemble_predictions(path.parent)
+        for part, table in tables.items():
+            rows = frame[frame["split"] == table.kind]
+            if len(rows):
+                out[path.parent.name, part] = _from_frame(rows, table.class_names)
+    if not out:
+        for part, table in tables.items():
+            whole = table.predicted_by_all()
+            proba = softmax(whole.logits).mean(axis=1)
+            out["mean", part] = Answers(whole.labels, proba, decided(proba).predicted)
+    return out
+
+
+def _from_frame(rows: pd.DataFrame, class_names: tuple[str, ...]) -> Answers:
+    index = {name: i for i, name in enumerate(class_names)}
+    labels = rows["label"].map(index).to_numpy(dtype=np.int64)
+    predicted = rows["predicted"].map(lambda name: index.get(name, -1)).to_numpy(dtype=np.int64)
+    return Answers(labels, rows[[f"p_{c}" for c in class_names]].to_numpy(), predicted)
+
+
+def _member_figures(tables: Mapping[str, Predictions]) -> pd.DataFrame:
+    rows = []
+    for part, table in tables.items():
+        whole = table.predicted_by_all()
+        if not len(whole):
+            continue
+        proba = softmax(whole.logits)
+        alone: dict[str, Combined] = {
+            name: decided(np.ascontiguousarray(proba[:, m]))
+            for m, name in enumerate(whole.member_names)
+        }
+        judged = judge(alone, whole.labels, whole.groups, whole.n_classes, metrics=MEMBER_METRICS)
+        for name, one in judged.items():
+            for metric, interval in one.figures.metrics.items():
+                rows.append(
+                    {
+                        "method": name,
+                        "part": part,
+                        "metric": metric,
+                        "n": len(whole),
+                        **dataclasses.asdict(interval),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _folds_of(run: Run, member: str) -> list[Path]:
+    folders = [p.parent for p in run.member_dir(member).glob("fold-*/fold.json")]
+    return sorted(folders, key=lambda p: int(p.name.removeprefix("fold-")))
+
+
+def _histories(run: Run, oof: Predictions) -> dict[str, dict[int, pd.DataFrame]]:
+    out: dict[str, dict[int, pd.DataFrame]] = {}
+    for member in oof.member_names:
+        for folder in _folds_of(run, member):
+            table = read_csv(folder / "history.csv")
+            numbers = [c for c in table.columns if c != "val_on"]
+            table[numbers] = table[numbers].astype(float)
+            out.setdefault(member, {})[int(folder.name.removeprefix("fold-"))] = table
+    return out
+
+
+def _recipes(run: Run, oof: Predictions) -> pd.DataFrame:
+    rows = []
+    for member in oof.member_names:
+        for folder in _folds_of(run, member)[:1]:
+            record = read_json(folder / "fold.json")
+            facts = record["made_of"].get("member", {})
+            recipe = facts.get("recipe", {})
+            start = "timm's weights" if facts.get("pretrained") else "random"
+            if facts.get("weights"):
+                start = f"checkpoint {facts['weights'][:12]}"
+            rows.append(
+                {
+                    "member": member,
+                    "network": facts.get("network", ""),
+                    "input": f"{facts.get('image_size', '?')} px",
+                    "start": start,
+                    **{k: _plain(v) for k, v in recipe.items()},
+                    "device": f"{record['device']}, {record['precision']}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
