@@ -30,6 +30,7 @@ def read_csv_table(
     label_column: str | None = None,
     group_column: str | None = None,
     class_names: Sequence[str] | None = None,
+    split_by: str = "group",
 ) -> Manifest:
     """A manifest from a CSV `path,label,group[,split]`.
 
@@ -46,6 +47,8 @@ def read_csv_table(
         group, patient, ...). Without a group column each image is its own group, stamped.
     class_names : sequence of str or None
         The classes in their order; sorted (counting) by default.
+    split_by : {"group", "image"}
+        `image` allows groups in train and in test, stamped as such.
 
     Raises
     ------
@@ -78,6 +81,7 @@ def read_csv_table(
         ordinal=is_her2(known),
         group_kind=group or NO_GROUPS,
         name=home.resolve().name,
+        split_by=split_by,
         notes=()
         if group
         else ("No patients are known: each image is its own group, so figures may be too good.",),

@@ -13,16 +13,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.manifest.bci import bci_folder, read_bci
 from ensemble_kit.manifest.breakhis import breast_folder, parse_name, read_breakhis
 from ensemble_kit.manifest.csv_table import looks_like_table, read_csv_table
 from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.npz import read_npz
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.manifest.walk import list_images
 
 TABLE_NAMES = ("manifest.csv", "metadata.csv", "labels.csv")
 UNDERSTOOD = (
-    "Understood are: the BreakHis archive, one folder per class (with or without train/, valid/, "
-    "test/ above), and a CSV path,label,group[,split]"
+    "Understood are: the BreakHis archive, BCI (HE/ and IHC/), one folder per class (with or "
+    "without train/, valid/, test/ above), a MedMNIST .npz, and a CSV path,label,group[,split]"
 )
 
 
@@ -32,8 +34,9 @@ def read_path(path: str | os.PathLike[str], **options: Any) -> Manifest:
     Parameters
     ----------
     path : path
-        A BreakHis archive (or a folder above or inside it), class folders with or without train/,
-        valid/ and test/, a CSV table, or a folder that holds `manifest.csv`.
+        A BreakHis archive (or a folder above or inside it), BCI or a phantom, class folders with
+        or without train/, valid/ and test/, a MedMNIST `.npz`, a CSV table, or a folder that holds
+        `manifest.csv`.
     options
         For the reader that knows the layout, such as `magnification` for BreakHis.
 
@@ -61,11 +64,15 @@ def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifes
     if where.is_file():
         if where.suffix.lower() == ".csv":
             return where, read_csv_table
+        if where.suffix.lower() == ".npz":
+            return where, read_npz
         raise _not_understood(f"'{where}' is a {where.suffix or 'nameless'} file")
     if not where.is_dir():
         raise DataError("The data must be there", f"'{where}' is not", "Check the path")
     if breast_folder(where) is not None:
         return where, read_breakhis
+    if bci_folder(where) is not None:
+        return where, read_bci
     for name in TABLE_NAMES:
         if (where / name).is_file() and looks_like_table(where / name):
             return where / name, read_csv_table

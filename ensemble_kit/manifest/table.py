@@ -21,6 +21,8 @@ from ensemble_kit.files import digest_json, read_csv, write_csv
 
 REQUIRED = ("sample_id", "path", "label", "group", "split")
 SPLITS = ("train", "test")
+# Columns of some readers that decide what a network sees.
+DECIDING = ("pair_path", "join", "color", "sha256")
 NO_GROUPS = "image"
 
 
@@ -201,7 +203,7 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that decides a result: ids, labels, groups, splits, pixels' digests."""
-        columns = [*REQUIRED, *(c for c in ("sha256",) if c in self.table)]
+        columns = [*REQUIRED, *(c for c in DECIDING if c in self.table)]
         rows = self.table[columns].astype(str).to_numpy().tolist()
         return digest_json({"columns": columns, "rows": rows, "class_names": self.class_names})
 

@@ -16,10 +16,13 @@ import ensemble_kit.manifest
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import digest_json
 from ensemble_kit.images.decode import read_image
+from ensemble_kit.manifest.bci import read_bci
 from ensemble_kit.manifest.breakhis import read_breakhis
 from ensemble_kit.manifest.csv_table import read_csv_table
 from ensemble_kit.manifest.digits import read_digits
 from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.npz import read_npz
+from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.recognise import read_path
 from ensemble_kit.manifest.table import Manifest
 
@@ -61,11 +64,30 @@ def make_digits(root: Path) -> Manifest:
     return read_digits()
 
 
+def make_bci(root: Path) -> Manifest:
+    return read_bci(
+        write_phantom(root / "phantom", n_patients=12, images_per_patient=1, image_size=32)
+    )
+
+
+def make_npz(root: Path) -> Manifest:
+    images = np.random.default_rng(0).integers(0, 256, (6, 28, 28), dtype=np.uint8)
+    arrays = {}
+    for part in ("train", "val", "test"):
+        arrays |= {f"{part}_images": images, f"{part}_labels": np.array([[0], [1]] * 3, np.uint8)}
+    root.mkdir(parents=True, exist_ok=True)
+    if not (root / "toymnist.npz").exists():
+        np.savez(root / "toymnist.npz", **arrays)
+    return read_npz(root / "toymnist.npz")
+
+
 READERS: dict[str, Callable[[Path], Manifest]] = {
     "read_breakhis": make_breakhis,
     "read_folders": make_folders,
     "read_csv_table": make_csv,
     "read_digits": make_digits,
+    "read_bci": make_bci,
+    "read_npz": make_npz,
     "read_path": lambda root: (make_csv(root), read_path(root / "t.csv"))[1],
 }
 
@@ -116,7 +138,9 @@ def test_a_manifest_survives_its_csv(manifest: Manifest, tmp_path: Path) -> None
     )
 
 
-@pytest.mark.parametrize("reader", [read_breakhis, read_folders, read_csv_table, read_path])
+@pytest.mark.parametrize(
+    "reader", [read_bci, read_breakhis, read_folders, read_csv_table, read_npz, read_path]
+)
 def test_a_missing_path_is_a_data_error_that_names_it(
     reader: Callable[..., Manifest], tmp_path: Path
 ) -> None:

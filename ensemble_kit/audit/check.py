@@ -1,0 +1,241 @@
+"""The linter: looks at a data set and says what in it would make a result wrong.
+
+Does not print; `ensemble-kit data check` does.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.audit.color import ColorLeak, color_leak
+from ensemble_kit.audit.duplicates import exact_duplicates, near_duplicates
+from ensemble_kit.audit.findings import Audit, Finding, sorted_findings
+from ensemble_kit.audit.inspect import Look, look_at_images
+from ensemble_kit.errors import DataError
+from ensemble_kit.manifest.table import Manifest, groups_on_both_sides
+
+LEAK_POINTS = 10
+MIN_GROUPS = 5
+IMBALANCE = 10
+
+
+def check(
+    manifest: Manifest,
+    *,
+    leak: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """Everything the linter knows, every image decoded once.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Read with `split_by="image"` where groups may stand on both sides, so that it can be said.
+    leak : bool
+        Whether to measure how well colour statistics predict the label.
+    progress : callable or None
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    Audit
+        Its `exit_code` is 3 where a result would be wrong.
+    """
+    looks = look_at_images(manifest, progress=progress)
+    first = looks[: len(manifest)]
+    findings = [*_files(looks), *_tables(manifest)]
+    findings += exact_duplicates(manifest, [look.pixels for look in first])
+    findings += near_duplicates(manifest, first)
+    measured = _measure(manifest, first) if leak else None
+    findings += _leak_finding(measured)
+    return _audit(manifest, findings, measured)
+
+
+def quick_check(manifest: Manifest) -> Audit:
+    """The cheap part: no image is decoded.
+
+    Groups and classes are counted, and where the manifest has file digests
+    (`ensemble_kit.images.digests.with_digests`) equal files are found.
+    """
+    findings = _tables(manifest)
+    if "sha256" in manifest.table:
+        findings += exact_duplicates(manifest, manifest.table["sha256"].tolist())
+    return _audit(manifest, findings, None)
+
+
+def _audit(manifest: Manifest, findings: list[Finding], leak: ColorLeak | None) -> Audit:
+    return Audit(
+        name=manifest.name,
+        n_images=len(manifest),
+        n_groups=manifest.n_groups,
+        group_kind=manifest.group_kind,
+        counts=count_table(manifest),
+        findings=sorted_findings(findings),
+        leak=leak,
+    )
+
+
+def count_table(manifest: Manifest) -> pd.DataFrame:
+    """Images and groups per split, class and, where known, magnification."""
+    by = ["split", "label", *(c for c in ("magnification",) if c in manifest.table)]
+    out = (
+        manifest.table.groupby(by)
+        .agg(images=("sample_id", "size"), groups=("group", "nunique"))
+        .reset_index()
+    )
+    place = {name: i for i, name in enumerate(manifest.class_names)}
+    keys = pd.DataFrame({"split": out["split"] != "train", "label": out["label"].map(place)})
+    if "magnification" in by:
+        keys["magnification"] = pd.to_numeric(out["magnification"], errors="coerce")
+    return out.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
+
+
+def _files(looks: Sequence[Look]) -> list[Finding]:
+    bad = [look for look in looks if look.fault]
+    findings = []
+    if bad:
+        findings.append(
+            Finding(
+                "unusable",
+                "error",
+                len(bad),
+                f"{len(bad)} of {len(looks)} images cannot be used; training stops at them",
+                tuple(look.fault for look in bad[:20]),
+            )
+        )
+    ruled: dict[str, list[Look]] = defaultdict(list)
+    for look in looks:
+        for rule in look.rules if not look.fault else ():
+            ruled[rule].append(look)
+    for rule, of in sorted(ruled.items()):
+        findings.append(
+            Finding(
+                "converted",
+                "note",
+                len(of),
+                f"{len(of)} images: {rule}",
+                tuple(item.path for item in of[:5]),
+            )
+        )
+    return [*findings, *_shapes([look for look in looks if not look.fault])]
+
+
+def _shapes(looks: Sequence[Look]) -> list[Finding]:
+    kinds = sorted({look.kind for look in looks})
+    findings = []
+    if len(kinds) > 1:
+        each = ", ".join(f"{kind}: {sum(look.kind == kind for look in looks)}" for kind in kinds)
+        findings.append(
+            Finding(
+                "mixed-formats",
+                "note",
+                len(kinds),
+                f"{len(kinds)} kinds of files ({each}): is a kind a class?",
+            )
+        )
+    sides = np.array([min(look.width, look.height) for look in looks] or [1])
+    usual = float(np.median(sides))
+    odd = [
+        look
+        for look, side in zip(looks, sides, strict=False)
+        if side < usual / 4 or side > usual * 4
+    ]
+    if odd:
+        findings.append(
+            Finding(
+                "odd-size",
+                "warning",
+                len(odd),
+                f"{len(odd)} images are four times smaller or larger than the usual {usual:.0f} pixels",
+                tuple(f"{look.path} ({look.width} x {look.height})" for look in odd[:5]),
+            )
+        )
+    return findings
+
+
+def _tables(manifest: Manifest) -> list[Finding]:
+    findings = []
+    straddling = groups_on_both_sides(manifest.table) if manifest.has_groups else []
+    if straddling:
+        findings.append(
+            Finding(
+                "group-on-both-sides",
+                "error",
+                len(straddling),
+                f"{len(straddling)} groups ({manifest.group_kind}s) stand in train and in test",
+                tuple(straddling[:5]),
+            )
+        )
+    if not manifest.has_groups:
+        findings.append(
+            Finding(
+                "no-groups",
+                "warning",
+                len(manifest),
+                "No groups are known: images of one patient may be split",
+            )
+        )
+    return [*findings, *_classes(manifest)]
+
+
+def _classes(manifest: Manifest) -> list[Finding]:
+    train = manifest.part("train").table
+    groups = (
+        train.groupby("label")["group"].nunique().reindex(list(manifest.class_names), fill_value=0)
+    )
+    images = train["label"].value_counts().reindex(list(manifest.class_names), fill_value=0)
+    findings = []
+    few = groups[groups < MIN_GROUPS]
+    if len(few):
+        worst = few.min() < 2
+        findings.append(
+            Finding(
+                "few-groups",
+                "error" if worst else "warning",
+                len(few),
+                f"{len(few)} classes come from fewer than {MIN_GROUPS} groups: they cannot be in every fold"
+                + (", and with one group no fold can train and judge them" if worst else ""),
+                tuple(f"{name}: {n}" for name, n in few.items()),
+            )
+        )
+    if images.min() > 0 and images.max() / images.min() >= IMBALANCE:
+        findings.append(
+            Finding(
+                "imbalance",
+                "warning",
+                1,
+                f"The largest class has {images.max() / images.min():.0f} times the images of the smallest",
+                tuple(f"{name}: {n}" for name, n in images.items()),
+            )
+        )
+    return findings
+
+
+def _measure(manifest: Manifest, looks: Sequence[Look]) -> ColorLeak | None:
+    if not manifest.has_groups or manifest.n_groups == len(manifest):
+        return None
+    usable = np.array([look.colors is not None for look in looks])
+    features = np.stack([look.colors for look in looks if look.colors is not None])
+    try:
+        return color_leak(manifest.take(usable), features)
+    except DataError:
+        return None
+
+
+def _leak_finding(leak: ColorLeak | None) -> list[Finding]:
+    if leak is None or leak.points < LEAK_POINTS:
+        return []
+    return [
+        Finding(
+            "color-gives-the-group-away",
+            "warning",
+            1,
+            f"Colour alone reaches {leak.by_image:.3f} balanced accuracy in image-level folds and "
+            f"{leak.by_group:.3f} in group-level folds (chance {leak.chance:.2f}): "
+            f"{leak.points:.0f} points of any image-level figure may be the slide, not the disease",
+        )
+    ]

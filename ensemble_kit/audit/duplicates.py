@@ -1,0 +1,97 @@
+"""Judges images that stand more than once: by their label, group and split.
+
+Does not compute fingerprints (inspect does).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ensemble_kit.audit.findings import Finding, Severity
+from ensemble_kit.audit.fingerprint import near_pairs
+from ensemble_kit.audit.inspect import Look
+from ensemble_kit.manifest.table import Manifest
+
+Pair = tuple[int, int]
+
+
+def exact_duplicates(manifest: Manifest, digests: Sequence[str]) -> list[Finding]:
+    """Findings on images with equal digests; an empty digest equals none.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    digests : sequence of str, length n_samples
+    """
+    return judge(manifest, equal_pairs(digests), exact=True)
+
+
+def near_duplicates(manifest: Manifest, looks: Sequence[Look]) -> list[Finding]:
+    """Findings on images that look alike in some pose but are not equal."""
+    seen = [i for i, look in enumerate(looks) if look.thumb is not None and look.signs is not None]
+    if len(seen) < 2:
+        return []
+    signs = np.stack([looks[i].signs for i in seen])  # type: ignore[misc]
+    thumbs = np.stack([looks[i].thumb for i in seen])  # type: ignore[misc]
+    pairs = [(seen[a], seen[b]) for a, b, _ in near_pairs(signs, thumbs)]
+    return judge(
+        manifest, [(a, b) for a, b in pairs if looks[a].pixels != looks[b].pixels], exact=False
+    )
+
+
+def equal_pairs(digests: Sequence[str]) -> list[Pair]:
+    """The first image of each digest with each later one."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for i, digest in enumerate(digests):
+        if digest:
+            members[digest].append(i)
+    return [(same[0], other) for same in members.values() for other in same[1:]]
+
+
+def judge(manifest: Manifest, pairs: Iterable[Pair], *, exact: bool) -> list[Finding]:
+    """Pairs sorted into findings, the worst reason first: labels, splits, groups, within a group."""
+    kinds: dict[str, list[Pair]] = defaultdict(list)
+    labels, groups = manifest.labels, manifest.groups
+    splits = manifest.table["split"].to_numpy()
+    for a, b in pairs:
+        if labels[a] != labels[b]:
+            kinds["two-labels"].append((a, b))
+        elif splits[a] != splits[b]:
+            kinds["across-splits"].append((a, b))
+        elif groups[a] != groups[b]:
+            kinds["across-groups"].append((a, b))
+        else:
+            kinds["within-group"].append((a, b))
+    return [_finding(manifest, kind, kinds[kind], exact) for kind in _MEANING if kind in kinds]
+
+
+_MEANING = {
+    "two-labels": "have different labels: one of them is wrong",
+    "across-splits": "stand in train and in test: the test figure would be too good",
+    "across-groups": "stand under different groups: they may come into different folds",
+    "within-group": "stand twice in one group: they count double",
+}
+
+
+def _finding(manifest: Manifest, kind: str, pairs: list[Pair], exact: bool) -> Finding:
+    severity: Severity = "warning"
+    if exact and kind != "within-group":
+        severity = "error"
+    elif not exact and kind == "within-group":
+        severity = "note"
+    ids = manifest.sample_ids
+    what = (
+        "the same picture"
+        if exact
+        else "nearly the same picture (turned, mirrored or re-encoded copies count)"
+    )
+    return Finding(
+        kind=("" if exact else "near-") + f"duplicate-{kind}",
+        severity=severity,
+        count=len(pairs),
+        message=f"{len(pairs)} {'pair' if len(pairs) == 1 else 'pairs'} of images with {what} {_MEANING[kind]}",
+        examples=tuple(f"{ids[a]} = {ids[b]}" for a, b in pairs[:5]),
+    )

@@ -1,0 +1,131 @@
+"""Looks at every image once: what kind of file it is, whether it decodes, and its fingerprints.
+
+Does not judge (check does); one row per image in, one row per image out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ensemble_kit.audit.color import color_features
+from ensemble_kit.audit.fingerprint import dct_signs, thumbnail
+from ensemble_kit.errors import DataError
+from ensemble_kit.files import digest_bytes
+from ensemble_kit.images.containers import split_reference
+from ensemble_kit.images.decode import FORMATS, inside, read_image
+from ensemble_kit.images.digests import map_images
+from ensemble_kit.manifest.table import Manifest
+
+ORIENTATION = 0x0112
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Look:
+    """What one image is.
+
+    Parameters
+    ----------
+    sample_id, path : str
+    kind : str
+        Format and mode as stored, such as `PNG RGB`.
+    width, height : int
+        Pixels as stored; 0 where the header cannot be read.
+    rules : tuple of str
+        What decoding does to it beyond reading RGB.
+    fault : str
+        Why it cannot be used; empty where it can.
+    pixels : str
+        SHA-256 of the decoded pixels and their shape; empty where there are none.
+    signs : array of bool, shape (8, 63)
+        Perceptual hash of all eight poses.
+    thumb : array of float32, shape (64, 64)
+        Grey, zero mean, unit norm.
+    colors : array of float32, shape (n_features,)
+        See `ensemble_kit.audit.color.color_features`.
+    """
+
+    sample_id: str
+    path: str
+    kind: str
+    width: int
+    height: int
+    rules: tuple[str, ...]
+    fault: str
+    pixels: str
+    signs: npt.NDArray[np.bool_] | None
+    thumb: npt.NDArray[np.float32] | None
+    colors: npt.NDArray[np.float32] | None
+
+
+def look_at_images(
+    manifest: Manifest, *, progress: Callable[[int, int], None] | None = None
+) -> list[Look]:
+    """One `Look` per image, in the manifest's order; for pairs the partners follow at the end."""
+    rows = list(zip(manifest.table["sample_id"], manifest.table["path"], strict=True))
+    if "pair_path" in manifest.table:
+        rows += list(zip(manifest.table["sample_id"], manifest.table["pair_path"], strict=True))
+    looks, faults = map_images(lambda row: look(manifest.root, *row), rows, progress=progress)
+    if faults:
+        raise next(iter(faults.values()))
+    return [item for item in looks if item is not None]
+
+
+def look(root: Path, sample_id: str, path: str) -> Look:
+    """What one image is; a fault is told, not raised."""
+    kind, width, height, rules = _header(root, path)
+    try:
+        image = read_image(root, path)
+    except DataError as error:
+        return Look(sample_id, path, kind, width, height, (), error.got, "", None, None, None)
+    thumb = thumbnail(image)
+    return Look(
+        sample_id,
+        path,
+        kind,
+        width or image.shape[1],
+        height or image.shape[0],
+        rules,
+        "",
+        digest_bytes(str(image.shape).encode() + image.tobytes()),
+        dct_signs(thumb),
+        thumb,
+        color_features(image),
+    )
+
+
+def _header(root: Path, path: str) -> tuple[str, int, int, tuple[str, ...]]:
+    reference = split_reference(path)
+    if reference is not None:
+        return "array", 0, 0, ()
+    try:
+        file = inside(root, path)
+        if not file.is_file():
+            return "no file", 0, 0, ()
+        with open(file, "rb") as raw, Image.open(raw, formats=FORMATS) as image:
+            kind = f"{image.format} {image.mode}"
+            return kind, image.width, image.height, _rules(image)
+    except Exception:  # A header may fail in any way; read_image says how, with the path.
+        return "unreadable", 0, 0, ()
+
+
+def _rules(image: Image.Image) -> tuple[str, ...]:
+    rules = []
+    if image.mode.startswith("I"):
+        rules.append("16-bit grey: divided by 257")
+    elif image.mode == "CMYK":
+        rules.append("CMYK: converted without a colour profile")
+    elif image.mode in ("P", "PA"):
+        rules.append("palette: its colours")
+    elif image.mode in ("L", "1"):
+        rules.append("grey: three equal channels")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rules.append("transparency: laid on white")
+    if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+        rules.append("EXIF orientation: turned upright")
+    return tuple(rules)

@@ -1,0 +1,153 @@
+"""Writes a phantom data set in the layout of BCI, marked as synthetic in every place.
+
+Reads nothing; `ensemble_kit.manifest.bci` reads what this writes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.files import read_json, write_csv, write_json
+from ensemble_kit.manifest.phantom.optics import stain_he, stain_ihc, stained_mask
+from ensemble_kit.manifest.phantom.patients import Patient, draw_patients
+from ensemble_kit.manifest.phantom.tissue import draw_tissue
+from ensemble_kit.seeding import generator
+
+MARK = "phantom.json"
+PATIENTS = "patients.csv"
+VERSION = 1
+
+
+def write_phantom(
+    out: str | os.PathLike[str],
+    *,
+    n_patients: int = 40,
+    images_per_patient: int = 6,
+    image_size: int = 128,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Synthetic HER2 tissue: paired H&E and IHC images, masks, and whose they are.
+
+    Writes `HE/{train,test}/00001_train_1+.png`, `IHC/...` and `masks/...` with the same names,
+    `patients.csv` (file, patient), and last `phantom.json`: with the same settings it stands
+    there already, nothing is done.
+
+    Parameters
+    ----------
+    out : path
+        A new or empty folder, or one that a phantom was written to.
+    n_patients, images_per_patient : int
+    image_size : int
+        Pixels, square.
+    seed : int
+    progress : callable or None
+        Called with (images done, images in all), pairs counted once.
+
+    Returns
+    -------
+    Path
+        `out`.
+
+    Raises
+    ------
+    UsageError
+        Too few patients or too small images.
+    DataError
+        The folder holds something else.
+    """
+    if images_per_patient < 1 or image_size < 32:
+        raise UsageError(
+            "A phantom has an image per patient, of at least 32 pixels",
+            f"got {images_per_patient} images of {image_size} pixels",
+            "Use e.g. --images-per-patient 6 --image-size 128",
+        )
+    folder = Path(out)
+    settings = {
+        "synthetic": True,
+        "version": VERSION,
+        "n_patients": n_patients,
+        "images_per_patient": images_per_patient,
+        "image_size": image_size,
+        "seed": seed,
+    }
+    patients = draw_patients(n_patients, seed=seed)
+    if _stands(folder, settings):
+        return folder
+    rows = []
+    number = {"train": 0, "test": 0}
+    total = n_patients * images_per_patient
+    for k in range(total):
+        # Image by image over all patients: neighbours in the list are of different patients.
+        patient = patients[k % n_patients]
+        number[patient.split] += 1
+        name = f"{number[patient.split]:05d}_{patient.split}_{patient.score}.png"
+        rng = generator(seed, "phantom", patient.name, k // n_patients)
+        _write_images(folder, patient, name, image_size, rng)
+        rows.append((name, patient.name))
+        if progress is not None:
+            progress(k + 1, total)
+    write_csv(
+        folder / PATIENTS, pd.DataFrame(rows, columns=["file", "patient"]).sort_values("file")
+    )
+    write_json(folder / MARK, settings)
+    return folder
+
+
+def draw_pair(
+    patient: Patient, image_size: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """One field: H&E and IHC, uint8 (size, size, 3), and the mask of stained membranes."""
+    tissue = draw_tissue(patient, image_size, rng)
+    return stain_he(tissue, patient, rng), stain_ihc(tissue, patient, rng), stained_mask(tissue)
+
+
+def _stands(folder: Path, settings: Mapping[str, object]) -> bool:
+    if (folder / MARK).is_file():
+        if read_json(folder / MARK) == settings:
+            return True
+        raise DataError(
+            "A folder holds one phantom",
+            f"'{folder}' has one with other settings ({folder / MARK})",
+            "Choose another folder, or delete that one",
+        )
+    if folder.is_dir() and any(
+        e.name not in ("HE", "IHC", "masks", PATIENTS) for e in folder.iterdir()
+    ):
+        raise DataError(
+            "A phantom is written to an empty folder",
+            f"'{folder}' holds files",
+            "Choose another one",
+        )
+    return False
+
+
+def _write_images(
+    folder: Path, patient: Patient, name: str, image_size: int, rng: np.random.Generator
+) -> None:
+    for kind, pixels in zip(
+        ("HE", "IHC", "masks"), draw_pair(patient, image_size, rng), strict=True
+    ):
+        target = folder / kind / patient.split / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(_png(pixels))
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    about = PngInfo()
+    about.add_text(
+        "Description", "Synthetic tissue (ensemble-kit phantom); no patient, no diagnosis."
+    )
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=about, compress_level=1)
+    return buffer.getvalue()

@@ -1,0 +1,234 @@
+"""Every planted fault is found by name, and a clean set stays clean."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble_kit.audit.check import check, quick_check
+from ensemble_kit.audit.findings import Audit, Finding
+from ensemble_kit.audit.fingerprint import clusters, dct_signs, near_pairs, poses, thumbnail
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.manifest.csv_table import read_csv_table
+from ensemble_kit.manifest.phantom.write import write_phantom
+from ensemble_kit.manifest.recognise import read_path
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of 60 synthetic fields of 20 patients, as plain files."""
+    made = write_phantom(
+        tmp_path_factory.mktemp("raw") / "p", n_patients=20, images_per_patient=3, image_size=64
+    )
+    manifest = read_path(made)
+    root = tmp_path_factory.mktemp("clean")
+    lines = ["path,label,patient,split"]
+    for row in manifest.table.itertuples():
+        shutil.copy(made / row.path, root / f"{row.sample_id}.png")
+        lines.append(f"{row.sample_id}.png,{row.label},{row.group},{row.split}")
+    (root / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+@pytest.fixture
+def planted(clean: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(clean, tmp_path / "d"))
+
+
+def rows(root: Path) -> list[list[str]]:
+    return [line.split(",") for line in (root / "manifest.csv").read_text().split()[1:]]
+
+
+def add(root: Path, name: str, like: list[str], **changes: str) -> None:
+    row = (
+        dict(zip(("path", "label", "patient", "split"), like, strict=True))
+        | {"path": name}
+        | changes
+    )
+    with open(root / "manifest.csv", "a") as file:
+        file.write(",".join(row[c] for c in ("path", "label", "patient", "split")) + "\n")
+
+
+def audit(root: Path) -> Audit:
+    return check(read_csv_table(root / "manifest.csv", split_by="image"), leak=False)
+
+
+def found(root: Path) -> dict[str, Finding]:
+    return {f.kind: f for f in audit(root).findings if f.kind != "few-groups"}
+
+
+def test_a_clean_set_has_no_finding(clean: Path) -> None:
+    assert found(clean) == {}
+    assert audit(clean).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "severity"),
+    [
+        ({"label": "other"}, "duplicate-two-labels", "error"),
+        ({"patient": "new", "split": "test"}, "duplicate-across-splits", "error"),
+        ({"patient": "new"}, "duplicate-across-groups", "error"),
+        ({}, "duplicate-within-group", "warning"),
+    ],
+)
+def test_rows_27_and_28_an_exact_copy_is_judged_by_where_it_stands(
+    planted: Path, change: dict[str, str], kind: str, severity: str
+) -> None:
+    like = next(r for r in rows(planted) if r[3] == "train" and r[1] == "2+")
+    change = {k: ("3+" if v == "other" else v) for k, v in change.items()}
+    Image.open(planted / like[0]).save(planted / "copy.bmp")  # Other bytes, equal pixels.
+    add(planted, "copy.bmp", like, **change)
+    finding = found(planted)[kind]
+    assert (finding.severity, finding.count) == (severity, 1)
+    assert "copy.bmp" in finding.examples[0]
+    assert audit(planted).exit_code == (3 if severity == "error" else 0)
+
+
+@pytest.mark.parametrize("turn", range(7))
+def test_row_27_turned_mirrored_and_reencoded_copies_are_found(planted: Path, turn: int) -> None:
+    like = next(r for r in rows(planted) if r[3] == "train")
+    image = Image.open(planted / like[0]).convert("RGB").transpose(Image.Transpose(turn))
+    image.resize((80, 80)).save(planted / "copy.jpg", quality=60)
+    add(planted, "copy.jpg", like, patient="new")
+    finding = found(planted)["near-duplicate-across-groups"]
+    assert (finding.severity, finding.count) == ("warning", 1)
+
+
+def test_row_29_a_patient_on_both_sides_is_named(planted: Path) -> None:
+    text = (planted / "manifest.csv").read_text()
+    like = next(r for r in rows(planted) if r[3] == "train")
+    changed = text.replace(",".join(like), ",".join([*like[:3], "test"]))
+    (planted / "manifest.csv").write_text(changed)
+    assert found(planted)["group-on-both-sides"].examples == (like[2],)
+
+
+def test_rows_14_to_24_unusable_files_are_listed_by_path_all_at_once(planted: Path) -> None:
+    like = rows(planted)[0]
+    pixels = np.asarray(Image.open(planted / like[0]))
+    (planted / "zero.png").touch()
+    (planted / "page.jpg").write_text("<html>")
+    (planted / "half.png").write_bytes((planted / like[0]).read_bytes()[:2000])
+    Image.fromarray(pixels[:, :, 0].astype(np.float32) / 255).save(planted / "float.tif")
+    Image.fromarray(pixels).save(
+        planted / "film.gif", save_all=True, append_images=[Image.fromarray(255 - pixels)]
+    )
+    Image.fromarray(pixels[:1, :1]).save(planted / "dot.png")
+    names = ("zero.png", "page.jpg", "half.png", "float.tif", "film.gif", "dot.png")
+    for name in names:
+        add(planted, name, like)
+    finding = found(planted)["unusable"]
+    assert (finding.severity, finding.count) == ("error", 6)
+    assert all(any(name in text for text in finding.examples) for name in names)
+
+
+def test_rows_17_to_20_converted_files_are_noted_with_their_rule(planted: Path) -> None:
+    like = rows(planted)[0]
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 65536, (64, 64), dtype=np.uint16)
+    Image.fromarray(grey).save(planted / "deep.png")
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).convert("CMYK").save(
+        planted / "print.tif"
+    )
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).convert("P").save(
+        planted / "palette.png"
+    )
+    Image.fromarray(rng.integers(0, 256, (64, 64, 4), np.uint8)).save(planted / "alpha.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)).save(
+        planted / "turned.jpg", exif=exif
+    )
+    for name in ("deep.png", "print.tif", "palette.png", "alpha.png", "turned.jpg"):
+        add(planted, name, like)
+    notes = {f.examples[0]: f.message for f in audit(planted).findings if f.kind == "converted"}
+    assert "16-bit" in notes["deep.png"]
+    assert "CMYK" in notes["print.tif"]
+    assert "palette" in notes["palette.png"]
+    assert "transparency" in notes["alpha.png"]
+    assert "EXIF" in notes["turned.jpg"]
+    assert audit(planted).exit_code == 0
+
+
+def test_an_image_of_quite_another_size_is_pointed_out(planted: Path) -> None:
+    like = rows(planted)[0]
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(planted / "big.png")
+    add(planted, "big.png", like)
+    assert found(planted)["odd-size"].examples == ("big.png (400 x 400)",)
+
+
+def test_the_quick_part_finds_equal_files_without_decoding(planted: Path) -> None:
+    like = next(r for r in rows(planted) if r[3] == "train")
+    shutil.copy(planted / like[0], planted / "copy.png")
+    add(planted, "copy.png", like, patient="new")
+    manifest = read_csv_table(planted / "manifest.csv")
+    assert quick_check(manifest).n_errors == 0
+    assert [
+        f.kind for f in quick_check(with_digests(manifest)).findings if f.severity == "error"
+    ] == ["duplicate-across-groups"]
+
+
+def test_a_class_of_one_group_is_an_error(planted: Path) -> None:
+    kept = [
+        ",".join(r)
+        for r in rows(planted)
+        if r[1] != "0"
+        or r[2] == next(x[2] for x in rows(planted) if x[1] == "0" and x[3] == "train")
+    ]
+    (planted / "manifest.csv").write_text("path,label,patient,split\n" + "\n".join(kept) + "\n")
+    few = next(f for f in audit(planted).findings if f.kind == "few-groups")
+    assert few.severity == "error"
+    assert few.examples[0] == "0: 1"
+
+
+def test_the_report_is_plain_json(planted: Path) -> None:
+    said = json.loads(json.dumps(audit(planted).to_json(), allow_nan=False))
+    assert said["n_images"] == 60
+    assert said["exit_code"] == 0
+
+
+def test_the_eight_poses_of_the_hash_are_those_of_the_picture() -> None:
+    rng = np.random.default_rng(0)
+    image = np.kron(rng.integers(0, 256, (16, 16)), np.ones((4, 4))).astype(np.uint8)
+    thumb = thumbnail(np.dstack([image] * 3))
+    for pose, signs in zip(poses(thumb), dct_signs(thumb), strict=True):
+        np.testing.assert_array_equal(dct_signs(np.ascontiguousarray(pose))[0], signs)
+
+
+def test_unrelated_pictures_and_blank_ones_are_no_pairs() -> None:
+    rng = np.random.default_rng(0)
+    thumbs = [thumbnail(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(300)]
+    thumbs += [thumbnail(np.full((64, 64, 3), 200, np.uint8))] * 3
+    assert near_pairs(np.stack([dct_signs(t) for t in thumbs]), np.stack(thumbs)) == []
+
+
+def test_pairs_beyond_one_block_are_found() -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(600)]
+    images[590], images[300] = images[3][:, ::-1], images[299].transpose(1, 0, 2)
+    thumbs = [thumbnail(i) for i in images]
+    pairs = near_pairs(np.stack([dct_signs(t) for t in thumbs]), np.stack(thumbs))
+    assert [(a, b) for a, b, _ in pairs] == [(3, 590), (299, 300)]
+
+
+def test_clusters_follow_chains() -> None:
+    assert clusters(5, [(3, 4, 1.0), (1, 3, 1.0)]).tolist() == [0, 1, 2, 1, 1]
+
+
+def test_image_level_folds_flatter_colour_on_breakhis(real_data: Path) -> None:
+    leak = check(read_path(real_data, magnification=100)).leak
+    assert leak is not None
+    assert leak.by_image > 0.84
+    assert leak.points > 10
+
+
+def test_image_level_folds_flatter_colour_on_the_phantom(tmp_path: Path) -> None:
+    leak = check(read_path(write_phantom(tmp_path / "p", n_patients=30, image_size=64))).leak
+    assert leak is not None
+    assert leak.points > 15
+    assert leak.by_group < 0.75

@@ -1,0 +1,109 @@
+"""Pairs of stains, their joins, and groups that are known, given or missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.resize import resize
+from ensemble_kit.images.tiles import build_tiles
+from ensemble_kit.manifest.bci import read_bci
+from ensemble_kit.manifest.phantom.write import write_phantom
+from ensemble_kit.manifest.recognise import read_path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_phantom(tmp_path / "BCI", n_patients=12, images_per_patient=1, image_size=32)
+
+
+def halves(root: Path, row: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    table = read_bci(root, stain="both").table
+    return read_image(root, table["path"][row]), read_image(root, table["pair_path"][row])
+
+
+def test_one_stain_reads_its_own_folder_and_the_order_of_scores(root: Path) -> None:
+    for stain, folder in (("ihc", "IHC"), ("he", "HE")):
+        manifest = read_bci(root, stain=stain)
+        assert manifest.table["path"].str.startswith(f"{folder}/").all()
+        assert manifest.class_names == ("0", "1+", "2+", "3+")
+        assert manifest.ordinal
+
+
+def test_side_by_side_is_twice_as_wide_h_and_e_left(root: Path, tmp_path: Path) -> None:
+    tiles = build_tiles(read_bci(root, stain="both", join="side"), 16, cache_dir=tmp_path / "c")
+    assert tiles.pixels.shape[1:] == (16, 32, 3)
+    he, ihc = halves(root)
+    np.testing.assert_array_equal(tiles.pixels[0][:, :16], resize(he, 16, 16))
+    np.testing.assert_array_equal(tiles.pixels[0][:, 16:], resize(ihc, 16, 16))
+
+
+def test_stacked_squeezes_each_to_half_of_one_square(root: Path, tmp_path: Path) -> None:
+    tiles = build_tiles(read_bci(root, stain="both", join="stack"), 16, cache_dir=tmp_path / "c")
+    assert tiles.pixels.shape[1:] == (16, 16, 3)
+    he, ihc = halves(root)
+    np.testing.assert_array_equal(tiles.pixels[0][:, :8], resize(he, 16, 8))
+    np.testing.assert_array_equal(tiles.pixels[0][:, 8:], resize(ihc, 16, 8))
+
+
+def test_channels_keep_both_at_full_size(root: Path, tmp_path: Path) -> None:
+    tiles = build_tiles(read_bci(root, stain="both", join="channels"), 16, cache_dir=tmp_path / "c")
+    assert tiles.pixels.shape[1:] == (16, 16, 6)
+    he, ihc = halves(root)
+    np.testing.assert_array_equal(
+        tiles.pixels[0], np.dstack([resize(he, 16, 16), resize(ihc, 16, 16)])
+    )
+
+
+def test_grayscale_is_three_equal_channels_of_luma(root: Path, tmp_path: Path) -> None:
+    pixels = build_tiles(read_bci(root, color="grayscale"), 32, cache_dir=tmp_path / "c").pixels
+    assert (pixels == pixels[..., :1]).all()
+    row = read_image(root, read_bci(root).table["path"][0])
+    luma = np.rint(row @ np.array([0.299, 0.587, 0.114]))
+    assert np.abs(pixels[0, :, :, 0] - luma).max() <= 1
+
+
+def test_every_way_of_joining_is_other_data(root: Path, tmp_path: Path) -> None:
+    manifests = [read_bci(root, stain="both", join=join) for join in ("side", "stack", "channels")]
+    manifests.append(read_bci(root, stain="both", color="grayscale"))
+    assert len({m.digest for m in manifests}) == 4
+    assert len({build_tiles(m, 16, cache_dir=tmp_path / "c").digest for m in manifests}) == 4
+
+
+def test_without_patients_each_image_stands_for_itself_and_that_is_said(root: Path) -> None:
+    (root / "phantom.json").unlink()
+    manifest = read_bci(root)
+    assert not manifest.has_groups
+    assert "BCI publishes no patients" in manifest.notes[-1]
+    given = read_bci(root, groups=root / "patients.csv")
+    assert given.group_kind == "patient"
+    assert given.n_groups == 12
+
+
+def test_a_group_table_that_lacks_images_names_them(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "g.csv").write_text("file,patient\n00001_train_9.png,A\n")
+    with pytest.raises(DataError, match="12 of 12 have none"):
+        read_bci(root, groups=tmp_path / "g.csv")
+
+
+def test_a_missing_partner_is_named(root: Path) -> None:
+    gone = next((root / "IHC" / "train").iterdir())
+    gone.unlink()
+    with pytest.raises(DataError, match="1 of 12 are missing"):
+        read_bci(root, stain="both")
+
+
+def test_a_stranger_among_the_files_is_named(root: Path) -> None:
+    next((root / "IHC" / "train").iterdir()).rename(root / "IHC/train/scan.png")
+    with pytest.raises(DataError, match=r"first: IHC/train/scan\.png"):
+        read_bci(root)
+
+
+def test_the_layout_is_recognised_with_its_options(root: Path) -> None:
+    assert read_path(root.parent, stain="he").table["stain"][0] == "HE"
+    with pytest.raises(UsageError, match="Did you mean 'ihc'"):
+        read_path(root, stain="ihx")
