@@ -1,11 +1,36 @@
-"""Fixtures that several rooms share; knows where real images may lie, and that they may not."""
+"""Fixtures that several rooms share: a cache of their own, painted slides, a trained run, the CLI.
+
+Knows where real images may lie, and that they may not.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from ensemble_kit.folds import Folds, make_folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.run import Run
+
+CLASSES = ("benign", "malignant")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's cache, reaches a network, or starts a thread per core."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +41,98 @@ def real_data() -> Path:
     if not (folder / "BreaKHis_v1").is_dir():
         pytest.skip("no real images here: set ENSEMBLE_KIT_DATA to their folder")
     return folder
+
+
+def paint_slides(
+    root: Path, *, n_patients: int = 10, n_images: int = 4, classes: tuple[str, ...] = CLASSES
+) -> Path:
+    """`root/CLASS/P01_0.png`: small noisy images, each class a little brighter than the last."""
+    rng = np.random.default_rng(0)
+    for c, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for p in range(n_patients):
+            # Patients differ in shade more than classes do, as stains do.
+            shade = 60 + 50 * c + rng.integers(0, 40)
+            for i in range(n_images):
+                pixels = rng.integers(0, 80, (16, 16, 3)) + shade
+                file = root / name / f"P{c * n_patients + p:02d}_{i}.png"
+                Image.fromarray(pixels.astype(np.uint8)).save(file)
+    return root
+
+
+@pytest.fixture(scope="session")
+def paint() -> Callable[..., Path]:
+    """`paint_slides`, for tests that want slides of their own."""
+    return paint_slides
+
+
+@pytest.fixture(scope="session")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes, ten patients each, four images of 16 x 16 pixels a patient. Not to be changed."""
+    return paint_slides(tmp_path_factory.mktemp("data") / "slides")
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished run and what it was made of."""
+
+    run: Run
+    manifest: Manifest
+    folds: Folds
+
+    def copied_to(self, path: Path) -> Trained:
+        """The same run in a folder that a test may damage."""
+        shutil.copytree(self.run.path, path)
+        return dataclasses.replace(self, run=Run(path))
+
+
+@pytest.fixture(scope="session")
+def trained(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Two tiny networks over three folds, trained once for all tests. Copy before you change it."""
+    import torch
+
+    from ensemble_kit.images.digests import with_digests
+    from ensemble_kit.members.crossfit import fit_members
+    from ensemble_kit.members.recipe import Member, Recipe
+
+    torch.set_num_threads(1)
+    manifest = Manifest.from_folders(slides, group_pattern=r"(P\d+)_")
+    train, test = manifest.split(test_size=0.2, seed=0)
+    manifest = with_digests(train.joined(test))
+    folds = make_folds(manifest, 3, seed=0)
+    run = Run(tmp_path_factory.mktemp("checkpoints") / "slides")
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
+    fit_members(
+        [
+            Member(name, image_size=16, pretrained=False, recipe=recipe)
+            for name in ("tiny_cnn", "tiny_mobile")
+        ],
+        manifest,
+        folds,
+        run,
+        device="cpu",
+    )
+    return Trained(run, manifest, folds)
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """Call the command line in this process, in an empty folder: exit code, and all it printed."""
+    from ensemble_kit.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["ensemble-kit", *map(str, words)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return call
