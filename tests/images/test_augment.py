@@ -5,17 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageEnhance
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images.augment import (
-    PRESETS,
-    Augmentation,
-    _color_maps,
-    _hue_rotation,
-    _resampled,
-    augment_batch,
-)
+from ensemble_kit.images.augment import PRESETS, Augmentation, augment_batch
+from ensemble_kit.images.geometry import resampled
+from ensemble_kit.images.policy import COLOR, apply_operation, apply_policy
 from ensemble_kit.images.presets import preset, read_presets
+from ensemble_kit.images.recolor import color_maps, hue_rotation
+from ensemble_kit.images.stains import STAIN_VECTORS, jitter_stains
 
 
 def tiles(n: int = 4, size: int = 16, channels: int = 3, seed: int = 0) -> torch.Tensor:
@@ -75,14 +73,14 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 def test_the_identity_map_resamples_to_the_same_image_even_when_not_square() -> None:
     images = torch.rand(2, 3, 10, 20)
     maps = torch.eye(2, 3).expand(2, 2, 3)
-    torch.testing.assert_close(_resampled(images, maps, "reflect"), images, atol=1e-5, rtol=0)
+    torch.testing.assert_close(resampled(images, maps, "reflect"), images, atol=1e-5, rtol=0)
 
 
 def test_a_quarter_turn_by_resampling_is_rot90() -> None:
     images = torch.rand(1, 3, 12, 12)
     maps = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
     torch.testing.assert_close(
-        _resampled(images, maps, "reflect"), torch.rot90(images, 1, (2, 3)), atol=1e-5, rtol=0
+        resampled(images, maps, "reflect"), torch.rot90(images, 1, (2, 3)), atol=1e-5, rtol=0
     )
 
 
@@ -90,15 +88,15 @@ def test_a_circle_stays_round_when_a_wide_image_turns() -> None:
     y, x = torch.meshgrid(torch.arange(40) - 19.5, torch.arange(80) - 39.5, indexing="ij")
     disc = ((x**2 + y**2) < 144).float()[None, None].expand(1, 3, 40, 80).contiguous()
     turn = torch.tensor([[[0.7071, -0.7071, 0.0], [0.7071, 0.7071, 0.0]]])
-    assert (_resampled(disc, turn, "border") - disc).abs().mean() < 0.01
+    assert (resampled(disc, turn, "border") - disc).abs().mean() < 0.01
 
 
 def test_shift_moves_by_its_share_of_the_height() -> None:
     image = torch.zeros(1, 3, 10, 10)
     image[0, :, 5, 5] = 1
-    moved = _resampled(image, torch.tensor([[[1.0, 0.0, 0.4], [0.0, 1.0, 0.0]]]), "white")
+    moved = resampled(image, torch.tensor([[[1.0, 0.0, 0.4], [0.0, 1.0, 0.0]]]), "white")
     assert torch.nonzero(moved[0, 0] > 0.99 * moved[0, 0].max()).numel()
-    inside = _resampled(image, torch.tensor([[[1.0, 0.0, 0.4], [0.0, 1.0, 0.0]]]), "border")
+    inside = resampled(image, torch.tensor([[[1.0, 0.0, 0.4], [0.0, 1.0, 0.0]]]), "border")
     assert torch.nonzero(inside[0, 0] > 0.99).tolist() == [[5, 3]]
 
 
@@ -111,7 +109,7 @@ def test_white_fill_is_white() -> None:
 def test_colour_maps_equal_the_steps_one_after_the_other() -> None:
     pictures = torch.rand(5, 3, 16, 16) * 255
     settings = Augmentation(brightness=0.3, contrast=0.3, saturation=0.4, hue=0.1)
-    matrix, offset = _color_maps(pictures, settings, torch.Generator().manual_seed(0))
+    matrix, offset = color_maps(pictures, settings, torch.Generator().manual_seed(0))
     draws = torch.Generator().manual_seed(0)
     luma = torch.tensor([0.299, 0.587, 0.114])
     b, c, s, h = (
@@ -123,7 +121,7 @@ def test_colour_maps_equal_the_steps_one_after_the_other() -> None:
         step = (1 + c[i]) * (step - grey) + grey
         own = torch.einsum("chw,c->hw", step, luma)
         step = (1 + s[i]) * step - s[i] * own
-        step = torch.einsum("dc,chw->dhw", _hue_rotation(h[i : i + 1])[0], step)
+        step = torch.einsum("dc,chw->dhw", hue_rotation(h[i : i + 1])[0], step)
         got = torch.einsum("dc,chw->dhw", matrix[i], picture) + offset[i][:, None, None]
         torch.testing.assert_close(got, step, atol=1e-2, rtol=1e-4)
 
@@ -167,3 +165,110 @@ def test_an_unknown_key_or_name_says_what_was_meant(tmp_path) -> None:  # type: 
         read_presets(tmp_path / "p.toml")
     with pytest.raises(UsageError, match="Did you mean 'light'"):
         preset("ligth")
+
+
+# -- stains and policies -------------------------------------------------------------------
+
+
+def test_stain_jitter_scales_each_stain_as_beer_and_lambert_say() -> None:
+    vectors = np.array(STAIN_VECTORS)
+    amounts = np.random.default_rng(0).uniform(0, 0.5, (3, 64))
+    light = 256 * 10 ** -(vectors.T @ amounts) - 1
+    images = torch.tensor(light, dtype=torch.float32).view(1, 3, 8, 8)
+    out = jitter_stains(images, 0.3, generator=torch.Generator().manual_seed(0))
+    back = np.linalg.inv(vectors.T) @ -np.log10((out.view(3, 64).double().numpy() + 1) / 256)
+    for before, after in zip(amounts, back, strict=True):
+        slope, haze = np.polyfit(before, after, 1)
+        np.testing.assert_allclose(after, slope * before + haze, atol=1e-3)
+        assert 0.7 <= slope <= 1.3
+        assert abs(haze) <= 0.03
+
+
+def test_no_spread_leaves_stains_alone() -> None:
+    images = tiles().permute(0, 3, 1, 2).float()
+    out = jitter_stains(images, 0.0, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(out, images, atol=0.02, rtol=0)
+
+
+def pil(image: torch.Tensor) -> Image.Image:
+    return Image.fromarray(image.permute(1, 2, 0).numpy().astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "amount", "tolerance"),
+    [
+        ("brightness", 0.4, 1),
+        ("saturation", -0.5, 1.5),
+        ("contrast", 0.5, 1.5),
+        ("sharpness", -0.7, 1.5),
+    ],
+)
+def test_policy_colour_operations_are_those_of_pillow(
+    name: str, amount: float, tolerance: float
+) -> None:
+    smooth = np.random.default_rng(0).integers(60, 150, (6, 6, 3), dtype=np.uint8)
+    image = np.asarray(Image.fromarray(smooth).resize((24, 24), Image.Resampling.BILINEAR))
+    batch = torch.from_numpy(image.transpose(2, 0, 1).copy()).float()[None]
+    ours = apply_operation(name, batch, torch.tensor([amount]))[0]
+    enhancer = {
+        "brightness": ImageEnhance.Brightness,
+        "saturation": ImageEnhance.Color,
+        "contrast": ImageEnhance.Contrast,
+        "sharpness": ImageEnhance.Sharpness,
+    }[name]
+    theirs = np.asarray(enhancer(Image.fromarray(image)).enhance(1 + amount)).transpose(2, 0, 1)
+    inner = (
+        slice(None),
+        slice(1, -1),
+        slice(1, -1),
+    )  # Pillow leaves the outermost pixels as they are.
+    assert np.abs(ours.numpy()[inner] - theirs[inner]).max() <= tolerance
+
+
+def test_posterize_solarize_and_autocontrast_by_hand() -> None:
+    ramp = torch.arange(0, 256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16).contiguous()
+    assert COLOR["posterize"](ramp, torch.tensor([6.0]))[0, 0].unique().tolist() == [
+        0,
+        64,
+        128,
+        192,
+    ]
+    assert COLOR["solarize"](ramp, torch.tensor([55.0]))[0, 0].max() == 199
+    squeezed = 50 + ramp / 4
+    torch.testing.assert_close(
+        COLOR["autocontrast"](squeezed, torch.zeros(1)), ramp, atol=1e-2, rtol=0
+    )
+
+
+def test_equalize_spreads_the_levels() -> None:
+    dark = torch.randint(0, 60, (1, 3, 64, 64), generator=torch.Generator().manual_seed(0)).float()
+    out = COLOR["equalize"](dark, torch.zeros(1))
+    assert abs(float(out.mean()) - 127.5) < 5
+
+
+def test_a_policy_changes_samples_in_different_ways_and_keeps_some() -> None:
+    images = tiles(1).expand(64, -1, -1, -1).permute(0, 3, 1, 2).float()
+    for policy in ("trivial", "rand"):
+        out = apply_policy(
+            images, policy, fill="reflect", generator=torch.Generator().manual_seed(0)
+        )
+        assert len({o.numpy().tobytes() for o in out}) > 10
+        assert 0 <= out.min() <= out.max() <= 255
+
+
+def test_the_presets_of_the_reproduced_systems_are_as_published() -> None:
+    strong = PRESETS["strong-affine"]
+    assert (strong.rotation, strong.shift, strong.zoom, strong.shear, strong.brightness) == (
+        40,
+        0.2,
+        0.2,
+        0.2,
+        0.2,
+    )
+    assert strong.flip_horizontal
+    assert strong.flip_vertical
+    mild = PRESETS["mild-affine"]
+    assert (mild.rotation, mild.zoom, mild.shear, mild.flip_vertical) == (20, 0.2, 0.2, False)
+    moved = PRESETS["flips-rotation-translation"]
+    assert (moved.rotation, moved.shift) == (36, 0.3)
+    assert list(PRESETS)[:2] == ["none", "light"]

@@ -1,0 +1,73 @@
+"""Geometry of a batch: exact flips on stored bytes, and one resampling for everything else.
+
+Does not know colours.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ensemble_kit.images.presets import Augmentation
+
+_PADDING = {"reflect": "reflection", "border": "border", "white": "zeros"}
+
+
+def flipped(tiles: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Mirrored and turned by quarters on the stored bytes: exact, no resampling."""
+    n = len(tiles)
+    draws = torch.rand(3, n, generator=generator).to(tiles.device)
+    if augmentation.flip_horizontal:
+        tiles = torch.where((draws[0] < 0.5)[:, None, None, None], tiles.flip(2), tiles)
+    if augmentation.flip_vertical:
+        tiles = torch.where((draws[1] < 0.5)[:, None, None, None], tiles.flip(1), tiles)
+    if augmentation.quarter_turns and tiles.shape[1] == tiles.shape[2]:
+        # With both flips drawn, one transposition reaches all eight poses; else half of them.
+        tiles = torch.where((draws[2] < 0.5)[:, None, None, None], tiles.transpose(1, 2), tiles)
+    return tiles
+
+
+def uniform(n: int, width: float, generator: torch.Generator) -> Tensor:
+    return (torch.rand(n, generator=generator) * 2 - 1) * width
+
+
+def affine_maps(n: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Output-to-input maps in units of half the image height, shape (n, 2, 3)."""
+    angle = uniform(n, math.radians(augmentation.rotation), generator)
+    scale_x = 1 + uniform(n, augmentation.zoom, generator)
+    scale_y = (
+        scale_x if augmentation.zoom_together else 1 + uniform(n, augmentation.zoom, generator)
+    )
+    shear = uniform(n, augmentation.shear, generator)
+    shift = torch.stack([uniform(n, 2 * augmentation.shift, generator) for _ in range(2)], dim=1)
+    cos, sin = angle.cos(), angle.sin()
+    # turn @ [[1, shear], [0, 1]] @ diag(scale)
+    rows = [
+        cos * scale_x,
+        (cos * shear - sin) * scale_y,
+        sin * scale_x,
+        (sin * shear + cos) * scale_y,
+    ]
+    return torch.cat([torch.stack(rows, dim=1).view(n, 2, 2), shift[:, :, None]], dim=2)
+
+
+def resampled(images: Tensor, maps: Tensor, fill: str) -> Tensor:
+    n, _, height, width = images.shape
+    maps = maps.to(images.device)
+    aspect = width / height
+    xs = ((torch.arange(width, device=images.device) + 0.5) * 2 / width - 1) * aspect
+    ys = (torch.arange(height, device=images.device) + 0.5) * 2 / height - 1
+    # By hand: torch's affine_grid takes as long as the sampling itself on a CPU.
+    grid = torch.empty((n, height, width, 2), device=images.device)
+    for axis, unit in ((0, aspect), (1, 1.0)):
+        a, b, c = (maps[:, axis, k, None] / (unit if k < 2 else 1.0) for k in range(3))
+        torch.add((a * xs)[:, None, :], (b * ys + c)[:, :, None], out=grid[..., axis])
+    if fill == "white":
+        images = images - 255
+    out = F.grid_sample(
+        images, grid, mode="bilinear", padding_mode=_PADDING[fill], align_corners=False
+    )
+    return out.add_(255) if fill == "white" else out

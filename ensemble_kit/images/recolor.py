@@ -1,0 +1,75 @@
+"""Colour jitter of a batch as one 3 x 3 matrix per picture, with the normalisation folded in.
+
+Does not know geometry.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ensemble_kit.images.geometry import uniform
+from ensemble_kit.images.presets import Augmentation
+
+LUMA = (0.299, 0.587, 0.114)
+
+
+def recolored(
+    images: Tensor,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    mean: list[float],
+    std: list[float],
+) -> Tensor:
+    n, channels, height, width = images.shape
+    k = channels // 3
+    # Every picture of a sample is stained on its own, so it draws its own colours.
+    pictures = images.view(n * k, 3, height, width)
+    matrix, offset = color_maps(pictures, augmentation, generator)
+    scale = (
+        torch.tensor([1 / (255 * s) for s in std], device=images.device)
+        .view(1, k, 3)
+        .expand(n, k, 3)
+    )
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    matrix = matrix * scale.reshape(n * k, 3, 1)
+    offset = offset * scale.reshape(n * k, 3) + shift.view(1, k, 3).expand(n, k, 3).reshape(
+        n * k, 3
+    )
+    out = torch.baddbmm(offset[:, :, None], matrix, pictures.reshape(n * k, 3, height * width))
+    out = out.view(n, channels, height, width)
+    for c, (m, s) in enumerate(zip(mean, std, strict=True)):
+        out[:, c].clamp_(-m / s, (1 - m) / s)
+    return out
+
+
+def color_maps(
+    pictures: Tensor, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Matrices (n, 3, 3) and offsets (n, 3) on 0 .. 255: brightness, contrast, saturation, hue."""
+    n = len(pictures)
+    luma = torch.tensor(LUMA)
+    brightness = 1 + uniform(n, augmentation.brightness, generator)
+    contrast = 1 + uniform(n, augmentation.contrast, generator)
+    saturation = 1 + uniform(n, augmentation.saturation, generator)
+    turn = uniform(n, 2 * math.pi * augmentation.hue, generator)
+    # Contrast pivots on the picture's mean grey; every eighth pixel gives it closely enough.
+    grey = pictures[:, :, ::8, ::8].mean(dim=(2, 3)).cpu() @ luma
+    identity = torch.eye(3)
+    saturate = saturation[:, None, None] * identity + (1 - saturation)[:, None, None] * luma.expand(
+        3, 3
+    )
+    matrix = hue_rotation(turn) @ saturate * (brightness * contrast)[:, None, None]
+    # Saturation and hue keep greys, so the grey offset passes through them unchanged.
+    offset = ((1 - contrast) * brightness * grey)[:, None].expand(n, 3)
+    return matrix.to(pictures.device), offset.to(pictures.device)
+
+
+def hue_rotation(turn: Tensor) -> Tensor:
+    """Rotations of RGB about the grey axis (Rodrigues), shape (n, 3, 3)."""
+    cos, sin = turn.cos()[:, None, None], turn.sin()[:, None, None] / math.sqrt(3)
+    third = torch.full((3, 3), 1 / 3)
+    cross = torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
+    return cos * torch.eye(3) + (1 - cos) * third + sin * cross
