@@ -7,6 +7,8 @@ exit code.
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
 
 import click
@@ -24,8 +26,11 @@ COMMANDS = {
     ),
     "stack": ("stack", "stack", "Combine the stored predictions and judge the ensemble."),
     "tune": ("tune", "tune", "Tune a member's learning rate and batch size."),
+    "data": ("data", "data", "Check a data set, look at it, or make a synthetic one."),
     "report": ("report", "report", "Write the run's report as one HTML page."),
 }
+
+STOPPED = "Stopped. What is finished is kept; the same command goes on from there."
 
 
 class LazyGroup(click.Group):
@@ -64,10 +69,38 @@ def app() -> None:
     """Ensembles of image classifiers, trained over patient-safe folds and judged without leaks."""
 
 
+class _Terminated(BaseException):
+    """SIGTERM arrived: unwind, so that workers and locks end with us."""
+
+
 def main() -> None:
     """Run the command line; every expected error ends in one message and its exit code."""
+    signal.signal(signal.SIGTERM, _on_terminate)
     try:
-        app(prog_name="ensemble-kit")
+        app(prog_name="ensemble-kit", standalone_mode=False)
     except EnsembleKitError as error:
-        click.echo(f"error: {printable(str(error))}", err=True)
+        _end(f"error: {error}", error.exit_code)
+    except click.exceptions.Exit as ended:
+        sys.exit(ended.exit_code)
+    except click.ClickException as error:
+        error.show()
         sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _end(STOPPED, 130)
+    except _Terminated:
+        _end(STOPPED, 143)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+
+
+def _on_terminate(number: int, frame: object) -> None:
+    # A second signal ends the process at once.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise _Terminated
+
+
+def _end(text: str, code: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    click.echo(printable(text), err=True)
+    sys.exit(code)

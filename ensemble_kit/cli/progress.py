@@ -110,7 +110,7 @@ class ProgressPrinter:
     def _on_epoch(self, event: EpochEnded) -> None:
         line = (
             f"{event.member} fold {event.fold} epoch {event.epoch + 1}/{event.epochs}: "
-            f"train loss {event.train_loss:.3f}, {event.val_on} loss {event.val_loss:.3f} "
+            f"train loss {event.train_loss:.3f}, {event.val_on} loss {event.val_log_loss:.3f} "
             f"accuracy {event.val_accuracy:.3f}, {event.images_per_second:.0f} images/s"
         )
         if self._bar and self._task is not None:

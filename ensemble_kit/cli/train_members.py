@@ -19,24 +19,35 @@ if TYPE_CHECKING:
 
 @click.command("train-members")
 @experiment_options
+@click.option(
+    "--slots",
+    type=click.IntRange(min=1),
+    help="Jobs side by side. [default: one per core on a CPU, one on a GPU]",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
     "--retrain",
     is_flag=True,
     help="Train members anew whose settings changed; their old folds are set aside.",
 )
-def train_members(experiment: Experiment, dry_run: bool, retrain: bool) -> None:
+def train_members(experiment: Experiment, slots: int | None, dry_run: bool, retrain: bool) -> None:
     """Fine-tune each member on each fold and keep all out-of-fold and test logits.
 
     Without --data, ./ensemble-kit.toml decides, else an embedded data set is used. Running the
     same command again skips what is finished.
     """
-    run_training(experiment, dry_run=dry_run, retrain=retrain)
+    run_training(experiment, slots=slots, dry_run=dry_run, retrain=retrain)
     if not dry_run:
         click.echo(f"Next: ensemble-kit stack --method all --run {experiment.run_path.as_posix()}")
 
 
-def run_training(experiment: Experiment, *, dry_run: bool = False, retrain: bool = False) -> None:
+def run_training(
+    experiment: Experiment,
+    *,
+    slots: int | None = None,
+    dry_run: bool = False,
+    retrain: bool = False,
+) -> None:
     """Print the plan and train: what `train-members` and `demo` share."""
     from ensemble_kit.experiment import config_of, prepare
 
@@ -48,14 +59,19 @@ def run_training(experiment: Experiment, *, dry_run: bool = False, retrain: bool
     if dry_run:
         return
     from ensemble_kit.cli.progress import ProgressPrinter
+    from ensemble_kit.launch.local import LocalEngine, default_slots
     from ensemble_kit.members.crossfit import fit_members
+    from ensemble_kit.members.precision import choose_device
     from ensemble_kit.run import Run
 
+    n_jobs = len(members) * folds.n_splits
+    n_slots = slots or default_slots(n_jobs, choose_device(experiment.device).type)
+    engine = LocalEngine(n_slots) if n_slots > 1 else None
     with ProgressPrinter(work, len(members) * folds.n_splits) as watcher:
         fit_members(
             members, manifest, folds, Run(experiment.run_path), device=experiment.device,
             precision=experiment.precision, seed=experiment.seed, config=config_of(experiment),
-            retrain=retrain, watcher=watcher,
+            retrain=retrain, watcher=watcher, engine=engine,
         )  # fmt: skip
     click.echo(
         f"All {len(members) * folds.n_splits} jobs are done ({duration(time.perf_counter() - began)}): {experiment.run_path.as_posix()}"

@@ -26,15 +26,31 @@ NETWORKS = {
     "efficientnetv2_s": ("tf_efficientnetv2_s", 384),
     "resnet18": ("resnet18", 224),
     "densenet121": ("densenet121", 224),
+    "efficientnetv2_m": ("tf_efficientnetv2_m", 480),
+    "efficientnetv2_l": ("tf_efficientnetv2_l", 480),
+    "efficientnetv2_rw_t": ("efficientnetv2_rw_t", 288),
+    "efficientnetv2_rw_s": ("efficientnetv2_rw_s", 384),
+    "basic_cnn": ("ek_basic_cnn", 224),
+    "cnn4": ("ek_cnn4", 224),
+    "cnn3_sigmoid": ("ek_cnn3_sigmoid", 512),
     "tiny_cnn": ("ek_tiny_cnn", 32),
     "tiny_resnet": ("ek_tiny_resnet", 32),
     "tiny_mobile": ("ek_tiny_mobile", 32),
 }
+# Networks that are built for one input size.
+FIXED_SIZE = ("ek_cnn3_sigmoid",)
+_CARD = (
+    *(f"efficientnet_b{i}" for i in range(5)),
+    *(f"efficientnetv2_b{i}" for i in range(4)),
+    "efficientnetv2_s",
+    "resnet18",
+    "densenet121",
+)
 GROUPS = {
-    "efficientnetv1": tuple(n for n in NETWORKS if n.startswith("efficientnet_b")),
-    "efficientnetv2": tuple(n for n in NETWORKS if n.startswith("efficientnetv2")),
+    "efficientnetv1": tuple(n for n in _CARD if n.startswith("efficientnet_b")),
+    "efficientnetv2": tuple(n for n in _CARD if n.startswith("efficientnetv2")),
     "small": ("tiny_cnn", "tiny_resnet", "tiny_mobile"),
-    "all": tuple(n for n in NETWORKS if not n.startswith("tiny")),
+    "all": _CARD,
 }
 
 
@@ -72,7 +88,7 @@ def timm_name(network: str) -> str:
         return NETWORKS[network][0]
     import timm
 
-    import ensemble_kit.members.networks  # noqa: F401  (registers ours)
+    import ensemble_kit.members.own_networks  # noqa: F401  (registers ours)
 
     if timm.is_model(network):
         return network
@@ -103,10 +119,12 @@ def cost(network: str, image_size: int, n_classes: int = 2) -> Cost:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    import ensemble_kit.members.networks  # noqa: F401
+    import ensemble_kit.members.own_networks  # noqa: F401
 
+    name = timm_name(network)
+    sized = {"img_size": image_size} if name in FIXED_SIZE else {}
     with torch.device("meta"):
-        model = timm.create_model(timm_name(network), num_classes=n_classes).eval()
+        model = timm.create_model(name, num_classes=n_classes, **sized).eval()
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             model(torch.empty(1, 3, image_size, image_size))

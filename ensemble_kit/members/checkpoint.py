@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,6 @@ from ensemble_kit.members.train import State
 
 RECORD = "fold.json"
 WEIGHTS = "model.safetensors"
-RESUME = "resume.pt"
 
 
 def write_network(
@@ -92,8 +91,7 @@ def write_fold(
             "files": files,
         },
     )
-    (folder / RESUME).unlink(missing_ok=True)
-    (folder / f"{RESUME}.json").unlink(missing_ok=True)
+    drop_resume(folder)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -152,25 +150,70 @@ def _short(value: Any) -> str:
 
 
 def save_resume(folder: Path, state: State, made_of: str) -> None:
-    """Store a training state after an epoch; `made_of` is the digest of what it belongs to."""
+    """Store a training state after an epoch, and keep the one before it.
+
+    `made_of` is the digest of what it belongs to. The record of each generation holds the digest
+    of its bytes, so that a damaged one is noticed.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
-    write_bytes(folder / RESUME, content)
-    write_json(folder / f"{RESUME}.json", {"digest": digest_bytes(content), "made_of": made_of})
+    newest = _generations(folder)
+    number = (newest[0] + 1) if newest else 0
+    write_bytes(_generation(folder, number), content)
+    record = {"digest": digest_bytes(content), "made_of": made_of, "epoch": len(state["history"])}
+    write_json(_record_of(_generation(folder, number)), record)
+    for old in newest[1:]:
+        _drop(folder, old)
 
 
-def load_resume(folder: Path, made_of: str) -> State | None:
-    """The state to go on from, or None: nothing stored, another recipe's, or damaged."""
-    path, about = folder / RESUME, folder / f"{RESUME}.json"
-    if not path.is_file() or not about.is_file():
-        return None
+def load_resume(folder: Path, made_of: str, notice: Callable[[str], None]) -> State | None:
+    """The newest whole state of this very job, or None; a damaged one is named and passed over."""
+    for number in _generations(folder):
+        path = _generation(folder, number)
+        known = _known(_record_of(path))
+        if known is not None and known.get("made_of") != made_of:
+            continue
+        content = path.read_bytes()
+        if known is None or known.get("digest") != digest_bytes(content):
+            notice(f"The checkpoint '{path}' is damaged: going on from the one before it.")
+            continue
+        state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return state
+    return None
+
+
+def drop_resume(folder: Path) -> None:
+    """Remove all training states, and what a killed writer left."""
+    for number in _generations(folder):
+        _drop(folder, number)
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
+def _generation(folder: Path, number: int) -> Path:
+    return folder / f"resume-{number}.pt"
+
+
+def _record_of(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _generations(folder: Path) -> list[int]:
+    """Numbers of the states that have a record, newest first."""
+    names = [p.stem.removeprefix("resume-") for p in folder.glob("resume-*.json")]
+    numbers = sorted((int(n) for n in names if n.isdigit()), reverse=True)
+    return [n for n in numbers if _generation(folder, n).is_file()]
+
+
+def _drop(folder: Path, number: int) -> None:
+    _record_of(_generation(folder, number)).unlink(missing_ok=True)
+    _generation(folder, number).unlink(missing_ok=True)
+
+
+def _known(path: Path) -> dict[str, Any] | None:
     try:
-        known = read_json(about)
+        known: dict[str, Any] = read_json(path)
     except DataError:
         return None
-    content = path.read_bytes()
-    if known.get("made_of") != made_of or known.get("digest") != digest_bytes(content):
-        return None
-    state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return state
+    return known

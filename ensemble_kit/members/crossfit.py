@@ -5,27 +5,26 @@ Starts jobs and gathers their files; how one job trains is its own affair.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from ensemble_kit.errors import (
     DataError,
-    EnsembleKitError,
+    EnvironmentFault,
+    IntegrityError,
     JobsFailedError,
     UsageError,
-    did_you_mean,
     first_few,
 )
 from ensemble_kit.files import cache_folder, write_json
 from ensemble_kit.folds import Folds
 from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.presets import PRESETS
+from ensemble_kit.images.presets import preset
 from ensemble_kit.images.tiles import Tiles, build_tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members import checkpoint
@@ -42,8 +41,11 @@ from ensemble_kit.members.job import CROP, Job, run_job, stamps
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.spec import write_spec
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
+
+Engine = Callable[[Sequence[Job], Watcher], list[JobFailed]]
 
 
 def fit_members(
@@ -60,6 +62,7 @@ def fit_members(
     retrain: bool = False,
     watcher: Watcher = nobody,
     cache: Path | None = None,
+    engine: Engine | None = None,
 ) -> None:
     """Train each member on each fold and keep every out-of-fold and test logit in `run`.
 
@@ -87,6 +90,9 @@ def fit_members(
         Receives the events of `ensemble_kit.members.events`.
     cache : path, optional
         Where decoded tiles are kept; `ENSEMBLE_KIT_CACHE` or the user's cache folder otherwise.
+    engine : callable, optional
+        Runs the waiting jobs and returns those that failed: one after the other in this process,
+        or one of `ensemble_kit.launch`.
 
     Raises
     ------
@@ -110,18 +116,42 @@ def fit_members(
         waiting = _unfinished(jobs, run, retrain, watcher)
         require_first_weights([job.member for job in waiting])
         _remember_order(run, members)
-        failures = _run_all(jobs, waiting, watcher)
+        for job in {job.member.name: job for job in waiting}.values():
+            write_spec(job, cache)
+        failures = (engine or in_process)(waiting, watcher) if waiting else []
+        for job in {job.member.name: job for job in jobs}.values():
+            collect(job)
     if failures:
+        listed = first_few((f"{f.member} fold {f.fold}: {f.reason}" for f in failures), 3)
         raise JobsFailedError(
             "Every (member, fold) job ends with kept logits",
-            f"{len(failures)} of {len(jobs)} failed: {first_few(failures, 3)}",
+            f"{len(failures)} of {len(jobs)} failed: {listed}",
             "The finished ones are kept: mend the cause and run the same command",
         )
+
+
+def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+    """The engine that runs one job after the other in this process."""
+    failures = []
+    for job in jobs:
+        try:
+            run_job(job, watcher)
+        except (JobsFailedError, EnvironmentFault, IntegrityError) as error:
+            failures.append(JobFailed(job.member.name, job.fold, str(error)))
+            watcher(failures[-1])
+        else:
+            collect(job)
+    return failures
 
 
 def input_size(member: Member) -> int:
     """Side of the member's square input in pixels."""
     return member.image_size or native_size(member.network)
+
+
+def eval_size(member: Member) -> int:
+    """Side of the square input that the member predicts at, in pixels."""
+    return member.recipe.regularize.eval_size or input_size(member)
 
 
 def _refuse_bad_members(members: Sequence[Member]) -> None:
@@ -137,11 +167,12 @@ def _refuse_bad_members(members: Sequence[Member]) -> None:
         )
     for member in members:
         timm_name(member.network)
-        if member.recipe.augmentation not in PRESETS:
-            raise UsageError(
-                "An augmentation is a preset's name",
-                f"got '{member.recipe.augmentation}'",
-                did_you_mean(member.recipe.augmentation, PRESETS),
+        preset(member.recipe.augmentation)
+        if member.weights and not member.weights.is_file():
+            raise EnvironmentFault(
+                "First weights are a file",
+                f"there is none at '{member.weights}'",
+                "Check --weights",
             )
 
 
@@ -159,20 +190,20 @@ def _plan(
     def progress_at(size: int) -> Callable[[int, int], None]:
         return lambda done, total: watcher(TilesProgress(done, total, size))
 
+    sizes = {input_size(m) for m in members} | {eval_size(m) for m in members}
     tiles: dict[int, Tiles] = {}
-    for size in sorted({input_size(m) for m in members}, reverse=True):
+    for size in sorted(sizes, reverse=True):
         tiles[size] = build_tiles(
-            manifest,
-            size,
-            cache_dir=cache or cache_folder(),
-            crop=CROP,
-            progress=progress_at(size),
+            manifest, size, cache_dir=cache or cache_folder(), crop=CROP, progress=progress_at(size)
         )
     return [
-        Job(run, m, k, manifest, folds, tiles[input_size(m)], device, precision, seed)
+        Job(
+            run, m, k, manifest, folds, tiles[input_size(m)], device, precision, seed,
+            None if eval_size(m) == input_size(m) else tiles[eval_size(m)],
+        )
         for m in members
         for k in range(folds.n_splits)
-    ]
+    ]  # fmt: skip
 
 
 def _unfinished(jobs: Iterable[Job], run: Run, retrain: bool, watcher: Watcher) -> list[Job]:
@@ -200,57 +231,53 @@ def _remember_order(run: Run, members: Sequence[Member]) -> None:
         write_json(run.path / "members.json", names)
 
 
-def _run_all(jobs: Sequence[Job], waiting: Sequence[Job], watcher: Watcher) -> list[str]:
-    failures = []
-    for job in waiting:
-        try:
-            run_job(job, watcher)
-        except (JobsFailedError, torch.OutOfMemoryError) as error:
-            failures.append(f"{job.member.name} fold {job.fold}: {error}")
-            watcher(JobFailed(job.member.name, job.fold, str(error)))
-            continue
-        collect(job)
-    for job in {job.member.name: job for job in jobs}.values():
-        with contextlib.suppress(EnsembleKitError):
-            job.run.store.read(job.member.name)
-            continue
-        collect(job)
-    return failures
-
-
 def collect(job: Job) -> None:
     """Gather the finished folds of a job's member into the run's prediction store."""
+    records = {
+        k: checkpoint.read_record(job.run.fold_dir(job.member.name, k))
+        for k in range(job.folds.n_splits)
+    }
+    done = {k: record for k, record in records.items() if record is not None}
+    about = {
+        "manifest": job.manifest.digest,
+        "folds": job.folds.digest,
+        "member": job.member.digest(job.tiles.image_size),
+        "folds_done": sorted(done),
+        "logits": {str(k): record["files"]["logits-oof.npy"] for k, record in done.items()},
+        "stamps": stamps(job.member),
+    }
+    with FileLock(job.run.member_dir(job.member.name) / ".collect.lock"):
+        if done and not _is_collected(job, about):
+            _write_collected(job, done, about)
+
+
+def _is_collected(job: Job, about: Mapping[str, Any]) -> bool:
+    try:
+        return job.run.store.read(job.member.name).about == about
+    except (DataError, IntegrityError):
+        return False
+
+
+def _write_collected(
+    job: Job, done: Mapping[int, Mapping[str, Any]], about: dict[str, Any]
+) -> None:
     train, test = job.manifest.part("train"), job.manifest.part("test")
     fold = job.folds.of(train)
     oof = np.full((len(train), job.manifest.n_classes), np.nan, dtype=np.float32)
     tests: dict[int, Any] = {}
-    for k in range(job.folds.n_splits):
-        one = dataclasses.replace(job, fold=k)
-        record = checkpoint.read_record(one.folder)
-        if record is None:
-            continue
-        checkpoint.check_files(one.folder, record)
-        kept, tested = checkpoint.read_logits(one.folder)
+    for k, record in done.items():
+        folder = job.run.fold_dir(job.member.name, k)
+        checkpoint.check_files(folder, record)
+        kept, tested = checkpoint.read_logits(folder)
         oof[fold == k] = kept
         if len(test):
             tests[k] = tested
-    done = [k for k in range(job.folds.n_splits) if not np.isnan(oof[fold == k]).any()]
-    if not done:
-        return
-    job.run.store.write(
-        job.member.name,
-        MemberLogits(
-            oof=oof,
-            test=tests,
-            train_ids=tuple(train.sample_ids.tolist()),
-            test_ids=tuple(test.sample_ids.tolist()),
-            class_names=job.manifest.class_names,
-            about={
-                "manifest": job.manifest.digest,
-                "folds": job.folds.digest,
-                "member": job.member.digest(job.tiles.image_size),
-                "folds_done": done,
-                "stamps": stamps(job.member),
-            },
-        ),
+    logits = MemberLogits(
+        oof=oof,
+        test=tests,
+        train_ids=tuple(train.sample_ids.tolist()),
+        test_ids=tuple(test.sample_ids.tolist()),
+        class_names=job.manifest.class_names,
+        about=about,
     )
+    job.run.store.write(job.member.name, logits)

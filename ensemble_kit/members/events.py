@@ -6,6 +6,7 @@ The library reports, the command line draws; nothing here prints.
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 
 
@@ -41,8 +42,9 @@ class EpochEnded:
     learning_rate: float
     train_loss: float
     train_accuracy: float
-    val_loss: float
+    val_log_loss: float
     val_accuracy: float
+    val_balanced_accuracy: float
     val_on: str
     seconds: float
     images_per_second: float
@@ -84,6 +86,29 @@ class Notice:
 
 Event = TilesProgress | JobStarted | EpochEnded | JobFinished | JobSkipped | JobFailed | Notice
 Watcher = Callable[[Event], None]
+
+
+_BY_NAME = {
+    kind.__name__: kind
+    for kind in (TilesProgress, JobStarted, EpochEnded, JobFinished, JobSkipped, JobFailed, Notice)
+}
+
+
+def to_json(event: Event) -> str:
+    """An event as one line, for a watcher in another process."""
+    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)})
+
+
+def from_json(line: str) -> Event:
+    """The event that `to_json` wrote.
+
+    Examples
+    --------
+    >>> from_json(to_json(JobSkipped("resnet18", 2)))
+    JobSkipped(member='resnet18', fold=2)
+    """
+    values = json.loads(line)
+    return _BY_NAME[values.pop("event")](**values)
 
 
 def nobody(event: Event) -> None:

@@ -16,20 +16,18 @@ from torch import nn
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.images.batches import Batches
-from ensemble_kit.images.presets import PRESETS
+from ensemble_kit.images.presets import preset
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.losses import make_loss
 from ensemble_kit.members.networks import build_network
 from ensemble_kit.members.precision import Precision, choose_precision
-from ensemble_kit.members.predict import predict_logits
+from ensemble_kit.members.predict import predict_logits, watched_figures
 from ensemble_kit.members.recipe import Member
-from ensemble_kit.members.train import (
-    State,
-    Training,
-    log_loss_and_accuracy,
-    run_epochs,
-    seeded,
-)
+from ensemble_kit.members.train import Plan, State, Training, run_epochs, seeded
+
+
+def _silent(text: str) -> None:
+    """Where notices go that nobody asked for."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -57,6 +55,7 @@ class Fit:
 
     member: Member
     tiles: Tiles
+    eval_tiles: Tiles
     n_classes: int
     model: nn.Module
     training: Training
@@ -76,23 +75,38 @@ class Fit:
         device: torch.device,
         precision: str,
         seed: int,
+        eval_tiles: Tiles | None = None,
         state: State | None = None,
     ) -> Fit:
-        """A network with its first weights drawn from `seed`, or going on from `state`."""
+        """A network with its first weights drawn from `seed`, or going on from `state`.
+
+        `eval_tiles` are the same images at the size that predictions are made at.
+        """
+        channels = tiles.pixels.shape[-1]
         with seeded(seed, "weights", device=device):
-            model = build_network(member, n_classes, in_channels=tiles.pixels.shape[-1])
+            model = build_network(
+                member, n_classes, image_size=tiles.image_size, in_channels=channels
+            )
         config: Any = model.pretrained_cfg
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         chosen = choose_precision(precision, model, device)
         training = Training.start(model, member.recipe, chosen, device)
         if state is not None:
             training.restore(state)
-        mean, std = (_per_channel(config[k], tiles.pixels.shape[-1]) for k in ("mean", "std"))
-        return cls(member, tiles, n_classes, model, training, chosen, device, mean, std, seed)
+        mean, std = (_per_channel(config[k], channels) for k in ("mean", "std"))
+        judged_on = eval_tiles or tiles
+        return cls(
+            member, tiles, judged_on, n_classes, model, training, chosen, device, mean, std, seed
+        )
 
-    def run(self, rows: Rows, after_epoch: Callable[[Training], None]) -> None:
+    def run(
+        self,
+        rows: Rows,
+        after_epoch: Callable[[Training], None],
+        notice: Callable[[str], None] = _silent,
+    ) -> None:
         """Train to the end of the recipe."""
-        recipe = self.member.recipe
+        recipe, augmentation = self.member.recipe, preset(self.member.recipe.augmentation)
         batches = Batches(
             self.tiles,
             rows.train,
@@ -101,34 +115,44 @@ class Fit:
             device=self.device,
             mean=self.mean,
             std=self.std,
-            augmentation=PRESETS[recipe.augmentation],
+            augmentation=augmentation,
             sampling=recipe.sampling,
             # A batch of one has no batch statistics.
             drop_last=len(rows.train) % recipe.batch_size == 1,
             seed=self.seed,
         )
-        run_epochs(
-            self.training,
-            batches,
-            make_loss(recipe, rows.train_labels, self.n_classes, self.device),
-            lambda _: log_loss_and_accuracy(self.logits(rows.watched), rows.watched_labels),
+        plan = Plan(
             recipe=recipe,
+            augmentation=augmentation,
+            loss_of=make_loss(recipe, rows.train_labels, self.n_classes, self.device),
+            n_classes=self.n_classes,
             precision=self.precision,
             device=self.device,
             seed=self.seed,
+            name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
+        )
+        run_epochs(
+            self.training,
+            batches,
+            plan,
+            validate=lambda network: watched_figures(
+                self.logits(rows.watched, network), rows.watched_labels
+            ),
             after_epoch=after_epoch,
+            notice=notice,
         )
 
-    def logits(self, positions: npt.NDArray[np.int64]) -> Array:
+    def logits(self, positions: npt.NDArray[np.int64], network: nn.Module | None = None) -> Array:
         """Logits of the tiles at `positions`: float32, shape (n, n_classes)."""
         return predict_logits(
-            self.model,
-            self.tiles,
+            network or self.model,
+            self.eval_tiles,
             positions,
             n_classes=self.n_classes,
             device=self.device,
             mean=self.mean,
             std=self.std,
+            tta=self.member.recipe.regularize.tta,
         )
 
 

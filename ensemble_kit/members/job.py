@@ -20,12 +20,21 @@ from ensemble_kit.folds import Folds, hold_out
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members import checkpoint
-from ensemble_kit.members.events import EpochEnded, JobFinished, JobStarted, Watcher, nobody
+from ensemble_kit.members.claim import claimed, note_progress
+from ensemble_kit.members.events import (
+    EpochEnded,
+    JobFinished,
+    JobStarted,
+    Notice,
+    Watcher,
+    nobody,
+)
 from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.members.guards import guard
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.train import Training
 from ensemble_kit.run import Run, versions
-from ensemble_kit.seeding import derive_seed
+from ensemble_kit.seeding import derive_seed, generator
 
 INNER_SHARE = 0.15
 CROP = "squash"
@@ -41,6 +50,8 @@ class Job:
         Training and test rows.
     tiles : Tiles
         At the member's input size; joined to the manifest by sample id.
+    eval_tiles : Tiles, optional
+        The same images at the size that predictions are made at, where it differs.
     """
 
     run: Run
@@ -52,6 +63,7 @@ class Job:
     device: torch.device
     precision: str = "auto"
     seed: int = 0
+    eval_tiles: Tiles | None = None
 
     @property
     def folder(self) -> Path:
@@ -131,6 +143,10 @@ def parts_of(job: Job) -> Parts:
         inner_seed = derive_seed(job.seed, "inner", job.fold)
         parted = hold_out(learning, test_size=INNER_SHARE, seed=inner_seed, by=job.folds.split_by)
         learning, watched, name = parted.part("train"), parted.part("test"), "inner slice"
+    if job.member.bag:
+        learning = _bagged(
+            learning, derive_seed(job.seed, "bag", job.member.name, job.member.seed, job.fold)
+        )
     place = job.tiles.rows
     return Parts(
         fit=Rows(
@@ -142,14 +158,44 @@ def parts_of(job: Job) -> Parts:
     )
 
 
+def _bagged(learning: Manifest, seed: int) -> Manifest:
+    """As many groups as there are, drawn with replacement; until every class is among them."""
+    rng = generator(seed, "groups")
+    names, group_of = np.unique(learning.groups, return_inverse=True)
+    for _ in range(1000):
+        drawn = rng.integers(len(names), size=len(names))
+        rows = np.concatenate([np.flatnonzero(group_of == g) for g in drawn])
+        if len(np.unique(learning.labels[rows])) == len(np.unique(learning.labels)):
+            break
+    return learning.take(rows)
+
+
 def run_job(job: Job, watcher: Watcher = nobody) -> None:
     """Train one member on one fold, predict its kept fold and the test rows, and store all of it.
 
     A job that was cut off goes on after its last finished epoch; on the CPU the result is the one
     of an uninterrupted job, bit for bit.
+
+    Raises
+    ------
+    RunLockedError
+        Another process is at this very job.
+    JobsFailedError, EnvironmentFault
+        The job cannot end well; the message says why.
     """
-    began = time.perf_counter()
+    with claimed(job.folder):
+        if not job.finished():
+            _run_claimed(job, watcher)
+
+
+def _run_claimed(job: Job, watcher: Watcher) -> None:
+    began, said = time.perf_counter(), list[str]()
     member, parts, made_of = job.member, parts_of(job), digest_json(job.made_of)
+
+    def notice(text: str) -> None:
+        said.append(text)
+        watcher(Notice(f"{member.name} fold {job.fold}: {text}"))
+
     fit = Fit.start(
         member,
         job.tiles,
@@ -157,26 +203,29 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
         device=job.device,
         precision=job.precision,
         seed=job.model_seed,
-        state=checkpoint.load_resume(job.folder, made_of),
+        eval_tiles=job.eval_tiles,
+        state=checkpoint.load_resume(job.folder, made_of, notice),
     )
-    epochs = member.recipe.epochs
-    first = fit.training.epoch
+    epochs, first = member.recipe.epochs, fit.training.epoch
     watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
+    note_progress(job.folder, first, epochs, began)
 
     def after_epoch(training: Training) -> None:
-        last = training.history[-1]
-        watcher(EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.watched_name, **last))
         if training.epoch < epochs:
             checkpoint.save_resume(job.folder, training.state(), made_of)
+        note_progress(job.folder, training.epoch, epochs, began)
+        last = training.history[-1]
+        watcher(EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.watched_name, **last))
 
-    fit.run(parts.fit, after_epoch)
-    _store(job, fit, parts, time.perf_counter() - began)
-    watcher(
-        JobFinished(member.name, job.fold, time.perf_counter() - began, fit.training.chosen_epoch)
-    )
+    fit.run(parts.fit, after_epoch, notice)
+    for text in guard(fit.training.history, parts.fit.watched_labels, member.recipe):
+        notice(text)
+    seconds = time.perf_counter() - began
+    _store(job, fit, parts, seconds, said)
+    watcher(JobFinished(member.name, job.fold, seconds, fit.training.chosen_epoch))
 
 
-def _store(job: Job, fit: Fit, parts: Parts, seconds: float) -> None:
+def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) -> None:
     oof, test = fit.logits(parts.kept), fit.logits(parts.test)
     _refuse_nan(job, oof, test)
     checkpoint.write_network(
@@ -203,8 +252,11 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float) -> None:
             "chosen_epoch": fit.training.chosen_epoch,
             "seconds": round(seconds, 3),
             "device": str(job.device),
+            "threads": torch.get_num_threads(),
             "precision": fit.precision.name,
+            "micro_batches": fit.training.micro_batches,
             "stamps": stamps(job.member),
+            "said": said,
             "versions": versions(),
         },
         made_of=job.made_of,
@@ -226,7 +278,7 @@ def stamps(member: Member) -> list[str]:
 
 
 def _input_config(job: Job, fit: Fit) -> dict[str, Any]:
-    height, width, channels = job.tiles.pixels.shape[1:]
+    height, width, channels = (job.eval_tiles or job.tiles).pixels.shape[1:]
     return {
         "input_size": (channels, height, width),
         "mean": fit.mean,

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy with label smoothing and class weights.
+"""The training loss: cross-entropy or focal, with label smoothing and class weights; mixed images.
 
 Weights are counted on the rows that train, never on those that are kept out.
 """
@@ -8,30 +8,122 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
+from ensemble_kit.images.presets import Augmentation
 from ensemble_kit.members.recipe import Recipe
 
+EFFECTIVE_BETA = 0.999
 
-def class_weights(labels: npt.NDArray[np.int64], n_classes: int) -> npt.NDArray[np.float32]:
-    """Weights n_samples / (n_classes * count), shape (n_classes,); the mean weight of a sample is 1.
 
-    Source: King & Zeng 2001, "Logistic regression in rare events data"; scikit-learn's "balanced".
+def class_weights(
+    labels: npt.NDArray[np.int64], n_classes: int, kind: str = "balanced"
+) -> npt.NDArray[np.float32]:
+    """Weights per class, shape (n_classes,); the mean weight of a sample is 1.
+
+    Parameters
+    ----------
+    kind : {"balanced", "effective"}
+        n_samples / (n_classes * count) (King & Zeng 2001; scikit-learn's "balanced"), or
+        proportional to (1 - beta) / (1 - beta^count) with beta .999 (Cui et al. 2019,
+        "Class-balanced loss based on effective number of samples").
 
     Examples
     --------
     >>> class_weights(np.array([0, 0, 0, 1]), 2).tolist()
     [0.6666666865348816, 2.0]
     """
-    counts = np.bincount(labels, minlength=n_classes)
-    return (len(labels) / (n_classes * np.maximum(counts, 1))).astype(np.float32)
+    counts = np.maximum(np.bincount(labels, minlength=n_classes), 1)
+    raw = (
+        1.0 / counts if kind == "balanced" else (1 - EFFECTIVE_BETA) / (1 - EFFECTIVE_BETA**counts)
+    )
+    return (raw * len(labels) / (raw * counts).sum()).astype(np.float32)
+
+
+class Loss(nn.Module):
+    """Mean loss of logits (n, n_classes) against labels (n,) or class probabilities (n, n_classes)."""
+
+    weight: Tensor | None
+
+    def __init__(self, weight: Tensor | None, label_smoothing: float, focal_gamma: float) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.label_smoothing, self.focal_gamma = label_smoothing, focal_gamma
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        if not self.focal_gamma:
+            return cross_entropy(logits, target, self.weight, label_smoothing=self.label_smoothing)
+        n_classes = logits.shape[1]
+        soft = target if target.ndim == 2 else one_hot(target, n_classes).to(logits.dtype)
+        soft = soft * (1 - self.label_smoothing) + self.label_smoothing / n_classes
+        log_proba = log_softmax(logits, dim=1)
+        terms = -soft * (1 - log_proba.exp()) ** self.focal_gamma * log_proba
+        if self.weight is None:
+            return terms.sum(dim=1).mean()
+        return (terms * self.weight).sum() / (soft * self.weight).sum()
 
 
 def make_loss(
     recipe: Recipe, labels: npt.NDArray[np.int64], n_classes: int, device: torch.device
-) -> nn.Module:
-    """The loss of a recipe, for the training labels given; takes logits (n, n_classes) and labels (n,)."""
+) -> Loss:
+    """The loss of a recipe, for the training labels given."""
     weight = None
-    if recipe.class_weights == "balanced":
-        weight = torch.from_numpy(class_weights(labels, n_classes)).to(device)
-    return nn.CrossEntropyLoss(weight=weight, label_smoothing=recipe.label_smoothing)
+    if recipe.class_weights != "none":
+        weight = torch.from_numpy(class_weights(labels, n_classes, recipe.class_weights)).to(device)
+    return Loss(weight, recipe.label_smoothing, recipe.regularize.focal_gamma)
+
+
+def mixed(
+    images: Tensor,
+    labels: Tensor,
+    n_classes: int,
+    augmentation: Augmentation,
+    draws: torch.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Images mixed with others of the batch, and their class probabilities.
+
+    Mixup (Zhang et al. 2018) blends whole images, CutMix (Yun et al. 2019) pastes a box; where
+    both are on, each batch flips a coin. One strength per batch, drawn from Beta(alpha, alpha).
+
+    Parameters
+    ----------
+    images : tensor, shape (n, channels, height, width)
+    labels : tensor of int, shape (n,)
+    draws : torch.Generator
+        On the CPU, so that every device draws alike.
+    """
+    cut = augmentation.cutmix > 0 and (
+        augmentation.mixup == 0 or bool(torch.rand((), generator=draws) < 0.5)
+    )
+    keep = _beta(augmentation.cutmix if cut else augmentation.mixup, draws)
+    partner = torch.randperm(len(images), generator=draws).to(images.device)
+    if cut:
+        images, keep = _pasted(images, partner, keep, draws)
+    else:
+        images = images * keep + images[partner] * (1 - keep)
+    soft = one_hot(labels, n_classes).to(images.dtype)
+    return images, soft * keep + soft[partner] * (1 - keep)
+
+
+def _beta(alpha: float, draws: torch.Generator) -> float:
+    # A Beta(a, a) draw as a ratio of two Gamma(a) draws; torch's Gamma takes a generator.
+    gammas = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=draws)
+    return float(gammas[0] / gammas.sum().clamp_min(1e-30))
+
+
+def _pasted(
+    images: Tensor, partner: Tensor, keep: float, draws: torch.Generator
+) -> tuple[Tensor, float]:
+    height, width = images.shape[2:]
+    side = (1 - keep) ** 0.5
+    middle = torch.rand(2, generator=draws).tolist()
+    edges = []
+    for length, center in ((height, middle[0]), (width, middle[1])):
+        half = side * length / 2
+        low, high = center * length - half, center * length + half
+        edges.append((max(round(low), 0), min(round(high), length)))
+    (top, bottom), (left, right) = edges
+    out = images.clone()
+    out[:, :, top:bottom, left:right] = images[partner, :, top:bottom, left:right]
+    return out, 1 - (bottom - top) * (right - left) / (height * width)

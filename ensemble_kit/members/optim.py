@@ -1,31 +1,90 @@
-"""The optimizer and its schedule: AdamW without decay on norms and biases, and a rate per step.
+"""The optimizer and its schedule: parameter groups, and a rate for every step.
 
-Knows no data; the rate is a pure function of the step.
+Knows no data; the rate is a pure function of the step and of the losses watched so far.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
+from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import param_groups_layer_decay as layer_decay_groups
+from timm.optim import param_groups_weight_decay as weight_decay_groups
 from torch import nn
 
+from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.members.recipe import Recipe
 
-
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW over two groups: matrices and filters decay, vectors (biases, norms) do not."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    fused = all(p.device.type == "cuda" for p in trained)
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
+# Smith & Topin 2019, "Super-convergence": rise over 30 % of the steps from 1/25 of the peak.
+ONE_CYCLE_RISE, ONE_CYCLE_START, ONE_CYCLE_END = 0.3, 1 / 25, 1e-4
 
 
-def rate_at(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
+def make_optimizer(
+    model: nn.Module, recipe: Recipe, head: Iterable[str] = ()
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over groups of parameters, each with its own `lr_scale`.
+
+    Parameters
+    ----------
+    head : iterable of str
+        Names of the new head's parameters, which learn at `head_rate` times the rate.
+
+    Raises
+    ------
+    UsageError
+        timm has no such optimizer.
+    """
+    optim = recipe.optim
+    if optim.name not in list_optimizers():
+        raise UsageError(
+            "An optimizer is one of timm's",
+            f"got '{optim.name}'",
+            did_you_mean(optim.name, list_optimizers()),
+        )
+    if optim.layer_decay < 1:
+        groups = layer_decay_groups(model, recipe.weight_decay, layer_decay=optim.layer_decay)
+    else:
+        groups = weight_decay_groups(model, recipe.weight_decay)
+    groups = _with_head(groups, model, set(head), optim.head_rate)
+    on_cuda = all(p.device.type == "cuda" for p in model.parameters())
+    fused = {"fused": True} if optim.name in {"adam", "adamw", "sgd"} and on_cuda else {}
+    made: torch.optim.Optimizer = create_optimizer_v2(
+        groups, opt=optim.name, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused
+    )
+    return made
+
+
+def _with_head(
+    groups: Sequence[dict], model: nn.Module, head: set[str], head_rate: float
+) -> list[dict]:
+    ids = {id(p) for name, p in model.named_parameters() if name in head}
+    out = []
+    for group in groups:
+        params, scale = list(group["params"]), float(group.get("lr_scale", 1.0))
+        for inside, factor in ((False, 1.0), (True, head_rate)):
+            part = [p for p in params if (id(p) in ids) == inside]
+            if part:
+                out.append(
+                    {
+                        "params": part,
+                        "weight_decay": group["weight_decay"],
+                        "lr_scale": scale * factor,
+                    }
+                )
+    return out
+
+
+def rate_at(
+    step: int, recipe: Recipe, steps_per_epoch: int, watched: Sequence[float] = ()
+) -> float:
     """The learning rate of the 0-based `step`: linear warm-up, then the schedule.
+
+    Parameters
+    ----------
+    watched : sequence of float
+        Losses after each finished epoch; only `plateau` looks at them.
 
     Examples
     --------
@@ -33,17 +92,54 @@ def rate_at(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
     >>> [round(rate_at(step, recipe, 2), 3) for step in range(4)]
     [0.5, 1.0, 1.0, 0.5]
     """
-    total = recipe.epochs * steps_per_epoch
+    peak, total = recipe.learning_rate, recipe.epochs * steps_per_epoch
+    if recipe.schedule == "one-cycle":
+        return peak * _one_cycle(step / max(total - 1, 1))
     warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total - 1)
     if step < warmup:
-        return recipe.learning_rate * (step + 1) / warmup
+        return peak * (step + 1) / warmup
     if recipe.schedule == "constant":
-        return recipe.learning_rate
-    done = (step - warmup) / max(total - warmup, 1)
-    return recipe.learning_rate * 0.5 * (1.0 + math.cos(math.pi * done))
+        return peak
+    if recipe.schedule == "step":
+        drops = (step // steps_per_epoch) // recipe.optim.step_epochs
+        return float(peak * recipe.optim.step_factor**drops)
+    if recipe.schedule == "plateau":
+        drops = plateau_drops(watched, recipe.optim.plateau_epochs)
+        return float(peak * recipe.optim.step_factor**drops)
+    return peak * _half_cosine((step - warmup) / max(total - warmup, 1))
+
+
+def _half_cosine(done: float) -> float:
+    return 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def _one_cycle(done: float) -> float:
+    if done < ONE_CYCLE_RISE:
+        return ONE_CYCLE_START + (1 - ONE_CYCLE_START) * (1 - _half_cosine(done / ONE_CYCLE_RISE))
+    fallen = (done - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE)
+    return ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _half_cosine(fallen)
+
+
+def plateau_drops(losses: Sequence[float], patience: int) -> int:
+    """How often the loss stood still for `patience` epochs; the count starts anew after each drop.
+
+    Examples
+    --------
+    >>> plateau_drops([1.0, 0.9, 0.95, 0.91, 0.92], patience=3)
+    1
+    """
+    best, waited, drops = math.inf, 0, 0
+    for loss in losses:
+        if loss < best:
+            best, waited = loss, 0
+        else:
+            waited += 1
+        if waited >= patience:
+            drops, waited = drops + 1, 0
+    return drops
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of every parameter group."""
+    """Set every group's learning rate to `rate` times its own scale."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("lr_scale", 1.0)

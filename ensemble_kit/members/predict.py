@@ -1,4 +1,4 @@
-"""Logits of a network for given tiles: float32, evaluation mode, no augmentation.
+"""Logits of a network for given tiles: float32, evaluation mode, no random augmentation.
 
 The same numbers come out whatever the batch they stand in.
 """
@@ -10,11 +10,20 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, log_softmax
 from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.tiles import Tiles
+
+# (mirror left-right, mirror up-down, transpose): what the poses of test-time augmentation do.
+POSES = {
+    "none": ((False, False, False),),
+    "flips": tuple((h, v, False) for h in (False, True) for v in (False, True)),
+    "dihedral": tuple(
+        (h, v, t) for h in (False, True) for v in (False, True) for t in (False, True)
+    ),
+}
 
 
 def predict_logits(
@@ -26,9 +35,10 @@ def predict_logits(
     device: torch.device,
     mean: Sequence[float],
     std: Sequence[float],
+    tta: str = "none",
     batch_size: int = 64,
 ) -> Array:
-    """Logits of the tiles at `rows`, in that order.
+    """Logits of the tiles at `rows`, in that order, averaged over the poses of `tta`.
 
     Returns
     -------
@@ -36,12 +46,36 @@ def predict_logits(
     """
     logits = np.empty((len(rows), n_classes), dtype=np.float32)
     batches = Batches(
-        tiles, rows, np.zeros(len(rows), dtype=np.int64), batch_size=batch_size, device=device,
-        mean=mean, std=std, shuffle=False,
-    )  # fmt: skip
+        tiles,
+        rows,
+        np.zeros(len(rows), dtype=np.int64),
+        batch_size=batch_size,
+        device=device,
+        mean=mean,
+        std=std,
+        shuffle=False,
+    )
     model.eval()
     with torch.inference_mode():
         for images, _, positions in batches.epoch(0):
-            images = images.contiguous(memory_format=torch.channels_last)
-            logits[positions.cpu().numpy()] = model(images).float().cpu().numpy()
+            poses = [model(_posed(images, *pose)).float() for pose in POSES[tta]]
+            logits[positions.cpu().numpy()] = torch.stack(poses).mean(dim=0).cpu().numpy()
     return logits
+
+
+def _posed(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
+    axes = [axis for axis, flipped in ((3, left_right), (2, up_down)) if flipped]
+    out = images.flip(axes) if axes else images
+    out = out.transpose(2, 3) if transpose else out
+    return out.contiguous(memory_format=torch.channels_last)
+
+
+def watched_figures(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Log loss (nats), accuracy and balanced accuracy over the classes present, of 2-D logits."""
+    log_proba = log_softmax(logits)
+    hits = log_proba.argmax(axis=1) == labels
+    return {
+        "log_loss": float(-log_proba[np.arange(len(labels)), labels].mean()),
+        "accuracy": float(hits.mean()),
+        "balanced_accuracy": float(np.mean([hits[labels == c].mean() for c in np.unique(labels)])),
+    }

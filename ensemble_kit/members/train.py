@@ -13,19 +13,30 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from ensemble_kit.arrays import Array, log_softmax
-from ensemble_kit.errors import JobsFailedError
+from ensemble_kit.errors import EnvironmentFault, JobsFailedError, first_few
 from ensemble_kit.images.batches import Batches
+from ensemble_kit.images.presets import Augmentation
+from ensemble_kit.members.losses import Loss, mixed
+from ensemble_kit.members.networks import head_parameters
 from ensemble_kit.members.optim import make_optimizer, rate_at, set_rate
 from ensemble_kit.members.precision import Precision
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.seeding import derive_seed
 
 State = dict[str, Any]
+RATE_AFTER_NAN = 0.1
+
+
+class NotFiniteError(RuntimeError):
+    """The loss of a step is no finite number; carries the step."""
+
+    def __init__(self, step: int, value: float) -> None:
+        super().__init__(step, value)
+        self.step, self.value = step, value
 
 
 @dataclasses.dataclass
@@ -39,17 +50,27 @@ class Training:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    averaged: AveragedModel | None = None
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best_epoch: int = -1
-    best_loss: float = math.inf
+    best_score: float = math.inf
     best_weights: dict[str, Tensor] | None = None
+    rate_factor: float = 1.0
+    micro_batches: int = 1
 
     @classmethod
     def start(
         cls, model: nn.Module, recipe: Recipe, precision: Precision, device: torch.device
     ) -> Training:
         scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
-        return cls(model, make_optimizer(model, recipe), scaler)
+        optimizer = make_optimizer(model, recipe, head_parameters(model))
+        averaged = None
+        if recipe.regularize.ema_decay:
+            mean = get_ema_multi_avg_fn(recipe.regularize.ema_decay)
+            averaged = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
+        elif recipe.regularize.average_last:
+            averaged = AveragedModel(model, use_buffers=True)
+        return cls(model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches)
 
     @property
     def epoch(self) -> int:
@@ -61,120 +82,252 @@ class Training:
         """The 0-based epoch whose weights count: the last one, unless one was selected."""
         return self.epoch - 1 if self.best_weights is None else self.best_epoch
 
+    @property
+    def judged(self) -> nn.Module:
+        """The network that predicts: the averaged one where weights are averaged."""
+        if self.averaged is None or int(self.averaged.n_averaged) == 0:
+            return self.model
+        inner: nn.Module = self.averaged.module
+        return inner
+
     def state(self) -> State:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "history": self.history,
             "best_epoch": self.best_epoch,
-            "best_loss": self.best_loss,
+            "best_score": self.best_score,
             "best_weights": self.best_weights,
+            "rate_factor": self.rate_factor,
+            "micro_batches": self.micro_batches,
         }
 
     def restore(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.history = state["history"]
-        self.best_epoch, self.best_loss = state["best_epoch"], state["best_loss"]
-        self.best_weights = state["best_weights"]
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.history = list(state["history"])
+        for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
+            setattr(self, name, state[name])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """What stays the same over all epochs of one training."""
+
+    recipe: Recipe
+    augmentation: Augmentation
+    loss_of: Loss
+    n_classes: int
+    precision: Precision
+    device: torch.device
+    seed: int
+    name_of: Callable[[int], str]  # row position -> sample id, for messages
 
 
 def run_epochs(
     training: Training,
     batches: Batches,
-    loss_of: nn.Module,
-    validate: Callable[[nn.Module], tuple[float, float]],
+    plan: Plan,
     *,
-    recipe: Recipe,
-    precision: Precision,
-    device: torch.device,
-    seed: int,
+    validate: Callable[[nn.Module], dict[str, float]],
     after_epoch: Callable[[Training], None],
+    notice: Callable[[str], None],
 ) -> None:
     """Train until the recipe's epochs are done or its patience is at an end.
 
-    `validate(model)` gives loss and accuracy on the rows that the recipe watches; `after_epoch`
-    may store `training.state()`. On return the model holds the chosen epoch's weights.
+    `validate(network)` gives at least `log_loss` and `accuracy` on the watched rows; `after_epoch`
+    may store `training.state()`. On return the model holds the chosen weights.
+
+    Raises
+    ------
+    JobsFailedError
+        The loss was not finite twice; once is rolled back with a lower rate.
+    EnvironmentFault
+        Not even single images fit into memory.
     """
+    recipe = plan.recipe
     while training.epoch < recipe.epochs and not _patience_is_over(training, recipe):
         epoch, began = training.epoch, time.perf_counter()
-        with seeded(seed, "epoch", epoch, device=device):
-            loss, accuracy, n_images = _train_epoch(
-                training, batches, loss_of, recipe, precision, device
-            )
+        before = copy.deepcopy(training.state())
+        try:
+            with seeded(plan.seed, "epoch", epoch, device=plan.device):
+                loss, accuracy, n_images = _train_epoch(training, batches, plan, notice)
+        except NotFiniteError as error:
+            _roll_back(training, before, error, batches, plan, notice)
+            continue
         trained_in = time.perf_counter() - began
-        val_loss, val_accuracy = validate(training.model)
+        _average_epoch(training, recipe)
+        watched = validate(training.judged)
         training.history.append(
             {
                 "epoch": epoch,
-                "learning_rate": training.optimizer.param_groups[0]["lr"],
+                "learning_rate": training.optimizer.param_groups[-1]["lr"],
                 "train_loss": loss,
                 "train_accuracy": accuracy,
-                "val_loss": val_loss,
-                "val_accuracy": val_accuracy,
+                **{f"val_{name}": value for name, value in watched.items()},
                 "seconds": time.perf_counter() - began,
                 "images_per_second": n_images / trained_in,
             }
         )
-        if recipe.select_on != "none" and val_loss < training.best_loss:
-            training.best_epoch, training.best_loss = epoch, val_loss
-            training.best_weights = copy.deepcopy(training.model.state_dict())
+        _note_best(training, recipe, watched)
         after_epoch(training)
-    if training.best_weights is not None:
-        training.model.load_state_dict(training.best_weights)
+    chosen = training.best_weights or training.judged.state_dict()
+    training.model.load_state_dict(copy.deepcopy(chosen))
 
 
 def _train_epoch(
-    training: Training,
-    batches: Batches,
-    loss_of: nn.Module,
-    recipe: Recipe,
-    precision: Precision,
-    device: torch.device,
+    training: Training, batches: Batches, plan: Plan, notice: Callable[[str], None]
 ) -> tuple[float, float, int]:
-    model, optimizer, scaler = training.model.train(), training.optimizer, training.scaler
-    steps = len(batches)
-    # Sums stay on the device: the host waits once, at the end of the epoch.
-    loss_sum = torch.zeros((), device=device)
+    recipe, device, epoch, steps = plan.recipe, plan.device, training.epoch, len(batches)
+    _set_mode(training.model, recipe, epoch)
+    watched = [row["val_log_loss"] for row in training.history]
+    # Losses and hits stay on the device: the host waits once, at the end of the epoch.
+    losses = torch.zeros(steps, device=device)
+    sizes = torch.zeros(steps)
     correct = torch.zeros((), device=device, dtype=torch.int64)
-    n_images = 0
-    for step, (images, labels, _) in enumerate(batches.epoch(training.epoch)):
-        set_rate(optimizer, rate_at(training.epoch * steps + step, recipe, steps))
+    for step, (images, labels, _) in enumerate(batches.epoch(epoch)):
+        rate = rate_at(epoch * steps + step, recipe, steps, watched)
+        set_rate(training.optimizer, rate * training.rate_factor)
+        target = labels
+        if plan.augmentation.mixup or plan.augmentation.cutmix:
+            draws = torch.Generator().manual_seed(derive_seed(plan.seed, "mix", epoch, step))
+            images, target = mixed(images, labels, plan.n_classes, plan.augmentation, draws)
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=precision.dtype, enabled=precision.autocasts):
-            logits = model(images)
-        loss = loss_of(logits.float(), labels)
-        optimizer.zero_grad(set_to_none=True)
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        loss_sum += loss.detach() * len(labels)
-        correct += (logits.detach().argmax(dim=1) == labels).sum()
-        n_images += len(labels)
-    mean_loss = float(loss_sum) / n_images
-    if not math.isfinite(mean_loss):
+        loss, logits = _step_with_retries(training, images, target, plan, notice)
+        losses[step], sizes[step] = loss, len(labels)
+        correct += (logits.argmax(dim=1) == labels).sum()
+        if recipe.regularize.ema_decay and training.averaged is not None:
+            training.averaged.update_parameters(training.model)
+    per_step = losses.cpu()
+    if not bool(torch.isfinite(per_step).all()):
+        first = int((~torch.isfinite(per_step)).nonzero()[0])
+        raise NotFiniteError(first, float(per_step[first]))
+    n_images = int(sizes.sum())
+    return float((per_step * sizes).sum()) / n_images, int(correct) / n_images, n_images
+
+
+def _step_with_retries(
+    training: Training, images: Tensor, target: Tensor, plan: Plan, notice: Callable[[str], None]
+) -> tuple[Tensor, Tensor]:
+    """One optimizer step; where memory runs out, the batch is computed in twice as many parts."""
+    while True:
+        try:
+            loss, logits = _forward_backward(training, images, target, plan)
+            break
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            training.optimizer.zero_grad(set_to_none=True)
+            if training.micro_batches >= len(images):
+                raise EnvironmentFault(
+                    "One image at a time fits into memory",
+                    f"not even that does on {plan.device} at {images.shape[-1]} px",
+                    "Use a smaller --image-size or network, or free the device's memory",
+                ) from error
+            training.micro_batches = min(training.micro_batches * 2, len(images))
+        if plan.device.type == "cuda":
+            torch.cuda.empty_cache()
+        notice(
+            f"Out of memory: each batch is now computed in {training.micro_batches} parts; "
+            "the step still sees the whole batch."
+        )
+    if plan.recipe.optim.clip_norm:
+        training.scaler.unscale_(training.optimizer)
+        nn.utils.clip_grad_norm_(training.model.parameters(), plan.recipe.optim.clip_norm)
+    training.scaler.step(training.optimizer)
+    training.scaler.update()
+    return loss, logits
+
+
+def _forward_backward(
+    training: Training, images: Tensor, target: Tensor, plan: Plan
+) -> tuple[Tensor, Tensor]:
+    precision = plan.precision
+    training.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=plan.device)
+    parts = []
+    for some, wanted in zip(
+        images.tensor_split(training.micro_batches),
+        target.tensor_split(training.micro_batches),
+        strict=True,
+    ):
+        with torch.autocast(plan.device.type, dtype=precision.dtype, enabled=precision.autocasts):
+            logits = training.model(some)
+        loss = plan.loss_of(logits.float(), wanted) * (len(some) / len(images))
+        training.scaler.scale(loss).backward()
+        total += loss.detach()
+        parts.append(logits.detach())
+    return total, torch.cat(parts)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a device or (a plain RuntimeError) on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:
+    model.train()
+    head = set(head_parameters(model))
+    head_only = epoch < recipe.optim.head_only_epochs
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not head_only or name in head)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and recipe.optim.freeze_batch_norm:
+            module.eval()
+            for parameter in module.parameters():
+                parameter.requires_grad_(False)
+
+
+def _average_epoch(training: Training, recipe: Recipe) -> None:
+    last = recipe.regularize.average_last
+    if last and training.averaged is not None and training.epoch >= recipe.epochs - last:
+        training.averaged.update_parameters(training.model)
+
+
+def _roll_back(
+    training: Training,
+    before: State,
+    error: NotFiniteError,
+    batches: Batches,
+    plan: Plan,
+    notice: Callable[[str], None],
+) -> None:
+    epoch, step = training.epoch, error.step
+    rows = batches.positions(epoch)[step * batches.batch_size : (step + 1) * batches.batch_size]
+    images = first_few(plan.name_of(int(row)) for row in rows)
+    if before["rate_factor"] < 1.0:
         raise JobsFailedError(
             "A training loss is a finite number",
-            f"it became {mean_loss} in epoch {training.epoch + 1} at rate {optimizer.param_groups[0]['lr']:.3g}",
-            "Lower learning_rate, or look for broken images with 'ensemble-kit data check'",
+            f"it became {error.value} in epoch {epoch + 1}, step {step + 1} (images {images}), "
+            "again after the rate was lowered",
+            "Lower learning_rate, or look at those images with 'ensemble-kit data check'",
         )
-    return mean_loss, int(correct) / n_images, n_images
+    training.restore(before)
+    training.rate_factor = RATE_AFTER_NAN
+    notice(
+        f"The loss became {error.value} in epoch {epoch + 1}, step {step + 1} (images {images}): "
+        f"rolled back to the epoch before, going on at {RATE_AFTER_NAN:g} times the rate."
+    )
+
+
+def _note_best(training: Training, recipe: Recipe, watched: dict[str, float]) -> None:
+    if recipe.select_on == "none":
+        return
+    metric = recipe.regularize.select_metric
+    score = watched[metric] if metric == "log_loss" else -watched[metric]
+    if score < training.best_score:
+        training.best_epoch, training.best_score = training.epoch - 1, score
+        training.best_weights = copy.deepcopy(training.judged.state_dict())
 
 
 def _patience_is_over(training: Training, recipe: Recipe) -> bool:
     waited = training.epoch - 1 - training.best_epoch
     return recipe.patience > 0 and training.epoch > 0 and waited >= recipe.patience
-
-
-def log_loss_and_accuracy(logits: Array, labels: Array) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy of 2-D logits."""
-    log_proba = log_softmax(logits)
-    return (
-        float(-log_proba[np.arange(len(labels)), labels].mean()),
-        float((log_proba.argmax(axis=1) == labels).mean()),
-    )
 
 
 @contextlib.contextmanager

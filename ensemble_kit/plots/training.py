@@ -20,7 +20,7 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
     Parameters
     ----------
     histories : mapping of member to mapping of fold to DataFrame
-        Columns `epoch, train_loss, val_loss, val_on`.
+        Columns `epoch, train_loss, val_log_loss, val_on`.
     """
     figure, axes = grid(len(histories), n_columns=4, width=3.0, height=2.4)
     for one, (member, folds) in zip(axes, histories.items(), strict=True):
@@ -31,7 +31,7 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
             one.plot(epochs, history["train_loss"], color=color(fold), linewidth=0.8, alpha=0.55)
             marker = "o" if len(history) < 3 else None
             one.plot(
-                epochs, history["val_loss"], color=color(fold), linewidth=1.8, marker=marker,
+                epochs, history["val_log_loss"], color=color(fold), linewidth=1.8, marker=marker,
                 markersize=3, label=f"fold {fold}",
             )  # fmt: skip
         plain(one, title=member, x=f"epoch (thin: training, thick: {watched})", y="log loss")

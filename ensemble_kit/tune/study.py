@@ -161,12 +161,12 @@ class _Setup:
         )
 
         def after_epoch(training: Training) -> None:
-            trial.report(training.history[-1]["val_loss"], training.epoch)
+            trial.report(training.history[-1]["val_log_loss"], training.epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
         fit.run(rows, after_epoch)
-        return float(fit.training.history[-1]["val_loss"])
+        return float(fit.training.history[-1]["val_log_loss"])
 
 
 def study_path(run: Run, member: str) -> Path:

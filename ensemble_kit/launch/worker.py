@@ -1,0 +1,63 @@
+"""A worker process: reads `member fold` lines from its standard input, does each job, reports events.
+
+Started by the local engine; ends when its input closes, at once if its parent is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+from ensemble_kit.errors import EnsembleKitError
+from ensemble_kit.members.events import Event, JobFailed, to_json
+from ensemble_kit.run import Run
+
+DONE = "."
+
+
+def main(run_path: str, n_threads: int) -> None:
+    """Serve jobs of one run until the input ends."""
+    import torch
+
+    from ensemble_kit.members.job import run_job
+    from ensemble_kit.members.spec import open_job
+
+    torch.set_num_threads(n_threads)
+    # Whatever a library prints must not stand between the events.
+    out = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    run = Run(run_path)
+
+    def tell(event: Event) -> None:
+        out.write(to_json(event) + "\n")
+
+    for member, fold in _jobs():
+        try:
+            run_job(open_job(run, member, fold), tell)
+        except EnsembleKitError as error:
+            tell(JobFailed(member, fold, str(error)))
+        out.write(DONE + "\n")
+
+
+def _jobs() -> Iterator[tuple[str, int]]:
+    # A thread reads, so that a closed pipe (the parent is dead) ends the process mid-job.
+    lines: list[str] = []
+    arrived = threading.Semaphore(0)
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.append(line)
+            arrived.release()
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        arrived.acquire()
+        member, _, fold = lines.pop(0).rpartition(" ")
+        yield member, int(fold)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

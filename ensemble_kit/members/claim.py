@@ -1,0 +1,105 @@
+"""Who is at a job: a lock on its folder that dies with its holder, and how far it has come.
+
+Knows nothing of training.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ensemble_kit.errors import DataError, RunLockedError
+from ensemble_kit.files import read_json, write_json
+
+PROGRESS = "progress.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a running job stands; times in seconds."""
+
+    pid: int
+    host: str
+    since: str
+    epoch: int
+    epochs: int
+    seconds: float
+    updated: float
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Expected time to the end; None before the first epoch is over."""
+        return None if not self.epoch else self.seconds / self.epoch * (self.epochs - self.epoch)
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a job's folder for the length of a `with` block.
+
+    Raises
+    ------
+    RunLockedError
+        Another process holds it; the message says which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        holder = read_progress(folder)
+        who = f"process {holder.pid} on {holder.host}" if holder else "another process"
+        raise RunLockedError(
+            "One process at a time works on a job",
+            f"'{folder}' is held by {who}",
+            "Wait for it, or stop it",
+        ) from None
+    try:
+        yield
+    finally:
+        (folder / PROGRESS).unlink(missing_ok=True)
+        lock.release()
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a living process holds the folder."""
+    if not (folder / ".lock").is_file():
+        return False
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def note_progress(folder: Path, epoch: int, epochs: int, began: float) -> None:
+    """Write how far this process has come with the job that it holds."""
+    seconds = time.perf_counter() - began
+    now = datetime.datetime.now(datetime.UTC)
+    since = (now - datetime.timedelta(seconds=seconds)).isoformat(timespec="seconds")
+    write_json(
+        folder / PROGRESS,
+        {
+            "pid": os.getpid(), "host": platform.node(), "since": since, "epoch": epoch,
+            "epochs": epochs, "seconds": round(seconds, 2), "updated": now.timestamp(),
+        },
+    )  # fmt: skip
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """What the last holder wrote, or None."""
+    try:
+        values: dict[str, Any] = read_json(folder / PROGRESS)
+        return Progress(**values)
+    except (DataError, TypeError):
+        return None

@@ -1,0 +1,306 @@
+"""Our own small networks, registered with timm so that `timm.create_model` builds them too.
+
+Importing this file is what registers them. They have no published weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+import torch
+from timm.models import build_model_with_cfg, register_model
+from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class SmallNetwork(nn.Module):
+    """A small CNN for small images: a stack of blocks, global pooling, one linear layer.
+
+    Parameters
+    ----------
+    block : str
+        `plain` (convolution), `residual` (two with a shortcut) or `mobile` (depth-wise separable).
+    widths : tuple of int
+        Channels of each stage; each stage halves the image.
+    num_classes, in_chans : int
+    drop_rate : float
+    """
+
+    def __init__(
+        self,
+        block: str = "plain",
+        widths: tuple[int, ...] = (16, 32, 64),
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.num_features = widths[-1]
+        stages: list[nn.Module] = []
+        channels = in_chans
+        for width in widths:
+            stages += [_BLOCKS[block](channels, width), nn.MaxPool2d(2)]
+            channels = width
+        self.stages = nn.Sequential(*stages)
+        self.drop = nn.Dropout(drop_rate)
+        self.fc = nn.Linear(channels, num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Feature maps, shape (n, num_features, height, width)."""
+        out: Tensor = self.stages(x)
+        return out
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        pooled = x.mean(dim=(2, 3))  # (n, num_features)
+        return pooled if pre_logits else self.fc(self.drop(pooled))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (n, num_classes) for images of shape (n, in_chans, size, size)."""
+        return self.forward_head(self.forward_features(x))
+
+
+def _convolution(channels: int, width: int, *, kernel: int = 3, groups: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, kernel, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_convolution(channels, width), _convolution(width, width))
+        self.shortcut = nn.Conv2d(channels, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.body(x) + self.shortcut(x)
+        return out
+
+
+def _plain(channels: int, width: int) -> nn.Module:
+    return _convolution(channels, width)
+
+
+def _mobile(channels: int, width: int) -> nn.Module:
+    # The first stage sees few channels: a full convolution there, separable ones after it.
+    if channels < 8:
+        return _convolution(channels, width)
+    return nn.Sequential(
+        _convolution(channels, channels, groups=channels), _convolution(channels, width, kernel=1)
+    )
+
+
+_BLOCKS = {"plain": _plain, "residual": _Residual, "mobile": _mobile}
+
+
+def _small(name: str, pretrained: bool, **settings: Any) -> nn.Module:
+    model: nn.Module = build_model_with_cfg(
+        SmallNetwork,
+        name,
+        pretrained,
+        pretrained_cfg=settings.pop("pretrained_cfg", None) or _small_config(),
+        **settings,
+    )
+    return model
+
+
+def _small_config() -> dict[str, Any]:
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 32, 32),
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "mean": IMAGENET_MEAN,
+        "std": IMAGENET_STD,
+        "first_conv": "stages.0.0",
+        "classifier": "fc",
+    }
+
+
+@register_model
+def ek_tiny_cnn(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """Three plain convolutions, 16-32-64."""
+    return _small("ek_tiny_cnn", pretrained, **{"block": "plain", **settings})
+
+
+@register_model
+def ek_tiny_resnet(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """Three residual blocks, 16-32-64."""
+    return _small("ek_tiny_resnet", pretrained, **{"block": "residual", **settings})
+
+
+@register_model
+def ek_tiny_mobile(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """Depth-wise separable convolutions, 16-32-64-96."""
+    widths = (16, 32, 64, 96)
+    return _small("ek_tiny_mobile", pretrained, **{"block": "mobile", "widths": widths, **settings})
+
+
+class DenseCNN(nn.Module):
+    """Convolution stages, then dense layers: the shape of the older HER2 and histology systems.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Channels of each 3x3 convolution; each stage ends in 2x2 max pooling.
+    dense : tuple of int
+        Widths of the dense layers before the classifier.
+    pool : int
+        Side of the pooled feature map that the dense layers see; 0 flattens all of it, so that
+        the network fits one image size only.
+    padding : int
+        Of the convolutions; 0 is "valid".
+    batch_norm : bool
+    one_output : bool
+        A single sigmoid output z for two classes, given as the two logits (0, z): their softmax is
+        the sigmoid, and cross-entropy on them is binary cross-entropy on z.
+    """
+
+    def __init__(
+        self,
+        widths: tuple[int, ...],
+        dense: tuple[int, ...],
+        *,
+        pool: int = 4,
+        padding: int = 1,
+        batch_norm: bool = False,
+        one_output: bool = False,
+        img_size: int = 224,
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if one_output and num_classes != 2:
+            raise ValueError(
+                f"a network with one sigmoid output has two classes, not {num_classes}"
+            )
+        self.num_classes, self.one_output = num_classes, one_output
+        stages: list[nn.Module] = []
+        channels, side = in_chans, img_size
+        for width in widths:
+            stages.append(nn.Conv2d(channels, width, 3, padding=padding))
+            stages += [nn.BatchNorm2d(width)] if batch_norm else []
+            stages += [nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            channels, side = width, (side - 2 + 2 * padding) // 2
+        if pool:
+            stages.append(nn.AdaptiveAvgPool2d(pool))
+        self.stages = nn.Sequential(*stages)
+        features = channels * (pool or side) ** 2
+        layers: list[nn.Module] = []
+        for width in dense:
+            layers += [nn.Linear(features, width), nn.ReLU(inplace=True), nn.Dropout(drop_rate)]
+            features = width
+        self.num_features = features
+        self.dense = nn.Sequential(nn.Flatten(), *layers)
+        self.fc = nn.Linear(features, 1 if one_output else num_classes)
+
+    def get_classifier(self) -> nn.Module:
+        return self.fc
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Feature maps, shape (n, channels, height, width)."""
+        out: Tensor = self.stages(x)
+        return out
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        features: Tensor = self.dense(x)  # (n, num_features)
+        if pre_logits:
+            return features
+        z = self.fc(features)
+        return torch.cat([torch.zeros_like(z), z], dim=1) if self.one_output else z
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (n, num_classes) for images of shape (n, in_chans, size, size)."""
+        return self.forward_head(self.forward_features(x))
+
+
+class WithHead(nn.Module):
+    """A timm network up to its pooling, then dense layers of our own.
+
+    Parameters
+    ----------
+    backbone : str
+        timm's name.
+    hidden : tuple of int
+        Widths of the dense layers.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        hidden: tuple[int, ...],
+        num_classes: int = 1000,
+        in_chans: int = 3,
+        drop_rate: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.body = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **settings)
+        features = int(self.body.num_features)
+        layers: list[nn.Module] = []
+        for width in hidden:
+            layers += [nn.Linear(features, width), nn.ReLU(inplace=True), nn.Dropout(drop_rate)]
+            features = width
+        self.num_features = features
+        self.head = nn.Sequential(*layers, nn.Linear(features, num_classes))
+
+    def get_classifier(self) -> nn.Module:
+        return self.head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of shape (n, num_classes)."""
+        out: Tensor = self.head(self.body(x))
+        return out
+
+
+def _dense(name: str, pretrained: bool, **settings: Any) -> nn.Module:
+    config = settings.pop("pretrained_cfg", None) or {
+        **_small_config(),
+        "input_size": (3, 224, 224),
+    }
+    model: nn.Module = build_model_with_cfg(
+        DenseCNN, name, pretrained, pretrained_cfg=config, **settings
+    )
+    return model
+
+
+@register_model
+def ek_basic_cnn(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """Four convolutions 8-16-32-64, dense 64-128-256, dropout."""
+    shape = {"widths": (8, 16, 32, 64), "dense": (64, 128, 256)}
+    return _dense("ek_basic_cnn", pretrained, **{**shape, **settings})
+
+
+@register_model
+def ek_cnn4(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """Four blocks of convolution, batch normalisation and pooling, 32-64-128-256, dense 128, dropout."""
+    shape = {"widths": (32, 64, 128, 256), "dense": (128,), "pool": 1, "batch_norm": True}
+    return _dense("ek_cnn4", pretrained, **{**shape, **settings})
+
+
+@register_model
+def ek_cnn3_sigmoid(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """Three valid 3x3 convolutions 32-64-128, dense 256, one sigmoid output; fits one image size."""
+    shape = {"widths": (32, 64, 128), "dense": (256,), "pool": 0, "padding": 0, "one_output": True}
+    return _dense("ek_cnn3_sigmoid", pretrained, **{**shape, **settings})
+
+
+@register_model
+def ek_with_head(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """A timm network (`backbone`) with dense layers (`hidden`) before its classifier."""
+    config = settings.pop("pretrained_cfg", None) or {**_small_config(), "classifier": "head"}
+    model: nn.Module = build_model_with_cfg(
+        WithHead, "ek_with_head", pretrained, pretrained_cfg=config, **settings
+    )
+    return model

@@ -1,0 +1,79 @@
+"""A member's jobs as a file, so that any process can pick one up: `members/<member>/member.json`.
+
+Holds settings, never data; opening a job reads the run's own manifest and folds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ensemble_kit.errors import DataError, did_you_mean
+from ensemble_kit.files import cache_folder, read_json, write_json
+from ensemble_kit.images.tiles import build_tiles
+from ensemble_kit.members.catalogue import native_size
+from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.recipe import Member
+from ensemble_kit.run import Run
+
+SPEC = "member.json"
+
+
+def write_spec(job: Job, cache: Path | None = None) -> None:
+    """Write what `open_job` needs for every fold of this job's member."""
+    write_json(
+        job.run.member_dir(job.member.name) / SPEC,
+        {
+            "schema_version": 1,
+            "member": job.member.model_dump(mode="json"),
+            "device": str(job.device),
+            "precision": job.precision,
+            "seed": job.seed,
+            "cache": str(cache) if cache else None,
+        },
+    )
+
+
+def open_job(run: Run, member: str, fold: int) -> Job:
+    """One job of a planned run, its tiles from the cache.
+
+    Raises
+    ------
+    DataError
+        The run has no such member or fold.
+    """
+    path = run.member_dir(member) / SPEC
+    if not path.is_file():
+        planned = [p.parent.name for p in (run.path / "members").glob(f"*/{SPEC}")]
+        raise DataError(
+            "A job belongs to a member that was planned",
+            f"'{run.path}' has no member '{member}'",
+            did_you_mean(member, planned)
+            if planned
+            else "Plan it first: ensemble-kit train-members",
+        )
+    spec = read_json(path)
+    settings = Member(**spec["member"])
+    manifest, folds = run.manifest(), run.folds()
+    if not 0 <= fold < folds.n_splits:
+        raise DataError(
+            "A job belongs to one of the run's folds",
+            f"got fold {fold} of {folds.n_splits}",
+            "Folds start at 0",
+        )
+    cache = Path(spec["cache"]) if spec["cache"] else cache_folder()
+    size = settings.image_size or native_size(settings.network)
+    judged = settings.recipe.regularize.eval_size or size
+    tiles = {s: build_tiles(manifest, s, cache_dir=cache, crop=CROP) for s in {size, judged}}
+    return Job(
+        run=run,
+        member=settings,
+        fold=fold,
+        manifest=manifest,
+        folds=folds,
+        tiles=tiles[size],
+        device=choose_device(spec["device"]),
+        precision=spec["precision"],
+        seed=spec["seed"],
+        eval_tiles=None if judged == size else tiles[judged],
+    )
