@@ -20,7 +20,7 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.run import Run
-from ensemble_kit.settings import Settings
+from ensemble_kit.settings import Settings, SettingsError
 from ensemble_kit.tune.best import tuned_values
 
 SETTINGS_FILE = "ensemble-kit.toml"
@@ -118,7 +118,10 @@ class Experiment(Settings):
         if tuned:
             settings["tuned"] = True
             recipe |= tuned
-        return Member(recipe=Recipe(**recipe), **settings)
+        try:
+            return Member(**{**settings, "recipe": recipe})
+        except SettingsError as error:
+            raise error.under(("member", name)) from None
 
 
 def load_experiment(
@@ -146,10 +149,37 @@ def load_experiment(
     if flagged.get("recipe", {}).keys() & {"learning_rate", "batch_size"}:
         flagged["use_tuned"] = False
     given = _merged(written, flagged)
+    if "members" in flagged and isinstance(given.get("member"), Mapping):
+        # A flag may pick a few of the file's members; the tables of the others then rest.
+        asked = {*expand(flagged["members"])}
+        listed = {*expand(_names(written.get("members", ())))}
+        resting = {n for n in given["member"] if n in listed and n not in asked}
+        given["member"] = {n: t for n, t in given["member"].items() if n not in resting}
+    try:
+        return _checked(given)
+    except SettingsError as error:
+        if file is None or not _is_wrong(written):
+            raise
+        raise DataError(error.law, f"{error.got} (in '{file}')", error.advice) from None
+
+
+def _checked(given: Mapping[str, Any]) -> Experiment:
     data = given.get("data", {})
     path = data.get("path", EMBEDDED[0]) if isinstance(data, Mapping) else EMBEDDED[0]
     defaults = EMBEDDED_DEFAULTS if path in EMBEDDED else {}
     return Experiment(**_merged(defaults, given))
+
+
+def _is_wrong(written: Mapping[str, Any]) -> bool:
+    try:
+        _checked(written)
+    except SettingsError:
+        return True
+    return False
+
+
+def _names(value: Any) -> list[str]:
+    return [v for v in value if isinstance(v, str)] if isinstance(value, (list, tuple)) else []
 
 
 def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:

@@ -24,7 +24,7 @@ class Settings(BaseModel):
     200
     >>> Oven(celcius=200)
     Traceback (most recent call last):
-    ensemble_kit.errors.DataError: Settings have known keys only; got 'celcius'. Did you mean 'celsius'?
+    ensemble_kit.settings.SettingsError: Settings have known keys only; got 'celcius'. Did you mean 'celsius'?
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -36,27 +36,48 @@ class Settings(BaseModel):
             raise _explained(error, type(self)) from None
 
 
+class SettingsError(DataError):
+    """What is wrong with one key; `{key}` in its texts stands for the key's full name."""
+
+    def __init__(self, law: str, got: str, advice: str, *, key: str) -> None:
+        super().__init__(law.replace("{key}", key), got.replace("{key}", key), advice)
+        self.templates, self.key = (law, got), key
+
+    def under(self, path: Sequence[Any]) -> SettingsError:
+        """The same error, its key standing in the table at `path`."""
+        law, got = self.templates
+        key = ".".join([*(str(part) for part in path), self.key])
+        return SettingsError(law, got, self.advice, key=key)
+
+
 def _explained(error: ValidationError, table: type[BaseModel]) -> DataError:
     first = error.errors()[0]
     where: Sequence[Any] = first["loc"]
     inner = first.get("ctx", {}).get("error")
+    if isinstance(inner, SettingsError):
+        return inner.under(where)
     if isinstance(inner, DataError):
         return inner
-    name = ".".join(str(part) for part in where) or table.__name__
+    key = ".".join(str(part) for part in where) or table.__name__
     if first["type"] == "extra_forbidden":
-        known = _table_at(table, where[:-1]).model_fields
-        return DataError(
-            "Settings have known keys only", f"got '{name}'", did_you_mean(str(where[-1]), known)
-        )
+        advice = _nearest_key(str(where[-1]), _table_at(table, where[:-1]))
+        return SettingsError("Settings have known keys only", "got '{key}'", advice, key=key)
     if first["type"] == "missing":
-        return DataError(
-            "A setting without a default must be given", f"'{name}' is missing", "Add it"
-        )
-    got = repr(first["input"])
-    message = first["msg"][:1].lower() + first["msg"][1:]
-    return DataError(
-        f"The setting '{name}' must be right", f"got {got[:80]}: {message}", "Change that value"
+        law = "A setting without a default must be given"
+        return SettingsError(law, "'{key}' is missing", "Add it", key=key)
+    value = repr(first["input"])[:80]
+    message = first["msg"][:1].lower() + first["msg"][1:].replace("a valid tuple", "a list")
+    return SettingsError(
+        "The setting '{key}' must be right", f"got {value}: {message}", "Change that value", key=key
     )
+
+
+def _nearest_key(name: str, table: type[BaseModel]) -> str:
+    for key, field in table.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel) and name in inner.model_fields:
+            return f"Did you mean '{key}.{name}'?"
+    return did_you_mean(name, table.model_fields)
 
 
 def _table_at(table: type[BaseModel], path: Sequence[Any]) -> type[BaseModel]:

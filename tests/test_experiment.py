@@ -1,0 +1,216 @@
+"""One experiment from a file and flags: who wins, what is refused, what tuning adds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.experiment import EMBEDDED, Experiment, config_of, load_experiment, prepare
+from ensemble_kit.files import read_toml
+from ensemble_kit.members.catalogue import GROUPS
+from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.run import Run
+from ensemble_kit.tune.best import write_best
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def settings(text: str) -> Path:
+    file = Path("ensemble-kit.toml")
+    file.write_text(text)
+    return file
+
+
+def refused(text: str, flags: dict[str, Any] | None = None) -> str:
+    settings(text)
+    with pytest.raises(DataError) as caught:
+        load_experiment(flags).resolved_members()
+    return str(caught.value)
+
+
+# -- who wins ------------------------------------------------------------------------------
+
+
+def test_nothing_given_means_embedded_data_and_small_networks_without_download() -> None:
+    experiment = load_experiment()
+    assert experiment.data.path in EMBEDDED
+    assert experiment.run_path.parent == Path("checkpoints")
+    members = experiment.resolved_members()
+    assert [m.network for m in members] == list(GROUPS["small"])
+    assert not any(m.pretrained for m in members)
+
+
+def test_own_data_mean_every_network_from_published_weights() -> None:
+    experiment = load_experiment({"data": {"path": "some/Breast Slides"}})
+    assert [m.name for m in experiment.resolved_members()] == list(GROUPS["all"])
+    assert experiment.pretrained
+    assert experiment.data.folds == 5
+    assert experiment.run_path == Path("checkpoints/breast-slides")
+
+
+def test_a_flag_wins_over_the_file_and_the_file_over_the_default() -> None:
+    settings("seed = 3\n[recipe]\nepochs = 7\nbatch_size = 8\n[data]\nfolds = 4\n")
+    experiment = load_experiment({"recipe": {"epochs": 9}, "seed": None, "data": {"folds": None}})
+    assert experiment.recipe.epochs == 9
+    assert (experiment.recipe.batch_size, experiment.seed, experiment.data.folds) == (8, 3, 4)
+    assert experiment.data.test_size == 0.2
+
+
+def test_false_and_zero_are_given_and_none_is_not() -> None:
+    settings("pretrained = true\nseed = 5\n[data]\npath = 'x'\n")
+    assert load_experiment({"pretrained": False, "seed": 0}).pretrained is False
+    assert load_experiment({"pretrained": False, "seed": 0}).seed == 0
+    assert load_experiment({"pretrained": None, "seed": None}).seed == 5
+
+
+def test_a_named_file_is_read_instead_of_the_folder_s() -> None:
+    settings("seed = 1\n")
+    Path("other.toml").write_text("seed = 2\n")
+    assert load_experiment(file=Path("other.toml")).seed == 2
+    assert load_experiment(use_file=False).seed == 0
+
+
+def test_a_member_s_own_table_wins_over_the_shared_recipe() -> None:
+    settings(
+        "members = ['tiny_cnn', 'twin']\nimage_size = 24\n[recipe]\nepochs = 4\nbatch_size = 8\n"
+        "[member.twin]\nnetwork = 'tiny_cnn'\nseed = 1\nimage_size = 16\n"
+        "[member.twin.recipe]\nepochs = 2\n"
+    )
+    first, twin = load_experiment().resolved_members()
+    assert (first.network, first.image_size, first.recipe.epochs) == ("tiny_cnn", 24, 4)
+    assert (twin.name, twin.network, twin.seed, twin.image_size) == ("twin", "tiny_cnn", 1, 16)
+    assert (twin.recipe.epochs, twin.recipe.batch_size) == (2, 8)
+
+
+def test_a_flag_may_pick_one_of_the_file_s_members() -> None:
+    settings("members = ['tiny_cnn', 'twin']\n[member.twin]\nnetwork = 'tiny_cnn'\nseed = 1\n")
+    assert [m.name for m in load_experiment({"members": ("tiny_cnn",)}).resolved_members()] == [
+        "tiny_cnn"
+    ]
+
+
+def test_the_config_written_out_gives_the_same_experiment_again() -> None:
+    settings("members = ['small']\nimage_size = 16\n[recipe]\nepochs = 2\n[data]\nfolds = 3\n")
+    experiment = load_experiment()
+    import tomli_w
+
+    Path("full.toml").write_text(tomli_w.dumps(config_of(experiment)))
+    again = load_experiment(file=Path("full.toml"))
+    assert again.resolved_members() == experiment.resolved_members()
+    assert config_of(again) == config_of(experiment) == read_toml("full.toml")
+
+
+# -- what is refused -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "got", "advice"),
+    [
+        ("sed = 1", "'sed'", "Did you mean 'seed'?"),
+        ("[data]\nfold = 3", "'data.fold'", "Did you mean 'folds'?"),
+        ("[recipe]\nepoch = 3", "'recipe.epoch'", "Did you mean 'epochs'?"),
+        ("epochs = 3", "'epochs'", "Did you mean 'recipe.epochs'?"),
+        ("members = ['tiny_cnn']\n[member.tiny_cnn]\nimage_sice = 16", "'member.tiny_cnn.image_sice'",
+         "Did you mean 'image_size'?"),
+        ("members = ['tiny_cnn']\n[member.tiny_cnn.recipe]\nepoch = 1",
+         "'member.tiny_cnn.recipe.epoch'", "Did you mean 'epochs'?"),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_names_itself_and_the_nearest_known_one(
+    text: str, got: str, advice: str
+) -> None:
+    said = refused(text)
+    assert f"got {got}" in said
+    assert said.endswith(advice)
+
+
+def test_what_is_wrong_in_the_file_is_said_with_the_file() -> None:
+    assert "(in 'ensemble-kit.toml')" in refused("[data]\nfolds = 1\n")
+    assert "(in 'ensemble-kit.toml')" not in refused("seed = 1\n", {"data": {"folds": 1}})
+
+
+def test_broken_toml_names_the_file_and_the_place() -> None:
+    assert "'ensemble-kit.toml': " in refused("seed = [1,\n")
+
+
+def test_two_equal_keys_are_refused() -> None:
+    assert "must hold TOML" in refused("seed = 1\nseed = 2\n")
+
+
+def test_a_table_of_a_member_that_is_not_asked_for_is_refused() -> None:
+    said = refused("members = ['tiny_cnn']\n[member.tiny_cn]\nseed = 1\n")
+    assert "'tiny_cn' is not in members. Did you mean 'tiny_cnn'?" in said
+
+
+@pytest.mark.parametrize("values", ["folds = 1", "test_size = 0", "test_size = 1.0", "split_by = 'slide'"])  # fmt: skip
+def test_values_that_cannot_be_right_are_refused_by_their_name(values: str) -> None:
+    assert f"'data.{values.split()[0]}' must be right" in refused(f"[data]\n{values}\n")
+
+
+# -- tuned values --------------------------------------------------------------------------
+
+
+def tuned(values: dict[str, Any]) -> Experiment:
+    experiment = load_experiment({"run": "checkpoints/t"})
+    write_best(Run("checkpoints/t"), "tiny_cnn", values, {"value": 0.5})
+    return experiment
+
+
+def test_tuned_values_come_last_and_are_stamped() -> None:
+    tuned({"learning_rate": 0.0123, "batch_size": 16})
+    settings("run = 'checkpoints/t'\n[recipe]\nlearning_rate = 1.0\nepochs = 2\n")
+    first, *others = load_experiment().resolved_members()
+    assert (first.tuned, first.recipe.learning_rate, first.recipe.batch_size) == (True, 0.0123, 16)
+    assert first.recipe.epochs == 2
+    assert not any(m.tuned for m in others)
+    assert {m.recipe.learning_rate for m in others} == {1.0}
+
+
+@pytest.mark.parametrize("flag", [{"learning_rate": 0.2}, {"batch_size": 4}])
+def test_a_flag_for_a_tuned_value_puts_tuning_aside(flag: dict[str, Any]) -> None:
+    tuned({"learning_rate": 0.0123, "batch_size": 16})
+    first = load_experiment({"run": "checkpoints/t", "recipe": flag}).resolved_members()[0]
+    assert not first.tuned
+    assert first.recipe.learning_rate != 0.0123
+    assert first.recipe.model_dump()[next(iter(flag))] == next(iter(flag.values()))
+
+
+def test_tuning_can_be_switched_off() -> None:
+    tuned({"learning_rate": 0.0123, "batch_size": 16})
+    settings("run = 'checkpoints/t'\nuse_tuned = false\n")
+    assert not load_experiment().resolved_members()[0].tuned
+
+
+def test_values_tuned_in_another_run_do_not_count() -> None:
+    tuned({"learning_rate": 0.0123, "batch_size": 16})
+    assert not load_experiment({"run": "checkpoints/other"}).resolved_members()[0].tuned
+
+
+# -- data ----------------------------------------------------------------------------------
+
+
+def test_preparing_twice_gives_the_same_split(slides: Path) -> None:
+    experiment = load_experiment({"data": {"path": str(slides), "folds": 3}})
+    (one, folds), (two, again) = prepare(experiment), prepare(experiment)
+    assert one.digest == two.digest
+    assert folds.digest == again.digest
+    assert "sha256" in one.table
+
+
+def test_another_seed_gives_another_split(slides: Path) -> None:
+    flags = {"data": {"path": str(slides), "folds": 3}}
+    first, _ = prepare(load_experiment({**flags, "seed": 0}))
+    other, _ = prepare(load_experiment({**flags, "seed": 1}))
+    assert first.digest != other.digest
+
+
+def test_a_recipe_says_every_default_in_its_config() -> None:
+    config = config_of(load_experiment())
+    assert set(config["recipe"]) >= {"epochs", "weight_decay", "select_on"}
+    assert set(config["recipe"]) <= set(Recipe.model_fields)

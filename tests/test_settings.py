@@ -1,0 +1,77 @@
+"""Settings tables: frozen, no unknown key, no NaN, and errors that name the key in full."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import Field
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.settings import Settings, SettingsError
+
+
+class Oven(Settings):
+    celsius: float = Field(180, gt=0)
+    trays: tuple[str, ...] = ("middle",)
+
+
+class Kitchen(Settings):
+    name: str
+    oven: Oven = Oven()
+
+
+def refused(**values: object) -> str:
+    with pytest.raises(SettingsError) as caught:
+        Kitchen(**{"name": "k", **values})
+    assert caught.value.exit_code == 3
+    return str(caught.value)
+
+
+def test_an_unknown_key_names_the_nearest_one() -> None:
+    assert refused(ovn={}) == "Settings have known keys only; got 'ovn'. Did you mean 'oven'?"
+
+
+def test_an_unknown_key_of_an_inner_table_is_named_in_full() -> None:
+    assert "got 'oven.celcius'. Did you mean 'celsius'?" in refused(oven={"celcius": 200})
+
+
+def test_a_key_that_belongs_to_an_inner_table_is_sent_there() -> None:
+    assert refused(celsius=200).endswith("got 'celsius'. Did you mean 'oven.celsius'?")
+
+
+def test_a_far_off_key_is_answered_with_the_known_ones() -> None:
+    assert refused(zzz=1).endswith("Known: name, oven.")
+
+
+def test_a_wrong_value_is_shown_with_its_key_and_the_reason() -> None:
+    said = refused(oven={"celsius": -3})
+    assert said.startswith("The setting 'oven.celsius' must be right; got -3: input should be")
+
+
+def test_a_missing_setting_is_named() -> None:
+    with pytest.raises(DataError, match="'name' is missing"):
+        Kitchen()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_nan_and_infinity_are_no_settings(value: float) -> None:
+    assert "'oven.celsius' must be right" in refused(oven={"celsius": value})
+
+
+def test_a_wrong_type_is_told_in_the_words_of_toml() -> None:
+    assert "should be a list" in refused(oven={"trays": "top"})
+
+
+def test_settings_are_frozen() -> None:
+    kitchen = Kitchen(name="k")
+    with pytest.raises(ValueError, match="frozen"):
+        kitchen.name = "other"  # type: ignore[misc]
+
+
+def test_equal_values_are_equal_settings() -> None:
+    assert Kitchen(name="k") == Kitchen(name="k", oven={"celsius": 180})
+    assert Kitchen(name="k") != Kitchen(name="k", oven={"celsius": 181})
+
+
+def test_an_error_put_under_a_table_keeps_its_words() -> None:
+    inner = SettingsError("'{key}' is bad", "got {key}", "Mend it", key="b")
+    assert str(inner.under(["a", 0])) == "'a.0.b' is bad; got a.0.b. Mend it."
