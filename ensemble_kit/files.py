@@ -46,14 +46,22 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
             write(file)
             file.flush()
             os.fsync(file.fileno())
+        _fail_point(target, "written")
         name.replace(target)
         name = None
+        _fail_point(target, "renamed")
         _sync_folder(target.parent)
     except OSError as error:
         raise _disk_fault(target, error) from error
     finally:
         if name is not None:
             name.unlink(missing_ok=True)
+
+
+def _fail_point(target: Path, stage: str) -> None:
+    """Die here where a crash test asks for it: `ENSEMBLE_KIT_FAIL_AT=fold.json:written`."""
+    if os.environ.get("ENSEMBLE_KIT_FAIL_AT") == f"{target.name}:{stage}":
+        os._exit(9)
 
 
 def _sync_folder(folder: Path) -> None:

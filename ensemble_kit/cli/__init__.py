@@ -27,6 +27,9 @@ COMMANDS = {
     "stack": ("stack", "stack", "Combine the stored predictions and judge the ensemble."),
     "tune": ("tune", "tune", "Tune a member's learning rate and batch size."),
     "data": ("data", "data", "Check a data set, look at it, or make a synthetic one."),
+    "status": ("status", "status", "Say which jobs are done, running, failed or waiting."),
+    "members": ("members", "members", "List the networks that can be members."),
+    "run-job": ("run_job", "run_job", "Run one planned job, for other schedulers."),
     "report": ("report", "report", "Write the run's report as one HTML page."),
 }
 
@@ -94,7 +97,7 @@ def main() -> None:
         sys.exit(141)
 
 
-def _on_terminate(number: int, frame: object) -> None:
+def _on_terminate(*_: object) -> None:
     # A second signal ends the process at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise _Terminated

@@ -36,12 +36,13 @@ def run_option(command: Command) -> Command:
     def wrapped(*args: Any, run_path: str | None, **kwargs: Any) -> Any:
         from ensemble_kit.run import Run
 
-        return command(*args, run=Run(run_path or _default_run()), **kwargs)
+        return command(*args, run=Run(run_path or default_run()), **kwargs)
 
     return wrapped  # type: ignore[return-value]
 
 
-def _default_run() -> Path:
+def default_run() -> Path:
+    """The settings file's run, else the latest one under checkpoints/."""
     named = _run_of_settings_file()
     if named is not None:
         return named

@@ -21,7 +21,7 @@ def duration(seconds: float) -> str:
 
     Examples
     --------
-    >>> duration(0.42), duration(75), duration(4000)
+    >>> duration(0.42), duration(75), duration(4020)
     ('0.4 s', '1 min 15 s', '1 h 07 min')
     """
     if seconds < 60:

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 from ensemble_kit.errors import DataError, first_few
 
@@ -112,6 +113,20 @@ def native_size(network: str) -> int:
     return int(config.input_size[-1]) if config else 224
 
 
+def published_tags(network: str) -> list[str]:
+    """Tags of the weights that timm publishes for `network`; empty where there are none."""
+    import timm
+
+    name = timm_name(network)
+    if name.startswith("ek_"):
+        return []
+    return [
+        tag.partition(".")[2]
+        for tag in timm.list_pretrained(f"{name}.*")
+        if tag.startswith(f"{name}.")
+    ]
+
+
 @functools.lru_cache(maxsize=256)
 def cost(network: str, image_size: int, n_classes: int = 2) -> Cost:
     """Parameters and multiply-accumulates per image, counted on a network without memory."""
@@ -122,7 +137,7 @@ def cost(network: str, image_size: int, n_classes: int = 2) -> Cost:
     import ensemble_kit.members.own_networks  # noqa: F401
 
     name = timm_name(network)
-    sized = {"img_size": image_size} if name in FIXED_SIZE else {}
+    sized: dict[str, Any] = {"img_size": image_size} if name in FIXED_SIZE else {}
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=n_classes, **sized).eval()
         counter = FlopCounterMode(display=False)

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ensemble_kit.errors import DataError, IntegrityError, first_few
-from ensemble_kit.files import digest_json
+from ensemble_kit.errors import DataError, EnsembleKitError, IntegrityError, first_few
+from ensemble_kit.files import digest_json, write_json
 from ensemble_kit.folds import Folds, hold_out
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
@@ -32,6 +32,7 @@ from ensemble_kit.members.events import (
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.guards import guard
 from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.status import FAILED
 from ensemble_kit.members.train import Training
 from ensemble_kit.run import Run, versions
 from ensemble_kit.seeding import derive_seed, generator
@@ -184,8 +185,14 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
         The job cannot end well; the message says why.
     """
     with claimed(job.folder):
-        if not job.finished():
+        if job.finished():
+            return
+        (job.folder / FAILED).unlink(missing_ok=True)
+        try:
             _run_claimed(job, watcher)
+        except EnsembleKitError as error:
+            write_json(job.folder / FAILED, {"reason": str(error)})
+            raise
 
 
 def _run_claimed(job: Job, watcher: Watcher) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from timm.optim import create_optimizer_v2, list_optimizers
@@ -37,11 +38,12 @@ def make_optimizer(
         timm has no such optimizer.
     """
     optim = recipe.optim
-    if optim.name not in list_optimizers():
+    known = [str(name) for name in list_optimizers()]
+    if optim.name not in known:
         raise UsageError(
             "An optimizer is one of timm's",
             f"got '{optim.name}'",
-            did_you_mean(optim.name, list_optimizers()),
+            did_you_mean(optim.name, known),
         )
     if optim.layer_decay < 1:
         groups = layer_decay_groups(model, recipe.weight_decay, layer_decay=optim.layer_decay)
@@ -49,7 +51,9 @@ def make_optimizer(
         groups = weight_decay_groups(model, recipe.weight_decay)
     groups = _with_head(groups, model, set(head), optim.head_rate)
     on_cuda = all(p.device.type == "cuda" for p in model.parameters())
-    fused = {"fused": True} if optim.name in {"adam", "adamw", "sgd"} and on_cuda else {}
+    fused: dict[str, Any] = (
+        {"fused": True} if optim.name in {"adam", "adamw", "sgd"} and on_cuda else {}
+    )
     made: torch.optim.Optimizer = create_optimizer_v2(
         groups, opt=optim.name, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused
     )

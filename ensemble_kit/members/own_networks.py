@@ -247,7 +247,7 @@ class WithHead(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.body = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **settings)
-        features = int(self.body.num_features)
+        features = int(self.body.num_features)  # type: ignore[arg-type]
         layers: list[nn.Module] = []
         for width in hidden:
             layers += [nn.Linear(features, width), nn.ReLU(inplace=True), nn.Dropout(drop_rate)]

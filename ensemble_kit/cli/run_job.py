@@ -1,0 +1,35 @@
+"""`ensemble-kit run-job`: one planned job, for schedulers that start processes themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("run-job")
+@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("member")
+@click.argument("fold", type=int)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
+def run_job(run_path: Path, member: str, fold: int, threads: int | None) -> None:
+    """Run one job of a run that train-members planned: MEMBER on FOLD (from 0).
+
+    Claims the job's folder, goes on from its checkpoint, and ends by writing fold.json. A finished
+    job is left as it is.
+    """
+    import torch
+
+    from ensemble_kit.cli.progress import ProgressPrinter
+    from ensemble_kit.members.crossfit import collect
+    from ensemble_kit.members.job import run_job as run_one
+    from ensemble_kit.members.spec import open_job
+    from ensemble_kit.run import Run
+
+    if threads:
+        torch.set_num_threads(threads)
+    job = open_job(Run(run_path), member, fold)
+    with ProgressPrinter({member: 1.0}, 1) as watcher:
+        run_one(job, watcher)
+    collect(job)
+    click.echo(f"Done: {job.folder.as_posix()}")

@@ -1,0 +1,69 @@
+"""Where a run stands: each (member, fold) done, running, failed or waiting.
+
+Reads files only; starts nothing and imports no torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.files import read_json
+from ensemble_kit.members.claim import is_claimed, read_progress
+from ensemble_kit.run import Run
+
+FAILED = "failed.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class JobStatus:
+    """One job: `state` is done, running, failed or waiting; times in seconds."""
+
+    member: str
+    fold: int
+    state: str
+    epoch: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+    seconds_left: float | None = None
+    holder: str = ""
+    since: str = ""
+    reason: str = ""
+
+
+def run_status(run: Run) -> list[JobStatus]:
+    """All jobs of a run, in the order in which members were asked for."""
+    n_splits = int(run.record["folds"]["n_splits"])
+    return [_job_status(run, member, k) for member in run.asked_members() for k in range(n_splits)]
+
+
+def _job_status(run: Run, member: str, fold: int) -> JobStatus:
+    folder = run.fold_dir(member, fold)
+    if (folder / "fold.json").is_file():
+        record = read_json(folder / "fold.json")
+        return JobStatus(member, fold, "done", seconds=record["seconds"])
+    if is_claimed(folder):
+        at = read_progress(folder)
+        if at is None:
+            return JobStatus(member, fold, "running")
+        return JobStatus(
+            member, fold, "running", at.epoch, at.epochs, at.seconds, at.seconds_left,
+            f"process {at.pid} on {at.host}", at.since,
+        )  # fmt: skip
+    epoch = _stored_epoch(run, member, fold)
+    reason = _reason(run, member, fold)
+    return JobStatus(member, fold, "failed" if reason else "waiting", epoch=epoch, reason=reason)
+
+
+def _stored_epoch(run: Run, member: str, fold: int) -> int | None:
+    records = [read_json(p) for p in run.fold_dir(member, fold).glob("resume-*.json")]
+    return max((int(r["epoch"]) for r in records), default=None)
+
+
+def _reason(run: Run, member: str, fold: int) -> str:
+    try:
+        values: dict[str, Any] = read_json(run.fold_dir(member, fold) / FAILED)
+    except DataError:
+        return ""
+    return str(values["reason"])
