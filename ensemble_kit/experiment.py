@@ -69,7 +69,7 @@ class Experiment(Settings):
     run: str | None = None
     seed: int = Field(0, ge=0)
     device: str = "auto"
-    precision: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     members: tuple[str, ...] = ("all",)
     methods: tuple[str, ...] = ("all",)
     image_size: int | None = Field(None, ge=8, le=2048)

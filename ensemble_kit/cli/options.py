@@ -152,7 +152,11 @@ def experiment_options(command: Command) -> Command:
         ),
         click.option("--seed", type=int, help="[default: 0]"),
         click.option("--device", help="auto, cpu, cuda, cuda:1, mps. [default: auto]"),
-        click.option("--precision", help="auto, fp32, bf16, fp16. [default: auto]"),
+        click.option(
+            "--precision",
+            type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+            help="Number format while training; what is kept is predicted in fp32. [default: auto]",
+        ),
     ]
 
     @functools.wraps(command)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--member", "member_name", help="The member to tune. [default: the first one]")
 @click.option(
     "--trials",
+    type=click.IntRange(min=1),
     default=10,
     show_default=True,
     help="Finished trials in all, those of earlier calls included.",

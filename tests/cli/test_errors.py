@@ -1,0 +1,313 @@
+"""What a user gets for bad input: the message, and the exit code of the table in the README."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+CLI = Callable[..., tuple[int, str]]
+TINY = ("--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--no-pretrained", "--device", "cpu")  # fmt: skip
+
+
+def train(cli: CLI, data: Path, *words: object, folds: int = 2) -> tuple[int, str]:
+    return cli("train-members", "--data", data, *TINY, "--folds", folds, "--slots", 1, *words)
+
+
+@pytest.fixture
+def own(tmp_path: Path, paint: Callable[..., Path]) -> Path:
+    """Slides that the test may spoil: two classes, four patients each, two images a patient."""
+    return paint(tmp_path / "own", n_patients=4, n_images=2)
+
+
+def run_process(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from ensemble_kit.cli import main; main()", *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+# -- usage: exit code 2 --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["frobnicate"], "There is no command 'frobnicate'"),
+        (["stack", "--frobnicate"], "No such option"),
+        (["train-members", "--magnification", "forty"], "'forty' is no whole number"),
+        (["train-members", "--split-by", "slide"], "'slide' is not one of"),
+        (["train-members", "--slots", "0"], "0 is not in the range"),
+        (["tune", "--trials", "0"], "0 is not in the range"),
+        (["train-members", "--device", "tpu-9", "--members", "tiny_cnn"], "got 'tpu-9'"),
+        (["train-members", "--precision", "fp8"], "'fp8' is not one of"),
+    ],
+)
+def test_what_the_command_line_does_not_know_is_exit_2(
+    cli: CLI, words: list[str], said: str
+) -> None:
+    code, text = cli(*words)
+    assert (code, said in text) == (2, True), text
+
+
+# -- bad data or settings: exit code 3 -----------------------------------------------------
+
+
+def test_a_missing_folder_is_exit_3_and_named(cli: CLI, tmp_path: Path) -> None:
+    code, said = train(cli, tmp_path / "nowhere")
+    assert code == 3
+    assert f"error: The data must be there; '{tmp_path / 'nowhere'}' is not" in said
+
+
+def test_an_empty_class_folder_is_exit_3_and_named(cli: CLI, own: Path) -> None:
+    (own / "uncertain").mkdir()
+    code, said = train(cli, own)
+    assert code == 3
+    assert "uncertain" in said
+
+
+def test_one_class_alone_is_exit_3_with_its_count(
+    cli: CLI, paint: Callable[..., Path], tmp_path: Path
+) -> None:
+    code, said = train(cli, paint(tmp_path / "one", n_patients=3, classes=("benign",)))
+    assert code == 3
+    assert "at least two" in said
+    assert "benign" in said
+    assert "12" in said
+
+
+@pytest.mark.parametrize("spoiled", ["cut in half", "empty", "a web page"])
+def test_an_unreadable_image_is_exit_3_and_named_by_its_path(
+    cli: CLI, own: Path, spoiled: str
+) -> None:
+    image = own / "benign" / "P01_1.png"
+    content = image.read_bytes()
+    cuts = {
+        "cut in half": content[: len(content) // 2],
+        "empty": b"",
+        "a web page": b"<html></html>",
+    }
+    image.write_bytes(cuts[spoiled])
+    code, said = train(cli, own)
+    assert code == 3
+    assert "benign/P01_1.png" in said
+    assert "P01_0.png" not in said
+
+
+def test_two_unreadable_images_are_both_named(cli: CLI, own: Path) -> None:
+    for name in ("benign/P00_0.png", "malignant/P05_1.png"):
+        (own / name).write_bytes(b"no image")
+    code, said = train(cli, own)
+    assert code == 3
+    assert "benign/P00_0.png" in said
+    assert "malignant/P05_1.png" in said
+
+
+def test_fewer_groups_than_folds_is_exit_3_with_the_largest_feasible_number(
+    cli: CLI, tmp_path: Path
+) -> None:
+    lines = ["path,label,group,split"]
+    for p, label in enumerate(("a", "b", "a", "b", "a", "b")):
+        for i in range(2):
+            name = f"{p}-{i}.png"
+            Image.new("RGB", (16, 16), (40 * p, 0, 99 * i)).save(tmp_path / name)
+            lines.append(f"{name},{label},patient{p},{'test' if p > 3 else 'train'}")
+    table = tmp_path / "table.csv"
+    table.write_text("\n".join(lines))
+    code, said = train(cli, table, folds=5)
+    assert code == 3
+    assert "5 folds need at least 5 groups" in said
+    assert "the training part has 4. Use at most --folds 4." in said
+    # What it advises is possible: with so many folds, the refusal is another one or none.
+    assert "folds need at least" not in train(cli, table, "--dry-run", folds=4)[1]
+
+
+def test_a_missing_label_column_is_exit_3_with_the_columns_there_are(
+    cli: CLI, tmp_path: Path
+) -> None:
+    (tmp_path / "table.csv").write_text("path,lable,group\na.png,x,p1\n")
+    code, said = train(cli, tmp_path / "table.csv")
+    assert code == 3
+    assert "path, lable, group" in said
+    assert "Did you mean 'lable'?" in said
+
+
+def test_an_unknown_key_in_the_settings_file_is_exit_3_and_names_the_nearest(
+    cli: CLI, tmp_path: Path
+) -> None:
+    (tmp_path / "ensemble-kit.toml").write_text("[recipe]\nlerning_rate = 0.1\n")
+    for command in ("train-members", "stack", "tune", "report"):
+        code, said = cli(command)
+        assert code == 3
+        assert "got 'recipe.lerning_rate' (in 'ensemble-kit.toml')" in said
+        assert "Did you mean 'learning_rate'?" in said
+
+
+def test_an_unknown_network_is_exit_3_and_names_the_nearest(cli: CLI, own: Path) -> None:
+    code, said = cli("train-members", "--data", own, "--members", "resnet81", "--folds", 2)
+    assert code == 3
+    assert "got 'resnet81'" in said
+    assert "'resnet18'" in said
+
+
+def test_a_run_folder_made_from_other_data_is_exit_3_and_says_what_differs(
+    cli: CLI, own: Path
+) -> None:
+    assert train(cli, own, "--run", "run")[0] == 0
+    image = own / "benign" / "P00_0.png"
+    Image.new("RGB", (16, 16), (1, 2, 3)).save(image)
+    code, said = train(cli, own, "--run", "run")
+    assert code == 3
+    assert "was made from other data: the pixels (sha256) of 1 images changed (benign/P00_0.png)" in said  # fmt: skip
+
+
+def test_a_run_folder_with_other_folds_is_exit_3(cli: CLI, own: Path) -> None:
+    assert train(cli, own, "--run", "run")[0] == 0
+    code, said = train(cli, own, "--run", "run", folds=3)
+    assert code == 3
+    assert "'run' has 2 folds by group that differ from the 3 by group asked for" in said
+
+
+def test_other_settings_in_a_finished_run_are_exit_3_and_listed(cli: CLI, own: Path) -> None:
+    assert train(cli, own, "--run", "run")[0] == 0
+    code, said = train(cli, own, "--run", "run", "--batch-size", 4)
+    assert code == 3
+    assert "recipe.batch_size: 32 -> 4" in said
+    assert "--retrain" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", ["stack", "report"])
+def test_a_folder_without_a_run_is_exit_3_and_says_what_comes_first(cli: CLI, command: str) -> None:
+    code, said = cli(command, "--run", "nowhere")
+    assert code == 3
+    assert "'nowhere' has none. Train members first: ensemble-kit train-members --run nowhere" in said  # fmt: skip
+    code, said = cli(command)
+    assert code == 3
+    assert "Train members first" in said
+
+
+# -- the machine: exit code 4 --------------------------------------------------------------
+
+
+def test_offline_weights_are_exit_4_with_both_ways_out(own: Path, tmp_path: Path) -> None:
+    done = run_process(
+        "train-members", "--data", own, "--members", "resnet18", "--image-size", 32, "--folds", 2,
+        "--epochs", 1, "--slots", 1, "--device", "cpu",
+        cwd=tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "hub"),
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "those of resnet18 are not cached" in done.stderr
+    assert "--weights PATH" in done.stderr
+    assert "--no-pretrained" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_first_weights_that_are_not_there_are_exit_4(cli: CLI, own: Path) -> None:
+    code, said = train(cli, own, "--weights", "nowhere.pt")
+    assert code == 4
+    assert "there is none at" in said
+    assert "nowhere.pt" in said
+
+
+def test_a_device_that_is_not_there_is_exit_4(
+    cli: CLI, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, said = train(cli, own, "--device", "cuda:77")
+    assert code == 4
+    assert "Use --device cpu" in said
+
+
+# -- locked: exit code 6; integrity: exit code 7 -------------------------------------------
+
+
+def test_a_run_that_another_process_holds_is_exit_6_and_says_which(
+    cli: CLI, own: Path, tmp_path: Path
+) -> None:
+    holder = textwrap.dedent("""
+        import sys
+        from ensemble_kit.run import Run
+        with Run("run").locked():
+            print("held", flush=True)
+            sys.stdin.read()
+    """)
+    with subprocess.Popen(
+        [sys.executable, "-c", holder],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        code, said = train(cli, own, "--run", "run")
+        assert code == 6
+        assert f"process {other.pid} on {os.uname().nodename}" in said
+        other.kill()
+    # The lock of a killed process is no lock.
+    assert train(cli, own, "--run", "run")[0] == 0
+
+
+def test_one_flipped_bit_in_stored_logits_is_exit_7_and_named(
+    cli: CLI, trained: Any, tmp_path: Path
+) -> None:
+    run = trained.copied_to(tmp_path / "run").run
+    file = run.path / "predictions" / "tiny_cnn" / "oof.npy"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    code, said = cli("stack", "--run", "run", "--method", "vote")
+    assert code == 7
+    assert "predictions/tiny_cnn/oof.npy' does not match its digest" in said
+
+
+def test_a_changed_manifest_in_the_run_folder_is_exit_7(
+    cli: CLI, trained: Any, tmp_path: Path
+) -> None:
+    run = trained.copied_to(tmp_path / "run").run
+    table = run.path / "manifest.csv"
+    table.write_text(table.read_text().replace(",benign,", ",malignant,", 1))
+    for command in ("stack", "report"):
+        code, said = cli(command, "--run", "run")
+        assert code == 7
+        assert "manifest.csv' was changed since" in said
+
+
+# -- what is said --------------------------------------------------------------------------
+
+
+def test_control_characters_in_names_never_reach_the_terminal(
+    cli: CLI, own: Path, paint: Callable[..., Path]
+) -> None:
+    evil = "\x1b]0;owned\x07class"
+    (own / "benign").rename(own / evil)
+    _, said = train(cli, own, "--dry-run")
+    assert "\x1b" not in said
+    assert "\x07" not in said
+    assert "owned" in said
+
+
+def test_no_expected_error_shows_a_traceback(cli: CLI, tmp_path: Path) -> None:
+    for words in (
+        ["train-members", "--data", "x"],
+        ["stack"],
+        ["report"],
+        ["tune", "--member", "y"],
+    ):
+        code, said = cli(*words)
+        assert code in {2, 3}
+        assert said.count("error:") + said.count("Error:") == 1
+        assert "Traceback" not in said
