@@ -5,13 +5,16 @@ Knows nothing of what the files mean.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
 import json
 import os
+import platform
 import secrets
 import shutil
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     name = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        name = target.parent / f".{target.name[:80]}.{secrets.token_hex(6)}.tmp"
+        name = target.parent / f".{target.name[:80]}.{_this_process()}-{secrets.token_hex(4)}.tmp"
         with name.open("xb") as file:
             write(file)
             file.flush()
@@ -56,6 +59,35 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     finally:
         if name is not None:
             name.unlink(missing_ok=True)
+
+
+def _this_process() -> str:
+    return f"{digest_bytes(platform.node().encode())[:8]}-{os.getpid()}"
+
+
+def sweep(folder: str | os.PathLike[str]) -> None:
+    """Remove, below `folder`, what killed writers left: temporaries of dead processes of this host.
+
+    Those of other hosts go when they are a day old.
+    """
+    ours = _this_process().partition("-")[0]
+    for path in Path(folder).rglob(".*.tmp"):
+        host, pid = path.name.split(".")[-2].split("-")[:2]
+        with contextlib.suppress(OSError):
+            if host == ours and not _is_alive(int(pid)):
+                path.unlink()
+            elif host != ours and time.time() - path.stat().st_mtime > 86_400:
+                path.unlink()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _fail_point(target: Path, stage: str) -> None:

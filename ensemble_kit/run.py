@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, IntegrityError, RunLockedError, first_few
-from ensemble_kit.files import read_json, write_json, write_text
+from ensemble_kit.files import read_json, sweep, write_json, write_text
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore, aligned
@@ -202,6 +202,7 @@ class Run:
                 "Wait for it, stop it, or use another --run folder",
             ) from None
         try:
+            sweep(self.path)
             holder.write_text(f"process {os.getpid()} on {platform.node()}")
             yield
         finally:

@@ -184,11 +184,9 @@ def load_resume(folder: Path, made_of: str, notice: Callable[[str], None]) -> St
 
 
 def drop_resume(folder: Path) -> None:
-    """Remove all training states, and what a killed writer left."""
-    for number in _generations(folder):
-        _drop(folder, number)
-    for left in folder.glob(".*.tmp"):
-        left.unlink(missing_ok=True)
+    """Remove all training states."""
+    for path in (*folder.glob("resume-*.json"), *folder.glob("resume-*.pt")):
+        path.unlink(missing_ok=True)
 
 
 def _generation(folder: Path, number: int) -> Path:

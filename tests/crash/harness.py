@@ -1,0 +1,124 @@
+"""Runs and kills trainings: loads torch once, then forks a child per attempt.
+
+Run as a script, so that no state of the test process is forked:
+    python harness.py kills SLIDES FOLDER N_KILLS SEED
+    python harness.py points SLIDES FOLDER
+Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from ensemble_kit.files import digest_file
+from ensemble_kit.folds import make_folds
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+KEPT = ("predictions/*/*.npy", "members/*/fold-*/model.safetensors", "members/*/fold-*/logits-*.npy")
+RECIPE = Recipe(epochs=6, batch_size=8, learning_rate=3e-3)
+
+
+def members(n: int) -> list[Member]:
+    common = {"image_size": 16, "pretrained": False}
+    watchful = Recipe(**{**RECIPE.model_dump(), "select_on": "inner", "regularize": {"ema_decay": 0.9}})
+    return [
+        Member("tiny_cnn", recipe=RECIPE, drop_rate=0.2, **common),
+        Member("tiny_mobile", recipe=watchful, **common),
+    ][:n]
+
+
+def train(slides: Path, folder: Path, n: int) -> None:
+    torch.set_num_threads(1)
+    manifest = Manifest.from_folders(slides, group_pattern=r"(P\d+)_")
+    part, test = manifest.split(test_size=0.2, seed=0)
+    whole = with_digests(part.joined(test))
+    fit_members(members(n), whole, make_folds(whole, 2, seed=0), Run(folder), device="cpu")
+
+
+def forked(
+    slides: Path, folder: Path, environment: dict[str, str] | None = None, *, n_members: int = 2
+) -> int:
+    """Start a training in a child; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        os.environ.update(environment or {})
+        code = 1
+        try:
+            train(slides, folder, n_members)
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+
+def digests(folder: Path) -> dict[str, str]:
+    paths = sorted(p for pattern in KEPT for p in folder.glob(pattern))
+    return {p.relative_to(folder).as_posix(): digest_file(p) for p in paths}
+
+
+def ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def kills(slides: Path, folder: Path, n_kills: int, seed: int) -> dict:
+    """Kill until `n_kills` trainings were cut off, beginning a new run whenever one got through."""
+    assert ended(forked(slides, folder / "undisturbed")) == 0
+    want = digests(folder / "undisturbed")
+    rng, killed, runs, unequal = random.Random(seed), 0, 0, []
+    while killed < n_kills:
+        run = folder / f"run-{runs}"
+        while True:
+            pid = forked(slides, run)
+            time.sleep(rng.uniform(0.02, 0.7))
+            if killed < n_kills:
+                os.kill(pid, signal.SIGKILL)
+            code = ended(pid)
+            killed += code == -signal.SIGKILL
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL, code
+        if digests(run) != want:
+            unequal.append(run.name)
+        runs += 1
+    return {"killed": killed, "runs": runs, "unequal": unequal, "n_files": len(want)}
+
+
+def points(slides: Path, folder: Path) -> dict:
+    """Die at every write of a training, before and after its rename, and go on each time."""
+    assert ended(forked(slides, folder / "undisturbed", n_members=1)) == 0
+    want = digests(folder / "undisturbed")
+    names = {p.name for p in (folder / "undisturbed").rglob("*") if p.is_file()}
+    names = {n for n in names if not n.startswith(".")} | {"resume-0.pt", "resume-1.json", "resume-3.pt"}
+    unequal, died = [], 0
+    for name in sorted(names - {"failed.json"}):
+        for stage in ("written", "renamed"):
+            run = folder / f"at-{name}-{stage}"
+            fail = {"ENSEMBLE_KIT_FAIL_AT": f"{name}:{stage}"}
+            died += ended(forked(slides, run, fail, n_members=1)) == 9
+            if ended(forked(slides, run, n_members=1)) != 0 or digests(run) != want:
+                unequal.append(f"{name}:{stage}")
+            left = [p.name for p in run.rglob("*.tmp")]
+            if left:
+                unequal.append(f"{name}:{stage} left {left}")
+    return {"points": 2 * len(names), "died": died, "unequal": unequal}
+
+
+if __name__ == "__main__":
+    mode, slides_path, folder_path, *rest = sys.argv[1:]
+    if mode == "kills":
+        out = kills(Path(slides_path), Path(folder_path), *map(int, rest))
+    else:
+        out = points(Path(slides_path), Path(folder_path))
+    print(json.dumps(out))
