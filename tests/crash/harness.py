@@ -26,13 +26,19 @@ from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.run import Run
 
-KEPT = ("predictions/*/*.npy", "members/*/fold-*/model.safetensors", "members/*/fold-*/logits-*.npy")
+KEPT = (
+    "predictions/*/*.npy",
+    "members/*/fold-*/model.safetensors",
+    "members/*/fold-*/logits-*.npy",
+)
 RECIPE = Recipe(epochs=6, batch_size=8, learning_rate=3e-3)
 
 
 def members(n: int) -> list[Member]:
     common = {"image_size": 16, "pretrained": False}
-    watchful = Recipe(**{**RECIPE.model_dump(), "select_on": "inner", "regularize": {"ema_decay": 0.9}})
+    watchful = Recipe(
+        **{**RECIPE.model_dump(), "select_on": "inner", "regularize": {"ema_decay": 0.9}}
+    )
     return [
         Member("tiny_cnn", recipe=RECIPE, drop_rate=0.2, **common),
         Member("tiny_mobile", recipe=watchful, **common),
@@ -100,7 +106,11 @@ def points(slides: Path, folder: Path) -> dict:
     assert ended(forked(slides, folder / "undisturbed", n_members=1)) == 0
     want = digests(folder / "undisturbed")
     names = {p.name for p in (folder / "undisturbed").rglob("*") if p.is_file()}
-    names = {n for n in names if not n.startswith(".")} | {"resume-0.pt", "resume-1.json", "resume-3.pt"}
+    names = {n for n in names if not n.startswith(".")} | {
+        "resume-0.pt",
+        "resume-1.json",
+        "resume-3.pt",
+    }
     unequal, died = [], 0
     for name in sorted(names - {"failed.json"}):
         for stage in ("written", "renamed"):

@@ -14,7 +14,10 @@ HARNESS = Path(__file__).with_name("harness.py")
 
 def harness(*arguments: object) -> dict:
     done = subprocess.run(
-        [sys.executable, str(HARNESS), *map(str, arguments)], capture_output=True, text=True, timeout=400
+        [sys.executable, str(HARNESS), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])

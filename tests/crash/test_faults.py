@@ -1,0 +1,362 @@
+"""Faults of disk, memory, processes and numbers, done for real where they can be."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, JobsFailedError
+from ensemble_kit.launch.local import LocalEngine
+from ensemble_kit.members import train as train_module
+from ensemble_kit.members.checkpoint import load_resume, save_resume
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
+from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=3e-3)
+TINY = Member("tiny_cnn", image_size=16, pretrained=False, recipe=RECIPE)
+
+
+def train(trained: Any, folder: Path, *members: Member, **options: Any) -> list[Event]:
+    events: list[Event] = []
+    fit_members(
+        members or [TINY], trained.manifest, trained.folds, Run(folder), device="cpu",
+        watcher=events.append, **options,
+    )  # fmt: skip
+    return events
+
+
+def of_kind(events: list[Event], kind: type) -> list[Any]:
+    return [e for e in events if isinstance(e, kind)]
+
+
+def python(code: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+# -- the disk ------------------------------------------------------------------------------
+
+
+def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_path: Path) -> None:
+    code = (
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from ensemble_kit.members.checkpoint import save_resume\n"
+        "torch.set_num_threads(1)\n"
+        "state = {'weights': torch.zeros(8_000_000), 'history': []}\n"
+        "print('ready', flush=True)\n"
+        "for step in range(10_000):\n"
+        "    state['history'].append(step); state['weights'].fill_(step)\n"
+        "    save_resume(Path(sys.argv[1]), state, 'this')\n"
+    )
+    rng = random.Random(3)
+    for attempt in range(6):
+        folder = tmp_path / str(attempt)
+        writer = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        time.sleep(rng.uniform(0.3, 0.9))
+        writer.kill()
+        writer.wait()
+        state = load_resume(folder, "this", notice=pytest.fail)
+        assert state is not None, "no whole state survived"
+        step = state["history"][-1]
+        assert len(state["history"]) == step + 1
+        assert bool((state["weights"] == step).all())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_row_9_a_truncated_state_is_named_and_the_one_before_it_used(
+    tmp_path: Path, share: float
+) -> None:
+    save_resume(tmp_path, {"history": [0], "weights": torch.ones(1000)}, "this")
+    save_resume(tmp_path, {"history": [0, 1], "weights": torch.ones(1000)}, "this")
+    newest = tmp_path / "resume-1.pt"
+    content = newest.read_bytes()
+    newest.write_bytes(content[: int(share * len(content))])
+    said: list[str] = []
+    state = load_resume(tmp_path, "this", said.append)
+    assert state is not None
+    assert state["history"] == [0]
+    assert "resume-1.pt" in said[0]
+
+
+def test_row_5_a_full_disk_leaves_the_old_state_whole_and_says_so(
+    trained: Any, tmp_path: Path
+) -> None:
+    code = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from ensemble_kit.files import write_bytes\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "from ensemble_kit.errors import EnvironmentFault\n"
+        "try:\n"
+        "    write_bytes(sys.argv[1], b'n' * 1_000_000)\n"
+        "except EnvironmentFault as error:\n"
+        "    print(error); sys.exit(error.exit_code)\n"
+    )
+    target = tmp_path / "state.bin"
+    target.write_bytes(b"old")
+    done = python(code, target)
+    assert done.returncode == 4, done.stderr
+    assert "must be written whole" in done.stdout
+    assert target.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["state.bin"]
+
+
+def test_row_10_one_flipped_bit_in_any_kept_file_is_caught(trained: Any, tmp_path: Path) -> None:
+    copy = trained.copied_to(tmp_path / "run")
+    rng = random.Random(0)
+    folder = copy.run.fold_dir("tiny_cnn", 0)
+    files = [
+        folder / n
+        for n in (
+            "model.safetensors",
+            "logits-oof.npy",
+            "logits-test.npy",
+            "history.csv",
+            "config.json",
+        )
+    ]
+    members = [
+        Member(
+            n,
+            image_size=16,
+            pretrained=False,
+            recipe=Recipe(epochs=2, batch_size=16, learning_rate=3e-3),
+        )
+        for n in ("tiny_cnn", "tiny_mobile")
+    ]
+    for attempt in range(50):
+        path = files[attempt % len(files)]
+        whole = path.read_bytes()
+        place = rng.randrange(len(whole))
+        path.write_bytes(
+            whole[:place] + bytes([whole[place] ^ (1 << rng.randrange(8))]) + whole[place + 1 :]
+        )
+        with pytest.raises(IntegrityError, match=path.name):
+            train(copy, copy.run.path, *members)
+        path.write_bytes(whole)
+    assert not of_kind(train(copy, copy.run.path, *members), JobStarted)
+
+
+def test_row_11_a_checkpoint_swapped_between_folds_is_refused(trained: Any, tmp_path: Path) -> None:
+    copy = trained.copied_to(tmp_path / "run")
+    one, other = copy.run.fold_dir("tiny_cnn", 0), copy.run.fold_dir("tiny_cnn", 1)
+    shutil.copy(other / "model.safetensors", one / "model.safetensors")
+    with pytest.raises(IntegrityError, match=r"fold-0/model\.safetensors"):
+        train(
+            copy,
+            copy.run.path,
+            Member(
+                "tiny_cnn",
+                image_size=16,
+                pretrained=False,
+                recipe=Recipe(epochs=2, batch_size=16, learning_rate=3e-3),
+            ),
+        )
+
+
+def test_row_12_a_changed_recipe_is_refused_with_its_keys(trained: Any, tmp_path: Path) -> None:
+    copy = trained.copied_to(tmp_path / "run")
+    changed = TINY.model_copy(
+        update={"recipe": Recipe(epochs=5, batch_size=16, learning_rate=3e-3)}
+    )
+    with pytest.raises(DataError, match=r"member\.recipe\.epochs: 2 -> 5"):
+        train(copy, copy.run.path, changed)
+    events = train(copy, copy.run.path, changed, retrain=True)
+    assert len(of_kind(events, JobStarted)) == 3
+    assert (
+        copy.run.path / "replaced" / "tiny_cnn-1" / "members" / "fold-0" / "fold.json"
+    ).is_file()
+
+
+# -- numbers -------------------------------------------------------------------------------
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Make the first job's losses NaN in its second epoch, in the first `times` attempts at it."""
+    real, first = train_module._forward_backward, []
+
+    def poisoned(training: Any, images: Any, target: Any, plan: Any) -> Any:
+        loss, logits = real(training, images, target, plan)
+        first.append(training)
+        attempt = 1 if training.rate_factor == 1.0 else 2
+        if training is first[0] and training.epoch == 1 and attempt <= times:
+            loss = loss * float("nan")
+        return loss, logits
+
+    monkeypatch.setattr(train_module, "_forward_backward", poisoned)
+
+
+def test_row_34_one_nan_loss_is_rolled_back_at_a_lower_rate(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 1)
+    events = train(trained, tmp_path / "run")
+    said = [n.text for n in of_kind(events, Notice)]
+    assert "rolled back" in said[0]
+    rates = [e.learning_rate for e in of_kind(events, EpochEnded) if e.fold == 0]
+    clean = [
+        e.learning_rate
+        for e in of_kind(train(trained, tmp_path / "clean"), EpochEnded)
+        if e.fold == 0
+    ]
+    assert rates[0] == clean[0]
+    np.testing.assert_allclose(rates[1:], 0.1 * np.array(clean[1:]))
+
+
+def test_row_34_a_second_nan_fails_the_job_with_its_images_and_the_others_go_on(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, 2)
+    with pytest.raises(JobsFailedError, match="1 of 3 failed") as failed:
+        train(trained, tmp_path / "run")
+    assert "P" in str(failed.value)
+    assert "again after the rate was lowered" in str(failed.value)
+    done = sorted(p.parent.name for p in (tmp_path / "run").glob("members/tiny_cnn/*/fold.json"))
+    assert done == ["fold-1", "fold-2"]
+
+
+def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    real = train_module._forward_backward
+
+    def cramped(training: Any, images: Any, target: Any, plan: Any) -> Any:
+        if -(-len(images) // training.micro_batches) > n:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(training, images, target, plan)
+
+    monkeypatch.setattr(train_module, "_forward_backward", cramped)
+
+
+def test_row_36_out_of_memory_halves_the_parts_and_keeps_the_batch(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_of_memory_above(monkeypatch, 4)
+    events = train(trained, tmp_path / "run")
+    assert any("computed in 4 parts" in n.text for n in of_kind(events, Notice))
+    assert len(of_kind(events, EpochEnded)) == 9
+
+
+def test_row_36_not_even_one_image_fits(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_of_memory_above(monkeypatch, 0)
+    with pytest.raises(JobsFailedError, match="One image at a time fits into memory"):
+        train(trained, tmp_path / "run")
+
+
+def test_parts_of_a_batch_give_the_gradient_of_the_whole(trained: Any, tmp_path: Path) -> None:
+    # Without batch normalisation nothing depends on the parts but rounding.
+    plain = Member("basic_cnn", image_size=32, pretrained=False, recipe=RECIPE)
+    optim = {"micro_batches": 4}
+    parts = Member(
+        "basic_cnn",
+        name="parts",
+        image_size=32,
+        pretrained=False,
+        recipe=Recipe(**{**RECIPE.model_dump(), "optim": optim}),
+    )
+    losses = {}
+    for member in (plain, parts):
+        named = member.model_copy(update={"name": "same"})
+        events = train(trained, tmp_path / member.name, named, precision="fp32")
+        losses[member.name] = [e.train_loss for e in of_kind(events, EpochEnded)]
+    np.testing.assert_allclose(losses["basic_cnn"], losses["parts"], rtol=1e-4)
+
+
+def test_row_40_a_device_that_is_not_there_is_named() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(EnvironmentFault, match="'cuda' is not available here"):
+        choose_device("cuda")
+
+
+# -- processes -----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_row_38_a_killed_worker_is_replaced_and_its_job_tried_again(
+    trained: Any, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill_first(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.epoch == 0 and not killed:
+            for child in psutil.Process().children():
+                if "ensemble_kit.launch.worker" in " ".join(child.cmdline()):
+                    child.kill()
+                    killed.append(child.pid)
+        events.append(event)
+
+    events: list[Event] = []
+    members = [TINY]
+    fit_members(
+        members, trained.manifest, trained.folds, Run(tmp_path / "run"), device="cpu",
+        watcher=kill_first, engine=LocalEngine(slots=1, threads=1),
+    )  # fmt: skip
+    assert killed
+    assert any(
+        "trying once more" in n.text and "SIGKILL" in n.text for n in of_kind(events, Notice)
+    )
+    calm = train(trained, tmp_path / "calm")
+    assert not of_kind(calm, JobFailed)
+    for k in range(3):
+        got = np.load(Run(tmp_path / "run").fold_dir("tiny_cnn", k) / "logits-oof.npy")
+        want = np.load(Run(tmp_path / "calm").fold_dir("tiny_cnn", k) / "logits-oof.npy")
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_row_59_a_signal_ends_parent_and_workers_and_nothing_finished_is_lost(
+    slides: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    command = [
+        sys.executable, "-m", "ensemble_kit", "train-members", "--data", str(slides), "--members", "tiny_cnn",
+        "--folds", "2", "--image-size", "16", "--epochs", "2000", "--no-pretrained", "--slots", "2",
+        "--run", str(tmp_path / "run"),
+    ]  # fmt: skip
+    parent = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+    )
+    wait_for(lambda: list((tmp_path / "run").rglob("resume-2.json")))
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 2
+    parent.send_signal(number)
+    _, said = parent.communicate(timeout=20)
+    assert parent.returncode == code
+    if code > 0:
+        assert "the same command goes on from there" in said
+    gone, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive, "orphans"
+    assert list((tmp_path / "run").rglob("resume-*.pt")), "the state of finished epochs is gone"
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
