@@ -377,11 +377,15 @@ def _hold_out_search(
     rng = generator(seed, "hold-out")
     n_tries = max(10, min(N_DEALS, 200_000 // len(table)))
     best: tuple[tuple[int, int, float], npt.NDArray[np.bool_]] | None = None
-    for _ in range(n_tries):
-        in_test = _greedy_hold_out(table, test_size, rng)
-        cost = _hold_out_cost(table, in_test, test_size)
-        if in_test.any() and (best is None or cost < best[0]):
-            best = (cost, in_test)
+    # Where groups are few, the share nearest to a small one is nothing at all: then take one group.
+    for at_least_one in (False, True):
+        for _ in range(n_tries):
+            in_test = _greedy_hold_out(table, test_size, rng, at_least_one=at_least_one)
+            cost = _hold_out_cost(table, in_test, test_size)
+            if in_test.any() and (best is None or cost < best[0]):
+                best = (cost, in_test)
+        if best is not None and best[0][1] == 0:
+            break
     if best is None:
         raise DataError(
             "A test part takes whole groups and leaves two groups of each class to training",
@@ -392,7 +396,11 @@ def _hold_out_search(
 
 
 def _greedy_hold_out(
-    table: npt.NDArray[np.int64], test_size: float, rng: np.random.Generator
+    table: npt.NDArray[np.int64],
+    test_size: float,
+    rng: np.random.Generator,
+    *,
+    at_least_one: bool,
 ) -> npt.NDArray[np.bool_]:
     target = test_size * table.sum(axis=0)
     scale = np.maximum(table.sum(axis=0), 1)
@@ -404,7 +412,8 @@ def _greedy_hold_out(
         nearer = (((held + table[unit] - target) / scale) ** 2).sum() < (
             ((held - target) / scale) ** 2
         ).sum()
-        if nearer and (left[has] > 2).all():
+        wanted = nearer or (at_least_one and (held[has] == 0).any())
+        if wanted and (left[has] > 2).all():
             in_test[unit] = True
             held += table[unit]
             left = left - has

@@ -1,0 +1,299 @@
+"""Laws of folds and hold-out: whole groups, every class, every row once, the same for the same seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.folds import Folds, hold_out, make_folds
+from ensemble_kit.manifest.table import Manifest
+
+Patients = list[tuple[int, int]]  # of each patient: its class and its number of images
+
+
+def manifest_of(patients: Patients, *, mixed: bool = False) -> Manifest:
+    """Patients in order; with `mixed`, every second image of a patient is of the next class."""
+    n_classes = max(c for c, _ in patients) + 1
+    rows = []
+    for p, (label, n_images) in enumerate(patients):
+        for i in range(n_images):
+            c = (label + i) % n_classes if mixed else label
+            rows.append((f"s{p}-{i}", f"s{p}-{i}.png", f"c{c}", f"p{p}"))
+    return Manifest.from_records(rows, group_kind="patient")
+
+
+def shuffled(manifest: Manifest, seed: int) -> Manifest:
+    return manifest.take(np.random.default_rng(seed).permutation(len(manifest)))
+
+
+@st.composite
+def cohorts(draw: st.DrawFn) -> Manifest:
+    """Two to four classes, three to eight patients each, one to six images a patient."""
+    n_classes = draw(st.integers(2, 4))
+    patients = [
+        (c, draw(st.integers(1, 6)))
+        for c in range(n_classes)
+        for _ in range(draw(st.integers(3, 8)))
+    ]
+    return manifest_of(draw(st.permutations(patients)), mixed=draw(st.booleans()))
+
+
+LAWS = settings(max_examples=12, deadline=None, derandomize=True)
+
+
+# -- folds ---------------------------------------------------------------------------------
+
+
+@LAWS
+@given(cohorts(), st.integers(2, 3), st.integers(0, 5))
+def test_no_group_stands_in_two_folds(manifest: Manifest, n_splits: int, seed: int) -> None:
+    folds = make_folds(manifest, n_splits, seed=seed)
+    table = pd.DataFrame({"group": manifest.groups, "fold": folds.of(manifest)})
+    assert table.groupby("group")["fold"].nunique().max() == 1
+
+
+@LAWS
+@given(cohorts(), st.integers(2, 3), st.integers(0, 5))
+def test_every_row_is_in_one_fold_and_no_fold_is_empty(
+    manifest: Manifest, n_splits: int, seed: int
+) -> None:
+    folds = make_folds(manifest, n_splits, seed=seed)
+    assert sorted(folds.sample_ids.tolist()) == sorted(manifest.sample_ids.tolist())
+    assert set(folds.fold.tolist()) == set(range(n_splits))
+    assert folds.n_splits == n_splits
+
+
+@LAWS
+@given(st.integers(2, 4), st.integers(2, 5), st.integers(1, 4), st.integers(0, 5))
+def test_every_class_is_in_every_fold_where_the_groups_allow_it(
+    n_classes: int, n_splits: int, spare: int, seed: int
+) -> None:
+    # Pure patients, at least one of each class per fold, of very different sizes.
+    patients = [(c, 1 + (7 * p) % 5) for c in range(n_classes) for p in range(n_splits + spare - 1)]
+    manifest = manifest_of(patients)
+    folds = make_folds(manifest, n_splits, seed=seed)
+    assert folds.counts(manifest)["images"].min() > 0
+    assert folds.notes == ()
+
+
+@LAWS
+@given(cohorts(), st.integers(2, 3), st.integers(0, 5))
+def test_no_fold_is_trained_without_a_class(manifest: Manifest, n_splits: int, seed: int) -> None:
+    folds = make_folds(manifest, n_splits, seed=seed)
+    fold = folds.of(manifest)
+    for k in range(n_splits):
+        assert set(manifest.labels[fold != k].tolist()) == set(range(manifest.n_classes))
+
+
+@LAWS
+@given(cohorts(), st.integers(2, 3), st.integers(0, 5))
+def test_the_same_seed_gives_the_same_folds_whatever_the_order_of_the_rows(
+    manifest: Manifest, n_splits: int, seed: int
+) -> None:
+    folds = make_folds(manifest, n_splits, seed=seed)
+    again = make_folds(shuffled(manifest, seed), n_splits, seed=seed)
+    assert folds.digest == again.digest
+
+
+@LAWS
+@given(cohorts(), st.integers(0, 5))
+def test_what_a_class_lacks_is_said_and_only_then(manifest: Manifest, seed: int) -> None:
+    folds = make_folds(manifest, 3, seed=seed)
+    counts = folds.counts(manifest)
+    lacking = sorted(counts["label"][counts["images"] == 0].unique())
+    named = sorted(note.split("'")[1] for note in folds.notes)
+    assert named == lacking
+    for note in folds.notes:
+        name = note.split("'")[1]
+        present = int((counts["images"][counts["label"] == name] > 0).sum())
+        assert f"is in {present} of 3 folds" in note
+
+
+def test_another_seed_gives_other_folds() -> None:
+    manifest = manifest_of([(p % 2, 2) for p in range(20)])
+    digests = {make_folds(manifest, 4, seed=s).digest for s in range(5)}
+    assert len(digests) == 5
+
+
+def test_folds_of_single_images_are_stratified_to_one_image() -> None:
+    manifest = manifest_of([(int(p % 7 == 0) + int(p % 3 == 0), 1) for p in range(100)])
+    counts = make_folds(manifest, 5, seed=3).counts(manifest)
+    for _, part in counts.groupby("label"):
+        assert part["images"].max() - part["images"].min() <= 1
+
+
+def test_folds_of_equal_patients_are_balanced() -> None:
+    manifest = manifest_of([(p % 2, 4) for p in range(20)])
+    counts = make_folds(manifest, 5).counts(manifest)
+    assert set(counts["images"]) == {8}
+    assert set(counts["groups"]) == {2}
+
+
+def test_by_image_groups_may_straddle_and_that_is_stamped() -> None:
+    manifest = manifest_of([(p % 2, 10) for p in range(4)])
+    folds = make_folds(manifest, 5, by="image")
+    assert folds.split_by == "image"
+    table = pd.DataFrame({"group": manifest.groups, "fold": folds.of(manifest)})
+    assert table.groupby("group")["fold"].nunique().min() > 1
+
+
+def test_test_rows_are_in_no_fold() -> None:
+    parted = hold_out(manifest_of([(p % 2, 3) for p in range(20)]), test_size=0.25)
+    folds = make_folds(parted, 3)
+    test_ids = set(parted.part("test").sample_ids.tolist())
+    assert test_ids
+    assert not test_ids & set(folds.sample_ids.tolist())
+
+
+@pytest.mark.parametrize("n_splits", [-1, 0, 1])
+def test_fewer_than_two_folds_are_refused(n_splits: int) -> None:
+    with pytest.raises(DataError, match=f"at least two folds; got {n_splits}"):
+        make_folds(manifest_of([(0, 1), (1, 1), (0, 1), (1, 1)]), n_splits)
+
+
+def test_fewer_groups_than_folds_are_refused_with_the_largest_number_that_works() -> None:
+    manifest = manifest_of([(0, 3), (1, 3), (0, 3), (1, 3)])
+    with pytest.raises(DataError, match=r"part has 4\. Use at most --folds 4") as caught:
+        make_folds(manifest, 5)
+    assert caught.value.exit_code == 3
+    assert make_folds(manifest, 4).n_splits == 4
+
+
+def test_a_class_of_one_patient_is_refused_by_its_name() -> None:
+    with pytest.raises(DataError, match=r"too few for 'c1' \(c0: 3 patients, c1: 1 patient\)"):
+        make_folds(manifest_of([(0, 2), (0, 2), (0, 2), (1, 6)]), 2)
+
+
+def test_an_unknown_way_to_split_names_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"got 'groups'\. Did you mean 'group'\?"):
+        make_folds(manifest_of([(0, 1), (1, 1), (0, 1), (1, 1)]), 2, by="groups")
+
+
+# -- hold-out ------------------------------------------------------------------------------
+
+
+@LAWS
+@given(cohorts(), st.sampled_from([0.1, 0.2, 0.4]), st.integers(0, 5))
+def test_no_group_stands_on_both_sides(manifest: Manifest, test_size: float, seed: int) -> None:
+    train, test = manifest.split(test_size=test_size, seed=seed)
+    assert not set(train.groups.tolist()) & set(test.groups.tolist())
+    assert len(train) + len(test) == len(manifest)
+    assert len(test) > 0
+
+
+@LAWS
+@given(cohorts(), st.integers(0, 5))
+def test_every_class_keeps_two_groups_in_training(manifest: Manifest, seed: int) -> None:
+    train, _ = manifest.split(test_size=0.3, seed=seed)
+    groups = train.table.groupby("label")["group"].nunique()
+    assert set(groups.index) == set(manifest.class_names)
+    assert groups.min() >= 2
+    make_folds(train, 2, seed=seed)
+
+
+@LAWS
+@given(cohorts(), st.integers(0, 5))
+def test_a_split_is_the_same_for_the_same_seed_whatever_the_order_of_the_rows(
+    manifest: Manifest, seed: int
+) -> None:
+    def test_ids(source: Manifest) -> set[str]:
+        return set(source.split(test_size=0.2, seed=seed)[1].sample_ids.tolist())
+
+    assert test_ids(manifest) == test_ids(shuffled(manifest, seed))
+
+
+@pytest.mark.parametrize("test_size", [0.1, 0.25, 0.5])
+def test_the_test_part_is_about_as_large_as_asked_in_every_class(test_size: float) -> None:
+    manifest = manifest_of([(p % 3, 1 + p % 4) for p in range(120)])
+    _, test = manifest.split(test_size=test_size, seed=1)
+    for c in range(3):
+        share = (test.labels == c).sum() / (manifest.labels == c).sum()
+        assert share == pytest.approx(test_size, abs=0.03)
+
+
+def test_a_small_share_of_few_patients_is_one_patient_of_each_class() -> None:
+    # A tenth of five equal patients is nearer to none than to one; none is no test part.
+    _, test = manifest_of([(p % 2, 2) for p in range(10)]).split(test_size=0.1)
+    assert test.n_groups == 2
+    assert sorted(set(test.labels.tolist())) == [0, 1]
+
+
+def test_where_no_patient_can_be_spared_that_is_said() -> None:
+    with pytest.raises(DataError, match="no choice of the 4 groups does"):
+        manifest_of([(0, 2), (0, 2), (1, 2), (1, 2)]).split(test_size=0.3)
+
+
+def test_a_class_that_the_test_part_lacks_is_said() -> None:
+    manifest = manifest_of([*[(0, 2)] * 10, (1, 2), (1, 2)])
+    parted = hold_out(manifest, test_size=0.3)
+    assert set(parted.part("test").labels.tolist()) == {0}
+    assert "Class 'c1' is not in the test part: its images come from 2 patients." in parted.notes
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.2, 1.5])
+def test_a_share_outside_0_and_1_is_refused(share: float) -> None:
+    with pytest.raises(DataError, match=f"between 0 and 1; got {share}"):
+        hold_out(manifest_of([(0, 1), (1, 1)]), test_size=share)
+
+
+def test_one_patient_cannot_be_held_out() -> None:
+    rows = [("a", "a.png", "x", "p"), ("b", "b.png", "y", "p")]
+    with pytest.raises(DataError, match="all 2 images are of one patient"):
+        hold_out(Manifest.from_records(rows, group_kind="patient"))
+
+
+# -- a table of folds ----------------------------------------------------------------------
+
+
+def test_folds_go_through_a_file_unchanged(tmp_path: Path) -> None:
+    manifest = manifest_of([(p % 2, 3) for p in range(9)])
+    folds = make_folds(manifest, 3)
+    folds.write(tmp_path / "folds.csv")
+    assert Folds.read(tmp_path / "folds.csv").digest == folds.digest
+
+
+def test_folds_join_by_sample_id_and_never_by_position() -> None:
+    manifest = manifest_of([(p % 2, 3) for p in range(9)])
+    folds = make_folds(manifest, 3)
+    where = dict(zip(folds.sample_ids.tolist(), folds.fold.tolist(), strict=True))
+    other = shuffled(manifest, 5)
+    assert folds.of(other).tolist() == [where[i] for i in other.sample_ids.tolist()]
+
+
+def test_a_sample_without_a_fold_is_named() -> None:
+    manifest = manifest_of([(0, 2), (1, 2), (0, 2), (1, 2)])
+    folds = make_folds(manifest.take(np.arange(1, len(manifest))), 2)
+    with pytest.raises(DataError, match=r"1 of 8 are in none \(first: s0-0\)"):
+        folds.of(manifest)
+
+
+def test_a_user_s_folds_that_split_a_patient_are_refused(tmp_path: Path) -> None:
+    manifest = manifest_of([(0, 2), (1, 2), (0, 2), (1, 2)])
+    lines = [f"{name},{i % 2}" for i, name in enumerate(manifest.sample_ids)]
+    (tmp_path / "folds.csv").write_text("\n".join(["sample_id,fold", *lines]))
+    with pytest.raises(DataError, match="No group stands in two folds; 4 do: p0, p1, p2, p3"):
+        Folds.read(tmp_path / "folds.csv").of(manifest)
+    by_image = Folds.read(tmp_path / "folds.csv", split_by="image")
+    assert by_image.of(manifest).tolist() == [0, 1] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,fold\na,0\n", "has the columns sample_id, fold"),
+        ("sample_id,fold\na,one\n", "Folds are whole numbers"),
+        ("sample_id,fold\na,0\na,1\n", "Every sample is in one fold; got 2 ids \\(1 different\\)"),
+        ("sample_id,fold\na,0\nb,2\n", "numbered 0, 1, ... and each holds a sample; got 0, 2"),
+        ("sample_id,fold\na,0\nb,0\n", "numbered 0, 1, ... and each holds a sample; got 0"),
+    ],
+)
+def test_a_bad_table_of_folds_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "folds.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        Folds.read(tmp_path / "folds.csv")
