@@ -44,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
     name = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        name = target.parent / f".{target.name[:80]}.{_this_process()}-{secrets.token_hex(4)}.tmp"
+        name = target.parent / f".{target.name[:40]}.{_this_process()}-{secrets.token_hex(4)}.tmp"
         with name.open("xb") as file:
             write(file)
             file.flush()

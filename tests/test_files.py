@@ -64,8 +64,9 @@ def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == b"\xc3\xa9\n"
 
 
-def test_a_name_of_255_bytes_can_be_written(tmp_path: Path) -> None:
-    target = tmp_path / ("n" * 255)
+@pytest.mark.parametrize("name", ["n" * 255, "é" * 127, "🔬" * 63], ids=["n", "two bytes", "four"])
+def test_a_name_as_long_as_may_be_can_be_written(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
     files.write_bytes(target, b"x")
     assert target.read_bytes() == b"x"
 
@@ -221,6 +222,8 @@ def test_text_that_is_no_utf8_is_refused_with_its_path(tmp_path: Path) -> None:
 def test_the_byte_order_mark_of_other_programs_is_no_part_of_a_name(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfpath,label\na,b\n")
     assert files.read_csv(tmp_path / "t.csv").columns.tolist() == ["path", "label"]
+    (tmp_path / "t.json").write_bytes(b"\xef\xbb\xbf[1]")
+    assert files.read_json(tmp_path / "t.json") == [1]
 
 
 def test_cells_stay_the_text_that_they_are(tmp_path: Path) -> None:
