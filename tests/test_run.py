@@ -1,0 +1,290 @@
+"""The run folder: made once, of one manifest and one set of folds, held by one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ensemble_kit.errors import DataError, IntegrityError, RunLockedError
+from ensemble_kit.files import read_json
+from ensemble_kit.folds import Folds, make_folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.run import Run
+from ensemble_kit.testing import toy_run
+
+COLUMNS = ("sample_id", "path", "label", "group", "split", "sha256")
+
+
+def records() -> list[tuple[str, ...]]:
+    return [
+        (f"s{i}", f"s{i}.png", "ab"[i // 4 % 2], f"p{i // 2}", "test" if i > 15 else "train", f"d{i}")
+        for i in range(20)
+    ]  # fmt: skip
+
+
+def made(rows: list[tuple[str, ...]]) -> Manifest:
+    return Manifest.from_records(rows, columns=COLUMNS, group_kind="patient")
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> tuple[Run, Manifest, Folds]:
+    manifest = made(records())
+    folds = make_folds(manifest, 2)
+    run = Run(tmp_path / "run")
+    run.begin(manifest, folds, {"seed": 0, "recipe": {"epochs": 2}})
+    return run, manifest, folds
+
+
+# -- made of -------------------------------------------------------------------------------
+
+
+def test_a_run_gives_back_the_manifest_and_folds_that_it_was_made_of(
+    begun: tuple[Run, Manifest, Folds],
+) -> None:
+    run, manifest, folds = begun
+    again = Run(run.path)
+    assert again.manifest().digest == manifest.digest
+    assert again.manifest().about() == manifest.about()
+    assert again.folds().digest == folds.digest
+    assert again.folds().of(again.manifest().part("train")).tolist() == folds.fold.tolist()
+
+
+def test_the_record_says_what_made_the_run(begun: tuple[Run, Manifest, Folds]) -> None:
+    record = read_json(begun[0].path / "run.json")
+    assert record["schema_version"] == 1
+    assert record["digests"] == {"manifest": begun[1].digest, "folds": begun[2].digest}
+    assert {"python", "torch", "numpy", "ensemble-kit"} <= set(record["versions"])
+    assert record["folds"]["n_splits"] == 2
+
+
+def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = made(records())
+    run = Run(tmp_path / "run")
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ensemble_kit.run.write_json", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        run.begin(manifest, make_folds(manifest, 2), {})
+    assert not run.exists
+    assert {p.name for p in run.path.iterdir()} == {"manifest.csv", "folds.csv", "config.toml"}
+    monkeypatch.undo()
+    run.begin(manifest, make_folds(manifest, 2), {})
+    assert run.exists
+
+
+def test_beginning_twice_with_the_same_data_changes_nothing_but_the_config(
+    begun: tuple[Run, Manifest, Folds],
+) -> None:
+    run, manifest, folds = begun
+    kept = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    run.begin(manifest, folds, {"seed": 1})
+    after = {p.name: p.read_bytes() for p in run.path.iterdir()}
+    assert {n for n in after if after[n] != kept[n]} == {"config.toml"}
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "value", "said"),
+    [
+        (3, 5, "other", r"the pixels \(sha256\) of 1 images changed \(s3\)"),
+        (3, 2, "b", r"the label of 1 images changed \(s3\)"),
+        (3, 3, "p0", r"the group of 1 images changed \(s3\)"),
+        (3, 0, "new", r"1 images are gone \(s3\) and 1 are new \(new\)"),
+    ],
+)
+def test_other_data_are_refused_with_the_difference(
+    begun: tuple[Run, Manifest, Folds], row: int, column: int, value: str, said: str
+) -> None:
+    rows = [list(r) for r in records()]
+    rows[row][column] = value
+    other = made([tuple(r) for r in rows])
+    with pytest.raises(DataError, match=said) as caught:
+        begun[0].begin(other, make_folds(other, 2), {})
+    assert caught.value.exit_code == 3
+    assert Run(begun[0].path).manifest().digest == begun[1].digest
+
+
+def test_images_that_changed_sides_are_told(begun: tuple[Run, Manifest, Folds]) -> None:
+    rows = [(*r[:4], "train" if r[3] == "p8" else r[4], r[5]) for r in records()]
+    other = made(rows)
+    with pytest.raises(DataError, match=r"the split of 2 images changed \(s16, s17\)"):
+        begun[0].begin(other, make_folds(other, 2), {})
+
+
+def test_other_folds_are_refused(begun: tuple[Run, Manifest, Folds]) -> None:
+    run, manifest, _ = begun
+    with pytest.raises(DataError, match="has 2 folds by group that differ from the 3 by group"):
+        run.begin(manifest, make_folds(manifest, 3), {})
+
+
+def test_folds_that_split_a_patient_begin_no_run(tmp_path: Path) -> None:
+    manifest = made(records())
+    train = manifest.part("train")
+    torn = Folds(train.sample_ids, np.arange(len(train)) % 2)
+    with pytest.raises(DataError, match="No group stands in two folds"):
+        Run(tmp_path / "run").begin(manifest, torn, {})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "folds.csv"])
+def test_a_changed_table_is_an_integrity_error_that_names_it(
+    begun: tuple[Run, Manifest, Folds], name: str
+) -> None:
+    path = begun[0].path / name
+    text = path.read_text()
+    path.write_text(
+        text.replace(",a,", ",b,", 1) if "label" in text else text.replace(",0\n", ",1\n", 1)
+    )
+    with pytest.raises(IntegrityError, match=f"{name}' was changed since") as caught:
+        begun[0].manifest() if name == "manifest.csv" else begun[0].folds()
+    assert caught.value.exit_code == 7
+
+
+def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with pytest.raises(DataError, match=r"holds run\.json; '.*run' has none"):
+        Run(tmp_path / "run").record
+
+
+def test_a_layout_of_tomorrow_is_refused(begun: tuple[Run, Manifest, Folds]) -> None:
+    path = begun[0].path / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    with pytest.raises(DataError, match=r"layout 1; .* says 2"):
+        begun[0].record
+
+
+# -- the lock ------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom ensemble_kit.errors import RunLockedError\nfrom ensemble_kit.run import Run\n"
+        "try:\n    with Run(sys.argv[1]).locked(): pass\n"
+        "except RunLockedError as error:\n    print(error); sys.exit(error.exit_code)\n"
+    )
+
+    def second() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code, str(tmp_path / "run")]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    with Run(tmp_path / "run").locked():
+        refused = second()
+    assert refused.returncode == 6
+    assert f"is held by process {os.getpid()} on {os.uname().nodename}" in refused.stdout
+    assert second().returncode == 0
+
+
+def test_a_second_thread_of_the_same_process_is_refused_too(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    caught: list[BaseException] = []
+
+    def second() -> None:
+        try:
+            with Run(tmp_path / "run").locked():
+                pass
+        except RunLockedError as error:
+            caught.append(error)
+
+    with run.locked():
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    assert len(caught) == 1
+
+
+def test_an_error_inside_gives_the_run_free(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    with pytest.raises(ZeroDivisionError), run.locked():
+        1 / 0
+    with run.locked():
+        pass
+    assert not (run.path / ".lock-holder").exists()
+
+
+# -- predictions ---------------------------------------------------------------------------
+
+
+def test_predictions_are_what_was_stored_with_labels_groups_and_folds(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run")
+    manifest, folds = run.manifest(), run.folds()
+    oof = run.predictions("oof")
+    train = manifest.part("train")
+    assert oof.sample_ids.tolist() == train.sample_ids.tolist()
+    assert oof.labels.tolist() == train.labels.tolist()
+    assert oof.groups.tolist() == train.groups.tolist()
+    assert oof.fold.tolist() == folds.of(train).tolist()
+    for m, name in enumerate(oof.member_names):
+        stored = np.load(run.path / "predictions" / name / "oof.npy")
+        assert np.array_equal(oof.logits[:, m], stored)
+
+
+def test_test_predictions_are_the_mean_of_the_fold_models_logits(trained: Any) -> None:
+    table = trained.run.predictions("test")
+    for m, name in enumerate(table.member_names):
+        folder = trained.run.path / "predictions" / name
+        parts = [np.load(folder / f"test-fold-{k}.npy") for k in range(3)]
+        assert not np.array_equal(parts[0], parts[1])
+        np.testing.assert_allclose(table.logits[:, m], np.mean(parts, axis=0), rtol=1e-6)
+    assert set(table.fold.tolist()) == {-1}
+
+
+def test_members_stand_in_the_order_in_which_they_were_asked_for(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run", n_members=3)
+    (run.path / "members.json").write_text('["member2", "member0", "gone"]')
+    assert run.members() == ["member2", "member0", "member1"]
+    assert run.predictions("oof").member_names == ("member2", "member0", "member1")
+
+
+def test_a_run_without_predictions_says_what_comes_first(
+    begun: tuple[Run, Manifest, Folds],
+) -> None:
+    with pytest.raises(DataError, match="Run ensemble-kit train-members first"):
+        begun[0].predictions("oof")
+
+
+def test_an_unfinished_member_is_refused_unless_partial_is_asked_for(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run", n_folds=4)
+    index = run.path / "predictions" / "member1" / "index.json"
+    about = json.loads(index.read_text())
+    about["made_of"]["folds_done"] = [0, 1, 3]
+    index.write_text(json.dumps(about))
+    with pytest.raises(DataError, match="'member1' lacks fold 2"):
+        run.predictions("oof")
+    assert run.predictions("oof", partial=True).n_members == 4
+
+
+def test_predictions_of_another_manifest_are_never_joined(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run")
+    stranger = toy_run(tmp_path / "other", seed=1)
+    target = run.path / "predictions" / "member1"
+    for file in (stranger.path / "predictions" / "member1").iterdir():
+        (target / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(IntegrityError, match="those of 'member1' were made from others"):
+        run.predictions("oof")
+
+
+def test_a_split_by_image_is_stamped_first(tmp_path: Path) -> None:
+    manifest = made(records())
+    run = Run(tmp_path / "run")
+    run.begin(manifest, make_folds(manifest, 2, by="image"), {})
+    assert run.notes()[0].startswith("Split by image: images of one group stand on both sides")
+
+
+def test_setting_a_member_aside_deletes_nothing(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run", n_members=2)
+    (run.fold_dir("member0", 0)).mkdir(parents=True)
+    (run.fold_dir("member0", 0) / "fold.json").write_text("{}")
+    first = run.set_aside("member0")
+    assert (first / "members" / "fold-0" / "fold.json").is_file()
+    assert (first / "predictions" / "oof.npy").is_file()
+    assert run.members() == ["member1"]
+    assert run.set_aside("member0") != first
