@@ -262,12 +262,15 @@ def test_an_unfinished_member_is_refused_unless_partial_is_asked_for(tmp_path: P
     assert run.predictions("oof", partial=True).n_members == 4
 
 
-def test_predictions_of_another_manifest_are_never_joined(tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["manifest", "folds"])
+def test_predictions_of_another_manifest_or_other_folds_are_never_joined(
+    tmp_path: Path, key: str
+) -> None:
     run = toy_run(tmp_path / "run")
-    stranger = toy_run(tmp_path / "other", seed=1)
-    target = run.path / "predictions" / "member1"
-    for file in (stranger.path / "predictions" / "member1").iterdir():
-        (target / file.name).write_bytes(file.read_bytes())
+    index = run.path / "predictions" / "member1" / "index.json"
+    about = json.loads(index.read_text())
+    about["made_of"][key] = "another"
+    index.write_text(json.dumps(about))
     with pytest.raises(IntegrityError, match="those of 'member1' were made from others"):
         run.predictions("oof")
 
