@@ -181,8 +181,10 @@ class Run:
             )
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, *, seconds: float = 0) -> Iterator[None]:
         """Hold the run against a second writer for the length of a `with` block.
+
+        Waits for up to `seconds` where another process holds it.
 
         Raises
         ------
@@ -191,7 +193,7 @@ class Run:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         holder = self.path / ".lock-holder"
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock", timeout=seconds)
         try:
             lock.acquire()
         except Timeout:

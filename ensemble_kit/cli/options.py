@@ -92,6 +92,20 @@ class Numbers(Names):
         return tuple(int(str(n).rstrip("xX")) for n in names)
 
 
+class Shard(click.ParamType):
+    """Part I of N, as I/N."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        number, _, n_shards = value.partition("/")
+        if not (number.isdigit() and n_shards.isdigit() and 1 <= int(number) <= int(n_shards)):
+            self.fail(f"{value!r} is not I/N with I from 1 to N", param, ctx)
+        return int(number), int(n_shards)
+
+
 def experiment_options(command: Command) -> Command:
     """Hand the command an `experiment: Experiment` made of the settings file and these flags."""
     options = [

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_kit.cli.options import experiment_options
+from ensemble_kit.cli.options import Shard, experiment_options
 from ensemble_kit.cli.text import columns, duration, printable
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
     from ensemble_kit.folds import Folds
     from ensemble_kit.manifest.table import Manifest
+    from ensemble_kit.members.crossfit import Engine
+    from ensemble_kit.members.events import Watcher
     from ensemble_kit.members.recipe import Member
 
 
@@ -24,34 +28,73 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Jobs side by side. [default: one per core on a CPU, one on a GPU]",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray", "slurm"]),
+    default="local",
+    show_default=True,
+    help="Who starts the jobs: worker processes here, an existing Ray cluster, or a Slurm array.",
+)
+@click.option("--ray-address", default="auto", show_default=True, help="For --engine ray.")
+@click.option("--partition", help="For --engine slurm.")
+@click.option(
+    "--shard",
+    type=Shard(),
+    help="Only part I of N of the jobs, from 1: for any other scheduler on a shared folder.",
+)
+@click.option("--mlflow", is_flag=True, help="Log the curves to MLflow too (MLFLOW_TRACKING_URI).")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
     "--retrain",
     is_flag=True,
     help="Train members anew whose settings changed; their old folds are set aside.",
 )
-def train_members(experiment: Experiment, slots: int | None, dry_run: bool, retrain: bool) -> None:
+def train_members(experiment: Experiment, dry_run: bool, **how: Any) -> None:
     """Fine-tune each member on each fold and keep all out-of-fold and test logits.
 
     Without --data, ./ensemble-kit.toml decides, else an embedded data set is used. Running the
     same command again skips what is finished.
     """
-    run_training(experiment, slots=slots, dry_run=dry_run, retrain=retrain)
+    run_training(experiment, Launch(**how), dry_run=dry_run)
     if not dry_run:
         click.echo(f"Next: ensemble-kit stack --method all --run {experiment.run_path.as_posix()}")
 
 
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """How jobs are started: the flags of train-members that say no word about the result."""
+
+    slots: int | None = None
+    engine: str = "local"
+    ray_address: str = "auto"
+    partition: str | None = None
+    shard: tuple[int, int] | None = None
+    mlflow: bool = False
+    retrain: bool = False
+
+    def made(self, n_jobs: int, device: str) -> Engine | None:
+        """The engine, or None for this process."""
+        if self.engine == "ray":
+            from ensemble_kit.launch.ray import RayEngine
+
+            return RayEngine(self.ray_address, gpus=0.0 if device == "cpu" else 1.0)
+        if self.engine == "slurm":
+            from ensemble_kit.launch.slurm import SlurmEngine
+
+            return SlurmEngine(self.partition, gpus=0 if device == "cpu" else 1)
+        from ensemble_kit.launch.local import LocalEngine, default_slots
+
+        slots = self.slots or default_slots(n_jobs, device)
+        return LocalEngine(slots) if slots > 1 else None
+
+
 def run_training(
-    experiment: Experiment,
-    *,
-    slots: int | None = None,
-    dry_run: bool = False,
-    retrain: bool = False,
+    experiment: Experiment, launch: Launch | None = None, *, dry_run: bool = False
 ) -> None:
     """Print the plan and train: what `train-members` and `demo` share."""
     from ensemble_kit.experiment import config_of, prepare
 
-    began = time.perf_counter()
+    launch, began = launch or Launch(), time.perf_counter()
     manifest, folds = prepare(experiment)
     members = experiment.resolved_members()
     click.echo(data_summary(manifest, folds))
@@ -59,23 +102,33 @@ def run_training(
     if dry_run:
         return
     from ensemble_kit.cli.progress import ProgressPrinter
-    from ensemble_kit.launch.local import LocalEngine, default_slots
     from ensemble_kit.members.crossfit import fit_members
     from ensemble_kit.members.precision import choose_device
+    from ensemble_kit.members.tracking import MLflow, both
     from ensemble_kit.run import Run
 
     n_jobs = len(members) * folds.n_splits
-    n_slots = slots or default_slots(n_jobs, choose_device(experiment.device).type)
-    engine = LocalEngine(n_slots) if n_slots > 1 else None
-    with ProgressPrinter(work, len(members) * folds.n_splits) as watcher:
+    with ProgressPrinter(work, n_jobs) as printer, contextlib.ExitStack() as stack:
+        watcher: Watcher = printer
+        if launch.mlflow:
+            watcher = both(printer, stack.enter_context(MLflow(experiment.run_path.name)))
         fit_members(
-            members, manifest, folds, Run(experiment.run_path), device=experiment.device,
-            precision=experiment.precision, seed=experiment.seed, config=config_of(experiment),
-            retrain=retrain, watcher=watcher, engine=engine,
-        )  # fmt: skip
-    click.echo(
-        f"All {len(members) * folds.n_splits} jobs are done ({duration(time.perf_counter() - began)}): {experiment.run_path.as_posix()}"
-    )
+            members,
+            manifest,
+            folds,
+            Run(experiment.run_path),
+            device=experiment.device,
+            precision=experiment.precision,
+            seed=experiment.seed,
+            config=config_of(experiment),
+            retrain=launch.retrain,
+            watcher=watcher,
+            engine=launch.made(n_jobs, choose_device(experiment.device).type),
+            shard=launch.shard,
+        )
+    ours = f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}" if launch.shard else f"All {n_jobs} jobs"
+    took = duration(time.perf_counter() - began)
+    click.echo(f"{ours} are done ({took}): {experiment.run_path.as_posix()}")
 
 
 def data_summary(manifest: Manifest, folds: Folds) -> str:

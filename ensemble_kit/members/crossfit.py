@@ -5,6 +5,7 @@ Starts jobs and gathers their files; how one job trains is its own affair.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ from ensemble_kit.members.events import (
 from ensemble_kit.members.job import CROP, Job, run_job, stamps
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.pretrained import require_first_weights
+from ensemble_kit.members.probe import with_precision
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.spec import write_spec
+from ensemble_kit.members.tracking import TensorBoard, both
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
 
@@ -63,6 +66,8 @@ def fit_members(
     watcher: Watcher = nobody,
     cache: Path | None = None,
     engine: Engine | None = None,
+    shard: tuple[int, int] | None = None,
+    tensorboard: bool = True,
 ) -> None:
     """Train each member on each fold and keep every out-of-fold and test logit in `run`.
 
@@ -93,6 +98,11 @@ def fit_members(
     engine : callable, optional
         Runs the waiting jobs and returns those that failed: one after the other in this process,
         or one of `ensemble_kit.launch`.
+    shard : (int, int), optional
+        Run only the jobs of part i of n, from 1: several processes, on several machines that
+        share the folder, may then work on one run.
+    tensorboard : bool
+        Write TensorBoard events beside `history.csv`.
 
     Raises
     ------
@@ -109,18 +119,24 @@ def fit_members(
     manifest = train.joined(test) if test is not None and len(test) else train
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
-    where = choose_device(device)
-    with run.locked():
-        run.begin(manifest, folds, config or {})
-        jobs = _plan(members, manifest, folds, run, where, precision, seed, watcher, cache)
-        waiting = _unfinished(jobs, run, retrain, watcher)
-        require_first_weights([job.member for job in waiting])
-        _remember_order(run, members)
-        for job in {job.member.name: job for job in waiting}.values():
-            write_spec(job, cache)
-        failures = (engine or in_process)(waiting, watcher) if waiting else []
-        for job in {job.member.name: job for job in jobs}.values():
-            collect(job)
+    where, watched = choose_device(device), watcher
+    with contextlib.ExitStack() as stack:
+        if tensorboard:
+            watched = both(watcher, stack.enter_context(TensorBoard(run.path / "tensorboard")))
+        with run.locked() if shard is None else run.locked(seconds=600):
+            run.begin(manifest, folds, config or {})
+            jobs = _plan(members, manifest, folds, run, where, precision, seed, watched, cache)
+            waiting = _unfinished(jobs, run, retrain, watched)
+            require_first_weights([job.member for job in waiting])
+            waiting = with_precision(waiting, watched)
+            _remember_order(run, members)
+            for job in {job.member.name: job for job in waiting}.values():
+                write_spec(job, cache)
+            if shard is None:
+                failures = _run_and_collect(jobs, waiting, engine or in_process, watched)
+        if shard is not None:
+            ours = _shard(waiting, jobs, *shard)
+            failures = _run_and_collect(ours, ours, engine or in_process, watched)
     if failures:
         listed = first_few((f"{f.member} fold {f.fold}: {f.reason}" for f in failures), 3)
         raise JobsFailedError(
@@ -128,6 +144,24 @@ def fit_members(
             f"{len(failures)} of {len(jobs)} failed: {listed}",
             "The finished ones are kept: mend the cause and run the same command",
         )
+
+
+def _run_and_collect(
+    jobs: Sequence[Job], waiting: Sequence[Job], engine: Engine, watcher: Watcher
+) -> list[JobFailed]:
+    failures = engine(waiting, watcher) if waiting else []
+    for job in {job.member.name: job for job in jobs}.values():
+        collect(job)
+    return failures
+
+
+def _shard(waiting: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int) -> list[Job]:
+    if not 1 <= number <= n_shards:
+        raise UsageError(
+            "A shard is i of n, from 1", f"got {number}/{n_shards}", "Use e.g. --shard 1/4"
+        )
+    place = {(job.member.name, job.fold): i for i, job in enumerate(jobs)}
+    return [j for j in waiting if place[j.member.name, j.fold] % n_shards == number - 1]
 
 
 def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:

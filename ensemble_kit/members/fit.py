@@ -20,7 +20,11 @@ from ensemble_kit.images.presets import preset
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.losses import make_loss
 from ensemble_kit.members.networks import build_network
-from ensemble_kit.members.precision import Precision, choose_precision
+from ensemble_kit.members.precision import (
+    Precision,
+    choose_precision,
+    keep_depthwise_in_float32,
+)
 from ensemble_kit.members.predict import predict_logits, watched_figures
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.train import Plan, State, Training, run_epochs, seeded
@@ -89,7 +93,9 @@ class Fit:
             )
         config: Any = model.pretrained_cfg
         model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        chosen = choose_precision(precision, model, device)
+        chosen = choose_precision(precision, device)
+        if chosen.autocasts and device.type == "cpu":
+            keep_depthwise_in_float32(model)
         training = Training.start(model, member.recipe, chosen, device)
         if state is not None:
             training.restore(state)

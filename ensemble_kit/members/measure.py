@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.fit import Fit, Rows
-from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.precision import candidates, choose_device
 from ensemble_kit.members.recipe import Member, Recipe
 
 
@@ -23,25 +24,49 @@ def images_per_second(
 ) -> dict[str, float]:
     """Images per second of training and of predicting, data time included, as `train` and `predict`.
 
-    The median of three epochs of four batches of random tiles, after one that is not counted.
+    The medians of three rounds of four batches of random tiles, after one that is not counted.
     """
-    n = 4 * batch_size
+    fit, rows = _trained(network, image_size, batch_size, 4, choose_device(device), precision)
+    return {
+        "train": _train_speed(fit),
+        "predict": len(rows) / _median(lambda: fit.logits(rows), fit.device),
+    }
+
+
+def fastest_precision(network: str, image_size: int, batch_size: int, device: torch.device) -> str:
+    """The precision in which training steps are the fastest here, by a few steps of each."""
+    names = candidates(device)
+    if len(names) == 1:
+        return names[0]
+    speeds = {
+        n: _train_speed(_trained(network, image_size, batch_size, 2, device, n)[0]) for n in names
+    }
+    return max(names, key=lambda n: speeds[n])
+
+
+def _trained(
+    network: str,
+    image_size: int,
+    batch_size: int,
+    n_batches: int,
+    device: torch.device,
+    precision: str,
+) -> tuple[Fit, npt.NDArray[np.int64]]:
+    n = n_batches * batch_size
     pixels = np.random.default_rng(0).integers(
         0, 256, (n, image_size, image_size, 3), dtype=np.uint8
     )
     tiles = Tiles(pixels, np.arange(n).astype(str), "", image_size)
-    member = Member(
-        network, pretrained=False, recipe=Recipe(epochs=4, batch_size=batch_size, warmup_epochs=0)
-    )
-    where = choose_device(device)
-    fit = Fit.start(member, tiles, 2, device=where, precision=precision, seed=0)
+    recipe = Recipe(epochs=4, batch_size=batch_size, warmup_epochs=0)
+    member = Member(network, pretrained=False, recipe=recipe)
+    fit = Fit.start(member, tiles, 2, device=device, precision=precision, seed=0)
     rows, labels = np.arange(n), np.arange(n) % 2
     fit.run(Rows(rows, labels, rows[:2], labels[:2]), lambda _: None)
-    trained = [row["images_per_second"] for row in fit.training.history[1:]]
-    return {
-        "train": statistics.median(trained),
-        "predict": n / _median(lambda: fit.logits(rows), where),
-    }
+    return fit, rows
+
+
+def _train_speed(fit: Fit) -> float:
+    return statistics.median(row["images_per_second"] for row in fit.training.history[1:])
 
 
 def _median(work: Callable[[], object], device: torch.device) -> float:

@@ -6,11 +6,13 @@ Does not train; predictions that are kept are always computed in float32.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
 
@@ -71,11 +73,11 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def choose_precision(name: str, model: nn.Module, device: torch.device) -> Precision:
+def choose_precision(name: str, device: torch.device) -> Precision:
     """The precision called `name`; `auto` follows a fixed rule, so that a machine decides alike twice.
 
-    On CUDA bf16 where the card has it, else fp16. On CPUs bf16 only where the processor multiplies
-    it natively and the network has no depth-wise convolutions, which gain nothing there.
+    On CUDA bf16 where the card has it, else fp16. On CPUs bf16 where the processor multiplies it
+    natively, else fp32.
 
     Raises
     ------
@@ -92,8 +94,28 @@ def choose_precision(name: str, model: nn.Module, device: torch.device) -> Preci
         return Precision(name)
     if device.type == "cuda":
         return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16")
-    pays = device.type == "cpu" and _cpu_multiplies_bf16() and not _has_depthwise(model)
-    return Precision("bf16" if pays else "fp32")
+    return Precision("bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "fp32")
+
+
+def candidates(device: torch.device) -> list[str]:
+    """Names of the precisions that may pay on this device, for a probe to choose from."""
+    chosen = choose_precision("auto", device).name
+    return [chosen] if chosen == "fp32" else [chosen, "fp32"]
+
+
+def keep_depthwise_in_float32(model: nn.Module) -> None:
+    """Compute depth-wise convolutions in float32 inside CPU autocast: in bf16 they are slower there.
+
+    Only how they are computed changes; names, shapes and dtypes of the weights stay.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+            module.forward = functools.partial(_in_float32, module.forward)  # type: ignore[method-assign]
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return forward(x.float())
 
 
 def _cpu_multiplies_bf16() -> bool:
@@ -102,7 +124,3 @@ def _cpu_multiplies_bf16() -> bool:
         return False
     flags = info.read_text(errors="replace")
     return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def _has_depthwise(model: nn.Module) -> bool:
-    return any(isinstance(m, nn.Conv2d) and m.groups == m.in_channels > 1 for m in model.modules())

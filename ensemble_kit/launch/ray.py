@@ -1,0 +1,108 @@
+"""The Ray engine: one task with retries per job, on an existing cluster.
+
+The run's folder must be mounted at the same path on every node; the tasks start the same
+`run-job` command as any other scheduler would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.launch.remote import command, run_command, settle
+from ensemble_kit.members.events import JobFailed, Notice, Watcher
+from ensemble_kit.members.job import Job
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1", "auto", "local")
+
+
+@dataclasses.dataclass(frozen=True)
+class RayEngine:
+    """Runs jobs as tasks of a Ray cluster.
+
+    Parameters
+    ----------
+    address : str
+        Of the cluster; `auto` finds the one of this machine.
+    cpus, gpus : float
+        What one job takes.
+    retries : int
+        How often a job is started anew when its worker or node dies.
+    """
+
+    address: str = "auto"
+    cpus: float = 1.0
+    gpus: float = 0.0
+    retries: int = 3
+
+    def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+        """Run all jobs; return those that failed."""
+        ray = _import_ray()
+        self._refuse_open_wire()
+        if not ray.is_initialized():
+            _connect(ray, self.address)
+        self._refuse_impossible(ray)
+        task = ray.remote(
+            num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, retry_exceptions=False
+        )(run_command)
+        waiting = {task.remote(command(job, max(1, int(self.cpus)))): job for job in jobs}
+        watcher(Notice(f"{len(waiting)} jobs are with Ray at {self.address}."))
+        failures = []
+        while waiting:
+            ready, _ = ray.wait(list(waiting), num_returns=1)
+            job = waiting.pop(ready[0])
+            try:
+                code, words = ray.get(ready[0])
+            except ray.exceptions.RayError as error:
+                code, words = 1, str(error)
+            if (failed := settle(job, code, words, watcher)) is not None:
+                failures.append(failed)
+        return failures
+
+    def _refuse_open_wire(self) -> None:
+        host = self.address.removeprefix("ray://").rpartition(":")[0] or self.address
+        if host in LOOPBACK or os.environ.get("RAY_AUTH_MODE") == "token":
+            return
+        raise EnvironmentFault(
+            "A Ray cluster beyond this machine is reached with token authentication only",
+            f"the address is '{self.address}' and RAY_AUTH_MODE is not 'token'",
+            "Set RAY_AUTH_MODE=token and the cluster's token on every node",
+        )
+
+    def _refuse_impossible(self, ray: Any) -> None:
+        nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+        fits = any(n.get("CPU", 0) >= self.cpus and n.get("GPU", 0) >= self.gpus for n in nodes)
+        if not fits:
+            largest = max((n.get("CPU", 0), n.get("GPU", 0)) for n in nodes) if nodes else (0, 0)
+            raise EnvironmentFault(
+                "A job fits onto one node of the cluster",
+                f"it asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs; the largest of {len(nodes)} "
+                f"nodes has {largest[0]:g} and {largest[1]:g}",
+                "Ask for less, or add a larger node",
+            )
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        raise EnvironmentFault(
+            "The Ray engine needs the ray package",
+            "it is not installed",
+            "Install it: pip install 'ensemble-kit[ray]'",
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise EnvironmentFault(
+            "The Ray engine works on a cluster that runs",
+            f"none answers at '{address}' ({str(error).splitlines()[0][:120]})",
+            "Start one (ray start --head), or give its address: --ray-address",
+        ) from error

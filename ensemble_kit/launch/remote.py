@@ -1,0 +1,43 @@
+"""A job as a command, and its end as an event: what engines beyond this process share.
+
+Only file paths and exit codes cross the wire.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ensemble_kit.members.checkpoint import read_record
+from ensemble_kit.members.crossfit import collect
+from ensemble_kit.members.events import JobFailed, JobFinished, Watcher
+from ensemble_kit.members.job import Job
+
+
+def command(job: Job, threads: int) -> list[str]:
+    """The command that runs this job anywhere where the run's folder is mounted at the same path."""
+    folder = str(Path(job.run.path).resolve())
+    return [
+        sys.executable, "-m", "ensemble_kit", "run-job", folder, job.member.name, str(job.fold),
+        "--threads", str(threads),
+    ]  # fmt: skip
+
+
+def run_command(arguments: list[str]) -> tuple[int, str]:
+    """Run one job's command in its own process; its exit code, and the last words of a failed one."""
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr.strip()[-2000:]
+
+
+def settle(job: Job, code: int, words: str, watcher: Watcher) -> JobFailed | None:
+    """Tell how a job ended, by the record in its folder first, and gather its logits."""
+    record = read_record(job.folder)
+    if record is not None and not job.changes():
+        collect(job)
+        watcher(JobFinished(job.member.name, job.fold, record["seconds"], record["chosen_epoch"]))
+        return None
+    reason = words.splitlines()[-1] if words else f"its process ended with exit code {code}"
+    failed = JobFailed(job.member.name, job.fold, reason)
+    watcher(failed)
+    return failed

@@ -1,0 +1,78 @@
+"""Which precision each member trains in: probed once per machine, network, size and batch.
+
+The answer is kept in the cache folder, so that a machine decides alike twice, and in the member's
+specification, so that all of its folds agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.files import cache_folder, digest_json, read_json, write_json
+from ensemble_kit.members.catalogue import cost
+from ensemble_kit.members.checkpoint import read_record
+from ensemble_kit.members.events import Notice, Watcher
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.measure import fastest_precision
+
+# Multiply-accumulates of a member's whole training from which a few probing steps pay back.
+WORTH_A_PROBE = 3e14
+PROBE_BATCH = 16
+
+
+def with_precision(jobs: Sequence[Job], watcher: Watcher) -> list[Job]:
+    """The jobs with `precision="auto"` replaced: by what the member's other folds were trained in,
+    by a probe where the work is large, by the fixed rule otherwise.
+    """
+    chosen: dict[str, str] = {}
+    for job in jobs:
+        name = job.member.name
+        if job.precision == "auto" and name not in chosen:
+            chosen[name] = _of_other_folds(job) or _probed(job, jobs, watcher)
+    return [dataclasses.replace(j, precision=chosen.get(j.member.name, j.precision)) for j in jobs]
+
+
+def _of_other_folds(job: Job) -> str | None:
+    for k in range(job.folds.n_splits):
+        record = read_record(job.run.fold_dir(job.member.name, k))
+        if record is not None and record["device"] == str(job.device):
+            return str(record["precision"])
+    return None
+
+
+def _probed(job: Job, jobs: Sequence[Job], watcher: Watcher) -> str:
+    size, recipe = job.tiles.image_size, job.member.recipe
+    n_jobs = sum(j.member.name == job.member.name for j in jobs)
+    macs = cost(job.member.network, size).macs
+    if macs * len(job.manifest) * recipe.epochs * n_jobs < WORTH_A_PROBE or job.member.head:
+        return "auto"
+    batch = min(recipe.batch_size, PROBE_BATCH)
+    known = _Known(job.device)
+    key = f"{job.member.network} {size} px, batch {batch}"
+    if key not in known.values:
+        known.add(key, fastest_precision(job.member.network, size, batch, job.device))
+        watcher(Notice(f"{job.member.name}: {known.values[key]} trains the fastest here ({key})."))
+    return known.values[key]
+
+
+class _Known:
+    """What was probed before on this machine, with this torch and so many threads."""
+
+    def __init__(self, device: torch.device) -> None:
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+        machine = [device.type, name, platform.node(), torch.__version__, torch.get_num_threads()]
+        self._path: Path = cache_folder() / "precision" / f"{digest_json(machine)[:16]}.json"
+        try:
+            self.values: dict[str, str] = read_json(self._path)
+        except DataError:
+            self.values = {}
+
+    def add(self, key: str, precision: str) -> None:
+        self.values[key] = precision
+        write_json(self._path, self.values)
