@@ -1,0 +1,336 @@
+"""How one job trains: what it may look at, that it repeats itself, resumes, and leaves whole files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+import ensemble_kit.members.networks  # noqa: F401  (registers the tiny networks)
+from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.folds import make_folds
+from ensemble_kit.members.checkpoint import read_record
+from ensemble_kit.members.events import EpochEnded, Event, JobStarted
+from ensemble_kit.members.job import Job, parts_of, run_job
+
+MakeJob = Callable[..., Job]
+FILES = ("model.safetensors", "config.json", "logits-oof.npy", "logits-test.npy", "history.csv", "recipe.json")  # fmt: skip
+
+
+def weights(job: Job) -> dict[str, bytes]:
+    return {k: v.numpy().tobytes() for k, v in load_file(job.folder / "model.safetensors").items()}
+
+
+def logits(job: Job) -> tuple[bytes, bytes]:
+    oof, test = (np.load(job.folder / f"logits-{p}.npy") for p in ("oof", "test"))
+    return oof.tobytes(), test.tobytes()
+
+
+def run(job: Job) -> Job:
+    run_job(job)
+    return job
+
+
+# -- what a job may look at ----------------------------------------------------------------
+
+HONEST = [{}, {"select_on": "inner"}, {"select_on": "inner", "patience": 1, "epochs": 6},
+          {"schedule": "plateau", "select_on": "inner"}]  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", HONEST, ids=str)
+@pytest.mark.parametrize("part", ["kept", "test"])
+def test_weights_do_not_depend_on_images_that_are_kept_out(
+    make_job: MakeJob, with_pixels: Callable[[Job, str], Job], recipe: dict[str, object], part: str
+) -> None:
+    seen = run(make_job("a", **recipe))
+    blind = run(with_pixels(make_job("b", **recipe), part))
+    assert weights(seen) == weights(blind)
+    assert logits(seen) != logits(blind)
+
+
+def test_weights_do_depend_on_the_images_that_train(
+    make_job: MakeJob, with_pixels: Callable[[Job, str], Job]
+) -> None:
+    assert weights(run(make_job("a"))) != weights(run(with_pixels(make_job("b"), "train")))
+
+
+def test_selecting_on_the_kept_fold_looks_at_it_and_is_stamped(
+    make_job: MakeJob, with_pixels: Callable[[Job, str], Job]
+) -> None:
+    seen = run(make_job("a", select_on="kept-fold", epochs=6))
+    record = read_record(seen.folder)
+    assert record is not None
+    assert "chosen on the very fold whose logits are kept" in record["stamps"][0]
+    blind = read_record(
+        run(with_pixels(make_job("b", select_on="kept-fold", epochs=6), "kept")).folder
+    )
+    assert blind is not None
+    assert blind["chosen_epoch"] != record["chosen_epoch"]
+
+
+def test_the_rows_of_a_job_do_not_overlap_and_neither_do_their_patients(make_job: MakeJob) -> None:
+    for select_on in ("none", "inner", "kept-fold"):
+        job = make_job(fold=1, select_on=select_on)
+        parts = parts_of(job)
+        group = dict(zip(job.tiles.rows(job.manifest.sample_ids).tolist(), job.manifest.groups, strict=True))  # fmt: skip
+        fit, kept, test, watched = (
+            {group[i] for i in rows.tolist()}
+            for rows in (parts.fit.train, parts.kept, parts.test, parts.fit.watched)
+        )
+        assert not fit & kept
+        assert not fit & test
+        assert not kept & test
+        assert not fit & watched
+        assert not test & watched
+        assert (watched == kept) == (select_on != "inner")
+        assert bool(watched & kept) == (select_on != "inner")
+
+
+def test_every_training_row_is_fitted_or_kept_and_each_once(make_job: MakeJob) -> None:
+    kept: list[int] = []
+    for fold in range(3):
+        parts = parts_of(make_job(fold=fold))
+        assert len(parts.fit.train) + len(parts.kept) == 64
+        kept += parts.kept.tolist()
+    assert len(kept) == len(set(kept)) == 64
+
+
+def test_labels_go_with_their_images(make_job: MakeJob) -> None:
+    job = make_job(select_on="inner")
+    label = dict(zip(job.manifest.sample_ids.tolist(), job.manifest.labels.tolist(), strict=True))
+    fit = parts_of(job).fit
+    for rows, labels in ((fit.train, fit.train_labels), (fit.watched, fit.watched_labels)):
+        assert [label[i] for i in job.tiles.sample_ids[rows].tolist()] == labels.tolist()
+
+
+def test_a_bag_draws_whole_patients_with_replacement(make_job: MakeJob) -> None:
+    job = make_job(member={"bag": True})
+    rows = parts_of(job).fit.train
+    groups = dict(zip(job.tiles.sample_ids.tolist(), job.manifest.groups.tolist(), strict=True))
+    drawn = [groups[i] for i in job.tiles.sample_ids[rows].tolist()]
+    counts = {g: drawn.count(g) for g in set(drawn)}
+    assert all(n % 4 == 0 for n in counts.values())
+    assert max(counts.values()) > 4
+    assert not {groups[i] for i in job.tiles.sample_ids[parts_of(job).kept].tolist()} & set(drawn)
+
+
+# -- the same again ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"member": {"drop_rate": 0.5}}, {"precision": "bf16"}, {"augmentation": "none"}],
+)
+def test_the_same_seed_gives_the_same_logits(
+    make_job: MakeJob, settings: dict[str, object]
+) -> None:
+    first, second = run(make_job("a", **settings)), run(make_job("b", **settings))
+    assert logits(first) == logits(second)
+    assert weights(first) == weights(second)
+
+
+def test_a_job_neither_uses_nor_changes_the_global_generators(make_job: MakeJob) -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    np.random.seed(1)  # noqa: NPY002
+    first = run(make_job("a"))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.random.random() == np.random.RandomState(1).random()  # noqa: NPY002
+    torch.manual_seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    assert logits(run(make_job("b"))) == logits(first)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"member": {"seed": 1}}, {"member": {"name": "x"}}]
+)
+def test_another_seed_or_name_gives_another_network(
+    make_job: MakeJob, change: dict[str, object]
+) -> None:
+    assert weights(run(make_job("a"))) != weights(run(make_job("b", **change)))
+
+
+def test_the_seed_of_a_fold_does_not_depend_on_the_others(make_job: MakeJob) -> None:
+    first, second = make_job(fold=0), make_job(fold=1)
+    assert first.model_seed != second.model_seed
+    alone = run(make_job("alone", fold=1))
+    run(make_job("both", fold=0))
+    assert logits(run(make_job("both", fold=1))) == logits(alone)
+
+
+# -- resuming ------------------------------------------------------------------------------
+
+
+class PulledPlugError(Exception):
+    """Stands for whatever ends a process between two epochs."""
+
+
+def cut_off(job: Job, after: int) -> None:
+    """Run a job and stop it when so many epochs are done."""
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.epoch + 1 == after:
+            raise PulledPlugError
+
+    with pytest.raises(PulledPlugError):
+        run_job(job, watch)
+
+
+RECIPES = [
+    {},
+    {"member": {"drop_rate": 0.4}, "sampling": "balanced", "class_weights": "balanced"},
+    {"select_on": "inner", "patience": 2},
+    {"regularize": {"ema_decay": 0.9}},
+    {"regularize": {"average_last": 2}},
+    {"schedule": "plateau", "select_on": "inner", "optim": {"plateau_epochs": 1}},
+    {"optim": {"name": "sgd", "head_only_epochs": 1, "clip_norm": 1.0}},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_job_resumed_after_any_epoch_equals_an_uninterrupted_one_bit_for_bit(
+    make_job: MakeJob, recipe: dict[str, object], after: int
+) -> None:
+    whole = run(make_job("whole", epochs=4, **recipe))
+    torn = make_job("torn", epochs=4, **recipe)
+    cut_off(torn, after)
+    assert not torn.finished()
+    first_epochs: list[int] = []
+    run_job(
+        torn, lambda e: first_epochs.append(e.first_epoch) if isinstance(e, JobStarted) else None
+    )
+    assert first_epochs == [after]
+    assert weights(torn) == weights(whole)
+    assert logits(torn) == logits(whole)
+
+
+def test_a_training_state_of_other_settings_is_not_used(make_job: MakeJob) -> None:
+    cut_off(make_job("run"), 2)
+    other = make_job("run", learning_rate=1e-3)
+    seen: list[int] = []
+    run_job(other, lambda e: seen.append(e.first_epoch) if isinstance(e, JobStarted) else None)
+    assert seen == [0]
+    assert logits(other) == logits(run(make_job("fresh", learning_rate=1e-3)))
+
+
+def test_a_damaged_training_state_is_named_and_passed_over(make_job: MakeJob) -> None:
+    job = make_job("run", epochs=4)
+    cut_off(job, 3)
+    newest = max(job.folder.glob("resume-*.pt"), key=lambda p: int(p.stem.split("-")[1]))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    events: list[Event] = []
+    run_job(job, events.append)
+    assert next(e.first_epoch for e in events if isinstance(e, JobStarted)) == 2
+    assert any(newest.name in str(e) and "damaged" in str(e) for e in events)
+    assert logits(job) == logits(run(make_job("whole", epochs=4)))
+
+
+def test_a_finished_job_leaves_no_training_state_and_is_not_run_again(make_job: MakeJob) -> None:
+    job = run(make_job())
+    assert not list(job.folder.glob("resume*"))
+    before = (job.folder / "fold.json").stat().st_mtime_ns
+    events: list[Event] = []
+    run_job(job, events.append)
+    assert events == []
+    assert (job.folder / "fold.json").stat().st_mtime_ns == before
+
+
+# -- what is left on the disk --------------------------------------------------------------
+
+
+def test_timm_opens_the_stored_network_and_it_gives_the_stored_logits(make_job: MakeJob) -> None:
+    job = run(make_job())
+    model = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()
+    config = model.pretrained_cfg
+    kept = parts_of(job).kept
+    images = torch.from_numpy(job.tiles.pixels[kept].astype(np.float32) / 255).permute(0, 3, 1, 2)
+    mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
+    with torch.inference_mode():
+        got = model((images - mean) / std).numpy()
+    np.testing.assert_allclose(got, np.load(job.folder / "logits-oof.npy"), atol=1e-5)
+    assert tuple(config["input_size"]) == (3, 16, 16)
+
+
+def test_the_stored_network_names_its_classes(make_job: MakeJob) -> None:
+    config = json.loads((run(make_job()).folder / "config.json").read_text())
+    assert config["label_names"] == ["benign", "malignant"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_changed_byte_in_any_file_of_a_finished_fold_is_an_integrity_error(
+    make_job: MakeJob, name: str
+) -> None:
+    job = run(make_job(epochs=1))
+    path = job.folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=f"{name}' does not match its digest") as caught:
+        job.finished()
+    assert caught.value.exit_code == 7
+    path.unlink()
+    with pytest.raises(IntegrityError, match=f"{name}' is missing"):
+        job.finished()
+
+
+def test_without_its_record_a_fold_is_not_finished(make_job: MakeJob) -> None:
+    job = run(make_job(epochs=1))
+    assert job.finished()
+    (job.folder / "fold.json").unlink()
+    assert not job.finished()
+
+
+def test_changed_settings_are_refused_with_the_changed_keys(make_job: MakeJob) -> None:
+    run(make_job(epochs=1))
+    other = make_job(epochs=2, batch_size=8)
+    with pytest.raises(
+        DataError, match=r"recipe.batch_size: 16 -> 8, .*recipe.epochs: 1 -> 2"
+    ) as caught:
+        other.finished()
+    assert caught.value.exit_code == 3
+
+
+def test_other_folds_make_another_job(make_job: MakeJob) -> None:
+    job = run(make_job(epochs=1))
+    other = dataclasses.replace(job, folds=make_folds(job.manifest, 3, seed=9))
+    with pytest.raises(DataError, match="folds: "):
+        other.finished()
+
+
+def test_the_history_has_a_row_per_epoch_and_says_what_was_watched(make_job: MakeJob) -> None:
+    from ensemble_kit.files import read_csv
+
+    job = run(make_job(select_on="inner", epochs=3))
+    history = read_csv(job.folder / "history.csv")
+    assert history["epoch"].tolist() == ["0", "1", "2"]
+    assert set(history["val_on"]) == {"inner slice"}
+    assert (history["train_loss"].astype(float) > 0).all()
+
+
+def test_the_chosen_epoch_is_the_best_of_the_watched_ones(make_job: MakeJob) -> None:
+    from ensemble_kit.files import read_csv
+
+    job = run(make_job(select_on="inner", epochs=5, learning_rate=0.03))
+    losses = read_csv(job.folder / "history.csv")["val_log_loss"].astype(float)
+    record = read_record(job.folder)
+    assert record is not None
+    assert record["chosen_epoch"] == int(losses.argmin())
+
+
+def test_patience_stops_early_and_the_fixed_schedule_does_not(make_job: MakeJob) -> None:
+    from ensemble_kit.files import read_csv
+
+    patient = run(make_job("a", select_on="inner", patience=1, epochs=30, learning_rate=0.05))
+    losses = read_csv(patient.folder / "history.csv")["val_log_loss"].astype(float)
+    assert 2 <= len(losses) < 30
+    assert losses.iloc[-1] >= losses.iloc[:-1].min()
+    assert len(read_csv(run(make_job("b", epochs=4)).folder / "history.csv")) == 4
