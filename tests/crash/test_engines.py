@@ -97,7 +97,7 @@ def test_slurm_arrays_end_alike_by_submitits_local_executor(
     pytest.importorskip("submitit")
     from ensemble_kit.launch.slurm import SlurmEngine
 
-    with pytest.raises(EnvironmentFault, match="no sbatch here|where Slurm is"):
+    with pytest.raises(EnvironmentFault, match=r"no sbatch here|where Slurm is"):
         train(trained, tmp_path / "none", engine=SlurmEngine(gpus=0))
     train(trained, tmp_path / "run", engine=SlurmEngine(gpus=0, cpus=1, minutes=5, cluster="local"))
     assert kept(tmp_path / "run") == undisturbed

@@ -350,7 +350,7 @@ def test_row_59_a_signal_ends_parent_and_workers_and_nothing_finished_is_lost(
     assert parent.returncode == code
     if code > 0:
         assert "the same command goes on from there" in said
-    gone, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive, "orphans"
     assert list((tmp_path / "run").rglob("resume-*.pt")), "the state of finished epochs is gone"
 
