@@ -27,6 +27,7 @@ def check(
     manifest: Manifest,
     *,
     leak: bool = True,
+    before: Sequence[Finding] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
     """Everything the linter knows, every image decoded once.
@@ -37,6 +38,8 @@ def check(
         Read with `split_by="image"` where groups may stand on both sides, so that it can be said.
     leak : bool
         Whether to measure how well colour statistics predict the label.
+    before : sequence of Finding
+        What was found when the data were opened (`ensemble_kit.audit.open.open_data`).
     progress : callable or None
         Called with (images done, images in all).
 
@@ -47,7 +50,7 @@ def check(
     """
     looks = look_at_images(manifest, progress=progress)
     first = looks[: len(manifest)]
-    findings = [*_files(looks), *_tables(manifest)]
+    findings = [*before, *_files(looks), *_tables(manifest)]
     findings += exact_duplicates(manifest, [look.pixels for look in first])
     findings += near_duplicates(manifest, first)
     measured = _measure(manifest, first) if leak else None

@@ -32,6 +32,7 @@ def read_bci(
     join: str = "stack",
     color: str = "rgb",
     groups: str | os.PathLike[str] | None = None,
+    split_by: str = "group",
 ) -> Manifest:
     """A manifest of the BCI layout: `HE/{train,test}/00001_train_1+.png`, `IHC/...` alike.
 
@@ -50,6 +51,8 @@ def read_bci(
     color : {"rgb", "grayscale"}
     groups : path or None
         A CSV with the columns `file` (the image's name, with or without suffix) and `patient`.
+    split_by : {"group", "image"}
+        `image` allows patients in train and in test, stamped as such; BCI's own split needs it.
 
     Returns
     -------
@@ -114,6 +117,7 @@ def read_bci(
         group_kind=NO_GROUPS if owner is None else "patient",
         name=("phantom" if synthetic else "BCI") + f" {table['stain'].iloc[0]}",
         notes=notes,
+        split_by=split_by,
     )
 
 

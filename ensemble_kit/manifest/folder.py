@@ -28,7 +28,9 @@ PARTS = {
 HER2_SCORES = ("0", "1+", "2+", "3+")
 
 
-def read_folders(root: str | os.PathLike[str], *, group_pattern: str | None = None) -> Manifest:
+def read_folders(
+    root: str | os.PathLike[str], *, group_pattern: str | None = None, split_by: str = "group"
+) -> Manifest:
     """A manifest of `root/CLASS/image` or `root/{train,valid,test}/CLASS/image`.
 
     Parameters
@@ -38,6 +40,8 @@ def read_folders(root: str | os.PathLike[str], *, group_pattern: str | None = No
     group_pattern : str or None
         A regular expression whose first group is the patient, searched in each path relative to
         `root`: `r"(P\\d+)"`. Without it each image is its own group, and that is stamped.
+    split_by : {"group", "image"}
+        `image` allows groups in train and in test, stamped as such.
 
     Returns
     -------
@@ -79,6 +83,7 @@ def read_folders(root: str | os.PathLike[str], *, group_pattern: str | None = No
         group_kind=NO_GROUPS if group_pattern is None else "group",
         name=top.resolve().name,
         notes=notes,
+        split_by=split_by,
     )
 
 

@@ -1,0 +1,95 @@
+"""`data check`, `data phantom` and `data show`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from ensemble_kit.cli import app
+from ensemble_kit.errors import EnsembleKitError
+from ensemble_kit.manifest.phantom.write import write_phantom
+
+
+def ek(*words: str | Path) -> Result:
+    return CliRunner().invoke(app, ["data", *map(str, words)])
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_phantom(
+        tmp_path_factory.mktemp("p") / "phantom", n_patients=24, images_per_patient=2, image_size=64
+    )
+
+
+def test_the_phantom_is_written_counted_and_called_synthetic(tmp_path: Path) -> None:
+    done = ek(
+        "phantom",
+        tmp_path / "p",
+        "--patients",
+        "12",
+        "--images-per-patient",
+        "1",
+        "--image-size",
+        "32",
+    )
+    assert done.exit_code == 0, done.output
+    assert "Synthetic" in done.output
+    assert len(list((tmp_path / "p/IHC").rglob("*.png"))) == 12
+
+
+def test_check_of_clean_data_ends_with_0_and_of_planted_data_with_3(
+    phantom: Path, tmp_path: Path
+) -> None:
+    assert ek("check", phantom, "--no-leak").exit_code == 0
+    for i in range(4):
+        folder = tmp_path / "d" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    (tmp_path / "d/a/half.png").write_bytes((tmp_path / "d/a/0.png").read_bytes()[:900])
+    done = ek("check", tmp_path / "d")
+    assert done.exit_code == 3
+    assert "ERROR: 1 of 5 images cannot be used" in done.output
+    assert "a/half.png" in done.output
+
+
+def test_check_speaks_json_with_the_same_exit_code(phantom: Path) -> None:
+    done = ek("check", phantom, "--stain", "he", "--json")
+    said = json.loads(done.output)
+    assert said["exit_code"] == done.exit_code == 0
+    assert said["n_images"] == 48
+    assert said["color_leak"]["by_image"] > said["color_leak"]["by_group"]
+
+
+def test_row_56_no_name_on_disk_steers_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    for name in ("1.png", "2.png"):
+        Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "m" / name)
+    (tmp_path / "m/manifest.csv").write_text("path,label\n1.png,a\x1b]0;pwned\x07\n2.png,b\n")
+    assert "\x1b" not in ek("check", tmp_path / "m").output
+
+
+def test_sheets_have_a_row_per_class_or_per_augmented_image(phantom: Path, tmp_path: Path) -> None:
+    assert ek("show", phantom, tmp_path / "c.png", "--columns", "3", "--tile", "32").exit_code == 0
+    assert Image.open(tmp_path / "c.png").size == (4 + 3 * 36, 4 + 4 * 52)
+    more = ("--augment", "light", "--rows", "2", "--columns", "5", "--tile", "32")
+    assert ek("show", phantom, tmp_path / "a.png", *more).exit_code == 0
+    assert Image.open(tmp_path / "a.png").size == (4 + 5 * 36, 4 + 2 * 52)
+
+
+def test_six_channels_are_shown_as_two_pictures(phantom: Path, tmp_path: Path) -> None:
+    words = ("--stain", "both", "--join", "channels", "--tile", "32", "--columns", "1")
+    assert ek("show", phantom, tmp_path / "c.png", *words).exit_code == 0
+    assert Image.open(tmp_path / "c.png").width == 4 + 68
+
+
+def test_an_unknown_preset_says_what_was_meant(phantom: Path, tmp_path: Path) -> None:
+    done = ek("show", phantom, tmp_path / "x.png", "--augment", "lihgt")
+    assert isinstance(done.exception, EnsembleKitError)
+    assert "Did you mean 'light'" in str(done.exception)
+    assert done.exception.exit_code == 2
