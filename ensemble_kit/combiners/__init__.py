@@ -22,7 +22,17 @@ COMBINERS = {
     "max": ("averaging", "MaxProba"),
     "min": ("averaging", "MinProba"),
     "product": ("averaging", "ProductProba"),
+    "simplex": ("weighting", "SimplexWeights"),
+    "classwise": ("weighting", "ClasswiseWeights"),
+    "greedy": ("selection", "GreedySelection"),
+    "temperature": ("calibrated", "TemperatureScaled"),
+    "calibrated-members": ("calibrated", "CalibratedMembers"),
+    "dirichlet": ("calibrated", "DirichletMembers"),
+    "logistic": ("linear", "LogisticStacker"),
+    "ridge": ("linear", "RidgeStacker"),
+    "boosting": ("boosting", "BoostingStacker"),
     "mlp": ("stacking", "MLPStacker"),
+    "two-layer": ("layers", "TwoLayerStack"),
     "oracle": ("bounds", "Oracle"),
 }
 

@@ -32,11 +32,15 @@ def described(combiner: Combiner) -> dict[str, Any]:
 
 def made_of(description: dict[str, Any]) -> Combiner:
     """The unfitted combiner of a description."""
-    params = {
-        key: made_of(value) if isinstance(value, dict) and "combiner" in value else value
-        for key, value in description["params"].items()
-    }
+    params = {key: _value(value) for key, value in description["params"].items()}
     return make_combiner(description["combiner"], **params)
+
+
+def _value(value: Any) -> Any:
+    """A parameter as it was before it became JSON."""
+    if isinstance(value, dict) and "combiner" in value:
+        return made_of(value)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def save_combiner(

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
 from ensemble_kit.combiners.kernels import mean_softmax, vote_counts
+from ensemble_kit.combiners.splits import Ints
 from ensemble_kit.errors import UsageError, did_you_mean
 
 TIES = ("proba", "severity", "abstain", "lowest")
@@ -50,12 +51,7 @@ class MajorityVote(Combiner):
         self.ties = ties
         self.positive = positive
 
-    def _fit(
-        self,
-        logits: Array,
-        labels: npt.NDArray[np.int64],
-        groups: npt.NDArray[np.int64],  # noqa: ARG002
-    ) -> None:
+    def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:  # noqa: ARG002
         self._check_policy()
         self.n_ties_ = self._combine(logits).n_ties
 
@@ -84,7 +80,7 @@ class MajorityVote(Combiner):
             predicted[rows] = self._break(level[rows], logits[rows])
         return Combined(proba, predicted, tied)
 
-    def _break(self, level: npt.NDArray[np.bool_], logits: Array) -> npt.NDArray[np.int64]:
+    def _break(self, level: npt.NDArray[np.bool_], logits: Array) -> Ints:
         if self.ties == "abstain":
             return np.full(len(level), ABSTAINED)
         if self.ties == "lowest":
@@ -94,14 +90,14 @@ class MajorityVote(Combiner):
         mean = mean_softmax(logits.astype(np.float64))
         return decided(np.where(level, mean, -1.0)).predicted
 
-    def _most_severe(self, level: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    def _most_severe(self, level: npt.NDArray[np.bool_]) -> Ints:
         highest = level.shape[1] - 1 - level[:, ::-1].argmax(axis=1)
         if self.positive is None:
             return highest
         return np.where(level[:, self.positive], self.positive, highest)
 
 
-def votes_of(logits: Array) -> npt.NDArray[np.int64]:
+def votes_of(logits: Array) -> Ints:
     """Each member's class, shape (n_samples, n_members); its own tie goes to the later class."""
     n_samples, n_members, n_classes = logits.shape
     flat = softmax(logits).reshape(-1, n_classes)

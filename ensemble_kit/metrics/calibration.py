@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.scale import best_scale
 
 N_BINS = 15
 
@@ -65,32 +66,17 @@ def reliability_table(bins: Array) -> Array:
     )
 
 
-def calibration_slope(labels: npt.NDArray[np.int64], proba: Array, n_steps: int = 50) -> float:
+def calibration_slope(labels: npt.NDArray[np.int64], proba: Array) -> float:
     """The factor on the log-probabilities that fits the labels best: 1 is calibrated, < 1 overconfident.
 
-    The inverse of the best temperature; one-parameter maximum likelihood by Newton's method.
+    References
+    ----------
+    Cox, D. R. (1958). Two further applications of a model for binary regression. Biometrika
+    45(3/4), 562-565.
 
     Examples
     --------
-    >>> proba = np.array([[0.99, 0.01]] * 3 + [[0.99, 0.01]])
-    >>> round(calibration_slope(np.array([0, 0, 0, 1]), proba), 3)
+    >>> round(calibration_slope(np.array([0, 0, 0, 1]), np.array([[0.99, 0.01]] * 4)), 3)
     0.239
     """
-    z = np.log(np.maximum(proba, 1e-15))
-    rows = np.arange(len(labels))
-    slope = 1.0
-    for _ in range(n_steps):
-        scaled = slope * z
-        scaled = scaled - scaled.max(axis=1, keepdims=True)
-        p = np.exp(scaled)
-        p /= p.sum(axis=1, keepdims=True)
-        mean = (p * z).sum(axis=1)
-        gradient = float((mean - z[rows, labels]).sum())
-        curvature = float((p * (z - mean[:, None]) ** 2).sum())
-        if curvature < 1e-12:
-            break
-        step = np.clip(gradient / curvature, -0.5, 0.5)
-        slope = max(slope - float(step), 0.0)
-        if abs(step) < 1e-10:
-            break
-    return slope
+    return best_scale(labels, np.log(np.maximum(proba, 1e-15)))

@@ -1,0 +1,106 @@
+"""Greedy selection against a slow, obvious implementation, and against AutoGluon where installed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.combiners.greedy import AnyLoss, ErrorRate, LogLoss, pick
+from ensemble_kit.combiners.selection import GreedySelection
+from ensemble_kit.combiners.weighting import ClasswiseWeights, SimplexWeights, simplex_weights
+from ensemble_kit.testing import toy_logits, toy_predictions
+
+
+def problem(n_samples: int = 700, n_members: int = 6, n_classes: int = 4):
+    labels = np.random.default_rng(1).integers(0, n_classes, n_samples)
+    proba = softmax(toy_logits(labels, n_members, n_classes, skill=1.0)).transpose(1, 0, 2)
+    return np.ascontiguousarray(proba), labels
+
+
+def test_log_loss_picks_and_losses_are_those_of_the_plain_formula() -> None:
+    proba, labels = problem()
+    rows = np.arange(len(labels))
+    slow = pick(AnyLoss(proba, lambda p: float(-np.log(p[rows, labels]).mean())), 40)
+    fast = pick(LogLoss(proba[:, rows, labels]), 40)
+    assert fast.order == slow.order
+    np.testing.assert_allclose(fast.losses, slow.losses, atol=1e-9)
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_pruning_by_margins_changes_no_pick(balanced: bool) -> None:
+    proba, labels = problem()
+    labels[:300] = labels[0]
+    counts = np.bincount(labels)
+    weights = (
+        1.0 / counts[labels] / len(counts) if balanced else np.full(len(labels), 1 / len(labels))
+    )
+    slow = pick(AnyLoss(proba, lambda p: float(weights @ (p.argmax(axis=1) != labels))), 40)
+    fast = pick(ErrorRate(proba, labels, weights if balanced else None), 40)
+    assert fast.order == slow.order
+    np.testing.assert_allclose(fast.losses, slow.losses, atol=1e-9)
+
+
+def test_members_sure_and_wrong_do_not_overflow_the_products() -> None:
+    of_truth = np.full((3, 500), 1e-30)
+    of_truth[2] = 0.5
+    picks = pick(LogLoss(of_truth), 5)
+    assert np.isfinite(picks.losses).all()
+    assert picks.best_prefix().order == (2,)
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
+def test_picks_are_autogluons(metric: str) -> None:
+    pytest.importorskip("autogluon.core")
+    from autogluon.core.metrics import accuracy, log_loss
+    from autogluon.core.models.greedy_ensemble.ensemble_selection import EnsembleSelection
+
+    proba, labels = problem(2000, 8, 4)
+    theirs = EnsembleSelection(
+        40, "multiclass", {"log_loss": log_loss, "accuracy": accuracy}[metric]
+    )
+    theirs.fit([p.copy() for p in proba], labels)
+    loss = (
+        LogLoss(proba[:, np.arange(len(labels)), labels])
+        if metric == "log_loss"
+        else ErrorRate(proba, labels)
+    )
+    assert list(pick(loss, 40).best_prefix().order) == [int(i) for i in theirs.indices_]
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "accuracy", "balanced_accuracy", "brier"])
+def test_selection_leaves_noise_out(metric: str) -> None:
+    table = toy_predictions(300, 4, 3)
+    noise = np.random.default_rng(5).normal(size=(300, 1, 3)).astype(np.float32) * 3
+    fitted = GreedySelection(metric=metric).fit(
+        np.concatenate([table.logits, noise], axis=1), table.labels
+    )
+    assert fitted.weights_[-1] <= 0.05
+    assert fitted.weights_.sum() == pytest.approx(1.0)
+
+
+def test_bags_resample_whole_groups_and_max_members_is_kept() -> None:
+    table = toy_predictions(300, 6, 3)
+    fitted = GreedySelection(n_bags=5, max_members=2).fit(table.logits, table.labels, table.groups)
+    assert (fitted.weights_ > 0).sum() == 2
+    assert fitted.weights_.sum() == pytest.approx(1.0)
+
+
+def test_simplex_weights_are_optimal_within_the_bound() -> None:
+    proba, labels = problem()
+    of_truth = proba[:, np.arange(len(labels)), labels].T
+    weights, gap = simplex_weights(of_truth)
+    best = np.log(of_truth @ weights).mean()
+    assert gap <= 1e-7
+    rng = np.random.default_rng(0)
+    others = rng.dirichlet(np.ones(of_truth.shape[1]) * 0.5, 3000)
+    assert (np.log(of_truth @ others.T).mean(axis=0) <= best + 1e-7).all()
+
+
+def test_fitted_weights_beat_the_mean_on_the_rows_they_saw() -> None:
+    table = toy_predictions(300, 5, 3)
+    rows = np.arange(300)
+    equal = -np.log(softmax(table.logits).mean(axis=1)[rows, table.labels]).mean()
+    for combiner in (SimplexWeights(), ClasswiseWeights(ridge=1e-4)):
+        proba = combiner.fit(table.logits, table.labels).predict_proba(table.logits)
+        assert -np.log(proba[rows, table.labels]).mean() < equal

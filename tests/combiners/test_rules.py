@@ -1,0 +1,112 @@
+"""The rules against worked tables, scikit-learn, and slow obvious implementations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.ensemble import VotingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import LabelEncoder
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.combiners import kernels
+from ensemble_kit.combiners.averaging import MeanLogits, MeanProba
+from ensemble_kit.combiners.rules import RULES
+from ensemble_kit.combiners.voting import MajorityVote
+from ensemble_kit.errors import UsageError
+
+# Kuncheva, Combining Pattern Classifiers (2004), the decision-profile example: five classifiers,
+# three classes, and each rule's winner.
+KUNCHEVA = np.array(
+    [[0.1, 0.5, 0.4], [0.0, 0.0, 1.0], [0.4, 0.3, 0.4], [0.2, 0.7, 0.1], [0.1, 0.8, 0.2]]
+)
+WINNERS = {"mean": 1, "median": 1, "vote": 1, "product": 2, "min": 2, "max": 2}
+
+
+@pytest.mark.parametrize(("rule", "winner"), WINNERS.items())
+def test_rules_give_kunchevas_table(rule: str, winner: int) -> None:
+    assert RULES[rule](KUNCHEVA[None]).argmax() == winner
+
+
+def test_kunchevas_supports_are_his() -> None:
+    np.testing.assert_allclose(RULES["mean"](KUNCHEVA[None])[0], [0.16, 0.46, 0.42])
+    np.testing.assert_allclose(RULES["product"](KUNCHEVA[None])[0], [0.0, 0.0, 0.0032])
+
+
+def members_of_sklearn():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(300, 6)), rng.integers(0, 3, 300)
+    x[np.arange(300), y] += 1.0
+    models = [
+        (str(k), LogisticRegression().fit(x[k * 50 : k * 50 + 120], y[k * 50 : k * 50 + 120]))
+        for k in range(3)
+    ]
+    logits = np.stack([np.log(model.predict_proba(x)) for _, model in models], axis=1)
+    return x, y, models, logits
+
+
+@pytest.mark.parametrize("voting", ["hard", "soft"])
+def test_vote_and_mean_agree_with_scikit_learn(voting: str) -> None:
+    x, y, models, logits = members_of_sklearn()
+    theirs = VotingClassifier(models, voting=voting)
+    theirs.estimators_, theirs.classes_ = [m for _, m in models], np.arange(3)
+    theirs.le_ = LabelEncoder().fit(y)
+    ours = MajorityVote(ties="lowest") if voting == "hard" else MeanProba()
+    ours.fit(logits, y)
+    np.testing.assert_array_equal(ours.predict(logits), theirs.predict(x))
+    if voting == "soft":
+        np.testing.assert_allclose(ours.predict_proba(logits), theirs.predict_proba(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2), (5000, 3, 2), (777, 7, 9), (3, 300, 4)])
+def test_chunked_kernels_equal_the_plain_formula(shape: tuple[int, int, int]) -> None:
+    logits = np.random.default_rng(0).normal(size=shape).astype(np.float32) * 4
+    np.testing.assert_allclose(
+        kernels.mean_softmax(logits), softmax(logits).mean(axis=1), atol=2e-6
+    )
+    plain = np.stack([(logits.argmax(axis=2) == c).sum(axis=1) for c in range(shape[2])], axis=1)
+    np.testing.assert_array_equal(kernels.vote_counts(logits), plain)
+
+
+TIE = np.log([[[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]], [[0.8, 0.1, 0.1], [0.4, 0.5, 0.1]]])
+
+
+@pytest.mark.parametrize(
+    ("policy", "want"),
+    [("proba", [2, 0]), ("severity", [2, 1]), ("abstain", [-1, -1]), ("lowest", [0, 0])],
+)
+def test_ties_follow_the_stated_policy_and_are_counted(policy: str, want: list[int]) -> None:
+    vote = MajorityVote(ties=policy).fit(TIE, [0, 0])
+    assert vote.predict(TIE).tolist() == want
+    assert vote.combine(TIE).n_ties == 2
+    assert vote.n_ties_ == 2
+
+
+def test_row_44_a_tied_vote_does_not_depend_on_member_order() -> None:
+    vote = MajorityVote().fit(TIE, [0, 0])
+    assert vote.predict(TIE[:, ::-1]).tolist() == vote.predict(TIE).tolist()
+
+
+def test_severity_prefers_the_named_class_among_those_level() -> None:
+    assert MajorityVote(ties="severity", positive=0).fit(TIE, [0, 0]).predict(TIE).tolist() == [
+        0,
+        0,
+    ]
+
+
+def test_an_exact_tie_never_falls_to_the_lowest_class() -> None:
+    level = np.zeros((1, 2, 2))
+    for combiner in (MajorityVote(), MeanProba(), MeanLogits()):
+        out = combiner.fit(level, [0]).combine(level)
+        assert out.predicted.tolist() == [1]
+        assert out.n_ties == 1
+
+
+def test_an_unknown_policy_says_what_was_meant() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'severity'"):
+        MajorityVote(ties="severty").fit(TIE, [0, 0])
+
+
+def test_a_veto_of_every_class_leaves_the_mean_of_logits_defined() -> None:
+    logits = np.array([[[0.0, -np.inf], [-np.inf, 0.0]]])
+    np.testing.assert_allclose(MeanLogits().fit(logits, [0]).predict_proba(logits), [[0.5, 0.5]])

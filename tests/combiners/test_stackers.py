@@ -1,0 +1,120 @@
+"""Stackers: agreement with scikit-learn, chance on noise, group-safe insides."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.ensemble import StackingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.naive_bayes import GaussianNB
+
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.boosting import BoostingStacker
+from ensemble_kit.combiners.calibrated import CalibratedMembers, TemperatureScaled
+from ensemble_kit.combiners.features import flat_features
+from ensemble_kit.combiners.linear import LogisticStacker
+from ensemble_kit.combiners.splits import inner_folds
+from ensemble_kit.combiners.stacking import MLPStacker
+from ensemble_kit.testing import toy_predictions
+
+FITTED = ["simplex", "classwise", "greedy", "logistic", "ridge", "boosting", "mlp", "two-layer"]
+
+
+def test_logistic_stacker_agrees_with_stacking_classifier_on_the_same_folds() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(240, 6)), rng.integers(0, 3, 240)
+    x[np.arange(240), y] += 1.0
+    folds = KFold(4, shuffle=True, random_state=0)
+    bases = [("a", LogisticRegression()), ("b", GaussianNB())]
+    final = LogisticRegression(C=1.0, max_iter=2000, tol=1e-6)
+    theirs = StackingClassifier(bases, final, cv=folds, stack_method="predict_proba").fit(x, y)
+    oof = [cross_val_predict(model, x, y, cv=folds, method="predict_proba") for _, model in bases]
+    ours = LogisticStacker(c=1.0, features="proba").fit(np.log(np.stack(oof, axis=1)), y)
+    on_all = np.stack([model.predict_proba(x) for model in theirs.estimators_], axis=1)
+    np.testing.assert_allclose(
+        ours.predict_proba(np.log(on_all)), theirs.predict_proba(x), atol=1e-4
+    )
+
+
+def test_boosting_kept_as_arrays_is_scikit_learns() -> None:
+    table = toy_predictions(240, 3, 3)
+    fitted = BoostingStacker(n_rounds=20)
+    fitted._rounds = lambda x, labels, groups: 20
+    fitted.fit(table.logits, table.labels, table.groups)
+    x = flat_features(table.logits)
+    theirs = fitted._model(20).fit(x, table.labels).predict_proba(x)
+    np.testing.assert_allclose(fitted.predict_proba(table.logits), theirs, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_class_absent_from_the_fit_gets_no_prediction_and_no_nan(name: str) -> None:
+    table = toy_predictions(160, 3, 3, n_groups=16)
+    seen = table.labels != 1
+    options = {"epochs": 2, "n_networks": 1} if name == "mlp" else {}
+    fitted = make_combiner(name, **options).fit(
+        table.logits[seen], table.labels[seen], table.groups[seen]
+    )
+    assert np.isfinite(fitted.predict_proba(table.logits)).all()
+
+
+def test_temperature_leaves_the_class_and_lowers_the_loss_of_overconfident_members() -> None:
+    table = toy_predictions(300, 3, 3)
+    sure = table.logits * 6.0
+    rows = np.arange(300)
+    plain = make_combiner("mean").fit(sure, table.labels)
+    scaled = TemperatureScaled().fit(sure, table.labels, table.groups)
+    members = CalibratedMembers().fit(sure, table.labels, table.groups)
+    np.testing.assert_array_equal(scaled.predict(sure), plain.predict(sure))
+    loss = [-np.log(c.predict_proba(sure)[rows, table.labels]).mean() for c in (plain, scaled)]
+    assert loss[1] < loss[0]
+    assert (members.scales_ < 0.6).all()
+
+
+def test_inner_folds_never_split_a_group() -> None:
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 25, 300)
+    groups = np.unique(groups, return_inverse=True)[1]
+    fold = inner_folds(rng.integers(0, 3, 300), groups, 5, rng)
+    assert all(len(np.unique(fold[groups == g])) == 1 for g in range(groups.max() + 1))
+    assert len(np.unique(fold)) == 5
+
+
+def test_mlp_networks_stop_on_groups_they_did_not_learn_from() -> None:
+    table = toy_predictions(120, 3, 3, n_groups=12)
+    groups = np.unique(table.groups, return_inverse=True)[1]
+    for learn, stop in MLPStacker(n_networks=7)._inner(np.asarray(table.labels), groups):
+        assert not set(groups[learn]) & set(groups[stop])
+        assert len(learn) + len(stop) == 120
+
+
+def test_fitting_all_folds_at_once_is_fitting_them_one_by_one_but_for_batch_sizes() -> None:
+    table = toy_predictions(120, 3, 3, n_groups=12)
+    sets = [np.flatnonzero(table.fold != k) for k in range(4)]
+    many = MLPStacker(epochs=2, n_networks=2).fit_many(
+        table.logits, table.labels, table.groups, sets
+    )
+    alone = MLPStacker(epochs=2, n_networks=2).fit(
+        table.logits[sets[1]], table.labels[sets[1]], table.groups[sets[1]]
+    )
+    np.testing.assert_allclose(
+        many[1].predict_proba(table.logits), alone.predict_proba(table.logits), atol=0.01
+    )
+
+
+def test_only_fitting_the_mlp_loads_torch() -> None:
+    code = (
+        "import sys, ensemble_kit as ek\n"
+        "from ensemble_kit.testing import toy_predictions\n"
+        "t = toy_predictions(60, 3, 2, n_groups=12)\n"
+        "for c in (ek.GreedySelection(), ek.SimplexWeights(), ek.LogisticStacker(), ek.BoostingStacker(n_rounds=3)):\n"
+        "    c.fit(t.logits, t.labels, t.groups).predict(t.logits)\n"
+        "ek.MLPStacker(epochs=1)\n"
+        "assert 'torch' not in sys.modules\n"
+        "ek.MLPStacker(epochs=1, n_networks=1).fit(t.logits, t.labels)\n"
+        "assert 'torch' in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
