@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ensemble_kit.errors import DataError, did_you_mean
-from ensemble_kit.files import read_toml
+from ensemble_kit.files import cache_folder, digest_json, read_toml
 from ensemble_kit.folds import Folds, hold_out, make_folds
 from ensemble_kit.images.digests import with_digests
+from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
 from ensemble_kit.members.recipe import Member, Recipe
@@ -24,37 +25,63 @@ from ensemble_kit.settings import Settings, SettingsError
 from ensemble_kit.tune.best import tuned_values
 
 SETTINGS_FILE = "ensemble-kit.toml"
-EMBEDDED = ("digits",)
+EMBEDDED = ("phantom", "digits")
+PHANTOM = {"n_patients": 80, "images_per_patient": 6, "image_size": 128, "seed": 0}
 
 # What differs where nothing is given: small networks on small images, from random weights.
 EMBEDDED_DEFAULTS: dict[str, Any] = {
     "members": ["small"],
-    "image_size": 32,
+    "image_size": 64,
     "pretrained": False,
     "data": {"folds": 3},
-    "recipe": {"epochs": 6, "batch_size": 64, "learning_rate": 3e-3},
+    "recipe": {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3},
 }
 
 
 class DataSettings(Settings):
     """Which images, how they are labelled and grouped, and how they are split.
 
-    `path` is a folder, a CSV table, or the name of embedded data (`digits`). Options that the
-    recognised reader does not know are refused.
+    `path` is a folder, a CSV table, a `.npz`, or the name of embedded data: `phantom` (synthetic
+    HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` are the readers';
+    one that the recognised reader does not know is refused.
     """
 
     path: str = EMBEDDED[0]
     magnification: tuple[int, ...] | None = None
     label_by: str | None = None
     group_by: str | None = None
+    stain: str | None = None
+    join: str | None = None
+    color: str | None = None
+    groups: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    group_pattern: str | None = None
     split_by: Literal["group", "image"] = "group"
     test_size: float = Field(0.2, gt=0, lt=1)
     folds: int = Field(5, ge=2)
 
     def reader_options(self) -> dict[str, Any]:
         """Options for the reader: those that were set."""
-        named = {k: getattr(self, k) for k in ("magnification", "label_by", "group_by")}
-        return {k: v for k, v in named.items() if v is not None}
+        return {
+            name: getattr(self, name) for name in READER_OPTIONS if getattr(self, name) is not None
+        }
+
+
+READER_OPTIONS = (
+    "magnification",
+    "label_by",
+    "group_by",
+    "stain",
+    "join",
+    "color",
+    "groups",
+    "path_column",
+    "label_column",
+    "group_column",
+    "group_pattern",
+)
 
 
 class Experiment(Settings):
@@ -193,16 +220,22 @@ def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
         Bad data, too few groups, or a class that cannot be split.
     """
     data = experiment.data
-    if data.path in EMBEDDED:
-        manifest = Manifest.from_digits(**data.reader_options())
-    else:
-        manifest = Manifest.from_path(data.path, **data.reader_options())
-    manifest = with_digests(manifest)
+    manifest = with_digests(read_data(data))
     if not len(manifest.part("test")):
         manifest = hold_out(
             manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by
         )
     return manifest, make_folds(manifest, data.folds, seed=experiment.seed, by=data.split_by)
+
+
+def read_data(data: DataSettings) -> Manifest:
+    """The manifest of the settings' data; a phantom is drawn into the cache folder first."""
+    if data.path == "digits":
+        return Manifest.from_digits(**data.reader_options())
+    path = Path(data.path)
+    if data.path == "phantom":
+        path = write_phantom(cache_folder() / f"phantom-{digest_json(PHANTOM)[:8]}", **PHANTOM)
+    return Manifest.from_path(path, **data.reader_options())
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:

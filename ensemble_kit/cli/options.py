@@ -106,6 +106,21 @@ class Shard(click.ParamType):
         return int(number), int(n_shards)
 
 
+# What a reader can be told, by flag: the same words in every command that reads data.
+READER_FLAGS = {
+    "label_by": "BreakHis: binary or subtype.",
+    "group_by": "BreakHis: patient (number) or slide.",
+    "stain": "BCI, phantom: ihc, he or both.",
+    "join": "BCI, phantom, both stains: stack, side or channels.",
+    "color": "BCI, phantom: rgb or grayscale.",
+    "groups": "BCI: a CSV file,patient.",
+    "path_column": "CSV: the column of image paths.",
+    "label_column": "CSV: the column of labels.",
+    "group_column": "CSV: the column of patients.",
+    "group_pattern": "Class folders: a regular expression that finds the patient in a path.",
+}
+
+
 def experiment_options(command: Command) -> Command:
     """Hand the command an `experiment: Experiment` made of the settings file and these flags."""
     options = [
@@ -119,8 +134,10 @@ def experiment_options(command: Command) -> Command:
         click.option(
             "--magnification", type=Numbers(), help="BreakHis: 40,100,200,400. [default: all]"
         ),
-        click.option("--label-by", metavar="WHAT", help="BreakHis: binary or subtype."),
-        click.option("--group-by", metavar="WHAT", help="BreakHis: patient (number) or slide."),
+        *(
+            click.option(f"--{name.replace('_', '-')}", name, metavar="X", help=text)
+            for name, text in READER_FLAGS.items()
+        ),
         click.option(
             "--split-by",
             type=click.Choice(["group", "image"]),
@@ -142,10 +159,10 @@ def experiment_options(command: Command) -> Command:
             type=int,
             help="Side of the input in pixels. [default: each network's own]",
         ),
-        click.option("--epochs", type=int, help="[default: 15; embedded data: 6]"),
-        click.option("--batch-size", type=int, help="[default: 32; embedded data: 64]"),
+        click.option("--epochs", type=int, help="[default: 15; embedded data: 12]"),
+        click.option("--batch-size", type=int, help="[default: 32; embedded data: 32]"),
         click.option(
-            "--learning-rate", type=float, help="Peak rate. [default: 5e-4; embedded data: 3e-3]"
+            "--learning-rate", type=float, help="Peak rate. [default: 5e-4; embedded data: 5e-3]"
         ),
         click.option("--augmentation", metavar="PRESET", help="[default: light]"),
         click.option(
@@ -190,8 +207,7 @@ def experiment_options(command: Command) -> Command:
 _FLAGS = {
     "path": ("data", "path"),
     "magnification": ("data", "magnification"),
-    "label_by": ("data", "label_by"),
-    "group_by": ("data", "group_by"),
+    **{name: ("data", name) for name in READER_FLAGS},
     "split_by": ("data", "split_by"),
     "test_size": ("data", "test_size"),
     "folds": ("data", "folds"),
