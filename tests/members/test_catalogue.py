@@ -1,0 +1,100 @@
+"""Every network by its name: it resolves, it builds, it has the parameters its paper says."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.members.catalogue import GROUPS, NETWORKS, cost, expand, native_size, timm_name
+from ensemble_kit.members.networks import build_network, head_parameters
+from ensemble_kit.members.recipe import Member
+
+# Millions of parameters with 1,000 classes, as published: Tan & Le 2019 (table 2) and 2021
+# (table 10), He et al. 2016, Huang et al. 2017.
+PUBLISHED = {
+    "efficientnet_b0": 5.3, "efficientnet_b1": 7.8, "efficientnet_b2": 9.1, "efficientnet_b3": 12.2,
+    "efficientnet_b4": 19.3, "efficientnetv2_b0": 7.1, "efficientnetv2_b1": 8.1,
+    "efficientnetv2_b2": 10.1, "efficientnetv2_b3": 14.4, "efficientnetv2_s": 21.5,
+    "resnet18": 11.7, "densenet121": 8.0,
+}  # fmt: skip
+
+TWO_CLASSES = ("cnn3_sigmoid",)  # one sigmoid output
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_of_the_catalogue_builds_with_a_head_for_the_classes(name: str) -> None:
+    size, n_classes = native_size(name), 2 if name in TWO_CLASSES else 3
+    member = Member(name, pretrained=False)
+    with torch.device("meta"):
+        model = build_network(member, n_classes, image_size=size)
+        assert model.eval()(torch.empty(2, 3, size, size)).shape == (2, n_classes)
+    head = head_parameters(model)
+    assert head
+    assert dict(model.named_parameters())[head[0]].shape[0] == (1 if n_classes == 2 else 3)
+
+
+@pytest.mark.parametrize("name", TWO_CLASSES)
+def test_a_network_with_one_output_refuses_a_third_class(name: str) -> None:
+    with torch.device("meta"), pytest.raises(DataError, match="two classes, not 3"):
+        build_network(Member(name, pretrained=False), 3, image_size=native_size(name))
+
+
+@pytest.mark.parametrize(("name", "millions"), PUBLISHED.items())
+def test_parameters_are_those_that_are_published(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(timm_name(name), num_classes=1000)
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+def test_the_cost_of_resnet18_is_the_published_one() -> None:
+    # He et al. 2016, table 1: 1.8 G multiply-adds at 224 px.
+    assert cost("resnet18", 224).macs / 1e9 == pytest.approx(1.8, rel=0.02)
+    assert cost("resnet18", 448).macs / cost("resnet18", 224).macs == pytest.approx(4, rel=0.01)
+    assert cost("resnet18", 224, 10).parameters - cost("resnet18", 224, 2).parameters == 8 * 513
+
+
+def test_groups_hold_known_networks_and_all_holds_no_toys() -> None:
+    for names in GROUPS.values():
+        assert set(names) <= set(NETWORKS)
+    assert len(GROUPS["efficientnetv1"]) == len(GROUPS["efficientnetv2"]) == 5
+    assert set(GROUPS["all"]) == set(PUBLISHED)
+
+
+def test_groups_are_expanded_in_order_and_each_name_once() -> None:
+    assert expand(["densenet121", "small", "tiny_cnn", "densenet121", "own"]) == (
+        "densenet121", "tiny_cnn", "tiny_resnet", "tiny_mobile", "own",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "mobilenetv3_small_100"])
+def test_any_other_name_of_timm_is_taken(name: str) -> None:
+    assert timm_name(name) == name
+    assert native_size(name) == 224
+
+
+@pytest.mark.parametrize(("name", "near"), [("resnet81", "'resnet18'"), ("densnet121", "'densenet121'"), ("efficientnetv3", "'efficientnetv")])  # fmt: skip
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> None:
+    with pytest.raises((DataError, UsageError)) as caught:
+        timm_name(name)
+    assert near in str(caught.value)
+    assert f"got '{name}'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", GROUPS["small"])
+@pytest.mark.parametrize(("size", "channels"), [(16, 3), (32, 1), (40, 6)])
+def test_small_networks_take_any_size_and_channels(name: str, size: int, channels: int) -> None:
+    model = build_network(
+        Member(name, pretrained=False), 5, image_size=size, in_channels=channels
+    ).eval()
+    images = torch.randn(2, channels, size, size)
+    features = model.forward_features(images)  # type: ignore[operator]
+    assert features.shape[:2] == (2, model.num_features)
+    pooled = model.forward_head(features, pre_logits=True)  # type: ignore[operator]
+    assert torch.equal(model(images), model.get_classifier()(pooled))  # type: ignore[operator]
+
+
+def test_small_networks_have_no_published_weights_and_need_none() -> None:
+    model = build_network(Member("tiny_cnn", pretrained=True), 2, image_size=32)
+    assert sum(p.numel() for p in model.parameters()) < 50_000

@@ -1,0 +1,133 @@
+"""Where a network starts: from a checkpoint that fits, whatever its container, and never from code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ensemble_kit.errors import DataError, EnvironmentFault
+from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.pretrained import require_first_weights
+from ensemble_kit.members.recipe import Member
+
+
+def built(
+    network: str = "tiny_cnn", n_classes: int = 2, weights: Path | None = None
+) -> torch.nn.Module:
+    torch.manual_seed(0 if weights is None else 99)
+    member = Member(network, pretrained=False, weights=weights)
+    return build_network(member, n_classes, image_size=32)
+
+
+def same_body(one: torch.nn.Module, other: torch.nn.Module) -> bool:
+    ours, theirs = one.state_dict(), other.state_dict()
+    return all(torch.equal(ours[k], theirs[k]) for k in ours if not k.startswith("fc."))
+
+
+def stored(kind: str, folder: Path, state: dict[str, torch.Tensor]) -> Path:
+    path = folder / ("w.safetensors" if kind == "safetensors" else "w.pt")
+    if kind == "safetensors":
+        save_file(state, path)
+    elif kind == "state":
+        torch.save(state, path)
+    elif kind == "data parallel":
+        torch.save({f"module.{k}": v for k, v in state.items()}, path)
+    else:
+        torch.save({kind: state, "epoch": 3}, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "state", "state_dict", "model", "data parallel"])
+def test_weights_load_from_every_common_container(tmp_path: Path, kind: str) -> None:
+    source = built()
+    loaded = built(weights=stored(kind, tmp_path, source.state_dict()))
+    assert same_body(loaded, source)
+    assert torch.equal(loaded.fc.weight, source.fc.weight)  # type: ignore[union-attr]
+    torch.manual_seed(99)
+    assert not same_body(
+        build_network(Member("tiny_cnn", pretrained=False), 2, image_size=32), source
+    )
+
+
+def test_a_head_of_other_classes_is_drawn_anew(tmp_path: Path) -> None:
+    source = built(n_classes=8)
+    loaded = built(n_classes=2, weights=stored("safetensors", tmp_path, source.state_dict()))
+    assert same_body(loaded, source)
+    assert loaded.fc.weight.shape == (2, 64)  # type: ignore[union-attr]
+
+
+def test_another_architecture_is_refused_with_the_tensors_that_lack(tmp_path: Path) -> None:
+    path = stored("safetensors", tmp_path, built("tiny_resnet").state_dict())
+    with pytest.raises(
+        DataError, match=r"lacks or reshapes \d+ of \d+ tensors: stages\.0"
+    ) as caught:
+        built("tiny_cnn", weights=path)
+    assert caught.value.exit_code == 3
+
+
+class Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+def test_a_checkpoint_that_would_run_code_is_refused_and_does_not(
+    tmp_path: Path, suffix: str, writer: str
+) -> None:
+    marker, path = tmp_path / "owned", tmp_path / f"evil{suffix}"
+    if writer == "torch":
+        torch.save({"w": Payload(marker)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Payload(marker)))
+    with pytest.raises(DataError, match="First weights are a file of tensors"):
+        built(weights=path)
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 half a zip"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_what_is_no_checkpoint_is_refused_with_its_path(
+    tmp_path: Path, content: bytes, suffix: str
+) -> None:
+    path = tmp_path / f"broken{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="broken"):
+        built(weights=path)
+
+
+def test_a_file_of_something_else_than_tensors_is_refused(tmp_path: Path) -> None:
+    torch.save([1, 2, 3], tmp_path / "list.pt")
+    with pytest.raises(DataError, match="no mapping of names to tensors"):
+        built(weights=tmp_path / "list.pt")
+
+
+def test_a_cut_off_checkpoint_is_refused(tmp_path: Path) -> None:
+    for kind in ("safetensors", "state"):
+        path = stored(kind, tmp_path, built().state_dict())
+        path.write_bytes(path.read_bytes()[:-1000])
+        with pytest.raises(DataError, match=path.name):
+            built(weights=path)
+
+
+def test_published_weights_that_cannot_be_had_name_both_ways_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(EnvironmentFault, match=r"--weights PATH.*--no-pretrained") as caught:
+        require_first_weights([Member("resnet18"), Member("tiny_cnn")])
+    assert "those of resnet18 are not cached" in str(caught.value)
+    assert caught.value.exit_code == 4
+    require_first_weights([Member("resnet18", pretrained=False), Member("tiny_cnn")])

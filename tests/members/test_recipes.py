@@ -1,0 +1,199 @@
+"""Recipes and members: what they refuse, what decides a digest, what the rates and weights are."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch import nn
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.files import read_toml
+from ensemble_kit.members import recipe as recipe_module
+from ensemble_kit.members.losses import class_weights, make_loss
+from ensemble_kit.members.optim import make_optimizer, plateau_drops, rate_at
+from ensemble_kit.members.recipe import Member, Recipe
+
+# -- rules ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"epochs": 0}, "epochs"), ({"batch_size": 1}, "batch_size"), ({"learning_rate": 0}, "learning_rate"),
+        ({"label_smoothing": 1.0}, "label_smoothing"), ({"schedule": "cosin"}, "schedule"),
+        ({"sampling": "over"}, "sampling"), ({"select_on": "test"}, "select_on"),
+        ({"optim": {"layer_decay": 0}}, "optim.layer_decay"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_right_is_refused_by_its_name(
+    settings: dict[str, object], key: str
+) -> None:
+    with pytest.raises(DataError, match=f"'{key}' must be right"):
+        Recipe(**settings)
+
+
+def test_patience_needs_something_to_watch() -> None:
+    with pytest.raises(DataError, match="patience is 3 and select_on is 'none'"):
+        Recipe(patience=3)
+    assert Recipe(patience=3, select_on="inner").patience == 3
+
+
+def test_an_unknown_key_names_the_nearest() -> None:
+    with pytest.raises(DataError, match=r"got 'epoch'. Did you mean 'epochs'\?"):
+        Recipe(epoch=3)
+
+
+def test_every_named_recipe_is_one() -> None:
+    presets = read_toml(Path(recipe_module.__file__).with_name("recipes.toml"))
+    assert presets
+    for name, values in presets.items():
+        made = Recipe.preset(name)
+        assert made.model_fields_set == set(values)
+    assert Recipe.preset("fast", epochs=2).epochs == 2
+    with pytest.raises(UsageError, match="Did you mean 'standard'"):
+        Recipe.preset("standart")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b", "x" * 81])
+def test_a_member_s_name_is_a_plain_folder_name(name: str) -> None:
+    with pytest.raises(DataError, match="'name' must be right"):
+        Member("resnet18", name=name)
+
+
+def test_a_member_is_called_like_its_network_unless_told_otherwise() -> None:
+    assert Member("resnet18").name == "resnet18"
+    assert Member("hf-hub:timm/resnet18", name="mine").name == "mine"
+
+
+# -- what decides the logits ---------------------------------------------------------------
+
+
+def test_everything_but_the_name_and_the_place_of_weights_decides_the_digest(
+    tmp_path: Path,
+) -> None:
+    base = Member("tiny_cnn", image_size=16)
+    assert base.digest(16) == Member("tiny_cnn", image_size=16, name="other").digest(16)
+    others = [
+        Member("tiny_resnet", image_size=16), Member("tiny_cnn", image_size=16, seed=1),
+        Member("tiny_cnn", image_size=16, pretrained=False), Member("tiny_cnn", image_size=16, drop_rate=0.1),
+        Member("tiny_cnn", image_size=16, recipe=Recipe(epochs=16)),
+        Member("tiny_cnn", image_size=16, recipe=Recipe(optim={"name": "sgd"})),
+    ]  # fmt: skip
+    digests = [base.digest(16), base.digest(32), *(m.digest(16) for m in others)]
+    assert len(set(digests)) == len(digests)
+    for name in ("a.pt", "b.pt"):
+        (tmp_path / name).write_bytes(b"same bytes")
+    one, two = (Member("tiny_cnn", weights=tmp_path / n).digest(16) for n in ("a.pt", "b.pt"))
+    assert one == two != base.digest(16)
+
+
+# -- rates ---------------------------------------------------------------------------------
+
+
+def rates(recipe: Recipe, steps: int) -> list[float]:
+    return [rate_at(s, recipe, steps) for s in range(recipe.epochs * steps)]
+
+
+def test_the_rate_rises_in_a_line_and_falls_on_a_cosine_to_almost_nothing() -> None:
+    recipe = Recipe(epochs=10, learning_rate=0.2, warmup_epochs=2)
+    got = rates(recipe, 5)
+    want = [0.2 * (s + 1) / 10 for s in range(10)]
+    want += [0.2 * (1 + math.cos(math.pi * s / 40)) / 2 for s in range(40)]
+    assert got == pytest.approx(want)
+    assert max(got) == 0.2
+    assert got[-1] < 0.001
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant", "step", "one-cycle"])
+@pytest.mark.parametrize("warmup", [0.0, 0.3, 1.0, 99.0])
+def test_a_rate_is_never_zero_nor_above_its_peak(schedule: str, warmup: float) -> None:
+    recipe = Recipe(epochs=3, learning_rate=0.1, warmup_epochs=warmup, schedule=schedule)
+    for steps in (1, 2, 7):
+        got = rates(recipe, steps)
+        assert min(got) > 0
+        assert max(got) <= 0.1 + 1e-12
+
+
+def test_a_constant_rate_is_constant_after_the_warm_up() -> None:
+    got = rates(Recipe(epochs=3, learning_rate=0.1, schedule="constant"), 4)
+    assert got == pytest.approx([0.025, 0.05, 0.075, *[0.1] * 9])
+
+
+def test_a_plateau_drops_after_so_many_epochs_without_improvement() -> None:
+    assert plateau_drops([3, 2, 1], 2) == 0
+    assert plateau_drops([1, 1, 1], 2) == 1
+    assert plateau_drops([1, 2, 2, 2, 2], 2) == 2
+    assert plateau_drops([1, 2, 0.5, 2], 2) == 0
+
+
+# -- optimizer and loss --------------------------------------------------------------------
+
+
+def test_norms_and_biases_do_not_decay_and_everything_learns_once() -> None:
+    model = timm.create_model("ek_tiny_cnn", num_classes=2)
+    optimizer = make_optimizer(model, Recipe(weight_decay=0.1))
+    decay = {id(p): g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+    assert sum(len(g["params"]) for g in optimizer.param_groups) == len(list(model.parameters()))
+    for name, parameter in model.named_parameters():
+        assert decay[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0), name
+
+
+def test_the_head_may_learn_faster() -> None:
+    model = timm.create_model("ek_tiny_cnn", num_classes=2)
+    optimizer = make_optimizer(model, Recipe(optim={"head_rate": 10.0}), ["fc.weight", "fc.bias"])
+    scale = {id(p): g["lr_scale"] for g in optimizer.param_groups for p in g["params"]}
+    assert {n for n, p in model.named_parameters() if scale[id(p)] == 10.0} == {
+        "fc.weight",
+        "fc.bias",
+    }
+
+
+def test_an_unknown_optimizer_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match=r"got 'adamv'\. Did you mean 'adam"):
+        make_optimizer(nn.Linear(2, 2), Recipe(optim={"name": "adamv"}))
+
+
+def test_class_weights_are_scikit_learn_s_and_average_one_per_sample() -> None:
+    labels = np.random.default_rng(0).choice(4, size=300, p=[0.6, 0.25, 0.1, 0.05])
+    want = compute_class_weight("balanced", classes=np.arange(4), y=labels)
+    got = class_weights(labels, 4)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    for kind in ("balanced", "effective"):
+        assert class_weights(labels, 4, kind)[labels].mean() == pytest.approx(1.0, rel=1e-5)
+
+
+def test_the_loss_is_cross_entropy_with_its_options() -> None:
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.from_numpy(labels)
+    for settings in ({}, {"label_smoothing": 0.2}, {"class_weights": "balanced"},
+                     {"label_smoothing": 0.1, "class_weights": "balanced"}):  # fmt: skip
+        weight = torch.from_numpy(class_weights(labels, 3)) if "class_weights" in settings else None
+        want = nn.CrossEntropyLoss(weight, label_smoothing=settings.get("label_smoothing", 0.0))  # type: ignore[arg-type]
+        got = make_loss(Recipe(**settings), labels, 3, torch.device("cpu"))
+        assert got(logits, target) == pytest.approx(float(want(logits, target)), rel=1e-6)
+
+
+def test_the_focal_loss_is_its_formula_done_by_hand() -> None:
+    recipe = Recipe(regularize={"focal_gamma": 2.0})
+    loss = make_loss(recipe, np.array([0, 1]), 2, torch.device("cpu"))
+    logits = torch.tensor([[2.0, 0.0], [0.5, 1.0]])
+    proba = logits.softmax(1)[torch.arange(2), torch.tensor([0, 1])].tolist()
+    want = sum(-((1 - p) ** 2) * math.log(p) for p in proba) / 2
+    assert float(loss(logits, torch.tensor([0, 1]))) == pytest.approx(want, rel=1e-6)
+
+
+def test_hard_labels_and_their_one_hot_rows_have_the_same_loss() -> None:
+    labels = np.array([0, 1, 2, 1])
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+    hard = torch.from_numpy(labels)
+    for gamma in (0.0, 1.5):
+        loss = make_loss(Recipe(regularize={"focal_gamma": gamma}), labels, 3, torch.device("cpu"))
+        soft = nn.functional.one_hot(hard, 3).float()
+        assert float(loss(logits, soft)) == pytest.approx(float(loss(logits, hard)), rel=1e-6)
