@@ -26,7 +26,7 @@ from ensemble_kit.tune.best import tuned_values
 
 SETTINGS_FILE = "ensemble-kit.toml"
 EMBEDDED = ("phantom", "digits")
-PHANTOM = {"n_patients": 80, "images_per_patient": 6, "image_size": 128, "seed": 0}
+PHANTOM: dict[str, Any] = {"n_patients": 80, "images_per_patient": 6, "image_size": 128, "seed": 0}
 
 # What differs where nothing is given: small networks on small images, from random weights.
 EMBEDDED_DEFAULTS: dict[str, Any] = {

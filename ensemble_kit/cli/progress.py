@@ -10,7 +10,14 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from ensemble_kit.cli.text import duration, printable
 from ensemble_kit.members.events import (
@@ -34,12 +41,16 @@ class ProgressPrinter:
     ----------
     work : mapping of member name to relative cost of one of its epochs
     n_jobs : int
+    slots : int
+        Jobs that run side by side.
     console : rich.console.Console, optional
     """
 
-    def __init__(self, work: dict[str, float], n_jobs: int, console: Console | None = None) -> None:
+    def __init__(
+        self, work: dict[str, float], n_jobs: int, *, slots: int = 1, console: Console | None = None
+    ) -> None:
         self.console = console or Console(highlight=False)
-        self._work, self._n_jobs = work, n_jobs
+        self._work, self._n_jobs, self._slots = work, n_jobs, slots
         self._skipped = 0
         self._said_estimate = False
         self._bar: Progress | None = None
@@ -48,13 +59,15 @@ class ProgressPrinter:
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                 console=self.console, transient=True,
             )  # fmt: skip
-        self._task: int | None = None
+        self._tasks: dict[tuple[str, int], TaskID] = {}
+        self._all: TaskID | None = None
         self._last_line = 0.0
         self._tiles: dict[int, float] = {}
 
     def __enter__(self) -> ProgressPrinter:
         if self._bar:
             self._bar.start()
+            self._all = self._bar.add_task("jobs", total=self._n_jobs)
         return self
 
     def __exit__(
@@ -74,15 +87,16 @@ class ProgressPrinter:
                 self._on_tiles(event)
             case JobSkipped():
                 self._skipped += 1
+                self._end(event.member, event.fold)
             case JobStarted():
                 self._on_start(event)
             case EpochEnded():
                 self._on_epoch(event)
             case JobFinished():
-                if self._bar is None:
-                    return
+                self._end(event.member, event.fold)
                 self._say(f"{event.member} fold {event.fold}: done in {duration(event.seconds)}")
             case JobFailed():
+                self._end(event.member, event.fold)
                 self._say(f"{event.member} fold {event.fold}: FAILED: {event.reason}")
             case Notice():
                 self._say(event.text)
@@ -101,10 +115,11 @@ class ProgressPrinter:
         title = f"{event.member} fold {event.fold}"
         resumed = f", going on after epoch {event.first_epoch}" if event.first_epoch else ""
         if self._bar:
-            if self._task is not None:
-                self._bar.remove_task(self._task)  # type: ignore[arg-type]
-            self._task = self._bar.add_task(title, total=event.epochs, completed=event.first_epoch)
-        else:
+            key = (event.member, event.fold)
+            self._tasks[key] = self._bar.add_task(
+                title, total=event.epochs, completed=event.first_epoch
+            )
+        if self._bar is None or resumed:
             self._say(f"{title} on {event.device} in {event.precision}{resumed}")
 
     def _on_epoch(self, event: EpochEnded) -> None:
@@ -113,20 +128,27 @@ class ProgressPrinter:
             f"train loss {event.train_loss:.3f}, {event.val_on} loss {event.val_log_loss:.3f} "
             f"accuracy {event.val_accuracy:.3f}, {event.images_per_second:.0f} images/s"
         )
-        if self._bar and self._task is not None:
-            self._bar.update(self._task, advance=1, description=escape(line))  # type: ignore[arg-type]
+        task = self._tasks.get((event.member, event.fold))
+        if self._bar and task is not None:
+            self._bar.update(task, completed=event.epoch + 1, description=escape(line))
         elif event.epoch + 1 == event.epochs or time.monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = time.monotonic()
             self._say(line)
-        if not self._said_estimate:
+        if not self._said_estimate and (event.epoch > 0 or event.epochs == 1):
             self._said_estimate = True
             self._say_estimate(event)
 
+    def _end(self, member: str, fold: int) -> None:
+        if self._bar and self._all is not None:
+            self._bar.advance(self._all)
+            if (task := self._tasks.pop((member, fold), None)) is not None:
+                self._bar.remove_task(task)
+
     def _say_estimate(self, event: EpochEnded) -> None:
+        # An epoch of another member takes as long as its multiply-accumulates say.
         per_unit = event.seconds / self._work[event.member]
-        jobs_left = self._n_jobs - self._skipped
-        total = sum(self._work.values()) / len(self._work) * per_unit * event.epochs * jobs_left
-        self._say(
-            f"About {duration(total)} for all {jobs_left} jobs, if time goes with multiply-accumulates; "
-            "the first epoch includes warm-up."
-        )
+        n_left = self._n_jobs - self._skipped
+        mean_work = sum(self._work.values()) / len(self._work)
+        seconds = mean_work * per_unit * event.epochs * n_left / min(self._slots, n_left)
+        side_by_side = f", {self._slots} side by side" if self._slots > 1 else ""
+        self._say(f"About {duration(seconds)} for {n_left} jobs{side_by_side}.")

@@ -108,7 +108,9 @@ def run_training(
     from ensemble_kit.run import Run
 
     n_jobs = len(members) * folds.n_splits
-    with ProgressPrinter(work, n_jobs) as printer, contextlib.ExitStack() as stack:
+    engine = launch.made(n_jobs, choose_device(experiment.device).type)
+    slots = getattr(engine, "slots", 1)
+    with ProgressPrinter(work, n_jobs, slots=slots) as printer, contextlib.ExitStack() as stack:
         watcher: Watcher = printer
         if launch.mlflow:
             watcher = both(printer, stack.enter_context(MLflow(experiment.run_path.name)))
@@ -123,10 +125,14 @@ def run_training(
             config=config_of(experiment),
             retrain=launch.retrain,
             watcher=watcher,
-            engine=launch.made(n_jobs, choose_device(experiment.device).type),
+            engine=engine,
             shard=launch.shard,
         )
-    ours = f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}" if launch.shard else f"All {n_jobs} jobs"
+    ours = (
+        f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}"
+        if launch.shard
+        else f"All {n_jobs} jobs"
+    )
     took = duration(time.perf_counter() - began)
     click.echo(f"{ours} are done ({took}): {experiment.run_path.as_posix()}")
 
