@@ -1,0 +1,260 @@
+"""Every member on every fold: finished jobs are kept, changed ones refused or set aside, all is gathered."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ensemble_kit.members.crossfit as crossfit
+from ensemble_kit.errors import (
+    DataError,
+    EnvironmentFault,
+    IntegrityError,
+    JobsFailedError,
+    UsageError,
+)
+from ensemble_kit.files import read_json
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import Event, JobFailed, JobFinished, JobSkipped
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+
+def member(
+    network: str = "tiny_cnn", *, name: str = "", tuned: bool = False, **recipe: Any
+) -> Member:
+    settings = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3, **recipe}
+    return Member(
+        network, name=name or network, image_size=16, pretrained=False, tuned=tuned, recipe=Recipe(**settings),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def fit(trained: Any) -> Callable[..., list[Event]]:
+    """Train members into a run on the painted slides; what was told on the way."""
+
+    def call(run: Run, *members: Member, **options: Any) -> list[Event]:
+        events: list[Event] = []
+        fit_members(
+            members, trained.manifest, trained.folds, run, device="cpu", watcher=events.append, **options
+        )  # fmt: skip
+        return events
+
+    return call
+
+
+@pytest.fixture
+def copied(trained: Any, tmp_path: Path) -> Run:
+    run: Run = trained.copied_to(tmp_path / "run").run
+    return run
+
+
+def count(events: list[Event], kind: type) -> int:
+    return sum(isinstance(e, kind) for e in events)
+
+
+# -- gathering -----------------------------------------------------------------------------
+
+
+def test_every_out_of_fold_row_is_the_one_of_the_fold_that_kept_it(trained: Any) -> None:
+    train = trained.manifest.part("train")
+    fold = trained.folds.of(train)
+    for name in ("tiny_cnn", "tiny_mobile"):
+        stored = trained.run.store.read(name)
+        assert np.isfinite(stored.oof).all()
+        for k in range(3):
+            kept = np.load(trained.run.fold_dir(name, k) / "logits-oof.npy")
+            assert np.array_equal(stored.oof[fold == k], kept)
+            test = np.load(trained.run.fold_dir(name, k) / "logits-test.npy")
+            assert np.array_equal(stored.test[k], test)
+        assert stored.train_ids == tuple(train.sample_ids.tolist())
+
+
+def test_the_same_seed_gives_the_same_run_again(
+    trained: Any, fit: Callable[..., list[Event]], tmp_path: Path
+) -> None:
+    again = Run(tmp_path / "again")
+    fit(again, member("tiny_cnn"), member("tiny_mobile"))
+    for kind in ("oof", "test"):
+        assert np.array_equal(again.predictions(kind).logits, trained.run.predictions(kind).logits)
+
+
+def test_members_keep_the_order_in_which_they_were_asked_for(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    fit(copied, member("tiny_resnet", epochs=1))
+    fit(copied, member("tiny_mobile"), member("tiny_cnn"))
+    assert copied.members() == ["tiny_cnn", "tiny_mobile", "tiny_resnet"]
+
+
+def test_lost_predictions_are_gathered_anew_without_training(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    before = copied.predictions("oof").logits
+    for file in (copied.path / "predictions" / "tiny_cnn").iterdir():
+        file.unlink()
+    events = fit(copied, member("tiny_cnn"), member("tiny_mobile"))
+    assert count(events, JobFinished) == 0
+    assert np.array_equal(copied.predictions("oof").logits, before)
+
+
+# -- again ---------------------------------------------------------------------------------
+
+
+def test_a_second_call_trains_nothing_and_changes_no_file(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    def stamps() -> dict[str, int]:
+        return {
+            str(p): p.stat().st_mtime_ns
+            for p in copied.path.rglob("*")
+            if p.is_file() and p.suffix in {".npy", ".safetensors", ".json", ".csv"}
+        }
+
+    before = stamps()
+    events = fit(copied, member("tiny_cnn"), member("tiny_mobile"))
+    assert (count(events, JobSkipped), count(events, JobFinished)) == (6, 0)
+    assert stamps() == before
+
+
+def test_only_the_fold_that_is_missing_is_trained(
+    trained: Any, copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    (copied.fold_dir("tiny_cnn", 1) / "fold.json").unlink()
+    events = fit(copied, member("tiny_cnn"), member("tiny_mobile"))
+    assert [(e.member, e.fold) for e in events if isinstance(e, JobFinished)] == [("tiny_cnn", 1)]
+    assert np.array_equal(copied.predictions().logits, trained.run.predictions().logits)
+
+
+def test_changed_settings_are_refused_with_the_changed_keys(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    with pytest.raises(DataError, match=r"recipe\.epochs: 2 -> 3") as caught:
+        fit(copied, member("tiny_cnn", epochs=3))
+    assert "--retrain" in caught.value.advice
+    assert not (copied.path / "replaced").exists()
+
+
+def test_retraining_sets_the_old_folds_aside_and_deletes_nothing(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    old = copied.store.read("tiny_cnn").oof
+    kept = copied.store.read("tiny_mobile").oof
+    fit(copied, member("tiny_cnn", epochs=3), retrain=True)
+    aside = copied.path / "replaced" / "tiny_cnn-1"
+    assert np.array_equal(np.load(aside / "predictions" / "oof.npy"), old)
+    assert len(list((aside / "members").glob("fold-*/fold.json"))) == 3
+    assert not np.array_equal(copied.store.read("tiny_cnn").oof, old)
+    assert np.array_equal(copied.store.read("tiny_mobile").oof, kept)
+
+
+def test_a_recipe_that_was_only_tuned_is_retrained_without_asking_and_stamped(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    fit(copied, member("tiny_cnn", tuned=True, learning_rate=1e-3, batch_size=8))
+    assert (copied.path / "replaced" / "tiny_cnn-1").is_dir()
+    notes = copied.predictions("oof").notes
+    assert "tiny_cnn: its recipe was tuned on these folds, so its out-of-fold figures are optimistic." in notes  # fmt: skip
+    with pytest.raises(DataError, match="epochs"):
+        fit(copied, member("tiny_cnn", tuned=True, epochs=5, learning_rate=1e-4))
+
+
+@pytest.mark.parametrize("name", ["logits-oof.npy", "model.safetensors"])
+def test_a_damaged_fold_is_named_and_never_averaged_in(
+    copied: Run, fit: Callable[..., list[Event]], name: str
+) -> None:
+    path = copied.fold_dir("tiny_mobile", 2) / name
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=f"tiny_mobile/fold-2/{name}' does not match"):
+        fit(copied, member("tiny_cnn"), member("tiny_mobile"))
+
+
+def test_fold_files_swapped_between_folds_are_caught(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    one, two = (copied.fold_dir("tiny_cnn", k) / "model.safetensors" for k in (0, 1))
+    content = one.read_bytes()
+    one.write_bytes(two.read_bytes())
+    two.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"fold-0/model\.safetensors"):
+        fit(copied, member("tiny_cnn"))
+
+
+# -- what fails ----------------------------------------------------------------------------
+
+
+def test_a_failing_job_leaves_the_others_and_is_tried_again(
+    fit: Callable[..., list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run")
+    whole = crossfit.run_job
+
+    def failing(job: Job, watcher: Any) -> None:
+        if job.fold == 1:
+            raise JobsFailedError("A loss is finite", "it became nan", "Lower the rate")
+        whole(job, watcher)
+
+    monkeypatch.setattr(crossfit, "run_job", failing)
+    with pytest.raises(JobsFailedError, match="1 of 3 failed: tiny_cnn fold 1") as caught:
+        fit(run, member("tiny_cnn"))
+    assert caught.value.exit_code == 5
+    with pytest.raises(DataError, match="'tiny_cnn' lacks fold 1"):
+        run.predictions("oof")
+    partial = run.predictions("oof", partial=True)
+    assert np.array_equal(partial.available[:, 0], partial.fold != 1)
+    monkeypatch.undo()
+    events = fit(run, member("tiny_cnn"))
+    assert (count(events, JobSkipped), count(events, JobFinished), count(events, JobFailed)) == (2, 1, 0)  # fmt: skip
+    assert run.predictions("oof").is_complete
+
+
+@pytest.mark.parametrize("members", [[], ["tiny_cnn", "tiny_cnn"]])
+def test_no_member_and_two_of_one_name_are_refused(
+    fit: Callable[..., list[Event]], tmp_path: Path, members: list[str]
+) -> None:
+    with pytest.raises(UsageError):
+        fit(Run(tmp_path / "run"), *(member(name) for name in members))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        (Member("resnet81"), DataError, "resnet18"),
+        (member(augmentation="lite"), UsageError, "light"),
+        (Member("tiny_cnn", weights="nowhere.pt"), EnvironmentFault, "nowhere.pt"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    fit: Callable[..., list[Event]], tmp_path: Path, wrong: Member, error: type, said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        fit(Run(tmp_path / "run"), member("tiny_mobile"), wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_of_other_data_is_refused(
+    copied: Run, trained: Any, fit: Callable[..., list[Event]]
+) -> None:
+    fewer = trained.manifest.take(np.arange(1, len(trained.manifest)))
+    folds = dataclasses.replace(trained.folds)
+    with pytest.raises(DataError, match="1 images are gone"):
+        fit_members([member()], fewer, folds, copied, device="cpu")
+
+
+def test_train_and_test_may_come_apart_or_as_one(trained: Any, tmp_path: Path) -> None:
+    train, test = trained.manifest.part("train"), trained.manifest.part("test")
+    run = Run(tmp_path / "run")
+    fit_members([member("tiny_cnn")], train, trained.folds, run, test=test, device="cpu")
+    want = trained.run.predictions("test").select(["tiny_cnn"])
+    assert run.predictions("test").sample_ids.tolist() == want.sample_ids.tolist()
+    assert np.array_equal(run.predictions("test").logits, want.logits)
+    assert read_json(run.path / "run.json")["digests"]["manifest"] == trained.manifest.digest
