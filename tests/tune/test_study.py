@@ -1,0 +1,233 @@
+"""A member's study: blind to the test part, resumable, and picked up by the next training."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+import ensemble_kit.tune.study as study_module
+from ensemble_kit.errors import DataError, JobsFailedError
+from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+from ensemble_kit.tune.best import best_path, tuned_values
+from ensemble_kit.tune.study import TrialResult, TuningResult, study_path, tune_member
+
+CLI = Callable[..., tuple[int, str]]
+
+
+def tiny(**recipe: Any) -> Member:
+    settings = {"epochs": 1, "batch_size": 16, "learning_rate": 3e-3, **recipe}
+    return Member("tiny_cnn", image_size=16, pretrained=False, recipe=Recipe(**settings))
+
+
+@pytest.fixture
+def tune(trained: Any, tmp_path: Path) -> Callable[..., TuningResult]:
+    def call(n_trials: int, *, folder: str = "run", member: Member | None = None, **options: Any) -> TuningResult:  # fmt: skip
+        return tune_member(
+            member or tiny(), trained.manifest, Run(tmp_path / folder), n_trials=n_trials,
+            device="cpu", precision="fp32", **options,
+        )  # fmt: skip
+
+    return call
+
+
+def trials_of(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    path = study_path(Run(folder), "tiny_cnn")
+    return optuna.load_study(study_name="tiny_cnn", storage=f"sqlite:///{path}").get_trials()
+
+
+# -- the test part is out of reach ---------------------------------------------------------
+
+
+def test_a_study_is_handed_no_test_image(
+    trained: Any, tune: Callable[..., TuningResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[set[str]] = []
+    build = study_module.build_tiles
+
+    def spy(manifest: Any, *words: Any, **options: Any) -> Tiles:
+        built.append(set(manifest.sample_ids.tolist()))
+        return build(manifest, *words, **options)
+
+    monkeypatch.setattr(study_module, "build_tiles", spy)
+    tune(2)
+    assert built
+    test_ids = set(trained.manifest.part("test").sample_ids.tolist())
+    assert test_ids
+    assert not set.union(*built) & test_ids
+
+
+def test_other_test_images_and_labels_change_no_trial(
+    trained: Any, tmp_path: Path, tune: Callable[..., TuningResult]
+) -> None:
+    table = trained.manifest.table.copy()
+    in_test = (table["split"] == "test").to_numpy()
+    table.loc[in_test, "label"] = np.where(
+        table["label"][in_test] == "benign", "malignant", "benign"
+    )
+    table.loc[in_test, "sha256"] = "0" * 64
+    table.loc[in_test, "path"] = "nowhere.png"
+    other = dataclasses.replace(trained.manifest, table=table)
+    want = tune(3)
+    got = tune_member(tiny(), other, Run(tmp_path / "other"), n_trials=3, device="cpu", precision="fp32")  # fmt: skip
+    assert got == want
+
+
+def test_trials_are_judged_on_whole_patients_that_they_do_not_train_on(
+    trained: Any, tune: Callable[..., TuningResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    run = study_module.Fit.run
+
+    def spy(self: Any, rows: Any, *words: Any) -> None:
+        ids = self.tiles.sample_ids
+        group = dict(
+            zip(trained.manifest.sample_ids.tolist(), trained.manifest.groups, strict=True)
+        )
+        seen.append([{group[i] for i in ids[part].tolist()} for part in (rows.train, rows.watched)])
+        run(self, rows, *words)
+
+    monkeypatch.setattr(study_module.Fit, "run", spy)
+    tune(2)
+    assert len(seen) == 2
+    for learning, watched in seen:
+        assert learning
+        assert watched
+        assert not learning & watched
+
+
+# -- resuming ------------------------------------------------------------------------------
+
+
+def test_the_first_trial_is_the_recipe_as_it_stands(tune: Callable[..., TuningResult]) -> None:
+    first = tune(1).trials[0]
+    assert (first.learning_rate, first.batch_size) == (3e-3, 16)
+
+
+def test_a_study_goes_on_where_it_stopped(
+    tune: Callable[..., TuningResult], tmp_path: Path
+) -> None:
+    before = tune(2)
+    told: list[TrialResult] = []
+    after = tune(4, after_trial=told.append)
+    assert after.trials[:2] == before.trials
+    assert [t.number for t in told] == [2, 3]
+    told.clear()
+    assert tune(4, after_trial=told.append) == after
+    assert told == []
+
+
+def test_the_best_trial_is_the_one_with_the_lowest_loss(tune: Callable[..., TuningResult]) -> None:
+    result = tune(5)
+    losses = {t.number: t.value for t in result.trials if t.value is not None}
+    assert result.best == min(losses, key=lambda n: (losses[n], n))
+    assert result.best_trial.value == min(losses.values())
+
+
+class PulledPlugError(BaseException):
+    """Stands for whatever kills a tuner inside a trial."""
+
+
+def test_a_trial_that_was_cut_off_is_tried_once_more_with_the_same_values(
+    tune: Callable[..., TuningResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune(1)
+    study = optuna.load_study(
+        study_name="tiny_cnn",
+        storage=f"sqlite:///{study_path(Run(tmp_path / 'run'), 'tiny_cnn')}",
+    )
+    # What a killed process leaves behind: a trial that has its values and is said to run.
+    dead = study.ask()
+    rate = dead.suggest_float("learning_rate", *study_module.RATES, log=True)
+    tune(2)
+    retried = trials_of(tmp_path / "run")
+    assert retried[1].state == TrialState.FAIL
+    assert retried[2].state == TrialState.COMPLETE
+    assert retried[2].params["learning_rate"] == rate
+    assert retried[2].user_attrs["retried"] is True
+
+
+def test_a_trial_is_not_tried_a_third_time(
+    tune: Callable[..., TuningResult], tmp_path: Path
+) -> None:
+    tune(1)
+    storage = f"sqlite:///{study_path(Run(tmp_path / 'run'), 'tiny_cnn')}"
+    study = optuna.load_study(study_name="tiny_cnn", storage=storage)
+    dead = study.ask()
+    rate = dead.suggest_float("learning_rate", *study_module.RATES, log=True)
+    dead.set_user_attr("retried", True)
+    tune(2)
+    assert [t.params.get("learning_rate") for t in trials_of(tmp_path / "run")].count(rate) == 1
+
+
+@pytest.mark.parametrize("change", [{"epochs": 2}, {"label_smoothing": 0.1}])
+def test_a_study_of_another_recipe_is_refused_with_what_differs(
+    tune: Callable[..., TuningResult], change: dict[str, Any]
+) -> None:
+    tune(1)
+    with pytest.raises(DataError, match=f"recipe.{next(iter(change))}"):
+        tune(2, member=tiny(**change))
+
+
+def test_a_study_of_other_data_is_refused(
+    trained: Any, tune: Callable[..., TuningResult], tmp_path: Path
+) -> None:
+    tune(1)
+    fewer = trained.manifest.take(np.arange(8, len(trained.manifest)))
+    with pytest.raises(DataError, match="train: "):
+        tune_member(tiny(), fewer, Run(tmp_path / "run"), n_trials=2, device="cpu")
+
+
+def test_a_study_without_a_finite_loss_ends_in_so_many_words(
+    tune: Callable[..., TuningResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise JobsFailedError("A loss is finite", "it became nan", "Lower the rate")
+
+    monkeypatch.setattr(study_module.Fit, "run", fail)
+    with pytest.raises(JobsFailedError, match="none of 6 did"):
+        tune(2)
+
+
+# -- what comes of it ----------------------------------------------------------------------
+
+
+def test_the_best_values_are_kept_with_where_they_come_from(
+    trained: Any, tune: Callable[..., TuningResult], tmp_path: Path
+) -> None:
+    best = tune(3).best_trial
+    run = Run(tmp_path / "run")
+    assert tuned_values(run, "tiny_cnn") == {
+        "learning_rate": best.learning_rate, "batch_size": best.batch_size,
+    }  # fmt: skip
+    kept = json.loads(best_path(run, "tiny_cnn").read_text())
+    assert kept["value"] == best.value
+    assert kept["train"] == trained.manifest.part("train").digest
+    assert tuned_values(run, "tiny_resnet") == {}
+
+
+def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: Path) -> None:
+    common = ("--data", slides, "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--folds", 2,
+              "--no-pretrained", "--device", "cpu", "--run", "run")  # fmt: skip
+    assert cli("train-members", *common, "--slots", 1)[0] == 0
+    code, said = cli("tune", *common, "--trials", 3)
+    assert code == 0
+    assert said.count("best") >= 1
+    values = tuned_values(Run("run"), "tiny_cnn")
+    code, said = cli("train-members", *common, "--slots", 1)
+    assert code == 0
+    assert "(tuned)" in said
+    assert "Its old folds are now in run/replaced/tiny_cnn-1" in said
+    recipe = json.loads(Path("run/members/tiny_cnn/fold-0/recipe.json").read_text())
+    assert {k: recipe[k] for k in values} == values
+    code, said = cli("stack", "--run", "run", "--method", "vote", "--resamples", 20)
+    assert "Note: tiny_cnn: its recipe was tuned on these folds" in said
