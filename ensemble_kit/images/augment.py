@@ -13,11 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ensemble_kit.errors import UsageError
-from ensemble_kit.images.geometry import affine_maps, flipped, resampled
+from ensemble_kit.images.geometry import affine_maps, draw_poses, pose_maps, posed, resampled
 from ensemble_kit.images.policy import apply_policy
 from ensemble_kit.images.presets import PRESETS, Augmentation
 from ensemble_kit.images.recolor import recolored
 from ensemble_kit.images.stains import jitter_stains
+
+# Samples that are worked on at once: their buffers stay in a processor's cache, which halves the
+# time there. The same on every device, so that all of them draw alike.
+BLOCK = 16
 
 __all__ = ["PRESETS", "Augmentation", "augment_batch"]
 
@@ -67,9 +71,28 @@ def augment_batch(
     """
     channels = tiles_uint8.shape[3]
     mean, std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
+    blocks = [
+        _augmented(block, augmentation, generator, mean, std, size)
+        for block in tiles_uint8.split(BLOCK)
+    ]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def _augmented(
+    tiles_uint8: Tensor,
+    augmentation: Augmentation | None,
+    generator: torch.Generator,
+    mean: list[float],
+    std: list[float],
+    size: int | None,
+) -> Tensor:
     if augmentation is None or augmentation.is_identity:
-        return _normalised(_resized(tiles_uint8, size), mean, std)
-    images = _resized(flipped(tiles_uint8, augmentation, generator), size)
+        return _normalised(_resized(tiles_uint8.permute(0, 3, 1, 2).contiguous(), size), mean, std)
+    square = tiles_uint8.shape[1] == tiles_uint8.shape[2]
+    poses = draw_poses(len(tiles_uint8), augmentation, generator, square=square)
+    planar = tiles_uint8.permute(0, 3, 1, 2).contiguous()
+    # Poses are free where images are resampled anyway; else they are exact on the stored bytes.
+    images = _resized(planar if augmentation.has_affine else posed(planar, poses), size)
     if augmentation.stain:
         images = jitter_stains(images, augmentation.stain, generator=generator)
     if augmentation.policy != "none":
@@ -77,9 +100,8 @@ def augment_batch(
             images, augmentation.policy, fill=augmentation.fill, generator=generator
         )
     if augmentation.has_affine:
-        images = resampled(
-            images, affine_maps(len(images), augmentation, generator), augmentation.fill
-        )
+        maps = pose_maps(poses) @ affine_maps(len(images), augmentation, generator)
+        images = resampled(images, maps, augmentation.fill)
     if not augmentation.has_color:
         return _normalised(images, mean, std)
     return recolored(images, augmentation, generator, mean, std)
@@ -96,9 +118,9 @@ def _per_channel(name: str, values: Sequence[float], channels: int) -> list[floa
     return numbers if len(numbers) == channels else numbers * (channels // 3)
 
 
-def _resized(tiles: Tensor, size: int | None) -> Tensor:
+def _resized(planar: Tensor, size: int | None) -> Tensor:
     """Float images of 0 .. 255, shape (batch, channels, height, width)."""
-    images = tiles.permute(0, 3, 1, 2).contiguous().float()
+    images = planar.float()
     height, width = images.shape[2:]
     if size is None or size == height:
         return images

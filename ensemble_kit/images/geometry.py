@@ -16,18 +16,45 @@ from ensemble_kit.images.presets import Augmentation
 _PADDING = {"reflect": "reflection", "border": "border", "white": "zeros"}
 
 
-def flipped(tiles: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
-    """Mirrored and turned by quarters on the stored bytes: exact, no resampling."""
-    n = len(tiles)
-    draws = torch.rand(3, n, generator=generator).to(tiles.device)
-    if augmentation.flip_horizontal:
-        tiles = torch.where((draws[0] < 0.5)[:, None, None, None], tiles.flip(2), tiles)
-    if augmentation.flip_vertical:
-        tiles = torch.where((draws[1] < 0.5)[:, None, None, None], tiles.flip(1), tiles)
-    if augmentation.quarter_turns and tiles.shape[1] == tiles.shape[2]:
-        # With both flips drawn, one transposition reaches all eight poses; else half of them.
-        tiles = torch.where((draws[2] < 0.5)[:, None, None, None], tiles.transpose(1, 2), tiles)
-    return tiles
+def draw_poses(
+    n: int, augmentation: Augmentation, generator: torch.Generator, *, square: bool = True
+) -> Tensor:
+    """Which of the eight poses each sample takes, shape (n,).
+
+    Bits: 1 mirrored left to right, 2 upside down, 4 then transposed. With both flips drawn, one
+    transposition reaches all eight.
+    """
+    coins = torch.rand(3, n, generator=generator) < 0.5
+    allowed = (
+        augmentation.flip_horizontal,
+        augmentation.flip_vertical,
+        augmentation.quarter_turns and square,
+    )
+    return sum(
+        (coins[k].long() * (allowed[k] << k) for k in range(3)), torch.zeros(n, dtype=torch.long)
+    )
+
+
+def posed(images: Tensor, poses: Tensor) -> Tensor:
+    """Images (n, channels, height, width) in their poses: exact, no resampling."""
+    out = images.clone()
+    for pose in poses.unique().tolist():
+        if pose:
+            rows = torch.nonzero(poses == pose)[:, 0].to(images.device)
+            turned = images[rows]
+            flips = [axis for bit, axis in ((1, 3), (2, 2)) if pose & bit]
+            turned = turned.flip(flips) if flips else turned
+            out[rows] = turned.transpose(2, 3) if pose & 4 else turned
+    return out
+
+
+def pose_maps(poses: Tensor) -> Tensor:
+    """Output-to-input maps of the poses, shape (n, 2, 2)."""
+    across = 1.0 - 2 * (poses & 1)
+    down = 1.0 - (poses & 2)
+    mirror = torch.diag_embed(torch.stack([across, down], dim=1))
+    swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    return torch.where((poses & 4)[:, None, None] > 0, mirror @ swap, mirror)
 
 
 def uniform(n: int, width: float, generator: torch.Generator) -> Tensor:

@@ -9,7 +9,7 @@ from PIL import Image, ImageEnhance
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.images.augment import PRESETS, Augmentation, augment_batch
-from ensemble_kit.images.geometry import resampled
+from ensemble_kit.images.geometry import pose_maps, posed, resampled
 from ensemble_kit.images.policy import COLOR, apply_operation, apply_policy
 from ensemble_kit.images.presets import preset, read_presets
 from ensemble_kit.images.recolor import color_maps, hue_rotation
@@ -58,6 +58,14 @@ def test_flips_and_quarter_turns_are_exact_and_reach_all_eight_poses() -> None:
     out = run(batch, Augmentation(flip_horizontal=True, flip_vertical=True, quarter_turns=True))
     seen = {o.astype(np.uint8).tobytes() for o in (out * 255).round().numpy().transpose(0, 2, 3, 1)}
     assert seen == poses
+
+
+def test_poses_by_resampling_are_those_on_the_bytes() -> None:
+    images, poses = torch.rand(8, 3, 12, 12), torch.arange(8)
+    maps = torch.cat([pose_maps(poses), torch.zeros(8, 2, 1)], dim=2)
+    torch.testing.assert_close(
+        resampled(images, maps, "reflect"), posed(images, poses), atol=1e-5, rtol=0
+    )
 
 
 def test_each_sample_draws_its_own() -> None:
