@@ -1,0 +1,337 @@
+"""The report page: figures as stored, names escaped, nothing loaded from anywhere."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import html
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ensemble_kit as ek
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.evaluate import Protocol
+from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.folds import make_folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.store import MemberLogits
+from ensemble_kit.report.content import gather
+from ensemble_kit.report.page import write_report
+from ensemble_kit.run import Run
+from ensemble_kit.testing import toy_logits, toy_run
+
+EVIL = "<img src=x onerror=alert(1)>"
+QUICK = Protocol(n_resamples=50)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text without tags, and the tables as rows of cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.words: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self._cell: list[str] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {k: v or "" for k, v in attrs}))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr" and self.tables:
+            self.tables[-1].append([])
+        elif tag in {"td", "th"}:
+            self._cell = []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"td", "th"} and self._cell is not None:
+            self.tables[-1][-1].append(" ".join("".join(self._cell).split()))
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+        if self._cell is not None:
+            self._cell.append(f" {data} ")
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(run: Run) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def reported(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Page]:
+    """A trained run with three ensembles, and its page."""
+    run = trained.copied_to(tmp_path_factory.mktemp("report") / "run").run
+    stack_run(run, ["vote", "mean", "mlp"], protocol=QUICK)
+    return run, page_of(run)
+
+
+# -- nothing comes from outside ------------------------------------------------------------
+
+
+def test_the_page_forbids_everything_but_its_own_images_and_style(
+    reported: tuple[Run, Page],
+) -> None:
+    (policy,) = [a["content"] for t, a in reported[1].tags if t == "meta" and "http-equiv" in a]
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def test_the_page_has_no_script_and_links_to_nothing(reported: tuple[Run, Page]) -> None:
+    names = {tag for tag, _ in reported[1].tags}
+    assert not names & {"script", "link", "iframe", "object", "embed", "form", "a", "base", "svg"}
+    for tag, attributes in reported[1].tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href", "data", "action"):
+            if name in attributes:
+                assert attributes[name].startswith("data:image/"), (tag, name)
+
+
+def test_figures_are_embedded_and_described(reported: tuple[Run, Page]) -> None:
+    images = [a for t, a in reported[1].tags if t == "img"]
+    assert len(images) == 3
+    assert all(len(a["src"]) > 1000 and len(a["alt"]) > 10 for a in images)
+    names = {p.stem for p in (reported[0].report_dir / "figures").glob("*.svg")}
+    assert names == {"confusion", "roc", "training"}
+
+
+# -- names from the data -------------------------------------------------------------------
+
+
+def evil_run(path: Path) -> Run:
+    """A run in which classes, patients, images, members and notes carry markup."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(80) % 2
+    names = (EVIL + "0", "=" + EVIL)
+    rows = [
+        (f"{EVIL}{i}", f"{i}.png", names[c], f"{EVIL}p{i // 4}", "test" if i >= 60 else "train")
+        for i, c in enumerate(rng.permutation(labels))
+    ]
+    manifest = Manifest.from_records(
+        rows, columns=("sample_id", "path", "label", "group", "split"), group_kind="patient",
+        name=EVIL, notes=(f"Note {EVIL}",), class_names=names,
+    )  # fmt: skip
+    folds = make_folds(manifest, 3)
+    run = Run(path)
+    run.begin(manifest, folds, {})
+    logits = toy_logits(manifest.labels, 2, 2)
+    train, test = manifest.part("train"), manifest.part("test")
+    about = {"manifest": manifest.digest, "folds": folds.digest, "folds_done": [0, 1, 2], "stamps": [EVIL]}  # fmt: skip
+    for m in range(2):
+        run.store.write(
+            f"m{m}",
+            MemberLogits(
+                logits[:60, m], dict.fromkeys(range(3), logits[60:, m]),
+                tuple(train.sample_ids.tolist()), tuple(test.sample_ids.tolist()), names, about,
+            ),
+        )  # fmt: skip
+    return run
+
+
+def test_markup_in_names_is_shown_and_never_run(tmp_path: Path) -> None:
+    run = evil_run(tmp_path / "run")
+    stack_run(run, ["vote"], protocol=QUICK)
+    path = write_report(run)
+    text = path.read_text(encoding="utf-8")
+    assert EVIL not in text
+    page = Page(text)
+    assert all(a["src"].startswith("data:image/") for t, a in page.tags if t == "img")
+    assert not [a for _, a in page.tags if "onerror" in a]
+    assert page.text.count(EVIL) > 5
+    for figure in run.report_dir.glob("figures/*.svg"):
+        assert "<img" not in figure.read_text()
+
+
+def test_a_cell_that_a_spreadsheet_would_run_is_guarded(tmp_path: Path) -> None:
+    run = evil_run(tmp_path / "run")
+    stack_run(run, ["vote"], protocol=QUICK)
+    write_report(run)
+    for table in (*run.report_dir.glob("tables/*.csv"), *run.path.glob("ensembles/*/*.csv")):
+        with table.open(newline="") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        started = [c for c in cells if c.startswith(("=", "@", "+", "\t"))]
+        assert started == [], table
+
+
+# -- what it says --------------------------------------------------------------------------
+
+
+def test_the_results_are_those_of_metrics_json(reported: tuple[Run, Page]) -> None:
+    run, page = reported
+    (table,) = [t for t in page.tables if t and any("balanced accuracy" in c for c in t[0])][:1]
+    shown = {row[0].split()[0]: row for row in table[2:]}
+    for method in ("vote", "mean", "mlp", "best-member", "oracle"):
+        metrics = json.loads((run.ensemble_dir(method) / "metrics.json").read_text())
+        cells = shown[method][1:4]
+        for cell, part in zip(cells, ("in_sample", "cross_fitted", "test"), strict=True):
+            figure = metrics[part]["balanced_accuracy"]
+            assert cell.split()[0] == f"{figure['value']:.3f}"
+            if figure["low"] is not None:
+                assert f"{figure['low']:.3f} to {figure['high']:.3f}" in cell
+
+
+def test_gathered_figures_equal_the_stored_ones(reported: tuple[Run, Page]) -> None:
+    run, _ = reported
+    scores = gather(run).scores.set_index(["method", "part", "metric"])
+    checked = 0
+    for path in run.path.glob("ensembles/*/metrics.json"):
+        metrics = json.loads(path.read_text())
+        for part in ("in_sample", "cross_fitted", "test"):
+            for name, figure in metrics[part].items():
+                if isinstance(figure, dict):
+                    row = scores.loc[(path.parent.name, part, name)]
+                    got = [None if np.isnan(row[k]) else row[k] for k in ("value", "low", "high")]
+                    assert got == [figure[k] for k in ("value", "low", "high")]
+                    assert (row["n"], row["n_groups"]) == (
+                        metrics[part]["n"],
+                        metrics[part]["n_groups"],
+                    )
+                    checked += 1
+    assert checked > 40
+
+
+def test_the_confusion_counts_are_those_of_the_predictions(reported: tuple[Run, Page]) -> None:
+    run, _ = reported
+    content = gather(run)
+    with (run.ensemble_dir("vote") / "predictions.csv").open(newline="") as file:
+        rows = [r for r in csv.DictReader(file) if r["split"] == "test"]
+    names = content.manifest.class_names
+    want = [
+        [sum(r["label"] == a and r["predicted"] == b for r in rows) for b in names] for a in names
+    ]
+    assert content.answers["vote", "test"].confusion().tolist() == want
+    assert sum(map(sum, want)) == len(rows) == 16
+
+
+def test_the_verdict_is_about_the_ensemble_that_is_best_cross_fitted(
+    reported: tuple[Run, Page],
+) -> None:
+    run, page = reported
+    scores = gather(run).scores
+    part = scores[(scores["part"] == "cross_fitted") & (scores["metric"] == "balanced_accuracy")]
+    value = part.set_index("method")["value"]
+    best = max(("vote", "mlp"), key=lambda m: value[m])
+    sentence = next(v for v in json.loads((run.ensemble_dir(best) / "metrics.json").read_text())["verdicts"]
+                    if v["part"] == "test")["sentence"]  # fmt: skip
+    assert sentence in page.text
+
+
+def test_who_was_split_how_is_told_in_images_and_patients(
+    reported: tuple[Run, Page], trained: Any
+) -> None:
+    page = reported[1]
+    assert "Split by group : no" in page.text
+    (table,) = [t for t in page.tables if t and t[0][1:] == ["benign", "malignant", "all"]]
+    for row, split in zip(table[1:], ("train", "test"), strict=True):
+        part = trained.manifest.part(split)
+        assert row[-1] == f"{len(part)} {part.n_groups}"
+    for group in set(trained.manifest.part("test").groups.tolist()):
+        assert group in page.text
+
+
+def test_a_split_by_image_is_stamped_above_every_figure(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "by-group")
+    manifest = dataclasses.replace(run.manifest(), split_by="image")
+    folds = make_folds(manifest, 4, by="image")
+    torn = Run(tmp_path / "by-image")
+    torn.begin(manifest, folds, {})
+    for name in run.members():
+        stored = run.store.read(name)
+        about = {**stored.about, "manifest": manifest.digest, "folds": folds.digest}
+        torn.store.write(name, dataclasses.replace(stored, about=about))
+    text = write_report(torn).read_text()
+    stamp = "<strong>Split by image.</strong>"
+    assert stamp in text
+    assert text.index(stamp) < text.index("<h2>")
+    assert stamp not in write_report(run).read_text()
+
+
+def test_unknown_patients_are_stamped(tmp_path: Path, slides: Path) -> None:
+    manifest = Manifest.from_folders(slides)
+    train, test = manifest.split(test_size=0.2)
+    manifest = train.joined(test)
+    run = Run(tmp_path / "run")
+    folds = make_folds(manifest, 2)
+    run.begin(manifest, folds, {})
+    logits = toy_logits(manifest.labels, 1, 2)[:, 0]
+    in_test = (manifest.table["split"] == "test").to_numpy()
+    about = {"manifest": manifest.digest, "folds": folds.digest, "folds_done": [0, 1]}
+    ids = manifest.sample_ids
+    run.store.write("m", MemberLogits(logits[~in_test], dict.fromkeys(range(2), logits[in_test]),
+                                      tuple(ids[~in_test].tolist()), tuple(ids[in_test].tolist()),
+                                      manifest.class_names, about))  # fmt: skip
+    assert "<strong>No groups are known.</strong>" in write_report(run).read_text()
+
+
+def test_a_run_without_ensembles_says_what_to_type(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run")
+    text = page_of(run).text
+    assert f"ensemble-kit stack --method all --run {run.path.as_posix()}" in text
+
+
+def test_a_run_without_a_test_part_has_a_report(tmp_path: Path) -> None:
+    labels = np.arange(60) % 2
+    rows = [(f"s{i}", f"{i}.png", "ab"[c], f"p{i // 2 % 30}-{c}") for i, c in enumerate(labels)]
+    manifest = Manifest.from_records(rows, group_kind="patient")
+    folds = make_folds(manifest, 3)
+    run = Run(tmp_path / "run")
+    run.begin(manifest, folds, {})
+    about = {"manifest": manifest.digest, "folds": folds.digest, "folds_done": [0, 1, 2]}
+    for m in range(2):
+        logits = toy_logits(manifest.labels, 2, 2)[:, m]
+        ids = tuple(manifest.sample_ids.tolist())
+        run.store.write(f"m{m}", MemberLogits(logits, {}, ids, (), manifest.class_names, about))
+    stack_run(run, ["vote"], protocol=QUICK)
+    page = page_of(run)
+    assert "cross-fitted" in page.text
+    assert "vote" in page.text
+
+
+def test_scores_of_compare_are_shown_instead_of_stored_ones(
+    reported: tuple[Run, Page], tmp_path: Path
+) -> None:
+    shutil.copytree(reported[0].path, tmp_path / "run")
+    run = Run(tmp_path / "run")
+    scores = ek.compare({"median": ek.MedianProba()}, fit_on=run.predictions("oof"),
+                        score_on=run.predictions("test"), protocol=QUICK)  # fmt: skip
+    page = Page(write_report(run, scores).read_text())
+    table = next(t for t in page.tables if t and any("balanced accuracy" in c for c in t[0]))
+    assert "median" in {row[0] for row in table}
+    assert "mlp" not in {row[0] for row in table}
+    assert scores.attrs["verdict"] in page.text
+
+
+def test_the_page_is_valid_enough_for_any_browser(reported: tuple[Run, Page]) -> None:
+    text = (reported[0].report_dir / "index.html").read_text()
+    for tag in (
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "td",
+        "th",
+        "div",
+        "p",
+        "ul",
+        "li",
+        "body",
+        "html",
+    ):
+        assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
+    assert html.unescape(text) != ""
+
+
+def test_a_folder_without_a_run_has_no_report(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"holds run\.json"):
+        write_report(Run(tmp_path / "nothing"))
