@@ -45,6 +45,11 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     "--resamples", default=2000, show_default=True, help="Bootstrap resamples of whole groups."
 )
 @click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--fallback/--no-fallback",
+    default=True,
+    help="Use the plain mean where a fitted combiner does not beat it cross-fitted. [default: fallback]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def stack(
     run: Run,
@@ -53,6 +58,7 @@ def stack(
     ties: str | None,
     resamples: int,
     seed: int,
+    fallback: bool,
     as_json: bool,
 ) -> None:
     """Combine the stored predictions and judge the ensemble.
@@ -73,7 +79,7 @@ def stack(
             combiner.set_params(ties=ties)
         if "seed" in combiner.get_params():
             combiner.set_params(seed=seed)
-    protocol = Protocol(metric=metric, n_resamples=resamples, seed=seed)
+    protocol = Protocol(metric=metric, n_resamples=resamples, seed=seed, fallback=fallback)
     done = stack_run(run, combiners, protocol=protocol)
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))

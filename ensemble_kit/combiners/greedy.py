@@ -19,6 +19,7 @@ SMALLEST_PROBA = 1e-15
 # So many factors of at least 1e-15 still multiply to a normal number.
 FACTORS = 16
 BLOCK_COLUMNS = 1024
+BLOCK_ELEMENTS = 1 << 16
 DECIMALS = 6
 
 
@@ -51,7 +52,7 @@ class LogLoss:
     """
 
     def __init__(self, of_truth: Array) -> None:
-        n_members, self.n_samples = of_truth.shape
+        n_members, self.n_samples = of_truth.shape[0], of_truth.shape[1]
         n_columns = -(-self.n_samples // FACTORS)
         padded = np.ones((n_members, FACTORS * n_columns))  # a 1 keeps its logarithm known
         padded[:, : self.n_samples] = of_truth
@@ -72,7 +73,7 @@ class LogLoss:
         total = np.zeros(n_members)
         for block, picked in zip(self._blocks, self._sums, strict=True):
             mixed = np.empty_like(picked)
-            products = np.empty((n_members, picked.shape[1]))
+            products = np.empty((n_members, len(picked[0])))
             for m in range(n_members):
                 np.add(picked, block[m], out=mixed)
                 np.multiply.reduce(mixed, axis=0, out=products[m])
@@ -104,53 +105,57 @@ class ErrorRate:
     """
 
     def __init__(self, proba: Array, labels: Ints, weights: Array | None = None) -> None:
-        n_members, n_samples, n_classes = proba.shape
-        self._proba = np.ascontiguousarray(proba.transpose(0, 2, 1), dtype=np.float64)  # (M, C, N)
+        n_members, n_samples, _ = proba.shape
+        # Members last: a sample's numbers lie together, and every step runs along members.
+        self._proba = np.ascontiguousarray(proba.transpose(1, 2, 0), dtype=np.float64)
         self._labels = labels
         self._weights = np.full(n_samples, 1.0 / n_samples) if weights is None else weights
-        self._sum = np.zeros((n_classes, n_samples))
+        self._times_picked = np.zeros(n_members)
         self._look_again = np.zeros(n_samples, dtype=np.int64)
         self._wrong = np.ones(n_samples, dtype=bool)
         self._n_picked = 0
 
+    def _due(self) -> list[Ints]:
+        """Samples that the next pick may turn, in blocks that fit the cache."""
+        due = np.flatnonzero(self._look_again <= self._n_picked)
+        step = max(1, BLOCK_ELEMENTS // self._proba[0].size)
+        return [due[i : i + step] for i in range(0, len(due), step)]
+
     def with_each(self) -> Array:
         """The loss after adding each member, shape (n_members,)."""
-        active = np.flatnonzero(self._look_again <= self._n_picked)
-        everything = len(active) == len(self._labels)
-        labels, weights = self._labels[active], self._weights[active]
-        settled = float(self._weights @ self._wrong - weights @ self._wrong[active])
-        base = self._sum if everything else self._sum[:, active]
-        losses = np.empty(len(self._proba))
-        for m, one in enumerate(self._proba):
-            mixed = base + (one if everything else one[:, active])
-            losses[m] = settled + float(weights @ (leading_class(mixed) != labels))
+        losses = np.full(self._proba.shape[2], float(self._weights @ self._wrong))
+        for rows in self._due():
+            losses += self._weights[rows] @ self._wrong_with_each(rows)
+            losses -= float(self._weights[rows] @ self._wrong[rows])
         return losses
+
+    def _wrong_with_each(self, rows: Ints) -> Array:
+        """Whether each sample is wrong after adding each member, shape (n_rows, n_members)."""
+        proba, at, labels = self._proba[rows], np.arange(len(rows)), self._labels[rows]
+        mixed = proba + (proba @ self._times_picked)[:, :, None]  # (n_rows, n_classes, n_members)
+        own = mixed[at, labels]
+        mixed[at, labels] = -np.inf
+        rival = mixed.max(axis=1)
+        wrong: Array = rival > own
+        i, m = np.nonzero(rival == own)
+        if len(i):  # level: the first of the two classes leads
+            wrong[i, m] = (mixed[i, :, m] == own[i, m][:, None]).argmax(axis=1) < labels[i]
+        return wrong
 
     def add(self, member: int) -> None:
         """Pick a member, and put off the samples that it left too far ahead to turn."""
         self._n_picked += 1
-        self._sum += self._proba[member]
-        due = np.flatnonzero(self._look_again <= self._n_picked)
-        sums = self._sum[:, due]
-        leading = leading_class(sums)
-        self._wrong[due] = leading != self._labels[due]
-        top = sums[leading, np.arange(len(due))]
-        sums[leading, np.arange(len(due))] = -np.inf
-        ahead = top - sums.max(axis=0)
-        # Ahead by 2.3: one more pick leaves 1.3, which still cannot turn; two leave .3, which can.
-        self._look_again[due] = self._n_picked + np.maximum(np.ceil(ahead - 1e-9) - 1, 0).astype(
-            np.int64
-        )
-
-
-def leading_class(sums: Array) -> Ints:
-    """The first class of highest sum, shape (n_samples,), of a class-major (n_classes, n_samples)."""
-    best, leading = sums[0].copy(), np.zeros(sums.shape[1], dtype=np.int64)
-    for c in range(1, len(sums)):
-        ahead = sums[c] > best
-        leading[ahead] = c
-        np.maximum(best, sums[c], out=best)
-    return leading
+        self._times_picked[member] += 1.0
+        for rows in self._due():
+            sums, at = self._proba[rows] @ self._times_picked, np.arange(len(rows))
+            leading = sums.argmax(axis=1)
+            self._wrong[rows] = leading != self._labels[rows]
+            top = sums[at, leading]
+            sums[at, leading] = -np.inf
+            ahead = top - sums.max(axis=1)
+            # Ahead by 2.3: one more pick leaves 1.3, which cannot turn; two leave .3, which can.
+            wait = np.maximum(np.ceil(ahead - 1e-9) - 1, 0).astype(np.int64)
+            self._look_again[rows] = self._n_picked + wait
 
 
 class AnyLoss:

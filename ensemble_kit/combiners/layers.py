@@ -80,10 +80,11 @@ class TwoLayerStack(Combiner):
     def restore(self, plain: dict[str, Any], arrays: dict[str, Array]) -> Self:
         """Take back what `state` gave."""
         super().restore(plain, arrays)
-        parts: list[Combiner] = [*self._lower(), SimplexWeights()]
+        lower, upper = self._lower(), SimplexWeights()
+        parts: list[Combiner] = [*lower, upper]
         for i, one in enumerate(parts):
             head = f"layer.{i}."
             own = {k.removeprefix(head): v for k, v in arrays.items() if k.startswith(head)}
             one.restore(plain[f"layer.{i}"], own)
-        self.lower_, self.upper_ = parts[:-1], parts[-1]
+        self.lower_, self.upper_ = lower, upper
         return self

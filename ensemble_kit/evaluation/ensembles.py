@@ -90,17 +90,23 @@ def _frame(table: Predictions, combined: Combined) -> pd.DataFrame:
 def guarded(text: str) -> str:
     """`text`, with an apostrophe before what a spreadsheet would take for a formula.
 
+    A carriage return, which would break the row, is spelt out; the exact ids stand in the
+    predictions' `index.json`.
+
     Examples
     --------
     >>> guarded("=1+1"), guarded("slide-7")
     ("'=1+1", 'slide-7')
     """
-    return "'" + text if text.startswith(FORMULA_STARTS) else text
+    safe = text.replace("\r", "\\r")
+    return "'" + safe if text.startswith(FORMULA_STARTS) else safe
 
 
 def unguarded(text: str) -> str:
     """What `guarded` was given."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
+    return (
+        text[1:] if text.startswith("'") and text[1:].startswith((*FORMULA_STARTS, "\\r")) else text
+    )
 
 
 def read_ensemble_predictions(folder: str | os.PathLike[str]) -> pd.DataFrame:

@@ -15,7 +15,8 @@ from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.bounds import BestMember, Oracle
 from ensemble_kit.errors import DataError, UsageError, first_few
-from ensemble_kit.evaluation.crossfit import apply, cross_fit
+from ensemble_kit.evaluation.crossfit import apply, cross_fit, fold_of
+from ensemble_kit.evaluation.fallback import beats, with_fallback
 from ensemble_kit.evaluation.figures import Figures, Resampled, judge
 from ensemble_kit.evaluation.verdict import Verdict, verdict
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, metric
@@ -41,6 +42,8 @@ class Protocol:
     level : float
         Of the intervals.
     seed : int
+    fallback : bool
+        Replace a fitted combiner by the mean where it does not beat it cross-fitted, and say so.
     """
 
     metric: str = "balanced_accuracy"
@@ -48,6 +51,7 @@ class Protocol:
     n_resamples: int = 2000
     level: float = 0.95
     seed: int = 0
+    fallback: bool = True
 
     def names(self, table: Predictions, *, abstained: bool = False) -> list[str]:
         """The metrics for this table, each once."""
@@ -157,6 +161,9 @@ def evaluate_all(
         name: one.fresh().fit(oof.logits, oof.labels, oof.groups) for name, one in everyone.items()
     }
     crossed = {name: cross_fit(one, oof) for name, one in everyone.items()}
+    fallen = _fallen(everyone, crossed, oof, protocol)
+    for name in fallen:
+        fitted[name] = fitted["mean"]
     inside = {
         name: apply(one, oof) if one.is_fitted_to_labels else crossed[name]
         for name, one in fitted.items()
@@ -183,10 +190,36 @@ def evaluate_all(
             crossed[name],
             tested.get(name),
             _verdicts(name, judged, oof, protocol),
-            notes + _own_notes(everyone[name]),
+            notes
+            + _own_notes(everyone[name])
+            + ((_FALLEN.format(name),) if name in fallen else ()),
         )
         for name in everyone
     }
+
+
+_FALLEN = (
+    "{} does not beat the mean cross-fitted, neither on the metric nor on log loss: "
+    "the plain mean is used in its place."
+)
+
+
+def _fallen(
+    everyone: Mapping[str, Combiner],
+    crossed: dict[str, Combined],
+    oof: Predictions,
+    protocol: Protocol,
+) -> set[str]:
+    """Names that fall back to the mean; puts the fallback's answers into `crossed`."""
+    out = set()
+    labels, mean = np.asarray(oof.labels), crossed["mean"]
+    for name, one in everyone.items():
+        if name in BASELINES or not one.is_fitted_to_labels or not protocol.fallback:
+            continue
+        if not beats(crossed[name], mean, labels, protocol.metric):
+            out.add(name)
+        crossed[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), protocol.metric)
+    return out
 
 
 def _with_baselines(combiners: Mapping[str, Combiner]) -> dict[str, Combiner]:

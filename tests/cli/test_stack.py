@@ -1,0 +1,93 @@
+"""`ensemble-kit stack` on a stored run, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.cli import app
+from ensemble_kit.evaluation.ensembles import read_ensemble_predictions
+from ensemble_kit.testing import toy_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    return toy_run(tmp_path_factory.mktemp("runs") / "toy")
+
+
+def call(*args: str):
+    return CliRunner().invoke(app, ["stack", *args], catch_exceptions=False)
+
+
+def test_the_table_shows_three_parts_floor_ceiling_ties_and_a_verdict(run) -> None:
+    said = call("--run", str(run.path), "--method", "vote", "--resamples", "200").output
+    for word in (
+        "in-sample",
+        "cross-fitted",
+        "test",
+        "best-member",
+        "mean",
+        "oracle",
+        "ties",
+        "Verdict: vote",
+    ):
+        assert word in said
+
+
+def test_vote_and_mean_equal_a_recomputation_from_the_files(run) -> None:
+    call("--run", str(run.path), "--method", "vote", "--method", "mean", "--resamples", "50")
+    stored = {m: np.load(run.path / f"predictions/{m}/oof.npy") for m in run.store.members()}
+    logits = np.stack(list(stored.values()), axis=1).astype(np.float64)
+    proba = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    mean = read_ensemble_predictions(run.ensemble_dir("mean")).query("split == 'oof'")
+    vote = read_ensemble_predictions(run.ensemble_dir("vote")).query("split == 'oof'")
+    np.testing.assert_allclose(mean.filter(like="p_class"), proba.mean(axis=1), atol=1e-6)
+    shares = np.stack([(logits.argmax(axis=2) == c).mean(axis=1) for c in range(3)], axis=1)
+    np.testing.assert_allclose(vote.filter(like="p_class"), shares, atol=1e-6)
+
+
+def test_all_runs_the_whole_field_as_json(run) -> None:
+    from ensemble_kit.combiners import COMBINERS
+
+    answer = json.loads(
+        call("--run", str(run.path), "--method", "all", "--resamples", "50", "--json").output
+    )
+    assert set(answer["methods"]) == set(COMBINERS)
+    assert answer["verdict"]
+    assert set(answer["methods"]["mlp"]["test"]["auroc"]) == {"value", "low", "high"}
+    for name in COMBINERS:
+        assert (run.ensemble_dir(name) / "metrics.json").is_file()
+
+
+def test_an_unknown_method_exits_2_with_advice(run) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", "from ensemble_kit.cli import main; main()", "stack", "--run", str(run.path), "--method", "voet"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 2
+    assert "Did you mean 'vote'?" in ran.stderr
+
+
+def test_stack_vote_never_loads_torch_or_scikit_learn(run) -> None:
+    code = (
+        "import sys\nfrom click.testing import CliRunner\nfrom ensemble_kit.cli import app\n"
+        f"r = CliRunner().invoke(app, ['stack', '--run', {str(run.path)!r}, '--method', 'vote'], catch_exceptions=False)\n"
+        "assert r.exit_code == 0, r.output\n"
+        "assert not {'torch', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_run_without_predictions_says_what_to_do(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", "from ensemble_kit.cli import main; main()", "stack", "--run", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 3
+    assert "run.json" in ran.stderr

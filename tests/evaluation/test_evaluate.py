@@ -1,0 +1,314 @@
+"""Honest evaluation: what is fitted never sees what it is scored on; intervals; verdicts; files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.bootstrap import bca_interval, group_weights, strata_of
+from ensemble_kit.evaluation.compare import compare
+from ensemble_kit.evaluation.crossfit import cross_fit, cross_fitted_proba
+from ensemble_kit.evaluation.ensembles import (
+    guarded,
+    read_ensemble_predictions,
+    unguarded,
+    write_ensemble,
+)
+from ensemble_kit.evaluation.evaluate import Protocol, evaluate, evaluate_all
+from ensemble_kit.evaluation.figures import auroc_resampler, judge
+from ensemble_kit.metrics.ranking import macro_auroc
+from ensemble_kit.testing import toy_predictions
+
+QUICK = Protocol(n_resamples=200)
+
+
+class Memory(Combiner):
+    """Knows every row that it was fitted to, and guesses the rest."""
+
+    is_fitted_to_labels = True
+
+    def _fit(self, logits, labels, groups) -> None:
+        self.seen = {row.tobytes(): label for row, label in zip(logits, labels, strict=True)}
+
+    def _combine(self, logits) -> Combined:
+        n_classes = logits.shape[2]
+        known = [
+            np.eye(n_classes)[self.seen[r.tobytes()]]
+            if r.tobytes() in self.seen
+            else np.full(n_classes, 1 / n_classes)
+            for r in logits
+        ]
+        return decided(np.array(known))
+
+
+def test_a_combiner_that_memorises_is_perfect_in_sample_and_at_chance_cross_fitted() -> None:
+    result = evaluate(
+        Memory(), toy_predictions(), protocol=Protocol(n_resamples=100, fallback=False)
+    )
+    assert result.in_sample["accuracy"].value == 1.0
+    assert result.cross_fitted["accuracy"].value == pytest.approx(1 / 3, abs=0.1)
+    assert result.optimism("accuracy") > 0.5
+
+
+@pytest.mark.parametrize("name", ["mlp", "logistic", "boosting", "greedy", "two-layer"])
+def test_row_45_noise_labels_leave_every_stacker_at_chance(name: str) -> None:
+    table = toy_predictions(400, 4, 2, n_groups=40)
+    labels = np.random.default_rng(3).integers(0, 2, 400)
+    noise = dataclasses.replace(table, labels=labels)
+    proba = cross_fitted_proba(make_combiner(name), noise)
+    assert roc_auc_score(labels, proba[:, 1]) == pytest.approx(0.5, abs=0.09)
+
+
+def test_members_that_are_noise_leave_a_stacker_at_chance() -> None:
+    table = toy_predictions(400, 4, 2, n_groups=40)
+    noise = dataclasses.replace(table, logits=np.random.default_rng(4).normal(size=(400, 4, 2)))
+    proba = cross_fitted_proba(make_combiner("mlp"), noise)
+    assert roc_auc_score(table.labels, proba[:, 1]) == pytest.approx(0.5, abs=0.09)
+
+
+def test_cross_fitting_fits_on_other_folds_only() -> None:
+    table = toy_predictions()
+    by_hand = np.empty((len(table), 3))
+    for k in range(4):
+        out, kept = table.take(table.fold != k), table.take(table.fold == k)
+        by_hand[table.fold == k] = (
+            make_combiner("simplex").fit(out.logits, out.labels).predict_proba(kept.logits)
+        )
+    np.testing.assert_allclose(cross_fit(make_combiner("simplex"), table).proba, by_hand)
+
+
+def test_a_group_in_two_folds_is_refused_unless_the_table_is_split_by_image() -> None:
+    table = toy_predictions()
+    torn = dataclasses.replace(table, fold=np.arange(len(table)) % 4)
+    with pytest.raises(DataError, match="No group stands in two folds; 24 do: oof-p0"):
+        cross_fit(make_combiner("simplex"), torn)
+    stamped = evaluate(
+        make_combiner("simplex"), dataclasses.replace(torn, split_by="image"), protocol=QUICK
+    )
+    assert any("Split by image" in note for note in stamped.notes)
+
+
+def test_a_group_on_both_sides_of_the_test_split_is_refused() -> None:
+    table = toy_predictions()
+    test = dataclasses.replace(table, kind="test", fold=np.full(len(table), -1))
+    with pytest.raises(DataError, match="both sides of the test split; 24 do"):
+        evaluate(make_combiner("mean"), table, test)
+
+
+def test_row_35_nan_in_logits_raises_and_is_never_argmaxed() -> None:
+    table = toy_predictions()
+    logits = table.logits.copy()
+    logits[7, 1] = np.nan
+    with pytest.raises(DataError, match="NaN has no class; 1 of 960"):
+        evaluate(make_combiner("vote"), dataclasses.replace(table, logits=logits))
+
+
+def test_baselines_are_always_there_and_rules_have_no_optimism() -> None:
+    judged = evaluate_all({"vote": make_combiner("vote")}, toy_predictions(), protocol=QUICK)
+    assert set(judged) == {"best-member", "mean", "vote", "oracle"}
+    assert judged["vote"].optimism("accuracy") == 0.0
+    assert judged["oracle"].cross_fitted["accuracy"].value >= max(
+        one.cross_fitted["accuracy"].value for one in judged.values()
+    )
+
+
+def test_weights_are_the_bootstrap_of_copies() -> None:
+    table = toy_predictions(300, 3, 3, n_groups=30)
+    labels, groups = np.asarray(table.labels), np.unique(table.groups, return_inverse=True)[1]
+    proba = softmax(table.logits).mean(axis=1)
+    one = {"mean": decided(proba)}
+    resampled = judge(
+        one,
+        labels,
+        groups,
+        3,
+        metrics=["balanced_accuracy", "auroc", "log_loss"],
+        n_resamples=50,
+        seed=1,
+    )
+    from ensemble_kit.evaluation.bootstrap import resampling
+
+    weights = np.concatenate(list(resampling(labels, groups, 3, 50, 1)))
+    assert (weights.sum(axis=1) == 30).all()
+    for b in range(50):
+        rows = np.concatenate(
+            [np.tile(np.flatnonzero(groups == g), int(w)) for g, w in enumerate(weights[b])]
+        )
+        y, p = labels[rows], proba[rows]
+        got = {k: v[b] for k, v in resampled["mean"].resamples.items()}
+        assert got["balanced_accuracy"] == pytest.approx(
+            balanced_accuracy_score(y, p.argmax(axis=1))
+        )
+        assert got["auroc"] == pytest.approx(roc_auc_score(y, p, multi_class="ovr"))
+        assert got["log_loss"] == pytest.approx(-np.log(p[np.arange(len(y)), y]).mean())
+
+
+def test_auroc_of_many_groups_resampled_to_first_order_is_close_to_exact() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 600)
+    score = rng.normal(size=600) + labels
+    proba = np.stack([1 / (1 + np.exp(score)), 1 / (1 + np.exp(-score))], axis=1)
+    groups = np.arange(600) // 2
+    move = auroc_resampler(labels, proba, groups)
+    weights = np.concatenate(list(group_weights(strata_of(labels, groups, 2), 300, rng)))
+    exact = [
+        macro_auroc(np.repeat(labels, w), np.repeat(proba, w, axis=0))
+        for w in weights[:, groups].astype(int)
+    ]
+    assert np.std(move(weights)) == pytest.approx(np.std(exact), rel=0.05)
+    assert np.corrcoef(move(weights), exact)[0, 1] > 0.99
+
+
+def test_intervals_over_patients_are_wider_than_over_images_where_patients_agree() -> None:
+    table = toy_predictions(300, 3, 2, n_groups=15)
+    shift = np.random.default_rng(0).normal(size=15)[
+        np.unique(table.groups, return_inverse=True)[1]
+    ]
+    logits = table.logits + 3 * shift[:, None, None] * np.array([1.0, -1.0])
+    by_patient = dataclasses.replace(table, logits=logits)
+    by_image = dataclasses.replace(by_patient, groups=table.sample_ids)
+    wide, narrow = (
+        evaluate(make_combiner("mean"), t, protocol=QUICK).cross_fitted["accuracy"]
+        for t in (by_patient, by_image)
+    )
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
+
+
+def test_bca_is_the_percentile_interval_without_bias_and_skew() -> None:
+    resampled = np.random.default_rng(0).normal(size=100_001)
+    low, high = bca_interval(float(np.median(resampled)), resampled, np.array([-1.0, 0.0, 1.0]))
+    assert (low, high) == pytest.approx((-1.96, 1.96), abs=0.03)
+
+
+def test_verdicts_are_better_worse_or_not_shown() -> None:
+    table = toy_predictions(600, 4, 3, n_groups=60, skill=1.2)
+    judged = evaluate_all(
+        {n: make_combiner(n) for n in ("mean-logits", "max")}, table, protocol=QUICK
+    )
+    words = {(v.method, v.against): v.word for one in judged.values() for v in one.verdicts}
+    assert words["mean-logits", "best-member"] == "better"
+    assert words["max", "mean"] in ("worse", "not shown")
+    same = evaluate_all({"copy": make_combiner("mean")}, table, protocol=QUICK)["copy"].verdicts
+    assert [v.word for v in same if v.against == "mean"] == ["not shown"]
+    assert "gain +0.000 [+0.000, +0.000]" in same[1].sentence
+
+
+def test_one_group_gives_no_interval_and_says_so() -> None:
+    table = toy_predictions(60, 3, 2, n_groups=12)
+    test = dataclasses.replace(
+        toy_predictions(30, 3, 2, n_groups=10, kind="test"), groups=np.full(30, "t")
+    )
+    judged = evaluate(make_combiner("vote"), table, test, protocol=QUICK)
+    assert judged.test["accuracy"].low is None
+    assert any("1 patients only" in note for note in judged.notes)
+
+
+def test_a_class_missing_from_the_test_is_named() -> None:
+    table, test = toy_predictions(), toy_predictions(90, kind="test", n_groups=12)
+    short = test.take(test.labels != 2)
+    judged = evaluate(make_combiner("vote"), table, short, protocol=QUICK)
+    assert judged.test.missing_classes == (2,)
+    assert any("No test sample is of class 'class2'" in note for note in judged.notes)
+
+
+class Backwards(Combiner):
+    is_fitted_to_labels = True
+
+    def _combine(self, logits) -> Combined:
+        return decided(softmax(-logits.mean(axis=1).astype(np.float64)))
+
+
+def test_a_fitted_combiner_that_does_not_beat_the_mean_falls_back_and_says_so() -> None:
+    table = toy_predictions()
+    judged = evaluate_all({"bad": Backwards()}, table, protocol=QUICK)
+    assert judged["bad"].cross_fitted["accuracy"] == judged["mean"].cross_fitted["accuracy"]
+    assert any("bad does not beat the mean" in note for note in judged["bad"].notes)
+    kept = evaluate_all(
+        {"bad": Backwards()}, table, protocol=Protocol(n_resamples=50, fallback=False)
+    )
+    assert kept["bad"].cross_fitted["accuracy"].value < 0.34
+
+
+@pytest.mark.parametrize(
+    "name", ["simplex", "greedy", "ridge", "logistic", "mlp", "two-layer", "mean", "vote"]
+)
+def test_noise_members_do_not_collapse_a_combiner(name: str) -> None:
+    good = toy_predictions(400, 4, 2, n_groups=40)
+    noise = np.random.default_rng(0).normal(size=(400, 3, 2)).astype(np.float32)
+    names = (*good.member_names, "n1", "n2", "n3")
+    noisy = dataclasses.replace(
+        good, logits=np.concatenate([good.logits, noise], axis=1), member_names=names
+    )
+    values = [
+        evaluate(make_combiner(name), t, protocol=QUICK).cross_fitted["balanced_accuracy"].value
+        for t in (good, noisy)
+    ]
+    assert values[1] > values[0] - 0.06
+
+
+def test_row_54_formulas_in_names_are_guarded_and_read_back(tmp_path: Path) -> None:
+    table = toy_predictions(60, 3, 2, n_groups=12)
+    evil = ["=cmd()", "+1", "-2", "@x", "\tq", "\rr"]
+    ids = np.array(evil + table.sample_ids.tolist()[6:])
+    table = dataclasses.replace(table, sample_ids=ids)
+    result = evaluate(make_combiner("simplex"), table, protocol=QUICK)
+    write_ensemble(tmp_path, result, table)
+    first = [line[0] for line in (tmp_path / "predictions.csv").read_text().splitlines()[1:7]]
+    assert set(first) <= {"'", '"'}
+    again = read_ensemble_predictions(tmp_path)
+    assert again["sample_id"].tolist()[:4] == evil[:4]
+    np.testing.assert_array_equal(
+        again[["p_class0", "p_class1"]].to_numpy(), result.oof_combined.proba
+    )
+    assert len(again) == 60
+    assert [unguarded(guarded(name)) for name in evil[:5]] == evil[:5]
+
+
+def test_undefined_figures_are_null_in_json(tmp_path: Path) -> None:
+    table = toy_predictions(60, 3, 2, n_groups=12)
+    test = toy_predictions(40, 3, 2, kind="test", n_groups=10)
+    one_class = test.take(test.labels == 0)
+    write_ensemble(
+        tmp_path,
+        evaluate(make_combiner("vote"), table, one_class, protocol=QUICK),
+        table,
+        one_class,
+    )
+    stored = json.loads((tmp_path / "metrics.json").read_text())
+    assert stored["test"]["auroc"] == {"value": None, "low": None, "high": None}
+    assert stored["cross_fitted"]["n"] == 60
+    assert stored["cross_fitted"]["n_groups"] == 12
+
+
+def test_compare_is_tidy_and_speaks_one_verdict() -> None:
+    scores = compare(
+        {"vote": make_combiner("vote")},
+        fit_on=toy_predictions(),
+        score_on=toy_predictions(90, kind="test", n_groups=12),
+        protocol=QUICK,
+    )
+    assert list(scores.columns) == [
+        "method",
+        "part",
+        "metric",
+        "value",
+        "low",
+        "high",
+        "n",
+        "n_groups",
+        "n_ties",
+        "verdict",
+    ]
+    assert not scores.duplicated(["method", "part", "metric"]).any()
+    assert scores.attrs["verdict"].startswith("vote is")
+    assert "test" in scores.attrs["verdict"]
