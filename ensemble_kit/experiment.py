@@ -14,12 +14,12 @@ from pydantic import Field
 
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, digest_json, read_toml
-from ensemble_kit.folds import Folds, hold_out, make_folds
+from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Member, Recipe, preset_values
 from ensemble_kit.run import Run
 from ensemble_kit.settings import Settings, SettingsError
 from ensemble_kit.tune.best import tuned_values
@@ -44,6 +44,9 @@ class DataSettings(Settings):
     `path` is a folder, a CSV table, a `.npz`, or the name of embedded data: `phantom` (synthetic
     HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` are the readers';
     one that the recognised reader does not know is refused.
+
+    The split is the user's own table (`splits`), else the data's own, else `test_groups`, else a
+    drawn share `test_size`. `fold_seed` draws other folds over the same test part; `seed` otherwise.
     """
 
     path: str = EMBEDDED[0]
@@ -60,7 +63,10 @@ class DataSettings(Settings):
     group_pattern: str | None = None
     split_by: Literal["group", "image"] = "group"
     test_size: float = Field(0.2, gt=0, lt=1)
+    test_groups: tuple[str, ...] = ()
     folds: int = Field(5, ge=2)
+    fold_seed: int | None = None
+    splits: str | None = None
 
     def reader_options(self) -> dict[str, Any]:
         """Options for the reader: those that were set."""
@@ -175,7 +181,7 @@ def load_experiment(
     written, flagged = read_toml(file) if file else {}, _without_none(flags or {})
     if flagged.get("recipe", {}).keys() & {"learning_rate", "batch_size"}:
         flagged["use_tuned"] = False
-    given = _merged(written, flagged)
+    given = _with_recipe_presets(_merged(written, flagged))
     if "members" in flagged and isinstance(given.get("member"), Mapping):
         # A flag may pick a few of the file's members; the tables of the others then rest.
         asked = {*expand(flagged["members"])}
@@ -220,12 +226,24 @@ def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
         Bad data, too few groups, or a class that cannot be split.
     """
     data = experiment.data
-    manifest = with_digests(read_data(data))
-    if not len(manifest.part("test")):
-        manifest = hold_out(
-            manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by
-        )
-    return manifest, make_folds(manifest, data.folds, seed=experiment.seed, by=data.split_by)
+    manifest, folds = _parted(with_digests(read_data(data)), experiment)
+    if folds is not None:
+        return manifest, folds
+    seed = experiment.seed if data.fold_seed is None else data.fold_seed
+    return manifest, make_folds(manifest, data.folds, seed=seed, by=data.split_by)
+
+
+def _parted(manifest: Manifest, experiment: Experiment) -> tuple[Manifest, Folds | None]:
+    """The manifest with its test part, and folds where the user gave them."""
+    data = experiment.data
+    if data.splits:
+        return read_splits(data.splits, manifest, by=data.split_by)
+    if data.test_groups:
+        return hold_out_groups(manifest, data.test_groups, by=data.split_by), None
+    if len(manifest.part("test")):
+        return manifest, None
+    parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
+    return parted, None
 
 
 def read_data(data: DataSettings) -> Manifest:
@@ -244,6 +262,16 @@ def config_of(experiment: Experiment) -> dict[str, Any]:
     config["run"] = experiment.run_path.as_posix()
     config["members"] = list(expand(experiment.members))
     return config
+
+
+def _with_recipe_presets(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """`recipe.preset` replaced by the keys that it names, beneath those written beside it."""
+    out = dict(settings)
+    recipe = out.get("recipe")
+    if isinstance(recipe, Mapping) and "preset" in recipe:
+        own = {k: v for k, v in recipe.items() if k != "preset"}
+        out["recipe"] = _merged(preset_values(str(recipe["preset"])), own)
+    return out
 
 
 def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,9 @@ LAYERS = (
 )
 TORCH_FREE = ("combiners", "metrics", "evaluation", "plots", "report")
 FILES = sorted(
-    p for p in PACKAGE.rglob("*.py") if p.relative_to(PACKAGE).as_posix() != "__init__.py"
+    p
+    for p in PACKAGE.rglob("*.py")
+    if p.relative_to(PACKAGE).as_posix() not in ("__init__.py", "__main__.py")
 )
 
 

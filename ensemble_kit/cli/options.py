@@ -148,6 +148,13 @@ def experiment_options(command: Command) -> Command:
             type=float,
             help="Share of the images held out for the test. [default: 0.2]",
         ),
+        click.option("--test-groups", type=Names(), help="Exactly these groups are the test part."),
+        click.option(
+            "--splits",
+            metavar="CSV",
+            help="Your own split: sample_id,split[,fold]. Honoured, never made anew.",
+        ),
+        click.option("--recipe", "preset", help="A named recipe: fast, standard, best, paper-..."),
         click.option("--folds", type=int, help="Number of folds. [default: 5; embedded data: 3]"),
         click.option(
             "--members",
@@ -210,6 +217,9 @@ _FLAGS = {
     **{name: ("data", name) for name in READER_FLAGS},
     "split_by": ("data", "split_by"),
     "test_size": ("data", "test_size"),
+    "test_groups": ("data", "test_groups"),
+    "splits": ("data", "splits"),
+    "preset": ("recipe", "preset"),
     "folds": ("data", "folds"),
     "members": ("members",),
     "image_size": ("image_size",),

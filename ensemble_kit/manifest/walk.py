@@ -17,6 +17,8 @@ from ensemble_kit.errors import DataError, first_few
 IMAGE_SUFFIXES = frozenset(
     (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
 )
+# Files that stand beside images and are none: not worth a word next to every result.
+BESIDE = frozenset((".csv", ".json", ".md", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"))
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -57,7 +59,7 @@ def list_images(root: str | os.PathLike[str]) -> tuple[list[str], tuple[str, ...
             others[kind] += 1
         elif PurePosixPath(relative).suffix.lower() in IMAGE_SUFFIXES:
             paths.append(relative)
-        else:
+        elif PurePosixPath(relative).suffix.lower() not in BESIDE:
             others[f"'{PurePosixPath(relative).suffix.lower() or 'no suffix'}' file"] += 1
     _refuse_names(paths)
     return sorted(paths, key=natural_key), _notes(others)

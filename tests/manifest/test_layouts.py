@@ -171,14 +171,14 @@ def test_images_outside_class_folders_are_named(tmp_path: Path) -> None:
 
 
 def test_row_25_pipes_links_and_strange_files_are_passed_over_with_a_note(tmp_path: Path) -> None:
-    root = touch(tmp_path, "a/1.png", "b/2.png", "b/readme.txt", "b/.DS_Store")
+    root = touch(tmp_path, "a/1.png", "b/2.png", "b/slide.svs", "b/.DS_Store")
     os.mkfifo(root / "a/pipe.png")
     (root / "a/loop").symlink_to(root)
     (root / "a/gone.png").symlink_to(root / "nowhere")
     paths, notes = list_images(root)
     assert paths == ["a/1.png", "b/2.png"]
     assert [note.split(" under")[0] for note in notes] == [
-        "1 '.txt' file",
+        "1 '.svs' file",
         "1 broken link",
         "1 linked folder",
         "1 pipe, socket or device",

@@ -1,0 +1,141 @@
+"""Which fold each training image is kept out of training in.
+
+Joined by sample id; does not know how folds are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.files import digest_json, read_csv, write_csv
+from ensemble_kit.manifest.table import Manifest
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Folds:
+    """Which fold each training image is kept out of training in.
+
+    Parameters
+    ----------
+    sample_ids : array of str, shape (n_samples,)
+    fold : array of int, shape (n_samples,)
+        `0 .. n_splits - 1`.
+    split_by : str
+        `group`, or `image` where a group may stand in several folds on purpose.
+    notes : tuple of str
+        What could not be had, in plain sentences ("class 'x' is in 2 of 5 folds: ...").
+
+    Raises
+    ------
+    DataError
+        A sample without a fold or with two, or a fold without a sample.
+    """
+
+    sample_ids: npt.NDArray[np.str_]
+    fold: npt.NDArray[np.int64]
+    split_by: str = "group"
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ids = np.asarray(self.sample_ids, dtype=np.str_)
+        fold = np.asarray(self.fold, dtype=np.int64)
+        object.__setattr__(self, "sample_ids", ids)
+        object.__setattr__(self, "fold", fold)
+        if len(ids) != len(fold) or len(np.unique(ids)) != len(ids):
+            raise DataError(
+                "Every sample is in one fold",
+                f"got {len(ids)} ids ({len(np.unique(ids))} different) and {len(fold)} folds",
+                "Build the folds from the manifest: make_folds(manifest)",
+            )
+        present = np.unique(fold)
+        if not np.array_equal(present, np.arange(len(present))) or len(present) < 2:
+            raise DataError(
+                "Folds are numbered 0, 1, ... and each holds a sample",
+                f"got {first_few(present)}",
+                "Build the folds from the manifest: make_folds(manifest)",
+            )
+
+    @property
+    def n_splits(self) -> int:
+        return int(self.fold.max()) + 1
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of which sample is in which fold; row order does not count."""
+        pairs = sorted(zip(self.sample_ids.tolist(), self.fold.tolist(), strict=True))
+        return digest_json([pairs, self.split_by])
+
+    def of(self, manifest: Manifest) -> npt.NDArray[np.int64]:
+        """The fold of each row of `manifest`, shape (n_samples,), joined by sample id.
+
+        Raises
+        ------
+        DataError
+            Rows without a fold, or a group in two folds although the folds are by group.
+        """
+        where = dict(zip(self.sample_ids.tolist(), self.fold.tolist(), strict=True))
+        missing = [i for i in manifest.sample_ids.tolist() if i not in where]
+        if missing:
+            raise DataError(
+                "Every sample must be in one fold",
+                f"{len(missing)} of {len(manifest)} are in none (first: {missing[0]})",
+                "Build the folds from this manifest: make_folds(manifest)",
+            )
+        fold = np.array([where[i] for i in manifest.sample_ids.tolist()], dtype=np.int64)
+        if self.split_by == "group":
+            _refuse_straddling(manifest.groups, fold)
+        return fold
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write `sample_id,fold` as CSV."""
+        write_csv(path, pd.DataFrame({"sample_id": self.sample_ids, "fold": self.fold}))
+
+    @classmethod
+    def read(
+        cls, path: str | os.PathLike[str], *, split_by: str = "group", notes: tuple[str, ...] = ()
+    ) -> Folds:
+        """Folds that `write` wrote, or a user's own table with the same two columns."""
+        table = read_csv(path)
+        missing = [c for c in ("sample_id", "fold") if c not in table]
+        if missing:
+            raise DataError(
+                "A fold table has the columns sample_id, fold",
+                f"'{path}' has {first_few(table.columns, 12)}",
+                did_you_mean(missing[0], map(str, table.columns)),
+            )
+        try:
+            fold = table["fold"].astype(np.int64).to_numpy()
+        except ValueError as error:
+            raise DataError(
+                "Folds are whole numbers", f"'{path}': {error}", "Number them 0, 1, ..."
+            ) from error
+        return cls(table["sample_id"].to_numpy(dtype=np.str_), fold, split_by, notes)
+
+    def counts(self, manifest: Manifest) -> pd.DataFrame:
+        """Images and groups per fold and class: columns `fold, label, images, groups`."""
+        table = manifest.table.assign(fold=self.of(manifest))
+        out = table.groupby(["fold", "label"]).agg(
+            images=("sample_id", "size"), groups=("group", "nunique")
+        )
+        every = pd.MultiIndex.from_product(
+            [range(self.n_splits), manifest.class_names], names=["fold", "label"]
+        )
+        return out.reindex(every, fill_value=0).reset_index()
+
+
+def _refuse_straddling(groups: npt.NDArray[np.str_], fold: npt.NDArray[np.int64]) -> None:
+    spread = pd.Series(fold).groupby(groups).nunique()
+    straddling = sorted(map(str, spread.index[spread > 1]))
+    if straddling:
+        raise DataError(
+            "No group stands in two folds",
+            f"{len(straddling)} do: {first_few(straddling)}",
+            "Give all images of a patient one fold, or build the folds with make_folds(manifest)",
+        )
