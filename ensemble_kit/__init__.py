@@ -55,6 +55,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "compare": "evaluation.compare",
     "stack_run": "evaluation.stack",
+    "inflation": "evaluation.inflation",
     "write_report": "report.page",
 }
 

@@ -127,6 +127,10 @@ class Experiment(Settings):
             re.sub(r"[^A-Za-z0-9._-]+", "-", stem.lower()).strip("-.") or "run"
         )
 
+    def varied(self, *, run: str, **data: Any) -> Experiment:
+        """The same experiment in another folder, with other data settings."""
+        return self.model_copy(update={"run": run, "data": self.data.model_copy(update=data)})
+
     def resolved_members(self) -> list[Member]:
         """The members to train: `[recipe]`, then `[member.NAME]`, then values tuned in this run."""
         unused = sorted(set(self.member) - set(expand(self.members)))

@@ -42,6 +42,20 @@ if TYPE_CHECKING:
     type=Shard(),
     help="Only part I of N of the jobs, from 1: for any other scheduler on a shared folder.",
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(["one", "both"]),
+    default="one",
+    show_default=True,
+    help="both: train under a split by group and one by image, and print what the latter flatters.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Draw the folds so many times over one test part; a run each.",
+)
 @click.option("--mlflow", is_flag=True, help="Log the curves to MLflow too (MLFLOW_TRACKING_URI).")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
@@ -49,15 +63,59 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Train members anew whose settings changed; their old folds are set aside.",
 )
-def train_members(experiment: Experiment, dry_run: bool, **how: Any) -> None:
+def train_members(
+    experiment: Experiment, dry_run: bool, protocol: str, repeats: int, **how: Any
+) -> None:
     """Fine-tune each member on each fold and keep all out-of-fold and test logits.
 
     Without --data, ./ensemble-kit.toml decides, else an embedded data set is used. Running the
     same command again skips what is finished.
     """
-    run_training(experiment, Launch(**how), dry_run=dry_run)
-    if not dry_run:
-        click.echo(f"Next: ensemble-kit stack --method all --run {experiment.run_path.as_posix()}")
+    launch, base = Launch(**how), experiment.run_path.as_posix()
+    runs = [experiment]
+    if protocol == "both":
+        runs = [experiment.varied(run=f"{base}-by-{by}", split_by=by) for by in ("group", "image")]
+    elif repeats > 1:
+        runs = [
+            experiment.varied(run=f"{base}-repeat-{r + 1}", fold_seed=experiment.seed + r)
+            for r in range(repeats)
+        ]
+    for one in runs:
+        run_training(one, launch, dry_run=dry_run)
+    if dry_run:
+        return
+    if protocol == "both":
+        print_inflation(*runs)
+    for one in runs:
+        click.echo(f"Next: ensemble-kit stack --method all --run {one.run_path.as_posix()}")
+
+
+def print_inflation(by_group: Experiment, by_image: Experiment) -> None:
+    """What the split by image adds to each member's figure, in points."""
+    from ensemble_kit.evaluation.inflation import inflation
+    from ensemble_kit.run import Run
+
+    tables = [Run(one.run_path).predictions("oof") for one in (by_image, by_group)]
+    found = inflation(*tables)
+    rows = [
+        ("member", "by image", f"by {tables[1].group_kind}", "inflation (points)", "95 % interval")
+    ]
+    rows += [
+        (
+            r.member,
+            f"{r.by_image:.3f}",
+            f"{r.by_group:.3f}",
+            f"{r.points:+.1f}",
+            f"{r.low:+.1f} to {r.high:+.1f}",
+        )
+        for r in found.itertuples()
+    ]
+    first = found.iloc[0]
+    click.echo(
+        f"Balanced accuracy of out-of-fold predictions, {first.n} images of {first.n_groups} "
+        f"{tables[1].group_kind}s that both protocols predict:"
+    )
+    click.echo(columns(rows, right=[1, 2, 3, 4]))
 
 
 @dataclasses.dataclass(frozen=True)
