@@ -25,6 +25,7 @@ COMMANDS = {
         "Fine-tune each member on each fold; keep every prediction.",
     ),
     "stack": ("stack", "stack", "Combine the stored predictions and judge the ensemble."),
+    "verify-claim": ("verify_claim", "verify_claim_command", "Check whether a published accuracy is a possible count."),
     "tune": ("tune", "tune", "Tune a member's learning rate and batch size."),
     "data": ("data", "data", "Check a data set, look at it, or make a synthetic one."),
     "status": ("status", "status", "Say which jobs are done, running, failed or waiting."),

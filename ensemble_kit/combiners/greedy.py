@@ -20,6 +20,7 @@ SMALLEST_PROBA = 1e-15
 FACTORS = 16
 BLOCK_COLUMNS = 1024
 BLOCK_ELEMENTS = 1 << 16
+NEVER = 1 << 40
 DECIMALS = 6
 
 
@@ -93,8 +94,9 @@ class LogLoss:
 class ErrorRate:
     """Weighted share of errors of the picks' mean, if one more member joins.
 
-    A member moves the distance between two classes by at most 1. A sample whose leading class is
-    further ahead cannot turn, and need not be looked at for as many picks as it is ahead.
+    What one pick can gain a class on a sample's leader is bounded by the members themselves. A
+    sample whose leader is further ahead cannot turn, and is not looked at for as many picks as
+    that takes; exact, and most samples are soon left alone.
 
     Parameters
     ----------
@@ -105,26 +107,29 @@ class ErrorRate:
     """
 
     def __init__(self, proba: Array, labels: Ints, weights: Array | None = None) -> None:
-        n_members, n_samples, _ = proba.shape
+        n_samples = proba.shape[1]
         # Members last: a sample's numbers lie together, and every step runs along members.
         self._proba = np.ascontiguousarray(proba.transpose(1, 2, 0), dtype=np.float64)
+        self._by_member = proba
+        self._sum = np.zeros(self._proba.shape[:2])
         self._labels = labels
         self._weights = np.full(n_samples, 1.0 / n_samples) if weights is None else weights
-        self._times_picked = np.zeros(n_members)
         self._look_again = np.zeros(n_samples, dtype=np.int64)
         self._wrong = np.ones(n_samples, dtype=bool)
+        self._leading = np.full(n_samples, -1)
+        self._gain = np.empty(self._proba.shape[:2])
         self._n_picked = 0
 
-    def _due(self) -> list[Ints]:
+    def _due(self, elements: int) -> list[Ints]:
         """Samples that the next pick may turn, in blocks that fit the cache."""
         due = np.flatnonzero(self._look_again <= self._n_picked)
-        step = max(1, BLOCK_ELEMENTS // self._proba[0].size)
+        step = max(1, BLOCK_ELEMENTS // elements)
         return [due[i : i + step] for i in range(0, len(due), step)]
 
     def with_each(self) -> Array:
         """The loss after adding each member, shape (n_members,)."""
         losses = np.full(self._proba.shape[2], float(self._weights @ self._wrong))
-        for rows in self._due():
+        for rows in self._due(self._proba[0].size):
             losses += self._weights[rows] @ self._wrong_with_each(rows)
             losses -= float(self._weights[rows] @ self._wrong[rows])
         return losses
@@ -132,10 +137,12 @@ class ErrorRate:
     def _wrong_with_each(self, rows: Ints) -> Array:
         """Whether each sample is wrong after adding each member, shape (n_rows, n_members)."""
         proba, at, labels = self._proba[rows], np.arange(len(rows)), self._labels[rows]
-        mixed = proba + (proba @ self._times_picked)[:, :, None]  # (n_rows, n_classes, n_members)
+        mixed = proba + self._sum[rows][:, :, None]  # (n_rows, n_classes, n_members)
         own = mixed[at, labels]
         mixed[at, labels] = -np.inf
-        rival = mixed.max(axis=1)
+        rival = mixed[:, 0].copy()
+        for c in range(1, mixed.shape[1]):  # seven times faster than mixed.max(axis=1)
+            np.maximum(rival, mixed[:, c], out=rival)
         wrong: Array = rival > own
         i, m = np.nonzero(rival == own)
         if len(i):  # level: the first of the two classes leads
@@ -145,17 +152,34 @@ class ErrorRate:
     def add(self, member: int) -> None:
         """Pick a member, and put off the samples that it left too far ahead to turn."""
         self._n_picked += 1
-        self._times_picked[member] += 1.0
-        for rows in self._due():
-            sums, at = self._proba[rows] @ self._times_picked, np.arange(len(rows))
-            leading = sums.argmax(axis=1)
-            self._wrong[rows] = leading != self._labels[rows]
-            top = sums[at, leading]
-            sums[at, leading] = -np.inf
-            ahead = top - sums.max(axis=1)
-            # Ahead by 2.3: one more pick leaves 1.3, which cannot turn; two leave .3, which can.
-            wait = np.maximum(np.ceil(ahead - 1e-9) - 1, 0).astype(np.int64)
-            self._look_again[rows] = self._n_picked + wait
+        self._sum += self._by_member[member]
+        for rows in self._due(len(self._sum[0])):
+            sums, at = self._sum[rows], np.arange(len(rows))
+            leading, labels = sums.argmax(axis=1), self._labels[rows]
+            self._note_leaders(rows, leading)
+            self._wrong[rows] = leading != labels
+            behind = sums[at, leading][:, None] - sums  # (n_rows, n_classes)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                # Behind by 2.3 and gaining at most 1 a pick: the third pick from now may turn it.
+                picks = np.where(
+                    self._gain[rows] > 0, np.ceil(behind / self._gain[rows] - 1e-9), NEVER
+                )
+            picks = np.where(behind <= 0, 1, picks)
+            picks[at, leading] = NEVER
+            # Where the leader is wrong, only the true class can change the count.
+            soonest = np.where(self._wrong[rows], picks[at, labels], picks.min(axis=1))
+            self._look_again[rows] = self._n_picked + np.clip(soonest - 1, 0, NEVER).astype(
+                np.int64
+            )
+
+    def _note_leaders(self, rows: Ints, leading: Ints) -> None:
+        """Keep, where the leader is new, the most that one pick can gain each class on it."""
+        new = leading != self._leading[rows]
+        some = rows[new]
+        proba = self._proba[some]
+        leader = proba[np.arange(len(some)), leading[new]]
+        self._gain[some] = (proba - leader[:, None]).max(axis=2)
+        self._leading[some] = leading[new]
 
 
 class AnyLoss:

@@ -1,0 +1,21 @@
+"""`ensemble-kit verify-claim`: is a published accuracy a possible count, and its interval."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+
+@click.command("verify-claim")
+@click.argument("accuracy")
+@click.option("--n", type=int, required=True, help="Number of test samples.")
+@click.option("--level", default=0.95, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def verify_claim_command(accuracy: str, n: int, level: float, as_json: bool) -> None:
+    """Judge an ACCURACY (0.9962, 99.62%) that was claimed over --n samples."""
+    from ensemble_kit.evaluation.claims import verify_claim
+
+    claim = verify_claim(accuracy, n, level)
+    click.echo(json.dumps(dataclasses.asdict(claim), indent=2) if as_json else claim.sentence)

@@ -1,0 +1,111 @@
+"""Tests and intervals against published examples, scipy, scikit-learn and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
+
+from ensemble_kit.cli import app
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.claims import verify_claim
+from ensemble_kit.evaluation.significance import (
+    delong,
+    delong_variance,
+    holm,
+    mcnemar_clustered,
+    mcnemar_exact,
+    nadeau_bengio,
+    wilson_interval,
+)
+
+
+@pytest.mark.parametrize(("right", "n"), [(1177, 1182), (0, 10), (10, 10), (37, 80)])
+def test_wilson_is_scipys(right: int, n: int) -> None:
+    theirs = binomtest(right, n).proportion_ci(method="wilson")
+    assert wilson_interval(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_mcnemar_gives_the_published_worked_example() -> None:
+    # Agresti, Categorical Data Analysis: approval ratings, 86 and 150 discordant pairs, z^2 = 17.36.
+    a = np.array([True] * 150 + [False] * 86 + [True] * 794 + [False] * 570)
+    b = np.array([False] * 150 + [True] * 86 + [True] * 794 + [False] * 570)
+    found = mcnemar_exact(a, b)
+    assert found.p_value == pytest.approx(binomtest(86, 236).pvalue, rel=1e-9)
+    assert found.p_value < 1e-4
+    clustered = mcnemar_clustered(a, b, np.arange(len(a)))
+    assert clustered.estimate == pytest.approx(0.04)
+    assert clustered.statistic**2 == pytest.approx(17.36, abs=0.25)
+
+
+def test_clustered_mcnemar_does_not_take_copies_for_evidence() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random(40) < 0.9, rng.random(40) < 0.6
+    once = mcnemar_clustered(a, b, np.arange(40))
+    copied = mcnemar_clustered(np.repeat(a, 25), np.repeat(b, 25), np.repeat(np.arange(40), 25))
+    assert copied.p_value == pytest.approx(once.p_value, rel=1e-6)
+    assert mcnemar_exact(np.repeat(a, 25), np.repeat(b, 25)).p_value < once.p_value
+
+
+def test_delong_variance_is_the_hand_worked_one() -> None:
+    # Three positives, two negatives: placements 1, 1, .5 and 1, 2/3.
+    positive, scores = [1, 1, 1, 0, 0], [5.0, 4.0, 2.0, 1.0, 3.0]
+    want = np.var([1, 1, 0.5], ddof=1) / 3 + np.var([1, 2 / 3], ddof=1) / 2
+    assert delong_variance(positive, scores) == pytest.approx(want)
+
+
+def test_delong_estimate_is_the_difference_and_its_size_is_right_under_the_null() -> None:
+    rng, p_values = np.random.default_rng(0), []
+    for _ in range(400):
+        positive = np.arange(80) % 2
+        shared = rng.normal(size=80) + positive
+        a, b = shared + rng.normal(size=80), shared + rng.normal(size=80)
+        found = delong(positive, a, b)
+        p_values.append(found.p_value)
+    assert found.estimate == pytest.approx(roc_auc_score(positive, a) - roc_auc_score(positive, b))
+    assert np.mean(np.array(p_values) < 0.05) == pytest.approx(0.05, abs=0.03)
+
+
+def test_nadeau_bengio_is_wider_than_the_plain_t_test() -> None:
+    from scipy.stats import ttest_1samp
+
+    gains = [0.02, 0.01, 0.03, 0.02, 0.015]
+    assert nadeau_bengio(gains, test_share=0.0).p_value == pytest.approx(
+        ttest_1samp(gains, 0).pvalue
+    )
+    assert nadeau_bengio(gains, test_share=0.25).p_value > ttest_1samp(gains, 0).pvalue
+
+
+def test_holm_gives_the_worked_table() -> None:
+    np.testing.assert_allclose(holm([0.01, 0.02, 0.03, 0.005]), [0.03, 0.04, 0.04, 0.02])
+    assert holm([0.9, 0.8]).max() == 1.0
+
+
+def test_the_claim_from_the_readme_is_no_count_out_of_1182() -> None:
+    claim = verify_claim("0.9962", 1182)
+    assert not claim.possible
+    assert verify_claim("99.58%", 1182).possible
+    assert (
+        round(verify_claim("99.58%", 1182).low, 4),
+        round(verify_claim("99.58%", 1182).high, 4),
+    ) == (0.9901, 0.9982)
+
+
+def test_every_true_count_is_possible_at_any_rounding() -> None:
+    for n in (7, 100, 1182):
+        for right in range(0, n + 1, 3):
+            for digits in (2, 3, 4):
+                assert verify_claim(f"{right / n:.{digits}f}", n).possible
+
+
+def test_verify_claim_answers_on_the_command_line() -> None:
+    said = (
+        CliRunner()
+        .invoke(app, ["verify-claim", "0.9962", "--n", "1182"], catch_exceptions=False)
+        .output
+    )
+    assert "impossible: no count out of 1182 gives it" in said
+    with pytest.raises(DataError, match="per cent with its sign"):
+        verify_claim("99.62", 1182)
