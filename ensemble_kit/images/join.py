@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.normalise import METHODS, normalise
 from ensemble_kit.images.resize import resize
 from ensemble_kit.manifest.table import Manifest
 
@@ -34,12 +35,15 @@ class Recipe:
         right in one square. `channels`: six channels.
     color : {"rgb", "grayscale"}
         Grayscale keeps three equal channels (ITU-R 601 luma), so that any network fits.
+    stain_norm : {"none", "macenko", "reinhard"}
+        See `ensemble_kit.images.normalise`; before anything else.
     """
 
     path: str
     pair_path: str = ""
     join: str = "none"
     color: str = "rgb"
+    stain_norm: str = "none"
 
     def shape(self, image_size: int) -> tuple[int, int, int]:
         """Height, width and channels of the tile."""
@@ -48,7 +52,7 @@ class Recipe:
 
 
 def recipes(manifest: Manifest) -> list[Recipe]:
-    """One recipe per row, from the columns `path` and, where they are, `pair_path, join, color`.
+    """One recipe per row, from the columns `path` and, where they are, `pair_path, join, color, stain_norm`.
 
     Raises
     ------
@@ -58,6 +62,7 @@ def recipes(manifest: Manifest) -> list[Recipe]:
     table = manifest.table
     join = _single(manifest, "join", "none", JOINS)
     color = _single(manifest, "color", "rgb", COLORS)
+    norm = _single(manifest, "stain_norm", "none", METHODS)
     pairs = (
         table["pair_path"].astype(str).tolist()
         if join != "none" and "pair_path" in table
@@ -70,7 +75,7 @@ def recipes(manifest: Manifest) -> list[Recipe]:
             "Fill the column pair_path",
         )
     return [
-        Recipe(path, pair, join, color)
+        Recipe(path, pair, join, color, norm)
         for path, pair in zip(table["path"].tolist(), pairs, strict=True)
     ]
 
@@ -90,7 +95,10 @@ def render(
         As `recipe.shape` says.
     """
     paths = [recipe.path] if recipe.join == "none" else [recipe.path, recipe.pair_path]
-    images = [colored(read_image(root, path), recipe.color) for path in paths]
+    images = [
+        colored(normalise(read_image(root, path), recipe.stain_norm), recipe.color)
+        for path in paths
+    ]
     return [_joined(images, recipe.join, size, crop) for size in image_sizes]
 
 

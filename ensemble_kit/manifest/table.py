@@ -22,7 +22,7 @@ from ensemble_kit.files import digest_json, read_csv, write_csv
 REQUIRED = ("sample_id", "path", "label", "group", "split")
 SPLITS = ("train", "test")
 # Columns of some readers that decide what a network sees.
-DECIDING = ("pair_path", "join", "color", "sha256")
+DECIDING = ("pair_path", "join", "color", "stain_norm", "sha256")
 NO_GROUPS = "image"
 
 

@@ -1,0 +1,133 @@
+"""Stain normalisation of one H&E image: Macenko's or Reinhard's, to one fixed reference each.
+
+Off by default; done once, when tiles are built. Does not know augmentation. For H&E only: the
+brown of an IHC image carries the score, and would be normalised away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.errors import DataError, UsageError, did_you_mean
+from ensemble_kit.manifest.table import Manifest
+
+METHODS = ("none", "macenko", "reinhard")
+# Stain vectors (rows: haematoxylin, eosin) and 99th percentiles of their amounts that Macenko et
+# al. publish with their method, in natural-log density.
+_MACENKO_VECTORS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
+_MACENKO_AMOUNTS = np.array([1.9705, 1.0308])
+# Medians over 328 BreakHis images at 100X of the mean and spread of l, alpha, beta.
+_REINHARD_MEAN = np.array([-0.267, -0.019, 0.008])
+_REINHARD_SPREAD = np.array([0.114, 0.020, 0.005])
+_LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
+_LAB = np.diag(1 / np.sqrt([3.0, 6.0, 2.0])) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
+_GLASS = 0.15
+_MIN_TISSUE = 0.02
+
+
+def with_stain_normalisation(manifest: Manifest, method: str) -> Manifest:
+    """`manifest` with a column `stain_norm`, which tiles are then built by.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    method : {"none", "macenko", "reinhard"}
+
+    Raises
+    ------
+    UsageError
+        An unknown method.
+    DataError
+        The manifest says that its images are IHC.
+    """
+    if method not in METHODS:
+        raise UsageError(
+            f"Stains are normalised by {', '.join(METHODS)}",
+            f"got '{method}'",
+            did_you_mean(method, METHODS),
+        )
+    stains = set(manifest.table["stain"].astype(str)) if "stain" in manifest.table else set()
+    if method != "none" and any("IHC" in stain for stain in stains):
+        raise DataError(
+            "Stain normalisation is for H&E: in IHC the brown is the score",
+            f"these images are {', '.join(sorted(stains))}",
+            "Use stain='he', or leave normalisation off",
+        )
+    return manifest.with_columns(stain_norm=method)
+
+
+def normalise(image: npt.NDArray[np.uint8], method: str) -> npt.NDArray[np.uint8]:
+    """An H&E image as if stained like the reference.
+
+    Parameters
+    ----------
+    image : array of uint8, shape (height, width, 3)
+    method : {"none", "macenko", "reinhard"}
+
+    Returns
+    -------
+    array of uint8, same shape
+        Unchanged where less than 2 % of it is tissue (Macenko).
+
+    References
+    ----------
+    Macenko et al.: A method for normalizing histology slides for quantitative analysis. ISBI 2009.
+    Reinhard et al.: Color transfer between images. IEEE CG&A 21(5):34-41, 2001.
+    """
+    if method == "none":
+        return image
+    return _macenko(image) if method == "macenko" else _reinhard(image)
+
+
+def lab_statistics(
+    image: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Mean and spread of Reinhard's l, alpha, beta, each of shape (3,)."""
+    lab = _to_lab(image)
+    return lab.mean(axis=0), lab.std(axis=0)
+
+
+def _to_lab(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    light = (image.reshape(-1, 3).astype(np.float64) + 1) / 256
+    return np.log10(light @ _LMS.T) @ _LAB.T
+
+
+def _reinhard(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    lab = _to_lab(image)
+    spread = np.maximum(lab.std(axis=0), 1e-3)
+    moved = (lab - lab.mean(axis=0)) / spread * _REINHARD_SPREAD + _REINHARD_MEAN
+    light = 10 ** (moved @ np.linalg.inv(_LAB).T) @ np.linalg.inv(_LMS).T
+    return _to_bytes(light * 256 - 1, image.shape)
+
+
+def _macenko(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    light = image.reshape(-1, 3).astype(np.float64) + 1
+    # The slide's own glass is its white: a tint taken for stain would be amplified with it.
+    white = np.maximum(np.percentile(light, 99, axis=0), 200)
+    density = np.clip(-np.log(light / white), 0, None)
+    tissue = density[(density > _GLASS).all(axis=1)]
+    if len(tissue) < max(10, _MIN_TISSUE * len(density)):
+        return image
+    vectors = _stain_vectors(tissue)
+    amounts = density @ np.linalg.pinv(vectors)
+    usual = np.maximum(np.percentile(amounts, 99, axis=0), 1e-3)
+    again = (
+        np.clip(amounts, 0, None) * np.clip(_MACENKO_AMOUNTS / usual, 0.5, 2)
+    ) @ _MACENKO_VECTORS
+    return _to_bytes(256 * np.exp(-again) - 1, image.shape)
+
+
+def _stain_vectors(tissue: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The two extreme directions of the densities within their main plane, rows of unit length."""
+    plane = np.linalg.eigh(np.cov(tissue.T))[1][:, 1:]
+    plane = plane * np.where(plane.sum(axis=0) < 0, -1, 1)
+    along = tissue @ plane
+    low, high = np.percentile(np.arctan2(along[:, 0], along[:, 1]), [1, 99])
+    pair = np.array([plane @ (np.sin(angle), np.cos(angle)) for angle in (low, high)])
+    # Haematoxylin takes more of the red light than eosin does.
+    return pair if pair[0, 0] > pair[1, 0] else pair[::-1]
+
+
+def _to_bytes(values: npt.NDArray[np.float64], shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8).reshape(shape)
