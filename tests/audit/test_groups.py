@@ -1,0 +1,51 @@
+"""Inferred groups hold copies together and say that they are a guess."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble_kit.audit.groups import infer_groups
+from ensemble_kit.errors import DataError
+from ensemble_kit.folds import make_folds
+from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.npz import read_npz
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        folder = tmp_path / "ab"[i % 2]
+        folder.mkdir(exist_ok=True)
+        image = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).resize((80, 80))
+        image.save(folder / f"{i:02d}.png")
+        if i < 3:
+            image.transpose(Image.Transpose.ROTATE_90).save(
+                folder / f"{i:02d}-turned.jpg", quality=80
+            )
+    return tmp_path
+
+
+def test_copies_come_into_one_group_and_one_fold(root: Path) -> None:
+    manifest = infer_groups(read_folders(root))
+    assert (len(manifest), manifest.n_groups, manifest.group_kind) == (15, 12, "inferred group")
+    group = dict(zip(manifest.table["path"], manifest.groups, strict=True))
+    assert group["a/00.png"] == group["a/00-turned.jpg"]
+    assert "inferred" in manifest.notes[-1]
+    assert not any("its own group" in note for note in manifest.notes)
+    make_folds(manifest, 3).of(manifest)
+
+
+def test_known_groups_are_left_alone(root: Path) -> None:
+    with pytest.raises(DataError, match="these images have"):
+        infer_groups(read_folders(root, group_pattern=r"(\d+)"))
+
+
+def test_an_official_split_that_parts_copies_is_stamped(real_data: Path) -> None:
+    manifest = infer_groups(read_npz(real_data / "medmnist/breastmnist.npz"))
+    assert manifest.n_groups < 700
+    assert manifest.split_by == "image"
