@@ -103,7 +103,10 @@ def _paired(by_image: Predictions, by_group: Predictions) -> tuple[Predictions, 
             f"got {list(by_image.member_names)} and {list(by_group.member_names)}, {len(common)} images in both",
             "Train with --protocol both",
         )
-    return _taken(by_image, common), _taken(by_group, common)
+    image, group = _taken(by_image, common), _taken(by_group, common)
+    if not np.array_equal(image.labels, group.labels):
+        raise DataError("A sample has one label", "the two tables disagree", "Use runs over one data set")
+    return image, group
 
 
 def _taken(table: Predictions, ids: list[str]) -> Predictions:
