@@ -105,7 +105,9 @@ def _paired(by_image: Predictions, by_group: Predictions) -> tuple[Predictions, 
         )
     image, group = _taken(by_image, common), _taken(by_group, common)
     if not np.array_equal(image.labels, group.labels):
-        raise DataError("A sample has one label", "the two tables disagree", "Use runs over one data set")
+        raise DataError(
+            "A sample has one label", "the two tables disagree", "Use runs over one data set"
+        )
     return image, group
 
 

@@ -1,0 +1,64 @@
+"""Selective prediction: what is right among the samples that one dares to decide.
+
+Confidence is whatever the caller ranks by; ties in it are decided together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+
+
+def risk_coverage(right: npt.ArrayLike, confidence: npt.ArrayLike) -> Array:
+    """Rows (coverage, error among the covered), the surest first, shape (n_levels, 2).
+
+    References
+    ----------
+    El-Yaniv, R., & Wiener, Y. (2010). On the foundations of noise-free selective classification.
+    JMLR 11, 1605-1641.
+
+    Examples
+    --------
+    >>> risk_coverage([True, True, False, True], [0.9, 0.8, 0.7, 0.6]).tolist()
+    [[0.25, 0.0], [0.5, 0.0], [0.75, 0.3333333333333333], [1.0, 0.25]]
+    """
+    hit, sure = np.asarray(right, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
+    order = np.argsort(-sure, kind="stable")
+    wrong, seen = np.cumsum(1 - hit[order]), np.arange(1, len(hit) + 1)
+    last = np.append(np.diff(sure[order]) != 0, True)  # the end of each run of equal confidences
+    return np.stack([seen[last] / len(hit), wrong[last] / seen[last]], axis=1)
+
+
+def aurc(right: npt.ArrayLike, confidence: npt.ArrayLike) -> float:
+    """Area under the risk-coverage curve: the mean error over all coverages, lower is better.
+
+    Equal confidences count as being in random order.
+
+    Examples
+    --------
+    >>> round(aurc([True, True, False, True], [0.9, 0.8, 0.7, 0.6]), 4)
+    0.1458
+    """
+    hit, sure = np.asarray(right, dtype=np.float64), np.asarray(confidence, dtype=np.float64)
+    _, level = np.unique(-sure, return_inverse=True)
+    mean_hit = (np.bincount(level, weights=hit) / np.bincount(level))[level]
+    order = np.argsort(-sure, kind="stable")
+    return float((np.cumsum(1 - mean_hit[order]) / np.arange(1, len(hit) + 1)).mean())
+
+
+def coverage_at_error(
+    right: npt.ArrayLike, confidence: npt.ArrayLike, max_error: float
+) -> tuple[float, float]:
+    """The largest coverage with at most `max_error`, and the confidence to refer below.
+
+    Choose it on out-of-fold rows only. (0, inf) where no coverage suffices.
+    """
+    curve = risk_coverage(right, confidence)
+    fine = np.flatnonzero(curve[:, 1] <= max_error + 1e-12)
+    if not len(fine):
+        return 0.0, float("inf")
+    coverage = float(curve[fine[-1], 0])
+    kept = round(coverage * len(np.asarray(confidence)))
+    return coverage, float(np.sort(np.asarray(confidence, dtype=np.float64))[::-1][kept - 1])

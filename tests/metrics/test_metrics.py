@@ -1,0 +1,167 @@
+"""Every metric against scikit-learn, or a slow second implementation, or an identity."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.metrics import (
+    METRICS,
+    calibration,
+    classification,
+    diversity,
+    ordinal,
+    ranking,
+    selective,
+)
+from ensemble_kit.metrics.sums import Sums, sums_by_group, sums_of
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 4, 400)
+PROBA = softmax(RNG.normal(size=(400, 4)) + 1.2 * np.eye(4)[LABELS])
+CHOSEN = PROBA.argmax(axis=1)
+ONE_HOT = np.eye(4)[LABELS]
+REFERENCE = {
+    "accuracy": sk.accuracy_score(LABELS, CHOSEN),
+    "balanced_accuracy": sk.balanced_accuracy_score(LABELS, CHOSEN),
+    "macro_f1": sk.f1_score(LABELS, CHOSEN, average="macro"),
+    "macro_precision": sk.precision_score(LABELS, CHOSEN, average="macro"),
+    "mcc": sk.matthews_corrcoef(LABELS, CHOSEN),
+    "kappa": sk.cohen_kappa_score(LABELS, CHOSEN),
+    "quadratic_weighted_kappa": sk.cohen_kappa_score(LABELS, CHOSEN, weights="quadratic"),
+    "mean_absolute_error": sk.mean_absolute_error(LABELS, CHOSEN),
+    "adjacent_errors": float((np.abs(LABELS - CHOSEN) == 1).mean()),
+    "far_errors": float((np.abs(LABELS - CHOSEN) >= 2).mean()),
+    "log_loss": sk.log_loss(LABELS, PROBA),
+    "brier": float(((PROBA - ONE_HOT) ** 2).sum(axis=1).mean()),
+    "auroc": sk.roc_auc_score(LABELS, PROBA, multi_class="ovr"),
+    "average_precision": sk.average_precision_score(ONE_HOT, PROBA),
+    "coverage": 1.0,
+}
+
+
+@pytest.mark.parametrize(("name", "want"), REFERENCE.items())
+def test_metrics_are_scikit_learns(name: str, want: float) -> None:
+    metric = METRICS[name]
+    got = (
+        metric.of_sums(sums_of(LABELS, PROBA)) if metric.of_sums else metric.of_table(LABELS, PROBA)
+    )
+    assert float(got) == pytest.approx(want, abs=1e-12)
+
+
+def test_specificity_is_the_recall_of_the_others() -> None:
+    found = classification.specificity_per_class(classification.confusion_matrix(LABELS, CHOSEN, 4))
+    want = [sk.recall_score(c != LABELS, c != CHOSEN) for c in range(4)]
+    np.testing.assert_allclose(found, want)
+
+
+def test_ece_is_the_slow_loop_over_bins() -> None:
+    top, hit, want = PROBA.max(axis=1), CHOSEN == LABELS, 0.0
+    for b in range(15):
+        inside = (top > b / 15) & (top <= (b + 1) / 15)
+        if inside.any():
+            want += inside.mean() * abs(top[inside].mean() - hit[inside].mean())
+    assert float(
+        calibration.expected_calibration_error(sums_of(LABELS, PROBA).bins)
+    ) == pytest.approx(want)
+
+
+def test_debiased_calibration_error_of_calibrated_answers_is_near_zero_where_the_plain_one_is_not() -> (
+    None
+):
+    rng = np.random.default_rng(1)
+    top = rng.uniform(0.5, 1.0, 300)
+    proba = np.stack([top, 1 - top], axis=1)
+    labels = (rng.random(300) > top).astype(int)
+    sums = sums_of(labels, proba)
+    plain = float(calibration.expected_calibration_error(sums.mass_bins))
+    assert float(calibration.debiased_calibration_error(sums.mass_bins)) < 0.8 * plain
+
+
+def test_calibration_slope_is_1_where_calibrated_and_recovers_a_known_factor() -> None:
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(20_000, 3)) * 2
+    labels = np.array([rng.choice(3, p=p) for p in softmax(z)])
+    assert calibration.calibration_slope(labels, softmax(z)) == pytest.approx(1.0, abs=0.05)
+    assert calibration.calibration_slope(labels, softmax(3 * z)) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_macro_figures_are_over_the_classes_present_only() -> None:
+    confusion = np.array([[8.0, 2, 0], [0, 0, 0], [1, 0, 9]])
+    assert float(classification.balanced_accuracy(confusion)) == pytest.approx(0.85)
+    assert np.isnan(classification.sensitivity_per_class(confusion)[1])
+    assert np.isnan(ranking.macro_auroc(np.zeros(5, dtype=int), np.full((5, 2), 0.5)))
+
+
+def test_abstentions_leave_the_confusion_matrix_and_lower_the_coverage() -> None:
+    chosen = CHOSEN.copy()
+    chosen[:100] = -1
+    sums = sums_of(LABELS, PROBA, chosen)
+    assert float(METRICS["coverage"].of_sums(sums)) == 0.75
+    assert float(METRICS["accuracy"].of_sums(sums)) == pytest.approx(
+        (CHOSEN == LABELS)[100:].mean()
+    )
+
+
+def test_sums_of_groups_add_up_and_lie_flat_and_back() -> None:
+    groups = np.arange(400) % 7
+    by_group = sums_by_group(LABELS, PROBA, CHOSEN, groups)
+    again = Sums.of_flat(by_group.flat)
+    for name in ("confusion", "n", "log_loss", "brier", "bins", "mass_bins"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(by_group, name))
+    np.testing.assert_allclose(by_group.total().flat, sums_of(LABELS, PROBA, CHOSEN).flat)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_auroc_and_average_precision_take_ties_as_scikit_learn_does(ties: bool) -> None:
+    positive = LABELS == 1
+    scores = PROBA[:, 1].round(1) if ties else PROBA[:, 1]
+    assert ranking.auroc(positive, scores) == pytest.approx(sk.roc_auc_score(positive, scores))
+    assert ranking.average_precision(positive, scores) == pytest.approx(
+        sk.average_precision_score(positive, scores)
+    )
+    placed = ranking.auroc_placements(positive, scores)
+    assert placed[positive].mean() == pytest.approx(placed[~positive].mean())
+    pairs = ranking.auroc_pairs(positive, scores, np.arange(400) % 9)
+    assert pairs.sum() / (positive.sum() * (~positive).sum()) == pytest.approx(
+        ranking.auroc(positive, scores)
+    )
+
+
+def test_cost_matrix_loss_charges_what_it_says() -> None:
+    costs = np.array([[0.0, 1.0], [5.0, 0.0]])
+    assert float(ordinal.cost(np.array([[8.0, 2.0], [1.0, 9.0]]), costs)) == pytest.approx(
+        (2 + 5) / 20
+    )
+
+
+def test_perfect_ranking_of_errors_has_the_least_aurc() -> None:
+    right = np.array([True] * 90 + [False] * 10)
+    best = selective.aurc(right, right.astype(float) + np.linspace(0.5, 0, 100))
+    assert best < selective.aurc(right, np.zeros(100)) == pytest.approx(0.1)
+    coverage, threshold = selective.coverage_at_error(right, np.linspace(1, 0, 100), 0.0)
+    assert coverage == 0.9
+    assert (np.linspace(1, 0, 100) >= threshold).sum() == 90
+
+
+def test_diversity_of_copies_and_opposites() -> None:
+    right = RNG.random((300, 1)) < 0.7
+    copies = diversity.pairwise(np.repeat(right, 2, axis=1))
+    assert copies["disagreement"][0, 1] == 0.0
+    assert copies["q_statistic"][0, 1] == pytest.approx(1.0)
+    assert copies["error_correlation"][0, 1] == pytest.approx(1.0)
+    opposite = diversity.pairwise(np.concatenate([right, ~right], axis=1))
+    assert opposite["disagreement"][0, 1] == pytest.approx(1.0)
+    assert opposite["q_statistic"][0, 1] == pytest.approx(-1.0)
+
+
+def test_ambiguity_splits_the_ensembles_loss_exactly() -> None:
+    proba = softmax(RNG.normal(size=(400, 5, 4)) + np.eye(4)[LABELS][:, None])
+    parts = diversity.ambiguity(proba, LABELS)
+    assert parts["members"] - parts["ambiguity"] == pytest.approx(parts["ensemble"])
+    points = diversity.kappa_error(proba.argmax(axis=2), LABELS, 4)
+    assert points.shape == (10, 2)
+    want = sk.cohen_kappa_score(proba[:, 0].argmax(axis=1), proba[:, 1].argmax(axis=1))
+    assert points[0, 0] == pytest.approx(want)
