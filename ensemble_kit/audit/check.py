@@ -23,7 +23,7 @@ MIN_GROUPS = 5
 IMBALANCE = 10
 
 
-def check(
+def check_data(
     manifest: Manifest,
     *,
     leak: bool = True,
@@ -120,7 +120,7 @@ def _files(looks: Sequence[Look]) -> list[Finding]:
                 "converted",
                 "note",
                 len(of),
-                f"{len(of)} images: {rule}",
+                f"{len(of)} {'image' if len(of) == 1 else 'images'}: {rule}",
                 tuple(item.path for item in of[:5]),
             )
         )
@@ -153,7 +153,7 @@ def _shapes(looks: Sequence[Look]) -> list[Finding]:
                 "odd-size",
                 "warning",
                 len(odd),
-                f"{len(odd)} images are four times smaller or larger than the usual {usual:.0f} pixels",
+                f"{len(odd)} of {len(looks)} images are four times smaller or larger than the usual {usual:.0f} pixels",
                 tuple(f"{look.path} ({look.width} x {look.height})" for look in odd[:5]),
             )
         )

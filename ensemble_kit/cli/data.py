@@ -63,11 +63,11 @@ def check(path: Path, options: dict[str, str], leak: bool, as_json: bool) -> Non
 
     Every image is decoded. Ends with exit code 3 where a result would be wrong.
     """
-    from ensemble_kit.audit.check import check as audit_of
+    from ensemble_kit.audit.check import check_data
     from ensemble_kit.audit.open import open_data
 
     manifest, findings = open_data(path, **options)
-    audit = audit_of(manifest, leak=leak, before=findings)
+    audit = check_data(manifest, leak=leak, before=findings)
     if as_json:
         click.echo(json.dumps(audit.to_json(), indent=2, allow_nan=False))
     else:

@@ -6,10 +6,13 @@ Does not decode files: a digest is of the bytes as they lie on disk.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
+
+from PIL import Image
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import digest_bytes, digest_file
@@ -53,7 +56,9 @@ def map_images(
     """`work` on every item in threads: results in order, and the DataError of each that failed."""
     results: list[U | None] = [None] * len(items)
     faults: dict[int, DataError] = {}
-    with ThreadPoolExecutor(max_workers=min(16, n_cores())) as pool:
+    # Set and taken back here, outside the threads: images that large are refused by name anyway.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(16, n_cores())) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i, future in enumerate([pool.submit(work, item) for item in items]):
             try:
                 results[i] = future.result()

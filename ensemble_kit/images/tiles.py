@@ -27,6 +27,7 @@ from ensemble_kit.manifest.table import Manifest
 VERSION = 1
 MAX_CACHE_BYTES = 64 * 2**30
 _CHUNK = 256
+_ABANDONED_SECONDS = 6 * 3600
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -228,6 +229,7 @@ def _build(
     crop: str,
     progress: Callable[[int, int], None] | None,
 ) -> None:
+    _sweep(folder)
     arrays: dict[int, Any] = {}
     part = {size: folder / f".tiles-{key}.{os.getpid()}.part" for size, key in keys.items()}
     try:
@@ -248,6 +250,13 @@ def _build(
         ) from error
     finally:
         for leftover in part.values():
+            leftover.unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    # What a killed build left. By age, not by process: the folder may be shared between machines.
+    for leftover in folder.glob(".tiles-*.part"):
+        if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
             leftover.unlink(missing_ok=True)
 
 

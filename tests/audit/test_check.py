@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble_kit.audit.check import check, quick_check
+from ensemble_kit.audit.check import check_data, quick_check
 from ensemble_kit.audit.findings import Audit, Finding
 from ensemble_kit.audit.fingerprint import clusters, dct_signs, near_pairs, poses, thumbnail
 from ensemble_kit.images.digests import with_digests
@@ -55,7 +55,7 @@ def add(root: Path, name: str, like: list[str], **changes: str) -> None:
 
 
 def audit(root: Path) -> Audit:
-    return check(read_csv_table(root / "manifest.csv", split_by="image"), leak=False)
+    return check_data(read_csv_table(root / "manifest.csv", split_by="image"), leak=False)
 
 
 def found(root: Path) -> dict[str, Finding]:
@@ -221,14 +221,14 @@ def test_clusters_follow_chains() -> None:
 
 
 def test_image_level_folds_flatter_colour_on_breakhis(real_data: Path) -> None:
-    leak = check(read_path(real_data, magnification=100)).leak
+    leak = check_data(read_path(real_data, magnification=100)).leak
     assert leak is not None
     assert leak.by_image > 0.84
     assert leak.points > 10
 
 
 def test_image_level_folds_flatter_colour_on_the_phantom(tmp_path: Path) -> None:
-    leak = check(read_path(write_phantom(tmp_path / "p", n_patients=30, image_size=64))).leak
+    leak = check_data(read_path(write_phantom(tmp_path / "p", n_patients=30, image_size=64))).leak
     assert leak is not None
     assert leak.points > 15
     assert leak.by_group < 0.75

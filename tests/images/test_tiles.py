@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,19 @@ def test_the_oldest_caches_go_first_when_the_bound_is_passed(
     newest = max((tmp_path / "c").glob("*.npy"), key=lambda p: p.stat().st_size)
     assert prune_cache(tmp_path / "c", max_bytes=newest.stat().st_size) > 0
     assert list((tmp_path / "c").glob("*.npy")) == [newest]
+
+
+def test_what_a_killed_build_left_is_swept_but_a_running_one_is_not(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    (tmp_path / "c").mkdir()
+    old, new = (tmp_path / "c" / f".tiles-x.{i}.part" for i in range(2))
+    old.touch()
+    new.touch()
+    os.utime(old, (0, 0))
+    build_tiles(manifest, 16, cache_dir=tmp_path / "c")
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_too_little_disk_is_said_before_decoding(
