@@ -130,7 +130,7 @@ def evil_run(path: Path) -> Run:
     about = {"manifest": manifest.digest, "folds": folds.digest, "folds_done": [0, 1, 2], "stamps": [EVIL]}  # fmt: skip
     for m in range(2):
         run.store.write(
-            f"m{m}",
+            f"=m{m}",
             MemberLogits(
                 logits[:60, m], dict.fromkeys(range(3), logits[60:, m]),
                 tuple(train.sample_ids.tolist()), tuple(test.sample_ids.tolist()), names, about,

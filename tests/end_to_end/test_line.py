@@ -1,0 +1,250 @@
+"""The whole line as a user walks it: train, stack, report, again, tune; and what a stranger recomputes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+MEMBERS = ("tiny_cnn", "tiny_mobile")
+
+
+def ensemble_kit(*words: object, cwd: Path) -> str:
+    """One command as a process of its own; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from ensemble_kit.cli import main; main()", *map(str, words)],
+        cwd=cwd, capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory, slides: Path) -> tuple[Path, dict[str, str]]:
+    """A folder in which the commands without arguments ran on a settings file, and what each said."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "ensemble-kit.toml").write_text(f"""
+run = "checkpoints/slides"
+members = {list(MEMBERS)}
+image_size = 16
+pretrained = false
+device = "cpu"
+[data]
+path = "{slides}"
+folds = 3
+[recipe]
+epochs = 2
+batch_size = 16
+learning_rate = 3e-3
+""")
+    said = {
+        "train": ensemble_kit("train-members", "--slots", 1, cwd=home),
+        "stack": ensemble_kit("stack", "--resamples", 200, cwd=home),
+        "report": ensemble_kit("report", cwd=home),
+    }
+    return home, said
+
+
+def run_of(walked: tuple[Path, dict[str, str]]) -> Path:
+    return walked[0] / "checkpoints" / "slides"
+
+
+def test_the_line_leaves_every_file_that_it_promises(walked: tuple[Path, dict[str, str]]) -> None:
+    run = run_of(walked)
+    for name in ("run.json", "config.toml", "manifest.csv", "folds.csv", "members.json", "report/index.html"):  # fmt: skip
+        assert (run / name).is_file(), name
+    for member in MEMBERS:
+        for fold in range(3):
+            for name in (
+                "model.safetensors",
+                "config.json",
+                "recipe.json",
+                "history.csv",
+                "fold.json",
+            ):
+                assert (run / "members" / member / f"fold-{fold}" / name).is_file()
+        for name in ("oof.npy", "index.json", *(f"test-fold-{k}.npy" for k in range(3))):
+            assert (run / "predictions" / member / name).is_file()
+    for method in ("vote", "mean", "mlp", "best-member"):
+        for name in ("combiner.json", "predictions.csv", "metrics.json"):
+            assert (run / "ensembles" / method / name).is_file()
+
+
+def test_no_temporary_file_is_left(walked: tuple[Path, dict[str, str]]) -> None:
+    left = [p for p in run_of(walked).rglob("*") if ".tmp" in p.name or p.name.startswith("resume")]
+    assert left == []
+
+
+def test_each_command_says_what_comes_next(walked: tuple[Path, dict[str, str]]) -> None:
+    said = walked[1]
+    assert "Plan: 2 members x 3 folds = 6 jobs, into checkpoints/slides" in said["train"]
+    assert "Next: ensemble-kit stack --method all --run checkpoints/slides" in said["train"]
+    assert "Verdict: " in said["stack"]
+    assert "Written: checkpoints/slides/report/index.html" in said["report"]
+
+
+def logits_of(run: Path, kind: str) -> np.ndarray:
+    """All members' logits by numpy alone; test logits are the mean over fold models."""
+    folders = [
+        run / "predictions" / name for name in json.loads((run / "members.json").read_text())
+    ]
+    if kind == "oof":
+        return np.stack([np.load(f / "oof.npy") for f in folders], axis=1)
+    return np.stack(
+        [np.mean([np.load(p) for p in sorted(f.glob("test-fold-*.npy"))], axis=0) for f in folders],
+        axis=1,
+    )
+
+
+def check_vote_and_mean(run: Path) -> None:
+    """`predictions.csv` of both, against five lines of numpy."""
+    manifest = pd.read_csv(run / "manifest.csv", dtype=str)
+    classes = json.loads((run / "run.json").read_text())["manifest"]["class_names"]
+    for kind, split in (("oof", "train"), ("test", "test")):
+        z = logits_of(run, kind).astype(np.float64)
+        p = np.exp(z - z.max(-1, keepdims=True))
+        mean = (p / p.sum(-1, keepdims=True)).mean(axis=1)
+        votes = np.eye(len(classes))[z.argmax(-1)].mean(axis=1)
+        winners = (votes + 1e-6 * mean).argmax(-1)
+        for method, proba, predicted in (("mean", mean, mean.argmax(-1)), ("vote", votes, winners)):
+            table = pd.read_csv(
+                run / "ensembles" / method / "predictions.csv", dtype={"sample_id": str}
+            )
+            table = table[table["split"] == kind]
+            assert (
+                table["sample_id"].tolist()
+                == manifest["sample_id"][manifest["split"] == split].tolist()
+            )
+            np.testing.assert_allclose(table[[f"p_{c}" for c in classes]], proba, atol=1e-6)
+            assert table["predicted"].tolist() == [classes[c] for c in predicted]
+
+
+def test_vote_and_mean_are_what_five_lines_of_numpy_give(
+    walked: tuple[Path, dict[str, str]],
+) -> None:
+    check_vote_and_mean(run_of(walked))
+
+
+def test_the_table_shows_the_figures_that_were_written(walked: tuple[Path, dict[str, str]]) -> None:
+    lines = {line.split()[0]: line for line in walked[1]["stack"].splitlines() if line.strip()}
+    for method in ("vote", "mean", "mlp", "oracle"):
+        metrics = json.loads((run_of(walked) / "ensembles" / method / "metrics.json").read_text())
+        for part in ("in_sample", "cross_fitted", "test"):
+            value = f"{metrics[part]['balanced_accuracy']['value']:.3f}"
+            assert value.removeprefix("0") in lines[method]
+
+
+def test_accuracy_is_the_share_of_right_rows(walked: tuple[Path, dict[str, str]]) -> None:
+    folder = run_of(walked) / "ensembles" / "mlp"
+    metrics = json.loads((folder / "metrics.json").read_text())
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for part, kind in (("cross_fitted", "oof"), ("test", "test")):
+        right = [r["label"] == r["predicted"] for r in rows if r["split"] == kind]
+        assert metrics[part]["n"] == len(right)
+        assert metrics[part]["accuracy"]["value"] == pytest.approx(sum(right) / len(right))
+
+
+def check_no_patient_straddles(run: Path) -> None:
+    manifest = pd.read_csv(run / "manifest.csv", dtype=str)
+    folds = pd.read_csv(run / "folds.csv", dtype={"sample_id": str})
+    assert manifest.groupby("group")["split"].nunique().max() == 1
+    joined = manifest.merge(folds, on="sample_id")
+    assert len(joined) == (manifest["split"] == "train").sum() == len(folds)
+    assert joined.groupby("group")["fold"].nunique().max() == 1
+    assert np.isfinite(logits_of(run, "oof")).all()
+
+
+def test_the_same_command_again_trains_nothing(walked: tuple[Path, dict[str, str]]) -> None:
+    run = run_of(walked)
+    before = {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")}
+    said = ensemble_kit("train-members", cwd=walked[0])
+    assert "6 of 6 jobs were finished before and are kept" in said
+    assert {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")} == before
+
+
+def test_tuning_feeds_the_next_training(walked: tuple[Path, dict[str, str]]) -> None:
+    home = walked[0]
+    said = ensemble_kit("tune", "--trials", 2, "--run", "checkpoints/tuned", cwd=home)
+    assert "Kept for tiny_cnn" in said
+    kept = json.loads((home / "checkpoints/tuned/tuned/tiny_cnn.json").read_text())["values"]
+    said = ensemble_kit(
+        "train-members", "--members", "tiny_cnn", "--run", "checkpoints/tuned", "--slots", 1, cwd=home
+    )  # fmt: skip
+    assert "(tuned)" in said
+    recipe = json.loads(
+        (home / "checkpoints/tuned/members/tiny_cnn/fold-0/recipe.json").read_text()
+    )
+    assert {k: recipe[k] for k in kept} == kept
+
+
+def test_no_patient_is_on_both_sides_or_in_two_folds(
+    tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    data = paint(tmp_path / "data")
+    rows = [
+        f"{p.relative_to(data)},{p.parent.name},{p.stem[:3]}" for p in sorted(data.rglob("*.png"))
+    ]
+    (data / "table.csv").write_text("\n".join(["path,label,patient", *rows]))
+    ensemble_kit(
+        "train-members", "--data", "data/table.csv", "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1,
+        "--folds", 3, "--no-pretrained", "--device", "cpu", "--slots", 1, "--run", "run", cwd=tmp_path,
+    )  # fmt: skip
+    check_no_patient_straddles(tmp_path / "run")
+
+
+# -- real images ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_real_slides_go_down_the_whole_line(real_data: Path, tmp_path: Path) -> None:
+    command = (
+        "train-members", "--data", real_data / "BreaKHis_v1", "--magnification", 100, "--members",
+        "resnet18,efficientnet_b0,densenet121", "--folds", 3, "--image-size", 32, "--epochs", 1,
+        "--no-pretrained", "--device", "cpu", "--run", "checkpoints/bh",
+    )  # fmt: skip
+    ensemble_kit(*command, cwd=tmp_path)
+    said = ensemble_kit("stack", "--run", "checkpoints/bh", "--resamples", 200, cwd=tmp_path)
+    ensemble_kit("report", "--run", "checkpoints/bh", cwd=tmp_path)
+    run = tmp_path / "checkpoints" / "bh"
+    check_no_patient_straddles(run)
+    check_vote_and_mean(run)
+    assert "patients" in said
+    check_that_timm_gives_the_stored_logits(run, "resnet18")
+    began = time.perf_counter()
+    again = ensemble_kit(*command, cwd=tmp_path)
+    assert "9 of 9 jobs were finished before" in again
+    assert time.perf_counter() - began < 60
+
+
+def check_that_timm_gives_the_stored_logits(run: Path, member: str) -> None:
+    import timm
+    import torch
+
+    from ensemble_kit.files import cache_folder
+    from ensemble_kit.images.tiles import build_tiles
+    from ensemble_kit.members.job import CROP
+    from ensemble_kit.run import Run
+
+    folder = run / "members" / member / "fold-0"
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    manifest = Run(run).manifest()
+    test = manifest.part("test")
+    size = model.pretrained_cfg["input_size"][-1]
+    tiles = build_tiles(manifest, size, cache_dir=cache_folder(), crop=CROP)
+    pixels = tiles.pixels[tiles.rows(test.sample_ids)].astype(np.float32) / 255
+    mean, std = (np.array(model.pretrained_cfg[k], dtype=np.float32) for k in ("mean", "std"))
+    images = torch.from_numpy(((pixels - mean) / std).transpose(0, 3, 1, 2).copy())
+    with torch.inference_mode():
+        got = model(images).numpy()
+    np.testing.assert_allclose(got, np.load(folder / "logits-test.npy"), atol=1e-4)
