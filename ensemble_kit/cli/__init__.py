@@ -25,6 +25,12 @@ COMMANDS = {
         "Fine-tune each member on each fold; keep every prediction.",
     ),
     "stack": ("stack", "stack", "Combine the stored predictions and judge the ensemble."),
+    "compare": ("compare", "compare", "Compare runs on the images that they share."),
+    "import-predictions": (
+        "import_predictions",
+        "import_predictions_command",
+        "Make a run of other people's predictions.",
+    ),
     "verify-claim": ("verify_claim", "verify_claim_command", "Check whether a published accuracy is a possible count."),
     "tune": ("tune", "tune", "Tune a member's learning rate and batch size."),
     "data": ("data", "data", "Check a data set, look at it, or make a synthetic one."),

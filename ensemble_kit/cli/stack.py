@@ -50,6 +50,12 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     default=True,
     help="Use the plain mean where a fitted combiner does not beat it cross-fitted. [default: fallback]",
 )
+@click.option(
+    "--quorum",
+    type=int,
+    metavar="K",
+    help="Accept members that lack folds where at least K have predicted each image; stamped.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def stack(
     run: Run,
@@ -59,6 +65,7 @@ def stack(
     resamples: int,
     seed: int,
     fallback: bool,
+    quorum: int | None,
     as_json: bool,
 ) -> None:
     """Combine the stored predictions and judge the ensemble.
@@ -80,7 +87,7 @@ def stack(
         if "seed" in combiner.get_params():
             combiner.set_params(seed=seed)
     protocol = Protocol(metric=metric, n_resamples=resamples, seed=seed, fallback=fallback)
-    done = stack_run(run, combiners, protocol=protocol)
+    done = stack_run(run, combiners, protocol=protocol, quorum=quorum)
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
     else:

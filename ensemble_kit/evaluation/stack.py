@@ -14,6 +14,7 @@ from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.compare import chosen_verdict
 from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
 from ensemble_kit.evaluation.evaluate import BASELINES, Evaluation, Protocol, evaluate_all
+from ensemble_kit.evaluation.quorum import with_quorum
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
@@ -57,6 +58,7 @@ def stack_run(
     methods: Sequence[str] | Mapping[str, Combiner],
     *,
     protocol: Protocol | None = None,
+    quorum: int | None = None,
     write: bool = True,
 ) -> Stacked:
     """Combine a run's stored predictions by each method, judge, and write what was made.
@@ -67,6 +69,8 @@ def stack_run(
         Finished: every fold of every member.
     methods : sequence of names, or mapping of name to Combiner
     protocol : Protocol, optional
+    quorum : int, optional
+        Accept members that lack folds, if so many have predicted every sample.
     write : bool
         Write `ensembles/<method>/`; the oracle gets its figures only.
 
@@ -81,8 +85,8 @@ def stack_run(
         raise UsageError("Stacking needs a method", "got none", "Use e.g. --method vote")
     made = dict(methods) if isinstance(methods, Mapping) else {n: make_combiner(n) for n in methods}
     protocol = protocol or Protocol()
-    oof = run.predictions("oof")
-    test = run.predictions("test") if len(run.manifest().part("test")) else None
+    oof = _table(run, "oof", quorum)
+    test = _table(run, "test", quorum) if len(run.manifest().part("test")) else None
     judged = evaluate_all(made, oof, test, protocol=protocol)
     if write:
         for name, one in judged.items():
@@ -91,3 +95,9 @@ def stack_run(
             else:
                 write_ensemble(run.ensemble_dir(name), one, oof, test)
     return Stacked(oof, test, judged, protocol)
+
+
+def _table(run: Run, kind: str, quorum: int | None) -> Predictions:
+    if quorum is None:
+        return run.predictions(kind)
+    return with_quorum(run.predictions(kind, partial=True), quorum)

@@ -1,0 +1,115 @@
+"""`compare` and `import-predictions` as a user calls them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.cli import app
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.across_runs import compare_runs
+from ensemble_kit.evaluation.evaluate import Protocol
+from ensemble_kit.evaluation.imported import import_predictions
+from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.run import Run
+from ensemble_kit.testing import toy_predictions, toy_run
+
+QUICK = Protocol(n_resamples=100)
+
+
+def call(*args: str):
+    return CliRunner().invoke(app, list(args), catch_exceptions=False)
+
+
+def written(folder: Path, *, turn_classes: bool = False, shuffle: bool = False):
+    table = toy_predictions(200, 3, 3, n_groups=20)
+    names = table.class_names
+    pd.DataFrame(
+        {
+            "sample_id": table.sample_ids,
+            "label": np.array(names)[table.labels],
+            "group": table.groups,
+            "fold": table.fold,
+        }
+    ).to_csv(folder / "labels.csv", index=False)
+    for m, member in enumerate(table.member_names):
+        frame = pd.DataFrame(softmax(table.logits[:, m]), columns=list(names))
+        frame.insert(0, "sample_id", table.sample_ids)
+        if turn_classes:
+            frame = frame[["sample_id", *names[::-1]]]
+        if shuffle:
+            frame = frame.sample(frac=1, random_state=m)
+        frame.to_csv(folder / f"{member}.csv", index=False)
+    return table, {name: folder / f"{name}.csv" for name in table.member_names}
+
+
+@pytest.mark.parametrize("how", [{}, {"turn_classes": True}, {"shuffle": True}])
+def test_rows_41_and_42_imports_join_by_id_and_class_name(tmp_path: Path, how: dict) -> None:
+    table, files = written(tmp_path, **how)
+    run = import_predictions(Run(tmp_path / "run"), tmp_path / "labels.csv", files)
+    oof = run.predictions("oof")
+    assert oof.sample_ids.tolist() == table.sample_ids.tolist()
+    np.testing.assert_allclose(softmax(oof.logits), softmax(table.logits), atol=1e-6)
+    assert any("its maker's word" in note for note in oof.notes)
+
+
+def test_an_imported_run_can_be_stacked(tmp_path: Path) -> None:
+    _, files = written(tmp_path)
+    pairs = [f"{name}={path}" for name, path in files.items()]
+    said = call(
+        "import-predictions",
+        *pairs,
+        "--labels",
+        str(tmp_path / "labels.csv"),
+        "--run",
+        str(tmp_path / "run"),
+    ).output
+    assert "3 members" in said
+    assert (
+        "Verdict"
+        in call(
+            "stack", "--run", str(tmp_path / "run"), "--method", "vote", "--resamples", "50"
+        ).output
+    )
+
+
+def test_missing_ids_logits_and_unnamed_members_are_refused(tmp_path: Path) -> None:
+    _, files = written(tmp_path)
+    frame = pd.read_csv(files["member0"])
+    frame.iloc[5:].to_csv(tmp_path / "short.csv", index=False)
+    with pytest.raises(DataError, match="lacks 5"):
+        import_predictions(
+            Run(tmp_path / "a"), tmp_path / "labels.csv", {"short": tmp_path / "short.csv"}
+        )
+    frame.assign(class0=frame["class0"] + 3).to_csv(tmp_path / "raw.csv", index=False)
+    with pytest.raises(DataError, match="--kind logits"):
+        import_predictions(
+            Run(tmp_path / "b"), tmp_path / "labels.csv", {"raw": tmp_path / "raw.csv"}
+        )
+    with pytest.raises(UsageError, match="NAME=FILE"):
+        call("import-predictions", "x.csv", "--labels", str(tmp_path / "labels.csv"), "--run", "c")
+
+
+def test_runs_are_compared_on_shared_samples_and_a_copy_is_not_shown_to_differ(
+    tmp_path: Path,
+) -> None:
+    one = toy_run(tmp_path / "one")
+    stack_run(one, ["mean"], protocol=QUICK)
+    shutil.copytree(one.path, tmp_path / "two")
+    found = compare_runs([one, Run(tmp_path / "two")], protocol=QUICK)
+    assert [v.word for v in found.verdicts] == ["not shown"]
+    assert found.verdicts[0].effect.value == 0.0
+    said = call("compare", str(one.path), str(tmp_path / "two"), "--resamples", "50").output
+    assert "is not shown to differ from" in said
+
+
+def test_a_run_that_was_not_stacked_says_what_to_run(tmp_path: Path) -> None:
+    one, two = toy_run(tmp_path / "one"), toy_run(tmp_path / "two")
+    with pytest.raises(DataError, match="ensemble-kit stack --method mean"):
+        compare_runs([one, two])
