@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.folds import make_folds
@@ -110,10 +111,12 @@ def color_leak(
             f"the smallest has {possible}",
             "Add groups, or merge classes",
         )
-    scores = {
-        by: tuple(_score(train, features, possible, seed + k, by) for k in range(n_seeds))
-        for by in ("image", "group")
-    }
+    # Tiny systems: more threads only wait for one another.
+    with threadpool_limits(1):
+        scores = {
+            by: tuple(_score(train, features, possible, seed + k, by) for k in range(n_seeds))
+            for by in ("image", "group")
+        }
     return ColorLeak(
         by_image=float(np.mean(scores["image"])),
         by_group=float(np.mean(scores["group"])),
