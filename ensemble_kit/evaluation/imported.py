@@ -99,7 +99,7 @@ def _manifest(table: pd.DataFrame) -> Manifest:
             "path": [f"imported-{i}" for i in range(len(table))],
             "label": table["label"],
             "group": table["group"] if has_groups else table["sample_id"],
-            "split": table["split"] if "split" in table else "train",
+            "split": table.get("split", "train"),
         }
     )
     names = tuple(sorted(frame["label"].unique()))

@@ -66,9 +66,7 @@ def with_quorum(table: Predictions, quorum: int) -> Predictions:
     )
     mean = proba.sum(axis=1) / there.sum(axis=1)[:, None]
     stand_in = np.log(np.maximum(mean, SMALLEST_PROBA))[:, None]
-    gaps = [
-        name for name, full in zip(table.member_names, there.all(axis=0), strict=True) if not full
-    ]
+    gaps = [table.member_names[m] for m in np.flatnonzero((~there).any(axis=0))]
     note = (
         f"Quorum of {quorum}: {(~there).sum()} of {there.size} (sample, member) answers are missing "
         f"({first_few(gaps)}); the members present stand in."

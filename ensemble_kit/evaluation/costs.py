@@ -1,0 +1,157 @@
+"""Quality against inference cost: the Pareto front, and the cheapest ensemble not shown to be worse.
+
+Costs are given, one a member (GMACs, parameters, ms per image); an ensemble's is the sum over the
+members that it uses. Measures nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.combiners.averaging import MeanProba
+from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.evaluation.crossfit import apply
+from ensemble_kit.evaluation.evaluate import Protocol
+from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.verdict import verdict
+from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.table import Predictions
+
+
+def pareto_table(
+    oof: Predictions,
+    costs: Mapping[str, float],
+    *,
+    budget: float | None = None,
+    max_members: int | None = None,
+    protocol: Protocol | None = None,
+) -> pd.DataFrame:
+    """Plain means of growing sets of members, judged on the out-of-fold rows.
+
+    Sets grow greedily from each single member by the member that helps the metric most, so that
+    cheap and dear ones are both on the way.
+
+    Parameters
+    ----------
+    oof : Predictions
+    costs : mapping of member name to cost
+    budget : float, optional
+        Leave out sets that cost more.
+    max_members : int, optional
+    protocol : Protocol, optional
+
+    Returns
+    -------
+    pandas.DataFrame
+        `members, n_members, cost, value, low, high, on_front, verdict`, cheapest first. `verdict`
+        is against the best set; `attrs["choice"]` is the cheapest one not shown to be worse.
+        Sets are chosen on the rows that they are judged on, so values are optimistic.
+
+    Raises
+    ------
+    DataError
+        A member without a cost.
+    UsageError
+        A budget that no member meets.
+
+    Examples
+    --------
+    >>> labels = np.arange(40) % 2
+    >>> logits = {m: np.eye(2)[labels] for m in "ab"}
+    >>> table = Predictions.from_arrays(logits, labels, fold=np.arange(40) // 8)
+    >>> pareto_table(table, {"a": 1.0, "b": 3.0}).attrs["choice"]
+    'a'
+    """
+    protocol = protocol or Protocol()
+    unknown = [name for name in oof.member_names if name not in costs]
+    if unknown:
+        raise DataError(
+            "Every member has a cost",
+            f"{first_few(unknown)} has none",
+            "Measure it, or leave it out",
+        )
+    sets = [
+        s
+        for s in _growing_sets(oof, max_members, protocol)
+        if budget is None or _cost(s, costs) <= budget
+    ]
+    if not sets:
+        cheapest = min(costs[name] for name in oof.member_names)
+        raise UsageError(
+            "A budget pays for one member at least",
+            f"got {budget}; the cheapest costs {cheapest}",
+            "Raise the budget",
+        )
+    answers = {
+        "+".join(s): apply(MeanProba().fit(oof.select(s).logits, oof.labels), oof.select(s))
+        for s in sets
+    }
+    judged = judge(
+        answers, np.asarray(oof.labels), oof.groups, oof.n_classes,
+        metrics=[protocol.metric], n_resamples=protocol.n_resamples, level=protocol.level, seed=protocol.seed,
+    )  # fmt: skip
+    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
+    best = max(judged, key=lambda name: sign * (judged[name].figures[protocol.metric].value or 0.0))
+    rows = []
+    for members, (name, one) in zip(sets, judged.items(), strict=True):
+        figure = one.figures[protocol.metric]
+        word = verdict(
+            name, one, best, judged[best], metric_name=protocol.metric, part="cross_fitted"
+        ).word
+        rows.append(
+            (name, len(members), _cost(members, costs), figure.value, figure.low, figure.high, word)
+        )
+    table = pd.DataFrame(
+        rows, columns=["members", "n_members", "cost", "value", "low", "high", "verdict"]
+    )
+    table = table.assign(gain=sign * table["value"]).sort_values(
+        ["cost", "gain"], ascending=[True, False]
+    )
+    table = table.reset_index(drop=True)
+    table["on_front"] = table["gain"] > table["gain"].cummax().shift(fill_value=-np.inf)
+    table = table.drop(columns="gain")
+    table.attrs["choice"] = str(table.loc[table["verdict"] != "worse", "members"].iloc[0])
+    return table
+
+
+def _cost(members: tuple[str, ...], costs: Mapping[str, float]) -> float:
+    return float(sum(costs[name] for name in members))
+
+
+def _growing_sets(
+    oof: Predictions, max_members: int | None, protocol: Protocol
+) -> list[tuple[str, ...]]:
+    """Every set on the greedy way from each single member, each once."""
+    found: dict[tuple[str, ...], None] = {}
+    limit = min(max_members or oof.n_members, oof.n_members)
+    for first in oof.member_names:
+        members = (first,)
+        found[members] = None
+        while len(members) < limit:
+            rest = [name for name in oof.member_names if name not in members]
+            members = tuple(
+                sorted(
+                    max(((*members, name) for name in rest), key=lambda s: _value(oof, s, protocol))
+                )
+            )
+            found[members] = None
+    return list(found)
+
+
+def _value(oof: Predictions, members: tuple[str, ...], protocol: Protocol) -> float:
+    some = oof.select(members)
+    answer = {"set": MeanProba().fit(some.logits, some.labels).combine(some.logits)}
+    judged = judge(
+        answer,
+        np.asarray(oof.labels),
+        oof.groups,
+        oof.n_classes,
+        metrics=[protocol.metric],
+        n_resamples=0,
+    )
+    value = judged["set"].figures[protocol.metric].value
+    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
+    return -np.inf if value is None else sign * value

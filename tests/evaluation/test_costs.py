@@ -1,0 +1,46 @@
+"""Quality against cost: fronts, budgets, and the cheapest set not shown to be worse."""
+
+from __future__ import annotations
+
+import pytest
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.costs import pareto_table
+from ensemble_kit.evaluation.evaluate import Protocol
+from ensemble_kit.testing import toy_predictions
+
+COSTS = {"member0": 1.0, "member1": 2.0, "member2": 4.0, "member3": 8.0}
+QUICK = Protocol(n_resamples=200)
+
+
+def test_the_front_rises_with_cost_and_nothing_cheaper_is_better() -> None:
+    table = pareto_table(toy_predictions(), COSTS, protocol=QUICK)
+    front = table[table["on_front"]]
+    assert front["cost"].is_monotonic_increasing
+    assert front["value"].is_monotonic_increasing
+    for _, off in table[~table["on_front"]].iterrows():
+        assert ((front["cost"] <= off["cost"]) & (front["value"] >= off["value"])).any()
+
+
+def test_the_choice_is_the_cheapest_set_not_shown_to_be_worse_than_the_best() -> None:
+    table = pareto_table(toy_predictions(600, n_groups=60), COSTS, protocol=QUICK)
+    chosen = table[table["members"] == table.attrs["choice"]].iloc[0]
+    assert (table[table["cost"] < chosen["cost"]]["verdict"] == "worse").all()
+
+
+def test_budget_and_number_of_members_are_kept() -> None:
+    table = pareto_table(toy_predictions(), COSTS, budget=6.0, max_members=2, protocol=QUICK)
+    assert table["cost"].max() <= 6.0
+    assert table["n_members"].max() <= 2
+    with pytest.raises(UsageError, match="the cheapest costs 1"):
+        pareto_table(toy_predictions(), COSTS, budget=0.5)
+    with pytest.raises(DataError, match="member3 has none"):
+        pareto_table(toy_predictions(), {k: v for k, v in COSTS.items() if k != "member3"})
+
+
+def test_a_loss_is_better_when_lower() -> None:
+    table = pareto_table(
+        toy_predictions(), COSTS, protocol=Protocol(metric="log_loss", n_resamples=100)
+    )
+    assert table[table["on_front"]]["value"].is_monotonic_decreasing
+    assert table["value"].idxmin() in table.index[table["on_front"]]
