@@ -128,15 +128,12 @@ def _growing_sets(
     found: dict[tuple[str, ...], None] = {}
     limit = min(max_members or oof.n_members, oof.n_members)
     for first in oof.member_names:
-        members = (first,)
+        members: tuple[str, ...] = (first,)
         found[members] = None
         while len(members) < limit:
             rest = [name for name in oof.member_names if name not in members]
-            members = tuple(
-                sorted(
-                    max(((*members, name) for name in rest), key=lambda s: _value(oof, s, protocol))
-                )
-            )
+            grown: list[tuple[str, ...]] = [tuple(sorted((*members, name))) for name in rest]
+            members = max(grown, key=lambda some: _value(oof, some, protocol))
             found[members] = None
     return list(found)
 
