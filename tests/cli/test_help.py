@@ -80,8 +80,8 @@ def test_the_help_of_a_command_loads_neither_torch_nor_pandas(name: str) -> None
 
 def test_the_list_of_commands_tells_each_with_its_line(cli: Callable[..., CLI]) -> None:
     _, said = cli("--help")
-    listed = re.findall(r"^  ([a-z][a-z-]+)  +(\S.*)$", said.split("Commands:")[1], re.MULTILINE)
-    assert listed == [(name, line) for name, (_, _, line) in COMMANDS.items()]
+    listed = " ".join(said.split("Commands:")[1].split())
+    assert listed == " ".join(f"{name} {line}" for name, (_, _, line) in COMMANDS.items())
 
 
 def test_every_command_file_is_a_command() -> None:
