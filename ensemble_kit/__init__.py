@@ -61,6 +61,11 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "compare": "evaluation.compare",
     "stack_run": "evaluation.stack",
+    "compare_runs": "evaluation.across_runs",
+    "import_predictions": "evaluation.imported",
+    "verify_claim": "evaluation.claims",
+    "pareto_table": "evaluation.costs",
+    "member_values": "evaluation.contribution",
     "inflation": "evaluation.inflation",
     "write_report": "report.page",
 }
