@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,24 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault, UsageError
-from ensemble_kit.files import digest_file, digest_json, read_json, write_json
+from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
+from ensemble_kit.files import digest_json
 from ensemble_kit.images.digests import map_images, refuse_faults, with_digests
 from ensemble_kit.images.join import Recipe, recipes, render
 from ensemble_kit.images.resize import check_crop
+from ensemble_kit.images.tile_cache import (
+    MAX_CACHE_BYTES,
+    VERSION,
+    make_folder,
+    open_tiles,
+    prune_cache,
+    publish,
+    refuse_full_disk,
+    sweep,
+)
 from ensemble_kit.manifest.table import Manifest
 
-# Raise it when decoding or resizing changes a single pixel: old caches are then left alone.
-VERSION = 1
-MAX_CACHE_BYTES = 64 * 2**30
 _CHUNK = 256
-_ABANDONED_SECONDS = 6 * 3600
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -149,38 +154,19 @@ def build_tile_sets(
     made = recipes(manifest)
     folder = Path(cache_dir)
     keys = {size: _key(manifest, made, size, crop) for size in sizes}
-    _make_folder(folder)
+    make_folder(folder)
     with FileLock(folder / f"{digest_json(sorted(keys.values()))[:20]}.lock"):
-        found = {size: _open(folder, keys[size], size) for size in sizes}
+        found = {size: open_tiles(folder, keys[size]) for size in sizes}
         missing = [size for size in sizes if found[size] is None]
         if missing:
             _build(manifest, made, {size: keys[size] for size in missing}, folder, crop, progress)
-            found.update({size: _open(folder, keys[size], size) for size in missing})
+            found.update({size: open_tiles(folder, keys[size]) for size in missing})
     prune_cache(folder, max_bytes=max_cache_bytes, keep=set(keys.values()))
-    return {size: tiles for size, tiles in found.items() if tiles is not None}
-
-
-def prune_cache(
-    cache_dir: str | os.PathLike[str],
-    *,
-    max_bytes: int = MAX_CACHE_BYTES,
-    keep: set[str] | None = None,
-) -> int:
-    """Delete the least recently used tiles until `max_bytes` are left; bytes that were freed."""
-    records = sorted(Path(cache_dir).glob("tiles-*.json"), key=lambda p: p.stat().st_mtime)
-    sizes = {
-        p: p.with_suffix(".npy").stat().st_size for p in records if p.with_suffix(".npy").exists()
+    return {
+        size: Tiles(*stored, keys[size], size)
+        for size, stored in found.items()
+        if stored is not None
     }
-    excess, freed = sum(sizes.values()) - max_bytes, 0
-    for record, size in sizes.items():
-        if freed >= excess:
-            break
-        if record.stem.removeprefix("tiles-") not in (keep or set()):
-            # The record goes first: without it the array is no cache.
-            record.unlink(missing_ok=True)
-            record.with_suffix(".npy").unlink(missing_ok=True)
-            freed += size
-    return freed
 
 
 def _key(manifest: Manifest, made: list[Recipe], size: int, crop: str) -> str:
@@ -193,34 +179,6 @@ def _key(manifest: Manifest, made: list[Recipe], size: int, crop: str) -> str:
     return digest_json({"version": VERSION, "rows": rows, "image_size": size, "crop": crop})
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentFault(
-            "Decoded images need a cache folder",
-            f"'{folder}': {error.strerror}",
-            "Choose another one",
-        ) from error
-
-
-def _open(folder: Path, key: str, size: int) -> Tiles | None:
-    record = folder / f"tiles-{key}.json"
-    if not record.exists():
-        return None
-    try:
-        about = read_json(record)
-        if digest_file(record.with_suffix(".npy")) != about["sha256"]:
-            return None
-        pixels = np.load(record.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        ids = np.array(about["sample_ids"], dtype=np.str_)
-        now = time.time()
-        os.utime(record, (now, now))
-    except (EnsembleKitError, OSError, ValueError, KeyError, TypeError):
-        return None
-    return Tiles(pixels, ids, key, size)
-
-
 def _build(
     manifest: Manifest,
     made: list[Recipe],
@@ -229,19 +187,25 @@ def _build(
     crop: str,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    _sweep(folder)
+    sweep(folder)
     arrays: dict[int, Any] = {}
     part = {size: folder / f".tiles-{key}.{os.getpid()}.part" for size, key in keys.items()}
     try:
         for size in keys:
             shape = (len(made), *made[0].shape(size))
-            _refuse_full_disk(folder, int(np.prod(shape)))
+            refuse_full_disk(folder, int(np.prod(shape)))
             arrays[size] = np.lib.format.open_memmap(
                 part[size], mode="w+", dtype=np.uint8, shape=shape
             )
         _fill(manifest.root, made, arrays, crop, progress)
         for size, key in keys.items():
-            _publish(arrays.pop(size), part[size], folder / f"tiles-{key}.npy", manifest, key)
+            publish(
+                arrays.pop(size),
+                part[size],
+                folder / f"tiles-{key}.npy",
+                manifest.table["sample_id"].tolist(),
+                key,
+            )
     except OSError as error:
         raise EnvironmentFault(
             "Decoded images need room in the cache folder",
@@ -250,13 +214,6 @@ def _build(
         ) from error
     finally:
         for leftover in part.values():
-            leftover.unlink(missing_ok=True)
-
-
-def _sweep(folder: Path) -> None:
-    # What a killed build left. By age, not by process: the folder may be shared between machines.
-    for leftover in folder.glob(".tiles-*.part"):
-        if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
             leftover.unlink(missing_ok=True)
 
 
@@ -285,32 +242,3 @@ def _fill(
             for size, tile in zip(sizes, rendered or (), strict=False):
                 arrays[size][start + i] = tile
     refuse_faults(faults, len(made))
-
-
-def _publish(array: Any, part: Path, target: Path, manifest: Manifest, key: str) -> None:
-    array.flush()
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    digest = digest_file(part)
-    part.replace(target)
-    write_json(
-        target.with_suffix(".json"),
-        {
-            "version": VERSION,
-            "key": key,
-            "sha256": digest,
-            "shape": list(array.shape),
-            "sample_ids": manifest.table["sample_id"].tolist(),
-        },
-    )
-
-
-def _refuse_full_disk(folder: Path, needed: int) -> None:
-    about = os.statvfs(folder)
-    free = about.f_bavail * about.f_frsize
-    if needed > free - 64 * 2**20:
-        raise EnvironmentFault(
-            "Decoded images need room in the cache folder",
-            f"{needed / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free in '{folder}'",
-            "Make room, choose another cache folder, or use a smaller --image-size",
-        )

@@ -16,7 +16,8 @@ from ensemble_kit.images import tiles as tiles_module
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.resize import resize
-from ensemble_kit.images.tiles import build_tile_sets, build_tiles, prune_cache
+from ensemble_kit.images.tile_cache import prune_cache
+from ensemble_kit.images.tiles import build_tile_sets, build_tiles
 from ensemble_kit.manifest.digits import read_digits
 from ensemble_kit.manifest.folder import read_folders
 from ensemble_kit.manifest.table import Manifest
