@@ -12,10 +12,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ensemble_kit.audit.check import quick_check
+from ensemble_kit.audit.findings import Finding
+from ensemble_kit.audit.groups import infer_groups
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, digest_json, read_toml
 from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
 from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.normalise import with_stain_normalisation
+from ensemble_kit.images.readable import without_unreadable
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
@@ -47,6 +52,8 @@ class DataSettings(Settings):
 
     The split is the user's own table (`splits`), else the data's own, else `test_groups`, else a
     drawn share `test_size`. `fold_seed` draws other folds over the same test part; `seed` otherwise.
+    `infer_groups` makes groups of near-duplicate images where none are known, stamped as inferred.
+    `on_bad_image = "skip"` leaves out up to `max_bad` images that cannot be read, and says which.
     """
 
     path: str = EMBEDDED[0]
@@ -66,6 +73,10 @@ class DataSettings(Settings):
     test_groups: tuple[str, ...] = ()
     folds: int = Field(5, ge=2)
     fold_seed: int | None = None
+    infer_groups: bool = False
+    stain_norm: Literal["none", "macenko", "reinhard"] = "none"
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    max_bad: int = Field(10, ge=0)
     splits: str | None = None
 
     def reader_options(self) -> dict[str, Any]:
@@ -118,11 +129,12 @@ class Experiment(Settings):
         """The run's folder; named after the data where none is given."""
         if self.run:
             return Path(self.run)
-        stem = (
-            Path(self.data.path).resolve().name
-            if self.data.path not in EMBEDDED
-            else self.data.path
-        )
+        path = Path(self.data.path).resolve()
+        stem = path.stem if path.suffix in {".csv", ".npz"} else path.name
+        if self.data.path in EMBEDDED:
+            stem = self.data.path
+        elif stem in {"manifest", "metadata", "labels"}:
+            stem = path.parent.name
         return Path("checkpoints") / (
             re.sub(r"[^A-Za-z0-9._-]+", "-", stem.lower()).strip("-.") or "run"
         )
@@ -230,11 +242,29 @@ def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
         Bad data, too few groups, or a class that cannot be split.
     """
     data = experiment.data
-    manifest, folds = _parted(with_digests(read_data(data)), experiment)
+    manifest, folds = _parted(_prepared(data), experiment)
+    found = [f for f in quick_check(manifest).findings if f.severity != "note"]
+    manifest = manifest.with_notes(*(_said(f) for f in found))
     if folds is not None:
         return manifest, folds
     seed = experiment.seed if data.fold_seed is None else data.fold_seed
     return manifest, make_folds(manifest, data.folds, seed=seed, by=data.split_by)
+
+
+def _said(finding: Finding) -> str:
+    examples = f" ({'; '.join(finding.examples[:2])})" if finding.examples else ""
+    return f"Data check: {finding.message}{examples}"
+
+
+def _prepared(data: DataSettings) -> Manifest:
+    manifest = read_data(data)
+    if data.on_bad_image == "skip":
+        manifest = without_unreadable(manifest, max_bad=data.max_bad)
+    if data.infer_groups:
+        manifest = infer_groups(manifest)
+    if data.stain_norm != "none":
+        manifest = with_stain_normalisation(manifest, data.stain_norm)
+    return with_digests(manifest)
 
 
 def _parted(manifest: Manifest, experiment: Experiment) -> tuple[Manifest, Folds | None]:

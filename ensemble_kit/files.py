@@ -74,9 +74,9 @@ def sweep(folder: str | os.PathLike[str]) -> None:
     for path in Path(folder).rglob(".*.tmp"):
         host, pid = path.name.split(".")[-2].split("-")[:2]
         with contextlib.suppress(OSError):
-            if host == ours and not _is_alive(int(pid)):
-                path.unlink()
-            elif host != ours and time.time() - path.stat().st_mtime > 86_400:
+            if (host == ours and not _is_alive(int(pid))) or (
+                host != ours and time.time() - path.stat().st_mtime > 86_400
+            ):
                 path.unlink()
 
 

@@ -31,7 +31,11 @@ COMMANDS = {
         "import_predictions_command",
         "Make a run of other people's predictions.",
     ),
-    "verify-claim": ("verify_claim", "verify_claim_command", "Check whether a published accuracy is a possible count."),
+    "verify-claim": (
+        "verify_claim",
+        "verify_claim_command",
+        "Check whether a published accuracy is a possible count.",
+    ),
     "tune": ("tune", "tune", "Tune a member's learning rate and batch size."),
     "data": ("data", "data", "Check a data set, look at it, or make a synthetic one."),
     "status": ("status", "status", "Say which jobs are done, running, failed or waiting."),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_kit.cli.options import READER_FLAGS
 from ensemble_kit.cli.text import columns, printable
 
 if TYPE_CHECKING:
@@ -29,19 +30,7 @@ def data() -> None:
 
 def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Hand the command `options`, what its flags say to the reader of the data."""
-    flags = {
-        "magnification": "BreakHis: 40,100,200,400. [default: all]",
-        "label_by": "BreakHis: binary or subtype.",
-        "group_by": "BreakHis: patient (number) or slide.",
-        "stain": "BCI, phantom: ihc, he or both.",
-        "join": "BCI, phantom, both stains: stack, side or channels.",
-        "color": "BCI, phantom: rgb or grayscale.",
-        "groups": "BCI: a CSV file,patient.",
-        "path_column": "CSV: the column of image paths.",
-        "label_column": "CSV: the column of labels.",
-        "group_column": "CSV: the column of patients.",
-        "group_pattern": "Class folders: a regular expression that finds the patient in a path.",
-    }
+    flags = {"magnification": "BreakHis: 40,100,200,400. [default: all]", **READER_FLAGS}
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

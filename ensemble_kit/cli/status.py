@@ -27,7 +27,7 @@ def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
     """Say which (member, fold) jobs are done, running, failed or waiting.
 
     Without RUN, the settings file's run, else the latest one. Ensembles of what is finished can be
-    made meanwhile: ensemble-kit stack --partial.
+    made meanwhile: ensemble-kit stack --quorum K.
     """
     from ensemble_kit.cli.options import default_run
     from ensemble_kit.members.status import run_status

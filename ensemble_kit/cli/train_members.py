@@ -234,23 +234,19 @@ def print_plan(
 ) -> dict[str, float]:
     """Echo the jobs and what they cost; return each member's relative cost of an epoch."""
     from ensemble_kit.members.catalogue import cost
-    from ensemble_kit.members.crossfit import input_size
 
     rows: list[tuple[str, ...]] = [
         ("member", "size", "parameters", "GMACs", "start", "epochs", "batch", "rate")
     ]
     work: dict[str, float] = {}
     for member in members:
-        size, recipe = input_size(member), member.recipe
+        size, recipe = member.input_size, member.recipe
         price = cost(member.network, size, manifest.n_classes)
         work[member.name] = price.macs
-        start = "random" if not member.pretrained else "timm's weights"
-        if member.weights:
-            start = member.weights.name
         rate = f"{recipe.learning_rate:.2g}" + (" (tuned)" if member.tuned else "")
         rows.append(
             (member.name, f"{size} px", f"{price.parameters / 1e6:.2f} M", f"{price.macs / 1e9:.3f}",
-             start, str(recipe.epochs), str(recipe.batch_size), rate)
+             member.start, str(recipe.epochs), str(recipe.batch_size), rate)
         )  # fmt: skip
     n = len(members) * folds.n_splits
     click.echo(columns(rows, right=[1, 2, 3, 5, 6]))

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from ensemble_kit.launch.worker import DONE
-from ensemble_kit.members.crossfit import collect
+from ensemble_kit.members.collect import collect
 from ensemble_kit.members.events import JobFailed, Notice, Watcher, from_json
 from ensemble_kit.members.job import Job
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.crossfit import collect
+from ensemble_kit.members.collect import collect
 from ensemble_kit.members.events import JobFailed, JobFinished, Watcher
 from ensemble_kit.members.job import Job
 

@@ -93,7 +93,7 @@ def timm_name(network: str) -> str:
 
     if timm.is_model(network):
         return network
-    near = difflib.get_close_matches(network, [*NETWORKS, *GROUPS, *timm.list_models()], n=3)
+    near = difflib.get_close_matches(network, {*NETWORKS, *GROUPS, *timm.list_models()}, n=3)
     raise DataError(
         "A member's network is in the catalogue or in timm",
         f"got '{network}'",

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from filelock import FileLock
 
 from ensemble_kit.errors import (
     DataError,
@@ -28,8 +26,8 @@ from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.presets import preset
 from ensemble_kit.images.tiles import Tiles, build_tiles
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members import checkpoint
-from ensemble_kit.members.catalogue import native_size, timm_name
+from ensemble_kit.members.catalogue import timm_name
+from ensemble_kit.members.collect import collect
 from ensemble_kit.members.events import (
     JobFailed,
     JobSkipped,
@@ -38,14 +36,13 @@ from ensemble_kit.members.events import (
     Watcher,
     nobody,
 )
-from ensemble_kit.members.job import CROP, Job, run_job, stamps
+from ensemble_kit.members.job import CROP, Job, run_job
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.probe import with_precision
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.spec import write_spec
 from ensemble_kit.members.tracking import TensorBoard, both
-from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
 
 Engine = Callable[[Sequence[Job], Watcher], list[JobFailed]]
@@ -138,7 +135,9 @@ def fit_members(
             ours = _shard(waiting, jobs, *shard)
             failures = _run_and_collect(ours, ours, engine or in_process, watched)
     if failures:
-        listed = first_few((f"{f.member} fold {f.fold}: {f.reason}" for f in failures), 3)
+        listed = first_few(
+            (f"{f.member} fold {f.fold}: {f.reason.rstrip('.')}" for f in failures), 3
+        )
         raise JobsFailedError(
             "Every (member, fold) job ends with kept logits",
             f"{len(failures)} of {len(jobs)} failed: {listed}",
@@ -178,16 +177,6 @@ def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
     return failures
 
 
-def input_size(member: Member) -> int:
-    """Side of the member's square input in pixels."""
-    return member.image_size or native_size(member.network)
-
-
-def eval_size(member: Member) -> int:
-    """Side of the square input that the member predicts at, in pixels."""
-    return member.recipe.regularize.eval_size or input_size(member)
-
-
 def _refuse_bad_members(members: Sequence[Member]) -> None:
     names = [m.name for m in members]
     if not names:
@@ -224,7 +213,7 @@ def _plan(
     def progress_at(size: int) -> Callable[[int, int], None]:
         return lambda done, total: watcher(TilesProgress(done, total, size))
 
-    sizes = {input_size(m) for m in members} | {eval_size(m) for m in members}
+    sizes = {m.input_size for m in members} | {m.eval_size for m in members}
     tiles: dict[int, Tiles] = {}
     for size in sorted(sizes, reverse=True):
         tiles[size] = build_tiles(
@@ -232,8 +221,8 @@ def _plan(
         )
     return [
         Job(
-            run, m, k, manifest, folds, tiles[input_size(m)], device, precision, seed,
-            None if eval_size(m) == input_size(m) else tiles[eval_size(m)],
+            run, m, k, manifest, folds, tiles[m.input_size], device, precision, seed,
+            None if m.eval_size == m.input_size else tiles[m.eval_size],
         )
         for m in members
         for k in range(folds.n_splits)
@@ -263,55 +252,3 @@ def _remember_order(run: Run, members: Sequence[Member]) -> None:
     names = [*known, *(m.name for m in members if m.name not in known)]
     if names != known:
         write_json(run.path / "members.json", names)
-
-
-def collect(job: Job) -> None:
-    """Gather the finished folds of a job's member into the run's prediction store."""
-    records = {
-        k: checkpoint.read_record(job.run.fold_dir(job.member.name, k))
-        for k in range(job.folds.n_splits)
-    }
-    done = {k: record for k, record in records.items() if record is not None}
-    about = {
-        "manifest": job.manifest.digest,
-        "folds": job.folds.digest,
-        "member": job.member.digest(job.tiles.image_size),
-        "folds_done": sorted(done),
-        "logits": {str(k): record["files"]["logits-oof.npy"] for k, record in done.items()},
-        "stamps": stamps(job.member),
-    }
-    with FileLock(job.run.member_dir(job.member.name) / ".collect.lock"):
-        if done and not _is_collected(job, about):
-            _write_collected(job, done, about)
-
-
-def _is_collected(job: Job, about: Mapping[str, Any]) -> bool:
-    try:
-        return job.run.store.read(job.member.name).about == about
-    except (DataError, IntegrityError):
-        return False
-
-
-def _write_collected(
-    job: Job, done: Mapping[int, Mapping[str, Any]], about: dict[str, Any]
-) -> None:
-    train, test = job.manifest.part("train"), job.manifest.part("test")
-    fold = job.folds.of(train)
-    oof = np.full((len(train), job.manifest.n_classes), np.nan, dtype=np.float32)
-    tests: dict[int, Any] = {}
-    for k, record in done.items():
-        folder = job.run.fold_dir(job.member.name, k)
-        checkpoint.check_files(folder, record)
-        kept, tested = checkpoint.read_logits(folder)
-        oof[fold == k] = kept
-        if len(test):
-            tests[k] = tested
-    logits = MemberLogits(
-        oof=oof,
-        test=tests,
-        train_ids=tuple(train.sample_ids.tolist()),
-        test_ids=tuple(test.sample_ids.tolist()),
-        class_names=job.manifest.class_names,
-        about=about,
-    )
-    job.run.store.write(job.member.name, logits)

@@ -42,7 +42,7 @@ def build_network(
         settings["drop_path_rate"] = member.recipe.regularize.drop_path
     if name in FIXED_SIZE:
         settings["img_size"] = image_size
-    published = member.pretrained and not member.weights and not name.startswith("ek_")
+    published = member.starts_published
     model = _created(member, name, published, settings)
     if member.weights:
         _load_first_weights(model, member.weights)

@@ -48,7 +48,7 @@ def no_weights(networks: Sequence[str], reason: str) -> EnvironmentFault:
 
 def _wants_download(member: Member) -> bool:
     name = timm_name(member.network)
-    if not member.pretrained or member.weights or name.startswith("ek_"):
+    if not member.starts_published:
         return False
     from huggingface_hub import try_to_load_from_cache
 

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.files import digest_file, digest_json, read_toml
+from ensemble_kit.members.catalogue import native_size, timm_name
 from ensemble_kit.settings import Settings
 
 
@@ -241,13 +242,36 @@ class Member(Settings):
     def __init__(self, network: str, **values: Any) -> None:
         super().__init__(network=network, **{"name": network.replace("/", "_"), **values})
 
+    @property
+    def input_size(self) -> int:
+        """Side of the square input in pixels."""
+        return self.image_size or native_size(self.network)
+
+    @property
+    def eval_size(self) -> int:
+        """Side of the square input that predictions are made at, in pixels."""
+        return self.recipe.regularize.eval_size or self.input_size
+
+    @property
+    def start(self) -> str:
+        """What its first weights are, in words."""
+        if self.weights:
+            return f"checkpoint {self.weights.name}"
+        return "timm's weights" if self.starts_published else "random"
+
+    @property
+    def starts_published(self) -> bool:
+        """Whether its first weights are those that timm publishes."""
+        return (
+            self.pretrained and not self.weights and not timm_name(self.network).startswith("ek_")
+        )
+
     def facts(self, image_size: int) -> dict[str, Any]:
         """Everything that decides this member's logits, as plain JSON values."""
         facts: dict[str, Any] = self.model_dump(mode="json", exclude={"name", "weights"})
         facts["image_size"] = image_size
         facts["weights"] = digest_file(self.weights) if self.weights else None
-        if self.weights:
-            facts["pretrained"] = False
+        facts["pretrained"] = self.starts_published
         return facts
 
     def digest(self, image_size: int) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, read_json, write_json
 from ensemble_kit.images.tiles import build_tiles
-from ensemble_kit.members.catalogue import native_size
+from ensemble_kit.members.catalogue import cost
 from ensemble_kit.members.job import CROP, Job
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.recipe import Member
@@ -21,10 +21,13 @@ SPEC = "member.json"
 
 def write_spec(job: Job, cache: Path | None = None) -> None:
     """Write what `open_job` needs for every fold of this job's member."""
+    price = cost(job.member.network, job.member.input_size, job.manifest.n_classes)
     write_json(
         job.run.member_dir(job.member.name) / SPEC,
         {
             "schema_version": 1,
+            "parameters": price.parameters,
+            "gmacs": round(price.macs / 1e9, 6),
             "member": job.member.model_dump(mode="json"),
             "device": str(job.device),
             "precision": job.precision,
@@ -62,8 +65,7 @@ def open_job(run: Run, member: str, fold: int) -> Job:
             "Folds start at 0",
         )
     cache = Path(spec["cache"]) if spec["cache"] else cache_folder()
-    size = settings.image_size or native_size(settings.network)
-    judged = settings.recipe.regularize.eval_size or size
+    size, judged = settings.input_size, settings.eval_size
     tiles = {s: build_tiles(manifest, s, cache_dir=cache, crop=CROP) for s in {size, judged}}
     return Job(
         run=run,

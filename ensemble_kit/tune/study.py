@@ -21,7 +21,6 @@ from ensemble_kit.folds import hold_out
 from ensemble_kit.images.tiles import Tiles, build_tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.checkpoint import changed_keys
-from ensemble_kit.members.crossfit import input_size
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.pretrained import require_first_weights
@@ -103,7 +102,7 @@ def tune_member(
     train = train.part("train")
     parted = hold_out(train, test_size=WATCHED_SHARE, seed=derive_seed(seed, "tune"), by=split_by)
     require_first_weights([member])
-    tiles = build_tiles(train, input_size(member), cache_dir=cache or cache_folder())
+    tiles = build_tiles(train, member.input_size, cache_dir=cache or cache_folder())
     setup = _Setup(member, tiles, parted, choose_device(device), precision, seed)
     study = _open_study(run, member, setup.facts(train))
     _retry_cut_off(study)

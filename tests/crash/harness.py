@@ -106,7 +106,7 @@ def points(slides: Path, folder: Path) -> dict:
     assert ended(forked(slides, folder / "undisturbed", n_members=1)) == 0
     want = digests(folder / "undisturbed")
     names = {p.name for p in (folder / "undisturbed").rglob("*") if p.is_file()}
-    names = {n for n in names if not n.startswith(".")} | {
+    names = {n for n in names if not n.startswith((".", "events."))} | {
         "resume-0.pt",
         "resume-1.json",
         "resume-3.pt",

@@ -81,7 +81,7 @@ def test_everything_but_the_name_and_the_place_of_weights_decides_the_digest(
     assert base.digest(16) == Member("tiny_cnn", image_size=16, name="other").digest(16)
     others = [
         Member("tiny_resnet", image_size=16), Member("tiny_cnn", image_size=16, seed=1),
-        Member("tiny_cnn", image_size=16, pretrained=False), Member("tiny_cnn", image_size=16, drop_rate=0.1),
+        Member("tiny_cnn", image_size=16, drop_rate=0.1),
         Member("tiny_cnn", image_size=16, recipe=Recipe(epochs=16)),
         Member("tiny_cnn", image_size=16, recipe=Recipe(optim={"name": "sgd"})),
     ]  # fmt: skip
@@ -197,3 +197,13 @@ def test_hard_labels_and_their_one_hot_rows_have_the_same_loss() -> None:
         loss = make_loss(Recipe(regularize={"focal_gamma": gamma}), labels, 3, torch.device("cpu"))
         soft = nn.functional.one_hot(hard, 3).float()
         assert float(loss(logits, soft)) == pytest.approx(float(loss(logits, hard)), rel=1e-6)
+
+
+def test_pretrained_counts_only_where_weights_are_published() -> None:
+    def digest(network: str, pretrained: bool) -> str:
+        return Member(network, image_size=16, pretrained=pretrained).digest(16)
+
+    assert digest("resnet18", True) != digest("resnet18", False)
+    assert digest("tiny_cnn", True) == digest("tiny_cnn", False)
+    assert Member("tiny_cnn").start == "random"
+    assert Member("resnet18").start == "timm's weights"

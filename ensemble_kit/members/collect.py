@@ -1,0 +1,69 @@
+"""Gathering a member's finished folds into the run's prediction store.
+
+Joins files; a fold that is not finished is NaN, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.members import checkpoint
+from ensemble_kit.members.job import Job, stamps
+from ensemble_kit.predictions.store import MemberLogits
+
+
+def collect(job: Job) -> None:
+    """Gather the finished folds of a job's member into the run's prediction store."""
+    records = {
+        k: checkpoint.read_record(job.run.fold_dir(job.member.name, k))
+        for k in range(job.folds.n_splits)
+    }
+    done = {k: record for k, record in records.items() if record is not None}
+    about = {
+        "manifest": job.manifest.digest,
+        "folds": job.folds.digest,
+        "member": job.member.digest(job.tiles.image_size),
+        "folds_done": sorted(done),
+        "logits": {str(k): record["files"]["logits-oof.npy"] for k, record in done.items()},
+        "stamps": stamps(job.member),
+    }
+    with FileLock(job.run.member_dir(job.member.name) / ".collect.lock"):
+        if done and not _is_collected(job, about):
+            _write_collected(job, done, about)
+
+
+def _is_collected(job: Job, about: Mapping[str, Any]) -> bool:
+    try:
+        return job.run.store.read(job.member.name).about == about
+    except (DataError, IntegrityError):
+        return False
+
+
+def _write_collected(
+    job: Job, done: Mapping[int, Mapping[str, Any]], about: dict[str, Any]
+) -> None:
+    train, test = job.manifest.part("train"), job.manifest.part("test")
+    fold = job.folds.of(train)
+    oof = np.full((len(train), job.manifest.n_classes), np.nan, dtype=np.float32)
+    tests: dict[int, Any] = {}
+    for k, record in done.items():
+        folder = job.run.fold_dir(job.member.name, k)
+        checkpoint.check_files(folder, record)
+        kept, tested = checkpoint.read_logits(folder)
+        oof[fold == k] = kept
+        if len(test):
+            tests[k] = tested
+    logits = MemberLogits(
+        oof=oof,
+        test=tests,
+        train_ids=tuple(train.sample_ids.tolist()),
+        test_ids=tuple(test.sample_ids.tolist()),
+        class_names=job.manifest.class_names,
+        about=about,
+    )
+    job.run.store.write(job.member.name, logits)
