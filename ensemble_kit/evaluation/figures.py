@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval, resampling
-from ensemble_kit.metrics import METRICS, Metric, metric
+from ensemble_kit.metrics import METRICS, OVER_CLASSES, Metric, metric
 from ensemble_kit.metrics.ranking import auroc_influence, auroc_pairs, macro_auroc, ranked_classes
 from ensemble_kit.metrics.sums import Sums, sums_by_group
 
@@ -93,10 +93,14 @@ def judge(
         name: {m.name: [] for m in wanted} for name in tables
     }
     if n_groups > 1 and n_resamples > 0:
+        per_group = _class_counts(labels, numbered, n_groups)
         for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
+            whole = (weights @ per_group > 0).all(axis=1)
             for name, one in measured.items():
                 for key, values in one.resample(weights).items():
-                    parts[name][key].append(values)
+                    # A mean over fewer classes is another figure: such a resample says nothing.
+                    kept = np.where(whole, values, np.nan) if key in OVER_CLASSES else values
+                    parts[name][key].append(kept)
     missing = tuple(int(c) for c in np.setdiff1d(np.arange(n_classes), labels))
     out = {}
     for name, table in tables.items():
@@ -109,6 +113,14 @@ def judge(
         )
         out[name] = Resampled(figures, resamples)
     return out
+
+
+def _class_counts(labels: Ints, groups: Ints, n_groups: int) -> Array:
+    """Samples of each class that is there at all, per group; shape (n_groups, n_present)."""
+    present, column = np.unique(labels, return_inverse=True)
+    counts = np.zeros((n_groups, len(present)))
+    np.add.at(counts, (groups, column), 1.0)
+    return counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import UsageError, did_you_mean
-from ensemble_kit.metrics import calibration, classification, ordinal, ranking
+from ensemble_kit.metrics import calibration, classification, ordinal, ranking, selective
 from ensemble_kit.metrics.sums import Sums
 
 __all__ = ["DEFAULT_METRICS", "METRICS", "ORDINAL_METRICS", "Metric", "Sums", "metric"]
@@ -28,12 +28,15 @@ class Metric:
         The figure as a function of `Sums` with any leading axes.
     of_table : callable, optional
         The figure as a function of (labels, proba), for those that do not add up over samples.
+    aims_at : float, optional
+        Where neither more nor less is better: the value to be near. It gives no verdict.
     """
 
     name: str
     higher_is_better: bool
     of_sums: Callable[[Sums], Array] | None = None
     of_table: Callable[..., float] | None = None
+    aims_at: float | None = None
 
 
 def _of_confusion(name: str, figure: Callable[[Array], Array], higher: bool = True) -> Metric:
@@ -63,6 +66,8 @@ _ALL = (
         False,
         of_sums=lambda sums: calibration.debiased_calibration_error(sums.mass_bins),
     ),
+    Metric("calibration_slope", True, of_table=calibration.calibration_slope, aims_at=1.0),
+    Metric("aurc", False, of_table=selective.area_under_risk_coverage),
     Metric("coverage", True, of_sums=lambda sums: sums.n_decided / sums.n),
     _of_confusion("quadratic_weighted_kappa", ordinal.quadratic_weighted_kappa),
     _of_confusion("mean_absolute_error", ordinal.mean_absolute_error, higher=False),
@@ -70,6 +75,10 @@ _ALL = (
     _of_confusion("far_errors", ordinal.far_errors, higher=False),
 )
 METRICS = {metric.name: metric for metric in _ALL}
+# Means over classes: another figure wherever a class is missing.
+OVER_CLASSES = frozenset(
+    ("balanced_accuracy", "macro_f1", "macro_precision", "macro_specificity", "auroc")
+)
 DEFAULT_METRICS = (
     "accuracy",
     "balanced_accuracy",
@@ -85,6 +94,8 @@ DEFAULT_METRICS = (
     "ece",
     "ece_equal_mass",
     "calibration_error_debiased",
+    "calibration_slope",
+    "aurc",
 )
 ORDINAL_METRICS = (
     "quadratic_weighted_kappa",
