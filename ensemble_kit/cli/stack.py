@@ -102,13 +102,14 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
         "run": run.path.as_posix(),
         "methods": {name: metrics_json(one, done.oof) for name, one in done.evaluations.items()},
         "verdict": done.verdict,
+        "tests": done.tests_sentence,
         "notes": done.notes,
     }
 
 
 def print_stacked(done: Stacked, run: Run) -> None:
     """The leaderboard, what belongs beside it, and the verdict."""
-    from ensemble_kit.evaluation.leaderboard import leaderboard
+    from ensemble_kit.evaluation.leaderboard import leaderboard, per_group_table
 
     click.echo(printable(_headline(done)))
     print_table(leaderboard(done.evaluations, done.protocol))
@@ -116,6 +117,10 @@ def print_stacked(done: Stacked, run: Run) -> None:
     click.echo(
         f"Intervals: {level}, {done.protocol.n_resamples} bootstrap resamples of whole {done.oof.group_kind}s. Ties: out-of-fold{' + test' if done.test else ''}."
     )
+    if pooled := per_group_table(done.evaluations, done.protocol, done.oof.group_kind):
+        click.echo()
+        print_table(pooled, n_text=0)
+        click.echo(_pooling_note(pooled, done.oof.group_kind))
     for note in done.notes:
         click.echo(printable(f"Note: {note}"))
     click.echo(
@@ -125,6 +130,8 @@ def print_stacked(done: Stacked, run: Run) -> None:
             else "Verdict: none, since only baselines were asked for."
         )
     )
+    if done.tests_sentence:
+        click.echo(printable(f"Tests: {done.tests_sentence}"))
     click.echo(printable(f"Written: {run.path.as_posix()}/ensembles/"))
 
 
@@ -137,10 +144,23 @@ def _headline(done: Stacked) -> str:
     return f"{done.oof.n_members} members ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{stamp}"
 
 
-def print_table(rows: list[tuple[str, ...]]) -> None:
-    """Rows with a header: drawn by rich on a terminal, as aligned text elsewhere."""
+def _pooling_note(rows: list[tuple[str, ...]], unit: str) -> str:
+    """What the table per patient means."""
+    rate = f"Recognition rate: mean over {unit}s of the accuracy on their images."
+    if len(rows[0]) > 3:
+        return f"{rate} Other columns: one answer a {unit}, images pooled by the mean."
+    return (
+        f"{rate} A {unit} has images of several classes here, so there is no one answer a {unit}."
+    )
+
+
+def print_table(rows: list[tuple[str, ...]], n_text: int = 2) -> None:
+    """Rows with a header: drawn by rich on a terminal, as aligned text elsewhere.
+
+    The last `n_text` columns are words, flush left.
+    """
     if not sys.stdout.isatty():
-        click.echo(columns(rows, right=range(1, len(rows[0]) - 2)))
+        click.echo(columns(rows, right=range(1, len(rows[0]) - n_text)))
         return
     from rich.console import Console
     from rich.table import Table

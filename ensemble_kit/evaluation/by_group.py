@@ -5,14 +5,21 @@ Pooling takes a combined table; what a group is, is in the table. Fits nothing.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval, resampling
+from ensemble_kit.evaluation.figures import Figures, judge
+from ensemble_kit.predictions.table import Predictions
 
 POOLING = ("mean", "vote", "max")
+PER_GROUP_METRICS = ("accuracy", "balanced_accuracy", "auroc")
 Ints = npt.NDArray[np.int64]
 
 
@@ -87,3 +94,100 @@ def recognition_rate(predicted: Ints, labels: Ints, groups: npt.ArrayLike) -> fl
     numbered = np.unique(np.asarray(groups), return_inverse=True)[1]
     right = np.bincount(numbered, weights=predicted == labels)
     return float((right / np.bincount(numbered)).mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupFigures:
+    """What one method reached on whole patients.
+
+    Parameters
+    ----------
+    n_groups : int
+    recognition_rate : Interval
+        Mean over patients of the accuracy on their images.
+    figures : Figures or None
+        One pooled answer a patient; None where a patient's images have several labels.
+    rule : str
+        How images were pooled.
+    """
+
+    n_groups: int
+    recognition_rate: Interval
+    figures: Figures | None
+    rule: str = "mean"
+
+
+def has_larger_groups(table: Predictions) -> bool:
+    """Whether groups are known, and at least one holds several images."""
+    return table.group_kind != "image" and table.n_groups < len(table)
+
+
+def judge_groups(
+    tables: Mapping[str, Combined],
+    labels: Ints,
+    groups: npt.ArrayLike,
+    n_classes: int,
+    *,
+    rule: str = "mean",
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, GroupFigures]:
+    """Figures per patient of several methods, from the same resamples of patients as per image.
+
+    Parameters
+    ----------
+    tables : mapping of method to Combined
+        Per image.
+    labels : array of int, shape (n_samples,)
+    groups : array-like, shape (n_samples,)
+    rule : {"mean", "vote", "max"}
+
+    Examples
+    --------
+    >>> answer = decided(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]))
+    >>> found = judge_groups({"mean": answer}, np.array([0, 0, 1]), ["a", "a", "b"], 2)["mean"]
+    >>> found.figures["accuracy"].value, found.recognition_rate.value
+    (1.0, 0.75)
+    """
+    names, numbered = np.unique(np.asarray(groups), return_inverse=True)
+    sizes = np.bincount(numbered)
+    rates = {
+        name: np.bincount(numbered, weights=one.predicted == labels) / sizes
+        for name, one in tables.items()
+    }
+    drawn: dict[str, list[Array]] = {name: [] for name in tables}
+    if len(names) > 1 and n_resamples > 0:
+        for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
+            for name, rate in rates.items():
+                drawn[name].append(weights @ rate / weights.sum(axis=1))
+    pooled_figures = _pooled_figures(
+        tables, labels, groups, n_classes, rule, n_resamples, level, seed
+    )
+    out = {}
+    for name, rate in rates.items():
+        ends = percentile_interval(np.concatenate(drawn[name]), level) if drawn[name] else None
+        interval = Interval(float(rate.mean()), *(ends or ()))
+        out[name] = GroupFigures(len(names), interval, pooled_figures.get(name), rule)
+    return out
+
+
+def _pooled_figures(
+    tables: Mapping[str, Combined], labels: Ints, groups: npt.ArrayLike, n_classes: int,
+    rule: str, n_resamples: int, level: float, seed: int,
+) -> dict[str, Figures]:  # fmt: skip
+    """Figures of one answer per group; none where a group has several labels."""
+    if not tables or _is_mixed(labels, groups):
+        return {}
+    answers = {name: pooled(one, labels, groups, rule)[0] for name, one in tables.items()}
+    _, truth, names = pooled(next(iter(tables.values())), labels, groups, rule)
+    judged = judge(
+        answers, truth, names, n_classes, metrics=PER_GROUP_METRICS,
+        n_resamples=n_resamples, level=level, seed=seed,
+    )  # fmt: skip
+    return {name: one.figures for name, one in judged.items()}
+
+
+def _is_mixed(labels: Ints, groups: npt.ArrayLike) -> bool:
+    _, first, numbered = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    return bool((labels != labels[first][numbered]).any())

@@ -5,6 +5,7 @@ Plain files that a stranger can read; every file whole or absent, the combiner's
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.combiners.saved import save_combiner
 from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.evaluate import Evaluation
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.files import read_csv, write_csv, write_json
@@ -133,8 +135,10 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         "test": None,
         **{
             part: figures_json(figures, oof.class_names)
+            | _per_group_json(evaluation.per_group.get(part))
             for part, figures in evaluation.parts.items()
         },
+        "fell_back_to_mean": evaluation.fell_back,
         "verdicts": [
             {
                 "against": v.against,
@@ -146,8 +150,26 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
             }
             for v in evaluation.verdicts
         ],
+        "tests": [dataclasses.asdict(one) for one in evaluation.tests],
         "notes": list(evaluation.notes),
     }
+
+
+def _per_group_json(found: GroupFigures | None) -> dict[str, Any]:
+    """The block `per_group`; nothing where every image is its own group."""
+    if found is None:
+        return {}
+    block: dict[str, Any] = {
+        "rule": found.rule,
+        "n_groups": found.n_groups,
+        "recognition_rate": interval_json(found.recognition_rate),
+    }
+    if found.figures is not None:
+        block |= {
+            "n_ties": found.figures.n_ties,
+            **{name: interval_json(one) for name, one in found.figures.metrics.items()},
+        }
+    return {"per_group": block}
 
 
 def figures_json(figures: Figures, class_names: tuple[str, ...]) -> dict[str, Any]:

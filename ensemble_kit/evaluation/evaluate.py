@@ -15,16 +15,18 @@ from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.bounds import BestMember, Oracle
 from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.evaluation.by_group import GroupFigures, has_larger_groups, judge_groups
 from ensemble_kit.evaluation.crossfit import apply, cross_fit, fold_of
 from ensemble_kit.evaluation.fallback import beats, with_fallback
+from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
 from ensemble_kit.evaluation.figures import Figures, Resampled, judge
+from ensemble_kit.evaluation.notes import combiner_notes, fallen_note, table_notes
 from ensemble_kit.evaluation.verdict import Verdict, verdict
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, metric
 from ensemble_kit.predictions.table import Predictions
 
 BASELINES = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
 FLOORS = ("best-member", "mean")
-FEW_GROUPS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,12 @@ class Protocol:
 
     def names(self, table: Predictions, *, abstained: bool = False) -> list[str]:
         """The metrics for this table, each once."""
-        metric(self.metric)
+        if metric(self.metric).aims_at is not None:
+            raise UsageError(
+                "Verdicts are given on a figure of which more, or less, is better",
+                f"got '{self.metric}', which should be near {metric(self.metric).aims_at:g}",
+                "Use e.g. log_loss or ece",
+            )
         wanted = [*(self.metrics or DEFAULT_METRICS), self.metric]
         if not self.metrics and table.ordinal:
             wanted += ORDINAL_METRICS
@@ -79,6 +86,12 @@ class Evaluation:
         Against the best member and the mean, on the cross-fitted and the test part.
     notes : tuple of str
         What belongs beside every figure.
+    fell_back : bool
+        Whether the plain mean is used in its place.
+    per_group : mapping of part to GroupFigures
+        Per patient; empty where every image is its own group.
+    tests : tuple of FieldTest
+        Against the best member and the mean, p values adjusted over the methods of the table.
     """
 
     name: str
@@ -90,6 +103,14 @@ class Evaluation:
     test_combined: Combined | None
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    fell_back: bool = False
+    per_group: Mapping[str, GroupFigures] = dataclasses.field(default_factory=dict)
+    tests: tuple[FieldTest, ...] = ()
+
+    @property
+    def shown_name(self) -> str:
+        """The name, and whether the mean stands behind it."""
+        return f"{self.name} (fell back to mean)" if self.fell_back else self.name
 
     @property
     def parts(self) -> dict[str, Figures]:
@@ -165,7 +186,9 @@ def evaluate_all(
     for name in fallen:
         fitted[name] = fitted["mean"]
     inside = {
-        name: apply(one, oof) if one.is_fitted_to_labels else crossed[name]
+        name: apply(one, oof)
+        if one.is_fitted_to_labels
+        else crossed["mean" if name in fallen else name]
         for name, one in fitted.items()
     }
     judged = {
@@ -180,6 +203,12 @@ def evaluate_all(
         tested = {name: apply(one, test) for name, one in fitted.items()}
         judged["test"] = _judge(tested, test, protocol)
     notes = table_notes(oof, test)
+    per_group = _per_group({"in_sample": inside, "cross_fitted": crossed}, oof, protocol)
+    per_group |= _per_group({"test": tested}, test, protocol) if test is not None else {}
+    tests = _tests("cross_fitted", crossed, oof)
+    if test is not None:
+        more = _tests("test", tested, test)
+        tests = {name: some + more[name] for name, some in tests.items()}
     return {
         name: Evaluation(
             name,
@@ -191,17 +220,14 @@ def evaluate_all(
             tested.get(name),
             _verdicts(name, judged, oof, protocol),
             notes
-            + _own_notes(everyone[name])
-            + ((_FALLEN.format(name),) if name in fallen else ()),
+            + combiner_notes(everyone[name])
+            + ((fallen_note(name),) if name in fallen else ()),
+            fell_back=name in fallen,
+            per_group={part: of[name] for part, of in per_group.items() if name in of},
+            tests=tests.get(name, ()),
         )
         for name in everyone
     }
-
-
-_FALLEN = (
-    "{} does not beat the mean cross-fitted, neither on the metric nor on log loss: "
-    "the plain mean is used in its place."
-)
 
 
 def _fallen(
@@ -276,6 +302,38 @@ def _verdicts(
     )
 
 
+def _per_group(
+    parts: Mapping[str, Mapping[str, Combined]], table: Predictions, protocol: Protocol
+) -> dict[str, dict[str, GroupFigures]]:
+    """Figures per patient by part and method; none where every image is its own group."""
+    if not has_larger_groups(table):
+        return {}
+    return {
+        part: judge_groups(
+            answers,
+            np.asarray(table.labels),
+            table.groups,
+            table.n_classes,
+            n_resamples=protocol.n_resamples,
+            level=protocol.level,
+            seed=protocol.seed,
+        )
+        for part, answers in parts.items()
+    }
+
+
+def _tests(
+    part: str, answers: Mapping[str, Combined], table: Predictions
+) -> dict[str, tuple[FieldTest, ...]]:
+    return field_tests(
+        {name: one for name, one in answers.items() if name != "oracle"},
+        np.asarray(table.labels),
+        floors=FLOORS,
+        part=part,
+        groups=table.groups if has_larger_groups(table) else None,
+    )
+
+
 def _check_tables(oof: Predictions, test: Predictions | None) -> None:
     if test is None:
         return
@@ -293,39 +351,3 @@ def _check_tables(oof: Predictions, test: Predictions | None) -> None:
             f"{len(shared)} do: {first_few(shared)}",
             "Split by whole groups, or say split_by='image' and have it stamped",
         )
-
-
-def table_notes(oof: Predictions, test: Predictions | None) -> tuple[str, ...]:
-    """What must be said beside every figure from these tables."""
-    notes = [*oof.notes, *(test.notes if test is not None else ())]
-    if oof.split_by == "image" and not any("by image" in note.lower() for note in notes):
-        notes.insert(
-            0,
-            "Split by image: images of one group stand on both sides. Not comparable with a split by group.",
-        )
-    elif oof.group_kind == "image" and not any("no groups" in note.lower() for note in notes):
-        notes.insert(0, "No groups are known: each image is its own group.")
-    for part, table in (("out-of-fold", oof), ("test", test)):
-        if table is None:
-            continue
-        absent = [name for c, name in enumerate(table.class_names) if not (table.labels == c).any()]
-        if absent:
-            notes.append(
-                f"No {part} sample is of class {first_few(map(repr, absent))}: figures do not speak of it."
-            )
-        if table.n_groups < FEW_GROUPS:
-            notes.append(
-                f"The {part} part has {table.n_groups} {table.group_kind}s only: intervals over so few are rough."
-            )
-    return tuple(dict.fromkeys(notes))
-
-
-def _own_notes(combiner: Combiner) -> tuple[str, ...]:
-    if combiner.needs_labels:
-        return ("The oracle looks at the labels: a ceiling, not a method.",)
-    if combiner.is_fitted_to_labels:
-        return (
-            "Fitted to out-of-fold predictions, whose members saw the labels of the other folds: "
-            "cross-fitted figures are free of the combiner's own optimism, not of that coupling.",
-        )
-    return ()

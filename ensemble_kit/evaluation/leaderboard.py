@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.by_group import PER_GROUP_METRICS
 from ensemble_kit.evaluation.evaluate import FLOORS, Evaluation, Protocol
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.metrics import metric
@@ -43,6 +44,33 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
     ]
 
 
+def per_group_table(
+    judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str
+) -> list[tuple[str, ...]]:
+    """Header and one row per method on whole patients; empty where every image is its own.
+
+    Columns: method; the recognition rate cross-fitted and on the test; where every patient has
+    one label, accuracy, balanced accuracy and AUROC of one pooled answer a patient on the last part.
+    """
+    found = {key: judged[key].per_group for key in ranked(judged, protocol)}
+    found = {key: parts for key, parts in found.items() if parts}
+    if not found:
+        return []
+    shown = [part for part in ("cross_fitted", "test") if all(part in p for p in found.values())]
+    last = shown[-1]
+    is_pooled = all(parts[last].figures is not None for parts in found.values())
+    columns = PER_GROUP_METRICS if is_pooled else ()
+    head = [f"recognition rate ({part.replace('_', '-')})" for part in shown]
+    head += [f"{key.replace('_', ' ')} ({last.replace('_', '-')})" for key in columns]
+    rows = [(f"per {group_kind}", *head)]
+    for key, parts in found.items():
+        cells = [text(parts[part].recognition_rate) for part in shown]
+        figures = parts[last].figures
+        cells += [text(figures[name]) for name in columns] if figures is not None else []
+        rows.append((judged[key].shown_name, *cells))
+    return rows
+
+
 def ranked(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
     """Method names: floors, then by cross-fitted figure from best to worst, the oracle last."""
     sign = -1.0 if metric(protocol.metric).higher_is_better else 1.0
@@ -62,7 +90,7 @@ def _row(
     figures = one.parts.get(part, one.cross_fitted)
     words = {v.against: v.word for v in one.verdicts if v.part == part}
     return (
-        one.name,
+        one.shown_name,
         text(Interval(one.in_sample[protocol.metric].value)),
         text(one.cross_fitted[protocol.metric]),
         *((text(one.test[protocol.metric]) if one.test else "",) if has_test else ()),

@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from ensemble_kit.combiners import COMBINERS, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.compare import chosen_verdict
+from ensemble_kit.evaluation.compare import chosen, chosen_verdict
 from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
 from ensemble_kit.evaluation.evaluate import BASELINES, Evaluation, Protocol, evaluate_all
+from ensemble_kit.evaluation.field_tests import sentence_of_tests
 from ensemble_kit.evaluation.quorum import with_quorum
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -41,6 +42,16 @@ class Stacked:
     def verdict(self) -> str:
         """One sentence on the ensemble that is best cross-fitted."""
         return chosen_verdict(self.evaluations, self.protocol)
+
+    @property
+    def tests_sentence(self) -> str:
+        """McNemar's and DeLong's p values of that ensemble, on the part of its verdict."""
+        best = chosen(self.evaluations, self.protocol)
+        if best is None:
+            return ""
+        part = "test" if self.test is not None else "cross_fitted"
+        said = sentence_of_tests(best.tests, part, self.oof.group_kind)
+        return f"{best.shown_name} {said}" if said else ""
 
     @property
     def notes(self) -> list[str]:

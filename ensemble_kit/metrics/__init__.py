@@ -8,7 +8,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
+
 from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics import calibration, classification, ordinal, ranking, selective
 from ensemble_kit.metrics.sums import Sums
@@ -43,6 +47,11 @@ def _of_confusion(name: str, figure: Callable[[Array], Array], higher: bool = Tr
     return Metric(name, higher, of_sums=lambda sums: figure(sums.confusion))
 
 
+def _aurc(labels: npt.NDArray[np.int64], proba: Array) -> float:
+    """Of the class of highest probability, ranked by that probability."""
+    return selective.aurc(decided(proba).predicted == labels, proba.max(axis=1))
+
+
 _ALL = (
     _of_confusion("accuracy", classification.accuracy),
     _of_confusion("balanced_accuracy", classification.balanced_accuracy),
@@ -67,7 +76,7 @@ _ALL = (
         of_sums=lambda sums: calibration.debiased_calibration_error(sums.mass_bins),
     ),
     Metric("calibration_slope", True, of_table=calibration.calibration_slope, aims_at=1.0),
-    Metric("aurc", False, of_table=selective.area_under_risk_coverage),
+    Metric("aurc", False, of_table=_aurc),
     Metric("coverage", True, of_sums=lambda sums: sums.n_decided / sums.n),
     _of_confusion("quadratic_weighted_kappa", ordinal.quadratic_weighted_kappa),
     _of_confusion("mean_absolute_error", ordinal.mean_absolute_error, higher=False),

@@ -17,6 +17,7 @@ import pandas as pd
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.evaluation.ensembles import METRICS, PREDICTIONS, read_ensemble_predictions
+from ensemble_kit.evaluation.field_tests import FieldTest, sentence_of_tests
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.files import read_csv, read_json
 from ensemble_kit.manifest.table import Manifest
@@ -25,7 +26,7 @@ from ensemble_kit.run import Run
 
 BOUNDS = ("best-member", "mean", "oracle")
 PARTS = ("in_sample", "cross_fitted", "test")
-NO_METRIC = {"n", "n_groups", "n_ties", "n_abstained", "missing_classes"}
+NO_METRIC = {"n", "n_groups", "n_ties", "n_abstained", "missing_classes", "per_group"}
 MEMBER_METRICS = ("balanced_accuracy", "accuracy", "auroc", "log_loss")
 
 
@@ -62,7 +63,12 @@ class Content:
     ----------
     scores : DataFrame
         `method, part, metric, value, low, high, n, n_groups, n_ties`; empty without ensembles.
-    verdicts, notes : tuple of str
+    per_group : DataFrame
+        `method, part, metric, value, low, high, n_groups` of whole patients; may be empty.
+    verdicts, tests, notes : tuple of str
+        `tests` has the p values of the method that the verdict is about.
+    fell_back : frozenset of str
+        Methods whose place the plain mean took.
     answers : mapping of (method, part) to Answers
         Parts are `cross-fitted` and `test`.
     members : DataFrame
@@ -75,7 +81,10 @@ class Content:
     manifest: Manifest
     fold_counts: pd.DataFrame
     scores: pd.DataFrame
+    per_group: pd.DataFrame
     verdicts: tuple[str, ...]
+    tests: tuple[str, ...]
+    fell_back: frozenset[str]
     notes: tuple[str, ...]
     answers: Mapping[tuple[str, str], Answers]
     members: pd.DataFrame
@@ -109,7 +118,10 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         manifest=manifest,
         fold_counts=folds.counts(manifest.part("train")),
         scores=tidy,
+        per_group=_per_group(stored) if scores is None else _per_group({}),
         verdicts=tuple(dict.fromkeys(verdicts)),
+        tests=_chosen_tests(tidy, stored, manifest.group_kind) if scores is None else (),
+        fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
         notes=tuple(dict.fromkeys(notes)),
         answers=_answers(run, tables),
         members=_member_figures(tables),
@@ -126,9 +138,40 @@ def ranked_methods(scores: pd.DataFrame) -> list[str]:
     return [m for m in names if m != "oracle"] + [m for m in names if m == "oracle"]
 
 
+def _chosen(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> str | None:
+    """The ensemble that is best cross-fitted."""
+    return next((m for m in ranked_methods(scores) if m in stored and m not in BOUNDS), None)
+
+
+def _chosen_tests(
+    scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]], group_kind: str
+) -> tuple[str, ...]:
+    """The p values of that ensemble, in one sentence."""
+    chosen = _chosen(scores, stored)
+    if chosen is None:
+        return ()
+    tests = [FieldTest(**one) for one in stored[chosen].get("tests", [])]
+    part = "test" if any(one.part == "test" for one in tests) else "cross_fitted"
+    said = sentence_of_tests(tests, part, group_kind)
+    return (f"{chosen} {said}",) if said else ()
+
+
+def _per_group(stored: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    columns = ["method", "part", "metric", "value", "low", "high", "n_groups"]
+    rows = []
+    for method, metrics in stored.items():
+        for part in PARTS:
+            block = (metrics.get(part) or {}).get("per_group", {})
+            for name, interval in block.items():
+                if isinstance(interval, dict):
+                    about = {"method": method, "part": part, "metric": name}
+                    rows.append({**about, **interval, "n_groups": block["n_groups"]})
+    return pd.DataFrame(rows, columns=columns)
+
+
 def _chosen_verdicts(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What is said of the ensemble that is best cross-fitted: on the test part where there is one."""
-    chosen = next((m for m in ranked_methods(scores) if m in stored and m not in BOUNDS), None)
+    """What is said of the chosen ensemble: on the test part where there is one."""
+    chosen = _chosen(scores, stored)
     if chosen is None:
         return []
     said = stored[chosen]["verdicts"]

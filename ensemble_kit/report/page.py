@@ -43,6 +43,7 @@ TITLES = {
     "ece": "calibration error",
     "quadratic_weighted_kappa": "quadratic weighted kappa",
     "mean_absolute_error": "mean absolute error (grades)",
+    "recognition_rate": "recognition rate",
 }
 
 
@@ -121,6 +122,7 @@ def render(content: Content, figures: Mapping[str, Figure]) -> str:
         content=content,
         figures=sources,
         results=results_table(content.scores),
+        per_group=per_group_table(content),
         members=member_table(content.members),
         sides=sides_table(content.manifest),
         folds=folds_table(content),
@@ -167,14 +169,26 @@ def results_table(scores: pd.DataFrame) -> Table:
     }
 
 
-def member_table(members: pd.DataFrame) -> Table:
-    """Members down; metrics across, out-of-fold and test."""
+def per_group_table(content: Content) -> Table:
+    """Methods down; the recognition rate and pooled figures of whole patients across."""
+    table = content.per_group[content.per_group["part"] != "in_sample"]
+    if table.empty:
+        return {"metrics": [], "rows": []}
+    order = [m for m in ranked_methods(content.scores) if m in set(table["method"])]
+    in_order = pd.concat([table[table["method"] == m] for m in order])
+    shown = in_order.assign(part=in_order["part"].str.replace("_", "-"))
+    sizes = shown.groupby("part", sort=False)["n_groups"].first().to_dict()
+    return {**member_table(shown, "cross-fitted"), "sizes": sizes}
+
+
+def member_table(members: pd.DataFrame, crossed: str = "out-of-fold") -> Table:
+    """Members down; metrics across, out-of-fold (or what `crossed` calls it) and test."""
     if members.empty:
         return {"metrics": [], "rows": []}
     metrics = list(dict.fromkeys(members["metric"]))
     parts = list(dict.fromkeys(members["part"]))
     cells = {(r["method"], r["part"], r["metric"]): r for r in members.to_dict("records")}
-    shown = ["out-of-fold" if p == "cross-fitted" else p for p in parts]
+    shown = [crossed if p == "cross-fitted" else p for p in parts]
     return {
         "metrics": [{"title": TITLES.get(m, m), "parts": shown} for m in metrics],
         "rows": [

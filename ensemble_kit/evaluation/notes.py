@@ -1,0 +1,57 @@
+"""What must be said beside figures: about the tables they come from, and about a combiner.
+
+Words only; computes no figure.
+"""
+
+from __future__ import annotations
+
+from ensemble_kit.combiners.base import Combiner
+from ensemble_kit.errors import first_few
+from ensemble_kit.predictions.table import Predictions
+
+FEW_GROUPS = 10
+
+
+def table_notes(oof: Predictions, test: Predictions | None) -> tuple[str, ...]:
+    """What must be said beside every figure from these tables."""
+    notes = [*oof.notes, *(test.notes if test is not None else ())]
+    if oof.split_by == "image" and not any("by image" in note.lower() for note in notes):
+        notes.insert(
+            0,
+            "Split by image: images of one group stand on both sides. Not comparable with a split by group.",
+        )
+    elif oof.group_kind == "image" and not any("no groups" in note.lower() for note in notes):
+        notes.insert(0, "No groups are known: each image is its own group.")
+    for part, table in (("out-of-fold", oof), ("test", test)):
+        if table is None:
+            continue
+        absent = [name for c, name in enumerate(table.class_names) if not (table.labels == c).any()]
+        if absent:
+            notes.append(
+                f"No {part} sample is of class {first_few(map(repr, absent))}: figures do not speak of it."
+            )
+        if table.n_groups < FEW_GROUPS:
+            notes.append(
+                f"The {part} part has {table.n_groups} {table.group_kind}s only: intervals over so few are rough."
+            )
+    return tuple(dict.fromkeys(notes))
+
+
+def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
+    """What must be said beside every figure of this combiner."""
+    if combiner.needs_labels:
+        return ("The oracle looks at the labels: a ceiling, not a method.",)
+    if combiner.is_fitted_to_labels:
+        return (
+            "Fitted to out-of-fold predictions, whose members saw the labels of the other folds: "
+            "cross-fitted figures are free of the combiner's own optimism, not of that coupling.",
+        )
+    return ()
+
+
+def fallen_note(name: str) -> str:
+    """That a method was replaced by the mean."""
+    return (
+        f"{name} does not beat the mean cross-fitted, neither on the metric nor on log loss: "
+        "the plain mean is used in its place."
+    )
