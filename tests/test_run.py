@@ -72,7 +72,7 @@ def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ensemble_kit.run.write_json", cut_off)
+    monkeypatch.setattr("ensemble_kit.run.folder.write_json", cut_off)
     with pytest.raises(KeyboardInterrupt):
         run.begin(manifest, make_folds(manifest, 2), {})
     assert not run.exists

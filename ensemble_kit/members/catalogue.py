@@ -89,7 +89,7 @@ def timm_name(network: str) -> str:
         return NETWORKS[network][0]
     import timm
 
-    import ensemble_kit.members.own_networks  # noqa: F401  (registers ours)
+    import ensemble_kit.members.dense_networks  # noqa: F401  (registers ours)
 
     if timm.is_model(network):
         return network
@@ -134,7 +134,7 @@ def cost(network: str, image_size: int, n_classes: int = 2) -> Cost:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    import ensemble_kit.members.own_networks  # noqa: F401
+    import ensemble_kit.members.dense_networks  # noqa: F401
 
     name = timm_name(network)
     sized: dict[str, Any] = {"img_size": image_size} if name in FIXED_SIZE else {}

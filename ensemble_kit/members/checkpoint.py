@@ -31,7 +31,7 @@ from ensemble_kit.files import (
     write_json,
     write_npy,
 )
-from ensemble_kit.members.train import State
+from ensemble_kit.members.state import State
 
 RECORD = "fold.json"
 WEIGHTS = "model.safetensors"

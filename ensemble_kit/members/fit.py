@@ -27,7 +27,8 @@ from ensemble_kit.members.precision import (
 )
 from ensemble_kit.members.predict import predict_logits, watched_figures
 from ensemble_kit.members.recipe import Member
-from ensemble_kit.members.train import Plan, State, Training, run_epochs, seeded
+from ensemble_kit.members.state import Plan, State, Training
+from ensemble_kit.members.train import run_epochs, seeded
 
 
 def _silent(text: str) -> None:

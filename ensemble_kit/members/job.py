@@ -16,7 +16,7 @@ import torch
 
 from ensemble_kit.errors import DataError, EnsembleKitError, IntegrityError, first_few
 from ensemble_kit.files import digest_json, write_json
-from ensemble_kit.folds import Folds, hold_out
+from ensemble_kit.folds import Folds
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members import checkpoint
@@ -29,15 +29,15 @@ from ensemble_kit.members.events import (
     Watcher,
     nobody,
 )
-from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.guards import guard
+from ensemble_kit.members.parts import Parts, parts_of
 from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.state import Training
 from ensemble_kit.members.status import FAILED
-from ensemble_kit.members.train import Training
 from ensemble_kit.run import Run, versions
-from ensemble_kit.seeding import derive_seed, generator
+from ensemble_kit.seeding import derive_seed
 
-INNER_SHARE = 0.15
 CROP = "squash"
 
 
@@ -86,6 +86,12 @@ class Job:
     def model_seed(self) -> int:
         return derive_seed(self.seed, self.member.name, self.member.seed, self.fold)
 
+    def parts(self) -> Parts:
+        """Which rows train, are watched, are kept out and test."""
+        return parts_of(
+            self.member, self.manifest, self.folds, self.fold, self.tiles, seed=self.seed
+        )
+
     def changes(self) -> list[str]:
         """What differs between the settings of the finished fold and the job's."""
         record = checkpoint.read_record(self.folder)
@@ -121,56 +127,6 @@ class Job:
         return True
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Parts:
-    """The rows of one job: those to fit, those kept out, those of the test part."""
-
-    fit: Rows
-    watched_name: str
-    kept: npt.NDArray[np.int64]
-    test: npt.NDArray[np.int64]
-
-
-def parts_of(job: Job) -> Parts:
-    """Which rows train, which are watched, which are kept out, which test.
-
-    With `select_on="inner"` the watched rows are whole groups taken out of the training folds.
-    """
-    train = job.manifest.part("train")
-    fold = job.folds.of(train)
-    learning, kept = train.take(fold != job.fold), train.take(fold == job.fold)
-    watched, name = kept, "kept fold"
-    if job.member.recipe.select_on == "inner":
-        inner_seed = derive_seed(job.seed, "inner", job.fold)
-        parted = hold_out(learning, test_size=INNER_SHARE, seed=inner_seed, by=job.folds.split_by)
-        learning, watched, name = parted.part("train"), parted.part("test"), "inner slice"
-    if job.member.bag:
-        learning = _bagged(
-            learning, derive_seed(job.seed, "bag", job.member.name, job.member.seed, job.fold)
-        )
-    place = job.tiles.rows
-    return Parts(
-        fit=Rows(
-            place(learning.sample_ids), learning.labels, place(watched.sample_ids), watched.labels
-        ),
-        watched_name=name,
-        kept=place(kept.sample_ids),
-        test=place(job.manifest.part("test").sample_ids),
-    )
-
-
-def _bagged(learning: Manifest, seed: int) -> Manifest:
-    """As many groups as there are, drawn with replacement; until every class is among them."""
-    rng = generator(seed, "groups")
-    names, group_of = np.unique(learning.groups, return_inverse=True)
-    for _ in range(1000):
-        drawn = rng.integers(len(names), size=len(names))
-        rows = np.concatenate([np.flatnonzero(group_of == g) for g in drawn])
-        if len(np.unique(learning.labels[rows])) == len(np.unique(learning.labels)):
-            break
-    return learning.take(rows)
-
-
 def run_job(job: Job, watcher: Watcher = nobody) -> None:
     """Train one member on one fold, predict its kept fold and the test rows, and store all of it.
 
@@ -197,7 +153,7 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
 
 def _run_claimed(job: Job, watcher: Watcher) -> None:
     began, said = time.perf_counter(), list[str]()
-    member, parts, made_of = job.member, parts_of(job), digest_json(job.made_of)
+    member, parts, made_of = job.member, job.parts(), digest_json(job.made_of)
 
     def notice(text: str) -> None:
         said.append(text)

@@ -1,6 +1,6 @@
 """Building a member's network with its first weights: published, from a checkpoint, or random.
 
-Does not train; architectures of our own are in `own_networks`.
+Does not train; architectures of our own are in `small_networks` and `dense_networks`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-import ensemble_kit.members.own_networks  # noqa: F401  (registers ours with timm)
+import ensemble_kit.members.dense_networks  # noqa: F401  (registers ours with timm)
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.members.catalogue import FIXED_SIZE, timm_name
 from ensemble_kit.members.pretrained import no_weights

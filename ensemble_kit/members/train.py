@@ -7,27 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
-from ensemble_kit.errors import EnvironmentFault, JobsFailedError, first_few
+from ensemble_kit.errors import JobsFailedError, first_few
 from ensemble_kit.images.batches import Batches
-from ensemble_kit.images.presets import Augmentation
-from ensemble_kit.members.losses import Loss, mixed
+from ensemble_kit.members.losses import mixed
 from ensemble_kit.members.networks import head_parameters
-from ensemble_kit.members.optim import make_optimizer, rate_at, set_rate
-from ensemble_kit.members.precision import Precision
+from ensemble_kit.members.optim import rate_at, set_rate
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.state import Plan, State, Training
+from ensemble_kit.members.step import take_step
 from ensemble_kit.seeding import derive_seed
 
-State = dict[str, Any]
 RATE_AFTER_NAN = 0.1
 
 
@@ -37,96 +32,6 @@ class NotFiniteError(RuntimeError):
     def __init__(self, step: int, value: float) -> None:
         super().__init__(step, value)
         self.step, self.value = step, value
-
-
-@dataclasses.dataclass
-class Training:
-    """What one job's loop carries from epoch to epoch.
-
-    `state()` and `restore()` cover everything that decides the next step; generators need no
-    storing, since every epoch draws from streams derived from (seed, epoch).
-    """
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    averaged: AveragedModel | None = None
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    best_epoch: int = -1
-    best_score: float = math.inf
-    best_weights: dict[str, Tensor] | None = None
-    rate_factor: float = 1.0
-    micro_batches: int = 1
-
-    @classmethod
-    def start(
-        cls, model: nn.Module, recipe: Recipe, precision: Precision, device: torch.device
-    ) -> Training:
-        scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
-        optimizer = make_optimizer(model, recipe, head_parameters(model))
-        averaged = None
-        if recipe.regularize.ema_decay:
-            mean = get_ema_multi_avg_fn(recipe.regularize.ema_decay)
-            averaged = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
-        elif recipe.regularize.average_last:
-            averaged = AveragedModel(model, use_buffers=True)
-        return cls(model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches)
-
-    @property
-    def epoch(self) -> int:
-        """The number of finished epochs."""
-        return len(self.history)
-
-    @property
-    def chosen_epoch(self) -> int:
-        """The 0-based epoch whose weights count: the last one, unless one was selected."""
-        return self.epoch - 1 if self.best_weights is None else self.best_epoch
-
-    @property
-    def judged(self) -> nn.Module:
-        """The network that predicts: the averaged one where weights are averaged."""
-        if self.averaged is None or int(self.averaged.n_averaged) == 0:
-            return self.model
-        inner: nn.Module = self.averaged.module
-        return inner
-
-    def state(self) -> State:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "best_score": self.best_score,
-            "best_weights": self.best_weights,
-            "rate_factor": self.rate_factor,
-            "micro_batches": self.micro_batches,
-        }
-
-    def restore(self, state: State) -> None:
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
-        self.history = list(state["history"])
-        for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
-            setattr(self, name, state[name])
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Plan:
-    """What stays the same over all epochs of one training."""
-
-    recipe: Recipe
-    augmentation: Augmentation
-    loss_of: Loss
-    n_classes: int
-    precision: Precision
-    device: torch.device
-    seed: int
-    name_of: Callable[[int], str]  # row position -> sample id, for messages
 
 
 def run_epochs(
@@ -198,7 +103,7 @@ def _train_epoch(
             draws = torch.Generator().manual_seed(derive_seed(plan.seed, "mix", epoch, step))
             images, target = mixed(images, labels, plan.n_classes, plan.augmentation, draws)
         images = images.contiguous(memory_format=torch.channels_last)
-        loss, logits = _step_with_retries(training, images, target, plan, notice)
+        loss, logits = take_step(training, images, target, plan, notice)
         losses[step], sizes[step] = loss, len(labels)
         correct += (logits.argmax(dim=1) == labels).sum()
         if recipe.regularize.ema_decay and training.averaged is not None:
@@ -209,65 +114,6 @@ def _train_epoch(
         raise NotFiniteError(first, float(per_step[first]))
     n_images = int(sizes.sum())
     return float((per_step * sizes).sum()) / n_images, int(correct) / n_images, n_images
-
-
-def _step_with_retries(
-    training: Training, images: Tensor, target: Tensor, plan: Plan, notice: Callable[[str], None]
-) -> tuple[Tensor, Tensor]:
-    """One optimizer step; where memory runs out, the batch is computed in twice as many parts."""
-    while True:
-        try:
-            loss, logits = _forward_backward(training, images, target, plan)
-            break
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            training.optimizer.zero_grad(set_to_none=True)
-            if training.micro_batches >= len(images):
-                raise EnvironmentFault(
-                    "One image at a time fits into memory",
-                    f"not even that does on {plan.device} at {images.shape[-1]} px",
-                    "Use a smaller --image-size or network, or free the device's memory",
-                ) from error
-            training.micro_batches = min(training.micro_batches * 2, len(images))
-        if plan.device.type == "cuda":
-            torch.cuda.empty_cache()
-        notice(
-            f"Out of memory: each batch is now computed in {training.micro_batches} parts; "
-            "the step still sees the whole batch."
-        )
-    if plan.recipe.optim.clip_norm:
-        training.scaler.unscale_(training.optimizer)
-        nn.utils.clip_grad_norm_(training.model.parameters(), plan.recipe.optim.clip_norm)
-    training.scaler.step(training.optimizer)
-    training.scaler.update()
-    return loss, logits
-
-
-def _forward_backward(
-    training: Training, images: Tensor, target: Tensor, plan: Plan
-) -> tuple[Tensor, Tensor]:
-    precision = plan.precision
-    training.optimizer.zero_grad(set_to_none=True)
-    total = torch.zeros((), device=plan.device)
-    parts = []
-    for some, wanted in zip(
-        images.tensor_split(training.micro_batches),
-        target.tensor_split(training.micro_batches),
-        strict=True,
-    ):
-        with torch.autocast(plan.device.type, dtype=precision.dtype, enabled=precision.autocasts):
-            logits = training.model(some)
-        loss = plan.loss_of(logits.float(), wanted) * (len(some) / len(images))
-        training.scaler.scale(loss).backward()
-        total += loss.detach()
-        parts.append(logits.detach())
-    return total, torch.cat(parts)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a device or (a plain RuntimeError) on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:

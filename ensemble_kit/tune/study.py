@@ -25,7 +25,7 @@ from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.recipe import Member
-from ensemble_kit.members.train import Training
+from ensemble_kit.members.state import Training
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.best import write_best

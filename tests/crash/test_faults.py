@@ -18,7 +18,7 @@ import torch
 
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, JobsFailedError
 from ensemble_kit.launch.local import LocalEngine
-from ensemble_kit.members import train as train_module
+from ensemble_kit.members import step as step_module
 from ensemble_kit.members.checkpoint import load_resume, save_resume
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
@@ -196,7 +196,7 @@ def test_row_12_a_changed_recipe_is_refused_with_its_keys(trained: Any, tmp_path
 
 def poison(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Make the first job's losses NaN in its second epoch, in the first `times` attempts at it."""
-    real, first = train_module._forward_backward, []
+    real, first = step_module._forward_backward, []
 
     def poisoned(training: Any, images: Any, target: Any, plan: Any) -> Any:
         loss, logits = real(training, images, target, plan)
@@ -206,7 +206,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
             loss = loss * float("nan")
         return loss, logits
 
-    monkeypatch.setattr(train_module, "_forward_backward", poisoned)
+    monkeypatch.setattr(step_module, "_forward_backward", poisoned)
 
 
 def test_row_34_one_nan_loss_is_rolled_back_at_a_lower_rate(
@@ -239,14 +239,14 @@ def test_row_34_a_second_nan_fails_the_job_with_its_images_and_the_others_go_on(
 
 
 def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
-    real = train_module._forward_backward
+    real = step_module._forward_backward
 
     def cramped(training: Any, images: Any, target: Any, plan: Any) -> Any:
         if -(-len(images) // training.micro_batches) > n:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return real(training, images, target, plan)
 
-    monkeypatch.setattr(train_module, "_forward_backward", cramped)
+    monkeypatch.setattr(step_module, "_forward_backward", cramped)
 
 
 def test_row_36_out_of_memory_halves_the_parts_and_keeps_the_batch(

@@ -17,7 +17,7 @@ from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.folds import make_folds
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.events import EpochEnded, Event, JobStarted
-from ensemble_kit.members.job import Job, parts_of, run_job
+from ensemble_kit.members.job import Job, run_job
 
 MakeJob = Callable[..., Job]
 FILES = ("model.safetensors", "config.json", "logits-oof.npy", "logits-test.npy", "history.csv", "recipe.json")  # fmt: skip
@@ -77,7 +77,7 @@ def test_selecting_on_the_kept_fold_looks_at_it_and_is_stamped(
 def test_the_rows_of_a_job_do_not_overlap_and_neither_do_their_patients(make_job: MakeJob) -> None:
     for select_on in ("none", "inner", "kept-fold"):
         job = make_job(fold=1, select_on=select_on)
-        parts = parts_of(job)
+        parts = job.parts()
         group = dict(zip(job.tiles.rows(job.manifest.sample_ids).tolist(), job.manifest.groups, strict=True))  # fmt: skip
         fit, kept, test, watched = (
             {group[i] for i in rows.tolist()}
@@ -95,7 +95,7 @@ def test_the_rows_of_a_job_do_not_overlap_and_neither_do_their_patients(make_job
 def test_every_training_row_is_fitted_or_kept_and_each_once(make_job: MakeJob) -> None:
     kept: list[int] = []
     for fold in range(3):
-        parts = parts_of(make_job(fold=fold))
+        parts = make_job(fold=fold).parts()
         assert len(parts.fit.train) + len(parts.kept) == 64
         kept += parts.kept.tolist()
     assert len(kept) == len(set(kept)) == 64
@@ -104,20 +104,20 @@ def test_every_training_row_is_fitted_or_kept_and_each_once(make_job: MakeJob) -
 def test_labels_go_with_their_images(make_job: MakeJob) -> None:
     job = make_job(select_on="inner")
     label = dict(zip(job.manifest.sample_ids.tolist(), job.manifest.labels.tolist(), strict=True))
-    fit = parts_of(job).fit
+    fit = job.parts().fit
     for rows, labels in ((fit.train, fit.train_labels), (fit.watched, fit.watched_labels)):
         assert [label[i] for i in job.tiles.sample_ids[rows].tolist()] == labels.tolist()
 
 
 def test_a_bag_draws_whole_patients_with_replacement(make_job: MakeJob) -> None:
     job = make_job(member={"bag": True})
-    rows = parts_of(job).fit.train
+    rows = job.parts().fit.train
     groups = dict(zip(job.tiles.sample_ids.tolist(), job.manifest.groups.tolist(), strict=True))
     drawn = [groups[i] for i in job.tiles.sample_ids[rows].tolist()]
     counts = {g: drawn.count(g) for g in set(drawn)}
     assert all(n % 4 == 0 for n in counts.values())
     assert max(counts.values()) > 4
-    assert not {groups[i] for i in job.tiles.sample_ids[parts_of(job).kept].tolist()} & set(drawn)
+    assert not {groups[i] for i in job.tiles.sample_ids[job.parts().kept].tolist()} & set(drawn)
 
 
 # -- the same again ------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_timm_opens_the_stored_network_and_it_gives_the_stored_logits(make_job: 
     job = run(make_job())
     model = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()
     config = model.pretrained_cfg
-    kept = parts_of(job).kept
+    kept = job.parts().kept
     images = torch.from_numpy(job.tiles.pixels[kept].astype(np.float32) / 255).permute(0, 3, 1, 2)
     mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
     with torch.inference_mode():

@@ -1,13 +1,12 @@
-"""The run folder: where everything of one experiment lies, and whether it still belongs together.
+"""The run folder: its paths, its record, its lock, and whether it still belongs together.
 
-Knows paths, records and digests; does not train, combine or draw.
+Does not train, combine or draw.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.metadata
 import os
 import platform
 import sys
@@ -15,20 +14,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomli_w
 from filelock import FileLock, Timeout
 
-from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, IntegrityError, RunLockedError, first_few
+from ensemble_kit.errors import DataError, RunLockedError
 from ensemble_kit.files import read_json, sweep, write_json, write_text
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.predictions.store import MemberLogits, PredictionStore, aligned
+from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.predictions.table import KINDS, Predictions
+from ensemble_kit.run.records import difference, same_digest, versions
+from ensemble_kit.run.tables import member_table
 
 SCHEMA_VERSION = 1
-PACKAGES = ("ensemble-kit", "torch", "timm", "numpy", "pandas", "scikit-learn", "pillow")
 
 
 class Run:
@@ -102,9 +100,7 @@ class Run:
         """The manifest that the run was made of."""
         about = self.record["manifest"]
         manifest = Manifest.read(self.path / "manifest.csv", **about)
-        _same_digest(
-            self.path / "manifest.csv", manifest.digest, self.record["digests"]["manifest"]
-        )
+        same_digest(self.path / "manifest.csv", manifest.digest, self.record["digests"]["manifest"])
         return manifest
 
     def folds(self) -> Folds:
@@ -113,7 +109,7 @@ class Run:
         folds = Folds.read(
             self.path / "folds.csv", split_by=about["split_by"], notes=tuple(about["notes"])
         )
-        _same_digest(self.path / "folds.csv", folds.digest, self.record["digests"]["folds"])
+        same_digest(self.path / "folds.csv", folds.digest, self.record["digests"]["folds"])
         return folds
 
     def begin(self, manifest: Manifest, folds: Folds, config: Mapping[str, Any]) -> None:
@@ -168,7 +164,7 @@ class Run:
         if manifest.digest != digests["manifest"]:
             raise DataError(
                 "A run folder belongs to one manifest",
-                f"'{self.path}' was made from other data: {_difference(self.manifest(), manifest)}",
+                f"'{self.path}' was made from other data: {difference(self.manifest(), manifest)}",
                 "Use another --run folder, or restore the data",
             )
         if folds.digest != digests["folds"]:
@@ -258,38 +254,15 @@ class Run:
             raise DataError(
                 "Predictions are 'oof' or 'test'", f"got '{kind}'", "Ask for one of the two"
             )
-        manifest, folds = self.manifest(), self.folds()
-        part = manifest.part("train" if kind == "oof" else "test")
-        names = self.members()
-        if not names:
-            raise DataError(
-                "Only stored predictions can be combined",
-                f"'{self.path}' has none",
-                "Run ensemble-kit train-members first",
-            )
-        if not len(part):
-            raise DataError(
-                "Test figures need a test part",
-                f"'{self.path}' was made without one",
-                "Make a run with --test-size, or give the images a split",
-            )
-        stored = {name: self.store.read(name) for name in names}
-        for name, logits in stored.items():
-            self._check_member(name, logits, manifest, folds, partial)
-        return Predictions(
-            logits=_stack(stored, kind, part, manifest.class_names),
-            sample_ids=part.sample_ids,
-            labels=part.labels,
-            groups=part.groups,
-            member_names=tuple(names),
-            class_names=manifest.class_names,
-            fold=folds.of(part) if kind == "oof" else np.full(len(part), -1),
-            kind=kind,
-            split_by=folds.split_by,
-            group_kind=manifest.group_kind,
-            manifest_digest=manifest.digest,
-            ordinal=manifest.ordinal,
+        stored = {name: self.store.read(name) for name in self.members()}
+        return member_table(
+            stored,
+            self.manifest(),
+            self.folds(),
+            kind,
+            partial=partial,
             notes=self.notes(stored),
+            where=self.path,
         )
 
     def notes(self, stored: Mapping[str, MemberLogits] | None = None) -> tuple[str, ...]:
@@ -306,82 +279,3 @@ class Run:
         for name, logits in (stored or {}).items():
             notes += [f"{name}: {stamp}" for stamp in logits.about.get("stamps", [])]
         return tuple(dict.fromkeys(notes))
-
-    def _check_member(
-        self, name: str, logits: MemberLogits, manifest: Manifest, folds: Folds, partial: bool
-    ) -> None:
-        made = logits.about
-        if made.get("manifest") != manifest.digest or made.get("folds") != folds.digest:
-            raise IntegrityError(
-                "Stored predictions belong to the run's manifest and folds",
-                f"those of '{name}' were made from others",
-                "Delete that member's folders and run train-members again",
-            )
-        done = set(made.get("folds_done", []))
-        missing = sorted(set(range(folds.n_splits)) - done)
-        if missing and not partial:
-            raise DataError(
-                "An ensemble needs every fold of every member",
-                f"'{name}' lacks fold {first_few(missing)}",
-                "Run the same train-members command again: it goes on where it stopped",
-            )
-
-
-def _stack(
-    stored: Mapping[str, MemberLogits], kind: str, part: Manifest, class_names: tuple[str, ...]
-) -> Array:
-    members, ids = {}, {}
-    for name, logits in stored.items():
-        if set(logits.class_names) != set(class_names):
-            raise IntegrityError(
-                "Members share the run's class names",
-                f"'{name}' has {list(logits.class_names)}, the run {list(class_names)}",
-                "Train that member again",
-            )
-        by_name = [logits.class_names.index(c) for c in class_names]
-        if kind == "oof":
-            array = logits.oof
-        elif logits.test:
-            array = np.mean([logits.test[k] for k in sorted(logits.test)], axis=0)
-        else:
-            array = np.full((len(logits.test_ids), len(class_names)), np.nan, dtype=np.float32)
-        members[name] = array[:, by_name]
-        ids[name] = logits.train_ids if kind == "oof" else logits.test_ids
-    return aligned(members, ids, part.sample_ids)
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
-    found = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
-
-
-def _same_digest(path: Path, got: str, want: str) -> None:
-    if got != want:
-        raise IntegrityError(
-            "A run's tables are what its record says",
-            f"'{path}' was changed since (digest {got[:12]}, recorded {want[:12]})",
-            "Restore it, or start a new run",
-        )
-
-
-def _difference(old: Manifest, new: Manifest) -> str:
-    before, after = set(old.sample_ids.tolist()), set(new.sample_ids.tolist())
-    gone, come = sorted(before - after), sorted(after - before)
-    if gone or come:
-        return (
-            f"{len(gone)} images are gone ({first_few(gone, 2)}) and {len(come)} are new "
-            f"({first_few(come, 2)})"
-        )
-    ours = old.table.set_index("sample_id")
-    theirs = new.table.set_index("sample_id").loc[ours.index]
-    for column in ("label", "group", "split", "sha256"):
-        if column in ours and column in theirs:
-            changed = ours.index[(ours[column] != theirs[column]).to_numpy()]
-            if len(changed):
-                what = "pixels (sha256)" if column == "sha256" else column
-                return f"the {what} of {len(changed)} images changed ({first_few(changed, 2)})"
-    return "its class names or columns changed"

@@ -1,6 +1,6 @@
-"""Our own small networks, registered with timm so that `timm.create_model` builds them too.
+"""Convolutions with dense layers behind them, registered with timm: older systems' CNNs, and heads.
 
-Importing this file is what registers them. They have no published weights.
+Importing this file registers them. They have no published weights of their own.
 """
 
 from __future__ import annotations
@@ -12,137 +12,7 @@ import torch
 from timm.models import build_model_with_cfg, register_model
 from torch import Tensor, nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-class SmallNetwork(nn.Module):
-    """A small CNN for small images: a stack of blocks, global pooling, one linear layer.
-
-    Parameters
-    ----------
-    block : str
-        `plain` (convolution), `residual` (two with a shortcut) or `mobile` (depth-wise separable).
-    widths : tuple of int
-        Channels of each stage; each stage halves the image.
-    num_classes, in_chans : int
-    drop_rate : float
-    """
-
-    def __init__(
-        self,
-        block: str = "plain",
-        widths: tuple[int, ...] = (16, 32, 64),
-        num_classes: int = 1000,
-        in_chans: int = 3,
-        drop_rate: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.num_classes = num_classes
-        self.num_features = widths[-1]
-        stages: list[nn.Module] = []
-        channels = in_chans
-        for width in widths:
-            stages += [_BLOCKS[block](channels, width), nn.MaxPool2d(2)]
-            channels = width
-        self.stages = nn.Sequential(*stages)
-        self.drop = nn.Dropout(drop_rate)
-        self.fc = nn.Linear(channels, num_classes)
-
-    def get_classifier(self) -> nn.Module:
-        return self.fc
-
-    def forward_features(self, x: Tensor) -> Tensor:
-        """Feature maps, shape (n, num_features, height, width)."""
-        out: Tensor = self.stages(x)
-        return out
-
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
-        pooled = x.mean(dim=(2, 3))  # (n, num_features)
-        return pooled if pre_logits else self.fc(self.drop(pooled))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of shape (n, num_classes) for images of shape (n, in_chans, size, size)."""
-        return self.forward_head(self.forward_features(x))
-
-
-def _convolution(channels: int, width: int, *, kernel: int = 3, groups: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, width, kernel, padding=kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    )
-
-
-class _Residual(nn.Module):
-    def __init__(self, channels: int, width: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(_convolution(channels, width), _convolution(width, width))
-        self.shortcut = nn.Conv2d(channels, width, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.body(x) + self.shortcut(x)
-        return out
-
-
-def _plain(channels: int, width: int) -> nn.Module:
-    return _convolution(channels, width)
-
-
-def _mobile(channels: int, width: int) -> nn.Module:
-    # The first stage sees few channels: a full convolution there, separable ones after it.
-    if channels < 8:
-        return _convolution(channels, width)
-    return nn.Sequential(
-        _convolution(channels, channels, groups=channels), _convolution(channels, width, kernel=1)
-    )
-
-
-_BLOCKS = {"plain": _plain, "residual": _Residual, "mobile": _mobile}
-
-
-def _small(name: str, pretrained: bool, **settings: Any) -> nn.Module:
-    model: nn.Module = build_model_with_cfg(
-        SmallNetwork,
-        name,
-        pretrained,
-        pretrained_cfg=settings.pop("pretrained_cfg", None) or _small_config(),
-        **settings,
-    )
-    return model
-
-
-def _small_config() -> dict[str, Any]:
-    return {
-        "url": "",
-        "num_classes": 1000,
-        "input_size": (3, 32, 32),
-        "interpolation": "bicubic",
-        "crop_pct": 1.0,
-        "mean": IMAGENET_MEAN,
-        "std": IMAGENET_STD,
-        "first_conv": "stages.0.0",
-        "classifier": "fc",
-    }
-
-
-@register_model
-def ek_tiny_cnn(pretrained: bool = False, **settings: Any) -> nn.Module:
-    """Three plain convolutions, 16-32-64."""
-    return _small("ek_tiny_cnn", pretrained, **{"block": "plain", **settings})
-
-
-@register_model
-def ek_tiny_resnet(pretrained: bool = False, **settings: Any) -> nn.Module:
-    """Three residual blocks, 16-32-64."""
-    return _small("ek_tiny_resnet", pretrained, **{"block": "residual", **settings})
-
-
-@register_model
-def ek_tiny_mobile(pretrained: bool = False, **settings: Any) -> nn.Module:
-    """Depth-wise separable convolutions, 16-32-64-96."""
-    widths = (16, 32, 64, 96)
-    return _small("ek_tiny_mobile", pretrained, **{"block": "mobile", "widths": widths, **settings})
+from ensemble_kit.members.small_networks import small_config
 
 
 class DenseCNN(nn.Module):
@@ -266,7 +136,7 @@ class WithHead(nn.Module):
 
 def _dense(name: str, pretrained: bool, **settings: Any) -> nn.Module:
     config = settings.pop("pretrained_cfg", None) or {
-        **_small_config(),
+        **small_config(),
         "input_size": (3, 224, 224),
     }
     model: nn.Module = build_model_with_cfg(
@@ -299,7 +169,7 @@ def ek_cnn3_sigmoid(pretrained: bool = False, **settings: Any) -> nn.Module:
 @register_model
 def ek_with_head(pretrained: bool = False, **settings: Any) -> nn.Module:
     """A timm network (`backbone`) with dense layers (`hidden`) before its classifier."""
-    config = settings.pop("pretrained_cfg", None) or {**_small_config(), "classifier": "head"}
+    config = settings.pop("pretrained_cfg", None) or {**small_config(), "classifier": "head"}
     model: nn.Module = build_model_with_cfg(
         WithHead, "ek_with_head", pretrained, pretrained_cfg=config, **settings
     )

@@ -1,0 +1,114 @@
+"""What a training carries from epoch to epoch, and what stays the same over all of them.
+
+Takes no step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from ensemble_kit.images.presets import Augmentation
+from ensemble_kit.members.losses import Loss
+from ensemble_kit.members.networks import head_parameters
+from ensemble_kit.members.optim import make_optimizer
+from ensemble_kit.members.precision import Precision
+from ensemble_kit.members.recipe import Recipe
+
+State = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Training:
+    """What one job's loop carries from epoch to epoch.
+
+    `state()` and `restore()` cover everything that decides the next step; generators need no
+    storing, since every epoch draws from streams derived from (seed, epoch).
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    averaged: AveragedModel | None = None
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_epoch: int = -1
+    best_score: float = math.inf
+    best_weights: dict[str, Tensor] | None = None
+    rate_factor: float = 1.0
+    micro_batches: int = 1
+
+    @classmethod
+    def start(
+        cls, model: nn.Module, recipe: Recipe, precision: Precision, device: torch.device
+    ) -> Training:
+        scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
+        optimizer = make_optimizer(model, recipe, head_parameters(model))
+        averaged = None
+        if recipe.regularize.ema_decay:
+            mean = get_ema_multi_avg_fn(recipe.regularize.ema_decay)
+            averaged = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
+        elif recipe.regularize.average_last:
+            averaged = AveragedModel(model, use_buffers=True)
+        return cls(model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches)
+
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs."""
+        return len(self.history)
+
+    @property
+    def chosen_epoch(self) -> int:
+        """The 0-based epoch whose weights count: the last one, unless one was selected."""
+        return self.epoch - 1 if self.best_weights is None else self.best_epoch
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that predicts: the averaged one where weights are averaged."""
+        if self.averaged is None or int(self.averaged.n_averaged) == 0:
+            return self.model
+        inner: nn.Module = self.averaged.module
+        return inner
+
+    def state(self) -> State:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "best_weights": self.best_weights,
+            "rate_factor": self.rate_factor,
+            "micro_batches": self.micro_batches,
+        }
+
+    def restore(self, state: State) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
+        self.history = list(state["history"])
+        for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
+            setattr(self, name, state[name])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """What stays the same over all epochs of one training."""
+
+    recipe: Recipe
+    augmentation: Augmentation
+    loss_of: Loss
+    n_classes: int
+    precision: Precision
+    device: torch.device
+    seed: int
+    name_of: Callable[[int], str]  # row position -> sample id, for messages

@@ -1,0 +1,73 @@
+"""One optimizer step over a batch, in as many parts as memory asks for.
+
+The step sees the whole batch however it is split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.members.state import Plan, Training
+
+
+def take_step(
+    training: Training, images: Tensor, target: Tensor, plan: Plan, notice: Callable[[str], None]
+) -> tuple[Tensor, Tensor]:
+    """One optimizer step; where memory runs out, the batch is computed in twice as many parts."""
+    while True:
+        try:
+            loss, logits = _forward_backward(training, images, target, plan)
+            break
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            training.optimizer.zero_grad(set_to_none=True)
+            if training.micro_batches >= len(images):
+                raise EnvironmentFault(
+                    "One image at a time fits into memory",
+                    f"not even that does on {plan.device} at {images.shape[-1]} px",
+                    "Use a smaller --image-size or network, or free the device's memory",
+                ) from error
+            training.micro_batches = min(training.micro_batches * 2, len(images))
+        if plan.device.type == "cuda":
+            torch.cuda.empty_cache()
+        notice(
+            f"Out of memory: each batch is now computed in {training.micro_batches} parts; "
+            "the step still sees the whole batch."
+        )
+    if plan.recipe.optim.clip_norm:
+        training.scaler.unscale_(training.optimizer)
+        nn.utils.clip_grad_norm_(training.model.parameters(), plan.recipe.optim.clip_norm)
+    training.scaler.step(training.optimizer)
+    training.scaler.update()
+    return loss, logits
+
+
+def _forward_backward(
+    training: Training, images: Tensor, target: Tensor, plan: Plan
+) -> tuple[Tensor, Tensor]:
+    precision = plan.precision
+    training.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=plan.device)
+    parts = []
+    for some, wanted in zip(
+        images.tensor_split(training.micro_batches),
+        target.tensor_split(training.micro_batches),
+        strict=True,
+    ):
+        with torch.autocast(plan.device.type, dtype=precision.dtype, enabled=precision.autocasts):
+            logits = training.model(some)
+        loss = plan.loss_of(logits.float(), wanted) * (len(some) / len(images))
+        training.scaler.scale(loss).backward()
+        total += loss.detach()
+        parts.append(logits.detach())
+    return total, torch.cat(parts)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a device or (a plain RuntimeError) on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

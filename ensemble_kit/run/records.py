@@ -1,0 +1,55 @@
+"""What a run's record says: versions, digests, and how data differ from those it was made of.
+
+Knows no paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import platform
+from pathlib import Path
+
+from ensemble_kit.errors import IntegrityError, first_few
+from ensemble_kit.manifest.table import Manifest
+
+PACKAGES = ("ensemble-kit", "torch", "timm", "numpy", "pandas", "scikit-learn", "pillow")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def same_digest(path: Path, got: str, want: str) -> None:
+    """Refuse a table that is not what the record says."""
+    if got != want:
+        raise IntegrityError(
+            "A run's tables are what its record says",
+            f"'{path}' was changed since (digest {got[:12]}, recorded {want[:12]})",
+            "Restore it, or start a new run",
+        )
+
+
+def difference(old: Manifest, new: Manifest) -> str:
+    """What changed between two manifests, in words."""
+    before, after = set(old.sample_ids.tolist()), set(new.sample_ids.tolist())
+    gone, come = sorted(before - after), sorted(after - before)
+    if gone or come:
+        return (
+            f"{len(gone)} images are gone ({first_few(gone, 2)}) and {len(come)} are new "
+            f"({first_few(come, 2)})"
+        )
+    ours = old.table.set_index("sample_id")
+    theirs = new.table.set_index("sample_id").loc[ours.index]
+    for column in ("label", "group", "split", "sha256"):
+        if column in ours and column in theirs:
+            changed = ours.index[(ours[column] != theirs[column]).to_numpy()]
+            if len(changed):
+                what = "pixels (sha256)" if column == "sha256" else column
+                return f"the {what} of {len(changed)} images changed ({first_few(changed, 2)})"
+    return "its class names or columns changed"

@@ -1,0 +1,112 @@
+"""Stored logits of all members as one table, joined by sample id and class name.
+
+Opens no file: what the store read is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, IntegrityError, first_few
+from ensemble_kit.folds import Folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.store import MemberLogits, aligned
+from ensemble_kit.predictions.table import Predictions
+
+
+def member_table(
+    stored: Mapping[str, MemberLogits],
+    manifest: Manifest,
+    folds: Folds,
+    kind: str,
+    *,
+    partial: bool,
+    notes: tuple[str, ...],
+    where: Path,
+) -> Predictions:
+    """All members' logits over the training (`oof`) or the test rows.
+
+    Raises
+    ------
+    DataError
+        No members, no test part, or an unfinished member without `partial`.
+    IntegrityError
+        Predictions of another manifest, other folds or other classes.
+    """
+    part = manifest.part("train" if kind == "oof" else "test")
+    if not stored:
+        raise DataError(
+            "Only stored predictions can be combined",
+            f"'{where}' has none",
+            "Run ensemble-kit train-members first",
+        )
+    if not len(part):
+        raise DataError(
+            "Test figures need a test part",
+            f"'{where}' was made without one",
+            "Make a run with --test-size, or give the images a split",
+        )
+    for name, logits in stored.items():
+        _check_member(name, logits, manifest, folds, partial)
+    return Predictions(
+        logits=_stack(stored, kind, part, manifest.class_names),
+        sample_ids=part.sample_ids,
+        labels=part.labels,
+        groups=part.groups,
+        member_names=tuple(stored),
+        class_names=manifest.class_names,
+        fold=folds.of(part) if kind == "oof" else np.full(len(part), -1),
+        kind=kind,
+        split_by=folds.split_by,
+        group_kind=manifest.group_kind,
+        manifest_digest=manifest.digest,
+        ordinal=manifest.ordinal,
+        notes=notes,
+    )
+
+
+def _check_member(
+    name: str, logits: MemberLogits, manifest: Manifest, folds: Folds, partial: bool
+) -> None:
+    made = logits.about
+    if made.get("manifest") != manifest.digest or made.get("folds") != folds.digest:
+        raise IntegrityError(
+            "Stored predictions belong to the run's manifest and folds",
+            f"those of '{name}' were made from others",
+            "Delete that member's folders and run train-members again",
+        )
+    done = set(made.get("folds_done", []))
+    missing = sorted(set(range(folds.n_splits)) - done)
+    if missing and not partial:
+        raise DataError(
+            "An ensemble needs every fold of every member",
+            f"'{name}' lacks fold {first_few(missing)}",
+            "Run the same train-members command again: it goes on where it stopped",
+        )
+
+
+def _stack(
+    stored: Mapping[str, MemberLogits], kind: str, part: Manifest, class_names: tuple[str, ...]
+) -> Array:
+    members, ids = {}, {}
+    for name, logits in stored.items():
+        if set(logits.class_names) != set(class_names):
+            raise IntegrityError(
+                "Members share the run's class names",
+                f"'{name}' has {list(logits.class_names)}, the run {list(class_names)}",
+                "Train that member again",
+            )
+        by_name = [logits.class_names.index(c) for c in class_names]
+        if kind == "oof":
+            array = logits.oof
+        elif logits.test:
+            array = np.mean([logits.test[k] for k in sorted(logits.test)], axis=0)
+        else:
+            array = np.full((len(logits.test_ids), len(class_names)), np.nan, dtype=np.float32)
+        members[name] = array[:, by_name]
+        ids[name] = logits.train_ids if kind == "oof" else logits.test_ids
+    return aligned(members, ids, part.sample_ids)

@@ -1,0 +1,140 @@
+"""How long does a whole run take: members x folds, with one job at a time and with several?
+
+    python experiments/benchmarks/whole_run.py --data DIR --members all --folds 5 --slots 1,2
+    python experiments/benchmarks/whole_run.py --synthetic 8000 --device cuda --slots 1,4 --json FILE
+
+One command for a machine with a GPU. The peer is our own run with one slot: every job in one
+process, one after the other. Both runs begin with an empty folder and share the decoded tiles.
+Prints seconds, images per second over everything (decoding aside), and peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from training import machine
+
+from ensemble_kit.files import write_json
+from ensemble_kit.folds import make_folds
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.launch.local import LocalEngine
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.catalogue import expand
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import EpochEnded
+from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run, versions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument(
+        "--synthetic", type=int, default=0, help="so many random tiles instead of DIR"
+    )
+    parser.add_argument("--members", default="all")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--slots", default="1,2")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--quick", action="store_true", help="two small networks, 32 px, one epoch")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    if args.quick:
+        args.members, args.size, args.epochs, args.folds = "tiny_cnn,tiny_mobile", 32, 1, 2
+    with tempfile.TemporaryDirectory() as scratch:
+        manifest = data(args, Path(scratch))
+        rows = [
+            one_run(manifest, args, int(slots), Path(scratch)) for slots in args.slots.split(",")
+        ]
+    first = rows[0]["seconds"]
+    ratios = {
+        f"slots_{r['slots']}_vs_{rows[0]['slots']}": round(first / r["seconds"], 2)
+        for r in rows[1:]
+    }
+    for row in rows:
+        print("  ".join(f"{k} {v}" for k, v in row.items()))
+    print(ratios)
+    if args.json:
+        result = {
+            "benchmark": "whole_run",
+            "machine": {**machine(), **device_facts(args.device)},
+            "versions": versions(),
+        }
+        write_json(
+            args.json, {**result, "settings": settings(args), "rows": rows, "ratios": ratios}
+        )
+
+
+def data(args: argparse.Namespace, scratch: Path) -> Manifest:
+    if args.synthetic or args.data is None:
+        return synthetic(args.synthetic or 200, args.size, scratch / "tiles")
+    return with_digests(Manifest.from_path(args.data))
+
+
+def synthetic(n: int, size: int, folder: Path) -> Manifest:
+    """Random tiles of two classes and n / 20 groups: for speed alone."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    rows = []
+    for i in range(n):
+        name = f"{i:05d}.jpg"
+        pixels = rng.integers(0, 256, (size // 8, size // 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((size, size)).save(folder / name, quality=80)
+        rows.append((name, name, "ab"[(i // 20) % 2], f"g{i // 20}"))
+    return with_digests(Manifest.from_records(rows, root=folder, name=f"{n} random tiles"))
+
+
+def one_run(manifest: Manifest, args: argparse.Namespace, slots: int, scratch: Path) -> dict:
+    recipe = Recipe(epochs=args.epochs, batch_size=args.batch)
+    members = [
+        Member(n, image_size=args.size, pretrained=False, recipe=recipe)
+        for n in expand(args.members.split(","))
+    ]
+    events: list[EpochEnded] = []
+
+    def watch(event: object) -> None:
+        if isinstance(event, EpochEnded):
+            events.append(event)
+
+    folds = make_folds(manifest, args.folds, seed=0)
+    began = time.perf_counter()
+    fit_members(
+        members, manifest, folds, Run(scratch / f"slots-{slots}"), device=args.device, watcher=watch,
+        cache=scratch / "cache", engine=LocalEngine(slots) if slots > 1 else None, tensorboard=False,
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    trained = sum(e.seconds * e.images_per_second for e in events)
+    who = resource.RUSAGE_CHILDREN if slots > 1 else resource.RUSAGE_SELF
+    on_gpu = slots == 1 and torch.cuda.is_available()
+    return {
+        "slots": slots,
+        "jobs": len(members) * folds.n_splits,
+        "seconds": round(seconds, 1),
+        "images_per_second": round(trained / seconds, 1),
+        "peak_process_mib": resource.getrusage(who).ru_maxrss // 1024,
+        "peak_gpu_mib": torch.cuda.max_memory_allocated() // 2**20 if on_gpu else None,
+    }
+
+
+def device_facts(name: str) -> dict:
+    device = choose_device(name)
+    return {"device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type}
+
+
+def settings(args: argparse.Namespace) -> dict:
+    return {k: v for k, v in vars(args).items() if k not in {"json", "data", "quick"}}
+
+
+if __name__ == "__main__":
+    main()
