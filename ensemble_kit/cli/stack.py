@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_kit.cli.limits import Limits
 from ensemble_kit.cli.options import run_option
 from ensemble_kit.cli.text import columns, printable
 
@@ -56,6 +57,26 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     metavar="K",
     help="Accept members that lack folds where at least K have predicted each image; stamped.",
 )
+@click.option(
+    "--max-members", type=click.IntRange(1), metavar="N", help="Greedy selection keeps at most N."
+)
+@click.option(
+    "--budget-params",
+    type=float,
+    metavar="N",
+    help="Greedy selection keeps members of at most N parameters together, e.g. 20e6.",
+)
+@click.option(
+    "--budget-ms",
+    type=float,
+    metavar="MS",
+    help="Likewise, ms an image; needs ms_per_image in each member.json.",
+)
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Weigh quality against cost: the cheapest set of members not shown to be worse than the best.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def stack(
     run: Run,
@@ -66,6 +87,10 @@ def stack(
     seed: int,
     fallback: bool,
     quorum: int | None,
+    max_members: int | None,
+    budget_params: float | None,
+    budget_ms: float | None,
+    pareto: bool,
     as_json: bool,
 ) -> None:
     """Combine the stored predictions and judge the ensemble.
@@ -77,17 +102,20 @@ def stack(
     from ensemble_kit.evaluation.evaluate import Protocol
     from ensemble_kit.evaluation.stack import all_methods, stack_run
 
-    names = [
-        n for m in (methods or DEFAULT_METHODS) for n in (all_methods() if m == "all" else [m])
-    ]
+    limits = Limits(max_members, budget_params, budget_ms)
+    asked = methods or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
+    names = [n for m in asked for n in (all_methods() if m == "all" else [m])]
     combiners = {name: make_combiner(name) for name in names}
     for combiner in combiners.values():
         if ties and "ties" in combiner.get_params():
             combiner.set_params(ties=ties)
         if "seed" in combiner.get_params():
             combiner.set_params(seed=seed)
+    limits.apply(combiners, run)
     protocol = Protocol(metric=metric, n_resamples=resamples, seed=seed, fallback=fallback)
-    done = stack_run(run, combiners, protocol=protocol, quorum=quorum)
+    done = stack_run(
+        run, combiners, protocol=protocol, quorum=quorum, costs=limits.costs(run, pareto)
+    )
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
     else:
@@ -104,11 +132,15 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
         "verdict": done.verdict,
         "tests": done.tests_sentence,
         "notes": done.notes,
+        "pareto": None
+        if done.pareto is None
+        else json.loads(done.pareto.to_json(orient="records")),
     }
 
 
 def print_stacked(done: Stacked, run: Run) -> None:
     """The leaderboard, what belongs beside it, and the verdict."""
+    from ensemble_kit.evaluation.costs import cheapest_sentence, pareto_rows
     from ensemble_kit.evaluation.leaderboard import leaderboard, per_group_table
 
     click.echo(printable(_headline(done)))
@@ -121,6 +153,10 @@ def print_stacked(done: Stacked, run: Run) -> None:
         click.echo()
         print_table(pooled, n_text=0)
         click.echo(_pooling_note(pooled, done.oof.group_kind))
+    if done.pareto is not None:
+        click.echo()
+        print_table(pareto_rows(done.pareto), n_text=1)
+        click.echo(printable(cheapest_sentence(done.pareto)))
     for note in done.notes:
         click.echo(printable(f"Note: {note}"))
     click.echo(

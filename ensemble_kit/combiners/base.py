@@ -98,6 +98,11 @@ class Combiner:
     classes_: Ints
     n_members_: int
 
+    @property
+    def may_fall_back(self) -> bool:
+        """Whether the plain mean of all members may stand in for it where it is no better."""
+        return self.is_fitted_to_labels
+
     # -- the three verbs -------------------------------------------------------------------
 
     def fit(

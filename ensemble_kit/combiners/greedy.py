@@ -41,6 +41,40 @@ class Picks:
         return np.bincount(self.order, minlength=n_members) / len(self.order)
 
 
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """What the different members picked may cost together, and how many they may be.
+
+    Parameters
+    ----------
+    costs : tuple of float, shape (n_members,)
+    budget : float
+    max_members : int
+    """
+
+    costs: tuple[float, ...]
+    budget: float
+    max_members: int
+
+    def allowed(self, order: list[int]) -> npt.NDArray[np.bool_]:
+        """Which members may be picked next, shape (n_members,); those picked always may.
+
+        Examples
+        --------
+        >>> Limit((1.0, 2.0, 4.0), budget=5.0, max_members=2).allowed([0]).tolist()
+        [True, True, True]
+        >>> Limit((1.0, 2.0, 4.0), budget=4.0, max_members=2).allowed([0]).tolist()
+        [True, True, False]
+        """
+        used = sorted(set(order))
+        costs = np.array(self.costs)
+        fits = costs[used].sum() + costs <= self.budget
+        if len(used) >= self.max_members:
+            fits[:] = False
+        fits[used] = True
+        return np.asarray(fits)
+
+
 class LogLoss:
     """Mean log loss of the picks' mean, if one more member joins.
 
@@ -208,7 +242,12 @@ class AnyLoss:
 
 
 def pick(
-    loss: LogLoss | ErrorRate | AnyLoss, n_picks: int, *, n_first: int = 0, seed: int = 0
+    loss: LogLoss | ErrorRate | AnyLoss,
+    n_picks: int,
+    *,
+    n_first: int = 0,
+    seed: int = 0,
+    limit: Limit | None = None,
 ) -> Picks:
     """Add, `n_picks` times, the member that lowers the loss of the mean the most.
 
@@ -223,6 +262,8 @@ def pick(
     n_first : int
         Start from so many of the best members, best first (Caruana's sorted initialisation).
     seed : int
+    limit : Limit, optional
+        Members that it does not allow any more are not picked.
 
     References
     ----------
@@ -238,12 +279,14 @@ def pick(
     order: list[int] = []
     losses: list[float] = []
     alone = loss.with_each()
-    first = np.argsort(alone, kind="stable")[:n_first].tolist()
+    first = np.argsort(alone, kind="stable")[:n_first].tolist() if limit is None else []
     rounding = False
     for step in range(n_picks):
         scores = alone if step == 0 else loss.with_each()
         if rounding:
             scores = scores.round(DECIMALS)
+        if limit is not None:
+            scores = np.where(limit.allowed(order), scores, np.inf)
         best = first[step] if step < len(first) else _choose(scores, order, rng)
         score = float(scores[best])
         if step == 0 and abs(score) > 1e-4:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.greedy import AnyLoss, ErrorRate, LogLoss, Picks, pick
+from ensemble_kit.combiners.greedy import AnyLoss, ErrorRate, Limit, LogLoss, Picks, pick
 from ensemble_kit.combiners.kernels import chunks
 from ensemble_kit.combiners.rules import normalised
 from ensemble_kit.combiners.splits import Ints
@@ -40,7 +40,11 @@ class GreedySelection(Combiner):
     n_bags : int
         Repeat on so many resamples of whole groups and average the weights; 0 for none.
     max_members : int, optional
-        Keep at most so many different members, those of most weight.
+        Pick at most so many different members.
+    costs : tuple of float, shape (n_members,), optional
+        What each member costs at inference, in any unit.
+    budget : float, optional
+        What the different members picked may cost together.
     seed : int
 
     References
@@ -65,6 +69,8 @@ class GreedySelection(Combiner):
         n_first: int = 0,
         n_bags: int = 0,
         max_members: int | None = None,
+        costs: tuple[float, ...] | None = None,
+        budget: float | None = None,
         seed: int = 0,
     ) -> None:
         self.metric = metric
@@ -72,7 +78,14 @@ class GreedySelection(Combiner):
         self.n_first = n_first
         self.n_bags = n_bags
         self.max_members = max_members
+        self.costs = costs
+        self.budget = budget
         self.seed = seed
+
+    @property
+    def may_fall_back(self) -> bool:
+        """Not under a limit: the mean of all members would break it."""
+        return self.max_members is None and self.budget is None
 
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
         if self.metric not in LOSSES:
@@ -81,6 +94,7 @@ class GreedySelection(Combiner):
                 f"got '{self.metric}'",
                 did_you_mean(self.metric, LOSSES),
             )
+        limit = self._limit(logits.shape[1])
         proba = softmax(logits).transpose(1, 0, 2)  # (n_members, n_samples, n_classes)
         n_members = logits.shape[1]
         bags = [np.arange(len(labels))]
@@ -88,14 +102,37 @@ class GreedySelection(Combiner):
             rng = generator(self.seed, "bags")
             bags = [_group_resample(groups, rng) for _ in range(self.n_bags)]
         weights = np.mean(
-            [self._picks(proba[:, rows], labels[rows]).weights(n_members) for rows in bags], axis=0
+            [self._picks(proba[:, rows], labels[rows], limit).weights(n_members) for rows in bags],
+            axis=0,
         )
-        self.weights_ = _heaviest(weights, self.max_members)
+        self.weights_ = weights if limit is None else _heaviest(weights, limit)
 
-    def _picks(self, proba: Array, labels: Ints) -> Picks:
+    def _limit(self, n_members: int) -> Limit | None:
+        if self.max_members is None and self.budget is None:
+            return None
+        if self.budget is None:
+            return Limit((0.0,) * n_members, np.inf, max(self.max_members or n_members, 1))
+        costs = tuple(self.costs or ())
+        if len(costs) != n_members:
+            raise UsageError(
+                "A budget needs the cost of every member",
+                f"got {len(costs)} costs for {n_members} members",
+                "Pass costs in the members' order",
+            )
+        if min(costs) > self.budget:
+            raise UsageError(
+                "A budget pays for one member at least",
+                f"got {self.budget:g}; the cheapest costs {min(costs):g}",
+                "Raise the budget",
+            )
+        return Limit(costs, self.budget, max(self.max_members or n_members, 1))
+
+    def _picks(self, proba: Array, labels: Ints, limit: Limit | None) -> Picks:
         seed = derive_seed(self.seed, "picks") % 2**32
         loss = _loss(self.metric, proba, labels)
-        return pick(loss, max(self.n_picks, 1), n_first=self.n_first, seed=seed).best_prefix()
+        return pick(
+            loss, max(self.n_picks, 1), n_first=self.n_first, seed=seed, limit=limit
+        ).best_prefix()
 
     def _combine(self, logits: Array) -> Combined:
         return decided(weighted_mean_proba(logits, self.weights_))
@@ -122,10 +159,12 @@ def _group_resample(groups: Ints, rng: np.random.Generator) -> Ints:
     return np.concatenate([order[starts[g] : starts[g + 1]] for g in drawn])
 
 
-def _heaviest(weights: Array, max_members: int | None) -> Array:
-    if max_members is None or (weights > 0).sum() <= max_members:
-        return weights
-    kept = np.argsort(-weights, kind="stable")[: max(max_members, 1)]
+def _heaviest(weights: Array, limit: Limit) -> Array:
+    """The members of most weight that the limit allows together: bags may have picked others."""
+    kept: list[int] = []
+    for m in np.argsort(-weights, kind="stable").tolist():
+        if weights[m] > 0 and limit.allowed(kept)[m]:
+            kept.append(m)
     out = np.zeros_like(weights)
     out[kept] = weights[kept]
     return np.asarray(out / out.sum())

@@ -13,12 +13,16 @@ import pandas as pd
 
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.crossfit import apply
 from ensemble_kit.evaluation.evaluate import Protocol
 from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.verdict import verdict
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.table import Predictions
+
+PARETO = "pareto.csv"
 
 
 def pareto_table(
@@ -115,6 +119,29 @@ def pareto_table(
     table = table.drop(columns="gain")
     table.attrs["choice"] = str(table.loc[table["verdict"] != "worse", "members"].iloc[0])
     return table
+
+
+def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The front of `pareto_table` as rows of text, with a header."""
+    rows: list[tuple[str, ...]] = [
+        ("on the Pareto front", "members", "cost", "out-of-fold", "against the best")
+    ]
+    for one in table[table["on_front"]].to_dict("records"):
+        figure = Interval(one["value"], one["low"], one["high"])
+        cost = f"{one['cost']:.3g}" if one["cost"] < 1e4 else f"{one['cost']:,.0f}"
+        rows.append((one["members"], str(one["n_members"]), cost, text(figure), one["verdict"]))
+    return rows
+
+
+def cheapest_sentence(table: pd.DataFrame) -> str:
+    """Which set suffices."""
+    choice = table[table["members"] == table.attrs["choice"]].iloc[0]
+    dearest = float(table["cost"].max())
+    return (
+        f"Cheapest set not shown to be worse than the best: {choice['members']}, at "
+        f"{100 * choice['cost'] / dearest:.0f} % of the cost of all. Sets were chosen on the rows "
+        "that they are judged on: figures are optimistic."
+    )
 
 
 def _cost(members: tuple[str, ...], costs: Mapping[str, float]) -> float:

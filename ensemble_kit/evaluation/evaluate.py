@@ -240,7 +240,7 @@ def _fallen(
     out = set()
     labels, mean = np.asarray(oof.labels), crossed["mean"]
     for name, one in everyone.items():
-        if name in BASELINES or not one.is_fitted_to_labels or not protocol.fallback:
+        if name in BASELINES or not one.may_fall_back or not protocol.fallback:
             continue
         if not beats(crossed[name], mean, labels, protocol.metric):
             out.add(name)

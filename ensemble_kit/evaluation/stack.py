@@ -8,14 +8,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
+
 from ensemble_kit.combiners import COMBINERS, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict
+from ensemble_kit.evaluation.costs import PARETO, pareto_table
 from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
 from ensemble_kit.evaluation.evaluate import BASELINES, Evaluation, Protocol, evaluate_all
 from ensemble_kit.evaluation.field_tests import sentence_of_tests
 from ensemble_kit.evaluation.quorum import with_quorum
+from ensemble_kit.files import write_csv
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
@@ -31,12 +35,15 @@ class Stacked:
     evaluations : mapping of method to Evaluation
         The asked ones and the baselines, in the order of every table.
     protocol : Protocol
+    pareto : DataFrame or None
+        Sets of members by cost, where that was asked for.
     """
 
     oof: Predictions
     test: Predictions | None
     evaluations: Mapping[str, Evaluation]
     protocol: Protocol
+    pareto: pd.DataFrame | None = None
 
     @property
     def verdict(self) -> str:
@@ -70,6 +77,7 @@ def stack_run(
     *,
     protocol: Protocol | None = None,
     quorum: int | None = None,
+    costs: Mapping[str, float] | None = None,
     write: bool = True,
 ) -> Stacked:
     """Combine a run's stored predictions by each method, judge, and write what was made.
@@ -82,6 +90,9 @@ def stack_run(
     protocol : Protocol, optional
     quorum : int, optional
         Accept members that lack folds, if so many have predicted every sample.
+    costs : mapping of member to cost, optional
+        Weighs quality against these: the plain means of growing sets of members, judged on the
+        out-of-fold rows, are written as `ensembles/pareto.csv`.
     write : bool
         Write `ensembles/<method>/`; the oracle gets its figures only.
 
@@ -99,13 +110,16 @@ def stack_run(
     oof = _table(run, "oof", quorum)
     test = _table(run, "test", quorum) if len(run.manifest().part("test")) else None
     judged = evaluate_all(made, oof, test, protocol=protocol)
+    pareto = pareto_table(oof, costs, protocol=protocol) if costs is not None else None
+    if write and pareto is not None:
+        write_csv(run.path / "ensembles" / PARETO, pareto)
     if write:
         for name, one in judged.items():
             if one.combiner.needs_labels:
                 write_figures(run.ensemble_dir(name), one, oof)
             else:
                 write_ensemble(run.ensemble_dir(name), one, oof, test)
-    return Stacked(oof, test, judged, protocol)
+    return Stacked(oof, test, judged, protocol, pareto)
 
 
 def _table(run: Run, kind: str, quorum: int | None) -> Predictions:

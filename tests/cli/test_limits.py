@@ -1,0 +1,89 @@
+"""Limits on the members that greedy selection keeps, and the Pareto table, as a user asks for them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.cli import app
+from ensemble_kit.combiners.selection import GreedySelection
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.testing import toy_logits, toy_run
+
+COSTS = (1.0, 2.0, 4.0, 8.0)
+
+
+@pytest.fixture
+def run(tmp_path):
+    made = toy_run(tmp_path / "toy")
+    for name, cost in zip(made.store.members(), COSTS, strict=True):
+        folder = made.member_dir(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = {"parameters": 1e6 * cost, "gmacs": cost}
+        (folder / "member.json").write_text(json.dumps(spec))
+    return made
+
+
+def call(run, *args: str):
+    argv = ["stack", "--run", str(run.path), "--resamples", "50", *args]
+    return CliRunner().invoke(app, argv, catch_exceptions=False)
+
+
+def kept(run) -> int:
+    from ensemble_kit.combiners.saved import load_combiner
+
+    return int((load_combiner(run.ensemble_dir("greedy")).weights_ > 0).sum())
+
+
+@pytest.mark.parametrize("n_bags", [0, 5])
+@pytest.mark.parametrize("budget", [1.0, 3.0, 7.5, 15.0])
+def test_picked_members_cost_at_most_the_budget(budget: float, n_bags: int) -> None:
+    labels = np.arange(200) % 3
+    logits = toy_logits(labels, 4, 3)
+    combiner = GreedySelection(n_bags=n_bags, costs=COSTS, budget=budget).fit(logits, labels)
+    used = combiner.weights_ > 0
+    assert np.array(COSTS)[used].sum() <= budget
+    assert combiner.weights_.sum() == pytest.approx(1.0)
+
+
+def test_a_budget_for_all_changes_nothing() -> None:
+    labels = np.arange(200) % 3
+    logits = toy_logits(labels, 4, 3)
+    free = GreedySelection().fit(logits, labels).weights_
+    np.testing.assert_array_equal(
+        GreedySelection(costs=COSTS, budget=99.0).fit(logits, labels).weights_, free
+    )
+
+
+def test_a_budget_below_the_cheapest_member_is_refused() -> None:
+    labels = np.arange(20) % 2
+    with pytest.raises(UsageError, match="the cheapest costs 1"):
+        GreedySelection(costs=COSTS, budget=0.5).fit(toy_logits(labels, 4, 2), labels)
+
+
+def test_limits_of_greedy_selection_hold(run) -> None:
+    said = call(run, "--method", "greedy", "--max-members", "1").output
+    assert "greedy (fell back" not in said
+    assert kept(run) == 1
+    said = call(run, "--method", "greedy", "--budget-params", "3e6").output
+    assert kept(run) <= 2
+    assert "Cheapest set not shown to be worse than the best: " in said
+    assert (run.path / "ensembles/pareto.csv").is_file()
+
+
+def test_pareto_counts_gmacs_and_speaks_to_machines(run) -> None:
+    answer = json.loads(call(run, "--method", "vote", "--pareto", "--json").output)
+    assert min(row["cost"] for row in answer["pareto"]) == 1.0
+    assert json.loads(call(run, "--method", "vote", "--json").output)["pareto"] is None
+
+
+def test_limits_without_selection_or_costs_are_refused_with_advice(run) -> None:
+    with pytest.raises(UsageError, match="Add --method greedy"):
+        call(run, "--method", "vote", "--max-members", "2")
+    with pytest.raises(DataError, match="ms_per_image"):
+        call(run, "--method", "greedy", "--budget-ms", "2")
+    with pytest.raises(UsageError, match="one budget"):
+        call(run, "--method", "greedy", "--budget-ms", "2", "--budget-params", "2")
