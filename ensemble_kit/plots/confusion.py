@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from ensemble_kit.arrays import Array
 from ensemble_kit.plots.style import GRID, INK, grid, plain
 
+PAGE_INCHES = 14.0
+
 
 def confusion_figure(tables: Mapping[str, Array], class_names: Sequence[str]) -> Figure:
     """One confusion matrix per title.
@@ -24,14 +26,17 @@ def confusion_figure(tables: Mapping[str, Array], class_names: Sequence[str]) ->
         Rows are true classes, columns predicted ones.
     class_names : sequence of str
     """
-    side = max(2.6, 0.62 * len(class_names) + 1.2)
-    figure, axes = grid(len(tables), n_columns=4, width=side, height=side)
+    side = max(2.6, (0.62 if len(class_names) <= 8 else 0.5) * len(class_names) + 1.2)
+    n_columns = min(4, max(1, int(PAGE_INCHES // side)))  # counts stay legible on a page
+    figure, axes = grid(len(tables), n_columns=n_columns, width=side, height=side)
     for one, (title, counts) in zip(axes, tables.items(), strict=True):
         draw_confusion(one, np.asarray(counts), class_names, title=title)
     return figure
 
 
-def draw_confusion(axes: Axes, counts: Array, class_names: Sequence[str], *, title: str = "") -> None:
+def draw_confusion(
+    axes: Axes, counts: Array, class_names: Sequence[str], *, title: str = ""
+) -> None:
     """Draw one matrix into `axes`; a class without samples has an empty row."""
     totals = counts.sum(axis=1, keepdims=True)
     share = counts / np.maximum(totals, 1)
@@ -50,7 +55,9 @@ def draw_confusion(axes: Axes, counts: Array, class_names: Sequence[str], *, tit
     axes.grid(False)
     middles = np.arange(len(class_names)) + 0.5
     slanted = max(map(len, class_names)) * len(class_names) > 26
-    axes.set_xticks(middles, class_names, rotation=45 if slanted else 0, ha="right" if slanted else "center")
+    axes.set_xticks(
+        middles, class_names, rotation=45 if slanted else 0, ha="right" if slanted else "center"
+    )
     axes.set_yticks(middles, class_names)
     for spine in axes.spines.values():
         spine.set_color(GRID)

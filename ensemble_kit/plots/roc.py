@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.plots.style import MUTED, color, grid, plain
+from ensemble_kit.plots.style import MUTED, color, grid, line_style, plain
 
 
 def roc_figure(
@@ -39,19 +39,30 @@ def roc_figure(
             title = f"{title} ({class_names[1]} against {class_names[0]})"
         else:
             for c, name in enumerate(class_names):
-                _curve(one, labels[keys[0]] == c, proba[keys[0]][:, c], name, color(c))
+                _curve(
+                    one, labels[keys[0]] == c, proba[keys[0]][:, c], name, color(c), line_style(c)
+                )
         _frame(one, title)
     return figure
 
 
-def _curve(axes: Axes, positive: Array, score: Array, name: str, line_color: str) -> None:
+def _curve(
+    axes: Axes, positive: Array, score: Array, name: str, line_color: str, style: str = "-"
+) -> None:
     from sklearn.metrics import roc_auc_score, roc_curve
 
     if positive.all() or not positive.any():
         return
     false_positive, true_positive, _ = roc_curve(positive, score)
     area = roc_auc_score(positive, score)
-    axes.plot(false_positive, true_positive, color=line_color, linewidth=1.4, label=f"{name} {area:.3f}")
+    axes.plot(
+        false_positive,
+        true_positive,
+        color=line_color,
+        linestyle=style,
+        linewidth=1.4,
+        label=f"{name} {area:.3f}",
+    )
 
 
 def _frame(axes: Axes, title: str) -> None:
@@ -63,4 +74,12 @@ def _frame(axes: Axes, title: str) -> None:
     axes.set_xticks(np.linspace(0, 1, 6))
     handles, names = axes.get_legend_handles_labels()
     if handles:
-        axes.legend(handles, names, fontsize=7, frameon=False, loc="lower right", title="AUROC", title_fontsize=7)
+        axes.legend(
+            handles,
+            names,
+            fontsize=7,
+            frameon=False,
+            loc="lower right",
+            title="AUROC",
+            title_fontsize=7,
+        )

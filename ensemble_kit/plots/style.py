@@ -22,6 +22,11 @@ def color(index: int) -> str:
     return PALETTE[index % len(PALETTE)]
 
 
+def line_style(index: int) -> str:
+    """The dashes of the line number `index`: a new kind where the colours start again."""
+    return ("-", "--", ":", "-.")[index // len(PALETTE) % 4]
+
+
 def grid(
     n_axes: int, *, n_columns: int = 3, width: float = 3.4, height: float = 3.0, **options: Any
 ) -> tuple[Figure, list[Axes]]:

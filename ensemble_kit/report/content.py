@@ -14,45 +14,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners.base import Combined, decided
-from ensemble_kit.evaluation.ensembles import METRICS, PREDICTIONS, read_ensemble_predictions
+from ensemble_kit.evaluation.costs import PARETO
+from ensemble_kit.evaluation.ensembles import METRICS
 from ensemble_kit.evaluation.field_tests import FieldTest, sentence_of_tests
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.files import read_csv, read_json
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.metrics.diversity import kappa_error
 from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.report.answers import AnswersByPart, read_answers
 from ensemble_kit.run import Run
 
 BOUNDS = ("best-member", "mean", "oracle")
 PARTS = ("in_sample", "cross_fitted", "test")
 NO_METRIC = {"n", "n_groups", "n_ties", "n_abstained", "missing_classes", "per_group"}
 MEMBER_METRICS = ("balanced_accuracy", "accuracy", "auroc", "log_loss")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Answers:
-    """Probabilities and predicted classes of one method for one part, with the true labels.
-
-    Parameters
-    ----------
-    labels : array of int, shape (n_samples,)
-    proba : array, shape (n_samples, n_classes)
-    predicted : array of int, shape (n_samples,)
-        -1 where the method abstained.
-    """
-
-    labels: Array
-    proba: Array
-    predicted: Array
-
-    def confusion(self) -> Array:
-        """Counts of (true, predicted) over the rows that were decided, shape (n_classes, n_classes)."""
-        n_classes = self.proba.shape[1]
-        counts = np.zeros((n_classes, n_classes), dtype=np.int64)
-        made = self.predicted >= 0
-        np.add.at(counts, (self.labels[made], self.predicted[made]), 1)
-        return counts
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,6 +49,10 @@ class Content:
         Methods whose place the plain mean took.
     answers : mapping of (method, part) to Answers
         Parts are `cross-fitted` and `test`.
+    pareto : DataFrame
+        Sets of members by cost; empty where `stack` was not asked for it.
+    pairs : DataFrame
+        `pair, kappa, error` of the members, out-of-fold.
     members : DataFrame
         One row per member, part and metric, like `scores`.
     histories : mapping of member to mapping of fold to DataFrame
@@ -86,7 +68,9 @@ class Content:
     tests: tuple[str, ...]
     fell_back: frozenset[str]
     notes: tuple[str, ...]
-    answers: Mapping[tuple[str, str], Answers]
+    answers: AnswersByPart
+    pareto: pd.DataFrame
+    pairs: pd.DataFrame
     members: pd.DataFrame
     histories: Mapping[str, Mapping[int, pd.DataFrame]]
     recipes: pd.DataFrame
@@ -123,7 +107,9 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         tests=_chosen_tests(tidy, stored, manifest.group_kind) if scores is None else (),
         fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
         notes=tuple(dict.fromkeys(notes)),
-        answers=_answers(run, tables),
+        answers=read_answers(run, tables),
+        pareto=_pareto(run),
+        pairs=_pairs(oof),
         members=_member_figures(tables),
         histories=_histories(run, oof),
         recipes=_recipes(run, oof),
@@ -199,29 +185,24 @@ def _tidy(stored: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _answers(run: Run, tables: Mapping[str, Predictions]) -> dict[tuple[str, str], Answers]:
-    out: dict[tuple[str, str], Answers] = {}
-    for path in sorted((run.path / "ensembles").glob(f"*/{PREDICTIONS}")):
-        if path.parent.name == "oracle":
-            continue
-        frame = read_ensemble_predictions(path.parent)
-        for part, table in tables.items():
-            rows = frame[frame["split"] == table.kind]
-            if len(rows):
-                out[path.parent.name, part] = _from_frame(rows, table.class_names)
-    if not out:
-        for part, table in tables.items():
-            whole = table.predicted_by_all()
-            proba = softmax(whole.logits).mean(axis=1)
-            out["mean", part] = Answers(whole.labels, proba, decided(proba).predicted)
-    return out
+def _pareto(run: Run) -> pd.DataFrame:
+    path = run.path / "ensembles" / PARETO
+    if not path.is_file():
+        return pd.DataFrame(columns=["members", "cost", "value", "on_front", "verdict"])
+    table = read_csv(path)
+    numbers = ["cost", "value", "low", "high"]
+    table[numbers] = table[numbers].apply(pd.to_numeric)
+    return table.assign(on_front=table["on_front"] == "True")
 
 
-def _from_frame(rows: pd.DataFrame, class_names: tuple[str, ...]) -> Answers:
-    index = {name: i for i, name in enumerate(class_names)}
-    labels = rows["label"].map(index).to_numpy(dtype=np.int64)
-    predicted = rows["predicted"].map(lambda name: index.get(name, -1)).to_numpy(dtype=np.int64)
-    return Answers(labels, rows[[f"p_{c}" for c in class_names]].to_numpy(), predicted)
+def _pairs(oof: Predictions) -> pd.DataFrame:
+    whole = oof.predicted_by_all()
+    names = whole.member_names
+    if not len(whole):
+        return pd.DataFrame(columns=["pair", "kappa", "error"])
+    points = kappa_error(whole.logits.argmax(axis=2), np.asarray(whole.labels), whole.n_classes)
+    pairs = [f"{a}, {b}" for i, a in enumerate(names) for b in names[i + 1 :]]
+    return pd.DataFrame({"pair": pairs, "kappa": points[:, 0], "error": points[:, 1]})
 
 
 def _member_figures(tables: Mapping[str, Predictions]) -> pd.DataFrame:

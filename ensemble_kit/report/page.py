@@ -15,14 +15,21 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.ensembles import guarded
 from ensemble_kit.files import write_bytes, write_csv, write_text
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.plots.confusion import confusion_figure
+from ensemble_kit.plots.diversity import diversity_figure
+from ensemble_kit.plots.leaderboard import leaderboard_figure
+from ensemble_kit.plots.pareto import pareto_figure
+from ensemble_kit.plots.reliability import reliability_figure
 from ensemble_kit.plots.roc import roc_figure
 from ensemble_kit.plots.style import svg_bytes
 from ensemble_kit.plots.training import training_figure
-from ensemble_kit.report.content import BOUNDS, PARTS, Answers, Content, gather, ranked_methods
+from ensemble_kit.report.answers import Answers
+from ensemble_kit.report.content import BOUNDS, PARTS, Content, gather, ranked_methods
+from ensemble_kit.report.sets import set_table
 from ensemble_kit.run import Run
 
 SHOWN = (
@@ -90,6 +97,20 @@ def draw(content: Content) -> dict[str, Figure]:
             {k: a.proba for k, a in curves.items()}, {k: a.labels for k, a in curves.items()}, names
         ),
     }
+    parts: dict[str, dict[str, Array]] = {}
+    for method, part in ordered:
+        parts.setdefault(part, {})[method] = answers[method, part].reliability()
+    figures["reliability"] = reliability_figure(parts)
+    if not content.scores.empty:
+        figures["leaderboard"] = leaderboard_figure(
+            content.scores, ranked_methods(content.scores), metric=SHOWN[0]
+        )
+    pairs = content.pairs.dropna()
+    if len(pairs):
+        points = pairs[["kappa", "error"]].to_numpy()
+        figures["diversity"] = diversity_figure(points, pairs["pair"].tolist())
+    if len(content.pareto):
+        figures["pareto"] = pareto_figure(content.pareto)
     if content.histories:
         figures["training"] = training_figure(content.histories)
     return figures
@@ -123,6 +144,9 @@ def render(content: Content, figures: Mapping[str, Figure]) -> str:
         figures=sources,
         results=results_table(content.scores),
         per_group=per_group_table(content),
+        sets=set_table(
+            content.answers, drawn_methods(content), by_group=content.manifest.has_groups
+        ).to_dict("records"),
         members=member_table(content.members),
         sides=sides_table(content.manifest),
         folds=folds_table(content),

@@ -100,10 +100,10 @@ def test_the_page_has_no_script_and_links_to_nothing(reported: tuple[Run, Page])
 
 def test_figures_are_embedded_and_described(reported: tuple[Run, Page]) -> None:
     images = [a for t, a in reported[1].tags if t == "img"]
-    assert len(images) == 3
+    assert len(images) == 6
     assert all(len(a["src"]) > 1000 and len(a["alt"]) > 10 for a in images)
     names = {p.stem for p in (reported[0].report_dir / "figures").glob("*.svg")}
-    assert names == {"confusion", "roc", "training"}
+    assert names == {"confusion", "roc", "training", "reliability", "leaderboard", "diversity"}
 
 
 # -- names from the data -------------------------------------------------------------------

@@ -1,0 +1,71 @@
+"""Figures show the numbers that they are handed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.metrics.calibration import reliability_table
+from ensemble_kit.metrics.sums import sums_of
+from ensemble_kit.plots.diversity import diversity_figure
+from ensemble_kit.plots.leaderboard import leaderboard_figure
+from ensemble_kit.plots.pareto import pareto_figure
+from ensemble_kit.plots.reliability import reliability_figure
+
+
+def test_the_reliability_line_goes_through_the_bins() -> None:
+    rng = np.random.default_rng(0)
+    bins = reliability_table(
+        sums_of(rng.integers(0, 3, 90), rng.dirichlet([1, 1, 1], 90)).mass_bins
+    )
+    line = reliability_figure({"test": {"mean": bins}}).axes[0].lines[1]
+    np.testing.assert_array_equal(line.get_xydata(), bins[:, 1:])
+
+
+def test_the_forest_shows_each_interval_and_the_floors_line() -> None:
+    rows = [("best-member", 0.7, 0.6, 0.8), ("vote", 0.75, 0.65, 0.9)]
+    scores = pd.DataFrame(
+        [
+            {"method": m, "part": "test", "metric": "accuracy", "value": v, "low": a, "high": b}
+            for m, v, a, b in rows
+        ]
+    )
+    axes = leaderboard_figure(scores, ["vote", "best-member"], metric="accuracy").axes[0]
+    floor, interval, point = axes.lines[:3]
+    assert list(floor.get_xdata()) == [0.7, 0.7]
+    assert list(interval.get_xdata()) == [0.65, 0.9]
+    assert list(point.get_xdata()) == [0.75]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["vote", "best-member"]
+
+
+def test_pairs_are_points_and_named_where_few() -> None:
+    points = np.array([[0.5, 0.2], [0.9, 0.1]])
+    axes = diversity_figure(points, ["a, b", "a, c"]).axes[0]
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), points)
+    assert [t.get_text() for t in axes.texts] == ["a, b", "a, c"]
+    many = np.random.default_rng(0).random((40, 2))
+    assert not diversity_figure(many, ["x"] * 40).axes[0].texts
+
+
+def test_the_pareto_line_is_the_front() -> None:
+    table = pd.DataFrame(
+        {
+            "members": ["a", "b", "a+b"],
+            "cost": [1.0, 2.0, 3.0],
+            "value": [0.7, 0.6, 0.8],
+            "on_front": [True, False, True],
+        }
+    )
+    axes = pareto_figure(table).axes[0]
+    np.testing.assert_array_equal(axes.lines[0].get_xydata(), [[1.0, 0.7], [3.0, 0.8]])
+
+
+def test_many_classes_get_large_panes_and_distinct_lines() -> None:
+    from ensemble_kit.plots.confusion import confusion_figure
+    from ensemble_kit.plots.style import color, line_style
+
+    names = [f"class {c}" for c in range(12)]
+    figure = confusion_figure({str(i): np.eye(12, dtype=int) for i in range(4)}, names)
+    assert figure.get_figwidth() <= 15
+    assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 1
+    assert len({(color(c), line_style(c)) for c in range(12)}) == 12
