@@ -200,7 +200,7 @@ def _classes(manifest: Manifest) -> list[Finding]:
                 "few-groups",
                 "error" if worst else "warning",
                 len(few),
-                f"{len(few)} classes come from fewer than {MIN_GROUPS} groups: they cannot be in every fold"
+                f"{len(few)} {'class comes' if len(few) == 1 else 'classes come'} from fewer than {MIN_GROUPS} groups: not in each of {MIN_GROUPS} folds"
                 + (", and with one group no fold can train and judge them" if worst else ""),
                 tuple(f"{name}: {n}" for name, n in few.items()),
             )
