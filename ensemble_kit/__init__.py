@@ -56,7 +56,7 @@ _HOME = {
     "TwoLayerStack": "combiners.layers",
     "make_combiner": "combiners",
     "load_combiner": "combiners.saved",
-    "Protocol": "evaluation.evaluate",
+    "Protocol": "evaluation.protocol",
     "cross_fitted_proba": "evaluation.crossfit",
     "evaluate": "evaluation.evaluate",
     "compare": "evaluation.compare",

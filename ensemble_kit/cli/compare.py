@@ -27,8 +27,8 @@ def compare(
 ) -> None:
     """Compare stacked RUNs with the first one, on the images that all of them have."""
     from ensemble_kit.evaluation.across_runs import compare_runs
-    from ensemble_kit.evaluation.evaluate import Protocol
     from ensemble_kit.evaluation.leaderboard import text
+    from ensemble_kit.evaluation.protocol import Protocol
     from ensemble_kit.run import Run
 
     protocol = Protocol(metric=metric, n_resamples=resamples)

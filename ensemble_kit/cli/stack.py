@@ -99,7 +99,7 @@ def stack(
     Writes ensembles/<method>/ in the run folder.
     """
     from ensemble_kit.combiners import make_combiner
-    from ensemble_kit.evaluation.evaluate import Protocol
+    from ensemble_kit.evaluation.protocol import Protocol
     from ensemble_kit.evaluation.stack import all_methods, stack_run
 
     limits = Limits(max_members, budget_params, budget_ms)

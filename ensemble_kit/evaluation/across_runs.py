@@ -14,8 +14,8 @@ import pandas as pd
 from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.ensembles import read_ensemble_predictions
-from ensemble_kit.evaluation.evaluate import Protocol
 from ensemble_kit.evaluation.figures import Figures, judge
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import Verdict, verdict
 from ensemble_kit.metrics import DEFAULT_METRICS
 from ensemble_kit.run import Run

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 import pandas as pd
 
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.evaluation.evaluate import BASELINES, Evaluation, Protocol, evaluate_all
+from ensemble_kit.evaluation.evaluate import BASELINES, evaluate_all
+from ensemble_kit.evaluation.evaluation import Evaluation
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.table import Predictions
 

@@ -15,9 +15,9 @@ from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.crossfit import apply
-from ensemble_kit.evaluation.evaluate import Protocol
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.leaderboard import text
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import verdict
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.table import Predictions

@@ -17,7 +17,7 @@ from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.combiners.saved import save_combiner
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import GroupFigures
-from ensemble_kit.evaluation.evaluate import Evaluation
+from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.files import read_csv, write_csv, write_json
 from ensemble_kit.predictions.table import Predictions

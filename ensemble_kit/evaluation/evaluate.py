@@ -6,7 +6,6 @@ nothing.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,111 +16,17 @@ from ensemble_kit.combiners.bounds import BestMember, Oracle
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.by_group import GroupFigures, has_larger_groups, judge_groups
 from ensemble_kit.evaluation.crossfit import apply, cross_fit, fold_of
+from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.fallback import beats, with_fallback
 from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
-from ensemble_kit.evaluation.figures import Figures, Resampled, judge
+from ensemble_kit.evaluation.figures import Resampled, judge
 from ensemble_kit.evaluation.notes import combiner_notes, fallen_note, table_notes
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import Verdict, verdict
-from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, metric
 from ensemble_kit.predictions.table import Predictions
 
 BASELINES = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
 FLOORS = ("best-member", "mean")
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """How figures are made: the same for every method of a table.
-
-    Parameters
-    ----------
-    metric : str
-        The one that verdicts are given on and methods are chosen by.
-    metrics : tuple of str
-        All that are computed; empty for the default list, with ordinal ones for ordered classes.
-    n_resamples : int
-        Group resamples; 0 for none.
-    level : float
-        Of the intervals.
-    seed : int
-    fallback : bool
-        Replace a fitted combiner by the mean where it does not beat it cross-fitted, and say so.
-    """
-
-    metric: str = "balanced_accuracy"
-    metrics: tuple[str, ...] = ()
-    n_resamples: int = 2000
-    level: float = 0.95
-    seed: int = 0
-    fallback: bool = True
-
-    def names(self, table: Predictions, *, abstained: bool = False) -> list[str]:
-        """The metrics for this table, each once."""
-        if metric(self.metric).aims_at is not None:
-            raise UsageError(
-                "Verdicts are given on a figure of which more, or less, is better",
-                f"got '{self.metric}', which should be near {metric(self.metric).aims_at:g}",
-                "Use e.g. log_loss or ece",
-            )
-        wanted = [*(self.metrics or DEFAULT_METRICS), self.metric]
-        if not self.metrics and table.ordinal:
-            wanted += ORDINAL_METRICS
-        return list(dict.fromkeys([*wanted, *(["coverage"] if abstained else [])]))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Evaluation:
-    """One combiner, judged.
-
-    Parameters
-    ----------
-    name : str
-    combiner : Combiner
-        Fitted to the whole out-of-fold table: the one to deploy.
-    in_sample, cross_fitted, test : Figures
-        On the rows it was fitted to; on rows of other groups; on the test table (None without).
-    oof_combined, test_combined : Combined
-        The cross-fitted and the test answers.
-    verdicts : tuple of Verdict
-        Against the best member and the mean, on the cross-fitted and the test part.
-    notes : tuple of str
-        What belongs beside every figure.
-    fell_back : bool
-        Whether the plain mean is used in its place.
-    per_group : mapping of part to GroupFigures
-        Per patient; empty where every image is its own group.
-    tests : tuple of FieldTest
-        Against the best member and the mean, p values adjusted over the methods of the table.
-    """
-
-    name: str
-    combiner: Combiner
-    in_sample: Figures
-    cross_fitted: Figures
-    test: Figures | None
-    oof_combined: Combined
-    test_combined: Combined | None
-    verdicts: tuple[Verdict, ...]
-    notes: tuple[str, ...]
-    fell_back: bool = False
-    per_group: Mapping[str, GroupFigures] = dataclasses.field(default_factory=dict)
-    tests: tuple[FieldTest, ...] = ()
-
-    @property
-    def shown_name(self) -> str:
-        """The name, and whether the mean stands behind it."""
-        return f"{self.name} (fell back to mean)" if self.fell_back else self.name
-
-    @property
-    def parts(self) -> dict[str, Figures]:
-        """The figures by part, in the order in which they are read."""
-        found = {"in_sample": self.in_sample, "cross_fitted": self.cross_fitted}
-        return found if self.test is None else found | {"test": self.test}
-
-    def optimism(self, name: str) -> float | None:
-        """In-sample minus cross-fitted: what a figure on the fitted rows would have pretended."""
-        inside, outside = self.in_sample[name].value, self.cross_fitted[name].value
-        return None if inside is None or outside is None else inside - outside
 
 
 def evaluate(

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import PER_GROUP_METRICS
-from ensemble_kit.evaluation.evaluate import FLOORS, Evaluation, Protocol
+from ensemble_kit.evaluation.evaluate import FLOORS
+from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
 
 BESIDE = ("accuracy", "auroc", "log_loss")

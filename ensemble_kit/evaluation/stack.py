@@ -16,8 +16,10 @@ from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict
 from ensemble_kit.evaluation.costs import PARETO, pareto_table
 from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
-from ensemble_kit.evaluation.evaluate import BASELINES, Evaluation, Protocol, evaluate_all
+from ensemble_kit.evaluation.evaluate import BASELINES, evaluate_all
+from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.field_tests import sentence_of_tests
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.quorum import with_quorum
 from ensemble_kit.files import write_csv
 from ensemble_kit.predictions.table import Predictions

@@ -6,7 +6,7 @@ import pytest
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.costs import pareto_table
-from ensemble_kit.evaluation.evaluate import Protocol
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.testing import toy_predictions
 
 COSTS = {"member0": 1.0, "member1": 2.0, "member2": 4.0, "member3": 8.0}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ensemble_kit.combiners.boosting import BoostingStacker
-from ensemble_kit.evaluation.evaluate import Protocol, evaluate_all
+from ensemble_kit.evaluation.evaluate import evaluate_all
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.predictions.table import Predictions
 
 

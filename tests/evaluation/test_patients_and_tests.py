@@ -15,9 +15,10 @@ from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.ensembles import metrics_json
-from ensemble_kit.evaluation.evaluate import Protocol, evaluate, evaluate_all
+from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.field_tests import field_tests, sentence_of_tests
 from ensemble_kit.evaluation.leaderboard import leaderboard, per_group_table
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.significance import holm, mcnemar_exact
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.table import Predictions

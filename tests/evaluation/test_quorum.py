@@ -10,7 +10,7 @@ import pytest
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.errors import DataError, EnsembleKitError, UsageError
-from ensemble_kit.evaluation.evaluate import Protocol
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.quorum import with_quorum
 from ensemble_kit.evaluation.stack import stack_run
 from ensemble_kit.testing import toy_predictions, toy_run

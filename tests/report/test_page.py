@@ -17,7 +17,7 @@ import pytest
 
 import ensemble_kit as ek
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.evaluate import Protocol
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.stack import stack_run
 from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest

@@ -1,0 +1,70 @@
+"""One combiner, judged: its figures, verdicts, tests and notes as one value.
+
+Holds what `evaluate` found; computes nothing but differences.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.evaluation.by_group import GroupFigures
+from ensemble_kit.evaluation.field_tests import FieldTest
+from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.evaluation.verdict import Verdict
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Evaluation:
+    """One combiner, judged.
+
+    Parameters
+    ----------
+    name : str
+    combiner : Combiner
+        Fitted to the whole out-of-fold table: the one to deploy.
+    in_sample, cross_fitted, test : Figures
+        On the rows it was fitted to; on rows of other groups; on the test table (None without).
+    oof_combined, test_combined : Combined
+        The cross-fitted and the test answers.
+    verdicts : tuple of Verdict
+        Against the best member and the mean, on the cross-fitted and the test part.
+    notes : tuple of str
+        What belongs beside every figure.
+    fell_back : bool
+        Whether the plain mean is used in its place.
+    per_group : mapping of part to GroupFigures
+        Per patient; empty where every image is its own group.
+    tests : tuple of FieldTest
+        Against the best member and the mean, p values adjusted over the methods of the table.
+    """
+
+    name: str
+    combiner: Combiner
+    in_sample: Figures
+    cross_fitted: Figures
+    test: Figures | None
+    oof_combined: Combined
+    test_combined: Combined | None
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+    fell_back: bool = False
+    per_group: Mapping[str, GroupFigures] = dataclasses.field(default_factory=dict)
+    tests: tuple[FieldTest, ...] = ()
+
+    @property
+    def shown_name(self) -> str:
+        """The name, and whether the mean stands behind it."""
+        return f"{self.name} (fell back to mean)" if self.fell_back else self.name
+
+    @property
+    def parts(self) -> dict[str, Figures]:
+        """The figures by part, in the order in which they are read."""
+        found = {"in_sample": self.in_sample, "cross_fitted": self.cross_fitted}
+        return found if self.test is None else found | {"test": self.test}
+
+    def optimism(self, name: str) -> float | None:
+        """In-sample minus cross-fitted: what a figure on the fitted rows would have pretended."""
+        inside, outside = self.in_sample[name].value, self.cross_fitted[name].value
+        return None if inside is None or outside is None else inside - outside
