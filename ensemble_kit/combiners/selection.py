@@ -9,8 +9,9 @@ import numpy as np
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.greedy import AnyLoss, ErrorRate, Limit, LogLoss, Picks, pick
+from ensemble_kit.combiners.greedy import Limit, Picks, pick
 from ensemble_kit.combiners.kernels import chunks
+from ensemble_kit.combiners.losses import AnyLoss, ErrorRate, LogLoss
 from ensemble_kit.combiners.rules import normalised
 from ensemble_kit.combiners.splits import Ints
 from ensemble_kit.errors import UsageError, did_you_mean

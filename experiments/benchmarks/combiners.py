@@ -27,8 +27,9 @@ import numpy as np
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.combiners.greedy import ErrorRate, LogLoss, pick
+from ensemble_kit.combiners.greedy import pick
 from ensemble_kit.combiners.kernels import mean_softmax, vote_counts
+from ensemble_kit.combiners.losses import ErrorRate, LogLoss
 from ensemble_kit.combiners.stacking import MLPStacker
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.testing import toy_logits
