@@ -251,6 +251,6 @@ def print_plan(
     n = len(members) * folds.n_splits
     click.echo(columns(rows, right=[1, 2, 3, 5, 6]))
     click.echo(
-        f"Plan: {len(members)} members x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
+        f"Plan: {len(members)} member{'s' * (len(members) != 1)} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
     )
     return work

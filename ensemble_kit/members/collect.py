@@ -5,6 +5,7 @@ Joins files; a fold that is not finished is NaN, never zero.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from filelock import FileLock
 
 from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.files import read_json, write_json
 from ensemble_kit.members import checkpoint
-from ensemble_kit.members.job import Job, stamps
+from ensemble_kit.members.job import SPEC, Job, stamps
 from ensemble_kit.predictions.store import MemberLogits
 
 
@@ -67,3 +69,12 @@ def _write_collected(
         about=about,
     )
     job.run.store.write(job.member.name, logits)
+    _note_speed(job, done)
+
+
+def _note_speed(job: Job, done: Mapping[int, Mapping[str, Any]]) -> None:
+    """Write beside the member's other costs what predicting an image took: the median of its folds."""
+    path = job.run.member_dir(job.member.name) / SPEC
+    times = [record["ms_per_image"] for record in done.values() if "ms_per_image" in record]
+    if times and path.is_file():
+        write_json(path, {**read_json(path), "ms_per_image": statistics.median(times)})

@@ -39,6 +39,7 @@ from ensemble_kit.run import Run, versions
 from ensemble_kit.seeding import derive_seed
 
 CROP = "squash"
+SPEC = "member.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,7 +190,9 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
 
 
 def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) -> None:
+    began = time.perf_counter()
     oof, test = fit.logits(parts.kept), fit.logits(parts.test)
+    predicting = time.perf_counter() - began
     _refuse_nan(job, oof, test)
     checkpoint.write_network(
         job.folder,
@@ -214,6 +217,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
             },
             "chosen_epoch": fit.training.chosen_epoch,
             "seconds": round(seconds, 3),
+            "ms_per_image": round(1000 * predicting / (len(parts.kept) + len(parts.test)), 4),
             "device": str(job.device),
             "threads": torch.get_num_threads(),
             "precision": fit.precision.name,

@@ -11,12 +11,10 @@ from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, read_json, write_json
 from ensemble_kit.images.tiles import build_tiles
 from ensemble_kit.members.catalogue import cost
-from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.members.job import CROP, SPEC, Job
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.run import Run
-
-SPEC = "member.json"
 
 
 def write_spec(job: Job, cache: Path | None = None) -> None:
