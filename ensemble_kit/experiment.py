@@ -158,7 +158,7 @@ class Experiment(Settings):
 
     def resolved_member(self, name: str) -> Member:
         own = dict(self.member.get(name, {}))
-        recipe = {**self.recipe.model_dump(exclude_unset=True), **dict(own.pop("recipe", {}))}
+        recipe = _merged(self.recipe.model_dump(exclude_unset=True), own.pop("recipe", {}))
         tuned = tuned_values(Run(self.run_path), name) if self.use_tuned else {}
         shared = {
             "image_size": self.image_size,

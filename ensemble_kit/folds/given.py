@@ -94,4 +94,12 @@ def _given_folds(path: object, rows: pd.DataFrame, manifest: Manifest, by: str) 
     part = manifest.part("train")
     folds = Folds(part.sample_ids, fold, by)
     folds.of(part)
+    for k in range(folds.n_splits):
+        untrained = set(part.table["label"]) - set(part.table["label"][fold != k])
+        if untrained:
+            raise DataError(
+                "Every class is in the training part of every fold",
+                f"without fold {k} of '{path}' there is no image of {first_few(sorted(untrained))}",
+                "Spread that class over two folds, or leave the fold column out",
+            )
     return folds

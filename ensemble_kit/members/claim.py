@@ -30,6 +30,7 @@ class Progress:
     pid: int
     host: str
     since: str
+    first: int
     epoch: int
     epochs: int
     seconds: float
@@ -37,8 +38,9 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Expected time to the end; None before the first epoch is over."""
-        return None if not self.epoch else self.seconds / self.epoch * (self.epochs - self.epoch)
+        """Expected time to the end; None before this process has finished an epoch."""
+        done_here = self.epoch - self.first
+        return None if not done_here else self.seconds / done_here * (self.epochs - self.epoch)
 
 
 @contextlib.contextmanager
@@ -51,7 +53,7 @@ def claimed(folder: Path) -> Iterator[None]:
         Another process holds it; the message says which.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=2)  # a look at the lock takes it for a moment
     try:
         lock.acquire()
     except Timeout:
@@ -82,7 +84,7 @@ def is_claimed(folder: Path) -> bool:
     return False
 
 
-def note_progress(folder: Path, epoch: int, epochs: int, began: float) -> None:
+def note_progress(folder: Path, first: int, epoch: int, epochs: int, began: float) -> None:
     """Write how far this process has come with the job that it holds."""
     seconds = time.perf_counter() - began
     now = datetime.datetime.now(datetime.UTC)
@@ -90,7 +92,7 @@ def note_progress(folder: Path, epoch: int, epochs: int, began: float) -> None:
     write_json(
         folder / PROGRESS,
         {
-            "pid": os.getpid(), "host": platform.node(), "since": since, "epoch": epoch,
+            "pid": os.getpid(), "host": platform.node(), "since": since, "first": first, "epoch": epoch,
             "epochs": epochs, "seconds": round(seconds, 2), "updated": now.timestamp(),
         },
     )  # fmt: skip

@@ -21,20 +21,19 @@ from ensemble_kit.predictions.store import MemberLogits
 
 def collect(job: Job) -> None:
     """Gather the finished folds of a job's member into the run's prediction store."""
-    records = {
-        k: checkpoint.read_record(job.run.fold_dir(job.member.name, k))
-        for k in range(job.folds.n_splits)
-    }
-    done = {k: record for k, record in records.items() if record is not None}
-    about = {
-        "manifest": job.manifest.digest,
-        "folds": job.folds.digest,
-        "member": job.member.digest(job.tiles.image_size),
-        "folds_done": sorted(done),
-        "logits": {str(k): record["files"]["logits-oof.npy"] for k, record in done.items()},
-        "stamps": stamps(job.member),
-    }
+    # Read under the lock: what another process has finished meanwhile must not be lost.
     with FileLock(job.run.member_dir(job.member.name) / ".collect.lock"):
+        folders = {k: job.run.fold_dir(job.member.name, k) for k in range(job.folds.n_splits)}
+        records = {k: checkpoint.read_record(folder) for k, folder in folders.items()}
+        done = {k: record for k, record in records.items() if record is not None}
+        about = {
+            "manifest": job.manifest.digest,
+            "folds": job.folds.digest,
+            "member": job.member.digest(job.tiles.image_size),
+            "folds_done": sorted(done),
+            "logits": {str(k): record["files"]["logits-oof.npy"] for k, record in done.items()},
+            "stamps": stamps(job.member),
+        }
         if done and not _is_collected(job, about):
             _write_collected(job, done, about)
 

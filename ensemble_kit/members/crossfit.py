@@ -14,8 +14,8 @@ import torch
 
 from ensemble_kit.errors import (
     DataError,
+    EnsembleKitError,
     EnvironmentFault,
-    IntegrityError,
     JobsFailedError,
     UsageError,
     first_few,
@@ -169,7 +169,7 @@ def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
     for job in jobs:
         try:
             run_job(job, watcher)
-        except (JobsFailedError, EnvironmentFault, IntegrityError) as error:
+        except EnsembleKitError as error:
             failures.append(JobFailed(job.member.name, job.fold, str(error)))
             watcher(failures[-1])
         else:

@@ -44,7 +44,7 @@ class DenseCNN(nn.Module):
         padding: int = 1,
         batch_norm: bool = False,
         one_output: bool = False,
-        img_size: int = 224,
+        img_size: int | tuple[int, int] = 224,
         num_classes: int = 1000,
         in_chans: int = 3,
         drop_rate: float = 0.0,
@@ -54,6 +54,8 @@ class DenseCNN(nn.Module):
             raise ValueError(
                 f"a network with one sigmoid output has two classes, not {num_classes}"
             )
+        if not isinstance(img_size, int):  # timm hands on (height, width)
+            img_size = int(img_size[0])
         self.num_classes, self.one_output = num_classes, one_output
         stages: list[nn.Module] = []
         channels, side = in_chans, img_size
@@ -72,7 +74,8 @@ class DenseCNN(nn.Module):
             features = width
         self.num_features = features
         self.dense = nn.Sequential(nn.Flatten(), *layers)
-        self.fc = nn.Linear(features, 1 if one_output else num_classes)
+        outputs = 1 if one_output else num_classes
+        self.fc = nn.Linear(features, outputs) if outputs else nn.Identity()
 
     def get_classifier(self) -> nn.Module:
         return self.fc
@@ -92,6 +95,16 @@ class DenseCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of shape (n, num_classes) for images of shape (n, in_chans, size, size)."""
         return self.forward_head(self.forward_features(x))
+
+
+def _width_of(body: nn.Module, in_chans: int) -> int:
+    """How many features a headless network gives; networks differ in where they say it."""
+    was_training = body.training
+    with torch.no_grad():
+        device = next(body.parameters()).device
+        width = int(body.eval()(torch.zeros(1, in_chans, 64, 64, device=device)).shape[1])
+    body.train(was_training)
+    return width
 
 
 class WithHead(nn.Module):
@@ -117,7 +130,7 @@ class WithHead(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.body = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **settings)
-        features = int(self.body.num_features)  # type: ignore[arg-type]
+        features = _width_of(self.body, in_chans)
         layers: list[nn.Module] = []
         for width in hidden:
             layers += [nn.Linear(features, width), nn.ReLU(inplace=True), nn.Dropout(drop_rate)]

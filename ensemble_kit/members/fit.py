@@ -17,6 +17,7 @@ from torch import nn
 from ensemble_kit.arrays import Array
 from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.presets import preset
+from ensemble_kit.images.sampling import epoch_length
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.losses import make_loss
 from ensemble_kit.members.networks import build_network
@@ -114,6 +115,7 @@ class Fit:
     ) -> None:
         """Train to the end of the recipe."""
         recipe, augmentation = self.member.recipe, preset(self.member.recipe.augmentation)
+        n_drawn = epoch_length(rows.train_labels, recipe.sampling)
         batches = Batches(
             self.tiles,
             rows.train,
@@ -125,7 +127,7 @@ class Fit:
             augmentation=augmentation,
             sampling=recipe.sampling,
             # A batch of one has no batch statistics.
-            drop_last=len(rows.train) % recipe.batch_size == 1,
+            drop_last=n_drawn > recipe.batch_size and n_drawn % recipe.batch_size == 1,
             seed=self.seed,
         )
         plan = Plan(

@@ -172,12 +172,12 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     )
     epochs, first = member.recipe.epochs, fit.training.epoch
     watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
-    note_progress(job.folder, first, epochs, began)
+    note_progress(job.folder, first, first, epochs, began)
 
     def after_epoch(training: Training) -> None:
         if training.epoch < epochs:
             checkpoint.save_resume(job.folder, training.state(), made_of)
-        note_progress(job.folder, training.epoch, epochs, began)
+        note_progress(job.folder, first, training.epoch, epochs, began)
         last = training.history[-1]
         watcher(EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.watched_name, **last))
 

@@ -34,10 +34,14 @@ def class_weights(
     >>> class_weights(np.array([0, 0, 0, 1]), 2).tolist()
     [0.6666666865348816, 2.0]
     """
-    counts = np.maximum(np.bincount(labels, minlength=n_classes), 1)
-    raw = (
-        1.0 / counts if kind == "balanced" else (1 - EFFECTIVE_BETA) / (1 - EFFECTIVE_BETA**counts)
-    )
+    counts = np.bincount(labels, minlength=n_classes).astype(np.float64)
+    with np.errstate(divide="ignore"):
+        raw = (
+            1.0 / counts
+            if kind == "balanced"
+            else (1 - EFFECTIVE_BETA) / (1 - EFFECTIVE_BETA**counts)
+        )
+    raw = np.where(counts > 0, raw, 0.0)  # a class that is not there weighs nothing
     return (raw * len(labels) / (raw * counts).sum()).astype(np.float32)
 
 
@@ -62,6 +66,16 @@ class Loss(nn.Module):
         if self.weight is None:
             return terms.sum(dim=1).mean()
         return (terms * self.weight).sum() / (soft * self.weight).sum()
+
+    def weight_of(self, target: Tensor) -> Tensor | float:
+        """What the mean over these labels is divided by: their class weights, or their number."""
+        # torch divides by weights for class indices only; for class probabilities by the number.
+        soft_mean = target.ndim == 2 and not self.focal_gamma
+        if self.weight is None or soft_mean:
+            return float(len(target))
+        if target.ndim == 2:
+            return (target * self.weight).sum()
+        return self.weight[target].sum()
 
 
 def make_loss(

@@ -50,16 +50,9 @@ def build_network(
 
 
 def _created(member: Member, name: str, published: bool, settings: dict[str, Any]) -> nn.Module:
-    if member.head:
-        made: nn.Module = timm.create_model(
-            "ek_with_head", backbone=name, hidden=member.head, **settings
-        )
-        if published:
-            body = _created(member.model_copy(update={"head": ()}), name, True, settings)
-            own = made.body.state_dict()  # type: ignore[union-attr]
-            made.body.load_state_dict({k: v for k, v in body.state_dict().items() if k in own})  # type: ignore[union-attr,operator]
-        return made
     try:
+        if member.head:
+            return _with_head(member, name, published, settings)
         plain: nn.Module = timm.create_model(name, pretrained=published, **settings)
     except TypeError as error:
         raise DataError(
@@ -79,6 +72,19 @@ def _created(member: Member, name: str, published: bool, settings: dict[str, Any
             [member.network], f"cannot be loaded ({type(error).__name__}: {reason})"
         ) from error
     return plain
+
+
+def _with_head(member: Member, name: str, published: bool, settings: dict[str, Any]) -> nn.Module:
+    made: Any = timm.create_model("ek_with_head", backbone=name, hidden=member.head, **settings)
+    body: Any = made.body
+    if published:
+        body = _created(member.model_copy(update={"head": ()}), name, True, settings)
+        own = made.body.state_dict()
+        made.body.load_state_dict({k: v for k, v in body.state_dict().items() if k in own})
+    # Inputs are normalised as the backbone's weights want them.
+    for key in ("mean", "std", "interpolation"):
+        made.pretrained_cfg[key] = body.pretrained_cfg[key]
+    return made
 
 
 def head_parameters(model: nn.Module) -> list[str]:

@@ -5,7 +5,8 @@ The same numbers come out whatever the batch they stand in.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +46,8 @@ def predict_logits(
     array of float32, shape (n_rows, n_classes)
     """
     logits = np.empty((len(rows), n_classes), dtype=np.float32)
+    if not len(rows):
+        return logits
     batches = Batches(
         tiles,
         rows,
@@ -56,11 +59,22 @@ def predict_logits(
         shuffle=False,
     )
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), _full_precision():
         for images, _, positions in batches.epoch(0):
             poses = [model(_posed(images, *pose)).float() for pose in POSES[tta]]
             logits[positions.cpu().numpy()] = torch.stack(poses).mean(dim=0).cpu().numpy()
     return logits
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """No TF32 in convolutions inside the block: kept logits do not depend on the card."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _posed(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:

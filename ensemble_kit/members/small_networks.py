@@ -45,7 +45,7 @@ class SmallNetwork(nn.Module):
             channels = width
         self.stages = nn.Sequential(*stages)
         self.drop = nn.Dropout(drop_rate)
-        self.fc = nn.Linear(channels, num_classes)
+        self.fc = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
 
     def get_classifier(self) -> nn.Module:
         return self.fc

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from ensemble_kit.images.presets import Augmentation
 from ensemble_kit.members.losses import Loss
@@ -51,8 +51,8 @@ class Training:
         optimizer = make_optimizer(model, recipe, head_parameters(model))
         averaged = None
         if recipe.regularize.ema_decay:
-            mean = get_ema_multi_avg_fn(recipe.regularize.ema_decay)
-            averaged = AveragedModel(model, multi_avg_fn=mean, use_buffers=True)
+            mean = _warmed_up_ema(recipe.regularize.ema_decay)
+            averaged = AveragedModel(model, avg_fn=mean, use_buffers=True)
         elif recipe.regularize.average_last:
             averaged = AveragedModel(model, use_buffers=True)
         return cls(model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches)
@@ -92,12 +92,24 @@ class Training:
     def restore(self, state: State) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty where the job went on in another precision before
+            self.scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.history = list(state["history"])
         for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
             setattr(self, name, state[name])
+
+
+def _warmed_up_ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """An exponential mean whose decay rises to `decay`, so that short trainings forget their start."""
+
+    def mean(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
+        n = float(n_averaged)
+        keep = min(decay, (1 + n) / (10 + n))
+        return averaged * keep + current * (1 - keep)
+
+    return mean
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """One optimizer step over a batch, in as many parts as memory asks for.
 
-The step sees the whole batch however it is split.
+The step sees the loss of the whole batch however it is split; batch normalisation sees each part.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def take_step(
 def _forward_backward(
     training: Training, images: Tensor, target: Tensor, plan: Plan
 ) -> tuple[Tensor, Tensor]:
-    precision = plan.precision
+    precision, n_parts = plan.precision, min(training.micro_batches, len(images))
     training.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=plan.device)
-    parts = []
+    whole, parts = plan.loss_of.weight_of(target), []
     for some, wanted in zip(
-        images.tensor_split(training.micro_batches),
-        target.tensor_split(training.micro_batches),
-        strict=True,
+        images.tensor_split(n_parts), target.tensor_split(n_parts), strict=True
     ):
         with torch.autocast(plan.device.type, dtype=precision.dtype, enabled=precision.autocasts):
             logits = training.model(some)
-        loss = plan.loss_of(logits.float(), wanted) * (len(some) / len(images))
+        # Each part counts by its samples' weights, so that the parts add up to the batch's loss.
+        share = plan.loss_of.weight_of(wanted) / whole
+        loss = plan.loss_of(logits.float(), wanted) * share
         training.scaler.scale(loss).backward()
         total += loss.detach()
         parts.append(logits.detach())

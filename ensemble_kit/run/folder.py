@@ -10,6 +10,7 @@ import datetime
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import tomli_w
 from filelock import FileLock, Timeout
 
-from ensemble_kit.errors import DataError, RunLockedError
+from ensemble_kit.errors import DataError, IntegrityError, RunLockedError
 from ensemble_kit.files import read_json, sweep, write_json, write_text
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
@@ -254,7 +255,7 @@ class Run:
             raise DataError(
                 "Predictions are 'oof' or 'test'", f"got '{kind}'", "Ask for one of the two"
             )
-        stored = {name: self.store.read(name) for name in self.members()}
+        stored = {name: self._settled(name) for name in self.members()}
         return member_table(
             stored,
             self.manifest(),
@@ -264,6 +265,13 @@ class Run:
             notes=self.notes(stored),
             where=self.path,
         )
+
+    def _settled(self, member: str) -> MemberLogits:
+        # A job that ends right now replaces arrays and index one after the other.
+        with contextlib.suppress(IntegrityError):
+            return self.store.read(member)
+        time.sleep(0.5)
+        return self.store.read(member)
 
     def notes(self, stored: Mapping[str, MemberLogits] | None = None) -> tuple[str, ...]:
         """Everything that must be said beside a figure of this run, in plain sentences."""

@@ -104,7 +104,7 @@ def tune_member(
     require_first_weights([member])
     tiles = build_tiles(train, member.input_size, cache_dir=cache or cache_folder())
     setup = _Setup(member, tiles, parted, choose_device(device), precision, seed)
-    study = _open_study(run, member, setup.facts(train))
+    study = _open_study(run, member, setup.facts(train), len(parted.part("train")))
     _retry_cut_off(study)
     if not study.trials:
         study.enqueue_trial(
@@ -136,8 +136,7 @@ class _Setup:
 
     def objective(self, trial: optuna.Trial) -> float:
         own = self.member.recipe
-        largest = max(len(self.parted.part("train")) // 4, 2)
-        sizes = sorted({b for b in BATCH_SIZES if b <= largest} | {own.batch_size})
+        sizes = trial.study.user_attrs["batch_sizes"]  # fixed when the study began
         values = {
             "learning_rate": trial.suggest_float("learning_rate", *RATES, log=True),
             "batch_size": trial.suggest_categorical("batch_size", sizes),
@@ -173,7 +172,7 @@ def study_path(run: Run, member: str) -> Path:
     return run.path / "tuned" / f"{member}.db"
 
 
-def _open_study(run: Run, member: Member, facts: dict[str, Any]) -> optuna.Study:
+def _open_study(run: Run, member: Member, facts: dict[str, Any], n_learning: int) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = study_path(run, member.name)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,6 +187,9 @@ def _open_study(run: Run, member: Member, facts: dict[str, Any]) -> optuna.Study
     )
     known = study.user_attrs.get("facts")
     if known is None:
+        largest = max(n_learning // 4, 2)
+        sizes = {b for b in BATCH_SIZES if b <= largest} | {member.recipe.batch_size}
+        study.set_user_attr("batch_sizes", sorted(sizes))
         study.set_user_attr("facts", facts)
     elif changes := changed_keys(known, facts):
         raise DataError(

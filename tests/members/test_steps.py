@@ -1,0 +1,124 @@
+"""Steps and averages: however a batch is split, and however short a training is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.members.losses import class_weights
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+
+def bright_tiles(n: int, seed: int = 0) -> tuple[Tiles, np.ndarray]:
+    """Class 1 is brighter than class 0."""
+    labels = np.arange(n) % 2
+    noise = np.random.default_rng(seed).integers(0, 60, (n, 16, 16, 3))
+    pixels = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
+    return Tiles(pixels, np.arange(n).astype(str), "", 16), labels
+
+
+def fitted(tiles: Tiles, labels: np.ndarray, recipe: Recipe, network: str = "tiny_cnn") -> Fit:
+    member = Member(network, image_size=16, recipe=recipe)
+    fit = Fit.start(member, tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0)
+    rows = np.arange(len(tiles))
+    fit.run(Rows(rows, labels, rows, labels), lambda _: None)
+    return fit
+
+
+def test_more_parts_than_images_in_the_last_batch_leave_the_loss_finite() -> None:
+    tiles, labels = bright_tiles(36)
+    fit = fitted(tiles, labels, Recipe(epochs=1, batch_size=32, optim={"micro_batches": 8}))
+    assert np.isfinite(fit.training.history[0]["train_loss"])
+    assert fit.training.rate_factor == 1.0, "a NaN was rolled back"
+
+
+@pytest.mark.parametrize("weights", ["none", "balanced"])
+def test_a_weighted_loss_is_that_of_the_whole_batch_in_any_number_of_parts(weights: str) -> None:
+    tiles, _ = bright_tiles(32)
+    labels = (np.arange(32) == 5).astype(np.int64)  # one rare image
+    losses = [
+        fitted(
+            tiles,
+            labels,
+            Recipe(
+                epochs=2,
+                batch_size=32,
+                class_weights=weights,
+                optim={"micro_batches": n},
+                augmentation="none",
+            ),
+            network="basic_cnn",  # without batch normalisation, which sees the parts
+        ).training.history[-1]["train_loss"]
+        for n in (1, 4)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_class_that_is_not_there_weighs_nothing() -> None:
+    for kind in ("balanced", "effective"):
+        weights = class_weights(np.array([0, 0, 0, 1]), 3, kind)
+        assert weights[2] == 0
+        assert weights[[0, 0, 0, 1]].sum() == pytest.approx(4)
+
+
+def test_averaged_weights_forget_their_start_in_a_short_training() -> None:
+    tiles, labels = bright_tiles(64)
+    recipe = Recipe(
+        epochs=8,
+        batch_size=16,
+        learning_rate=1e-2,
+        augmentation="none",
+        regularize={"ema_decay": 0.998},
+    )
+    assert fitted(tiles, labels, recipe).training.history[-1]["val_accuracy"] > 0.9
+
+
+def test_undersampling_below_one_batch_still_trains() -> None:
+    tiles, _ = bright_tiles(97)
+    labels = (np.arange(97) < 10).astype(np.int64)
+    fit = fitted(tiles, labels, Recipe(epochs=1, batch_size=32, sampling="undersample"))
+    assert np.isfinite(fit.training.history[0]["train_loss"])
+
+
+def test_a_run_without_a_test_part_ends(trained: Any, tmp_path: Path) -> None:
+    recipe = Recipe(epochs=1, batch_size=16)
+    train = trained.manifest.part("train")
+    run = Run(tmp_path / "run")
+    fit_members(
+        [Member("tiny_cnn", image_size=16, recipe=recipe)], train, trained.folds, run, device="cpu"
+    )
+    assert run.predictions("oof").is_complete
+
+
+@pytest.mark.parametrize("network", ["tiny_cnn", "cnn4", "mobilenetv3_small_050", "resnet18"])
+def test_dense_heads_fit_every_kind_of_network(network: str) -> None:
+    tiles, _ = bright_tiles(4)
+    big = Tiles(np.repeat(np.repeat(tiles.pixels, 4, axis=1), 4, axis=2), tiles.sample_ids, "", 64)
+    member = Member(network, image_size=64, pretrained=False, head=(8,), recipe=Recipe(epochs=1))
+    fit = Fit.start(member, big, 2, device=torch.device("cpu"), precision="fp32", seed=0)
+    assert fit.logits(np.arange(4)).shape == (4, 2)
+
+
+def test_the_one_output_network_reopens_with_timm(tmp_path: Path) -> None:
+    import timm
+
+    from ensemble_kit.members.checkpoint import write_network
+
+    tiles, _ = bright_tiles(4)
+    big = Tiles(np.repeat(np.repeat(tiles.pixels, 2, axis=1), 2, axis=2), tiles.sample_ids, "", 32)
+    member = Member("cnn3_sigmoid", image_size=32, recipe=Recipe(epochs=1))
+    fit = Fit.start(member, big, 2, device=torch.device("cpu"), precision="fp32", seed=0)
+    config = {"input_size": (3, 32, 32), "mean": fit.mean, "std": fit.std}
+    write_network(tmp_path / "fold", fit.model, class_names=["a", "b"], input_config=config)
+    again = timm.create_model(f"local-dir:{tmp_path / 'fold'}", pretrained=True).eval()
+    x = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(again(x), fit.model.eval()(x))
