@@ -340,7 +340,13 @@ def test_row_59_a_signal_ends_parent_and_workers_and_nothing_finished_is_lost(
         "--run", str(tmp_path / "run"),
     ]  # fmt: skip
     parent = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        # A shell that starts the tests in its background has them ignore Ctrl-C; their child must not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: list((tmp_path / "run").rglob("resume-2.json")))
     children = psutil.Process(parent.pid).children(recursive=True)
