@@ -24,7 +24,7 @@ from ensemble_kit.files import cache_folder, write_json
 from ensemble_kit.folds import Folds
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.presets import preset
-from ensemble_kit.images.tiles import Tiles, build_tiles
+from ensemble_kit.images.tiles import build_tile_sets
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import timm_name
 from ensemble_kit.members.collect import collect
@@ -210,15 +210,14 @@ def _plan(
     watcher: Watcher,
     cache: Path | None,
 ) -> list[Job]:
-    def progress_at(size: int) -> Callable[[int, int], None]:
-        return lambda done, total: watcher(TilesProgress(done, total, size))
-
     sizes = {m.input_size for m in members} | {m.eval_size for m in members}
-    tiles: dict[int, Tiles] = {}
-    for size in sorted(sizes, reverse=True):
-        tiles[size] = build_tiles(
-            manifest, size, cache_dir=cache or cache_folder(), crop=CROP, progress=progress_at(size)
-        )
+    tiles = build_tile_sets(
+        manifest,
+        sorted(sizes),
+        cache_dir=cache or cache_folder(),
+        crop=CROP,
+        progress=lambda done, total: watcher(TilesProgress(done, total, max(sizes))),
+    )
     return [
         Job(
             run, m, k, manifest, folds, tiles[m.input_size], device, precision, seed,

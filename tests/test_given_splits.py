@@ -1,0 +1,96 @@
+"""Splits that the user gives are honoured as they are, and checked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.folds import hold_out_groups, read_splits
+from ensemble_kit.manifest.table import Manifest
+
+# Six patients of two images, classes a and b in turn.
+ROWS = [(f"i{p}{k}", f"i{p}{k}.png", "ab"[p % 2], f"p{p}") for p in range(6) for k in range(2)]
+MANIFEST = Manifest.from_records(ROWS, group_kind="patient")
+# Patients 0 and 1 test; 2 and 3 are fold 0, 4 and 5 fold 1.
+SPLIT = {
+    f"i{p}{k}": ("test", "") if p < 2 else ("train", str(p // 2 - 1))
+    for p in range(6)
+    for k in range(2)
+}
+
+
+def written(
+    path: Path, rows: dict[str, tuple[str, str]], header: str = "sample_id,split,fold"
+) -> Path:
+    path.write_text("\n".join([header, *(f"{i},{s},{f}" for i, (s, f) in rows.items())]) + "\n")
+    return path
+
+
+def test_a_given_split_and_its_folds_are_honoured_whatever_their_order(tmp_path: Path) -> None:
+    path = written(tmp_path / "splits.csv", dict(reversed(SPLIT.items())))
+    manifest, folds = read_splits(path, MANIFEST)
+    assert manifest.sample_ids.tolist() == MANIFEST.sample_ids.tolist()
+    assert sorted(set(manifest.part("test").groups)) == ["p0", "p1"]
+    assert folds is not None
+    assert folds.of(manifest.part("train")).tolist() == [0] * 4 + [1] * 4
+
+
+def test_without_a_fold_column_only_the_split_is_taken_and_validation_joins_training(
+    tmp_path: Path,
+) -> None:
+    lines = [f"{i},{'val' if i.startswith('i5') else s}" for i, (s, _) in SPLIT.items()]
+    path = tmp_path / "splits.csv"
+    path.write_text("\n".join(["sample_id,split", *lines]))
+    manifest, folds = read_splits(path, MANIFEST)
+    assert folds is None
+    assert len(manifest.part("train")) == 8
+
+
+def test_row_29_a_given_split_with_a_patient_on_both_sides_is_refused_unless_by_image(
+    tmp_path: Path,
+) -> None:
+    rows = SPLIT | {"i00": ("train", "0")}
+    path = written(tmp_path / "splits.csv", rows)
+    with pytest.raises(DataError, match="p0"):
+        read_splits(path, MANIFEST)
+    manifest, _ = read_splits(path, MANIFEST, by="image")
+    assert manifest.split_by == "image"
+
+
+def test_a_patient_in_two_given_folds_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "splits.csv", SPLIT | {"i20": ("train", "1")})
+    with pytest.raises(DataError, match="No group stands in two folds"):
+        read_splits(path, MANIFEST)
+
+
+def test_a_given_fold_that_holds_all_of_a_class_is_refused(tmp_path: Path) -> None:
+    swapped = SPLIT | {f"i{p}{k}": ("train", str(p % 2)) for p in range(2, 6) for k in range(2)}
+    with pytest.raises(DataError, match="without fold 0 .* no image of a"):
+        read_splits(written(tmp_path / "splits.csv", swapped), MANIFEST)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ({k: v for k, v in SPLIT.items() if k != "i51"}, "1 images have no row"),
+        (SPLIT | {"i99": ("train", "0")}, "1 rows name no image"),
+        (SPLIT | {"i51": ("train", "x")}, "Every training image has a fold"),
+        (SPLIT | {"i51": ("tset", "")}, "A split is 'train' or 'test'"),
+    ],
+)
+def test_a_table_that_does_not_fit_the_data_is_refused(
+    tmp_path: Path, rows: dict, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        read_splits(written(tmp_path / "splits.csv", rows), MANIFEST)
+
+
+def test_named_test_groups_are_exactly_the_test_part() -> None:
+    parted = hold_out_groups(MANIFEST, ["p4", "p5"])
+    assert sorted(set(parted.part("test").groups)) == ["p4", "p5"]
+    with pytest.raises(DataError, match="Did you mean 'p4'"):
+        hold_out_groups(MANIFEST, ["p44"])
+    with pytest.raises(DataError, match="left to train on"):
+        hold_out_groups(MANIFEST, [f"p{i}" for i in range(6)])
