@@ -67,7 +67,7 @@ def test_a_patient_in_two_given_folds_is_refused(tmp_path: Path) -> None:
 
 def test_a_given_fold_that_holds_all_of_a_class_is_refused(tmp_path: Path) -> None:
     swapped = SPLIT | {f"i{p}{k}": ("train", str(p % 2)) for p in range(2, 6) for k in range(2)}
-    with pytest.raises(DataError, match="without fold 0 .* no image of a"):
+    with pytest.raises(DataError, match=r"without fold 0 .* no image of a"):
         read_splits(written(tmp_path / "splits.csv", swapped), MANIFEST)
 
 
