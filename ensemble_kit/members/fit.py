@@ -145,10 +145,23 @@ class Fit:
             batches,
             plan,
             validate=lambda network: watched_figures(
-                self.logits(rows.watched, network), rows.watched_labels
+                self.watched_logits(rows.watched, network), rows.watched_labels
             ),
             after_epoch=after_epoch,
             notice=notice,
+        )
+
+    def watched_logits(self, positions: npt.NDArray[np.int64], network: nn.Module) -> Array:
+        """Logits to watch an epoch by: one pose, in the precision of the training, never kept."""
+        return predict_logits(
+            network,
+            self.eval_tiles,
+            positions,
+            n_classes=self.n_classes,
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+            precision=self.precision,
         )
 
     def logits(self, positions: npt.NDArray[np.int64], network: nn.Module | None = None) -> Array:

@@ -38,6 +38,9 @@ class Precision:
         return self.name == "fp16"
 
 
+FULL = Precision("fp32")
+
+
 def choose_device(name: str = "auto") -> torch.device:
     """The device called `name`; `auto` is the first of CUDA, MPS and CPU that is there.
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ensemble_kit.arrays import Array, log_softmax
 from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members.precision import FULL, Precision
 
 # (mirror left-right, mirror up-down, transpose): what the poses of test-time augmentation do.
 POSES = {
@@ -38,8 +39,14 @@ def predict_logits(
     std: Sequence[float],
     tta: str = "none",
     batch_size: int = 64,
+    precision: Precision = FULL,
 ) -> Array:
     """Logits of the tiles at `rows`, in that order, averaged over the poses of `tta`.
+
+    Parameters
+    ----------
+    precision : Precision
+        What is kept is computed in full; what is only watched may be computed as it is trained.
 
     Returns
     -------
@@ -59,7 +66,8 @@ def predict_logits(
         shuffle=False,
     )
     model.eval()
-    with torch.inference_mode(), _full_precision():
+    autocast = torch.autocast(device.type, dtype=precision.dtype, enabled=precision.autocasts)
+    with torch.inference_mode(), _full_precision(), autocast:
         for images, _, positions in batches.epoch(0):
             poses = [model(_posed(images, *pose)).float() for pose in POSES[tta]]
             logits[positions.cpu().numpy()] = torch.stack(poses).mean(dim=0).cpu().numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.losses import class_weights
+from ensemble_kit.members.precision import Precision
+from ensemble_kit.members.predict import predict_logits
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.run import Run
 
@@ -122,3 +125,37 @@ def test_the_one_output_network_reopens_with_timm(tmp_path: Path) -> None:
     x = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         torch.testing.assert_close(again(x), fit.model.eval()(x))
+
+
+def test_watching_an_epoch_takes_one_pose_in_the_training_precision_and_what_is_kept_does_not() -> (
+    None
+):
+    tiles, labels = bright_tiles(24)
+    recipe = Recipe(epochs=2, batch_size=8, regularize={"tta": "dihedral"})
+    fit, rows = fitted(tiles, labels, recipe), np.arange(24)
+    rough = dataclasses.replace(fit, precision=Precision("bf16"))
+    one_pose = predict_logits(
+        fit.model, tiles, rows, n_classes=2, device=fit.device, mean=fit.mean, std=fit.std
+    )
+    np.testing.assert_array_equal(fit.watched_logits(rows, fit.model), one_pose)
+    assert np.abs(fit.logits(rows) - one_pose).max() > 1e-4, "kept logits average the poses"
+    np.testing.assert_array_equal(rough.logits(rows), fit.logits(rows))
+    assert np.abs(rough.watched_logits(rows, fit.model) - one_pose).max() > 1e-5
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_one_kernel_for_all_parameters_steps_as_one_kernel_each_does(name: str) -> None:
+    tiles, labels = bright_tiles(24)
+    weights = []
+    for fused in (True, False):
+        fit = Fit.start(
+            Member("tiny_cnn", image_size=16, recipe=Recipe(epochs=2, optim={"name": name})),
+            tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0,
+        )  # fmt: skip
+        assert all(group["fused"] for group in fit.training.optimizer.param_groups)
+        for group in fit.training.optimizer.param_groups:
+            group["fused"] = fused
+        rows = np.arange(24)
+        fit.run(Rows(rows, labels, rows, labels), lambda _: None)
+        weights.append(torch.cat([p.detach().flatten() for p in fit.model.parameters()]))
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
