@@ -29,11 +29,16 @@ from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError
 MAX_TEXT_BYTES = 64 * 2**20
 
 
-def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], object]) -> None:
+def atomic_write(
+    path: str | os.PathLike[str],
+    write: Callable[[BinaryIO], object],
+    *,
+    n_bytes: int | None = None,
+) -> None:
     """Call `write(file)` on a temporary file beside `path`, then put it in place in one step.
 
     Whoever looks at `path` sees the old content or the new, never a part: the data are synced
-    before the rename and the folder after it.
+    before the rename and the folder after it. `n_bytes` is what it will take, where that is known.
 
     Raises
     ------
@@ -55,7 +60,9 @@ def atomic_write(path: str | os.PathLike[str], write: Callable[[BinaryIO], objec
         _fail_point(target, "renamed")
         _sync_folder(target.parent)
     except OSError as error:
-        raise _disk_fault(target, error) from error
+        if name is not None:
+            name.unlink(missing_ok=True)
+        raise disk_fault(target, error, n_bytes) from error
     finally:
         if name is not None:
             name.unlink(missing_ok=True)
@@ -104,29 +111,37 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _disk_fault(target: Path, error: OSError) -> EnvironmentFault:
-    reasons = {
-        errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the quota is used up",
-        errno.EFBIG: "the file-size limit is reached",
-        errno.EROFS: "the file system is read-only",
-        errno.EACCES: "permission is denied",
-    }
-    reason = reasons.get(error.errno or 0, error.strerror or str(error))
+DISK_FAULTS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file-size limit is reached",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+}
+
+
+def disk_fault(path: Path, error: OSError, n_bytes: int | None = None) -> EnvironmentFault:
+    """The words for a write to `path` that the disk refused; `n_bytes` is what it takes."""
+    reason = DISK_FAULTS.get(error.errno or 0, error.strerror or str(error))
+    needed = "" if n_bytes is None else f"{_mib(n_bytes)} are needed, "
     try:
-        free = f"{shutil.disk_usage(target.parent).free / 2**20:.0f} MiB are free there"
+        free = f"{needed}{_mib(shutil.disk_usage(path.parent).free)} are free there"
     except OSError:
         free = "its folder cannot be reached"
     return EnvironmentFault(
-        f"'{target}' must be written whole",
+        f"'{path}' must be written whole",
         f"{reason} ({free})",
         "The old state is intact: make room or choose another folder, then run the same command",
     )
 
 
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.{1 if n_bytes < 100 * 2**20 else 0}f} MiB"
+
+
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write `content` to `path` atomically."""
-    atomic_write(path, lambda file: file.write(content))
+    atomic_write(path, lambda file: file.write(content), n_bytes=len(content))
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
@@ -141,7 +156,9 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 def write_npy(path: str | os.PathLike[str], array: Array) -> None:
     """Write one array as `.npy`."""
-    atomic_write(path, lambda file: np.save(file, array, allow_pickle=False))
+    atomic_write(
+        path, lambda file: np.save(file, array, allow_pickle=False), n_bytes=array.nbytes + 128
+    )
 
 
 def write_csv(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:

@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+from pathlib import Path
 
 import click
 
@@ -106,6 +107,13 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
+    except OSError as error:
+        from ensemble_kit.files import DISK_FAULTS, disk_fault
+
+        if error.errno not in DISK_FAULTS or error.filename is None:
+            raise
+        fault = disk_fault(Path(error.filename), error)
+        _end(f"error: {fault}", fault.exit_code)
 
 
 def _on_terminate(*_: object) -> None:

@@ -79,7 +79,7 @@ class _Pool:
         self._slots, self._threads, self._watcher = slots, threads, watcher
         self._waiting = deque(jobs)
         self._run = jobs[0].run
-        self._tries: dict[tuple[str, int], int] = {}
+        self._tries: dict[tuple[str, int | str], int] = {}
         self._failures: list[JobFailed] = []
         self._workers: list[_Worker] = []
         self._lines: queue.Queue[tuple[_Worker, str | None]] = queue.Queue()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.collect import collect
 from ensemble_kit.members.events import JobFailed, JobFinished, Watcher
@@ -38,6 +39,9 @@ def settle(job: Job, code: int, words: str, watcher: Watcher) -> JobFailed | Non
         watcher(JobFinished(job.member.name, job.fold, record["seconds"], record["chosen_epoch"]))
         return None
     reason = words.splitlines()[-1] if words else f"its process ended with exit code {code}"
-    failed = JobFailed(job.member.name, job.fold, reason)
+    machine = code == EnvironmentFault.exit_code
+    failed = JobFailed(
+        job.member.name, job.fold, reason.removeprefix("error: "), code if machine else 5
+    )
     watcher(failed)
     return failed

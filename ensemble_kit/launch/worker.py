@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 
 from ensemble_kit.errors import EnsembleKitError
+from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.members.events import Event, JobFailed, to_json
 from ensemble_kit.run import Run
 
@@ -37,11 +38,11 @@ def main(run_path: str, n_threads: int) -> None:
         try:
             run_job(open_job(run, member, fold), tell)
         except EnsembleKitError as error:
-            tell(JobFailed(member, fold, str(error)))
+            tell(JobFailed(member, fold, str(error), error.exit_code))
         out.write(DONE + "\n")
 
 
-def _jobs() -> Iterator[tuple[str, int]]:
+def _jobs() -> Iterator[tuple[str, LeftOut]]:
     # A thread reads, so that a closed pipe (the parent is dead) ends the process mid-job.
     lines: list[str] = []
     arrived = threading.Semaphore(0)
@@ -55,8 +56,8 @@ def _jobs() -> Iterator[tuple[str, int]]:
     threading.Thread(target=read, daemon=True).start()
     while True:
         arrived.acquire()
-        member, _, fold = lines.pop(0).rpartition(" ")
-        yield member, int(fold)
+        member, _, fold = lines.pop(0).strip().rpartition(" ")
+        yield member, int(fold) if fold.isdecimal() else fold
 
 
 if __name__ == "__main__":

@@ -135,14 +135,19 @@ def fit_members(
             ours = _shard(waiting, jobs, *shard)
             failures = _run_and_collect(ours, ours, engine or in_process, watched)
     if failures:
-        listed = first_few(
-            (f"{f.member} fold {f.fold}: {f.reason.rstrip('.')}" for f in failures), 3
-        )
-        raise JobsFailedError(
-            "Every (member, fold) job ends with kept logits",
-            f"{len(failures)} of {len(jobs)} failed: {listed}",
-            "The finished ones are kept: mend the cause and run the same command",
-        )
+        raise _told(failures, len(jobs))
+
+
+def _told(failures: Sequence[JobFailed], n_jobs: int) -> EnsembleKitError:
+    """The error for failed jobs; the machine's where it is behind all of them."""
+    machine = all(f.exit_code == EnvironmentFault.exit_code for f in failures)
+    reasons = (f"{f.member} fold {f.fold}: {f.reason.rstrip('.')}" for f in failures)
+    listed = first_few(reasons, 1 if machine else 3)
+    return (EnvironmentFault if machine else JobsFailedError)(
+        "Every (member, fold) job ends with kept logits",
+        f"{len(failures)} of {n_jobs} failed: {listed}",
+        "The finished ones are kept: mend the cause and run the same command",
+    )
 
 
 def _run_and_collect(
@@ -170,7 +175,7 @@ def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
         try:
             run_job(job, watcher)
         except EnsembleKitError as error:
-            failures.append(JobFailed(job.member.name, job.fold, str(error)))
+            failures.append(JobFailed(job.member.name, job.fold, str(error), error.exit_code))
             watcher(failures[-1])
         else:
             collect(job)

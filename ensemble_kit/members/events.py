@@ -24,7 +24,7 @@ class JobStarted:
     """A (member, fold) job begins; `first_epoch` is above 0 where it resumes."""
 
     member: str
-    fold: int
+    fold: int | str
     epochs: int
     first_epoch: int
     device: str
@@ -36,7 +36,7 @@ class EpochEnded:
     """One epoch of a job; `val_on` names the rows of the validation figures."""
 
     member: str
-    fold: int
+    fold: int | str
     epoch: int
     epochs: int
     learning_rate: float
@@ -55,7 +55,7 @@ class JobFinished:
     """A job's logits and weights stand on disk."""
 
     member: str
-    fold: int
+    fold: int | str
     seconds: float
     chosen_epoch: int
 
@@ -65,16 +65,17 @@ class JobSkipped:
     """A job was finished before."""
 
     member: str
-    fold: int
+    fold: int | str
 
 
 @dataclasses.dataclass(frozen=True)
 class JobFailed:
-    """A job ended without a result; the others go on."""
+    """A job ended without a result; the others go on. `exit_code` is that of its error's class."""
 
     member: str
-    fold: int
+    fold: int | str
     reason: str
+    exit_code: int = 5
 
 
 @dataclasses.dataclass(frozen=True)

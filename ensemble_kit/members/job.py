@@ -5,6 +5,7 @@ Does not choose folds, order jobs or combine anything.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -14,9 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ensemble_kit.errors import DataError, EnsembleKitError, IntegrityError, first_few
+from ensemble_kit.errors import (
+    DataError,
+    EnsembleKitError,
+    EnvironmentFault,
+    IntegrityError,
+    first_few,
+)
 from ensemble_kit.files import digest_json, write_json
 from ensemble_kit.folds import Folds
+from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members import checkpoint
@@ -29,6 +37,7 @@ from ensemble_kit.members.events import (
     Watcher,
     nobody,
 )
+from ensemble_kit.members.faults import told_apart
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.guards import guard
 from ensemble_kit.members.parts import Parts, parts_of
@@ -48,6 +57,8 @@ class Job:
 
     Parameters
     ----------
+    fold : int or str
+        What is left out: a fold, or a pair of folds such as "0-2".
     manifest : Manifest
         Training and test rows.
     tiles : Tiles
@@ -58,7 +69,7 @@ class Job:
 
     run: Run
     member: Member
-    fold: int
+    fold: LeftOut
     manifest: Manifest
     folds: Folds
     tiles: Tiles
@@ -141,14 +152,16 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
     JobsFailedError, EnvironmentFault
         The job cannot end well; the message says why.
     """
-    with claimed(job.folder):
+    with told_apart(job.folder), claimed(job.folder):
         if job.finished():
             return
         (job.folder / FAILED).unlink(missing_ok=True)
         try:
-            _run_claimed(job, watcher)
+            with told_apart(job.folder):
+                _run_claimed(job, watcher)
         except EnsembleKitError as error:
-            write_json(job.folder / FAILED, {"reason": str(error)})
+            with contextlib.suppress(EnvironmentFault):  # a full disk takes no note of itself
+                write_json(job.folder / FAILED, {"reason": str(error)})
             raise
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.members.faults import is_out_of_memory
 from ensemble_kit.members.state import Plan, Training
 
 
@@ -22,7 +23,7 @@ def take_step(
         try:
             loss, logits = _forward_backward(training, images, target, plan)
             break
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             training.optimizer.zero_grad(set_to_none=True)
@@ -66,8 +67,3 @@ def _forward_backward(
         total += loss.detach()
         parts.append(logits.detach())
     return total, torch.cat(parts)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a device or (a plain RuntimeError) on the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -262,7 +262,7 @@ def test_row_36_not_even_one_image_fits(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out_of_memory_above(monkeypatch, 0)
-    with pytest.raises(JobsFailedError, match="One image at a time fits into memory"):
+    with pytest.raises(EnvironmentFault, match="One image at a time fits into memory"):
         train(trained, tmp_path / "run")
 
 
