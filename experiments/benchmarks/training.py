@@ -3,10 +3,11 @@
     python experiments/benchmarks/training.py --data DIR [--quick] [--losses] [--json FILE]
 
 DIR is a BreakHis archive or a folder of class folders. Peers, in the same process and interleaved:
-timm's ImageDataset, loader (2 workers) and optimizer, (a) as they come, in float32, and (b) with
-bf16 autocast and channels_last. All train the same network from the same seeds, on the same images,
-with the same size, batch, optimizer and augmentation (the preset "light"). Counted are the second
-and later epochs, data time included. `--losses` adds: do they end at the same validation loss?
+timm's ImageDataset, loader and optimizer (`timm_line.py`), (a) as they come, in float32, and (b)
+with bf16 autocast and channels_last. All train the same network from the same seeds, on the same
+images, with the same size, batch, optimizer and augmentation (the preset "light"). Counted are the
+second and later epochs, data time included. `--losses` adds: do they end at the same validation
+loss? `--floor` adds what the device allows at best (`card.py`).
 """
 
 from __future__ import annotations
@@ -18,18 +19,14 @@ import os
 import platform
 import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
-from timm.data import ImageDataset, create_loader
-from timm.optim import create_optimizer_v2
-from torchvision import transforms
+from card import Card
+from timm_line import TimmLine
 
 from ensemble_kit.files import write_json
-from ensemble_kit.images.presets import preset
 from ensemble_kit.images.tiles import build_tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import timm_name
@@ -50,6 +47,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=2, help="of timm's loader")
+    parser.add_argument("--floor", action="store_true")
     parser.add_argument("--quick", action="store_true", help="fewer images, smaller, two networks")
     parser.add_argument(
         "--losses", action="store_true", help="compare validation losses over 5 seeds"
@@ -58,16 +58,24 @@ def main() -> None:
     args = parser.parse_args()
     networks = args.networks.split(",")
     if args.quick:
-        networks, args.size, args.images, args.epochs = networks[:2], 64, 64, 3
+        networks, args.size, args.epochs = networks[:2], 64, 3
+        args.images = 2 * max(args.batch, 32)
     with tempfile.TemporaryDirectory() as scratch:
         data = Data(args, Path(scratch))
         rows = [row for network in networks for row in speeds(network, data, args)]
-        losses = loss_rows(networks[0], data, args) if args.losses else []
+        losses = [r for n in networks for r in loss_rows(n, data, args)] if args.losses else []
     ratios = {
         f"{timm_name(n)}_vs_{peer}": round(speed(rows, n, "ours") / speed(rows, n, peer), 2)
         for n in networks
         for peer in PEERS
     }
+    if args.floor:
+        card = Card.measure(torch.device(args.device))
+        rows += [
+            {"network": n, "line": f"floor_{k}", "images_per_second": round(v, 1)}
+            for n in networks
+            for k, v in card.floor(n, args.size).items()
+        ]
     report(rows, losses, ratios, args)
 
 
@@ -101,7 +109,10 @@ class Data:
 
 def speeds(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
     """Images per second of each line, epoch by epoch in turn."""
-    lines = {"ours": ours(network, data, args)} | {p: peer(network, data, args, p) for p in PEERS}
+    lines = {
+        "ours": ours(network, data, args),
+        **{p: timm_line(network, data, args, p == "timm_best").epochs() for p in PEERS},
+    }
     measured: dict[str, list[float]] = {name: [] for name in lines}
     for _ in range(args.epochs):
         for name, line in lines.items():
@@ -117,6 +128,12 @@ def speeds(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
     ]
 
 
+def timm_line(network: str, data: Data, args: argparse.Namespace, best: bool, seed: int = 0):
+    return TimmLine(
+        network, data.folders, len(data.class_names), args, best=best, rate=RATE, seed=seed
+    )
+
+
 def ours(network: str, data: Data, args: argparse.Namespace):
     """Yields the images per second of one epoch at a time."""
     member = Member(network, pretrained=False, recipe=recipe(1000, args))
@@ -124,7 +141,7 @@ def ours(network: str, data: Data, args: argparse.Namespace):
         member,
         data.tiles,
         len(data.class_names),
-        device=torch.device("cpu"),
+        device=torch.device(args.device),
         precision="auto",
         seed=0,
     )
@@ -149,54 +166,6 @@ def recipe(epochs: int, args: argparse.Namespace) -> Recipe:
     )  # fmt: skip
 
 
-def peer(network: str, data: Data, args: argparse.Namespace, kind: str, seed: int = 0):
-    """Yields the images per second of one epoch at a time, of timm's parts."""
-    best = kind == "timm_best"
-    torch.manual_seed(seed)
-    model = timm.create_model(timm_name(network), num_classes=len(data.class_names)).train()
-    if best:
-        model = model.to(memory_format=torch.channels_last)
-    optimizer = create_optimizer_v2(model, opt="adamw", lr=RATE, weight_decay=0.02)
-    loader = peer_loader(data, args, model, training=True)
-    criterion = torch.nn.CrossEntropyLoss()
-    while True:
-        began, n = time.perf_counter(), 0
-        for images, labels in loader:
-            if best:
-                images = images.contiguous(memory_format=torch.channels_last)
-            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=best):
-                loss = criterion(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            n += len(labels)
-        peer.model = model
-        yield n / (time.perf_counter() - began)
-
-
-def peer_loader(data: Data, args: argparse.Namespace, model: torch.nn.Module, *, training: bool):
-    dataset = ImageDataset(str(data.folders["train" if training else "watched"]))
-    loader = create_loader(
-        dataset, input_size=(3, args.size, args.size), batch_size=args.batch, is_training=training,
-        use_prefetcher=False, num_workers=2, persistent_workers=True,
-    )  # fmt: skip
-    light, config = preset("light"), model.pretrained_cfg
-    jitter = transforms.ColorJitter(light.brightness, light.contrast, light.saturation, light.hue)
-    turns = transforms.RandomChoice([transforms.RandomRotation((a, a)) for a in (0, 90, 180, 270)])
-    moved = [transforms.RandomHorizontalFlip(), transforms.RandomVerticalFlip(), turns, jitter]
-    dataset.transform = transforms.Compose(
-        [
-            transforms.Resize(
-                (args.size, args.size), interpolation=transforms.InterpolationMode.BICUBIC
-            ),
-            *(moved if training else []),
-            transforms.ToTensor(),
-            transforms.Normalize(config["mean"], config["std"]),
-        ]
-    )
-    return loader
-
-
 def loss_rows(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
     """Validation loss after three epochs, over five seeds, of ours and of timm's best."""
     out = []
@@ -206,34 +175,32 @@ def loss_rows(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
             member,
             data.tiles,
             len(data.class_names),
-            device=torch.device("cpu"),
+            device=torch.device(args.device),
             precision="auto",
             seed=seed,
         )
         fit.run(data.rows(), lambda _: None)
         out.append(
             {
+                "network": network,
                 "line": "ours",
                 "seed": seed,
                 "val_log_loss": round(fit.training.history[-1]["val_log_loss"], 4),
             }
         )
-        line = peer(network, data, args, "timm_best", seed)
+        peer = timm_line(network, data, args, True, seed)
+        epochs = peer.epochs()
         for _ in range(3):
-            next(line)
+            next(epochs)
         out.append(
-            {"line": "timm_best", "seed": seed, "val_log_loss": round(peer_loss(data, args), 4)}
+            {
+                "network": network,
+                "line": "timm_best",
+                "seed": seed,
+                "val_log_loss": round(peer.validation_loss(), 4),
+            }
         )
     return out
-
-
-@torch.no_grad()
-def peer_loss(data: Data, args: argparse.Namespace) -> float:
-    model, total, n = peer.model.eval(), 0.0, 0
-    for images, labels in peer_loader(data, args, model, training=False):
-        total += float(torch.nn.functional.cross_entropy(model(images), labels, reduction="sum"))
-        n += len(labels)
-    return total / n
 
 
 def speed(rows: list[dict], network: str, line: str) -> float:
@@ -243,18 +210,14 @@ def speed(rows: list[dict], network: str, line: str) -> float:
 
 
 def report(rows: list[dict], losses: list[dict], ratios: dict, args: argparse.Namespace) -> None:
-    print(f"{'network':20} {'line':14} {'images/s':>9} {'first epoch':>12}")
+    print(f"{'network':20} {'line':20} {'images/s':>9} {'first epoch':>12}")
     for row in rows:
-        print(
-            f"{row['network']:20} {row['line']:14} {row['images_per_second']:9.1f} {row['first_epoch']:12.1f}"
-        )
+        first = f"{row['first_epoch']:12.1f}" if "first_epoch" in row else ""
+        print(f"{row['network']:20} {row['line']:20} {row['images_per_second']:9.1f} {first}")
     for name, ratio in ratios.items():
         print(f"{name:42} {ratio:.2f}")
-    for line in ("ours", "timm_best") if losses else ():
-        values = [r["val_log_loss"] for r in losses if r["line"] == line]
-        print(
-            f"validation loss, {line}: mean {np.mean(values):.3f}, sd {np.std(values, ddof=1):.3f}, {values}"
-        )
+    for network in dict.fromkeys(r["network"] for r in losses):
+        print(parity_sentence(network, losses))
     result = {
         "benchmark": "training",
         "machine": machine(),
@@ -264,6 +227,8 @@ def report(rows: list[dict], losses: list[dict], ratios: dict, args: argparse.Na
             "batch": args.batch,
             "images": args.images,
             "epochs": args.epochs,
+            "workers": args.workers,
+            "device": args.device,
         },
         "rows": rows + losses,
         "ratios": ratios,
@@ -272,6 +237,23 @@ def report(rows: list[dict], losses: list[dict], ratios: dict, args: argparse.Na
         write_json(args.json, result)
     else:
         print(json.dumps(ratios))
+
+
+def parity_sentence(network: str, losses: list[dict]) -> str:
+    """Whether both lines end alike: the difference of the means beside its standard error."""
+    by_line = {
+        line: np.array(
+            [r["val_log_loss"] for r in losses if (r["network"], r["line"]) == (network, line)]
+        )
+        for line in ("ours", "timm_best")
+    }
+    spread = {k: f"{v.mean():.3f} (sd {v.std(ddof=1):.3f})" for k, v in by_line.items()}
+    gap = by_line["ours"].mean() - by_line["timm_best"].mean()
+    error = np.sqrt(sum(v.var(ddof=1) / len(v) for v in by_line.values()))
+    return (
+        f"{network}: validation loss ours {spread['ours']}, timm {spread['timm_best']}; "
+        f"difference {gap:+.3f}, standard error {error:.3f}"
+    )
 
 
 def machine() -> dict:

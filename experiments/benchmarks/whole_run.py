@@ -3,7 +3,7 @@
     python experiments/benchmarks/whole_run.py --data DIR --members all --folds 5 --slots 1,2
     python experiments/benchmarks/whole_run.py --synthetic 8000 --device cuda --slots 1,4 --json FILE
 
-One command for a machine with a GPU. The peer is our own run with one slot: every job in one
+The peer is our own run with one slot: every job in one
 process, one after the other. Both runs begin with an empty folder and share the decoded tiles.
 Prints seconds, images per second over everything (decoding aside), and peak memory.
 """
@@ -52,6 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.members, args.size, args.epochs, args.folds = "tiny_cnn,tiny_mobile", 32, 1, 2
+        args.synthetic = min(args.synthetic, 200)
     with tempfile.TemporaryDirectory() as scratch:
         manifest = data(args, Path(scratch))
         rows = [

@@ -1,0 +1,111 @@
+"""timm's own training line, assembled from timm's parts: the peer of `training.py`.
+
+Its dataset, loader, autocast step and optimizer, with the preset "light" as torchvision's transforms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import timm
+import torch
+from timm.data import ImageDataset, create_loader
+from timm.optim import create_optimizer_v2
+from torch import nn
+from torchvision import transforms
+
+from ensemble_kit.images.presets import preset
+from ensemble_kit.members.catalogue import timm_name
+
+
+class TimmLine:
+    """One network in training.
+
+    Parameters
+    ----------
+    best : bool
+        Adds bf16 autocast and channels_last; without it, timm as it comes.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        folders: dict[str, Path],
+        n_classes: int,
+        args: argparse.Namespace,
+        *,
+        best: bool,
+        rate: float,
+        seed: int = 0,
+    ) -> None:
+        torch.manual_seed(seed)
+        self.device = torch.device(args.device)
+        self.args, self.best, self.folders = args, best, folders
+        model = timm.create_model(timm_name(network), num_classes=n_classes).train()
+        self.model: nn.Module = model.to(self.device)
+        if best:
+            self.model = self.model.to(memory_format=torch.channels_last)
+        self.optimizer = create_optimizer_v2(self.model, opt="adamw", lr=rate, weight_decay=0.02)
+        self.loader = self._loader(training=True)
+
+    def epochs(self) -> Iterator[float]:
+        """Images per second, one epoch at a time."""
+        while True:
+            began, n = time.perf_counter(), 0
+            self.model.train()
+            for images, labels in self.loader:
+                n += len(labels)
+                self._step(images.to(self.device), labels.to(self.device))
+            if self.device.type == "cuda":
+                torch.cuda.synchronize()
+            yield n / (time.perf_counter() - began)
+
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> None:
+        if self.best:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.best):
+            loss = nn.functional.cross_entropy(self.model(images), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def validation_loss(self) -> float:
+        """Log loss (nats) over the watched images, in float32."""
+        self.model.eval()
+        total, n = 0.0, 0
+        for images, labels in self._loader(training=False):
+            logits = self.model(images.to(self.device))
+            total += float(
+                nn.functional.cross_entropy(logits, labels.to(self.device), reduction="sum")
+            )
+            n += len(labels)
+        return total / n
+
+    def _loader(self, *, training: bool) -> torch.utils.data.DataLoader:
+        size, config = (self.args.size, self.args.size), self.model.pretrained_cfg
+        dataset = ImageDataset(str(self.folders["train" if training else "watched"]))
+        loader = create_loader(
+            dataset, input_size=(3, *size), batch_size=self.args.batch, is_training=training,
+            use_prefetcher=False, num_workers=self.args.workers, persistent_workers=True,
+        )  # fmt: skip
+        light = preset("light")
+        turns = [transforms.RandomRotation((a, a)) for a in (0, 90, 180, 270)]
+        moved = [
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomVerticalFlip(),
+            transforms.RandomChoice(turns),
+            transforms.ColorJitter(light.brightness, light.contrast, light.saturation, light.hue),
+        ]
+        dataset.transform = transforms.Compose(
+            [
+                transforms.Resize(size, interpolation=transforms.InterpolationMode.BICUBIC),
+                *(moved if training else []),
+                transforms.ToTensor(),
+                transforms.Normalize(config["mean"], config["std"]),
+            ]
+        )
+        return loader

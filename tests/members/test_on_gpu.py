@@ -1,0 +1,74 @@
+"""What only a GPU can show: number formats, running out of its memory, tiles kept or streamed there."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble_kit.images import feed
+from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.members.predict import predict_logits
+from ensemble_kit.members.recipe import Member, Recipe
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+GPU = torch.device("cuda")
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """This process may take 1.5 GiB of the card."""
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1.5 * 2**30 / total)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def tiles_of(n: int, size: int) -> tuple[Tiles, np.ndarray]:
+    """Class 1 is brighter than class 0."""
+    labels = np.arange(n) % 2
+    noise = np.random.default_rng(0).integers(0, 60, (n, size, size, 3))
+    pixels = (noise + 120 * labels[:, None, None, None]).astype(np.uint8)
+    return Tiles(pixels, np.arange(n).astype(str), "", size), labels
+
+
+def trained(network: str, n: int, size: int, precision: str, **recipe: object) -> Fit:
+    tiles, labels = tiles_of(n, size)
+    member = Member(network, image_size=size, pretrained=False, recipe=Recipe(**recipe))
+    fit = Fit.start(member, tiles, 2, device=GPU, precision=precision, seed=0)
+    rows = np.arange(n)
+    fit.run(Rows(rows, labels, rows, labels), lambda _: None)
+    return fit
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_number_format_learns_and_what_is_kept_equals_a_cpus_logits(precision: str) -> None:
+    fit = trained("tiny_resnet", 64, 32, precision, epochs=8, batch_size=16, learning_rate=3e-3)
+    assert fit.training.history[-1]["val_accuracy"] == 1.0
+    rows = np.arange(64)
+    on_cpu = predict_logits(
+        copy.deepcopy(fit.model).cpu(), fit.tiles, rows, n_classes=2, device=torch.device("cpu"),
+        mean=fit.mean, std=fit.std,
+    )  # fmt: skip
+    np.testing.assert_allclose(fit.logits(rows), on_cpu, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.usefixtures("little_memory")
+def test_row_36_a_full_card_gets_the_batch_in_parts() -> None:
+    fit = trained("resnet18", 128, 224, "fp32", epochs=1, batch_size=128, learning_rate=1e-4)
+    assert fit.training.micro_batches > 1
+    assert np.isfinite(fit.training.history[0]["train_loss"])
+
+
+def test_tiles_that_do_not_fit_arrive_as_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles, _ = tiles_of(64, 32)
+    steps = [np.arange(8 * i, 8 * i + 8) for i in range(8)]
+    resident = [b.cpu() for b in feed.open_feed(tiles, GPU)(steps)]
+    monkeypatch.setattr(feed, "fits", lambda *_: False)
+    streamed = [b.cpu() for b in feed.open_feed(tiles, GPU)(steps)]
+    assert all(torch.equal(a, b) for a, b in zip(resident, streamed, strict=True))
