@@ -16,7 +16,8 @@ from ensemble_kit.audit.duplicates import exact_duplicates, near_duplicates
 from ensemble_kit.audit.findings import Audit, Finding, sorted_findings
 from ensemble_kit.audit.inspect import Look, look_at_images
 from ensemble_kit.errors import DataError
-from ensemble_kit.manifest.table import Manifest, groups_on_both_sides
+from ensemble_kit.manifest.rows import groups_on_both_sides
+from ensemble_kit.manifest.table import Manifest
 
 LEAK_POINTS = 10
 MIN_GROUPS = 5
