@@ -59,7 +59,7 @@ class ProgressPrinter:
                 TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                 console=self.console, transient=True,
             )  # fmt: skip
-        self._tasks: dict[tuple[str, int], TaskID] = {}
+        self._tasks: dict[tuple[str, int | str], TaskID] = {}
         self._all: TaskID | None = None
         self._last_line = 0.0
         self._tiles: dict[int, float] = {}
@@ -138,7 +138,7 @@ class ProgressPrinter:
             self._said_estimate = True
             self._say_estimate(event)
 
-    def _end(self, member: str, fold: int) -> None:
+    def _end(self, member: str, fold: int | str) -> None:
         if self._bar and self._all is not None:
             self._bar.advance(self._all)
             if (task := self._tasks.pop((member, fold), None)) is not None:

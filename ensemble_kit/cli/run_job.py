@@ -10,10 +10,12 @@ import click
 @click.command("run-job")
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("member")
-@click.argument("fold", type=int)
+@click.argument("fold")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
-def run_job(run_path: Path, member: str, fold: int, threads: int | None) -> None:
+def run_job(run_path: Path, member: str, fold: str, threads: int | None) -> None:
     """Run one job of a run that train-members planned: MEMBER on FOLD (from 0).
+
+    With --nested there are pairs of folds too, written 0-2.
 
     Claims the job's folder, goes on from its checkpoint, and ends by writing fold.json. A finished
     job is left as it is.

@@ -77,6 +77,11 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     is_flag=True,
     help="Weigh quality against cost: the cheapest set of members not shown to be worse than the best.",
 )
+@click.option(
+    "--nested",
+    is_flag=True,
+    help="Add the strict figures, blind to each fold judged; after train-members --nested.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def stack(
     run: Run,
@@ -91,6 +96,7 @@ def stack(
     budget_params: float | None,
     budget_ms: float | None,
     pareto: bool,
+    nested: bool,
     as_json: bool,
 ) -> None:
     """Combine the stored predictions and judge the ensemble.
@@ -114,7 +120,12 @@ def stack(
     limits.apply(combiners, run)
     protocol = Protocol(metric=metric, n_resamples=resamples, seed=seed, fallback=fallback)
     done = stack_run(
-        run, combiners, protocol=protocol, quorum=quorum, costs=limits.costs(run, pareto)
+        run,
+        combiners,
+        protocol=protocol,
+        quorum=quorum,
+        costs=limits.costs(run, pareto),
+        nested=nested,
     )
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))

@@ -56,6 +56,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="Draw the folds so many times over one test part; a run each.",
 )
+@click.option(
+    "--nested",
+    is_flag=True,
+    help="Train each member without each pair of folds too, K (K - 1) / 2 jobs more: for stack --nested.",
+)
 @click.option("--mlflow", is_flag=True, help="Log the curves to MLflow too (MLFLOW_TRACKING_URI).")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
@@ -86,8 +91,9 @@ def train_members(
         return
     if protocol == "both":
         print_inflation(*runs)
+    flag = " --nested" if launch.nested else ""
     for one in runs:
-        click.echo(f"Next: ensemble-kit stack --method all --run {one.run_path.as_posix()}")
+        click.echo(f"Next: ensemble-kit stack --method all{flag} --run {one.run_path.as_posix()}")
 
 
 def print_inflation(by_group: Experiment, by_image: Experiment) -> None:
@@ -127,6 +133,7 @@ class Launch:
     ray_address: str = "auto"
     partition: str | None = None
     shard: tuple[int, int] | None = None
+    nested: bool = False
     mlflow: bool = False
     retrain: bool = False
 
@@ -157,6 +164,9 @@ def run_training(
     members = experiment.resolved_members()
     click.echo(data_summary(manifest, folds))
     work = print_plan(experiment, members, folds, manifest)
+    n_jobs = len(members) * folds.n_splits
+    if launch.nested:
+        n_jobs += print_nested_plan(experiment, members, folds)
     if dry_run:
         return
     from ensemble_kit.cli.progress import ProgressPrinter
@@ -165,7 +175,6 @@ def run_training(
     from ensemble_kit.members.tracking import MLflow, both
     from ensemble_kit.run import Run
 
-    n_jobs = len(members) * folds.n_splits
     engine = launch.made(n_jobs, choose_device(experiment.device).type)
     slots = getattr(engine, "slots", 1)
     with ProgressPrinter(work, n_jobs, slots=slots) as printer, contextlib.ExitStack() as stack:
@@ -185,6 +194,7 @@ def run_training(
             watcher=watcher,
             engine=engine,
             shard=launch.shard,
+            nested=launch.nested,
         )
     ours = (
         f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}"
@@ -193,6 +203,21 @@ def run_training(
     )
     took = duration(time.perf_counter() - began)
     click.echo(f"{ours} are done ({took}): {experiment.run_path.as_posix()}")
+
+
+def print_nested_plan(experiment: Experiment, members: list[Member], folds: Folds) -> int:
+    """Echo how many jobs the strict answer adds, and what they take; return their number."""
+    from ensemble_kit.members.nested import pairs_to_train, seconds_of_pairs
+    from ensemble_kit.run import Run
+
+    pairs = pairs_to_train(members, folds.n_splits)
+    seconds = seconds_of_pairs(Run(experiment.run_path), members, folds.n_splits)
+    estimate = "" if seconds is None else f"; about {duration(seconds)} of work, by finished folds"
+    n = len(pairs) * len(members)
+    click.echo(
+        f"Nested: each member without each of {len(pairs)} pairs of folds = {n} jobs more{estimate}"
+    )
+    return n
 
 
 def data_summary(manifest: Manifest, folds: Folds) -> str:

@@ -5,7 +5,7 @@ Judging is in `evaluate`; this only lays it out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from ensemble_kit.evaluation.evaluate import BASELINES, evaluate_all
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
 
@@ -23,6 +24,7 @@ def compare(
     fit_on: Predictions,
     score_on: Predictions | None = None,
     protocol: Protocol | None = None,
+    nested: Sequence[NestedFold] | None = None,
 ) -> pd.DataFrame:
     """Fit on out-of-fold rows, score on held-out ones, beside best member, mean and oracle.
 
@@ -34,6 +36,8 @@ def compare(
     score_on : Predictions, optional
         Test predictions.
     protocol : Protocol, optional
+    nested : sequence of NestedFold, optional
+        `run.nested_predictions()`: adds the part `nested`.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def compare(
     'vote is not shown to differ from best-member: balanced accuracy 1.000 against 1.000, gain +0.000 [+0.000, +0.000] (95 % over 40 images, cross-fitted).'
     """
     protocol = protocol or Protocol()
-    judged = evaluate_all(combiners, fit_on, score_on, protocol=protocol)
+    judged = evaluate_all(combiners, fit_on, score_on, protocol=protocol, nested=nested)
     return scores_table(judged, protocol)
 
 

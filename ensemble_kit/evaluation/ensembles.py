@@ -132,12 +132,17 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         "class_names": list(oof.class_names),
         "in_sample": None,
         "cross_fitted": None,
+        "nested": None,
         "test": None,
         **{
             part: figures_json(figures, oof.class_names)
             | _per_group_json(evaluation.per_group.get(part))
             for part, figures in evaluation.parts.items()
         },
+        "cross_fitted_minus_nested": {
+            name: interval_json(one) for name, one in evaluation.coupling.items()
+        }
+        or None,
         "fell_back_to_mean": evaluation.fell_back,
         "verdicts": [
             {

@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.fallback import beats, with_fallback
 from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
 from ensemble_kit.evaluation.figures import Resampled, judge
+from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.notes import combiner_notes, fallen_note, table_notes
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import Verdict, verdict
+from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
 BASELINES = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
@@ -35,6 +37,7 @@ def evaluate(
     test: Predictions | None = None,
     *,
     protocol: Protocol | None = None,
+    nested: Sequence[NestedFold] | None = None,
 ) -> Evaluation:
     """Fit, cross-fit and judge one combiner.
 
@@ -47,6 +50,8 @@ def evaluate(
     test : Predictions, optional
         Rows that no fold saw: only scored.
     protocol : Protocol, optional
+    nested : sequence of NestedFold, optional
+        `run.nested_predictions()`: adds the strict figures, blind to each fold judged.
 
     Raises
     ------
@@ -63,7 +68,8 @@ def evaluate(
     >>> result.cross_fitted.n, result.cross_fitted["accuracy"].value == result.in_sample["accuracy"].value
     (40, True)
     """
-    return evaluate_all({"ensemble": combiner}, oof, test, protocol=protocol)["ensemble"]
+    judged = evaluate_all({"ensemble": combiner}, oof, test, protocol=protocol, nested=nested)
+    return judged["ensemble"]
 
 
 def evaluate_all(
@@ -72,6 +78,7 @@ def evaluate_all(
     test: Predictions | None = None,
     *,
     protocol: Protocol | None = None,
+    nested: Sequence[NestedFold] | None = None,
 ) -> dict[str, Evaluation]:
     """Judge several combiners over the same rows and resamples, with best member, mean and oracle.
 
@@ -103,12 +110,17 @@ def evaluate_all(
         "cross_fitted": _judge(crossed, oof, protocol),
     }
     judged["in_sample"] = judged["cross_fitted"] | judged["in_sample"]
+    answers = {"in_sample": inside, "cross_fitted": crossed}
+    if nested is not None:
+        answers["nested"] = _strict(everyone, nested, oof, protocol)
+        judged["nested"] = _judge(answers["nested"], oof, protocol)
+    coupled = couplings(judged["cross_fitted"], judged.get("nested", {}), protocol.level)
     tested: dict[str, Combined] = {}
     if test is not None:
         tested = {name: apply(one, test) for name, one in fitted.items()}
         judged["test"] = _judge(tested, test, protocol)
-    notes = table_notes(oof, test)
-    per_group = _per_group({"in_sample": inside, "cross_fitted": crossed}, oof, protocol)
+    notes = table_notes(oof, test) + ((nested_note(oof),) if nested is not None else ())
+    per_group = _per_group(answers, oof, protocol)
     per_group |= _per_group({"test": tested}, test, protocol) if test is not None else {}
     tests = _tests("cross_fitted", crossed, oof)
     if test is not None:
@@ -130,6 +142,8 @@ def evaluate_all(
             fell_back=name in fallen,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
             tests=tests.get(name, ()),
+            nested=judged["nested"][name].figures if nested is not None else None,
+            coupling=coupled.get(name, {}),
         )
         for name in everyone
     }
@@ -144,13 +158,28 @@ def _fallen(
     """Names that fall back to the mean; puts the fallback's answers into `crossed`."""
     out = set()
     labels, mean = np.asarray(oof.labels), crossed["mean"]
-    for name, one in everyone.items():
-        if name in BASELINES or not one.may_fall_back or not protocol.fallback:
-            continue
+    for name in _may_fall(everyone, protocol):
         if not beats(crossed[name], mean, labels, protocol.metric):
             out.add(name)
         crossed[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), protocol.metric)
     return out
+
+
+def _may_fall(everyone: Mapping[str, Combiner], protocol: Protocol) -> list[str]:
+    """The methods that the mean may replace."""
+    if not protocol.fallback:
+        return []
+    return [name for name, one in everyone.items() if name not in BASELINES and one.may_fall_back]
+
+
+def _strict(
+    everyone: Mapping[str, Combiner],
+    nested: Sequence[NestedFold],
+    oof: Predictions,
+    protocol: Protocol,
+) -> dict[str, Combined]:
+    may_fall = _may_fall(everyone, protocol)
+    return nested_answers(everyone, nested, oof, may_fall=may_fall, metric=protocol.metric)
 
 
 def _with_baselines(combiners: Mapping[str, Combiner]) -> dict[str, Combiner]:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.field_tests import FieldTest
 from ensemble_kit.evaluation.figures import Figures
@@ -26,6 +27,10 @@ class Evaluation:
         Fitted to the whole out-of-fold table: the one to deploy.
     in_sample, cross_fitted, test : Figures
         On the rows it was fitted to; on rows of other groups; on the test table (None without).
+    nested : Figures or None
+        On rows whose fold neither members nor combiner saw; None without nested predictions.
+    coupling : mapping of metric to Interval
+        Cross-fitted minus nested, on the same resamples; empty without nested predictions.
     oof_combined, test_combined : Combined
         The cross-fitted and the test answers.
     verdicts : tuple of Verdict
@@ -52,6 +57,8 @@ class Evaluation:
     fell_back: bool = False
     per_group: Mapping[str, GroupFigures] = dataclasses.field(default_factory=dict)
     tests: tuple[FieldTest, ...] = ()
+    nested: Figures | None = None
+    coupling: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
 
     @property
     def shown_name(self) -> str:
@@ -61,8 +68,13 @@ class Evaluation:
     @property
     def parts(self) -> dict[str, Figures]:
         """The figures by part, in the order in which they are read."""
-        found = {"in_sample": self.in_sample, "cross_fitted": self.cross_fitted}
-        return found if self.test is None else found | {"test": self.test}
+        found = {
+            "in_sample": self.in_sample,
+            "cross_fitted": self.cross_fitted,
+            "nested": self.nested,
+            "test": self.test,
+        }
+        return {part: figures for part, figures in found.items() if figures is not None}
 
     def optimism(self, name: str) -> float | None:
         """In-sample minus cross-fitted: what a figure on the fitted rows would have pretended."""

@@ -21,10 +21,12 @@ BESIDE = ("accuracy", "auroc", "log_loss")
 def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
     """Header and one row per method.
 
-    Columns: method; the protocol's metric in-sample, cross-fitted and on the test, the last two
-    with intervals; accuracy, AUROC and log loss on the last part; ties; the verdicts there
-    against best member and mean.
+    Columns: method; the protocol's metric in-sample, cross-fitted, nested where that was asked
+    for (with what cross-fitted is above it) and on the test, all but the first with intervals;
+    accuracy, AUROC and log loss on the last part; ties; the verdicts there against best member
+    and mean.
     """
+    has_nested = any(one.nested is not None for one in judged.values())
     has_test = any(one.test is not None for one in judged.values())
     part = "test" if has_test else "cross_fitted"
     name = protocol.metric.replace("_", " ")
@@ -34,6 +36,7 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
         "method",
         f"{name}: in-sample",
         "cross-fitted",
+        *(("nested", "cross-fitted - nested") if has_nested else ()),
         *(("test",) if has_test else ()),
         *(f"{key.replace('_', ' ')} ({last})" for key in beside),
         "ties",
@@ -51,14 +54,15 @@ def per_group_table(
 ) -> list[tuple[str, ...]]:
     """Header and one row per method on whole patients; empty where every image is its own.
 
-    Columns: method; the recognition rate cross-fitted and on the test; where every patient has
-    one label, accuracy, balanced accuracy and AUROC of one pooled answer a patient on the last part.
+    Columns: method; the recognition rate cross-fitted, nested and on the test; where every patient
+    has one label, accuracy, balanced accuracy and AUROC of one pooled answer a patient on the last part.
     """
     found = {key: judged[key].per_group for key in ranked(judged, protocol)}
     found = {key: parts for key, parts in found.items() if parts}
     if not found:
         return []
-    shown = [part for part in ("cross_fitted", "test") if all(part in p for p in found.values())]
+    in_order = ("cross_fitted", "nested", "test")
+    shown = [part for part in in_order if all(part in p for p in found.values())]
     last = shown[-1]
     is_pooled = all(parts[last].figures is not None for parts in found.values())
     columns = PER_GROUP_METRICS if is_pooled else ()
@@ -95,6 +99,11 @@ def _row(
         one.shown_name,
         text(Interval(one.in_sample[protocol.metric].value)),
         text(one.cross_fitted[protocol.metric]),
+        *(
+            (text(one.nested[protocol.metric]), text(one.coupling[protocol.metric]))
+            if one.nested
+            else ()
+        ),
         *((text(one.test[protocol.metric]) if one.test else "",) if has_test else ()),
         *(text(Interval(_value(figures, key))) for key in beside),
         _ties(one),

@@ -80,6 +80,7 @@ def stack_run(
     protocol: Protocol | None = None,
     quorum: int | None = None,
     costs: Mapping[str, float] | None = None,
+    nested: bool = False,
     write: bool = True,
 ) -> Stacked:
     """Combine a run's stored predictions by each method, judge, and write what was made.
@@ -95,6 +96,8 @@ def stack_run(
     costs : mapping of member to cost, optional
         Weighs quality against these: the plain means of growing sets of members, judged on the
         out-of-fold rows, are written as `ensembles/pareto.csv`.
+    nested : bool
+        Add the strict figures; the run has models without each pair of folds.
     write : bool
         Write `ensembles/<method>/`; the oracle gets its figures only.
 
@@ -103,15 +106,22 @@ def stack_run(
     UsageError
         No or unknown method.
     DataError
-        No predictions, or an unfinished member.
+        No predictions, an unfinished member, or `nested` without the models that it needs.
     """
     if not methods:
         raise UsageError("Stacking needs a method", "got none", "Use e.g. --method vote")
     made = dict(methods) if isinstance(methods, Mapping) else {n: make_combiner(n) for n in methods}
+    if nested and quorum is not None:
+        raise UsageError(
+            "The strict answer has no gaps: every member needs every pair of folds",
+            f"got nested with a quorum of {quorum}",
+            "Leave out --quorum, or --nested",
+        )
     protocol = protocol or Protocol()
     oof = _table(run, "oof", quorum)
     test = _table(run, "test", quorum) if len(run.manifest().part("test")) else None
-    judged = evaluate_all(made, oof, test, protocol=protocol)
+    strict = run.nested_predictions() if nested else None
+    judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
     pareto = pareto_table(oof, costs, protocol=protocol) if costs is not None else None
     if write and pareto is not None:
         write_csv(run.path / "ensembles" / PARETO, pareto)

@@ -6,16 +6,20 @@ Joins files; a fold that is not finished is NaN, never zero.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
 
+from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.files import read_json, write_json
+from ensemble_kit.folds.left_out import LeftOut, folds_in, pairs_of
 from ensemble_kit.members import checkpoint
-from ensemble_kit.members.job import SPEC, Job, stamps
+from ensemble_kit.members.job import Job, stamps
+from ensemble_kit.members.status import SPEC
 from ensemble_kit.predictions.store import MemberLogits
 
 
@@ -23,19 +27,40 @@ def collect(job: Job) -> None:
     """Gather the finished folds of a job's member into the run's prediction store."""
     # Read under the lock: what another process has finished meanwhile must not be lost.
     with FileLock(job.run.member_dir(job.member.name) / ".collect.lock"):
-        folders = {k: job.run.fold_dir(job.member.name, k) for k in range(job.folds.n_splits)}
-        records = {k: checkpoint.read_record(folder) for k, folder in folders.items()}
-        done = {k: record for k, record in records.items() if record is not None}
+        done = _finished(job, range(job.folds.n_splits))
+        pairs = _finished_pairs(job)
         about = {
             "manifest": job.manifest.digest,
             "folds": job.folds.digest,
             "member": job.member.digest(job.tiles.image_size),
             "folds_done": sorted(done),
-            "logits": {str(k): record["files"]["logits-oof.npy"] for k, record in done.items()},
+            "logits": {
+                str(k): record["files"]["logits-oof.npy"]
+                for k, record in [*done.items(), *pairs.items()]
+            },
             "stamps": stamps(job.member),
         }
+        if pairs:
+            about["pairs_done"] = list(pairs)
         if done and not _is_collected(job, about):
-            _write_collected(job, done, about)
+            _write_collected(job, done, pairs, about)
+
+
+def _finished(job: Job, left_out: Iterable[LeftOut]) -> dict[LeftOut, dict[str, Any]]:
+    """The records of those of a member's jobs that are done."""
+    records = {k: checkpoint.read_record(job.run.fold_dir(job.member.name, k)) for k in left_out}
+    return {k: record for k, record in records.items() if record is not None}
+
+
+def _finished_pairs(job: Job) -> dict[LeftOut, dict[str, Any]]:
+    """Those of the pairs of folds, trained with the settings of the job."""
+    found = _finished(job, pairs_of(job.folds.n_splits) if job.folds.n_splits > 2 else [])
+    made_of = job.made_of
+    return {
+        pair: record
+        for pair, record in found.items()
+        if not checkpoint.changed_keys(record["made_of"], {**made_of, "fold": pair})
+    }
 
 
 def _is_collected(job: Job, about: Mapping[str, Any]) -> bool:
@@ -46,19 +71,20 @@ def _is_collected(job: Job, about: Mapping[str, Any]) -> bool:
 
 
 def _write_collected(
-    job: Job, done: Mapping[int, Mapping[str, Any]], about: dict[str, Any]
+    job: Job,
+    done: Mapping[LeftOut, Mapping[str, Any]],
+    pairs: Mapping[LeftOut, Mapping[str, Any]],
+    about: dict[str, Any],
 ) -> None:
     train, test = job.manifest.part("train"), job.manifest.part("test")
     fold = job.folds.of(train)
     oof = np.full((len(train), job.manifest.n_classes), np.nan, dtype=np.float32)
     tests: dict[int, Any] = {}
     for k, record in done.items():
-        folder = job.run.fold_dir(job.member.name, k)
-        checkpoint.check_files(folder, record)
-        kept, tested = checkpoint.read_logits(folder)
+        kept, tested = _checked_logits(job, k, record)
         oof[fold == k] = kept
         if len(test):
-            tests[k] = tested
+            tests[int(k)] = tested
     logits = MemberLogits(
         oof=oof,
         test=tests,
@@ -66,12 +92,34 @@ def _write_collected(
         test_ids=tuple(test.sample_ids.tolist()),
         class_names=job.manifest.class_names,
         about=about,
+        nested=_nested(job, pairs, fold) if pairs else None,
     )
     job.run.store.write(job.member.name, logits)
     _note_speed(job, done)
 
 
-def _note_speed(job: Job, done: Mapping[int, Mapping[str, Any]]) -> None:
+def _nested(
+    job: Job, pairs: Mapping[LeftOut, Mapping[str, Any]], fold: npt.NDArray[np.int64]
+) -> Array:
+    """Logits by the other fold left out, shape (n_folds, n_train, n_classes); NaN where none."""
+    shape = (job.folds.n_splits, len(fold), job.manifest.n_classes)
+    out = np.full(shape, np.nan, dtype=np.float32)
+    for pair, record in pairs.items():
+        k, j = folds_in(pair)
+        kept, _ = _checked_logits(job, pair, record)
+        of_kept = fold[np.isin(fold, (k, j))]
+        out[j, fold == k] = kept[of_kept == k]
+        out[k, fold == j] = kept[of_kept == j]
+    return out
+
+
+def _checked_logits(job: Job, left_out: LeftOut, record: Mapping[str, Any]) -> tuple[Array, Array]:
+    folder = job.run.fold_dir(job.member.name, left_out)
+    checkpoint.check_files(folder, record)
+    return checkpoint.read_logits(folder)
+
+
+def _note_speed(job: Job, done: Mapping[LeftOut, Mapping[str, Any]]) -> None:
     """Write beside the member's other costs what predicting an image took: the median of its folds."""
     path = job.run.member_dir(job.member.name) / SPEC
     times = [record["ms_per_image"] for record in done.values() if "ms_per_image" in record]

@@ -22,6 +22,7 @@ from ensemble_kit.errors import (
 )
 from ensemble_kit.files import cache_folder, write_json
 from ensemble_kit.folds import Folds
+from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.presets import preset
 from ensemble_kit.images.tiles import build_tile_sets
@@ -37,6 +38,7 @@ from ensemble_kit.members.events import (
     nobody,
 )
 from ensemble_kit.members.job import CROP, Job, run_job
+from ensemble_kit.members.nested import pairs_to_train
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.probe import with_precision
@@ -64,6 +66,7 @@ def fit_members(
     cache: Path | None = None,
     engine: Engine | None = None,
     shard: tuple[int, int] | None = None,
+    nested: bool = False,
     tensorboard: bool = True,
 ) -> None:
     """Train each member on each fold and keep every out-of-fold and test logit in `run`.
@@ -98,6 +101,9 @@ def fit_members(
     shard : (int, int), optional
         Run only the jobs of part i of n, from 1: several processes, on several machines that
         share the folder, may then work on one run.
+    nested : bool
+        Train each member without each pair of folds too, K (K - 1) / 2 jobs more: what
+        `run.nested_predictions()` and `stack_run(nested=True)` need.
     tensorboard : bool
         Write TensorBoard events beside `history.csv`.
 
@@ -113,6 +119,10 @@ def fit_members(
         Another process works on this run.
     """
     _refuse_bad_members(members)
+    rounds: list[Sequence[LeftOut]] = [
+        range(folds.n_splits),
+        pairs_to_train(members, folds.n_splits) if nested else [],
+    ]
     manifest = train.joined(test) if test is not None and len(test) else train
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
@@ -122,13 +132,15 @@ def fit_members(
             watched = both(watcher, stack.enter_context(TensorBoard(run.path / "tensorboard")))
         with run.locked() if shard is None else run.locked(seconds=600):
             run.begin(manifest, folds, config or {})
-            jobs = _plan(members, manifest, folds, run, where, precision, seed, watched, cache)
+            jobs = _plan(
+                members, rounds, manifest, folds, run, where, precision, seed, watched, cache
+            )
             waiting = _unfinished(jobs, run, retrain, watched)
             require_first_weights([job.member for job in waiting])
             waiting = with_precision(waiting, watched)
             _remember_order(run, members)
             for job in {job.member.name: job for job in waiting}.values():
-                write_spec(job, cache)
+                write_spec(job, cache, nested=nested)
             if shard is None:
                 failures = _run_and_collect(jobs, waiting, engine or in_process, watched)
         if shard is not None:
@@ -206,6 +218,7 @@ def _refuse_bad_members(members: Sequence[Member]) -> None:
 
 def _plan(
     members: Sequence[Member],
+    rounds: Sequence[Sequence[LeftOut]],
     manifest: Manifest,
     folds: Folds,
     run: Run,
@@ -228,8 +241,9 @@ def _plan(
             run, m, k, manifest, folds, tiles[m.input_size], device, precision, seed,
             None if m.eval_size == m.input_size else tiles[m.eval_size],
         )
+        for left_out in rounds
         for m in members
-        for k in range(folds.n_splits)
+        for k in left_out
     ]  # fmt: skip
 
 

@@ -48,7 +48,6 @@ from ensemble_kit.run import Run, versions
 from ensemble_kit.seeding import derive_seed
 
 CROP = "squash"
-SPEC = "member.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.folds import Folds, hold_out
+from ensemble_kit.folds.left_out import LeftOut, folds_in
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit import Rows
@@ -31,15 +32,18 @@ class Parts:
 
 
 def parts_of(
-    member: Member, manifest: Manifest, folds: Folds, fold: int, tiles: Tiles, *, seed: int = 0
+    member: Member, manifest: Manifest, folds: Folds, fold: LeftOut, tiles: Tiles, *, seed: int = 0
 ) -> Parts:
     """Which rows train, which are watched, which are kept out, which test.
 
     With `select_on="inner"` the watched rows are whole groups taken out of the training folds.
+    A pair of folds keeps out the rows of both, and has no test rows: it serves the strict answer.
     """
-    train = manifest.part("train")
-    of = folds.of(train)
-    learning, kept = train.take(of != fold), train.take(of == fold)
+    train, test = manifest.part("train"), manifest.part("test")
+    left_out = folds_in(fold)
+    in_kept = np.isin(folds.of(train), left_out)
+    learning, kept = train.take(~in_kept), train.take(in_kept)
+    test = test if len(left_out) == 1 else test.take(np.arange(0))
     watched, name = kept, "kept fold"
     if member.recipe.select_on == "inner":
         inner_seed = derive_seed(seed, "inner", fold)
@@ -54,7 +58,7 @@ def parts_of(
         ),
         watched_name=name,
         kept=place(kept.sample_ids),
-        test=place(manifest.part("test").sample_ids),
+        test=place(test.sample_ids),
     )
 
 

@@ -9,19 +9,25 @@ from pathlib import Path
 
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, read_json, write_json
+from ensemble_kit.folds.left_out import LeftOut, read_left_out
 from ensemble_kit.images.tiles import build_tiles
 from ensemble_kit.members.catalogue import cost
-from ensemble_kit.members.job import CROP, SPEC, Job
+from ensemble_kit.members.job import CROP, Job
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.status import SPEC
 from ensemble_kit.run import Run
 
 
-def write_spec(job: Job, cache: Path | None = None) -> None:
-    """Write what `open_job` needs for every fold of this job's member."""
+def write_spec(job: Job, cache: Path | None = None, *, nested: bool = False) -> None:
+    """Write what `open_job` needs for every fold of this job's member.
+
+    `nested` notes that pairs of folds are planned too; once noted, it stays.
+    """
+    path = job.run.member_dir(job.member.name) / SPEC
     price = cost(job.member.network, job.member.input_size, job.manifest.n_classes)
     write_json(
-        job.run.member_dir(job.member.name) / SPEC,
+        path,
         {
             "schema_version": 1,
             "parameters": price.parameters,
@@ -31,12 +37,13 @@ def write_spec(job: Job, cache: Path | None = None) -> None:
             "precision": job.precision,
             "seed": job.seed,
             "cache": str(cache) if cache else None,
+            "nested": nested or (path.is_file() and read_json(path).get("nested", False)),
         },
     )
 
 
-def open_job(run: Run, member: str, fold: int) -> Job:
-    """One job of a planned run, its tiles from the cache.
+def open_job(run: Run, member: str, fold: LeftOut) -> Job:
+    """One job of a planned run, its tiles from the cache; `fold` may be a pair, as "0-2".
 
     Raises
     ------
@@ -56,19 +63,14 @@ def open_job(run: Run, member: str, fold: int) -> Job:
     spec = read_json(path)
     settings = Member(**spec["member"])
     manifest, folds = run.manifest(), run.folds()
-    if not 0 <= fold < folds.n_splits:
-        raise DataError(
-            "A job belongs to one of the run's folds",
-            f"got fold {fold} of {folds.n_splits}",
-            "Folds start at 0",
-        )
+    left_out = read_left_out(str(fold), folds.n_splits)
     cache = Path(spec["cache"]) if spec["cache"] else cache_folder()
     size, judged = settings.input_size, settings.eval_size
     tiles = {s: build_tiles(manifest, s, cache_dir=cache, crop=CROP) for s in {size, judged}}
     return Job(
         run=run,
         member=settings,
-        fold=fold,
+        fold=left_out,
         manifest=manifest,
         folds=folds,
         tiles=tiles[size],

@@ -38,7 +38,7 @@ class TensorBoard:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._writers: dict[tuple[str, int], Any] = {}
+        self._writers: dict[tuple[str, int | str], Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +87,7 @@ class MLflow:
         self._experiment = (
             known.experiment_id if known else self._client.create_experiment(experiment)
         )
-        self._runs: dict[tuple[str, int], str] = {}
+        self._runs: dict[tuple[str, int | str], str] = {}
 
     def __enter__(self) -> Self:
         return self

@@ -35,6 +35,9 @@ class MemberLogits:
     class_names : tuple of str
     about : dict
         Digests of what made the logits (manifest, folds, recipe), and any stamps.
+    nested : array, shape (n_folds, n_train, n_classes), optional
+        Entry `[k, i]` comes from the model that left out fold k and sample i's own fold; NaN where
+        i is of fold k, and where that pair of folds is not predicted yet.
     """
 
     oof: Array
@@ -43,10 +46,11 @@ class MemberLogits:
     test_ids: tuple[str, ...]
     class_names: tuple[str, ...]
     about: dict[str, Any]
+    nested: Array | None = None
 
 
 class PredictionStore:
-    """Logits of members under one folder, `<root>/<member>/{oof,test-fold-<k>}.npy`."""
+    """Logits of members under one folder, `<root>/<member>/{oof,test-fold-<k>,nested}.npy`."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
@@ -59,6 +63,8 @@ class PredictionStore:
         """Store one member's logits; the index comes last, so a cut-off write is not seen."""
         folder = self.root / member
         arrays = {"oof.npy": logits.oof} | {f"test-fold-{k}.npy": z for k, z in logits.test.items()}
+        if logits.nested is not None:
+            arrays["nested.npy"] = logits.nested
         for name, array in arrays.items():
             write_npy(folder / name, np.asarray(array, dtype=np.float32))
         write_json(
@@ -100,8 +106,9 @@ class PredictionStore:
         ids = index["sample_ids"]
         classes = tuple(index["class_names"])
         for name, array in arrays.items():
-            want = (len(ids["oof" if name == "oof.npy" else "test"]), len(classes))
-            if array.shape != want:
+            part = "test" if name.startswith("test-fold-") else "oof"
+            want = (len(ids[part]), len(classes))
+            if array.shape[-2:] != want or array.ndim != (3 if name == "nested.npy" else 2):
                 raise IntegrityError(
                     "Stored logits match their index",
                     f"'{folder / name}' has shape {array.shape}, not {want}",
@@ -115,6 +122,7 @@ class PredictionStore:
             tuple(ids["test"]),
             classes,
             index["made_of"],
+            arrays.get("nested.npy"),
         )
 
     @staticmethod
@@ -133,17 +141,17 @@ class PredictionStore:
 def aligned(
     members: Mapping[str, Array], ids: Mapping[str, Sequence[str]], want: npt.NDArray[np.str_]
 ) -> Array:
-    """Members' 2-D logits in the order of `want`, stacked on axis 1.
+    """Members' logits in the order of `want`, stacked on axis 1.
 
     Parameters
     ----------
-    members : mapping of name to array of shape (n_rows, n_classes)
+    members : mapping of name to array of shape (n_rows, ..., n_classes)
     ids : mapping of name to the sample id of each row
     want : array of str, shape (n_samples,)
 
     Returns
     -------
-    array, shape (n_samples, n_members, n_classes)
+    array, shape (n_samples, n_members, ..., n_classes)
 
     Raises
     ------
@@ -161,4 +169,4 @@ def aligned(
                 "Train that member again on this manifest",
             )
         stacked.append(logits[[row_of[sample] for sample in want.tolist()]])
-    return np.stack(stacked, axis=1)  # (n_samples, n_members, n_classes)
+    return np.stack(stacked, axis=1)  # (n_samples, n_members, ..., n_classes)

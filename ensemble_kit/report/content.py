@@ -28,7 +28,7 @@ from ensemble_kit.report.answers import AnswersByPart, read_answers
 from ensemble_kit.run import Run
 
 BOUNDS = ("best-member", "mean", "oracle")
-PARTS = ("in_sample", "cross_fitted", "test")
+PARTS = ("in_sample", "cross_fitted", "nested", "test")
 NO_METRIC = {"n", "n_groups", "n_ties", "n_abstained", "missing_classes", "per_group"}
 MEMBER_METRICS = ("balanced_accuracy", "accuracy", "auroc", "log_loss")
 
@@ -43,6 +43,8 @@ class Content:
         `method, part, metric, value, low, high, n, n_groups, n_ties`; empty without ensembles.
     per_group : DataFrame
         `method, part, metric, value, low, high, n_groups` of whole patients; may be empty.
+    coupling : DataFrame
+        `method, part, metric, value, low, high`: cross-fitted minus nested; may be empty.
     verdicts, tests, notes : tuple of str
         `tests` has the p values of the method that the verdict is about.
     fell_back : frozenset of str
@@ -64,6 +66,7 @@ class Content:
     fold_counts: pd.DataFrame
     scores: pd.DataFrame
     per_group: pd.DataFrame
+    coupling: pd.DataFrame
     verdicts: tuple[str, ...]
     tests: tuple[str, ...]
     fell_back: frozenset[str]
@@ -103,6 +106,7 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         fold_counts=folds.counts(manifest.part("train")),
         scores=tidy,
         per_group=_per_group(stored) if scores is None else _per_group({}),
+        coupling=_coupling(stored if scores is None else {}),
         verdicts=tuple(dict.fromkeys(verdicts)),
         tests=_chosen_tests(tidy, stored, manifest.group_kind) if scores is None else (),
         fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
@@ -153,6 +157,16 @@ def _per_group(stored: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
                     about = {"method": method, "part": part, "metric": name}
                     rows.append({**about, **interval, "n_groups": block["n_groups"]})
     return pd.DataFrame(rows, columns=columns)
+
+
+def _coupling(stored: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+    rows = [
+        {"method": method, "part": "cross-fitted - nested", "metric": name, **interval}
+        for method, metrics in stored.items()
+        for name, interval in (metrics.get("cross_fitted_minus_nested") or {}).items()
+        if name in MEMBER_METRICS
+    ]
+    return pd.DataFrame(rows, columns=["method", "part", "metric", "value", "low", "high"])
 
 
 def _chosen_verdicts(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -232,8 +246,10 @@ def _member_figures(tables: Mapping[str, Predictions]) -> pd.DataFrame:
 
 
 def _folds_of(run: Run, member: str) -> list[Path]:
-    folders = [p.parent for p in run.member_dir(member).glob("fold-*/fold.json")]
-    return sorted(folders, key=lambda p: int(p.name.removeprefix("fold-")))
+    """Folders of the finished folds; those of pairs of folds are not among them."""
+    found = [p.parent for p in run.member_dir(member).glob("fold-*/fold.json")]
+    numbered = {p.name.removeprefix("fold-"): p for p in found}
+    return [numbered[k] for k in sorted(filter(str.isdecimal, numbered), key=int)]
 
 
 def _histories(run: Run, oof: Predictions) -> dict[str, dict[int, pd.DataFrame]]:

@@ -144,6 +144,7 @@ def render(content: Content, figures: Mapping[str, Figure]) -> str:
         figures=sources,
         results=results_table(content.scores),
         per_group=per_group_table(content),
+        coupling=coupling_table(content),
         sets=set_table(
             content.answers, drawn_methods(content), by_group=content.manifest.has_groups
         ).to_dict("records"),
@@ -175,7 +176,9 @@ def results_table(scores: pd.DataFrame) -> Table:
         for metric in metrics:
             for part in parts if metric == metrics[0] else parts[1:]:
                 row.append(_cell(cells.get((method, part, metric))))
-        ties = [str(int(cells[method, p, metrics[0]]["n_ties"])) for p in parts[1:]]
+        ties = [
+            str(int(cells[method, p, metrics[0]]["n_ties"])) for p in parts[1:] if p != "nested"
+        ]
         kind = {"oracle": "ceiling", "best-member": "floor", "mean": "floor"}.get(method, "")
         rows.append({"method": method, "kind": kind, "cells": row, "ties": " + ".join(ties)})
     first = next(iter(cells.values()))
@@ -203,6 +206,13 @@ def per_group_table(content: Content) -> Table:
     shown = in_order.assign(part=in_order["part"].str.replace("_", "-"))
     sizes = shown.groupby("part", sort=False)["n_groups"].first().to_dict()
     return {**member_table(shown, "cross-fitted"), "sizes": sizes}
+
+
+def coupling_table(content: Content) -> Table:
+    """Methods down; across, what cross-fitted figures are above (or below) nested ones."""
+    order = [m for m in ranked_methods(content.scores) if m in set(content.coupling["method"])]
+    in_order = [content.coupling[content.coupling["method"] == m] for m in order]
+    return member_table(pd.concat(in_order) if in_order else content.coupling)
 
 
 def member_table(members: pd.DataFrame, crossed: str = "out-of-fold") -> Table:

@@ -21,9 +21,12 @@ from filelock import FileLock, Timeout
 from ensemble_kit.errors import DataError, IntegrityError, RunLockedError
 from ensemble_kit.files import read_json, sweep, write_json, write_text
 from ensemble_kit.folds import Folds
+from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.predictions.table import KINDS, Predictions
+from ensemble_kit.run.nested import nested_folds
 from ensemble_kit.run.records import difference, same_digest, versions
 from ensemble_kit.run.tables import member_table
 
@@ -56,7 +59,7 @@ class Run:
     def member_dir(self, member: str) -> Path:
         return self.path / "members" / member
 
-    def fold_dir(self, member: str, fold: int) -> Path:
+    def fold_dir(self, member: str, fold: LeftOut) -> Path:
         return self.member_dir(member) / f"fold-{fold}"
 
     def ensemble_dir(self, method: str) -> Path:
@@ -265,6 +268,18 @@ class Run:
             notes=self.notes(stored),
             where=self.path,
         )
+
+    def nested_predictions(self) -> tuple[NestedFold, ...]:
+        """For each fold, all members' logits from models that never saw it: the strict answer.
+
+        Raises
+        ------
+        DataError
+            A member has no model without some pair of folds (`train-members --nested`).
+        """
+        oof = self.predictions("oof")
+        stored = {name: self._settled(name) for name in oof.member_names}
+        return nested_folds(stored, oof, self.folds(), self.path)
 
     def _settled(self, member: str) -> MemberLogits:
         # A job that ends right now replaces arrays and index one after the other.

@@ -1,0 +1,144 @@
+"""The strict answer: each fold judged by members and combiners that never saw its labels.
+
+Cross-fitting a combiner leaves a coupling: it is fitted to logits of models that trained on the
+very fold that it is judged on. Here all that is fitted, the fallback to the mean included, is
+fitted inside the other folds, whose logits come from models blind to the judged one too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval
+from ensemble_kit.evaluation.crossfit import apply, cross_fit
+from ensemble_kit.evaluation.fallback import beats
+from ensemble_kit.evaluation.figures import Resampled
+from ensemble_kit.predictions.nested import NestedFold
+from ensemble_kit.predictions.table import Predictions
+
+
+def nested_answers(
+    combiners: Mapping[str, Combiner],
+    nested: Sequence[NestedFold],
+    oof: Predictions,
+    *,
+    may_fall: Collection[str],
+    metric: str,
+) -> dict[str, Combined]:
+    """What each method says of each row, when its fold was seen by nobody.
+
+    Parameters
+    ----------
+    combiners : mapping of name to Combiner
+        With `mean`, which others fall back to. Left as they are: copies are fitted.
+    nested : sequence of NestedFold
+        Together they judge every row of `oof` once.
+    oof : Predictions
+        The rows, in the order of the answers.
+    may_fall : collection of names
+        The methods that the mean replaces where they do not beat it inside the other folds.
+    metric : str
+        What that is decided on, beside log loss.
+
+    Raises
+    ------
+    DataError
+        Tables of other members, classes or rows.
+    """
+    _refuse_strangers(nested, oof)
+    row_of = {sample: i for i, sample in enumerate(oof.sample_ids.tolist())}
+    n_samples, n_classes = len(oof), oof.n_classes
+    out = {
+        name: Combined(
+            np.empty((n_samples, n_classes)),
+            np.empty(n_samples, dtype=np.int64),
+            np.empty(n_samples, dtype=bool),
+        )
+        for name in combiners
+    }
+    for one in nested:
+        rows = [row_of[sample] for sample in one.outer.sample_ids.tolist()]
+        for name, answer in _answers_to(combiners, one, may_fall, metric).items():
+            out[name].proba[rows] = answer.proba
+            out[name].predicted[rows] = answer.predicted
+            out[name].tied[rows] = answer.tied
+    return out
+
+
+def _answers_to(
+    combiners: Mapping[str, Combiner], one: NestedFold, may_fall: Collection[str], metric: str
+) -> dict[str, Combined]:
+    """Each method fitted to the inner rows, the fallback decided on them, applied to the outer ones."""
+    inner, labels = one.inner, np.asarray(one.inner.labels)
+    answers = {
+        name: apply(combiner.fresh().fit(inner.logits, labels, inner.groups), one.outer)
+        for name, combiner in combiners.items()
+    }
+    mean = cross_fit(combiners["mean"], inner)
+    for name in may_fall:
+        if not beats(cross_fit(combiners[name], inner), mean, labels, metric):
+            answers[name] = answers["mean"]
+    return answers
+
+
+def couplings(
+    crossed: Mapping[str, Resampled], nested: Mapping[str, Resampled], level: float
+) -> dict[str, dict[str, Interval]]:
+    """Cross-fitted minus nested by method and metric, with the interval of paired resamples."""
+    return {
+        name: {
+            metric: _difference(crossed[name], strict, metric, level)
+            for metric in strict.figures.metrics
+        }
+        for name, strict in nested.items()
+    }
+
+
+def _difference(loose: Resampled, strict: Resampled, metric: str, level: float) -> Interval:
+    a, b = loose.figures[metric].value, strict.figures[metric].value
+    if a is None or b is None:
+        return Interval(None)
+    if metric not in strict.resamples:
+        return Interval(a - b)
+    ends = percentile_interval(loose.resamples[metric] - strict.resamples[metric], level)
+    return Interval(a - b, *(ends or ()))
+
+
+def nested_note(oof: Predictions) -> str:
+    """What must be said beside nested figures."""
+    n = len(np.unique(oof.fold))
+    return (
+        f"Nested: members and combiners are blind to the fold judged. Its members train on {n - 2} "
+        f"of {n} folds, not {n - 1}, and {n - 1} of them answer together: how far the mean itself "
+        "moves says what that does, the rest is coupling."
+    )
+
+
+def _refuse_strangers(nested: Sequence[NestedFold], oof: Predictions) -> None:
+    judged = [sample for one in nested for sample in one.outer.sample_ids.tolist()]
+    wrong = set(judged) ^ set(oof.sample_ids.tolist())
+    if wrong or len(judged) != len(oof):
+        raise DataError(
+            "Nested folds judge every out-of-fold row once",
+            f"{len(judged)} rows are judged, {len(oof)} are there; {len(wrong)} are in one only",
+            "Take both from one run: run.predictions(), run.nested_predictions()",
+        )
+    for one in nested:
+        by = "groups" if oof.split_by == "group" else "sample_ids"
+        if len(shared := np.intersect1d(getattr(one.inner, by), getattr(one.outer, by))):
+            raise DataError(
+                "Nothing is fitted and judged in one nested fold",
+                f"fold {one.fold} does both with {len(shared)} {by}: {first_few(shared)}",
+                "Take the folds from run.nested_predictions()",
+            )
+        for table in (one.inner, one.outer):
+            if (table.member_names, table.class_names) != (oof.member_names, oof.class_names):
+                raise DataError(
+                    "Nested folds hold the members and classes of the table, in one order",
+                    f"got {first_few(table.member_names)} and {first_few(oof.member_names)}",
+                    "Select them by name: table.select(oof.member_names)",
+                )

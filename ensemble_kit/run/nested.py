@@ -1,0 +1,78 @@
+"""Stored logits of pair models as nested folds: whom each was fitted without decides where it counts.
+
+Opens no file: what the store read is handed in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.folds import Folds
+from ensemble_kit.folds.left_out import pairs_of
+from ensemble_kit.predictions.nested import NestedFold
+from ensemble_kit.predictions.store import MemberLogits, aligned
+from ensemble_kit.predictions.table import Predictions
+
+
+def nested_folds(
+    stored: Mapping[str, MemberLogits], oof: Predictions, folds: Folds, where: Path
+) -> tuple[NestedFold, ...]:
+    """One pair of tables per fold, over all members.
+
+    Parameters
+    ----------
+    stored : mapping of member to MemberLogits
+        Checked against the run's manifest and folds before.
+    oof : Predictions
+        The run's out-of-fold table, for what its rows are.
+
+    Raises
+    ------
+    DataError
+        Two folds, or a member without the models of some pairs.
+    """
+    _refuse_missing(stored, pairs_of(folds.n_splits), where)
+    logits = _stacked(stored, oof)  # (n_samples, n_members, n_folds, n_classes)
+    out = []
+    for k in range(folds.n_splits):
+        kept = oof.fold == k
+        blind = np.delete(logits[kept], k, axis=2).mean(axis=2)
+        outer = dataclasses.replace(
+            oof.take(kept), logits=blind, fold=np.full(kept.sum(), -1), kind="test"
+        )
+        inner = dataclasses.replace(oof.take(~kept), logits=logits[~kept][:, :, k])
+        out.append(NestedFold(k, inner, outer))
+    return tuple(out)
+
+
+def _stacked(stored: Mapping[str, MemberLogits], oof: Predictions) -> Array:
+    arrays, ids = {}, {}
+    for name, logits in stored.items():
+        by_name = [logits.class_names.index(c) for c in oof.class_names]
+        assert logits.nested is not None
+        arrays[name] = logits.nested.transpose(1, 0, 2)[:, :, by_name]
+        ids[name] = logits.train_ids
+    return aligned(arrays, ids, oof.sample_ids)
+
+
+def _refuse_missing(stored: Mapping[str, MemberLogits], pairs: list[str], where: Path) -> None:
+    lacking = {}
+    for name, logits in stored.items():
+        done = logits.about.get("pairs_done", [])
+        if missing := [pair for pair in pairs if pair not in done]:
+            lacking[name] = missing
+    if not lacking:
+        return
+    listed = "; ".join(f"'{name}' lacks {first_few(some)}" for name, some in lacking.items())
+    raise DataError(
+        "The strict answer needs a model of every member without each pair of folds",
+        f"{sum(map(len, lacking.values()))} of {len(pairs) * len(stored)} are missing: {listed}",
+        f"Train them: ensemble-kit train-members --nested --run {where.as_posix()}, with the "
+        "settings of the run",
+    )
