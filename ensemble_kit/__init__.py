@@ -31,6 +31,7 @@ _HOME = {
     "infer_groups": "audit.groups",
     "Recipe": "members.recipe",
     "Member": "members.recipe",
+    "make_members": "members.short_form",
     "fit_members": "members.crossfit",
     "Combiner": "combiners.base",
     "MajorityVote": "combiners.voting",

@@ -6,7 +6,7 @@ Does not train; unknown keys are refused with the nearest known one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
 from ensemble_kit.members.recipe import Member, Recipe, preset_values
+from ensemble_kit.members.short_form import merged, read_short_form
 from ensemble_kit.run import Run
 from ensemble_kit.settings import Settings, SettingsError
 from ensemble_kit.tune.best import tuned_values
@@ -107,7 +108,8 @@ class Experiment(Settings):
     """Everything that a run is made of.
 
     `members` are network or group names, or names of `[member.NAME]` tables, which hold the
-    fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`.
+    fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`. What
+    differs may stand behind the name instead: `resnet18:seed=1:color=hed`.
     Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`
     or a flag names one of them.
     """
@@ -147,25 +149,31 @@ class Experiment(Settings):
 
     def resolved_members(self) -> list[Member]:
         """The members to train: `[recipe]`, then `[member.NAME]`, then values tuned in this run."""
-        unused = sorted(set(self.member) - set(expand(self.members)))
+        bases = _bases(self.members)
+        unused = sorted(set(self.member) - bases)
         if unused:
             raise DataError(
                 "A [member.NAME] table belongs to a member of the list",
                 f"'{unused[0]}' is not in members",
-                did_you_mean(unused[0], expand(self.members)),
+                did_you_mean(unused[0], sorted(bases)),
             )
         return [self.resolved_member(name) for name in expand(self.members)]
 
-    def resolved_member(self, name: str) -> Member:
-        own = dict(self.member.get(name, {}))
-        recipe = _merged(self.recipe.model_dump(exclude_unset=True), own.pop("recipe", {}))
+    def resolved_member(self, text: str) -> Member:
+        """One member, by how it is written in the list or by what it is called."""
+        written = [t for t in expand(self.members) if read_short_form(t).name == text]
+        short = read_short_form(written[0] if written else text)
+        own, name = dict(self.member.get(short.base, {})), short.name
+        if short.settings:
+            own = merged({k: v for k, v in own.items() if k != "name"}, short.settings)
+        recipe = merged(self.recipe.model_dump(exclude_unset=True), own.pop("recipe", {}))
         tuned = tuned_values(Run(self.run_path), name) if self.use_tuned else {}
         shared = {
             "image_size": self.image_size,
             "pretrained": self.pretrained,
             "weights": self.weights,
         }
-        settings = {"network": name, "name": name, **shared, **own}
+        settings = {"network": short.base, "name": name, **shared, **own}
         if tuned:
             settings["tuned"] = True
             recipe |= tuned
@@ -199,11 +207,10 @@ def load_experiment(
     written, flagged = read_toml(file) if file else {}, _without_none(flags or {})
     if flagged.get("recipe", {}).keys() & {"learning_rate", "batch_size"}:
         flagged["use_tuned"] = False
-    given = _with_recipe_presets(_merged(written, flagged))
+    given = _with_recipe_presets(merged(written, flagged))
     if "members" in flagged and isinstance(given.get("member"), Mapping):
         # A flag may pick a few of the file's members; the tables of the others then rest.
-        asked = {*expand(flagged["members"])}
-        listed = {*expand(_names(written.get("members", ())))}
+        asked, listed = _bases(flagged["members"]), _bases(_names(written.get("members", ())))
         resting = {n for n in given["member"] if n in listed and n not in asked}
         given["member"] = {n: t for n, t in given["member"].items() if n not in resting}
     try:
@@ -218,7 +225,7 @@ def _checked(given: Mapping[str, Any]) -> Experiment:
     data = given.get("data", {})
     path = data.get("path", EMBEDDED[0]) if isinstance(data, Mapping) else EMBEDDED[0]
     defaults = EMBEDDED_DEFAULTS if path in EMBEDDED else {}
-    return Experiment(**_merged(defaults, given))
+    return Experiment(**merged(defaults, given))
 
 
 def _is_wrong(written: Mapping[str, Any]) -> bool:
@@ -227,6 +234,10 @@ def _is_wrong(written: Mapping[str, Any]) -> bool:
     except SettingsError:
         return True
     return False
+
+
+def _bases(members: Sequence[str]) -> set[str]:
+    return {read_short_form(text).base for text in expand(members)}
 
 
 def _names(value: Any) -> list[str]:
@@ -308,7 +319,7 @@ def _with_recipe_presets(settings: Mapping[str, Any]) -> dict[str, Any]:
     recipe = out.get("recipe")
     if isinstance(recipe, Mapping) and "preset" in recipe:
         own = {k: v for k, v in recipe.items() if k != "preset"}
-        out["recipe"] = _merged(preset_values(str(recipe["preset"])), own)
+        out["recipe"] = merged(preset_values(str(recipe["preset"])), own)
     return out
 
 
@@ -320,12 +331,4 @@ def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
                 out[key] = inner
         elif value is not None:
             out[key] = value
-    return out
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = _merged(out[key], value) if both else value
     return out

@@ -176,7 +176,7 @@ def experiment_options(command: Command) -> Command:
         click.option(
             "--members",
             type=Names(),
-            help="Networks or groups: resnet18, efficientnet_b0..b4, efficientnetv2_b0..b3, efficientnetv2_s, densenet121, any timm name; efficientnetv1, efficientnetv2, small, all.",
+            help="Networks or groups: resnet18, efficientnet_b0..b4, efficientnetv2_b0..b3, efficientnetv2_s, densenet121, any timm name; efficientnetv1, efficientnetv2, small, all. What differs stands behind it: resnet18:seed=1, resnet18:bag, resnet18:size=128:color=hed, resnet18:stain_norm=macenko, resnet18:snapshots=3.",
         ),
         click.option(
             "--image-size",

@@ -1,7 +1,8 @@
 """Augmentation and normalisation of a batch of tiles, on whatever device they lie.
 
 One resampling for all geometry, one folded colour matrix with the normalisation in it; every
-sample draws its own. Does not know labels, files or epochs.
+sample draws its own. Other colour spaces come after it: augmentation is of RGB. Does not know
+labels, files or epochs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ensemble_kit.errors import UsageError
+from ensemble_kit.images.color_space import color_channels, in_color
 from ensemble_kit.images.geometry import affine_maps, draw_poses, pose_maps, posed, resampled
 from ensemble_kit.images.policy import apply_policy
 from ensemble_kit.images.presets import PRESETS, Augmentation
@@ -34,6 +36,7 @@ def augment_batch(
     mean: Sequence[float],
     std: Sequence[float],
     size: int | None = None,
+    color: str = "rgb",
 ) -> Tensor:
     """Normalised images of a batch, each augmented on its own.
 
@@ -45,16 +48,20 @@ def augment_batch(
         None only normalises.
     generator : torch.Generator
         On the CPU: the same draws on every device.
-    mean, std : sequence of float, length channels or 3
-        In units of 0 .. 1.
+    mean, std : sequence of float, one per channel, or per channel of one picture
+        In units of 0 .. 1, or of the colour space.
     size : int or None
         Height in pixels of the output (the width keeps the shape); resized first, antialiased
         bicubic.
+    color : {"rgb", "grayscale", "hed", "lab"}
+        What the images are converted to, after all augmentation; see
+        `ensemble_kit.images.color_space`.
 
     Returns
     -------
     Tensor of float32, shape (batch, channels, height, width)
-        `(clip(image, 0, 1) - mean) / std`.
+        `(clip(image, 0, 1) - mean) / std`; in other colour spaces than RGB,
+        `(in_color(clip(image, 0, 255), color) - mean) / std`.
 
     Raises
     ------
@@ -70,11 +77,28 @@ def augment_batch(
     ((2, 3, 8, 8), True)
     """
     channels = tiles_uint8.shape[3]
-    mean, std = _per_channel("mean", mean, channels), _per_channel("std", std, channels)
-    blocks = [
-        _augmented(block, augmentation, generator, mean, std, size)
-        for block in tiles_uint8.split(BLOCK)
-    ]
+    if channels % 3:
+        raise UsageError(
+            "Tiles have three channels a picture", f"got {channels}", "Decode them as RGB"
+        )
+    seen = color_channels(color, channels)
+    mean, std = (
+        _per_channel(name, values, seen, channels // 3)
+        for name, values in (("mean", mean), ("std", std))
+    )
+    if color == "rgb":
+        blocks = [
+            _augmented(block, augmentation, generator, mean, std, size)
+            for block in tiles_uint8.split(BLOCK)
+        ]
+    else:
+        plain = [0.0] * channels, [1 / 255] * channels
+        blocks = [
+            _scaled(
+                in_color(_augmented(block, augmentation, generator, *plain, size), color), mean, std
+            )
+            for block in tiles_uint8.split(BLOCK)
+        ]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
@@ -107,15 +131,21 @@ def _augmented(
     return recolored(images, augmentation, generator, mean, std)
 
 
-def _per_channel(name: str, values: Sequence[float], channels: int) -> list[float]:
+def _per_channel(name: str, values: Sequence[float], channels: int, n_pictures: int) -> list[float]:
     numbers = [float(v) for v in values]
-    if len(numbers) not in (3, channels) or channels % 3:
+    if len(numbers) not in (channels // n_pictures, channels):
         raise UsageError(
             f"{name} has one value per channel",
             f"got {len(numbers)} for {channels} channels",
-            "Give 3 or all of them",
+            f"Give {channels // n_pictures} or all of them",
         )
-    return numbers if len(numbers) == channels else numbers * (channels // 3)
+    return numbers if len(numbers) == channels else numbers * n_pictures
+
+
+def _scaled(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
+    for c, (m, s) in enumerate(zip(mean, std, strict=True)):
+        images[:, c].sub_(m).mul_(1 / s)
+    return images
 
 
 def _resized(planar: Tensor, size: int | None) -> Tensor:

@@ -37,7 +37,7 @@ class Batches:
     device : str or torch.device
         Tiles that fit live there; others stream from the memory map through pinned buffers.
     mean, std : sequence of float
-        In units of 0 .. 1, one per channel.
+        In units of 0 .. 1 (or of the colour space), one per channel.
     augmentation : Augmentation or None
     sampling : {"none", "oversample", "undersample", "balanced"}
         For training only; see `ensemble_kit.images.sampling`.
@@ -48,6 +48,8 @@ class Batches:
     seed : int
     size : int or None
         Height of the images in pixels where it is not that of the tiles.
+    color : {"rgb", "grayscale", "hed", "lab"}
+        The colour space that the network sees.
 
     Examples
     --------
@@ -75,6 +77,7 @@ class Batches:
         drop_last: bool = False,
         seed: int = 0,
         size: int | None = None,
+        color: str = "rgb",
     ) -> None:
         self.rows = frozen(rows, np.int64)
         self.labels = frozen(labels, np.int64)
@@ -83,7 +86,7 @@ class Batches:
         self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
         self.device = torch.device(device)
         self._sampling, self._shuffle = sampling, shuffle
-        self._mean, self._std, self._size = list(mean), list(std), size
+        self._mean, self._std, self._size, self._color = list(mean), list(std), size, color
         self._augmentation = augmentation
         self._feed = open_feed(tiles, self.device)
 
@@ -118,6 +121,7 @@ class Batches:
                 mean=self._mean,
                 std=self._std,
                 size=self._size,
+                color=self._color,
             )
             yield images, self._send(self.labels[step]), self._send(step)
 

@@ -1,4 +1,4 @@
-"""How one sample becomes one tile: a single image, or a pair of stains joined into one input.
+"""How one sample becomes one tile: a single image, one stain of a pair, or both joined into one input.
 
 Does not know the cache; renders one sample at a time.
 """
@@ -12,14 +12,34 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.errors import DataError, did_you_mean
+from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.images.decode import read_image
-from ensemble_kit.images.normalise import METHODS, normalise
+from ensemble_kit.images.normalise import METHODS, normalise, refuse_ihc
 from ensemble_kit.images.resize import resize
 from ensemble_kit.manifest.table import Manifest
 
 JOINS = ("none", "side", "stack", "channels")
 COLORS = ("rgb", "grayscale")
+STAINS = ("he", "ihc")
+
+
+@dataclasses.dataclass(frozen=True)
+class TileSpec:
+    """What a set of tiles shows.
+
+    Parameters
+    ----------
+    image_size : int
+        Pixels, square.
+    stain : {"he", "ihc"}, optional
+        One image of each pair; whatever the manifest says where absent.
+    stain_norm : {"none", "macenko", "reinhard"}, optional
+        As the manifest says where absent.
+    """
+
+    image_size: int
+    stain: str | None = None
+    stain_norm: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,18 +71,28 @@ class Recipe:
         return image_size, wide, 6 if self.join == "channels" else 3
 
 
-def recipes(manifest: Manifest) -> list[Recipe]:
+def recipes(
+    manifest: Manifest, *, stain: str | None = None, stain_norm: str | None = None
+) -> list[Recipe]:
     """One recipe per row, from the columns `path` and, where they are, `pair_path, join, color, stain_norm`.
+
+    Parameters
+    ----------
+    stain : {"he", "ihc"}, optional
+        Only this image of each pair.
+    stain_norm : {"none", "macenko", "reinhard"}, optional
+        In place of the manifest's.
 
     Raises
     ------
     DataError
-        An unknown word, rows that differ in how they are joined, or a pair without a partner.
+        An unknown word, rows that differ in how they are joined, a pair without a partner, one
+        stain of samples that are no pairs, or a normalisation of IHC.
     """
     table = manifest.table
     join = _single(manifest, "join", "none", JOINS)
     color = _single(manifest, "color", "rgb", COLORS)
-    norm = _single(manifest, "stain_norm", "none", METHODS)
+    norm = stain_norm or _single(manifest, "stain_norm", "none", METHODS)
     pairs = (
         table["pair_path"].astype(str).tolist()
         if join != "none" and "pair_path" in table
@@ -74,32 +104,41 @@ def recipes(manifest: Manifest) -> list[Recipe]:
             f"{pairs.count('')} of {len(table)} have none",
             "Fill the column pair_path",
         )
-    return [
-        Recipe(path, pair, join, color, norm)
-        for path, pair in zip(table["path"].tolist(), pairs, strict=True)
-    ]
+    paths = table["path"].tolist()
+    if stain is not None:
+        _refuse_no_pairs(manifest, join, stain)
+        paths, pairs, join = (paths if stain == "he" else pairs), [""] * len(table), "none"
+    if stain_norm is not None:
+        refuse_ihc(manifest, norm, stain)
+    return [Recipe(path, pair, join, color, norm) for path, pair in zip(paths, pairs, strict=True)]
 
 
 def render(
-    root: str | os.PathLike[str],
-    recipe: Recipe,
-    image_sizes: Sequence[int],
-    *,
-    crop: str = "squash",
+    root: str | os.PathLike[str], tiles: Sequence[tuple[Recipe, int]], *, crop: str = "squash"
 ) -> list[npt.NDArray[np.uint8]]:
-    """The tile of one sample at each size, every one resized from the original.
+    """Tiles of one sample, each by its recipe and size; every file is decoded once.
 
     Returns
     -------
     list of array of uint8, shape (height, width, channels)
-        As `recipe.shape` says.
+        As `recipe.shape` says; every one resized from the original.
     """
-    paths = [recipe.path] if recipe.join == "none" else [recipe.path, recipe.pair_path]
-    images = [
-        colored(normalise(read_image(root, path), recipe.stain_norm), recipe.color)
-        for path in paths
-    ]
-    return [_joined(images, recipe.join, size, crop) for size in image_sizes]
+    decoded: dict[str, npt.NDArray[np.uint8]] = {}
+    made: dict[tuple[str, str, str], npt.NDArray[np.uint8]] = {}
+
+    def image(path: str, recipe: Recipe) -> npt.NDArray[np.uint8]:
+        key = path, recipe.stain_norm, recipe.color
+        if key not in made:
+            if path not in decoded:
+                decoded[path] = read_image(root, path)
+            made[key] = colored(normalise(decoded[path], recipe.stain_norm), recipe.color)
+        return made[key]
+
+    out = []
+    for recipe, size in tiles:
+        paths = [recipe.path] if recipe.join == "none" else [recipe.path, recipe.pair_path]
+        out.append(_joined([image(path, recipe) for path in paths], recipe.join, size, crop))
+    return out
 
 
 def colored(image: npt.NDArray[np.uint8], color: str) -> npt.NDArray[np.uint8]:
@@ -121,6 +160,21 @@ def _joined(
         return np.concatenate(squeezed, axis=1)
     full = [resize(image, size, size, crop=crop) for image in images]
     return np.concatenate(full, axis=1 if join == "side" else 2)
+
+
+def _refuse_no_pairs(manifest: Manifest, join: str, stain: str) -> None:
+    if stain not in STAINS:
+        raise UsageError(
+            f"One stain of a pair is {' or '.join(STAINS)}",
+            f"got '{stain}'",
+            did_you_mean(stain, STAINS),
+        )
+    if join == "none":
+        raise DataError(
+            "One stain can be picked where samples are pairs of H&E and IHC",
+            f"stain is '{stain}', and the samples of {manifest.name} are single images",
+            "Read the data with both stains (--stain both), or leave the member's stain out",
+        )
 
 
 def _single(manifest: Manifest, column: str, default: str, known: tuple[str, ...]) -> str:

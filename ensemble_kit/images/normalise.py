@@ -47,14 +47,26 @@ def with_stain_normalisation(manifest: Manifest, method: str) -> Manifest:
             f"got '{method}'",
             did_you_mean(method, METHODS),
         )
+    refuse_ihc(manifest, method)
+    return manifest.with_columns(stain_norm=method)
+
+
+def refuse_ihc(manifest: Manifest, method: str, stain: str | None = None) -> None:
+    """Refuse to normalise images that the manifest says are IHC; `stain` is the one that is used.
+
+    Raises
+    ------
+    DataError
+        They are.
+    """
     stains = set(manifest.table["stain"].astype(str)) if "stain" in manifest.table else set()
-    if method != "none" and any("IHC" in stain for stain in stains):
+    used = {stain.upper()} if stain else stains
+    if method != "none" and any("IHC" in one for one in used):
         raise DataError(
             "Stain normalisation is for H&E: in IHC the brown is the score",
-            f"these images are {', '.join(sorted(stains))}",
+            f"these images are {', '.join(sorted(used))}",
             "Use stain='he', or leave normalisation off",
         )
-    return manifest.with_columns(stain_norm=method)
 
 
 def normalise(image: npt.NDArray[np.uint8], method: str) -> npt.NDArray[np.uint8]:

@@ -114,6 +114,6 @@ def _spread(
 
 def _tiles(manifest: Manifest, rows: Sequence[int], tile: int, crop: str) -> list[Pixels]:
     return [
-        render(manifest.root, recipe, [tile], crop=crop)[0]
+        render(manifest.root, [(recipe, tile)], crop=crop)[0]
         for recipe in recipes(manifest.take(np.asarray(rows)))
     ]

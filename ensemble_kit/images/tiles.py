@@ -18,7 +18,7 @@ from filelock import FileLock
 from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
 from ensemble_kit.files import digest_json
 from ensemble_kit.images.digests import map_images, refuse_faults, with_digests
-from ensemble_kit.images.join import Recipe, recipes, render
+from ensemble_kit.images.join import Recipe, TileSpec, recipes, render
 from ensemble_kit.images.resize import check_crop
 from ensemble_kit.images.tile_cache import (
     MAX_CACHE_BYTES,
@@ -33,6 +33,8 @@ from ensemble_kit.images.tile_cache import (
 from ensemble_kit.manifest.table import Manifest
 
 _CHUNK = 256
+# A recipe per sample, and the size of its tile.
+Plan = tuple[list[Recipe], int]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,6 +86,8 @@ def build_tiles(
     image_size: int,
     *,
     cache_dir: str | os.PathLike[str],
+    stain: str | None = None,
+    stain_norm: str | None = None,
     crop: str = "squash",
     progress: Callable[[int, int], None] | None = None,
     max_cache_bytes: int = MAX_CACHE_BYTES,
@@ -101,6 +105,8 @@ def build_tiles(
     image_size : int
         Pixels, square.
     cache_dir : path
+    stain, stain_norm : str, optional
+        See `ensemble_kit.images.join.TileSpec`.
     crop : {"squash", "center", "pad"}
         See `ensemble_kit.images.resize.resize`.
     progress : callable or None
@@ -120,88 +126,99 @@ def build_tiles(
     EnvironmentFault
         Not enough disk.
     """
+    spec = TileSpec(image_size, stain, stain_norm)
     return build_tile_sets(
         manifest,
-        [image_size],
+        [spec],
         cache_dir=cache_dir,
         crop=crop,
         progress=progress,
         max_cache_bytes=max_cache_bytes,
-    )[image_size]
+    )[spec]
 
 
 def build_tile_sets(
     manifest: Manifest,
-    image_sizes: Sequence[int],
+    specs: Sequence[TileSpec],
     *,
     cache_dir: str | os.PathLike[str],
     crop: str = "squash",
     progress: Callable[[int, int], None] | None = None,
     max_cache_bytes: int = MAX_CACHE_BYTES,
-) -> dict[int, Tiles]:
-    """Tiles of several sizes from one decoding: each is resized from the original.
+) -> dict[TileSpec, Tiles]:
+    """Several sets of tiles from one decoding: each is resized from the original.
 
-    Parameters as for `build_tiles`; each set equals what `build_tiles` gives for its size.
+    Parameters as for `build_tiles`; each set equals what `build_tiles` gives for its specification.
     """
     check_crop(crop)
-    sizes = sorted(set(image_sizes), reverse=True)
-    if not sizes or sizes[-1] < 8:
+    wanted = sorted(set(specs), key=lambda s: -s.image_size)
+    if not wanted or wanted[-1].image_size < 8:
         raise UsageError(
-            "Tiles have at least 8 pixels a side", f"got {image_sizes}", "Use e.g. --image-size 224"
+            "Tiles have at least 8 pixels a side",
+            f"got {[s.image_size for s in specs]}",
+            "Use e.g. --image-size 224",
         )
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
-    made = recipes(manifest)
+    made = {
+        spec: recipes(manifest, stain=spec.stain, stain_norm=spec.stain_norm) for spec in wanted
+    }
     folder = Path(cache_dir)
-    keys = {size: _key(manifest, made, size, crop) for size in sizes}
+    keys = {spec: _key(manifest, made[spec], spec, crop) for spec in wanted}
+    needed = {key: spec for spec, key in keys.items()}
     make_folder(folder)
-    with FileLock(folder / f"{digest_json(sorted(keys.values()))[:20]}.lock"):
-        found = {size: open_tiles(folder, keys[size]) for size in sizes}
-        missing = [size for size in sizes if found[size] is None]
+    with FileLock(folder / f"{digest_json(sorted(needed))[:20]}.lock"):
+        found = {key: open_tiles(folder, key) for key in needed}
+        missing = {key: spec for key, spec in needed.items() if found[key] is None}
         if missing:
-            _build(manifest, made, {size: keys[size] for size in missing}, folder, crop, progress)
-            found.update({size: open_tiles(folder, keys[size]) for size in missing})
-    prune_cache(folder, max_bytes=max_cache_bytes, keep=set(keys.values()))
-    return {
-        size: Tiles(*stored, keys[size], size)
-        for size, stored in found.items()
+            plans = {key: (made[spec], spec.image_size) for key, spec in missing.items()}
+            _build(manifest, plans, folder, crop, progress)
+            found.update({key: open_tiles(folder, key) for key in missing})
+    prune_cache(folder, max_bytes=max_cache_bytes, keep=set(needed))
+    opened = {
+        key: Tiles(*stored, key, needed[key].image_size)
+        for key, stored in found.items()
         if stored is not None
     }
+    return {spec: opened[key] for spec, key in keys.items()}
 
 
-def _key(manifest: Manifest, made: list[Recipe], size: int, crop: str) -> str:
+def _key(manifest: Manifest, made: list[Recipe], spec: TileSpec, crop: str) -> str:
     rows = [
         [i, sha, *dataclasses.astuple(recipe)[2:]]
         for i, sha, recipe in zip(
             manifest.table["sample_id"], manifest.table["sha256"], made, strict=True
         )
     ]
-    return digest_json({"version": VERSION, "rows": rows, "image_size": size, "crop": crop})
+    # The digest of a pair is of both files: which of them is shown must be said beside it.
+    shown = {"stain": spec.stain} if spec.stain else {}
+    return digest_json(
+        {"version": VERSION, "rows": rows, "image_size": spec.image_size, "crop": crop, **shown}
+    )
 
 
 def _build(
     manifest: Manifest,
-    made: list[Recipe],
-    keys: dict[int, str],
+    plans: dict[str, Plan],
     folder: Path,
     crop: str,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     sweep(folder)
-    arrays: dict[int, Any] = {}
-    part = {size: folder / f".tiles-{key}.{os.getpid()}.part" for size, key in keys.items()}
+    arrays: dict[str, Any] = {}
+    part = {key: folder / f".tiles-{key}.{os.getpid()}.part" for key in plans}
     try:
-        for size in keys:
+        for key, (made, size) in plans.items():
             shape = (len(made), *made[0].shape(size))
             refuse_full_disk(folder, int(np.prod(shape)))
-            arrays[size] = np.lib.format.open_memmap(
-                part[size], mode="w+", dtype=np.uint8, shape=shape
+            arrays[key] = np.lib.format.open_memmap(
+                part[key], mode="w+", dtype=np.uint8, shape=shape
             )
-        _fill(manifest.root, made, arrays, crop, progress)
-        for size, key in keys.items():
+        _fill(manifest.root, plans, arrays, crop, progress)
+        for key in plans:
             publish(
-                arrays.pop(size),
-                part[size],
+                arrays.pop(key),
+                part[key],
                 folder / f"tiles-{key}.npy",
                 manifest.table["sample_id"].tolist(),
                 key,
@@ -219,26 +236,28 @@ def _build(
 
 def _fill(
     root: Path,
-    made: list[Recipe],
-    arrays: dict[int, Any],
+    plans: dict[str, Plan],
+    arrays: dict[str, Any],
     crop: str,
     progress: Callable[[int, int], None] | None,
 ) -> None:
     faults: dict[int, DataError] = {}
-    sizes = list(arrays)
-    for start in range(0, len(made), _CHUNK):
-        chunk = made[start : start + _CHUNK]
+    samples = [
+        [(recipe, size) for recipe, (_, size) in zip(row, plans.values(), strict=True)]
+        for row in zip(*(made for made, _ in plans.values()), strict=True)
+    ]
+    for start in range(0, len(samples), _CHUNK):
 
-        def decode(recipe: Recipe) -> list[npt.NDArray[np.uint8]]:
-            return render(root, recipe, sizes, crop=crop)
+        def decode(tiles: list[tuple[Recipe, int]]) -> list[npt.NDArray[np.uint8]]:
+            return render(root, tiles, crop=crop)
 
         def count(done: int, _: int, before: int = start) -> None:
             if progress is not None:
-                progress(before + done, len(made))
+                progress(before + done, len(samples))
 
-        images, failed = map_images(decode, chunk, progress=count)
+        images, failed = map_images(decode, samples[start : start + _CHUNK], progress=count)
         faults.update({start + i: error for i, error in failed.items()})
         for i, rendered in enumerate(images):
-            for size, tile in zip(sizes, rendered or (), strict=False):
-                arrays[size][start + i] = tile
-    refuse_faults(faults, len(made))
+            for key, tile in zip(plans, rendered or (), strict=False):
+                arrays[key][start + i] = tile
+    refuse_faults(faults, len(samples))

@@ -66,14 +66,19 @@ class Cost:
 def expand(names: Sequence[str]) -> tuple[str, ...]:
     """Network names with groups replaced by their members, each once, in order.
 
+    What follows a colon stays with each of the group.
+
     Examples
     --------
     >>> expand(["resnet18", "small"])
     ('resnet18', 'tiny_cnn', 'tiny_resnet', 'tiny_mobile')
+    >>> expand(["small:seed=1"])
+    ('tiny_cnn:seed=1', 'tiny_resnet:seed=1', 'tiny_mobile:seed=1')
     """
     out: dict[str, None] = {}
     for name in names:
-        out.update(dict.fromkeys(GROUPS.get(name, (name,))))
+        head, colon, rest = name.partition(":")
+        out.update({one + colon + rest: None for one in GROUPS.get(head, (head,))})
     return tuple(out)
 
 
@@ -128,7 +133,7 @@ def published_tags(network: str) -> list[str]:
 
 
 @functools.lru_cache(maxsize=256)
-def cost(network: str, image_size: int, n_classes: int = 2) -> Cost:
+def cost(network: str, image_size: int, n_classes: int = 2, in_channels: int = 3) -> Cost:
     """Parameters and multiply-accumulates per image, counted on a network without memory."""
     import timm
     import torch
@@ -139,8 +144,8 @@ def cost(network: str, image_size: int, n_classes: int = 2) -> Cost:
     name = timm_name(network)
     sized: dict[str, Any] = {"img_size": image_size} if name in FIXED_SIZE else {}
     with torch.device("meta"):
-        model = timm.create_model(name, num_classes=n_classes, **sized).eval()
+        model = timm.create_model(name, num_classes=n_classes, in_chans=in_channels, **sized).eval()
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            model(torch.empty(1, 3, image_size, image_size))
+            model(torch.empty(1, in_channels, image_size, image_size))
     return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)

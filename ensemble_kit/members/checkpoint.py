@@ -38,7 +38,12 @@ WEIGHTS = "model.safetensors"
 
 
 def write_network(
-    folder: Path, model: nn.Module, *, class_names: Sequence[str], input_config: Mapping[str, Any]
+    folder: Path,
+    model: nn.Module,
+    *,
+    class_names: Sequence[str],
+    input_config: Mapping[str, Any],
+    own_input: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `model.safetensors` and `config.json` so that `timm.create_model("local-dir:FOLDER")` opens them.
 
@@ -46,10 +51,14 @@ def write_network(
     ----------
     input_config : mapping
         timm's words for the preprocessing: `input_size, mean, std, interpolation, crop_pct, crop_mode`.
+    own_input : mapping, optional
+        What timm has no words for, kept under `ensemble_kit`: `color, stain, stain_norm`.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     write_bytes(folder / WEIGHTS, tensors_to_bytes(state, metadata={"format": "pt"}))
     about = {"label_names": list(class_names), "pretrained_cfg": dict(input_config)}
+    if own_input:
+        about["ensemble_kit"] = dict(own_input)
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "config.json"
         save_config_for_hf(model, str(path), model_config=about)
@@ -66,20 +75,22 @@ def write_fold(
     recipe: Mapping[str, Any],
     record: Mapping[str, Any],
     made_of: Mapping[str, Any],
+    further: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> None:
-    """Write a finished fold's logits, history and recipe, and last `fold.json` with all digests."""
-    write_npy(folder / "logits-oof.npy", oof)
-    write_npy(folder / "logits-test.npy", test)
+    """Write a finished fold's logits, history and recipe, and last `fold.json` with all digests.
+
+    `further` holds the out-of-fold and test logits of further weights of the training; they go,
+    like their networks, into a folder of that name.
+    """
+    further = further or {}
+    for name, (kept, tested) in {"": (oof, test), **further}.items():
+        write_npy(folder / name / "logits-oof.npy", kept)
+        write_npy(folder / name / "logits-test.npy", tested)
     write_csv(folder / "history.csv", pd.DataFrame(list(history)))
     write_json(folder / "recipe.json", dict(recipe))
-    names = [
-        WEIGHTS,
-        "config.json",
-        "logits-oof.npy",
-        "logits-test.npy",
-        "history.csv",
-        "recipe.json",
-    ]
+    of_weights = (WEIGHTS, "config.json", "logits-oof.npy", "logits-test.npy")
+    names = [*of_weights, "history.csv", "recipe.json"]
+    names += [f"{name}/{file}" for name in further for file in of_weights]
     files = {name: digest_file(folder / name) for name in names}
     write_json(
         folder / RECORD,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ensemble_kit.files import read_json, write_json
 from ensemble_kit.folds.left_out import LeftOut, folds_in, pairs_of
 from ensemble_kit.members import checkpoint
 from ensemble_kit.members.job import Job, stamps
+from ensemble_kit.members.naming import stored_name
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.predictions.store import MemberLogits
 
@@ -29,21 +31,24 @@ def collect(job: Job) -> None:
     with FileLock(job.run.member_dir(job.member.name) / ".collect.lock"):
         done = _finished(job, range(job.folds.n_splits))
         pairs = _finished_pairs(job)
-        about = {
-            "manifest": job.manifest.digest,
-            "folds": job.folds.digest,
-            "member": job.member.digest(job.tiles.image_size),
-            "folds_done": sorted(done),
-            "logits": {
-                str(k): record["files"]["logits-oof.npy"]
-                for k, record in [*done.items(), *pairs.items()]
-            },
-            "stamps": stamps(job.member),
-        }
-        if pairs:
-            about["pairs_done"] = list(pairs)
-        if done and not _is_collected(job, about):
-            _write_collected(job, done, pairs, about)
+        for weights in ("", *job.member.recipe.further_weights):
+            about = {
+                "manifest": job.manifest.digest,
+                "folds": job.folds.digest,
+                "member": job.member.digest(job.tiles.image_size),
+                "folds_done": sorted(done),
+                "logits": {
+                    str(k): record["files"][(Path(weights) / "logits-oof.npy").as_posix()]
+                    for k, record in [*done.items(), *pairs.items()]
+                },
+                "stamps": stamps(job.member),
+            }
+            if pairs:
+                about["pairs_done"] = list(pairs)
+            name = stored_name(job.member.name, weights)
+            if done and not _is_collected(job, name, about):
+                _write_collected(job, name, done, pairs, about)
+                _note_speed(job, done)
 
 
 def _finished(job: Job, left_out: Iterable[LeftOut]) -> dict[LeftOut, dict[str, Any]]:
@@ -63,15 +68,16 @@ def _finished_pairs(job: Job) -> dict[LeftOut, dict[str, Any]]:
     }
 
 
-def _is_collected(job: Job, about: Mapping[str, Any]) -> bool:
+def _is_collected(job: Job, name: str, about: Mapping[str, Any]) -> bool:
     try:
-        return job.run.store.read(job.member.name).about == about
+        return job.run.store.read(name).about == about
     except (DataError, IntegrityError):
         return False
 
 
 def _write_collected(
     job: Job,
+    name: str,
     done: Mapping[LeftOut, Mapping[str, Any]],
     pairs: Mapping[LeftOut, Mapping[str, Any]],
     about: dict[str, Any],
@@ -81,7 +87,7 @@ def _write_collected(
     oof = np.full((len(train), job.manifest.n_classes), np.nan, dtype=np.float32)
     tests: dict[int, Any] = {}
     for k, record in done.items():
-        kept, tested = _checked_logits(job, k, record)
+        kept, tested = _checked_logits(job, name, k, record)
         oof[fold == k] = kept
         if len(test):
             tests[int(k)] = tested
@@ -92,31 +98,34 @@ def _write_collected(
         test_ids=tuple(test.sample_ids.tolist()),
         class_names=job.manifest.class_names,
         about=about,
-        nested=_nested(job, pairs, fold) if pairs else None,
+        nested=_nested(job, name, pairs, fold) if pairs else None,
     )
-    job.run.store.write(job.member.name, logits)
-    _note_speed(job, done)
+    job.run.store.write(name, logits)
 
 
 def _nested(
-    job: Job, pairs: Mapping[LeftOut, Mapping[str, Any]], fold: npt.NDArray[np.int64]
+    job: Job,
+    name: str,
+    pairs: Mapping[LeftOut, Mapping[str, Any]],
+    fold: npt.NDArray[np.int64],
 ) -> Array:
     """Logits by the other fold left out, shape (n_folds, n_train, n_classes); NaN where none."""
     shape = (job.folds.n_splits, len(fold), job.manifest.n_classes)
     out = np.full(shape, np.nan, dtype=np.float32)
     for pair, record in pairs.items():
         k, j = folds_in(pair)
-        kept, _ = _checked_logits(job, pair, record)
+        kept, _ = _checked_logits(job, name, pair, record)
         of_kept = fold[np.isin(fold, (k, j))]
         out[j, fold == k] = kept[of_kept == k]
         out[k, fold == j] = kept[of_kept == j]
     return out
 
 
-def _checked_logits(job: Job, left_out: LeftOut, record: Mapping[str, Any]) -> tuple[Array, Array]:
-    folder = job.run.fold_dir(job.member.name, left_out)
-    checkpoint.check_files(folder, record)
-    return checkpoint.read_logits(folder)
+def _checked_logits(
+    job: Job, name: str, left_out: LeftOut, record: Mapping[str, Any]
+) -> tuple[Array, Array]:
+    checkpoint.check_files(job.run.fold_dir(job.member.name, left_out), record)
+    return checkpoint.read_logits(job.run.fold_dir(name, left_out))
 
 
 def _note_speed(job: Job, done: Mapping[LeftOut, Mapping[str, Any]]) -> None:

@@ -203,7 +203,9 @@ def _refuse_bad_members(members: Sequence[Member]) -> None:
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise UsageError(
-            "Every member has its own name", f"{first_few(twice)} stands twice", "Give each a name"
+            "Every member has its own name",
+            f"{first_few(twice)} stands twice",
+            f"Give each a name: {twice[0]}:name=other, or Member(..., name='other')",
         )
     for member in members:
         timm_name(member.network)
@@ -228,18 +230,19 @@ def _plan(
     watcher: Watcher,
     cache: Path | None,
 ) -> list[Job]:
-    sizes = {m.input_size for m in members} | {m.eval_size for m in members}
+    specs = {spec for m in members for spec in (m.tile_spec, m.eval_spec)}
+    largest = max(spec.image_size for spec in specs)
     tiles = build_tile_sets(
         manifest,
-        sorted(sizes),
+        list(specs),
         cache_dir=cache or cache_folder(),
         crop=CROP,
-        progress=lambda done, total: watcher(TilesProgress(done, total, max(sizes))),
+        progress=lambda done, total: watcher(TilesProgress(done, total, largest)),
     )
     return [
         Job(
-            run, m, k, manifest, folds, tiles[m.input_size], device, precision, seed,
-            None if m.eval_size == m.input_size else tiles[m.eval_size],
+            run, m, k, manifest, folds, tiles[m.tile_spec], device, precision, seed,
+            None if m.eval_spec == m.tile_spec else tiles[m.eval_spec],
         )
         for left_out in rounds
         for m in members

@@ -5,8 +5,10 @@ Knows rows, not folds; writes nothing.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from torch import nn
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.images.batches import Batches
+from ensemble_kit.images.color_space import color_channels, color_statistics
 from ensemble_kit.images.presets import preset
 from ensemble_kit.images.sampling import epoch_length
 from ensemble_kit.images.tiles import Tiles
@@ -56,7 +59,7 @@ class Fit:
     training : Training
         The loop's state; after `run` the model holds the chosen weights.
     mean, std : tuple of float
-        Per channel, of pixels scaled to [0, 1].
+        Per channel, of pixels scaled to [0, 1] or in the member's colour space.
     """
 
     member: Member
@@ -88,7 +91,7 @@ class Fit:
 
         `eval_tiles` are the same images at the size that predictions are made at.
         """
-        channels = tiles.pixels.shape[-1]
+        channels = color_channels(member.color, tiles.pixels.shape[-1])
         with seeded(seed, "weights", device=device):
             model = build_network(
                 member, n_classes, image_size=tiles.image_size, in_channels=channels
@@ -101,7 +104,10 @@ class Fit:
         training = Training.start(model, member.recipe, chosen, device)
         if state is not None:
             training.restore(state)
-        mean, std = (_per_channel(config[k], channels) for k in ("mean", "std"))
+        of_rgb = (_per_channel(config[k], 3) for k in ("mean", "std"))
+        mean, std = (
+            _per_channel(values, channels) for values in color_statistics(member.color, *of_rgb)
+        )
         judged_on = eval_tiles or tiles
         return cls(
             member, tiles, judged_on, n_classes, model, training, chosen, device, mean, std, seed
@@ -124,6 +130,7 @@ class Fit:
             device=self.device,
             mean=self.mean,
             std=self.std,
+            color=self.member.color,
             augmentation=augmentation,
             sampling=recipe.sampling,
             # A batch of one has no batch statistics.
@@ -151,6 +158,16 @@ class Fit:
             notice=notice,
         )
 
+    @contextlib.contextmanager
+    def holding(self, name: str) -> Iterator[nn.Module]:
+        """The model with further weights of its training inside the block: a snapshot or an average."""
+        own = copy.deepcopy(self.model.state_dict())
+        self.model.load_state_dict(self.training.further_weights[name])
+        try:
+            yield self.model
+        finally:
+            self.model.load_state_dict(own)
+
     def watched_logits(self, positions: npt.NDArray[np.int64], network: nn.Module) -> Array:
         """Logits to watch an epoch by: one pose, in the precision of the training, never kept."""
         return predict_logits(
@@ -161,6 +178,7 @@ class Fit:
             device=self.device,
             mean=self.mean,
             std=self.std,
+            color=self.member.color,
             precision=self.precision,
         )
 
@@ -174,6 +192,7 @@ class Fit:
             device=self.device,
             mean=self.mean,
             std=self.std,
+            color=self.member.color,
             tta=self.member.recipe.regularize.tta,
         )
 

@@ -206,16 +206,18 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
     oof, test = fit.logits(parts.kept), fit.logits(parts.test)
     predicting = time.perf_counter() - began
     _refuse_nan(job, oof, test)
-    checkpoint.write_network(
-        job.folder,
-        fit.model,
-        class_names=job.manifest.class_names,
-        input_config=_input_config(job, fit),
-    )
+    _write_network(job, fit, job.folder)
+    further = {}
+    for name in job.member.recipe.further_weights:
+        with fit.holding(name):
+            further[name] = fit.logits(parts.kept), fit.logits(parts.test)
+            _refuse_nan(job, *further[name])
+            _write_network(job, fit, job.folder / name)
     checkpoint.write_fold(
         job.folder,
         oof=oof,
         test=test,
+        further=further,
         history=[{**row, "val_on": parts.watched_name} for row in fit.training.history],
         recipe=job.member.recipe.model_dump(mode="json"),
         record={
@@ -256,10 +258,21 @@ def stamps(member: Member) -> list[str]:
     return said
 
 
+def _write_network(job: Job, fit: Fit, folder: Path) -> None:
+    own = job.member.model_dump(include={"color", "stain", "stain_norm"}, exclude_defaults=True)
+    checkpoint.write_network(
+        folder,
+        fit.model,
+        class_names=job.manifest.class_names,
+        input_config=_input_config(job, fit),
+        own_input=own,
+    )
+
+
 def _input_config(job: Job, fit: Fit) -> dict[str, Any]:
-    height, width, channels = (job.eval_tiles or job.tiles).pixels.shape[1:]
+    height, width = (job.eval_tiles or job.tiles).pixels.shape[1:3]
     return {
-        "input_size": (channels, height, width),
+        "input_size": (len(fit.mean), height, width),
         "mean": fit.mean,
         "std": fit.std,
         "interpolation": "bicubic",

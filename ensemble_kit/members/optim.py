@@ -102,6 +102,8 @@ def rate_at(
     peak, total = recipe.learning_rate, recipe.epochs * steps_per_epoch
     if recipe.schedule == "one-cycle":
         return peak * _one_cycle(step / max(total - 1, 1))
+    if recipe.schedule == "cyclic":
+        return peak * _of_its_cycle(step, recipe, steps_per_epoch)
     warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total - 1)
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -114,6 +116,18 @@ def rate_at(
         drops = plateau_drops(watched, recipe.optim.plateau_epochs)
         return float(peak * recipe.optim.step_factor**drops)
     return peak * _half_cosine((step - warmup) / max(total - warmup, 1))
+
+
+def _of_its_cycle(step: int, recipe: Recipe, steps_per_epoch: int) -> float:
+    """A cosine per cycle, from the peak each time; the first rises over half of it at most."""
+    ends = [epochs * steps_per_epoch for epochs in recipe.snapshot_epochs]
+    start, end = next(
+        (a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True) if step < b or b == ends[-1]
+    )
+    warmup = 0 if start else min(round(recipe.warmup_epochs * steps_per_epoch), end // 2)
+    if step < warmup:
+        return (step + 1) / warmup
+    return _half_cosine((step - start - warmup) / (end - start - warmup))
 
 
 def _half_cosine(done: float) -> float:

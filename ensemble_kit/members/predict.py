@@ -37,6 +37,7 @@ def predict_logits(
     device: torch.device,
     mean: Sequence[float],
     std: Sequence[float],
+    color: str = "rgb",
     tta: str = "none",
     batch_size: int = 64,
     precision: Precision = FULL,
@@ -63,6 +64,7 @@ def predict_logits(
         device=device,
         mean=mean,
         std=std,
+        color=color,
         shuffle=False,
     )
     model.eval()

@@ -12,87 +12,11 @@ from pydantic import Field, model_validator
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.files import digest_file, digest_json, read_toml
+from ensemble_kit.images.join import TileSpec
 from ensemble_kit.members.catalogue import native_size, timm_name
+from ensemble_kit.members.naming import name_of
+from ensemble_kit.members.recipe_tables import Optim, Regularize
 from ensemble_kit.settings import Settings
-
-
-class Optim(Settings):
-    """How steps are taken, beyond rate and decay.
-
-    Parameters
-    ----------
-    name : str
-        Any optimizer of timm's factory: `adamw`, `sgd`, `lamb`, `lion`, ...
-    head_rate : float
-        The new head's learning rate, as a multiple of the recipe's.
-    layer_decay : float
-        Each block nearer to the input learns at this multiple of the next one's rate (Clark et al.
-        2020, "ELECTRA"; Bao et al. 2022, "BEiT"); 1 is off.
-    head_only_epochs : int
-        First epochs in which only the head learns.
-    freeze_batch_norm : bool
-        Keep the statistics and weights of batch normalisation as they came.
-    clip_norm : float
-        Largest norm of a step's gradient; 0 is off.
-    micro_batches : int
-        Parts that a batch is computed in; the step still sees the whole batch.
-    step_epochs, step_factor : int, float
-        For `schedule = "step"`: multiply the rate by `step_factor` every `step_epochs` epochs.
-    plateau_epochs : int
-        For `schedule = "plateau"`: multiply by `step_factor` after so many epochs without improvement.
-    """
-
-    name: str = "adamw"
-    head_rate: float = Field(1.0, gt=0)
-    layer_decay: float = Field(1.0, gt=0, le=1)
-    head_only_epochs: int = Field(0, ge=0)
-    freeze_batch_norm: bool = False
-    clip_norm: float = Field(0.0, ge=0)
-    micro_batches: int = Field(1, ge=1)
-    step_epochs: int = Field(10, ge=1)
-    step_factor: float = Field(0.1, gt=0, lt=1)
-    plateau_epochs: int = Field(3, ge=1)
-
-
-class Regularize(Settings):
-    """What keeps a network from learning its training rows by heart, and how weights are averaged.
-
-    Parameters
-    ----------
-    drop_path : float
-        Stochastic depth (Huang et al. 2016), where the network has it.
-    focal_gamma : float
-        Focal loss (Lin et al. 2017); 0 is plain cross-entropy.
-    ema_decay : float
-        Exponential moving average of the weights per step (Polyak & Juditsky 1992); 0 is off.
-    average_last : int
-        Equal average of the weights after each of the last so many epochs (Izmailov et al. 2018,
-        "Averaging weights leads to wider optima"); 0 is off.
-    tta : {"none", "flips", "dihedral"}
-        Test-time augmentation: logits averaged over 4 mirror images, or all 8 poses.
-    eval_size : int, optional
-        Input size in pixels when predicting, where it differs from training (Touvron et al. 2019).
-    select_metric : {"log_loss", "accuracy", "balanced_accuracy"}
-        What `select_on` and `patience` watch.
-    """
-
-    drop_path: float = Field(0.0, ge=0, lt=1)
-    focal_gamma: float = Field(0.0, ge=0)
-    ema_decay: float = Field(0.0, ge=0, lt=1)
-    average_last: int = Field(0, ge=0)
-    tta: Literal["none", "flips", "dihedral"] = "none"
-    eval_size: int | None = Field(None, ge=8, le=2048)
-    select_metric: Literal["log_loss", "accuracy", "balanced_accuracy"] = "log_loss"
-
-    @model_validator(mode="after")
-    def _one_average(self) -> Regularize:
-        if self.ema_decay and self.average_last:
-            raise DataError(
-                "Weights are averaged in one way",
-                "got both ema_decay and average_last",
-                "Set one of them to 0",
-            )
-        return self
 
 
 class Recipe(Settings):
@@ -109,9 +33,15 @@ class Recipe(Settings):
         On weights; never on biases and normalisation layers.
     warmup_epochs : float
         Linear rise of the rate from 0; may be a fraction.
-    schedule : {"cosine", "constant", "step", "plateau", "one-cycle"}
+    schedule : {"cosine", "constant", "step", "plateau", "one-cycle", "cyclic"}
         After the warm-up (Loshchilov & Hutter 2017, "SGDR"; Smith & Topin 2019 for one-cycle).
-        `plateau` watches a slice of the data, so it needs `select_on`.
+        `plateau` watches a slice of the data, so it needs `select_on`. `cyclic` restarts its
+        cosine: as many cycles as there are `snapshots`.
+    snapshots : int
+        Keep so many sets of weights of one training: the last as the member itself, those before
+        it as the members `NAME@snap1`, `NAME@snap2`, ... With `cyclic`, those at the end of each
+        cycle (Huang et al. 2017, "Snapshot ensembles: train 1, get M for free"); with any other
+        schedule, those after each of the last so many epochs. 0 keeps the last alone.
     label_smoothing : float
     class_weights : {"none", "balanced", "effective"}
         `balanced` weighs the loss by n_samples / (n_classes * count), `effective` by the effective
@@ -142,7 +72,8 @@ class Recipe(Settings):
     learning_rate: float = Field(5e-4, gt=0, le=10)
     weight_decay: float = Field(0.02, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
-    schedule: Literal["cosine", "constant", "step", "plateau", "one-cycle"] = "cosine"
+    schedule: Literal["cosine", "constant", "step", "plateau", "one-cycle", "cyclic"] = "cosine"
+    snapshots: int = Field(0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced", "effective"] = "none"
     augmentation: str = "light"
@@ -172,6 +103,51 @@ class Recipe(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _snapshots_have_their_epochs(self) -> Recipe:
+        if self.schedule == "cyclic" and self.snapshots < 2:
+            raise DataError(
+                "A cyclic schedule has one cycle per snapshot, and two at least",
+                f"snapshots is {self.snapshots}",
+                "Set snapshots, or schedule = 'cosine'",
+            )
+        if self.snapshots > self.epochs:
+            raise DataError(
+                "Each snapshot comes after an epoch of its own",
+                f"snapshots is {self.snapshots} and epochs is {self.epochs}",
+                "Set fewer snapshots, or more epochs",
+            )
+        if self.snapshots > 1 and self.select_on != "none":
+            raise DataError(
+                "Snapshots are taken after fixed epochs",
+                f"snapshots is {self.snapshots} and select_on is {self.select_on!r}, which chooses one",
+                "Set select_on = 'none' and patience = 0 for this member, or snapshots = 0",
+            )
+        return self
+
+    @property
+    def snapshot_epochs(self) -> tuple[int, ...]:
+        """How many epochs are finished at each snapshot.
+
+        Examples
+        --------
+        >>> Recipe(epochs=10, snapshots=3).snapshot_epochs
+        (8, 9, 10)
+        >>> Recipe(epochs=10, snapshots=3, schedule="cyclic").snapshot_epochs
+        (3, 6, 10)
+        """
+        n, epochs = self.snapshots, self.epochs
+        if self.schedule == "cyclic":
+            return tuple(epochs * (k + 1) // n for k in range(n))
+        return tuple(range(epochs - n + 1, epochs + 1))
+
+    @property
+    def further_weights(self) -> tuple[str, ...]:
+        """What a training keeps beside its last or chosen weights; each is a member of its own."""
+        average = "ema" if self.regularize.ema_decay else "swa"
+        beside = (average,) if self.regularize.average_beside else ()
+        return (*(f"snap{k}" for k in range(1, self.snapshots)), *beside)
+
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Recipe:
         """A named recipe, with changes.
@@ -194,6 +170,12 @@ def preset_values(name: str) -> dict[str, Any]:
     return dict(presets[name])
 
 
+# What a member's default name says where it differs.
+PLAIN = {"seed": 0, "bag": False, "stain": None, "stain_norm": None, "color": "rgb"}
+# Settings that are facts where they are used: folds that were finished before them stay finished.
+LATER = {"stain": None, "stain_norm": None, "color": "rgb"}
+
+
 class Member(Settings):
     """An architecture, its input, and its recipe.
 
@@ -202,9 +184,18 @@ class Member(Settings):
     network : str
         One of the catalogue's names (`resnet18`, `efficientnetv2_b0`, ...) or any timm name.
     name : str
-        What the member is called in tables and folders; the network's name where empty.
+        What the member is called in tables and folders. Without one it is the network's name, and
+        what is said of seed, bag, stain and colour: `resnet18-s1`, `resnet18-bag2`, `resnet18-hed`.
     image_size : int, optional
-        Side of the square input in pixels; the network's native one where absent.
+        Side of the square input in pixels; the network's native one where absent. Not in the
+        name, since it mostly is the same for all members.
+    stain : {"he", "ihc"}, optional
+        One image of each pair of H&E and IHC; all that the data were read with where absent.
+    stain_norm : {"none", "macenko", "reinhard"}, optional
+        Stain normalisation of H&E; that of the data where absent.
+    color : {"rgb", "grayscale", "hed", "lab"}
+        The colour space that the network sees: `grayscale` is one channel, `hed` the amounts of
+        haematoxylin, eosin and DAB. Augmentation comes before it, in RGB.
     pretrained : bool
         Start from timm's published weights (downloaded on first use).
     weights : path, optional
@@ -225,11 +216,16 @@ class Member(Settings):
     --------
     >>> Member("resnet18", image_size=64).name
     'resnet18'
+    >>> Member("resnet18", color="hed", seed=1).name
+    'resnet18-hed-s1'
     """
 
     network: str = Field(min_length=1)
     name: str = Field("", pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$|^$", max_length=80)
     image_size: int | None = Field(None, ge=8, le=2048)
+    stain: Literal["he", "ihc"] | None = None
+    stain_norm: Literal["none", "macenko", "reinhard"] | None = None
+    color: Literal["rgb", "grayscale", "hed", "lab"] = "rgb"
     pretrained: bool = True
     weights: Path | None = None
     drop_rate: float = Field(0.0, ge=0, lt=1)
@@ -240,7 +236,9 @@ class Member(Settings):
     recipe: Recipe = Recipe()
 
     def __init__(self, network: str, **values: Any) -> None:
-        super().__init__(network=network, **{"name": network.replace("/", "_"), **values})
+        said = {k: values[k] for k, plain in PLAIN.items() if values.get(k, plain) != plain}
+        name = name_of(network.replace("/", "_"), said)
+        super().__init__(network=network, **{"name": name, **values})
 
     @property
     def input_size(self) -> int:
@@ -251,6 +249,16 @@ class Member(Settings):
     def eval_size(self) -> int:
         """Side of the square input that predictions are made at, in pixels."""
         return self.recipe.regularize.eval_size or self.input_size
+
+    @property
+    def tile_spec(self) -> TileSpec:
+        """The tiles that it trains on."""
+        return TileSpec(self.input_size, self.stain, self.stain_norm)
+
+    @property
+    def eval_spec(self) -> TileSpec:
+        """The tiles that predictions are made of."""
+        return TileSpec(self.eval_size, self.stain, self.stain_norm)
 
     @property
     def start(self) -> str:
@@ -269,6 +277,14 @@ class Member(Settings):
     def facts(self, image_size: int) -> dict[str, Any]:
         """Everything that decides this member's logits, as plain JSON values."""
         facts: dict[str, Any] = self.model_dump(mode="json", exclude={"name", "weights"})
+        regularize = facts["recipe"]["regularize"]
+        for table, later in (
+            (facts, LATER),
+            (facts["recipe"], {"snapshots": 0}),
+            (regularize, {"average_beside": False}),
+        ):
+            for key in [k for k, unused in later.items() if table[k] == unused]:
+                del table[key]
         facts["image_size"] = image_size
         facts["weights"] = digest_file(self.weights) if self.weights else None
         facts["pretrained"] = self.starts_published

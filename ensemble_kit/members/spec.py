@@ -10,7 +10,8 @@ from pathlib import Path
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, read_json, write_json
 from ensemble_kit.folds.left_out import LeftOut, read_left_out
-from ensemble_kit.images.tiles import build_tiles
+from ensemble_kit.images.color_space import color_channels
+from ensemble_kit.images.tiles import build_tile_sets
 from ensemble_kit.members.catalogue import cost
 from ensemble_kit.members.job import CROP, Job
 from ensemble_kit.members.precision import choose_device
@@ -25,7 +26,12 @@ def write_spec(job: Job, cache: Path | None = None, *, nested: bool = False) -> 
     `nested` notes that pairs of folds are planned too; once noted, it stays.
     """
     path = job.run.member_dir(job.member.name) / SPEC
-    price = cost(job.member.network, job.member.input_size, job.manifest.n_classes)
+    price = cost(
+        job.member.network,
+        job.member.input_size,
+        job.manifest.n_classes,
+        color_channels(job.member.color, job.tiles.pixels.shape[-1]),
+    )
     write_json(
         path,
         {
@@ -65,17 +71,17 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
     manifest, folds = run.manifest(), run.folds()
     left_out = read_left_out(str(fold), folds.n_splits)
     cache = Path(spec["cache"]) if spec["cache"] else cache_folder()
-    size, judged = settings.input_size, settings.eval_size
-    tiles = {s: build_tiles(manifest, s, cache_dir=cache, crop=CROP) for s in {size, judged}}
+    trained_on, judged_on = settings.tile_spec, settings.eval_spec
+    tiles = build_tile_sets(manifest, [trained_on, judged_on], cache_dir=cache, crop=CROP)
     return Job(
         run=run,
         member=settings,
         fold=left_out,
         manifest=manifest,
         folds=folds,
-        tiles=tiles[size],
+        tiles=tiles[trained_on],
         device=choose_device(spec["device"]),
         precision=spec["precision"],
         seed=spec["seed"],
-        eval_tiles=None if judged == size else tiles[judged],
+        eval_tiles=None if judged_on == trained_on else tiles[judged_on],
     )

@@ -40,6 +40,8 @@ class Training:
     best_epoch: int = -1
     best_score: float = math.inf
     best_weights: dict[str, Tensor] | None = None
+    further_weights: dict[str, dict[str, Tensor]] = dataclasses.field(default_factory=dict)
+    average_beside: bool = False
     rate_factor: float = 1.0
     micro_batches: int = 1
 
@@ -55,7 +57,10 @@ class Training:
             averaged = AveragedModel(model, avg_fn=mean, use_buffers=True)
         elif recipe.regularize.average_last:
             averaged = AveragedModel(model, use_buffers=True)
-        return cls(model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches)
+        return cls(
+            model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches,
+            average_beside=recipe.regularize.average_beside,
+        )  # fmt: skip
 
     @property
     def epoch(self) -> int:
@@ -69,7 +74,12 @@ class Training:
 
     @property
     def judged(self) -> nn.Module:
-        """The network that predicts: the averaged one where weights are averaged."""
+        """The network that predicts: the averaged one where it takes the place of the last."""
+        return self.model if self.average_beside else self.average
+
+    @property
+    def average(self) -> nn.Module:
+        """The averaged network; the model itself where nothing is averaged yet."""
         if self.averaged is None or int(self.averaged.n_averaged) == 0:
             return self.model
         inner: nn.Module = self.averaged.module
@@ -85,6 +95,7 @@ class Training:
             "best_epoch": self.best_epoch,
             "best_score": self.best_score,
             "best_weights": self.best_weights,
+            "further_weights": self.further_weights,
             "rate_factor": self.rate_factor,
             "micro_batches": self.micro_batches,
         }
@@ -97,6 +108,7 @@ class Training:
         if self.averaged is not None:
             self.averaged.load_state_dict(state["averaged"])
         self.history = list(state["history"])
+        self.further_weights = dict(state.get("further_weights", {}))
         for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
             setattr(self, name, state[name])
 

@@ -80,6 +80,7 @@ def run_epochs(
             }
         )
         _note_best(training, recipe, watched)
+        _note_further(training, recipe)
         after_epoch(training)
     chosen = training.best_weights or training.judged.state_dict()
     training.model.load_state_dict(copy.deepcopy(chosen))
@@ -169,6 +170,17 @@ def _note_best(training: Training, recipe: Recipe, watched: dict[str, float]) ->
     if score < training.best_score:
         training.best_epoch, training.best_score = training.epoch - 1, score
         training.best_weights = copy.deepcopy(training.judged.state_dict())
+
+
+def _note_further(training: Training, recipe: Recipe) -> None:
+    """Keep what becomes a member of its own: snapshots, and the average of the chosen epoch."""
+    for k, epochs in enumerate(recipe.snapshot_epochs[:-1], start=1):
+        if training.epoch == epochs:
+            training.further_weights[f"snap{k}"] = copy.deepcopy(training.judged.state_dict())
+    chosen = recipe.epochs if recipe.select_on == "none" else training.best_epoch + 1
+    if recipe.regularize.average_beside and training.epoch == chosen:
+        name = recipe.further_weights[-1]
+        training.further_weights[name] = copy.deepcopy(training.average.state_dict())
 
 
 def _patience_is_over(training: Training, recipe: Recipe) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import platform
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ensemble_kit.errors import IntegrityError, first_few
@@ -53,3 +54,20 @@ def difference(old: Manifest, new: Manifest) -> str:
                 what = "pixels (sha256)" if column == "sha256" else column
                 return f"the {what} of {len(changed)} images changed ({first_few(changed, 2)})"
     return "its class names or columns changed"
+
+
+def in_order(members: Iterable[str], asked: Sequence[str]) -> list[str]:
+    """Members in the order in which they were asked for, further weights of a training after its own.
+
+    Examples
+    --------
+    >>> in_order(["a", "a@ema", "a@snap10", "a@snap2", "b"], ["b", "a"])
+    ['b', 'a', 'a@ema', 'a@snap2', 'a@snap10']
+    """
+    place = {name: i for i, name in enumerate(asked)}
+
+    def key(name: str) -> tuple[int, str, int, str]:
+        base, _, weights = name.partition("@")
+        return place.get(base, len(asked)), base, len(weights), weights
+
+    return sorted(members, key=key)

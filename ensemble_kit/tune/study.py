@@ -102,7 +102,13 @@ def tune_member(
     train = train.part("train")
     parted = hold_out(train, test_size=WATCHED_SHARE, seed=derive_seed(seed, "tune"), by=split_by)
     require_first_weights([member])
-    tiles = build_tiles(train, member.input_size, cache_dir=cache or cache_folder())
+    tiles = build_tiles(
+        train,
+        member.input_size,
+        cache_dir=cache or cache_folder(),
+        stain=member.stain,
+        stain_norm=member.stain_norm,
+    )
     setup = _Setup(member, tiles, parted, choose_device(device), precision, seed)
     study = _open_study(run, member, setup.facts(train), len(parted.part("train")))
     _retry_cut_off(study)

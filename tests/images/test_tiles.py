@@ -15,6 +15,7 @@ from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
 from ensemble_kit.images import tiles as tiles_module
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.join import TileSpec
 from ensemble_kit.images.resize import resize
 from ensemble_kit.images.tile_cache import prune_cache
 from ensemble_kit.images.tiles import build_tile_sets, build_tiles
@@ -92,11 +93,13 @@ def test_several_sizes_from_one_decoding_equal_each_alone(
     calls = []
     real = tiles_module.render
     monkeypatch.setattr(tiles_module, "render", lambda *a, **k: (calls.append(1), real(*a, **k))[1])
-    together = build_tile_sets(manifest, [8, 16], cache_dir=tmp_path / "together")
+    together = build_tile_sets(
+        manifest, [TileSpec(8), TileSpec(16)], cache_dir=tmp_path / "together"
+    )
     assert len(calls) == len(manifest)
     for size, tiles in alone.items():
-        np.testing.assert_array_equal(together[size].pixels, tiles.pixels)
-        assert together[size].digest == tiles.digest
+        np.testing.assert_array_equal(together[TileSpec(size)].pixels, tiles.pixels)
+        assert together[TileSpec(size)].digest == tiles.digest
 
 
 def test_all_unreadable_images_are_named_at_once(manifest: Manifest, tmp_path: Path) -> None:

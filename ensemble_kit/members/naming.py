@@ -1,0 +1,73 @@
+"""What members are called: their network, what differs from it, and which weights of one training.
+
+`resnet18-s1`, `resnet18-128px-hed`, `resnet18@snap2`. Knows no settings tables: names and values
+come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+# How a name says a value; others are said as key and value. In this order.
+WORDS = {
+    "image_size": "{}px",
+    "stain": "{}",
+    "stain_norm": "{}",
+    "color": "{}",
+    "schedule": "{}",
+    "snapshots": "snap{}",
+    "ema_decay": "ema{}",
+    "average_beside": "raw",
+}
+
+
+def name_of(base: str, values: Mapping[str, Any]) -> str:
+    """The name of a member that differs from `base` in `values`, whatever their order.
+
+    A bag's seed is its number.
+
+    Examples
+    --------
+    >>> name_of("resnet18", {"color": "hed", "image_size": 128})
+    'resnet18-128px-hed'
+    >>> name_of("resnet18", {"bag": True, "seed": 2}), name_of("resnet18", {"seed": 2})
+    ('resnet18-bag2', 'resnet18-s2')
+    """
+    left = dict(values)
+    words = [_word(key, left.pop(key)) for key in WORDS if key in left]
+    seed = left.pop("seed", 0)
+    if left.pop("bag", False):
+        words.append(f"bag{seed or ''}")
+    elif seed:
+        words.append(f"s{seed}")
+    words += [_with_key(key, left[key]) for key in sorted(left)]
+    return "-".join([base, *words])
+
+
+def _word(key: str, value: Any) -> str:
+    return f"no-{key}" if value == "none" else WORDS[key].format(_said(value))
+
+
+def _with_key(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return key if value else f"no-{key}"
+    if isinstance(value, PurePath):
+        value = value.stem
+    return f"{key}-{value}" if isinstance(value, str) else f"{key}{_said(value)}"
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def stored_name(member: str, weights: str = "") -> str:
+    """What further weights of a member's training are called in the prediction store.
+
+    Examples
+    --------
+    >>> stored_name("resnet18", "snap1"), stored_name("resnet18")
+    ('resnet18@snap1', 'resnet18')
+    """
+    return f"{member}@{weights}" if weights else member

@@ -1,0 +1,102 @@
+"""The tables inside a recipe: how steps are taken, and what keeps a network from learning by heart.
+
+Knows no torch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.settings import Settings
+
+
+class Optim(Settings):
+    """How steps are taken, beyond rate and decay.
+
+    Parameters
+    ----------
+    name : str
+        Any optimizer of timm's factory: `adamw`, `sgd`, `lamb`, `lion`, ...
+    head_rate : float
+        The new head's learning rate, as a multiple of the recipe's.
+    layer_decay : float
+        Each block nearer to the input learns at this multiple of the next one's rate (Clark et al.
+        2020, "ELECTRA"; Bao et al. 2022, "BEiT"); 1 is off.
+    head_only_epochs : int
+        First epochs in which only the head learns.
+    freeze_batch_norm : bool
+        Keep the statistics and weights of batch normalisation as they came.
+    clip_norm : float
+        Largest norm of a step's gradient; 0 is off.
+    micro_batches : int
+        Parts that a batch is computed in; the step still sees the whole batch.
+    step_epochs, step_factor : int, float
+        For `schedule = "step"`: multiply the rate by `step_factor` every `step_epochs` epochs.
+    plateau_epochs : int
+        For `schedule = "plateau"`: multiply by `step_factor` after so many epochs without improvement.
+    """
+
+    name: str = "adamw"
+    head_rate: float = Field(1.0, gt=0)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    head_only_epochs: int = Field(0, ge=0)
+    freeze_batch_norm: bool = False
+    clip_norm: float = Field(0.0, ge=0)
+    micro_batches: int = Field(1, ge=1)
+    step_epochs: int = Field(10, ge=1)
+    step_factor: float = Field(0.1, gt=0, lt=1)
+    plateau_epochs: int = Field(3, ge=1)
+
+
+class Regularize(Settings):
+    """What keeps a network from learning its training rows by heart, and how weights are averaged.
+
+    Parameters
+    ----------
+    drop_path : float
+        Stochastic depth (Huang et al. 2016), where the network has it.
+    focal_gamma : float
+        Focal loss (Lin et al. 2017); 0 is plain cross-entropy.
+    ema_decay : float
+        Exponential moving average of the weights per step (Polyak & Juditsky 1992); 0 is off.
+    average_last : int
+        Equal average of the weights after each of the last so many epochs (Izmailov et al. 2018,
+        "Averaging weights leads to wider optima"); 0 is off.
+    average_beside : bool
+        Keep the average beside the weights themselves, as a member of its own, `NAME@ema` or
+        `NAME@swa`, and not in their place.
+    tta : {"none", "flips", "dihedral"}
+        Test-time augmentation: logits averaged over 4 mirror images, or all 8 poses.
+    eval_size : int, optional
+        Input size in pixels when predicting, where it differs from training (Touvron et al. 2019).
+    select_metric : {"log_loss", "accuracy", "balanced_accuracy"}
+        What `select_on` and `patience` watch.
+    """
+
+    drop_path: float = Field(0.0, ge=0, lt=1)
+    focal_gamma: float = Field(0.0, ge=0)
+    ema_decay: float = Field(0.0, ge=0, lt=1)
+    average_last: int = Field(0, ge=0)
+    average_beside: bool = False
+    tta: Literal["none", "flips", "dihedral"] = "none"
+    eval_size: int | None = Field(None, ge=8, le=2048)
+    select_metric: Literal["log_loss", "accuracy", "balanced_accuracy"] = "log_loss"
+
+    @model_validator(mode="after")
+    def _one_average(self) -> Regularize:
+        if self.ema_decay and self.average_last:
+            raise DataError(
+                "Weights are averaged in one way",
+                "got both ema_decay and average_last",
+                "Set one of them to 0",
+            )
+        if self.average_beside and not (self.ema_decay or self.average_last):
+            raise DataError(
+                "An average kept beside the weights must be made",
+                "average_beside is true, ema_decay and average_last are 0",
+                "Set one of them, e.g. ema_decay = 0.998",
+            )
+        return self

@@ -1,0 +1,148 @@
+"""Members written in one word, `resnet18:seed=1:color=hed`: a network, and what differs from it.
+
+The same words on the command line, in the settings file and in Python. Trains nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.members.catalogue import expand
+from ensemble_kit.members.naming import name_of
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe_tables import Optim, Regularize
+from ensemble_kit.settings import Settings
+
+# Where a key stands in a member. Lists and names have no one word.
+_TABLES: tuple[tuple[tuple[str, ...], type[Settings], tuple[str, ...]], ...] = (
+    ((), Member, ("network", "name", "head", "recipe", "tuned")),
+    (("recipe",), Recipe, ("optim", "regularize")),
+    (("recipe", "optim"), Optim, ("name",)),
+    (("recipe", "regularize"), Regularize, ()),
+)
+_SHORT = {"size": "image_size"}
+# Sources of timm that bring a colon of their own.
+_SCHEMES = ("hf-hub", "hf_hub", "local-dir")
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortForm:
+    """A member as it was written.
+
+    Parameters
+    ----------
+    base : str
+        The network, or the name of a `[member.NAME]` table.
+    settings : dict
+        What differs from it, as nested as a `Member` is.
+    name : str
+        What the member is called.
+    """
+
+    base: str
+    settings: dict[str, Any]
+    name: str
+
+
+def read_short_form(text: str) -> ShortForm:
+    """The parts of `BASE[:KEY[=VALUE]]...`; keys are those of a member or of its recipe.
+
+    Raises
+    ------
+    UsageError
+        An unknown key, or one without a value that needs one.
+
+    Examples
+    --------
+    >>> read_short_form("resnet18:size=128:snapshots=3").name
+    'resnet18-128px-snap3'
+    >>> read_short_form("resnet18:bag:seed=2").settings
+    {'bag': True, 'seed': 2}
+    """
+    head, *parts = text.split(":")
+    if head in _SCHEMES and parts:
+        head = f"{head}:{parts.pop(0)}"
+    settings: dict[str, Any] = {}
+    differs: dict[str, Any] = {}
+    name = ""
+    for part in parts:
+        key, _, value = part.partition("=")
+        if key == "name":
+            name = value
+            continue
+        key = _SHORT.get(key, key)
+        path, field = _place(key, text)
+        if not value and field.annotation is not bool:
+            raise UsageError(
+                f"'{key}' of a member has a value", f"got '{text}'", f"Write {head}:{key}=VALUE"
+            )
+        typed = _typed(value or "true", field.annotation)
+        place = settings
+        for table in path:
+            place = place.setdefault(table, {})
+        place[key] = typed
+        if typed != field.default:
+            differs[key] = typed
+    return ShortForm(head, settings, name or name_of(head.replace("/", "_"), differs))
+
+
+def make_members(
+    texts: Sequence[str], *, recipe: Recipe | None = None, **shared: Any
+) -> list[Member]:
+    """Members from their short forms, which win over `recipe` and `shared`.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        Networks or groups, each with what differs: `resnet18`, `resnet18:seed=1`, `small:color=hed`.
+    recipe : Recipe, optional
+    **shared
+        Fields of all members, e.g. `image_size=64, pretrained=False`.
+
+    Examples
+    --------
+    >>> [m.name for m in make_members(["resnet18", "resnet18:seed=1", "resnet18:size=128"])]
+    ['resnet18', 'resnet18-s1', 'resnet18-128px']
+    """
+    common = recipe.model_dump(exclude_unset=True) if recipe else {}
+    made = []
+    for text in expand(texts):
+        short = read_short_form(text)
+        own = merged({**shared, "recipe": common}, short.settings)
+        made.append(Member(short.base, **{"name": short.name, **own}))
+    return made
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over`, table by table."""
+    out = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
+        out[key] = merged(out[key], value) if both else value
+    return out
+
+
+def _place(key: str, text: str) -> tuple[tuple[str, ...], Any]:
+    known: list[str] = ["name"]
+    for path, table, apart in _TABLES:
+        fields = {k: f for k, f in table.model_fields.items() if k not in apart}
+        if key in fields:
+            return path, fields[key]
+        known += fields
+    raise UsageError(
+        "A member is written NETWORK[:KEY=VALUE]..., with keys of a member or its recipe",
+        f"got '{text}'",
+        did_you_mean(key, known),
+    )
+
+
+def _typed(value: str, annotation: Any) -> Any:
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError:
+        return value  # the member says what is wrong with it, by the key's full name
