@@ -49,7 +49,7 @@ def atomic_write(
     name = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        name = target.parent / f".{target.name[:40]}.{_this_process()}-{secrets.token_hex(4)}.tmp"
+        name = temporary_beside(target)
         with name.open("xb") as file:
             write(file)
             file.flush()
@@ -66,6 +66,11 @@ def atomic_write(
     finally:
         if name is not None:
             name.unlink(missing_ok=True)
+
+
+def temporary_beside(target: Path) -> Path:
+    """A name beside `target` that nobody else uses, and that `sweep` knows."""
+    return target.parent / f".{target.name[:40]}.{_this_process()}-{secrets.token_hex(4)}.tmp"
 
 
 def _this_process() -> str:

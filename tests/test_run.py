@@ -207,7 +207,7 @@ def test_an_error_inside_gives_the_run_free(tmp_path: Path) -> None:
         1 / 0
     with run.locked():
         pass
-    assert not (run.path / ".lock-holder").exists()
+    assert not (run.path / ".claim").exists()
 
 
 # -- predictions ---------------------------------------------------------------------------

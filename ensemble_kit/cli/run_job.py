@@ -20,6 +20,9 @@ def run_job(run_path: Path, member: str, fold: str, threads: int | None) -> None
     Claims the job's folder, goes on from its checkpoint, and ends by writing fold.json. A finished
     job is left as it is.
     """
+    from ensemble_kit.launch.orphans import end_with_parent
+
+    end_with_parent()
     import torch
 
     from ensemble_kit.cli.progress import ProgressPrinter

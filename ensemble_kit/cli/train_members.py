@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--slots",
     type=click.IntRange(min=1),
-    help="Jobs side by side. [default: one per core on a CPU, one on a GPU]",
+    help="Jobs side by side. [default: what cores and memory carry, as measured]",
 )
 @click.option(
     "--engine",
@@ -147,10 +147,17 @@ class Launch:
             from ensemble_kit.launch.slurm import SlurmEngine
 
             return SlurmEngine(self.partition, gpus=0 if device == "cpu" else 1)
-        from ensemble_kit.launch.local import LocalEngine, default_slots
+        from ensemble_kit.launch.local import LocalEngine
 
-        slots = self.slots or default_slots(n_jobs, device)
-        return LocalEngine(slots) if slots > 1 else None
+        # A job on a card gets a process of its own: a lost device is lost to that process alone.
+        alone = device == "cpu" and (self.slots == 1 or n_jobs == 1)
+        return None if alone else LocalEngine(self.slots)
+
+    def expected_slots(self, n_jobs: int, device: str) -> int:
+        """Jobs side by side, for an estimate of the time."""
+        from ensemble_kit.launch.local import expected_slots
+
+        return self.slots or (expected_slots(n_jobs, device) if self.engine == "local" else 1)
 
 
 def run_training(
@@ -175,8 +182,8 @@ def run_training(
     from ensemble_kit.members.tracking import MLflow, both
     from ensemble_kit.run import Run
 
-    engine = launch.made(n_jobs, choose_device(experiment.device).type)
-    slots = getattr(engine, "slots", 1)
+    device = choose_device(experiment.device).type
+    engine, slots = launch.made(n_jobs, device), launch.expected_slots(n_jobs, device)
     with ProgressPrinter(work, n_jobs, slots=slots) as printer, contextlib.ExitStack() as stack:
         watcher: Watcher = printer
         if launch.mlflow:

@@ -51,15 +51,21 @@ class RayEngine:
         waiting = {task.remote(command(job, max(1, int(self.cpus)))): job for job in jobs}
         watcher(Notice(f"{len(waiting)} jobs are with Ray at {self.address}."))
         failures = []
-        while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1)
-            job = waiting.pop(ready[0])
-            try:
-                code, words = ray.get(ready[0])
-            except ray.exceptions.RayError as error:
-                code, words = 1, str(error)
-            if (failed := settle(job, code, words, watcher)) is not None:
-                failures.append(failed)
+        try:
+            while waiting:
+                ready, _ = ray.wait(list(waiting), num_returns=1)
+                job = waiting.pop(ready[0])
+                try:
+                    code, words, n_killed = ray.get(ready[0])
+                except ray.exceptions.RayError as error:
+                    code, words, n_killed = 1, str(error), 0
+                if (failed := settle(job, code, words, watcher, n_killed=n_killed)) is not None:
+                    failures.append(failed)
+        except BaseException:  # Ctrl-C and SIGTERM too: nobody is left to gather what they end with
+            for task in waiting:
+                ray.cancel(task, force=True)
+            watcher(Notice(f"Cancelled {len(waiting)} Ray tasks; the others had ended."))
+            raise
         return failures
 
     def _refuse_open_wire(self) -> None:

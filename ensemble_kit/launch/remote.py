@@ -5,15 +5,20 @@ Only file paths and exit codes cross the wire.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.launch.orphans import child_environment
+from ensemble_kit.launch.pool import TRIES
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.collect import collect
-from ensemble_kit.members.events import JobFailed, JobFinished, Watcher
+from ensemble_kit.members.events import JobFailed, JobFinished, Notice, Watcher
 from ensemble_kit.members.job import Job
+
+KILLED = "its process was killed (SIGKILL), as the kernel does when memory runs out"
 
 
 def command(job: Job, threads: int) -> list[str]:
@@ -25,20 +30,39 @@ def command(job: Job, threads: int) -> list[str]:
     ]  # fmt: skip
 
 
-def run_command(arguments: list[str]) -> tuple[int, str]:
-    """Run one job's command in its own process; its exit code, and the last words of a failed one."""
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    return done.returncode, done.stderr.strip()[-2000:]
+def run_command(arguments: list[str]) -> tuple[int, str, int]:
+    """Run one job's command in its own process, which ends with this one.
+
+    A command that is killed, as the kernel does when memory runs out, is run once more.
+
+    Returns
+    -------
+    exit code, the last words of a failed one, and how often it was killed
+    """
+    n_killed = 0
+    while True:
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, check=False, env=child_environment()
+        )
+        n_killed += done.returncode == -signal.SIGKILL
+        if done.returncode != -signal.SIGKILL or n_killed == TRIES:
+            return done.returncode, done.stderr.strip()[-2000:], n_killed
 
 
-def settle(job: Job, code: int, words: str, watcher: Watcher) -> JobFailed | None:
+def settle(
+    job: Job, code: int, words: str, watcher: Watcher, *, n_killed: int = 0
+) -> JobFailed | None:
     """Tell how a job ended, by the record in its folder first, and gather its logits."""
     record = read_record(job.folder)
     if record is not None and not job.changes():
+        if n_killed:
+            watcher(Notice(f"{job.member.name} fold {job.fold}: {KILLED}; tried once more."))
         collect(job)
         watcher(JobFinished(job.member.name, job.fold, record["seconds"], record["chosen_epoch"]))
         return None
     reason = words.splitlines()[-1] if words else f"its process ended with exit code {code}"
+    if code == -signal.SIGKILL:
+        reason = f"{KILLED}, {n_killed} times"
     machine = code == EnvironmentFault.exit_code
     failed = JobFailed(
         job.member.name, job.fold, reason.removeprefix("error: "), code if machine else 5

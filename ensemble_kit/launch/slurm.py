@@ -45,13 +45,17 @@ class SlurmEngine:
         submitted = executor.map_array(run_command, [command(job, self.cpus) for job in jobs])
         watcher(Notice(f"{len(submitted)} jobs are with Slurm (first id {submitted[0].job_id})."))
         failures = []
-        for job, task in zip(jobs, submitted, strict=True):
-            try:
-                code, words = task.result()
-            except Exception as error:  # submitit raises its own classes for lost and killed jobs
-                code, words = 1, str(error)
-            if (failed := settle(job, code, words, watcher)) is not None:
-                failures.append(failed)
+        try:
+            for job, task in zip(jobs, submitted, strict=True):
+                try:
+                    code, words, n_killed = task.result()
+                except Exception as error:  # submitit raises its own for lost and killed jobs
+                    code, words, n_killed = 1, str(error), 0
+                if (failed := settle(job, code, words, watcher, n_killed=n_killed)) is not None:
+                    failures.append(failed)
+        except BaseException:  # Ctrl-C and SIGTERM too: nobody is left to gather what they end with
+            _cancel(submitted, watcher)
+            raise
         return failures
 
     def _executor(self, job: Job) -> Any:
@@ -83,3 +87,10 @@ class SlurmEngine:
             **({"slurm_partition": self.partition} if self.partition else {}),
         )  # fmt: skip
         return executor
+
+
+def _cancel(submitted: Sequence[Any], watcher: Watcher) -> None:
+    left = [task for task in submitted if not task.done()]
+    for task in left:
+        task.cancel(check=False)
+    watcher(Notice(f"Cancelled {len(left)} of {len(submitted)} Slurm jobs; the others had ended."))

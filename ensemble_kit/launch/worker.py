@@ -5,21 +5,29 @@ Started by the local engine; ends when its input closes, at once if its parent i
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 
 from ensemble_kit.errors import EnsembleKitError
 from ensemble_kit.folds.left_out import LeftOut
-from ensemble_kit.members.events import Event, JobFailed, to_json
+from ensemble_kit.launch.memory import card_peak, host_peak
+from ensemble_kit.launch.orphans import end_with_parent
+from ensemble_kit.launch.slots import Peak
+from ensemble_kit.members.events import EpochEnded, Event, JobFailed, to_json
 from ensemble_kit.run import Run
 
-DONE = "."
+# How lines that are no events begin: the job ended; what it took; why this process ends.
+DONE, PEAK, CRASH = ".", "^", "!"
 
 
 def main(run_path: str, n_threads: int) -> None:
     """Serve jobs of one run until the input ends."""
+    end_with_parent()
     import torch
 
     from ensemble_kit.members.job import run_job
@@ -29,16 +37,26 @@ def main(run_path: str, n_threads: int) -> None:
     # Whatever a library prints must not stand between the events.
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    run = Run(run_path)
+    run, measured = Run(run_path), set[str]()
 
     def tell(event: Event) -> None:
         out.write(to_json(event) + "\n")
+        if isinstance(event, EpochEnded) and event.member not in measured:
+            measured.add(event.member)
+            out.write(PEAK + json.dumps(dataclasses.asdict(Peak(host_peak(), *card_peak()))) + "\n")
 
     for member, fold in _jobs():
         try:
             run_job(open_job(run, member, fold), tell)
         except EnsembleKitError as error:
             tell(JobFailed(member, fold, str(error), error.exit_code))
+        except Exception as error:
+            # Nothing in this process is to be trusted now: a lost device stays lost to it.
+            traceback.print_exc()
+            first = (str(error).strip().splitlines() or [""])[0]
+            out.write(f"{CRASH}{type(error).__name__}: {first[:300]}\n")
+            out.flush()
+            os._exit(1)
         out.write(DONE + "\n")
 
 

@@ -1,4 +1,4 @@
-"""Who is at a job: a lock on its folder that dies with its holder, and how far it has come.
+"""Who is at a job, and how far it has come.
 
 Knows nothing of training.
 """
@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from ensemble_kit.errors import DataError, RunLockedError
+from ensemble_kit.errors import DataError
 from ensemble_kit.files import read_json, write_json
+from ensemble_kit.run.hold import held
 
 PROGRESS = "progress.json"
 
@@ -52,36 +51,11 @@ def claimed(folder: Path) -> Iterator[None]:
     RunLockedError
         Another process holds it; the message says which.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=2)  # a look at the lock takes it for a moment
-    try:
-        lock.acquire()
-    except Timeout:
-        holder = read_progress(folder)
-        who = f"process {holder.pid} on {holder.host}" if holder else "another process"
-        raise RunLockedError(
-            "One process at a time works on a job",
-            f"'{folder}' is held by {who}",
-            "Wait for it, or stop it",
-        ) from None
-    try:
-        yield
-    finally:
-        (folder / PROGRESS).unlink(missing_ok=True)
-        lock.release()
-
-
-def is_claimed(folder: Path) -> bool:
-    """Whether a living process holds the folder."""
-    if not (folder / ".lock").is_file():
-        return False
-    lock = FileLock(folder / ".lock", timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    with held(folder, seconds=2):  # a look at the lock takes it for a moment
+        try:
+            yield
+        finally:
+            (folder / PROGRESS).unlink(missing_ok=True)
 
 
 def note_progress(folder: Path, first: int, epoch: int, epochs: int, began: float) -> None:

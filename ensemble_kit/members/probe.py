@@ -10,6 +10,7 @@ import dataclasses
 import platform
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -53,26 +54,32 @@ def _probed(job: Job, jobs: Sequence[Job], watcher: Watcher) -> str:
     if macs * len(job.manifest) * recipe.epochs * n_jobs < WORTH_A_PROBE or job.member.head:
         return "auto"
     batch = min(recipe.batch_size, PROBE_BATCH)
-    known = _Known(job.device)
+    known = Known(job.device, "precision")
     key = f"{job.member.network} {size} px, batch {batch}"
     if key not in known.values:
         known.add(key, fastest_precision(job.member.network, size, batch, job.device))
         watcher(Notice(f"{job.member.name}: {known.values[key]} trains the fastest here ({key})."))
-    return known.values[key]
+    return str(known.values[key])
 
 
-class _Known:
-    """What was probed before on this machine, with this torch and so many threads."""
+class Known:
+    """What was probed before on this machine, with this torch and so many threads.
 
-    def __init__(self, device: torch.device) -> None:
+    Parameters
+    ----------
+    what : str
+        The question; answers to different ones lie in files of their own.
+    """
+
+    def __init__(self, device: torch.device, what: str) -> None:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
         machine = [device.type, name, platform.node(), torch.__version__, torch.get_num_threads()]
-        self._path: Path = cache_folder() / "precision" / f"{digest_json(machine)[:16]}.json"
+        self._path: Path = cache_folder() / what / f"{digest_json(machine)[:16]}.json"
         try:
-            self.values: dict[str, str] = read_json(self._path)
+            self.values: dict[str, Any] = read_json(self._path)
         except DataError:
             self.values = {}
 
-    def add(self, key: str, precision: str) -> None:
-        self.values[key] = precision
+    def add(self, key: str, value: Any) -> None:
+        self.values[key] = value
         write_json(self._path, self.values)

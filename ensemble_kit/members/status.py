@@ -11,8 +11,9 @@ from typing import Any
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import read_json
 from ensemble_kit.folds.left_out import LeftOut, pairs_of
-from ensemble_kit.members.claim import is_claimed, read_progress
+from ensemble_kit.members.claim import read_progress
 from ensemble_kit.run import Run
+from ensemble_kit.run.hold import is_held
 
 FAILED = "failed.json"
 SPEC = "member.json"
@@ -61,7 +62,7 @@ def _job_status(run: Run, member: str, fold: LeftOut) -> JobStatus:
     if (folder / "fold.json").is_file():
         record = read_json(folder / "fold.json")
         return JobStatus(member, fold, "done", seconds=record["seconds"])
-    if is_claimed(folder):
+    if is_held(folder):
         at = read_progress(folder)
         if at is None:
             return JobStatus(member, fold, "running")

@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from filelock import FileLock, Timeout
 
-from ensemble_kit.errors import DataError, IntegrityError, RunLockedError
+from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.files import read_json, sweep, write_json, write_text
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.left_out import LeftOut
@@ -26,8 +25,9 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.predictions.table import KINDS, Predictions
+from ensemble_kit.run.hold import held
 from ensemble_kit.run.nested import nested_folds
-from ensemble_kit.run.records import difference, in_order, same_digest, versions
+from ensemble_kit.run.records import difference, same_digest, versions
 from ensemble_kit.run.tables import member_table
 
 SCHEMA_VERSION = 1
@@ -57,12 +57,10 @@ class Run:
     # -- paths -----------------------------------------------------------------------------
 
     def member_dir(self, member: str) -> Path:
-        """Where a member is trained; `resnet18@snap1` comes from the training of `resnet18`."""
-        return self.path / "members" / member.partition("@")[0]
+        return self.path / "members" / member
 
     def fold_dir(self, member: str, fold: LeftOut) -> Path:
-        """Where a member's network and logits of one fold lie."""
-        return self.member_dir(member) / f"fold-{fold}" / member.partition("@")[2]
+        return self.member_dir(member) / f"fold-{fold}"
 
     def ensemble_dir(self, method: str) -> Path:
         return self.path / "ensembles" / method
@@ -193,25 +191,9 @@ class Run:
         RunLockedError
             Another process holds it; the message says which.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        holder = self.path / ".lock-holder"
-        lock = FileLock(self.path / ".lock", timeout=seconds)
-        try:
-            lock.acquire()
-        except Timeout:
-            who = holder.read_text() if holder.is_file() else "an unknown process"
-            raise RunLockedError(
-                "One process at a time works on a run",
-                f"'{self.path}' is held by {who}",
-                "Wait for it, stop it, or use another --run folder",
-            ) from None
-        try:
+        with held(self.path, seconds=seconds):
             sweep(self.path)
-            holder.write_text(f"process {os.getpid()} on {platform.node()}")
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
 
     # -- predictions -----------------------------------------------------------------------
 
@@ -225,16 +207,19 @@ class Run:
         taken = len(list((self.path / "replaced").glob(f"{member}-*")))
         target = self.path / "replaced" / f"{member}-{taken + 1}"
         target.mkdir(parents=True)
-        if self.member_dir(member).is_dir():
-            self.member_dir(member).rename(target / "members")
-        for folder in (self.store.root / member, *self.store.root.glob(f"{member}@*")):
+        for name, folder in (
+            ("members", self.member_dir(member)),
+            ("predictions", self.store.root / member),
+        ):
             if folder.is_dir():
-                folder.rename(target / folder.name.replace(member, "predictions", 1))
+                folder.rename(target / name)
         return target
 
     def members(self) -> list[str]:
         """Members with stored logits, in the order in which they were asked for."""
-        return in_order(self.store.members(), self.asked_members())
+        have = self.store.members()
+        asked = self.asked_members()
+        return [m for m in asked if m in have] + [m for m in have if m not in asked]
 
     def predictions(self, kind: str = "oof", *, partial: bool = False) -> Predictions:
         """All members' logits as one table.
