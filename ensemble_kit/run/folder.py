@@ -27,7 +27,7 @@ from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.predictions.table import KINDS, Predictions
 from ensemble_kit.run.hold import held
 from ensemble_kit.run.nested import nested_folds
-from ensemble_kit.run.records import difference, same_digest, versions
+from ensemble_kit.run.records import difference, in_order, same_digest, versions
 from ensemble_kit.run.tables import member_table
 
 SCHEMA_VERSION = 1
@@ -57,10 +57,12 @@ class Run:
     # -- paths -----------------------------------------------------------------------------
 
     def member_dir(self, member: str) -> Path:
-        return self.path / "members" / member
+        """Where a member is trained; `resnet18@snap1` comes from the training of `resnet18`."""
+        return self.path / "members" / member.partition("@")[0]
 
     def fold_dir(self, member: str, fold: LeftOut) -> Path:
-        return self.member_dir(member) / f"fold-{fold}"
+        """Where a member's network and logits of one fold lie."""
+        return self.member_dir(member) / f"fold-{fold}" / member.partition("@")[2]
 
     def ensemble_dir(self, method: str) -> Path:
         return self.path / "ensembles" / method
@@ -207,19 +209,16 @@ class Run:
         taken = len(list((self.path / "replaced").glob(f"{member}-*")))
         target = self.path / "replaced" / f"{member}-{taken + 1}"
         target.mkdir(parents=True)
-        for name, folder in (
-            ("members", self.member_dir(member)),
-            ("predictions", self.store.root / member),
-        ):
+        if self.member_dir(member).is_dir():
+            self.member_dir(member).rename(target / "members")
+        for folder in (self.store.root / member, *self.store.root.glob(f"{member}@*")):
             if folder.is_dir():
-                folder.rename(target / name)
+                folder.rename(target / folder.name.replace(member, "predictions", 1))
         return target
 
     def members(self) -> list[str]:
         """Members with stored logits, in the order in which they were asked for."""
-        have = self.store.members()
-        asked = self.asked_members()
-        return [m for m in asked if m in have] + [m for m in have if m not in asked]
+        return in_order(self.store.members(), self.asked_members())
 
     def predictions(self, kind: str = "oof", *, partial: bool = False) -> Predictions:
         """All members' logits as one table.
