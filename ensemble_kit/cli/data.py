@@ -5,6 +5,7 @@ Parses and prints; the work is in audit, images.sheet and manifest.phantom.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_kit.cli.options import READER_FLAGS
+from ensemble_kit.cli.options import READER_FLAGS, Names
 from ensemble_kit.cli.text import columns, printable
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @reader_options
 @click.option("--augment", metavar="PRESET", help="What this augmentation does to some images.")
+@click.option("--members", type=Names(), help="What these see: resnet18,resnet18:color=hed,...")
 @click.option("--rows", default=5, show_default=True, help="Images to augment.")
 @click.option("--columns", "n_columns", default=8, show_default=True, help="Pictures a row.")
 @click.option("--tile", default=128, show_default=True, help="Pixels of one picture.")
@@ -102,19 +104,31 @@ def show(
     out: Path,
     options: dict[str, str],
     augment: str | None,
+    members: tuple[str, ...] | None,
     rows: int,
     n_columns: int,
     tile: int,
     seed: int,
 ) -> None:
-    """Write a contact sheet of the data in PATH to OUT.png: a row per class, or an augmentation."""
+    """Write a contact sheet of the data in PATH to OUT.png: a row per class, or an augmentation.
+
+    With --members, a row per member: the same images as each of them sees them.
+    """
     from ensemble_kit.files import atomic_write
     from ensemble_kit.images.presets import preset
-    from ensemble_kit.images.sheet import augmentation_sheet, class_sheet
+    from ensemble_kit.images.sheet import augmentation_sheet, class_sheet, input_sheet
     from ensemble_kit.manifest.recognise import read_path
 
     manifest = read_path(path, **options)
-    if augment is None:
+    if members is not None:
+        from ensemble_kit.members.short_form import make_members
+
+        inputs = {
+            m.name: (dataclasses.replace(m.tile_spec, image_size=m.image_size or tile), m.color)
+            for m in make_members(members)
+        }
+        sheet = input_sheet(manifest, inputs, n_columns=n_columns, tile=tile, seed=seed)
+    elif augment is None:
         sheet = class_sheet(manifest, n_columns=n_columns, tile=tile, seed=seed)
     else:
         sheet = augmentation_sheet(

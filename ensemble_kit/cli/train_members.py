@@ -265,7 +265,10 @@ def print_plan(
     experiment: Experiment, members: list[Member], folds: Folds, manifest: Manifest
 ) -> dict[str, float]:
     """Echo the jobs and what they cost; return each member's relative cost of an epoch."""
+    from ensemble_kit.images.color_space import color_channels
+    from ensemble_kit.images.join import tile_channels
     from ensemble_kit.members.catalogue import cost
+    from ensemble_kit.members.naming import stored_name
 
     rows: list[tuple[str, ...]] = [
         ("member", "size", "parameters", "GMACs", "start", "epochs", "batch", "rate")
@@ -273,7 +276,8 @@ def print_plan(
     work: dict[str, float] = {}
     for member in members:
         size, recipe = member.input_size, member.recipe
-        price = cost(member.network, size, manifest.n_classes)
+        channels = color_channels(member.color, tile_channels(manifest, member.tile_spec))
+        price = cost(member.network, size, manifest.n_classes, channels)
         work[member.name] = price.macs
         rate = f"{recipe.learning_rate:.2g}" + (" (tuned)" if member.tuned else "")
         rows.append(
@@ -285,4 +289,8 @@ def print_plan(
     click.echo(
         f"Plan: {len(members)} member{'s' * (len(members) != 1)} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
     )
+    for member in members:
+        further = [stored_name(member.name, w) for w in member.recipe.further_weights]
+        if further:
+            click.echo(f"{member.name} gives {len(further)} more: {', '.join(further)}")
     return work

@@ -113,6 +113,18 @@ def recipes(
     return [Recipe(path, pair, join, color, norm) for path, pair in zip(paths, pairs, strict=True)]
 
 
+def tile_channels(manifest: Manifest, spec: TileSpec) -> int:
+    """Channels of the tiles that `spec` gives, without building them.
+
+    Raises
+    ------
+    DataError
+        It asks for what the manifest does not have.
+    """
+    first = manifest.take(np.arange(1))
+    return recipes(first, stain=spec.stain, stain_norm=spec.stain_norm)[0].shape(1)[2]
+
+
 def render(
     root: str | os.PathLike[str], tiles: Sequence[tuple[Recipe, int]], *, crop: str = "squash"
 ) -> list[npt.NDArray[np.uint8]]:

@@ -5,7 +5,7 @@ Does not touch the disk beyond reading the images; returns pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from ensemble_kit.images.augment import Augmentation, augment_batch
-from ensemble_kit.images.join import recipes, render
+from ensemble_kit.images.color_space import color_statistics
+from ensemble_kit.images.join import TileSpec, recipes, render
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.seeding import derive_seed, generator
 
@@ -74,6 +75,52 @@ def augmentation_sheet(
         rows.append([_picture(pixels), *(_picture(m) for m in made)])
         titles.append(f"{manifest.table['label'][row]}  {manifest.sample_ids[row]}")
     return grid(rows, titles)
+
+
+def input_sheet(
+    manifest: Manifest,
+    inputs: Mapping[str, tuple[TileSpec, str]],
+    *,
+    n_columns: int = 8,
+    tile: int = 128,
+    seed: int = 0,
+    crop: str = "squash",
+) -> Pixels:
+    """One row per input, each column the same image, as a network sees it.
+
+    Parameters
+    ----------
+    inputs : mapping of title to (TileSpec, colour space)
+        Channels of other spaces than RGB stand for red, green and blue, from three spreads below
+        their mean to three above it.
+    """
+    rng = generator(seed, "sheet")
+    picked = _spread(np.arange(len(manifest)), manifest.groups, n_columns, rng)
+    some = manifest.take(np.asarray(picked))
+    rows = []
+    for spec, color in inputs.values():
+        plans = recipes(some, stain=spec.stain, stain_norm=spec.stain_norm)
+        tiles = [render(some.root, [(p, spec.image_size)], crop=crop)[0] for p in plans]
+        rows.append([_enlarged(_picture(_in_color(t, color)), tile) for t in tiles])
+    return grid(rows, list(inputs))
+
+
+def _in_color(tile: Pixels, color: str) -> Pixels:
+    if color == "rgb":
+        return tile
+    batch = torch.from_numpy(tile[None].copy())
+    mean, std = color_statistics(color, [0.5] * 3, [1 / 6] * 3)
+    draws = torch.Generator()
+    seen = augment_batch(batch, None, generator=draws, mean=mean, std=std, color=color)[0]
+    shown = ((seen / 6 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    if color == "grayscale":
+        shown = shown.repeat_interleave(3, dim=0)
+    return shown.permute(1, 2, 0).numpy()
+
+
+def _enlarged(picture: Pixels, height: int) -> Pixels:
+    width = round(height * picture.shape[1] / picture.shape[0])
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.NEAREST))
 
 
 def grid(rows: Sequence[Sequence[Pixels]], titles: Sequence[str]) -> Pixels:

@@ -28,7 +28,7 @@ from ensemble_kit.predictions.table import KINDS, Predictions
 from ensemble_kit.run.hold import held
 from ensemble_kit.run.nested import nested_folds
 from ensemble_kit.run.records import difference, in_order, same_digest, versions
-from ensemble_kit.run.tables import member_table
+from ensemble_kit.run.tables import by_fold_model, member_table
 
 SCHEMA_VERSION = 1
 
@@ -220,7 +220,9 @@ class Run:
         """Members with stored logits, in the order in which they were asked for."""
         return in_order(self.store.members(), self.asked_members())
 
-    def predictions(self, kind: str = "oof", *, partial: bool = False) -> Predictions:
+    def predictions(
+        self, kind: str = "oof", *, partial: bool = False, fold_models: bool = False
+    ) -> Predictions:
         """All members' logits as one table.
 
         Parameters
@@ -229,6 +231,9 @@ class Run:
             `test` averages each member's fold models in logit space.
         partial : bool
             Accept members whose folds are not all done; their rows are NaN.
+        fold_models : bool
+            Of the test rows: each fold's model is a member of its own, `resnet18@fold0`. There is
+            no such table of out-of-fold rows, so only rules without fitting can combine it.
 
         Raises
         ------
@@ -243,7 +248,7 @@ class Run:
             )
         stored = {name: self._settled(name) for name in self.members()}
         return member_table(
-            stored,
+            by_fold_model(stored, kind) if fold_models else stored,
             self.manifest(),
             self.folds(),
             kind,

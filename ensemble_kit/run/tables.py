@@ -5,6 +5,7 @@ Opens no file: what the store read is handed in.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,6 +68,27 @@ def member_table(
         ordinal=manifest.ordinal,
         notes=notes,
     )
+
+
+def by_fold_model(stored: Mapping[str, MemberLogits], kind: str) -> dict[str, MemberLogits]:
+    """Each fold's model as a member of its own, over the test rows.
+
+    Raises
+    ------
+    DataError
+        Out-of-fold rows: each of them is predicted by one fold's model alone.
+    """
+    if kind != "test":
+        raise DataError(
+            "Fold models are members of the test table alone",
+            f"kind is '{kind}', where each row is predicted by the model of its own fold",
+            "Ask for predictions('test', fold_models=True)",
+        )
+    return {
+        f"{name}@fold{k}": dataclasses.replace(logits, test={k: array})
+        for name, logits in stored.items()
+        for k, array in sorted(logits.test.items())
+    }
 
 
 def _check_member(
