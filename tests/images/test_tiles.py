@@ -12,15 +12,19 @@ import pytest
 from PIL import Image
 
 from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
+from ensemble_kit.images import join as join_module
 from ensemble_kit.images import tiles as tiles_module
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.join import TileSpec
+from ensemble_kit.images.normalise import normalise
 from ensemble_kit.images.resize import resize
 from ensemble_kit.images.tile_cache import prune_cache
 from ensemble_kit.images.tiles import build_tile_sets, build_tiles
+from ensemble_kit.manifest.bci import read_bci
 from ensemble_kit.manifest.digits import read_digits
 from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 
 
@@ -183,3 +187,71 @@ def test_digits_need_no_files(tmp_path: Path) -> None:
     tiles = build_tiles(read_digits().take(np.arange(20)), 8, cache_dir=tmp_path / "c")
     assert tiles.pixels.shape == (20, 8, 8, 3)
     assert tiles.pixels.max() == 255
+
+
+# -- members' own inputs -------------------------------------------------------------------
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_phantom(tmp_path / "pairs", n_patients=12, images_per_patient=1, image_size=32)
+
+
+@pytest.mark.parametrize("join", ["channels", "stack", "side"])
+def test_one_stain_of_a_pair_is_the_tile_of_that_image_alone(
+    pairs: Path, tmp_path: Path, join: str
+) -> None:
+    both = read_bci(pairs, stain="both", join=join)
+    he, ihc = (build_tiles(both, 24, cache_dir=tmp_path / "c", stain=s) for s in ("he", "ihc"))
+    assert he.digest != ihc.digest
+    for stain, tiles in (("he", he), ("ihc", ihc)):
+        alone = build_tiles(read_bci(pairs, stain=stain), 24, cache_dir=tmp_path / "alone")
+        assert tiles.sample_ids.tolist() == alone.sample_ids.tolist()
+        np.testing.assert_array_equal(tiles.pixels, alone.pixels)
+
+
+def test_every_input_differs_in_its_digest_and_is_decoded_once(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = read_bci(pairs, stain="both", join="channels")
+    specs = [
+        TileSpec(32), TileSpec(16), TileSpec(32, "he"), TileSpec(32, "ihc"),
+        TileSpec(32, "he", "macenko"), TileSpec(32, "he", "reinhard"),
+    ]  # fmt: skip
+    alone = {
+        s: build_tiles(both, s.image_size, cache_dir=tmp_path / "a", stain=s.stain, stain_norm=s.stain_norm)
+        for s in specs
+    }  # fmt: skip
+    read: list[str] = []
+    real = join_module.read_image
+    monkeypatch.setattr(join_module, "read_image", lambda *a: (read.append(a[1]), real(*a))[1])
+    together = build_tile_sets(both, specs, cache_dir=tmp_path / "together")
+    assert len(read) == len(set(read)) == 2 * len(both)
+    assert len({tiles.digest for tiles in together.values()}) == len(specs)
+    for spec, tiles in alone.items():
+        assert together[spec].digest == tiles.digest
+        np.testing.assert_array_equal(together[spec].pixels, tiles.pixels)
+    for method in ("macenko", "reinhard"):
+        changed = together[TileSpec(32, "he", method)].pixels
+        for got, plain in zip(changed, together[TileSpec(32, "he")].pixels, strict=True):
+            np.testing.assert_array_equal(got, normalise(plain, method))
+
+
+def test_what_says_the_same_is_one_file(manifest: Manifest, tmp_path: Path) -> None:
+    specs = [TileSpec(16), TileSpec(16, stain_norm="none")]
+    one, other = build_tile_sets(manifest, specs, cache_dir=tmp_path / "c").values()
+    assert one.digest == other.digest
+    assert len(list((tmp_path / "c").glob("*.npy"))) == 1
+
+
+def test_inputs_that_the_data_do_not_have_are_refused(
+    manifest: Manifest, pairs: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"are single images.*--stain both"):
+        build_tiles(manifest, 16, cache_dir=tmp_path / "c", stain="he")
+    both = read_bci(pairs, stain="both")
+    with pytest.raises(UsageError, match="One stain of a pair is he or ihc; got 'both'"):
+        build_tiles(both, 16, cache_dir=tmp_path / "c", stain="both")
+    for stain in (None, "ihc"):
+        with pytest.raises(DataError, match="in IHC the brown is the score"):
+            build_tiles(both, 16, cache_dir=tmp_path / "c", stain=stain, stain_norm="macenko")
