@@ -1,0 +1,86 @@
+"""Real trainings as processes of their own, and small file systems for tests that fill them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LONG = 4000
+
+
+class Processes:
+    """Trainings and scripts as other processes; what is left running ends with the test."""
+
+    def __init__(self) -> None:
+        self.left: list[subprocess.Popen[str]] = []
+
+    @staticmethod
+    def command(slides: Path, folder: Path, *flags: object, epochs: int = LONG) -> list[str]:
+        """`train-members` with one tiny network over two folds; it goes on and on by default."""
+        return [
+            sys.executable, "-m", "ensemble_kit", "train-members", "--data", str(slides), "--members",
+            "tiny_cnn", "--folds", "2", "--image-size", "16", "--epochs", str(epochs),
+            "--no-pretrained", "--run", str(folder), *map(str, flags),
+        ]  # fmt: skip
+
+    @staticmethod
+    def finished(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run to the end, at most a minute."""
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=60, **options)
+
+    def started(self, arguments: list[str], **options: Any) -> subprocess.Popen[str]:
+        """Started, and left running until the test ends."""
+        process = subprocess.Popen(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
+        self.left.append(process)
+        return process
+
+    def python(self, code: str, *arguments: object, **options: Any) -> Any:
+        """A script of a few lines, run to its end."""
+        return self.finished([sys.executable, "-c", code, *map(str, arguments)], **options)
+
+    @staticmethod
+    def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+        """Until it holds; an error if it never does."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it never came"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    """Other processes, of which none outlives the test."""
+    own = Processes()
+    yield own
+    for process in own.left:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
+    """A tmpfs with the given mount options; skips where this user may not mount."""
+    folders: list[Path] = []
+
+    def mount(options: str, name: str = "disk") -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True
+        )
+        if done.returncode:
+            pytest.skip("this user may not mount a small disk")
+        folders.append(folder)
+        return folder
+
+    yield mount
+    for folder in folders:
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -1,0 +1,176 @@
+"""Disks that are full, limited or read-only: exit code 4, figures, and the old state whole."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.files import digest_bytes, read_json
+from ensemble_kit.launch.slurm import SlurmEngine
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+Mount = Callable[..., Path]
+# Its training state takes 0.9 MiB, two generations and a half of which do not fit into this.
+NETWORK, TOO_SMALL = "tiny_resnet", "size=2m"
+
+
+def states_are_whole(run: Path) -> bool:
+    """Whether every stored training state has the digest of its record; at least one is there."""
+    records = list(run.rglob("resume-*.json"))
+    return bool(records) and all(
+        digest_bytes(r.with_suffix(".pt").read_bytes()) == read_json(r)["digest"] for r in records
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slots", [1, 2])
+def test_row_5_a_full_disk_ends_with_exit_4_and_figures_and_the_old_state_goes_on(
+    processes: Any, slides: Path, mounted: Mount, tmp_path: Path, slots: int
+) -> None:
+    disk = mounted(TOO_SMALL)
+    line = processes.command(slides, disk / "run", "--members", NETWORK, "--slots", slots, epochs=5)
+    done = processes.finished(line)
+    assert done.returncode == 4, done.stderr
+    said = re.search(
+        r"the disk is full \(([\d.]+) MiB are needed, ([\d.]+) MiB are free", done.stderr
+    )
+    assert said, done.stderr
+    assert float(said[1]) > float(said[2])
+    assert states_are_whole(disk / "run")
+    assert not list(disk.rglob("*.pt.*.tmp"))
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+    again = processes.finished(line)
+    assert again.returncode == 0, again.stderr
+    assert "going on after epoch" in again.stdout
+
+
+@pytest.mark.slow
+def test_row_5_a_limit_on_file_sizes_is_exit_4_too(
+    processes: Any, slides: Path, tmp_path: Path
+) -> None:
+    line = processes.command(slides, tmp_path / "run", "--members", NETWORK, epochs=2)
+    done = processes.finished(
+        line, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    )
+    assert done.returncode == 4, done.stderr
+    assert "the file-size limit is reached" in done.stderr
+
+
+@pytest.mark.slow
+def test_row_5_a_full_disk_is_exit_4_through_a_slurm_array(trained: Any, mounted: Mount) -> None:
+    pytest.importorskip("submitit")
+    disk = mounted(TOO_SMALL)
+    member = Member(NETWORK, image_size=16, pretrained=False, recipe=Recipe(epochs=5))
+    with pytest.raises(EnvironmentFault, match="the disk is full") as failed:
+        fit_members(
+            [member], trained.manifest, trained.folds, Run(disk / "run"), device="cpu",
+            engine=SlurmEngine(gpus=0, cpus=1, minutes=5, cluster="local"), shard=(1, 3),
+        )  # fmt: skip
+    assert failed.value.exit_code == 4
+
+
+@pytest.mark.parametrize("size", ["4k", "40k"])
+def test_row_5_a_disk_too_small_even_for_the_plan_is_exit_4(
+    processes: Any, slides: Path, mounted: Mount, size: str
+) -> None:
+    done = processes.finished(
+        processes.command(slides, mounted(f"size={size}") / "run", "--slots", 1, epochs=1)
+    )
+    assert done.returncode == 4, done.stderr
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_row_6_a_read_only_folder_is_exit_4_before_anything_trains(
+    processes: Any, slides: Path, mounted: Mount
+) -> None:
+    done = processes.finished(processes.command(slides, mounted("ro") / "run"))
+    assert done.returncode == 4, done.stderr
+    assert "the file system is read-only" in done.stderr
+    assert "epoch" not in done.stdout.partition("Plan:")[2]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="needs setpriv")
+def test_row_6_a_folder_without_permission_is_exit_4(processes: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0o555)
+    # root may write anywhere, so another user tries.
+    other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+    code = (
+        "import sys\nfrom ensemble_kit.cli import app, main\n"
+        "from pathlib import Path\nfrom ensemble_kit.run.hold import held\n"
+        "import ensemble_kit.cli as cli\n"
+        "def work(**_):\n    with held(Path(sys.argv[1]) / 'run'): pass\n"
+        "cli.app = work\nmain()\n"
+    )
+    done = processes.finished([*other, sys.executable, "-c", code, str(folder)])
+    if "Permission denied" in done.stderr and "Traceback" in done.stderr:
+        pytest.skip("the other user cannot read this Python or this folder")
+    assert done.returncode == 4, done.stderr
+    assert "permission is denied" in done.stderr
+
+
+def test_row_4_the_kernel_sees_data_synced_then_renamed_then_the_folder_synced(
+    processes: Any,
+    tmp_path: Path,
+) -> None:
+    if shutil.which("strace") is None:
+        pytest.skip("no strace here")
+    code = (
+        "import sys\nfrom ensemble_kit.files import write_bytes\nwrite_bytes(sys.argv[1], b'new')\n"
+    )
+    trace = tmp_path / "trace"
+    done = processes.finished(
+        [
+            "strace", "-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2", "-o", str(trace),
+            sys.executable, "-c", code, str(tmp_path / "state"),
+        ]
+    )  # fmt: skip
+    if not trace.is_file() or "fsync" not in trace.read_text():
+        pytest.skip(f"strace may not look here: {done.stderr[-200:]}")
+    calls = [
+        line.split(maxsplit=1)[1]
+        for line in trace.read_text().splitlines()
+        if str(tmp_path) in line
+    ]
+    assert [call.partition("(")[0].removesuffix("at2").removesuffix("at") for call in calls] == [
+        "fsync", "rename", "fsync",
+    ]  # fmt: skip
+    assert ".tmp" in calls[0]
+    assert ".tmp" not in calls[2]
+
+
+@pytest.mark.slow
+def test_row_39_a_run_does_not_need_shared_memory(
+    processes: Any, slides: Path, tmp_path: Path
+) -> None:
+    line = processes.command(slides, tmp_path / "run", "--slots", 2, epochs=2)
+    script = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && cat /dev/zero > /dev/shm/full; exec "$@"'
+    done = processes.finished(["unshare", "-m", "sh", "-c", script, "sh", *line])
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip("this user may not shrink /dev/shm")
+    assert "No space left" in done.stderr, "/dev/shm was not full"
+    assert done.returncode == 0, done.stderr
+
+
+def test_row_5_the_figures_are_those_of_the_write(processes: Any, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys\nfrom ensemble_kit.files import write_bytes\n"
+        "from ensemble_kit.errors import EnvironmentFault\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "try:\n    write_bytes(sys.argv[1], b'n' * (3 * 2**20))\n"
+        "except EnvironmentFault as error:\n    print(error)\n"
+    )
+    assert "(3.0 MiB are needed, " in processes.python(code, tmp_path / "state").stdout
