@@ -26,6 +26,11 @@ COMMANDS = {
         "Fine-tune each member on each fold; keep every prediction.",
     ),
     "stack": ("stack", "stack", "Combine the stored predictions and judge the ensemble."),
+    "conformal": (
+        "conformal",
+        "conformal",
+        "Give each image a set of classes that holds the truth as often as promised.",
+    ),
     "compare": ("compare", "compare", "Compare runs on the images that they share."),
     "import-predictions": (
         "import_predictions",

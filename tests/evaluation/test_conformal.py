@@ -1,0 +1,212 @@
+"""Prediction sets: what they promise, to whom, from what, and how it is measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.cli import app
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.answers import answers_by_fold, answers_of
+from ensemble_kit.evaluation.conformal import (
+    calibrate,
+    cross_conformal,
+    cross_fitted_sets,
+    nonconformity,
+    units_needed,
+)
+from ensemble_kit.evaluation.prediction_sets import conformal_sets
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.set_figures import SetOptions
+from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.testing import toy_run
+
+QUICK = SetOptions(n_resamples=100)
+
+
+def draw(n_groups: int, rng: np.random.Generator, sizes=(1, 2, 30), spread: float = 1.5):
+    """Patients of very different numbers of images, whose images share their difficulty."""
+    size = rng.choice(sizes, n_groups)
+    groups = np.repeat(np.arange(n_groups), size)
+    labels = rng.integers(0, 3, len(groups))
+    shared = spread * rng.normal(size=(n_groups, 3))[groups]
+    return (
+        softmax(rng.normal(size=(len(groups), 3)) + shared + 2 * np.eye(3)[labels]),
+        labels,
+        groups,
+    )
+
+
+def one_image_each(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    order = rng.permutation(len(groups))
+    return order[np.unique(groups[order], return_index=True)[1]]
+
+
+def held(sets: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return sets[np.arange(len(labels)), labels]
+
+
+@pytest.mark.parametrize("score", ["lac", "aps", "raps"])
+@pytest.mark.parametrize("per_class", [False, True])
+def test_a_random_image_of_a_new_patient_is_held_as_often_as_promised(
+    score: str, per_class: bool
+) -> None:
+    rng, found = np.random.default_rng(1), []
+    for _ in range(250):
+        proba, labels, groups = draw(60, rng)
+        fitted = calibrate(proba, labels, miss=0.2, score=score, groups=groups, per_class=per_class)
+        new, truth, of = draw(60, rng)
+        rows = one_image_each(of, rng)
+        found.append(held(fitted.predict(new[rows]), truth[rows]).mean())
+    assert 0.79 <= np.mean(found) <= (0.87 if per_class else 0.83)
+
+
+def test_images_weighed_alike_break_the_promise_to_patients_where_large_ones_are_easy() -> None:
+    rng, by_image, by_patient = np.random.default_rng(0), [], []
+    for _ in range(80):
+        size = rng.choice((1, 40), 40, p=(0.7, 0.3))
+        groups = np.repeat(np.arange(40), size)
+        labels = rng.integers(0, 3, len(groups))
+        skill = np.where(size == 1, 0.3, 4.0)[groups][:, None]
+        proba = softmax(rng.normal(size=(len(groups), 3)) + skill * np.eye(3)[labels])
+        rows = rng.permutation(40) < 20
+        mine = rows[groups]
+        for units, into in ((None, by_image), (groups[mine], by_patient)):
+            fitted = calibrate(proba[mine], labels[mine], miss=0.2, groups=units)
+            new = np.flatnonzero(~mine)[one_image_each(groups[~mine], rng)]
+            into.append(held(fitted.predict(proba[new]), labels[new]).mean())
+    assert np.mean(by_image) < 0.7
+    assert np.mean(by_patient) >= 0.79
+
+
+def slow_sets(proba, labels, groups, new, miss: float, score: str, per_class: bool) -> np.ndarray:
+    """Lee, Barber and Willett's rule as it is written: a weighted p value per candidate."""
+    out = np.zeros(new.shape, dtype=bool)
+    truth = nonconformity(proba, score)[np.arange(len(labels)), labels]
+    candidates = nonconformity(new, score)
+    for c in range(proba.shape[1]):
+        rows = labels == c if per_class else np.ones(len(labels), dtype=bool)
+        names = sorted(set(groups[rows].tolist()))
+        for i in range(len(new)):
+            p = 1 / (len(names) + 1)
+            for g in names:
+                of_group = truth[rows & (groups == g)]
+                p += np.mean(of_group >= candidates[i, c]) / (len(names) + 1)
+            out[i, c] = p > miss + 1e-9
+    return out
+
+
+@pytest.mark.parametrize("score", ["lac", "aps", "raps"])
+@pytest.mark.parametrize("per_class", [False, True])
+def test_sets_are_those_of_the_rule_as_written(score: str, per_class: bool) -> None:
+    rng = np.random.default_rng(2)
+    proba, labels, groups = draw(15, rng, sizes=(1, 4))
+    new = draw(8, rng, sizes=(3,))[0].round(2)
+    proba = proba.round(2)  # many ties
+    want = slow_sets(proba, labels, groups, new, 0.25, score, per_class)
+    asked = {"miss": 0.25, "score": score, "groups": groups, "per_class": per_class}
+    np.testing.assert_array_equal(calibrate(proba, labels, **asked).predict(new), want)
+    fold = groups % 3
+    one_model = dict.fromkeys(range(3), new)
+    np.testing.assert_array_equal(cross_conformal(proba, labels, fold, one_model, **asked), want)
+
+
+def test_cross_conformal_sets_compare_each_fold_by_its_own_models() -> None:
+    rng = np.random.default_rng(3)
+    proba, labels, groups = draw(30, rng, sizes=(2,))
+    fold, new = groups % 2, {0: draw(5, rng, sizes=(1,))[0], 1: draw(5, rng, sizes=(1,))[0]}
+    truth = 1 - proba[np.arange(60), labels]
+    got = cross_conformal(proba, labels, fold, new, miss=0.1, groups=groups)
+    for i in range(5):
+        for c in range(3):
+            above = sum((truth[fold == k] >= 1 - new[k][i, c]).sum() for k in (0, 1)) / 2
+            assert got[i, c] == ((above + 1) / 31 > 0.1 + 1e-9)
+
+
+def test_cross_fitted_sets_never_see_the_fold_that_they_judge() -> None:
+    rng = np.random.default_rng(4)
+    proba, labels, groups = draw(40, rng)
+    fold = groups % 4
+    before = cross_fitted_sets(proba, labels, fold, groups=groups)
+    turned = np.where(fold == 0, (labels + 1) % 3, labels)
+    after = cross_fitted_sets(proba, turned, fold, groups=groups)
+    np.testing.assert_array_equal(before[fold == 0], after[fold == 0])
+    assert (before[fold != 0] != after[fold != 0]).any()
+
+
+@pytest.mark.parametrize(("miss", "needed"), [(0.1, 9), (0.05, 19), (0.2, 4), (0.3, 3), (1 / 3, 2)])
+def test_the_fewest_patients_are_those_with_which_a_threshold_is_finite(
+    miss: float, needed: int
+) -> None:
+    assert units_needed(miss) == needed
+    for n, finite in ((needed, True), (needed - 1, False)):
+        fitted = calibrate(np.full((n, 2), 0.5), np.zeros(n, dtype=int), miss=miss)
+        assert np.isfinite(fitted.thresholds).all() == finite
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    made = toy_run(tmp_path_factory.mktemp("sets") / "toy")
+    stack_run(made, ["mean", "logistic"], protocol=Protocol(n_resamples=50))
+    return made
+
+
+def call(*args: str):
+    return CliRunner().invoke(app, ["conformal", *args], catch_exceptions=False)
+
+
+def test_the_command_prints_what_sets_json_holds_and_csv_counts(run) -> None:
+    said = call("--run", str(run.path), "--resamples", "100").output
+    stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
+    one = stored["figures"]["test"]["all"]
+    assert "split conformal, score LAC" in said
+    assert "random image of a new patient" in said
+    frame = conformal_sets(run, "mean", QUICK).frame.query("split == 'test'")
+    assert one["covered_per_image"]["value"] == pytest.approx(frame["covered"].mean())
+    assert one["covered"]["value"] == pytest.approx(frame.groupby("group")["covered"].mean().mean())
+    assert one["mean_size"] == pytest.approx(frame["size"].mean())
+    assert (frame.filter(like="in_class").sum(axis=1) == frame["size"]).all()
+
+
+def test_sets_rest_on_out_of_fold_rows_alone(run) -> None:
+    answers = answers_of(run, "mean")
+    before = conformal_sets(run, "mean", QUICK, write=False)
+    again = calibrate(
+        answers.oof.combined.proba, answers.oof.table.labels, groups=answers.oof.table.groups
+    )
+    sets = again.predict(answers.test.combined.proba)
+    got = before.frame.query("split == 'test'").filter(like="in_class").to_numpy().astype(bool)
+    np.testing.assert_array_equal(got, sets)
+
+
+@pytest.mark.parametrize("method", ["mean", "logistic", "member1"])
+def test_a_stacked_method_or_a_member_by_itself_has_sets(run, method: str) -> None:
+    for cross in (False, True):
+        found = conformal_sets(
+            run, method, dataclasses.replace(QUICK, cross=cross), write=False
+        ).figures["test"]["all"]
+        assert 0.75 <= found.covered.value <= 1.0
+
+
+def test_answers_by_fold_are_the_stored_cross_fitted_ones(run) -> None:
+    stored = answers_of(run, "logistic").oof.combined.proba
+    made, new = answers_by_fold(run, "logistic")
+    np.testing.assert_allclose(made.combined.proba, stored, atol=1e-6)
+    assert set(new) == {0, 1, 2, 3}
+
+
+def test_too_few_patients_are_refused_with_what_would_do(run) -> None:
+    with pytest.raises(DataError, match=r"take 99 patients.*there are 32.*--alpha 0\.031"):
+        conformal_sets(run, "mean", dataclasses.replace(QUICK, miss=0.01))
+
+
+def test_the_oracle_and_unknown_methods_have_no_sets(run) -> None:
+    with pytest.raises(UsageError, match="must not look at the labels"):
+        conformal_sets(run, "oracle", QUICK)
+    with pytest.raises(UsageError, match="stack --method vote --run"):
+        conformal_sets(run, "vote", QUICK)
