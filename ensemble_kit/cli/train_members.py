@@ -222,7 +222,8 @@ def print_nested_plan(experiment: Experiment, members: list[Member], folds: Fold
     estimate = "" if seconds is None else f"; about {duration(seconds)} of work, by finished folds"
     n = len(pairs) * len(members)
     click.echo(
-        f"Nested: each member without each of {len(pairs)} pairs of folds = {n} jobs more{estimate}"
+        f"Nested: each member without each pair of folds too, K (K - 1) / 2 = {len(pairs)} jobs more "
+        f"a member, {n} in all{estimate}"
     )
     return n
 

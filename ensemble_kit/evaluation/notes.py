@@ -44,7 +44,8 @@ def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
     if combiner.is_fitted_to_labels:
         return (
             "Fitted to out-of-fold predictions, whose members saw the labels of the other folds: "
-            "cross-fitted figures are free of the combiner's own optimism, not of that coupling.",
+            "cross-fitted figures are free of the combiner's own optimism, not of that coupling; "
+            "those of --nested are.",
         )
     return ()
 

@@ -1,0 +1,263 @@
+"""The strict answer: what cross-fitting leaves coupled, nested evaluation does not."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from ensemble_kit.arrays import log_softmax
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.bootstrap import percentile_interval
+from ensemble_kit.evaluation.crossfit import cross_fitted_proba
+from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
+from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.nested import nested_answers
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.predictions.nested import NestedFold
+from ensemble_kit.predictions.table import Predictions
+
+QUICK = Protocol(n_resamples=200)
+FREE = Protocol(n_resamples=200, fallback=False)
+Learn = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+def trained_tables(
+    labels: np.ndarray, fold: np.ndarray, members: dict[str, Learn]
+) -> tuple[Predictions, tuple[NestedFold, ...]]:
+    """What a run would hold: each member learns from the labels outside the folds left out.
+
+    A member is a function of (training mask, generator) to logits of all rows.
+    """
+    n_folds = int(fold.max()) + 1
+    logits: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
+    for k in range(n_folds):
+        for j in range(k, n_folds):
+            seen = ~np.isin(fold, (k, j))
+            for m, (name, learn) in enumerate(members.items()):
+                rng = np.random.default_rng([k, j, m])
+                logits[name, (k, j)] = learn(seen, rng)
+
+    def table(rows: np.ndarray, of: Callable[[str], np.ndarray], kind: str) -> Predictions:
+        return Predictions(
+            logits=np.stack([of(name)[rows] for name in members], axis=1),
+            sample_ids=np.array([f"s{i}" for i in rows]),
+            labels=labels[rows],
+            groups=np.array([f"p{i // 4}" for i in rows]),
+            member_names=tuple(members),
+            class_names=("benign", "malignant"),
+            fold=fold[rows] if kind == "oof" else np.full(len(rows), -1),
+            kind=kind,
+            group_kind="patient",
+        )
+
+    def without(name: str, k: int) -> np.ndarray:
+        """Row i from the model without fold k and i's own."""
+        pairs = [logits[name, (min(k, j), max(k, j))] for j in range(n_folds)]
+        return np.stack(pairs)[fold, np.arange(len(fold))]
+
+    def together(name: str, k: int) -> np.ndarray:
+        others = [j for j in range(n_folds) if j != k]
+        return np.mean([logits[name, (min(k, j), max(k, j))] for j in others], axis=0)
+
+    every = np.arange(len(labels))
+    oof = table(
+        every,
+        lambda name: np.stack([logits[name, (k, k)] for k in range(n_folds)])[fold, every],
+        "oof",
+    )
+    nested = tuple(
+        NestedFold(
+            k,
+            table(np.flatnonzero(fold != k), lambda name, k=k: without(name, k), "oof"),
+            table(np.flatnonzero(fold == k), lambda name, k=k: together(name, k), "test"),
+        )
+        for k in range(n_folds)
+    )
+    return oof, nested
+
+
+def prevalence(labels: np.ndarray, sharpness: float) -> Learn:
+    """A member that knows nothing but how often its training rows were malignant."""
+
+    def learn(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        rate = labels[seen].mean()
+        z = sharpness * (rate - 0.5) + 0.02 * rng.normal(size=len(labels))
+        return np.stack([-z, z], axis=1)
+
+    return learn
+
+
+def skilled(labels: np.ndarray, skill: float) -> Learn:
+    """A member whose images speak, whatever it was trained on."""
+
+    def learn(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        z = skill * (labels - 0.5) + rng.normal(size=len(labels))
+        return np.stack([-z, z], axis=1) * min(1.0, float(seen.mean()) + 0.4)
+
+    return learn
+
+
+def coin_flips(seed: int, n_folds: int = 5, n: int = 120) -> tuple[np.ndarray, np.ndarray]:
+    """Labels that images say nothing about; folds differ in prevalence, as few patients make them."""
+    rng = np.random.default_rng(seed)
+    fold = np.repeat(np.arange(n_folds), n)
+    rates = rng.uniform(0.25, 0.75, n_folds)
+    return (rng.random(n_folds * n) < rates[fold]).astype(np.int64), fold
+
+
+def auroc(combiner: Combiner, oof: Predictions, nested: tuple[NestedFold, ...]) -> list[float]:
+    strict = nested_answers(
+        {"it": combiner, "mean": make_combiner("mean")}, nested, oof, may_fall=[], metric="accuracy"
+    )["it"]
+    proba = cross_fitted_proba(combiner, oof)
+    return [float(roc_auc_score(oof.labels, p[:, 1])) for p in (proba, strict.proba)]
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp"])
+def test_cross_fitting_is_optimistic_where_members_tell_on_other_folds_and_nested_is_not(
+    name: str,
+) -> None:
+    # The rate outside a fold tells the rate inside it, once a stacker knows the sum: and it does,
+    # from rows whose members saw the very fold that it is judged on.
+    found = []
+    for seed in range(4):
+        labels, fold = coin_flips(seed)
+        members = {"rate": prevalence(labels, 30.0), "rate too": prevalence(labels, 20.0)}
+        found.append(auroc(make_combiner(name), *trained_tables(labels, fold, members)))
+    crossed, strict = np.mean(found, axis=0)
+    assert crossed > 0.58, "labels are coin flips, and yet"
+    assert strict < 0.52
+
+
+@pytest.mark.parametrize("name", ["logistic", "mlp", "greedy", "simplex", "best-member"])
+def test_noise_labels_and_noise_members_leave_nested_figures_at_chance(name: str) -> None:
+    rng = np.random.default_rng(5)
+    labels, fold = rng.integers(0, 2, 600), np.repeat(np.arange(5), 120)
+
+    def noise(seen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return rng.normal(size=(600, 2))
+
+    tables = trained_tables(labels, fold, {"a": noise, "b": noise, "c": noise})
+    assert auroc(make_combiner(name), *tables)[1] == pytest.approx(0.5, abs=0.06)
+
+
+def test_with_members_of_real_skill_nested_and_cross_fitted_agree() -> None:
+    labels, fold = np.random.default_rng(0).integers(0, 2, 800), np.repeat(np.arange(4), 200)
+    members = {"a": skilled(labels, 1.0), "b": skilled(labels, 2.0)}
+    crossed, strict = auroc(make_combiner("logistic"), *trained_tables(labels, fold, members))
+    # Outer rows are answered by three models together: a little better, never much worse.
+    assert crossed - 0.01 < strict < crossed + 0.12
+
+
+@pytest.fixture(scope="module")
+def tables() -> tuple[Predictions, tuple[NestedFold, ...]]:
+    labels, fold = coin_flips(1, n_folds=4, n=80)
+    members = {"rate": prevalence(labels, 20.0), "good": skilled(labels, 1.5)}
+    return trained_tables(labels, fold, members)
+
+
+def test_nested_answers_are_fitted_and_asked_by_hand(
+    tables: tuple[Predictions, tuple[NestedFold, ...]],
+) -> None:
+    oof, nested = tables
+    by_hand = np.empty((len(oof), 2))
+    for one in nested:
+        fitted = make_combiner("simplex").fit(one.inner.logits, one.inner.labels)
+        by_hand[np.asarray(oof.fold) == one.fold] = fitted.predict_proba(one.outer.logits)
+    got = evaluate(make_combiner("simplex"), oof, protocol=FREE, nested=nested)
+    assert got.nested is not None
+    want = decided(by_hand)
+    accuracy = float((want.predicted == oof.labels).mean())
+    assert got.nested["accuracy"].value == pytest.approx(accuracy)
+    assert (got.nested.n, got.nested.n_groups) == (len(oof), oof.n_groups)
+
+
+def test_rows_are_joined_by_id_and_the_order_of_folds_does_not_count(
+    tables: tuple[Predictions, tuple[NestedFold, ...]],
+) -> None:
+    oof, nested = tables
+    order = np.random.default_rng(0).permutation(len(oof))
+    names = {"simplex": make_combiner("simplex")}
+    plain = evaluate_all(names, oof, protocol=FREE, nested=nested)
+    moved = evaluate_all(names, oof.take(order), protocol=FREE, nested=nested[::-1])
+    for name in plain:
+        a, b = plain[name].nested, moved[name].nested
+        assert a is not None
+        assert b is not None
+        assert {k: i.value for k, i in a.metrics.items()} == pytest.approx(
+            {k: i.value for k, i in b.metrics.items()}
+        )
+
+
+class Contrary(Combiner):
+    """The opposite of the mean: always to be replaced by it."""
+
+    is_fitted_to_labels = True
+
+    def _combine(self, logits: np.ndarray) -> Combined:
+        return decided(np.exp(log_softmax(-logits.mean(axis=1))))
+
+
+def test_the_fallback_is_decided_inside_each_outer_fold() -> None:
+    labels, fold = np.random.default_rng(0).integers(0, 2, 320), np.repeat(np.arange(4), 80)
+    oof, nested = trained_tables(labels, fold, {"a": skilled(labels, 2.0)})
+    judged = evaluate_all({"bad": Contrary()}, oof, protocol=QUICK, nested=nested)
+    assert judged["bad"].nested == judged["mean"].nested
+    kept = evaluate_all({"bad": Contrary()}, oof, protocol=FREE, nested=nested)
+    assert kept["bad"].nested["accuracy"].value < 0.3 < kept["mean"].nested["accuracy"].value
+    # One outer fold whose inner rows make the contrary look good: there alone it is not replaced.
+    flipped = dataclasses.replace(nested[0].inner, labels=1 - np.asarray(nested[0].inner.labels))
+    mixed = (dataclasses.replace(nested[0], inner=flipped), *nested[1:])
+    torn = nested_answers(
+        {"bad": Contrary(), "mean": make_combiner("mean")},
+        mixed,
+        oof,
+        may_fall=["bad"],
+        metric="accuracy",
+    )
+    same = (torn["bad"].proba == torn["mean"].proba).all(axis=1)
+    assert (same == (fold != 0)).all()
+
+
+def test_the_coupling_is_cross_fitted_minus_nested_with_paired_resamples(
+    tables: tuple[Predictions, tuple[NestedFold, ...]],
+) -> None:
+    oof, nested = tables
+    combiners = {"simplex": make_combiner("simplex"), "mean": make_combiner("mean")}
+    judged = evaluate_all(combiners, oof, protocol=FREE, nested=nested)["simplex"]
+    assert judged.nested is not None
+    for name, found in judged.coupling.items():
+        a, b = judged.cross_fitted[name].value, judged.nested[name].value
+        assert found.value == pytest.approx(a - b)
+    answers = nested_answers(combiners, nested, oof, may_fall=[], metric="accuracy")
+    pair = {"loose": judged.oof_combined, "strict": answers["simplex"]}
+    drawn = judge(
+        pair, np.asarray(oof.labels), oof.groups, 2, metrics=["accuracy"], n_resamples=200
+    )
+    differences = drawn["loose"].resamples["accuracy"] - drawn["strict"].resamples["accuracy"]
+    want = percentile_interval(differences)
+    got = judged.coupling["accuracy"]
+    assert (got.low, got.high) == pytest.approx(want)
+
+
+def test_tables_of_other_rows_members_or_shared_patients_are_refused(
+    tables: tuple[Predictions, tuple[NestedFold, ...]],
+) -> None:
+    oof, nested = tables
+    mean = make_combiner("mean")
+    with pytest.raises(DataError, match="240 rows are judged, 320 are there; 80 are in one only"):
+        evaluate(mean, oof, nested=nested[1:])
+    with pytest.raises(DataError, match="400 rows are judged, 320 are there; 0 are in one only"):
+        evaluate(mean, oof, nested=(*nested, nested[0]))
+    short = [dataclasses.replace(one, inner=one.inner.select(["rate"])) for one in nested]
+    with pytest.raises(DataError, match="got rate and rate, good"):
+        evaluate(mean, oof, nested=short)
+    torn = [dataclasses.replace(one, inner=oof) for one in nested]
+    with pytest.raises(DataError, match="fold 0 does both with 20 groups: p0"):
+        evaluate(mean, oof, nested=torn)

@@ -1,0 +1,123 @@
+"""No row is ever predicted by, or fitted on, a model that saw the fold it is judged in.
+
+Jobs are real, their networks are not: each model's logits say which folds it looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from ensemble_kit.combiners.averaging import MeanProba
+from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.evaluation.crossfit import cross_fit
+from ensemble_kit.evaluation.nested import nested_answers
+from ensemble_kit.folds import make_folds
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members import crossfit
+from ensemble_kit.members.checkpoint import write_fold
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+STEP = 10.0
+
+
+def telling(job: Job, watcher: Any) -> None:
+    """A job whose logits name the folds that it looked at, and the row: one class per fold."""
+    train = job.manifest.part("train")
+    place = job.tiles.rows(train.sample_ids).tolist()
+    fold = dict(zip(place, job.folds.of(train).tolist(), strict=True))
+    number = {p: i for i, p in enumerate(place)}
+    parts = job.parts()
+    looked_at = [parts.fit.train]
+    if job.member.recipe.select_on != "none":
+        looked_at.append(parts.fit.watched)
+    saw = np.zeros(job.folds.n_splits)
+    saw[[fold[p] for p in np.concatenate(looked_at).tolist()]] = 1.0
+    kept = np.array([saw + STEP * number[p] for p in parts.kept.tolist()], dtype=np.float32)
+    test = np.tile(saw, (len(parts.test), 1)).astype(np.float32)
+    for name in ("model.safetensors", "config.json"):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        (job.folder / name).write_bytes(b"")
+    write_fold(
+        job.folder, oof=kept, test=test, history=[{"epoch": 0}], recipe={},
+        record={"seconds": 1.0, "device": "cpu", "precision": "fp32"}, made_of=job.made_of,
+    )  # fmt: skip
+
+
+class Spy(Combiner):
+    """Notes the logits that it is fitted to and those that it answers."""
+
+    is_fitted_to_labels = True
+    fitted_to: ClassVar[list[Any]] = []
+    answered: ClassVar[list[Any]] = []
+
+    def _fit(self, logits, labels, groups) -> None:
+        Spy.fitted_to.append(logits)
+
+    def _combine(self, logits) -> Combined:
+        Spy.answered.append(logits)
+        return decided(np.full((len(logits), logits.shape[2]), 1 / logits.shape[2]))
+
+
+def decoded(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers (n,), and how far each fold was seen by what predicted the row, (n, n_folds)."""
+    rows = np.floor(logits.min(axis=(1, 2)) / STEP + 1e-4).astype(int)
+    return rows, (logits - STEP * rows[:, None, None]).max(axis=1)
+
+
+@pytest.mark.parametrize("select_on", ["none", "inner"])
+def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
+    paint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, select_on: str
+) -> None:
+    n_folds = 4
+    slides = paint(tmp_path / "s", n_patients=12, n_images=2, classes=("a", "b", "c", "d"))
+    manifest = with_digests(Manifest.from_folders(slides, group_pattern=r"(P\d+)_"))
+    folds = make_folds(manifest, n_folds, seed=0)
+    run = Run(tmp_path / "run")
+    monkeypatch.setattr(crossfit, "run_job", telling)
+    recipe = Recipe(epochs=2, select_on=select_on)
+    member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
+    other = member.model_copy(update={"name": "other"})
+    fit_members([member, other], manifest, folds, run, device="cpu", nested=True)
+    oof, nested = run.predictions("oof"), run.nested_predictions()
+    fold = folds.of(manifest)
+    assert [one.fold for one in nested] == [0, 1, 2, 3]
+    for one in nested:
+        k = one.fold
+        # Every row where it belongs, predicted by the right models.
+        for table, inside in ((one.inner, False), (one.outer, True)):
+            rows, seen = decoded(table.logits)
+            assert table.sample_ids.tolist() == manifest.sample_ids[rows].tolist()
+            assert table.labels.tolist() == manifest.labels[rows].tolist()
+            assert ((fold[rows] == k) == inside).all()
+            want = np.ones((len(rows), n_folds))
+            if inside:
+                want *= (n_folds - 2) / (n_folds - 1)
+            else:
+                want[np.arange(len(rows)), fold[rows]] = 0.0
+            want[:, k] = 0.0
+            np.testing.assert_allclose(seen, want, atol=1e-3)
+        # And whatever is fitted or asked, for the answer and for the fallback, was blind to k.
+        Spy.fitted_to, Spy.answered = [], []
+        combiners = {"spy": Spy(), "mean": MeanProba()}
+        judged = oof.take(oof.fold == k)
+        nested_answers(combiners, [one], judged, may_fall=["spy"], metric="accuracy")
+        assert len(Spy.fitted_to) == 1 + (n_folds - 1)
+        for logits in Spy.fitted_to:
+            rows, seen = decoded(logits)
+            assert not (fold[rows] == k).any()
+            assert (seen[:, k] < 1e-3).all()
+        for logits in Spy.answered:
+            assert (decoded(logits)[1][:, k] < 1e-3).all()
+    # The spy can tell: plain cross-fitting does fit on models that saw the fold that it judges.
+    Spy.fitted_to = []
+    cross_fit(Spy(), oof)
+    assert all((decoded(logits)[1].max(axis=0) > 0.9).all() for logits in Spy.fitted_to)
