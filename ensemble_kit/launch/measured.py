@@ -74,6 +74,7 @@ def _together(job: Job, batch: int, share: Share) -> float:
         for process in processes:
             assert process.stdin is not None
             process.stdin.close()
+            process.stdin = None  # go; communicate() must not close it again
         said = [process.communicate(timeout=LONGEST_SECONDS)[0] for process in processes]
         return sum(json.loads(words) for words in said)
     except (subprocess.TimeoutExpired, ValueError):

@@ -1,0 +1,175 @@
+"""Slots follow cores and memory; what a job takes is measured, not guessed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ensemble_kit.launch import local, measured, memory
+from ensemble_kit.launch.local import CHOICE, LocalEngine
+from ensemble_kit.launch.pool import least_used
+from ensemble_kit.launch.slots import (
+    MARGIN,
+    MOST_PER_CARD,
+    Machine,
+    Peak,
+    Share,
+    first_slots,
+    most_slots,
+    slots_by_memory,
+)
+from ensemble_kit.members.spec import write_spec
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("cores", "free", "jobs", "want"),
+    [(2, 24, 10, 2), (8, 10, 20, 3), (8, 1, 20, 1), (8, 100, 3, 3), (1, 100, 9, 1)],
+)
+def test_unmeasured_jobs_begin_as_memory_surely_carries(
+    cores: int, free: int, jobs: int, want: int
+) -> None:
+    assert first_slots(Machine(cores, free * GIB), jobs) == want
+
+
+def test_a_large_network_begins_with_fewer() -> None:
+    machine = Machine(cores=16, host_free=64 * GIB)
+    small, large = (first_slots(machine, 50, macs * 32) for macs in (0.4e9, 4.5e9))
+    assert (small, large) == (16, 4)
+
+
+@pytest.mark.parametrize("gib", [0.5, 1, 2.5, 7, 40])
+def test_side_by_side_jobs_of_a_measured_need_fit_into_the_memory(gib: float) -> None:
+    machine = Machine(cores=64, host_free=32 * GIB)
+    slots = slots_by_memory(Peak(host=int(gib * GIB)), machine, n_jobs=100)
+    assert slots == 1 or slots * gib * GIB * MARGIN <= machine.host_free
+    assert slots == 64 or (slots + 1) * gib * GIB * MARGIN > machine.host_free
+
+
+def test_cards_carry_what_fits_on_each_and_never_more_than_a_few() -> None:
+    machine = Machine(cores=64, host_free=500 * GIB, n_cards=2)
+    tight = Peak(host=GIB, card=10 * GIB, card_room=24 * GIB)
+    assert slots_by_memory(tight, machine, n_jobs=55) == 4
+    roomy = Peak(host=GIB, card=2 * GIB, card_room=140 * GIB)
+    assert slots_by_memory(roomy, machine, n_jobs=55) == 2 * MOST_PER_CARD
+    assert slots_by_memory(roomy, Machine(3, 500 * GIB, 2), n_jobs=55) == 3
+    assert first_slots(machine, 55) == 2
+    assert most_slots(machine, 1) == 1
+
+
+def test_a_larger_job_counts_and_the_room_is_that_seen_before_others_took_theirs() -> None:
+    first = Peak(host=2, card=10, card_room=100)
+    later = Peak(host=3, card=20, card_room=40)
+    assert first.larger(later) == Peak(host=3, card=20, card_room=100)
+    assert first.larger(Peak(host=1)) == first
+
+
+def test_workers_are_shared_out_over_the_cards() -> None:
+    assert least_used([], []) == ""
+    assert [least_used(["4", "6"], t) for t in ([], ["4"], ["4", "6"], ["4", "6", "4"])] == [
+        "4", "6", "4", "6",
+    ]  # fmt: skip
+
+
+def test_the_peak_is_what_a_process_itself_took() -> None:
+    code = (
+        "from ensemble_kit.launch.memory import host_peak\n"
+        "before = host_peak(); held = bytearray(200 * 2**20); del held\n"
+        "print(host_peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 199 <= int(done.stdout) / 2**20 <= 210
+
+
+def test_a_container_s_limit_counts_where_it_is_below_the_machine_s(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    machine = memory.host_free()
+    assert machine > GIB / 4
+    (tmp_path / "memory.max").write_text("100000000\n")
+    (tmp_path / "memory.current").write_text("40000000\n")
+    assert memory.host_free() == 60_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.host_free() > 60_000_000
+
+
+def test_no_card_takes_nothing() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    assert memory.card_peak() == (0, 0)
+    assert memory.visible_cards() == []
+
+
+# -- the share of the cores ----------------------------------------------------------------
+
+
+def fake_speeds(monkeypatch: pytest.MonkeyPatch, **by_share: float) -> list[str]:
+    asked: list[str] = []
+
+    def together(job: Any, batch: int, share: Share) -> float:
+        asked.append(str(share))
+        return by_share[f"s{share.slots}"]
+
+    monkeypatch.setattr(measured, "_together", together)
+    monkeypatch.setattr(measured, "WORTH_A_PROBE", 0)
+    return asked
+
+
+@pytest.mark.parametrize(("one", "two", "want"), [(10.0, 15.0, 2), (15.0, 10.0, 1)])
+def test_the_faster_share_is_kept_once_it_was_measured(
+    make_job: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    one: float,
+    two: float,
+    want: int,
+) -> None:
+    asked = fake_speeds(monkeypatch, s1=one, s2=two)
+    monkeypatch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path / "cache"))
+    jobs = [make_job(fold=k) for k in (0, 1)]
+    shares = [Share(2, 1), Share(1, 2)]
+    for _ in range(2):
+        share, speeds = measured.fastest_share(jobs, shares, lambda _: None)
+        assert share.slots == want
+        assert speeds == {"2 x 1 thread": two, "1 x 2 threads": one}
+    assert asked == ["2 x 1 thread", "1 x 2 threads"], "measured again"
+
+
+def test_little_work_is_not_measured(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = fake_speeds(monkeypatch, s1=1.0, s2=2.0)
+    monkeypatch.undo()
+    share, speeds = measured.fastest_share([make_job()], [Share(2, 1), Share(1, 2)], lambda _: None)
+    assert (share, speeds, asked) == (Share(2, 1), {}, [])
+
+
+@pytest.mark.slow
+def test_processes_that_measure_begin_together_and_add_up(make_job: Any) -> None:
+    speed = measured._together(make_job(), 8, Share(2, 1))
+    assert speed > 0
+    broken = make_job(precision="no-such")
+    assert measured._together(broken, 8, Share(1, 1)) == 0.0
+
+
+@pytest.mark.slow
+def test_a_run_remembers_its_share_and_goes_on_with_it(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [make_job(fold=k) for k in (0, 1)]
+    jobs[0].run.begin(jobs[0].manifest, jobs[0].folds, {})
+    write_spec(jobs[0])
+    monkeypatch.setattr(local, "cores", lambda: 2)
+    assert LocalEngine()(jobs, lambda _: None) == []
+    kept = json.loads((jobs[0].run.path / CHOICE).read_text())
+    assert kept == {"cores": 2, "jobs": 2, "slots": 2, "threads": 1, "images_per_second": {}}
+    (jobs[0].run.path / CHOICE).write_text(json.dumps({**kept, "slots": 1, "threads": 2}))
+    machine = Machine(2, 24 * GIB)
+    assert local._share_of_cores(jobs, machine, lambda _: None) == Share(1, 2)
+    assert local._share_of_cores(jobs * 2, machine, lambda _: None) == Share(2, 1)
