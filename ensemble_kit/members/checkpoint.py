@@ -63,6 +63,8 @@ def write_network(
         path = Path(scratch) / "config.json"
         save_config_for_hf(model, str(path), model_config=about)
         config = json.loads(path.read_text())
+    # timm takes three channels for granted where a network does not say otherwise.
+    config["pretrained_cfg"].update(input_config)
     write_json(folder / "config.json", config)
 
 
