@@ -31,6 +31,11 @@ COMMANDS = {
         "conformal",
         "Give each image a set of classes that holds the truth as often as promised.",
     ),
+    "operating-point": (
+        "operating_point",
+        "operating_point_command",
+        "Choose a decision threshold and a referral point.",
+    ),
     "compare": ("compare", "compare", "Compare runs on the images that they share."),
     "import-predictions": (
         "import_predictions",

@@ -177,7 +177,7 @@ def _pooled_figures(
     rule: str, n_resamples: int, level: float, seed: int,
 ) -> dict[str, Figures]:  # fmt: skip
     """Figures of one answer per group; none where a group has several labels."""
-    if not tables or _is_mixed(labels, groups):
+    if not tables or is_mixed(labels, groups):
         return {}
     answers = {name: pooled(one, labels, groups, rule)[0] for name, one in tables.items()}
     _, truth, names = pooled(next(iter(tables.values())), labels, groups, rule)
@@ -188,6 +188,7 @@ def _pooled_figures(
     return {name: one.figures for name, one in judged.items()}
 
 
-def _is_mixed(labels: Ints, groups: npt.ArrayLike) -> bool:
+def is_mixed(labels: Ints, groups: npt.ArrayLike) -> bool:
+    """Whether some group's images have several labels."""
     _, first, numbered = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     return bool((labels != labels[first][numbered]).any())

@@ -1,0 +1,214 @@
+"""Where to cut: a score above which a class is called, a certainty below which one refers.
+
+Chooses on the rows handed in, whatever they are: hand in out-of-fold ones. Knows no method.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.metrics.selective import coverage_at_error
+
+AIMS = ("sensitivity", "specificity", "youden", "cost")
+Bools = npt.NDArray[np.bool_]
+SLACK = 1e-12
+SMALLEST_PROBA = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """What a threshold is chosen for.
+
+    Parameters
+    ----------
+    kind : {"sensitivity", "specificity", "youden", "cost"}
+        Reach at least `value` of the first two and as much of the other as there is; the largest
+        sum of both; the least cost.
+    value : float
+        In (0, 1] for the first two.
+    miss_cost, alarm_cost : float
+        Of a sample of the class that is not called, of another one that is.
+    """
+
+    kind: str
+    value: float = 0.0
+    miss_cost: float = 1.0
+    alarm_cost: float = 1.0
+
+    @staticmethod
+    def parsed(text: str) -> Aim:
+        """The aim that a user typed.
+
+        Raises
+        ------
+        UsageError
+            It names no aim, or no number.
+
+        Examples
+        --------
+        >>> Aim.parsed("sensitivity=.95").value, Aim.parsed("cost=10:1").miss_cost
+        (0.95, 10.0)
+        """
+        kind, _, rest = text.strip().lower().partition("=")
+        if kind not in AIMS:
+            raise UsageError(
+                "A threshold is chosen for a known aim", f"got '{text}'", did_you_mean(kind, AIMS)
+            )
+        try:
+            if kind == "youden" and not rest:
+                return Aim(kind)
+            if kind == "cost":
+                miss, alarm = (float(one) for one in rest.split(":"))
+                if min(miss, alarm) > 0 and np.isfinite([miss, alarm]).all():
+                    return Aim(kind, miss_cost=miss, alarm_cost=alarm)
+            elif kind != "youden":
+                value = share(rest)
+                if 0 < value <= 1:
+                    return Aim(kind, value)
+        except ValueError:
+            pass
+        forms = {
+            "cost": "cost=10:1, a miss against a false alarm",
+            "youden": "youden, without a number",
+        }
+        raise UsageError(
+            "An aim has a share above 0 and up to 1, or two costs above 0",
+            f"got '{text}'",
+            f"Use e.g. {forms.get(kind, kind + '=.95')}",
+        )
+
+    def __str__(self) -> str:
+        if self.kind == "youden":
+            return "the largest sum of sensitivity and specificity (Youden)"
+        if self.kind == "cost":
+            return f"the least cost, a miss costing {self.miss_cost:g}, a false alarm {self.alarm_cost:g}"
+        return f"{self.kind} of at least {self.value:g}"
+
+
+def share(text: str) -> float:
+    """A share as typed.
+
+    Examples
+    --------
+    >>> share("10%"), share(".1")
+    (0.1, 0.1)
+    """
+    stripped = text.strip()
+    return float(stripped.rstrip("% ")) / (100.0 if stripped.endswith("%") else 1.0)
+
+
+def choose_threshold(positive: Bools, scores: Array, aim: Aim) -> float:
+    """The score from which on the class is called.
+
+    Parameters
+    ----------
+    positive : array of bool, shape (n_samples,)
+        Which samples are of the class; some are, and some are not.
+    scores : array, shape (n_samples,)
+    aim : Aim
+
+    Returns
+    -------
+    float
+        A score that occurs, or infinity: call nothing. Of thresholds that serve the aim alike, for
+        `specificity`, `youden` and `cost` the lowest, which misses least; for `sensitivity` the
+        highest, which raises the fewest alarms.
+
+    Examples
+    --------
+    >>> positive = np.array([False, False, True, True])
+    >>> choose_threshold(positive, np.array([0.1, 0.6, 0.4, 0.8]), Aim("sensitivity", 1.0))
+    0.4
+    """
+    levels, inverse = np.unique(-scores, return_inverse=True)
+    hits = np.bincount(inverse, weights=positive, minlength=len(levels))
+    alarms = np.bincount(inverse, weights=~positive, minlength=len(levels))
+    hits = np.concatenate([[0.0], np.cumsum(hits)])  # from "call nothing" to "call all"
+    alarms = np.concatenate([[0.0], np.cumsum(alarms)])
+    at = np.concatenate([[np.inf], -levels])
+    found, spared = hits / hits[-1], 1.0 - alarms / alarms[-1]
+    if aim.kind == "sensitivity":
+        return float(at[np.flatnonzero(found >= aim.value - SLACK)[0]])
+    if aim.kind == "specificity":
+        return float(at[np.flatnonzero(spared >= aim.value - SLACK)[-1]])
+    if aim.kind == "youden":
+        gain = found + spared
+    else:
+        gain = -(aim.miss_cost * (hits[-1] - hits) + aim.alarm_cost * alarms)
+    best = np.flatnonzero(gain >= gain.max() - SLACK * max(1.0, abs(gain.max())))
+    return float(at[best[-1]])
+
+
+def certainty_at(scores: Array, threshold: float) -> Array:
+    """How far each probability is from the threshold, in log odds; shape (n_samples,)."""
+    if not np.isfinite(threshold):
+        return np.full(len(scores), np.inf)
+
+    def log_odds(proba: npt.ArrayLike) -> Array:
+        p = np.clip(np.asarray(proba, dtype=np.float64), SMALLEST_PROBA, 1 - SMALLEST_PROBA)
+        return np.asarray(np.log(p) - np.log1p(-p))
+
+    return np.abs(log_odds(scores) - log_odds(threshold))
+
+
+@dataclasses.dataclass(frozen=True)
+class Referral:
+    """How much to hand to a pathologist: up to a share, or until the rest errs seldom enough.
+
+    Parameters
+    ----------
+    share : float, optional
+        The largest share to refer, in (0, 1).
+    max_error : float, optional
+        The largest share of errors among what is decided, in [0, 1).
+    """
+
+    share: float | None = None
+    max_error: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [one for one in (self.share, self.max_error) if one is not None]
+        if len(given) != 1:
+            raise UsageError(
+                "A referral point has a share to refer, or an error to stay under",
+                f"got {len(given)} of the two",
+                "Give one, e.g. --refer 10% or --max-error .02",
+            )
+        if not 0 <= given[0] < 1 or (self.share is not None and self.share == 0):
+            raise UsageError(
+                "Shares lie between 0 and 1", f"got {given[0]:g}", "Use e.g. --refer 10%"
+            )
+
+    def __str__(self) -> str:
+        if self.share is not None:
+            return f"the least certain referred, up to {100 * self.share:.3g} %"
+        return (
+            f"the least certain referred until at most {100 * (self.max_error or 0.0):.3g} % of the "
+            "rest are wrong"
+        )
+
+
+def choose_cut(right: Bools, certainty: Array, referral: Referral) -> float:
+    """The certainty below which one refers; infinity where all would have to be.
+
+    Parameters
+    ----------
+    right : array of bool, shape (n_samples,)
+        Which decisions are right.
+    certainty : array, shape (n_samples,)
+        Equal ones are referred together, or not at all.
+
+    Examples
+    --------
+    >>> choose_cut(np.array([False, True, True, True]), np.array([0.6, 0.7, 0.8, 0.9]), Referral(share=0.25))
+    0.7
+    """
+    if referral.share is None:
+        return coverage_at_error(right, certainty, float(referral.max_error or 0.0))[1]
+    n_referred = int(np.floor(referral.share * len(certainty) + 1e-9))
+    return float(np.sort(certainty)[n_referred])

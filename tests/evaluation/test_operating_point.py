@@ -1,0 +1,297 @@
+"""Thresholds and referral points: chosen out-of-fold by the aim, and honestly counted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.cli import app
+from ensemble_kit.combiners.base import decided
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.answers import Answered, MethodAnswers
+from ensemble_kit.evaluation.decisions import Rule, choose, cross_fitted, decide
+from ensemble_kit.evaluation.operating_point import (
+    DecisionOptions,
+    _judged,
+    _per_group,
+    operating_point,
+)
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.shares import shares
+from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.thresholds import Aim, Referral, choose_cut, choose_threshold
+from ensemble_kit.testing import toy_run
+
+AIMS = ["sensitivity=.9", "sensitivity=1", "specificity=.8", "youden", "cost=5:1", "cost=1:3"]
+
+
+def slow_threshold(positive: np.ndarray, scores: np.ndarray, aim: Aim) -> float:
+    """Every candidate by counting."""
+    best, best_key = np.inf, None
+    for t in [np.inf, *sorted(set(scores.tolist()), reverse=True)]:
+        called = scores >= t
+        found = (called & positive).sum() / positive.sum()
+        spared = (~called & ~positive).sum() / (~positive).sum()
+        misses, alarms = (~called & positive).sum(), (called & ~positive).sum()
+        key = {
+            "sensitivity": (found >= aim.value, spared),
+            "specificity": (spared >= aim.value, found),
+            "youden": (True, round(found + spared, 10)),
+            "cost": (True, -(aim.miss_cost * misses + aim.alarm_cost * alarms)),
+        }[aim.kind]
+        if aim.kind == "sensitivity":
+            better = best_key is None or key > best_key  # ties: the higher threshold, met first
+        else:
+            better = best_key is None or key >= best_key  # ties: the lower threshold
+        if better:
+            best, best_key = t, key
+    return float(best)
+
+
+@pytest.mark.parametrize("text", AIMS)
+def test_thresholds_are_those_of_counting_at_every_candidate(text: str) -> None:
+    rng, aim = np.random.default_rng(0), Aim.parsed(text)
+    for _ in range(50):
+        positive = rng.random(30) < rng.uniform(0.2, 0.8)
+        positive[:2] = True, False
+        scores = np.round(rng.random(30) * 0.7 + 0.3 * positive, 1)
+        assert choose_threshold(positive, scores, aim) == slow_threshold(positive, scores, aim)
+
+
+def test_referral_by_share_takes_the_least_certain_and_never_more() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        certainty = np.round(rng.random(40), 1)
+        cut = choose_cut(np.ones(40, dtype=bool), certainty, Referral(share=0.25))
+        assert (certainty < cut).mean() <= 0.25
+        above = [c for c in set(certainty.tolist()) if c > cut]
+        assert not above or (certainty < min(above)).mean() > 0.25
+
+
+def test_referral_by_error_decides_as_much_as_the_limit_allows() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        certainty = np.round(rng.random(40), 1)
+        right = rng.random(40) < 0.5 + 0.5 * certainty
+        cut = choose_cut(right, certainty, Referral(max_error=0.2))
+        fine = [
+            c for c in set(certainty.tolist()) if 1 - right[certainty >= c].mean() <= 0.2 + 1e-9
+        ]
+        assert cut == (min(fine) if fine else np.inf)
+
+
+def two_classes(n_groups: int = 30, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(n_groups), 4)
+    labels = (groups % 2).astype(np.int64)
+    p = 1 / (1 + np.exp(-(1.5 * (2 * labels - 1) + rng.normal(size=len(labels)))))
+    return decided(np.stack([1 - p, p], axis=1)), labels, groups
+
+
+RULES = [
+    Rule(1, Aim("sensitivity", 0.95)),
+    Rule(1, Aim("youden"), Referral(share=0.2)),
+    Rule(referral=Referral(max_error=0.05)),
+]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_fold_is_decided_by_the_point_of_the_others(rule: Rule) -> None:
+    combined, labels, groups = two_classes()
+    fold = groups % 3
+    made, points = cross_fitted(rule, combined, labels, fold)
+    for k in range(3):
+        point = choose(rule, combined.take(fold != k), labels[fold != k])
+        slow = decide(rule, point, combined.take(fold == k), labels[fold == k])
+        assert points[k] == point
+        np.testing.assert_array_equal(made.called[fold == k], slow.called)
+        np.testing.assert_array_equal(made.referred[fold == k], slow.referred)
+    turned = np.where(fold == 0, 1 - labels, labels)
+    again, others = cross_fitted(rule, combined, turned, fold)
+    assert others[0] == points[0]
+    np.testing.assert_array_equal(again.referred[fold == 0], made.referred[fold == 0])
+
+
+def test_cross_fitted_sensitivity_is_below_the_one_chosen_for_in_sample() -> None:
+    found = []
+    rule = Rule(1, Aim("sensitivity", 0.95))
+    for seed in range(60):
+        combined, labels, groups = two_classes(12, seed)
+        point = choose(rule, combined, labels)
+        inside = decide(rule, point, combined, labels)
+        crossed = cross_fitted(rule, combined, labels, groups % 3)[0]
+        found.append([one.called[labels == 1].mean() for one in (inside, crossed)])
+    inside, crossed = np.mean(found, axis=0)
+    assert inside >= 0.95
+    assert crossed < inside - 0.01
+
+
+def test_near_the_threshold_is_least_certain() -> None:
+    combined = decided(np.array([[0.95, 0.05], [0.8, 0.2], [0.5, 0.5], [0.1, 0.9]]))
+    labels = np.array([0, 1, 1, 1])
+    rule = Rule(1, Aim("sensitivity", 1.0), Referral(share=0.25))
+    made = decide(rule, choose(rule, combined, labels), combined, labels)
+    assert made.referred.tolist() == [False, True, False, False]
+
+
+def test_abstentions_are_referred() -> None:
+    combined = dataclasses.replace(
+        decided(np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])), predicted=np.array([0, -1, 1])
+    )
+    labels = np.array([0, 1, 1])
+    rule = Rule(referral=Referral(max_error=0.0))
+    made = decide(rule, choose(rule, combined, labels), combined, labels)
+    assert made.referred.tolist() == [False, True, False]
+
+
+def test_shares_are_a_slow_loop_over_resampled_groups() -> None:
+    from ensemble_kit.evaluation.bootstrap import resampling
+
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(12), rng.integers(1, 6, 12))
+    labels = groups % 2
+    above, below = rng.random(len(groups)) < 0.6, rng.random(len(groups)) < 0.8
+    above &= below
+    found = shares({"x": (above, below)}, labels, groups, 2, n_resamples=300)["x"]
+    slow = []
+    for weights in resampling(labels, groups, 2, 300, 0):
+        for row in weights:
+            rows = np.concatenate(
+                [np.flatnonzero(groups == g) for g in np.repeat(np.arange(12), row.astype(int))]
+            )
+            slow.append(above[rows].sum() / below[rows].sum())
+    assert found.value == above.sum() / below.sum()
+    np.testing.assert_allclose([found.low, found.high], np.quantile(slow, [0.025, 0.975]))
+
+
+def test_a_share_of_all_is_not_taken_for_certain() -> None:
+    everything = np.ones(20)
+    found = shares({"x": (everything, everything)}, np.zeros(20, dtype=int), np.arange(20) // 4, 2)[
+        "x"
+    ]
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.5655, abs=1e-4)  # Wilson of 5 of 5 groups, not of 20 rows
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory):
+    made = toy_run(tmp_path_factory.mktemp("points") / "toy", n_classes=2)
+    stack_run(made, ["mean"], protocol=Protocol(n_resamples=50))
+    return made
+
+
+def call(*args: str):
+    return CliRunner().invoke(app, ["operating-point", *args], catch_exceptions=False)
+
+
+def test_no_test_label_reaches_the_point(run, tmp_path) -> None:
+    asked = DecisionOptions(Aim("sensitivity", 0.9), None, Referral(share=0.1), n_resamples=50)
+    before = operating_point(run, "mean", asked, write=False)
+    copy = type(run)(shutil.copytree(run.path, tmp_path / "turned"))
+    manifest = pd.read_csv(copy.path / "manifest.csv", dtype=str)
+    turn = {"class0": "class1", "class1": "class0"}
+    in_test = manifest["split"] == "test"
+    manifest.loc[in_test, "label"] = manifest.loc[in_test, "label"].map(turn)
+    _rewrite(copy, manifest, turn)
+    after = operating_point(copy, "mean", asked, write=False)
+    assert before.units["image"].point == after.units["image"].point
+    assert before.units["image"].by_fold == after.units["image"].by_fold
+    for part in ("in_sample", "cross_fitted"):
+        assert before.units["image"].parts[part] == after.units["image"].parts[part]
+    assert before.units["image"].parts["test"] != after.units["image"].parts["test"]
+
+
+def _rewrite(run, manifest: pd.DataFrame, turn: dict[str, str]) -> None:
+    """The same run over a manifest whose test labels are other ones."""
+    from ensemble_kit.manifest.table import Manifest
+
+    manifest.to_csv(run.path / "manifest.csv", index=False, lineterminator="\n")
+    about = json.loads((run.path / "run.json").read_text())
+    old = about["digests"]["manifest"]
+    new = Manifest.read(run.path / "manifest.csv", **about["manifest"]).digest
+    for path in (run.path / "run.json", *(run.path / "predictions").glob("*/index.json")):
+        path.write_text(path.read_text().replace(old, new))
+    path = run.ensemble_dir("mean") / "predictions.csv"
+    frame = pd.read_csv(path)
+    in_test = frame["split"] == "test"
+    frame.loc[in_test, "label"] = frame.loc[in_test, "label"].map(turn)
+    frame.to_csv(path, index=False)
+
+
+def test_the_command_prints_what_decision_json_holds(run) -> None:
+    said = call("--run", str(run.path), "--at", "sensitivity=95%", "--resamples", "100").output
+    stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())
+    image = stored["units"]["image"]
+    assert f"p >= {image['threshold']:.3f}" in said
+    assert "'class1' against the rest, sensitivity of at least 0.95" in said
+    assert image["in_sample"]["shares"]["sensitivity"]["value"] >= 0.95
+    frame = pd.read_csv(run.ensemble_dir("mean") / "predictions.csv").query("split == 'test'")
+    called, sick = frame["p_class1"] >= image["threshold"], frame["label"] == "class1"
+    assert image["test"]["true_positive"] == int((called & sick).sum())
+    assert image["test"]["shares"]["npv"]["value"] == pytest.approx((~sick)[~called].mean())
+    assert set(image["by_fold"]) == {"0", "1", "2", "3"}
+
+
+def test_one_answer_a_patient_has_a_point_of_its_own() -> None:
+    labels = np.repeat(np.arange(30) % 2, 5)
+    toy = toy_predictions(150, 3, 2, n_groups=30)
+    table = dataclasses.replace(toy, labels=labels, logits=toy_logits(labels, 3, 2, skill=0.6))
+    combined = decided(softmax(table.logits[:, 0]))
+    parts = _per_group(MethodAnswers("m", Answered(table, combined), None))
+    rule = Rule(1, Aim("youden"))
+    found = _judged(rule, parts, DecisionOptions(n_resamples=20), "patient", [])
+    mean = np.array([combined.proba[table.groups == g, 1].mean() for g in np.unique(table.groups)])
+    truth = np.array([table.labels[table.groups == g][0] for g in np.unique(table.groups)]) == 1
+    assert found.point.threshold == pytest.approx(slow_threshold(truth, mean, Aim("youden")))
+    assert found.parts["cross_fitted"].n == 30
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "got neither"),
+        (["--at", "sens=.9"], "Known: cost"),
+        (["--at", "sensitivity=1.5"], "share above 0 and up to 1"),
+        (["--at", "cost=10"], "cost=10:1"),
+        (["--at", "youden", "--class", "clas1"], "Did you mean 'class1'"),
+        (["--refer", "10%", "--max-error", ".1"], "got 2 of the two"),
+        (["--refer", "many"], "got 'many'"),
+        (["--refer", "0"], "between 0 and 1"),
+        (["--class", "class1", "--refer", "10%"], "got a class without one"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_in_words(run, args: list[str], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        call("--run", str(run.path), *args)
+
+
+def test_a_class_among_several_is_named_and_hopeless_limits_are_refused(tmp_path) -> None:
+    three = toy_run(tmp_path / "three")
+    with pytest.raises(UsageError, match=r"Add e\.g\. --class class2"):
+        operating_point(three, "member0", DecisionOptions(Aim("youden")))
+    found = operating_point(three, "member0", DecisionOptions(Aim("youden"), "class1"))
+    assert found.class_name == "class1"
+    assert "several classes here: no point per patient" in " ".join(found.notes)
+    hopeless, choice = _wrong_where_sure(three), DecisionOptions(referral=Referral(max_error=0.0))
+    with pytest.raises(DataError, match="would have to be referred"):
+        operating_point(hopeless, "member0", choice)
+
+
+def _wrong_where_sure(run):
+    path = run.path / "predictions" / "member0"
+    from ensemble_kit.files import digest_file
+
+    logits = np.load(path / "oof.npy")
+    logits[0] = 0
+    logits[0, (run.predictions().labels[0] + 1) % 3] = 50
+    np.save(path / "oof.npy", logits)
+    index = json.loads((path / "index.json").read_text())
+    index["files"]["oof.npy"] = digest_file(path / "oof.npy")
+    (path / "index.json").write_text(json.dumps(index))
+    return run
