@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError
@@ -26,7 +27,7 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.shares import shares
 from ensemble_kit.evaluation.stack import stack_run
 from ensemble_kit.evaluation.thresholds import Aim, Referral, choose_cut, choose_threshold
-from ensemble_kit.testing import toy_run
+from ensemble_kit.testing import toy_logits, toy_predictions, toy_run
 
 AIMS = ["sensitivity=.9", "sensitivity=1", "specificity=.8", "youden", "cost=5:1", "cost=1:3"]
 
