@@ -1,0 +1,348 @@
+"""Snapshots and averages: several members of one training, each what a training of its own would give."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+import ensemble_kit as ek
+import ensemble_kit.members.networks
+from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.evaluation.member_costs import member_costs
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import EpochEnded, Event, JobStarted
+from ensemble_kit.members.fit import Fit
+from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.optim import rate_at
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.short_form import make_members
+from ensemble_kit.members.state import Training
+from ensemble_kit.members.status import run_status
+from ensemble_kit.run import Run
+
+MakeJob = Callable[..., Job]
+EMA = {"ema_decay": 0.9}
+BESIDE = {**EMA, "average_beside": True}
+OF_WEIGHTS = ("model.safetensors", "config.json", "logits-oof.npy", "logits-test.npy")
+
+
+def weights(job: Job, name: str = "") -> dict[str, bytes]:
+    state = load_file(job.folder / name / "model.safetensors")
+    return {k: v.numpy().tobytes() for k, v in state.items()}
+
+
+def logits(job: Job, name: str = "") -> tuple[bytes, bytes]:
+    oof, test = (np.load(job.folder / name / f"logits-{p}.npy") for p in ("oof", "test"))
+    return oof.tobytes(), test.tobytes()
+
+
+def run(job: Job) -> Job:
+    run_job(job)
+    return job
+
+
+# -- the schedule --------------------------------------------------------------------------
+
+
+def test_a_cyclic_rate_is_a_cosine_from_the_peak_in_every_cycle() -> None:
+    recipe = Recipe(epochs=6, learning_rate=0.2, warmup_epochs=0, schedule="cyclic", snapshots=3)
+    got = [rate_at(step, recipe, 5) for step in range(30)]
+    # Huang et al. 2017, equation 2, with 0-based steps.
+    want = [0.2 / 2 * (math.cos(math.pi * (step % 10) / 10) + 1) for step in range(30)]
+    assert got == pytest.approx(want)
+
+
+@pytest.mark.parametrize(("epochs", "snapshots"), [(2, 2), (7, 3), (5, 5), (16, 4)])
+def test_warming_up_takes_half_of_the_first_cycle_at_most(epochs: int, snapshots: int) -> None:
+    recipe = Recipe(
+        epochs=epochs, snapshots=snapshots, schedule="cyclic", warmup_epochs=9, learning_rate=1.0
+    )
+    for steps in (1, 2, 5):
+        got = [rate_at(s, recipe, steps) for s in range(epochs * steps)]
+        assert min(got) > 0
+        assert max(got) <= 1.0
+        for end in recipe.snapshot_epochs[:-1]:
+            assert got[end * steps] == 1.0
+            assert got[end * steps - 1] < 1.0 or steps <= 2
+
+
+# -- what is kept --------------------------------------------------------------------------
+
+
+def test_the_last_epochs_are_those_of_trainings_that_ended_there(make_job: MakeJob) -> None:
+    constant = {"schedule": "constant", "warmup_epochs": 0.5}
+    whole = run(make_job("whole", epochs=4, snapshots=3, **constant))
+    for name, epochs in (("snap1", 2), ("snap2", 3), ("", 4)):
+        alone = run(make_job(f"alone{epochs}", epochs=epochs, **constant))
+        assert weights(whole, name) == weights(alone)
+        assert logits(whole, name) == logits(alone)
+    assert sorted(p.name for p in whole.folder.iterdir() if p.is_dir()) == ["snap1", "snap2"]
+
+
+def test_snapshots_are_the_weights_at_the_end_of_each_cycle(make_job: MakeJob) -> None:
+    job = run(make_job(epochs=5, snapshots=3, schedule="cyclic"))
+    fit = Fit.start(
+        job.member, job.tiles, 2, device=torch.device("cpu"), precision="fp32", seed=job.model_seed
+    )
+    cut: dict[int, Any] = {}
+
+    def after_epoch(training: Training) -> None:
+        cut[training.epoch] = copy.deepcopy(training.model.state_dict())
+
+    fit.run(job.parts().fit, after_epoch)
+    assert job.member.recipe.snapshot_epochs == (1, 3, 5)
+    for name, epochs in (("snap1", 1), ("snap2", 3), ("", 5)):
+        assert weights(job, name) == {k: v.numpy().tobytes() for k, v in cut[epochs].items()}
+
+
+def test_raw_weights_and_their_average_are_those_of_trainings_with_one_of_them(
+    make_job: MakeJob,
+) -> None:
+    both = run(make_job("both", regularize=BESIDE))
+    assert weights(both) == weights(run(make_job("raw")))
+    average = run(make_job("average", regularize=EMA))
+    assert weights(both, "ema") == weights(average)
+    assert logits(both, "ema") == logits(average)
+    assert weights(both) != weights(both, "ema")
+
+
+def test_an_average_of_the_last_epochs_stands_beside_them_too(make_job: MakeJob) -> None:
+    both = run(make_job("both", epochs=4, regularize={"average_last": 2, "average_beside": True}))
+    average = run(make_job("average", epochs=4, regularize={"average_last": 2}))
+    assert weights(both, "swa") == weights(average)
+    assert weights(both) == weights(run(make_job("raw", epochs=4)))
+
+
+def test_where_an_epoch_is_chosen_the_average_is_of_that_epoch(make_job: MakeJob) -> None:
+    settings = {"select_on": "inner", "epochs": 6, "learning_rate": 0.1}
+    job = run(make_job(regularize=BESIDE, **settings))
+    chosen = json.loads((job.folder / "fold.json").read_text())["chosen_epoch"]
+    fit = Fit.start(
+        job.member, job.tiles, 2, device=torch.device("cpu"), precision="fp32", seed=job.model_seed
+    )
+    cut: list[Any] = []
+
+    def after_epoch(training: Training) -> None:
+        cut.append(copy.deepcopy(training.average.state_dict()))
+
+    fit.run(job.parts().fit, after_epoch)
+    assert chosen < 5
+    assert weights(job, "ema") == {k: v.numpy().tobytes() for k, v in cut[chosen].items()}
+
+
+def test_snapshots_of_an_averaged_training_are_of_the_average(make_job: MakeJob) -> None:
+    constant = {"schedule": "constant", "regularize": EMA}
+    whole = run(make_job("whole", epochs=3, snapshots=2, **constant))
+    assert weights(whole, "snap1") == weights(run(make_job("alone", epochs=2, **constant)))
+
+
+# -- nothing is lost -----------------------------------------------------------------------
+
+
+class PulledPlugError(Exception):
+    """Stands for whatever ends a process between two epochs."""
+
+
+RECIPES = [
+    {"snapshots": 3},
+    {"snapshots": 2, "schedule": "cyclic"},
+    {"regularize": BESIDE},
+    {"snapshots": 2, "schedule": "cyclic", "regularize": BESIDE},
+    {"select_on": "inner", "regularize": BESIDE},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_resumed_training_gives_every_one_of_its_members_bit_for_bit(
+    make_job: MakeJob, recipe: dict[str, Any], after: int
+) -> None:
+    whole = run(make_job("whole", epochs=4, **recipe))
+    torn = make_job("torn", epochs=4, **recipe)
+
+    def pull(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.epoch + 1 == after:
+            raise PulledPlugError
+
+    with pytest.raises(PulledPlugError):
+        run_job(torn, pull)
+    first: list[int] = []
+    run_job(torn, lambda e: first.append(e.first_epoch) if isinstance(e, JobStarted) else None)
+    assert first == [after]
+    for name in ("", *whole.member.recipe.further_weights):
+        assert weights(torn, name) == weights(whole, name)
+        assert logits(torn, name) == logits(whole, name)
+
+
+@pytest.mark.parametrize("file", OF_WEIGHTS)
+def test_a_fold_is_done_only_if_the_files_of_all_its_members_stand(
+    make_job: MakeJob, file: str
+) -> None:
+    job = run(make_job(epochs=2, snapshots=2))
+    assert job.finished()
+    path = job.folder / "snap1" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=f"snap1/{file}' does not match its digest"):
+        job.finished()
+    path.unlink()
+    with pytest.raises(IntegrityError, match=f"snap1/{file}' is missing"):
+        job.finished()
+
+
+def test_more_snapshots_than_a_finished_fold_has_are_refused(make_job: MakeJob) -> None:
+    run(make_job(epochs=3))
+    with pytest.raises(DataError, match=r"recipe\.snapshots: None -> 2"):
+        make_job(epochs=3, snapshots=2).finished()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"schedule": "cyclic"}, "one cycle per snapshot, and two at least; snapshots is 0"),
+        ({"schedule": "cyclic", "snapshots": 1}, "snapshots is 1"),
+        ({"epochs": 3, "snapshots": 4}, "snapshots is 4 and epochs is 3"),
+        ({"snapshots": 2, "select_on": "inner"}, "'inner', which chooses one"),
+        ({"regularize": {"average_beside": True}}, "ema_decay and average_last are 0"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        Recipe(**settings)
+
+
+# -- a whole run ---------------------------------------------------------------------------
+
+NAMES = (
+    "tiny_resnet", "tiny_cnn-cyclic-snap3", "tiny_cnn-cyclic-snap3@snap1", "tiny_cnn-cyclic-snap3@snap2",
+    "tiny_cnn-ema0.9-raw", "tiny_cnn-ema0.9-raw@ema",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def several(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of three trainings that give six members."""
+    made = Run(tmp_path_factory.mktemp("several") / "run")
+    fit_members(members(), trained.manifest, trained.folds, made, device="cpu", tensorboard=False)
+    return made
+
+
+def members() -> list[Member]:
+    return make_members(
+        [
+            "tiny_resnet",
+            "tiny_cnn:schedule=cyclic:snapshots=3",
+            "tiny_cnn:ema_decay=0.9:average_beside",
+        ],
+        image_size=16, pretrained=False, recipe=Recipe(epochs=3, batch_size=16, learning_rate=3e-3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["oof", "test"])
+def test_every_set_of_weights_is_a_member_of_its_own(several: Run, trained: Any, kind: str) -> None:
+    table = several.predictions(kind)
+    assert table.member_names == NAMES
+    assert np.isfinite(table.logits).all()
+    assert len({table.logits[:, m].tobytes() for m in range(6)}) == 6
+    train = trained.manifest.part("train")
+    fold = trained.folds.of(train)
+    if kind == "oof":
+        for m, name in enumerate(NAMES):
+            for k in range(3):
+                kept = np.load(several.fold_dir(name, k) / "logits-oof.npy")
+                np.testing.assert_array_equal(table.logits[fold == k, m], kept)
+
+
+def test_timm_opens_a_snapshot_and_it_gives_the_stored_logits(
+    several: Run, make_job: MakeJob
+) -> None:
+    folder = several.fold_dir("tiny_cnn-cyclic-snap3@snap2", 0)
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    job = make_job(fold=0)
+    images = torch.from_numpy(job.tiles.pixels[job.parts().kept].astype(np.float32) / 255)
+    mean, std = (torch.tensor(model.pretrained_cfg[k]) for k in ("mean", "std"))
+    with torch.inference_mode():
+        got = model(((images - mean) / std).permute(0, 3, 1, 2)).numpy()
+    np.testing.assert_allclose(got, np.load(folder / "logits-oof.npy"), atol=1e-5)
+
+
+def test_jobs_are_counted_by_training_and_costs_by_member(several: Run) -> None:
+    jobs = run_status(several)
+    assert [job.state for job in jobs] == ["done"] * 9
+    assert {job.member for job in jobs} == {n for n in NAMES if "@" not in n}
+    for unit in ("parameters", "gmacs", "ms_per_image"):
+        costs = member_costs(several, NAMES, unit)
+        for name in NAMES:
+            assert costs[name] == costs[name.partition("@")[0]] > 0
+    assert costs["tiny_resnet"] != costs["tiny_cnn-ema0.9-raw"]
+
+
+def test_they_stack_as_members_do(several: Run) -> None:
+    oof, test = several.predictions("oof"), several.predictions("test")
+    scores = ek.compare(
+        {"mean": ek.MeanProba(), "vote": ek.MajorityVote()}, fit_on=oof, score_on=test
+    )
+    assert {"mean", "vote"} <= set(scores["method"])
+
+
+def test_the_same_call_trains_nothing_and_a_changed_one_sets_all_of_them_aside(
+    several: Run, trained: Any, tmp_path: Path
+) -> None:
+    copied = Run(shutil.copytree(several.path, tmp_path / "run"))
+    events: list[Event] = []
+    options = {"device": "cpu", "watcher": events.append, "tensorboard": False}
+    fit_members(members(), trained.manifest, trained.folds, copied, **options)
+    assert not any(isinstance(e, JobStarted) for e in events)
+    plain, cyclic, pair = members()
+    fewer = cyclic.recipe.model_copy(update={"snapshots": 2})
+    changed = [plain, cyclic.model_copy(update={"recipe": fewer}), pair]
+    fit_members(changed, trained.manifest, trained.folds, copied, retrain=True, **options)
+    assert copied.predictions().member_names == (*NAMES[:3], *NAMES[4:])
+    aside = {p.name for p in (copied.path / "replaced" / f"{NAMES[1]}-1").iterdir()}
+    assert aside == {"members", "predictions", "predictions@snap1", "predictions@snap2"}
+
+
+def test_pairs_of_folds_give_the_strict_answer_of_all_of_them(
+    several: Run, trained: Any, tmp_path: Path
+) -> None:
+    copied = Run(shutil.copytree(several.path, tmp_path / "run"))
+    fit_members(
+        members(), trained.manifest, trained.folds, copied, device="cpu", tensorboard=False, nested=True
+    )  # fmt: skip
+    for outer in copied.nested_predictions():
+        assert outer.outer.member_names == NAMES
+        assert np.isfinite(outer.outer.logits).all()
+        assert len({outer.outer.logits[:, m].tobytes() for m in range(6)}) == 6
+
+
+# -- models of single folds ----------------------------------------------------------------
+
+
+def test_on_the_test_rows_each_fold_s_model_can_be_a_member(several: Run) -> None:
+    table = several.predictions("test", fold_models=True)
+    assert table.member_names[:4] == (
+        "tiny_resnet@fold0", "tiny_resnet@fold1", "tiny_resnet@fold2", "tiny_cnn-cyclic-snap3@fold0",
+    )  # fmt: skip
+    assert table.n_members == 18
+    for k in range(3):
+        stored = np.load(several.fold_dir("tiny_resnet", k) / "logits-test.npy")
+        np.testing.assert_array_equal(table.logits[:, k], stored)
+    whole = several.predictions("test")
+    by_member = table.logits.reshape(len(table), 6, 3, 2).mean(axis=2)
+    np.testing.assert_allclose(by_member, whole.logits, atol=1e-6)
+    voted = ek.MajorityVote().fit(table.logits, table.labels).predict(table.logits)
+    assert voted.shape == table.labels.shape
+    with pytest.raises(DataError, match="members of the test table alone; kind is 'oof'"):
+        several.predictions("oof", fold_models=True)
