@@ -16,7 +16,7 @@ from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.ensembles import read_ensemble_predictions
 from ensemble_kit.evaluation.figures import Figures, judge
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.verdict import Verdict, verdict
+from ensemble_kit.evaluation.verdict import Verdict, verdicts
 from ensemble_kit.metrics import DEFAULT_METRICS
 from ensemble_kit.run import Run
 
@@ -98,20 +98,18 @@ def compare_runs(
         n_resamples=protocol.n_resamples, level=protocol.level, seed=protocol.seed,
     )  # fmt: skip
     part = "test" if split == "test" else "cross_fitted"
-    verdicts = tuple(
-        verdict(
-            name,
-            judged[name],
-            names[0],
-            judged[names[0]],
-            metric_name=protocol.metric,
-            part=part,
-            level=protocol.level,
-        )
-        for name in names[1:]
+    said = verdicts(
+        {name: judged[name] for name in names[1:]},
+        names[0],
+        judged[names[0]],
+        metric_name=protocol.metric,
+        part=part,
+        level=protocol.level,
     )
     left_out = {name: len(table) - len(ids) for name, table in tables.items()}
-    return AcrossRuns({name: one.figures for name, one in judged.items()}, verdicts, left_out)
+    return AcrossRuns(
+        {name: one.figures for name, one in judged.items()}, tuple(said.values()), left_out
+    )
 
 
 def _table(run: Run, method: str, split: str) -> pd.DataFrame:

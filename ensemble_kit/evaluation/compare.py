@@ -5,6 +5,7 @@ Judging is in `evaluate`; this only lays it out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -103,16 +104,30 @@ def verdict_word(one: Evaluation, part: str, metric_name: str) -> str:
 
 def chosen(judged: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation | None:
     """The ensemble that is best cross-fitted: the test table takes no part in the choice."""
-    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
     ensembles = [one for name, one in judged.items() if name not in BASELINES]
-    scored = [(sign * (one.cross_fitted[protocol.metric].value or 0.0), one) for one in ensembles]
-    return max(scored, key=lambda pair: pair[0])[1] if scored else None
+    return max(ensembles, key=lambda one: _merit(one, protocol), default=None)
+
+
+def _merit(one: Evaluation, protocol: Protocol) -> float:
+    value = one.cross_fitted[protocol.metric].value
+    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
+    return -math.inf if value is None else sign * value
 
 
 def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
-    """One sentence on the chosen ensemble: on the test table where there is one."""
+    """What is said of the chosen ensemble: on the test table where there is one.
+
+    Where it was picked among several methods, by their cross-fitted figures, that is said too.
+    """
     best = chosen(judged, protocol)
     if best is None or not best.verdicts:
         return ""
     part = "test" if best.test is not None else "cross_fitted"
-    return next(v.sentence for v in best.verdicts if v.part == part and v.against == "best-member")
+    said = next(v for v in best.verdicts if v.part == part and v.against == "best-member")
+    if said.n_compared == 1:
+        return said.sentence
+    unseen = ", before the test part was looked at" if part == "test" else ""
+    return (
+        f"{said.sentence} It was picked among {said.n_compared} methods by its cross-fitted "
+        f"{protocol.metric.replace('_', ' ')}{unseen}."
+    )

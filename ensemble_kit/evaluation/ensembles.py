@@ -151,6 +151,7 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
                 "part": v.part,
                 "word": v.word,
                 "gain": interval_json(v.effect),
+                "n_compared": v.n_compared,
                 "sentence": v.sentence,
             }
             for v in evaluation.verdicts

@@ -6,7 +6,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -16,14 +16,14 @@ from ensemble_kit.combiners.bounds import BestMember, Oracle
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.by_group import GroupFigures, has_larger_groups, judge_groups
 from ensemble_kit.evaluation.crossfit import apply, cross_fit, fold_of
-from ensemble_kit.evaluation.evaluation import Evaluation
+from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name
 from ensemble_kit.evaluation.fallback import beats, with_fallback
 from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
 from ensemble_kit.evaluation.figures import Resampled, judge
 from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.notes import combiner_notes, fallen_note, table_notes
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.verdict import Verdict, verdict
+from ensemble_kit.evaluation.verdict import Verdict, verdicts
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -126,6 +126,7 @@ def evaluate_all(
     if test is not None:
         more = _tests("test", tested, test)
         tests = {name: some + more[name] for name, some in tests.items()}
+    said = _verdicts(judged, fallen, oof, protocol)
     return {
         name: Evaluation(
             name,
@@ -135,7 +136,7 @@ def evaluate_all(
             judged["test"][name].figures if tested else None,
             crossed[name],
             tested.get(name),
-            _verdicts(name, judged, oof, protocol),
+            said.get(name, ()),
             notes
             + combiner_notes(everyone[name])
             + ((fallen_note(name),) if name in fallen else ()),
@@ -215,25 +216,29 @@ def _judge(
 
 
 def _verdicts(
-    name: str, judged: Mapping[str, Mapping[str, Resampled]], oof: Predictions, protocol: Protocol
-) -> tuple[Verdict, ...]:
-    if name in BASELINES:
-        return ()
-    return tuple(
-        verdict(
-            name,
-            judged[part][name],
-            against,
-            judged[part][against],
-            metric_name=protocol.metric,
-            part=part,
-            group_kind=oof.group_kind,
-            level=protocol.level,
-        )
-        for part in ("cross_fitted", "test")
-        if part in judged
-        for against in FLOORS
-    )
+    judged: Mapping[str, Mapping[str, Resampled]],
+    fallen: Collection[str],
+    oof: Predictions,
+    protocol: Protocol,
+) -> dict[str, tuple[Verdict, ...]]:
+    """Every method against the floors, on the parts that it was not fitted to."""
+    found: dict[str, list[Verdict]] = {}
+    for part in [p for p in ("cross_fitted", "test") if p in judged]:
+        methods = {name: one for name, one in judged[part].items() if name not in BASELINES}
+        for against in FLOORS:
+            said = verdicts(
+                methods,
+                against,
+                judged[part][against],
+                metric_name=protocol.metric,
+                part=part,
+                group_kind=oof.group_kind,
+                level=protocol.level,
+                shown={name: fallen_name(name) for name in fallen},
+            )
+            for name, one in said.items():
+                found.setdefault(name, []).append(one)
+    return {name: tuple(some) for name, some in found.items()}
 
 
 def _per_group(

@@ -63,7 +63,7 @@ class Evaluation:
     @property
     def shown_name(self) -> str:
         """The name, and whether the mean stands behind it."""
-        return f"{self.name} (fell back to mean)" if self.fell_back else self.name
+        return fallen_name(self.name) if self.fell_back else self.name
 
     @property
     def parts(self) -> dict[str, Figures]:
@@ -80,3 +80,8 @@ class Evaluation:
         """In-sample minus cross-fitted: what a figure on the fitted rows would have pretended."""
         inside, outside = self.in_sample[name].value, self.cross_fitted[name].value
         return None if inside is None or outside is None else inside - outside
+
+
+def fallen_name(name: str) -> str:
+    """What a method is called that the mean stands behind."""
+    return f"{name} (fell back to mean)"

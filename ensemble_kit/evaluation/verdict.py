@@ -1,15 +1,17 @@
 """The verdict on an ensemble against a simpler choice: better, not shown, or worse; in one sentence.
 
-Rests on paired group resamples. Knows no combiner.
+Rests on paired group resamples; where several methods are compared, "better" holds for all of
+them at once. Knows no combiner.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
-from ensemble_kit.arrays import Array
-from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval
+from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.figures import Resampled
+from ensemble_kit.evaluation.jointly import joint_intervals
 from ensemble_kit.metrics import metric
 
 PARTS = {"in_sample": "in-sample", "cross_fitted": "cross-fitted", "test": "test"}
@@ -24,8 +26,11 @@ class Verdict:
     method, against, metric, part : str
     word : {"better", "not shown", "worse"}
     effect : Interval
-        Paired difference, positive where `method` is better.
+        Paired difference, positive where `method` is better; its interval holds jointly for all
+        methods that were compared.
     sentence : str
+    n_compared : int
+        How many methods were compared with `against`.
     """
 
     method: str
@@ -35,6 +40,7 @@ class Verdict:
     word: str
     effect: Interval
     sentence: str
+    n_compared: int = 1
 
 
 def verdict(
@@ -58,42 +64,60 @@ def verdict(
         A key of `METRICS`.
     part : {"in_sample", "cross_fitted", "test"}
     """
+    return verdicts(
+        {method: ours}, against, theirs,
+        metric_name=metric_name, part=part, group_kind=group_kind, level=level,
+    )[method]  # fmt: skip
+
+
+def verdicts(
+    methods: Mapping[str, Resampled],
+    against: str,
+    theirs: Resampled,
+    *,
+    metric_name: str,
+    part: str,
+    group_kind: str = "group",
+    level: float = 0.95,
+    shown: Mapping[str, str] | None = None,
+) -> dict[str, Verdict]:
+    """Judge several methods against one: intervals hold jointly, so that the best may be picked.
+
+    Parameters
+    ----------
+    methods : mapping of name to Resampled
+        Over the same samples and resamples as `theirs`.
+    shown : mapping of name to str, optional
+        What the sentences call methods otherwise than by their name.
+    """
     sign = 1.0 if metric(metric_name).higher_is_better else -1.0
-    a, b = ours.figures[metric_name].value, theirs.figures[metric_name].value
+    differences = {
+        name: sign * (ours.resamples[metric_name] - theirs.resamples[metric_name])
+        for name, ours in methods.items()
+        if metric_name in ours.resamples and metric_name in theirs.resamples
+    }
+    intervals = joint_intervals(differences, level)
+    over = _over(theirs, len(methods), part, group_kind, level)
+    out = {}
+    for name, ours in methods.items():
+        values = ours.figures[metric_name].value, theirs.figures[metric_name].value
+        effect = _effect(values, sign, intervals.get(name))
+        word = _word(effect)
+        called = (shown or {}).get(name, name)
+        sentence = _sentence(
+            called, against, word, effect, values, metric_name.replace("_", " "), over
+        )
+        out[name] = Verdict(name, against, metric_name, part, word, effect, sentence, len(methods))
+    return out
+
+
+def _effect(
+    values: tuple[float | None, float | None], sign: float, ends: tuple[float, float] | None
+) -> Interval:
+    a, b = values
     if a is None or b is None:
-        effect = Interval(None)
-    else:
-        effect = _effect(sign * (a - b), _paired(ours, theirs, metric_name, sign), level)
-    word = _word(effect)
-    return Verdict(
-        method,
-        against,
-        metric_name,
-        part,
-        word,
-        effect,
-        _sentence(
-            method,
-            against,
-            word,
-            effect,
-            (a, b),
-            f"{metric_name.replace('_', ' ')}",
-            _over(ours, part, group_kind, level),
-        ),
-    )
-
-
-def _paired(ours: Resampled, theirs: Resampled, name: str, sign: float) -> Array | None:
-    if name not in ours.resamples or name not in theirs.resamples:
-        return None
-    difference: Array = sign * (ours.resamples[name] - theirs.resamples[name])
-    return difference
-
-
-def _effect(value: float, differences: Array | None, level: float) -> Interval:
-    ends = percentile_interval(differences, level) if differences is not None else None
-    return Interval(value, *ends) if ends else Interval(value)
+        return Interval(None)
+    return Interval(sign * (a - b), *(ends or ()))
 
 
 def _word(effect: Interval) -> str:
@@ -104,10 +128,11 @@ def _word(effect: Interval) -> str:
     return "not shown"
 
 
-def _over(ours: Resampled, part: str, group_kind: str, level: float) -> str:
-    n_groups = ours.figures.n_groups
+def _over(theirs: Resampled, n_methods: int, part: str, group_kind: str, level: float) -> str:
+    n_groups = theirs.figures.n_groups
     noun = group_kind if n_groups == 1 else f"{group_kind}s"
-    return f"{level * 100:.0f} % over {n_groups} {noun}, {PARTS[part]}"
+    joint = f" jointly for {n_methods} methods," if n_methods > 1 else ""
+    return f"{level * 100:.0f} %{joint} over {n_groups} {noun}, {PARTS[part]}"
 
 
 def _sentence(
@@ -127,5 +152,8 @@ def _sentence(
     if effect.value is None:
         return f"{claims[word]}: {noun} is undefined here ({over})."
     a, b = values
-    interval = "no interval" if effect.low is None else f"[{effect.low:+.3f}, {effect.high:+.3f}]"
+    if effect.low is None:
+        over = f"no interval, {over.rpartition(', ')[2]}"
+        return f"{claims[word]}: {noun} {a:.3f} against {b:.3f}, gain {effect.value:+.3f} ({over})."
+    interval = f"[{effect.low:+.3f}, {effect.high:+.3f}]"
     return f"{claims[word]}: {noun} {a:.3f} against {b:.3f}, gain {effect.value:+.3f} {interval} ({over})."
