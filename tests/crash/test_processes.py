@@ -1,0 +1,289 @@
+"""Processes that are killed, orphaned, stopped or doubled: nothing goes on unseen, nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from ensemble_kit.errors import RunLockedError
+from ensemble_kit.launch.slurm import SlurmEngine
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import Event, Notice
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run, hold
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends orphans")
+ENDLESS = Member(
+    "tiny_cnn",
+    image_size=16,
+    pretrained=False,
+    recipe=Recipe(epochs=4000, batch_size=16, learning_rate=3e-3),
+)
+
+
+def jobs_at_work(run: Path) -> list[psutil.Process]:
+    """Processes anywhere whose command is a job of this run."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if str(run) in line and ("run-job" in line or "launch.worker" in line):
+            found.append(process)
+    return found
+
+
+# -- row 38: no orphans --------------------------------------------------------------------
+
+
+@LINUX
+@pytest.mark.slow
+def test_row_38_a_job_ends_at_once_when_what_started_it_is_killed(
+    trained: Any, processes: Any, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    fit_in_thread = threading.Thread(target=plan, args=(trained, run))
+    fit_in_thread.start()
+    fit_in_thread.join()
+    code = (
+        "import sys\nfrom ensemble_kit.launch.remote import run_command\n"
+        "run_command([sys.executable, '-m', 'ensemble_kit', 'run-job', sys.argv[1], 'tiny_cnn', '0'])\n"
+    )
+    engine = processes.started([sys.executable, "-c", code, str(run.path)])
+    processes.wait_for(lambda: list(run.path.rglob("resume-*.json")))
+    (job,) = [p for p in jobs_at_work(run.path) if "run-job" in p.cmdline()]
+    engine.kill()
+    engine.wait()
+    began = time.monotonic()
+    job.wait(timeout=5)
+    assert time.monotonic() - began < 2
+    assert not jobs_at_work(run.path)
+
+
+@LINUX
+def test_row_38_a_job_whose_parent_died_before_it_looked_ends_itself(processes: Any) -> None:
+    code = "from ensemble_kit.launch.orphans import end_with_parent as e; e(); print('alive')"
+    named = {**os.environ, "ENSEMBLE_KIT_PARENT": "1"}
+    done = processes.python(code, env=named)
+    assert (done.returncode, done.stdout) == (1, "")
+    named["ENSEMBLE_KIT_PARENT"] = str(os.getpid())
+    assert processes.python(code, env=named).stdout == "alive\n"
+    assert processes.python(code).stdout == "alive\n"
+
+
+def plan(trained: Any, run: Run) -> None:
+    """The run's files, and no job done."""
+
+    def engine(jobs: Any, watcher: Any) -> list[Any]:
+        return []
+
+    fit_members(
+        [ENDLESS],
+        trained.manifest,
+        trained.folds,
+        run,
+        device="cpu",
+        engine=engine,
+        tensorboard=False,
+    )
+
+
+# -- row 59: a cluster's jobs end with the command that submitted them ----------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_row_59_stopping_the_command_cancels_its_slurm_array_and_says_so(
+    trained: Any, processes: Any, tmp_path: Path, number: int
+) -> None:
+    pytest.importorskip("submitit")
+    run = Run(tmp_path / "run")
+    plan(trained, run)
+    code = (
+        "import sys, click\n"
+        "import ensemble_kit.cli as cli\n"
+        "from ensemble_kit.launch.slurm import SlurmEngine\n"
+        "from ensemble_kit.members.spec import open_job\n"
+        "from ensemble_kit.run import Run\n"
+        "def work(**_):\n"
+        "    job = open_job(Run(sys.argv[1]), 'tiny_cnn', 0)\n"
+        "    engine = SlurmEngine(gpus=0, cpus=1, minutes=5, cluster='local')\n"
+        "    engine([job], lambda event: print(event.text, flush=True))\n"
+        "cli.app = work\n"
+        "cli.main()\n"
+    )
+    command = processes.started(
+        [sys.executable, "-c", code, str(run.path)],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    processes.wait_for(lambda: list(run.path.rglob("resume-*.json")))
+    assert jobs_at_work(run.path)
+    command.send_signal(number)
+    said, errors = command.communicate(timeout=20)
+    assert command.returncode == 128 + number
+    assert "Cancelled 1 of 1 Slurm jobs" in said
+    assert "the same command goes on from there" in errors
+    processes.wait_for(lambda: not jobs_at_work(run.path), seconds=10)
+
+
+def test_row_59_tasks_that_ended_are_not_cancelled(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled: list[int] = []
+
+    class Task:
+        job_id = "7_0"
+
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def done(self) -> bool:
+            return self.number == 0
+
+        def result(self) -> Any:
+            if self.number == 0:
+                return 1, "error: no", 0
+            raise KeyboardInterrupt
+
+        def cancel(self, check: bool) -> None:
+            cancelled.append(self.number)
+
+    class Executor:
+        def map_array(self, *_: Any) -> list[Task]:
+            return [Task(n) for n in range(3)]
+
+    monkeypatch.setattr(SlurmEngine, "_executor", lambda self, job: Executor())
+    events: list[Event] = []
+    with pytest.raises(KeyboardInterrupt):
+        fit_members(
+            [ENDLESS], trained.manifest, trained.folds, Run(tmp_path / "run"), device="cpu",
+            engine=SlurmEngine(), watcher=events.append, tensorboard=False,
+        )  # fmt: skip
+    assert cancelled == [1, 2]
+    assert any(isinstance(e, Notice) and "Cancelled 2 of 3" in e.text for e in events)
+
+
+# -- row 7: two trainers, one run ----------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_row_7_a_second_trainer_is_refused_and_starts_at_once_when_the_first_is_killed(
+    slides: Path, processes: Any, tmp_path: Path
+) -> None:
+    line = processes.command(slides, tmp_path / "run", "--slots", 1)
+    first = processes.started(line)
+    processes.wait_for(lambda: list((tmp_path / "run").rglob("resume-*.json")))
+    second = processes.finished(line)
+    assert second.returncode == 6
+    assert f"is held by process {first.pid} on {os.uname().nodename}" in second.stderr
+    first.kill()
+    first.wait()
+    third = processes.started(line)
+    assert third.stdout is not None
+    lines = iter(third.stdout.readline, "")
+    assert any("going on after epoch" in said for said in lines)
+
+
+# -- row 8: locks that hold nobody off -----------------------------------------------------
+
+LOCKLESS = (
+    "import fcntl, sys\n"
+    "fcntl.flock = lambda *_: None\n"
+    "import platform\n"
+    "host, folder = sys.argv[1:]\n"
+    "platform.node = lambda: host\n"
+    "from ensemble_kit.run import Run, hold\n"
+    "hold.BEAT_SECONDS = 0.2\n"
+    "hold._place = lambda: host\n"
+    "import ensemble_kit.cli as cli\n"
+    "def work(**_):\n"
+    "    with Run(folder).locked():\n"
+    "        print('held', flush=True); sys.stdin.read()\n"
+    "cli.app = work\n"
+    "cli.main()\n"
+)
+
+
+def test_row_8_where_locks_fail_the_claim_that_beats_holds_another_host_off_until_it_stops(
+    processes: Any, tmp_path: Path
+) -> None:
+    def on(host: str) -> list[str]:
+        return [sys.executable, "-c", LOCKLESS, host, str(tmp_path / "run")]
+
+    def holds(process: Any) -> bool:
+        return process.stdout.readline() == "held\n"
+
+    alpha = processes.started(on("alpha"), stdin=subprocess.PIPE)
+    assert holds(alpha)
+    for host in ("beta", "alpha"):
+        refused = processes.finished(on(host), stdin=subprocess.DEVNULL)
+        assert refused.returncode == 6, refused.stderr
+        assert f"is held by process {alpha.pid} on alpha" in refused.stderr
+    alpha.kill()
+    alpha.wait()
+    beta = processes.started(on("beta"), stdin=subprocess.PIPE)
+    assert holds(beta)
+
+
+def test_row_8_of_many_that_claim_at_once_one_holds(tmp_path: Path) -> None:
+    code = (
+        "import fcntl, sys, time\nfrom pathlib import Path\n"
+        "fcntl.flock = lambda *_: None\n"
+        "from ensemble_kit.errors import RunLockedError\n"
+        "from ensemble_kit.run.hold import held\n"
+        "print('ready', flush=True); sys.stdin.readline()\n"
+        "try:\n"
+        "    with held(Path(sys.argv[1])):\n"
+        "        print('held', flush=True); sys.stdin.read()\n"
+        "except RunLockedError:\n    print('refused', flush=True)\n"
+    )
+    many = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path / "run")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    try:
+        for process in many:
+            assert process.stdout is not None
+            process.stdout.readline()
+        for process in many:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        said = [p.stdout.readline().strip() for p in many if p.stdout]
+        assert sorted(said) == ["held", *["refused"] * 5]
+    finally:
+        for process in many:
+            process.kill()
+            process.wait()
+
+
+def test_row_8_the_claim_of_a_dead_process_whose_number_lives_again_holds_nobody_off(
+    tmp_path: Path,
+) -> None:
+    with hold.held(tmp_path):
+        content = (tmp_path / hold.CLAIM).read_text()
+        with pytest.raises(RunLockedError, match=f"process {os.getpid()} on"), hold.held(tmp_path):
+            pass
+    started = hold.Holder(**hold.json.loads(content)).started
+    (tmp_path / hold.CLAIM).write_text(content.replace(started, "1"))
+    with hold.held(tmp_path):
+        assert hold.is_held(tmp_path)
+    assert not hold.is_held(tmp_path)
+    assert not (tmp_path / hold.CLAIM).exists()
+
+
+def test_row_8_a_claim_that_came_in_another_s_place_is_put_back(tmp_path: Path) -> None:
+    with hold.held(tmp_path):
+        content = (tmp_path / hold.CLAIM).read_text()
+        hold._remove(tmp_path, "the token of one that was seen dead")
+        assert (tmp_path / hold.CLAIM).read_text() == content
