@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from ensemble_kit.seeding import generator
 Ints = npt.NDArray[np.int64]
 # Weights of one chunk of resamples: 64 MB of float64.
 CHUNK_WEIGHTS = 1 << 23
+INTERVALS = ("percentile", "bca")
+MAX_LEFT_OUT = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +101,50 @@ def percentile_interval(resampled: Array, level: float = 0.95) -> tuple[float, f
     return float(low), float(high)
 
 
+def left_out_weights(strata: Ints) -> tuple[Iterator[Array], Ints]:
+    """Group weights with each group left out in turn, its stratum's others standing in for it.
+
+    Beyond `MAX_LEFT_OUT` groups, blocks of them: the acceleration is the same.
+
+    Returns
+    -------
+    chunks of array, shape (n, n_groups)
+    strata : array of int, shape (n_left_out,)
+        Of each group, or block, left out.
+    """
+    n_groups = len(strata)
+    blocks: list[Ints] = []
+    of_stratum: list[int] = []
+    for s in np.unique(strata):
+        some = np.flatnonzero(strata == s)
+        n_blocks = len(some)
+        if n_groups > MAX_LEFT_OUT:
+            n_blocks = min(len(some), max(2, round(MAX_LEFT_OUT * len(some) / n_groups)))
+        if len(some) > 1:
+            blocks += [some[b::n_blocks] for b in range(n_blocks)]
+            of_stratum += [int(s)] * n_blocks
+
+    def chunks() -> Iterator[Array]:
+        step = max(1, CHUNK_WEIGHTS // n_groups)
+        for start in range(0, len(blocks), step):
+            part = blocks[start : start + step]
+            weights = np.ones((len(part), n_groups))
+            for row, block, s in zip(weights, part, of_stratum[start:], strict=False):
+                size = int((strata == s).sum())
+                row[strata == s] = size / (size - len(block))
+                row[block] = 0.0
+            yield weights
+
+    return chunks(), np.array(of_stratum, dtype=np.int64)
+
+
 def bca_interval(
-    value: float, resampled: Array, left_out: Array, level: float = 0.95
+    value: float,
+    resampled: Array,
+    left_out: Array,
+    level: float = 0.95,
+    *,
+    strata: Ints | None = None,
 ) -> tuple[float, float] | None:
     """Bias-corrected and accelerated bootstrap interval.
 
@@ -110,26 +155,37 @@ def bca_interval(
     resampled : array, shape (n_resamples,)
     left_out : array, shape (n_groups,)
         The figure without each group in turn.
+    strata : array of int, shape (n_groups,), optional
+        Within which groups were resampled.
 
     References
     ----------
-    Efron, B. (1987). Better bootstrap confidence intervals. JASA 82(397), 171-185.
+    Efron, B. (1987). Better bootstrap confidence intervals. JASA 82(397), 171-185. Davison, A. C.,
+    & Hinkley, D. V. (1997). Bootstrap methods and their application, section 5.3 (strata).
     """
-    from statistics import NormalDist
-
     usable = resampled[np.isfinite(resampled)]
     if percentile_interval(resampled, level) is None:
         return None
     normal = NormalDist()
     below = ((usable < value).sum() + 0.5 * (usable == value).sum()) / len(usable)
     bias = normal.inv_cdf(float(np.clip(below, 1e-6, 1 - 1e-6)))
-    jack = left_out[np.isfinite(left_out)]
-    spread = jack.mean() - jack if len(jack) else np.zeros(1)
-    below_line = 6.0 * float((spread**2).sum()) ** 1.5
-    acceleration = float((spread**3).sum()) / below_line if below_line > 0 else 0.0
+    known = np.isfinite(left_out)
+    acceleration = _acceleration(left_out[known], None if strata is None else strata[known])
     ends = []
     for tail in ((1.0 - level) / 2.0, (1.0 + level) / 2.0):
         z = bias + normal.inv_cdf(tail)
         ends.append(normal.cdf(bias + z / max(1.0 - acceleration * z, 1e-9)))
     low, high = np.quantile(usable, np.clip(ends, 0.0, 1.0))
     return float(low), float(high)
+
+
+def _acceleration(left_out: Array, strata: Ints | None) -> float:
+    """A sixth of the skewness of the groups' influences."""
+    cubes = squares = 0.0
+    of = np.zeros(len(left_out), dtype=np.int64) if strata is None else strata
+    for s in np.unique(of):
+        some = left_out[of == s]
+        influence = (len(some) - 1) * (some.mean() - some) / len(some)
+        cubes += float((influence**3).sum())
+        squares += float((influence**2).sum())
+    return cubes / (6.0 * squares**1.5) if squares > 0 else 0.0

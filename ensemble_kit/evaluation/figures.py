@@ -6,22 +6,26 @@ Resamples of several methods over one table are paired by construction. Knows no
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval, resampling
+from ensemble_kit.evaluation.bootstrap import (
+    Interval,
+    bca_interval,
+    left_out_weights,
+    percentile_interval,
+    resampling,
+    strata_of,
+)
+from ensemble_kit.evaluation.resamplers import RESAMPLERS, Resampler
 from ensemble_kit.metrics import METRICS, OVER_CLASSES, Metric, metric
-from ensemble_kit.metrics.ranking import auroc_influence, auroc_pairs, macro_auroc, ranked_classes
 from ensemble_kit.metrics.sums import Sums, sums_by_group
 
 Ints = npt.NDArray[np.int64]
-# Up to here AUROC is resampled exactly, by pairs of groups; beyond, to first order.
-MAX_PAIRED_GROUPS = 200
-Resampler = Callable[[Array], Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,7 @@ def judge(
     n_resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    interval: str = "percentile",
 ) -> dict[str, Resampled]:
     """Figures of several methods over the same samples, from one set of group resamples.
 
@@ -77,6 +82,7 @@ def judge(
         Resampled whole.
     metrics : sequence of str
         Names in `METRICS`.
+    interval : {"percentile", "bca"}
 
     Returns
     -------
@@ -86,13 +92,18 @@ def judge(
     wanted = [metric(name) for name in metrics]
     numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
     n_groups = int(numbered.max()) + 1
+    is_resampled = n_groups > 1 and n_resamples > 0
     measured = {
-        name: _Measured.of(table, labels, numbered, wanted) for name, table in tables.items()
+        name: _Measured.of(table, labels, numbered, wanted, is_resampled)
+        for name, table in tables.items()
     }
     parts: dict[str, dict[str, list[Array]]] = {
         name: {m.name: [] for m in wanted} for name in tables
     }
-    if n_groups > 1 and n_resamples > 0:
+    left_out = _LeftOut({}, None)
+    if is_resampled and interval == "bca":
+        left_out = _LeftOut.of(measured, strata_of(labels, numbered, n_classes))
+    if is_resampled:
         per_group = _class_counts(labels, numbered, n_groups)
         for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
             whole = (weights @ per_group > 0).all(axis=1)
@@ -106,7 +117,10 @@ def judge(
     for name, table in tables.items():
         resamples = {k: np.concatenate(v) for k, v in parts[name].items() if v}
         intervals = {
-            m.name: _interval(measured[name].value(m), resamples.get(m.name), level) for m in wanted
+            m.name: _interval(
+                measured[name].value(m), resamples.get(m.name), level, left_out.of_metric(name, m)
+            )
+            for m in wanted
         }
         figures = Figures(
             len(labels), n_groups, table.n_ties, table.n_abstained, missing, intervals
@@ -134,14 +148,16 @@ class _Measured:
     resamplers: dict[str, Resampler]
 
     @staticmethod
-    def of(table: Combined, labels: Ints, groups: Ints, metrics: list[Metric]) -> _Measured:
+    def of(
+        table: Combined, labels: Ints, groups: Ints, metrics: list[Metric], is_resampled: bool
+    ) -> _Measured:
         sums = sums_by_group(labels, table.proba, table.predicted, groups)
         values, resamplers = {}, {}
         for wanted in metrics:
             if wanted.of_table is not None:
                 values[wanted.name] = wanted.of_table(labels, table.proba)
-            if wanted.name == "auroc":
-                resamplers["auroc"] = auroc_resampler(labels, table.proba, groups)
+            if wanted.of_table is not None and is_resampled:
+                resamplers[wanted.name] = RESAMPLERS[wanted.name](labels, table.proba, groups)
         return _Measured(sums, sums.flat, metrics, values, resamplers)
 
     def value(self, wanted: Metric) -> float:
@@ -155,45 +171,52 @@ class _Measured:
         for wanted in self.metrics:
             if wanted.of_sums is not None:
                 out[wanted.name] = wanted.of_sums(drawn)
-            elif wanted.name in self.resamplers:
+            else:
                 out[wanted.name] = self.resamplers[wanted.name](weights)
         return out
 
 
-def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
-    """Weights (n, n_groups) to macro AUROC (n,): exact for few groups, to first order for many."""
-    classes = ranked_classes(labels, proba.shape[1])
-    n_groups = int(groups.max()) + 1
-    if n_groups > MAX_PAIRED_GROUPS:
-        value = macro_auroc(labels, proba)
-        moves = [auroc_influence(labels == c, proba[:, c], groups) for c in classes]
-        move = np.mean(moves, axis=0) if moves else np.zeros(n_groups)
-        return lambda weights: value + weights @ move
-    terms = []
-    for c in classes:
-        positive = labels == c
-        n_positive = np.bincount(groups, weights=positive, minlength=n_groups)
-        n_negative = np.bincount(groups, weights=~positive, minlength=n_groups)
-        terms.append((auroc_pairs(positive, proba[:, c], groups), n_positive, n_negative))
+@dataclasses.dataclass(frozen=True, eq=False)
+class _LeftOut:
+    """Every method's figures with each group left out in turn, for BCa intervals."""
 
-    def resample(weights: Array) -> Array:
-        values = np.full((len(terms), len(weights)), np.nan)
-        for row, (pairs, n_positive, n_negative) in zip(values, terms, strict=True):
-            below = (weights @ n_positive) * (weights @ n_negative)
-            won = ((weights @ pairs) * weights).sum(axis=1)
-            np.divide(won, below, out=row, where=below > 0)
-        there = np.isfinite(values)
-        with np.errstate(invalid="ignore"):
-            mean: Array = np.where(there, values, 0.0).sum(axis=0) / there.sum(axis=0)
-        return mean
+    figures: Mapping[str, Mapping[str, Array]]
+    strata: Ints | None
 
-    return resample
+    @staticmethod
+    def of(measured: Mapping[str, _Measured], strata: Ints) -> _LeftOut:
+        chunks, of_block = left_out_weights(strata)
+        parts: dict[str, list[dict[str, Array]]] = {name: [] for name in measured}
+        for weights in chunks:
+            for name, one in measured.items():
+                parts[name].append(one.resample(weights))
+        figures = {
+            name: {key: np.concatenate([p[key] for p in some]) for key in some[0]}
+            for name, some in parts.items()
+            if some
+        }
+        return _LeftOut(figures, of_block)
+
+    def of_metric(self, name: str, wanted: Metric) -> tuple[Array, Ints] | None:
+        if self.strata is None or name not in self.figures:
+            return None
+        return self.figures[name][wanted.name], self.strata
 
 
-def _interval(value: float, resamples: Array | None, level: float) -> Interval:
+def _interval(
+    value: float,
+    resamples: Array | None,
+    level: float,
+    left_out: tuple[Array, Ints] | None = None,
+) -> Interval:
     if not np.isfinite(value):
         return Interval(None)
-    ends = percentile_interval(resamples, level) if resamples is not None else None
+    if resamples is None:
+        return Interval(value)
+    if left_out is None:
+        ends = percentile_interval(resamples, level)
+    else:
+        ends = bca_interval(value, resamples, left_out[0], level, strata=left_out[1])
     return Interval(value, *ends) if ends else Interval(value)
 
 

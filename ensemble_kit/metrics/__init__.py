@@ -86,7 +86,14 @@ _ALL = (
 METRICS = {metric.name: metric for metric in _ALL}
 # Means over classes: another figure wherever a class is missing.
 OVER_CLASSES = frozenset(
-    ("balanced_accuracy", "macro_f1", "macro_precision", "macro_specificity", "auroc")
+    (
+        "balanced_accuracy",
+        "macro_f1",
+        "macro_precision",
+        "macro_specificity",
+        "auroc",
+        "average_precision",
+    )
 )
 DEFAULT_METRICS = (
     "accuracy",

@@ -24,8 +24,9 @@ from ensemble_kit.evaluation.ensembles import (
     write_ensemble,
 )
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
-from ensemble_kit.evaluation.figures import auroc_resampler, judge
+from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.resamplers import auroc_resampler
 from ensemble_kit.metrics.ranking import macro_auroc
 from ensemble_kit.testing import toy_predictions
 

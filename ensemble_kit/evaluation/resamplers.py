@@ -1,0 +1,243 @@
+"""How figures that do not add up over samples are resampled by group weights, without copies.
+
+A resampler takes weights (n_resamples, n_groups) to the figure (n_resamples,). Up to
+`MAX_PAIRED_GROUPS` groups it is exact (average precision and AURC on at most `MAX_LEVELS` levels
+of the score, shifted to the exact figure); beyond, to first order: a matrix product each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import decided
+from ensemble_kit.combiners.scale import best_scale
+from ensemble_kit.metrics.ranking import (
+    auroc_influence,
+    auroc_pairs,
+    average_precision,
+    macro_auroc,
+    ranked_classes,
+)
+from ensemble_kit.metrics.selective import aurc
+
+Ints = npt.NDArray[np.int64]
+Resampler = Callable[[Array], Array]
+MAX_PAIRED_GROUPS = 200
+MAX_LEVELS = 512
+# Factors between which the slope's equation is solved by a straight line, up to where
+# `best_scale` can get.
+N_SCALES, MAX_SCALE = 64, 26.0
+
+
+def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
+    """Of macro AUROC."""
+    classes = ranked_classes(labels, proba.shape[1])
+    n_groups = int(groups.max()) + 1
+    if n_groups > MAX_PAIRED_GROUPS:
+        value = macro_auroc(labels, proba)
+        moves = [auroc_influence(labels == c, proba[:, c], groups) for c in classes]
+        move = np.mean(moves, axis=0) if moves else np.zeros(n_groups)
+        return lambda weights: value + weights @ move
+    terms = []
+    for c in classes:
+        positive = labels == c
+        n_positive = np.bincount(groups, weights=positive, minlength=n_groups)
+        n_negative = np.bincount(groups, weights=~positive, minlength=n_groups)
+        terms.append((auroc_pairs(positive, proba[:, c], groups), n_positive, n_negative))
+
+    def resample(weights: Array) -> Array:
+        values = np.full((len(terms), len(weights)), np.nan)
+        for row, (pairs, n_positive, n_negative) in zip(values, terms, strict=True):
+            below = (weights @ n_positive) * (weights @ n_negative)
+            won = ((weights @ pairs) * weights).sum(axis=1)
+            np.divide(won, below, out=row, where=below > 0)
+        return _mean_of_defined(values)
+
+    return resample
+
+
+def _mean_of_defined(values: Array) -> Array:
+    """Mean over axis 0 of what is defined; NaN where nothing is."""
+    there = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        mean: Array = np.where(there, values, 0.0).sum(axis=0) / there.sum(axis=0)
+    return mean
+
+
+def average_precision_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
+    """Of macro average precision."""
+    n_groups = int(groups.max()) + 1
+    classes = [c for c in range(proba.shape[1]) if (labels == c).any()]
+    some = [_precision_resampler(labels == c, proba[:, c], groups, n_groups) for c in classes]
+
+    def resample(weights: Array) -> Array:
+        if not some:
+            return np.full(len(weights), np.nan)
+        return _mean_of_defined(np.stack([one(weights) for one in some]))
+
+    return resample
+
+
+def _precision_resampler(
+    positive: npt.NDArray[np.bool_], scores: Array, groups: Ints, n_groups: int
+) -> Resampler:
+    value, hit = average_precision(positive, scores), positive.astype(np.float64)
+    if n_groups > MAX_PAIRED_GROUPS:
+        # Mean, over the positives, of the precision down to each.
+        return _linear(value, _move(hit, hit, -scores, groups, n_groups))
+    level = _levels(-scores)
+    n_levels = int(level.max()) + 1
+    hits = _by_level(level, groups, n_groups, n_levels, hit)
+    seen = _by_level(level, groups, n_groups, n_levels)
+
+    def binned(weights: Array) -> Array:
+        here = weights @ hits
+        found, shown = np.cumsum(here, axis=1), np.cumsum(weights @ seen, axis=1)
+        precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
+        above, below = (here * precision).sum(axis=1), found[:, -1]
+        return np.divide(above, below, out=np.full(len(weights), np.nan), where=below > 0)
+
+    return _shifted(binned, value, n_groups)
+
+
+def aurc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
+    """Of the area under the risk-coverage curve, of the likeliest class ranked by its probability."""
+    n_groups = int(groups.max()) + 1
+    top = proba.max(axis=1)
+    wrong = (decided(proba).predicted != labels).astype(np.float64)
+    value = aurc(wrong == 0, top)
+    if n_groups > MAX_PAIRED_GROUPS:
+        return _linear(value, _move(wrong, np.ones(len(labels)), -top, groups, n_groups))
+    level = _levels(-top)
+    n_levels = int(level.max()) + 1
+    errors = _by_level(level, groups, n_groups, n_levels, wrong)
+    seen = _by_level(level, groups, n_groups, n_levels)
+
+    def binned(weights: Array) -> Array:
+        n, e = weights @ seen, weights @ errors
+        n_after, e_after = np.cumsum(n, axis=1), np.cumsum(e, axis=1)
+        n_before, e_before = n_after - n, e_after - e
+        rate = np.divide(e, n, out=np.zeros_like(e), where=n > 0)
+        # Equals in random order: sum over j = 1..n of (e_before + j rate) / (n_before + j).
+        steps = _harmonic(n_after) - _harmonic(n_before)
+        area = (e + (e_before - n_before * rate) * steps).sum(axis=1)
+        total = n_after[:, -1]
+        return np.divide(area, total, out=np.full(len(weights), np.nan), where=total > 0)
+
+    return _shifted(binned, value, n_groups)
+
+
+def _harmonic(n: Array) -> Array:
+    """1 + 1/2 + ... + 1/n; between whole numbers, which weights of a jackknife give, a line."""
+    table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, int(n.max(initial=0)) + 2))])
+    low = n.astype(np.int64)
+    return np.asarray(table[low] + (n - low) * (table[low + 1] - table[low]))
+
+
+def _levels(ranked: Array) -> Ints:
+    """The rank of each value, equals sharing one, at most `MAX_LEVELS` of them; shape (n_samples,)."""
+    level = np.unique(ranked, return_inverse=True)[1].astype(np.int64)
+    n_levels = int(level.max()) + 1
+    if n_levels <= MAX_LEVELS:
+        return level
+    share = np.cumsum(np.bincount(level)) / len(level)
+    return np.minimum((share[level] * MAX_LEVELS).astype(np.int64), MAX_LEVELS - 1)
+
+
+def _by_level(
+    level: Ints, groups: Ints, n_groups: int, n_levels: int, weights: Array | None = None
+) -> Array:
+    """Sums per group and level, shape (n_groups, n_levels)."""
+    cell = groups * n_levels + level
+    sums = np.bincount(cell, weights=weights, minlength=n_groups * n_levels)
+    return sums.reshape(n_groups, n_levels).astype(np.float64)
+
+
+def _shifted(binned: Resampler, value: float, n_groups: int) -> Resampler:
+    """Moved by what binning loses on the table itself."""
+    lost = value - float(binned(np.ones((1, n_groups)))[0])
+    return lambda weights: binned(weights) + lost
+
+
+def _linear(value: float, move: Array) -> Resampler:
+    return lambda weights: value + weights @ move
+
+
+def _move(event: Array, counted: Array, ranked: Array, groups: Ints, n_groups: int) -> Array:
+    """What a group's weight moves the mean, over `counted`, of the rate of `event` down to each.
+
+    With sums E and N over all that rank no later, the figure is A = sum c E/N / C, and sample j
+    moves it by (c_j (E_j / N_j - A) + sum over i no earlier than j of c_i (e_j - E_i / N_i) / N_i) / C.
+    """
+    levels, level = np.unique(ranked, return_inverse=True)
+    n_levels = len(levels)
+
+    def at(weights: Array | None) -> Array:
+        return np.bincount(level, weights=weights, minlength=n_levels).astype(np.float64)
+
+    rate = np.cumsum(at(event)) / np.cumsum(at(None))
+    count, n = at(counted), np.cumsum(at(None))
+    later = np.cumsum((count / n)[::-1])[::-1]
+    later_rate = np.cumsum((count * rate / n)[::-1])[::-1]
+    total = count.sum()
+    figure = (count * rate).sum() / total
+    moved = counted * (rate[level] - figure) + event * later[level] - later_rate[level]
+    return np.bincount(groups, weights=moved / total, minlength=n_groups)
+
+
+def slope_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
+    """Of the calibration slope: where the slope of the log loss in the factor is zero."""
+    n_groups = int(groups.max()) + 1
+    scores = np.log(np.maximum(proba, 1e-15))
+    value = best_scale(labels, scores)
+    if n_groups > MAX_PAIRED_GROUPS:
+        slope, curvature = _derivatives(labels, scores, value)
+        bent = float(curvature.sum())
+        by_group = np.bincount(groups, weights=slope, minlength=n_groups)
+        return _linear(value, -by_group / bent if bent > 0 else np.zeros(n_groups))
+    around = np.geomspace(max(value, 0.02) / 16, MAX_SCALE, N_SCALES)
+    scales = np.concatenate([[0.0], around])
+    slopes = np.stack(
+        [
+            np.bincount(groups, weights=_derivatives(labels, scores, s)[0], minlength=n_groups)
+            for s in scales
+        ],
+        axis=1,
+    )
+
+    def binned(weights: Array) -> Array:
+        return _roots(scales, weights @ slopes)
+
+    return _shifted(binned, value, n_groups)
+
+
+def _derivatives(labels: Ints, scores: Array, scale: float) -> tuple[Array, Array]:
+    """First and second derivative of each row's log loss by the factor."""
+    proba = softmax(scale * scores)
+    mean = (proba * scores).sum(axis=1)
+    curvature = (proba * (scores - mean[:, None]) ** 2).sum(axis=1)
+    return mean - scores[np.arange(len(labels)), labels], curvature
+
+
+def _roots(at: Array, rising: Array) -> Array:
+    """Where each row, which rises along `at`, crosses zero; the ends where it does not."""
+    first = (rising < 0).sum(axis=1)
+    right = np.clip(first, 1, len(at) - 1)
+    rows = np.arange(len(rising))
+    low, high = rising[rows, right - 1], rising[rows, right]
+    rise = high - low
+    share = np.divide(-low, rise, out=np.zeros_like(low), where=rise > 0)
+    inside = at[right - 1] + np.clip(share, 0.0, 1.0) * (at[right] - at[right - 1])
+    return np.where(first == 0, at[0], np.where(first == len(at), at[-1], inside))
+
+
+RESAMPLERS: dict[str, Callable[[Ints, Array, Ints], Resampler]] = {
+    "auroc": auroc_resampler,
+    "average_precision": average_precision_resampler,
+    "calibration_slope": slope_resampler,
+    "aurc": aurc_resampler,
+}
