@@ -147,6 +147,19 @@ def test_snapshots_of_an_averaged_training_are_of_the_average(make_job: MakeJob)
     assert weights(whole, "snap1") == weights(run(make_job("alone", epochs=2, **constant)))
 
 
+def test_the_model_has_its_own_weights_again_after_holding_others(make_job: MakeJob) -> None:
+    job = make_job(snapshots=2)
+    fit = Fit.start(
+        job.member, job.tiles, 2, device=torch.device("cpu"), precision="fp32", seed=job.model_seed
+    )
+    parts = job.parts()
+    fit.run(parts.fit, lambda training: None)
+    before = fit.logits(parts.kept)
+    with fit.holding("snap1"):
+        assert not np.array_equal(fit.logits(parts.kept), before)
+    np.testing.assert_array_equal(fit.logits(parts.kept), before)
+
+
 # -- nothing is lost -----------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ from optuna.trial import TrialState
 
 import ensemble_kit.tune.study as study_module
 from ensemble_kit.errors import DataError, JobsFailedError
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.normalise import normalise
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.run import Run
@@ -103,6 +105,24 @@ def test_trials_are_judged_on_whole_patients_that_they_do_not_train_on(
         assert learning
         assert watched
         assert not learning & watched
+
+
+def test_a_study_sees_what_its_member_sees(
+    trained: Any, tune: Callable[..., TuningResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tiles] = []
+    run = study_module.Fit.run
+
+    def spy(self: Any, *words: Any) -> None:
+        seen.append(self.tiles)
+        run(self, *words)
+
+    monkeypatch.setattr(study_module.Fit, "run", spy)
+    tune(1, member=tiny().model_copy(update={"stain_norm": "reinhard"}))
+    for tile, name in zip(seen[0].pixels[:3], seen[0].sample_ids, strict=False):
+        path = trained.manifest.table.set_index("sample_id")["path"][name]
+        image = read_image(trained.manifest.root, path)
+        np.testing.assert_array_equal(tile, normalise(image, "reinhard"))
 
 
 # -- resuming ------------------------------------------------------------------------------
