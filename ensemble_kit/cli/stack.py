@@ -17,6 +17,7 @@ from ensemble_kit.cli.text import columns, printable
 
 if TYPE_CHECKING:
     from ensemble_kit.evaluation.stack import Stacked
+    from ensemble_kit.predictions.table import Predictions
     from ensemble_kit.run import Run
 
 DEFAULT_METHODS = ("vote", "mean", "mlp")
@@ -43,7 +44,11 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     help="Who wins a tied vote: the highest mean probability, the most severe class, nobody, or the lowest class. [default: proba]",
 )
 @click.option(
-    "--resamples", default=2000, show_default=True, help="Bootstrap resamples of whole groups."
+    "--resamples",
+    type=click.IntRange(0),
+    default=2000,
+    show_default=True,
+    help="Bootstrap resamples of whole groups; 0 for no intervals.",
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option(
@@ -151,19 +156,19 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
 
 def print_stacked(done: Stacked, run: Run) -> None:
     """The leaderboard, what belongs beside it, and the verdict."""
+    from ensemble_kit.evaluation import leaderboard as board
     from ensemble_kit.evaluation.costs import cheapest_sentence, pareto_rows
-    from ensemble_kit.evaluation.leaderboard import leaderboard, per_group_table
 
-    click.echo(printable(_headline(done)))
-    print_table(leaderboard(done.evaluations, done.protocol))
-    level = f"{done.protocol.level * 100:.0f} %"
-    click.echo(
-        f"Intervals: {level}, {done.protocol.n_resamples} bootstrap resamples of whole {done.oof.group_kind}s. Ties: out-of-fold{' + test' if done.test else ''}."
-    )
-    if pooled := per_group_table(done.evaluations, done.protocol, done.oof.group_kind):
+    judged, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
+    click.echo(printable(_sizes(done)))
+    click.echo(printable(board.headline(judged, protocol)))
+    print_table(board.leaderboard(judged, protocol))
+    click.echo(board.columns_note(judged, protocol, unit))
+    click.echo(board.ties_note(judged))
+    if pooled := board.per_group_table(judged, protocol, unit):
         click.echo()
         print_table(pooled, n_text=0)
-        click.echo(_pooling_note(pooled, done.oof.group_kind))
+        click.echo(board.per_group_note(pooled, unit))
     if done.pareto is not None:
         click.echo()
         print_table(pareto_rows(done.pareto), n_text=1)
@@ -182,23 +187,14 @@ def print_stacked(done: Stacked, run: Run) -> None:
     click.echo(printable(f"Written: {run.path.as_posix()}/ensembles/"))
 
 
-def _headline(done: Stacked) -> str:
-    def size(name: str, table: Any) -> str:
-        return f"{name} {len(table)} images of {table.n_groups} {table.group_kind}s"
+def _sizes(done: Stacked) -> str:
+    def size(name: str, table: Predictions) -> str:
+        units = "" if table.group_kind == "image" else f" of {table.n_groups} {table.group_kind}s"
+        return f"{name} {len(table)} images{units}"
 
     parts = [size("out-of-fold", done.oof)] + ([size("test", done.test)] if done.test else [])
     stamp = " | SPLIT BY IMAGE" if done.oof.split_by == "image" else ""
     return f"{done.oof.n_members} members ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{stamp}"
-
-
-def _pooling_note(rows: list[tuple[str, ...]], unit: str) -> str:
-    """What the table per patient means."""
-    rate = f"Recognition rate: mean over {unit}s of the accuracy on their images."
-    if len(rows[0]) > 3:
-        return f"{rate} Other columns: one answer a {unit}, images pooled by the mean."
-    return (
-        f"{rate} A {unit} has images of several classes here, so there is no one answer a {unit}."
-    )
 
 
 def print_table(rows: list[tuple[str, ...]], n_text: int = 2) -> None:

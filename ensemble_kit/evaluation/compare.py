@@ -13,6 +13,7 @@ import pandas as pd
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.evaluate import BASELINES, evaluate_all
 from ensemble_kit.evaluation.evaluation import Evaluation
+from ensemble_kit.evaluation.notes import fallen_note
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.nested import NestedFold
@@ -83,11 +84,10 @@ def scores_table(judged: Mapping[str, Evaluation], protocol: Protocol) -> pd.Dat
         for key, interval in figures.metrics.items()
     ]
     table = pd.DataFrame.from_records(rows).astype({"value": float, "low": float, "high": float})
-    notes = list(dict.fromkeys(note for one in judged.values() for note in one.notes))
     table.attrs = {
         "verdict": chosen_verdict(judged, protocol),
         "verdicts": [v.sentence for one in judged.values() for v in one.verdicts],
-        "notes": notes,
+        "notes": field_notes(judged),
     }
     return table
 
@@ -105,10 +105,11 @@ def verdict_word(one: Evaluation, part: str, metric_name: str) -> str:
 def chosen(judged: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation | None:
     """The ensemble that is best cross-fitted: the test table takes no part in the choice."""
     ensembles = [one for name, one in judged.items() if name not in BASELINES]
-    return max(ensembles, key=lambda one: _merit(one, protocol), default=None)
+    return max(ensembles, key=lambda one: merit(one, protocol), default=None)
 
 
-def _merit(one: Evaluation, protocol: Protocol) -> float:
+def merit(one: Evaluation, protocol: Protocol) -> float:
+    """The cross-fitted figure, higher is better; the least there is where it is undefined."""
     value = one.cross_fitted[protocol.metric].value
     sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
     return -math.inf if value is None else sign * value
@@ -131,3 +132,11 @@ def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
         f"{said.sentence} It was picked among {said.n_compared} methods by its cross-fitted "
         f"{protocol.metric.replace('_', ' ')}{unseen}."
     )
+
+
+def field_notes(judged: Mapping[str, Evaluation]) -> list[str]:
+    """What must be said beside the figures of all methods, each thing once."""
+    fallen = [name for name, one in judged.items() if one.fell_back]
+    alone = {fallen_note(name) for name in fallen}
+    notes = [n for one in judged.values() for n in one.notes if n not in alone]
+    return [*dict.fromkeys(notes), *([fallen_note(*fallen)] if fallen else [])]

@@ -5,48 +5,84 @@ Computes nothing and prints nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import PER_GROUP_METRICS
-from ensemble_kit.evaluation.evaluate import FLOORS
+from ensemble_kit.evaluation.compare import chosen, merit
+from ensemble_kit.evaluation.evaluate import BASELINES, FLOORS
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.metrics import metric
 
 BESIDE = ("accuracy", "auroc", "log_loss")
+
+
+def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
+    """How many methods were compared, the best of them cross-fitted, and the floors beside it."""
+    name = protocol.metric.replace("_", " ")
+    floors = ", ".join(
+        f"{key} {text(judged[key].cross_fitted[protocol.metric])}"
+        for key in FLOORS
+        if key in judged
+    )
+    best = chosen(judged, protocol)
+    if best is None:
+        return f"Cross-fitted {name}: {floors}."
+    n_methods = sum(key not in BASELINES for key in judged)
+    figure = text(best.cross_fitted[protocol.metric])
+    compared = f"{n_methods} methods compared; best" if n_methods > 1 else "1 method"
+    return f"{compared} by cross-fitted {name}: {best.shown_name} {figure}. Floors: {floors}."
 
 
 def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
     """Header and one row per method.
 
-    Columns: method; the protocol's metric in-sample, cross-fitted, nested where that was asked
-    for (with what cross-fitted is above it) and on the test, all but the first with intervals;
-    accuracy, AUROC and log loss on the last part; ties; the verdicts there against best member
-    and mean.
+    Columns: method, with a star where it fell back to the mean; the protocol's metric in-sample,
+    cross-fitted, nested where that was asked for (with what cross-fitted is above it) and on the
+    test, all but the first with intervals; accuracy, AUROC and log loss on the last part; the
+    verdicts there against best member and mean.
     """
     has_nested = any(one.nested is not None for one in judged.values())
     has_test = any(one.test is not None for one in judged.values())
-    part = "test" if has_test else "cross_fitted"
-    name = protocol.metric.replace("_", " ")
-    beside = [key for key in BESIDE if key != protocol.metric]
-    last = "test" if has_test else "cross-fitted"
     head = (
         "method",
-        f"{name}: in-sample",
+        "in-sample",
         "cross-fitted",
         *(("nested", "cross-fitted - nested") if has_nested else ()),
         *(("test",) if has_test else ()),
-        *(f"{key.replace('_', ' ')} ({last})" for key in beside),
-        "ties",
-        "vs best member",
+        *(key.replace("_", " ") for key in _beside(protocol)),
+        "vs best",
         "vs mean",
     )
+    last = "test" if has_test else "cross_fitted"
     return [
         head,
-        *(_row(judged[key], protocol, part, beside, has_test) for key in ranked(judged, protocol)),
+        *(_row(judged[key], protocol, last) for key in ranked(judged, protocol)),
     ]
+
+
+def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
+    """What the columns of the leaderboard are."""
+    name = protocol.metric.replace("_", " ")
+    last = "test" if any(one.test is not None for one in judged.values()) else "cross-fitted"
+    nested = ", nested" if any(one.nested is not None for one in judged.values()) else ""
+    beside = ", ".join(key.replace("_", " ") for key in _beside(protocol))
+    parts = f"in-sample, cross-fitted{nested}" + (", test" if last == "test" else "")
+    what = f"{parts}: {name}. {beside}, vs best member, vs mean: {last}."
+    if protocol.n_resamples == 0:
+        return f"{what} No intervals were asked for (0 resamples)."
+    whole = "images" if group_kind == "image" else f"whole {group_kind}s"
+    level = f"{protocol.level * 100:.0f} %"
+    return f"{what} Intervals: {level}, {protocol.n_resamples} bootstrap resamples of {whole}."
+
+
+def ties_note(judged: Mapping[str, Evaluation]) -> str:
+    """Which methods met ties, and how many, out-of-fold and on the test."""
+    counts = {one.name: _tie_counts(one) for one in judged.values()}
+    met = [f"{name} {'+'.join(map(str, some))}" for name, some in counts.items() if any(some)]
+    where = "out-of-fold + test" if any(one.test for one in judged.values()) else "out-of-fold"
+    return f"Ties ({where}): {', '.join(met)}; no other." if met else f"No ties ({where})."
 
 
 def per_group_table(
@@ -66,47 +102,56 @@ def per_group_table(
     last = shown[-1]
     is_pooled = all(parts[last].figures is not None for parts in found.values())
     columns = PER_GROUP_METRICS if is_pooled else ()
-    head = [f"recognition rate ({part.replace('_', '-')})" for part in shown]
-    head += [f"{key.replace('_', ' ')} ({last.replace('_', '-')})" for key in columns]
+    head = [f"rate: {part.replace('_', '-')}" for part in shown]
+    head += [key.replace("_", " ") for key in columns]
     rows = [(f"per {group_kind}", *head)]
     for key, parts in found.items():
         cells = [text(parts[part].recognition_rate) for part in shown]
         figures = parts[last].figures
         cells += [text(figures[name]) for name in columns] if figures is not None else []
-        rows.append((judged[key].shown_name, *cells))
+        rows.append((_starred(judged[key]), *cells))
     return rows
+
+
+def per_group_note(rows: Sequence[tuple[str, ...]], unit: str) -> str:
+    """What the columns of the table per patient are."""
+    rate = f"rate: recognition rate, the mean over {unit}s of the accuracy on their images."
+    if any(not cell.startswith("rate: ") for cell in rows[0][1:]):
+        last = [cell for cell in rows[0] if cell.startswith("rate: ")][-1].removeprefix("rate: ")
+        return f"{rate} Other columns, {last}: one answer a {unit}, images pooled by the mean."
+    return f"{rate} A {unit} has images of several classes here: there is no one answer a {unit}."
 
 
 def ranked(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
     """Method names: floors, then by cross-fitted figure from best to worst, the oracle last."""
-    sign = -1.0 if metric(protocol.metric).higher_is_better else 1.0
 
     def key(name: str) -> tuple[int, float]:
         if name in FLOORS:
             return 0, float(FLOORS.index(name))
-        value = judged[name].cross_fitted[protocol.metric].value
-        return (2 if judged[name].combiner.needs_labels else 1), sign * (value or 0.0)
+        return (2 if judged[name].combiner.needs_labels else 1), -merit(judged[name], protocol)
 
     return sorted(judged, key=key)
 
 
-def _row(
-    one: Evaluation, protocol: Protocol, part: str, beside: list[str], has_test: bool
-) -> tuple[str, ...]:
-    figures = one.parts.get(part, one.cross_fitted)
-    words = {v.against: v.word for v in one.verdicts if v.part == part}
+def _beside(protocol: Protocol) -> list[str]:
+    return [key for key in BESIDE if key != protocol.metric]
+
+
+def _starred(one: Evaluation) -> str:
+    return f"{one.name}*" if one.fell_back else one.name
+
+
+def _row(one: Evaluation, protocol: Protocol, last: str) -> tuple[str, ...]:
+    figures = one.parts.get(last, one.cross_fitted)
+    words = {v.against: v.word for v in one.verdicts if v.part == last}
+    nested = (one.nested[protocol.metric], one.coupling[protocol.metric]) if one.nested else ()
     return (
-        one.shown_name,
+        _starred(one),
         text(Interval(one.in_sample[protocol.metric].value)),
         text(one.cross_fitted[protocol.metric]),
-        *(
-            (text(one.nested[protocol.metric]), text(one.coupling[protocol.metric]))
-            if one.nested
-            else ()
-        ),
-        *((text(one.test[protocol.metric]) if one.test else "",) if has_test else ()),
-        *(text(Interval(_value(figures, key))) for key in beside),
-        _ties(one),
+        *map(text, nested),
+        *((text(one.test[protocol.metric]),) if one.test else ()),
+        *(text(Interval(_value(figures, key))) for key in _beside(protocol)),
         words.get("best-member", ""),
         words.get("mean", ""),
     )
@@ -116,22 +161,21 @@ def _value(figures: Figures, key: str) -> float | None:
     return figures.metrics[key].value if key in figures.metrics else None
 
 
-def _ties(one: Evaluation) -> str:
-    counts = [one.cross_fitted.n_ties] + ([one.test.n_ties] if one.test else [])
-    return "+".join(map(str, counts))
+def _tie_counts(one: Evaluation) -> list[int]:
+    return [one.cross_fitted.n_ties] + ([one.test.n_ties] if one.test else [])
 
 
 def text(interval: Interval) -> str:
-    """A figure in the field's short form.
+    """A figure in the field's short form: three digits, no leading zero.
 
     Examples
     --------
-    >>> text(Interval(0.9, 0.85, 1.0)), text(Interval(None))
-    ('.900 [.850, 1.000]', 'n/a')
+    >>> text(Interval(0.9, 0.85, 1.0)), text(Interval(1.383)), text(Interval(None))
+    ('.900 [.850, 1.00]', '1.38', 'n/a')
     """
 
     def short(value: float) -> str:
-        return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.3f}"
+        return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.2f}"
 
     if interval.value is None:
         return "n/a"

@@ -6,6 +6,7 @@ Words only; computes no figure.
 from __future__ import annotations
 
 from ensemble_kit.combiners.base import Combiner
+from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import first_few
 from ensemble_kit.predictions.table import Predictions
 
@@ -40,7 +41,15 @@ def table_notes(oof: Predictions, test: Predictions | None) -> tuple[str, ...]:
 def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
     """What must be said beside every figure of this combiner."""
     if combiner.needs_labels:
-        return ("The oracle looks at the labels: a ceiling, not a method.",)
+        return (
+            "The oracle looks at the labels and takes a right member where there is one: a ceiling "
+            "for choosing among members, not for combining them.",
+        )
+    if isinstance(combiner, MajorityVote):
+        return (
+            "vote's probabilities are shares of hard votes: where all members err it is as wrong as "
+            "can be, so do not hold its log loss and calibration against those of probabilities.",
+        )
     if combiner.is_fitted_to_labels:
         return (
             "Fitted to out-of-fold predictions, whose members saw the labels of the other folds: "
@@ -50,9 +59,17 @@ def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
     return ()
 
 
-def fallen_note(name: str) -> str:
-    """That a method was replaced by the mean."""
+def fallen_note(*names: str) -> str:
+    """That methods were replaced by the mean.
+
+    Examples
+    --------
+    >>> fallen_note("mlp").partition(":")[0]
+    'mlp does not beat the mean cross-fitted, neither on the metric nor on log loss'
+    """
+    do = "does" if len(names) == 1 else "do"
+    place = "its" if len(names) == 1 else "their"
     return (
-        f"{name} does not beat the mean cross-fitted, neither on the metric nor on log loss: "
-        "the plain mean is used in its place."
+        f"{', '.join(names)} {do} not beat the mean cross-fitted, neither on the metric nor on log "
+        f"loss: the plain mean is used in {place} place (*)."
     )

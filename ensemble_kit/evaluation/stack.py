@@ -13,7 +13,7 @@ import pandas as pd
 from ensemble_kit.combiners import COMBINERS, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.compare import chosen, chosen_verdict
+from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
 from ensemble_kit.evaluation.costs import PARETO, pareto_table
 from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
 from ensemble_kit.evaluation.evaluate import BASELINES, evaluate_all
@@ -65,7 +65,7 @@ class Stacked:
     @property
     def notes(self) -> list[str]:
         """What must be said beside the figures, each once."""
-        return list(dict.fromkeys(note for one in self.evaluations.values() for note in one.notes))
+        return field_notes(self.evaluations)
 
 
 def all_methods() -> list[str]:

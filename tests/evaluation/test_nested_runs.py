@@ -47,13 +47,13 @@ def test_stack_writes_and_shows_the_strict_figures(nested_run, cli) -> None:
         assert stored["cross_fitted_minus_nested"]["accuracy"]["value"] == pytest.approx(difference)
         assert "recognition_rate" in stored["nested"]["per_group"]
     head, *rows = leaderboard(done.evaluations, QUICK)
-    assert head[1:6] == ("balanced accuracy: in-sample", "cross-fitted", "nested", "cross-fitted - nested", "test")  # fmt: skip
+    assert head[1:6] == ("in-sample", "cross-fitted", "nested", "cross-fitted - nested", "test")  # fmt: skip
     assert all(len(row) == len(head) for row in rows)
     assert any("Its members train on 2 of 4 folds, not 3" in note for note in done.notes)
     code, said = cli("stack", "--nested", "--method", "greedy", "--resamples", 50, "--run", nested_run.path)  # fmt: skip
     assert code == 0
     assert "cross-fitted - nested" in said
-    assert "recognition rate (nested)" in said
+    assert "rate: nested" in said
     code, said = cli("report", "--run", nested_run.path)
     page = (nested_run.report_dir / "index.html").read_text()
     assert "<h2>Nested</h2>" in page

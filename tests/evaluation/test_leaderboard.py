@@ -1,0 +1,109 @@
+"""The leaderboard as it is read: what was compared first, the best row first, 120 columns."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.cli import app
+from ensemble_kit.cli.text import columns
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.evaluation import leaderboard as board
+from ensemble_kit.evaluation.compare import field_notes
+from ensemble_kit.evaluation.evaluate import evaluate_all
+from ensemble_kit.evaluation.imported import import_predictions
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.stack import all_methods
+from ensemble_kit.run import Run
+from ensemble_kit.testing import toy_predictions, toy_run
+
+QUICK = Protocol(n_resamples=100)
+RULES = ("vote", "median", "max", "min", "calibrated-members")
+
+
+@pytest.fixture(scope="module")
+def judged():
+    test = toy_predictions(120, kind="test")
+    return evaluate_all(
+        {k: make_combiner(k) for k in RULES}, toy_predictions(), test, protocol=QUICK
+    )
+
+
+def test_rows_fall_from_the_best_cross_fitted_one_between_floors_and_ceiling(judged) -> None:
+    names = board.ranked(judged, QUICK)
+    assert names[:2] == ["best-member", "mean"]
+    assert names[-1] == "oracle"
+    values = [judged[name].cross_fitted["balanced_accuracy"].value for name in names[2:-1]]
+    assert values == sorted(values, reverse=True)
+    loss = Protocol(metric="log_loss")
+    values = [judged[n].cross_fitted["log_loss"].value for n in board.ranked(judged, loss)[2:-1]]
+    assert values == sorted(values)
+
+
+def test_the_headline_counts_the_methods_and_names_the_best_and_the_floors(judged) -> None:
+    said = board.headline(judged, QUICK)
+    best = board.ranked(judged, QUICK)[2]
+    assert said.startswith(f"5 methods compared; best by cross-fitted balanced accuracy: {best} .")
+    assert "Floors: best-member ." in said
+
+
+def test_tables_fit_120_columns(judged) -> None:
+    for rows in (board.leaderboard(judged, QUICK), board.per_group_table(judged, QUICK, "patient")):
+        assert max(map(len, columns(rows).splitlines())) <= 120
+    assert max(map(len, all_methods())) <= len("calibrated-members")
+
+
+def test_methods_that_fell_back_share_one_note(judged) -> None:
+    fallen = {k: dataclasses.replace(v, fell_back=k in ("max", "min")) for k, v in judged.items()}
+    rows = board.leaderboard(fallen, QUICK)
+    assert {"max*", "min*"} <= {row[0] for row in rows}
+    notes = [note for note in field_notes(fallen) if "plain mean is used" in note]
+    assert notes == [
+        "max, min do not beat the mean cross-fitted, neither on the metric nor on log loss: "
+        "the plain mean is used in their place (*)."
+    ]
+
+
+def test_ties_are_counted_by_method(judged) -> None:
+    counts = judged["vote"].cross_fitted.n_ties, judged["vote"].test.n_ties
+    assert min(counts) > 0
+    assert f"vote {counts[0]}+{counts[1]}" in board.ties_note(judged)
+    rules = {k: v for k, v in judged.items() if not sum(f.n_ties for f in v.parts.values())}
+    assert board.ties_note(rules) == "No ties (out-of-fold + test)."
+
+
+def test_votes_and_the_oracle_say_how_to_read_them(judged) -> None:
+    notes = " ".join(field_notes(judged))
+    assert "vote's probabilities are shares of hard votes" in notes
+    assert "a ceiling for choosing among members, not for combining them" in notes
+
+
+def call(run, *args: str):
+    argv = ["stack", "--run", str(run.path), "--method", "vote", *args]
+    return CliRunner().invoke(app, argv, catch_exceptions=False)
+
+
+def test_without_resamples_there_are_no_intervals_and_it_is_said(tmp_path) -> None:
+    run = toy_run(tmp_path / "toy")
+    said = call(run, "--resamples", "0").output
+    assert "No intervals were asked for (0 resamples)." in said
+    assert "[" not in said
+    assert "(no interval, test)" in said
+    assert call(run, "--resamples", "-3").exit_code == 2
+
+
+def test_images_without_groups_are_not_counted_twice_and_noted_once(tmp_path) -> None:
+    table = toy_predictions(60, 2, 2)
+    rows = [f"img{i},{'ab'[label]}" for i, label in enumerate(table.labels)]
+    (tmp_path / "labels.csv").write_text("\n".join(["sample_id,label", *rows]))
+    for m in range(2):
+        np.save(tmp_path / f"{m}.npy", table.logits[:, m])
+    files = {f"model{m}": tmp_path / f"{m}.npy" for m in range(2)}
+    run = import_predictions(Run(tmp_path / "run"), tmp_path / "labels.csv", files, kind="logits")
+    said = call(run, "--resamples", "50").output
+    assert "out-of-fold 60 images\n" in said
+    assert "bootstrap resamples of images." in said
+    assert said.lower().count("no groups are known") == 1
