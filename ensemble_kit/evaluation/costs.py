@@ -95,7 +95,7 @@ def pareto_table(
     }
     judged = judge(
         answers, np.asarray(oof.labels), oof.groups, oof.n_classes,
-        metrics=[protocol.metric], n_resamples=protocol.n_resamples, level=protocol.level, seed=protocol.seed,
+        metrics=[protocol.figure(oof.class_names)], n_resamples=protocol.n_resamples, level=protocol.level, seed=protocol.seed,
     )  # fmt: skip
     sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
     best = max(judged, key=lambda name: sign * (judged[name].figures[protocol.metric].value or 0.0))
@@ -173,7 +173,7 @@ def _value(oof: Predictions, members: tuple[str, ...], protocol: Protocol) -> fl
         np.asarray(oof.labels),
         oof.groups,
         oof.n_classes,
-        metrics=[protocol.metric],
+        metrics=[protocol.figure(oof.class_names)],
         n_resamples=0,
     )
     value = judged["set"].figures[protocol.metric].value

@@ -52,6 +52,7 @@ def write_ensemble(
         "class_names": list(oof.class_names),
         "manifest": oof.manifest_digest,
         "n_samples": len(oof),
+        **_decision(evaluation),
     }
     save_combiner(target, evaluation.combiner, about=about)
 
@@ -130,6 +131,7 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         "group_kind": oof.group_kind,
         "member_names": list(oof.member_names),
         "class_names": list(oof.class_names),
+        **_decision(evaluation),
         "in_sample": None,
         "cross_fitted": None,
         "nested": None,
@@ -158,6 +160,17 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         ],
         "tests": [dataclasses.asdict(one) for one in evaluation.tests],
         "notes": list(evaluation.notes),
+    }
+
+
+def _decision(evaluation: Evaluation) -> dict[str, Any]:
+    """How probabilities became classes, and what errors cost; nothing where no cost was given."""
+    if evaluation.costs is None:
+        return {}
+    by_cost = evaluation.decided_by_cost and not evaluation.combiner.needs_labels
+    return {
+        "decision": "least expected cost" if by_cost else "likeliest class",
+        "costs": evaluation.costs.as_mapping(),
     }
 
 

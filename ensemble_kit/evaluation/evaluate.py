@@ -93,12 +93,14 @@ def evaluate_all(
     fitted = {
         name: one.fresh().fit(oof.logits, oof.labels, oof.groups) for name, one in everyone.items()
     }
-    crossed = {name: cross_fit(one, oof) for name, one in everyone.items()}
+    crossed = {
+        name: _decided(one, cross_fit(one, oof), oof, protocol) for name, one in everyone.items()
+    }
     fallen = _fallen(everyone, crossed, oof, protocol)
     for name in fallen:
         fitted[name] = fitted["mean"]
     inside = {
-        name: apply(one, oof)
+        name: _decided(one, apply(one, oof), oof, protocol)
         if one.is_fitted_to_labels
         else crossed["mean" if name in fallen else name]
         for name, one in fitted.items()
@@ -117,7 +119,9 @@ def evaluate_all(
     coupled = couplings(judged["cross_fitted"], judged.get("nested", {}), protocol.level)
     tested: dict[str, Combined] = {}
     if test is not None:
-        tested = {name: apply(one, test) for name, one in fitted.items()}
+        tested = {
+            name: _decided(one, apply(one, test), test, protocol) for name, one in fitted.items()
+        }
         judged["test"] = _judge(tested, test, protocol)
     notes = table_notes(oof, test) + ((nested_note(oof),) if nested is not None else ())
     per_group = _per_group(answers, oof, protocol)
@@ -145,6 +149,8 @@ def evaluate_all(
             tests=tests.get(name, ()),
             nested=judged["nested"][name].figures if nested is not None else None,
             coupling=coupled.get(name, {}),
+            costs=protocol.costs,
+            decided_by_cost=protocol.decide_by_cost,
         )
         for name in everyone
     }
@@ -159,10 +165,11 @@ def _fallen(
     """Names that fall back to the mean; puts the fallback's answers into `crossed`."""
     out = set()
     labels, mean = np.asarray(oof.labels), crossed["mean"]
+    figure = protocol.figure(oof.class_names)
     for name in _may_fall(everyone, protocol):
-        if not beats(crossed[name], mean, labels, protocol.metric):
+        if not beats(crossed[name], mean, labels, figure):
             out.add(name)
-        crossed[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), protocol.metric)
+        crossed[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), figure)
     return out
 
 
@@ -180,7 +187,21 @@ def _strict(
     protocol: Protocol,
 ) -> dict[str, Combined]:
     may_fall = _may_fall(everyone, protocol)
-    return nested_answers(everyone, nested, oof, may_fall=may_fall, metric=protocol.metric)
+    return nested_answers(
+        everyone,
+        nested,
+        oof,
+        may_fall=may_fall,
+        metric=protocol.figure(oof.class_names),
+        decide=lambda combined: protocol.decided(combined, oof.class_names),
+    )
+
+
+def _decided(
+    combiner: Combiner, combined: Combined, table: Predictions, protocol: Protocol
+) -> Combined:
+    """As the protocol decides; the oracle has seen the labels."""
+    return combined if combiner.needs_labels else protocol.decided(combined, table.class_names)
 
 
 def _with_baselines(combiners: Mapping[str, Combiner]) -> dict[str, Combiner]:
@@ -208,7 +229,8 @@ def _judge(
         np.asarray(table.labels),
         table.groups,
         table.n_classes,
-        metrics=protocol.names(table, abstained=abstained),
+        metrics=protocol.figures(table, abstained=abstained),
+        interval=protocol.interval,
         n_resamples=protocol.n_resamples,
         level=protocol.level,
         seed=protocol.seed,

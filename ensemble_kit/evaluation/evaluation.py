@@ -14,6 +14,7 @@ from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.field_tests import FieldTest
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.evaluation.verdict import Verdict
+from ensemble_kit.metrics.costs import CostMatrix
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,6 +42,10 @@ class Evaluation:
         Whether the plain mean is used in its place.
     per_group : mapping of part to GroupFigures
         Per patient; empty where every image is its own group.
+    costs : CostMatrix or None
+        What errors were said to cost.
+    decided_by_cost : bool
+        Whether classes are those of least expected cost, not the likeliest.
     tests : tuple of FieldTest
         Against the best member and the mean, p values adjusted over the methods of the table.
     """
@@ -59,6 +64,8 @@ class Evaluation:
     tests: tuple[FieldTest, ...] = ()
     nested: Figures | None = None
     coupling: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
+    costs: CostMatrix | None = None
+    decided_by_cost: bool = False
 
     @property
     def shown_name(self) -> str:

@@ -10,18 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.metrics import METRICS
+from ensemble_kit.metrics import Metric
 from ensemble_kit.metrics.sums import sums_of
 
 Ints = npt.NDArray[np.int64]
 
 
-def beats(ours: Combined, mean: Combined, labels: Ints, metric_name: str) -> bool:
+def beats(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
     """Whether `ours` has the lower log loss, or the better figure; one of the two suffices."""
     a, b = (sums_of(labels, one.proba, one.predicted) for one in (ours, mean))
     if float(a.log_loss) < float(b.log_loss):
         return True
-    wanted = METRICS[metric_name]
     if wanted.of_sums is None:
         return False
     sign = 1.0 if wanted.higher_is_better else -1.0
@@ -29,7 +28,7 @@ def beats(ours: Combined, mean: Combined, labels: Ints, metric_name: str) -> boo
 
 
 def with_fallback(
-    ours: Combined, mean: Combined, labels: Ints, fold: Ints, metric_name: str
+    ours: Combined, mean: Combined, labels: Ints, fold: Ints, wanted: Metric
 ) -> Combined:
     """The cross-fitted answers of "use this combiner if it beats the mean on the other folds".
 
@@ -42,7 +41,7 @@ def with_fallback(
     use_mean = np.zeros(len(labels), dtype=bool)
     for k in np.unique(fold):
         others = fold != k
-        if not beats(ours.take(others), mean.take(others), labels[others], metric_name):
+        if not beats(ours.take(others), mean.take(others), labels[others], wanted):
             use_mean |= fold == k
     return Combined(
         np.where(use_mean[:, None], mean.proba, ours.proba),

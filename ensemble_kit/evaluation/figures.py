@@ -66,7 +66,7 @@ def judge(
     groups: npt.ArrayLike,
     n_classes: int,
     *,
-    metrics: Sequence[str],
+    metrics: Sequence[str | Metric],
     n_resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -80,8 +80,8 @@ def judge(
     labels : array of int, shape (n_samples,)
     groups : array-like, shape (n_samples,)
         Resampled whole.
-    metrics : sequence of str
-        Names in `METRICS`.
+    metrics : sequence of str or Metric
+        Names in `METRICS`, or figures of your own.
     interval : {"percentile", "bca"}
 
     Returns
@@ -89,7 +89,7 @@ def judge(
     dict of method to Resampled
         With a single group there is no interval.
     """
-    wanted = [metric(name) for name in metrics]
+    wanted = [one if isinstance(one, Metric) else metric(one) for one in metrics]
     numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
     n_groups = int(numbered.max()) + 1
     is_resampled = n_groups > 1 and n_resamples > 0

@@ -7,7 +7,7 @@ fitted inside the other folds, whose logits come from models blind to the judged
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval
 from ensemble_kit.evaluation.crossfit import apply, cross_fit
 from ensemble_kit.evaluation.fallback import beats
 from ensemble_kit.evaluation.figures import Resampled
+from ensemble_kit.metrics import Metric
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -27,7 +28,8 @@ def nested_answers(
     oof: Predictions,
     *,
     may_fall: Collection[str],
-    metric: str,
+    metric: Metric,
+    decide: Callable[[Combined], Combined] = lambda combined: combined,
 ) -> dict[str, Combined]:
     """What each method says of each row, when its fold was seen by nobody.
 
@@ -41,8 +43,10 @@ def nested_answers(
         The rows, in the order of the answers.
     may_fall : collection of names
         The methods that the mean replaces where they do not beat it inside the other folds.
-    metric : str
+    metric : Metric
         What that is decided on, beside log loss.
+    decide : callable, optional
+        How answers become decisions, where not for the likeliest class.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def nested_answers(
     }
     for one in nested:
         rows = [row_of[sample] for sample in one.outer.sample_ids.tolist()]
-        for name, answer in _answers_to(combiners, one, may_fall, metric).items():
+        for name, answer in _answers_to(combiners, one, may_fall, metric, decide).items():
             out[name].proba[rows] = answer.proba
             out[name].predicted[rows] = answer.predicted
             out[name].tied[rows] = answer.tied
@@ -70,7 +74,11 @@ def nested_answers(
 
 
 def _answers_to(
-    combiners: Mapping[str, Combiner], one: NestedFold, may_fall: Collection[str], metric: str
+    combiners: Mapping[str, Combiner],
+    one: NestedFold,
+    may_fall: Collection[str],
+    metric: Metric,
+    decide: Callable[[Combined], Combined],
 ) -> dict[str, Combined]:
     """Each method fitted to the inner rows, the fallback decided on them, applied to the outer ones."""
     inner, labels = one.inner, np.asarray(one.inner.labels)
@@ -78,9 +86,12 @@ def _answers_to(
         name: apply(combiner.fresh().fit(inner.logits, labels, inner.groups), one.outer)
         for name, combiner in combiners.items()
     }
-    mean = cross_fit(combiners["mean"], inner)
+    answers = {
+        name: one if combiners[name].needs_labels else decide(one) for name, one in answers.items()
+    }
+    mean = decide(cross_fit(combiners["mean"], inner))
     for name in may_fall:
-        if not beats(cross_fit(combiners[name], inner), mean, labels, metric):
+        if not beats(decide(cross_fit(combiners[name], inner)), mean, labels, metric):
             answers[name] = answers["mean"]
     return answers
 

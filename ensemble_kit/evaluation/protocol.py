@@ -6,9 +6,13 @@ Settings only; judges nothing.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from ensemble_kit.errors import UsageError
-from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, metric
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.evaluation.bootstrap import INTERVALS
+from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, Metric, cost_metric, metric
+from ensemble_kit.metrics.costs import EXPECTED_COST, CostMatrix, least_cost
 from ensemble_kit.predictions.table import Predictions
 
 
@@ -29,6 +33,12 @@ class Protocol:
     seed : int
     fallback : bool
         Replace a fitted combiner by the mean where it does not beat it cross-fitted, and say so.
+    interval : {"percentile", "bca"}
+        Of the figures; differences have percentile intervals.
+    costs : CostMatrix, optional
+        What errors cost: adds the metric `expected_cost`.
+    decide_by_cost : bool
+        Decide for the class of least expected cost, not for the likeliest.
     """
 
     metric: str = "balanced_accuracy"
@@ -37,16 +47,57 @@ class Protocol:
     level: float = 0.95
     seed: int = 0
     fallback: bool = True
+    interval: str = "percentile"
+    costs: CostMatrix | None = None
+    decide_by_cost: bool = False
+
+    def __post_init__(self) -> None:
+        if self.interval not in INTERVALS:
+            raise UsageError(
+                "An interval is of a known kind",
+                f"got '{self.interval}'",
+                did_you_mean(self.interval, INTERVALS),
+            )
+        if self.decide_by_cost and self.costs is None:
+            raise UsageError(
+                "Decisions by cost need costs", "got none", "Give them: --costs costs.csv"
+            )
+
+    def figure(self, class_names: Sequence[str]) -> Metric:
+        """The metric of the verdicts, over these classes."""
+        return self._resolved(self.metric, class_names)
+
+    def figures(self, table: Predictions, *, abstained: bool = False) -> list[Metric]:
+        """The metrics for this table, each once."""
+        names = self.names(table, abstained=abstained)
+        return [self._resolved(name, table.class_names) for name in names]
+
+    def _resolved(self, name: str, class_names: Sequence[str]) -> Metric:
+        if name == EXPECTED_COST and self.costs is not None:
+            return cost_metric(self.costs.of(class_names))
+        return metric(name)
+
+    def decided(self, combined: Combined, class_names: Sequence[str]) -> Combined:
+        """The answers as this protocol decides: by cost, where that is asked for."""
+        if self.costs is None or not self.decide_by_cost:
+            return combined
+        return least_cost(combined, self.costs.of(class_names))
 
     def names(self, table: Predictions, *, abstained: bool = False) -> list[str]:
-        """The metrics for this table, each once."""
+        """The metrics for this table by name, each once."""
         if metric(self.metric).aims_at is not None:
             raise UsageError(
                 "Verdicts are given on a figure of which more, or less, is better",
                 f"got '{self.metric}', which should be near {metric(self.metric).aims_at:g}",
                 "Use e.g. log_loss or ece",
             )
+        if self.metric == EXPECTED_COST and self.costs is None:
+            raise UsageError(
+                "An expected cost needs costs", "got none", "Give them: --costs costs.csv"
+            )
         wanted = [*(self.metrics or DEFAULT_METRICS), self.metric]
+        if self.costs is not None:
+            wanted.append(EXPECTED_COST)
         if not self.metrics and table.ordinal:
             wanted += ORDINAL_METRICS
         return list(dict.fromkeys([*wanted, *(["coverage"] if abstained else [])]))

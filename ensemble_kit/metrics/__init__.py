@@ -15,6 +15,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics import calibration, classification, ordinal, ranking, selective
+from ensemble_kit.metrics.costs import EXPECTED_COST
 from ensemble_kit.metrics.sums import Sums
 
 __all__ = ["DEFAULT_METRICS", "METRICS", "ORDINAL_METRICS", "Metric", "Sums", "metric"]
@@ -52,6 +53,28 @@ def _aurc(labels: npt.NDArray[np.int64], proba: Array) -> float:
     return selective.aurc(decided(proba).predicted == labels, proba.max(axis=1))
 
 
+def _without_costs(confusion: Array) -> Array:  # noqa: ARG001
+    raise UsageError("An expected cost needs costs", "got none", "Give them: --costs costs.csv")
+
+
+def cost_metric(costs: Array) -> Metric:
+    """Mean cost of the decisions.
+
+    Parameters
+    ----------
+    costs : array, shape (n_classes, n_classes)
+        True class by answer.
+
+    Examples
+    --------
+    >>> from ensemble_kit.metrics.sums import sums_of
+    >>> sums = sums_of([0, 1], np.array([[0.4, 0.6], [0.7, 0.3]]))
+    >>> float(cost_metric(np.array([[0.0, 1.0], [10.0, 0.0]])).of_sums(sums))
+    5.5
+    """
+    return _of_confusion(EXPECTED_COST, lambda confusion: ordinal.cost(confusion, costs), False)
+
+
 _ALL = (
     _of_confusion("accuracy", classification.accuracy),
     _of_confusion("balanced_accuracy", classification.balanced_accuracy),
@@ -82,6 +105,7 @@ _ALL = (
     _of_confusion("mean_absolute_error", ordinal.mean_absolute_error, higher=False),
     _of_confusion("adjacent_errors", ordinal.adjacent_errors, higher=False),
     _of_confusion("far_errors", ordinal.far_errors, higher=False),
+    _of_confusion(EXPECTED_COST, _without_costs, higher=False),
 )
 METRICS = {metric.name: metric for metric in _ALL}
 # Means over classes: another figure wherever a class is missing.

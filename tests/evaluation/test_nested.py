@@ -19,6 +19,7 @@ from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.nested import nested_answers
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -113,7 +114,11 @@ def coin_flips(seed: int, n_folds: int = 5, n: int = 120) -> tuple[np.ndarray, n
 
 def auroc(combiner: Combiner, oof: Predictions, nested: tuple[NestedFold, ...]) -> list[float]:
     strict = nested_answers(
-        {"it": combiner, "mean": make_combiner("mean")}, nested, oof, may_fall=[], metric="accuracy"
+        {"it": combiner, "mean": make_combiner("mean")},
+        nested,
+        oof,
+        may_fall=[],
+        metric=metric("accuracy"),
     )["it"]
     proba = cross_fitted_proba(combiner, oof)
     return [float(roc_auc_score(oof.labels, p[:, 1])) for p in (proba, strict.proba)]
@@ -219,7 +224,7 @@ def test_the_fallback_is_decided_inside_each_outer_fold() -> None:
         mixed,
         oof,
         may_fall=["bad"],
-        metric="accuracy",
+        metric=metric("accuracy"),
     )
     same = (torn["bad"].proba == torn["mean"].proba).all(axis=1)
     assert (same == (fold != 0)).all()
@@ -235,7 +240,7 @@ def test_the_coupling_is_cross_fitted_minus_nested_with_paired_resamples(
     for name, found in judged.coupling.items():
         a, b = judged.cross_fitted[name].value, judged.nested[name].value
         assert found.value == pytest.approx(a - b)
-    answers = nested_answers(combiners, nested, oof, may_fall=[], metric="accuracy")
+    answers = nested_answers(combiners, nested, oof, may_fall=[], metric=metric("accuracy"))
     pair = {"loose": judged.oof_combined, "strict": answers["simplex"]}
     drawn = judge(
         pair, np.asarray(oof.labels), oof.groups, 2, metrics=["accuracy"], n_resamples=200

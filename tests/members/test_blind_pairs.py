@@ -24,6 +24,7 @@ from ensemble_kit.members.checkpoint import write_fold
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.metrics import metric
 from ensemble_kit.run import Run
 
 STEP = 10.0
@@ -109,7 +110,7 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
         Spy.fitted_to, Spy.answered = [], []
         combiners = {"spy": Spy(), "mean": MeanProba()}
         judged = oof.take(oof.fold == k)
-        nested_answers(combiners, [one], judged, may_fall=["spy"], metric="accuracy")
+        nested_answers(combiners, [one], judged, may_fall=["spy"], metric=metric("accuracy"))
         assert len(Spy.fitted_to) == 1 + (n_folds - 1)
         for logits in Spy.fitted_to:
             rows, seen = decoded(logits)
