@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ensemble_kit.errors import UsageError, first_few
+from ensemble_kit.errors import DataError, UsageError, first_few
 
 if TYPE_CHECKING:
     from ensemble_kit.combiners.base import Combiner
@@ -59,18 +59,34 @@ class Limits:
                 f"got the methods {first_few(combiners)}",
                 "Add --method greedy",
             )
-        costs = self.costs(run, False)
         budget = self.budget_ms if self.budget_params is None else self.budget_params
+        costs = self.costs(run, self.unit) if self.unit else None
         for one in selecting:
             one.set_params(max_members=self.max_members)
             if costs is not None:
                 one.set_params(costs=tuple(costs.values()), budget=budget)
 
-    def costs(self, run: Run, is_pareto: bool) -> dict[str, float] | None:
-        """What each member costs in the budget's unit, or in GMACs; None where nobody asks."""
-        unit = self.unit or ("gmacs" if is_pareto else None)
+    def weighed(self, run: Run, is_asked: bool) -> tuple[dict[str, float] | None, str, str]:
+        """Costs for the Pareto table, their unit, and why there is none where it was asked for.
+
+        In the budget's unit, or in GMACs. A cost that is not known stops a budget, which cannot
+        be kept without it, but only leaves out the table.
+        """
+        unit = self.unit or ("gmacs" if is_asked else None)
         if unit is None:
-            return None
+            return None, "", ""
+        from ensemble_kit.evaluation.member_costs import UNITS
+
+        try:
+            return self.costs(run, unit), UNITS[unit], ""
+        except DataError as error:
+            if self.unit:
+                raise
+            return None, "", f"No Pareto table. {error}"
+
+    @staticmethod
+    def costs(run: Run, unit: str) -> dict[str, float]:
+        """What each member costs, in the order of the stored predictions."""
         from ensemble_kit.evaluation.member_costs import member_costs
 
         return member_costs(run, run.predictions("oof").member_names, unit)

@@ -124,12 +124,16 @@ def stack(
             combiner.set_params(seed=seed)
     limits.apply(combiners, run)
     protocol = Protocol(metric=metric, n_resamples=resamples, seed=seed, fallback=fallback)
+    costs, unit, why_not = limits.weighed(run, pareto)
+    if why_not:
+        click.echo(printable(why_not), err=True)
     done = stack_run(
         run,
         combiners,
         protocol=protocol,
         quorum=quorum,
-        costs=limits.costs(run, pareto),
+        costs=costs,
+        cost_unit=unit,
         nested=nested,
     )
     if as_json:

@@ -29,6 +29,7 @@ def pareto_table(
     oof: Predictions,
     costs: Mapping[str, float],
     *,
+    unit: str = "cost",
     budget: float | None = None,
     max_members: int | None = None,
     protocol: Protocol | None = None,
@@ -42,6 +43,8 @@ def pareto_table(
     ----------
     oof : Predictions
     costs : mapping of member name to cost
+    unit : str
+        What a cost counts, e.g. "GMACs an image"; stands in every row.
     budget : float, optional
         Leave out sets that cost more.
     max_members : int, optional
@@ -50,8 +53,9 @@ def pareto_table(
     Returns
     -------
     pandas.DataFrame
-        `members, n_members, cost, value, low, high, on_front, verdict`, cheapest first. `verdict`
-        is against the best set; `attrs["choice"]` is the cheapest one not shown to be worse.
+        `members, n_members, cost, unit, metric, value, low, high, verdict, on_front`, cheapest
+        first. `verdict` is against the best set; `attrs["choice"]` is the cheapest one not shown to be worse, and
+        `attrs["at_worst"]` the low end of what it gains over the best.
         Sets are chosen on the rows that they are judged on, so values are optimistic.
 
     Raises
@@ -99,14 +103,24 @@ def pareto_table(
     )  # fmt: skip
     sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
     best = max(judged, key=lambda name: sign * (judged[name].figures[protocol.metric].value or 0.0))
-    rows = []
+    rows, at_worst = [], {}
     for members, (name, one) in zip(sets, judged.items(), strict=True):
         figure = one.figures[protocol.metric]
-        word = verdict(
-            name, one, best, judged[best], metric_name=protocol.metric, part="cross_fitted"
-        ).word
+        said = verdict(
+            name, one, best, judged[best], metric_name=protocol.metric, part="cross_fitted",
+            level=protocol.level,
+        )  # fmt: skip
+        at_worst[name] = said.effect.low
         rows.append(
-            (name, len(members), _cost(members, costs), figure.value, figure.low, figure.high, word)
+            (
+                name,
+                len(members),
+                _cost(members, costs),
+                figure.value,
+                figure.low,
+                figure.high,
+                said.word,
+            )
         )
     table = pd.DataFrame(
         rows, columns=["members", "n_members", "cost", "value", "low", "high", "verdict"]
@@ -115,16 +129,20 @@ def pareto_table(
         ["cost", "gain"], ascending=[True, False]
     )
     table = table.reset_index(drop=True)
+    table.insert(3, "unit", unit)
+    table.insert(4, "metric", protocol.metric)
     table["on_front"] = table["gain"] > table["gain"].cummax().shift(fill_value=-np.inf)
     table = table.drop(columns="gain")
-    table.attrs["choice"] = str(table.loc[table["verdict"] != "worse", "members"].iloc[0])
+    choice = str(table.loc[table["verdict"] != "worse", "members"].iloc[0])
+    table.attrs |= {"choice": choice, "at_worst": at_worst[choice]}
     return table
 
 
 def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
     """The front of `pareto_table` as rows of text, with a header."""
+    unit, metric_name = table["unit"].iloc[0], table["metric"].iloc[0].replace("_", " ")
     rows: list[tuple[str, ...]] = [
-        ("on the Pareto front", "members", "cost", "out-of-fold", "against the best")
+        ("on the Pareto front", "members", unit, f"{metric_name}, out-of-fold", "against the best")
     ]
     for one in table[table["on_front"]].to_dict("records"):
         figure = Interval(one["value"], one["low"], one["high"])
@@ -137,10 +155,12 @@ def cheapest_sentence(table: pd.DataFrame) -> str:
     """Which set suffices."""
     choice = table[table["members"] == table.attrs["choice"]].iloc[0]
     dearest = float(table["cost"].max())
+    low = table.attrs["at_worst"]
+    still = f"; it could still be {-low:.3f} worse" if low is not None and low < 0 else ""
     return (
         f"Cheapest set not shown to be worse than the best: {choice['members']}, at "
-        f"{100 * choice['cost'] / dearest:.0f} % of the cost of all. Sets were chosen on the rows "
-        "that they are judged on: figures are optimistic."
+        f"{100 * choice['cost'] / dearest:.0f} % of the cost of all{still}. Sets were chosen on the "
+        "rows that they are judged on: figures are optimistic."
     )
 
 

@@ -44,8 +44,8 @@ def member_costs(run: Run, members: Sequence[str], unit: str) -> dict[str, float
     missing = [name for name in members if name not in found]
     if missing:
         raise DataError(
-            f"A budget of {UNITS[unit]} needs that figure of every member",
+            f"Weighing {UNITS[unit]} needs that figure of every member",
             f"'{run.path}' does not have it of {first_few(missing)}",
-            f'Put "{unit}" into members/<member>/member.json, or leave the budget out',
+            f'Put "{unit}" into members/<member>/member.json, or weigh another cost',
         )
     return found

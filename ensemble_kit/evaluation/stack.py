@@ -80,6 +80,7 @@ def stack_run(
     protocol: Protocol | None = None,
     quorum: int | None = None,
     costs: Mapping[str, float] | None = None,
+    cost_unit: str = "cost",
     nested: bool = False,
     write: bool = True,
 ) -> Stacked:
@@ -96,6 +97,8 @@ def stack_run(
     costs : mapping of member to cost, optional
         Weighs quality against these: the plain means of growing sets of members, judged on the
         out-of-fold rows, are written as `ensembles/pareto.csv`.
+    cost_unit : str
+        What a cost counts, e.g. "GMACs an image".
     nested : bool
         Add the strict figures; the run has models without each pair of folds.
     write : bool
@@ -122,7 +125,9 @@ def stack_run(
     test = _table(run, "test", quorum) if len(run.manifest().part("test")) else None
     strict = run.nested_predictions() if nested else None
     judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
-    pareto = pareto_table(oof, costs, protocol=protocol) if costs is not None else None
+    pareto = None
+    if costs is not None:
+        pareto = pareto_table(oof, costs, unit=cost_unit, protocol=protocol)
     if write and pareto is not None:
         write_csv(run.path / "ensembles" / PARETO, pareto)
     if write:

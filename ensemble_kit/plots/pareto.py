@@ -17,7 +17,7 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        `members, cost, value, on_front`, as `evaluation.costs.pareto_table` gives.
+        `members, cost, unit, metric, value, on_front`, as `evaluation.costs.pareto_table` gives.
     """
     figure, (axes,) = grid(1, width=7.4, height=4.2)
     others, front = table[~table["on_front"]], table[table["on_front"]]
@@ -31,5 +31,7 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
     if table["cost"].min() > 0 and table["cost"].max() > 20 * table["cost"].min():
         axes.set_xscale("log")
     axes.margins(x=0.1, y=0.25)
-    plain(axes, x="cost of the set (parameters, GMACs or ms, as asked of stack)", y="out-of-fold")
+    unit = table["unit"].iloc[0] if "unit" in table else "cost"
+    name = table["metric"].iloc[0].replace("_", " ") if "metric" in table else "figure"
+    plain(axes, x=f"{unit}, all members of the set", y=f"{name}, out-of-fold")
     return figure

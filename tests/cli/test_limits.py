@@ -77,6 +77,8 @@ def test_limits_of_greedy_selection_hold(run) -> None:
 def test_pareto_counts_gmacs_and_speaks_to_machines(run) -> None:
     answer = json.loads(call(run, "--method", "vote", "--pareto", "--json").output)
     assert min(row["cost"] for row in answer["pareto"]) == 1.0
+    assert {row["unit"] for row in answer["pareto"]} == {"GMACs an image"}
+    assert {row["metric"] for row in answer["pareto"]} == {"balanced_accuracy"}
     assert json.loads(call(run, "--method", "vote", "--json").output)["pareto"] is None
 
 
@@ -87,3 +89,17 @@ def test_limits_without_selection_or_costs_are_refused_with_advice(run) -> None:
         call(run, "--method", "greedy", "--budget-ms", "2")
     with pytest.raises(UsageError, match="one budget"):
         call(run, "--method", "greedy", "--budget-ms", "2", "--budget-params", "2")
+
+
+def test_a_missing_cost_leaves_out_the_pareto_table_alone(run) -> None:
+    (run.member_dir("member2") / "member.json").write_text('{"parameters": 3}')
+    asked = call(run, "--method", "vote", "--pareto")
+    assert asked.exit_code == 0
+    assert (
+        "No Pareto table. Weighing GMACs an image needs that figure of every member" in asked.stderr
+    )
+    assert "does not have it of member2" in asked.stderr
+    assert "Verdict: vote" in asked.stdout
+    assert not (run.path / "ensembles/pareto.csv").exists()
+    assert json.loads(call(run, "--method", "vote", "--pareto", "--json").stdout)["pareto"] is None
+    assert call(run, "--method", "greedy", "--max-members", "2", "--pareto").exit_code == 0

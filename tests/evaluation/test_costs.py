@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.costs import pareto_table
+from ensemble_kit.evaluation.costs import cheapest_sentence, pareto_table
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.testing import toy_predictions
 
@@ -26,6 +26,13 @@ def test_the_choice_is_the_cheapest_set_not_shown_to_be_worse_than_the_best() ->
     table = pareto_table(toy_predictions(600, n_groups=60), COSTS, protocol=QUICK)
     chosen = table[table["members"] == table.attrs["choice"]].iloc[0]
     assert (table[table["cost"] < chosen["cost"]]["verdict"] == "worse").all()
+
+
+def test_the_sentence_says_how_much_worse_the_cheap_choice_could_still_be() -> None:
+    table = pareto_table(toy_predictions(), COSTS, protocol=QUICK)
+    low = table.attrs["at_worst"]
+    assert low < 0
+    assert f"it could still be {-low:.3f} worse" in cheapest_sentence(table)
 
 
 def test_budget_and_number_of_members_are_kept() -> None:
