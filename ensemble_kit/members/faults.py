@@ -6,6 +6,8 @@ Judges errors; mends nothing.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +16,15 @@ import torch
 from ensemble_kit.errors import EnsembleKitError, EnvironmentFault
 from ensemble_kit.files import DISK_FAULTS, disk_fault
 
-# How torch, oneDNN, the C++ library and the system say that the host's memory ran out.
+# How torch, the C++ library and the system say that the host's memory ran out.
 HOST_MEMORY_WORDS = (
     "can't allocate memory",
     "not enough memory",
     "Cannot allocate memory",
     "std::bad_alloc",
 )
+# oneDNN says no more than this, where memory ran out and where it cannot do a thing at all.
+ONEDNN_WORDS = "could not create a primitive"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -35,9 +39,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, (RuntimeError, OSError)) and any(
-        words in str(error) for words in HOST_MEMORY_WORDS
-    )
+    if not isinstance(error, (RuntimeError, OSError)):
+        return False
+    if ONEDNN_WORDS in str(error):
+        return not _has_room()
+    return any(words in str(error) for words in HOST_MEMORY_WORDS)
+
+
+def _has_room() -> bool:
+    """Whether the system would hand out another gibibyte; it is not touched, so it costs nothing."""
+    try:
+        bytearray(2**30)
+    except MemoryError:
+        return False
+    return True
+
+
+def give_back(device: torch.device) -> None:
+    """Give memory that is free but kept back to the device, or to the system."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def machine_fault(error: BaseException, folder: Path) -> EnvironmentFault | None:
@@ -50,7 +74,7 @@ def machine_fault(error: BaseException, folder: Path) -> EnvironmentFault | None
         if is_out_of_memory(link):
             return EnvironmentFault(
                 "A job fits into memory",
-                f"it does not: {str(link).strip().splitlines()[0][:200]}",
+                f"it does not: {(str(link).strip() or 'MemoryError').splitlines()[0][:200]}",
                 "Use fewer --slots, a smaller --image-size or batch_size, or free memory",
             )
     return None

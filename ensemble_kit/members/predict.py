@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ensemble_kit.arrays import Array, log_softmax
 from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members.faults import is_out_of_memory
 from ensemble_kit.members.precision import FULL, Precision
 
 # (mirror left-right, mirror up-down, transpose): what the poses of test-time augmentation do.
@@ -71,9 +72,19 @@ def predict_logits(
     autocast = torch.autocast(device.type, dtype=precision.dtype, enabled=precision.autocasts)
     with torch.inference_mode(), _full_precision(), autocast:
         for images, _, positions in batches.epoch(0):
-            poses = [model(_posed(images, *pose)).float() for pose in POSES[tta]]
-            logits[positions.cpu().numpy()] = torch.stack(poses).mean(dim=0).cpu().numpy()
+            logits[positions.cpu().numpy()] = _in_parts(model, images, tta).cpu().numpy()
     return logits
+
+
+def _in_parts(model: nn.Module, images: Tensor, tta: str) -> Tensor:
+    """Logits of a batch, averaged over poses; in halves where memory runs out."""
+    try:
+        poses = [model(_posed(images, *pose)).float() for pose in POSES[tta]]
+        return torch.stack(poses).mean(dim=0)
+    except (RuntimeError, MemoryError) as error:
+        if len(images) == 1 or not is_out_of_memory(error):
+            raise
+    return torch.cat([_in_parts(model, half, tta) for half in images.tensor_split(2)])
 
 
 @contextlib.contextmanager

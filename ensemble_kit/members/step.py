@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_kit.errors import EnvironmentFault
-from ensemble_kit.members.faults import is_out_of_memory
+from ensemble_kit.members.faults import give_back, is_out_of_memory
 from ensemble_kit.members.state import Plan, Training
 
 
@@ -34,8 +34,7 @@ def take_step(
                     "Use a smaller --image-size or network, or free the device's memory",
                 ) from error
             training.micro_batches = min(training.micro_batches * 2, len(images))
-        if plan.device.type == "cuda":
-            torch.cuda.empty_cache()
+        give_back(plan.device)
         notice(
             f"Out of memory: each batch is now computed in {training.micro_batches} parts; "
             "the step still sees the whole batch."

@@ -1,0 +1,197 @@
+"""Memory that runs out on the CPU: said by the allocator, or by a SIGKILL of the kernel's."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.launch.local import LocalEngine
+from ensemble_kit.launch.remote import run_command
+from ensemble_kit.members import faults
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+TINY = Member(
+    "tiny_cnn",
+    image_size=16,
+    pretrained=False,
+    recipe=Recipe(epochs=3, batch_size=16, learning_rate=3e-3),
+)
+
+# A small batch first, so that what torch loads late is loaded before the limit is set.
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import torch
+from ensemble_kit.folds import make_folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import Notice
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+slides, folder, room, onednn = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+torch.set_num_threads(1)
+# oneDNN maps code for every new shape, which a limit on addresses forbids once it is reached.
+torch.backends.mkldnn.set_flags(onednn == "onednn")
+manifest = Manifest.from_folders(slides, group_pattern=r"(P\\d+)_")
+
+def train(name, batch_size):
+    recipe = Recipe(epochs=1, batch_size=batch_size)
+    member = Member("tiny_resnet", name=name, image_size=96, pretrained=False, recipe=recipe)
+    fit_members(
+        [member], manifest, make_folds(manifest, 2, seed=0), Run(folder / name), device="cpu",
+        precision="fp32", shard=(1, 2), tensorboard=False,
+        watcher=lambda event: print(event.text) if isinstance(event, Notice) else None,
+    )
+
+train("small", 2)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + room * 2**20, -1))
+import ensemble_kit.cli as cli
+cli.app = lambda **_: train("large", 32)
+cli.main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits addresses on Linux")
+def test_row_37_where_the_cpu_s_memory_ends_batches_are_computed_in_parts(
+    slides: Path, processes: Any, tmp_path: Path
+) -> None:
+    done = processes.python(LIMITED, slides, tmp_path, 60, "plain")
+    assert done.returncode == 0, done.stderr
+    assert "each batch is now computed in 2 parts" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits addresses on Linux")
+def test_row_37_where_no_part_fits_into_the_cpu_s_memory_the_run_ends_with_exit_4(
+    slides: Path, processes: Any, tmp_path: Path
+) -> None:
+    done = processes.python(LIMITED, slides, tmp_path, 20, "onednn")
+    assert done.returncode == 4, done.stderr
+    assert "fits into memory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "want"),
+    [
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (MemoryError(), True),
+        (OSError(12, "Cannot allocate memory"), True),
+        (RuntimeError("could not create a primitive"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("can't allocate memory"), False),
+    ],
+)
+def test_row_37_errors_of_memory_are_told_from_others(error: Exception, want: bool) -> None:
+    assert faults.is_out_of_memory(error) is want
+
+
+def test_row_37_an_error_of_memory_outside_a_step_is_the_machine_s(tmp_path: Path) -> None:
+    def read() -> None:
+        with faults.told_apart(tmp_path):
+            try:
+                raise MemoryError
+            except MemoryError as error:
+                raise RuntimeError("while reading") from error
+
+    with pytest.raises(EnvironmentFault, match="A job fits into memory"):
+        read()
+    with pytest.raises(KeyError), faults.told_apart(tmp_path):
+        raise KeyError("a bug stays a bug")
+
+
+def live_workers() -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process().children()
+        if child.status() != psutil.STATUS_ZOMBIE
+        and "ensemble_kit.launch.worker" in " ".join(child.cmdline())
+    ]
+
+
+@pytest.mark.slow
+def test_row_37_a_worker_that_the_kernel_kills_is_tried_again_with_fewer_side_by_side(
+    trained: Any, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    at_work: list[int] = []
+    killed: list[int] = []
+
+    def kill_first(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, EpochEnded) and not killed and len(live_workers()) == 2:
+            worker = live_workers()[0]
+            killed.append(worker.pid)
+            worker.kill()
+        elif isinstance(event, JobStarted) and killed:
+            at_work.append(len(live_workers()))
+
+    fit_members(
+        [TINY.model_copy(update={"recipe": Recipe(epochs=40, batch_size=16)})], trained.manifest,
+        trained.folds, Run(tmp_path / "run"), device="cpu", watcher=kill_first,
+        engine=LocalEngine(slots=2, threads=1),
+    )  # fmt: skip
+    said = " ".join(e.text for e in events if isinstance(e, Notice))
+    assert "as the kernel ends processes when memory runs out; trying once more" in said
+    assert "For the rest of this run only 1 side by side" in said
+    assert not any(isinstance(e, JobFailed) for e in events)
+    assert at_work[1:]
+    assert set(at_work[1:]) == {1}, at_work
+    assert len(list((tmp_path / "run").rglob("fold.json"))) == 3
+
+
+@pytest.mark.slow
+def test_row_37_a_worker_that_ends_by_an_error_says_which_and_does_not_cost_slots(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "sitecustomize.py"
+    broken.write_text(
+        "import sys\n"
+        "if 'ensemble_kit.launch.worker' in ' '.join(sys.orig_argv):\n"
+        "    import ensemble_kit.members.job as job\n"
+        "    real = job.run_job\n"
+        "    def run_job(one, tell):\n"
+        "        if one.fold == 0:\n"
+        "            raise RuntimeError('CUDA error: unspecified launch failure')\n"
+        "        real(one, tell)\n"
+        "    job.run_job = run_job\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    events: list[Event] = []
+    with pytest.raises(Exception, match="RuntimeError: CUDA error: unspecified launch failure"):
+        fit_members(
+            [TINY], trained.manifest, trained.folds, Run(tmp_path / "run"), device="cpu",
+            watcher=events.append, engine=LocalEngine(slots=2, threads=1),
+        )  # fmt: skip
+    assert [e.fold for e in events if isinstance(e, JobFailed)] == [0]
+    assert not any(isinstance(e, Notice) and "side by side" in e.text for e in events)
+    assert len(list((tmp_path / "run").rglob("fold.json"))) == 2
+
+
+def test_row_37_a_command_that_is_killed_runs_once_more_and_is_counted(tmp_path: Path) -> None:
+    once = (
+        "import os, signal, sys\nfrom pathlib import Path\nmark = Path(sys.argv[1])\n"
+        "if mark.exists():\n    sys.exit(0)\n"
+        "mark.touch()\nos.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    command = [sys.executable, "-c", once, str(tmp_path / "mark")]
+    assert run_command(command) == (0, "", 1)
+    always = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    assert run_command(always) == (-9, "", 2)
+    assert run_command([sys.executable, "-c", "raise SystemExit('no')"]) == (1, "no", 0)
