@@ -65,7 +65,7 @@ def refuse_ihc(manifest: Manifest, method: str, stain: str | None = None) -> Non
         raise DataError(
             "Stain normalisation is for H&E: in IHC the brown is the score",
             f"these images are {', '.join(sorted(used))}",
-            "Use stain='he', or leave normalisation off",
+            "Use stain='he' (of one member: NAME:stain=he), or leave normalisation off",
         )
 
 
