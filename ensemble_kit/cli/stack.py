@@ -150,6 +150,7 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
         "run": run.path.as_posix(),
         "methods": {name: metrics_json(one, done.oof) for name, one in done.evaluations.items()},
         "verdict": done.verdict,
+        "nested_verdict": done.nested_verdict,
         "tests": done.tests_sentence,
         "notes": done.notes,
         "pareto": None
@@ -186,6 +187,8 @@ def print_stacked(done: Stacked, run: Run) -> None:
             else "Verdict: none, since only baselines were asked for."
         )
     )
+    if done.nested_verdict:
+        click.echo(printable(f"Nested: {done.nested_verdict}"))
     if done.tests_sentence:
         click.echo(printable(f"Tests: {done.tests_sentence}"))
     click.echo(printable(f"Written: {run.path.as_posix()}/ensembles/"))

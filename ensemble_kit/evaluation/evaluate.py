@@ -245,7 +245,7 @@ def _verdicts(
 ) -> dict[str, tuple[Verdict, ...]]:
     """Every method against the floors, on the parts that it was not fitted to."""
     found: dict[str, list[Verdict]] = {}
-    for part in [p for p in ("cross_fitted", "test") if p in judged]:
+    for part in [p for p in ("cross_fitted", "nested", "test") if p in judged]:
         methods = {name: one for name, one in judged[part].items() if name not in BASELINES}
         for against in FLOORS:
             said = verdicts(
@@ -256,7 +256,8 @@ def _verdicts(
                 part=part,
                 group_kind=oof.group_kind,
                 level=protocol.level,
-                shown={name: fallen_name(name) for name in fallen},
+                # Nested, each fold decides anew whether to fall back.
+                shown={name: fallen_name(name) for name in fallen if part != "nested"},
             )
             for name, one in said.items():
                 found.setdefault(name, []).append(one)

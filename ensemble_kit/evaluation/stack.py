@@ -53,6 +53,15 @@ class Stacked:
         return chosen_verdict(self.evaluations, self.protocol)
 
     @property
+    def nested_verdict(self) -> str:
+        """The same by the strict figures, where they were asked for."""
+        best = chosen(self.evaluations, self.protocol)
+        said = best.verdicts if best is not None else ()
+        return next(
+            (v.sentence for v in said if (v.part, v.against) == ("nested", "best-member")), ""
+        )
+
+    @property
     def tests_sentence(self) -> str:
         """McNemar's and DeLong's p values of that ensemble, on the part of its verdict."""
         best = chosen(self.evaluations, self.protocol)

@@ -14,7 +14,12 @@ from ensemble_kit.evaluation.figures import Resampled
 from ensemble_kit.evaluation.jointly import joint_intervals
 from ensemble_kit.metrics import metric
 
-PARTS = {"in_sample": "in-sample", "cross_fitted": "cross-fitted", "test": "test"}
+PARTS = {
+    "in_sample": "in-sample",
+    "cross_fitted": "cross-fitted",
+    "nested": "nested",
+    "test": "test",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +67,7 @@ def verdict(
         What the two are called.
     metric_name : str
         A key of `METRICS`.
-    part : {"in_sample", "cross_fitted", "test"}
+    part : {"in_sample", "cross_fitted", "nested", "test"}
     """
     return verdicts(
         {method: ours}, against, theirs,

@@ -175,7 +175,8 @@ def _chosen_verdicts(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]])
     if chosen is None:
         return []
     said = stored[chosen]["verdicts"]
-    last = [v for v in said if v["part"] == "test"] or said
+    parts = {v["part"] for v in said}
+    last = [v for v in said if v["part"] == "nested" or "test" not in parts or v["part"] == "test"]
     return [v["sentence"] for v in last]
 
 

@@ -46,6 +46,12 @@ def test_stack_writes_and_shows_the_strict_figures(nested_run, cli) -> None:
         difference = stored["cross_fitted"]["accuracy"]["value"] - stored["nested"]["accuracy"]["value"]  # fmt: skip
         assert stored["cross_fitted_minus_nested"]["accuracy"]["value"] == pytest.approx(difference)
         assert "recognition_rate" in stored["nested"]["per_group"]
+        parts = [v["part"] for v in stored["verdicts"]]
+        assert parts.count("nested") == (2 if name == "logistic" else 0)
+    sentence = done.nested_verdict
+    a, b = (done.evaluations[n].nested["balanced_accuracy"].value for n in ("logistic", "best-member"))  # fmt: skip
+    assert f"balanced accuracy {a:.3f} against {b:.3f}" in sentence
+    assert ", nested)" in sentence
     head, *rows = leaderboard(done.evaluations, QUICK)
     assert head[1:6] == ("in-sample", "cross-fitted", "nested", "cross-fitted - nested", "test")  # fmt: skip
     assert all(len(row) == len(head) for row in rows)
@@ -54,10 +60,12 @@ def test_stack_writes_and_shows_the_strict_figures(nested_run, cli) -> None:
     assert code == 0
     assert "cross-fitted - nested" in said
     assert "rate: nested" in said
+    assert "\nNested: greedy is " in said
     code, said = cli("report", "--run", nested_run.path)
     page = (nested_run.report_dir / "index.html").read_text()
     assert "<h2>Nested</h2>" in page
     assert "nested: n = " in page
+    assert ", nested)." in page
 
 
 def test_without_nested_nothing_of_it_is_written_or_shown(nested_run) -> None:
@@ -65,6 +73,7 @@ def test_without_nested_nothing_of_it_is_written_or_shown(nested_run) -> None:
     stored = json.loads((nested_run.ensemble_dir("logistic") / "metrics.json").read_text())
     assert stored["nested"] is None
     assert stored["cross_fitted_minus_nested"] is None
+    assert done.nested_verdict == ""
     assert not any("nested" in cell for cell in leaderboard(done.evaluations, QUICK)[0])
     assert "<h2>Nested</h2>" not in write_report(nested_run).read_text()
 
