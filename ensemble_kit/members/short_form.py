@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -92,28 +93,48 @@ def read_short_form(text: str) -> ShortForm:
 
 
 def make_members(
-    texts: Sequence[str], *, recipe: Recipe | None = None, **shared: Any
+    texts: Sequence[str],
+    *,
+    recipe: Recipe | None = None,
+    image_size: int | None = None,
+    pretrained: bool = True,
+    weights: Path | None = None,
 ) -> list[Member]:
-    """Members from their short forms, which win over `recipe` and `shared`.
+    """Members from their short forms, which win over what is given for all of them.
 
     Parameters
     ----------
     texts : sequence of str
         Networks or groups, each with what differs: `resnet18`, `resnet18:seed=1`, `small:color=hed`.
-    recipe : Recipe, optional
-    **shared
-        Fields of all members, e.g. `image_size=64, pretrained=False`.
+    recipe, image_size, pretrained, weights
+        Of all members; see `Member`.
+
+    Returns
+    -------
+    list of Member
+
+    Raises
+    ------
+    UsageError
+        An unknown key.
+    DataError
+        A value that cannot be right.
 
     Examples
     --------
     >>> [m.name for m in make_members(["resnet18", "resnet18:seed=1", "resnet18:size=128"])]
     ['resnet18', 'resnet18-s1', 'resnet18-128px']
     """
-    common = recipe.model_dump(exclude_unset=True) if recipe else {}
+    shared = {
+        "image_size": image_size,
+        "pretrained": pretrained,
+        "weights": weights,
+        "recipe": recipe.model_dump(exclude_unset=True) if recipe else {},
+    }
     made = []
     for text in expand(texts):
         short = read_short_form(text)
-        own = merged({**shared, "recipe": common}, short.settings)
+        own = merged(shared, short.settings)
         made.append(Member(short.base, **{"name": short.name, **own}))
     return made
 
