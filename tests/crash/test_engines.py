@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +18,7 @@ from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.files import digest_file
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import EpochEnded, Event, JobFinished, JobStarted
+from ensemble_kit.members.events import EpochEnded, Event, JobFinished, JobStarted, Notice
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.run import Run
 
@@ -105,7 +107,11 @@ def test_slurm_arrays_end_alike_by_submitits_local_executor(
 
 @pytest.mark.slow
 def test_ray_loses_a_worker_and_a_node_and_ends_alike(
-    trained: Any, tmp_path: Path, undisturbed: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    trained: Any,
+    tmp_path: Path,
+    mounted: Any,
+    undisturbed: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ray = pytest.importorskip("ray")
     psutil = pytest.importorskip("psutil")
@@ -122,6 +128,10 @@ def test_ray_loses_a_worker_and_a_node_and_ends_alike(
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
         with pytest.raises(EnvironmentFault, match="fits onto one node"):
             train(trained, tmp_path / "too-large", engine=RayEngine("auto", cpus=64))
+        small = mounted("size=100k")
+        with pytest.raises(EnvironmentFault, match="the disk is full"):
+            train(trained, small / "run", engine=RayEngine("auto"), shard=(1, 3))
+        interrupt_at_work(trained, tmp_path / "stopped", RayEngine("auto"))
         folder, lost = tmp_path / "run", []
 
         def kill_a_worker_then_a_node() -> None:
@@ -130,8 +140,11 @@ def test_ray_loses_a_worker_and_a_node_and_ends_alike(
             for process in psutil.process_iter(["name", "cmdline"]):
                 line = " ".join(process.info["cmdline"] or [])
                 if "ray::" in line and "IDLE" not in line and "run_command" in line:
+                    jobs = process.children()
                     process.kill()
                     lost.append("worker")
+                    _, orphans = psutil.wait_procs(jobs, timeout=3)
+                    lost.extend("an orphan" for _ in orphans)
                     break
             cluster.remove_node(second, allow_graceful=False)
             lost.append("node")
@@ -144,6 +157,32 @@ def test_ray_loses_a_worker_and_a_node_and_ends_alike(
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def interrupt_at_work(trained: Any, folder: Path, engine: Any) -> None:
+    """Ctrl-C while a task is at work: it is cancelled, its process ends, and the user is told."""
+    psutil = pytest.importorskip("psutil")
+    endless = TINY.model_copy(update={"recipe": Recipe(epochs=9999, batch_size=16)})
+    events: list[Event] = []
+
+    def stop() -> None:
+        while not list(folder.rglob("resume-*.json")):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        fit_members(
+            [endless], trained.manifest, trained.folds, Run(folder), device="cpu", engine=engine,
+            watcher=events.append,
+        )  # fmt: skip
+    assert any(isinstance(e, Notice) and "Cancelled 3 Ray tasks" in e.text for e in events)
+    end = time.monotonic() + 10
+    while any(
+        str(folder) in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])
+    ):
+        assert time.monotonic() < end, "a task goes on"
+        time.sleep(0.1)
 
 
 def test_ray_beyond_this_machine_needs_a_token(trained: Any, tmp_path: Path) -> None:

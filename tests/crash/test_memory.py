@@ -157,7 +157,7 @@ def test_row_37_a_worker_that_the_kernel_kills_is_tried_again_with_fewer_side_by
 
 
 @pytest.mark.slow
-def test_row_37_a_worker_that_ends_by_an_error_says_which_and_does_not_cost_slots(
+def test_row_40_a_lost_device_fails_its_job_alone_says_so_and_costs_no_slots(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = tmp_path / "sitecustomize.py"
