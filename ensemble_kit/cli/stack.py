@@ -87,6 +87,32 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     is_flag=True,
     help="Add the strict figures, blind to each fold judged; after train-members --nested.",
 )
+@click.option(
+    "--interval",
+    type=click.Choice(["percentile", "bca"]),
+    default="percentile",
+    show_default=True,
+    help="Kind of bootstrap interval of the figures.",
+)
+@click.option(
+    "--costs",
+    "costs_path",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="What errors cost, CSV or TOML with class names on both axes: adds the expected cost.",
+)
+@click.option(
+    "--decide-by-cost",
+    is_flag=True,
+    help="Decide for the class of least expected cost, not for the likeliest; with --costs.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["mean", "vote", "max", "fitted"]),
+    default="mean",
+    show_default=True,
+    help="How a patient's images become one answer; fitted: learnt from patients of other folds.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def stack(
     run: Run,
@@ -102,6 +128,10 @@ def stack(
     budget_ms: float | None,
     pareto: bool,
     nested: bool,
+    interval: str,
+    costs_path: str | None,
+    decide_by_cost: bool,
+    pool: str,
     as_json: bool,
 ) -> None:
     """Combine the stored predictions and judge the ensemble.
@@ -112,6 +142,7 @@ def stack(
     from ensemble_kit.combiners import make_combiner
     from ensemble_kit.evaluation.protocol import Protocol
     from ensemble_kit.evaluation.stack import all_methods, stack_run
+    from ensemble_kit.metrics.costs import read_costs
 
     limits = Limits(max_members, budget_params, budget_ms)
     asked = methods or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
@@ -123,7 +154,16 @@ def stack(
         if "seed" in combiner.get_params():
             combiner.set_params(seed=seed)
     limits.apply(combiners, run)
-    protocol = Protocol(metric=metric, n_resamples=resamples, seed=seed, fallback=fallback)
+    protocol = Protocol(
+        metric=metric,
+        n_resamples=resamples,
+        seed=seed,
+        fallback=fallback,
+        interval=interval,
+        costs=None if costs_path is None else read_costs(costs_path),
+        decide_by_cost=decide_by_cost,
+        pool=pool,
+    )
     costs, unit, why_not = limits.weighed(run, pareto)
     if why_not:
         click.echo(printable(why_not), err=True)
@@ -173,7 +213,7 @@ def print_stacked(done: Stacked, run: Run) -> None:
     if pooled := board.per_group_table(judged, protocol, unit):
         click.echo()
         print_table(pooled, n_text=0)
-        click.echo(board.per_group_note(pooled, unit))
+        click.echo(board.per_group_note(pooled, unit, protocol.pool))
     if done.pareto is not None:
         click.echo()
         print_table(pareto_rows(done.pareto), n_text=1)

@@ -16,9 +16,11 @@ from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval, resampling
 from ensemble_kit.evaluation.figures import Figures, judge
+from ensemble_kit.evaluation.fitted_pooling import PoolingRule
 from ensemble_kit.predictions.table import Predictions
 
 POOLING = ("mean", "vote", "max")
+FITTED = "fitted"
 PER_GROUP_METRICS = ("accuracy", "balanced_accuracy", "auroc")
 Ints = npt.NDArray[np.int64]
 
@@ -109,12 +111,24 @@ class GroupFigures:
         One pooled answer a patient; None where a patient's images have several labels.
     rule : str
         How images were pooled.
+    fitted : PoolingRule or None
+        The fitted rule, to use on new patients.
     """
 
     n_groups: int
     recognition_rate: Interval
     figures: Figures | None
     rule: str = "mean"
+    fitted: PoolingRule | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupAnswers:
+    """One answer per group, in the order of their names, and the rule that gave them."""
+
+    combined: Combined
+    rule: str
+    fitted: PoolingRule | None = None
 
 
 def has_larger_groups(table: Predictions) -> bool:
@@ -129,6 +143,7 @@ def judge_groups(
     n_classes: int,
     *,
     rule: str = "mean",
+    answers: Mapping[str, GroupAnswers] | None = None,
     n_resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -142,6 +157,8 @@ def judge_groups(
     labels : array of int, shape (n_samples,)
     groups : array-like, shape (n_samples,)
     rule : {"mean", "vote", "max"}
+    answers : mapping of method to GroupAnswers, optional
+        Those of a fitted rule, in its place.
 
     Examples
     --------
@@ -161,31 +178,39 @@ def judge_groups(
         for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
             for name, rate in rates.items():
                 drawn[name].append(weights @ rate / weights.sum(axis=1))
-    pooled_figures = _pooled_figures(
-        tables, labels, groups, n_classes, rule, n_resamples, level, seed
-    )
+    if answers is None:
+        answers = pooled_answers(tables, labels, groups, rule)
+    first = np.unique(numbered, return_index=True)[1]
+    judged = judge(
+        {name: one.combined for name, one in answers.items()}, labels[first], names, n_classes,
+        metrics=PER_GROUP_METRICS, n_resamples=n_resamples, level=level, seed=seed,
+    )  # fmt: skip
     out = {}
     for name, rate in rates.items():
         ends = percentile_interval(np.concatenate(drawn[name]), level) if drawn[name] else None
         interval = Interval(float(rate.mean()), *(ends or ()))
-        out[name] = GroupFigures(len(names), interval, pooled_figures.get(name), rule)
+        figures = judged[name].figures if name in judged else None
+        used = answers.get(name)
+        out[name] = GroupFigures(
+            len(names),
+            interval,
+            figures,
+            rule if used is None else used.rule,
+            None if used is None else used.fitted,
+        )
     return out
 
 
-def _pooled_figures(
-    tables: Mapping[str, Combined], labels: Ints, groups: npt.ArrayLike, n_classes: int,
-    rule: str, n_resamples: int, level: float, seed: int,
-) -> dict[str, Figures]:  # fmt: skip
-    """Figures of one answer per group; none where a group has several labels."""
-    if not tables or is_mixed(labels, groups):
+def pooled_answers(
+    tables: Mapping[str, Combined], labels: Ints, groups: npt.ArrayLike, rule: str
+) -> dict[str, GroupAnswers]:
+    """One answer per group of several methods; none where a group has several labels."""
+    if is_mixed(labels, groups):
         return {}
-    answers = {name: pooled(one, labels, groups, rule)[0] for name, one in tables.items()}
-    _, truth, names = pooled(next(iter(tables.values())), labels, groups, rule)
-    judged = judge(
-        answers, truth, names, n_classes, metrics=PER_GROUP_METRICS,
-        n_resamples=n_resamples, level=level, seed=seed,
-    )  # fmt: skip
-    return {name: one.figures for name, one in judged.items()}
+    return {
+        name: GroupAnswers(pooled(one, labels, groups, rule)[0], rule)
+        for name, one in tables.items()
+    }
 
 
 def is_mixed(labels: Ints, groups: npt.ArrayLike) -> bool:

@@ -14,14 +14,15 @@ from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.bounds import BestMember, Oracle
 from ensemble_kit.errors import DataError, UsageError, first_few
-from ensemble_kit.evaluation.by_group import GroupFigures, has_larger_groups, judge_groups
+from ensemble_kit.evaluation.by_group import has_larger_groups
 from ensemble_kit.evaluation.crossfit import apply, cross_fit, fold_of
 from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name
 from ensemble_kit.evaluation.fallback import beats, with_fallback
 from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
 from ensemble_kit.evaluation.figures import Resampled, judge
+from ensemble_kit.evaluation.group_answers import figures_per_group
 from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
-from ensemble_kit.evaluation.notes import combiner_notes, fallen_note, table_notes
+from ensemble_kit.evaluation.notes import combiner_notes, cost_note, fallen_note, table_notes
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import Verdict, verdicts
 from ensemble_kit.predictions.nested import NestedFold
@@ -124,8 +125,8 @@ def evaluate_all(
         }
         judged["test"] = _judge(tested, test, protocol)
     notes = table_notes(oof, test) + ((nested_note(oof),) if nested is not None else ())
-    per_group = _per_group(answers, oof, protocol)
-    per_group |= _per_group({"test": tested}, test, protocol) if test is not None else {}
+    notes += (cost_note(),) if protocol.decide_by_cost else ()
+    per_group = figures_per_group(answers, tested, oof, test, protocol)
     tests = _tests("cross_fitted", crossed, oof)
     if test is not None:
         more = _tests("test", tested, test)
@@ -262,26 +263,6 @@ def _verdicts(
             for name, one in said.items():
                 found.setdefault(name, []).append(one)
     return {name: tuple(some) for name, some in found.items()}
-
-
-def _per_group(
-    parts: Mapping[str, Mapping[str, Combined]], table: Predictions, protocol: Protocol
-) -> dict[str, dict[str, GroupFigures]]:
-    """Figures per patient by part and method; none where every image is its own group."""
-    if not has_larger_groups(table):
-        return {}
-    return {
-        part: judge_groups(
-            answers,
-            np.asarray(table.labels),
-            table.groups,
-            table.n_classes,
-            n_resamples=protocol.n_resamples,
-            level=protocol.level,
-            seed=protocol.seed,
-        )
-        for part, answers in parts.items()
-    }
 
 
 def _tests(

@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ensemble_kit.evaluation.bootstrap import Interval
-from ensemble_kit.evaluation.by_group import PER_GROUP_METRICS
+from ensemble_kit.evaluation.by_group import FITTED, PER_GROUP_METRICS
 from ensemble_kit.evaluation.compare import chosen, merit
 from ensemble_kit.evaluation.evaluate import BASELINES, FLOORS
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.metrics.costs import EXPECTED_COST
 
 BESIDE = ("accuracy", "auroc", "log_loss")
+POOLED_BY = {"mean": "mean", "vote": "votes", "max": "maximum"}
 
 
 def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
@@ -74,7 +76,10 @@ def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kin
         return f"{what} No intervals were asked for (0 resamples)."
     whole = "images" if group_kind == "image" else f"whole {group_kind}s"
     level = f"{protocol.level * 100:.0f} %"
-    return f"{what} Intervals: {level}, {protocol.n_resamples} bootstrap resamples of {whole}."
+    kind = " (BCa; of differences percentile)" if protocol.interval == "bca" else ""
+    return (
+        f"{what} Intervals: {level}{kind}, {protocol.n_resamples} bootstrap resamples of {whole}."
+    )
 
 
 def ties_note(judged: Mapping[str, Evaluation]) -> str:
@@ -104,21 +109,30 @@ def per_group_table(
     columns = PER_GROUP_METRICS if is_pooled else ()
     head = [f"rate: {part.replace('_', '-')}" for part in shown]
     head += [key.replace("_", " ") for key in columns]
+    has_rules = protocol.pool == FITTED and is_pooled
+    head += ["pooled by"] if has_rules else []
     rows = [(f"per {group_kind}", *head)]
     for key, parts in found.items():
         cells = [text(parts[part].recognition_rate) for part in shown]
         figures = parts[last].figures
         cells += [text(figures[name]) for name in columns] if figures is not None else []
+        cells += [parts[last].rule] if has_rules else []
         rows.append((_starred(judged[key]), *cells))
     return rows
 
 
-def per_group_note(rows: Sequence[tuple[str, ...]], unit: str) -> str:
+def per_group_note(rows: Sequence[tuple[str, ...]], unit: str, pool: str = "mean") -> str:
     """What the columns of the table per patient are."""
     rate = f"rate: recognition rate, the mean over {unit}s of the accuracy on their images."
     if any(not cell.startswith("rate: ") for cell in rows[0][1:]):
         last = [cell for cell in rows[0] if cell.startswith("rate: ")][-1].removeprefix("rate: ")
-        return f"{rate} Other columns, {last}: one answer a {unit}, images pooled by the mean."
+        if pool == FITTED:
+            how = f"images pooled by a rule fitted to other {unit}s where it beats their mean"
+        else:
+            how = f"images pooled by the {POOLED_BY[pool]}"
+        sure = any("[1.00, 1.00]" in cell for row in rows[1:] for cell in row)
+        flat = f" [1.00, 1.00]: no {unit} here differs, so no resample does; that is no certainty."
+        return f"{rate} Other columns, {last}: one answer a {unit}, {how}.{flat if sure else ''}"
     return f"{rate} A {unit} has images of several classes here: there is no one answer a {unit}."
 
 
@@ -134,7 +148,8 @@ def ranked(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
 
 
 def _beside(protocol: Protocol) -> list[str]:
-    return [key for key in BESIDE if key != protocol.metric]
+    beside = (*BESIDE, *((EXPECTED_COST,) if protocol.costs is not None else ()))
+    return [key for key in beside if key != protocol.metric]
 
 
 def _starred(one: Evaluation) -> str:

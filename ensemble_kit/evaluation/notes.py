@@ -59,6 +59,11 @@ def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
     return ()
 
 
+def cost_note() -> str:
+    """That classes are not the likeliest ones."""
+    return "Decided for the class of least expected cost, not for the likeliest, the oracle apart."
+
+
 def fallen_note(*names: str) -> str:
     """That methods were replaced by the mean.
 

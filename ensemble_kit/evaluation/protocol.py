@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.evaluation.bootstrap import INTERVALS
+from ensemble_kit.evaluation.by_group import FITTED, POOLING
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, Metric, cost_metric, metric
 from ensemble_kit.metrics.costs import EXPECTED_COST, CostMatrix, least_cost
 from ensemble_kit.predictions.table import Predictions
@@ -37,6 +38,9 @@ class Protocol:
         Of the figures; differences have percentile intervals.
     costs : CostMatrix, optional
         What errors cost: adds the metric `expected_cost`.
+    pool : {"mean", "vote", "max", "fitted"}
+        How a patient's images become one answer; `fitted` learns it from the patients of other
+        folds.
     decide_by_cost : bool
         Decide for the class of least expected cost, not for the likeliest.
     """
@@ -50,6 +54,7 @@ class Protocol:
     interval: str = "percentile"
     costs: CostMatrix | None = None
     decide_by_cost: bool = False
+    pool: str = "mean"
 
     def __post_init__(self) -> None:
         if self.interval not in INTERVALS:
@@ -57,6 +62,12 @@ class Protocol:
                 "An interval is of a known kind",
                 f"got '{self.interval}'",
                 did_you_mean(self.interval, INTERVALS),
+            )
+        if self.pool not in (*POOLING, FITTED):
+            raise UsageError(
+                "Images are pooled by a known rule",
+                f"got '{self.pool}'",
+                did_you_mean(self.pool, (*POOLING, FITTED)),
             )
         if self.decide_by_cost and self.costs is None:
             raise UsageError(
