@@ -5,6 +5,7 @@ Jobs are real, their networks are not: each model's logits say which folds it lo
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
 STEP = 10.0
@@ -122,3 +124,12 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
     Spy.fitted_to = []
     cross_fit(Spy(), oof)
     assert all((decoded(logits)[1].max(axis=0) > 0.9).all() for logits in Spy.fitted_to)
+
+
+def test_nested_tables_replace_all_that_members_made_of_a_row() -> None:
+    # Whoever gives tables another thing that models make, such as features, replaces it in
+    # `run.nested` too: from the out-of-fold table it would have seen every outer fold.
+    of_rows = {"sample_ids", "labels", "groups", "fold"}
+    of_table = {"member_names", "class_names", "kind", "split_by", "group_kind", "manifest_digest", "ordinal", "notes"}  # fmt: skip
+    held = {field.name for field in dataclasses.fields(Predictions)}
+    assert held - of_rows - of_table == {"logits"}
