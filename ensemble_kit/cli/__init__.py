@@ -36,6 +36,11 @@ COMMANDS = {
         "operating_point_command",
         "Choose a decision threshold and a referral point.",
     ),
+    "diversity": (
+        "diversity",
+        "diversity",
+        "Say how the members differ, and which of them could go.",
+    ),
     "compare": ("compare", "compare", "Compare runs on the images that they share."),
     "import-predictions": (
         "import_predictions",

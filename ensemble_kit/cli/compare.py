@@ -7,6 +7,7 @@ import json
 
 import click
 
+from ensemble_kit.cli.options import json_option, metric_option, resamples_option
 from ensemble_kit.cli.text import columns, printable
 
 
@@ -19,9 +20,9 @@ from ensemble_kit.cli.text import columns, printable
     help="Whose stored predictions stand for each run.",
 )
 @click.option("--split", type=click.Choice(["oof", "test"]), default="oof", show_default=True)
-@click.option("--metric", default="balanced_accuracy", show_default=True)
-@click.option("--resamples", default=2000, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@metric_option
+@resamples_option
+@json_option
 def compare(
     run_paths: tuple[str, ...], method: str, split: str, metric: str, resamples: int, as_json: bool
 ) -> None:

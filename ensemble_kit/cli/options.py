@@ -22,6 +22,22 @@ config_option = click.option(
     help="Settings file; ./ensemble-kit.toml where it is there. A flag wins over the file.",
 )
 
+metric_option = click.option(
+    "--metric",
+    default="balanced_accuracy",
+    show_default=True,
+    help="The figure that verdicts are given on.",
+)
+resamples_option = click.option(
+    "--resamples",
+    type=click.IntRange(0),
+    default=2000,
+    show_default=True,
+    help="Bootstrap resamples of whole groups; 0 for no intervals.",
+)
+seed_option = click.option("--seed", default=0, show_default=True)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
 
 def run_option(command: Command) -> Command:
     """Hand the command a `run: Run`: the one named, the settings file's, or the latest one."""

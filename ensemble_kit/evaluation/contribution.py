@@ -1,11 +1,11 @@
 """What each member adds: leaving one out, adding one, and exact Shapley values.
 
-For the plain mean of probabilities, by any loss of it. Fits nothing.
+Works on what teams of members are worth; `member_values` makes that of the plain mean. Fits nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import comb
 
 import numpy as np
@@ -17,7 +17,7 @@ MAX_MEMBERS = 12
 
 
 def member_values(proba: Array, value: Callable[[Array], float], empty: float) -> dict[str, Array]:
-    """Contributions of each member, each of shape (n_members,).
+    """Contributions of each member to the plain mean, each of shape (n_members,).
 
     Parameters
     ----------
@@ -58,22 +58,56 @@ def member_values(proba: Array, value: Callable[[Array], float], empty: float) -
             "Select fewer members first",
         )
     worth = np.full(1 << n_members, empty)
-    total = np.zeros((len(proba), proba.shape[2]))
-    previous = 0
-    for step in range(1, 1 << n_members):
-        team = step ^ (step >> 1)  # Gray code: neighbours differ by one member
-        changed = (team ^ previous).bit_length() - 1
-        total += proba[:, changed] if team > previous else -proba[:, changed]
-        worth[team] = value(total / team.bit_count())
-        previous = team
+    for team, mean in means_of(proba, range(1, 1 << n_members)):
+        worth[team] = value(mean)
+    singles = worth[[1 << m for m in range(n_members)]]
+    return {
+        "alone": singles,
+        "left_out": left_out(worth, n_members),
+        "shapley": shapley(worth, n_members),
+    }
+
+
+def means_of(proba: Array, teams: Sequence[int]) -> Iterator[tuple[int, Array]]:
+    """Each team, and the mean probabilities of its members, shape (n_samples, n_classes).
+
+    Parameters
+    ----------
+    proba : array, shape (n_samples, n_members, n_classes)
+    teams : sequence of int
+        Not empty ones: bit m says whether member m is in it.
+    """
+    by_member = [np.ascontiguousarray(proba[:, m]) for m in range(proba.shape[1])]
+    for team in teams:
+        inside = [one for m, one in enumerate(by_member) if team >> m & 1]
+        yield team, np.sum(inside, axis=0) / len(inside)
+
+
+def left_out(worth: Array | Mapping[int, Array], n_members: int) -> Array:
+    """What the team of all loses without each member, shape (n_members, ...)."""
+    everyone = (1 << n_members) - 1
+    return np.array([worth[everyone] - worth[everyone ^ (1 << m)] for m in range(n_members)])
+
+
+def added(worth: Array | Mapping[int, Array], n_members: int, first: int) -> Array:
+    """What member `first` alone gains by each other one, shape (n_members, ...); 0 by itself."""
+    return np.array([worth[1 << first | 1 << m] - worth[1 << first] for m in range(n_members)])
+
+
+def shapley(worth: Array, n_members: int) -> Array:
+    """Each member's mean gain over all orders in which a team can grow, shape (n_members, ...).
+
+    Parameters
+    ----------
+    worth : array, shape (2 ** n_members, ...)
+        By team, the empty one first; any further axes, such as resamples, are kept.
+    """
     teams = np.arange(1 << n_members)
     sizes = np.array([int(t).bit_count() for t in teams])
     share = np.array([1.0 / (n_members * comb(n_members - 1, s)) for s in range(n_members)])
-    shapley = np.empty(n_members)
+    values = []
     for m in range(n_members):
         without = teams[(teams >> m) & 1 == 0]
-        shapley[m] = (share[sizes[without]] * (worth[without | (1 << m)] - worth[without])).sum()
-    everyone = (1 << n_members) - 1
-    alone = worth[[1 << m for m in range(n_members)]]
-    left_out = worth[everyone] - worth[[everyone ^ (1 << m) for m in range(n_members)]]
-    return {"alone": alone, "left_out": left_out, "shapley": shapley}
+        gains = worth[without | (1 << m)] - worth[without]
+        values.append(np.tensordot(share[sizes[without]], gains, axes=1))
+    return np.array(values)

@@ -43,7 +43,7 @@ def joint_intervals(
     >>> round(low, 6), round(high, 6)
     (50.0, 950.0)
     """
-    defined = {k: v for k, v in resamples.items() if np.isfinite(v).mean() >= 0.5}
+    defined = {k: v for k, v in resamples.items() if len(v) and np.isfinite(v).mean() >= 0.5}
     out: dict[str, tuple[float, float] | None] = dict.fromkeys(resamples)
     if not defined:
         return out

@@ -69,3 +69,14 @@ def test_many_classes_get_large_panes_and_distinct_lines() -> None:
     assert figure.get_figwidth() <= 15
     assert figure.axes[0].get_subplotspec().get_gridspec().ncols == 1
     assert len({(color(c), line_style(c)) for c in range(12)}) == 12
+
+
+def test_names_of_pairs_keep_their_distance_and_order() -> None:
+    from ensemble_kit.plots.diversity import spread
+
+    places = np.array([0.98, 0.98, 0.0, 0.5, 0.98, 0.51])
+    moved = spread(places, gap=0.1)
+    assert np.diff(np.sort(moved)).min() >= 0.1 - 1e-9
+    assert moved.max() <= 1.0
+    assert moved[2] == 0.0
+    assert (np.argsort(moved, kind="stable") == np.argsort(places, kind="stable")).all()

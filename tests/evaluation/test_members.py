@@ -1,0 +1,133 @@
+"""What members add: against brute force over orders, axioms of Shapley's value, planted members."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.cli import app
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.contribution import shapley
+from ensemble_kit.evaluation.members import study_members
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.metrics import metric
+from ensemble_kit.metrics.sums import sums_of
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.testing import toy_predictions, toy_run
+
+QUICK = Protocol(n_resamples=200)
+
+
+def with_member(table: Predictions, name: str, logits: np.ndarray) -> Predictions:
+    return dataclasses.replace(
+        table,
+        logits=np.concatenate([table.logits, logits[:, None]], axis=1),
+        member_names=(*table.member_names, name),
+    )
+
+
+def test_shapley_is_the_mean_gain_over_all_orders() -> None:
+    worth = np.random.default_rng(0).normal(size=(16, 3))
+    want = np.zeros((4, 3))
+    for order in itertools.permutations(range(4)):
+        team = 0
+        for m in order:
+            want[m] += (worth[team | 1 << m] - worth[team]) / 24
+            team |= 1 << m
+    np.testing.assert_allclose(shapley(worth, 4), want)
+
+
+@pytest.mark.parametrize("name", ["balanced_accuracy", "log_loss", "auroc"])
+def test_figures_are_those_of_the_means_and_shapley_values_sum_to_the_gain(name: str) -> None:
+    table = toy_predictions(120, 3, 3, n_groups=24)
+    found = study_members(table, Protocol(metric=name, n_resamples=50))
+    proba, labels = softmax(table.logits.astype(np.float64)), np.asarray(table.labels)
+    one = metric(name)
+    sign = 1.0 if one.higher_is_better else -1.0
+
+    def figure(answer: np.ndarray) -> float:
+        made = one.of_sums(sums_of(labels, answer)) if one.of_sums else one.of_table(labels, answer)
+        return float(made)
+
+    whole = figure(proba.mean(axis=1))
+    assert found.whole.value == pytest.approx(whole)
+    for m, row in enumerate(found.members.to_dict("records")):
+        assert row["alone"] == pytest.approx(figure(proba[:, m]))
+        rest = figure(np.delete(proba, m, axis=1).mean(axis=1))
+        assert row["left_out"] == pytest.approx(sign * (whole - rest))
+        assert row["left_out_low"] <= row["left_out"] <= row["left_out_high"]
+        best = table.member_names.index(found.best)
+        pair = figure(proba[:, [best, m]].mean(axis=1)) if m != best else figure(proba[:, best])
+        assert row["added"] == pytest.approx(sign * (pair - figure(proba[:, best])))
+    shares = np.bincount(labels) / len(labels)
+    nobody = {"balanced_accuracy": 1 / 3, "auroc": 0.5, "log_loss": -(shares @ np.log(shares))}
+    assert found.members["shapley"].sum() == pytest.approx(sign * (whole - nobody[name]))
+
+
+def test_a_member_of_noise_should_go_and_a_copy_could() -> None:
+    table = toy_predictions(400, 3, 3, n_groups=80)
+    loud = 8 * np.random.default_rng(1).normal(size=(400, 3)).astype(np.float32)
+    assert study_members(with_member(table, "noise", loud), QUICK).sentence.startswith(
+        "noise should go: to the mean of all it adds -"
+    )
+    same = table.select(table.member_names[:1])
+    twice = study_members(with_member(same, "copy", same.logits[:, 0]), QUICK)
+    assert "could go" in twice.sentence
+    assert twice.members["left_out"].tolist() == [0.0, 0.0]
+    assert twice.pairs["error_correlation"].tolist() == pytest.approx([1.0])
+
+
+def test_pairs_are_the_hand_worked_ones() -> None:
+    # Right: a 1100, b 1010 of four images.
+    labels = np.zeros(4, dtype=int)
+    sure = {1: [5.0, 0.0], 0: [0.0, 5.0]}
+    logits = {"a": [sure[r] for r in (1, 1, 0, 0)], "b": [sure[r] for r in (1, 0, 1, 0)]}
+    (pair,) = study_members(
+        Predictions.from_arrays(logits, labels), Protocol(metric="accuracy", n_resamples=20)
+    ).pairs.to_dict("records")
+    assert (pair["disagreement"], pair["double_fault"]) == (0.5, 0.25)
+    assert (pair["q_statistic"], pair["error_correlation"]) == (0.0, 0.0)
+    assert (pair["kappa"], pair["mean_error"]) == (0.0, 0.5)
+
+
+def test_more_than_twelve_members_have_no_shapley_values_but_all_else() -> None:
+    found = study_members(toy_predictions(60, 13, 2), Protocol(n_resamples=20)).members
+    assert found["shapley"].isna().all()
+    assert found["left_out_low"].notna().all()
+
+
+def test_one_member_is_refused() -> None:
+    with pytest.raises(DataError, match="Diversity is between members; got 1"):
+        study_members(toy_predictions(60, 1, 2), QUICK)
+
+
+def test_the_command_writes_what_it_says_and_reads_it_in_a_sentence(tmp_path) -> None:
+    run = toy_run(tmp_path / "toy")
+    argv = ["diversity", "--run", str(run.path), "--resamples", "100"]
+    said = CliRunner().invoke(app, argv, catch_exceptions=False).output
+    assert "Reading: " in said
+    assert "(95 % jointly for 4 members, over 32 patients, out-of-fold)" in said
+    assert max(map(len, said.split("\n\n")[1].splitlines()[:-2])) <= 120
+    folder = run.path / "diversity"
+    assert len(pd.read_csv(folder / "pairs.csv")) == 6
+    assert (folder / "kappa-error.png").read_bytes()[:4] == b"\x89PNG"
+    answer = json.loads(CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False).output)
+    assert answer == json.loads((folder / "diversity.json").read_text())
+    stored = pd.read_csv(folder / "members.csv")
+    assert stored["shapley"].tolist() == pytest.approx([m["shapley"] for m in answer["members"]])
+    assert [m["member"] for m in answer["members"]] == list(run.store.members())
+
+
+def test_without_resamples_the_reading_has_no_interval(tmp_path) -> None:
+    run = toy_run(tmp_path / "toy")
+    argv = ["diversity", "--run", str(run.path), "--resamples", "0"]
+    said = CliRunner().invoke(app, argv, catch_exceptions=False).output
+    assert "without an interval" in said
+    assert "nan" not in said.lower()
