@@ -61,6 +61,11 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Train each member without each pair of folds too, K (K - 1) / 2 jobs more: for stack --nested.",
 )
+@click.option(
+    "--keep-features",
+    is_flag=True,
+    help="Keep pooled features beside the logits: for stack --method feature-mlp. Finished folds are not trained again.",
+)
 @click.option("--mlflow", is_flag=True, help="Log the curves to MLflow too (MLFLOW_TRACKING_URI).")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
@@ -134,6 +139,7 @@ class Launch:
     partition: str | None = None
     shard: tuple[int, int] | None = None
     nested: bool = False
+    keep_features: bool = False
     mlflow: bool = False
     retrain: bool = False
 
@@ -202,6 +208,7 @@ def run_training(
             engine=engine,
             shard=launch.shard,
             nested=launch.nested,
+            keep_features=launch.keep_features,
         )
     ours = (
         f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}"

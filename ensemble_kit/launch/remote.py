@@ -16,6 +16,7 @@ from ensemble_kit.launch.pool import TRIES
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.collect import collect
 from ensemble_kit.members.events import JobFailed, JobFinished, Notice, Watcher
+from ensemble_kit.members.features import lacks_features
 from ensemble_kit.members.job import Job
 
 KILLED = "its process was killed (SIGKILL), as the kernel does when memory runs out"
@@ -54,7 +55,7 @@ def settle(
 ) -> JobFailed | None:
     """Tell how a job ended, by the record in its folder first, and gather its logits."""
     record = read_record(job.folder)
-    if record is not None and not job.changes():
+    if record is not None and not job.changes() and not lacks_features(job):
         if n_killed:
             watcher(Notice(f"{job.member.name} fold {job.fold}: {KILLED}; tried once more."))
         collect(job)

@@ -35,6 +35,7 @@ from ensemble_kit.members.state import State
 
 RECORD = "fold.json"
 WEIGHTS = "model.safetensors"
+FEATURES, TEST_FEATURES = "features-oof.npy", "features-test.npy"
 
 
 def write_network(
@@ -78,11 +79,13 @@ def write_fold(
     record: Mapping[str, Any],
     made_of: Mapping[str, Any],
     further: Mapping[str, tuple[Array, Array]] | None = None,
+    features: Mapping[str, tuple[Array, Array]] | None = None,
 ) -> None:
     """Write a finished fold's logits, history and recipe, and last `fold.json` with all digests.
 
     `further` holds the out-of-fold and test logits of further weights of the training; they go,
-    like their networks, into a folder of that name.
+    like their networks, into a folder of that name. `features` holds the pooled features of the
+    same rows, by the name of the weights, where they are kept; "" is the training's own.
     """
     further = further or {}
     for name, (kept, tested) in {"": (oof, test), **further}.items():
@@ -94,6 +97,7 @@ def write_fold(
     names = [*of_weights, "history.csv", "recipe.json"]
     names += [f"{name}/{file}" for name in further for file in of_weights]
     files = {name: digest_file(folder / name) for name in names}
+    files |= _write_features(folder, features or {})
     write_json(
         folder / RECORD,
         {
@@ -105,6 +109,29 @@ def write_fold(
         },
     )
     drop_resume(folder)
+
+
+def add_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> None:
+    """Add pooled features, by the name of the weights, to a fold that is finished."""
+    record = read_json(folder / RECORD)
+    record["files"] |= _write_features(folder, features)
+    write_json(folder / RECORD, record)
+
+
+def _write_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> dict[str, str]:
+    """Write features beside the logits of their weights; the digest of each file."""
+    digests = {}
+    for weights, (kept, tested) in features.items():
+        for file, array in ((FEATURES, kept), (TEST_FEATURES, tested)):
+            write_npy(folder / weights / file, array)
+            name = (Path(weights) / file).as_posix()
+            digests[name] = digest_file(folder / name)
+    return digests
+
+
+def read_features(folder: Path) -> tuple[Array, Array]:
+    """The out-of-fold and test features of a finished fold that keeps them."""
+    return read_npy(folder / FEATURES), read_npy(folder / TEST_FEATURES)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

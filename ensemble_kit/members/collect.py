@@ -22,7 +22,7 @@ from ensemble_kit.members import checkpoint
 from ensemble_kit.members.job import Job, stamps
 from ensemble_kit.members.naming import stored_name
 from ensemble_kit.members.status import SPEC
-from ensemble_kit.predictions.store import MemberLogits
+from ensemble_kit.predictions.store import MemberFeatures, MemberLogits
 
 
 def collect(job: Job) -> None:
@@ -45,6 +45,8 @@ def collect(job: Job) -> None:
             }
             if pairs:
                 about["pairs_done"] = list(pairs)
+            if featured := _with_features(done, weights):
+                about["features"] = featured
             name = stored_name(job.member.name, weights)
             if done and not _is_collected(job, name, about):
                 _write_collected(job, name, done, pairs, about)
@@ -99,6 +101,9 @@ def _write_collected(
         class_names=job.manifest.class_names,
         about=about,
         nested=_nested(job, name, pairs, fold) if pairs else None,
+        features=_features(job, name, map(int, about["features"]), fold)
+        if "features" in about
+        else None,
     )
     job.run.store.write(name, logits)
 
@@ -119,6 +124,25 @@ def _nested(
         out[j, fold == k] = kept[of_kept == k]
         out[k, fold == j] = kept[of_kept == j]
     return out
+
+
+def _with_features(done: Mapping[LeftOut, Mapping[str, Any]], weights: str) -> dict[str, str]:
+    """The digest of each finished fold's features, by fold, where it keeps them."""
+    name = (Path(weights) / checkpoint.FEATURES).as_posix()
+    return {str(k): record["files"][name] for k, record in done.items() if name in record["files"]}
+
+
+def _features(
+    job: Job, name: str, folds: Iterable[int], fold: npt.NDArray[np.int64]
+) -> MemberFeatures:
+    """Features of the folds that keep them; their files were checked with the logits."""
+    read = {k: checkpoint.read_features(job.run.fold_dir(name, k)) for k in folds}
+    width = {kept.shape[1] for kept, _ in read.values()}.pop()
+    oof = np.full((len(fold), width), np.nan, dtype=np.float32)
+    for k, (kept, _) in read.items():
+        oof[fold == k] = kept
+    has_test = bool(len(job.manifest.part("test")))
+    return MemberFeatures(oof, {k: tested for k, (_, tested) in read.items() if has_test})
 
 
 def _checked_logits(

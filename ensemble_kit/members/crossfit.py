@@ -6,6 +6,7 @@ Starts jobs and gathers their files; how one job trains is its own affair.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from ensemble_kit.members.events import (
     Watcher,
     nobody,
 )
+from ensemble_kit.members.features import lacks_features
 from ensemble_kit.members.job import CROP, Job, run_job
 from ensemble_kit.members.nested import pairs_to_train
 from ensemble_kit.members.precision import choose_device
@@ -67,6 +69,7 @@ def fit_members(
     engine: Engine | None = None,
     shard: tuple[int, int] | None = None,
     nested: bool = False,
+    keep_features: bool = False,
     tensorboard: bool = True,
 ) -> None:
     """Train each member on each fold and keep every out-of-fold and test logit in `run`.
@@ -104,6 +107,9 @@ def fit_members(
     nested : bool
         Train each member without each pair of folds too, K (K - 1) / 2 jobs more: what
         `run.nested_predictions()` and `stack_run(nested=True)` need.
+    keep_features : bool
+        Keep each network's pooled features beside its logits: what `FeatureMLP` needs. The logits
+        are the same; folds that are finished get theirs from the stored networks.
     tensorboard : bool
         Write TensorBoard events beside `history.csv`.
 
@@ -135,8 +141,9 @@ def fit_members(
             jobs = _plan(
                 members, rounds, manifest, folds, run, where, precision, seed, watched, cache
             )
+            jobs = [dataclasses.replace(job, keep_features=keep_features) for job in jobs]
             waiting = _unfinished(jobs, run, retrain, watched)
-            require_first_weights([job.member for job in waiting])
+            require_first_weights([j.member for j in waiting if not lacks_features(j)])
             waiting = with_precision(waiting, watched)
             _remember_order(run, members)
             for job in {job.member.name: job for job in waiting}.values():
@@ -254,7 +261,7 @@ def _unfinished(jobs: Iterable[Job], run: Run, retrain: bool, watcher: Watcher) 
     waiting = []
     for job in jobs:
         try:
-            done = job.finished()
+            done = job.finished() and not lacks_features(job)
         except DataError as changed:
             if not (retrain or job.differs_by_tuning_alone()):
                 raise

@@ -141,10 +141,17 @@ class WithHead(nn.Module):
     def get_classifier(self) -> nn.Module:
         return self.head
 
+    def forward_features(self, x: Tensor) -> Tensor:
+        """The backbone's pooled features, shape (n, features)."""
+        out: Tensor = self.body(x)
+        return out
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        return x if pre_logits else self.head(x)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits of shape (n, num_classes)."""
-        out: Tensor = self.head(self.body(x))
-        return out
+        return self.forward_head(self.forward_features(x))
 
 
 def _dense(name: str, pretrained: bool, **settings: Any) -> nn.Module:

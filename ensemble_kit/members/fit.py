@@ -29,7 +29,7 @@ from ensemble_kit.members.precision import (
     choose_precision,
     keep_depthwise_in_float32,
 )
-from ensemble_kit.members.predict import predict_logits, watched_figures
+from ensemble_kit.members.predict import predict_features, predict_logits, watched_figures
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.state import Plan, State, Training
 from ensemble_kit.members.train import run_epochs, seeded
@@ -189,6 +189,31 @@ class Fit:
             self.eval_tiles,
             positions,
             n_classes=self.n_classes,
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+            color=self.member.color,
+            tta=self.member.recipe.regularize.tta,
+        )
+
+    def input_config(self, crop: str) -> dict[str, Any]:
+        """timm's words for the input that predictions are made of; `crop` is how tiles were cut."""
+        height, width = self.eval_tiles.pixels.shape[1:3]
+        return {
+            "input_size": (len(self.mean), height, width),
+            "mean": self.mean,
+            "std": self.std,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": crop,
+        }
+
+    def features(self, positions: npt.NDArray[np.int64]) -> Array:
+        """Pooled features of the tiles at `positions`: float32, shape (n, n_features)."""
+        return predict_features(
+            self.model,
+            self.eval_tiles,
+            positions,
             device=self.device,
             mean=self.mean,
             std=self.std,

@@ -38,6 +38,12 @@ from ensemble_kit.members.events import (
     nobody,
 )
 from ensemble_kit.members.faults import told_apart
+from ensemble_kit.members.features import (
+    features_by,
+    features_of_finished,
+    lacks_features,
+    wants_features,
+)
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.guards import guard
 from ensemble_kit.members.parts import Parts, parts_of
@@ -64,6 +70,9 @@ class Job:
         At the member's input size; joined to the manifest by sample id.
     eval_tiles : Tiles, optional
         The same images at the size that predictions are made at, where it differs.
+    keep_features : bool
+        Keep the pooled features of the kept fold and the test rows beside their logits. Says
+        nothing about the logits, so it is no part of `made_of`; a pair of folds keeps none.
     """
 
     run: Run
@@ -76,6 +85,7 @@ class Job:
     precision: str = "auto"
     seed: int = 0
     eval_tiles: Tiles | None = None
+    keep_features: bool = False
 
     @property
     def folder(self) -> Path:
@@ -153,6 +163,8 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
     """
     with told_apart(job.folder), claimed(job.folder):
         if job.finished():
+            if lacks_features(job):
+                checkpoint.add_features(job.folder, features_of_finished(job))
             return
         (job.folder / FAILED).unlink(missing_ok=True)
         try:
@@ -206,18 +218,22 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
     oof, test = fit.logits(parts.kept), fit.logits(parts.test)
     predicting = time.perf_counter() - began
     _refuse_nan(job, oof, test)
+    features = {"": features_by(fit, parts)} if wants_features(job) else {}
     _write_network(job, fit, job.folder)
     further = {}
     for name in job.member.recipe.further_weights:
         with fit.holding(name):
             further[name] = fit.logits(parts.kept), fit.logits(parts.test)
             _refuse_nan(job, *further[name])
+            if features:
+                features[name] = features_by(fit, parts)
             _write_network(job, fit, job.folder / name)
     checkpoint.write_fold(
         job.folder,
         oof=oof,
         test=test,
         further=further,
+        features=features,
         history=[{**row, "val_on": parts.watched_name} for row in fit.training.history],
         recipe=job.member.recipe.model_dump(mode="json"),
         record={
@@ -264,21 +280,9 @@ def _write_network(job: Job, fit: Fit, folder: Path) -> None:
         folder,
         fit.model,
         class_names=job.manifest.class_names,
-        input_config=_input_config(job, fit),
+        input_config=fit.input_config(CROP),
         own_input=own,
     )
-
-
-def _input_config(job: Job, fit: Fit) -> dict[str, Any]:
-    height, width = (job.eval_tiles or job.tiles).pixels.shape[1:3]
-    return {
-        "input_size": (len(fit.mean), height, width),
-        "mean": fit.mean,
-        "std": fit.std,
-        "interpolation": "bicubic",
-        "crop_pct": 1.0,
-        "crop_mode": CROP,
-    }
 
 
 def _refuse_nan(job: Job, *tables: npt.NDArray[np.float32]) -> None:

@@ -94,6 +94,29 @@ def head_parameters(model: nn.Module) -> list[str]:
     return [n for n, _ in model.named_parameters() if any(n.startswith(f"{h}.") for h in names)]
 
 
+def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
+    """What the classifier sees of some images, shape (n, n_features).
+
+    The network's `get_classifier()` stands right behind it; a head of our own (`Member.head`) is
+    that classifier.
+
+    Raises
+    ------
+    DataError
+        The network has no such point.
+    """
+    network: Any = model
+    try:
+        pooled: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
+    except (AttributeError, TypeError) as error:
+        raise DataError(
+            "Pooled features are what a network's classifier sees",
+            f"{type(model).__name__} has no such point ({error})",
+            "Leave out keep_features and cache_features, or this network",
+        ) from error
+    return pooled.flatten(1)
+
+
 def _load_first_weights(model: nn.Module, path: Path) -> None:
     state = _read_weights(path)
     own = model.state_dict()

@@ -1,4 +1,4 @@
-"""Logits of a network for given tiles: float32, evaluation mode, no random augmentation.
+"""Logits and pooled features of a network for given tiles: float32, evaluation mode, not augmented.
 
 The same numbers come out whatever the batch they stand in.
 """
@@ -6,7 +6,7 @@ The same numbers come out whatever the batch they stand in.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from ensemble_kit.arrays import Array, log_softmax
 from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.faults import is_out_of_memory
+from ensemble_kit.members.networks import pooled_features
 from ensemble_kit.members.precision import FULL, Precision
 
 # (mirror left-right, mirror up-down, transpose): what the poses of test-time augmentation do.
@@ -54,9 +55,60 @@ def predict_logits(
     -------
     array of float32, shape (n_rows, n_classes)
     """
-    logits = np.empty((len(rows), n_classes), dtype=np.float32)
+    found = _answers(
+        model, model, tiles, rows,
+        device=device, mean=mean, std=std, color=color, tta=tta, batch_size=batch_size,
+        precision=precision,
+    )  # fmt: skip
+    return np.empty((0, n_classes), dtype=np.float32) if found is None else found
+
+
+def predict_features(
+    model: nn.Module,
+    tiles: Tiles,
+    rows: npt.NDArray[np.int64],
+    *,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    color: str = "rgb",
+    tta: str = "none",
+    batch_size: int = 64,
+    precision: Precision = FULL,
+) -> Array:
+    """Pooled features of the tiles at `rows`, in that order, averaged over the poses of `tta`.
+
+    Returns
+    -------
+    array of float32, shape (n_rows, n_features)
+        What the classifier sees. One space per network: columns of two networks do not correspond,
+        not even those of two folds' models of one member.
+    """
+    found = _answers(
+        model, lambda images: pooled_features(model, images), tiles, rows,
+        device=device, mean=mean, std=std, color=color, tta=tta, batch_size=batch_size,
+        precision=precision,
+    )  # fmt: skip
+    return np.empty((0, 0), dtype=np.float32) if found is None else found
+
+
+def _answers(
+    model: nn.Module,
+    answer: Callable[[Tensor], Tensor],
+    tiles: Tiles,
+    rows: npt.NDArray[np.int64],
+    *,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    color: str,
+    tta: str,
+    batch_size: int,
+    precision: Precision,
+) -> Array | None:
+    """`answer` to each row, shape (n_rows, n_columns); None where there are no rows."""
     if not len(rows):
-        return logits
+        return None
     batches = Batches(
         tiles,
         rows,
@@ -71,20 +123,19 @@ def predict_logits(
     model.eval()
     autocast = torch.autocast(device.type, dtype=precision.dtype, enabled=precision.autocasts)
     with torch.inference_mode(), _full_precision(), autocast:
-        for images, _, positions in batches.epoch(0):
-            logits[positions.cpu().numpy()] = _in_parts(model, images, tta).cpu().numpy()
-    return logits
+        parts = [_in_parts(answer, images, tta).cpu().numpy() for images, _, _ in batches.epoch(0)]
+    return np.concatenate(parts)
 
 
-def _in_parts(model: nn.Module, images: Tensor, tta: str) -> Tensor:
-    """Logits of a batch, averaged over poses; in halves where memory runs out."""
+def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> Tensor:
+    """The answers to a batch, averaged over poses; in halves where memory runs out."""
     try:
-        poses = [model(_posed(images, *pose)).float() for pose in POSES[tta]]
+        poses = [answer(_posed(images, *pose)).float() for pose in POSES[tta]]
         return torch.stack(poses).mean(dim=0)
     except (RuntimeError, MemoryError) as error:
         if len(images) == 1 or not is_out_of_memory(error):
             raise
-    return torch.cat([_in_parts(model, half, tta) for half in images.tensor_split(2)])
+    return torch.cat([_in_parts(answer, half, tta) for half in images.tensor_split(2)])
 
 
 @contextlib.contextmanager

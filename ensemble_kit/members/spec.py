@@ -43,6 +43,7 @@ def write_spec(job: Job, cache: Path | None = None, *, nested: bool = False) -> 
             "precision": job.precision,
             "seed": job.seed,
             "cache": str(cache) if cache else None,
+            "keep_features": job.keep_features,
             "nested": nested or (path.is_file() and read_json(path).get("nested", False)),
         },
     )
@@ -84,4 +85,5 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
         precision=spec["precision"],
         seed=spec["seed"],
         eval_tiles=None if judged_on == trained_on else tiles[judged_on],
+        keep_features=spec.get("keep_features", False),
     )

@@ -19,7 +19,22 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, IntegrityError, did_you_mean, first_few
 from ensemble_kit.files import digest_file, read_json, read_npy, write_json, write_npy
 
-INDEX = "index.json"
+INDEX, OOF_FEATURES = "index.json", "features-oof.npy"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemberFeatures:
+    """One member's pooled features. Each fold's model has a space of its own.
+
+    Parameters
+    ----------
+    oof : array of float32, shape (n_train, n_features)
+        Row i by the model that left out its fold; NaN where that fold kept none.
+    test : dict of fold to array of float32, shape (n_test, n_features)
+    """
+
+    oof: Array
+    test: dict[int, Array]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +53,8 @@ class MemberLogits:
     nested : array, shape (n_folds, n_train, n_classes), optional
         Entry `[k, i]` comes from the model that left out fold k and sample i's own fold; NaN where
         i is of fold k, and where that pair of folds is not predicted yet.
+    features : MemberFeatures, optional
+        Pooled features of the same rows; written with the logits, read alone by `read_features`.
     """
 
     oof: Array
@@ -47,6 +64,7 @@ class MemberLogits:
     class_names: tuple[str, ...]
     about: dict[str, Any]
     nested: Array | None = None
+    features: MemberFeatures | None = None
 
 
 class PredictionStore:
@@ -67,6 +85,7 @@ class PredictionStore:
             arrays["nested.npy"] = logits.nested
         for name, array in arrays.items():
             write_npy(folder / name, np.asarray(array, dtype=np.float32))
+        features = _features_written(folder, logits.features)
         write_json(
             folder / INDEX,
             {
@@ -75,6 +94,7 @@ class PredictionStore:
                 "class_names": list(logits.class_names),
                 "sample_ids": {"oof": list(logits.train_ids), "test": list(logits.test_ids)},
                 "files": {name: digest_file(folder / name) for name in arrays},
+                **({"features": features} if features else {}),
                 "made_of": logits.about,
             },
         )
@@ -125,6 +145,31 @@ class PredictionStore:
             arrays.get("nested.npy"),
         )
 
+    def read_features(self, member: str) -> MemberFeatures | None:
+        """One member's pooled features, every file checked against its digest; None where none are.
+
+        Raises
+        ------
+        IntegrityError
+            A file is missing, damaged, or has other rows than its index says.
+        """
+        folder = self.root / member
+        index = read_json(folder / INDEX)
+        files = index.get("features", {})
+        if not files:
+            return None
+        arrays = {name: self._checked(folder / name, digest) for name, digest in files.items()}
+        for name, array in arrays.items():
+            n_rows = len(index["sample_ids"]["oof" if name == OOF_FEATURES else "test"])
+            if array.ndim != 2 or len(array) != n_rows:
+                raise IntegrityError(
+                    "Stored features match their index",
+                    f"'{folder / name}' has shape {array.shape}, not ({n_rows}, n_features)",
+                    "Delete that folder and run train-members --keep-features again",
+                )
+        oof = arrays.pop(OOF_FEATURES)
+        return MemberFeatures(oof, {int(n[19:-4]): a for n, a in arrays.items()})
+
     @staticmethod
     def _checked(path: Path, digest: str) -> Array:
         if not path.is_file() or digest_file(path) != digest:
@@ -136,6 +181,17 @@ class PredictionStore:
                 "it is made anew from the finished folds",
             )
         return read_npy(path)
+
+
+def _features_written(folder: Path, features: MemberFeatures | None) -> dict[str, str]:
+    """Write features beside the logits; the digest of each file."""
+    if features is None:
+        return {}
+    arrays = {OOF_FEATURES: features.oof}
+    arrays |= {f"features-test-fold-{k}.npy": array for k, array in features.test.items()}
+    for name, array in arrays.items():
+        write_npy(folder / name, np.asarray(array, dtype=np.float32))
+    return {name: digest_file(folder / name) for name in arrays}
 
 
 def aligned(

@@ -1,0 +1,194 @@
+"""Pooled features: what they are, that they change no logits, and that they can be had later."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.files import read_json
+from ensemble_kit.members import crossfit
+from ensemble_kit.members.checkpoint import read_features, read_record
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.features import lacks_features
+from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.networks import build_network, pooled_features
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+MakeJob = Callable[..., Job]
+NETWORKS = [
+    {},
+    {"network": "tiny_mobile"},
+    {"network": "cnn4"},
+    {"network": "resnet18"},
+    {"network": "tiny_resnet", "head": (8,)},
+]
+
+
+def keeping(job: Job) -> Job:
+    return dataclasses.replace(job, keep_features=True)
+
+
+def by_hand(job: Job, rows: np.ndarray, folder: Path) -> np.ndarray:
+    """Features of rows by the stored network, one image at a time, through a hook on its classifier."""
+    model: Any = timm.create_model(f"local-dir:{folder}", pretrained=True)
+    config = model.pretrained_cfg
+    mean, std = (np.array(config[k], np.float32) for k in ("mean", "std"))
+    seen: list[torch.Tensor] = []
+    model.eval().get_classifier().register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.inference_mode():
+        for row in rows:
+            pixels = (job.tiles.pixels[row].astype(np.float32) / 255 - mean) / std
+            model(torch.from_numpy(pixels.transpose(2, 0, 1))[None])
+    return torch.cat(seen).flatten(1).numpy()
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=str)
+def test_features_are_what_the_stored_networks_classifier_sees(
+    make_job: MakeJob, network: dict[str, Any]
+) -> None:
+    job = keeping(make_job(member=network, epochs=1))
+    run_job(job)
+    parts = job.parts()
+    kept, tested = read_features(job.folder)
+    np.testing.assert_allclose(kept, by_hand(job, parts.kept, job.folder), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(tested, by_hand(job, parts.test, job.folder), rtol=1e-4, atol=1e-5)
+    assert kept.dtype == np.float32
+    assert kept.std(axis=0).max() > 1e-3
+
+
+def test_keeping_features_changes_no_logit_and_no_setting(make_job: MakeJob) -> None:
+    plain, with_features = make_job("a"), keeping(make_job("b"))
+    run_job(plain)
+    run_job(with_features)
+    a, b = read_record(plain.folder), read_record(with_features.folder)
+    assert a is not None
+    assert b is not None
+    assert a["digest"] == b["digest"]
+    both = {name: digest for name, digest in b["files"].items() if name in a["files"]}
+    timed = {"history.csv"}
+    assert {n: d for n, d in a["files"].items() if n not in timed} == {
+        n: d for n, d in both.items() if n not in timed
+    }
+    assert set(b["files"]) - set(a["files"]) == {"features-oof.npy", "features-test.npy"}
+
+
+def test_features_asked_for_later_are_those_of_the_time_and_nothing_is_trained(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = {"snapshots": 2, "epochs": 2}
+    then, later = keeping(make_job("a", **recipe)), make_job("b", **recipe)
+    run_job(then)
+    run_job(later)
+    assert not (later.folder / "features-oof.npy").exists()
+    weights = (later.folder / "model.safetensors").stat().st_mtime_ns
+    monkeypatch.setattr("ensemble_kit.members.fit.run_epochs", lambda *_, **__: 1 / 0)
+    assert lacks_features(keeping(later))
+    run_job(keeping(later))
+    assert not lacks_features(keeping(later))
+    assert (later.folder / "model.safetensors").stat().st_mtime_ns == weights
+    a, b = read_record(then.folder), read_record(later.folder)
+    assert a is not None
+    assert b is not None
+    names = [n for n in a["files"] if "features" in n]
+    assert sorted(names) == [
+        "features-oof.npy", "features-test.npy", "snap1/features-oof.npy", "snap1/features-test.npy",
+    ]  # fmt: skip
+    assert {n: a["files"][n] for n in names} == {n: b["files"][n] for n in names}
+    assert a["files"]["features-oof.npy"] != a["files"]["snap1/features-oof.npy"]
+
+
+def test_a_damaged_feature_file_is_noticed(make_job: MakeJob) -> None:
+    job = keeping(make_job(epochs=1))
+    run_job(job)
+    path = job.folder / "features-test.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"features-test\.npy' does not match its digest"):
+        job.finished()
+
+
+def test_features_are_averaged_over_poses_as_logits_are(make_job: MakeJob) -> None:
+    job = keeping(make_job(epochs=1, regularize={"tta": "flips"}))
+    run_job(job)
+    model: Any = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()
+    kept, _ = read_features(job.folder)
+    logits = np.load(job.folder / "logits-oof.npy")
+    with torch.inference_mode():
+        again = model.get_classifier()(torch.from_numpy(kept)).numpy()
+    np.testing.assert_allclose(again, logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_without_such_a_point_is_refused() -> None:
+    with pytest.raises(DataError, match=r"has no such point.*Leave out keep_features"):
+        pooled_features(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "densenet121", "tf_efficientnetv2_b0"])  # fmt: skip
+def test_the_catalogues_networks_have_that_point(name: str) -> None:
+    model: Any = build_network(Member(name, pretrained=False), 3, image_size=64).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        pooled = pooled_features(model, images)
+        torch.testing.assert_close(model.get_classifier()(pooled), model(images))
+
+
+# -- through a run -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fit(trained: Any, tmp_path: Path) -> Callable[..., Run]:
+    recipe = Recipe(epochs=1, batch_size=16)
+    members = [
+        Member(name, image_size=16, pretrained=False, recipe=recipe)
+        for name in ("tiny_cnn", "tiny_mobile")
+    ]
+
+    def made(**how: Any) -> Run:
+        run = Run(tmp_path / "run")
+        fit_members(members, trained.manifest, trained.folds, run, device="cpu", **how)
+        return run
+
+    return made
+
+
+def test_stored_features_follow_the_manifest_and_name_each_models_space(
+    fit: Callable[..., Run], trained: Any
+) -> None:
+    run = fit(keep_features=True)
+    stored = run.store.read_features("tiny_mobile")
+    assert stored is not None
+    train = trained.manifest.part("train")
+    fold = trained.folds.of(train)
+    for k in range(3):
+        kept, tested = read_features(run.fold_dir("tiny_mobile", k))
+        np.testing.assert_array_equal(stored.oof[fold == k], kept)
+        np.testing.assert_array_equal(stored.test[k], tested)
+    assert stored.oof.shape == (len(train), 96)
+    index = read_json(run.path / "predictions/tiny_mobile/index.json")
+    assert sorted(index["features"]) == [
+        "features-oof.npy", *(f"features-test-fold-{k}.npy" for k in range(3)),
+    ]  # fmt: skip
+
+
+def test_a_finished_run_gets_its_features_without_retraining(
+    fit: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = fit().predictions("oof")
+    assert fit().store.read_features("tiny_cnn") is None
+    monkeypatch.setattr("ensemble_kit.members.fit.run_epochs", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr(crossfit, "require_first_weights", lambda members: members and 1 / 0)
+    run = fit(keep_features=True)
+    np.testing.assert_array_equal(run.predictions("oof").logits, before.logits)
+    assert run.store.read_features("tiny_cnn") is not None
+    fit()
+    assert run.store.read_features("tiny_cnn") is not None
