@@ -20,6 +20,9 @@ FACTORS = 16
 BLOCK_COLUMNS = 1024
 BLOCK_ELEMENTS = 1 << 16
 NEVER = 1 << 40
+# What rounding may add to a lead with one pick, and to a count of picks.
+DRIFT = 1e-12
+SLACK = 1e-9
 
 
 class LogLoss:
@@ -75,9 +78,10 @@ class LogLoss:
 class ErrorRate:
     """Weighted share of errors of the picks' mean, if one more member joins.
 
-    What one pick can gain a class on a sample's leader is bounded by the members themselves. A
-    sample whose leader is further ahead cannot turn, and is not looked at for as many picks as
-    that takes; exact, and most samples are soon left alone.
+    A sample is right while its true class leads every rival, and the members themselves bound
+    what one pick can change of each lead. So a sample is not looked at for as many picks as it
+    takes to turn it, and then only against the rivals that may turn it; exact, and most samples
+    are soon left alone.
 
     Parameters
     ----------
@@ -88,79 +92,110 @@ class ErrorRate:
     """
 
     def __init__(self, proba: Array, labels: Ints, weights: Array | None = None) -> None:
-        n_samples = proba.shape[1]
+        n_members, n_samples, n_classes = proba.shape
         # Members last: a sample's numbers lie together, and every step runs along members.
         self._proba = np.ascontiguousarray(proba.transpose(1, 2, 0), dtype=np.float64)
-        self._by_member = proba
-        self._sum = np.zeros(self._proba.shape[:2])
-        self._labels = labels
-        self._weights = np.full(n_samples, 1.0 / n_samples) if weights is None else weights
+        self._by_member, self._labels = proba, labels
+        # Equal weights are counted in whole samples, so that level members are level exactly.
+        self._weights = np.ones(n_samples) if weights is None else weights
+        self._unit = 1.0 / n_samples if weights is None else 1.0
+        # 1 / the most that one pick can take from, or add to, the lead of truth on each class.
+        self._per_loss, self._per_gain = np.empty((2, n_samples, n_classes))
+        self._total = np.zeros(n_members)
+        step = max(1, BLOCK_ELEMENTS // self._proba[0].size)
+        for start in range(0, n_samples, step):
+            self._bound(slice(start, start + step))
+        self._sum = np.zeros((n_samples, n_classes))
         self._look_again = np.zeros(n_samples, dtype=np.int64)
         self._wrong = np.ones(n_samples, dtype=bool)
-        self._leading = np.full(n_samples, -1)
-        self._gain = np.empty(self._proba.shape[:2])
+        self._near: list[tuple[Ints, npt.NDArray[np.bool_]]] = []
         self._n_picked = 0
 
-    def _due(self, elements: int) -> list[Ints]:
-        """Samples that the next pick may turn, in blocks that fit the cache."""
-        due = np.flatnonzero(self._look_again <= self._n_picked)
-        step = max(1, BLOCK_ELEMENTS // elements)
-        return [due[i : i + step] for i in range(0, len(due), step)]
+    def _bound(self, rows: slice) -> None:
+        """What one pick can change of each lead of these samples, and each member's own errors."""
+        block = np.ascontiguousarray(self._proba[rows].transpose(1, 2, 0))
+        labels, at = self._labels[rows], np.arange(block.shape[2])
+        lead = block[labels, :, at].T - block  # (n_classes, n_members, n_rows)
+        self._per_loss[rows] = (1 / (DRIFT - np.minimum(lead.min(axis=1), 0))).T
+        self._per_gain[rows] = (1 / (DRIFT + np.maximum(lead.max(axis=1), 0))).T
+        wrong = (lead < 0).any(axis=0)
+        if np.count_nonzero(lead) < lead.size - wrong.size:  # level: the first class leads
+            first = np.arange(len(lead))[:, None] < labels
+            wrong |= ((lead == 0) & first[:, None]).any(axis=0)
+        self._total += np.einsum("mi,i->m", wrong, self._weights[rows])
 
     def with_each(self) -> Array:
         """The loss after adding each member, shape (n_members,)."""
-        losses = np.full(self._proba.shape[2], float(self._weights @ self._wrong))
-        for rows in self._due(self._proba[0].size):
-            losses += self._weights[rows] @ self._wrong_with_each(rows)
-            losses -= float(self._weights[rows] @ self._wrong[rows])
-        return losses
+        if not self._n_picked:
+            return self._total * self._unit
+        # By einsum: BLAS would wake its threads for a few microseconds of work each time.
+        total = np.full(len(self._total), np.einsum("i,i->", self._weights, self._wrong))
+        for rows, near in self._near:
+            weights = self._weights[rows]
+            total += np.einsum("i,im->m", weights, self._wrong_with_each(rows, near))
+            total -= np.einsum("i,i->", weights, self._wrong[rows])
+        return total * self._unit
 
-    def _wrong_with_each(self, rows: Ints) -> Array:
-        """Whether each sample is wrong after adding each member, shape (n_rows, n_members)."""
-        proba, at, labels = self._proba[rows], np.arange(len(rows)), self._labels[rows]
-        mixed = proba + self._sum[rows][:, :, None]  # (n_rows, n_classes, n_members)
-        own = mixed[at, labels]
-        mixed[at, labels] = -np.inf
-        rival = mixed[:, 0].copy()
-        for c in range(1, mixed.shape[1]):  # seven times faster than mixed.max(axis=1)
-            np.maximum(rival, mixed[:, c], out=rival)
-        wrong: Array = rival > own
-        i, m = np.nonzero(rival == own)
-        if len(i):  # level: the first of the two classes leads
-            wrong[i, m] = (mixed[i, :, m] == own[i, m][:, None]).argmax(axis=1) < labels[i]
+    def _wrong_with_each(self, rows: Ints, near: npt.NDArray[np.bool_]) -> Array:
+        """Whether each sample is wrong after adding each member, shape (n_rows, n_members).
+
+        `near` (n_rows, n_classes) tells the rivals that may lead then: at least one a sample.
+        """
+        labels, (of_row, rivals) = self._labels[rows], np.nonzero(near)
+        own = self._mixed(rows, labels)
+        counts = np.bincount(of_row, minlength=len(rows))
+        first = np.cumsum(counts) - counts
+        wrong = np.zeros(own.shape, dtype=bool)
+        for k in range(int(counts.max())):  # the k-th rival of all samples that have so many
+            at = np.flatnonzero(counts > k)
+            classes, truth = rivals[first[at] + k], own.take(at, axis=0)
+            mixed = self._mixed(rows[at], classes)
+            leads = mixed > truth
+            level = mixed == truth
+            if level.any():  # the first of the two classes leads
+                leads |= level & (classes < labels[at])[:, None]
+            wrong[at] |= leads
         return wrong
 
+    def _mixed(self, rows: Ints, classes: Ints) -> Array:
+        """The sums of these samples' classes with each member, shape (n_rows, n_members)."""
+        at = rows * self._sum.shape[1] + classes
+        mixed = self._proba.reshape(-1, len(self._by_member)).take(at, axis=0)
+        mixed += self._sum.ravel().take(at)[:, None]
+        return mixed
+
     def add(self, member: int) -> None:
-        """Pick a member, and put off the samples that it left too far ahead to turn."""
+        """Pick a member, and put off the samples that it left too far from turning."""
         self._n_picked += 1
         self._sum += self._by_member[member]
-        for rows in self._due(len(self._sum[0])):
-            sums, at = self._sum[rows], np.arange(len(rows))
-            leading, labels = sums.argmax(axis=1), self._labels[rows]
-            self._note_leaders(rows, leading)
-            self._wrong[rows] = leading != labels
-            behind = sums[at, leading][:, None] - sums  # (n_rows, n_classes)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                # Behind by 2.3 and gaining at most 1 a pick: the third pick from now may turn it.
-                picks = np.where(
-                    self._gain[rows] > 0, np.ceil(behind / self._gain[rows] - 1e-9), NEVER
-                )
-            picks = np.where(behind <= 0, 1, picks)
-            picks[at, leading] = NEVER
-            # Where the leader is wrong, only the true class can change the count.
-            soonest = np.where(self._wrong[rows], picks[at, labels], picks.min(axis=1))
-            self._look_again[rows] = self._n_picked + np.clip(soonest - 1, 0, NEVER).astype(
-                np.int64
-            )
+        due = np.flatnonzero(self._look_again <= self._n_picked)
+        step = max(1, BLOCK_ELEMENTS // max(self._proba.shape[1:]))
+        self._near = []
+        for start in range(0, len(due), step):
+            self._look(due[start : start + step])
 
-    def _note_leaders(self, rows: Ints, leading: Ints) -> None:
-        """Keep, where the leader is new, the most that one pick can gain each class on it."""
-        new = leading != self._leading[rows]
-        some = rows[new]
-        proba = self._proba[some]
-        leader = proba[np.arange(len(some)), leading[new]]
-        self._gain[some] = (proba - leader[:, None]).max(axis=2)
-        self._leading[some] = leading[new]
+    def _look(self, rows: Ints) -> None:
+        """Which samples are wrong now, and when each may turn."""
+        labels, at = self._labels[rows], np.arange(len(rows))
+        sums = np.ascontiguousarray(self._sum.take(rows, axis=0).T)  # (n_classes, n_rows)
+        lead = sums[labels, at] - sums
+        lead[labels, at] = np.inf
+        least = lead.min(axis=0)
+        wrong = least < 0
+        level = np.flatnonzero(least == 0)
+        wrong[level] = lead[:, level].argmin(axis=0) < labels[level]
+        self._wrong[rows] = wrong
+        # Ahead by 2.3 and losing at most 1 a pick: the third pick from now may turn it.
+        losing = lead * self._per_loss.take(rows, axis=0).T
+        picks = losing.min(axis=0)
+        behind = np.flatnonzero(wrong)
+        # Where a sample is wrong, only the true class past every rival can change the count.
+        picks[behind] = -(lead[:, behind] * self._per_gain[rows[behind]].T).min(axis=0)
+        later = np.ceil(picks - SLACK).clip(1, NEVER).astype(np.int64) - 1
+        self._look_again[rows] = self._n_picked + later
+        soon = np.flatnonzero(later == 0)
+        if len(soon):
+            self._near.append((rows[soon], (losing[:, soon] <= 1 + SLACK).T))
 
 
 class AnyLoss:

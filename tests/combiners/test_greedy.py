@@ -42,6 +42,20 @@ def test_pruning_by_margins_changes_no_pick(balanced: bool) -> None:
     np.testing.assert_allclose(fast.losses, slow.losses, atol=1e-9)
 
 
+@pytest.mark.parametrize("levels", [1, 4])
+def test_level_classes_count_as_the_mean_would_decide_them(levels: int) -> None:
+    proba, labels = problem(300)
+    proba = np.round(proba * levels) / levels  # exact sums, with many ties
+    slow = AnyLoss(proba, lambda p: float((p.argmax(axis=1) != labels).mean()))
+    fast = ErrorRate(proba, labels)
+    for pick_no in range(30):
+        losses = fast.with_each()
+        np.testing.assert_allclose(losses, slow.with_each(), atol=1e-12)
+        member = int(losses.argmin()) if pick_no % 2 else pick_no % len(proba)
+        fast.add(member)
+        slow.add(member)
+
+
 def test_members_sure_and_wrong_do_not_overflow_the_products() -> None:
     of_truth = np.full((3, 500), 1e-30)
     of_truth[2] = 0.5
