@@ -125,7 +125,8 @@ def nested_note(oof: Predictions) -> str:
     return (
         f"Nested: members and combiners are blind to the fold judged. Its members train on {n - 2} "
         f"of {n} folds, not {n - 1}, and {n - 1} of them answer together: how far the mean itself "
-        "moves says what that does, the rest is coupling."
+        "moves says what that does; what a fitted method moves beyond it is the coupling, and that it "
+        "has fewer rows to fit."
     )
 
 
