@@ -125,17 +125,18 @@ def reading_of(found: PredictionSets) -> str:
         return "Reading: nothing was measured."
     part = "test" if "test" in found.figures else "cross_fitted"
     one = found.figures[part]["all"]
-    single, full = round(one.n * one.single), round(one.n * one.full)
+    single, none, full = (round(one.n * share) for share in (one.single, one.empty, one.full))
     right = "" if one.right_of_single is None else f" ({one.right_of_single:.0%} of them right)"
     return (
         f"Reading: of {one.n} {PARTS[part]} images {single} get one class{right}, "
-        f"{full} all classes, which says nothing."
+        f"{none} none (unlike every class), {full} all classes (which says nothing)."
     )
 
 
 def promise_of(found: PredictionSets) -> str:
     """What is promised, for whom, and what it rests on."""
-    level = f"Intervals: {found.options.level * 100:.0f} %, over whole {found.unit}s"
+    over = "images" if found.unit == "image" else f"whole {found.unit}s"
+    level = f"Intervals: {found.options.level * 100:.0f} %, over {over}"
     whose = "a new image" if found.unit == "image" else f"a random image of a new {found.unit}"
     return (
         f"Promised for {whose}, if new {found.unit}s are like these ones (exchangeable): "

@@ -111,10 +111,11 @@ def print_point(found: OperatingPoint) -> None:
         click.echo(columns(_rows(one, found.group_kind), right=range(1, 12)))
         click.echo(printable(_reading(found, unit, one)))
     level = found.options.level * 100
+    over = "images" if found.group_kind == "image" else f"whole {found.group_kind}s"
     click.echo()
     click.echo(
         f"In-sample: chosen and counted on the same rows. Cross-fitted: chosen on the other folds. "
-        f"Intervals: {level:.0f} %, over whole {found.group_kind}s."
+        f"Intervals: {level:.0f} %, over {over}."
         + (" PPV and NPV are at the share of the class here." if found.class_name else "")
     )
     for note in found.notes:
@@ -175,7 +176,7 @@ def _shortfall(found: OperatingPoint, part: str, figures: DecisionFigures) -> st
     aim, referral = found.options.aim, found.options.referral
     if aim is not None and aim.kind in figures.shares:
         value = figures.shares[aim.kind].value
-        if value is not None and value < aim.value:
+        if value is not None and round(value, 3) < aim.value:
             return f" {PARTS[part].capitalize()}, the aim is missed: {aim.kind} {value:.3f}."
     limit = None if referral is None else referral.max_error
     if limit is not None and figures.error is not None and figures.error > limit:

@@ -23,7 +23,7 @@ from ensemble_kit.evaluation.ensembles import (
     read_ensemble_predictions,
     unguarded,
 )
-from ensemble_kit.files import read_json
+from ensemble_kit.files import digest_bytes, read_json
 from ensemble_kit.predictions.store import aligned
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -101,6 +101,7 @@ def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
     wanted = [unguarded(guarded(name)) for name in table.sample_ids.tolist()]
     names = [unguarded(guarded(name)) for name in table.class_names]
     differ = set(rows.index) ^ set(wanted)
+    _refuse_old_logits(table, run, method)
     columns = [f"p_{name}" for name in table.class_names]
     stale = bool(differ) or len(rows) != len(wanted) or not set(columns) <= set(rows)
     if not stale:
@@ -118,6 +119,28 @@ def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
     proba = rows[columns].to_numpy(dtype=np.float64)
     chosen = np.array([index.get(p, ABSTAINED) for p in rows["predicted"]], dtype=np.int64)
     return Answered(table, Combined(proba, chosen, np.zeros(len(proba), dtype=bool)))
+
+
+def _refuse_old_logits(table: Predictions, run: Run, method: str) -> None:
+    """Members that were trained again since answer otherwise than what was stacked."""
+    path = run.ensemble_dir(method) / JSON_NAME
+    about = read_json(path).get("about", {}) if path.is_file() else {}
+    members = about.get("member_names", [])
+    if table.kind != "oof" or "logits" not in about:
+        return
+    gone = [name for name in members if name not in table.member_names]
+    own = None if gone else table.select(members)
+    # A quorum stands in for what is missing: such logits are not the stored ones.
+    if own is not None and (
+        not own.is_complete or digest_bytes(own.logits.tobytes()) == about["logits"]
+    ):
+        return
+    raise DataError(
+        "A method's answers are of the run's members as they are",
+        f"'{method}' was stacked over {first_few(members)}, "
+        + (f"and {first_few(gone)} is gone" if gone else "some of which were trained again since"),
+        f"Run ensemble-kit stack --method {method} --run {run.path} again",
+    )
 
 
 def _of_member(table: Predictions, member: str) -> Answered:

@@ -19,7 +19,7 @@ from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
-from ensemble_kit.files import read_csv, write_csv, write_json
+from ensemble_kit.files import digest_bytes, read_csv, write_csv, write_json
 from ensemble_kit.predictions.table import Predictions
 
 SCHEMA_VERSION = 1
@@ -52,6 +52,7 @@ def write_ensemble(
         "class_names": list(oof.class_names),
         "manifest": oof.manifest_digest,
         "n_samples": len(oof),
+        "logits": digest_bytes(oof.logits.tobytes()),
         **_decision(evaluation),
     }
     save_combiner(target, evaluation.combiner, about=about)

@@ -7,13 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from ensemble_kit.evaluation.conformal import calibrate, coverage
-from ensemble_kit.report.answers import AnswersByPart
+from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.conformal import Bools, calibrate, coverage
+from ensemble_kit.evaluation.shares import shares
+from ensemble_kit.report.answers import Answers, AnswersByPart
 
 MISS = (0.1, 0.05)
-COLUMNS = ["method", "promised", "coverage", "mean_size", "single", "empty", "is_all"]
+COLUMNS = [
+    "method",
+    "promised",
+    "coverage",
+    "low",
+    "high",
+    "mean_size",
+    "single",
+    "empty",
+    "is_all",
+]
 
 
 def set_table(answers: AnswersByPart, methods: Sequence[str], *, by_group: bool) -> pd.DataFrame:
@@ -30,8 +43,9 @@ def set_table(answers: AnswersByPart, methods: Sequence[str], *, by_group: bool)
     Returns
     -------
     DataFrame
-        `method, promised, coverage, mean_size, single, empty, is_all`; the last where there were
-        too few patients to promise anything less than all classes.
+        `method, promised, coverage, low, high, mean_size, single, empty, is_all`; coverage as it
+        is promised, each patient weighing the same, with its interval over patients; the last
+        where there were too few patients to promise anything less than all classes.
     """
     rows = []
     for method in methods:
@@ -42,8 +56,22 @@ def set_table(answers: AnswersByPart, methods: Sequence[str], *, by_group: bool)
             groups = inside.groups if by_group else None
             fitted = calibrate(inside.proba, inside.labels, miss=miss, groups=groups)
             sets = fitted.predict(outside.proba)
-            found = coverage(sets, outside.labels)
+            held = _coverage(sets, outside, by_group)
+            found = coverage(sets, outside.labels) | {
+                "coverage": held.value, "low": held.low, "high": held.high,
+            }  # fmt: skip
             rows.append(
                 {"method": method, "promised": 1 - miss, **found, "is_all": bool(sets.all())}
             )
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _coverage(sets: Bools, outside: Answers, by_group: bool) -> Interval:
+    """Of the truth, each patient weighing the same (or each image)."""
+    held = sets[np.arange(len(sets)), outside.labels].astype(np.float64)
+    weight = np.ones(len(sets))
+    if by_group:
+        _, numbered, sizes = np.unique(outside.groups, return_inverse=True, return_counts=True)
+        weight = 1.0 / sizes[numbered]
+    parts = {"held": (held * weight, weight)}
+    return shares(parts, outside.labels, outside.groups, sets.shape[1])["held"]

@@ -210,3 +210,13 @@ def test_the_oracle_and_unknown_methods_have_no_sets(run) -> None:
         conformal_sets(run, "oracle", QUICK)
     with pytest.raises(UsageError, match="stack --method vote --run"):
         conformal_sets(run, "vote", QUICK)
+
+
+def test_answers_of_members_trained_again_since_are_refused(tmp_path) -> None:
+    made = toy_run(tmp_path / "toy")
+    stack_run(made, ["mean"], protocol=Protocol(n_resamples=20))
+    assert conformal_sets(made, "mean", QUICK, write=False).n_units == 32
+    stored = made.store.read("member1")
+    made.store.write("member1", dataclasses.replace(stored, oof=stored.oof * 1.01))
+    with pytest.raises(DataError, match=r"trained again since.*stack --method mean"):
+        conformal_sets(made, "mean", QUICK, write=False)

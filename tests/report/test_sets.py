@@ -11,11 +11,12 @@ from ensemble_kit.report.answers import Answers
 from ensemble_kit.report.sets import set_table
 
 
-def answers(n: int, seed: int) -> Answers:
+def answers(n: int, seed: int, *, uneven: bool = False) -> Answers:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, n)
     proba = softmax(rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[labels])
-    return Answers(labels, proba, proba.argmax(axis=1), np.array([f"p{i // 4}" for i in range(n)]))
+    patient = np.sqrt(np.arange(n)).astype(int) if uneven else np.arange(n) // 4
+    return Answers(labels, proba, proba.argmax(axis=1), np.array([f"p{i}" for i in patient]))
 
 
 def test_coverage_is_that_of_the_test_under_cross_fitted_thresholds() -> None:
@@ -35,3 +36,17 @@ def test_coverage_is_that_of_the_test_under_cross_fitted_thresholds() -> None:
 
 def test_a_method_without_test_answers_has_no_row() -> None:
     assert set_table({("mean", "cross-fitted"): answers(40, 0)}, ["mean"], by_group=True).empty
+
+
+def test_coverage_is_measured_as_it_is_promised_each_patient_weighing_the_same() -> None:
+    inside, outside = answers(400, 0), answers(400, 1, uneven=True)
+    row = set_table(
+        {("mean", "cross-fitted"): inside, ("mean", "test"): outside}, ["mean"], by_group=True
+    ).iloc[0]
+    sets = calibrate(inside.proba, inside.labels, miss=0.1, groups=inside.groups).predict(
+        outside.proba
+    )
+    held = sets[np.arange(400), outside.labels]
+    by_patient = [held[outside.groups == p].mean() for p in np.unique(outside.groups)]
+    assert row["coverage"] == pytest.approx(np.mean(by_patient))
+    assert row["low"] < row["coverage"] < row["high"]
