@@ -28,6 +28,7 @@ from ensemble_kit.members.precision import (
     Precision,
     choose_precision,
     keep_depthwise_in_float32,
+    tensor_float32,
 )
 from ensemble_kit.members.predict import predict_features, predict_logits, watched_figures
 from ensemble_kit.members.recipe import Member
@@ -147,16 +148,17 @@ class Fit:
             seed=self.seed,
             name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
         )
-        run_epochs(
-            self.training,
-            batches,
-            plan,
-            validate=lambda network: watched_figures(
-                self.watched_logits(rows.watched, network), rows.watched_labels
-            ),
-            after_epoch=after_epoch,
-            notice=notice,
-        )
+        with tensor_float32(self.device.type == "cuda"):
+            run_epochs(
+                self.training,
+                batches,
+                plan,
+                validate=lambda network: watched_figures(
+                    self.watched_logits(rows.watched, network), rows.watched_labels
+                ),
+                after_epoch=after_epoch,
+                notice=notice,
+            )
 
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[nn.Module]:

@@ -5,6 +5,7 @@ Measures; keeps nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.fit import Fit, Rows
-from ensemble_kit.members.precision import candidates, choose_device
+from ensemble_kit.members.precision import COMPILED, candidates, choose_device
 from ensemble_kit.members.recipe import Member, Recipe
 
 
@@ -33,15 +34,66 @@ def images_per_second(
     }
 
 
-def fastest_precision(network: str, image_size: int, batch_size: int, device: torch.device) -> str:
-    """The precision in which training steps are the fastest here, by a few steps of each."""
-    names = candidates(device)
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """How a precision did: images per second once it runs, and how much longer its start took."""
+
+    images_per_second: float
+    start_seconds: float = 0.0
+
+    def seconds(self, n_images: int) -> float:
+        """For one job that trains on so many images in all."""
+        return self.start_seconds + n_images / self.images_per_second
+
+
+def fastest_precision(
+    network: str,
+    image_size: int,
+    batch_size: int,
+    device: torch.device,
+    *,
+    n_images: int,
+    work: float = 0.0,
+) -> tuple[str, dict[str, str]]:
+    """The precision in which a job of `n_images` steps through them soonest, by a few steps of each.
+
+    A compiler's time counts where one is tried, twice: a last, smaller batch is compiled too.
+
+    Parameters
+    ----------
+    n_images : int
+        Of one job, over all of its epochs.
+    work : float
+        Multiply-accumulates of everything that will be trained so; decides what is worth a try.
+
+    Returns
+    -------
+    name : str
+    failed : dict of name to reason
+        What could not be tried; the plain precisions have to work.
+    """
+    names = candidates(device, work)
     if len(names) == 1:
-        return names[0]
-    speeds = {
-        n: _train_speed(_trained(network, image_size, batch_size, 2, device, n)[0]) for n in names
-    }
-    return max(names, key=lambda n: speeds[n])
+        return names[0], {}
+    tried: dict[str, Tried] = {}
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            fit = _trained(network, image_size, batch_size, 2, device, name)[0]
+        except Exception as error:
+            if not name.endswith(COMPILED):
+                raise
+            failed[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        else:
+            tried[name] = _as_tried(fit, 2 * batch_size)
+    return min(tried, key=lambda name: tried[name].seconds(n_images)), failed
+
+
+def _as_tried(fit: Fit, n_epoch: int) -> Tried:
+    speed = _train_speed(fit)
+    first = n_epoch / fit.training.history[0]["images_per_second"]
+    late = max(0.0, first - n_epoch / speed)
+    return Tried(speed, 2 * late if fit.precision.compiles else 0.0)
 
 
 def _trained(

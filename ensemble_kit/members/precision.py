@@ -5,10 +5,11 @@ Does not train; predictions that are kept are always computed in float32.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -17,25 +18,40 @@ from torch import Tensor, nn
 from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+COMPILED = "+compiled"
+# Multiply-accumulates of a member's whole training from which trying a compiler may pay on a card.
+WORTH_COMPILING = 1e16
 
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The dtype of autocast, or float32 for none; fp16 needs its losses scaled."""
+    """The dtype of autocast, or float32 for none; fp16 needs its losses scaled.
+
+    A name that ends in `+compiled` has the steps compiled too. That is tried on CUDA cards only,
+    and has not been run on one yet.
+    """
 
     name: str
 
     @property
+    def number_format(self) -> str:
+        return self.name.removesuffix(COMPILED)
+
+    @property
     def dtype(self) -> torch.dtype:
-        return PRECISIONS[self.name]
+        return PRECISIONS[self.number_format]
 
     @property
     def autocasts(self) -> bool:
-        return self.name != "fp32"
+        return self.number_format != "fp32"
 
     @property
     def scales_loss(self) -> bool:
-        return self.name == "fp16"
+        return self.number_format == "fp16"
+
+    @property
+    def compiles(self) -> bool:
+        return self.name.endswith(COMPILED)
 
 
 FULL = Precision("fp32")
@@ -88,7 +104,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         An unknown name.
     """
     if name != "auto":
-        if name not in PRECISIONS:
+        if name.removesuffix(COMPILED) not in PRECISIONS:
             raise UsageError(
                 "A precision has a known name",
                 f"got '{name}'",
@@ -100,10 +116,28 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     return Precision("bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "fp32")
 
 
-def candidates(device: torch.device) -> list[str]:
-    """Names of the precisions that may pay on this device, for a probe to choose from."""
+def candidates(device: torch.device, work: float = 0.0) -> list[str]:
+    """Names of the precisions that may pay on this device, for a probe to choose from.
+
+    `work` are the multiply-accumulates of all that is to be trained so.
+    """
     chosen = choose_precision("auto", device).name
-    return [chosen] if chosen == "fp32" else [chosen, "fp32"]
+    names = [chosen] if chosen == "fp32" else [chosen, "fp32"]
+    if device.type == "cuda" and work >= WORTH_COMPILING:
+        names.append(chosen + COMPILED)
+    return names
+
+
+@contextlib.contextmanager
+def tensor_float32(allowed: bool) -> Iterator[None]:
+    """Allow or forbid TF32 in convolutions and matrix products inside the block."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def keep_depthwise_in_float32(model: nn.Module) -> None:

@@ -5,8 +5,7 @@ The same numbers come out whatever the batch they stand in.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,7 @@ from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.faults import is_out_of_memory
 from ensemble_kit.members.networks import pooled_features
-from ensemble_kit.members.precision import FULL, Precision
+from ensemble_kit.members.precision import FULL, Precision, tensor_float32
 
 # (mirror left-right, mirror up-down, transpose): what the poses of test-time augmentation do.
 POSES = {
@@ -122,7 +121,7 @@ def _answers(
     )
     model.eval()
     autocast = torch.autocast(device.type, dtype=precision.dtype, enabled=precision.autocasts)
-    with torch.inference_mode(), _full_precision(), autocast:
+    with torch.inference_mode(), tensor_float32(False), autocast:
         parts = [_in_parts(answer, images, tta).cpu().numpy() for images, _, _ in batches.epoch(0)]
     return np.concatenate(parts)
 
@@ -136,17 +135,6 @@ def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> T
         if len(images) == 1 or not is_out_of_memory(error):
             raise
     return torch.cat([_in_parts(answer, half, tta) for half in images.tensor_split(2)])
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """No TF32 in convolutions inside the block: kept logits do not depend on the card."""
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _posed(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:

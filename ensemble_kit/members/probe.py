@@ -21,6 +21,7 @@ from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.events import Notice, Watcher
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.measure import fastest_precision
+from ensemble_kit.members.precision import COMPILED, candidates
 
 # Multiply-accumulates of a member's whole training from which a few probing steps pay back.
 WORTH_A_PROBE = 3e14
@@ -48,17 +49,27 @@ def _of_other_folds(job: Job) -> str | None:
 
 
 def _probed(job: Job, jobs: Sequence[Job], watcher: Watcher) -> str:
-    size, recipe = job.tiles.image_size, job.member.recipe
+    size, recipe, network = job.tiles.image_size, job.member.recipe, job.member.network
     n_jobs = sum(j.member.name == job.member.name for j in jobs)
-    macs = cost(job.member.network, size).macs
-    if macs * len(job.manifest) * recipe.epochs * n_jobs < WORTH_A_PROBE or job.member.head:
+    n_images = len(job.manifest) * recipe.epochs
+    work = float(cost(network, size).macs) * n_images * n_jobs
+    if work < WORTH_A_PROBE or job.member.head:
         return "auto"
-    batch = min(recipe.batch_size, PROBE_BATCH)
+    on_card = job.device.type == "cuda"
+    batch = recipe.batch_size if on_card else min(recipe.batch_size, PROBE_BATCH)
     known = Known(job.device, "precision")
-    key = f"{job.member.network} {size} px, batch {batch}"
+    key = f"{network} {size} px, batch {batch}"
+    if any(name.endswith(COMPILED) for name in candidates(job.device, work)):
+        key += f", {n_images} images"  # a compiler pays back in long jobs only
     if key not in known.values:
-        known.add(key, fastest_precision(job.member.network, size, batch, job.device))
-        watcher(Notice(f"{job.member.name}: {known.values[key]} trains the fastest here ({key})."))
+        name, failed = fastest_precision(
+            network, size, batch, job.device, n_images=n_images, work=work
+        )
+        known.add(key, name)
+        watcher(Notice(f"{job.member.name}: {name} trains the fastest here ({key})."))
+        for other, reason in failed.items():
+            known.add(f"{key}: {other} failed", reason)
+            watcher(Notice(f"{job.member.name}: {other} could not be tried here ({reason})."))
     return str(known.values[key])
 
 

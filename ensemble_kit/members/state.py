@@ -44,6 +44,7 @@ class Training:
     average_beside: bool = False
     rate_factor: float = 1.0
     micro_batches: int = 1
+    compiled: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def start(
@@ -57,10 +58,17 @@ class Training:
             averaged = AveragedModel(model, avg_fn=mean, use_buffers=True)
         elif recipe.regularize.average_last:
             averaged = AveragedModel(model, use_buffers=True)
+        # One shape at a time: a last, smaller batch gets code of its own.
+        compiled = torch.compile(model, dynamic=False) if precision.compiles else None
         return cls(
-            model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches,
+            model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches, compiled=compiled,
             average_beside=recipe.regularize.average_beside,
         )  # fmt: skip
+
+    @property
+    def forward(self) -> Callable[[Tensor], Tensor]:
+        """What a training step calls: the model, or its compiled form over the same weights."""
+        return self.compiled or self.model
 
     @property
     def epoch(self) -> int:

@@ -58,7 +58,7 @@ def _forward_backward(
         images.tensor_split(n_parts), target.tensor_split(n_parts), strict=True
     ):
         with torch.autocast(plan.device.type, dtype=precision.dtype, enabled=precision.autocasts):
-            logits = training.model(some)
+            logits = training.forward(some)
         # Each part counts by its samples' weights, so that the parts add up to the batch's loss.
         share = plan.loss_of.weight_of(wanted) / whole
         loss = plan.loss_of(logits.float(), wanted) * share
