@@ -226,7 +226,7 @@ def print_nested_plan(experiment: Experiment, members: list[Member], folds: Fold
 
     pairs = pairs_to_train(members, folds.n_splits)
     seconds = seconds_of_pairs(Run(experiment.run_path), members, folds.n_splits)
-    estimate = "" if seconds is None else f"; about {duration(seconds)} of work, by finished folds"
+    estimate = f"; about {duration(seconds)} of work, by finished folds" if seconds else ""
     n = len(pairs) * len(members)
     click.echo(
         f"Nested: each member without each pair of folds too, K (K - 1) / 2 = {len(pairs)} jobs more "
