@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.limits import Limits
-from ensemble_kit.cli.options import run_option
+from ensemble_kit.cli.options import (
+    json_option,
+    metric_option,
+    resamples_option,
+    run_option,
+    seed_option,
+)
 from ensemble_kit.cli.text import columns, printable
 
 if TYPE_CHECKING:
@@ -32,25 +38,14 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     metavar="NAME",
     help="vote, mean, mlp, ...; repeatable, or all. [default: vote, mean, mlp]",
 )
-@click.option(
-    "--metric",
-    default="balanced_accuracy",
-    show_default=True,
-    help="The figure that verdicts are given on.",
-)
+@metric_option
 @click.option(
     "--ties",
     type=click.Choice(["proba", "severity", "abstain", "lowest"]),
     help="Who wins a tied vote: the highest mean probability, the most severe class, nobody, or the lowest class. [default: proba]",
 )
-@click.option(
-    "--resamples",
-    type=click.IntRange(0),
-    default=2000,
-    show_default=True,
-    help="Bootstrap resamples of whole groups; 0 for no intervals.",
-)
-@click.option("--seed", default=0, show_default=True)
+@resamples_option
+@seed_option
 @click.option(
     "--fallback/--no-fallback",
     default=True,
@@ -113,7 +108,16 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     show_default=True,
     help="How a patient's images become one answer; fitted: learnt from patients of other folds.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option(
+    "--null-check",
+    "null_draws",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=19,
+    metavar="[R]",
+    help="Cross-fit each method R times on labels dealt anew to whole groups, and R times on members of noise: all must come out at chance. [R: 19]",
+)
+@json_option
 def stack(
     run: Run,
     methods: tuple[str, ...],
@@ -132,6 +136,7 @@ def stack(
     costs_path: str | None,
     decide_by_cost: bool,
     pool: str,
+    null_draws: int | None,
     as_json: bool,
 ) -> None:
     """Combine the stored predictions and judge the ensemble.
@@ -175,6 +180,7 @@ def stack(
         costs=costs,
         cost_unit=unit,
         nested=nested,
+        null_draws=null_draws or 0,
     )
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
@@ -185,6 +191,7 @@ def stack(
 def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     """Everything that was found, as JSON values."""
     from ensemble_kit.evaluation.ensembles import metrics_json
+    from ensemble_kit.evaluation.null import null_json
 
     return {
         "run": run.path.as_posix(),
@@ -193,6 +200,7 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
         "nested_verdict": done.nested_verdict,
         "tests": done.tests_sentence,
         "notes": done.notes,
+        "null_check": None if done.null is None else null_json(done.null),
         "pareto": None
         if done.pareto is None
         else json.loads(done.pareto.to_json(orient="records")),
@@ -203,6 +211,7 @@ def print_stacked(done: Stacked, run: Run) -> None:
     """The leaderboard, what belongs beside it, and the verdict."""
     from ensemble_kit.evaluation import leaderboard as board
     from ensemble_kit.evaluation.costs import cheapest_sentence, pareto_rows
+    from ensemble_kit.evaluation.null import null_note, null_rows
 
     judged, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
     click.echo(printable(_sizes(done)))
@@ -218,6 +227,11 @@ def print_stacked(done: Stacked, run: Run) -> None:
         click.echo()
         print_table(pareto_rows(done.pareto), n_text=1)
         click.echo(printable(cheapest_sentence(done.pareto)))
+    if done.null is not None:
+        click.echo()
+        print_table(null_rows(done.null), n_text=1)
+        click.echo(null_note(done.null))
+        click.echo(printable(f"Null check: {done.null.sentence}"))
     for note in done.notes:
         click.echo(printable(f"Note: {note}"))
     click.echo(

@@ -16,12 +16,13 @@ from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
 from ensemble_kit.evaluation.costs import PARETO, pareto_table
 from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
-from ensemble_kit.evaluation.evaluate import BASELINES, evaluate_all
+from ensemble_kit.evaluation.evaluate import BASELINES, FLOORS, evaluate_all
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.field_tests import sentence_of_tests
+from ensemble_kit.evaluation.null import NULL_CHECK, NullCheck, null_check, null_json
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.quorum import with_quorum
-from ensemble_kit.files import write_csv
+from ensemble_kit.files import write_csv, write_json
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
@@ -39,6 +40,8 @@ class Stacked:
     protocol : Protocol
     pareto : DataFrame or None
         Sets of members by cost, where that was asked for.
+    null : NullCheck or None
+        What comes out where there is nothing to find, where that was asked for.
     """
 
     oof: Predictions
@@ -46,6 +49,7 @@ class Stacked:
     evaluations: Mapping[str, Evaluation]
     protocol: Protocol
     pareto: pd.DataFrame | None = None
+    null: NullCheck | None = None
 
     @property
     def verdict(self) -> str:
@@ -91,6 +95,7 @@ def stack_run(
     costs: Mapping[str, float] | None = None,
     cost_unit: str = "cost",
     nested: bool = False,
+    null_draws: int = 0,
     write: bool = True,
 ) -> Stacked:
     """Combine a run's stored predictions by each method, judge, and write what was made.
@@ -110,6 +115,9 @@ def stack_run(
         What a cost counts, e.g. "GMACs an image".
     nested : bool
         Add the strict figures; the run has models without each pair of folds.
+    null_draws : int
+        Cross-fit every method so many times where there is nothing to find, and write what came
+        out as `ensembles/null-check.json`.
     write : bool
         Write `ensembles/<method>/`; the oracle gets its figures only.
 
@@ -137,6 +145,12 @@ def stack_run(
     pareto = None
     if costs is not None:
         pareto = pareto_table(oof, costs, unit=cost_unit, protocol=protocol)
+    null = None
+    if null_draws:
+        methods_run = {**{n: BASELINES[n]() for n in FLOORS}, **made}
+        null = null_check(methods_run, oof, protocol=protocol, n_draws=null_draws)
+    if write and null is not None:
+        write_json(run.path / "ensembles" / NULL_CHECK, null_json(null))
     if write and pareto is not None:
         write_csv(run.path / "ensembles" / PARETO, pareto)
     if write:
@@ -145,7 +159,7 @@ def stack_run(
                 write_figures(run.ensemble_dir(name), one, oof)
             else:
                 write_ensemble(run.ensemble_dir(name), one, oof, test)
-    return Stacked(oof, test, judged, protocol, pareto)
+    return Stacked(oof, test, judged, protocol, pareto, null)
 
 
 def _table(run: Run, kind: str, quorum: int | None) -> Predictions:

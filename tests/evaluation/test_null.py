@@ -1,0 +1,128 @@
+"""The null check: honest combiners come out at chance, one that leaks is caught."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.cli import app
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.errors import UsageError
+from ensemble_kit.evaluation.null import _noise, _permuted, null_check
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.testing import toy_predictions, toy_run
+
+
+class Leaky(Combiner):
+    """Fitted to some rows, it remembers the labels of all that were there."""
+
+    is_fitted_to_labels = True
+
+    def fit_many(self, logits, labels, groups, row_sets):
+        known = dict(zip((row.tobytes() for row in np.asarray(logits)), labels, strict=True))
+        made = super().fit_many(logits, labels, groups, row_sets)
+        for one in made:
+            one.known_ = known
+        return made
+
+    def _combine(self, logits) -> Combined:
+        proba = softmax(logits[:, 0].astype(np.float64))
+        for i, row in enumerate(logits):
+            proba[i] = np.eye(logits.shape[2])[self.known_[row.tobytes()]] * 0.98 + 0.01
+        return decided(proba / proba.sum(axis=1, keepdims=True))
+
+
+METHODS = ("vote", "mean", "simplex", "greedy", "logistic")
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "auroc", "log_loss"])
+def test_combiners_are_at_chance_where_there_is_nothing_to_find(metric: str) -> None:
+    table = toy_predictions(180, 3, 3, n_groups=60)
+    methods = {name: make_combiner(name) for name in METHODS}
+    found = null_check(methods, table, protocol=Protocol(metric=metric))
+    assert found.above_chance == {}
+    assert {one.p_value for one in found.methods.values()} == {0.05}
+    assert found.sentence.startswith("all 5 methods come out at chance")
+    if metric == "balanced_accuracy":
+        for one in found.methods.values():
+            assert one.permuted.mean() == pytest.approx(1 / 3, abs=0.06)
+            assert one.noise.mean() == pytest.approx(1 / 3, abs=0.06)
+
+
+def test_a_combiner_that_leaks_is_caught_in_both_checks() -> None:
+    methods = {"leaky": Leaky(), "mean": make_combiner("mean")}
+    found = null_check(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=9)
+    assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
+    assert "Something leaks" in found.sentence
+    assert found.methods["leaky"].p_value == 1.0
+
+
+def test_members_that_know_nothing_have_no_small_p_value() -> None:
+    table = _noise(toy_predictions(180, 3, 3, n_groups=60), np.random.default_rng(0))
+    found = null_check({"mean": make_combiner("mean")}, table, n_draws=19)
+    assert found.methods["mean"].p_value > 0.05
+
+
+def test_a_groups_label_stays_with_the_whole_group() -> None:
+    table = toy_predictions(120, 2, 2, n_groups=24)
+    labels = (np.arange(120) // 5) % 2
+    table = dataclasses.replace(table, labels=labels)
+    dealt = _permuted(table, np.random.default_rng(0))
+    per_group = [np.unique(dealt.labels[table.groups == g]) for g in np.unique(table.groups)]
+    assert all(len(found) == 1 for found in per_group)
+    assert np.bincount(np.concatenate(per_group)).tolist() == [12, 12]
+    assert (dealt.labels != table.labels).any()
+    np.testing.assert_array_equal(dealt.logits, table.logits)
+
+
+def test_groups_of_several_labels_keep_their_blocks_and_all_labels() -> None:
+    table = toy_predictions(120, 2, 3, n_groups=24)
+    dealt = _permuted(table, np.random.default_rng(0))
+    assert np.bincount(dealt.labels).tolist() == np.bincount(table.labels).tolist()
+
+    def blocks(one) -> list[tuple[int, ...]]:
+        return sorted(tuple(one.labels[one.groups == g]) for g in np.unique(one.groups))
+
+    assert blocks(dealt) == blocks(table)
+    assert (dealt.labels != table.labels).any()
+
+
+def test_a_member_of_noise_has_the_members_own_rows_in_another_order() -> None:
+    table = toy_predictions(60, 2, 3)
+    noise = _noise(table, np.random.default_rng(0))
+    for m in range(2):
+        np.testing.assert_array_equal(
+            np.sort(noise.logits[:, m], axis=0), np.sort(table.logits[:, m], axis=0)
+        )
+    first = [row.tolist() for row in table.logits[:, 0]]
+    moved = [first.index(row.tolist()) for row in noise.logits[:, 0]]
+    second = [row.tolist() for row in table.logits[:, 1]]
+    assert moved != [second.index(row.tolist()) for row in noise.logits[:, 1]]
+
+
+def test_a_check_without_draws_is_refused() -> None:
+    with pytest.raises(UsageError, match="draws at least once"):
+        null_check({"mean": make_combiner("mean")}, toy_predictions(), n_draws=0)
+
+
+def test_stack_prints_a_line_a_method_and_keeps_the_draws(tmp_path) -> None:
+    run = toy_run(tmp_path / "toy")
+    argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20"]
+    said = CliRunner().invoke(app, [*argv, "--null-check", "4"], catch_exceptions=False).output
+    assert "mean [least, greatest] of 4 draws" in said
+    assert "Null check: all 3 methods come out at chance where there is nothing to find" in said
+    assert [line for line in said.splitlines() if line.startswith("vote") and "at chance" in line]
+    stored = json.loads((run.path / "ensembles" / "null-check.json").read_text())
+    assert {k: len(v["labels_permuted"]) for k, v in stored["methods"].items()} == {
+        "best-member": 4, "mean": 4, "vote": 4,
+    }  # fmt: skip
+    usual = CliRunner().invoke(app, [*argv, "--null-check", "--json"], catch_exceptions=False)
+    assert json.loads(usual.output)["null_check"]["n_draws"] == 19
+    plain = CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False)
+    assert json.loads(plain.output)["null_check"] is None
