@@ -61,6 +61,7 @@ _HOME = {
     "TwoLayerStack": "combiners.layers",
     "make_combiner": "combiners",
     "load_combiner": "combiners.saved",
+    "read_costs": "metrics.costs",
     "Protocol": "evaluation.protocol",
     "cross_fitted_proba": "evaluation.crossfit",
     "evaluate": "evaluation.evaluate",
@@ -72,6 +73,12 @@ _HOME = {
     "pareto_table": "evaluation.costs",
     "member_values": "evaluation.contribution",
     "inflation": "evaluation.inflation",
+    "conformal_sets": "evaluation.prediction_sets",
+    "SetOptions": "evaluation.set_figures",
+    "operating_point": "evaluation.operating_point",
+    "DecisionOptions": "evaluation.operating_point",
+    "Aim": "evaluation.thresholds",
+    "Referral": "evaluation.thresholds",
     "write_report": "report.page",
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options import run_option
+from ensemble_kit.cli.options import json_option, resamples_option, run_option, seed_option
 from ensemble_kit.cli.text import columns, printable
 
 if TYPE_CHECKING:
@@ -49,11 +49,9 @@ PARTS = {"cross_fitted": "cross-fitted", "test": "test"}
     is_flag=True,
     help="Cross-conformal: compare each fold's rows by that fold's own models.",
 )
-@click.option(
-    "--resamples", default=2000, show_default=True, help="Bootstrap resamples of whole groups."
-)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@resamples_option
+@seed_option
+@json_option
 def conformal(
     run: Run,
     method: str,
@@ -136,9 +134,11 @@ def reading_of(found: PredictionSets) -> str:
 def promise_of(found: PredictionSets) -> str:
     """What is promised, for whom, and what it rests on."""
     over = "images" if found.unit == "image" else f"whole {found.unit}s"
-    level = f"Intervals: {found.options.level * 100:.0f} %, over {over}"
+    level = f"Intervals: {found.options.level * 100:.0f} %, over {over}."
+    if found.options.n_resamples == 0:
+        level = "No intervals were asked for (0 resamples)."
     whose = "a new image" if found.unit == "image" else f"a random image of a new {found.unit}"
     return (
         f"Promised for {whose}, if new {found.unit}s are like these ones (exchangeable): "
-        f"not for another scanner, stain or clinic. {level}."
+        f"not for another scanner, stain or clinic. {level}"
     )

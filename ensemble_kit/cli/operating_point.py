@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options import run_option
+from ensemble_kit.cli.options import json_option, resamples_option, run_option, seed_option
 from ensemble_kit.cli.text import columns, printable
 
 if TYPE_CHECKING:
@@ -48,11 +48,9 @@ SHORT = {"ppv": "PPV", "npv": "NPV"}
     metavar="SHARE",
     help="Refer the least certain until at most this share of the rest is wrong: .02.",
 )
-@click.option(
-    "--resamples", default=2000, show_default=True, help="Bootstrap resamples of whole groups."
-)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@resamples_option
+@seed_option
+@json_option
 def operating_point_command(
     run: Run,
     method: str,
@@ -112,10 +110,13 @@ def print_point(found: OperatingPoint) -> None:
         click.echo(printable(_reading(found, unit, one)))
     level = found.options.level * 100
     over = "images" if found.group_kind == "image" else f"whole {found.group_kind}s"
+    intervals = f"Intervals: {level:.0f} %, over {over}."
+    if found.options.n_resamples == 0:
+        intervals = "No intervals were asked for (0 resamples)."
     click.echo()
     click.echo(
         f"In-sample: chosen and counted on the same rows. Cross-fitted: chosen on the other folds. "
-        f"Intervals: {level:.0f} %, over {over}."
+        f"{intervals}"
         + (" PPV and NPV are at the share of the class here." if found.class_name else "")
     )
     for note in found.notes:
