@@ -6,7 +6,8 @@ vector unit. Knows no labels and no combiner.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from ensemble_kit.arrays import Array
 
 # Elements of one chunk: small enough to stay in a core's cache, whatever the table's size.
 CHUNK_ELEMENTS = 1 << 16
+# Tables from here on are shared out among a few threads: numpy lets go of the interpreter's lock.
+THREADED_ELEMENTS = 1 << 21
+MAX_THREADS = 4
 
 
 def chunks(n_samples: int, n_members: int, n_classes: int) -> Iterator[slice]:
@@ -37,6 +41,28 @@ def _buffer(logits: Array, dtype: npt.DTypeLike) -> Array:
     return np.empty((n_classes, n_members, min(step, max(n_samples, 1))), dtype=dtype)
 
 
+def _shared_out(kernel: Callable[[Array, Array], None], logits: Array, out: Array) -> Array:
+    """`out`, filled by `kernel` with contiguous parts of the rows, one for each thread."""
+    n_threads = _n_threads()
+    if logits.size < THREADED_ELEMENTS or n_threads < 2:
+        kernel(logits, out)
+        return out
+    from concurrent.futures import ThreadPoolExecutor
+
+    step = -(-len(logits) // n_threads)
+    parts = [slice(i, i + step) for i in range(0, len(logits), step)]
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(lambda rows: kernel(logits[rows], out[rows]), parts))
+    return out
+
+
+def _n_threads() -> int:
+    has_mask = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_mask else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(MAX_THREADS, cores, int(asked) if asked.isdecimal() else cores)
+
+
 def softmax_in_place(z: Array) -> Array:
     """Class probabilities over axis 0 of a class-major block, written into it."""
     z -= z.max(axis=0)
@@ -48,23 +74,25 @@ def softmax_in_place(z: Array) -> Array:
 def mean_softmax(logits: Array, out: Array | None = None) -> Array:
     """The members' mean probability, shape (n_samples, n_classes), in the logits' own precision.
 
-    Allocates one chunk beyond `out`, so a memory map of any size can be averaged.
+    Allocates one chunk a thread beyond `out`, so a memory map of any size can be averaged.
 
     Examples
     --------
     >>> mean_softmax(np.zeros((1, 3, 2), dtype=np.float32))
     array([[0.5, 0.5]], dtype=float32)
     """
-    n_samples, n_members, n_classes = logits.shape
     if out is None:
-        out = np.empty((n_samples, n_classes), dtype=logits.dtype)
+        out = np.empty((len(logits), logits.shape[2]), dtype=logits.dtype)
+    return _shared_out(_mean_softmax, logits, out)
+
+
+def _mean_softmax(logits: Array, out: Array) -> None:
     buffer = _buffer(logits, out.dtype)
     for rows in chunks(*logits.shape):
         z = softmax_in_place(class_major(logits[rows], buffer))
         total = z.sum(axis=1)  # (n_classes, rows)
-        total *= 1.0 / n_members
+        total *= 1.0 / logits.shape[1]
         out[rows] = total.T
-    return out
 
 
 def mean_of_logits(logits: Array) -> Array:
@@ -86,8 +114,12 @@ def vote_counts(logits: Array) -> Array:
     >>> vote_counts(np.array([[[2.0, 1.0], [0.0, 3.0], [1.0, 1.0]]]))
     array([[1.5, 1.5]], dtype=float32)
     """
-    n_samples, n_members, n_classes = logits.shape
-    out = np.empty((n_samples, n_classes), dtype=np.float32)
+    out = np.empty((len(logits), logits.shape[2]), dtype=np.float32)
+    return _shared_out(_vote_counts, logits, out)
+
+
+def _vote_counts(logits: Array, out: Array) -> None:
+    n_members = logits.shape[1]
     buffer = _buffer(logits, logits.dtype)
     wide = np.uint8 if n_members < 256 else np.int32
     for rows in chunks(*logits.shape):
@@ -99,4 +131,3 @@ def vote_counts(logits: Array) -> Array:
         if undecided.any():
             share = top[:, :, undecided] / top[:, :, undecided].sum(axis=0)
             out[rows.start + np.flatnonzero(undecided)] = share.sum(axis=1).T
-    return out

@@ -180,10 +180,7 @@ class ErrorRate:
         sums = np.ascontiguousarray(self._sum.take(rows, axis=0).T)  # (n_classes, n_rows)
         lead = sums[labels, at] - sums
         lead[labels, at] = np.inf
-        least = lead.min(axis=0)
-        wrong = least < 0
-        level = np.flatnonzero(least == 0)
-        wrong[level] = lead[:, level].argmin(axis=0) < labels[level]
+        wrong = (lead < 0).any(axis=0)  # level samples are looked at next time, whatever they are
         self._wrong[rows] = wrong
         # Ahead by 2.3 and losing at most 1 a pick: the third pick from now may turn it.
         losing = lead * self._per_loss.take(rows, axis=0).T

@@ -68,6 +68,16 @@ def test_chunked_kernels_equal_the_plain_formula(shape: tuple[int, int, int]) ->
     np.testing.assert_array_equal(kernels.vote_counts(logits), plain)
 
 
+def test_threads_share_the_rows_out_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = np.random.default_rng(0).normal(size=(1003, 5, 3)).astype(np.float32).round(1)
+    kernels_of = (kernels.mean_softmax, kernels.vote_counts)
+    alone = [kernel(logits) for kernel in kernels_of]
+    monkeypatch.setattr(kernels, "THREADED_ELEMENTS", 1)
+    monkeypatch.setattr(kernels, "_n_threads", lambda: 3)
+    for kernel, want in zip(kernels_of, alone, strict=True):
+        np.testing.assert_array_equal(kernel(logits), want)
+
+
 TIE = np.log([[[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]], [[0.8, 0.1, 0.1], [0.4, 0.5, 0.1]]])
 
 
