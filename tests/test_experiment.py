@@ -88,6 +88,16 @@ def test_a_member_s_own_table_wins_over_the_shared_recipe() -> None:
     assert (twin.recipe.epochs, twin.recipe.batch_size) == (2, 8)
 
 
+def test_a_member_s_nested_table_changes_single_keys_of_the_shared_one() -> None:
+    settings(
+        "members = ['tiny_cnn', 'twin']\n[recipe.regularize]\ndrop_path = 0.1\nema_decay = 0.5\n"
+        "[member.twin]\nnetwork = 'tiny_cnn'\n[member.twin.recipe.regularize]\nema_decay = 0.9\n"
+    )
+    first, twin = (m.recipe.regularize for m in load_experiment().resolved_members())
+    assert (first.drop_path, first.ema_decay) == (0.1, 0.5)
+    assert (twin.drop_path, twin.ema_decay) == (0.1, 0.9)
+
+
 def test_a_flag_may_pick_one_of_the_file_s_members() -> None:
     settings("members = ['tiny_cnn', 'twin']\n[member.twin]\nnetwork = 'tiny_cnn'\nseed = 1\n")
     assert [m.name for m in load_experiment({"members": ("tiny_cnn",)}).resolved_members()] == [

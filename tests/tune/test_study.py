@@ -146,6 +146,17 @@ def test_a_study_goes_on_where_it_stopped(
     assert told == []
 
 
+def test_a_study_keeps_the_batch_sizes_that_it_began_with(
+    tune: Callable[..., TuningResult], tmp_path: Path
+) -> None:
+    tune(1, member=tiny(batch_size=8))
+    assert len(tune(3, member=tiny(batch_size=12)).trials) == 3
+    choices = {t.distributions["batch_size"].choices for t in trials_of(tmp_path / "run")}
+    assert len(choices) == 1
+    assert 8 in next(iter(choices))
+    assert 12 not in next(iter(choices))
+
+
 def test_the_best_trial_is_the_one_with_the_lowest_loss(tune: Callable[..., TuningResult]) -> None:
     result = tune(5)
     losses = {t.number: t.value for t in result.trials if t.value is not None}

@@ -1,0 +1,85 @@
+"""Two at once, and one who only looks: nothing finished is lost, nobody is refused for a glance."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+
+from ensemble_kit.errors import IntegrityError, RunLockedError
+from ensemble_kit.members import checkpoint
+from ensemble_kit.members import collect as collect_module
+from ensemble_kit.members.claim import claimed
+from ensemble_kit.members.collect import collect
+from ensemble_kit.members.job import Job
+from ensemble_kit.run import hold
+
+
+def finished_job(trained: Any, make_job: Callable[..., Job], path: Path) -> Job:
+    copy = trained.copied_to(path)
+    job = make_job(epochs=2)
+    return Job(copy.run, job.member, 0, copy.manifest, copy.folds, job.tiles, job.device)
+
+
+def test_a_fold_that_ends_while_others_are_gathered_is_not_lost(
+    trained: Any, make_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = finished_job(trained, make_job, tmp_path / "copy")
+    shutil.rmtree(job.run.store.root / "tiny_cnn")
+    late, aside = job.run.fold_dir("tiny_cnn", 2), tmp_path / "late"
+    late.rename(aside)
+    inside, real = threading.Event(), checkpoint.read_logits
+
+    def slow(folder: Path, *more: Any) -> Any:
+        if not inside.is_set():
+            inside.set()
+            time.sleep(0.5)
+        return real(folder, *more)
+
+    monkeypatch.setattr(collect_module.checkpoint, "read_logits", slow)
+    first = threading.Thread(target=collect, args=(job,))
+    first.start()
+    assert inside.wait(20)
+    aside.rename(late)
+    collect(job)
+    first.join()
+    stored = job.run.store.read("tiny_cnn")
+    assert stored.about["folds_done"] == [0, 1, 2]
+    assert np.isfinite(stored.oof).all()
+
+
+def test_a_glance_at_the_lock_does_not_keep_a_job_from_starting(tmp_path: Path) -> None:
+    glance = FileLock(tmp_path / ".lock", thread_local=False)
+    glance.acquire()
+    threading.Timer(0.3, glance.release).start()
+    with claimed(tmp_path):
+        assert hold.is_held(tmp_path)
+
+
+def test_a_holder_that_stays_is_named_after_a_short_wait(tmp_path: Path) -> None:
+    with claimed(tmp_path):
+        second = hold.held(tmp_path, seconds=0.1)
+        with pytest.raises(RunLockedError, match="is held by process"):
+            second.__enter__()
+
+
+def test_predictions_that_are_just_being_replaced_are_read_a_moment_later(
+    trained: Any, tmp_path: Path
+) -> None:
+    run = trained.copied_to(tmp_path / "copy").run
+    want = run.predictions("oof").logits
+    file = run.store.root / "tiny_cnn" / "oof.npy"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-4] + b"half")
+    threading.Timer(0.1, file.write_bytes, args=[whole]).start()
+    np.testing.assert_array_equal(run.predictions("oof").logits, want)
+    file.write_bytes(whole[:-4] + b"gone")
+    with pytest.raises(IntegrityError, match=r"oof\.npy"):
+        run.predictions("oof")
