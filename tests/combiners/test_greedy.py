@@ -64,6 +64,39 @@ def test_members_sure_and_wrong_do_not_overflow_the_products() -> None:
     assert picks.best_prefix().order == (2,)
 
 
+def autogluons_loop(proba: np.ndarray, labels: np.ndarray, metric: str, size: int) -> list[int]:
+    """The published loop of AutoGluon's EnsembleSelection, written out.
+
+    Six decimals; of level members those used before, of several a draw by RandomState(0).
+    """
+    rows, mean, order, scores_then = np.arange(len(labels)), 0.0, [], []
+    rng = np.random.RandomState(0)
+    for s in range(size):
+        mixed = [s / (s + 1) * mean + p / (s + 1) for p in proba]
+        if metric == "log_loss":
+            scores = [-np.log(m[rows, labels]).mean() for m in mixed]
+        else:
+            scores = [(m.argmax(axis=1) != labels).mean() for m in mixed]
+        scores = np.round(scores, 6)
+        best = np.flatnonzero(scores == scores.min()).tolist()
+        best = [m for m in best if m in order] or best
+        picked = int(rng.choice(best))
+        order.append(picked)
+        scores_then.append(scores[picked])
+        mean = mixed[picked]
+    return order[: int(np.argmin(scores_then)) + 1]
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
+@pytest.mark.parametrize("n_members", [3, 8])
+def test_picks_are_those_of_autogluons_loop_written_out(metric: str, n_members: int) -> None:
+    proba, labels = problem(2000, n_members, 4)
+    of_truth = proba[:, np.arange(len(labels)), labels]
+    loss = LogLoss(of_truth) if metric == "log_loss" else ErrorRate(proba, labels)
+    want = autogluons_loop(proba.astype(np.float64), labels, metric, 40)
+    assert list(pick(loss, 40).best_prefix().order) == want
+
+
 @pytest.mark.parametrize("metric", ["log_loss", "accuracy"])
 def test_picks_are_autogluons(metric: str) -> None:
     pytest.importorskip("autogluon.core")

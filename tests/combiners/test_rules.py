@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.combiners import kernels
+from ensemble_kit.combiners import kernels, make_combiner
 from ensemble_kit.combiners.averaging import MeanLogits, MeanProba
 from ensemble_kit.combiners.rules import RULES
 from ensemble_kit.combiners.voting import MajorityVote
@@ -30,7 +30,33 @@ def test_rules_give_kunchevas_table(rule: str, winner: int) -> None:
 
 def test_kunchevas_supports_are_his() -> None:
     np.testing.assert_allclose(RULES["mean"](KUNCHEVA[None])[0], [0.16, 0.46, 0.42])
+    np.testing.assert_allclose(RULES["median"](KUNCHEVA[None])[0], [0.1, 0.5, 0.4])
+    np.testing.assert_allclose(RULES["min"](KUNCHEVA[None])[0], [0.0, 0.0, 0.1])
+    np.testing.assert_allclose(RULES["max"](KUNCHEVA[None])[0], [0.4, 0.8, 1.0])
     np.testing.assert_allclose(RULES["product"](KUNCHEVA[None])[0], [0.0, 0.0, 0.0032])
+
+
+# Her profile, worked by hand as distributions: rows sum to 1, no member level between classes.
+PROFILE = np.array(
+    [[0.10, 0.50, 0.40], [0.05, 0.05, 0.90], [0.40, 0.35, 0.25], [0.20, 0.70, 0.10], [0.10, 0.70, 0.20]]
+)  # fmt: skip
+BY_HAND = {
+    "vote": [1 / 5, 3 / 5, 1 / 5],
+    "mean": [0.17, 0.46, 0.37],
+    "median": [0.10 / 0.85, 0.50 / 0.85, 0.25 / 0.85],
+    "max": [0.4 / 2.0, 0.7 / 2.0, 0.9 / 2.0],
+    "min": [0.05 / 0.20, 0.05 / 0.20, 0.10 / 0.20],
+    # 4.0e-5, 4.2875e-3, 1.8e-3
+    "product": [0.04 / 6.1275, 4.2875 / 6.1275, 1.8 / 6.1275],
+}
+
+
+@pytest.mark.parametrize(("name", "want"), BY_HAND.items())
+def test_combiners_give_the_hand_worked_profile(name: str, want: list[float]) -> None:
+    logits = np.log(PROFILE)[None]
+    combiner = make_combiner(name).fit(logits, [0])
+    np.testing.assert_allclose(combiner.predict_proba(logits)[0], want, atol=1e-12)
+    assert combiner.predict(logits)[0] == np.argmax(want)
 
 
 def members_of_sklearn():

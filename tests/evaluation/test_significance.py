@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import comb
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from scipy.stats import binomtest
+from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.cli import app
@@ -40,6 +43,22 @@ def test_mcnemar_gives_the_published_worked_example() -> None:
     assert clustered.statistic**2 == pytest.approx(17.36, abs=0.25)
 
 
+def test_mcnemar_of_the_approval_ratings_by_hand() -> None:
+    """Agresti, Categorical Data Analysis, 10.1: 794 / 150 / 86 / 570 of 1600 asked twice.
+
+    z = (150 - 86) / sqrt(236) = 4.17, z^2 = 17.36; the difference is .04 with standard error .00955.
+    """
+    a = np.array([True] * 150 + [False] * 86 + [True] * 794 + [False] * 570)
+    b = np.array([False] * 150 + [True] * 86 + [True] * 794 + [False] * 570)
+    found = mcnemar_exact(a, b)
+    assert (found.statistic, found.estimate) == (64, 0.04)
+    assert found.statistic**2 / 236 == pytest.approx(17.36, abs=0.005)
+    tail = sum(Fraction(comb(236, k), 2**236) for k in range(87))
+    assert found.p_value == pytest.approx(float(2 * tail), rel=1e-12)
+    alone = mcnemar_clustered(a, b, np.arange(1600))
+    assert alone.estimate / alone.statistic == pytest.approx(0.00955, abs=5e-6)
+
+
 def test_clustered_mcnemar_does_not_take_copies_for_evidence() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.random(40) < 0.9, rng.random(40) < 0.6
@@ -54,6 +73,48 @@ def test_delong_variance_is_the_hand_worked_one() -> None:
     positive, scores = [1, 1, 1, 0, 0], [5.0, 4.0, 2.0, 1.0, 3.0]
     want = np.var([1, 1, 0.5], ddof=1) / 3 + np.var([1, 2 / 3], ddof=1) / 2
     assert delong_variance(positive, scores) == pytest.approx(want)
+
+
+def test_delong_gives_the_hand_worked_test() -> None:
+    """Three positives and two negatives under two scores, one tie.
+
+    First score: positives 5, 4, 2 against negatives 1, 3. Shares of negatives below each positive:
+    1, 1, 1/2; shares of positives above each negative: 1, 2/3. Area 5/6.
+    Second: positives 5, 1, 3 against 2, 3: 1, 0, 3/4 (a tie counts half); 2/3, 1/2. Area 7/12.
+    Differences: 0, 1, -1/4 with variance 7/16, and 1/3, 1/6 with variance 1/72.
+    The areas differ by 1/4 with variance 7/48 + 1/144 = 22/144, so z = 3 / sqrt(22).
+    """
+    positive = [1, 1, 1, 0, 0]
+    found = delong(positive, [5, 4, 2, 1, 3], [5, 1, 3, 2, 3])
+    assert found.estimate == pytest.approx(1 / 4)
+    assert found.statistic == pytest.approx(3 / np.sqrt(22))
+    assert found.p_value == pytest.approx(2 * norm.sf(3 / np.sqrt(22)))
+
+
+def slow_delong(positive: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """DeLong, DeLong & Clarke-Pearson 1988, as written: kernel, structural components, contrast."""
+    x, y = np.flatnonzero(positive), np.flatnonzero(~positive)
+
+    def kernel(ours: float, theirs: float) -> float:
+        return 1.0 if ours > theirs else 0.5 if ours == theirs else 0.0
+
+    tables = [np.array([[kernel(s[i], s[j]) for j in y] for i in x]) for s in (a, b)]
+    v10, v01 = [t.mean(axis=1) for t in tables], [t.mean(axis=0) for t in tables]
+    covariance = np.cov(v10) / len(x) + np.cov(v01) / len(y)
+    contrast = np.array([1.0, -1.0])
+    gain = float(contrast @ [t.mean() for t in tables])
+    return gain, gain / float(np.sqrt(contrast @ covariance @ contrast))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("n_levels", [5, 1000])
+def test_delong_by_ranks_is_delong_by_all_pairs(seed: int, n_levels: int) -> None:
+    # The ranks are those of Sun & Xu 2014, "Fast implementation of DeLong's algorithm".
+    rng = np.random.default_rng(seed)
+    positive = rng.random(40) < 0.4
+    a, b = rng.integers(0, n_levels, (2, 40)) + 0.3 * n_levels * positive
+    found = delong(positive, a, b)
+    assert (found.estimate, found.statistic) == pytest.approx(slow_delong(positive, a, b))
 
 
 def test_delong_estimate_is_the_difference_and_its_size_is_right_under_the_null() -> None:
