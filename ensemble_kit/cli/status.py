@@ -44,7 +44,10 @@ def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
             click.echo(_page(run, jobs))
         if not watch or all(job.state in {"done", "failed"} for job in jobs):
             return
-        time.sleep(2)
+        try:
+            time.sleep(2)
+        except KeyboardInterrupt:  # the watching ends, nothing else does
+            return
 
 
 def _page(run: Run, jobs: list[JobStatus]) -> str:

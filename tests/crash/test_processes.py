@@ -170,6 +170,21 @@ def test_row_59_tasks_that_ended_are_not_cancelled(
     assert any(isinstance(e, Notice) and "Cancelled 2 of 3" in e.text for e in events)
 
 
+def test_row_59_ending_a_watch_stops_nothing_and_says_so_by_silence(
+    trained: Any, tmp_path: Path, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    copy = trained.copied_to(tmp_path / "copy")
+    (copy.run.fold_dir("tiny_cnn", 0) / "fold.json").unlink()
+    monkeypatch.setattr(time, "sleep", stop)
+    code, said = cli("status", copy.run.path, "--watch")
+    assert code == 0
+    assert "5 of 6 jobs are done" in said
+    assert "Stopped" not in said
+
+
 # -- row 7: two trainers, one run ----------------------------------------------------------
 
 
