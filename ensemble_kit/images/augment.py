@@ -86,37 +86,37 @@ def augment_batch(
         _per_channel(name, values, seen, channels // 3)
         for name, values in (("mean", mean), ("std", std))
     )
+    plain = ([0.0] * channels, [1 / 255] * channels)
+    first = plain if color != "rgb" else (mean, std)
+    height, width = tiles_uint8.shape[1:3]
+    shape = (height, width) if size is None else (size, round(size * width / height))
+    out = torch.empty((len(tiles_uint8), channels, *shape), device=tiles_uint8.device)
+    for block, part in zip(tiles_uint8.split(BLOCK), out.split(BLOCK), strict=True):
+        _augment(block, augmentation, generator, *first, part)
     if color == "rgb":
-        blocks = [
-            _augmented(block, augmentation, generator, mean, std, size)
-            for block in tiles_uint8.split(BLOCK)
-        ]
-    else:
-        plain = [0.0] * channels, [1 / 255] * channels
-        blocks = [
-            _scaled(
-                in_color(_augmented(block, augmentation, generator, *plain, size), color), mean, std
-            )
-            for block in tiles_uint8.split(BLOCK)
-        ]
+        return out
+    blocks = [_scaled(in_color(part, color), mean, std) for part in out.split(BLOCK)]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
-def _augmented(
+def _augment(
     tiles_uint8: Tensor,
     augmentation: Augmentation | None,
     generator: torch.Generator,
     mean: list[float],
     std: list[float],
-    size: int | None,
-) -> Tensor:
+    out: Tensor,
+) -> None:
+    """Write the normalised images (batch, channels, height, width) of these tiles to `out`."""
+    shape = out.shape[2:]
     if augmentation is None or augmentation.is_identity:
-        return _normalised(_resized(tiles_uint8.permute(0, 3, 1, 2).contiguous(), size), mean, std)
+        _normalise(_resized(tiles_uint8.permute(0, 3, 1, 2), shape), mean, std, out)
+        return
     square = tiles_uint8.shape[1] == tiles_uint8.shape[2]
     poses = draw_poses(len(tiles_uint8), augmentation, generator, square=square)
-    planar = tiles_uint8.permute(0, 3, 1, 2).contiguous()
+    planar = tiles_uint8.permute(0, 3, 1, 2)
     # Poses are free where images are resampled anyway; else they are exact on the stored bytes.
-    images = _resized(planar if augmentation.has_affine else posed(planar, poses), size)
+    images = _resized(planar if augmentation.has_affine else posed(planar, poses), shape)
     if augmentation.stain:
         images = jitter_stains(images, augmentation.stain, generator=generator)
     if augmentation.policy != "none":
@@ -126,9 +126,10 @@ def _augmented(
     if augmentation.has_affine:
         maps = pose_maps(poses) @ affine_maps(len(images), augmentation, generator)
         images = resampled(images, maps, augmentation.fill)
-    if not augmentation.has_color:
-        return _normalised(images, mean, std)
-    return recolored(images, augmentation, generator, mean, std)
+    if augmentation.has_color:
+        recolored(images, augmentation, generator, mean, std, out)
+    else:
+        _normalise(images, mean, std, out)
 
 
 def _per_channel(name: str, values: Sequence[float], channels: int, n_pictures: int) -> list[float]:
@@ -148,20 +149,17 @@ def _scaled(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
     return images
 
 
-def _resized(planar: Tensor, size: int | None) -> Tensor:
-    """Float images of 0 .. 255, shape (batch, channels, height, width)."""
-    images = planar.float()
-    height, width = images.shape[2:]
-    if size is None or size == height:
+def _resized(planar: Tensor, shape: torch.Size) -> Tensor:
+    """Float images of 0 .. 255, shape (batch, channels, *shape)."""
+    images = planar.to(torch.float32, memory_format=torch.contiguous_format)
+    if shape[0] == images.shape[2]:
         return images
-    shape = (size, round(size * width / height))
-    return F.interpolate(images, shape, mode="bicubic", antialias=True, align_corners=False).clamp_(
-        0, 255
-    )
+    return F.interpolate(
+        images, list(shape), mode="bicubic", antialias=True, align_corners=False
+    ).clamp_(0, 255)
 
 
-def _normalised(images: Tensor, mean: list[float], std: list[float]) -> Tensor:
-    # In place: `images` is always a fresh copy here. White fill may lie a hair outside 0 .. 255.
+def _normalise(images: Tensor, mean: list[float], std: list[float], out: Tensor) -> None:
+    # White fill may lie a hair outside 0 .. 255.
     for c, (m, s) in enumerate(zip(mean, std, strict=True)):
-        images[:, c].clamp_(0, 255).mul_(1 / (255 * s)).sub_(m / s)
-    return images
+        torch.clamp(images[:, c], 0, 255, out=out[:, c]).mul_(1 / (255 * s)).sub_(m / s)

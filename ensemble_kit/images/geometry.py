@@ -82,16 +82,19 @@ def affine_maps(n: int, augmentation: Augmentation, generator: torch.Generator) 
 
 
 def resampled(images: Tensor, maps: Tensor, fill: str) -> Tensor:
-    n, _, height, width = images.shape
+    height, width = images.shape[2:]
     maps = maps.to(images.device)
     aspect = width / height
     xs = ((torch.arange(width, device=images.device) + 0.5) * 2 / width - 1) * aspect
     ys = (torch.arange(height, device=images.device) + 0.5) * 2 / height - 1
-    # By hand: torch's affine_grid takes as long as the sampling itself on a CPU.
-    grid = torch.empty((n, height, width, 2), device=images.device)
-    for axis, unit in ((0, aspect), (1, 1.0)):
-        a, b, c = (maps[:, axis, k, None] / (unit if k < 2 else 1.0) for k in range(3))
-        torch.add((a * xs)[:, None, :], (b * ys + c)[:, :, None], out=grid[..., axis])
+    a, b, c = maps.unbind(dim=2)  # (n, 2) each
+    unit = torch.tensor([aspect, 1.0], device=images.device)
+    across = (a / unit)[:, None] * xs[:, None]  # (n, width, 2)
+    down = (b / unit)[:, None] * ys[:, None] + c[:, None]  # (n, height, 2)
+    # By hand: torch's affine_grid takes as long as the sampling itself on a CPU. As complex
+    # numbers both coordinates are one sum over contiguous memory.
+    total = torch.view_as_complex(across)[:, None, :] + torch.view_as_complex(down)[:, :, None]
+    grid = torch.view_as_real(total)  # (n, height, width, 2)
     if fill == "white":
         images = images - 255
     out = F.grid_sample(

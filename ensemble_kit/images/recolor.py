@@ -22,7 +22,9 @@ def recolored(
     generator: torch.Generator,
     mean: list[float],
     std: list[float],
-) -> Tensor:
+    out: Tensor,
+) -> None:
+    """Write the jittered and normalised `images`, both (n, channels, height, width), to `out`."""
     n, channels, height, width = images.shape
     k = channels // 3
     # Every picture of a sample is stained on its own, so it draws its own colours.
@@ -38,11 +40,10 @@ def recolored(
     offset = offset * scale.reshape(n * k, 3) + shift.view(1, k, 3).expand(n, k, 3).reshape(
         n * k, 3
     )
-    out = torch.baddbmm(offset[:, :, None], matrix, pictures.reshape(n * k, 3, height * width))
-    out = out.view(n, channels, height, width)
+    flat = (n * k, 3, height * width)
+    torch.baddbmm(offset[:, :, None], matrix, pictures.view(flat), out=out.view(flat))
     for c, (m, s) in enumerate(zip(mean, std, strict=True)):
         out[:, c].clamp_(-m / s, (1 - m) / s)
-    return out
 
 
 def color_maps(
