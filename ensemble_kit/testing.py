@@ -5,6 +5,7 @@ Needs no network, no images and no torch.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 
@@ -14,9 +15,12 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.bounds import Oracle
+from ensemble_kit.combiners.on_features import FeatureCombiner
 from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.crossfit import apply
 from ensemble_kit.folds import Folds, make_folds
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -53,11 +57,12 @@ def toy_predictions(
     *,
     n_groups: int = 24,
     n_folds: int = 4,
+    n_features: int = 0,
     kind: str = "oof",
     skill: float = 1.5,
     seed: int = 0,
 ) -> Predictions:
-    """A table of toy logits; whole groups in folds.
+    """A table of toy logits; whole groups in folds. With `n_features`, pooled features beside them.
 
     Examples
     --------
@@ -78,6 +83,29 @@ def toy_predictions(
         fold=group % n_folds if kind == "oof" else np.full(n_samples, -1),
         kind=kind,
         group_kind="patient",
+        features=_toy_features(labels, group, n_members, n_folds, n_features, kind, seed)
+        if n_features
+        else None,
+    )
+
+
+def _toy_features(
+    labels: npt.NDArray[np.int64],
+    group: npt.NDArray[np.int64],
+    n_members: int,
+    n_folds: int,
+    n_features: int,
+    kind: str,
+    seed: int,
+) -> PooledFeatures:
+    """Features that tell the classes apart, along other directions in each model's space."""
+    turns = np.random.default_rng(0).normal(size=(n_members, n_folds, labels.max() + 1, n_features))
+    every = np.tile(np.arange(n_folds), (len(labels), 1))
+    spaces = group[:, None] % n_folds if kind == "oof" else every
+    noise = np.random.default_rng(seed + 1)
+    shape = (*spaces.shape, n_features)
+    return PooledFeatures(
+        tuple(turn[spaces, labels[:, None]] + noise.normal(size=shape) for turn in turns), spaces
     )
 
 
@@ -158,7 +186,7 @@ def check_combiner(combiner: Combiner, *, n_classes: int = 3, seed: int = 0) -> 
     >>> from ensemble_kit.combiners.averaging import MeanProba
     >>> check_combiner(MeanProba())
     """
-    table = toy_predictions(120, 4, n_classes, n_groups=20, seed=seed)
+    table = toy_predictions(120, 4, n_classes, n_groups=20, n_features=6, seed=seed)
     for law in LAWS:
         law(combiner, table)
 
@@ -168,14 +196,20 @@ def _require(holds: bool, law: str, combiner: Combiner) -> None:
         raise AssertionError(f"{combiner!r}: {law}")
 
 
-def _fitted(combiner: Combiner, table: Predictions) -> Combiner:
-    return combiner.fresh().fit(table.logits, table.labels, table.groups)
+def _fitted(combiner: Combiner, table: Predictions, logits: Array | None = None) -> Combiner:
+    """A fitted copy, with other logits than the table's where given; features where it needs them."""
+    copy, given = combiner.fresh(), table.logits if logits is None else logits
+    if isinstance(copy, FeatureCombiner):
+        return copy.fit(given, table.labels, table.groups, table.features)
+    return copy.fit(given, table.labels, table.groups)
 
 
-def _proba(fitted: Combiner, logits: Array, labels: npt.NDArray[np.int64]) -> Array:
-    """Probabilities, with the labels shown to combiners that need them."""
+def _proba(fitted: Combiner, logits: Array, table: Predictions) -> Array:
+    """Probabilities for logits of the table's rows, with labels or features where it needs them."""
     if isinstance(fitted, Oracle):
-        return fitted.combine_with_labels(logits, labels).proba
+        return fitted.combine_with_labels(logits, table.labels).proba
+    if isinstance(fitted, FeatureCombiner):
+        return fitted.predict_proba(logits, table.features)
     return fitted.predict_proba(logits)
 
 
@@ -185,7 +219,7 @@ def _same(a: Array, b: Array, atol: float = ATOL) -> bool:
 
 def rows_are_probabilities(combiner: Combiner, table: Predictions) -> None:
     """`predict_proba` is float64 of shape (n_samples, n_classes), in [0, 1], rows sum to 1."""
-    proba = _proba(_fitted(combiner, table), table.logits, table.labels)
+    proba = _proba(_fitted(combiner, table), table.logits, table)
     _require(proba.shape == (len(table), table.n_classes), "proba has one row a sample", combiner)
     _require(proba.dtype == np.float64, "proba is float64", combiner)
     _require(
@@ -197,8 +231,9 @@ def rows_are_probabilities(combiner: Combiner, table: Predictions) -> None:
 def input_is_untouched(combiner: Combiner, table: Predictions) -> None:
     """Neither `fit` nor `predict_proba` changes its input."""
     logits, labels = table.logits.copy(), table.labels.copy()
-    fitted = combiner.fresh().fit(logits, labels, table.groups)
-    _proba(fitted, logits, labels)
+    loose = dataclasses.replace(table)
+    object.__setattr__(loose, "labels", labels)
+    _proba(_fitted(combiner, loose, logits), logits, loose)
     untouched = np.array_equal(logits, table.logits) and np.array_equal(labels, table.labels)
     _require(untouched, "the input is untouched", combiner)
 
@@ -206,8 +241,8 @@ def input_is_untouched(combiner: Combiner, table: Predictions) -> None:
 def rows_are_independent(combiner: Combiner, table: Predictions) -> None:
     """The answer to a subset is the subset of the answer."""
     fitted, rows = _fitted(combiner, table), np.array([5, 3, 77])
-    whole = _proba(fitted, table.logits, table.labels)[rows]
-    part = _proba(fitted, table.logits[rows], table.labels[rows])
+    whole = _proba(fitted, table.logits, table)[rows]
+    part = _proba(fitted, table.logits[rows], table.take(rows))
     _require(_same(whole, part), "rows are combined independently", combiner)
 
 
@@ -215,7 +250,7 @@ def predict_agrees_with_proba(combiner: Combiner, table: Predictions) -> None:
     """`predict` is the class ahead in `predict_proba`, wherever one is."""
     if combiner.needs_labels:
         return
-    out = _fitted(combiner, table).combine(table.logits)
+    out = apply(_fitted(combiner, table), table)
     ordered = np.sort(out.proba, axis=1)
     ahead = ordered[:, -1] - ordered[:, -2] > ATOL
     _require(
@@ -230,8 +265,8 @@ def nan_is_refused(combiner: Combiner, table: Predictions) -> None:
     broken = table.logits.copy()
     broken[3, 1] = np.nan
     for attempt in (
-        lambda: combiner.fresh().fit(broken, table.labels, table.groups),
-        lambda: _proba(_fitted(combiner, table), broken, table.labels),
+        lambda: _fitted(combiner, table, broken),
+        lambda: _proba(_fitted(combiner, table), broken, table),
     ):
         try:
             attempt()
@@ -245,10 +280,8 @@ def constants_do_not_matter(combiner: Combiner, table: Predictions) -> None:
     shift = np.random.default_rng(1).normal(size=(len(table), table.n_members, 1)).round(2)
     shifted = table.logits.astype(np.float64) + shift
     plain = _fitted(combiner, table)
-    a = _proba(plain, table.logits.astype(np.float64), table.labels)
-    _require(
-        _same(a, _proba(plain, shifted, table.labels), 1e-4), "constants do not matter", combiner
-    )
+    a = _proba(plain, table.logits.astype(np.float64), table)
+    _require(_same(a, _proba(plain, shifted, table), 1e-4), "constants do not matter", combiner)
 
 
 def member_order_does_not_matter(combiner: Combiner, table: Predictions) -> None:
@@ -256,8 +289,8 @@ def member_order_does_not_matter(combiner: Combiner, table: Predictions) -> None
     if not combiner.ignores_member_order:
         return
     turned = table.select(table.member_names[::-1])
-    a = _proba(_fitted(combiner, table), table.logits, table.labels)
-    b = _proba(_fitted(combiner, turned), turned.logits, table.labels)
+    a = _proba(_fitted(combiner, table), table.logits, table)
+    b = _proba(_fitted(combiner, turned), turned.logits, turned)
     _require(_same(a, b, 1e-4), "member order does not matter", combiner)
 
 
@@ -274,15 +307,15 @@ def a_repeated_member_is_that_member(combiner: Combiner, table: Predictions) -> 
 
 def same_seed_same_fit(combiner: Combiner, table: Predictions) -> None:
     """Two fits with the same parameters give the same probabilities."""
-    a = _proba(_fitted(combiner, table), table.logits, table.labels)
-    b = _proba(_fitted(combiner, table), table.logits, table.labels)
+    a = _proba(_fitted(combiner, table), table.logits, table)
+    b = _proba(_fitted(combiner, table), table.logits, table)
     _require(np.array_equal(a, b), "same seed, same fit", combiner)
 
 
 def unfitted_is_refused(combiner: Combiner, table: Predictions) -> None:
     """Predicting before `fit` is an error that says so."""
     try:
-        _proba(combiner.fresh(), table.logits, table.labels)
+        _proba(combiner.fresh(), table.logits, table)
     except UsageError:
         return
     _require(False, "unfitted is refused", combiner)
@@ -291,7 +324,7 @@ def unfitted_is_refused(combiner: Combiner, table: Predictions) -> None:
 def other_members_are_refused(combiner: Combiner, table: Predictions) -> None:
     """Another number of members than in `fit` is an error."""
     try:
-        _proba(_fitted(combiner, table), table.logits[:, :2], table.labels)
+        _proba(_fitted(combiner, table), table.logits[:, :2], table)
     except DataError:
         return
     _require(False, "another number of members is refused", combiner)
@@ -309,9 +342,9 @@ def probability_zero_is_legal(combiner: Combiner, table: Predictions) -> None:
     """A logit of minus infinity is a probability of 0, and gives no NaN."""
     sure = table.logits.astype(np.float64).copy()
     sure[::7, 0, 0] = -np.inf
-    fitted = combiner.fresh().fit(sure, table.labels, table.groups)
+    fitted = _fitted(combiner, table, sure)
     _require(
-        bool(np.isfinite(_proba(fitted, sure, table.labels)).all()),
+        bool(np.isfinite(_proba(fitted, sure, table)).all()),
         "-inf is a legal logit",
         combiner,
     )

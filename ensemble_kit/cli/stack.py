@@ -151,7 +151,9 @@ def stack(
 
     limits = Limits(max_members, budget_params, budget_ms)
     asked = methods or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
-    names = [n for m in asked for n in (all_methods() if m == "all" else [m])]
+    features = "all" in asked and not nested and quorum is None and run.keeps_features
+    everything = all_methods(features=features) if "all" in asked else []
+    names = [n for m in asked for n in (everything if m == "all" else [m])]
     combiners = {name: make_combiner(name) for name in names}
     for combiner in combiners.values():
         if ties and "ties" in combiner.get_params():

@@ -36,6 +36,7 @@ COMBINERS = {
     "ridge": ("linear", "RidgeStacker"),
     "boosting": ("boosting", "BoostingStacker"),
     "mlp": ("stacking", "MLPStacker"),
+    "feature-mlp": ("feature_mlp", "FeatureMLP"),
     "two-layer": ("layers", "TwoLayerStack"),
     "oracle": ("bounds", "Oracle"),
 }

@@ -93,6 +93,7 @@ class Combiner:
     ignores_member_order: ClassVar[bool] = True
     is_rule: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
     fitted_names: ClassVar[tuple[str, ...]] = ()
 
     classes_: Ints

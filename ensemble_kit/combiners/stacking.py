@@ -95,7 +95,9 @@ class MLPStacker(Combiner):
     ) -> Networks:
         fit_rows, stop_rows, seeds = [], [], []
         for rows in row_sets:
-            for j, (learn, stop) in enumerate(self._inner(labels[rows], groups[rows])):
+            for j, (learn, stop) in enumerate(
+                inner_stops(labels[rows], groups[rows], self.n_networks, self.seed)
+            ):
                 fit_rows.append(rows[learn])
                 stop_rows.append(rows[stop])
                 seeds.append(derive_seed(self.seed, "mlp", j))
@@ -110,21 +112,6 @@ class MLPStacker(Combiner):
                 hidden=self.hidden, epochs=self.epochs, weight_decay=self.weight_decay
             ),
         )
-
-    def _inner(self, labels: Ints, groups: Ints) -> list[tuple[Ints, Ints]]:
-        """Rows to learn from and rows to stop on, for each network."""
-        numbered = np.unique(groups, return_inverse=True)[1]
-        n_splits = min(5, int(numbered.max()) + 1)
-        everything = np.arange(len(labels))
-        if n_splits < 2:  # one group: nothing unseen to stop on
-            return [(everything, everything)] * self.n_networks
-        pairs = []
-        for j in range(self.n_networks):
-            fold = inner_folds(
-                labels, numbered, n_splits, generator(self.seed, "inner", j // n_splits)
-            )
-            pairs.append((everything[fold != j % n_splits], everything[fold == j % n_splits]))
-        return pairs
 
     def _combine(self, logits: Array) -> Combined:
         return decided(
@@ -143,3 +130,17 @@ class MLPStacker(Combiner):
         super().restore(plain, {})
         self.networks_ = Networks(**arrays)
         return self
+
+
+def inner_stops(labels: Ints, groups: Ints, n_networks: int, seed: int) -> list[tuple[Ints, Ints]]:
+    """Rows to learn from and rows of other groups to stop on, for each network."""
+    numbered = np.unique(groups, return_inverse=True)[1]
+    n_splits = min(5, int(numbered.max()) + 1)
+    everything = np.arange(len(labels))
+    if n_splits < 2:  # one group: nothing unseen to stop on
+        return [(everything, everything)] * n_networks
+    pairs = []
+    for j in range(n_networks):
+        fold = inner_folds(labels, numbered, n_splits, generator(seed, "inner", j // n_splits))
+        pairs.append((everything[fold != j % n_splits], everything[fold == j % n_splits]))
+    return pairs

@@ -172,6 +172,12 @@ def answers_by_fold(run: Run, method: str) -> tuple[Answered, dict[int, Array]]:
         The run has no test part, or members that the method was not stacked over.
     """
     combiner, members = _combiner_of(run, method)
+    if combiner.needs_features:
+        raise UsageError(
+            "Answers by fold are those of methods fitted to the other folds' logits",
+            f"'{method}' learns in each fold's own features",
+            "Choose another --method",
+        )
     oof = run.predictions("oof").select(members)
     test = run.predictions("test").select(members)
     fold = fold_of(oof)

@@ -6,13 +6,16 @@ no metric.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.bounds import Oracle
-from ensemble_kit.combiners.splits import inner_folds, integer_groups
+from ensemble_kit.combiners.on_features import FeatureCombiner, crossing_folds
+from ensemble_kit.combiners.splits import Ints, inner_folds, integer_groups
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.seeding import generator
@@ -53,11 +56,13 @@ def cross_fit(combiner: Combiner, oof: Predictions) -> Combined:
         A test table, a group in two folds (unless the table is split by image), or a single fold.
     """
     if not combiner.is_fitted_to_labels:
-        return apply(combiner.fresh().fit(oof.logits, oof.labels, oof.groups), oof)
+        return apply(fitted_to(combiner, oof), oof)
     fold = fold_of(oof)
+    if isinstance(combiner, FeatureCombiner):
+        fold = _crossing(oof, fold)
     folds = np.unique(fold)
     row_sets = [np.flatnonzero(fold != k) for k in folds]
-    fitted = combiner.fit_many(oof.logits, oof.labels, oof.groups, row_sets)
+    fitted = _fit_many(combiner, oof, row_sets)
     proba = np.empty((len(oof), oof.n_classes))
     predicted = np.empty(len(oof), dtype=np.int64)
     tied = np.empty(len(oof), dtype=bool)
@@ -68,10 +73,34 @@ def cross_fit(combiner: Combiner, oof: Predictions) -> Combined:
     return Combined(proba, predicted, tied)
 
 
+def _crossing(oof: Predictions, fold: Ints) -> Ints:
+    """Folds that leave rows of every feature space to learn from, where its groups allow it."""
+    spaces = fold if oof.features is None else oof.features.spaces[:, 0]
+    crossing = crossing_folds(oof.labels, oof.groups, spaces)
+    return crossing if crossing.any() else fold
+
+
+def fitted_to(combiner: Combiner, table: Predictions) -> Combiner:
+    """A copy of a combiner, fitted to a table."""
+    copy = combiner.fresh()
+    if isinstance(copy, FeatureCombiner):
+        return copy.fit(table.logits, table.labels, table.groups, table.features)
+    return copy.fit(table.logits, table.labels, table.groups)
+
+
+def _fit_many(combiner: Combiner, table: Predictions, row_sets: Sequence[Ints]) -> list[Combiner]:
+    rows = table.logits, table.labels, table.groups, row_sets
+    if isinstance(combiner, FeatureCombiner):
+        return [*combiner.fit_many(*rows, table.features)]
+    return [*combiner.fit_many(*rows)]
+
+
 def apply(combiner: Combiner, table: Predictions) -> Combined:
     """A fitted combiner's answer to a table; the oracle is shown the labels."""
     if isinstance(combiner, Oracle):
         return combiner.combine_with_labels(table.logits, table.labels)
+    if isinstance(combiner, FeatureCombiner):
+        return combiner.combine(table.logits, table.features)
     return combiner.combine(table.logits)
 
 

@@ -15,7 +15,7 @@ from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.bounds import BestMember, Oracle
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.by_group import has_larger_groups
-from ensemble_kit.evaluation.crossfit import apply, cross_fit, fold_of
+from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to, fold_of
 from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name
 from ensemble_kit.evaluation.fallback import beats, with_fallback
 from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
@@ -91,9 +91,7 @@ def evaluate_all(
     protocol = protocol or Protocol()
     _check_tables(oof, test)
     everyone = _with_baselines(combiners)
-    fitted = {
-        name: one.fresh().fit(oof.logits, oof.labels, oof.groups) for name, one in everyone.items()
-    }
+    fitted = {name: fitted_to(one, oof) for name, one in everyone.items()}
     crossed = {
         name: _decided(one, cross_fit(one, oof), oof, protocol) for name, one in everyone.items()
     }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from ensemble_kit.combiners.base import Combined, Combiner
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval
 from ensemble_kit.evaluation.crossfit import apply, cross_fit
 from ensemble_kit.evaluation.fallback import beats
@@ -53,6 +53,7 @@ def nested_answers(
     DataError
         Tables of other members, classes or rows.
     """
+    _refuse_features(combiners)
     _refuse_strangers(nested, oof)
     row_of = {sample: i for i, sample in enumerate(oof.sample_ids.tolist())}
     n_samples, n_classes = len(oof), oof.n_classes
@@ -128,6 +129,15 @@ def nested_note(oof: Predictions) -> str:
         "moves says what that does; what a fitted method moves beyond it is the coupling, and that it "
         "has fewer rows to fit."
     )
+
+
+def _refuse_features(combiners: Mapping[str, Combiner]) -> None:
+    if names := [name for name, one in combiners.items() if one.needs_features]:
+        raise UsageError(
+            "The strict answer is for combiners on logits: models of pairs of folds keep no features",
+            f"got nested with {first_few(names)}",
+            "Leave it out: its cross-fitted figures are of models and fits blind to the row judged",
+        )
 
 
 def _refuse_strangers(nested: Sequence[NestedFold], oof: Predictions) -> None:

@@ -50,6 +50,12 @@ def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
             "vote's probabilities are shares of hard votes: where all members err it is as wrong as "
             "can be, so do not hold its log loss and calibration against those of probabilities.",
         )
+    if combiner.needs_features:
+        return (
+            "Each fold's models have features of their own, so networks are fitted in each of these "
+            "spaces, to the rows that its models kept out: far fewer rows than other stackers learn "
+            "from. The models and networks that answer a cross-fitted row were trained without it.",
+        )
     if combiner.is_fitted_to_labels:
         return (
             "Fitted to out-of-fold predictions, whose members saw the labels of the other folds: "

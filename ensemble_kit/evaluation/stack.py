@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ensemble_kit.combiners import COMBINERS, make_combiner
+from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
@@ -81,9 +81,13 @@ class Stacked:
         return field_notes(self.evaluations)
 
 
-def all_methods() -> list[str]:
-    """Every method that `all` stands for: the registry without the baselines."""
-    return [name for name in COMBINERS if name == "mean" or name not in BASELINES]
+def all_methods(*, features: bool = False) -> list[str]:
+    """Every method that `all` stands for: the registry without the baselines.
+
+    Those on features are among them where the run keeps features.
+    """
+    named = [name for name in COMBINERS if name == "mean" or name not in BASELINES]
+    return [name for name in named if features or not combiner_class(name).needs_features]
 
 
 def stack_run(
@@ -138,8 +142,9 @@ def stack_run(
             "Leave out --quorum, or --nested",
         )
     protocol = protocol or Protocol()
-    oof = _table(run, "oof", quorum)
-    test = _table(run, "test", quorum) if len(run.manifest().part("test")) else None
+    features = any(one.needs_features for one in made.values())
+    oof = _table(run, "oof", quorum, features)
+    test = _table(run, "test", quorum, features) if len(run.manifest().part("test")) else None
     strict = run.nested_predictions() if nested else None
     judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
     pareto = None
@@ -162,7 +167,13 @@ def stack_run(
     return Stacked(oof, test, judged, protocol, pareto, null)
 
 
-def _table(run: Run, kind: str, quorum: int | None) -> Predictions:
+def _table(run: Run, kind: str, quorum: int | None, features: bool) -> Predictions:
     if quorum is None:
-        return run.predictions(kind)
+        return run.predictions(kind, features=features)
+    if features:
+        raise UsageError(
+            "A combiner on features needs those of every member and fold",
+            f"got one with a quorum of {quorum}",
+            "Leave out --quorum, or feature-mlp",
+        )
     return with_quorum(run.predictions(kind, partial=True), quorum)

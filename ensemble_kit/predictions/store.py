@@ -109,17 +109,7 @@ class PredictionStore:
         IntegrityError
             A file is missing, damaged, or of another shape than its index says.
         """
-        folder = self.root / member
-        if not (folder / INDEX).is_file():
-            have = self.members()
-            raise DataError(
-                "Only members with stored logits can be combined",
-                f"'{member}' has none under '{self.root}'",
-                did_you_mean(member, have)
-                if have
-                else "Train members first: ensemble-kit train-members",
-            )
-        index = read_json(folder / INDEX)
+        folder, index = self.root / member, self.read_index(member)
         arrays = {
             name: self._checked(folder / name, digest) for name, digest in index["files"].items()
         }
@@ -145,6 +135,27 @@ class PredictionStore:
             arrays.get("nested.npy"),
         )
 
+    def read_index(self, member: str) -> dict[str, Any]:
+        """A member's `index.json`.
+
+        Raises
+        ------
+        DataError
+            The store has no such member.
+        """
+        path = self.root / member / INDEX
+        if not path.is_file():
+            have = self.members()
+            raise DataError(
+                "Only members with stored logits can be combined",
+                f"'{member}' has none under '{self.root}'",
+                did_you_mean(member, have)
+                if have
+                else "Train members first: ensemble-kit train-members",
+            )
+        index: dict[str, Any] = read_json(path)
+        return index
+
     def read_features(self, member: str) -> MemberFeatures | None:
         """One member's pooled features, every file checked against its digest; None where none are.
 
@@ -153,8 +164,7 @@ class PredictionStore:
         IntegrityError
             A file is missing, damaged, or has other rows than its index says.
         """
-        folder = self.root / member
-        index = read_json(folder / INDEX)
+        folder, index = self.root / member, self.read_index(member)
         files = index.get("features", {})
         if not files:
             return None

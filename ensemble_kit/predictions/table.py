@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, check_labels, check_logits, frozen
 from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.predictions.features import PooledFeatures
 
 KINDS = ("oof", "test")
 
@@ -46,6 +47,8 @@ class Predictions:
         Whether the order of `class_names` means something.
     notes : tuple of str
         Plain statements that belong beside every figure from these rows.
+    features : PooledFeatures, optional
+        Of the same rows and members; None where they are not kept, or were not asked for.
     """
 
     logits: Array
@@ -61,6 +64,7 @@ class Predictions:
     manifest_digest: str = ""
     ordinal: bool = False
     notes: tuple[str, ...] = ()
+    features: PooledFeatures | None = None
 
     def __post_init__(self) -> None:
         logits = check_logits(self.logits, allow_missing=True)
@@ -91,6 +95,13 @@ class Predictions:
                     f"{name} has {got} (different) entries for {want}",
                     "Build the table with Predictions.from_arrays",
                 )
+        kept = self.features
+        if kept is not None and (len(kept), kept.n_members) != (n_samples, n_members):
+            raise DataError(
+                "Features are of the table's rows and members",
+                f"got {len(kept)} rows of {kept.n_members} members for {n_samples} of {n_members}",
+                "Take both from one place: run.predictions(features=True)",
+            )
         unique = len(np.unique(self.sample_ids))
         if unique != n_samples:
             raise DataError(
@@ -201,6 +212,7 @@ class Predictions:
             labels=self.labels[rows],
             groups=self.groups[rows],
             fold=self.fold[rows],
+            features=self.features and self.features.take(rows),
         )
 
     def select(self, member_names: Sequence[str]) -> Predictions:
@@ -214,7 +226,10 @@ class Predictions:
             )
         axis = [self.member_names.index(name) for name in member_names]
         return dataclasses.replace(
-            self, logits=self.logits[:, axis], member_names=tuple(member_names)
+            self,
+            logits=self.logits[:, axis],
+            member_names=tuple(member_names),
+            features=self.features and self.features.select(axis),
         )
 
     def predicted_by_all(self) -> Predictions:
@@ -251,6 +266,9 @@ class Predictions:
             self,
             logits=np.concatenate([self.logits, moved], axis=1),
             member_names=self.member_names + other.member_names,
+            features=self.features
+            and other.features
+            and self.features.join(other.features.take(rows)),
             notes=(*self.notes, *(n for n in other.notes if n not in self.notes)),
         )
 

@@ -25,6 +25,7 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.predictions.table import KINDS, Predictions
+from ensemble_kit.run.features import keeps_features, with_features
 from ensemble_kit.run.hold import held
 from ensemble_kit.run.nested import nested_folds
 from ensemble_kit.run.records import difference, in_order, same_digest, versions
@@ -221,7 +222,12 @@ class Run:
         return in_order(self.store.members(), self.asked_members())
 
     def predictions(
-        self, kind: str = "oof", *, partial: bool = False, fold_models: bool = False
+        self,
+        kind: str = "oof",
+        *,
+        partial: bool = False,
+        fold_models: bool = False,
+        features: bool = False,
     ) -> Predictions:
         """All members' logits as one table.
 
@@ -234,11 +240,14 @@ class Run:
         fold_models : bool
             Of the test rows: each fold's model is a member of its own, `resnet18@fold0`. There is
             no such table of out-of-fold rows, so only rules without fitting can combine it.
+        features : bool
+            With the members' pooled features (`train-members --keep-features`); for whole tables of
+            whole members, not together with `partial` or `fold_models`.
 
         Raises
         ------
         DataError
-            No predictions, no test part, or an unfinished member without `partial`.
+            No predictions, no test part, an unfinished member without `partial`, or no features.
         IntegrityError
             A damaged file, or predictions of another manifest or other folds.
         """
@@ -247,7 +256,7 @@ class Run:
                 "Predictions are 'oof' or 'test'", f"got '{kind}'", "Ask for one of the two"
             )
         stored = {name: self._settled(name) for name in self.members()}
-        return member_table(
+        table = member_table(
             by_fold_model(stored, kind) if fold_models else stored,
             self.manifest(),
             self.folds(),
@@ -256,6 +265,16 @@ class Run:
             notes=self.notes(stored),
             where=self.path,
         )
+        if not features:
+            return table
+        kept = {name: self.store.read_features(name) for name in stored}
+        n_folds = self.folds().n_splits
+        return with_features(table, stored, kept, n_folds=n_folds, where=self.path)
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether every member keeps its pooled features, of every fold."""
+        return keeps_features(self.store, self.members(), self.folds().n_splits)
 
     def nested_predictions(self) -> tuple[NestedFold, ...]:
         """For each fold, all members' logits from models that never saw it: the strict answer.

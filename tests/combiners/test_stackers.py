@@ -18,7 +18,7 @@ from ensemble_kit.combiners.calibrated import CalibratedMembers, TemperatureScal
 from ensemble_kit.combiners.features import flat_features
 from ensemble_kit.combiners.linear import LogisticStacker
 from ensemble_kit.combiners.splits import inner_folds
-from ensemble_kit.combiners.stacking import MLPStacker
+from ensemble_kit.combiners.stacking import MLPStacker, inner_stops
 from ensemble_kit.testing import toy_predictions
 
 FITTED = ["simplex", "classwise", "greedy", "logistic", "ridge", "boosting", "mlp", "two-layer"]
@@ -86,7 +86,7 @@ def test_inner_folds_never_split_a_group() -> None:
 def test_mlp_networks_stop_on_groups_they_did_not_learn_from() -> None:
     table = toy_predictions(120, 3, 3, n_groups=12)
     groups = np.unique(table.groups, return_inverse=True)[1]
-    for learn, stop in MLPStacker(n_networks=7)._inner(np.asarray(table.labels), groups):
+    for learn, stop in inner_stops(np.asarray(table.labels), groups, 7, 0):
         assert not set(groups[learn]) & set(groups[stop])
         assert len(learn) + len(stop) == 120
 

@@ -14,9 +14,13 @@ from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.saved import load_combiner, save_combiner
 from ensemble_kit.combiners.voting import MajorityVote
+from ensemble_kit.evaluation.crossfit import apply, fitted_to
 from ensemble_kit.testing import LAWS, toy_predictions
 
-QUICK = {"mlp": {"epochs": 3, "n_networks": 2}}
+QUICK = {
+    "mlp": {"epochs": 3, "n_networks": 2},
+    "feature-mlp": {"epochs": 3, "n_networks": 2, "components": 4},
+}
 NAMES = list(COMBINERS)
 
 
@@ -27,25 +31,23 @@ def quick(name: str) -> Combiner:
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_combiner_obeys_the_law(name: str, law) -> None:
-    law(quick(name), toy_predictions(120, 4, 3, n_groups=20))
+    law(quick(name), toy_predictions(120, 4, 3, n_groups=20, n_features=6))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_combiner_takes_two_classes(name: str) -> None:
     for law in (LAWS[0], LAWS[3]):
-        law(quick(name), toy_predictions(90, 3, 2, n_groups=15))
+        law(quick(name), toy_predictions(90, 3, 2, n_groups=15, n_features=6))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "oracle"])
 def test_a_combiner_reads_back_as_it_was_written(name: str, tmp_path: Path) -> None:
-    table = toy_predictions(120, 4, 3, n_groups=20)
-    fitted = quick(name).fit(table.logits, table.labels, table.groups)
+    table = toy_predictions(120, 4, 3, n_groups=20, n_features=6)
+    fitted = fitted_to(quick(name), table)
     save_combiner(tmp_path, fitted)
     again = load_combiner(tmp_path)
     assert repr(again) == repr(fitted)
-    np.testing.assert_array_equal(
-        again.predict_proba(table.logits), fitted.predict_proba(table.logits)
-    )
+    np.testing.assert_array_equal(apply(again, table).proba, apply(fitted, table).proba)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "oracle"])
