@@ -6,7 +6,7 @@ Pooling takes a combined table; what a group is, is in the table. Fits nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval, resampling
 from ensemble_kit.evaluation.figures import Figures, judge
 from ensemble_kit.evaluation.fitted_pooling import PoolingRule
+from ensemble_kit.metrics import Metric
 from ensemble_kit.predictions.table import Predictions
 
 POOLING = ("mean", "vote", "max")
@@ -144,6 +145,7 @@ def judge_groups(
     *,
     rule: str = "mean",
     answers: Mapping[str, GroupAnswers] | None = None,
+    metrics: Sequence[str | Metric] = PER_GROUP_METRICS,
     n_resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -158,7 +160,9 @@ def judge_groups(
     groups : array-like, shape (n_samples,)
     rule : {"mean", "vote", "max"}
     answers : mapping of method to GroupAnswers, optional
-        Those of a fitted rule, in its place.
+        Made otherwise than by the rule, in its place.
+    metrics : sequence of str or Metric
+        Of one answer a group.
 
     Examples
     --------
@@ -183,7 +187,7 @@ def judge_groups(
     first = np.unique(numbered, return_index=True)[1]
     judged = judge(
         {name: one.combined for name, one in answers.items()}, labels[first], names, n_classes,
-        metrics=PER_GROUP_METRICS, n_resamples=n_resamples, level=level, seed=seed,
+        metrics=metrics, n_resamples=n_resamples, level=level, seed=seed,
     )  # fmt: skip
     out = {}
     for name, rate in rates.items():

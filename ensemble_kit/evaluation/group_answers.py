@@ -6,6 +6,7 @@ patients, that choice included.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,12 +15,14 @@ import numpy.typing as npt
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.by_group import (
     FITTED,
+    PER_GROUP_METRICS,
     GroupAnswers,
     GroupFigures,
     has_larger_groups,
     is_mixed,
     judge_groups,
     pooled,
+    pooled_answers,
 )
 from ensemble_kit.evaluation.crossfit import fold_of
 from ensemble_kit.evaluation.fallback import beats, with_fallback
@@ -30,6 +33,7 @@ from ensemble_kit.evaluation.fitted_pooling import (
 )
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
+from ensemble_kit.metrics.costs import EXPECTED_COST
 from ensemble_kit.predictions.table import Predictions
 
 Ints = npt.NDArray[np.int64]
@@ -50,20 +54,40 @@ def figures_per_group(
     tables = {part: (answers, oof) for part, answers in parts.items()}
     if test is not None:
         tables["test"] = (tested, test)
+    rule = "mean" if protocol.pool == FITTED else protocol.pool
+    metrics = [*PER_GROUP_METRICS, *((EXPECTED_COST,) if protocol.costs is not None else ())]
     return {
         part: judge_groups(
             answers,
             np.asarray(table.labels),
             table.groups,
             table.n_classes,
-            rule="mean" if protocol.pool == FITTED else protocol.pool,
-            answers=pooled.get(part),
+            rule=rule,
+            answers=_decided(
+                pooled.get(part)
+                or pooled_answers(answers, np.asarray(table.labels), table.groups, rule),
+                table,
+                protocol,
+            ),
+            metrics=[protocol.resolved(name, table.class_names) for name in metrics],
             n_resamples=protocol.n_resamples,
             level=protocol.level,
             seed=protocol.seed,
         )
         for part, (answers, table) in tables.items()
         if has_larger_groups(table)
+    }
+
+
+def _decided(
+    answers: Mapping[str, GroupAnswers], table: Predictions, protocol: Protocol
+) -> dict[str, GroupAnswers]:
+    """As the protocol decides; the oracle has seen the labels."""
+    return {
+        name: one
+        if name == "oracle"
+        else dataclasses.replace(one, combined=protocol.decided(one.combined, table.class_names))
+        for name, one in answers.items()
     }
 
 

@@ -106,7 +106,8 @@ def per_group_table(
     shown = [part for part in in_order if all(part in p for p in found.values())]
     last = shown[-1]
     is_pooled = all(parts[last].figures is not None for parts in found.values())
-    columns = PER_GROUP_METRICS if is_pooled else ()
+    priced = (EXPECTED_COST,) if protocol.costs is not None else ()
+    columns = (*PER_GROUP_METRICS, *priced) if is_pooled else ()
     head = [f"rate: {part.replace('_', '-')}" for part in shown]
     head += [key.replace("_", " ") for key in columns]
     has_rules = protocol.pool == FITTED and is_pooled

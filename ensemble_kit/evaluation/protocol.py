@@ -76,14 +76,15 @@ class Protocol:
 
     def figure(self, class_names: Sequence[str]) -> Metric:
         """The metric of the verdicts, over these classes."""
-        return self._resolved(self.metric, class_names)
+        return self.resolved(self.metric, class_names)
 
     def figures(self, table: Predictions, *, abstained: bool = False) -> list[Metric]:
         """The metrics for this table, each once."""
         names = self.names(table, abstained=abstained)
-        return [self._resolved(name, table.class_names) for name in names]
+        return [self.resolved(name, table.class_names) for name in names]
 
-    def _resolved(self, name: str, class_names: Sequence[str]) -> Metric:
+    def resolved(self, name: str, class_names: Sequence[str]) -> Metric:
+        """A metric by its name, over these classes."""
         if name == EXPECTED_COST and self.costs is not None:
             return cost_metric(self.costs.of(class_names))
         return metric(name)

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
+from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.answers import answers_by_fold, answers_of
+from ensemble_kit.evaluation.answers import Answered, answers_by_fold, answers_of
 from ensemble_kit.evaluation.conformal import (
     calibrate,
     cross_conformal,
@@ -22,9 +23,9 @@ from ensemble_kit.evaluation.conformal import (
 )
 from ensemble_kit.evaluation.prediction_sets import conformal_sets
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.set_figures import SetOptions
+from ensemble_kit.evaluation.set_figures import SetOptions, sets_frame
 from ensemble_kit.evaluation.stack import stack_run
-from ensemble_kit.testing import toy_run
+from ensemble_kit.testing import toy_predictions, toy_run
 
 QUICK = SetOptions(n_resamples=100)
 
@@ -220,3 +221,18 @@ def test_answers_of_members_trained_again_since_are_refused(tmp_path) -> None:
     made.store.write("member1", dataclasses.replace(stored, oof=stored.oof * 1.01))
     with pytest.raises(DataError, match=r"trained again since.*stack --method mean"):
         conformal_sets(made, "mean", QUICK, write=False)
+
+
+def test_no_cell_of_sets_csv_is_a_formula() -> None:
+    toy = toy_predictions(12, 2, 2, n_groups=4)
+    table = dataclasses.replace(
+        toy,
+        class_names=("=1+1", "@b"),
+        sample_ids=np.array([f"-{i}" for i in range(12)]),
+        groups=np.char.add("+", toy.groups),
+    )
+    answered = Answered(table, decided(np.full((12, 2), 0.5)))
+    frame = sets_frame({"test": (answered, np.ones((12, 2), dtype=bool))})
+    text = [*frame.columns, *frame.astype(str).to_numpy().ravel()]
+    assert not [cell for cell in text if cell.startswith(("=", "+", "-", "@"))]
+    assert frame["set"].iloc[0] == "'=1+1 | '@b"

@@ -27,6 +27,7 @@ from ensemble_kit.evaluation.fitted_pooling import (
 )
 from ensemble_kit.evaluation.group_answers import FELL_BACK, fitted_group_answers
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.metrics.costs import CostMatrix
 from ensemble_kit.metrics.probability import log_loss_per_sample
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_run
@@ -183,3 +184,17 @@ def test_unknown_rules_and_intervals_are_refused() -> None:
         Protocol(pool="fited")
     with pytest.raises(UsageError, match="Did you mean 'bca'"):
         Protocol(interval="bcaa")
+
+
+def test_patients_are_decided_by_cost_where_images_are() -> None:
+    table = foci(40)
+    costs = CostMatrix(("0", "1"), ((0, 1), (20, 0)))
+    matrix = np.array(costs.rows)
+    proba, truth, _, _, _ = parts_of(table)
+    mean = pooled(decided(proba), np.asarray(table.labels), table.groups)[0].proba
+    for by_cost in (False, True):
+        asked = Protocol(n_resamples=50, costs=costs, decide_by_cost=by_cost)
+        found = evaluate(MeanProba(), table, protocol=asked).per_group["cross_fitted"].figures
+        answer = (mean @ matrix).argmin(axis=1) if by_cost else mean.argmax(axis=1)
+        assert found["accuracy"].value == pytest.approx((answer == truth).mean())
+        assert found["expected_cost"].value == pytest.approx(matrix[truth, answer].mean())
