@@ -42,14 +42,16 @@ class LocalEngine:
 
     def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
         """Run all jobs; return those that failed."""
-        on_cards = jobs[0].device.type == "cuda"
+        kind = jobs[0].device.type
+        on_cards = kind == "cuda"
         # A numbered card is the user's choice; otherwise the workers are shared out over all.
         shared = on_cards and jobs[0].device.index is None
         cards: list[str] = visible_cards() if shared else []
         machine = Machine(cores(), host_free(), max(len(cards), 1) if on_cards else 0)
-        if self.slots is not None:
-            threads = self.threads or max(1, machine.cores // self.slots)
-            return Pool(self.slots, threads, jobs, watcher, cards=cards).run()
+        slots = self.slots or (1 if kind not in {"cpu", "cuda"} else None)
+        if slots is not None:
+            threads = self.threads or max(1, machine.cores // slots)
+            return Pool(slots, threads, jobs, watcher, cards=cards).run()
         if on_cards:
             threads = self.threads or max(1, machine.cores // most_slots(machine, len(jobs)))
             return self._growing(machine, threads, jobs, watcher, cards)

@@ -42,17 +42,18 @@ def host_peak() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def card_peak() -> tuple[int, int]:
-    """What this process took of its CUDA card at most, and what the card holds for processes like it.
+def card_peak(number: int | None = None) -> tuple[int, int]:
+    """What this process took of a CUDA card at most, and what the card holds for processes like it.
 
-    Both in bytes; (0, 0) where no card is in use. Not tried on a GPU yet.
+    Both in bytes; (0, 0) where no card is in use. The card is the current one unless numbered.
+    Not tried on a GPU yet.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return 0, 0
-    free, _ = torch.cuda.mem_get_info()
-    held = torch.cuda.memory_reserved() + CARD_CONTEXT
-    return int(torch.cuda.max_memory_reserved() + CARD_CONTEXT), int(free + held)
+    free, _ = torch.cuda.mem_get_info(number)
+    held = torch.cuda.memory_reserved(number) + CARD_CONTEXT
+    return int(torch.cuda.max_memory_reserved(number) + CARD_CONTEXT), int(free + held)
 
 
 def visible_cards() -> list[str]:

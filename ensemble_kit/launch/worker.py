@@ -38,16 +38,20 @@ def main(run_path: str, n_threads: int) -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     run, measured = Run(run_path), set[str]()
+    number: int | None = None
 
     def tell(event: Event) -> None:
         out.write(to_json(event) + "\n")
         if isinstance(event, EpochEnded) and event.member not in measured:
             measured.add(event.member)
-            out.write(PEAK + json.dumps(dataclasses.asdict(Peak(host_peak(), *card_peak()))) + "\n")
+            peak = Peak(host_peak(), *card_peak(number))
+            out.write(PEAK + json.dumps(dataclasses.asdict(peak)) + "\n")
 
     for member, fold in _jobs():
         try:
-            run_job(open_job(run, member, fold), tell)
+            job = open_job(run, member, fold)
+            number = job.device.index
+            run_job(job, tell)
         except EnsembleKitError as error:
             tell(JobFailed(member, fold, str(error), error.exit_code))
         except Exception as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -24,6 +26,7 @@ from ensemble_kit.launch.slots import (
     most_slots,
     slots_by_memory,
 )
+from ensemble_kit.members.events import Event, JobStarted, Notice
 from ensemble_kit.members.spec import write_spec
 
 GIB = 2**30
@@ -101,6 +104,24 @@ def test_a_container_s_limit_counts_where_it_is_below_the_machine_s(
     assert memory.host_free() > 60_000_000
 
 
+def test_a_card_s_room_counts_what_this_process_holds_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int | None] = []
+
+    def answer(value: Any) -> Any:
+        return lambda number=None: asked.append(number) or value
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", answer((20 * GIB, 80 * GIB)))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", answer(3 * GIB))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", answer(5 * GIB))
+    context = memory.CARD_CONTEXT
+    assert memory.card_peak(1) == (5 * GIB + context, 23 * GIB + context)
+    assert asked == [1, 1, 1]
+
+
 def test_no_card_takes_nothing() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
@@ -173,3 +194,56 @@ def test_a_run_remembers_its_share_and_goes_on_with_it(
     machine = Machine(2, 24 * GIB)
     assert local._share_of_cores(jobs, machine, lambda _: None) == Share(1, 2)
     assert local._share_of_cores(jobs * 2, machine, lambda _: None) == Share(2, 1)
+
+
+@pytest.mark.slow
+def test_workers_join_once_a_job_is_measured_to_leave_room(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [make_job(fold=k, epochs=60) for k in range(3)]
+    jobs[0].run.begin(jobs[0].manifest, jobs[0].folds, {})
+    write_spec(jobs[0])
+    monkeypatch.setattr(local, "cores", lambda: 2)
+    monkeypatch.setattr(local, "host_free", lambda: 4 * GIB)
+    events: list[Event] = []
+    at_work: list[int] = []
+
+    def watch(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, JobStarted):
+            at_work.append(len(psutil.Process().children()))
+
+    assert LocalEngine()(jobs, watch) == []
+    assert at_work[0] == 1
+    assert max(at_work) == 2
+    said = [e.text for e in events if isinstance(e, Notice)]
+    assert any("GiB here: 2 side by side from now on" in text for text in said), said
+
+
+def test_engines_share_out_cards_and_keep_other_devices_to_one_job(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[int, int, list[str], bool]] = []
+
+    class FakePool:
+        def __init__(
+            self, slots: int, threads: int, *_: Any, resize: Any = None, cards: Any = ()
+        ) -> None:
+            started.append((slots, threads, list(cards), resize is not None))
+
+        def run(self) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(local, "Pool", FakePool)
+    monkeypatch.setattr(local, "cores", lambda: 16)
+    monkeypatch.setattr(local, "host_free", lambda: 64 * GIB)
+    monkeypatch.setattr(local, "visible_cards", lambda: ["2", "5"])
+
+    def on(device: str, n_jobs: int = 20) -> tuple[int, int, list[str], bool]:
+        job = dataclasses.replace(make_job(), device=torch.device(device))
+        LocalEngine()([job] * n_jobs, lambda _: None)
+        return started[-1]
+
+    assert on("cuda") == (2, 2, ["2", "5"], True)
+    assert on("cuda:1") == (1, 4, [], True)
+    assert on("mps") == (1, 16, [], False)
