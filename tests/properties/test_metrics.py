@@ -1,0 +1,167 @@
+"""Laws of the metrics, the joint intervals and the bootstrap, on whatever hypothesis thinks of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.evaluation.bootstrap import percentile_interval, resampling
+from ensemble_kit.evaluation.contribution import left_out, shapley
+from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.jointly import joint_intervals
+from ensemble_kit.metrics import METRICS, ORDINAL_METRICS
+from ensemble_kit.metrics.diversity import ambiguity, pairwise
+from ensemble_kit.metrics.sums import sums_of
+
+FEW = settings(max_examples=40, deadline=None)
+# An iterative fit, and a figure that needs costs by class name.
+NEEDS_MORE = {"calibration_slope", "expected_cost"}
+# Of ordered classes only the reversed order means the same.
+NOMINAL = sorted(set(METRICS) - set(ORDINAL_METRICS) - NEEDS_MORE)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of at least two classes, and probabilities without ties."""
+    n_classes = draw(st.integers(2, 4))
+    labels = np.array(draw(st.lists(st.integers(0, n_classes - 1), min_size=6, max_size=30)))
+    assume(len(np.unique(labels)) > 1)
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    return labels, rng.dirichlet(np.ones(n_classes), len(labels))
+
+
+def figure(name: str, labels: np.ndarray, proba: np.ndarray) -> float:
+    one = METRICS[name]
+    if one.of_table is not None:
+        return float(one.of_table(labels, proba))
+    assert one.of_sums is not None
+    return float(one.of_sums(sums_of(labels, proba)))
+
+
+@pytest.mark.parametrize("name", NOMINAL)
+@FEW
+@given(table=tables(), seed=st.integers(0, 99))
+def test_a_metric_does_not_know_what_classes_are_called(name: str, table, seed: int) -> None:
+    labels, proba = table
+    order = np.random.default_rng(seed).permutation(proba.shape[1])
+    renamed = np.argsort(order)[labels]
+    a, b = figure(name, labels, proba), figure(name, renamed, proba[:, order])
+    assert b == pytest.approx(a, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", ORDINAL_METRICS)
+@FEW
+@given(table=tables())
+def test_a_metric_of_ordered_classes_reads_the_same_from_the_other_end(name: str, table) -> None:
+    labels, proba = table
+    last = proba.shape[1] - 1
+    a, b = figure(name, labels, proba), figure(name, last - labels, proba[:, ::-1])
+    assert b == pytest.approx(a, abs=1e-9, nan_ok=True)
+
+
+@pytest.mark.parametrize("name", sorted(set(METRICS) - NEEDS_MORE))
+@FEW
+@given(table=tables(), seed=st.integers(0, 99))
+def test_a_metric_does_not_know_the_order_of_samples(name: str, table, seed: int) -> None:
+    labels, proba = table
+    rows = np.random.default_rng(seed).permutation(len(labels))
+    a, b = figure(name, labels, proba), figure(name, labels[rows], proba[rows])
+    assert b == pytest.approx(a, abs=1e-9, nan_ok=True)
+
+
+@FEW
+@given(value=st.floats(-5, 5), n=st.integers(2, 200))
+def test_a_constant_has_the_interval_of_a_constant(value: float, n: int) -> None:
+    same = np.full(n, value)
+    assert percentile_interval(same) == pytest.approx((value, value))
+    assert joint_intervals({"a": same, "b": same})["b"] == pytest.approx((value, value))
+
+
+@FEW
+@given(table=tables(), right=st.booleans(), n_groups=st.integers(2, 6), seed=st.integers(0, 99))
+def test_always_right_or_wrong_is_so_in_every_resample(
+    table, right: bool, n_groups: int, seed: int
+) -> None:
+    labels, proba = table
+    n_classes = proba.shape[1]
+    predicted = labels if right else (labels + 1) % n_classes
+    answer = Combined(np.eye(n_classes)[predicted], predicted, np.zeros(len(labels), dtype=bool))
+    groups = np.random.default_rng(seed).integers(0, n_groups, len(labels))
+    assume(len(np.unique(groups)) > 1)
+    one = judge(
+        {"it": answer}, labels, groups, n_classes, metrics=["accuracy"], n_resamples=30, seed=seed
+    )["it"]
+    assert set(one.resamples["accuracy"].tolist()) == {float(right)}
+
+
+@FEW
+@given(table=tables(), n_groups=st.integers(2, 8), seed=st.integers(0, 99))
+def test_a_resample_draws_as_many_groups_as_there_are(table, n_groups: int, seed: int) -> None:
+    labels, proba = table
+    groups = np.arange(len(labels)) % n_groups
+    n_there = int(groups.max()) + 1
+    for weights in resampling(labels, groups, proba.shape[1], 20, seed):
+        assert (weights.sum(axis=1) == n_there).all()
+        assert (weights >= 0).all()
+
+
+@FEW
+@given(
+    shape=st.tuples(st.integers(1, 6), st.integers(20, 300)),
+    seed=st.integers(0, 999),
+    level=st.sampled_from([0.5, 0.8, 0.95]),
+    steps=st.sampled_from([0.3, 1, 10]),
+)
+def test_joint_intervals_hold_the_plain_ones_and_enough_resamples(
+    shape, seed: int, level: float, steps: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    drawn = {str(i): row for i, row in enumerate((steps * rng.normal(size=shape)).round())}
+    found = joint_intervals(drawn, level)
+    inside = np.ones(shape[1], dtype=bool)
+    for name, row in drawn.items():
+        low, high = found[name]
+        plain = percentile_interval(row, level)
+        assert low <= plain[0] + 1e-12
+        assert high >= plain[1] - 1e-12
+        inside &= (row >= low - 1e-12) & (row <= high + 1e-12)
+    # An interval between two resamples can leave out one at either end.
+    assert inside.sum() >= np.floor(level * shape[1]) - 2
+
+
+@FEW
+@given(right=st.integers(1, 5), seed=st.integers(0, 999), n=st.integers(2, 40))
+def test_pairs_of_errors_are_symmetric_and_within_bounds(right: int, seed: int, n: int) -> None:
+    hits = np.random.default_rng(seed).random((n, right + 1)) < right / 6
+    found = pairwise(hits)
+    for matrix in found.values():
+        np.testing.assert_allclose(matrix, matrix.T, equal_nan=True)
+        assert (np.abs(matrix[np.isfinite(matrix)]) <= 1 + 1e-9).all()
+    errors = 1 - hits.mean(axis=0)
+    either = found["disagreement"] / 2 + found["double_fault"]
+    np.testing.assert_allclose(either, (errors[:, None] + errors[None]) / 2, atol=1e-12)
+
+
+@FEW
+@given(table=tables(), n_members=st.integers(1, 4), seed=st.integers(0, 99))
+def test_the_mean_errs_by_its_members_error_less_their_spread(table, n_members, seed) -> None:
+    labels, proba = table
+    rng = np.random.default_rng(seed)
+    members = rng.dirichlet(np.ones(proba.shape[1]), (len(labels), n_members))
+    parts = ambiguity(members, labels)
+    assert parts["ensemble"] == pytest.approx(parts["members"] - parts["ambiguity"])
+    assert parts["ambiguity"] >= -1e-12
+
+
+@FEW
+@given(n_members=st.integers(1, 5), seed=st.integers(0, 999))
+def test_shapley_shares_out_the_gain_and_gives_nothing_for_nothing(n_members, seed) -> None:
+    worth = np.random.default_rng(seed).normal(size=1 << n_members)
+    values = shapley(worth, n_members)
+    assert values.sum() == pytest.approx(worth[-1] - worth[0])
+    with_idle = np.concatenate([worth, worth])
+    assert shapley(with_idle, n_members + 1)[-1] == pytest.approx(0.0)
+    assert left_out(with_idle, n_members + 1)[-1] == 0.0
