@@ -27,10 +27,12 @@ from ensemble_kit.metrics.selective import aurc
 Ints = npt.NDArray[np.int64]
 Resampler = Callable[[Array], Array]
 MAX_PAIRED_GROUPS = 200
-MAX_LEVELS = 512
+MAX_LEVELS = 160
+# Below what any group weighs that was drawn, or that stands in for one left out.
+SMALLEST_WEIGHT = 1e-9
 # Factors between which the slope's equation is solved by a straight line, up to where
 # `best_scale` can get.
-N_SCALES, MAX_SCALE = 64, 26.0
+N_SCALES, MAX_SCALE = 16, 26.0
 
 
 def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
@@ -89,16 +91,19 @@ def _precision_resampler(
     if n_groups > MAX_PAIRED_GROUPS:
         # Mean, over the positives, of the precision down to each.
         return _linear(value, _move(hit, hit, -scores, groups, n_groups))
-    level = _levels(-scores)
+    # Precision counts at the positives only: what ranks between two of them goes with the lower.
+    at = np.unique(-scores[positive])
+    level = _thinned(np.searchsorted(at, -scores, side="left"), len(at))
     n_levels = int(level.max()) + 1
     hits = _by_level(level, groups, n_groups, n_levels, hit)
-    seen = _by_level(level, groups, n_groups, n_levels)
+    found_by, shown_by = (
+        np.cumsum(some, axis=1) for some in (hits, _by_level(level, groups, n_groups, n_levels))
+    )
 
     def binned(weights: Array) -> Array:
-        here = weights @ hits
-        found, shown = np.cumsum(here, axis=1), np.cumsum(weights @ seen, axis=1)
-        precision = np.divide(found, shown, out=np.zeros_like(found), where=shown > 0)
-        above, below = (here * precision).sum(axis=1), found[:, -1]
+        here, found, shown = weights @ hits, weights @ found_by, weights @ shown_by
+        precision = found / np.maximum(shown, SMALLEST_WEIGHT)
+        above, below = np.einsum("rl,rl->r", here, precision), found[:, -1]
         return np.divide(above, below, out=np.full(len(weights), np.nan), where=below > 0)
 
     return _shifted(binned, value, n_groups)
@@ -112,19 +117,21 @@ def aurc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
     value = aurc(wrong == 0, top)
     if n_groups > MAX_PAIRED_GROUPS:
         return _linear(value, _move(wrong, np.ones(len(labels)), -top, groups, n_groups))
-    level = _levels(-top)
+    at = np.unique(-top)
+    level = _thinned(np.searchsorted(at, -top, side="left"), len(at))
     n_levels = int(level.max()) + 1
     errors = _by_level(level, groups, n_groups, n_levels, wrong)
     seen = _by_level(level, groups, n_groups, n_levels)
+    errors_by, seen_by = np.cumsum(errors, axis=1), np.cumsum(seen, axis=1)
 
     def binned(weights: Array) -> Array:
         n, e = weights @ seen, weights @ errors
-        n_after, e_after = np.cumsum(n, axis=1), np.cumsum(e, axis=1)
-        n_before, e_before = n_after - n, e_after - e
-        rate = np.divide(e, n, out=np.zeros_like(e), where=n > 0)
+        n_after, e_before = weights @ seen_by, weights @ errors_by - e
+        rate = e / np.maximum(n, SMALLEST_WEIGHT)
         # Equals in random order: sum over j = 1..n of (e_before + j rate) / (n_before + j).
-        steps = _harmonic(n_after) - _harmonic(n_before)
-        area = (e + (e_before - n_before * rate) * steps).sum(axis=1)
+        passed = _harmonic(n_after)
+        steps = np.diff(passed, axis=1, prepend=0.0)
+        area = np.einsum("rl,rl->r", e_before - (n_after - n) * rate, steps) + e.sum(axis=1)
         total = n_after[:, -1]
         return np.divide(area, total, out=np.full(len(weights), np.nan), where=total > 0)
 
@@ -138,14 +145,11 @@ def _harmonic(n: Array) -> Array:
     return np.asarray(table[low] + (n - low) * (table[low + 1] - table[low]))
 
 
-def _levels(ranked: Array) -> Ints:
-    """The rank of each value, equals sharing one, at most `MAX_LEVELS` of them; shape (n_samples,)."""
-    level = np.unique(ranked, return_inverse=True)[1].astype(np.int64)
-    n_levels = int(level.max()) + 1
+def _thinned(level: Ints, n_levels: int) -> Ints:
+    """At most `MAX_LEVELS` levels in the same order, neighbours merged; shape (n_samples,)."""
     if n_levels <= MAX_LEVELS:
         return level
-    share = np.cumsum(np.bincount(level)) / len(level)
-    return np.minimum((share[level] * MAX_LEVELS).astype(np.int64), MAX_LEVELS - 1)
+    return np.minimum(level * MAX_LEVELS // n_levels, MAX_LEVELS)
 
 
 def _by_level(
@@ -199,8 +203,10 @@ def slope_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
         bent = float(curvature.sum())
         by_group = np.bincount(groups, weights=slope, minlength=n_groups)
         return _linear(value, -by_group / bent if bent > 0 else np.zeros(n_groups))
-    around = np.geomspace(max(value, 0.02) / 16, MAX_SCALE, N_SCALES)
-    scales = np.concatenate([[0.0], around])
+    middle = max(value, 0.02)
+    near = np.geomspace(middle / 1.8, middle * 1.8, N_SCALES)
+    far = np.geomspace(middle / 16, 16 * MAX_SCALE, N_SCALES)
+    scales = np.unique(np.minimum(np.concatenate([[0.0], near, far]), MAX_SCALE))
     slopes = np.stack(
         [
             np.bincount(groups, weights=_derivatives(labels, scores, s)[0], minlength=n_groups)

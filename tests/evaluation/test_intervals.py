@@ -189,3 +189,18 @@ def test_blocks_of_many_groups_accelerate_as_single_ones_do(monkeypatch) -> None
         found.append(bootstrap._acceleration(weights @ values / weights.sum(axis=1), of))
     assert len(of) == 4000
     assert found[0] == pytest.approx(found[1], rel=0.35)
+
+
+def test_precision_at_few_positives_among_many_is_exact() -> None:
+    rng = np.random.default_rng(5)
+    groups = np.repeat(np.arange(40), 100)
+    labels = (rng.random(4000) < 0.02).astype(np.int64)
+    p = rng.beta(1, 5, 4000) * 0.7 + 0.3 * labels * rng.random(4000)
+    proba = np.stack([1 - p, p], axis=1)
+    weights = drawn(labels, groups, 30)
+    rare = resamplers._precision_resampler(labels == 1, p, groups, 40)(weights)
+    want = [
+        resamplers.average_precision(np.repeat(labels == 1, w), np.repeat(proba[:, 1], w))
+        for w in weights.astype(int)[:, groups]
+    ]
+    np.testing.assert_allclose(rare, want, atol=1e-10)
