@@ -95,15 +95,16 @@ def _precision_resampler(
     at = np.unique(-scores[positive])
     level = _thinned(np.searchsorted(at, -scores, side="left"), len(at))
     n_levels = int(level.max()) + 1
-    hits = _by_level(level, groups, n_groups, n_levels, hit)
-    found_by, shown_by = (
-        np.cumsum(some, axis=1) for some in (hits, _by_level(level, groups, n_groups, n_levels))
-    )
+    found_by = _down_to(level, groups, n_groups, n_levels, hit)
+    shown_by = _down_to(level, groups, n_groups, n_levels)
 
     def binned(weights: Array) -> Array:
-        here, found, shown = weights @ hits, weights @ found_by, weights @ shown_by
+        light = weights.astype(np.float32)
+        found, shown = light @ found_by, light @ shown_by
         precision = found / np.maximum(shown, SMALLEST_WEIGHT)
-        above, below = np.einsum("rl,rl->r", here, precision), found[:, -1]
+        here = np.diff(found, axis=1, prepend=np.float32(0.0))
+        above = np.einsum("rl,rl->r", here, precision).astype(np.float64)
+        below = found[:, -1].astype(np.float64)
         return np.divide(above, below, out=np.full(len(weights), np.nan), where=below > 0)
 
     return _shifted(binned, value, n_groups)
@@ -120,13 +121,15 @@ def aurc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
     at = np.unique(-top)
     level = _thinned(np.searchsorted(at, -top, side="left"), len(at))
     n_levels = int(level.max()) + 1
-    errors = _by_level(level, groups, n_groups, n_levels, wrong)
-    seen = _by_level(level, groups, n_groups, n_levels)
-    errors_by, seen_by = np.cumsum(errors, axis=1), np.cumsum(seen, axis=1)
+    errors_by = _down_to(level, groups, n_groups, n_levels, wrong)
+    seen_by = _down_to(level, groups, n_groups, n_levels)
 
     def binned(weights: Array) -> Array:
-        n, e = weights @ seen, weights @ errors
-        n_after, e_before = weights @ seen_by, weights @ errors_by - e
+        light = weights.astype(np.float32)
+        n_after = (light @ seen_by).astype(np.float64)
+        e_after = (light @ errors_by).astype(np.float64)
+        n, e = (np.diff(one, axis=1, prepend=0.0) for one in (n_after, e_after))
+        e_before = e_after - e
         rate = e / np.maximum(n, SMALLEST_WEIGHT)
         # Equals in random order: sum over j = 1..n of (e_before + j rate) / (n_before + j).
         passed = _harmonic(n_after)
@@ -152,13 +155,16 @@ def _thinned(level: Ints, n_levels: int) -> Ints:
     return np.minimum(level * MAX_LEVELS // n_levels, MAX_LEVELS)
 
 
-def _by_level(
+def _down_to(
     level: Ints, groups: Ints, n_groups: int, n_levels: int, weights: Array | None = None
 ) -> Array:
-    """Sums per group and level, shape (n_groups, n_levels)."""
+    """Sums per group down to each level, shape (n_groups, n_levels).
+
+    float32 is exact for counts up to 16 million, and twice as fast.
+    """
     cell = groups * n_levels + level
     sums = np.bincount(cell, weights=weights, minlength=n_groups * n_levels)
-    return sums.reshape(n_groups, n_levels).astype(np.float64)
+    return np.cumsum(sums.reshape(n_groups, n_levels), axis=1).astype(np.float32)
 
 
 def _shifted(binned: Resampler, value: float, n_groups: int) -> Resampler:
