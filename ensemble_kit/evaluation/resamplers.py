@@ -209,13 +209,14 @@ def slope_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
         bent = float(curvature.sum())
         by_group = np.bincount(groups, weights=slope, minlength=n_groups)
         return _linear(value, -by_group / bent if bent > 0 else np.zeros(n_groups))
+    of_truth = scores[np.arange(len(labels)), labels]
     middle = max(value, 0.02)
     near = np.geomspace(middle / 1.8, middle * 1.8, N_SCALES)
     far = np.geomspace(middle / 16, 16 * MAX_SCALE, N_SCALES)
     scales = np.unique(np.minimum(np.concatenate([[0.0], near, far]), MAX_SCALE))
     slopes = np.stack(
         [
-            np.bincount(groups, weights=_derivatives(labels, scores, s)[0], minlength=n_groups)
+            np.bincount(groups, weights=_slope(scores, s) - of_truth, minlength=n_groups)
             for s in scales
         ],
         axis=1,
@@ -225,6 +226,12 @@ def slope_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
         return _roots(scales, weights @ slopes)
 
     return _shifted(binned, value, n_groups)
+
+
+def _slope(scores: Array, scale: float) -> Array:
+    """Each row's mean score under softmax(scale * scores), of log-probabilities; (n_samples,)."""
+    weight = np.exp(scale * scores)  # the largest is far from 0: none underflows all
+    return np.asarray(np.einsum("nc,nc->n", weight, scores) / weight.sum(axis=1))
 
 
 def _derivatives(labels: Ints, scores: Array, scale: float) -> tuple[Array, Array]:
