@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Array, check_logits
-from ensemble_kit.errors import DataError, did_you_mean, first_few
-from ensemble_kit.files import read_csv, read_npy
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.files import read_npy
 from ensemble_kit.folds import Folds, make_folds
+from ensemble_kit.manifest.rows import table_with
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
@@ -51,7 +52,7 @@ def import_predictions(
     DataError
         Missing columns, other ids or classes, values that are no probabilities.
     """
-    table = _labels(labels)
+    table = table_with(labels, "sample_id", "label", what="A table of labels")
     manifest = _manifest(table)
     folds = _folds(table, manifest, seed)
     run.begin(manifest, folds, {"imported": {name: str(path) for name, path in members.items()}})
@@ -77,18 +78,6 @@ def import_predictions(
             ),
         )
     return run
-
-
-def _labels(path: str | os.PathLike[str]) -> pd.DataFrame:
-    table = read_csv(path)
-    missing = [c for c in ("sample_id", "label") if c not in table]
-    if missing:
-        raise DataError(
-            "A table of labels has the columns sample_id, label",
-            f"'{path}' has {first_few(table.columns, 12)}",
-            did_you_mean(missing[0], map(str, table.columns)),
-        )
-    return table
 
 
 def _manifest(table: pd.DataFrame) -> Manifest:
@@ -132,14 +121,7 @@ def _member(
                 "Use a CSV with ids and class names",
             )
     else:
-        frame = read_csv(path)
-        strange = [c for c in ("sample_id", *class_names) if c not in frame]
-        if strange:
-            raise DataError(
-                "A member's table has sample_id and every class by name",
-                f"'{path}' lacks {first_few(map(repr, strange))}",
-                did_you_mean(strange[0], map(str, frame.columns)),
-            )
+        frame = table_with(path, "sample_id", *class_names, what="A member's table")
         ids = frame["sample_id"].tolist()
         try:
             values = frame[list(class_names)].astype(np.float64).to_numpy()

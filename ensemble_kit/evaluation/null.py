@@ -22,6 +22,7 @@ from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.seeding import generator
 
@@ -124,7 +125,7 @@ def null_check(
 
     Labels are dealt anew to whole groups: where each has one label, the groups' labels are
     permuted; else the groups' blocks of labels are put in another order. A member of noise keeps
-    its logits, each row at a random other sample.
+    its logits, each row at a random other sample; pooled features are drawn anew.
 
     Parameters
     ----------
@@ -223,11 +224,16 @@ def _permuted(oof: Predictions, rng: np.random.Generator) -> Predictions:
 
 
 def _noise(oof: Predictions, rng: np.random.Generator) -> Predictions:
-    """The table with each member's rows in a random order of their own."""
+    """The table with each member's rows in a random order of their own; features are normal noise."""
     logits = np.stack(
         [oof.logits[rng.permutation(len(oof)), m] for m in range(oof.n_members)], axis=1
     )
-    return dataclasses.replace(oof, logits=logits)
+    kept = oof.features
+    # Rows cannot move between the spaces of different models.
+    features = kept and PooledFeatures(
+        tuple(rng.normal(size=one.shape).astype(np.float32) for one in kept.values), kept.spaces
+    )
+    return dataclasses.replace(oof, logits=logits, features=features)
 
 
 def _dealt(oof: Predictions) -> str:

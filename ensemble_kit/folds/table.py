@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ensemble_kit.errors import DataError, did_you_mean, first_few
-from ensemble_kit.files import digest_json, read_csv, write_csv
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.files import digest_json, write_csv
+from ensemble_kit.manifest.rows import table_with
 from ensemble_kit.manifest.table import Manifest
 
 
@@ -102,14 +103,7 @@ class Folds:
         cls, path: str | os.PathLike[str], *, split_by: str = "group", notes: tuple[str, ...] = ()
     ) -> Folds:
         """Folds that `write` wrote, or a user's own table with the same two columns."""
-        table = read_csv(path)
-        missing = [c for c in ("sample_id", "fold") if c not in table]
-        if missing:
-            raise DataError(
-                "A fold table has the columns sample_id, fold",
-                f"'{path}' has {first_few(table.columns, 12)}",
-                did_you_mean(missing[0], map(str, table.columns)),
-            )
+        table = table_with(path, "sample_id", "fold", what="A fold table")
         try:
             fold = table["fold"].astype(np.int64).to_numpy()
         except ValueError as error:

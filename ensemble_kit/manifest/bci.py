@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.files import read_csv
 from ensemble_kit.manifest.folder import HER2_SCORES
 from ensemble_kit.manifest.phantom.write import MARK, PATIENTS
+from ensemble_kit.manifest.rows import table_with
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.manifest.walk import list_images
 
@@ -170,14 +170,7 @@ def _partners(he_paths: pd.Series, paths: list[str]) -> list[str]:
 
 
 def _owners(sample_ids: pd.Series, path: str | os.PathLike[str]) -> list[str]:
-    table = read_csv(path)
-    missing = [c for c in ("file", "patient") if c not in table]
-    if missing:
-        raise DataError(
-            "A table of groups has the columns file, patient",
-            f"'{path}' has {first_few(table.columns, 12)}",
-            did_you_mean(missing[0], map(str, table.columns)),
-        )
+    table = table_with(path, "file", "patient", what="A table of groups")
     owner = {
         PurePosixPath(f).name.removesuffix(".png"): p
         for f, p in zip(table["file"], table["patient"], strict=True)

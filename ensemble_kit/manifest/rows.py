@@ -5,24 +5,46 @@ Checks; changes nothing.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.files import read_csv
 
 REQUIRED = ("sample_id", "path", "label", "group", "split")
 SPLITS = ("train", "test")
 
 
-def require_columns(table: pd.DataFrame) -> None:
-    missing = [c for c in REQUIRED if c not in table]
+def table_with(path: str | os.PathLike[str], *columns: str, what: str) -> pd.DataFrame:
+    """A CSV table, every cell as text, that has these columns.
+
+    Raises
+    ------
+    DataError
+        No table, or a column is missing: `what` says what the table is called then.
+    """
+    table = read_csv(path)
+    refuse_missing(table, columns, what, f"in '{path}' are")
+    return table
+
+
+def refuse_missing(
+    table: pd.DataFrame, columns: Sequence[str], what: str, where: str = "found:"
+) -> None:
+    missing = [c for c in columns if c not in table]
     if missing:
         raise DataError(
-            f"A manifest has the columns {', '.join(REQUIRED)}",
-            f"missing: {', '.join(missing)}; found: {first_few(table.columns, 12)}",
+            f"{what} has the columns {', '.join(columns)}",
+            f"missing: {', '.join(missing)}; {where} {first_few(table.columns, 12)}",
             did_you_mean(missing[0], map(str, table.columns)),
         )
+
+
+def require_columns(table: pd.DataFrame) -> None:
+    refuse_missing(table, REQUIRED, "A manifest")
     if not len(table):
         raise DataError(
             "A manifest has at least one image", "got none", "Check the folder or the table"

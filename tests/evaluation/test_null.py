@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
-from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.null import _noise, _permuted, null_check
@@ -104,6 +104,18 @@ def test_a_member_of_noise_has_the_members_own_rows_in_another_order() -> None:
     moved = [first.index(row.tolist()) for row in noise.logits[:, 0]]
     second = [row.tolist() for row in table.logits[:, 1]]
     assert moved != [second.index(row.tolist()) for row in noise.logits[:, 1]]
+
+
+def test_combiners_on_features_find_nothing_in_features_of_noise() -> None:
+    table = toy_predictions(120, 2, 3, n_groups=60, n_features=4)
+    blind = dataclasses.replace(table, logits=np.zeros_like(table.logits))
+    noise = _noise(blind, np.random.default_rng(0))
+    np.testing.assert_array_equal(noise.features.spaces, table.features.spaces)
+    assert abs(np.corrcoef(noise.features.values[0].ravel(), table.features.values[0].ravel())[0, 1]) < 0.2  # fmt: skip
+    name = next(k for k in COMBINERS if combiner_class(k).needs_features)
+    found = null_check({name: make_combiner(name)}, blind, n_draws=3)
+    assert found.methods[name].value > 0.5
+    assert found.methods[name].noise.mean() < 0.5
 
 
 def test_a_check_without_draws_is_refused() -> None:
