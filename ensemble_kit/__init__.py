@@ -58,6 +58,7 @@ _HOME = {
     "RidgeStacker": "combiners.linear",
     "BoostingStacker": "combiners.boosting",
     "MLPStacker": "combiners.stacking",
+    "FeatureMLP": "combiners.feature_mlp",
     "TwoLayerStack": "combiners.layers",
     "make_combiner": "combiners",
     "load_combiner": "combiners.saved",

@@ -53,7 +53,7 @@ def nested_answers(
     DataError
         Tables of other members, classes or rows.
     """
-    _refuse_features(combiners)
+    refuse_features(combiners)
     _refuse_strangers(nested, oof)
     row_of = {sample: i for i, sample in enumerate(oof.sample_ids.tolist())}
     n_samples, n_classes = len(oof), oof.n_classes
@@ -131,7 +131,8 @@ def nested_note(oof: Predictions) -> str:
     )
 
 
-def _refuse_features(combiners: Mapping[str, Combiner]) -> None:
+def refuse_features(combiners: Mapping[str, Combiner]) -> None:
+    """Refuse combiners that need what pairs of folds do not have."""
     if names := [name for name, one in combiners.items() if one.needs_features]:
         raise UsageError(
             "The strict answer is for combiners on logits: models of pairs of folds keep no features",

@@ -19,6 +19,7 @@ from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
 from ensemble_kit.evaluation.evaluate import BASELINES, FLOORS, evaluate_all
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.field_tests import sentence_of_tests
+from ensemble_kit.evaluation.nested import refuse_features
 from ensemble_kit.evaluation.null import NULL_CHECK, NullCheck, null_check, null_json
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.quorum import with_quorum
@@ -141,6 +142,8 @@ def stack_run(
             f"got nested with a quorum of {quorum}",
             "Leave out --quorum, or --nested",
         )
+    if nested:
+        refuse_features(made)
     protocol = protocol or Protocol()
     features = any(one.needs_features for one in made.values())
     oof = _table(run, "oof", quorum, features)

@@ -22,9 +22,11 @@ from ensemble_kit.images.color_space import color_channels, color_statistics
 from ensemble_kit.images.presets import preset
 from ensemble_kit.images.sampling import epoch_length
 from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members.head_phase import FrozenBody, refuse_other_tails
 from ensemble_kit.members.losses import make_loss
 from ensemble_kit.members.networks import build_network
 from ensemble_kit.members.precision import (
+    FULL,
     Precision,
     choose_precision,
     keep_depthwise_in_float32,
@@ -156,9 +158,25 @@ class Fit:
                 validate=lambda network: watched_figures(
                     self.watched_logits(rows.watched, network), rows.watched_labels
                 ),
+                freeze_body=lambda: self._frozen_body(rows),
                 after_epoch=after_epoch,
                 notice=notice,
             )
+
+    def _frozen_body(self, rows: Rows) -> FrozenBody:
+        """The body's output for all rows, each seen once, in the precision of the training."""
+        few = rows.watched[:4]
+        refuse_other_tails(
+            self.model, self._seen(few, self.eval_tiles, FULL), self.logits(few, tta="none")
+        )
+        once, place = np.unique(rows.train, return_inverse=True)
+        return FrozenBody(
+            torch.from_numpy(self._seen(once, self.tiles)[place]).to(self.device),
+            torch.from_numpy(self._seen(rows.watched, self.eval_tiles)).to(self.device),
+            rows.watched_labels,
+            # A head of our own holds its dropout itself.
+            drop_rate=0.0 if self.member.head else self.member.drop_rate,
+        )
 
     @contextlib.contextmanager
     def holding(self, name: str) -> Iterator[nn.Module]:
@@ -184,10 +202,10 @@ class Fit:
             precision=self.precision,
         )
 
-    def logits(self, positions: npt.NDArray[np.int64], network: nn.Module | None = None) -> Array:
+    def logits(self, positions: npt.NDArray[np.int64], tta: str | None = None) -> Array:
         """Logits of the tiles at `positions`: float32, shape (n, n_classes)."""
         return predict_logits(
-            network or self.model,
+            self.model,
             self.eval_tiles,
             positions,
             n_classes=self.n_classes,
@@ -195,7 +213,7 @@ class Fit:
             mean=self.mean,
             std=self.std,
             color=self.member.color,
-            tta=self.member.recipe.regularize.tta,
+            tta=tta or self.member.recipe.regularize.tta,
         )
 
     def input_config(self, crop: str) -> dict[str, Any]:
@@ -212,15 +230,25 @@ class Fit:
 
     def features(self, positions: npt.NDArray[np.int64]) -> Array:
         """Pooled features of the tiles at `positions`: float32, shape (n, n_features)."""
+        return self._seen(positions, self.eval_tiles, FULL, tta=self.member.recipe.regularize.tta)
+
+    def _seen(
+        self,
+        positions: npt.NDArray[np.int64],
+        tiles: Tiles,
+        precision: Precision | None = None,
+        tta: str = "none",
+    ) -> Array:
         return predict_features(
             self.model,
-            self.eval_tiles,
+            tiles,
             positions,
             device=self.device,
             mean=self.mean,
             std=self.std,
             color=self.member.color,
-            tta=self.member.recipe.regularize.tta,
+            tta=tta,
+            precision=precision or self.precision,
         )
 
 

@@ -281,6 +281,7 @@ class Member(Settings):
         for table, later in (
             (facts, LATER),
             (facts["recipe"], {"snapshots": 0}),
+            (facts["recipe"]["optim"], {"cache_features": False}),
             (regularize, {"average_beside": False}),
         ):
             for key in [k for k, unused in later.items() if table[k] == unused]:

@@ -27,6 +27,10 @@ class Optim(Settings):
         2020, "ELECTRA"; Bao et al. 2022, "BEiT"); 1 is off.
     head_only_epochs : int
         First epochs in which only the head learns.
+    cache_features : bool
+        In the head-only epochs, compute the body's output once per image and train the head on
+        that: faster, and another training. Images are not augmented or mixed in these epochs, and
+        the body stands still: its batch normalisation keeps its statistics, its dropout is off.
     freeze_batch_norm : bool
         Keep the statistics and weights of batch normalisation as they came.
     clip_norm : float
@@ -43,12 +47,23 @@ class Optim(Settings):
     head_rate: float = Field(1.0, gt=0)
     layer_decay: float = Field(1.0, gt=0, le=1)
     head_only_epochs: int = Field(0, ge=0)
+    cache_features: bool = False
     freeze_batch_norm: bool = False
     clip_norm: float = Field(0.0, ge=0)
     micro_batches: int = Field(1, ge=1)
     step_epochs: int = Field(10, ge=1)
     step_factor: float = Field(0.1, gt=0, lt=1)
     plateau_epochs: int = Field(3, ge=1)
+
+    @model_validator(mode="after")
+    def _cached_while_the_body_stands_still(self) -> Optim:
+        if self.cache_features and not self.head_only_epochs:
+            raise DataError(
+                "Features can be cached in epochs in which only the head learns",
+                "cache_features is true and head_only_epochs is 0",
+                "Set head_only_epochs, or leave out cache_features",
+            )
+        return self
 
 
 class Regularize(Settings):

@@ -16,12 +16,21 @@ from ensemble_kit.members.state import Plan, Training
 
 
 def take_step(
-    training: Training, images: Tensor, target: Tensor, plan: Plan, notice: Callable[[str], None]
+    training: Training,
+    images: Tensor,
+    target: Tensor,
+    plan: Plan,
+    notice: Callable[[str], None],
+    head: nn.Module | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One optimizer step; where memory runs out, the batch is computed in twice as many parts."""
+    """One optimizer step; where memory runs out, the batch is computed in twice as many parts.
+
+    With a `head`, `images` are the features that it is trained on, and the body has no part.
+    """
+    forward = head or training.forward
     while True:
         try:
-            loss, logits = _forward_backward(training, images, target, plan)
+            loss, logits = _forward_backward(training, forward, images, target, plan)
             break
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -48,7 +57,11 @@ def take_step(
 
 
 def _forward_backward(
-    training: Training, images: Tensor, target: Tensor, plan: Plan
+    training: Training,
+    forward: Callable[[Tensor], Tensor],
+    images: Tensor,
+    target: Tensor,
+    plan: Plan,
 ) -> tuple[Tensor, Tensor]:
     precision, n_parts = plan.precision, min(training.micro_batches, len(images))
     training.optimizer.zero_grad(set_to_none=True)
@@ -58,7 +71,7 @@ def _forward_backward(
         images.tensor_split(n_parts), target.tensor_split(n_parts), strict=True
     ):
         with torch.autocast(plan.device.type, dtype=precision.dtype, enabled=precision.autocasts):
-            logits = training.forward(some)
+            logits = forward(some)
         # Each part counts by its samples' weights, so that the parts add up to the batch's loss.
         share = plan.loss_of.weight_of(wanted) / whole
         loss = plan.loss_of(logits.float(), wanted) * share

@@ -15,6 +15,7 @@ from torch import nn
 
 from ensemble_kit.errors import JobsFailedError, first_few
 from ensemble_kit.images.batches import Batches
+from ensemble_kit.members.head_phase import FrozenBody
 from ensemble_kit.members.losses import mixed
 from ensemble_kit.members.networks import head_parameters
 from ensemble_kit.members.optim import rate_at, set_rate
@@ -40,13 +41,15 @@ def run_epochs(
     plan: Plan,
     *,
     validate: Callable[[nn.Module], dict[str, float]],
+    freeze_body: Callable[[], FrozenBody],
     after_epoch: Callable[[Training], None],
     notice: Callable[[str], None],
 ) -> None:
     """Train until the recipe's epochs are done or its patience is at an end.
 
     `validate(network)` gives at least `log_loss` and `accuracy` on the watched rows; `after_epoch`
-    may store `training.state()`. On return the model holds the chosen weights.
+    may store `training.state()`; `freeze_body()` gives what the body says of the images, where the
+    recipe has the head trained on that. On return the model holds the chosen weights.
 
     Raises
     ------
@@ -55,19 +58,21 @@ def run_epochs(
     EnvironmentFault
         Not even single images fit into memory.
     """
-    recipe = plan.recipe
+    recipe, body = plan.recipe, None
     while training.epoch < recipe.epochs and not _patience_is_over(training, recipe):
         epoch, began = training.epoch, time.perf_counter()
         before = copy.deepcopy(training.state())
+        caching = recipe.optim.cache_features and epoch < recipe.optim.head_only_epochs
+        body = (body or freeze_body()) if caching else None
         try:
             with seeded(plan.seed, "epoch", epoch, device=plan.device):
-                loss, accuracy, n_images = _train_epoch(training, batches, plan, notice)
+                loss, accuracy, n_images = _train_epoch(training, batches, plan, notice, body)
         except NotFiniteError as error:
             _roll_back(training, before, error, batches, plan, notice)
             continue
         trained_in = time.perf_counter() - began
         _average_epoch(training, recipe)
-        watched = validate(training.judged)
+        watched = (body.validate if body else validate)(training.judged)
         training.history.append(
             {
                 "epoch": epoch,
@@ -87,7 +92,11 @@ def run_epochs(
 
 
 def _train_epoch(
-    training: Training, batches: Batches, plan: Plan, notice: Callable[[str], None]
+    training: Training,
+    batches: Batches,
+    plan: Plan,
+    notice: Callable[[str], None],
+    body: FrozenBody | None,
 ) -> tuple[float, float, int]:
     recipe, device, epoch, steps = plan.recipe, plan.device, training.epoch, len(batches)
     _set_mode(training.model, recipe, epoch)
@@ -96,15 +105,18 @@ def _train_epoch(
     losses = torch.zeros(steps, device=device)
     sizes = torch.zeros(steps)
     correct = torch.zeros((), device=device, dtype=torch.int64)
-    for step, (images, labels, _) in enumerate(batches.epoch(epoch)):
+    head = body.head_of(training.model) if body else None
+    given = body.steps(batches, epoch) if body else batches.epoch(epoch)
+    for step, (images, labels, _) in enumerate(given):
         rate = rate_at(epoch * steps + step, recipe, steps, watched)
         set_rate(training.optimizer, rate * training.rate_factor)
         target = labels
-        if plan.augmentation.mixup or plan.augmentation.cutmix:
+        if not body and (plan.augmentation.mixup or plan.augmentation.cutmix):
             draws = torch.Generator().manual_seed(derive_seed(plan.seed, "mix", epoch, step))
             images, target = mixed(images, labels, plan.n_classes, plan.augmentation, draws)
-        images = images.contiguous(memory_format=torch.channels_last)
-        loss, logits = take_step(training, images, target, plan, notice)
+        if not body:
+            images = images.contiguous(memory_format=torch.channels_last)
+        loss, logits = take_step(training, images, target, plan, notice, head)
         losses[step], sizes[step] = loss, len(labels)
         correct += (logits.argmax(dim=1) == labels).sum()
         if recipe.regularize.ema_decay and training.averaged is not None:

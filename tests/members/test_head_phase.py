@@ -1,0 +1,173 @@
+"""The head-only phase on cached features: what it trains, what stands still, and that it resumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.members.events import EpochEnded, Event
+from ensemble_kit.members.fit import Fit
+from ensemble_kit.members.head_phase import FrozenBody, refuse_other_tails
+from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.networks import build_network, pooled_features
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe_tables import Optim
+from ensemble_kit.members.state import Training
+
+MakeJob = Callable[..., Job]
+CACHED = {"head_only_epochs": 2, "cache_features": True}
+
+
+class PulledPlugError(Exception):
+    """Stands for whatever ends a process between two epochs."""
+
+
+def after_epochs(job: Job, n: int) -> dict[str, torch.Tensor]:
+    """The model's tensors after `n` epochs."""
+    fit = started(job)
+    held: dict[str, torch.Tensor] = {}
+
+    def look(training: Training) -> None:
+        if training.epoch == n:
+            held.update({k: v.clone() for k, v in training.model.state_dict().items()})
+            raise PulledPlugError
+
+    with pytest.raises(PulledPlugError):
+        fit.run(job.parts().fit, look)
+    return held
+
+
+def started(job: Job) -> Fit:
+    return Fit.start(
+        job.member, job.tiles, 2, device=job.device, precision="fp32", seed=job.model_seed
+    )
+
+
+def test_only_the_head_moves_and_the_bodys_statistics_stand_still(make_job: MakeJob) -> None:
+    job = make_job(optim=CACHED)
+    before = started(job).model.state_dict()
+    after = after_epochs(job, 2)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"fc.weight", "fc.bias"}
+    later = after_epochs(job, 3)
+    assert not torch.equal(later["stages.0.0.weight"], before["stages.0.0.weight"])
+    assert int(later["stages.0.1.num_batches_tracked"]) > 0
+
+
+def test_images_are_not_augmented_in_these_epochs(make_job: MakeJob) -> None:
+    plain, *others = (
+        after_epochs(make_job(name, augmentation=name, optim=CACHED), 2)
+        for name in ("none", "strong-affine", "mixup")
+    )
+    for other in others:
+        assert all(torch.equal(plain[k], other[k]) for k in plain)
+
+
+@pytest.mark.parametrize("member", [{}, {"head": (8,)}], ids=str)
+def test_it_is_the_uncached_phase_where_nothing_moves_or_is_augmented(
+    make_job: MakeJob, member: dict[str, Any]
+) -> None:
+    still = {"head_only_epochs": 2, "freeze_batch_norm": True}
+    with_cache, without = (
+        after_epochs(make_job(str(c), member=member, augmentation="none",
+                              optim={**still, "cache_features": c}), 2)
+        for c in (True, False)
+    )  # fmt: skip
+    for name, value in without.items():
+        torch.testing.assert_close(with_cache[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_its_watched_figures_are_those_of_the_whole_network(make_job: MakeJob) -> None:
+    job = make_job(optim=CACHED)
+    fit, rows = started(job), job.parts().fit
+    seen: list[tuple[dict[str, Any], np.ndarray]] = []
+
+    def look(training: Training) -> None:
+        seen.append((training.history[-1], fit.watched_logits(rows.watched, training.judged)))
+
+    fit.run(rows, look)
+    for row, logits in seen:
+        shifted = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        loss = -shifted[np.arange(len(logits)), rows.watched_labels].mean()
+        assert row["val_log_loss"] == pytest.approx(loss, abs=1e-4)
+
+
+def test_the_body_is_asked_once_and_anew_only_after_a_restart(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    made = Fit._frozen_body
+
+    def counted(self: Fit, rows: Any) -> FrozenBody:
+        asked.append(self.training.epoch)
+        return made(self, rows)
+
+    monkeypatch.setattr(Fit, "_frozen_body", counted)
+    run_job(make_job("a", optim=CACHED))
+    assert asked == [0]
+    run_job(make_job("b", optim={"head_only_epochs": 2}))
+    assert asked == [0]
+
+
+RECIPES = [
+    {},
+    {"member": {"drop_rate": 0.4}, "sampling": "balanced"},
+    {"member": {"head": (8,), "drop_rate": 0.4}, "select_on": "inner"},
+    {"regularize": {"ema_decay": 0.9}, "member": {"bag": True}},
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=str)
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_job_cut_off_in_or_after_the_phase_goes_on_bit_for_bit(
+    make_job: MakeJob, recipe: dict[str, Any], after: int
+) -> None:
+    how = {"epochs": 4, "optim": CACHED, **recipe}
+    whole, torn = make_job("whole", **how), make_job("torn", **how)
+    run_job(whole)
+
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.epoch + 1 == after:
+            raise PulledPlugError
+
+    with pytest.raises(PulledPlugError):
+        run_job(torn, watch)
+    run_job(torn)
+    for name in ("model.safetensors", "logits-oof.npy", "logits-test.npy"):
+        assert (torn.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_finished_folds_keep_their_settings_and_cached_ones_are_others() -> None:
+    facts = [
+        Member("tiny_cnn", recipe=Recipe(optim=Optim(head_only_epochs=1, cache_features=c))).facts(
+            32
+        )
+        for c in (False, True)
+    ]
+    assert "cache_features" not in facts[0]["recipe"]["optim"]
+    assert facts[1]["recipe"]["optim"]["cache_features"] is True
+
+
+def test_a_cache_without_the_phase_is_refused() -> None:
+    with pytest.raises(DataError, match=r"only the head learns.*head_only_epochs is 0.*Set head"):
+        Optim(cache_features=True)
+
+
+def test_a_network_with_more_behind_its_classifier_is_refused() -> None:
+    images = torch.rand(2, 3, 32, 32)
+    for name, ends_there in (("tiny_cnn", True), ("cnn3_sigmoid", False)):
+        model = build_network(Member(name, pretrained=False), 2, image_size=32).eval()
+        with torch.inference_mode():
+            features, logits = pooled_features(model, images).numpy(), model(images).numpy()
+        if ends_there:
+            refuse_other_tails(model, features, logits)
+            with pytest.raises(DataError):
+                refuse_other_tails(model, features, logits + 0.1)
+            continue
+        with pytest.raises(DataError, match=r"DenseCNN are not. Set cache_features = false"):
+            refuse_other_tails(model, features, logits)
