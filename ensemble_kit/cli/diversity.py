@@ -75,7 +75,7 @@ def print_study(found: MemberStudy) -> None:
     )
     click.echo(columns(_member_rows(found), right=range(1, 5)))
     click.echo(
-        f"alone: {name}. Other columns, what it adds: left out, to the mean of all; with best, to "
+        f"alone: {name}. Other columns, what is gained by it: left out, to the mean of all; with best, to "
         f"{printable(found.best)}, which is best alone; Shapley, over all orders in which the mean can grow."
     )
     click.echo()

@@ -272,7 +272,7 @@ class Combiner:
         shown = [
             f"{name}={value!r}"
             for name, value in self.get_params(deep=False).items()
-            if not _same(value, defaults[name].default)
+            if repr(value) != repr(defaults[name].default)
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -293,10 +293,3 @@ class Combiner:
         for name in self.fitted_names:
             setattr(self, name, stored[name])
         return self
-
-
-def _same(value: Any, default: Any) -> bool:
-    try:
-        return bool(value == default)
-    except ValueError:
-        return False

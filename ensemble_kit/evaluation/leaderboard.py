@@ -33,8 +33,10 @@ def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
         return f"Cross-fitted {name}: {floors}."
     n_methods = sum(key not in BASELINES for key in judged)
     figure = text(best.cross_fitted[protocol.metric])
-    compared = f"{n_methods} methods compared; best" if n_methods > 1 else "1 method"
-    return f"{compared} by cross-fitted {name}: {best.shown_name} {figure}. Floors: {floors}."
+    compared = (
+        f"{n_methods} methods compared; best by cross-fitted" if n_methods > 1 else "Cross-fitted"
+    )
+    return f"{compared} {name}: {best.shown_name} {figure}. Floors: {floors}."
 
 
 def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:

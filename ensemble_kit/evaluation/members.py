@@ -85,12 +85,12 @@ class MemberStudy:
         low, high = least["left_out_low"], least["left_out_high"]
         figure = self.protocol.metric.replace("_", " ")
         if np.isnan(low):
-            return f"{name} adds least to the mean: {value:+.3f} {figure}, without an interval."
+            return f"{name} adds least to the mean: {value:+.3f} in {figure}, without an interval."
         over = (
             f"{self.protocol.level * 100:.0f} % jointly for {len(self.members)} members, over "
             f"{self.n_groups} {self.group_kind}s, out-of-fold"
         )
-        said = f"adds {value:+.3f} [{low:+.3f}, {high:+.3f}] {figure} ({over})"
+        said = f"gives a gain of {value:+.3f} [{low:+.3f}, {high:+.3f}] in {figure} ({over})"
         if low > 0:
             return f"No member could go without a loss: {name}, which adds least, {said}."
         if high < 0:
@@ -126,8 +126,9 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
     >>> rng, labels = np.random.default_rng(0), np.arange(60) % 2
     >>> logits = {m: rng.normal(size=(60, 2)) + 2 * np.eye(2)[labels] for m in "ab"}
     >>> logits["noise"] = 5 * rng.normal(size=(60, 2))
-    >>> study_members(Predictions.from_arrays(logits, labels), Protocol(n_resamples=200)).sentence[:16]
-    'noise should go:'
+    >>> table = Predictions.from_arrays(logits, labels)
+    >>> study_members(table, Protocol(n_resamples=200)).sentence.split(":")[0]
+    'noise could go'
     """
     protocol = protocol or Protocol()
     if oof.n_members < 2:

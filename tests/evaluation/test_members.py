@@ -75,7 +75,7 @@ def test_a_member_of_noise_should_go_and_a_copy_could() -> None:
     table = toy_predictions(400, 3, 3, n_groups=80)
     loud = 8 * np.random.default_rng(1).normal(size=(400, 3)).astype(np.float32)
     assert study_members(with_member(table, "noise", loud), QUICK).sentence.startswith(
-        "noise should go: to the mean of all it adds -"
+        "noise should go: to the mean of all it gives a gain of -"
     )
     same = table.select(table.member_names[:1])
     twice = study_members(with_member(same, "copy", same.logits[:, 0]), QUICK)
