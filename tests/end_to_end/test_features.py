@@ -1,0 +1,82 @@
+"""Features from training to the stacker, through the command line: asked for late, and refused in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ensemble_kit as ek
+from ensemble_kit.evaluation.stack import all_methods
+from ensemble_kit.members.crossfit import fit_members
+
+Call = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def fit(trained: Any, tmp_path: Path) -> Callable[..., ek.Run]:
+    recipe = ek.Recipe(epochs=1, batch_size=16)
+    members = [
+        ek.Member(name, image_size=16, pretrained=False, recipe=recipe)
+        for name in ("tiny_cnn", "tiny_mobile")
+    ]
+
+    def made(**how: Any) -> ek.Run:
+        run = ek.Run(tmp_path / "run")
+        fit_members(members, trained.manifest, trained.folds, run, device="cpu", **how)
+        return run
+
+    return made
+
+
+def test_a_run_without_features_says_how_to_get_them(fit: Callable[..., ek.Run], cli: Call) -> None:
+    run = fit()
+    code, said = cli("stack", "--run", run.path, "--method", "feature-mlp")
+    assert code == 3
+    assert "'tiny_cnn' keeps none, 'tiny_mobile' keeps none" in said
+    assert "train-members --keep-features --run" in said
+    assert "finished folds are not trained again" in said
+    code, said = cli("stack", "--run", run.path, "--method", "mean", "--resamples", 0)
+    assert code == 0
+    assert not run.keeps_features
+    assert "feature-mlp" not in all_methods()
+
+
+def test_features_asked_for_late_serve_the_stacker(fit: Callable[..., ek.Run], cli: Call) -> None:
+    fit()
+    run = fit(keep_features=True)
+    assert run.keeps_features
+    assert "feature-mlp" in all_methods(features=True)
+    oof = run.predictions("oof", features=True)
+    test = run.predictions("test", features=True)
+    assert oof.features is not None
+    assert test.features is not None
+    assert [v.shape[1:] for v in oof.features.values] == [(1, 64), (1, 96)]
+    assert [v.shape[1:] for v in test.features.values] == [(3, 64), (3, 96)]
+    np.testing.assert_array_equal(oof.features.spaces[:, 0], oof.fold)
+    code, said = cli(
+        "stack", "--run", run.path, "--method", "feature-mlp", "--resamples", 0, "--json"
+    )
+    assert code == 0, said
+    figures = json.loads(said)["methods"]["feature-mlp"]
+    assert figures["cross_fitted"]["n"] == len(oof)
+    assert figures["test"]["n"] == len(test)
+    assert any("features of their own" in note for note in figures["notes"])
+    fitted = ek.load_combiner(run.ensemble_dir("feature-mlp"))
+    assert fitted.n_members_ == 2
+
+
+def test_what_it_cannot_join_is_refused(fit: Callable[..., ek.Run], cli: Call) -> None:
+    run = fit(keep_features=True)
+    code, said = cli("stack", "--run", run.path, "--method", "feature-mlp", "--quorum", 1)
+    assert code == 2
+    assert "Leave out --quorum, or feature-mlp" in said
+    code, said = cli("stack", "--run", run.path, "--method", "feature-mlp", "--nested")
+    assert code == 2
+    assert "models of pairs of folds keep no features" in said
+    with pytest.raises(ek.errors.UsageError, match="Leave out fold_models"):
+        run.predictions("test", fold_models=True, features=True)
