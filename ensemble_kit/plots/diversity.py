@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.plots.style import INK, MUTED, color, grid, plain
+from ensemble_kit.plots.labels import named_beside
+from ensemble_kit.plots.style import color, grid, plain
 
 MAX_NAMED = 15
 
@@ -30,35 +30,6 @@ def diversity_figure(points: Array, names: Sequence[str]) -> Figure:
     axes.margins(x=0.06, y=0.08)
     axes.scatter(points[:, 0], points[:, 1], s=22, color=color(0), zorder=3)
     if len(points) <= MAX_NAMED:
-        places = spread(_heights(points[:, 1]), gap=0.055)
-        for (kappa, error), name, place in zip(points.tolist(), names, places, strict=True):
-            axes.annotate(
-                name, (kappa, error), xytext=(1.03, place), textcoords="axes fraction",
-                fontsize=7, color=INK, va="center",
-                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "relpos": (0, 0.5)},
-            )  # fmt: skip
+        named_beside(axes, points, names)
     plain(axes, x="kappa of the two members' answers (1: always the same)", y="their mean error")
     return figure
-
-
-def _heights(values: Array) -> Array:
-    """Where values stand between the lowest (0) and the highest (1)."""
-    span = float(np.ptp(values))
-    return np.full(len(values), 0.5) if span == 0 else (values - values.min()) / span
-
-
-def spread(places: Array, *, gap: float) -> Array:
-    """Places between 0 and 1 moved as little as keeps `gap` between neighbours, in their order.
-
-    Examples
-    --------
-    >>> spread(np.array([0.5, 0.5, 0.0]), gap=0.2).round(2).tolist()
-    [0.5, 0.7, 0.0]
-    """
-    order = np.argsort(places, kind="stable")
-    steps = gap * np.arange(len(places))
-    upwards = np.maximum.accumulate(places[order] - steps) + steps
-    ceiling = 1.0 - steps[::-1]
-    out = np.empty(len(places))
-    out[order] = np.minimum(upwards, ceiling)
-    return out

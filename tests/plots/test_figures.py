@@ -72,7 +72,7 @@ def test_many_classes_get_large_panes_and_distinct_lines() -> None:
 
 
 def test_names_of_pairs_keep_their_distance_and_order() -> None:
-    from ensemble_kit.plots.diversity import spread
+    from ensemble_kit.plots.labels import spread
 
     places = np.array([0.98, 0.98, 0.0, 0.5, 0.98, 0.51])
     moved = spread(places, gap=0.1)
