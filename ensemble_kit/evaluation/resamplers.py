@@ -1,8 +1,9 @@
 """How figures that do not add up over samples are resampled by group weights, without copies.
 
 A resampler takes weights (n_resamples, n_groups) to the figure (n_resamples,). Up to
-`MAX_PAIRED_GROUPS` groups it is exact (average precision and AURC on at most `MAX_LEVELS` levels
-of the score, shifted to the exact figure); beyond, to first order: a matrix product each.
+`MAX_PAIRED_GROUPS` groups it is exact (average precision and AURC with more than `MAX_LEVELS`
+levels of the score on `THINNED_LEVELS`, shifted to the exact figure); beyond, to first order: a
+matrix product each.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from ensemble_kit.metrics.selective import aurc
 Ints = npt.NDArray[np.int64]
 Resampler = Callable[[Array], Array]
 MAX_PAIRED_GROUPS = 200
-MAX_LEVELS = 160
+MAX_LEVELS, THINNED_LEVELS = 160, 64
 # Below what any group weighs that was drawn, or that stands in for one left out.
 SMALLEST_WEIGHT = 1e-9
 # Factors between which the slope's equation is solved by a straight line, up to where
@@ -49,13 +50,15 @@ def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
         positive = labels == c
         n_positive = np.bincount(groups, weights=positive, minlength=n_groups)
         n_negative = np.bincount(groups, weights=~positive, minlength=n_groups)
-        terms.append((auroc_pairs(positive, proba[:, c], groups), n_positive, n_negative))
+        pairs = auroc_pairs(positive, proba[:, c], groups)
+        terms.append((pairs.astype(np.float32), n_positive, n_negative))
 
     def resample(weights: Array) -> Array:
         values = np.full((len(terms), len(weights)), np.nan)
+        light = weights.astype(np.float32)
         for row, (pairs, n_positive, n_negative) in zip(values, terms, strict=True):
             below = (weights @ n_positive) * (weights @ n_negative)
-            won = ((weights @ pairs) * weights).sum(axis=1)
+            won = np.einsum("rg,rg->r", light @ pairs, weights)
             np.divide(won, below, out=row, where=below > 0)
         return _mean_of_defined(values)
 
@@ -149,10 +152,10 @@ def _harmonic(n: Array) -> Array:
 
 
 def _thinned(level: Ints, n_levels: int) -> Ints:
-    """At most `MAX_LEVELS` levels in the same order, neighbours merged; shape (n_samples,)."""
+    """Few enough levels, in the same order, neighbours merged; shape (n_samples,)."""
     if n_levels <= MAX_LEVELS:
         return level
-    return np.minimum(level * MAX_LEVELS // n_levels, MAX_LEVELS)
+    return np.minimum(level * THINNED_LEVELS // n_levels, THINNED_LEVELS)
 
 
 def _down_to(
