@@ -38,26 +38,26 @@ from ensemble_kit.members.events import Notice
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.run import Run
 
-slides, folder, room, onednn = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+slides, folder, room, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 torch.set_num_threads(1)
 # oneDNN maps code for every new shape, which a limit on addresses forbids once it is reached.
-torch.backends.mkldnn.set_flags(onednn == "onednn")
+torch.backends.mkldnn.set_flags(False)
 manifest = Manifest.from_folders(slides, group_pattern=r"(P\\d+)_")
 
-def train(name, batch_size):
+def train(name, batch_size, image_size):
     recipe = Recipe(epochs=1, batch_size=batch_size)
-    member = Member("tiny_resnet", name=name, image_size=96, pretrained=False, recipe=recipe)
+    member = Member("tiny_resnet", name=name, image_size=image_size, pretrained=False, recipe=recipe)
     fit_members(
         [member], manifest, make_folds(manifest, 2, seed=0), Run(folder / name), device="cpu",
         precision="fp32", shard=(1, 2), tensorboard=False,
         watcher=lambda event: print(event.text) if isinstance(event, Notice) else None,
     )
 
-train("small", 2)
+train("small", 2, 96)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + room * 2**20, -1))
 import ensemble_kit.cli as cli
-cli.app = lambda **_: train("large", 32)
+cli.app = lambda **_: train("large", 32, size)
 cli.main()
 """
 
@@ -67,7 +67,7 @@ cli.main()
 def test_row_37_where_the_cpu_s_memory_ends_batches_are_computed_in_parts(
     slides: Path, processes: Any, tmp_path: Path
 ) -> None:
-    done = processes.python(LIMITED, slides, tmp_path, 60, "plain")
+    done = processes.python(LIMITED, slides, tmp_path, 60, 96)
     assert done.returncode == 0, done.stderr
     assert "each batch is now computed in 2 parts" in done.stdout
 
@@ -77,7 +77,7 @@ def test_row_37_where_the_cpu_s_memory_ends_batches_are_computed_in_parts(
 def test_row_37_where_no_part_fits_into_the_cpu_s_memory_the_run_ends_with_exit_4(
     slides: Path, processes: Any, tmp_path: Path
 ) -> None:
-    done = processes.python(LIMITED, slides, tmp_path, 20, "onednn")
+    done = processes.python(LIMITED, slides, tmp_path, 80, 448)
     assert done.returncode == 4, done.stderr
     assert "fits into memory" in done.stderr
     assert "Traceback" not in done.stderr
