@@ -193,7 +193,7 @@ def stack(
 def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     """Everything that was found, as JSON values."""
     from ensemble_kit.evaluation.ensembles import metrics_json
-    from ensemble_kit.evaluation.null import null_json
+    from ensemble_kit.evaluation.null_table import null_json
 
     return {
         "run": run.path.as_posix(),
@@ -213,7 +213,7 @@ def print_stacked(done: Stacked, run: Run) -> None:
     """The leaderboard, what belongs beside it, and the verdict."""
     from ensemble_kit.evaluation import leaderboard as board
     from ensemble_kit.evaluation.costs import cheapest_sentence, pareto_rows
-    from ensemble_kit.evaluation.null import null_note, null_rows
+    from ensemble_kit.evaluation.null_table import null_note, null_rows
 
     judged, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
     click.echo(printable(_sizes(done)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,8 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError, first_few
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.crossfit import cross_fit
 from ensemble_kit.evaluation.figures import judge
-from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.features import PooledFeatures
@@ -29,7 +26,6 @@ from ensemble_kit.seeding import generator
 # The fewest draws that can give p = 0.05.
 N_DRAWS = 19
 ALARM = 0.05
-NULL_CHECK = "null-check.json"
 Ints = npt.NDArray[np.int64]
 
 
@@ -123,9 +119,9 @@ def null_check(
 ) -> NullCheck:
     """Cross-fit every method on labels that mean nothing, and on members that know nothing.
 
-    Labels are dealt anew to whole groups: where each has one label, the groups' labels are
-    permuted; else the groups' blocks of labels are put in another order. A member of noise keeps
-    its logits, each row at a random other sample; pooled features are drawn anew.
+    Where each group has one label, the groups' labels are permuted; else their blocks of labels
+    are put in another order. A member of noise keeps its logits, each row at a random other
+    sample; pooled features are drawn anew.
 
     Parameters
     ----------
@@ -164,22 +160,22 @@ def null_check(
             for name, value in _figures(methods, table, protocol).items():
                 drawn[kind].setdefault(name, []).append(value)
     higher = metric(protocol.metric).higher_is_better
-    sign = 1.0 if higher else -1.0
-    arrays = {
+    kinds = {
         kind: {name: np.array(values) for name, values in some.items()}
         for kind, some in drawn.items()
     }
+
+    def gain(kind: str, name: str) -> Array:
+        better: Array = kinds[kind][name] - kinds[kind][CONSTANT]
+        return better if higher else -better
+
     found = {
         name: NullFigures(
-            real[name],
-            arrays["permuted"][name],
-            arrays["noise"][name],
-            sign * (arrays["permuted"][name] - arrays["permuted"][CONSTANT]),
-            sign * (arrays["noise"][name] - arrays["noise"][CONSTANT]),
-            higher,
+            real[name], kinds["permuted"][name], kinds["noise"][name],
+            gain("permuted", name), gain("noise", name), higher,
         )
         for name in methods
-    }
+    }  # fmt: skip
     return NullCheck(found, protocol.metric, n_draws, _dealt(oof))
 
 
@@ -252,56 +248,3 @@ def _is_above(gains: Array, n_tests: int) -> bool:
         return False
     spread = float(gains.std(ddof=1)) / np.sqrt(n)
     return spread == 0 or float(gains.mean()) / spread > t.ppf(1 - ALARM / n_tests, n - 1)
-
-
-def null_rows(found: NullCheck) -> list[tuple[str, ...]]:
-    """Header and one row per method: the figure, then mean and range where there is nothing."""
-
-    def spread(values: Array) -> str:
-        return text(Interval(float(values.mean()), float(values.min()), float(values.max())))
-
-    rows: list[tuple[str, ...]] = [
-        ("null check", "cross-fitted", "labels permuted", "p", "members of noise", "reading")
-    ]
-    above = found.above_chance
-    for name, one in found.methods.items():
-        rows.append(
-            (
-                name,
-                text(Interval(one.value)),
-                spread(one.permuted),
-                f"{one.p_value:.3f}",
-                spread(one.noise),
-                "ABOVE CHANCE" if name in above else "at chance",
-            )
-        )
-    return rows
-
-
-def null_note(found: NullCheck) -> str:
-    """What the columns are."""
-    return (
-        f"{found.metric.replace('_', ' ')}, without falling back to the mean; where there is "
-        f"nothing to find, mean [least, greatest] of {found.n_draws} draws. p: share of labellings, "
-        "the real one included, on which the method does as well."
-    )
-
-
-def null_json(found: NullCheck) -> dict[str, Any]:
-    """Everything that was found, as JSON values."""
-    return {
-        "metric": found.metric,
-        "n_draws": found.n_draws,
-        "dealt": found.dealt,
-        "methods": {
-            name: {
-                "value": one.value,
-                "p_value": one.p_value,
-                "labels_permuted": one.permuted.tolist(),
-                "members_of_noise": one.noise.tolist(),
-                "above_chance": found.above_chance.get(name, []),
-            }
-            for name, one in found.methods.items()
-        },
-        "sentence": found.sentence,
-    }

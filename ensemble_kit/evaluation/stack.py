@@ -20,7 +20,8 @@ from ensemble_kit.evaluation.evaluate import BASELINES, FLOORS, evaluate_all
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.field_tests import sentence_of_tests
 from ensemble_kit.evaluation.nested import refuse_features
-from ensemble_kit.evaluation.null import NULL_CHECK, NullCheck, null_check, null_json
+from ensemble_kit.evaluation.null import NullCheck, null_check
+from ensemble_kit.evaluation.null_table import NULL_CHECK, null_json
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.quorum import with_quorum
 from ensemble_kit.files import write_csv, write_json

@@ -1,0 +1,68 @@
+"""The null check as rows of text and as JSON values.
+
+Computes nothing and prints nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.leaderboard import text
+from ensemble_kit.evaluation.null import NullCheck
+
+NULL_CHECK = "null-check.json"
+
+
+def null_rows(found: NullCheck) -> list[tuple[str, ...]]:
+    """Header and one row per method: the figure, then mean and range where there is nothing."""
+
+    def spread(values: Array) -> str:
+        return text(Interval(float(values.mean()), float(values.min()), float(values.max())))
+
+    rows: list[tuple[str, ...]] = [
+        ("null check", "cross-fitted", "labels permuted", "p", "members of noise", "reading")
+    ]
+    above = found.above_chance
+    for name, one in found.methods.items():
+        rows.append(
+            (
+                name,
+                text(Interval(one.value)),
+                spread(one.permuted),
+                f"{one.p_value:.3f}",
+                spread(one.noise),
+                "ABOVE CHANCE" if name in above else "at chance",
+            )
+        )
+    return rows
+
+
+def null_note(found: NullCheck) -> str:
+    """What the columns are."""
+    return (
+        f"{found.metric.replace('_', ' ')}, without falling back to the mean; where there is "
+        f"nothing to find, mean [least, greatest] of {found.n_draws} draws. p: share of labellings, "
+        "the real one included, on which the method does as well."
+    )
+
+
+def null_json(found: NullCheck) -> dict[str, Any]:
+    """Everything that was found, as JSON values."""
+    return {
+        "metric": found.metric,
+        "n_draws": found.n_draws,
+        "dealt": found.dealt,
+        "methods": {
+            name: {
+                "value": one.value,
+                "p_value": one.p_value,
+                "labels_permuted": one.permuted.tolist(),
+                "members_of_noise": one.noise.tolist(),
+                "above_chance": found.above_chance.get(name, []),
+            }
+            for name, one in found.methods.items()
+        },
+        "sentence": found.sentence,
+    }
