@@ -197,8 +197,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     """Make the first job's losses NaN in its second epoch, in the first `times` attempts at it."""
     real, first = step_module._forward_backward, []
 
-    def poisoned(training: Any, images: Any, target: Any, plan: Any) -> Any:
-        loss, logits = real(training, images, target, plan)
+    def poisoned(training: Any, *rest: Any) -> Any:
+        loss, logits = real(training, *rest)
         first.append(training)
         attempt = 1 if training.rate_factor == 1.0 else 2
         if training is first[0] and training.epoch == 1 and attempt <= times:
@@ -240,10 +240,10 @@ def test_row_34_a_second_nan_fails_the_job_with_its_images_and_the_others_go_on(
 def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     real = step_module._forward_backward
 
-    def cramped(training: Any, images: Any, target: Any, plan: Any) -> Any:
+    def cramped(training: Any, forward: Any, images: Any, *rest: Any) -> Any:
         if -(-len(images) // training.micro_batches) > n:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return real(training, images, target, plan)
+        return real(training, forward, images, *rest)
 
     monkeypatch.setattr(step_module, "_forward_backward", cramped)
 
