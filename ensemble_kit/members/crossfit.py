@@ -151,8 +151,8 @@ def fit_members(
             if shard is None:
                 failures = _run_and_collect(jobs, waiting, engine or in_process, watched)
         if shard is not None:
-            ours = _shard(waiting, jobs, *shard)
-            failures = _run_and_collect(ours, ours, engine or in_process, watched)
+            ours, left = (_shard(some, jobs, *shard) for some in (jobs, waiting))
+            failures = _run_and_collect(ours, left, engine or in_process, watched)
     if failures:
         raise _told(failures, len(jobs))
 
@@ -178,13 +178,13 @@ def _run_and_collect(
     return failures
 
 
-def _shard(waiting: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int) -> list[Job]:
+def _shard(some: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int) -> list[Job]:
     if not 1 <= number <= n_shards:
         raise UsageError(
             "A shard is i of n, from 1", f"got {number}/{n_shards}", "Use e.g. --shard 1/4"
         )
     place = {(job.member.name, job.fold): i for i, job in enumerate(jobs)}
-    return [j for j in waiting if place[j.member.name, j.fold] % n_shards == number - 1]
+    return [j for j in some if place[j.member.name, j.fold] % n_shards == number - 1]
 
 
 def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,17 @@ def test_shards_split_the_jobs_and_together_are_the_whole(
     assert first
     assert second
     assert kept(folder) == undisturbed
+
+
+def test_a_shard_whose_jobs_are_finished_still_gathers_their_logits(
+    trained: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    train(trained, folder)
+    whole = kept(folder)
+    shutil.rmtree(folder / "predictions")
+    train(trained, folder, shard=(1, 2))
+    assert kept(folder) == whole
 
 
 @pytest.mark.slow
