@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError
 from ensemble_kit.images.batches import Batch, Batches
+from ensemble_kit.members.precision import tensor_float32
 from ensemble_kit.members.predict import watched_figures
 
 
@@ -67,7 +68,7 @@ def refuse_other_tails(model: nn.Module, features: Array, logits: Array) -> None
     DataError
         Its classifier's answers to `features` are not `logits`.
     """
-    with torch.inference_mode():
+    with torch.inference_mode(), tensor_float32(False):
         given = torch.from_numpy(features).to(next(model.parameters()).device)
         said = _classifier(model).eval()(given).float().cpu().numpy()
     if said.shape != logits.shape or not np.allclose(said, logits, rtol=1e-3, atol=1e-3):

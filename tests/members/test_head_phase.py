@@ -15,6 +15,7 @@ from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.head_phase import FrozenBody, refuse_other_tails
 from ensemble_kit.members.job import Job, run_job
 from ensemble_kit.members.networks import build_network, pooled_features
+from ensemble_kit.members.precision import tensor_float32
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.members.recipe_tables import Optim
 from ensemble_kit.members.state import Training
@@ -171,3 +172,16 @@ def test_a_network_with_more_behind_its_classifier_is_refused() -> None:
             continue
         with pytest.raises(DataError, match=r"DenseCNN are not. Set cache_features = false"):
             refuse_other_tails(model, features, logits)
+
+
+def test_tails_are_compared_in_full_precision_where_the_training_allows_less() -> None:
+    model = build_network(Member("tiny_cnn", pretrained=False), 2, image_size=32).eval()
+    with torch.inference_mode():
+        images = torch.rand(2, 3, 32, 32)
+        features, logits = pooled_features(model, images).numpy(), model(images).numpy()
+    allowed = []
+    head: Any = model.get_classifier()  # type: ignore[operator]
+    head.register_forward_hook(lambda *_: allowed.append(torch.backends.cuda.matmul.allow_tf32))
+    with tensor_float32(True):
+        refuse_other_tails(model, features, logits)
+    assert allowed == [False]
