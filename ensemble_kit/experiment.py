@@ -104,14 +104,18 @@ READER_OPTIONS = (
 )
 
 
+# What `ensemble-kit tune` searches.
+TUNED = {"learning_rate", "batch_size"}
+
+
 class Experiment(Settings):
     """Everything that a run is made of.
 
     `members` are network or group names, or names of `[member.NAME]` tables, which hold the
     fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`. What
     differs may stand behind the name instead: `resnet18:seed=1:color=hed`.
-    Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`
-    or a flag names one of them.
+    Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`,
+    or a flag or the member itself names one of them.
     """
 
     run: str | None = None
@@ -166,8 +170,10 @@ class Experiment(Settings):
         own, name = dict(self.member.get(short.base, {})), short.name
         if short.settings:
             own = merged({k: v for k, v in own.items() if k != "name"}, short.settings)
-        recipe = merged(self.recipe.model_dump(exclude_unset=True), own.pop("recipe", {}))
-        tuned = tuned_values(Run(self.run_path), name) if self.use_tuned else {}
+        said = own.pop("recipe", {})
+        recipe = merged(self.recipe.model_dump(exclude_unset=True), said)
+        use_tuned = self.use_tuned and not said.keys() & TUNED
+        tuned = tuned_values(Run(self.run_path), name) if use_tuned else {}
         shared = {
             "image_size": self.image_size,
             "pretrained": self.pretrained,
@@ -205,7 +211,7 @@ def load_experiment(
     if file is None and use_file and Path(SETTINGS_FILE).is_file():
         file = Path(SETTINGS_FILE)
     written, flagged = read_toml(file) if file else {}, _without_none(flags or {})
-    if flagged.get("recipe", {}).keys() & {"learning_rate", "batch_size"}:
+    if flagged.get("recipe", {}).keys() & TUNED:
         flagged["use_tuned"] = False
     given = _with_recipe_presets(merged(written, flagged))
     if "members" in flagged and isinstance(given.get("member"), Mapping):

@@ -191,6 +191,20 @@ def test_a_flag_for_a_tuned_value_puts_tuning_aside(flag: dict[str, Any]) -> Non
     assert first.recipe.model_dump()[next(iter(flag))] == next(iter(flag.values()))
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "members = ['tiny_cnn:learning_rate=0.2:name=tiny_cnn', 'tiny_mobile']\n",
+        "members = ['tiny_cnn', 'tiny_mobile']\n[member.tiny_cnn.recipe]\nlearning_rate = 0.2\n",
+    ],
+)
+def test_a_members_own_value_puts_its_tuning_aside(text: str) -> None:
+    tuned({"learning_rate": 0.0123, "batch_size": 16})
+    settings(f"run = 'checkpoints/t'\n{text}")
+    first = load_experiment().resolved_members()[0]
+    assert (first.tuned, first.recipe.learning_rate) == (False, 0.2)
+
+
 def test_tuning_can_be_switched_off() -> None:
     tuned({"learning_rate": 0.0123, "batch_size": 16})
     settings("run = 'checkpoints/t'\nuse_tuned = false\n")

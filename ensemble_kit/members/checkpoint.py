@@ -173,10 +173,13 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     --------
     >>> changed_keys({"recipe": {"epochs": 3}}, {"recipe": {"epochs": 5}})
     ['recipe.epochs: 3 -> 5']
+    >>> changed_keys({"member": {}}, {"member": {"color": "hed"}})
+    ['member.color: the default -> hed']
     """
     out = []
     for key in sorted({*old, *new}):
-        a, b = old.get(key), new.get(key)
+        # A setting that came later stays out of the record where it has its default.
+        a, b = old.get(key, "the default"), new.get(key, "the default")
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             out += changed_keys(a, b, f"{prefix}{key}.")
         elif a != b:

@@ -69,6 +69,12 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
         )
     spec = read_json(path)
     settings = Member(**spec["member"])
+    if settings.name != member:
+        raise DataError(
+            "A job belongs to the member that is trained",
+            f"'{member}' is kept beside '{settings.name}' by the same training",
+            f"Run the job of '{settings.name}'",
+        )
     manifest, folds = run.manifest(), run.folds()
     left_out = read_left_out(str(fold), folds.n_splits)
     cache = Path(spec["cache"]) if spec["cache"] else cache_folder()

@@ -21,6 +21,7 @@ from ensemble_kit.members.events import Event, JobStarted
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.members.short_form import make_members
+from ensemble_kit.members.spec import open_job
 from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 
@@ -146,3 +147,10 @@ def test_on_the_test_rows_each_fold_s_model_can_be_a_member(several: Run) -> Non
     assert voted.shape == table.labels.shape
     with pytest.raises(DataError, match="members of the test table alone; kind is 'oof'"):
         several.predictions("oof", fold_models=True)
+
+
+def test_a_job_of_weights_that_are_kept_beside_is_refused_by_the_trained_members_name(
+    several: Run,
+) -> None:
+    with pytest.raises(DataError, match=r"Run the job of 'tiny_cnn-cyclic-snap3'"):
+        open_job(several, "tiny_cnn-cyclic-snap3@snap1", 0)
