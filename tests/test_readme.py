@@ -20,7 +20,7 @@ from ensemble_kit.members.catalogue import GROUPS, NETWORKS
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install -e . && ensemble-kit demo"
-TEST = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[test]' && pytest"
+TEST = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[test]' && pytest -n 2 --dist loadfile"
 
 
 def blocks(language: str) -> list[str]:
