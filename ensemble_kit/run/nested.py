@@ -39,14 +39,16 @@ def nested_folds(
     """
     _refuse_missing(stored, pairs_of(folds.n_splits), where)
     logits = _stacked(stored, oof)  # (n_samples, n_members, n_folds, n_classes)
+    # Features are those of models that saw all folds but one: they would leak the outer fold.
+    bare = dataclasses.replace(oof, features=None)
     out = []
     for k in range(folds.n_splits):
         kept = oof.fold == k
         blind = np.delete(logits[kept], k, axis=2).mean(axis=2)
         outer = dataclasses.replace(
-            oof.take(kept), logits=blind, fold=np.full(kept.sum(), -1), kind="test"
+            bare.take(kept), logits=blind, fold=np.full(kept.sum(), -1), kind="test"
         )
-        inner = dataclasses.replace(oof.take(~kept), logits=logits[~kept][:, :, k])
+        inner = dataclasses.replace(bare.take(~kept), logits=logits[~kept][:, :, k])
         out.append(NestedFold(k, inner, outer))
     return tuple(out)
 

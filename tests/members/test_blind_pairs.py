@@ -6,6 +6,7 @@ Jobs are real, their networks are not: each model's logits say which folds it lo
 from __future__ import annotations
 
 import dataclasses
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -26,8 +27,11 @@ from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
+from ensemble_kit.run.nested import nested_folds
+from ensemble_kit.testing import toy_predictions
 
 STEP = 10.0
 
@@ -132,4 +136,17 @@ def test_nested_tables_replace_all_that_members_made_of_a_row() -> None:
     of_rows = {"sample_ids", "labels", "groups", "fold"}
     of_table = {"member_names", "class_names", "kind", "split_by", "group_kind", "manifest_digest", "ordinal", "notes"}  # fmt: skip
     held = {field.name for field in dataclasses.fields(Predictions)}
-    assert held - of_rows - of_table == {"logits"}
+    assert held - of_rows - of_table == {"logits", "features"}
+    oof = toy_predictions(60, 2, 2, n_groups=12, n_folds=3, n_features=4)
+    assert oof.features is not None
+    index = {"pairs_done": ["0-1", "0-2", "1-2"]}
+    stored = {
+        name: MemberLogits(
+            oof=oof.logits[:, m], test={}, train_ids=tuple(oof.sample_ids.tolist()), test_ids=(),
+            class_names=oof.class_names, about=index, nested=np.zeros((3, 60, 2), np.float32),
+        )
+        for m, name in enumerate(oof.member_names)
+    }  # fmt: skip
+    folds = types.SimpleNamespace(n_splits=3)
+    for one in nested_folds(stored, oof, folds, Path("run")):
+        assert (one.inner.features, one.outer.features) == (None, None)

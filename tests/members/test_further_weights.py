@@ -207,7 +207,7 @@ def test_a_fold_is_done_only_if_the_files_of_all_its_members_stand(
 
 def test_more_snapshots_than_a_finished_fold_has_are_refused(make_job: MakeJob) -> None:
     run(make_job(epochs=3))
-    with pytest.raises(DataError, match=r"recipe\.snapshots: None -> 2"):
+    with pytest.raises(DataError, match=r"recipe\.snapshots: the default -> 2"):
         make_job(epochs=3, snapshots=2).finished()
 
 

@@ -81,7 +81,7 @@ def test_a_finished_fold_of_another_input_is_refused(
     run_job(job)
     other = dataclasses.replace(job, member=job.member.model_copy(update=change))
     (key,) = change
-    with pytest.raises(DataError, match=f"member.{key}: None -> {change[key]}"):
+    with pytest.raises(DataError, match=f"member.{key}: the default -> {change[key]}"):
         other.finished()
 
 
