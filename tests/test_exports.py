@@ -1,0 +1,32 @@
+"""`import ensemble_kit as ek`: every public name, and where it lives."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+import ensemble_kit as ek
+from ensemble_kit import _HOME
+
+
+@pytest.mark.parametrize("name", ek.__all__)
+def test_a_public_name_is_the_object_of_its_home(name: str) -> None:
+    home = importlib.import_module(f"ensemble_kit.{_HOME[name]}")
+    assert getattr(ek, name) is getattr(home, name)
+
+
+def test_the_classical_tests_and_the_registry_of_metrics_are_public() -> None:
+    assert ek.nadeau_bengio([0.1, 0.1, 0.2], test_share=0.5).estimate == pytest.approx(0.4 / 3)
+    assert ek.holm([0.01, 0.04]).tolist() == [0.02, 0.04]
+    assert ek.metric("log_loss") is ek.METRICS["log_loss"]
+    assert {
+        "delong",
+        "evaluate_all",
+        "mcnemar_clustered",
+        "mcnemar_exact",
+        "null_check",
+        "risk_coverage",
+        "study_members",
+        "wilson_interval",
+    } <= set(ek.__all__)
