@@ -111,5 +111,5 @@ def test_runs_are_compared_on_shared_samples_and_a_copy_is_not_shown_to_differ(
 
 def test_a_run_that_was_not_stacked_says_what_to_run(tmp_path: Path) -> None:
     one, two = toy_run(tmp_path / "one"), toy_run(tmp_path / "two")
-    with pytest.raises(DataError, match="ensemble-kit stack --method mean"):
+    with pytest.raises(UsageError, match="ensemble-kit stack --method mean"):
         compare_runs([one, two])

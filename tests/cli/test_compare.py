@@ -1,0 +1,229 @@
+"""`compare` across runs and over repeated folds: what is paired, what is refused, what is said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.cli import app
+from ensemble_kit.combiners.voting import MajorityVote
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.across_runs import compare_runs
+from ensemble_kit.evaluation.ensembles import read_ensemble_predictions
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.repeats import compare_repeats
+from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.folds import make_folds
+from ensemble_kit.metrics import metric
+from ensemble_kit.metrics.sums import sums_of
+from ensemble_kit.run import Run
+from ensemble_kit.testing import toy_logits, toy_run
+
+QUICK = Protocol(n_resamples=50)
+
+
+def call(*args: object) -> str:
+    return CliRunner().invoke(app, ["compare", *map(str, args)], catch_exceptions=False).output
+
+
+def repeated(path: Path, source: Run, fold_seed: int, n_splits: int = 4) -> Run:
+    """The same images and members, predicted anew under folds of another seed."""
+    manifest = source.manifest()
+    folds = make_folds(manifest, n_splits, seed=fold_seed)
+    run = Run(path)
+    run.begin(manifest, folds, {})
+    made_of = {
+        "manifest": manifest.digest,
+        "folds": folds.digest,
+        "folds_done": list(range(n_splits)),
+    }
+    labels = manifest.part("train").labels
+    logits = toy_logits(labels, len(source.members()), 3, seed=fold_seed)
+    for m, name in enumerate(source.members()):
+        stored = source.store.read(name)
+        test = stored.test[0]
+        new = dataclasses.replace(
+            stored, oof=logits[:, m], about=made_of, test=dict.fromkeys(range(n_splits), test)
+        )
+        run.store.write(name, new)
+    return run
+
+
+@pytest.fixture(scope="module")
+def repeats(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """Three stacked repeats over one toy data set."""
+    folder = tmp_path_factory.mktemp("repeats")
+    source = toy_run(folder / "source")
+    runs = [repeated(folder / f"toy-repeat-{r + 1}", source, r) for r in range(3)]
+    for run in runs:
+        stack_run(run, ["vote"], protocol=QUICK)
+    return runs
+
+
+# -- across runs ---------------------------------------------------------------------------
+
+
+def test_a_run_is_compared_with_others_than_itself(repeats: list[Run]) -> None:
+    one = repeats[0]
+    with pytest.raises(UsageError, match="several times"):
+        compare_runs([one, Run(one.path.parent / "." / one.path.name)], protocol=QUICK)
+    with pytest.raises(UsageError, match="at least two runs"):
+        compare_runs([one], protocol=QUICK)
+
+
+def test_runs_are_not_ranked_by_a_figure_that_should_be_near_one(repeats: list[Run]) -> None:
+    with pytest.raises(UsageError, match="should be near 1"):
+        compare_runs(repeats[:2], protocol=Protocol(metric="calibration_slope"))
+
+
+def test_answers_of_members_trained_again_since_are_not_compared(
+    repeats: list[Run], tmp_path: Path
+) -> None:
+    shutil.copytree(repeats[1].path, tmp_path / "stale")
+    stale = Run(tmp_path / "stale")
+    name = stale.members()[0]
+    stored = stale.store.read(name)
+    stale.store.write(name, dataclasses.replace(stored, oof=stored.oof + np.eye(3)[0]))
+    with pytest.raises(DataError, match="trained again since"):
+        compare_runs([repeats[0], stale], protocol=QUICK)
+
+
+def test_compared_figures_are_those_of_the_stored_answers(repeats: list[Run]) -> None:
+    found = compare_runs(repeats[:2], method="vote", protocol=QUICK)
+    for run in repeats[:2]:
+        rows = read_ensemble_predictions(run.ensemble_dir("vote")).query("split == 'oof'")
+        right = (rows["label"] == rows["predicted"]).mean()
+        assert found.figures[run.path.as_posix()]["accuracy"].value == pytest.approx(right)
+
+
+def test_a_member_stands_for_a_run_too(repeats: list[Run]) -> None:
+    run = repeats[0]
+    found = compare_runs(repeats[:2], method="member3", protocol=QUICK)
+    oof = run.predictions("oof").select(["member3"])
+    right = (oof.logits[:, 0].argmax(axis=1) == oof.labels).mean()
+    assert found.figures[run.path.as_posix()]["accuracy"].value == pytest.approx(right)
+
+
+def test_notes_of_the_stacked_answers_stand_beside_a_comparison(
+    repeats: list[Run], tmp_path: Path
+) -> None:
+    shutil.copytree(repeats[1].path, tmp_path / "noted")
+    path = tmp_path / "noted" / "ensembles" / "vote" / "metrics.json"
+    stored = json.loads(path.read_text())
+    stored["notes"].append("Quorum: 3 of 4.")
+    path.write_text(json.dumps(stored))
+    said = call(repeats[0].path, tmp_path / "noted", "--method", "vote", "--resamples", 50)
+    assert f"Note: {(tmp_path / 'noted').as_posix()}: Quorum: 3 of 4.\n" in said
+    assert said.count("Note: vote's probabilities are shares of hard votes") == 1
+
+
+def test_the_coverage_is_shown_where_some_images_were_not_decided(tmp_path: Path) -> None:
+    runs = [toy_run(tmp_path / name) for name in ("one", "two")]
+    for run, ties in zip(runs, ("abstain", "proba"), strict=True):
+        stack_run(run, {"vote": MajorityVote(ties=ties)}, protocol=QUICK)
+    said = call(*(run.path for run in runs), "--method", "vote", "--resamples", 50)
+    assert "coverage" in said.splitlines()[0]
+    rows = read_ensemble_predictions(runs[0].ensemble_dir("vote")).query("split == 'oof'")
+    covered = (rows["predicted"] != "").mean()
+    assert 0 < covered < 1
+    assert f"{covered:.3f}".removeprefix("0") in said.splitlines()[1]
+    same = call(*(run.path for run in runs), "--method", "member0", "--resamples", 50)
+    assert "coverage" not in same.splitlines()[0]
+
+
+# -- over repeated folds -------------------------------------------------------------------
+
+
+def test_the_gain_over_repeats_is_the_corrected_t_of_nadeau_and_bengio(
+    repeats: list[Run],
+) -> None:
+    from scipy.stats import t
+
+    found = compare_repeats(repeats, method="vote")
+    differences = []
+    for run in repeats:
+        tables = {
+            name: read_ensemble_predictions(run.ensemble_dir(name)).query("split == 'oof'")
+            for name in ("vote", "best-member")
+        }
+        fold = run.predictions("oof").fold
+        names = list(run.predictions("oof").class_names)
+        for k in range(4):
+            values = []
+            for table in tables.values():
+                part = table[fold == k]
+                hit = part["label"] == part["predicted"]
+                values.append(np.mean([hit[part["label"] == c].mean() for c in names]))
+            differences.append(values[0] - values[1])
+    d = np.array(differences)
+    assert len(d) == 12
+    spread = np.sqrt(d.var(ddof=1) * (1 / 12 + 1 / 3))
+    gain = next(one for one in found.gains if one.against == "best-member")
+    assert gain.gain.value == pytest.approx(d.mean())
+    assert gain.p_value == pytest.approx(2 * t.sf(abs(d.mean()) / spread, 11))
+    half = t.ppf(0.975, 11) * spread
+    assert (gain.gain.low, gain.gain.high) == pytest.approx((d.mean() - half, d.mean() + half))
+    assert (gain.p_value < 0.05) == (gain.word != "not shown")
+
+
+def test_less_of_what_is_bad_is_a_gain(repeats: list[Run]) -> None:
+    found = compare_repeats(repeats, method="mean", protocol=Protocol(metric="log_loss"))
+    table = found.folds
+    assert [one.against for one in found.gains] == ["best-member"]
+    want = (table["best-member"] - table["mean"]).mean()
+    assert found.gains[0].gain.value == pytest.approx(want)
+    oof = repeats[0].predictions("oof")
+    inside = np.asarray(oof.fold) == table["fold"][0]
+    rows = read_ensemble_predictions(repeats[0].ensemble_dir("mean")).query("split == 'oof'")
+    proba = rows.filter(like="p_").to_numpy()[inside]
+    loss = metric("log_loss").of_sums(sums_of(oof.labels[inside], proba))
+    assert table["mean"][0] == pytest.approx(float(loss))
+
+
+def test_a_method_that_is_its_floor_has_no_interval_and_no_p(
+    repeats: list[Run], tmp_path: Path
+) -> None:
+    runs = []
+    for run in repeats[:2]:
+        shutil.copytree(run.path, tmp_path / run.path.name)
+        runs.append(Run(tmp_path / run.path.name))
+        shutil.copytree(runs[-1].ensemble_dir("mean"), runs[-1].path / "ensembles" / "twin")
+    found = {one.against: one for one in compare_repeats(runs, method="twin").gains}["mean"]
+    assert (found.gain.value, found.gain.low, found.p_value) == (0.0, None, None)
+    assert "the same in every fold, so no interval" in found.sentence
+
+
+def test_runs_that_are_no_repeats_are_refused(repeats: list[Run], tmp_path: Path) -> None:
+    shutil.copytree(repeats[0].path, tmp_path / "copy")
+    with pytest.raises(DataError, match=r"draw their folds anew.*those of '.*toy-repeat-1'"):
+        compare_repeats([repeats[0], Run(tmp_path / "copy")], method="vote")
+    other = toy_run(tmp_path / "other", n_members=2)
+    stack_run(other, ["vote"], protocol=QUICK)
+    with pytest.raises(DataError, match="other members"):
+        compare_repeats([repeats[0], other], method="vote")
+    more = repeated(tmp_path / "more", repeats[0], 0, n_splits=5)
+    stack_run(more, ["vote"], protocol=QUICK)
+    with pytest.raises(DataError, match="other numbers of folds"):
+        compare_repeats([repeats[0], more], method="vote")
+
+
+def test_repeats_are_told_as_a_table_and_a_verdict_on_each_floor(repeats: list[Run]) -> None:
+    said = call(*(run.path for run in repeats), "--repeats", "--method", "vote")
+    lines = said.splitlines()
+    assert lines[0].startswith("3 repeats x 4 folds of 192 images of 32 patients")
+    assert lines[1].split() == ["run", "vote", "best-member", "mean"]
+    assert "Nadeau & Bengio 2003" in said
+    assert [line.split(":")[0] for line in lines].count("Verdict") == 2
+    answer = json.loads(call(*(run.path for run in repeats), "--repeats", "--json"))
+    assert (answer["n_repeats"], answer["n_splits"], len(answer["folds"])) == (3, 4, 12)
+
+
+def test_repeats_share_one_test_part_which_is_not_judged(repeats: list[Run]) -> None:
+    with pytest.raises(UsageError, match="share one test part"):
+        call(repeats[0].path, repeats[1].path, "--repeats", "--split", "test")
