@@ -80,6 +80,7 @@ _HOME = {
     "null_check": "evaluation.null",
     "stack_run": "evaluation.stack",
     "compare_runs": "evaluation.across_runs",
+    "compare_repeats": "evaluation.repeats",
     "import_predictions": "evaluation.imported",
     "verify_claim": "evaluation.claims",
     "pareto_table": "evaluation.costs",

@@ -99,6 +99,8 @@ def train_members(
     flag = " --nested" if launch.nested else ""
     for one in runs:
         click.echo(f"Next: ensemble-kit stack --method all{flag} --run {one.run_path.as_posix()}")
+    if len(runs) > 1 and protocol == "one":
+        click.echo(f"Then: ensemble-kit compare {base}-repeat-* --repeats --method vote")
 
 
 def print_inflation(by_group: Experiment, by_image: Experiment) -> None:

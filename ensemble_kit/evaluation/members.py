@@ -114,6 +114,8 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
     ------
     DataError
         Fewer than two members.
+    UsageError
+        The protocol's metric is one of which neither more nor less is better.
 
     References
     ----------
@@ -135,6 +137,7 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
         raise DataError(
             "Diversity is between members", f"got {oof.n_members}", "Train at least two members"
         )
+    protocol.names(oof)  # refuses a figure of which nothing is a gain
     proba = softmax(oof.logits.astype(np.float64))
     worth = _Worth(oof, proba, protocol)
     members, best = _contributions(worth, oof.member_names, protocol.level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -227,3 +228,17 @@ def test_repeats_are_told_as_a_table_and_a_verdict_on_each_floor(repeats: list[R
 def test_repeats_share_one_test_part_which_is_not_judged(repeats: list[Run]) -> None:
     with pytest.raises(UsageError, match="share one test part"):
         call(repeats[0].path, repeats[1].path, "--repeats", "--split", "test")
+
+
+def test_training_repeats_ends_with_the_command_that_judges_them(
+    cli: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[str] = []
+    monkeypatch.setattr(
+        "ensemble_kit.cli.train_members.run_training",
+        lambda one, *_, **__: trained.append(one.run_path.as_posix()),
+    )
+    code, said = cli("train-members", "--repeats", 2, "--run", "here")
+    assert (code, trained) == (0, ["here-repeat-1", "here-repeat-2"])
+    command = "Then: ensemble-kit compare here-repeat-* --repeats --method vote"
+    assert said.splitlines()[-1] == command

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.contribution import shapley
 from ensemble_kit.evaluation.members import study_members
 from ensemble_kit.evaluation.protocol import Protocol
@@ -131,3 +131,8 @@ def test_without_resamples_the_reading_has_no_interval(tmp_path) -> None:
     said = CliRunner().invoke(app, argv, catch_exceptions=False).output
     assert "without an interval" in said
     assert "nan" not in said.lower()
+
+
+def test_a_figure_that_should_be_near_one_has_no_gains() -> None:
+    with pytest.raises(UsageError, match="should be near 1"):
+        study_members(toy_predictions(60, 2, 2), Protocol(metric="calibration_slope"))
