@@ -19,6 +19,8 @@ from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.evaluation.optimism import optimism_json
+from ensemble_kit.evaluation.per_class import per_class_json
 from ensemble_kit.files import digest_bytes, read_csv, write_csv, write_json
 from ensemble_kit.predictions.table import Predictions
 
@@ -140,8 +142,10 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         **{
             part: figures_json(figures, oof.class_names)
             | _per_group_json(evaluation.per_group.get(part))
+            | per_class_json(evaluation.per_class.get(part), oof.class_names)
             for part, figures in evaluation.parts.items()
         },
+        "optimism": optimism_json(evaluation),
         "cross_fitted_minus_nested": {
             name: interval_json(one) for name, one in evaluation.coupling.items()
         }

@@ -22,7 +22,8 @@ from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
 from ensemble_kit.evaluation.figures import Resampled, judge
 from ensemble_kit.evaluation.group_answers import figures_per_group
 from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
-from ensemble_kit.evaluation.notes import combiner_notes, cost_note, fallen_note, table_notes
+from ensemble_kit.evaluation.notes import combiner_notes, cost_note, fallen_note, order_note, table_notes
+from ensemble_kit.evaluation.per_class import ClassFigures, figures_per_class
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import Verdict, verdicts
 from ensemble_kit.predictions.nested import NestedFold
@@ -124,7 +125,11 @@ def evaluate_all(
         judged["test"] = _judge(tested, test, protocol)
     notes = table_notes(oof, test) + ((nested_note(oof),) if nested is not None else ())
     notes += (cost_note(),) if protocol.decide_by_cost else ()
+    notes += (order_note(oof),) if protocol.takes_an_order(oof) else ()
     per_group = figures_per_group(answers, tested, oof, test, protocol)
+    per_class = {"cross_fitted": _per_class(everyone, crossed, oof, protocol)}
+    if test is not None:
+        per_class["test"] = _per_class(everyone, tested, test, protocol)
     tests = _tests("cross_fitted", crossed, oof)
     if test is not None:
         more = _tests("test", tested, test)
@@ -145,6 +150,7 @@ def evaluate_all(
             + ((fallen_note(name),) if name in fallen else ()),
             fell_back=name in fallen,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
+            per_class={part: of[name] for part, of in per_class.items() if name in of},
             tests=tests.get(name, ()),
             nested=judged["nested"][name].figures if nested is not None else None,
             coupling=coupled.get(name, {}),
@@ -234,6 +240,16 @@ def _judge(
         level=protocol.level,
         seed=protocol.seed,
     )
+
+
+def _per_class(
+    everyone: Mapping[str, Combiner],
+    answers: Mapping[str, Combined],
+    table: Predictions,
+    protocol: Protocol,
+) -> dict[str, tuple[ClassFigures, ...]]:
+    made = {name: one for name, one in answers.items() if not everyone[name].needs_labels}
+    return figures_per_class(made, table, protocol)
 
 
 def _verdicts(

@@ -13,6 +13,7 @@ from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.field_tests import FieldTest
 from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.evaluation.per_class import ClassFigures
 from ensemble_kit.evaluation.verdict import Verdict
 from ensemble_kit.metrics.costs import CostMatrix
 
@@ -42,6 +43,8 @@ class Evaluation:
         Whether the plain mean is used in its place.
     per_group : mapping of part to GroupFigures
         Per patient; empty where every image is its own group.
+    per_class : mapping of part to tuple of ClassFigures
+        Each class against the rest, cross-fitted and on the test; empty for the oracle.
     costs : CostMatrix or None
         What errors were said to cost.
     decided_by_cost : bool
@@ -61,6 +64,7 @@ class Evaluation:
     notes: tuple[str, ...]
     fell_back: bool = False
     per_group: Mapping[str, GroupFigures] = dataclasses.field(default_factory=dict)
+    per_class: Mapping[str, tuple[ClassFigures, ...]] = dataclasses.field(default_factory=dict)
     tests: tuple[FieldTest, ...] = ()
     nested: Figures | None = None
     coupling: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
@@ -85,8 +89,18 @@ class Evaluation:
 
     def optimism(self, name: str) -> float | None:
         """In-sample minus cross-fitted: what a figure on the fitted rows would have pretended."""
-        inside, outside = self.in_sample[name].value, self.cross_fitted[name].value
-        return None if inside is None or outside is None else inside - outside
+        return _difference(self.in_sample, self.cross_fitted, name)
+
+    def lost_on_test(self, name: str) -> float | None:
+        """Cross-fitted minus test: what the folds promised beyond what new groups kept."""
+        return None if self.test is None else _difference(self.cross_fitted, self.test, name)
+
+
+def _difference(first: Figures, then: Figures, name: str) -> float | None:
+    if name not in first.metrics or name not in then.metrics:  # coverage, where nobody abstained
+        return None
+    a, b = first[name].value, then[name].value
+    return None if a is None or b is None else a - b
 
 
 def fallen_name(name: str) -> str:

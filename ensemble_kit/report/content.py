@@ -29,7 +29,9 @@ from ensemble_kit.run import Run
 
 BOUNDS = ("best-member", "mean", "oracle")
 PARTS = ("in_sample", "cross_fitted", "nested", "test")
-NO_METRIC = {"n", "n_groups", "n_ties", "n_abstained", "missing_classes", "per_group"}
+NO_METRIC = {
+    "n", "n_groups", "n_ties", "n_abstained", "missing_classes", "per_group", "per_class",
+}  # fmt: skip
 MEMBER_METRICS = ("balanced_accuracy", "accuracy", "auroc", "log_loss")
 
 

@@ -1,0 +1,151 @@
+"""Figures of each class against the rest: against scikit-learn, macro figures and copied rows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.base import Combined, decided
+from ensemble_kit.evaluation.bootstrap import resampling
+from ensemble_kit.evaluation.ensembles import metrics_json
+from ensemble_kit.evaluation.evaluate import evaluate_all
+from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.per_class import CLASS_METRICS, figures_per_class
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.testing import toy_predictions
+
+QUICK = Protocol(n_resamples=60)
+
+
+def mean_of(table: Predictions) -> Combined:
+    return decided(softmax(table.logits.astype(np.float64)).mean(axis=1))
+
+
+def test_each_class_has_the_figures_that_scikit_learn_gives_it() -> None:
+    table = toy_predictions(240, 3, 3)
+    answer, labels = mean_of(table), np.asarray(table.labels)
+    found = figures_per_class({"mean": answer}, table, QUICK)["mean"]
+    precision, recall, f1, n = precision_recall_fscore_support(labels, answer.predicted)
+    for c, one in enumerate(found):
+        is_class, told = labels == c, answer.predicted == c
+        assert (one.n, one.n_groups) == (n[c], len(np.unique(table.groups[is_class])))
+        want = {
+            "sensitivity": recall[c],
+            "specificity": (~is_class & ~told).sum() / (~is_class).sum(),
+            "precision": precision[c],
+            "f1": f1[c],
+            "auroc": roc_auc_score(is_class, answer.proba[:, c]),
+            "average_precision": average_precision_score(is_class, answer.proba[:, c]),
+        }
+        assert set(want) == set(CLASS_METRICS) == set(one.metrics)
+        for key, value in want.items():
+            assert one[key].value == pytest.approx(value), key
+            assert one[key].low <= value <= one[key].high
+
+
+def test_macro_figures_are_the_means_over_classes() -> None:
+    table = toy_predictions(240, 3, 4)
+    answer = mean_of(table)
+    of_class = figures_per_class({"mean": answer}, table, QUICK)["mean"]
+    whole = judge(
+        {"mean": answer}, table.labels, table.groups, 4,
+        metrics=["balanced_accuracy", "macro_specificity", "macro_f1", "auroc", "average_precision"],
+        n_resamples=0,
+    )["mean"].figures  # fmt: skip
+    for macro, key in {
+        "balanced_accuracy": "sensitivity",
+        "macro_specificity": "specificity",
+        "macro_f1": "f1",
+        "auroc": "auroc",
+        "average_precision": "average_precision",
+    }.items():
+        mean = np.mean([one[key].value for one in of_class])
+        assert mean == pytest.approx(whole[macro].value), macro
+
+
+@pytest.mark.parametrize("interval", ["percentile", "bca"])
+def test_resamples_are_those_of_the_other_figures(interval: str) -> None:
+    table = toy_predictions(160, 3, 2)
+    protocol = Protocol(n_resamples=60, interval=interval)
+    answer = mean_of(table)
+    first, second = figures_per_class({"mean": answer}, table, protocol)["mean"]
+    whole = judge(
+        {"mean": answer}, table.labels, table.groups, 2,
+        metrics=["auroc"], n_resamples=60, interval=interval,
+    )["mean"].figures  # fmt: skip
+    want = dataclasses.astuple(whole["auroc"])
+    assert dataclasses.astuple(second["auroc"]) == pytest.approx(want)
+    assert first["sensitivity"] == second["specificity"]
+    assert first["specificity"] == second["sensitivity"]
+
+
+def test_weights_are_copies_of_whole_groups() -> None:
+    table = toy_predictions(120, 2, 3, n_groups=15)
+    answer, labels = mean_of(table), np.asarray(table.labels)
+    found = figures_per_class({"mean": answer}, table, QUICK)["mean"][2]
+    numbered = np.unique(table.groups, return_inverse=True)[1]
+    weights = np.concatenate(list(resampling(labels, numbered, 3, 60, 0))).astype(int)
+    slow = []
+    for row in weights:
+        rows = np.repeat(np.arange(120), row[numbered])
+        told = answer.predicted[rows] == 2
+        slow.append(((labels[rows] == 2) & told).sum() / told.sum())
+    low, high = np.quantile(slow, [0.025, 0.975])
+    assert (found["precision"].low, found["precision"].high) == pytest.approx((low, high))
+
+
+def test_a_class_that_is_not_there_has_no_figure() -> None:
+    table = toy_predictions(120, 2, 3)
+    kept = table.take(np.asarray(table.labels) != 1)
+    absent = figures_per_class({"mean": mean_of(kept)}, kept, QUICK)["mean"][1]
+    assert (absent.n, absent.n_groups) == (0, 0)
+    assert absent["sensitivity"].value is None
+    assert absent["auroc"].value is None
+    assert absent["average_precision"].value is None
+    assert 0 < absent["specificity"].value < 1
+
+
+def test_intervals_over_many_groups_stay_between_0_and_1() -> None:
+    labels = np.arange(600) % 2
+    sure = np.where(np.arange(600) < 4, 0.4, 0.9)
+    proba = np.where(np.eye(2)[labels] == 1, sure[:, None], 1 - sure[:, None])
+    table = Predictions.from_arrays({"a": np.log(proba)}, labels)
+    for one in figures_per_class({"a": decided(proba)}, table, QUICK)["a"]:
+        for key, interval in one.metrics.items():
+            assert 0.0 <= interval.low <= interval.high <= 1.0, key
+
+
+def test_metrics_json_has_every_class_cross_fitted_and_test() -> None:
+    oof, test = toy_predictions(), toy_predictions(90, kind="test", seed=1, n_groups=9)
+    judged = evaluate_all({"vote": make_combiner("vote")}, oof, test, protocol=QUICK)
+    stored = metrics_json(judged["vote"], oof)
+    for part, table in (("cross_fitted", oof), ("test", test)):
+        block = stored[part]["per_class"]
+        assert list(block) == list(table.class_names)
+        for c, name in enumerate(table.class_names):
+            assert block[name]["n"] == (np.asarray(table.labels) == c).sum()
+            assert set(block[name]["sensitivity"]) == {"value", "low", "high"}
+        mean = np.mean([one["sensitivity"]["value"] for one in block.values()])
+        assert mean == pytest.approx(stored[part]["balanced_accuracy"]["value"])
+    assert "per_class" not in stored["in_sample"]
+    assert "per_class" not in metrics_json(judged["oracle"], oof)["test"]
+
+
+def test_optimism_is_told_between_all_three_figures() -> None:
+    oof, test = toy_predictions(), toy_predictions(90, kind="test", seed=1, n_groups=9)
+    judged = evaluate_all({"boosting": make_combiner("boosting")}, oof, test,
+                          protocol=Protocol(n_resamples=0, fallback=False))["boosting"]  # fmt: skip
+    block = metrics_json(judged, oof)["optimism"]
+    for name in ("accuracy", "log_loss", "auroc"):
+        inside, crossed, new = (part[name].value for part in judged.parts.values())
+        assert block["in_sample_minus_cross_fitted"][name] == pytest.approx(inside - crossed)
+        assert block["cross_fitted_minus_test"][name] == pytest.approx(crossed - new)
+    assert block["in_sample_minus_cross_fitted"]["accuracy"] > 0
+    alone = evaluate_all({"vote": make_combiner("vote")}, oof, protocol=Protocol(n_resamples=0))
+    assert metrics_json(alone["vote"], oof)["optimism"]["cross_fitted_minus_test"] is None
