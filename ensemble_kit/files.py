@@ -257,8 +257,9 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     DataError
         The file is missing, empty, or no table.
     """
+    text = read_text(path)
     try:
-        return pd.read_csv(io.StringIO(read_text(path)), dtype=str, keep_default_na=False)
+        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(
             "The file must be a CSV table with a header", f"'{path}': {error}", "Mend it"

@@ -1,21 +1,29 @@
-"""`ensemble-kit import-predictions`: make a run of other people's predictions."""
+"""`ensemble-kit import-predictions`: make a run of other people's predictions.
+
+Parses and prints; the work is `evaluation.imported.import_predictions`.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from ensemble_kit.cli.text import printable
 from ensemble_kit.errors import UsageError
+
+if TYPE_CHECKING:
+    from ensemble_kit.run import Run
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command("import-predictions")
 @click.argument("members", nargs=-1, required=True, metavar="NAME=FILE...")
 @click.option(
-    "--labels",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    required=True,
-    help="CSV sample_id,label[,group][,fold][,split].",
+    "--labels", type=FILE, required=True, help="CSV sample_id,label[,group][,fold][,split]."
 )
 @click.option("--run", "run_path", metavar="DIR", required=True, help="Run folder to make.")
 @click.option(
@@ -25,23 +33,95 @@ from ensemble_kit.errors import UsageError
     show_default=True,
     help="What the files hold.",
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--classes",
+    metavar="A,B,...",
+    help="The classes in their order, the most severe last. [default: sorted by name]",
+)
+@click.option(
+    "--ordinal", is_flag=True, help="That order means something: figures of grades are added."
+)
+@click.option(
+    "--partial",
+    is_flag=True,
+    help="Accept members that lack rows; stack --quorum K combines them.",
+)
+@click.option(
+    "--member-costs",
+    type=FILE,
+    metavar="FILE",
+    help="CSV member and any of parameters,gmacs,ms_per_image, for budgets and stack --pareto.",
+)
+@click.option("--seed", default=0, show_default=True, help="Of folds, where the labels have none.")
 def import_predictions_command(
-    members: tuple[str, ...], labels: Path, run_path: str, kind: str, seed: int
+    members: tuple[str, ...],
+    labels: Path,
+    run_path: str,
+    kind: str,
+    classes: str | None,
+    ordinal: bool,
+    partial: bool,
+    member_costs: Path | None,
+    seed: int,
 ) -> None:
-    """Make a run of predictions in FILEs: CSV sample_id,<class>,... or .npy (n_samples, n_classes)."""
+    """Make a run of predictions in FILEs: CSV sample_id,<class>,... or .npy (n_samples, n_classes).
+
+    Nothing is written before every file was read and checked.
+    """
     from ensemble_kit.evaluation.imported import import_predictions
     from ensemble_kit.run import Run
 
+    if ordinal and not classes:
+        raise UsageError(
+            "Ordered classes are given in their order",
+            "got --ordinal without --classes",
+            "Give them, the mildest first: --classes 0,1+,2+,3+",
+        )
+    files = _named(members)
+    run = import_predictions(
+        Run(run_path),
+        labels,
+        files,
+        kind=kind,
+        class_names=[name.strip() for name in classes.split(",")] if classes else None,
+        ordinal=ordinal,
+        partial=partial,
+        costs=member_costs,
+        seed=seed,
+    )
+    click.echo(printable(_said(run, list(files), classes is not None)))
+
+
+def _named(members: tuple[str, ...]) -> dict[str, str]:
     pairs = [member.partition("=") for member in members]
-    unnamed = [name for name, sign, path in pairs if not (name and sign and path)]
+    unnamed = [member for member, pair in zip(members, pairs, strict=True) if not all(pair)]
     if unnamed:
         raise UsageError(
             "Members are given as NAME=FILE", f"got '{unnamed[0]}'", "Use e.g. resnet=resnet.csv"
         )
-    run = import_predictions(
-        Run(run_path), labels, {n: p for n, _, p in pairs}, kind=kind, seed=seed
-    )
-    click.echo(
-        f"{len(pairs)} members in {run.path.as_posix()}. Next: ensemble-kit stack --method all --run {run.path.as_posix()}"
+    counts = Counter(name for name, _, _ in pairs)
+    twice = [name for name, n in counts.items() if n > 1]
+    if twice:
+        raise UsageError(
+            "Every member has a name of its own",
+            f"'{twice[0]}' stands {counts[twice[0]]} times",
+            "Rename one of them",
+        )
+    return {name: path for name, _, path in pairs}
+
+
+def _said(run: Run, members: list[str], is_ordered: bool) -> str:
+    manifest = run.manifest()
+    names = ", ".join(manifest.class_names)
+    order = "in the order given" if is_ordered else "sorted by name; another order: --classes A,B"
+    doubts = [
+        f"{name}: {stamp}.\n"
+        for name in members
+        for stamp in run.store.read_index(name)["made_of"]["stamps"][1:]
+    ]
+    return (
+        f"{len(members)} members in {run.path.as_posix()}.\n"
+        f"Classes: {names} ({order}). The last, {manifest.class_names[-1]}, counts as the "
+        f"positive, most severe one.\n{''.join(doubts)}"
+        f"Next: ensemble-kit stack --method all --run {run.path.as_posix()}"
     )

@@ -213,6 +213,7 @@ def print_stacked(done: Stacked, run: Run) -> None:
     """The leaderboard, what belongs beside it, and the verdict."""
     from ensemble_kit.evaluation import leaderboard as board
     from ensemble_kit.evaluation.costs import cheapest_sentence, pareto_rows
+    from ensemble_kit.evaluation.grades_table import grades_note, grades_table
     from ensemble_kit.evaluation.null_table import null_note, null_rows
 
     judged, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
@@ -221,6 +222,10 @@ def print_stacked(done: Stacked, run: Run) -> None:
     print_table(board.leaderboard(judged, protocol))
     click.echo(board.columns_note(judged, protocol, unit))
     click.echo(board.ties_note(judged))
+    if graded := grades_table(judged, protocol, ordinal=done.oof.ordinal):
+        click.echo()
+        print_table(graded, n_text=0)
+        click.echo(printable(grades_note(done.oof.class_names)))
     if pooled := board.per_group_table(judged, protocol, unit):
         click.echo()
         print_table(pooled, n_text=0)

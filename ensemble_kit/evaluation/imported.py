@@ -1,27 +1,30 @@
 """Other people's predictions as a run: one CSV or `.npy` a member, joined by id, judged like ours.
 
-Writes a run folder without models. Does not combine.
+Writes a run folder without models, once every file was read and checked. Does not combine.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, check_logits
-from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.files import read_npy
-from ensemble_kit.folds import Folds, make_folds
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.evaluation.imported_files import read_labels, read_member
+from ensemble_kit.evaluation.member_costs import UNITS
+from ensemble_kit.files import write_json
+from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.rows import table_with
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
 
-SMALLEST_PROBA = 1e-7
+MAKERS_WORD = "imported; whether its rows are out-of-fold is its maker's word"
 
 
 def import_predictions(
@@ -30,132 +33,127 @@ def import_predictions(
     members: Mapping[str, str | os.PathLike[str]],
     *,
     kind: str = "proba",
+    class_names: Sequence[str] | None = None,
+    ordinal: bool = False,
+    partial: bool = False,
+    costs: str | os.PathLike[str] | None = None,
     seed: int = 0,
 ) -> Run:
     """Make a run of stored predictions.
 
+    Nothing is written before all files were read and checked.
+
     Parameters
     ----------
     run : Run
-        A folder that holds no run yet.
+        A folder that holds no run yet, or one of the same labels.
     labels : path
         CSV `sample_id,label[,group][,fold][,split]`. `fold` is the fold whose model did not see
-        the row; without it group-safe folds are made for the combiners, and that is noted.
+        the row; without it up to five group-safe folds are made for the combiners, and that is
+        noted.
     members : mapping of name to path
         CSV `sample_id,<class>,<class>...` joined by id and class name, or `.npy` of shape
-        (n_samples, n_classes) in the order of the labels and of the sorted class names.
+        (n_samples, n_classes) in the order of the labels and of the classes.
     kind : {"proba", "logits"}
         What the files hold.
+    class_names : sequence of str, optional
+        The classes in their order, the last one the most severe; sorted by name otherwise.
+    ordinal : bool
+        Whether that order means something: adds the figures of grades.
+    partial : bool
+        Accept members that lack rows: `stack --quorum` can combine them.
+    costs : path, optional
+        CSV `member,<cost>...` with any of the costs `parameters`, `gmacs`, `ms_per_image`.
+    seed : int
+        Of the folds that are made.
 
     Raises
     ------
     DataError
-        Missing columns, other ids or classes, values that are no probabilities.
+        Missing columns, other ids or classes, values that are not of that kind.
     """
-    table = table_with(labels, "sample_id", "label", what="A table of labels")
-    manifest = _manifest(table)
-    folds = _folds(table, manifest, seed)
-    run.begin(manifest, folds, {"imported": {name: str(path) for name, path in members.items()}})
-    about = {
-        "manifest": manifest.digest,
-        "folds": folds.digest,
-        "folds_done": list(range(folds.n_splits)),
-        "stamps": ["imported; whether its rows are out-of-fold is its maker's word"],
+    manifest, folds = read_labels(labels, class_names=class_names, ordinal=ordinal, seed=seed)
+    found = {
+        name: read_member(name, path, manifest, kind=kind, partial=partial)
+        for name, path in members.items()
     }
-    train, test = manifest.part("train"), manifest.part("test")
-    for name, path in members.items():
-        rows, ids = _member(path, table, manifest.class_names, kind)
-        in_test = _rows(rows, ids, test.sample_ids, name)
-        run.store.write(
-            name,
-            MemberLogits(
-                oof=_rows(rows, ids, train.sample_ids, name),
-                test=dict.fromkeys(range(folds.n_splits), in_test) if len(test) else {},
-                train_ids=tuple(train.sample_ids.tolist()),
-                test_ids=tuple(test.sample_ids.tolist()),
-                class_names=manifest.class_names,
-                about=about,
-            ),
-        )
+    prices = {} if costs is None else _costs(costs, list(members))
+    _refuse_paths(members)
+    _refuse_other_order(run, manifest)
+    run.begin(manifest, folds, {"imported": {name: str(path) for name, path in members.items()}})
+    for name, (logits, doubts) in found.items():
+        if name in prices:
+            write_json(run.member_dir(name) / "member.json", prices[name])
+        run.store.write(name, _stored(logits, doubts, manifest, folds))
     return run
 
 
-def _manifest(table: pd.DataFrame) -> Manifest:
-    has_groups = "group" in table
-    frame = pd.DataFrame(
-        {
-            "sample_id": table["sample_id"],
-            "path": [f"imported-{i}" for i in range(len(table))],
-            "label": table["label"],
-            "group": table["group"] if has_groups else table["sample_id"],
-            "split": table.get("split", "train"),
-        }
+def _stored(logits: Array, doubts: list[str], manifest: Manifest, folds: Folds) -> MemberLogits:
+    train, test = manifest.part("train"), manifest.part("test")
+    in_test = (manifest.table["split"] == "test").to_numpy()
+    return MemberLogits(
+        oof=logits[~in_test],
+        test=dict.fromkeys(range(folds.n_splits), logits[in_test]) if len(test) else {},
+        train_ids=tuple(train.sample_ids.tolist()),
+        test_ids=tuple(test.sample_ids.tolist()),
+        class_names=manifest.class_names,
+        about={
+            "manifest": manifest.digest,
+            "folds": folds.digest,
+            "folds_done": _folds_done(np.isnan(logits[:, 0]), in_test, folds.of(train)),
+            "stamps": [MAKERS_WORD, *doubts],
+        },
     )
-    names = tuple(sorted(frame["label"].unique()))
-    return Manifest(frame, names, group_kind="group" if has_groups else "image", name="imported")
 
 
-def _folds(table: pd.DataFrame, manifest: Manifest, seed: int) -> Folds:
-    if "fold" not in table:
-        made = make_folds(manifest, 5, seed=seed)
-        note = "The folds were made for the combiners: those of the imported members are not known."
-        return Folds(made.sample_ids, made.fold, made.split_by, (*made.notes, note))
-    train = (manifest.table["split"] == "train").to_numpy()
+def _folds_done(
+    missing: npt.NDArray[np.bool_], in_test: npt.NDArray[np.bool_], fold: npt.NDArray[np.int64]
+) -> list[int]:
+    """Folds without a gap; none where a test row is missing, which all folds answer together."""
+    if missing[in_test].any():
+        return []
+    return sorted(set(fold.tolist()) - set(fold[missing[~in_test]].tolist()))
+
+
+def _costs(path: str | os.PathLike[str], members: list[str]) -> dict[str, dict[str, Any]]:
+    """What each member costs by unit, as its `member.json` says it."""
+    table = table_with(path, "member", what="A table of costs")
+    units = [str(c) for c in table.columns if c != "member"]
+    strange = [c for c in units if c not in UNITS]
+    if strange or not units:
+        raise DataError(
+            f"A table of costs has the columns member and any of {', '.join(UNITS)}",
+            f"'{path}' has {first_few(table.columns)}",
+            did_you_mean(strange[0], UNITS) if strange else "Add one",
+        )
+    unknown = [name for name in table["member"].tolist() if name not in members]
+    if unknown or table["member"].duplicated().any():
+        raise DataError(
+            "A table of costs has one row for each member that is imported",
+            f"'{path}' has {first_few(table['member'])}",
+            did_you_mean(unknown[0], members) if unknown else "Keep one row of each",
+        )
     try:
-        fold = table["fold"][train].astype(np.int64).to_numpy()
+        values = table[units].astype(np.float64)
     except ValueError as error:
-        raise DataError("Folds are whole numbers", f"{error}", "Number them 0, 1, ...") from error
-    return Folds(manifest.sample_ids[train], fold)
+        raise DataError("Costs are numbers", f"'{path}': {error}", "Mend that cell") from error
+    return dict(zip(table["member"], values.to_dict("records"), strict=True))
 
 
-def _member(
-    path: str | os.PathLike[str], table: pd.DataFrame, class_names: tuple[str, ...], kind: str
-) -> tuple[Array, list[str]]:
-    """A member's logits, and the id of each row."""
-    if Path(path).suffix == ".npy":
-        values, ids = read_npy(path), table["sample_id"].tolist()
-        if values.shape != (len(ids), len(class_names)):
-            raise DataError(
-                "An array has one row a label and one column a class",
-                f"'{path}' has shape {values.shape}, not {(len(ids), len(class_names))}",
-                "Use a CSV with ids and class names",
-            )
-    else:
-        frame = table_with(path, "sample_id", *class_names, what="A member's table")
-        ids = frame["sample_id"].tolist()
-        try:
-            values = frame[list(class_names)].astype(np.float64).to_numpy()
-        except ValueError as error:
-            raise DataError(
-                "Predictions are numbers", f"'{path}': {error}", "Mend that cell"
-            ) from error
-    return _logits(values, path, kind), ids
-
-
-def _logits(values: Array, path: str | os.PathLike[str], kind: str) -> Array:
-    if kind == "logits":
-        return check_logits(values[:, None])[:, 0]
-    if (
-        not np.isfinite(values).all()
-        or (values < 0).any()
-        or not np.allclose(values.sum(axis=1), 1, atol=1e-3)
-    ):
+def _refuse_paths(names: Iterable[str]) -> None:
+    odd = [name for name in names if not re.fullmatch(r"\w[\w.@+=-]*", name)]
+    if odd:
         raise DataError(
-            "Probabilities are at least 0 and sum to 1",
-            f"those of '{path}' do not",
-            "Say --kind logits if these are scores before the softmax",
+            "A member's name becomes a folder: letters, digits and . _ - + @ =",
+            f"got '{odd[0]}'",
+            "Rename it",
         )
-    return np.log(np.maximum(values, SMALLEST_PROBA))
 
 
-def _rows(rows: Array, ids: list[str], want: np.ndarray, name: str) -> Array:
-    """The rows of `want`, by id."""
-    row_of = {sample: i for i, sample in enumerate(ids)}
-    missing = [sample for sample in want.tolist() if sample not in row_of]
-    if missing or len(row_of) != len(ids):
+def _refuse_other_order(run: Run, manifest: Manifest) -> None:
+    if run.exists and run.manifest().ordinal != manifest.ordinal:
         raise DataError(
-            "A member has one row for every label",
-            f"'{name}' lacks {len(missing)} ({first_few(missing)}) and repeats {len(ids) - len(row_of)}",
-            "Predict those samples, or drop them from the labels",
+            "A run folder is made once with or without an order of its classes",
+            f"'{run.path}' was made {'without' if manifest.ordinal else 'with'} one",
+            "Use another --run folder",
         )
-    return rows[[row_of[sample] for sample in want.tolist()]]

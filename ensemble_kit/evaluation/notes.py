@@ -65,6 +65,14 @@ def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
     return ()
 
 
+def order_note(table: Predictions) -> str:
+    """That classes are taken for grades without anything that says so."""
+    return (
+        f"Figures of grades take the classes in the order {', '.join(table.class_names)}; nothing "
+        "says that this order means something. Imported ones are ordered by --classes and --ordinal."
+    )
+
+
 def cost_note() -> str:
     """That classes are not the likeliest ones."""
     return "Decided for the class of least expected cost, not for the likeliest, the oracle apart."

@@ -83,6 +83,11 @@ class Protocol:
         names = self.names(table, abstained=abstained)
         return [self.resolved(name, table.class_names) for name in names]
 
+    def takes_an_order(self, table: Predictions) -> bool:
+        """Whether figures of grades are asked for where the order of the classes is not known."""
+        asked = {*self.metrics, self.metric} & {*ORDINAL_METRICS}
+        return bool(asked) and not table.ordinal
+
     def resolved(self, name: str, class_names: Sequence[str]) -> Metric:
         """A metric by its name, over these classes."""
         if name == EXPECTED_COST and self.costs is not None:

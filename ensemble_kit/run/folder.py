@@ -306,6 +306,9 @@ class Run:
             )
         elif record["manifest"]["group_kind"] == "image":
             notes.insert(0, "No groups are known: each image is its own group.")
+        bearers: dict[str, list[str]] = {}
         for name, logits in (stored or {}).items():
-            notes += [f"{name}: {stamp}" for stamp in logits.about.get("stamps", [])]
+            for stamp in logits.about.get("stamps", []):
+                bearers.setdefault(stamp, []).append(name)
+        notes += [f"{', '.join(names)}: {stamp}" for stamp, names in bearers.items()]
         return tuple(dict.fromkeys(notes))

@@ -43,7 +43,7 @@ def member_table(
         raise DataError(
             "Only stored predictions can be combined",
             f"'{where}' has none",
-            "Run ensemble-kit train-members first",
+            "Run ensemble-kit train-members first, or import-predictions again",
         )
     if not len(part):
         raise DataError(
@@ -107,7 +107,8 @@ def _check_member(
         raise DataError(
             "An ensemble needs every fold of every member",
             f"'{name}' lacks fold {first_few(missing)}",
-            "Run the same train-members command again: it goes on where it stopped",
+            "Run the same train-members command again: it goes on where it stopped. "
+            "Or accept gaps: stack --quorum K",
         )
 
 
