@@ -22,7 +22,13 @@ from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
 from ensemble_kit.evaluation.figures import Resampled, judge
 from ensemble_kit.evaluation.group_answers import figures_per_group
 from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
-from ensemble_kit.evaluation.notes import combiner_notes, cost_note, fallen_note, order_note, table_notes
+from ensemble_kit.evaluation.notes import (
+    combiner_notes,
+    cost_note,
+    fallen_note,
+    order_note,
+    table_notes,
+)
 from ensemble_kit.evaluation.per_class import ClassFigures, figures_per_class
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import Verdict, verdicts

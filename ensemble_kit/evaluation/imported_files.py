@@ -169,9 +169,7 @@ def _of_npy(
     return values, ids
 
 
-def _of_csv(
-    name: str, path: str | os.PathLike[str], manifest: Manifest
-) -> tuple[Array, list[str]]:
+def _of_csv(name: str, path: str | os.PathLike[str], manifest: Manifest) -> tuple[Array, list[str]]:
     classes = list(manifest.class_names)
     frame = table_with(path, "sample_id", *classes, what="A member's table")
     strange = [str(c) for c in frame.columns if c not in ("sample_id", *classes)]
@@ -184,12 +182,12 @@ def _of_csv(
     try:
         return frame[classes].astype(np.float64).to_numpy(), frame["sample_id"].tolist()
     except ValueError as error:
-        raise DataError("Predictions are numbers", f"'{path}': {error}", "Mend that cell") from error
+        raise DataError(
+            "Predictions are numbers", f"'{path}': {error}", "Mend that cell"
+        ) from error
 
 
-def _row_of(
-    name: str, ids: list[str], want: npt.NDArray[np.str_], partial: bool
-) -> dict[str, int]:
+def _row_of(name: str, ids: list[str], want: npt.NDArray[np.str_], partial: bool) -> dict[str, int]:
     """The row of each id, if they are those wanted, each once; some of those if `partial`."""
     row_of = {sample: i for i, sample in enumerate(ids)}
     twice = [sample for i, sample in enumerate(ids) if row_of[sample] != i]

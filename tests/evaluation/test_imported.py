@@ -1,0 +1,263 @@
+"""Other people's predictions: order of classes, what is refused, and nothing written before a check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.cli import app
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.imported import import_predictions
+from ensemble_kit.evaluation.member_costs import member_costs
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.run import Run
+from ensemble_kit.testing import toy_predictions
+
+GRADES = ("low", "mid", "high")
+QUICK = Protocol(n_resamples=20)
+
+
+def call(*args: str):
+    return CliRunner().invoke(app, list(args), catch_exceptions=False)
+
+
+def labels_of(folder: Path, *, n_groups: int = 12, fold: bool = True) -> Path:
+    table = toy_predictions(90, 2, 3, n_groups=n_groups)
+    frame = pd.DataFrame(
+        {
+            "sample_id": table.sample_ids,
+            "label": np.array(GRADES)[table.labels],
+            "group": table.groups,
+        }
+    )
+    if fold:
+        frame["fold"] = table.fold
+    frame.to_csv(folder / "labels.csv", index=False)
+    return folder / "labels.csv"
+
+
+def member_of(folder: Path, name: str, m: int = 0, *, n_groups: int = 12) -> pd.DataFrame:
+    table = toy_predictions(90, 2, 3, n_groups=n_groups)
+    frame = pd.DataFrame(softmax(table.logits[:, m]), columns=list(GRADES))
+    frame.insert(0, "sample_id", table.sample_ids)
+    frame.to_csv(folder / f"{name}.csv", index=False)
+    return frame
+
+
+# -- the order of the classes --------------------------------------------------------------
+
+
+def test_ordered_classes_keep_the_order_given_and_have_figures_of_grades(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    run = import_predictions(
+        Run(tmp_path / "run"),
+        labels,
+        {"a": tmp_path / "a.csv"},
+        class_names=GRADES,
+        ordinal=True,
+    )
+    oof = run.predictions()
+    assert (oof.class_names, oof.ordinal) == (GRADES, True)
+    assert np.array_equal(oof.labels, toy_predictions(90, 2, 3, n_groups=12).labels)
+    done = stack_run(run, ["vote"], protocol=QUICK)
+    assert "quadratic_weighted_kappa" in done.evaluations["vote"].cross_fitted.metrics
+
+
+def test_the_command_says_which_class_is_the_most_severe_and_shows_grades(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    args = ["import-predictions", f"a={tmp_path}/a.csv", "--labels", str(labels), "--run"]
+    said = call(*args, str(tmp_path / "sorted")).output
+    assert "Classes: high, low, mid (sorted by name; another order: --classes A,B)" in said
+    assert "The last, mid, counts as the positive, most severe one" in said
+    said = call(*args, str(tmp_path / "run"), "--classes", "low,mid,high", "--ordinal").output
+    assert "low, mid, high (in the order given). The last, high," in said
+    told = call("stack", "--run", str(tmp_path / "run"), "--method", "vote", "--resamples", "20")
+    assert "Grades: low < mid < high." in told.output
+    with pytest.raises(UsageError, match="--classes 0,1"):
+        call(*args, str(tmp_path / "b"), "--ordinal")
+
+
+def test_figures_of_grades_say_which_order_they_take_where_none_is_known(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    run = import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"})
+    graded = Protocol(metric="quadratic_weighted_kappa", n_resamples=0)
+    notes = stack_run(run, ["vote"], protocol=graded, write=False).notes
+    assert any("in the order high, low, mid; nothing says" in note for note in notes)
+    assert not any("in the order" in n for n in stack_run(run, ["vote"], protocol=QUICK).notes)
+
+
+def test_a_run_does_not_change_whether_its_classes_are_ordered(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    files = {"a": tmp_path / "a.csv"}
+    import_predictions(Run(tmp_path / "run"), labels, files, class_names=GRADES)
+    with pytest.raises(DataError, match="was made without one"):
+        import_predictions(Run(tmp_path / "run"), labels, files, class_names=GRADES, ordinal=True)
+
+
+# -- nothing is written before all was checked ---------------------------------------------
+
+
+def test_a_refused_import_leaves_no_run_and_the_mended_one_goes_through(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    frame = member_of(tmp_path, "a")
+    member_of(tmp_path, "b", 1)
+    frame.iloc[1:].to_csv(tmp_path / "short.csv", index=False)
+    run = Run(tmp_path / "run")
+    with pytest.raises(DataError, match=r"'b' lacks 1 \(oof-0\)"):
+        import_predictions(run, labels, {"a": tmp_path / "a.csv", "b": tmp_path / "short.csv"})
+    assert not run.path.exists()
+    table = pd.read_csv(labels, dtype=str)
+    table.loc[0, "label"] = "high"
+    table.to_csv(labels, index=False)
+    import_predictions(run, labels, {"a": tmp_path / "a.csv", "b": tmp_path / "b.csv"})
+    assert run.members() == ["a", "b"]
+
+
+# -- what is refused -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["proba", "logits"])
+def test_a_column_that_is_no_class_is_refused_by_name(tmp_path: Path, kind: str) -> None:
+    labels = labels_of(tmp_path)
+    frame = member_of(tmp_path, "a")
+    frame.assign(normal=0.5).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match=r"'normal' too\. Drop that column"):
+        import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"}, kind=kind)
+
+
+def test_ids_that_repeat_or_are_unknown_are_named(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    frame = member_of(tmp_path, "a")
+    extra = frame.iloc[:1].assign(sample_id="stranger")
+    pd.concat([frame, frame.iloc[-1:], extra]).to_csv(tmp_path / "a.csv", index=False)
+    with pytest.raises(DataError, match=r"'a' repeats 1 \(oof-89\), adds 1 \(stranger\)"):
+        import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"})
+
+
+def test_a_name_given_twice_a_path_as_a_name_and_a_missing_file_are_refused(
+    tmp_path: Path,
+) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    args = ["import-predictions", "--labels", str(labels), "--run", str(tmp_path / "run")]
+    with pytest.raises(UsageError, match="'a' stands 2 times"):
+        call(*args, f"a={tmp_path}/a.csv", f"a={tmp_path}/a.csv")
+    with pytest.raises(DataError, match=r"becomes a folder.*got '\.\./a'"):
+        call(*args, f"../a={tmp_path}/a.csv")
+    with pytest.raises(DataError) as caught:
+        call(*args, f"a={tmp_path}/none.csv")
+    assert str(caught.value).count("none.csv") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_probabilities_taken_for_logits_are_told_of(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    frame = member_of(tmp_path, "a")
+    run = import_predictions(
+        Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"}, kind="logits"
+    )
+    assert any("a: imported as logits, yet" in note for note in run.predictions().notes)
+    values = frame[list(GRADES)] * 3 - 1
+    frame.assign(**{c: values[c] for c in GRADES}).to_csv(tmp_path / "a.csv", index=False)
+    raw = import_predictions(
+        Run(tmp_path / "raw"), labels, {"a": tmp_path / "a.csv"}, kind="logits"
+    )
+    assert not any("imported as logits" in note for note in raw.predictions().notes)
+
+
+def test_faults_in_folds_are_mended_in_the_table_and_not_in_python(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    table = pd.read_csv(labels, dtype=str)
+    files = {"a": tmp_path / "a.csv"}
+    table.assign(fold=table["fold"].replace("1", "9")).to_csv(labels, index=False)
+    with pytest.raises(DataError, match="Mend the column fold") as caught:
+        import_predictions(Run(tmp_path / "run"), labels, files)
+    assert "make_folds" not in str(caught.value)
+    table.assign(fold=[str(i % 4) for i in range(len(table))]).to_csv(labels, index=False)
+    with pytest.raises(DataError, match=r"No group stands in two folds.*Mend the column fold"):
+        import_predictions(Run(tmp_path / "run"), labels, files)
+    table.assign(split="test").to_csv(labels, index=False)
+    with pytest.raises(DataError, match="Leave out the column split"):
+        import_predictions(Run(tmp_path / "run"), labels, files)
+
+
+# -- what is accepted ----------------------------------------------------------------------
+
+
+def test_stamps_that_members_share_are_one_note(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    member_of(tmp_path, "b", 1)
+    files = {name: tmp_path / f"{name}.csv" for name in "ab"}
+    run = import_predictions(Run(tmp_path / "run"), labels, files)
+    notes = [note for note in run.predictions().notes if "maker's word" in note]
+    assert notes == ["a, b: imported; whether its rows are out-of-fold is its maker's word"]
+
+
+def test_few_groups_are_dealt_to_as_many_folds(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path, n_groups=3, fold=False)
+    member_of(tmp_path, "a", n_groups=3)
+    run = import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"})
+    assert run.folds().n_splits == 3
+
+
+def test_members_that_lack_rows_are_combined_under_a_quorum(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    frame = member_of(tmp_path, "b", 1)
+    table = toy_predictions(90, 2, 3, n_groups=12)
+    frame[table.fold != 2].to_csv(tmp_path / "b.csv", index=False)
+    files = {name: tmp_path / f"{name}.csv" for name in "ab"}
+    run = import_predictions(Run(tmp_path / "run"), labels, files, partial=True)
+    with pytest.raises(DataError, match=r"'b' lacks fold 2.*stack --quorum"):
+        stack_run(run, ["mean"], protocol=QUICK)
+    done = stack_run(run, ["mean"], protocol=QUICK, quorum=1)
+    rows = table.fold == 2
+    np.testing.assert_allclose(
+        done.evaluations["mean"].oof_combined.proba[rows],
+        softmax(table.logits[rows, 0])[:, [2, 0, 1]],
+        atol=1e-5,
+    )
+
+
+def test_a_gap_in_the_test_part_is_of_every_fold(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    frame = member_of(tmp_path, "a")
+    table = pd.read_csv(labels, dtype=str)
+    last = table["group"] == table["group"].iloc[-1]
+    table["split"] = np.where(last, "test", "train")
+    table.to_csv(labels, index=False)
+    frame.iloc[:-1].to_csv(tmp_path / "a.csv", index=False)
+    run = import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"}, partial=True)
+    assert run.store.read("a").about["folds_done"] == []
+    with pytest.raises(DataError, match="'a' lacks fold"):
+        run.predictions("test")
+
+
+def test_costs_of_members_come_from_a_table(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    member_of(tmp_path, "b", 1)
+    files = {name: tmp_path / f"{name}.csv" for name in "ab"}
+    (tmp_path / "costs.csv").write_text("member,ms_per_image\nb,2.5\na,4\n")
+    run = import_predictions(Run(tmp_path / "run"), labels, files, costs=tmp_path / "costs.csv")
+    assert member_costs(run, ["a", "b"], "ms_per_image") == {"a": 4.0, "b": 2.5}
+    for text, said in (
+        ("member,ms\na,1\n", "got|has member, ms"),
+        ("member,gmacs\nc,1\n", "one row for each member"),
+        ("member,gmacs\na,x\n", "Costs are numbers"),
+    ):
+        (tmp_path / "costs.csv").write_text(text)
+        with pytest.raises(DataError, match=said):
+            import_predictions(Run(tmp_path / "other"), labels, files, costs=tmp_path / "costs.csv")
