@@ -70,7 +70,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     "--budget-ms",
     type=float,
     metavar="MS",
-    help="Likewise, ms an image; needs ms_per_image in each member.json.",
+    help="Likewise, ms an image, as train-members measured them (member.json).",
 )
 @click.option(
     "--pareto",
@@ -117,6 +117,11 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     metavar="[R]",
     help="Cross-fit each method R times on labels dealt anew to whole groups, and R times on members of noise: all must come out at chance. [R: 19]",
 )
+@click.option(
+    "--per-class",
+    is_flag=True,
+    help="Show each class of the best ensemble against the rest: sensitivity, specificity, precision, ...",
+)
 @json_option
 def stack(
     run: Run,
@@ -137,6 +142,7 @@ def stack(
     decide_by_cost: bool,
     pool: str,
     null_draws: int | None,
+    per_class: bool,
     as_json: bool,
 ) -> None:
     """Combine the stored predictions and judge the ensemble.
@@ -181,13 +187,15 @@ def stack(
         quorum=quorum,
         costs=costs,
         cost_unit=unit,
+        budget=limits.budget,
+        max_members=max_members,
         nested=nested,
         null_draws=null_draws or 0,
     )
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
     else:
-        print_stacked(done, run)
+        print_stacked(done, run, per_class=per_class)
 
 
 def as_values(done: Stacked, run: Run) -> dict[str, Any]:
@@ -209,12 +217,14 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     }
 
 
-def print_stacked(done: Stacked, run: Run) -> None:
+def print_stacked(done: Stacked, run: Run, *, per_class: bool = False) -> None:
     """The leaderboard, what belongs beside it, and the verdict."""
     from ensemble_kit.evaluation import leaderboard as board
+    from ensemble_kit.evaluation.compare import chosen
     from ensemble_kit.evaluation.costs import cheapest_sentence, pareto_rows
     from ensemble_kit.evaluation.grades_table import grades_note, grades_table
     from ensemble_kit.evaluation.null_table import null_note, null_rows
+    from ensemble_kit.evaluation.optimism import optimism_note
 
     judged, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
     click.echo(printable(_sizes(done)))
@@ -222,6 +232,8 @@ def print_stacked(done: Stacked, run: Run) -> None:
     print_table(board.leaderboard(judged, protocol))
     click.echo(board.columns_note(judged, protocol, unit))
     click.echo(board.ties_note(judged))
+    if best := chosen(judged, protocol):
+        click.echo(printable(optimism_note(best, protocol.metric)))
     if graded := grades_table(judged, protocol, ordinal=done.oof.ordinal):
         click.echo()
         print_table(graded, n_text=0)
@@ -230,6 +242,8 @@ def print_stacked(done: Stacked, run: Run) -> None:
         click.echo()
         print_table(pooled, n_text=0)
         click.echo(board.per_group_note(pooled, unit, protocol.pool))
+    if per_class:
+        print_classes(done)
     if done.pareto is not None:
         click.echo()
         print_table(pareto_rows(done.pareto), n_text=1)
@@ -253,6 +267,18 @@ def print_stacked(done: Stacked, run: Run) -> None:
     if done.tests_sentence:
         click.echo(printable(f"Tests: {done.tests_sentence}"))
     click.echo(printable(f"Written: {run.path.as_posix()}/ensembles/"))
+
+
+def print_classes(done: Stacked) -> None:
+    """Each class against the rest, of the ensemble that the verdict is about."""
+    from ensemble_kit.evaluation.class_table import class_note, class_tables
+
+    found = class_tables(done.evaluations, done.protocol, done.oof.class_names)
+    for title, rows in found.items():
+        click.echo()
+        click.echo(printable(f"{title}:"))
+        print_table(rows, n_text=0)
+    click.echo(class_note())
 
 
 def _sizes(done: Stacked) -> str:

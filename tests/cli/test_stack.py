@@ -12,7 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.cli import app
+from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.ensembles import read_ensemble_predictions
+from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.testing import toy_run
 
 
@@ -93,3 +95,28 @@ def test_a_run_without_predictions_says_what_to_do(tmp_path: Path) -> None:
     )  # fmt: skip
     assert ran.returncode == 3
     assert "run.json" in ran.stderr
+
+
+def test_each_class_is_shown_against_the_rest_in_120_columns(run) -> None:
+    said = call("--run", str(run.path), "--method", "vote", "--resamples", "50", "--per-class")
+    for title, part in (("vote, cross-fitted:", "cross_fitted"), ("vote, test:", "test")):
+        table = said.output.partition(f"\n{title}\n")[2].splitlines()[:4]
+        stored = json.loads((run.ensemble_dir("vote") / "metrics.json").read_text())
+        assert table[0].split()[:3] == ["class", "images", "sensitivity"]
+        for line, (name, figures) in zip(table[1:], stored[part]["per_class"].items(), strict=True):
+            assert line.split()[:2] == [name, str(figures["n"])]
+            assert f" {text(Interval(**figures['sensitivity']))} " in line
+            assert f" {text(Interval(figures['f1']['value']))} " in line
+        assert max(map(len, table)) <= 120
+    plain = call("--run", str(run.path), "--method", "vote", "--resamples", "50").output
+    assert "vote, test:" not in plain
+
+
+def test_the_optimism_of_the_best_ensemble_is_told(run) -> None:
+    said = call("--run", str(run.path), "--method", "boosting", "--no-fallback", "--resamples", "0")
+    stored = json.loads((run.ensemble_dir("boosting") / "metrics.json").read_text())["optimism"]
+    inside = stored["in_sample_minus_cross_fitted"]["balanced_accuracy"]
+    lost = stored["cross_fitted_minus_test"]["balanced_accuracy"]
+    assert inside > 0
+    line = f"in-sample - cross-fitted {inside:+.3f}, cross-fitted - test {lost:+.3f}."
+    assert f"Optimism of boosting, balanced accuracy: {line}\n" in said.output
