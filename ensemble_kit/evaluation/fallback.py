@@ -10,21 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.metrics import Metric
-from ensemble_kit.metrics.sums import sums_of
+from ensemble_kit.metrics import Metric, metric
 
 Ints = npt.NDArray[np.int64]
 
 
 def beats(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
     """Whether `ours` has the lower log loss, or the better figure; one of the two suffices."""
-    a, b = (sums_of(labels, one.proba, one.predicted) for one in (ours, mean))
-    if float(a.log_loss) < float(b.log_loss):
+    if _figure(metric("log_loss"), ours, labels) < _figure(metric("log_loss"), mean, labels):
         return True
-    if wanted.of_sums is None:
-        return False
     sign = 1.0 if wanted.higher_is_better else -1.0
-    return sign * float(wanted.of_sums(a)) > sign * float(wanted.of_sums(b))
+    return sign * _figure(wanted, ours, labels) > sign * _figure(wanted, mean, labels)
+
+
+def _figure(wanted: Metric, answers: Combined, labels: Ints) -> float:
+    return wanted.of(labels, answers.proba, answers.predicted)
 
 
 def with_fallback(

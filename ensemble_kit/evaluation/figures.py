@@ -155,9 +155,11 @@ class _Measured:
         values, resamplers = {}, {}
         for wanted in metrics:
             if wanted.of_table is not None:
-                values[wanted.name] = wanted.of_table(labels, table.proba)
+                values[wanted.name] = wanted.of_table(labels, table.proba, table.predicted)
             if wanted.of_table is not None and is_resampled:
-                resamplers[wanted.name] = RESAMPLERS[wanted.name](labels, table.proba, groups)
+                resamplers[wanted.name] = RESAMPLERS[wanted.name](
+                    labels, table.proba, groups, table.predicted
+                )
         return _Measured(sums, sums.flat, metrics, values, resamplers)
 
     def value(self, wanted: Metric) -> float:

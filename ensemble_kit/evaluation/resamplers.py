@@ -23,7 +23,7 @@ from ensemble_kit.metrics.ranking import (
     macro_auroc,
     ranked_classes,
 )
-from ensemble_kit.metrics.selective import aurc
+from ensemble_kit.metrics.selective import aurc, ranked_decisions
 
 Ints = npt.NDArray[np.int64]
 Resampler = Callable[[Array], Array]
@@ -76,7 +76,7 @@ def _mean_of_defined(values: Array) -> Array:
 def average_precision_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
     """Of macro average precision."""
     n_groups = int(groups.max()) + 1
-    classes = [c for c in range(proba.shape[1]) if (labels == c).any()]
+    classes = ranked_classes(labels, proba.shape[1])
     some = [_precision_resampler(labels == c, proba[:, c], groups, n_groups) for c in classes]
 
     def resample(weights: Array) -> Array:
@@ -113,12 +113,15 @@ def _precision_resampler(
     return _shifted(binned, value, n_groups)
 
 
-def aurc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
-    """Of the area under the risk-coverage curve, of the likeliest class ranked by its probability."""
+def aurc_resampler(
+    labels: Ints, proba: Array, groups: Ints, predicted: Ints | None = None
+) -> Resampler:
+    """Of the area under the risk-coverage curve, of the decisions ranked by their probability."""
     n_groups = int(groups.max()) + 1
-    top = proba.max(axis=1)
-    wrong = (decided(proba).predicted != labels).astype(np.float64)
-    value = aurc(wrong == 0, top)
+    chosen = decided(proba).predicted if predicted is None else predicted
+    right, top = ranked_decisions(labels, proba, chosen)
+    wrong = (~right).astype(np.float64)
+    value = aurc(right, top)
     if n_groups > MAX_PAIRED_GROUPS:
         return _linear(value, _move(wrong, np.ones(len(labels)), -top, groups, n_groups))
     at = np.unique(-top)
@@ -257,9 +260,15 @@ def _roots(at: Array, rising: Array) -> Array:
     return np.where(first == 0, at[0], np.where(first == len(at), at[-1], inside))
 
 
-RESAMPLERS: dict[str, Callable[[Ints, Array, Ints], Resampler]] = {
-    "auroc": auroc_resampler,
-    "average_precision": average_precision_resampler,
-    "calibration_slope": slope_resampler,
+def _of_scores(make: Callable[[Ints, Array, Ints], Resampler]) -> Callable[..., Resampler]:
+    """Of a figure of probabilities, whatever is decided."""
+    return lambda labels, proba, groups, _=None: make(labels, proba, groups)
+
+
+# Functions of (labels, proba, groups, predicted); without `predicted`, of the likeliest classes.
+RESAMPLERS: dict[str, Callable[..., Resampler]] = {
+    "auroc": _of_scores(auroc_resampler),
+    "average_precision": _of_scores(average_precision_resampler),
+    "calibration_slope": _of_scores(slope_resampler),
     "aurc": aurc_resampler,
 }

@@ -16,8 +16,9 @@ from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics import calibration, classification, ordinal, ranking, selective
 from ensemble_kit.metrics.costs import EXPECTED_COST
-from ensemble_kit.metrics.sums import Sums
+from ensemble_kit.metrics.sums import Sums, sums_of
 
+Ints = npt.NDArray[np.int64]
 __all__ = ["DEFAULT_METRICS", "METRICS", "ORDINAL_METRICS", "Metric", "Sums", "metric"]
 
 
@@ -32,7 +33,8 @@ class Metric:
     of_sums : callable, optional
         The figure as a function of `Sums` with any leading axes.
     of_table : callable, optional
-        The figure as a function of (labels, proba), for those that do not add up over samples.
+        The figure as a function of (labels, proba, predicted), for those that do not add up over
+        samples; without `predicted`, of the likeliest classes.
     aims_at : float, optional
         Where neither more nor less is better: the value to be near. It gives no verdict.
     """
@@ -43,14 +45,33 @@ class Metric:
     of_table: Callable[..., float] | None = None
     aims_at: float | None = None
 
+    def of(self, labels: Ints, proba: Array, predicted: Ints) -> float:
+        """The figure of a whole table.
+
+        Examples
+        --------
+        >>> proba = np.array([[0.8, 0.2], [0.6, 0.4]])
+        >>> METRICS["accuracy"].of(np.array([0, 1]), proba, np.array([0, 0]))
+        0.5
+        """
+        if self.of_table is not None:
+            return float(self.of_table(labels, proba, predicted))
+        return float(self.of_sums(sums_of(labels, proba, predicted))) if self.of_sums else np.nan
+
 
 def _of_confusion(name: str, figure: Callable[[Array], Array], higher: bool = True) -> Metric:
     return Metric(name, higher, of_sums=lambda sums: figure(sums.confusion))
 
 
-def _aurc(labels: npt.NDArray[np.int64], proba: Array) -> float:
-    """Of the class of highest probability, ranked by that probability."""
-    return selective.aurc(decided(proba).predicted == labels, proba.max(axis=1))
+def _of_scores(name: str, figure: Callable[[Ints, Array], float]) -> Metric:
+    """A figure of probabilities, whatever is decided."""
+    return Metric(name, True, of_table=lambda labels, proba, _=None: figure(labels, proba))
+
+
+def _aurc(labels: Ints, proba: Array, predicted: Ints | None = None) -> float:
+    """Of the decisions, ranked by their probability."""
+    chosen = decided(proba).predicted if predicted is None else predicted
+    return selective.aurc(*selective.ranked_decisions(labels, proba, chosen))
 
 
 def _without_costs(confusion: Array) -> Array:  # noqa: ARG001
@@ -83,8 +104,8 @@ _ALL = (
     _of_confusion("macro_specificity", classification.macro_specificity),
     _of_confusion("mcc", classification.mcc),
     _of_confusion("kappa", classification.cohen_kappa),
-    Metric("auroc", True, of_table=ranking.macro_auroc),
-    Metric("average_precision", True, of_table=ranking.macro_average_precision),
+    _of_scores("auroc", ranking.macro_auroc),
+    _of_scores("average_precision", ranking.macro_average_precision),
     Metric("log_loss", False, of_sums=lambda sums: sums.log_loss / sums.n),
     Metric("brier", False, of_sums=lambda sums: sums.brier / sums.n),
     Metric("ece", False, of_sums=lambda sums: calibration.expected_calibration_error(sums.bins)),
@@ -98,7 +119,9 @@ _ALL = (
         False,
         of_sums=lambda sums: calibration.debiased_calibration_error(sums.mass_bins),
     ),
-    Metric("calibration_slope", True, of_table=calibration.calibration_slope, aims_at=1.0),
+    dataclasses.replace(
+        _of_scores("calibration_slope", calibration.calibration_slope), aims_at=1.0
+    ),
     Metric("aurc", False, of_table=_aurc),
     Metric("coverage", True, of_sums=lambda sums: sums.n_decided / sums.n),
     _of_confusion("quadratic_weighted_kappa", ordinal.quadratic_weighted_kappa),

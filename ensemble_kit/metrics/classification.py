@@ -35,9 +35,8 @@ def _ratio(above: Array, below: Array) -> Array:
 
 
 def _over_present(per_class: Array, confusion: Array) -> Array:
-    """Mean over the classes among the labels; a class that was never predicted counts as 0."""
-    present = confusion.sum(axis=-1) > 0
-    values = np.where(present, np.nan_to_num(per_class, nan=0.0), np.nan)
+    """Mean over the classes among the labels, of the figures that are defined."""
+    values = np.where(confusion.sum(axis=-1) > 0, per_class, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", RuntimeWarning
@@ -50,7 +49,7 @@ def _diagonal(confusion: Array) -> Array:
 
 
 def accuracy(confusion: Array) -> Array:
-    """Share of decided samples that are right."""
+    """Share of samples that are right."""
     return _ratio(_diagonal(confusion).sum(axis=-1), confusion.sum(axis=(-2, -1)))
 
 
@@ -83,13 +82,13 @@ def balanced_accuracy(confusion: Array) -> Array:
 
 
 def macro_specificity(confusion: Array) -> Array:
-    """Mean specificity of the classes present."""
+    """Mean specificity of the classes present; NaN where there is only one."""
     return _over_present(specificity_per_class(confusion), confusion)
 
 
 def macro_precision(confusion: Array) -> Array:
     """Mean precision of the classes present; a class never predicted counts as 0."""
-    return _over_present(precision_per_class(confusion), confusion)
+    return _over_present(np.nan_to_num(precision_per_class(confusion), nan=0.0), confusion)
 
 
 def macro_f1(confusion: Array) -> Array:

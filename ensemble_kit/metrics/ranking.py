@@ -116,9 +116,10 @@ def average_precision(positive: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 
 def macro_average_precision(labels: Ints, proba: Array) -> float:
-    """Mean over the classes present of one-against-rest average precision."""
-    n_classes = proba.shape[1]
-    values = [
-        average_precision(labels == c, proba[:, c]) for c in range(n_classes) if (labels == c).any()
-    ]
+    """Mean over the classes present of one-against-rest average precision; of two, the second's.
+
+    NaN where all labels are of one class: there is nothing to rank.
+    """
+    classes = ranked_classes(labels, proba.shape[1])
+    values = [average_precision(labels == c, proba[:, c]) for c in classes]
     return float(np.mean(values)) if values else float("nan")

@@ -11,6 +11,24 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 
 
+def ranked_decisions(
+    labels: npt.NDArray[np.int64], proba: Array, predicted: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], Array]:
+    """Where the decisions are right, and the confidence in them: the decided class's probability.
+
+    An abstention (-1) is an error, of less confidence than any decision.
+
+    Examples
+    --------
+    >>> proba = np.array([[0.8, 0.2], [0.5, 0.5]])
+    >>> right, sure = ranked_decisions(np.array([0, 1]), proba, np.array([0, -1]))
+    >>> right.tolist(), sure.tolist()
+    ([True, False], [0.8, -1.0])
+    """
+    sure = np.where(predicted < 0, -1.0, proba[np.arange(len(labels)), predicted])
+    return predicted == labels, sure
+
+
 def risk_coverage(right: npt.ArrayLike, confidence: npt.ArrayLike) -> Array:
     """Rows (coverage, error among the covered), the surest first, shape (n_levels, 2).
 

@@ -26,10 +26,17 @@ class Sums:
     Parameters
     ----------
     confusion : array, shape (..., n_classes, n_classes)
-        True class by predicted class, over the samples that were decided.
+        True class by predicted class; an abstention is an error, shared out evenly among the
+        wrong classes, so that no figure of decisions gains by it.
     n, n_decided, log_loss, brier : array, shape (...)
     bins, mass_bins : array, shape (..., 3, N_BINS)
         Count, summed confidence, and hits per bin of confidence: of equal width, of equal mass.
+        Confidence is the probability of the class decided for.
+
+    References
+    ----------
+    Schuetz, G. M., Schlattmann, P., & Dewey, M. (2012). Use of 3x2 tables with an intention to
+    diagnose approach to assess clinical performance of diagnostic tests. BMJ 345, e6717.
     """
 
     confusion: Array
@@ -84,29 +91,53 @@ def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> 
     labels : array of int, shape (n_samples,)
     proba : array, shape (n_samples, n_classes)
     predicted : array of int, shape (n_samples,)
-        -1 where the combiner abstained: such samples count in `n` and the probability sums only.
+        -1 where the combiner abstained: an error of decision. Confidence and hits are then those
+        of a fair draw among the likeliest classes, as losses there are of the probabilities too.
     groups : array of int, shape (n_samples,)
         Numbered `0 .. n_groups - 1`.
     """
     n_groups, n_classes = int(groups.max()) + 1, proba.shape[1]
     told = predicted >= 0
-    cell = (groups * n_classes + labels) * n_classes + predicted
-    confusion = np.bincount(cell[told], minlength=n_groups * n_classes**2)
 
     def per_group(weights: Array | None = None) -> Array:
         return np.bincount(groups, weights=weights, minlength=n_groups).astype(np.float64)
 
-    top = proba.max(axis=1)
-    hit = (predicted == labels).astype(np.float64)
+    sure, hit = _confidence_and_hit(labels, proba, predicted)
     return Sums(
-        confusion.reshape(n_groups, n_classes, n_classes).astype(np.float64),
+        _confusion(groups * n_classes + labels, predicted, n_groups, n_classes),
         per_group(),
         per_group(told.astype(np.float64)),
         per_group(log_loss_per_sample(labels, proba)),
         per_group(brier_per_sample(labels, proba)),
-        _bin_sums(bins_equal_width(top), top, hit, groups, n_groups),
-        _bin_sums(bins_equal_mass(top), top, hit, groups, n_groups),
+        _bin_sums(bins_equal_width(sure), sure, hit, groups, n_groups),
+        _bin_sums(bins_equal_mass(sure), sure, hit, groups, n_groups),
     )
+
+
+def _confusion(group_and_label: Ints, predicted: Ints, n_groups: int, n_classes: int) -> Array:
+    """Confusion per group, shape (n_groups, n_classes, n_classes), abstentions shared out."""
+    told = predicted >= 0
+    shape = (n_groups, n_classes, n_classes)
+    cell = group_and_label[told] * n_classes + predicted[told]
+    counts = np.bincount(cell, minlength=n_groups * n_classes**2).reshape(shape).astype(np.float64)
+    if told.all():
+        return counts
+    silent = np.bincount(group_and_label[~told], minlength=n_groups * n_classes)
+    wrong = (1.0 - np.eye(n_classes)) / max(n_classes - 1, 1)
+    return counts + silent.reshape(*shape[:2], 1) * wrong
+
+
+def _confidence_and_hit(labels: Ints, proba: Array, predicted: Ints) -> tuple[Array, Array]:
+    """The probability of the class decided for, and whether that is right; (n_samples,) each."""
+    rows = np.arange(len(labels))
+    sure, hit = proba[rows, predicted], (predicted == labels).astype(np.float64)
+    silent = predicted < 0
+    if silent.any():
+        some = proba[silent]
+        sure[silent] = some.max(axis=1)
+        level = some == sure[silent][:, None]
+        hit[silent] = level[np.arange(len(some)), labels[silent]] / level.sum(axis=1)
+    return sure, hit
 
 
 def _bin_sums(which: Ints, top: Array, hit: Array, groups: Ints, n_groups: int) -> Array:

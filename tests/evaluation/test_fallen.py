@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.combiners.boosting import BoostingStacker
 from ensemble_kit.evaluation.evaluate import evaluate_all
+from ensemble_kit.evaluation.fallback import beats
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.table import Predictions
 
 
@@ -21,3 +25,23 @@ def test_a_fallen_combiners_in_sample_figures_are_those_of_the_mean() -> None:
     fell = judged["boosting"]
     assert any("the plain mean is used in its place" in note for note in fell.notes)
     assert fell.in_sample.metrics == judged["mean"].in_sample.metrics
+
+
+@pytest.mark.parametrize("name", ["auroc", "average_precision", "aurc", "accuracy"])
+def test_the_better_figure_holds_a_combiner_up_whatever_it_is_made_of(name: str) -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    sure = np.array([0.91, 0.92, 0.93, 0.94, 0.95, 0.96])  # in the right order, and too sure
+    ranks = decided(np.stack([1 - sure, sure], axis=1))
+    if name in ("accuracy", "aurc"):
+        ranks = Combined(ranks.proba, labels, ranks.tied)
+    coin = decided(np.full((6, 2), 0.5))
+    assert beats(ranks, coin, labels, metric(name))
+    assert not beats(coin, coin, labels, metric(name))
+
+
+def test_silence_does_not_hold_a_combiner_up() -> None:
+    labels, tied = np.array([0, 0, 1, 1]), np.zeros(4, dtype=bool)
+    proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6]])
+    speaks = decided(proba)
+    silent = Combined(proba, np.array([0, -1, 1, 1]), tied)  # right wherever it speaks
+    assert not beats(silent, speaks, labels, metric("accuracy"))

@@ -92,17 +92,19 @@ def test_macro_figures_are_over_the_classes_present_only() -> None:
     confusion = np.array([[8.0, 2, 0], [0, 0, 0], [1, 0, 9]])
     assert float(classification.balanced_accuracy(confusion)) == pytest.approx(0.85)
     assert np.isnan(classification.sensitivity_per_class(confusion)[1])
-    assert np.isnan(ranking.macro_auroc(np.zeros(5, dtype=int), np.full((5, 2), 0.5)))
 
 
-def test_abstentions_leave_the_confusion_matrix_and_lower_the_coverage() -> None:
-    chosen = CHOSEN.copy()
-    chosen[:100] = -1
-    sums = sums_of(LABELS, PROBA, chosen)
-    assert float(METRICS["coverage"].of_sums(sums)) == 0.75
-    assert float(METRICS["accuracy"].of_sums(sums)) == pytest.approx(
-        (CHOSEN == LABELS)[100:].mean()
-    )
+@pytest.mark.parametrize("name", ["auroc", "average_precision", "macro_specificity"])
+def test_with_one_class_there_is_nothing_to_tell_apart(name: str) -> None:
+    proba = np.full((5, 2), [0.9, 0.1])
+    labels = np.zeros(5, dtype=int)
+    assert np.isnan(METRICS[name].of(labels, proba, labels))
+
+
+def test_average_precision_of_two_classes_is_that_of_the_second() -> None:
+    labels, proba = (LABELS == 0).astype(int), np.stack([1 - PROBA[:, 0], PROBA[:, 0]], axis=1)
+    want = sk.average_precision_score(labels, proba[:, 1])
+    assert METRICS["average_precision"].of_table(labels, proba) == pytest.approx(want)
 
 
 def test_sums_of_groups_add_up_and_lie_flat_and_back() -> None:

@@ -46,6 +46,7 @@ def figure(name: str, labels: np.ndarray, proba: np.ndarray) -> float:
 @given(table=tables(), seed=st.integers(0, 99))
 def test_a_metric_does_not_know_what_classes_are_called(name: str, table, seed: int) -> None:
     labels, proba = table
+    assume(proba.shape[1] > 2 or name != "average_precision")  # of two, the second is meant
     order = np.random.default_rng(seed).permutation(proba.shape[1])
     renamed = np.argsort(order)[labels]
     a, b = figure(name, labels, proba), figure(name, renamed, proba[:, order])

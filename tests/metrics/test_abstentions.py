@@ -1,0 +1,111 @@
+"""An abstention never makes a figure of decisions better, and decisions carry their own confidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ensemble_kit.arrays import softmax
+from ensemble_kit.combiners.base import Combined, decided
+from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.resamplers import RESAMPLERS
+from ensemble_kit.metrics import METRICS, cost_metric
+from ensemble_kit.metrics.costs import least_cost
+from ensemble_kit.metrics.selective import ranked_decisions
+from ensemble_kit.metrics.sums import sums_of
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 4, 400)
+PROBA = softmax(RNG.normal(size=(400, 4)) + 1.2 * np.eye(4)[LABELS])
+CHOSEN = PROBA.argmax(axis=1)
+SILENT = np.where(CHOSEN == LABELS, CHOSEN, -1)  # silent wherever it would err
+OF_DECISIONS = ["accuracy", "balanced_accuracy", "macro_f1", "macro_precision"]
+OF_DECISIONS += ["macro_specificity", "mcc", "kappa"]
+OF_PROBABILITIES = ["log_loss", "brier", "auroc", "average_precision", "calibration_slope"]
+
+
+def test_abstentions_are_errors_and_lower_the_coverage() -> None:
+    chosen = CHOSEN.copy()
+    chosen[:100] = -1
+    right = CHOSEN[100:] == LABELS[100:]
+    assert METRICS["coverage"].of(LABELS, PROBA, chosen) == 0.75
+    assert METRICS["accuracy"].of(LABELS, PROBA, chosen) == pytest.approx(right.sum() / 400)
+
+
+def test_of_two_classes_an_abstention_is_the_other_one() -> None:
+    labels, proba = LABELS % 2, PROBA[:, :2] / PROBA[:, :2].sum(axis=1, keepdims=True)
+    chosen = proba.argmax(axis=1)
+    chosen[:50] = -1
+    wrong = np.where(chosen < 0, 1 - labels, chosen)
+    a, b = (sums_of(labels, proba, one).confusion for one in (chosen, wrong))
+    np.testing.assert_array_equal(a, b)
+
+
+def test_an_abstention_is_shared_out_among_the_wrong_classes() -> None:
+    confusion = sums_of([0, 1, 1], np.full((3, 3), 1 / 3), [0, -1, 1]).confusion
+    assert confusion.tolist() == [[1.0, 0, 0], [0.5, 1.0, 0.5], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("name", OF_DECISIONS)
+def test_silence_is_no_better_than_a_random_error(name: str) -> None:
+    sign = 1 if METRICS[name].higher_is_better else -1
+    quiet = METRICS[name].of(LABELS, PROBA, SILENT)
+    rng = np.random.default_rng(1)
+    erring = []
+    for _ in range(200):
+        other = (LABELS + rng.integers(1, 4, 400)) % 4
+        erring.append(METRICS[name].of(LABELS, PROBA, np.where(SILENT < 0, other, SILENT)))
+    assert sign * quiet <= sign * np.mean(erring) + 0.003
+    assert sign * quiet < sign * METRICS[name].of(LABELS, PROBA, LABELS)
+
+
+def test_an_abstention_costs_what_a_wrong_class_costs_on_average() -> None:
+    costs = cost_metric(np.array([[0.0, 1.0, 5.0], [1.0, 0.0, 1.0], [5.0, 1.0, 0.0]]))
+    proba = np.full((1, 3), 1 / 3)
+    assert costs.of(np.array([0]), proba, np.array([-1])) == 3.0
+
+
+@pytest.mark.parametrize("name", OF_PROBABILITIES)
+def test_figures_of_probabilities_do_not_look_at_decisions(name: str) -> None:
+    a, b = (METRICS[name].of(LABELS, PROBA, one) for one in (CHOSEN, SILENT))
+    assert a == b
+
+
+def test_of_tied_votes_silence_is_as_calibrated_as_a_fair_draw() -> None:
+    labels, proba = np.arange(100) % 2, np.full((100, 2), 0.5)
+    assert METRICS["ece"].of(labels, proba, np.full(100, -1)) == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("name", ["ece", "ece_equal_mass", "calibration_error_debiased"])
+def test_decisions_by_cost_of_calibrated_probabilities_are_calibrated(name: str) -> None:
+    rng = np.random.default_rng(0)
+    q = rng.uniform(size=20_000)
+    labels = (rng.uniform(size=20_000) < q).astype(int)
+    by_cost = least_cost(decided(np.stack([1 - q, q], axis=1)), np.array([[0, 1.0], [10, 0]]))
+    assert METRICS[name].of(labels, by_cost.proba, by_cost.predicted) < 0.02
+
+
+def test_aurc_ranks_decisions_by_their_own_probability_and_silence_last() -> None:
+    proba = np.array([[0.9, 0.1], [0.8, 0.2], [0.5, 0.5]])
+    right, sure = ranked_decisions(np.array([0, 1, 0]), proba, np.array([0, 1, -1]))
+    assert (right.tolist(), sure.tolist()) == ([True, True, False], [0.9, 0.2, -1.0])
+    found = METRICS["aurc"].of(np.array([0, 1, 0]), proba, np.array([0, 1, -1]))
+    assert found == pytest.approx((0 + 0 + 1 / 3) / 3)
+
+
+@pytest.mark.parametrize("n_groups", [20, 400])
+def test_aurc_of_decisions_lies_where_its_resamples_lie(n_groups: int) -> None:
+    groups = np.arange(400) % n_groups
+    want = METRICS["aurc"].of(LABELS, PROBA, SILENT)
+    got = RESAMPLERS["aurc"](LABELS, PROBA, groups, SILENT)(np.ones((1, n_groups)))[0]
+    assert got == pytest.approx(want, abs=1e-6)
+    assert want != pytest.approx(METRICS["aurc"].of_table(LABELS, PROBA), abs=1e-3)
+
+
+def test_judging_looks_at_what_was_decided() -> None:
+    answer = Combined(PROBA, SILENT, np.zeros(400, dtype=bool))
+    names = ["aurc", "ece", "accuracy", "coverage"]
+    found = judge({"it": answer}, LABELS, np.arange(400) % 40, 4, metrics=names, n_resamples=50)
+    for name in names:
+        want = METRICS[name].of(LABELS, PROBA, SILENT)
+        assert found["it"].figures[name].value == pytest.approx(want)
