@@ -8,16 +8,26 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, check_labels, check_logits, log_softmax, softmax
+from ensemble_kit.arrays import Array, check_labels, check_logits, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.figure import ErrorCosts, figure_loss
 from ensemble_kit.errors import UsageError
 
 
 class BestMember(Combiner):
     """The one member that was best on the rows it was fitted to.
 
-    Best by balanced accuracy (the mean recall of the classes present); level members are told
-    apart by log loss.
+    Best by `metric`; level members are told apart by log loss.
+
+    Parameters
+    ----------
+    metric : str, optional
+        None for the one that a table is judged by; by itself that is balanced accuracy (the mean
+        recall of the classes present).
+    error_costs : tuple of tuples of float, shape (n_classes, n_classes), optional
+        What errors cost, true class by answer: for the metric `expected_cost`.
+    decide_by_cost : bool
+        Whether members are judged by their answers of least expected cost, not by the likeliest.
 
     Examples
     --------
@@ -31,20 +41,36 @@ class BestMember(Combiner):
     is_rule = True
     fitted_names = ("member_",)
 
+    def __init__(
+        self,
+        metric: str | None = None,
+        error_costs: ErrorCosts | None = None,
+        decide_by_cost: bool = False,
+    ) -> None:
+        self.metric = metric
+        self.error_costs = error_costs
+        self.decide_by_cost = decide_by_cost
+
     def _fit(
         self,
         logits: Array,
         labels: npt.NDArray[np.int64],
         groups: npt.NDArray[np.int64],  # noqa: ARG002
     ) -> None:
-        scores = []
+        loss = figure_loss(self.metric or "balanced_accuracy", labels, self.error_costs)
+        log_loss = figure_loss("log_loss", labels)
+        losses = []
         for m in range(logits.shape[1]):
-            predicted = decided(softmax(logits[:, m])).predicted
-            recalls = [float((predicted[labels == c] == c).mean()) for c in np.unique(labels)]
-            log_proba = log_softmax(logits[:, m])[np.arange(len(labels)), labels]
-            loss = float(-np.maximum(log_proba, np.log(1e-15)).mean())
-            scores.append((round(float(np.mean(recalls)), 12), -loss))
-        self.member_ = int(max(range(len(scores)), key=scores.__getitem__))
+            answers = decided(softmax(logits[:, m]))
+            losses.append((round(loss(self._judged(answers)), 12), log_loss(answers)))
+        self.member_ = int(min(range(len(losses)), key=losses.__getitem__))
+
+    def _judged(self, answers: Combined) -> Combined:
+        if not self.decide_by_cost or self.error_costs is None:
+            return answers
+        from ensemble_kit.metrics.costs import least_cost
+
+        return least_cost(answers, np.array(self.error_costs, dtype=np.float64))
 
     def _combine(self, logits: Array) -> Combined:
         return decided(softmax(logits[:, self.member_]))

@@ -9,15 +9,14 @@ import numpy as np
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.figure import ErrorCosts, figure_loss
 from ensemble_kit.combiners.greedy import Limit, Picks, pick
 from ensemble_kit.combiners.kernels import chunks
 from ensemble_kit.combiners.losses import AnyLoss, ErrorRate, LogLoss
 from ensemble_kit.combiners.rules import normalised
 from ensemble_kit.combiners.splits import Ints
-from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.errors import UsageError
 from ensemble_kit.seeding import derive_seed, generator
-
-LOSSES = ("log_loss", "accuracy", "balanced_accuracy", "brier")
 
 
 def weighted_mean_proba(logits: Array, weights: Array) -> Array:
@@ -34,7 +33,11 @@ class GreedySelection(Combiner):
 
     Parameters
     ----------
-    metric : {"log_loss", "accuracy", "balanced_accuracy", "brier"}
+    metric : str
+        Any name of the registry of metrics of which more, or less, is better. Log loss, accuracy
+        and balanced accuracy have exact fast paths; any other one (AUROC, macro F1, MCC, quadratic
+        weighted kappa, ...) is computed in full for every member at every pick, which takes a
+        hundred times as long or more: minutes from some 100,000 rows on.
     n_picks : int
     n_first : int
         Start from so many of the best members (sorted initialisation).
@@ -46,6 +49,8 @@ class GreedySelection(Combiner):
         What each member costs at inference, in any unit.
     budget : float, optional
         What the different members picked may cost together.
+    error_costs : tuple of tuples of float, shape (n_classes, n_classes), optional
+        What errors cost, true class by answer: for the metric `expected_cost`.
     seed : int
 
     References
@@ -72,6 +77,7 @@ class GreedySelection(Combiner):
         max_members: int | None = None,
         costs: tuple[float, ...] | None = None,
         budget: float | None = None,
+        error_costs: ErrorCosts | None = None,
         seed: int = 0,
     ) -> None:
         self.metric = metric
@@ -81,6 +87,7 @@ class GreedySelection(Combiner):
         self.max_members = max_members
         self.costs = costs
         self.budget = budget
+        self.error_costs = error_costs
         self.seed = seed
 
     @property
@@ -89,12 +96,7 @@ class GreedySelection(Combiner):
         return self.max_members is None and self.budget is None
 
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
-        if self.metric not in LOSSES:
-            raise UsageError(
-                "Selection needs a loss it knows",
-                f"got '{self.metric}'",
-                did_you_mean(self.metric, LOSSES),
-            )
+        self._check_counts()
         limit = self._limit(logits.shape[1])
         proba = softmax(logits).transpose(1, 0, 2)  # (n_members, n_samples, n_classes)
         n_members = logits.shape[1]
@@ -107,6 +109,15 @@ class GreedySelection(Combiner):
             axis=0,
         )
         self.weights_ = weights if limit is None else _heaviest(weights, limit)
+
+    def _check_counts(self) -> None:
+        for name, least in (("n_picks", 1), ("n_first", 0), ("n_bags", 0)):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"Selection has {name} of at least {least}",
+                    f"got {getattr(self, name)}",
+                    "Use e.g. n_picks=50, n_first=0, n_bags=20",
+                )
 
     def _limit(self, n_members: int) -> Limit | None:
         if self.max_members is None and self.budget is None:
@@ -130,26 +141,29 @@ class GreedySelection(Combiner):
 
     def _picks(self, proba: Array, labels: Ints, limit: Limit | None) -> Picks:
         seed = derive_seed(self.seed, "picks") % 2**32
-        loss = _loss(self.metric, proba, labels)
-        return pick(
-            loss, max(self.n_picks, 1), n_first=self.n_first, seed=seed, limit=limit
-        ).best_prefix()
+        loss = _loss(self.metric, proba, labels, self.error_costs)
+        picks = pick(loss, self.n_picks, n_first=self.n_first, seed=seed, limit=limit)
+        return picks.best_prefix()
 
     def _combine(self, logits: Array) -> Combined:
         return decided(weighted_mean_proba(logits, self.weights_))
 
 
-def _loss(metric: str, proba: Array, labels: Ints) -> LogLoss | ErrorRate | AnyLoss:
-    rows = np.arange(len(labels))
+def _loss(
+    metric: str, proba: Array, labels: Ints, error_costs: ErrorCosts | None
+) -> LogLoss | ErrorRate | AnyLoss:
     if metric == "log_loss":
-        return LogLoss(proba[:, rows, labels])
+        return LogLoss(proba[:, np.arange(len(labels)), labels])
+    if metric == "accuracy":
+        return ErrorRate(proba, labels)
+    if metric == "balanced_accuracy":
+        counts = np.bincount(labels)
+        return ErrorRate(proba, labels, 1.0 / (counts[labels] * (counts > 0).sum()))
     if metric == "brier":
         truth = np.eye(proba.shape[2])[labels]
         return AnyLoss(proba, lambda mixed: float(((mixed - truth) ** 2).sum(axis=1).mean()))
-    if metric == "accuracy":
-        return ErrorRate(proba, labels)
-    counts = np.bincount(labels)
-    return ErrorRate(proba, labels, 1.0 / (counts[labels] * (counts > 0).sum()))
+    loss = figure_loss(metric, labels, error_costs)
+    return AnyLoss(proba, lambda mixed: loss(decided(mixed)))
 
 
 def _group_resample(groups: Ints, rng: np.random.Generator) -> Ints:

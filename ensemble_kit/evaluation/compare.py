@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.evaluation.evaluate import BASELINES, evaluate_all
+from ensemble_kit.evaluation.baselines import BASELINES
+from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.notes import fallen_note
 from ensemble_kit.evaluation.protocol import Protocol

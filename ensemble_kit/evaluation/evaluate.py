@@ -10,10 +10,9 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner
-from ensemble_kit.combiners.bounds import BestMember, Oracle
-from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.evaluation.baselines import BASELINES, FLOORS, with_baselines
 from ensemble_kit.evaluation.by_group import has_larger_groups
 from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to, fold_of
 from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name
@@ -23,6 +22,12 @@ from ensemble_kit.evaluation.figures import Resampled, judge
 from ensemble_kit.evaluation.group_answers import figures_per_group
 from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.notes import (
+    abstention_note,
+    combiner_notes,
+    cost_note,
+    fallen_note,
+    table_notes,
+)
     combiner_notes,
     cost_note,
     fallen_note,
@@ -34,9 +39,6 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import Verdict, verdicts
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
-
-BASELINES = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
-FLOORS = ("best-member", "mean")
 
 
 def evaluate(
@@ -68,6 +70,7 @@ def evaluate(
 
     Examples
     --------
+    >>> from ensemble_kit.combiners.averaging import MeanProba
     >>> rng = np.random.default_rng(0)
     >>> labels = np.arange(40) % 2
     >>> logits = {m: rng.normal(size=(40, 2)) + np.eye(2)[labels] for m in "abc"}
@@ -97,7 +100,7 @@ def evaluate_all(
     """
     protocol = protocol or Protocol()
     _check_tables(oof, test)
-    everyone = _with_baselines(combiners)
+    everyone = with_baselines(combiners, protocol, oof.class_names)
     fitted = {name: fitted_to(one, oof) for name, one in everyone.items()}
     crossed = {
         name: _decided(one, cross_fit(one, oof), oof, protocol) for name, one in everyone.items()
@@ -153,6 +156,7 @@ def evaluate_all(
             said.get(name, ()),
             notes
             + combiner_notes(everyone[name])
+            + _abstention_note(name, crossed, tested)
             + ((fallen_note(name),) if name in fallen else ()),
             fell_back=name in fallen,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
@@ -165,6 +169,13 @@ def evaluate_all(
         )
         for name in everyone
     }
+
+
+def _abstention_note(
+    name: str, crossed: Mapping[str, Combined], tested: Mapping[str, Combined]
+) -> tuple[str, ...]:
+    parts = {f"{name}, cross-fitted,": crossed[name]}
+    return abstention_note(parts | ({"on the test": tested[name]} if tested else {}))
 
 
 def _fallen(
@@ -213,20 +224,6 @@ def _decided(
 ) -> Combined:
     """As the protocol decides; the oracle has seen the labels."""
     return combined if combiner.needs_labels else protocol.decided(combined, table.class_names)
-
-
-def _with_baselines(combiners: Mapping[str, Combiner]) -> dict[str, Combiner]:
-    if not combiners:
-        raise UsageError(
-            "There is something to judge", "got no combiner", "Pass e.g. {'vote': MajorityVote()}"
-        )
-    out = {
-        name: make()
-        for name, make in BASELINES.items()
-        if name not in combiners and name != "oracle"
-    }
-    out |= dict(combiners)
-    return out | ({} if "oracle" in out else {"oracle": Oracle()})
 
 
 def _judge(

@@ -94,6 +94,12 @@ class Protocol:
             return cost_metric(self.costs.of(class_names))
         return metric(name)
 
+    def error_costs(self, class_names: Sequence[str]) -> tuple[tuple[float, ...], ...] | None:
+        """What errors cost in the order of these classes, as plain values; None without costs."""
+        if self.costs is None:
+            return None
+        return tuple(tuple(row) for row in self.costs.of(class_names).tolist())
+
     def decided(self, combined: Combined, class_names: Sequence[str]) -> Combined:
         """The answers as this protocol decides: by cost, where that is asked for."""
         if self.costs is None or not self.decide_by_cost:

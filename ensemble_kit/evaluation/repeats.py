@@ -21,9 +21,9 @@ from ensemble_kit.evaluation.across_runs import (
     shared_notes,
 )
 from ensemble_kit.evaluation.answers import Answered
+from ensemble_kit.evaluation.baselines import FLOORS
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.crossfit import fold_of
-from ensemble_kit.evaluation.evaluate import FLOORS
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.significance import nadeau_bengio

@@ -10,6 +10,8 @@ from ensemble_kit.combiners.greedy import pick
 from ensemble_kit.combiners.losses import AnyLoss, ErrorRate, LogLoss
 from ensemble_kit.combiners.selection import GreedySelection
 from ensemble_kit.combiners.weighting import ClasswiseWeights, SimplexWeights, simplex_weights
+from ensemble_kit.errors import UsageError
+from ensemble_kit.metrics import METRICS
 from ensemble_kit.testing import toy_logits, toy_predictions
 
 
@@ -152,3 +154,53 @@ def test_fitted_weights_beat_the_mean_on_the_rows_they_saw() -> None:
     for combiner in (SimplexWeights(), ClasswiseWeights(ridge=1e-4)):
         proba = combiner.fit(table.logits, table.labels).predict_proba(table.logits)
         assert -np.log(proba[rows, table.labels]).mean() < equal
+
+
+@pytest.mark.parametrize("metric", ["auroc", "macro_f1", "mcc", "quadratic_weighted_kappa", "ece"])
+def test_any_metric_picks_as_the_plain_loop_over_the_registry_does(metric: str) -> None:
+    table = toy_predictions(160, 4, 3)
+    proba = softmax(table.logits).transpose(1, 0, 2)
+    wanted = METRICS[metric]
+    sign = -1 if wanted.higher_is_better else 1
+
+    def loss(order: list[int]) -> float:
+        mixed = proba[order].mean(axis=0)
+        return round(sign * wanted.of(table.labels, mixed, mixed.argmax(axis=1)), 6)
+
+    order: list[int] = []
+    losses = []
+    for _ in range(6):
+        after = [loss([*order, m]) for m in range(4)]
+        level = [m for m in range(4) if after[m] == min(after)]
+        order.append(([m for m in level if m in order] or level)[0])
+        losses.append(min(after))
+    kept = order[: int(np.argmin(losses)) + 1]
+    fitted = GreedySelection(metric=metric, n_picks=6).fit(table.logits, table.labels)
+    np.testing.assert_allclose(fitted.weights_, np.bincount(kept, minlength=4) / len(kept))
+
+
+def test_selection_by_cost_weighs_errors_as_they_cost() -> None:
+    labels = np.array([0] * 10 + [1] * 10)
+    wolf, missing = np.r_[[1] * 4, [0] * 6, [1] * 10], np.r_[[0] * 12, [1] * 8]
+    logits = np.stack([4.0 * np.eye(2)[answer] for answer in (wolf, missing)], axis=1)
+    costs = ((0.0, 1.0), (10.0, 0.0))
+    by_cost = GreedySelection("expected_cost", n_picks=1, error_costs=costs).fit(logits, labels)
+    assert by_cost.weights_.tolist() == [1.0, 0.0]
+    plain = GreedySelection("accuracy", n_picks=1).fit(logits, labels)
+    assert plain.weights_.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"metric": "aurok"}, "Did you mean 'auroc'"),
+        ({"metric": "expected_cost"}, "needs costs"),
+        ({"metric": "calibration_slope"}, "should be near 1"),
+        ({"n_bags": -1}, "n_bags of at least 0; got -1"),
+        ({"n_picks": 0}, "n_picks of at least 1; got 0"),
+    ],
+)
+def test_selection_refuses_what_it_cannot_choose_by(options: dict, said: str) -> None:
+    table = toy_predictions(60, 3, 3)
+    with pytest.raises(UsageError, match=said):
+        GreedySelection(**options).fit(table.logits, table.labels)

@@ -1,0 +1,79 @@
+"""The floors of a table are floors by the figure that the table is judged by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.bounds import BestMember
+from ensemble_kit.errors import UsageError
+from ensemble_kit.evaluation.baselines import with_baselines
+from ensemble_kit.evaluation.evaluate import evaluate_all
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.metrics.costs import CostMatrix
+from ensemble_kit.predictions.table import Predictions
+
+QUICK = {"n_resamples": 0}
+
+
+def sharp_and_calibrated() -> Predictions:
+    """`sharp` is right more often, `calibrated` has the lower log loss by far."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(400) % 2
+    sign = 2 * labels - 1
+    sharp, calibrated = (rng.normal(size=400) + pull * sign for pull in (1.2, 0.9))
+    return Predictions.from_arrays(
+        {
+            "sharp": np.stack([-20 * sharp, 20 * sharp], axis=1),
+            "calibrated": np.stack([-calibrated, calibrated], axis=1),
+        },
+        labels,
+        fold=np.arange(400) // 80,
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"),
+    [("balanced_accuracy", "sharp"), ("log_loss", "calibrated"), ("auroc", "sharp")],
+)
+def test_the_best_member_is_the_best_by_the_metric_of_the_table(metric: str, best: str) -> None:
+    table = sharp_and_calibrated()
+    judged = evaluate_all(
+        {"vote": make_combiner("vote")}, table, protocol=Protocol(metric=metric, **QUICK)
+    )
+    assert table.member_names[judged["best-member"].combiner.member_] == best
+
+
+def test_the_best_member_by_cost_is_the_one_that_errs_cheaply() -> None:
+    labels = np.array([0] * 10 + [1] * 10)
+    says = {"cries wolf": np.r_[[1] * 4, [0] * 6, [1] * 10], "misses": np.r_[[0] * 19, [1]]}
+    says["misses"][10:17] = 1  # 2 errors, both on class 1
+    table = Predictions.from_arrays(
+        {name: 4.0 * np.eye(2)[answer] for name, answer in says.items()},
+        labels,
+        class_names=["healthy", "cancer"],
+        fold=np.arange(20) % 2,
+    )
+    costs = CostMatrix(("healthy", "cancer"), ((0.0, 1.0), (10.0, 0.0)))
+
+    def chosen(**how: object) -> str:
+        protocol = Protocol(n_resamples=0, **how)  # type: ignore[arg-type]
+        judged = evaluate_all({"vote": make_combiner("vote")}, table, protocol=protocol)
+        return table.member_names[judged["best-member"].combiner.member_]
+
+    assert chosen() == "misses"
+    assert chosen(metric="expected_cost", costs=costs) == "cries wolf"
+
+
+def test_a_best_member_with_a_metric_of_its_own_keeps_it() -> None:
+    own = {"best-member": BestMember("brier"), "other": BestMember()}
+    made = with_baselines(own, Protocol(metric="auroc"), ["a", "b"])
+    assert [made[name].metric for name in ("best-member", "other")] == ["brier", "auroc"]
+    assert list(made) == ["best-member", "mean", "other", "oracle"]
+
+
+def test_a_figure_that_aims_at_a_value_chooses_nothing() -> None:
+    table = sharp_and_calibrated()
+    with pytest.raises(UsageError, match="which should be near 1"):
+        BestMember("calibration_slope").fit(table.logits, table.labels)
