@@ -26,11 +26,6 @@ from ensemble_kit.evaluation.notes import (
     combiner_notes,
     cost_note,
     fallen_note,
-    table_notes,
-)
-    combiner_notes,
-    cost_note,
-    fallen_note,
     order_note,
     table_notes,
 )

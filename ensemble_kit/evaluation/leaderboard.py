@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ensemble_kit.evaluation.baselines import BASELINES, FLOORS
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import FITTED, PER_GROUP_METRICS
 from ensemble_kit.evaluation.compare import chosen, merit
-from ensemble_kit.evaluation.evaluate import BASELINES, FLOORS
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.evaluation.protocol import Protocol
@@ -44,8 +44,8 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
 
     Columns: method, with a star where it fell back to the mean; the protocol's metric in-sample,
     cross-fitted, nested where that was asked for (with what cross-fitted is above it) and on the
-    test, all but the first with intervals; accuracy, AUROC and log loss on the last part; the
-    verdicts there against best member and mean.
+    test, all but the first with intervals; accuracy, AUROC and log loss on the last part, and the
+    share decided where somebody abstained; the verdicts there against best member and mean.
     """
     has_nested = any(one.nested is not None for one in judged.values())
     has_test = any(one.test is not None for one in judged.values())
@@ -56,13 +56,17 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
         *(("nested", "cross-fitted - nested") if has_nested else ()),
         *(("test",) if has_test else ()),
         *(key.replace("_", " ") for key in _beside(protocol)),
+        *(("coverage",) if _has_abstained(judged) else ()),
         "vs best",
         "vs mean",
     )
     last = "test" if has_test else "cross_fitted"
     return [
         head,
-        *(_row(judged[key], protocol, last) for key in ranked(judged, protocol)),
+        *(
+            _row(judged[key], protocol, last, has_coverage=_has_abstained(judged))
+            for key in ranked(judged, protocol)
+        ),
     ]
 
 
@@ -71,7 +75,8 @@ def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kin
     name = protocol.metric.replace("_", " ")
     last = "test" if any(one.test is not None for one in judged.values()) else "cross-fitted"
     nested = ", nested" if any(one.nested is not None for one in judged.values()) else ""
-    beside = ", ".join(key.replace("_", " ") for key in _beside(protocol))
+    names = [*_beside(protocol), *(["coverage"] if _has_abstained(judged) else [])]
+    beside = ", ".join(key.replace("_", " ") for key in names)
     parts = f"in-sample, cross-fitted{nested}" + (", test" if last == "test" else "")
     what = f"{parts}: {name}. {beside}, vs best member, vs mean: {last}."
     if protocol.n_resamples == 0:
@@ -159,7 +164,11 @@ def _starred(one: Evaluation) -> str:
     return f"{one.name}*" if one.fell_back else one.name
 
 
-def _row(one: Evaluation, protocol: Protocol, last: str) -> tuple[str, ...]:
+def _has_abstained(judged: Mapping[str, Evaluation]) -> bool:
+    return any(part.n_abstained for one in judged.values() for part in one.parts.values())
+
+
+def _row(one: Evaluation, protocol: Protocol, last: str, *, has_coverage: bool) -> tuple[str, ...]:
     figures = one.parts.get(last, one.cross_fitted)
     words = {v.against: v.word for v in one.verdicts if v.part == last}
     nested = (one.nested[protocol.metric], one.coupling[protocol.metric]) if one.nested else ()
@@ -170,6 +179,7 @@ def _row(one: Evaluation, protocol: Protocol, last: str) -> tuple[str, ...]:
         *map(text, nested),
         *((text(one.test[protocol.metric]),) if one.test else ()),
         *(text(Interval(_value(figures, key))) for key in _beside(protocol)),
+        *((text(Interval(1.0 - figures.n_abstained / figures.n)),) if has_coverage else ()),
         words.get("best-member", ""),
         words.get("mean", ""),
     )

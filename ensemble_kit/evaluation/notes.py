@@ -5,7 +5,9 @@ Words only; computes no figure.
 
 from __future__ import annotations
 
-from ensemble_kit.combiners.base import Combiner
+from collections.abc import Mapping
+
+from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import first_few
 from ensemble_kit.predictions.table import Predictions
@@ -76,6 +78,28 @@ def order_note(table: Predictions) -> str:
 def cost_note() -> str:
     """That classes are not the likeliest ones."""
     return "Decided for the class of least expected cost, not for the likeliest, the oracle apart."
+
+
+def abstention_note(answers: Mapping[str, Combined]) -> tuple[str, ...]:
+    """How much a method decides, and how figures take what it does not; nothing if it decides all.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> silent = Combined(np.full((4, 2), 0.5), np.array([0, 1, 1, -1]), np.ones(4, dtype=bool))
+    >>> abstention_note({"vote": silent})[0].partition(";")[0]
+    'vote abstains on 1 of 4 rows (coverage 0.750)'
+    """
+    said = [
+        f"{what} abstains on {one.n_abstained} of {len(one.predicted)} rows "
+        f"(coverage {1 - one.n_abstained / len(one.predicted):.3f})"
+        for what, one in answers.items()
+        if one.n_abstained
+    ]
+    if not said:
+        return ()
+    how = "an abstention counts as an error, shared out evenly among the wrong classes."
+    return (f"{', '.join(said)}; {how}",)
 
 
 def fallen_note(*names: str) -> str:
