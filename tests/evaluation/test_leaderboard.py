@@ -11,12 +11,14 @@ from click.testing import CliRunner
 from ensemble_kit.cli import app
 from ensemble_kit.cli.text import columns
 from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.evaluation import leaderboard as board
 from ensemble_kit.evaluation.compare import field_notes
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.imported import import_predictions
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.stack import all_methods
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_predictions, toy_run
 
@@ -107,3 +109,35 @@ def test_images_without_groups_are_not_counted_twice_and_noted_once(tmp_path) ->
     assert "out-of-fold 60 images\n" in said
     assert "bootstrap resamples of images." in said
     assert said.lower().count("no groups are known") == 1
+
+
+def test_whoever_abstained_has_the_coverage_beside_the_figures_and_no_false_gain() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 2
+    logits = {m: rng.normal(size=(200, 2)) + np.eye(2)[labels] for m in "abcd"}
+    oof = Predictions.from_arrays(logits, labels, fold=np.arange(200) // 40)
+    judged = evaluate_all({"vote": MajorityVote(ties="abstain")}, oof, protocol=QUICK)
+    vote = judged["vote"]
+    predicted = vote.oof_combined.predicted
+    head, *rows = board.leaderboard(judged, QUICK)
+    shown = {row[0]: row[head.index("coverage")] for row in rows}
+    share = (predicted >= 0).mean()
+    assert shown == {
+        "best-member": "1.00",
+        "mean": "1.00",
+        "vote": f".{share * 1000:.0f}",
+        "oracle": "1.00",
+    }
+    assert vote.cross_fitted["accuracy"].value == pytest.approx((predicted == labels).mean())
+    gain = next(one for one in vote.verdicts if one.against == "mean")
+    test = next(one for one in vote.tests if (one.against, one.test) == ("mean", "mcnemar"))
+    assert gain.effect.value == pytest.approx(test.estimate)
+    assert f"vote, cross-fitted, abstains on {(predicted < 0).sum()} of 200 rows" in " ".join(
+        vote.notes
+    )
+    assert "coverage" in board.columns_note(judged, QUICK, "image")
+
+
+def test_where_all_decide_there_is_no_coverage(judged) -> None:
+    assert "coverage" not in board.leaderboard(judged, QUICK)[0]
+    assert not any("abstain" in note for one in judged.values() for note in one.notes)
