@@ -13,7 +13,9 @@ from ensemble_kit.cli.options import json_option
 @click.command("verify-claim")
 @click.argument("accuracy")
 @click.option("--n", type=int, required=True, help="Number of test samples.")
-@click.option("--level", default=0.95, show_default=True)
+@click.option(
+    "--level", default=0.95, show_default=True, help="Of Wilson's interval, between 0 and 1."
+)
 @json_option
 def verify_claim_command(accuracy: str, n: int, level: float, as_json: bool) -> None:
     """Judge an ACCURACY (0.9962, 99.62%) that was claimed over --n samples."""

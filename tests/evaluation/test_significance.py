@@ -12,7 +12,7 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.cli import app
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.claims import verify_claim
 from ensemble_kit.evaluation.significance import (
     delong,
@@ -159,6 +159,34 @@ def test_every_true_count_is_possible_at_any_rounding() -> None:
         for right in range(0, n + 1, 3):
             for digits in (2, 3, 4):
                 assert verify_claim(f"{right / n:.{digits}f}", n).possible
+
+
+def test_a_claims_digits_are_those_it_is_written_with_in_any_notation() -> None:
+    for text in ("0.99", "99%", "9.9e-1", "99e-2", ".99"):
+        claim = verify_claim(text, 1000)
+        assert (claim.possible, claim.fewest, claim.n_right, claim.most) == (True, 985, 990, 995)
+    assert not verify_claim("9.900e-1", 50).possible
+    assert verify_claim("9.8e-1", 50).n_right == 49
+
+
+def test_every_count_that_rounds_to_a_claim_is_in_its_range_and_no_other() -> None:
+    for n, text in ((997, "0.87"), (1182, "0.9958"), (640, "0.5")):
+        digits = len(text) - 2
+        # Ends that lie half a unit away round either way.
+        counts = [c for c in range(n + 1) if abs(c / n - float(text)) <= 0.5 * 10**-digits + 1e-12]
+        claim = verify_claim(text, n)
+        assert (claim.fewest, claim.most) == (counts[0], counts[-1])
+        assert claim.low == wilson_interval(counts[0], n)[0]
+        assert claim.high == wilson_interval(counts[-1], n)[1]
+    assert "one of 1001 counts, from 98500 to 99500 right" in verify_claim(".99", 100_000).sentence
+
+
+def test_a_level_in_per_cent_and_a_word_for_a_number_are_refused_with_advice() -> None:
+    with pytest.raises(UsageError, match=r"got 95. Use e.g. --level 0.95"):
+        verify_claim("0.99", 100, level=95)
+    for text in ("nan", "inf", "good"):
+        with pytest.raises(DataError, match=f"got '{text}'"):
+            verify_claim(text, 100)
 
 
 def test_verify_claim_answers_on_the_command_line() -> None:
