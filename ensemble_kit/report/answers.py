@@ -16,6 +16,7 @@ from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.evaluation.ensembles import PREDICTIONS, read_ensemble_predictions
 from ensemble_kit.metrics.calibration import reliability_table
+from ensemble_kit.metrics.selective import aurc, ranked_decisions, risk_coverage
 from ensemble_kit.metrics.sums import sums_of
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -42,6 +43,14 @@ class Answers:
     def reliability(self) -> Array:
         """Rows (count, mean confidence, hit rate) of bins of equal count, shape (n_bins, 3)."""
         return reliability_table(sums_of(self.labels, self.proba, self.predicted).mass_bins)
+
+    def risk_coverage(self) -> Array:
+        """Rows (coverage, error among the covered), the surest first, shape (n_levels, 2)."""
+        return risk_coverage(*ranked_decisions(self.labels, self.proba, self.predicted))
+
+    def aurc(self) -> float:
+        """Area under that curve: the mean error over all coverages."""
+        return aurc(*ranked_decisions(self.labels, self.proba, self.predicted))
 
     def confusion(self) -> Array:
         """Counts of (true, predicted) over the rows that were decided, shape (n_classes, n_classes)."""

@@ -24,6 +24,7 @@ from ensemble_kit.plots.diversity import diversity_figure
 from ensemble_kit.plots.leaderboard import leaderboard_figure
 from ensemble_kit.plots.pareto import pareto_figure
 from ensemble_kit.plots.reliability import reliability_figure
+from ensemble_kit.plots.risk_coverage import risk_coverage_figure
 from ensemble_kit.plots.roc import roc_figure
 from ensemble_kit.plots.style import svg_bytes
 from ensemble_kit.plots.training import training_figure
@@ -101,6 +102,10 @@ def draw(content: Content) -> dict[str, Figure]:
     for method, part in ordered:
         parts.setdefault(part, {})[method] = answers[method, part].reliability()
     figures["reliability"] = reliability_figure(parts)
+    figures["risk_coverage"] = risk_coverage_figure(
+        {p: {m: answers[m, p].risk_coverage() for m in of} for p, of in parts.items()},
+        {p: {m: answers[m, p].aurc() for m in of} for p, of in parts.items()},
+    )
     if not content.scores.empty:
         figures["leaderboard"] = leaderboard_figure(
             content.scores, ranked_methods(content.scores), metric=SHOWN[0]

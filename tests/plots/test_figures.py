@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.metrics.calibration import reliability_table
+from ensemble_kit.metrics.selective import risk_coverage
 from ensemble_kit.metrics.sums import sums_of
 from ensemble_kit.plots.diversity import diversity_figure
 from ensemble_kit.plots.leaderboard import leaderboard_figure
 from ensemble_kit.plots.pareto import pareto_figure
 from ensemble_kit.plots.reliability import reliability_figure
+from ensemble_kit.plots.risk_coverage import risk_coverage_figure
 
 
 def test_the_reliability_line_goes_through_the_bins() -> None:
@@ -20,6 +22,17 @@ def test_the_reliability_line_goes_through_the_bins() -> None:
     )
     line = reliability_figure({"test": {"mean": bins}}).axes[0].lines[1]
     np.testing.assert_array_equal(line.get_xydata(), bins[:, 1:])
+
+
+def test_a_risk_coverage_line_is_the_curve_and_its_legend_the_area() -> None:
+    right, sure = np.array([1, 1, 0, 1]), np.array([0.9, 0.8, 0.7, 0.6])
+    curve = risk_coverage(right, sure)
+    axes = risk_coverage_figure({"test": {"vote": curve}}, {"test": {"vote": 0.146}}).axes[0]
+    (line,) = axes.lines
+    np.testing.assert_array_equal(line.get_xydata()[1:], curve)
+    assert line.get_xydata()[0].tolist() == [0.0, curve[0, 1]]
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["vote 0.146"]
+    np.testing.assert_array_equal(axes.collections[0].get_offsets(), curve)
 
 
 def test_the_forest_shows_each_interval_and_the_floors_line() -> None:

@@ -100,10 +100,12 @@ def test_the_page_has_no_script_and_links_to_nothing(reported: tuple[Run, Page])
 
 def test_figures_are_embedded_and_described(reported: tuple[Run, Page]) -> None:
     images = [a for t, a in reported[1].tags if t == "img"]
-    assert len(images) == 6
+    assert len(images) == 7
     assert all(len(a["src"]) > 1000 and len(a["alt"]) > 10 for a in images)
     names = {p.stem for p in (reported[0].report_dir / "figures").glob("*.svg")}
-    assert names == {"confusion", "roc", "training", "reliability", "leaderboard", "diversity"}
+    assert names == {
+        "confusion", "roc", "training", "reliability", "risk_coverage", "leaderboard", "diversity",
+    }  # fmt: skip
 
 
 # -- names from the data -------------------------------------------------------------------
@@ -212,6 +214,21 @@ def test_the_confusion_counts_are_those_of_the_predictions(reported: tuple[Run, 
     ]
     assert content.answers["vote", "test"].confusion().tolist() == want
     assert sum(map(sum, want)) == len(rows) == 16
+
+
+def test_the_area_under_the_risk_coverage_curve_is_the_stored_one(
+    reported: tuple[Run, Page],
+) -> None:
+    run, _ = reported
+    answers = gather(run).answers
+    for method in ("vote", "mean", "mlp"):
+        metrics = json.loads((run.ensemble_dir(method) / "metrics.json").read_text())
+        for shown, part in (("cross-fitted", "cross_fitted"), ("test", "test")):
+            one = answers[method, shown]
+            assert one.aurc() == pytest.approx(metrics[part]["aurc"]["value"])
+            coverage, error = one.risk_coverage()[-1]
+            assert coverage == 1.0
+            assert error == pytest.approx(1 - metrics[part]["accuracy"]["value"])
 
 
 def test_the_verdict_is_about_the_ensemble_that_is_best_cross_fitted(

@@ -1,0 +1,47 @@
+"""Risk-coverage curves: the error among the surest answers, the more of them are given.
+
+Curves and areas come from `metrics.selective`; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.plots.style import color, grid, line_style, plain
+
+# Curves of so few levels, as of votes, are shown by their points too.
+FEW_LEVELS = 12
+
+
+def risk_coverage_figure(
+    curves: Mapping[str, Mapping[str, Array]], areas: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """One pane per part, one line per method.
+
+    Parameters
+    ----------
+    curves : mapping of part to mapping of method to array, shape (n_levels, 2)
+        Rows (coverage, error), the surest first, as `metrics.selective.risk_coverage` gives.
+    areas : mapping of the same keys to float
+        The AURC of each, for the legend.
+    """
+    figure, axes = grid(len(curves), n_columns=3, width=3.9, height=3.6)
+    for one, (part, methods) in zip(axes, curves.items(), strict=True):
+        for i, (name, curve) in enumerate(methods.items()):
+            # Within a level answers are in random order: up to the first, the error is its own.
+            points = np.concatenate([[[0.0, curve[0, 1]]], curve])
+            one.plot(
+                points[:, 0], points[:, 1], color=color(i), linestyle=line_style(i), linewidth=1.4,
+                label=f"{name} {areas[part][name]:.3f}",
+            )  # fmt: skip
+            if len(curve) <= FEW_LEVELS:
+                one.scatter(curve[:, 0], curve[:, 1], s=12, color=color(i))
+        plain(one, title=part, x="coverage (the surest first)", y="error among the covered")
+        one.set_xlim(-0.01, 1.01)
+        one.set_ylim(bottom=min(0.0, -0.02 * one.get_ylim()[1]))
+        one.legend(fontsize=7, frameon=False, loc="best", title="AURC", title_fontsize=7)
+    return figure
