@@ -86,10 +86,11 @@ def print_sets(found: PredictionSets) -> None:
 
     options, unit = found.options, found.unit
     each = "the truth of each class" if options.per_class else "the truth"
+    hold = "aim to hold" if options.cross else "hold"
     kind = "cross-conformal" if options.cross else "split conformal"
     click.echo(
         printable(
-            f"{found.method}: sets that hold {each} in {100 * (1 - options.miss):.4g} % of cases "
+            f"{found.method}: sets that {hold} {each} in {100 * (1 - options.miss):.4g} % of cases "
             f"({kind}, score {options.score.upper()})"
         )
     )
@@ -134,11 +135,17 @@ def reading_of(found: PredictionSets) -> str:
 def promise_of(found: PredictionSets) -> str:
     """What is promised, for whom, and what it rests on."""
     over = "images" if found.unit == "image" else f"whole {found.unit}s"
+    promised = "Promised"
+    if found.options.cross:
+        promised = (
+            f"Proven of cross-conformal sets is {100 * found.options.proven:.4g} %; what is met in "
+            f"practice is near {100 * (1 - found.options.miss):.4g} %. That is"
+        )
     level = f"Intervals: {found.options.level * 100:.0f} %, over {over}."
     if found.options.n_resamples == 0:
         level = "No intervals were asked for (0 resamples)."
     whose = "a new image" if found.unit == "image" else f"a random image of a new {found.unit}"
     return (
-        f"Promised for {whose}, if new {found.unit}s are like these ones (exchangeable): "
+        f"{promised} for {whose}, if new {found.unit}s are like these ones (exchangeable): "
         f"not for another scanner, stain or clinic. {level}"
     )

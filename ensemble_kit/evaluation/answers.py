@@ -6,6 +6,8 @@ The method is a stacked one, or a member by itself. Joins by sample id; fits and
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +18,14 @@ from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.evaluation.crossfit import fold_of
+from ensemble_kit.evaluation.crossfit import apply, fit_many, fitted_to, fold_of
 from ensemble_kit.evaluation.ensembles import (
     PREDICTIONS,
     guarded,
     read_ensemble_predictions,
     unguarded,
 )
+from ensemble_kit.evaluation.quorum import with_quorum
 from ensemble_kit.files import digest_bytes, read_json
 from ensemble_kit.predictions.store import aligned
 from ensemble_kit.predictions.table import Predictions
@@ -101,7 +104,8 @@ def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
     wanted = [unguarded(guarded(name)) for name in table.sample_ids.tolist()]
     names = [unguarded(guarded(name)) for name in table.class_names]
     differ = set(rows.index) ^ set(wanted)
-    _refuse_old_logits(table, run, method)
+    about = _about(run, method)
+    _refuse_old_logits(table, run, method, about)
     columns = [f"p_{name}" for name in table.class_names]
     stale = bool(differ) or len(rows) != len(wanted) or not set(columns) <= set(rows)
     if not stale:
@@ -118,22 +122,31 @@ def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
     index = {name: c for c, name in enumerate(names)}
     proba = rows[columns].to_numpy(dtype=np.float64)
     chosen = np.array([index.get(p, ABSTAINED) for p in rows["predicted"]], dtype=np.int64)
-    return Answered(table, Combined(proba, chosen, np.zeros(len(proba), dtype=bool)))
+    combined = Combined(proba, chosen, np.zeros(len(proba), dtype=bool))
+    return Answered(_with_stamp(table, about), combined)
 
 
-def _refuse_old_logits(table: Predictions, run: Run, method: str) -> None:
-    """Members that were trained again since answer otherwise than what was stacked."""
+def _about(run: Run, method: str) -> dict[str, Any]:
+    """What was noted of a stacked method's members; nothing of a member by itself."""
     path = run.ensemble_dir(method) / JSON_NAME
-    about = read_json(path).get("about", {}) if path.is_file() else {}
+    return dict(read_json(path).get("about", {})) if path.is_file() else {}
+
+
+def _with_stamp(table: Predictions, about: Mapping[str, Any]) -> Predictions:
+    """The table with the quorum that its members were combined under, if any, noted."""
+    if "quorum" not in about:
+        return table
+    return with_quorum(table.select(about["member_names"]), about["quorum"])
+
+
+def _refuse_old_logits(table: Predictions, run: Run, method: str, about: Mapping[str, Any]) -> None:
+    """Members that were trained again since answer otherwise than what was stacked."""
     members = about.get("member_names", [])
     if table.kind != "oof" or "logits" not in about:
         return
     gone = [name for name in members if name not in table.member_names]
     own = None if gone else table.select(members)
-    # A quorum stands in for what is missing: such logits are not the stored ones.
-    if own is not None and (
-        not own.is_complete or digest_bytes(own.logits.tobytes()) == about["logits"]
-    ):
+    if own is not None and digest_bytes(own.logits.tobytes()) == about["logits"]:
         return
     raise DataError(
         "A method's answers are of the run's members as they are",
@@ -169,7 +182,8 @@ def answers_by_fold(run: Run, method: str) -> tuple[Answered, dict[int, Array]]:
     Raises
     ------
     DataError
-        The run has no test part, or members that the method was not stacked over.
+        The run has no test part, members that the method was not stacked over, or the same test
+        logits under every fold: those are not of the folds' own models.
     """
     combiner, members = _combiner_of(run, method)
     if combiner.needs_features:
@@ -178,21 +192,34 @@ def answers_by_fold(run: Run, method: str) -> tuple[Answered, dict[int, Array]]:
             f"'{method}' learns in each fold's own features",
             "Choose another --method",
         )
-    oof = run.predictions("oof").select(members)
-    test = run.predictions("test").select(members)
+    about = _about(run, method)
+    gaps = "quorum" in about
+    oof = _with_stamp(run.predictions("oof", partial=gaps).select(members), about)
+    test = run.predictions("test", partial=gaps).select(members)
     fold = fold_of(oof)
     logits = _test_logits_by_fold(run, members, test)
+    if _all_equal(logits):
+        raise DataError(
+            "Cross-conformal sets take what each fold's own model says of the test images",
+            f"'{run.path}' holds one answer a member, the same under all {len(logits)} folds",
+            "Leave out --cross",
+        )
     folds = sorted(logits)
     if combiner.is_fitted_to_labels:
-        row_sets = [np.flatnonzero(fold != k) for k in folds]
-        fitted = combiner.fit_many(oof.logits, oof.labels, oof.groups, row_sets)
+        fitted = fit_many(combiner, oof, [np.flatnonzero(fold != k) for k in folds])
     else:
-        fitted = [combiner.fit(oof.logits, oof.labels, oof.groups)] * len(folds)
-    proba = np.empty((len(oof), oof.n_classes))
+        fitted = [fitted_to(combiner, oof)] * len(folds)
+    proba, new = np.empty((len(oof), oof.n_classes)), {}
     for k, one in zip(folds, fitted, strict=True):
-        proba[fold == k] = one.predict_proba(oof.logits[fold == k])
-    new = {k: one.predict_proba(logits[k]) for k, one in zip(folds, fitted, strict=True)}
+        proba[fold == k] = apply(one, oof.take(fold == k)).proba
+        tested = dataclasses.replace(test, logits=logits[k])
+        new[k] = apply(one, _with_stamp(tested, about)).proba
     return Answered(oof, decided(proba)), new
+
+
+def folds_differ(run: Run, test: Predictions) -> bool:
+    """Whether the folds' models answer the test rows each in its own way; imported ones do not."""
+    return not _all_equal(_test_logits_by_fold(run, test.member_names, test))
 
 
 def _combiner_of(run: Run, method: str) -> tuple[Combiner, list[str]]:
@@ -204,14 +231,21 @@ def _combiner_of(run: Run, method: str) -> tuple[Combiner, list[str]]:
     return load_combiner(folder).fresh(), list(stored["about"]["member_names"])
 
 
-def _test_logits_by_fold(run: Run, members: list[str], test: Predictions) -> dict[int, Array]:
-    stored = [run.store.read(name) for name in members]
+def _test_logits_by_fold(run: Run, members: Sequence[str], test: Predictions) -> dict[int, Array]:
+    """NaN where a member has no model of that fold."""
+    stored = {name: run.store.read(name) for name in members}
+    ids = {name: one.test_ids for name, one in stored.items()}
     out = {}
-    for k in sorted(stored[0].test):
+    for k in range(run.folds().n_splits):
         arrays = {}
-        for name, one in zip(members, stored, strict=True):
+        for name, one in stored.items():
             by_name = [one.class_names.index(c) for c in test.class_names]
-            arrays[name] = one.test[k][:, by_name]
-        ids = {name: one.test_ids for name, one in zip(members, stored, strict=True)}
+            none = np.full((len(one.test_ids), len(by_name)), np.nan, dtype=np.float32)
+            arrays[name] = one.test.get(k, none)[:, by_name]
         out[k] = aligned(arrays, ids, test.sample_ids)
     return out
+
+
+def _all_equal(by_fold: Mapping[int, Array]) -> bool:
+    first, *others = by_fold.values()
+    return all(np.array_equal(first, other, equal_nan=True) for other in others)

@@ -17,6 +17,7 @@ from ensemble_kit.combiners.bounds import Oracle
 from ensemble_kit.combiners.on_features import FeatureCombiner, crossing_folds
 from ensemble_kit.combiners.splits import Ints, inner_folds, integer_groups
 from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.evaluation.quorum import combined_by_those_present, complete_logits
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.seeding import generator
 
@@ -62,7 +63,7 @@ def cross_fit(combiner: Combiner, oof: Predictions) -> Combined:
         fold = _crossing(oof, fold)
     folds = np.unique(fold)
     row_sets = [np.flatnonzero(fold != k) for k in folds]
-    fitted = _fit_many(combiner, oof, row_sets)
+    fitted = fit_many(combiner, oof, row_sets)
     proba = np.empty((len(oof), oof.n_classes))
     predicted = np.empty(len(oof), dtype=np.int64)
     tied = np.empty(len(oof), dtype=bool)
@@ -85,11 +86,12 @@ def fitted_to(combiner: Combiner, table: Predictions) -> Combiner:
     copy = combiner.fresh()
     if isinstance(copy, FeatureCombiner):
         return copy.fit(table.logits, table.labels, table.groups, table.features)
-    return copy.fit(table.logits, table.labels, table.groups)
+    return copy.fit(complete_logits(table), table.labels, table.groups)
 
 
-def _fit_many(combiner: Combiner, table: Predictions, row_sets: Sequence[Ints]) -> list[Combiner]:
-    rows = table.logits, table.labels, table.groups, row_sets
+def fit_many(combiner: Combiner, table: Predictions, row_sets: Sequence[Ints]) -> list[Combiner]:
+    """One fitted copy per set of row positions of a table."""
+    rows = complete_logits(table), table.labels, table.groups, row_sets
     if isinstance(combiner, FeatureCombiner):
         return [*combiner.fit_many(*rows, table.features)]
     return [*combiner.fit_many(*rows)]
@@ -97,6 +99,8 @@ def _fit_many(combiner: Combiner, table: Predictions, row_sets: Sequence[Ints]) 
 
 def apply(combiner: Combiner, table: Predictions) -> Combined:
     """A fitted combiner's answer to a table; the oracle is shown the labels."""
+    if table.quorum is not None:
+        return combined_by_those_present(combiner, table)
     if isinstance(combiner, Oracle):
         return combiner.combine_with_labels(table.logits, table.labels)
     if isinstance(combiner, FeatureCombiner):

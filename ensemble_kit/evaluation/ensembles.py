@@ -49,12 +49,14 @@ def write_ensemble(
     target = Path(folder)
     write_csv(target / PREDICTIONS, predictions_frame(evaluation, oof, test))
     write_figures(target, evaluation, oof)
+    quorum = oof.quorum if test is None or oof.quorum is not None else test.quorum
     about = {
         "member_names": list(oof.member_names),
         "class_names": list(oof.class_names),
         "manifest": oof.manifest_digest,
         "n_samples": len(oof),
         "logits": digest_bytes(oof.logits.tobytes()),
+        **({} if quorum is None else {"quorum": quorum}),
         **_decision(evaluation),
     }
     save_combiner(target, evaluation.combiner, about=about)

@@ -11,7 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.evaluation.answers import Answered, MethodAnswers, answers_by_fold, answers_of
+from ensemble_kit.evaluation.answers import (
+    Answered,
+    MethodAnswers,
+    answers_by_fold,
+    answers_of,
+    folds_differ,
+)
 from ensemble_kit.evaluation.conformal import (
     Bools,
     ConformalSets,
@@ -83,7 +89,7 @@ def conformal_sets(
         n_units=len(labels) if groups is None else oof.table.n_groups,
         figures={part: set_figures(one, sets, options) for part, (one, sets) in parts.items()},
         frame=sets_frame(parts),
-        notes=_notes(answers, parts, groups),
+        notes=_notes(run, answers, parts, groups, options),
     )
     if write:
         write_csv(run.ensemble_dir(method) / SETS, found.frame)
@@ -164,9 +170,11 @@ def _named(fitted: ConformalSets, class_names: tuple[str, ...]) -> dict[str, flo
 
 
 def _notes(
+    run: Run,
     answers: MethodAnswers,
     parts: Mapping[str, tuple[Answered, Bools]],
     groups: npt.NDArray[np.str_] | None,
+    options: SetOptions,
 ) -> tuple[str, ...]:
     unit = "image" if groups is None else answers.oof.table.group_kind
     notes = list(table_notes(answers.oof.table, answers.test.table if answers.test else None))
@@ -176,4 +184,9 @@ def _notes(
         )
     if answers.test is None:
         notes.append("No test part: coverage is measured cross-fitted only.")
+    elif not options.cross and folds_differ(run, answers.test.table):
+        notes.append(
+            "Thresholds come from answers of single folds' models, test answers from the average of "
+            "all: the promise holds as far as these are alike. --cross compares like with like."
+        )
     return tuple(notes)

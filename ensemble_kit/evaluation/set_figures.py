@@ -46,6 +46,11 @@ class SetOptions:
     level: float = 0.95
     seed: int = 0
 
+    @property
+    def proven(self) -> float:
+        """The share of sets that is proven to hold the truth; what is aimed at is `1 - miss`."""
+        return max(0.0, 1.0 - (2.0 if self.cross else 1.0) * self.miss)
+
 
 @dataclasses.dataclass(frozen=True)
 class SetFigures:
@@ -179,6 +184,7 @@ def sets_json(found: PredictionSets) -> dict[str, Any]:
         "schema_version": 1,
         "method": found.method,
         **dataclasses.asdict(found.options),
+        "proven": found.options.proven,
         "unit": found.unit,
         "n_calibrated": found.n_calibrated,
         "n_units": found.n_units,

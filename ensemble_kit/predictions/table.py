@@ -49,6 +49,8 @@ class Predictions:
         Plain statements that belong beside every figure from these rows.
     features : PooledFeatures, optional
         Of the same rows and members; None where they are not kept, or were not asked for.
+    quorum : int, optional
+        So many members at least have predicted every row, and gaps are accepted; None accepts none.
     """
 
     logits: Array
@@ -65,6 +67,7 @@ class Predictions:
     ordinal: bool = False
     notes: tuple[str, ...] = ()
     features: PooledFeatures | None = None
+    quorum: int | None = None
 
     def __post_init__(self) -> None:
         logits = check_logits(self.logits, allow_missing=True)

@@ -66,7 +66,23 @@ def member_table(
         group_kind=manifest.group_kind,
         manifest_digest=manifest.digest,
         ordinal=manifest.ordinal,
-        notes=notes,
+        notes=(*notes, *(fewer_models_notes(stored, folds) if kind == "test" else ())),
+    )
+
+
+def fewer_models_notes(stored: Mapping[str, MemberLogits], folds: Folds) -> tuple[str, ...]:
+    """Which members answer test rows by fewer models than there are folds."""
+    done = {name: len(one.test) for name, one in stored.items() if one.test}
+    fewer = [
+        f"{name} by {n_models}"
+        for name, n_models in done.items()
+        if n_models < folds.n_splits and n_models == len(stored[name].about.get("folds_done", []))
+    ]
+    if not fewer:
+        return ()
+    return (
+        f"Test answers are the mean logit of a member's fold models, {folds.n_splits} where all are "
+        f"done: {first_few(fewer)} only.",
     )
 
 

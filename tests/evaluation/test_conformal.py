@@ -153,6 +153,10 @@ def test_the_fewest_patients_are_those_with_which_a_threshold_is_finite(
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory):
     made = toy_run(tmp_path_factory.mktemp("sets") / "toy")
+    for name in made.store.members():  # each fold's model sees the test rows a little differently
+        one = made.store.read(name)
+        test = {k: (1 + 0.02 * k) * z for k, z in one.test.items()}
+        made.store.write(name, dataclasses.replace(one, test=test))
     stack_run(made, ["mean", "logistic"], protocol=Protocol(n_resamples=50))
     return made
 
@@ -199,6 +203,37 @@ def test_answers_by_fold_are_the_stored_cross_fitted_ones(run) -> None:
     made, new = answers_by_fold(run, "logistic")
     np.testing.assert_allclose(made.combined.proba, stored, atol=1e-6)
     assert set(new) == {0, 1, 2, 3}
+
+
+def test_cross_conformal_sets_need_what_each_folds_own_model_says_of_the_test(tmp_path) -> None:
+    one_answer = toy_run(tmp_path / "toy")
+    stack_run(one_answer, ["mean"], protocol=Protocol(n_resamples=20))
+    options = dataclasses.replace(QUICK, cross=True)
+    with pytest.raises(DataError, match=r"one answer a member.*Leave out --cross"):
+        conformal_sets(one_answer, "mean", options, write=False)
+    usual = conformal_sets(one_answer, "mean", QUICK, write=False)
+    assert not any("--cross" in note for note in usual.notes)
+
+
+def test_split_sets_say_that_the_test_is_answered_by_the_average_of_the_models(run) -> None:
+    notes = conformal_sets(run, "mean", QUICK, write=False).notes
+    assert sum("--cross compares like with like" in note for note in notes) == 1
+    crossed = conformal_sets(run, "mean", dataclasses.replace(QUICK, cross=True), write=False)
+    assert not any("like with like" in note for note in crossed.notes)
+
+
+def test_cross_conformal_sets_are_sold_by_the_bound_that_is_proven(run) -> None:
+    usual = call("--run", str(run.path), "--resamples", "20").output
+    assert "mean: sets that hold the truth in 90 % of cases (split conformal" in usual
+    crossed = call("--run", str(run.path), "--resamples", "20", "--cross").output
+    assert "mean: sets that aim to hold the truth in 90 % of cases (cross-conformal" in crossed
+    assert "Proven of cross-conformal sets is 80 %; what is met in practice is near 90 %" in crossed
+    stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
+    assert stored["proven"] == pytest.approx(0.8)
+    call("--run", str(run.path), "--resamples", "20")
+    stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
+    assert stored["proven"] == pytest.approx(0.9)
+    assert SetOptions(miss=0.6, cross=True).proven == 0.0
 
 
 def test_too_few_patients_are_refused_with_what_would_do(run) -> None:

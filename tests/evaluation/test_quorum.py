@@ -1,19 +1,30 @@
-"""Row 43: a member that lacks a fold is an error, or stood in for and stamped; never zeros."""
+"""Row 43: a member that lacks a fold is an error, or masked and stamped; never zeros, never a voter."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.combiners.averaging import MeanProba
+from ensemble_kit.cli import app
+from ensemble_kit.combiners import make_combiner
 from ensemble_kit.errors import DataError, EnsembleKitError, UsageError
+from ensemble_kit.evaluation.answers import answers_by_fold, answers_of
+from ensemble_kit.evaluation.costs import pareto_table
+from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to
+from ensemble_kit.evaluation.null import _noise
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.quorum import with_quorum
+from ensemble_kit.evaluation.quorum import complete_logits, with_quorum
 from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_predictions, toy_run
+
+QUICK = Protocol(n_resamples=50)
+NAN = [np.nan, np.nan]
 
 
 def with_a_gap():
@@ -23,13 +34,89 @@ def with_a_gap():
     return dataclasses.replace(table, logits=logits)
 
 
+def unfinished_run(path):
+    """`member2` lacks fold 1; each fold's models see the test rows a little differently."""
+    run = toy_run(path)
+    for m, name in enumerate(run.store.members()):
+        one = run.store.read(name)
+        moved = {k: z + 0.1 * ((k + m) % 3) * z[:, ::-1] for k, z in one.test.items()}
+        run.store.write(name, dataclasses.replace(one, test=moved))
+    stored = run.store.read("member2")
+    oof = stored.oof.copy()
+    oof[run.folds().of(run.manifest().part("train")) == 1] = np.nan
+    about = stored.about | {"folds_done": [0, 2, 3]}
+    test = {k: z for k, z in stored.test.items() if k != 1}
+    run.store.write("member2", dataclasses.replace(stored, oof=oof, test=test, about=about))
+    return run
+
+
+@pytest.fixture(scope="module")
+def stacked(tmp_path_factory: pytest.TempPathFactory):
+    run = unfinished_run(tmp_path_factory.mktemp("quorum") / "run")
+    methods = ["mean", "vote", "simplex", "logistic"]
+    return run, stack_run(run, methods, quorum=3, protocol=QUICK)
+
+
 def test_row_43_the_mean_over_a_quorum_is_the_mean_of_the_members_present() -> None:
-    table = with_a_gap()
-    full = with_quorum(table, 3)
-    got = MeanProba().fit(full.logits, full.labels).predict_proba(full.logits)
-    np.testing.assert_allclose(got, np.nanmean(softmax(table.logits), axis=1), atol=1e-6)
-    assert "Quorum of 3: 30 of 480" in full.notes[-1]
-    assert "member1" in full.notes[-1]
+    table = with_quorum(with_a_gap(), 3)
+    mean = cross_fit(make_combiner("mean"), table).proba
+    np.testing.assert_allclose(mean, np.nanmean(softmax(table.logits), axis=1), atol=1e-6)
+    assert "Quorum of 3: 30 of 480 out-of-fold answers" in table.notes[0]
+    assert "of member1" in table.notes[0]
+    assert "are over the members present" in table.notes[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["mean", "vote", "mean-logits", "median", "trimmed-mean", "max", "min", "product"]
+)
+def test_a_rule_over_a_quorum_is_that_rule_of_the_members_present(name: str) -> None:
+    table, rule = with_quorum(with_a_gap(), 3), make_combiner(name)
+    got, gap = cross_fit(rule, table), table.fold == 2
+    rest = table.select(["member0", "member2", "member3"]).take(gap)
+    alone = apply(fitted_to(rule, rest), rest)
+    np.testing.assert_allclose(got.proba[gap], alone.proba, atol=1e-12)
+    np.testing.assert_array_equal(got.predicted[gap], alone.predicted)
+    np.testing.assert_array_equal(got.tied[gap], alone.tied)
+    whole = table.take(~gap)
+    np.testing.assert_allclose(got.proba[~gap], apply(fitted_to(rule, whole), whole).proba)
+
+
+def test_an_absent_member_has_no_vote_so_that_a_tie_is_told() -> None:
+    table = Predictions.from_arrays({"a": [[2.0, 0.0]], "b": [[0.0, 1.0]], "c": [NAN]}, [1])
+    vote = cross_fit(make_combiner("vote"), with_quorum(table, 2))
+    assert vote.n_ties == 1
+    np.testing.assert_array_equal(vote.proba, [[0.5, 0.5]])
+
+
+@pytest.mark.parametrize(("weights", "expected"), [((0.1, 0.0, 0.9), 0.9), ((0, 0, 1.0), 0.6)])
+def test_weights_are_renormalised_over_the_members_present(weights, expected) -> None:
+    """The last has all its weight on the absent member: the others then count alike."""
+    table = Predictions.from_arrays(
+        {"a": np.log([[0.9, 0.1]]), "b": np.log([[0.3, 0.7]]), "c": [NAN]}, [0]
+    )
+    table = with_quorum(table, 2)
+    for name in ("simplex", "greedy"):
+        fitted = fitted_to(make_combiner(name), table)
+        fitted.weights_ = np.array(weights)
+        assert apply(fitted, table).proba[0, 0] == pytest.approx(expected, abs=1e-6)
+
+
+def test_stackers_take_the_mean_of_those_present_for_an_absent_member() -> None:
+    table = with_quorum(with_a_gap(), 3)
+    full = complete_logits(table)
+    np.testing.assert_allclose(
+        softmax(full)[table.fold == 2, 1],
+        np.nanmean(softmax(table.logits), axis=1)[table.fold == 2],
+        atol=1e-6,
+    )
+    stacker = fitted_to(make_combiner("logistic"), table)
+    np.testing.assert_array_equal(apply(stacker, table).proba, stacker.predict_proba(full))
+
+
+def test_gaps_without_a_declared_quorum_are_refused() -> None:
+    for name in ("mean", "vote", "logistic"):
+        with pytest.raises(DataError, match="NaN has no class"):
+            cross_fit(make_combiner(name), with_a_gap())
 
 
 def test_a_quorum_that_is_not_met_names_the_samples() -> None:
@@ -44,16 +131,65 @@ def test_a_whole_table_is_left_as_it_is() -> None:
     assert with_quorum(table, 2) is table
 
 
-def test_row_43_stack_refuses_an_unfinished_member_unless_a_quorum_is_declared(tmp_path) -> None:
-    run = toy_run(tmp_path / "run")
-    stored = run.store.read("member2")
-    folds, train = run.folds(), run.manifest().part("train")
-    oof = stored.oof.copy()
-    oof[folds.of(train) == 1] = np.nan
-    about = stored.about | {"folds_done": [0, 2, 3]}
-    test = {k: z for k, z in stored.test.items() if k != 1}
-    run.store.write("member2", dataclasses.replace(stored, oof=oof, test=test, about=about))
+def test_members_of_noise_keep_their_gaps() -> None:
+    table = with_quorum(with_a_gap(), 3)
+    noise = _noise(table, np.random.default_rng(0))
+    np.testing.assert_array_equal(noise.available, table.available)
+    assert not np.array_equal(noise.logits[:, 1], table.logits[:, 1], equal_nan=True)
+
+
+def test_a_set_of_members_that_leaves_an_image_unanswered_is_not_weighed() -> None:
+    costs = {f"member{m}": m + 1.0 for m in range(4)}
+    table = pareto_table(with_quorum(with_a_gap(), 3), costs, protocol=QUICK)
+    assert "member1" not in table["members"].tolist()
+    assert any("member1" in one for one in table["members"])
+    only = with_quorum(with_a_gap(), 1).select(["member1"])
+    with pytest.raises(UsageError, match="answers every image"):
+        pareto_table(only, costs, max_members=1, protocol=QUICK)
+
+
+def test_row_43_stack_refuses_an_unfinished_member_unless_a_quorum_is_declared(stacked) -> None:
+    run, done = stacked
     with pytest.raises(EnsembleKitError, match="every fold of every member"):
         stack_run(run, ["mean"])
-    done = stack_run(run, ["mean", "simplex"], quorum=3, protocol=Protocol(n_resamples=50))
     assert any("Quorum of 3" in note for note in done.notes)
+    assert run.predictions("test", partial=True).notes[-1].endswith("member2 by 3 only.")
+    assert any("member2 by 3 only" in note for note in done.notes)
+
+
+@pytest.mark.parametrize("command", [("conformal",), ("operating-point", "--at", "youden", "--class", "class2")])  # fmt: skip
+def test_what_rests_on_a_quorum_says_so(stacked, command: tuple[str, ...]) -> None:
+    run, _ = stacked
+    argv = [*command, "--run", str(run.path), "--method", "vote", "--resamples", "20"]
+    said = CliRunner().invoke(app, argv, catch_exceptions=False).output
+    assert said.count("Note: Quorum of 3: ") == 1
+    assert "of member2" in said
+    assert said.count("weights of simplex and greedy are renormalised") == 1
+    stored = json.loads((run.ensemble_dir("vote") / "combiner.json").read_text())
+    assert stored["about"]["quorum"] == 3
+
+
+@pytest.mark.parametrize("method", ["mean", "simplex", "logistic"])
+def test_answers_by_fold_under_a_quorum_are_the_stored_cross_fitted_ones(stacked, method) -> None:
+    run, _ = stacked
+    made, new = answers_by_fold(run, method)
+    stored = answers_of(run, method).oof.combined.proba
+    fell_back = json.loads((run.ensemble_dir(method) / "metrics.json").read_text())[
+        "fell_back_to_mean"
+    ]
+    if not fell_back:
+        np.testing.assert_allclose(made.combined.proba, stored, atol=1e-6)
+    assert set(new) == {0, 1, 2, 3}
+    mean = answers_by_fold(run, "mean")[1][1]
+    test = [run.store.read(m).test[1] for m in ("member0", "member1", "member3")]
+    np.testing.assert_allclose(mean, softmax(np.stack(test)).mean(axis=0), atol=1e-6)
+
+
+def test_a_fold_trained_since_makes_answers_under_a_quorum_old(tmp_path) -> None:
+    run = unfinished_run(tmp_path / "run")
+    stack_run(run, ["mean"], quorum=3, protocol=QUICK)
+    stored = run.store.read("member2")
+    oof = np.where(np.isnan(stored.oof), 0.5, stored.oof)
+    run.store.write("member2", dataclasses.replace(stored, oof=oof))
+    with pytest.raises(DataError, match="trained again since"):
+        answers_of(run, "mean")
