@@ -42,6 +42,11 @@ class Limits:
             return "parameters"
         return "ms_per_image" if self.budget_ms is not None else None
 
+    @property
+    def budget(self) -> float | None:
+        """What members may cost together, in that unit; None without a budget."""
+        return self.budget_ms if self.budget_params is None else self.budget_params
+
     def apply(self, combiners: Mapping[str, Combiner], run: Run) -> None:
         """Set the limits on the combiners that select members.
 
@@ -59,12 +64,11 @@ class Limits:
                 f"got the methods {first_few(combiners)}",
                 "Add --method greedy",
             )
-        budget = self.budget_ms if self.budget_params is None else self.budget_params
         costs = self.costs(run, self.unit) if self.unit else None
         for one in selecting:
             one.set_params(max_members=self.max_members)
             if costs is not None:
-                one.set_params(costs=tuple(costs.values()), budget=budget)
+                one.set_params(costs=tuple(costs.values()), budget=self.budget)
 
     def weighed(self, run: Run, is_asked: bool) -> tuple[dict[str, float] | None, str, str]:
         """Costs for the Pareto table, their unit, and why there is none where it was asked for.
@@ -89,4 +93,4 @@ class Limits:
         """What each member costs, in the order of the stored predictions."""
         from ensemble_kit.evaluation.member_costs import member_costs
 
-        return member_costs(run, run.predictions("oof").member_names, unit)
+        return member_costs(run, run.predictions("oof", partial=True).member_names, unit)

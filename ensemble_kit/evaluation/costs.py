@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.combiners.averaging import MeanProba
+from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.bootstrap import Interval
-from ensemble_kit.evaluation.crossfit import apply
+from ensemble_kit.evaluation.crossfit import apply, fitted_to
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import verdict
-from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.table import Predictions
 
 PARETO = "pareto.csv"
@@ -54,8 +54,9 @@ def pareto_table(
     -------
     pandas.DataFrame
         `members, n_members, cost, unit, metric, value, low, high, verdict, on_front`, cheapest
-        first. `verdict` is against the best set; `attrs["choice"]` is the cheapest one not shown to be worse, and
-        `attrs["at_worst"]` the low end of what it gains over the best.
+        first. `verdict` is against the best set; `attrs["choice"]` is the cheapest one not shown to
+        be worse, and `attrs["at_worst"]` the low end of what it gains over the best; both None
+        where there are no intervals, so that no set could be shown to be worse.
         Sets are chosen on the rows that they are judged on, so values are optimistic.
 
     Raises
@@ -63,7 +64,7 @@ def pareto_table(
     DataError
         A member without a cost.
     UsageError
-        A budget that no member meets.
+        Limits that no set meets.
 
     Examples
     --------
@@ -84,25 +85,17 @@ def pareto_table(
     sets = [
         s
         for s in _growing_sets(oof, max_members, protocol)
-        if budget is None or _cost(s, costs) <= budget
+        if (budget is None or _cost(s, costs) <= budget) and _answers_all(oof, s)
     ]
     if not sets:
-        cheapest = min(costs[name] for name in oof.member_names)
-        raise UsageError(
-            "A budget pays for one member at least",
-            f"got {budget}; the cheapest costs {cheapest}",
-            "Raise the budget",
-        )
-    answers = {
-        "+".join(s): apply(MeanProba().fit(oof.select(s).logits, oof.labels), oof.select(s))
-        for s in sets
-    }
+        _refuse_no_set(oof, costs, budget)
+    answers = {"+".join(s): _mean_of(oof, s) for s in sets}
     judged = judge(
         answers, np.asarray(oof.labels), oof.groups, oof.n_classes,
         metrics=[protocol.figure(oof.class_names)], n_resamples=protocol.n_resamples, level=protocol.level, seed=protocol.seed,
     )  # fmt: skip
-    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
-    best = max(judged, key=lambda name: sign * (judged[name].figures[protocol.metric].value or 0.0))
+    sign = 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
+    best = max(judged, key=lambda name: _merit(judged[name].figures[protocol.metric].value, sign))
     rows, at_worst = [], {}
     for members, (name, one) in zip(sets, judged.items(), strict=True):
         figure = one.figures[protocol.metric]
@@ -133,9 +126,25 @@ def pareto_table(
     table.insert(4, "metric", protocol.metric)
     table["on_front"] = table["gain"] > table["gain"].cummax().shift(fill_value=-np.inf)
     table = table.drop(columns="gain")
-    choice = str(table.loc[table["verdict"] != "worse", "members"].iloc[0])
-    table.attrs |= {"choice": choice, "at_worst": at_worst[choice]}
+    possible = table.loc[table["verdict"] != "worse", "members"]
+    choice = next((name for name in possible if at_worst[name] is not None), None)
+    table.attrs |= {"choice": choice, "at_worst": None if choice is None else at_worst[choice]}
     return table
+
+
+def _refuse_no_set(oof: Predictions, costs: Mapping[str, float], budget: float | None) -> None:
+    cheapest = min(costs[name] for name in oof.member_names)
+    if budget is not None and cheapest > budget:
+        raise UsageError(
+            "A budget pays for one member at least",
+            f"got {budget}; the cheapest costs {cheapest}",
+            "Raise the budget",
+        )
+    raise UsageError(
+        "A set of members is weighed where it answers every image",
+        "none within these limits does",
+        "Allow more members, or train the missing folds",
+    )
 
 
 def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
@@ -152,7 +161,12 @@ def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def cheapest_sentence(table: pd.DataFrame) -> str:
-    """Which set suffices."""
+    """Which set suffices, where that can be told."""
+    if table.attrs["choice"] is None:
+        return (
+            "No cheapest set is named: without intervals (resamples of several groups) none could "
+            "be shown to be worse than the best."
+        )
     choice = table[table["members"] == table.attrs["choice"]].iloc[0]
     dearest = float(table["cost"].max())
     low = table.attrs["at_worst"]
@@ -166,6 +180,16 @@ def cheapest_sentence(table: pd.DataFrame) -> str:
 
 def _cost(members: tuple[str, ...], costs: Mapping[str, float]) -> float:
     return float(sum(costs[name] for name in members))
+
+
+def _answers_all(oof: Predictions, members: tuple[str, ...]) -> bool:
+    """Whether each row has an answer of one of them; under a quorum a set may leave some without."""
+    return oof.quorum is None or bool(oof.select(members).available.any(axis=1).all())
+
+
+def _mean_of(oof: Predictions, members: tuple[str, ...]) -> Combined:
+    some = oof.select(members)
+    return apply(fitted_to(MeanProba(), some), some)
 
 
 def _growing_sets(
@@ -186,16 +210,19 @@ def _growing_sets(
 
 
 def _value(oof: Predictions, members: tuple[str, ...], protocol: Protocol) -> float:
-    some = oof.select(members)
-    answer = {"set": MeanProba().fit(some.logits, some.labels).combine(some.logits)}
+    if not _answers_all(oof, members):
+        return -np.inf
     judged = judge(
-        answer,
+        {"set": _mean_of(oof, members)},
         np.asarray(oof.labels),
         oof.groups,
         oof.n_classes,
         metrics=[protocol.figure(oof.class_names)],
         n_resamples=0,
     )
-    value = judged["set"].figures[protocol.metric].value
-    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
+    sign = 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
+    return _merit(judged["set"].figures[protocol.metric].value, sign)
+
+
+def _merit(value: float | None, sign: float) -> float:
     return -np.inf if value is None else sign * value

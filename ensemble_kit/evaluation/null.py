@@ -18,13 +18,14 @@ from ensemble_kit.errors import UsageError, first_few
 from ensemble_kit.evaluation.crossfit import cross_fit
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.seeding import generator
 
 # The fewest draws that can give p = 0.05.
 N_DRAWS = 19
+# A mean of fewer has no spread to be held against.
+FEWEST_TESTED = 2
 ALARM = 0.05
 Ints = npt.NDArray[np.int64]
 
@@ -97,9 +98,23 @@ class NullCheck:
         return out
 
     @property
+    def untested(self) -> list[str]:
+        """Methods of which too little was drawn, or is defined, to tell."""
+        return [
+            name
+            for name, one in self.methods.items()
+            if min(_n_known(one.permuted_gain), _n_known(one.noise_gain)) < FEWEST_TESTED
+        ]
+
+    @property
     def sentence(self) -> str:
         """Whether all methods come out at chance."""
-        above = self.above_chance
+        above, untested = self.above_chance, self.untested
+        if not above and untested:
+            return (
+                f"of {self.n_draws} draws, fewer than {FEWEST_TESTED} have a figure of "
+                f"{first_few(untested)}: whether that is chance cannot be told. Draw {N_DRAWS}."
+            )
         if not above:
             some = f"all {len(self.methods)} methods come" if len(self.methods) > 1 else "it comes"
             return f"{some} out at chance where there is nothing to find ({self.dealt})."
@@ -159,7 +174,7 @@ def null_check(
         for kind, table in tables.items():
             for name, value in _figures(methods, table, protocol).items():
                 drawn[kind].setdefault(name, []).append(value)
-    higher = metric(protocol.metric).higher_is_better
+    higher = protocol.figure(oof.class_names).higher_is_better
     kinds = {
         kind: {name: np.array(values) for name, values in some.items()}
         for kind, some in drawn.items()
@@ -190,8 +205,9 @@ def _figures(
     shares = np.bincount(labels, minlength=table.n_classes) / len(table)
     answers[CONSTANT] = decided(np.tile(shares, (len(table), 1)))
     judged = judge(
-        answers, labels, table.groups, table.n_classes, metrics=[protocol.metric], n_resamples=0
-    )
+        answers, labels, table.groups, table.n_classes,
+        metrics=[protocol.figure(table.class_names)], n_resamples=0,
+    )  # fmt: skip
     values = {k: one.figures[protocol.metric].value for k, one in judged.items()}
     return {k: np.nan if v is None else v for k, v in values.items()}
 
@@ -220,10 +236,14 @@ def _permuted(oof: Predictions, rng: np.random.Generator) -> Predictions:
 
 
 def _noise(oof: Predictions, rng: np.random.Generator) -> Predictions:
-    """The table with each member's rows in a random order of their own; features are normal noise."""
-    logits = np.stack(
-        [oof.logits[rng.permutation(len(oof)), m] for m in range(oof.n_members)], axis=1
-    )
+    """The table with each member's rows in a random order of their own; features are normal noise.
+
+    A member's gaps stay where they are, so that every row keeps its quorum.
+    """
+    logits = oof.logits.copy()
+    for m, there in enumerate(oof.available.T):
+        rows = np.flatnonzero(there)
+        logits[rows, m] = oof.logits[rng.permutation(rows), m]
     kept = oof.features
     # Rows cannot move between the spaces of different models.
     features = kept and PooledFeatures(
@@ -240,11 +260,16 @@ def _dealt(oof: Predictions) -> str:
     return f"blocks of labels dealt anew, a {oof.group_kind}'s together"
 
 
+def _n_known(gains: Array) -> int:
+    return int(np.isfinite(gains).sum())
+
+
 def _is_above(gains: Array, n_tests: int) -> bool:
     from scipy.stats import t
 
+    gains = gains[np.isfinite(gains)]
     n = len(gains)
-    if n < 2 or not np.isfinite(gains).all() or gains.mean() <= 0:
+    if n < FEWEST_TESTED or gains.mean() <= 0:
         return False
     spread = float(gains.std(ddof=1)) / np.sqrt(n)
     return spread == 0 or float(gains.mean()) / spread > t.ppf(1 - ALARM / n_tests, n - 1)

@@ -24,7 +24,7 @@ def null_rows(found: NullCheck) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("null check", "cross-fitted", "labels permuted", "p", "members of noise", "reading")
     ]
-    above = found.above_chance
+    above, untested = found.above_chance, found.untested
     for name, one in found.methods.items():
         rows.append(
             (
@@ -33,7 +33,11 @@ def null_rows(found: NullCheck) -> list[tuple[str, ...]]:
                 spread(one.permuted),
                 f"{one.p_value:.3f}",
                 spread(one.noise),
-                "ABOVE CHANCE" if name in above else "at chance",
+                "ABOVE CHANCE"
+                if name in above
+                else "not tested"
+                if name in untested
+                else "at chance",
             )
         )
     return rows

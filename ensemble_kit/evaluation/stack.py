@@ -13,10 +13,11 @@ import pandas as pd
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
+from ensemble_kit.evaluation.baselines import BASELINES, with_floors
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
 from ensemble_kit.evaluation.costs import PARETO, pareto_table
 from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
-from ensemble_kit.evaluation.evaluate import BASELINES, FLOORS, evaluate_all
+from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.field_tests import sentence_of_tests
 from ensemble_kit.evaluation.nested import refuse_features
@@ -100,6 +101,8 @@ def stack_run(
     quorum: int | None = None,
     costs: Mapping[str, float] | None = None,
     cost_unit: str = "cost",
+    budget: float | None = None,
+    max_members: int | None = None,
     nested: bool = False,
     null_draws: int = 0,
     write: bool = True,
@@ -119,6 +122,8 @@ def stack_run(
         out-of-fold rows, are written as `ensembles/pareto.csv`.
     cost_unit : str
         What a cost counts, e.g. "GMACs an image".
+    budget, max_members : optional
+        Limits on the sets of members that are weighed.
     nested : bool
         Add the strict figures; the run has models without each pair of folds.
     null_draws : int
@@ -153,10 +158,12 @@ def stack_run(
     judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
     pareto = None
     if costs is not None:
-        pareto = pareto_table(oof, costs, unit=cost_unit, protocol=protocol)
+        pareto = pareto_table(
+            oof, costs, unit=cost_unit, budget=budget, max_members=max_members, protocol=protocol
+        )
     null = None
     if null_draws:
-        methods_run = {**{n: BASELINES[n]() for n in FLOORS}, **made}
+        methods_run = with_floors(made, protocol, oof.class_names)
         null = null_check(methods_run, oof, protocol=protocol, n_draws=null_draws)
     if write and null is not None:
         write_json(run.path / "ensembles" / NULL_CHECK, null_json(null))
