@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from ensemble_kit.images.presets import Augmentation
+from ensemble_kit.members.averaging import Average
 from ensemble_kit.members.losses import Loss
 from ensemble_kit.members.networks import head_parameters
 from ensemble_kit.members.optim import make_optimizer
@@ -35,7 +35,7 @@ class Training:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    averaged: AveragedModel | None = None
+    averaged: Average | None = None
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     best_epoch: int = -1
     best_score: float = math.inf
@@ -52,12 +52,9 @@ class Training:
     ) -> Training:
         scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
         optimizer = make_optimizer(model, recipe, head_parameters(model))
-        averaged = None
-        if recipe.regularize.ema_decay:
-            mean = _warmed_up_ema(recipe.regularize.ema_decay)
-            averaged = AveragedModel(model, avg_fn=mean, use_buffers=True)
-        elif recipe.regularize.average_last:
-            averaged = AveragedModel(model, use_buffers=True)
+        regularize = recipe.regularize
+        averages = bool(regularize.ema_decay or regularize.average_last)
+        averaged = Average(model, regularize.ema_decay) if averages else None
         # One shape at a time: a last, smaller batch gets code of its own.
         compiled = torch.compile(model, dynamic=False) if precision.compiles else None
         return cls(
@@ -88,17 +85,16 @@ class Training:
     @property
     def average(self) -> nn.Module:
         """The averaged network; the model itself where nothing is averaged yet."""
-        if self.averaged is None or int(self.averaged.n_averaged) == 0:
+        if self.averaged is None or not self.averaged.count:
             return self.model
-        inner: nn.Module = self.averaged.module
-        return inner
+        return self.averaged.network
 
     def state(self) -> State:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "averaged": None if self.averaged is None else self.averaged.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state(),
             "history": self.history,
             "best_epoch": self.best_epoch,
             "best_score": self.best_score,
@@ -114,22 +110,11 @@ class Training:
         if state["scaler"]:  # empty where the job went on in another precision before
             self.scaler.load_state_dict(state["scaler"])
         if self.averaged is not None:
-            self.averaged.load_state_dict(state["averaged"])
+            self.averaged.restore(state["averaged"])
         self.history = list(state["history"])
         self.further_weights = dict(state.get("further_weights", {}))
         for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
             setattr(self, name, state[name])
-
-
-def _warmed_up_ema(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """An exponential mean whose decay rises to `decay`, so that short trainings forget their start."""
-
-    def mean(averaged: Tensor, current: Tensor, n_averaged: Tensor | int) -> Tensor:
-        n = float(n_averaged)
-        keep = min(decay, (1 + n) / (10 + n))
-        return averaged * keep + current * (1 - keep)
-
-    return mean
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ensemble_kit.errors import JobsFailedError, first_few
 from ensemble_kit.images.batches import Batches
+from ensemble_kit.members.averaging import renew_statistics
 from ensemble_kit.members.head_phase import FrozenBody
 from ensemble_kit.members.losses import mixed
 from ensemble_kit.members.networks import head_parameters
@@ -71,12 +72,12 @@ def run_epochs(
             _roll_back(training, before, error, batches, plan, notice)
             continue
         trained_in = time.perf_counter() - began
-        _average_epoch(training, recipe)
+        _average_epoch(training, batches, plan, body)
         watched = (body.validate if body else validate)(training.judged)
         training.history.append(
             {
                 "epoch": epoch,
-                "learning_rate": training.optimizer.param_groups[-1]["lr"],
+                "learning_rate": _rate(training, recipe, len(batches) - 1, len(batches)),
                 "train_loss": loss,
                 "train_accuracy": accuracy,
                 **{f"val_{name}": value for name, value in watched.items()},
@@ -87,6 +88,7 @@ def run_epochs(
         _note_best(training, recipe, watched)
         _note_further(training, recipe)
         after_epoch(training)
+    _say_if_nothing_is_averaged(training, recipe, notice)
     chosen = training.best_weights or training.judged.state_dict()
     training.model.load_state_dict(copy.deepcopy(chosen))
 
@@ -100,7 +102,6 @@ def _train_epoch(
 ) -> tuple[float, float, int]:
     recipe, device, epoch, steps = plan.recipe, plan.device, training.epoch, len(batches)
     _set_mode(training.model, recipe, epoch)
-    watched = [row["val_log_loss"] for row in training.history]
     # Losses and hits stay on the device: the host waits once, at the end of the epoch.
     losses = torch.zeros(steps, device=device)
     sizes = torch.zeros(steps)
@@ -108,8 +109,7 @@ def _train_epoch(
     head = body.head_of(training.model) if body else None
     given = body.steps(batches, epoch) if body else batches.epoch(epoch)
     for step, (images, labels, _) in enumerate(given):
-        rate = rate_at(epoch * steps + step, recipe, steps, watched)
-        set_rate(training.optimizer, rate * training.rate_factor)
+        set_rate(training.optimizer, _rate(training, recipe, step, steps))
         target = labels
         if not body and (plan.augmentation.mixup or plan.augmentation.cutmix):
             draws = torch.Generator().manual_seed(derive_seed(plan.seed, "mix", epoch, step))
@@ -120,7 +120,7 @@ def _train_epoch(
         losses[step], sizes[step] = loss, len(labels)
         correct += (logits.argmax(dim=1) == labels).sum()
         if recipe.regularize.ema_decay and training.averaged is not None:
-            training.averaged.update_parameters(training.model)
+            training.averaged.update()
     per_step = losses.cpu()
     if not bool(torch.isfinite(per_step).all()):
         first = int((~torch.isfinite(per_step)).nonzero()[0])
@@ -142,10 +142,47 @@ def _set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:
                 parameter.requires_grad_(False)
 
 
-def _average_epoch(training: Training, recipe: Recipe) -> None:
-    last = recipe.regularize.average_last
-    if last and training.averaged is not None and training.epoch >= recipe.epochs - last:
-        training.averaged.update_parameters(training.model)
+def _rate(training: Training, recipe: Recipe, step: int, steps: int) -> float:
+    """The recipe's rate in one step of the epoch that runs; each group scales it."""
+    watched = [row["val_log_loss"] for row in training.history]
+    rate = rate_at(training.epoch * steps + step, recipe, steps, watched)
+    return rate * training.rate_factor
+
+
+def _average_epoch(
+    training: Training, batches: Batches, plan: Plan, body: FrozenBody | None
+) -> None:
+    """Take the epoch's weights into the average of the last ones, and give that its own statistics."""
+    recipe, average = plan.recipe, training.averaged
+    first = recipe.epochs - recipe.regularize.average_last
+    if average is None or not recipe.regularize.average_last or training.epoch < first:
+        return
+    average.update()
+    # A body that stands still has its statistics, and so has one whose normalisation is frozen.
+    if body is None and not recipe.optim.freeze_batch_norm:
+        with torch.autocast(
+            plan.device.type, dtype=plan.precision.dtype, enabled=plan.precision.autocasts
+        ):
+            renew_statistics(average.network, _images(training, batches))
+
+
+def _images(training: Training, batches: Batches) -> Iterator[Tensor]:
+    """The images of the epoch that ran, in the parts that they were trained in."""
+    for images, _, _ in batches.epoch(training.epoch):
+        whole = images.contiguous(memory_format=torch.channels_last)
+        yield from whole.tensor_split(min(training.micro_batches, len(whole)))
+
+
+def _say_if_nothing_is_averaged(
+    training: Training, recipe: Recipe, notice: Callable[[str], None]
+) -> None:
+    last, epoch = recipe.regularize.average_last, training.chosen_epoch
+    if last and epoch < recipe.epochs - last:
+        notice(
+            f"Nothing was averaged: the weights are those of epoch {epoch + 1}, and average_last = "
+            f"{last} begins in epoch {recipe.epochs - last + 1} of {recipe.epochs}. For an average "
+            "whatever epoch is chosen, use ema_decay."
+        )
 
 
 def _roll_back(

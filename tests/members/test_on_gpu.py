@@ -1,4 +1,4 @@
-"""What only a GPU can show: number formats, running out of its memory, tiles kept or streamed there."""
+"""What only a GPU can show: number formats, running out of its memory, waiting for it, tiles there."""
 
 from __future__ import annotations
 
@@ -56,6 +56,15 @@ def test_every_number_format_learns_and_what_is_kept_equals_a_cpus_logits(precis
         mean=fit.mean, std=fit.std,
     )  # fmt: skip
     np.testing.assert_allclose(fit.logits(rows), on_cpu, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("average", [{"ema_decay": 0.9}, {"average_last": 2}])
+def test_averaged_weights_learn_there_too(average: dict[str, float]) -> None:
+    recipe = {"epochs": 8, "batch_size": 16, "learning_rate": 3e-3, "regularize": average}
+    fit = trained("tiny_resnet", 64, 32, "bf16", **recipe)
+    assert fit.training.averaged is not None
+    assert fit.training.averaged.count == (32 if "ema_decay" in average else 2)
+    assert fit.training.history[-1]["val_accuracy"] == 1.0
 
 
 @pytest.mark.usefixtures("little_memory")
