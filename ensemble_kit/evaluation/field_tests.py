@@ -34,10 +34,11 @@ class FieldTest:
         `mcnemar` and `delong` count images as independent; `mcnemar_clustered` counts groups.
     estimate : float
         Accuracy gained, or AUROC gained.
-    p_value : float
-        Two-sided, of this test alone.
-    p_adjusted : float
-        By Holm, over the methods of the table.
+    p_value : float or None
+        Two-sided, of this test alone; None where nothing varies from group to group, or within
+        either side, that could measure the gain's error.
+    p_adjusted : float or None
+        By Holm, over the methods of the table that have a p value.
     n_methods : int
     """
 
@@ -45,8 +46,8 @@ class FieldTest:
     part: str
     test: str
     estimate: float
-    p_value: float
-    p_adjusted: float
+    p_value: float | None
+    p_adjusted: float | None
     n_methods: int
 
 
@@ -89,11 +90,8 @@ def field_tests(
             found = [alone[name][kind] for name in methods]
             adjusted = holm([one.p_value for one in found])
             for name, one, p in zip(methods, found, adjusted, strict=True):
-                out[name].append(
-                    FieldTest(
-                        against, part, kind, one.estimate, one.p_value, float(p), len(methods)
-                    )
-                )
+                both = (None, None) if np.isnan(p) else (one.p_value, float(p))
+                out[name].append(FieldTest(against, part, kind, one.estimate, *both, len(methods)))
     return {name: tuple(tests) for name, tests in out.items()}
 
 
@@ -138,5 +136,7 @@ def sentence_of_tests(tests: Sequence[FieldTest], part: str, group_kind: str) ->
     return f"{'; '.join(said)}. {over}, images counted as independent{but}."
 
 
-def _p(value: float) -> str:
+def _p(value: float | None) -> str:
+    if value is None:
+        return "p n/a"
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -26,7 +26,7 @@ from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.crossfit import fold_of
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.significance import nadeau_bengio
+from ensemble_kit.evaluation.significance import SMALLEST, nadeau_bengio
 from ensemble_kit.metrics import Metric
 from ensemble_kit.run import Run
 
@@ -200,7 +200,7 @@ def _gain(
     gain, p_value, share = Interval(None), None, 1.0 / (n_splits - 1)
     if len(gains):
         gain = Interval(float(gains.mean()))
-    if len(gains) > 1 and np.ptp(gains) > 0:  # otherwise t has no scale
+    if len(gains) > 1 and np.ptp(gains) > SMALLEST:  # otherwise t has no scale
         gain = Interval(gain.value, *corrected_interval(gains, test_share=share, level=level))
         p_value = nadeau_bengio(gains, test_share=share).p_value
     word = "better" if (gain.low or 0) > 0 else "worse" if (gain.high or 0) < 0 else "not shown"

@@ -17,10 +17,16 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError
 from ensemble_kit.metrics.ranking import auroc_placements
 
+# What rounding leaves of a zero.
+SMALLEST = 1e-12
+
 
 @dataclasses.dataclass(frozen=True)
 class Test:
-    """A test's statistic, two-sided p value, and the estimate it is about."""
+    """A test's statistic, two-sided p value, and the estimate it is about.
+
+    Statistic and p value are NaN where nothing varies that could measure the estimate's error.
+    """
 
     __test__ = False  # no test case
 
@@ -122,14 +128,7 @@ def mcnemar_clustered(
     mean = gain.mean()
     residual = sums - mean * sizes
     spread = sqrt(n_groups / (n_groups - 1) * float((residual**2).sum())) / len(gain)
-    z = (
-        0.0
-        if mean == 0
-        else float(mean / spread)
-        if spread > 0
-        else float(np.copysign(np.inf, mean))
-    )
-    return Test(z, 2 * NormalDist().cdf(-abs(z)), float(mean))
+    return _z_test(float(mean), spread)
 
 
 def delong(positive: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLike) -> Test:
@@ -163,14 +162,19 @@ def delong(positive: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.Array
         gain[is_positive].var(ddof=1) / is_positive.sum()
         + gain[~is_positive].var(ddof=1) / (~is_positive).sum()
     )
-    z = (
-        0.0
-        if estimate == 0
-        else estimate / sqrt(variance)
-        if variance > 0
-        else float(np.copysign(np.inf, estimate))
-    )
+    return _z_test(estimate, sqrt(variance))
+
+
+def _z_test(estimate: float, spread: float) -> Test:
+    z = _in_spreads(estimate, spread)
     return Test(z, 2 * NormalDist().cdf(-abs(z)), estimate)
+
+
+def _in_spreads(estimate: float, spread: float) -> float:
+    """The estimate in units of its spread; NaN where that is none but rounding."""
+    if abs(estimate) < SMALLEST:
+        return 0.0
+    return estimate / spread if spread > SMALLEST * abs(estimate) else np.nan
 
 
 def delong_variance(positive: npt.ArrayLike, scores: npt.ArrayLike) -> float:
@@ -209,14 +213,12 @@ def nadeau_bengio(differences: Sequence[float] | Array, *, test_share: float) ->
         raise DataError("The test needs two folds", f"got {n}", "Use all folds")
     spread = sqrt(float(gains.var(ddof=1)) * (1.0 / n + test_share))
     mean = float(gains.mean())
-    statistic = (
-        0.0 if mean == 0 else mean / spread if spread > 0 else float(np.copysign(np.inf, mean))
-    )
+    statistic = _in_spreads(mean, spread)
     return Test(statistic, float(2 * t.sf(abs(statistic), n - 1)), mean)
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """p values adjusted for several tests, shape (n_tests,).
+    """p values adjusted for several tests, shape (n_tests,); NaN is no test, and stays.
 
     References
     ----------
@@ -229,8 +231,8 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     [0.03, 0.06, 0.06]
     """
     p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)
-    raised = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    out = np.empty(len(p))
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN comes last
+    raised = np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1))
+    out = np.full(len(p), np.nan)
     out[order] = np.minimum(raised, 1.0)
     return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from fractions import Fraction
 from math import comb
 
@@ -12,8 +14,10 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.cli import app
+from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.claims import verify_claim
+from ensemble_kit.evaluation.field_tests import field_tests, sentence_of_tests
 from ensemble_kit.evaluation.significance import (
     delong,
     delong_variance,
@@ -198,3 +202,34 @@ def test_verify_claim_answers_on_the_command_line() -> None:
     assert "impossible: no count out of 1182 gives it" in said
     with pytest.raises(DataError, match="per cent with its sign"):
         verify_claim("99.62", 1182)
+
+
+def test_where_nothing_varies_a_gain_has_no_p_value() -> None:
+    """Four samples of two patients: all variances are zero."""
+    by_patient = mcnemar_clustered([1, 1, 1, 1], [1, 0, 1, 0], ["a", "a", "b", "b"])
+    assert (np.isnan(by_patient.p_value), by_patient.estimate) == (True, 0.5)
+    upside_down = delong([0, 0, 1, 1], [1, 2, 3, 4], [4, 3, 2, 1])
+    assert (np.isnan(upside_down.p_value), upside_down.estimate) == (True, 1.0)
+    same = nadeau_bengio([0.02, 0.02, 0.02], test_share=0.5)
+    assert (np.isnan(same.p_value), same.estimate) == (True, pytest.approx(0.02))
+    none = mcnemar_clustered([1, 1, 0, 0], [1, 1, 0, 0], ["a", "a", "b", "b"])
+    assert (none.statistic, none.p_value) == (0.0, 1.0)
+
+
+def test_holm_does_not_count_what_was_no_test() -> None:
+    np.testing.assert_allclose(holm([0.04, np.nan, 0.01]), [0.04, np.nan, 0.02])
+
+
+def test_a_test_without_a_p_value_says_so_and_can_be_written() -> None:
+    labels, tied = np.array([0, 0, 1, 1]), np.zeros(4, dtype=bool)
+    answers = {
+        name: Combined(np.eye(2)[chosen], chosen, tied)
+        for name, chosen in {"mean": 1 - labels, "ours": labels}.items()
+    }
+    found = field_tests(answers, labels, floors=["mean"], part="test", groups=["a", "b", "a", "b"])
+    by_kind = {one.test: (one.p_value, one.p_adjusted) for one in found["ours"]}
+    assert by_kind["mcnemar_clustered"] == by_kind["delong"] == (None, None)
+    assert by_kind["mcnemar"] == (0.125, 0.125)
+    said = sentence_of_tests(found["ours"], "test", "patient")
+    assert said.startswith("against mean McNemar p = 0.125, by patient p n/a, DeLong p n/a.")
+    json.dumps([dataclasses.asdict(one) for one in found["ours"]], allow_nan=False)
