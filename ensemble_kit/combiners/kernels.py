@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +75,8 @@ def softmax_in_place(z: Array) -> Array:
 def mean_softmax(logits: Array, out: Array | None = None) -> Array:
     """The members' mean probability, shape (n_samples, n_classes), in the logits' own precision.
 
+    Of half precision in single: sums of many members lose too much otherwise.
+
     Allocates one chunk a thread beyond `out`, so a memory map of any size can be averaged.
 
     Examples
@@ -82,7 +85,7 @@ def mean_softmax(logits: Array, out: Array | None = None) -> Array:
     array([[0.5, 0.5]], dtype=float32)
     """
     if out is None:
-        out = np.empty((len(logits), logits.shape[2]), dtype=logits.dtype)
+        out = np.empty((len(logits), logits.shape[2]), dtype=_at_least_single(logits))
     return _shared_out(_mean_softmax, logits, out)
 
 
@@ -96,11 +99,15 @@ def _mean_softmax(logits: Array, out: Array) -> None:
 
 
 def mean_of_logits(logits: Array) -> Array:
-    """The members' mean logit, shape (n_samples, n_classes), in the logits' own precision."""
-    out = np.empty((len(logits), logits.shape[2]), dtype=logits.dtype)
+    """The members' mean logit, shape (n_samples, n_classes), in their own precision or single."""
+    out = np.empty((len(logits), logits.shape[2]), dtype=_at_least_single(logits))
     for rows in chunks(*logits.shape):
-        out[rows] = logits[rows].mean(axis=1)
+        out[rows] = logits[rows].mean(axis=1, dtype=out.dtype)
     return out
+
+
+def _at_least_single(logits: Array) -> np.dtype[Any]:
+    return np.promote_types(logits.dtype, np.float32)
 
 
 def vote_counts(logits: Array) -> Array:

@@ -94,6 +94,15 @@ def test_chunked_kernels_equal_the_plain_formula(shape: tuple[int, int, int]) ->
     np.testing.assert_array_equal(kernels.vote_counts(logits), plain)
 
 
+@pytest.mark.parametrize("rule", [MeanProba, MeanLogits])
+def test_logits_of_half_precision_are_averaged_in_single(rule: type) -> None:
+    half = (np.random.default_rng(0).normal(size=(500, 40, 3)) * 4).astype(np.float16)
+    answers = [
+        rule().fit(z, np.zeros(500, int)).predict_proba(z) for z in (half, half.astype(float))
+    ]
+    np.testing.assert_allclose(*answers, atol=5e-6)
+
+
 def test_threads_share_the_rows_out_and_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     logits = np.random.default_rng(0).normal(size=(1003, 5, 3)).astype(np.float32).round(1)
     kernels_of = (kernels.mean_softmax, kernels.vote_counts)
