@@ -90,9 +90,15 @@ def field_tests(
             found = [alone[name][kind] for name in methods]
             adjusted = holm([one.p_value for one in found])
             for name, one, p in zip(methods, found, adjusted, strict=True):
-                both = (None, None) if np.isnan(p) else (one.p_value, float(p))
-                out[name].append(FieldTest(against, part, kind, one.estimate, *both, len(methods)))
+                alone_p, adjusted_p = _told(one.p_value), _told(float(p))
+                out[name].append(
+                    FieldTest(against, part, kind, one.estimate, alone_p, adjusted_p, len(methods))
+                )
     return {name: tuple(tests) for name, tests in out.items()}
+
+
+def _told(p_value: float) -> float | None:
+    return None if np.isnan(p_value) else p_value
 
 
 def _tests(
