@@ -23,6 +23,13 @@ HOST_MEMORY_WORDS = (
     "Cannot allocate memory",
     "std::bad_alloc",
 )
+# How CUDA, its libraries and Metal say that a device's memory ran out, where torch has no class for it.
+DEVICE_MEMORY_WORDS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
 # oneDNN says no more than this, where memory ran out and where it cannot do a thing at all.
 ONEDNN_WORDS = "could not create a primitive"
 
@@ -43,7 +50,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False
     if ONEDNN_WORDS in str(error):
         return not _has_room()
-    return any(words in str(error) for words in HOST_MEMORY_WORDS)
+    return any(words in str(error) for words in (*HOST_MEMORY_WORDS, *DEVICE_MEMORY_WORDS))
 
 
 def _has_room() -> bool:

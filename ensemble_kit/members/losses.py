@@ -15,6 +15,8 @@ from ensemble_kit.images.presets import Augmentation
 from ensemble_kit.members.recipe import Recipe
 
 EFFECTIVE_BETA = 0.999
+# A power below 1 has no slope at 0, which is what a sure answer leaves over.
+LEAST_LEFT = 1e-6
 
 
 def class_weights(
@@ -58,11 +60,10 @@ class Loss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         if not self.focal_gamma:
             return cross_entropy(logits, target, self.weight, label_smoothing=self.label_smoothing)
-        n_classes = logits.shape[1]
-        soft = target if target.ndim == 2 else one_hot(target, n_classes).to(logits.dtype)
-        soft = soft * (1 - self.label_smoothing) + self.label_smoothing / n_classes
+        soft = self._soft(target, logits.shape[1]).to(logits.dtype)
         log_proba = log_softmax(logits, dim=1)
-        terms = -soft * (1 - log_proba.exp()) ** self.focal_gamma * log_proba
+        left = (-torch.expm1(log_proba)).clamp_min(LEAST_LEFT)
+        terms = -soft * left**self.focal_gamma * log_proba
         if self.weight is None:
             return terms.sum(dim=1).mean()
         return (terms * self.weight).sum() / (soft * self.weight).sum()
@@ -73,9 +74,14 @@ class Loss(nn.Module):
         soft_mean = target.ndim == 2 and not self.focal_gamma
         if self.weight is None or soft_mean:
             return float(len(target))
-        if target.ndim == 2:
-            return (target * self.weight).sum()
+        if self.focal_gamma:
+            return (self._soft(target, len(self.weight)) * self.weight).sum()
         return self.weight[target].sum()
+
+    def _soft(self, target: Tensor, n_classes: int) -> Tensor:
+        """Smoothed class probabilities, shape (n, n_classes)."""
+        soft = target if target.ndim == 2 else one_hot(target, n_classes)
+        return soft * (1 - self.label_smoothing) + self.label_smoothing / n_classes
 
 
 def make_loss(

@@ -112,7 +112,9 @@ def choose_precision(name: str, device: torch.device) -> Precision:
             )
         return Precision(name)
     if device.type == "cuda":
-        return Precision("bf16" if torch.cuda.is_bf16_supported() else "fp16")
+        # Older cards emulate it, slower than either of the others.
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Precision("bf16" if has_bf16 else "fp16")
     return Precision("bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "fp32")
 
 

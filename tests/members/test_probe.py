@@ -38,11 +38,21 @@ def test_a_compiler_pays_back_in_long_jobs_only() -> None:
 
 
 def test_a_compiler_is_tried_on_cards_for_much_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     card = torch.device("cuda")
     assert candidates(card, 1e15) == ["bf16", "fp32"]
     assert candidates(card, 1e17) == ["bf16", "fp32", "bf16+compiled"]
     assert not any("compiled" in name for name in candidates(CPU, math.inf))
+
+
+def test_a_card_that_emulates_bf16_trains_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As torch answers on a T4 or V100.
+    def emulated(including_emulation: bool = True) -> bool:
+        return including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulated)
+    assert choose_precision("auto", torch.device("cuda")).name == "fp16"
+    assert candidates(torch.device("cuda")) == ["fp16", "fp32"]
 
 
 def test_a_compiled_precision_is_its_number_format_and_more() -> None:

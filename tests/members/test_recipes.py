@@ -189,6 +189,47 @@ def test_the_focal_loss_is_its_formula_done_by_hand() -> None:
     assert float(loss(logits, torch.tensor([0, 1]))) == pytest.approx(want, rel=1e-6)
 
 
+@pytest.mark.parametrize("gamma", [0.3, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("margin", [0.0, 20.0, 1000.0])
+def test_a_focal_loss_of_any_power_has_finite_gradients_however_sure_the_answer(
+    gamma: float, margin: float
+) -> None:
+    loss = make_loss(
+        Recipe(regularize={"focal_gamma": gamma}), np.array([0, 1]), 2, torch.device("cpu")
+    )
+    logits = torch.tensor([[margin, 0.0], [margin, 0.0]], requires_grad=True)
+    value = loss(logits, torch.tensor([0, 1]))  # one sure and right, one sure and wrong
+    value.backward()
+    assert torch.isfinite(value)
+    assert logits.grad is not None
+    assert bool(torch.isfinite(logits.grad).all())
+    assert float(logits.grad[1, 0]) > 0.1, "what is wrong still teaches"
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_parts_count_by_their_weights_so_that_they_add_up_to_the_whole(
+    gamma: float, smoothing: float, mixed: bool
+) -> None:
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    recipe = Recipe(
+        class_weights="balanced", label_smoothing=smoothing, regularize={"focal_gamma": gamma}
+    )
+    loss = make_loss(recipe, labels, 3, torch.device("cpu"))
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.from_numpy(labels)
+    if mixed:
+        soft = nn.functional.one_hot(target, 3).float()
+        target = 0.7 * soft + 0.3 * soft.flip(0)
+    parts = [
+        loss(some, wanted) * loss.weight_of(wanted)
+        for some, wanted in zip(logits.split(2), target.split(2), strict=True)
+    ]
+    whole = loss(logits, target) * loss.weight_of(target)
+    assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-5)
+
+
 def test_hard_labels_and_their_one_hot_rows_have_the_same_loss() -> None:
     labels = np.array([0, 1, 2, 1])
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
