@@ -6,7 +6,7 @@ members that it uses. Measures nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -46,7 +46,7 @@ def pareto_table(
     unit : str
         What a cost counts, e.g. "GMACs an image"; stands in every row.
     budget : float, optional
-        Leave out sets that cost more.
+        Sets cost at most this.
     max_members : int, optional
     protocol : Protocol, optional
 
@@ -82,11 +82,10 @@ def pareto_table(
             f"{first_few(unknown)} has none",
             "Measure it, or leave it out",
         )
-    sets = [
-        s
-        for s in _growing_sets(oof, max_members, protocol)
-        if (budget is None or _cost(s, costs) <= budget) and _answers_all(oof, s)
-    ]
+    grown = _growing_sets(
+        oof, max_members, lambda s: budget is None or _cost(s, costs) <= budget, protocol
+    )
+    sets = [s for s in grown if _answers_all(oof, s)]
     if not sets:
         _refuse_no_set(oof, costs, budget)
     answers = {"+".join(s): _mean_of(oof, s) for s in sets}
@@ -193,17 +192,25 @@ def _mean_of(oof: Predictions, members: tuple[str, ...]) -> Combined:
 
 
 def _growing_sets(
-    oof: Predictions, max_members: int | None, protocol: Protocol
+    oof: Predictions,
+    max_members: int | None,
+    is_affordable: Callable[[tuple[str, ...]], bool],
+    protocol: Protocol,
 ) -> list[tuple[str, ...]]:
-    """Every set on the greedy way from each single member, each once."""
+    """Every affordable set on the greedy way from each single member, each once."""
     found: dict[tuple[str, ...], None] = {}
     limit = min(max_members or oof.n_members, oof.n_members)
     for first in oof.member_names:
         members: tuple[str, ...] = (first,)
+        if not is_affordable(members):
+            continue
         found[members] = None
         while len(members) < limit:
             rest = [name for name in oof.member_names if name not in members]
             grown: list[tuple[str, ...]] = [tuple(sorted((*members, name))) for name in rest]
+            grown = [some for some in grown if is_affordable(some)]
+            if not grown:
+                break
             members = max(grown, key=lambda some: _value(oof, some, protocol))
             found[members] = None
     return list(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -72,6 +73,30 @@ def test_limits_of_greedy_selection_hold(run) -> None:
     assert kept(run) <= 2
     assert "Cheapest set not shown to be worse than the best: " in said
     assert (run.path / "ensembles/pareto.csv").is_file()
+
+
+def test_the_pareto_table_keeps_the_limits_too(run) -> None:
+    answer = json.loads(call(run, "--method", "greedy", "--budget-params", "3e6", "--json").output)
+    assert {row["cost"] for row in answer["pareto"]} == {1e6, 2e6, 3e6}
+    few = ("--method", "greedy", "--max-members", "2", "--pareto", "--json")
+    assert max(row["n_members"] for row in json.loads(call(run, *few).output)["pareto"]) == 2
+    said = call(run, "--method", "vote", "--pareto", "--resamples", "0").output
+    assert "No cheapest set is named" in said
+    assert "Cheapest set not shown to be worse" not in said
+
+
+def test_costs_are_weighed_under_a_quorum_too(run) -> None:
+    one = run.store.read("member2")
+    oof = one.oof.copy()
+    oof[run.folds().of(run.manifest().part("train")) == 1] = np.nan
+    test = {k: z for k, z in one.test.items() if k != 1}
+    about = one.about | {"folds_done": [0, 2, 3]}
+    run.store.write("member2", dataclasses.replace(one, oof=oof, test=test, about=about))
+    args = ("--method", "greedy", "--quorum", "3", "--budget-params", "15e6", "--null-check", "2")
+    answer = json.loads(call(run, *args, "--json").output)
+    assert "member2" not in [row["members"] for row in answer["pareto"]]
+    assert any("member2" in row["members"] for row in answer["pareto"])
+    assert any("Quorum of 3" in note for note in answer["notes"])
 
 
 def test_pareto_counts_gmacs_and_speaks_to_machines(run) -> None:

@@ -45,6 +45,13 @@ def test_budget_and_number_of_members_are_kept() -> None:
         pareto_table(toy_predictions(), {k: v for k, v in COSTS.items() if k != "member3"})
 
 
+def test_without_intervals_no_set_is_named_the_cheapest_that_suffices() -> None:
+    table = pareto_table(toy_predictions(), COSTS, protocol=Protocol(n_resamples=0))
+    assert table.attrs["choice"] is None
+    assert table.attrs["at_worst"] is None
+    assert cheapest_sentence(table).startswith("No cheapest set is named: without intervals")
+
+
 def test_a_loss_is_better_when_lower() -> None:
     table = pareto_table(
         toy_predictions(), COSTS, protocol=Protocol(metric="log_loss", n_resamples=100)

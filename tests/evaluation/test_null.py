@@ -14,7 +14,14 @@ from ensemble_kit.cli import app
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.null import _noise, _permuted, null_check
+from ensemble_kit.evaluation.null import (
+    NullCheck,
+    NullFigures,
+    _noise,
+    _permuted,
+    null_check,
+)
+from ensemble_kit.evaluation.null_table import null_rows
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.testing import toy_predictions, toy_run
 
@@ -121,6 +128,43 @@ def test_combiners_on_features_find_nothing_in_features_of_noise() -> None:
 def test_a_check_without_draws_is_refused() -> None:
     with pytest.raises(UsageError, match="draws at least once"):
         null_check({"mean": make_combiner("mean")}, toy_predictions(), n_draws=0)
+
+
+def test_one_draw_tells_nothing_and_says_so() -> None:
+    methods = {"mean": make_combiner("mean")}
+    found = null_check(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=1)
+    assert (found.untested, found.above_chance) == (["mean"], {})
+    assert "cannot be told. Draw 19" in found.sentence
+    assert "out at chance" not in found.sentence
+    assert null_rows(found)[1][-1] == "not tested"
+
+
+def test_a_leak_is_found_although_some_draws_have_no_figure() -> None:
+    gains = np.array([np.nan, 0.4, 0.5, 0.45, 0.5])
+    one = NullFigures(0.9, gains, gains, gains, gains, True)
+    found = NullCheck({"leaky": one}, "auroc", 5, "labels dealt anew")
+    assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
+    undefined = dataclasses.replace(one, noise_gain=np.full(5, np.nan))
+    assert NullCheck({"odd": undefined}, "auroc", 5, "").untested == ["odd"]
+
+
+def test_what_errors_cost_can_be_null_checked(tmp_path) -> None:
+    run, costs = toy_run(tmp_path / "toy"), tmp_path / "costs.csv"
+    costs.write_text("true,class0,class1,class2\nclass0,0,1,1\nclass1,1,0,1\nclass2,9,4,0\n")
+    argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20", "--costs",
+            str(costs), "--metric", "expected_cost", "--null-check", "3", "--pareto"]  # fmt: skip
+    for name in run.store.members():
+        folder = run.member_dir(name)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "member.json").write_text('{"gmacs": 1.0}')
+    answer = json.loads(CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False).output)
+    null = answer["null_check"]
+    mean = answer["methods"]["mean"]["cross_fitted"]["expected_cost"]["value"]
+    assert null["metric"] == "expected_cost"
+    assert null["methods"]["mean"]["value"] == pytest.approx(mean)
+    assert min(null["methods"]["mean"]["labels_permuted"]) > mean
+    front = [row["value"] for row in answer["pareto"] if row["on_front"]]
+    assert front == sorted(front, reverse=True)
 
 
 def test_stack_prints_a_line_a_method_and_keeps_the_draws(tmp_path) -> None:
