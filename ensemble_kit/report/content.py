@@ -17,7 +17,6 @@ import pandas as pd
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.evaluation.costs import PARETO
-from ensemble_kit.evaluation.ensembles import METRICS
 from ensemble_kit.evaluation.field_tests import FieldTest, sentence_of_tests
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.files import read_csv, read_json
@@ -25,14 +24,18 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.diversity import kappa_error
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report.answers import AnswersByPart, read_answers
+from ensemble_kit.report.stored import (
+    MEMBER_METRICS,
+    coupling_frame,
+    optimism_frame,
+    per_class_frame,
+    per_group_frame,
+    scores_frame,
+    stored_metrics,
+)
 from ensemble_kit.run import Run
 
 BOUNDS = ("best-member", "mean", "oracle")
-PARTS = ("in_sample", "cross_fitted", "nested", "test")
-NO_METRIC = {
-    "n", "n_groups", "n_ties", "n_abstained", "missing_classes", "per_group", "per_class",
-}  # fmt: skip
-MEMBER_METRICS = ("balanced_accuracy", "accuracy", "auroc", "log_loss")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,6 +50,12 @@ class Content:
         `method, part, metric, value, low, high, n_groups` of whole patients; may be empty.
     coupling : DataFrame
         `method, part, metric, value, low, high`: cross-fitted minus nested; may be empty.
+    per_class : DataFrame
+        `method, part, class, n, metric, value, low, high` of each class against the rest; may be
+        empty.
+    optimism : DataFrame
+        `method, part, metric, value, low, high`: differences between the three figures; may be
+        empty.
     verdicts, tests, notes : tuple of str
         `tests` has the p values of the method that the verdict is about.
     fell_back : frozenset of str
@@ -69,6 +78,8 @@ class Content:
     scores: pd.DataFrame
     per_group: pd.DataFrame
     coupling: pd.DataFrame
+    per_class: pd.DataFrame
+    optimism: pd.DataFrame
     verdicts: tuple[str, ...]
     tests: tuple[str, ...]
     fell_back: frozenset[str]
@@ -94,21 +105,24 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     oof = run.predictions("oof", partial=True)
     test = run.predictions("test", partial=True) if len(manifest.part("test")) else None
     tables = {"cross-fitted": oof} | ({"test": test} if test is not None else {})
-    stored = _stored_metrics(run)
-    tidy = _tidy(stored) if scores is None else scores
+    stored = stored_metrics(run)
+    tidy = scores_frame(stored) if scores is None else scores
     verdicts = _chosen_verdicts(tidy, stored)
     notes = [*oof.notes, *(n for m in stored.values() for n in m["notes"])]
     if scores is not None:
         verdicts = [scores.attrs["verdict"]] if scores.attrs.get("verdict") else []
         notes += scores.attrs.get("notes", [])
+    shown = stored if scores is None else {}
     return Content(
         run=run,
         record=run.record,
         manifest=manifest,
         fold_counts=folds.counts(manifest.part("train")),
         scores=tidy,
-        per_group=_per_group(stored) if scores is None else _per_group({}),
-        coupling=_coupling(stored if scores is None else {}),
+        per_group=per_group_frame(shown),
+        coupling=coupling_frame(shown),
+        per_class=per_class_frame(shown),
+        optimism=optimism_frame(shown),
         verdicts=tuple(dict.fromkeys(verdicts)),
         tests=_chosen_tests(tidy, stored, manifest.group_kind) if scores is None else (),
         fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
@@ -148,29 +162,6 @@ def _chosen_tests(
     return (f"{chosen} {said}",) if said else ()
 
 
-def _per_group(stored: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
-    columns = ["method", "part", "metric", "value", "low", "high", "n_groups"]
-    rows = []
-    for method, metrics in stored.items():
-        for part in PARTS:
-            block = (metrics.get(part) or {}).get("per_group", {})
-            for name, interval in block.items():
-                if isinstance(interval, dict):
-                    about = {"method": method, "part": part, "metric": name}
-                    rows.append({**about, **interval, "n_groups": block["n_groups"]})
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _coupling(stored: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
-    rows = [
-        {"method": method, "part": "cross-fitted - nested", "metric": name, **interval}
-        for method, metrics in stored.items()
-        for name, interval in (metrics.get("cross_fitted_minus_nested") or {}).items()
-        if name in MEMBER_METRICS
-    ]
-    return pd.DataFrame(rows, columns=["method", "part", "metric", "value", "low", "high"])
-
-
 def _chosen_verdicts(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> list[str]:
     """What is said of the chosen ensemble: on the test part where there is one."""
     chosen = _chosen(scores, stored)
@@ -180,26 +171,6 @@ def _chosen_verdicts(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]])
     parts = {v["part"] for v in said}
     last = [v for v in said if v["part"] == "nested" or "test" not in parts or v["part"] == "test"]
     return [v["sentence"] for v in last]
-
-
-def _stored_metrics(run: Run) -> dict[str, dict[str, Any]]:
-    paths = sorted((run.path / "ensembles").glob(f"*/{METRICS}"))
-    return {path.parent.name: read_json(path) for path in paths}
-
-
-def _tidy(stored: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
-    rows = []
-    for method, metrics in stored.items():
-        for part in PARTS:
-            figures = metrics.get(part) or {}
-            for name, interval in figures.items():
-                if name not in NO_METRIC and isinstance(interval, dict):
-                    about = {k: figures[k] for k in ("n", "n_groups", "n_ties")}
-                    rows.append(
-                        {"method": method, "part": part, "metric": name, **interval, **about}
-                    )
-    columns = ["method", "part", "metric", "value", "low", "high", "n", "n_groups", "n_ties"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def _pareto(run: Run) -> pd.DataFrame:

@@ -216,6 +216,47 @@ def test_the_confusion_counts_are_those_of_the_predictions(reported: tuple[Run, 
     assert sum(map(sum, want)) == len(rows) == 16
 
 
+def table_under(text: str, heading: str) -> Page:
+    """The page's part from one heading to the next."""
+    return Page(text.partition(f"<h2>{heading}</h2>")[2].partition("<h2>")[0])
+
+
+def test_each_class_has_its_figures_against_the_rest(reported: tuple[Run, Page]) -> None:
+    run, _ = reported
+    text = (run.report_dir / "index.html").read_text(encoding="utf-8")
+    tables = table_under(text, "Per class").tables
+    assert len(tables) == 4  # the best two, and the floors
+    metrics = json.loads((run.ensemble_dir("mean") / "metrics.json").read_text())
+    titles = ["sensitivity", "specificity", "precision", "F1", "AUROC", "average precision"]
+    assert tables[-1][0] == ["", *titles]
+    keys = ("sensitivity", "specificity", "precision", "f1", "auroc", "average_precision")
+    for row in tables[-1][2:]:
+        blocks = [metrics[p]["per_class"][row[0].split()[0]] for p in ("cross_fitted", "test")]
+        assert row[0].split()[1:] == [str(blocks[0]["n"]), "+", str(blocks[1]["n"]), "images"]
+        want = [block[key] for key in keys for block in blocks]
+        for cell, figure in zip(row[1:], want, strict=True):
+            assert cell.split()[0] == f"{figure['value']:.3f}"
+            if figure["low"] is not None:
+                assert f"{figure['low']:.3f} to {figure['high']:.3f}" in cell
+
+
+def test_the_optimism_shown_is_the_difference_of_the_figures_shown(
+    reported: tuple[Run, Page],
+) -> None:
+    run, _ = reported
+    text = (run.report_dir / "index.html").read_text(encoding="utf-8")
+    (table,) = table_under(text, "Optimism").tables
+    assert table[1][1:3] == ["in-sample - cross-fitted", "cross-fitted - test"]
+    assert {row[0] for row in table[2:]} == {"vote", "mean", "mlp", "best-member"}
+    for row in table[2:]:
+        metrics = json.loads((run.ensemble_dir(row[0]) / "metrics.json").read_text())
+        inside, crossed, new = (
+            metrics[part]["balanced_accuracy"]["value"]
+            for part in ("in_sample", "cross_fitted", "test")
+        )
+        assert row[1:3] == [f"{inside - crossed:.3f}", f"{crossed - new:.3f}"]
+
+
 def test_the_area_under_the_risk_coverage_curve_is_the_stored_one(
     reported: tuple[Run, Page],
 ) -> None:
