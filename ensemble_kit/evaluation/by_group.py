@@ -14,7 +14,14 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval, resampling
+from ensemble_kit.evaluation.bootstrap import (
+    Interval,
+    bca_interval,
+    left_out_weights,
+    percentile_interval,
+    resampling,
+    strata_of,
+)
 from ensemble_kit.evaluation.figures import Figures, judge
 from ensemble_kit.evaluation.fitted_pooling import PoolingRule
 from ensemble_kit.metrics import Metric
@@ -149,6 +156,7 @@ def judge_groups(
     n_resamples: int = 2000,
     level: float = 0.95,
     seed: int = 0,
+    interval: str = "percentile",
 ) -> dict[str, GroupFigures]:
     """Figures per patient of several methods, from the same resamples of patients as per image.
 
@@ -163,6 +171,7 @@ def judge_groups(
         Made otherwise than by the rule, in its place.
     metrics : sequence of str or Metric
         Of one answer a group.
+    interval : {"percentile", "bca"}
 
     Examples
     --------
@@ -187,22 +196,37 @@ def judge_groups(
     first = np.unique(numbered, return_index=True)[1]
     judged = judge(
         {name: one.combined for name, one in answers.items()}, labels[first], names, n_classes,
-        metrics=metrics, n_resamples=n_resamples, level=level, seed=seed,
+        metrics=metrics, n_resamples=n_resamples, level=level, seed=seed, interval=interval,
     )  # fmt: skip
+    strata = strata_of(labels, numbered, n_classes) if interval == "bca" else None
     out = {}
     for name, rate in rates.items():
-        ends = percentile_interval(np.concatenate(drawn[name]), level) if drawn[name] else None
-        interval = Interval(float(rate.mean()), *(ends or ()))
+        told = _rate_interval(rate, drawn[name], level, strata)
         figures = judged[name].figures if name in judged else None
         used = answers.get(name)
         out[name] = GroupFigures(
             len(names),
-            interval,
+            told,
             figures,
             rule if used is None else used.rule,
             None if used is None else used.fitted,
         )
     return out
+
+
+def _rate_interval(rate: Array, drawn: list[Array], level: float, strata: Ints | None) -> Interval:
+    """Mean of the groups' rates; BCa where strata are given."""
+    value = float(rate.mean())
+    if not drawn:
+        return Interval(value)
+    resampled = np.concatenate(drawn)
+    if strata is None:
+        ends = percentile_interval(resampled, level)
+    else:
+        chunks, of_block = left_out_weights(strata)
+        left_out = np.concatenate([w @ rate / w.sum(axis=1) for w in chunks])
+        ends = bca_interval(value, resampled, left_out, level, strata=of_block)
+    return Interval(value, *(ends or ()))
 
 
 def pooled_answers(

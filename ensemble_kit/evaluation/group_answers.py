@@ -73,6 +73,7 @@ def figures_per_group(
             n_resamples=protocol.n_resamples,
             level=protocol.level,
             seed=protocol.seed,
+            interval=protocol.interval,
         )
         for part, (answers, table) in tables.items()
         if has_larger_groups(table)

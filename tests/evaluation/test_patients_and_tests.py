@@ -14,9 +14,11 @@ from ensemble_kit.combiners import make_combiner
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError
+from ensemble_kit.evaluation.by_group import judge_groups
 from ensemble_kit.evaluation.ensembles import metrics_json
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.field_tests import field_tests, sentence_of_tests
+from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.leaderboard import leaderboard, per_group_table
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.significance import holm, mcnemar_exact
@@ -43,6 +45,38 @@ class Contrary(Combiner):
 
     def _combine(self, logits) -> Combined:
         return decided(softmax(-5.0 * logits[:, 0]))
+
+
+def test_with_one_image_a_patient_the_recognition_rate_is_the_accuracy_bca_interval_too() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    answer = decided(softmax(rng.normal(size=(60, 2)) + 1.5 * np.eye(2)[labels]))
+    names = np.array([f"p{i:02d}" for i in range(60)])
+    ends = {}
+    for interval in ("percentile", "bca"):
+        options = {"n_resamples": 500, "interval": interval}
+        one = judge_groups({"m": answer}, labels, names, 2, **options)["m"]
+        image = judge({"m": answer}, labels, names, 2, metrics=["accuracy", "auroc"], **options)
+        wanted = image["m"].figures["accuracy"]
+        assert one.recognition_rate.value == pytest.approx(wanted.value)
+        assert (one.recognition_rate.low, one.recognition_rate.high) == pytest.approx(
+            (wanted.low, wanted.high)
+        )
+        assert one.figures["auroc"] == image["m"].figures["auroc"]
+        ends[interval] = (one.figures["auroc"].low, one.recognition_rate.low)
+    assert ends["bca"] != ends["percentile"]
+
+
+def test_the_table_per_patient_has_intervals_of_the_protocols_kind() -> None:
+    table = patients()
+    found = {
+        kind: evaluate(MeanProba(), table, protocol=dataclasses.replace(QUICK, interval=kind))
+        for kind in ("percentile", "bca")
+    }
+    usual, bca = (found[kind].per_group["cross_fitted"] for kind in ("percentile", "bca"))
+    assert usual.recognition_rate.value == bca.recognition_rate.value
+    assert usual.recognition_rate != bca.recognition_rate
+    assert usual.figures["auroc"] != bca.figures["auroc"]
 
 
 def test_figures_per_patient_are_those_of_the_images_mean() -> None:
