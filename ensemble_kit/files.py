@@ -12,6 +12,7 @@ import io
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import time
@@ -27,6 +28,8 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError
 
 MAX_TEXT_BYTES = 64 * 2**20
+# What `temporary_beside` calls its files: the host's digest, the process, a token.
+TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp$")
 
 
 def atomic_write(
@@ -80,11 +83,14 @@ def _this_process() -> str:
 def sweep(folder: str | os.PathLike[str]) -> None:
     """Remove, below `folder`, what killed writers left: temporaries of dead processes of this host.
 
-    Those of other hosts go when they are a day old.
+    Those of other hosts go when they are a day old; those of other programs are left alone.
     """
     ours = _this_process().partition("-")[0]
     for path in Path(folder).rglob(".*.tmp"):
-        host, pid = path.name.split(".")[-2].split("-")[:2]
+        named = TEMPORARY.search(path.name)
+        if named is None:
+            continue
+        host, pid = named.groups()
         with contextlib.suppress(OSError):
             if (host == ours and not _is_alive(int(pid))) or (
                 host != ours and time.time() - path.stat().st_mtime > 86_400

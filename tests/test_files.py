@@ -59,6 +59,18 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_sweep_takes_what_dead_writers_left_and_nothing_of_other_programs(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    own = files.temporary_beside(tmp_path / "run.json")
+    left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-"))
+    foreign = [tmp_path / name for name in (".run.json.tmp", ".a.b-c-d.tmp", ".tmp", "..tmp")]
+    for path in (own, left, *foreign):
+        path.write_text("")
+    files.sweep(tmp_path)
+    assert set(tmp_path.iterdir()) == {own, *foreign}
+
+
 def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
     files.write_text(tmp_path / "a" / "b" / "c.txt", "é\n")
     assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == b"\xc3\xa9\n"
