@@ -41,7 +41,7 @@ class RayEngine:
     def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
         """Run all jobs; return those that failed."""
         ray = _import_ray()
-        self._refuse_open_wire()
+        refuse_open_wire(self.address)
         if not ray.is_initialized():
             _connect(ray, self.address)
         self._refuse_impossible(ray)
@@ -68,16 +68,6 @@ class RayEngine:
             raise
         return failures
 
-    def _refuse_open_wire(self) -> None:
-        host = self.address.removeprefix("ray://").rpartition(":")[0] or self.address
-        if host in LOOPBACK or os.environ.get("RAY_AUTH_MODE") == "token":
-            return
-        raise EnvironmentFault(
-            "A Ray cluster beyond this machine is reached with token authentication only",
-            f"the address is '{self.address}' and RAY_AUTH_MODE is not 'token'",
-            "Set RAY_AUTH_MODE=token and the cluster's token on every node",
-        )
-
     def _refuse_impossible(self, ray: Any) -> None:
         nodes = [n["Resources"] for n in ray.nodes() if n["Alive"]]
         fits = any(n.get("CPU", 0) >= self.cpus and n.get("GPU", 0) >= self.gpus for n in nodes)
@@ -89,6 +79,28 @@ class RayEngine:
                 f"nodes has {largest[0]:g} and {largest[1]:g}",
                 "Ask for less, or add a larger node",
             )
+
+
+def refuse_open_wire(address: str) -> None:
+    """Refuse an address beyond this machine without token authentication.
+
+    `auto` is what Ray makes of it: the address in RAY_ADDRESS, where that is set.
+
+    Raises
+    ------
+    EnvironmentFault
+        The wire would be open.
+    """
+    named = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
+    host = named.removeprefix("ray://").rpartition(":")[0] or named
+    if host.strip("[]") in LOOPBACK or os.environ.get("RAY_AUTH_MODE") == "token":
+        return
+    by = " (from RAY_ADDRESS)" if named != address else ""
+    raise EnvironmentFault(
+        "A Ray cluster beyond this machine is reached with token authentication only",
+        f"the address is '{named}'{by} and RAY_AUTH_MODE is not 'token'",
+        "Set RAY_AUTH_MODE=token and the cluster's token on every node",
+    )
 
 
 def _import_ray() -> Any:

@@ -205,6 +205,33 @@ def test_ray_beyond_this_machine_needs_a_token(trained: Any, tmp_path: Path) -> 
         train(trained, tmp_path / "run", engine=RayEngine("ray://10.0.0.1:10001"))
 
 
+@pytest.mark.parametrize(
+    ("address", "variable", "refused"),
+    [
+        ("auto", "", False),
+        ("auto", "127.0.0.1:6379", False),
+        ("auto", "10.0.0.1:6379", True),
+        ("auto", "ray://10.0.0.1:10001", True),
+        ("127.0.0.1:6379", "10.0.0.1:6379", False),
+        ("[::1]:6379", "", False),
+    ],
+)
+def test_ray_s_own_variable_is_no_way_around_the_token(
+    monkeypatch: pytest.MonkeyPatch, address: str, variable: str, refused: bool
+) -> None:
+    from ensemble_kit.launch.ray import refuse_open_wire
+
+    monkeypatch.setenv("RAY_ADDRESS", variable)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    if not refused:
+        refuse_open_wire(address)
+        return
+    with pytest.raises(EnvironmentFault, match=rf"'{variable}' \(from RAY_ADDRESS\)"):
+        refuse_open_wire(address)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    refuse_open_wire(address)
+
+
 def test_tensorboard_events_hold_the_curves(trained: Any, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
