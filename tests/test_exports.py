@@ -30,3 +30,11 @@ def test_the_classical_tests_and_the_registry_of_metrics_are_public() -> None:
         "study_members",
         "wilson_interval",
     } <= set(ek.__all__)
+
+
+def test_what_launches_tunes_and_watches_a_training_is_public() -> None:
+    assert ek.SlurmEngine(gpus=0, minutes=30, at_once=8).at_once == 8
+    assert (ek.RayEngine(cpus=2).cpus, ek.LocalEngine(slots=2).slots) == (2, 2)
+    recipe = ek.Recipe(optim=ek.Optim(name="sgd"), regularize=ek.Regularize(ema_decay=0.9))
+    assert recipe.regularize.ema_decay == 0.9
+    assert {"run_status", "tune_member"} <= set(ek.__all__)
