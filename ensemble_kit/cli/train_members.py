@@ -173,10 +173,12 @@ def run_training(
 ) -> None:
     """Print the plan and train: what `train-members` and `demo` share."""
     from ensemble_kit.experiment import config_of, prepare
+    from ensemble_kit.members.preflight import check_members
 
     launch, began = launch or Launch(), time.perf_counter()
     manifest, folds = prepare(experiment)
     members = experiment.resolved_members()
+    check_members(members, manifest)
     click.echo(data_summary(manifest, folds))
     work = print_plan(experiment, members, folds, manifest)
     n_jobs = len(members) * folds.n_splits

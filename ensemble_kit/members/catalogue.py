@@ -5,10 +5,11 @@ Names map to things in one dict literal; any other timm name is taken as it is.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ensemble_kit.errors import DataError, first_few
@@ -132,9 +133,44 @@ def published_tags(network: str) -> list[str]:
     ]
 
 
+@contextlib.contextmanager
+def refuse_size(network: str, image_size: int, good: int | None = None) -> Iterator[None]:
+    """Inside the block, what a network says of an input that it cannot take becomes a `DataError`.
+
+    `good` is a size that it takes; the one that it was designed for where absent.
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        good = good or native_size(network)
+        law, fault = "A network takes the size of its images", f"takes none of {image_size} px"
+        if image_size < good:
+            law = "Images are large enough for their network"
+            fault = f"{image_size} px are too small for it"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160].rstrip(".")
+        raise DataError(
+            law,
+            f"'{network}': {fault} ({reason})",
+            f"Use another size, e.g. {good}, or another network",
+        ) from error
+
+
+def unfit(network: str, error: ValueError) -> DataError:
+    """The error for a network that refuses the classes or channels that it is to have."""
+    return DataError(
+        "A network fits the classes", f"'{network}': {error}", "Choose another network"
+    )
+
+
 @functools.lru_cache(maxsize=256)
 def cost(network: str, image_size: int, n_classes: int = 2, in_channels: int = 3) -> Cost:
-    """Parameters and multiply-accumulates per image, counted on a network without memory."""
+    """Parameters and multiply-accumulates per image, counted on a network without memory.
+
+    Raises
+    ------
+    DataError
+        An unknown network, or one that takes neither this size nor so many classes.
+    """
     import timm
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -143,9 +179,12 @@ def cost(network: str, image_size: int, n_classes: int = 2, in_channels: int = 3
 
     name = timm_name(network)
     sized: dict[str, Any] = {"img_size": image_size} if name in FIXED_SIZE else {}
-    with torch.device("meta"):
-        model = timm.create_model(name, num_classes=n_classes, in_chans=in_channels, **sized).eval()
-        counter = FlopCounterMode(display=False)
-        with counter, torch.no_grad():
-            model(torch.empty(1, in_channels, image_size, image_size))
+    counter = FlopCounterMode(display=False)
+    with torch.device("meta"), torch.no_grad():
+        try:
+            model = timm.create_model(name, num_classes=n_classes, in_chans=in_channels, **sized)
+        except ValueError as error:
+            raise unfit(network, error) from error
+        with refuse_size(network, image_size), counter:
+            model.eval()(torch.empty(1, in_channels, image_size, image_size))
     return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)

@@ -25,10 +25,8 @@ from ensemble_kit.files import cache_folder, write_json
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.presets import preset
 from ensemble_kit.images.tiles import build_tile_sets
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.catalogue import timm_name
 from ensemble_kit.members.collect import collect
 from ensemble_kit.members.events import (
     JobFailed,
@@ -42,6 +40,7 @@ from ensemble_kit.members.features import lacks_features
 from ensemble_kit.members.job import CROP, Job, run_job
 from ensemble_kit.members.nested import pairs_to_train
 from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.probe import with_precision
 from ensemble_kit.members.recipe import Member
@@ -130,6 +129,7 @@ def fit_members(
         pairs_to_train(members, folds.n_splits) if nested else [],
     ]
     manifest = train.joined(test) if test is not None and len(test) else train
+    check_members(members, manifest)
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
     where, watched = choose_device(device), watcher
@@ -215,8 +215,6 @@ def _refuse_bad_members(members: Sequence[Member]) -> None:
             f"Give each a name: {twice[0]}:name=other, or Member(..., name='other')",
         )
     for member in members:
-        timm_name(member.network)
-        preset(member.recipe.augmentation)
         if member.weights and not member.weights.is_file():
             raise EnvironmentFault(
                 "First weights are a file",

@@ -5,16 +5,15 @@ Does not train; architectures of our own are in `small_networks` and `dense_netw
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from torch import Tensor, nn
 
 import ensemble_kit.members.dense_networks  # noqa: F401  (registers ours with timm)
-from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.members.catalogue import FIXED_SIZE, timm_name
+from ensemble_kit.errors import DataError
+from ensemble_kit.members.catalogue import FIXED_SIZE, timm_name, unfit
+from ensemble_kit.members.first_weights import weights_for
 from ensemble_kit.members.pretrained import no_weights
 from ensemble_kit.members.recipe import Member
 
@@ -45,7 +44,8 @@ def build_network(
     published = member.starts_published
     model = _created(member, name, published, settings)
     if member.weights:
-        _load_first_weights(model, member.weights)
+        fitting = weights_for(model, member.weights, head_parameters(model))
+        model.load_state_dict(fitting, strict=False)
     return model
 
 
@@ -61,9 +61,7 @@ def _created(member: Member, name: str, published: bool, settings: dict[str, Any
             "Leave drop_rate or drop_path out for this network",
         ) from error
     except ValueError as error:
-        raise DataError(
-            "A network fits the classes", f"'{member.network}': {error}", "Choose another network"
-        ) from error
+        raise unfit(member.network, error) from error
     except Exception as error:
         if not published:
             raise
@@ -115,44 +113,3 @@ def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
             "Leave out keep_features and cache_features, or this network",
         ) from error
     return pooled.flatten(1)
-
-
-def _load_first_weights(model: nn.Module, path: Path) -> None:
-    state = _read_weights(path)
-    own = model.state_dict()
-    fitting = {k: v for k, v in state.items() if k in own and v.shape == own[k].shape}
-    head = set(head_parameters(model))
-    lacking = [k for k in own if k not in fitting and k not in head]
-    if lacking:
-        raise DataError(
-            "A checkpoint given as first weights fits the network, its head aside",
-            f"'{path}' lacks or reshapes {len(lacking)} of {len(own)} tensors: {first_few(lacking, 3)}",
-            "Give a checkpoint of the same architecture",
-        )
-    model.load_state_dict(fitting, strict=False)
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, SafetensorError, ValueError, KeyError, EOFError) as error:
-        raise _bad_weights(path, error) from error
-    except Exception as error:  # a pickle that would run code raises its own class
-        raise _bad_weights(path, error) from error
-    state = state.get("state_dict", state.get("model", state)) if isinstance(state, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise _bad_weights(path, ValueError("it holds no mapping of names to tensors"))
-    return {k.removeprefix("module."): v for k, v in state.items()}
-
-
-def _bad_weights(path: Path, error: Exception) -> DataError:
-    return DataError(
-        "First weights are a file of tensors: .safetensors, or .pt/.pth without code in it",
-        f"'{path}': {str(error).splitlines()[0][:160] if str(error) else type(error).__name__}",
-        "Check the path, or convert the checkpoint to .safetensors",
-    )

@@ -38,13 +38,7 @@ def make_optimizer(
         timm has no such optimizer.
     """
     optim = recipe.optim
-    known = [str(name) for name in list_optimizers()]
-    if optim.name not in known:
-        raise UsageError(
-            "An optimizer is one of timm's",
-            f"got '{optim.name}'",
-            did_you_mean(optim.name, known),
-        )
+    check_optimizer(optim.name)
     if optim.layer_decay < 1:
         groups = layer_decay_groups(model, recipe.weight_decay, layer_decay=optim.layer_decay)
     else:
@@ -55,6 +49,15 @@ def make_optimizer(
         groups, opt=optim.name, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, **fused
     )
     return made
+
+
+def check_optimizer(name: str) -> None:
+    """Raise UsageError unless timm has an optimizer called `name`."""
+    known = [str(one) for one in list_optimizers()]
+    if name not in known:
+        raise UsageError(
+            "An optimizer is one of timm's", f"got '{name}'", did_you_mean(name, known)
+        )
 
 
 def _has_fused_step(name: str, model: nn.Module) -> bool:

@@ -70,6 +70,41 @@ def test_another_architecture_is_refused_with_the_tensors_that_lack(tmp_path: Pa
     assert caught.value.exit_code == 3
 
 
+def test_a_file_without_the_counters_of_batch_normalisation_fits(tmp_path: Path) -> None:
+    source = built()
+    state = {k: v for k, v in source.state_dict().items() if "num_batches_tracked" not in k}
+    assert len(state) < len(source.state_dict())
+    assert same_body(built(weights=stored("state", tmp_path, state)), source)
+
+
+def test_a_plain_network_s_file_fits_the_body_under_a_head_of_our_own(tmp_path: Path) -> None:
+    source = built()
+    path = stored("safetensors", tmp_path, source.state_dict())
+    member = Member("tiny_cnn", pretrained=False, weights=path, head=(8,))
+    loaded = build_network(member, 2, image_size=32)
+    assert same_body(loaded.body, source)  # type: ignore[arg-type]
+    again = Member("tiny_cnn", pretrained=False, head=(8,),
+                   weights=stored("state", tmp_path, loaded.state_dict()))  # fmt: skip
+    torch.testing.assert_close(
+        build_network(again, 2, image_size=32).state_dict(), loaded.state_dict()
+    )
+
+
+@pytest.mark.parametrize("network", ["tiny_cnn", "tiny_resnet", "cnn4", "resnet18"])
+@pytest.mark.parametrize("channels", [1, 6])
+def test_a_stem_for_three_channels_is_adapted_as_timm_does(
+    tmp_path: Path, network: str, channels: int
+) -> None:
+    source = build_network(Member(network, pretrained=False), 2, image_size=32).eval()
+    path = stored("safetensors", tmp_path, source.state_dict())
+    member = Member(network, pretrained=False, weights=path)
+    loaded = build_network(member, 2, image_size=32, in_channels=channels).eval()
+    grey = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():  # timm keeps what equal channels give
+        want, got = source(grey.expand(-1, 3, -1, -1)), loaded(grey.expand(-1, channels, -1, -1))
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+
+
 class Payload:
     def __init__(self, marker: Path) -> None:
         self.marker = marker

@@ -1,0 +1,89 @@
+"""What can be known to be wrong with members before anything is trained, and costs no time to find out.
+
+Builds networks without memory for their weights; looks at no image.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from ensemble_kit.images.color_space import color_channels
+from ensemble_kit.images.join import tile_channels
+from ensemble_kit.images.presets import preset
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.catalogue import cost, refuse_size
+from ensemble_kit.members.first_weights import weights_for
+from ensemble_kit.members.networks import build_network, head_parameters
+from ensemble_kit.members.optim import check_optimizer
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe_tables import Regularize
+
+
+def check_members(members: Sequence[Member], manifest: Manifest) -> None:
+    """Refuse members that could not train on these data.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Its classes and how its images are joined; not the images.
+
+    Raises
+    ------
+    UsageError
+        An unknown augmentation or optimizer.
+    DataError
+        An unknown network, one that does not take a setting, the size or the classes, or a
+        checkpoint of another one.
+    """
+    for member in members:
+        preset(member.recipe.augmentation)
+        check_optimizer(member.recipe.optim.name)
+        channels = color_channels(member.color, tile_channels(manifest, member.tile_spec))
+        cost(member.network, member.input_size, manifest.n_classes, channels)
+        if not _is_plain(member):
+            model = _built(_built_alike(member), manifest.n_classes, channels)
+            if member.weights and member.weights.is_file():
+                weights_for(model, member.weights, head_parameters(model))
+
+
+def _is_plain(member: Member) -> bool:
+    """Whether the network is the one whose cost is counted."""
+    regularize = member.recipe.regularize
+    return not (
+        member.head
+        or member.drop_rate
+        or member.weights
+        or regularize.drop_path
+        or regularize.eval_size
+    )
+
+
+def _built_alike(member: Member) -> Member:
+    """What of a member decides its network."""
+    regularize = member.recipe.regularize
+    kept = Regularize(drop_path=regularize.drop_path, eval_size=regularize.eval_size)
+    return Member(
+        member.network,
+        image_size=member.input_size,
+        head=member.head,
+        drop_rate=member.drop_rate,
+        pretrained=False,
+        recipe=Recipe(regularize=kept),
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _built(member: Member, n_classes: int, in_channels: int) -> nn.Module:
+    """The network, without its weights, after a forward pass at each of its sizes."""
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+        model = build_network(
+            member, n_classes, image_size=member.input_size, in_channels=in_channels
+        ).eval()
+        for size, good in ((member.input_size, None), (member.eval_size, member.input_size)):
+            with refuse_size(member.network, size, good):
+                model(torch.empty(1, in_channels, size, size))
+    return model

@@ -1,0 +1,99 @@
+"""Mistakes that can be known up front are told before anything is written, and by the right code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ensemble_kit.errors import DataError, EnsembleKitError
+from ensemble_kit.members import preflight
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.preflight import check_members
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+
+def member(network: str = "tiny_cnn", recipe: dict[str, Any] | None = None, **more: Any) -> Member:
+    return Member(network, **{"image_size": 16, **more}, recipe=Recipe(epochs=2, **(recipe or {})))
+
+
+MISTAKES = [
+    (member(recipe={"optim": {"name": "adamv"}}), 2, r"got 'adamv'\. Did you mean 'adam"),
+    (member(recipe={"augmentation": "lite"}), 2, "'lite'"),
+    (member(recipe={"regularize": {"drop_path": 0.1}}), 3, "'tiny_cnn' does not: .*drop_path"),
+    (member("cnn4", image_size=8), 3, "8 px are too small for it"),
+    (member("cnn3_sigmoid", recipe={"regularize": {"eval_size": 48}}, image_size=32), 3,
+     "'cnn3_sigmoid': takes none of 48 px"),
+    (member("cnn4", image_size=32, recipe={"regularize": {"eval_size": 8}}), 3, "8 px are too small"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "code", "words"), MISTAKES, ids=[str(m[2]) for m in MISTAKES])
+def test_a_mistake_that_can_be_known_up_front_leaves_no_run_behind(
+    trained: Any, tmp_path: Path, wrong: Member, code: int, words: str
+) -> None:
+    run = Run(tmp_path / "run")
+    fine = member(name="fine")
+    with pytest.raises(EnsembleKitError, match=words) as caught:
+        fit_members([fine, wrong], trained.manifest, trained.folds, run, device="cpu")
+    assert caught.value.exit_code == code
+    assert not run.path.exists()
+
+
+def test_first_weights_of_another_network_are_refused_up_front(
+    trained: Any, tmp_path: Path
+) -> None:
+    other = build_network(member("tiny_resnet"), 2, image_size=16)
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    with pytest.raises(DataError, match=r"lacks or reshapes .* Give a checkpoint of the same"):
+        check_members([member(weights=tmp_path / "other.safetensors")], trained.manifest)
+    check_members([member("tiny_resnet", weights=tmp_path / "other.safetensors")], trained.manifest)
+
+
+def test_what_can_train_passes_and_leaves_the_global_generator_alone(trained: Any) -> None:
+    state = torch.get_rng_state()
+    good = [
+        member(),
+        member("tiny_mobile", head=(8,), drop_rate=0.5),
+        member("resnet18", image_size=64, recipe={"regularize": {"drop_path": 0.1}}),
+        member("cnn4", color="hed", recipe={"regularize": {"eval_size": 24}}),
+        member("tiny_cnn", color="grayscale", drop_rate=0.2),
+    ]
+    check_members(good, trained.manifest)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_networks_that_were_built_are_not_built_again(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[Member] = []
+
+    def build(one: Member, *given: Any, **more: Any) -> torch.nn.Module:
+        built.append(one)
+        return build_network(one, *given, **more)
+
+    monkeypatch.setattr(preflight, "build_network", build)
+    alike = [member(drop_rate=0.123, seed=s, name=f"m{s}") for s in range(3)]
+    check_members([member(), *alike], trained.manifest)
+    check_members(alike, trained.manifest)
+    assert len(built) == 1
+
+
+def test_the_command_line_says_so_before_its_plan(
+    cli: Callable[..., tuple[int, str]], slides: Path
+) -> None:
+    train = ("train-members", "--data", slides, "--no-pretrained", "--dry-run", "--image-size")
+    code, said = cli(*train, 8, "--members", "cnn4")
+    assert code == 3
+    assert "'cnn4': 8 px are too small for it" in said
+    assert "Traceback" not in said
+    assert "Plan:" not in said
+    code, said = cli(*train, 16, "--members", "tiny_cnn:drop_path=0.1")
+    assert code == 3
+    assert "Leave drop_rate or drop_path out" in said
