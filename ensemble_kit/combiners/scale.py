@@ -18,7 +18,9 @@ def best_scale(labels: npt.NDArray[np.int64], scores: Array, n_steps: int = 50) 
     ----------
     labels : array of int, shape (n_samples,)
     scores : array, shape (n_samples, n_classes)
-        Finite, e.g. clipped log-probabilities.
+        Finite, e.g. clipped log-probabilities. Where they tell the classes apart without an error,
+        every larger factor is better still: the factor then is where `n_steps` of at most one half
+        end, which is a limit of ours and no finding.
 
     Examples
     --------

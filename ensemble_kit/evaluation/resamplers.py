@@ -3,7 +3,7 @@
 A resampler takes weights (n_resamples, n_groups) to the figure (n_resamples,). Up to
 `MAX_PAIRED_GROUPS` groups it is exact (average precision and AURC with more than `MAX_LEVELS`
 levels of the score on `THINNED_LEVELS`, shifted to the exact figure); beyond, to first order: a
-matrix product each.
+matrix product each, cut off where the figure ends, at 0 and 1.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import decided
-from ensemble_kit.combiners.scale import best_scale
+from ensemble_kit.evaluation.slope_resampler import slope_resampler
 from ensemble_kit.metrics.ranking import (
     auroc_influence,
     auroc_pairs,
@@ -31,9 +31,6 @@ MAX_PAIRED_GROUPS = 200
 MAX_LEVELS, THINNED_LEVELS = 160, 64
 # Below what any group weighs that was drawn, or that stands in for one left out.
 SMALLEST_WEIGHT = 1e-9
-# Factors between which the slope's equation is solved by a straight line, up to where
-# `best_scale` can get.
-N_SCALES, MAX_SCALE = 16, 26.0
 
 
 def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
@@ -44,7 +41,7 @@ def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
         value = macro_auroc(labels, proba)
         moves = [auroc_influence(labels == c, proba[:, c], groups) for c in classes]
         move = np.mean(moves, axis=0) if moves else np.zeros(n_groups)
-        return lambda weights: value + weights @ move
+        return _linear(value, move)
     terms = []
     for c in classes:
         positive = labels == c
@@ -176,11 +173,11 @@ def _down_to(
 def _shifted(binned: Resampler, value: float, n_groups: int) -> Resampler:
     """Moved by what binning loses on the table itself."""
     lost = value - float(binned(np.ones((1, n_groups)))[0])
-    return lambda weights: binned(weights) + lost
+    return lambda weights: np.clip(binned(weights) + lost, 0.0, 1.0)
 
 
 def _linear(value: float, move: Array) -> Resampler:
-    return lambda weights: value + weights @ move
+    return lambda weights: np.clip(value + weights @ move, 0.0, 1.0)
 
 
 def _move(event: Array, counted: Array, ranked: Array, groups: Ints, n_groups: int) -> Array:
@@ -203,61 +200,6 @@ def _move(event: Array, counted: Array, ranked: Array, groups: Ints, n_groups: i
     figure = (count * rate).sum() / total
     moved = counted * (rate[level] - figure) + event * later[level] - later_rate[level]
     return np.bincount(groups, weights=moved / total, minlength=n_groups)
-
-
-def slope_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
-    """Of the calibration slope: where the slope of the log loss in the factor is zero."""
-    n_groups = int(groups.max()) + 1
-    scores = np.log(np.maximum(proba, 1e-15))
-    value = best_scale(labels, scores)
-    if n_groups > MAX_PAIRED_GROUPS:
-        slope, curvature = _derivatives(labels, scores, value)
-        bent = float(curvature.sum())
-        by_group = np.bincount(groups, weights=slope, minlength=n_groups)
-        return _linear(value, -by_group / bent if bent > 0 else np.zeros(n_groups))
-    of_truth = scores[np.arange(len(labels)), labels]
-    middle = max(value, 0.02)
-    near = np.geomspace(middle / 1.8, middle * 1.8, N_SCALES)
-    far = np.geomspace(middle / 16, 16 * MAX_SCALE, N_SCALES)
-    scales = np.unique(np.minimum(np.concatenate([[0.0], near, far]), MAX_SCALE))
-    slopes = np.stack(
-        [
-            np.bincount(groups, weights=_slope(scores, s) - of_truth, minlength=n_groups)
-            for s in scales
-        ],
-        axis=1,
-    )
-
-    def binned(weights: Array) -> Array:
-        return _roots(scales, weights @ slopes)
-
-    return _shifted(binned, value, n_groups)
-
-
-def _slope(scores: Array, scale: float) -> Array:
-    """Each row's mean score under softmax(scale * scores), of log-probabilities; (n_samples,)."""
-    weight = np.exp(scale * scores)  # the largest is far from 0: none underflows all
-    return np.asarray(np.einsum("nc,nc->n", weight, scores) / weight.sum(axis=1))
-
-
-def _derivatives(labels: Ints, scores: Array, scale: float) -> tuple[Array, Array]:
-    """First and second derivative of each row's log loss by the factor."""
-    proba = softmax(scale * scores)
-    mean = (proba * scores).sum(axis=1)
-    curvature = (proba * (scores - mean[:, None]) ** 2).sum(axis=1)
-    return mean - scores[np.arange(len(labels)), labels], curvature
-
-
-def _roots(at: Array, rising: Array) -> Array:
-    """Where each row, which rises along `at`, crosses zero; the ends where it does not."""
-    first = (rising < 0).sum(axis=1)
-    right = np.clip(first, 1, len(at) - 1)
-    rows = np.arange(len(rising))
-    low, high = rising[rows, right - 1], rising[rows, right]
-    rise = high - low
-    share = np.divide(-low, rise, out=np.zeros_like(low), where=rise > 0)
-    inside = at[right - 1] + np.clip(share, 0.0, 1.0) * (at[right] - at[right - 1])
-    return np.where(first == 0, at[0], np.where(first == len(at), at[-1], inside))
 
 
 def _of_scores(make: Callable[[Ints, Array, Ints], Resampler]) -> Callable[..., Resampler]:

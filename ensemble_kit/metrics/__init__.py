@@ -131,7 +131,7 @@ _ALL = (
     _of_confusion(EXPECTED_COST, _without_costs, higher=False),
 )
 METRICS = {metric.name: metric for metric in _ALL}
-# Means over classes: another figure wherever a class is missing.
+# Of all classes together: another figure wherever a class is missing.
 OVER_CLASSES = frozenset(
     (
         "balanced_accuracy",
@@ -140,6 +140,7 @@ OVER_CLASSES = frozenset(
         "macro_specificity",
         "auroc",
         "average_precision",
+        "calibration_slope",
     )
 )
 DEFAULT_METRICS = (

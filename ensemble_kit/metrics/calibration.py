@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.combiners.scale import best_scale
+from ensemble_kit.metrics.recalibration import recalibration
 
 N_BINS = 15
 
@@ -67,16 +67,22 @@ def reliability_table(bins: Array) -> Array:
 
 
 def calibration_slope(labels: npt.NDArray[np.int64], proba: Array) -> float:
-    """The factor on the log-probabilities that fits the labels best: 1 is calibrated, < 1 overconfident.
+    """The factor on the log-probabilities, beside intercepts, that fits the labels best.
+
+    1 is calibrated in spread, below 1 is overconfident; classes that are called too often or too
+    rarely throughout do not change it. NaN where no factor fits best: see `recalibration`.
 
     References
     ----------
     Cox, D. R. (1958). Two further applications of a model for binary regression. Biometrika
-    45(3/4), 562-565.
+    45(3/4), 562-565. Van Calster, B., McLernon, D. J., van Smeden, M., Wynants, L., & Steyerberg,
+    E. W. (2019). Calibration: the Achilles heel of predictive analytics. BMC Medicine 17, 230.
 
     Examples
     --------
-    >>> round(calibration_slope(np.array([0, 0, 0, 1]), np.array([[0.99, 0.01]] * 4)), 3)
-    0.239
+    >>> proba = np.array([[0.8, 0.2], [0.8, 0.2], [0.8, 0.2], [0.2, 0.8], [0.2, 0.8]])
+    >>> round(calibration_slope(np.array([0, 0, 1, 1, 0]), proba), 3)
+    0.25
     """
-    return best_scale(labels, np.log(np.maximum(proba, 1e-15)))
+    fit = recalibration(labels, proba)
+    return float("nan") if fit is None else fit.slope

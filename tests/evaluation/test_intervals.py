@@ -61,8 +61,21 @@ def test_resamples_are_those_of_copied_rows(name: str, ties: bool) -> None:
     labels, proba, groups = table(20, 5, ties=ties)
     weights = drawn(labels, groups, 60)
     got = RESAMPLERS[name](labels, proba, groups)(weights)
-    tolerance = 5e-3 if name == "calibration_slope" else 1e-6
-    np.testing.assert_allclose(got, slow(name, labels, proba, groups, weights), atol=tolerance)
+    want = slow(name, labels, proba, groups, weights)
+    if name == "calibration_slope":
+        # A step from the table's own fit, which among 20 groups is not all of it.
+        assert (got - want).std() < 0.2 * want.std()
+        np.testing.assert_allclose(np.median(got), np.median(want), atol=0.01)
+    else:
+        np.testing.assert_allclose(got, want, atol=1e-6)
+
+
+def test_slopes_of_two_classes_among_fifty_patients_are_those_of_copied_rows() -> None:
+    labels, proba, groups = table(50, 4, n_classes=2)
+    weights = drawn(labels, groups, 60)
+    got = RESAMPLERS["calibration_slope"](labels, proba, groups)(weights)
+    want = slow("calibration_slope", labels, proba, groups, weights)
+    assert (got - want).std() < 0.03 * want.std()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,12 +106,29 @@ def test_the_table_itself_is_where_its_resamples_lie(name: str, n_groups: int) -
     assert got == pytest.approx(METRICS[name].of_table(labels, proba), abs=1e-9)
 
 
-def test_a_resample_without_a_class_or_beyond_every_scale_is_no_crash() -> None:
+def test_a_resample_without_a_class_is_no_crash() -> None:
     labels, proba, groups = np.array([0, 0, 1]), np.eye(2)[[0, 0, 1]] * 0.8 + 0.1, np.arange(3)
     weights = np.array([[3.0, 0, 0], [0, 0, 3.0], [1, 1, 1]])
-    assert np.isfinite(resamplers.slope_resampler(labels, proba, groups)(weights)).all()
+    assert np.isnan(resamplers.slope_resampler(labels, proba, groups)(weights)).all()
     precision = resamplers.average_precision_resampler(labels, proba, groups)(weights)
     np.testing.assert_allclose(precision, [np.nan, 1.0, 1.0])  # of two classes, the second's
+    mixed = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    assert np.isfinite(resamplers.slope_resampler(labels, mixed, groups)(weights[2:])).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_intervals_of_a_rare_class_beyond_200_groups_stay_in_range(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = rng.integers(210, 400)
+    labels = rng.choice(3, n, p=[0.9, 0.08, 0.02])
+    labels[:3] = range(3)
+    proba = softmax(rng.normal(size=(n, 3)) + 4 * np.eye(3)[labels])
+    names = ["auroc", "average_precision", "aurc"]
+    found = judge({"m": decided(proba)}, labels, np.arange(n), 3, metrics=names, n_resamples=500)
+    for name in names:
+        one = found["m"].figures[name]
+        assert 0.0 <= one.low <= one.value <= one.high <= 1.0
+        assert found["m"].resamples[name].max() <= 1.0
 
 
 @pytest.mark.parametrize("name", NAMES)
