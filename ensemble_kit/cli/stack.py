@@ -58,7 +58,10 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     help="Accept members that lack folds where at least K have predicted each image; stamped.",
 )
 @click.option(
-    "--max-members", type=click.IntRange(1), metavar="N", help="Greedy selection keeps at most N."
+    "--max-members",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Greedy selection (and --pareto) keeps at most N.",
 )
 @click.option(
     "--budget-params",

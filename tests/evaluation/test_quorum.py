@@ -185,11 +185,13 @@ def test_answers_by_fold_under_a_quorum_are_the_stored_cross_fitted_ones(stacked
     np.testing.assert_allclose(mean, softmax(np.stack(test)).mean(axis=0), atol=1e-6)
 
 
-def test_a_fold_trained_since_makes_answers_under_a_quorum_old(tmp_path) -> None:
+@pytest.mark.parametrize("member", ["member2", "member0"])
+def test_members_trained_since_make_answers_under_a_quorum_old(tmp_path, member: str) -> None:
+    """The absent fold of `member2`; or another member, while that fold is still absent."""
     run = unfinished_run(tmp_path / "run")
     stack_run(run, ["mean"], quorum=3, protocol=QUICK)
-    stored = run.store.read("member2")
-    oof = np.where(np.isnan(stored.oof), 0.5, stored.oof)
-    run.store.write("member2", dataclasses.replace(stored, oof=oof))
+    stored = run.store.read(member)
+    oof = np.where(np.isnan(stored.oof), 0.5, 1.01 * stored.oof)
+    run.store.write(member, dataclasses.replace(stored, oof=oof))
     with pytest.raises(DataError, match="trained again since"):
         answers_of(run, "mean")
