@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.log_pool import pool_weights
 from ensemble_kit.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -31,12 +32,16 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Networks:
-    """K trained networks: softmax(offset + tanh(z W1 + b1) W2 + b2), z = (x - mean) / scale.
+    """K trained networks: softmax(pool . x + tanh(z W1 + b1) W2 + b2), z = (x - mean) / scale.
 
-    Shapes: `mean, scale` (K, F); `w1` (K, F, H); `b1` (K, H); `w2` (K, H, C); `b2` (K, C);
+    The first n_members * C columns of x are the members' log-probabilities, each up to a constant;
+    `pool . x` is their sum under the weights of a network, which it corrects.
+
+    Shapes: `pool` (K, n_members); `mean, scale` (K, F); `w1` (K, F, H); `b1` (K, H); `w2` (K, H, C); `b2` (K, C);
     `best_epoch` (K,), 0 where training never beat the start.
     """
 
+    pool: Array
     mean: Array
     scale: Array
     w1: Array
@@ -51,22 +56,25 @@ class Networks:
             **{f.name: getattr(self, f.name)[networks] for f in dataclasses.fields(self)}
         )
 
-    def predict_proba(self, features: Array, offset: Array) -> Array:
+    def predict_proba(self, features: Array) -> Array:
         """The networks' mean probability, float64 of shape (n_samples, n_classes)."""
         total = np.zeros((len(features), self.b2.shape[1]))
+        n_members, n_classes = self.pool.shape[1], self.b2.shape[1]
+        members = features[:, : n_members * n_classes].reshape(-1, n_members, n_classes)
         for k in range(len(self.b2)):
+            start = np.einsum("nmc,m->nc", members, self.pool[k])
             z = (features - self.mean[k]) / self.scale[k]
-            total += softmax(
-                offset + np.tanh(z @ self.w1[k] + self.b1[k]) @ self.w2[k] + self.b2[k]
-            )
+            hidden = np.tanh(z @ self.w1[k] + self.b1[k])
+            total += softmax(start + hidden @ self.w2[k] + self.b2[k])
         return total / len(self.b2)
 
 
 def train_batched(
     features: Array,
-    offset: Array,
     labels: Ints,
     *,
+    n_members: int,
+    n_classes: int,
     fit_rows: list[Ints],
     stop_rows: list[Ints],
     seeds: list[int],
@@ -74,14 +82,14 @@ def train_batched(
 ) -> Networks:
     """Train one network per entry of `fit_rows`.
 
-    The last layer starts at zero, so every network starts as `softmax(offset)` and is kept at the
-    epoch whose loss on its `stop_rows` was the lowest, the start included.
+    The last layer starts at zero, so every network starts as the members' geometric mean under the
+    weights of least log loss on its `fit_rows`, and is kept at the epoch whose loss on its
+    `stop_rows` was the lowest, the start included.
 
     Parameters
     ----------
     features : array, shape (n_samples, n_features)
-    offset : array, shape (n_samples, n_classes)
-        What the networks correct: the members' mean log-probability.
+        First the members' log-probabilities, n_members * n_classes columns; then anything.
     labels : array of int, shape (n_samples,)
     fit_rows, stop_rows : list of K integer arrays
         Rows to learn from, and rows of other groups that decide when to stop.
@@ -94,7 +102,9 @@ def train_batched(
     """
     import torch
 
-    n_features, n_classes = features.shape[1], offset.shape[1]
+    n_features, n_own = features.shape[1], n_members * n_classes
+    members = features[:, :n_own].reshape(-1, n_members, n_classes)
+    pool = np.stack([pool_weights(members[rows], labels[rows]) for rows in fit_rows])
     mean = np.stack([features[rows].mean(axis=0) for rows in fit_rows])
     scale = np.stack([np.maximum(features[rows].std(axis=0), 1e-3) for rows in fit_rows])
     rngs = [np.random.default_rng(seed) for seed in seeds]
@@ -104,7 +114,8 @@ def train_batched(
     def tensor(array: Array) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
-    x, start_logits, y = tensor(features), tensor(offset), torch.from_numpy(labels)
+    x, y = tensor(features), torch.from_numpy(labels)
+    share = tensor(pool)[:, None, None]  # (K, 1, 1, n_members)
     centre, spread = tensor(mean)[:, None], tensor(scale)[:, None]
     w1 = tensor(np.stack(start)).requires_grad_()
     b1 = torch.zeros(n_networks, 1, schedule.hidden, requires_grad=True)
@@ -121,8 +132,10 @@ def train_batched(
     )
 
     def losses(rows: torch.Tensor) -> torch.Tensor:  # rows (K, B) -> (K, B)
-        z = (x[rows] - centre) / spread
-        out = torch.baddbmm(b2, torch.tanh(torch.baddbmm(b1, z, w1)), w2) + start_logits[rows]
+        own = x[rows]
+        start = share @ own[:, :, :n_own].unflatten(2, (n_members, n_classes))
+        z = (own - centre) / spread
+        out = torch.baddbmm(b2, torch.tanh(torch.baddbmm(b1, z, w1)), w2) + start[:, :, 0]
         picked = out.gather(2, y[rows][:, :, None])[:, :, 0]
         return torch.logsumexp(out, dim=2) - picked
 
@@ -170,7 +183,9 @@ def train_batched(
             "Check the members' logits for extreme values",
         )
     arrays = [kept.numpy().astype(np.float64) for kept in best]
-    return Networks(mean, scale, arrays[0], arrays[1][:, 0], arrays[2], arrays[3][:, 0], best_epoch)
+    return Networks(
+        pool, mean, scale, arrays[0], arrays[1][:, 0], arrays[2], arrays[3][:, 0], best_epoch
+    )
 
 
 def _padded(rows: list[Ints]) -> tuple[Ints, Array]:

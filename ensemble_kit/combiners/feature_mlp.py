@@ -39,7 +39,7 @@ class FeatureMLP(FeatureCombiner):
 
     In each space the members' features are reduced to their principal components, standardised,
     and joined to the centred log-probabilities. As in `MLPStacker` the networks correct the
-    members' mean log-probability and stop where their loss on other groups was the lowest.
+    members' pooled log-probability and stop where their loss on other groups was the lowest.
 
     Parameters
     ----------
@@ -115,8 +115,9 @@ class FeatureMLP(FeatureCombiner):
                 seeds.append(derive_seed(self.seed, "feature-mlp", int(k), j))
         self.networks_ = train_batched(
             inputs,
-            _offset(logits),
             labels,
+            n_members=logits.shape[1],
+            n_classes=logits.shape[2],
             fit_rows=fit_rows,
             stop_rows=stop_rows,
             seeds=seeds,
@@ -150,24 +151,23 @@ class FeatureMLP(FeatureCombiner):
 
     def _combine_on(self, logits: Array, features: PooledFeatures) -> Combined:
         self._refuse_other_widths(features)
-        offset, n_classes = _offset(logits), len(self.classes_)
-        total = np.zeros((len(logits), n_classes))
+        total = np.zeros((len(logits), len(self.classes_)))
         for column in range(features.spaces.shape[1]):
             space = features.spaces[:, column]
             for k in np.unique(space):
                 rows = np.flatnonzero(space == k)
                 seen = [one[rows, column] for one in features.values]
-                total[rows] += self._answer(int(k), logits[rows], offset[rows], seen)
+                total[rows] += self._answer(int(k), logits[rows], seen)
         return decided(total / features.spaces.shape[1])
 
-    def _answer(self, k: int, logits: Array, offset: Array, features: list[Array]) -> Array:
+    def _answer(self, k: int, logits: Array, features: list[Array]) -> Array:
         """The mean over the networks of space k; the members' mean where it was not learnt."""
         found = np.flatnonzero(self.spaces_ == k)
         if not len(found):
-            return softmax(offset)
+            return softmax(clipped_log_proba(logits).mean(axis=1))
         s = int(found[0])
         own = self.networks_.take(slice(s * self.n_networks, (s + 1) * self.n_networks))
-        return own.predict_proba(self._seen(s, logits, features), offset)
+        return own.predict_proba(self._seen(s, logits, features))
 
     def _refuse_other_widths(self, features: PooledFeatures) -> None:
         got, want = [one.shape[2] for one in features.values], self.widths_
@@ -199,10 +199,6 @@ class FeatureMLP(FeatureCombiner):
         return self
 
 
-def _offset(logits: Array) -> Array:
-    return clipped_log_proba(logits).mean(axis=1)
-
-
 def _no_networks() -> Networks:
     none = np.zeros(0)
-    return Networks(none, none, none, none, none, none, np.zeros(0, dtype=np.int64))
+    return Networks(none, none, none, none, none, none, none, np.zeros(0, dtype=np.int64))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.combiners.batched_mlp import Networks, Schedule, train_batched
-from ensemble_kit.combiners.features import clipped_log_proba, flat_features
+from ensemble_kit.combiners.features import flat_features
 from ensemble_kit.combiners.splits import inner_folds
 from ensemble_kit.seeding import derive_seed, generator
 
@@ -22,11 +22,12 @@ Ints = npt.NDArray[np.int64]
 
 
 class MLPStacker(Combiner):
-    """Small networks that correct the members' mean log-probability, averaged over seeds.
+    """Small networks that correct the members' pooled log-probability, averaged over seeds.
 
-    Logits are standardised per feature, after each member's own constant is removed. Each network
-    stops where its loss on groups that it did not learn from was the lowest; a network that never
-    improves on the members' geometric mean stays that mean.
+    Each starts from the members' geometric mean under weights of least log loss, so that a member
+    that is sure and wrong does no harm. Logits are standardised per feature, after each member's
+    own constant is removed. Each network stops where its loss on groups that it did not learn from
+    was the lowest; one that never improves on its start stays it.
 
     Parameters
     ----------
@@ -103,8 +104,9 @@ class MLPStacker(Combiner):
                 seeds.append(derive_seed(self.seed, "mlp", j))
         return train_batched(
             flat_features(logits),
-            clipped_log_proba(logits).mean(axis=1),
             labels,
+            n_members=logits.shape[1],
+            n_classes=logits.shape[2],
             fit_rows=fit_rows,
             stop_rows=stop_rows,
             seeds=seeds,
@@ -114,11 +116,7 @@ class MLPStacker(Combiner):
         )
 
     def _combine(self, logits: Array) -> Combined:
-        return decided(
-            self.networks_.predict_proba(
-                flat_features(logits), clipped_log_proba(logits).mean(axis=1)
-            )
-        )
+        return decided(self.networks_.predict_proba(flat_features(logits)))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The networks' arrays."""

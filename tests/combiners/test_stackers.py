@@ -12,14 +12,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.naive_bayes import GaussianNB
 
+from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.combiners.boosting import BoostingStacker
 from ensemble_kit.combiners.calibrated import CalibratedMembers, TemperatureScaled
 from ensemble_kit.combiners.features import flat_features
 from ensemble_kit.combiners.linear import LogisticStacker
+from ensemble_kit.combiners.log_pool import pool_weights
 from ensemble_kit.combiners.splits import inner_folds
 from ensemble_kit.combiners.stacking import MLPStacker, inner_stops
-from ensemble_kit.testing import toy_predictions
+from ensemble_kit.testing import toy_logits, toy_predictions
 
 FITTED = ["simplex", "classwise", "greedy", "logistic", "ridge", "boosting", "mlp", "two-layer"]
 
@@ -100,8 +102,10 @@ def test_fitting_all_folds_at_once_is_fitting_them_one_by_one_but_for_batch_size
     alone = MLPStacker(epochs=2, n_networks=2).fit(
         table.logits[sets[1]], table.labels[sets[1]], table.groups[sets[1]]
     )
+    np.testing.assert_array_equal(many[1].networks_.pool, alone.networks_.pool)
+    # Batches of another size may end a network an epoch earlier or later.
     np.testing.assert_allclose(
-        many[1].predict_proba(table.logits), alone.predict_proba(table.logits), atol=0.01
+        many[1].predict_proba(table.logits), alone.predict_proba(table.logits), atol=0.03
     )
 
 
@@ -118,3 +122,41 @@ def test_only_fitting_the_mlp_loads_torch() -> None:
         "assert 'torch' in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("sure", ["always the first", "any at all"])
+def test_members_sure_of_nothing_do_not_pull_the_networks_down(sure: str) -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(300) % 2)
+    scores = 0.9 * rng.normal(size=(300, 2)) + 1.2 * (2 * labels - 1)[:, None]
+    good = np.stack([-scores, scores], axis=2)
+    side = np.ones(300) if sure == "always the first" else rng.choice([-1.0, 1.0], 300)
+    wild = np.stack([16.0 * side, np.zeros(300)], axis=1)[:, None]
+    fold = np.arange(300) % 3
+    sets = [np.flatnonzero(fold != k) for k in range(3)]
+
+    def log_loss(logits: np.ndarray) -> float:
+        proba = np.empty((300, 2))
+        fitted = MLPStacker(n_networks=2).fit_many(logits, labels, None, sets)
+        for k, one in enumerate(fitted):
+            proba[fold == k] = one.predict_proba(logits[fold == k])
+        return float(-np.log(proba[np.arange(300), labels]).mean())
+
+    alone = log_loss(good)
+    assert alone < 0.2
+    assert log_loss(np.concatenate([good, wild, wild], axis=1)) < alone + 0.05
+
+
+def test_a_log_pool_is_optimal_over_weights_that_are_not_negative() -> None:
+    labels = np.random.default_rng(1).integers(0, 3, 400)
+    log_proba = np.log(softmax(toy_logits(labels, 4, 3)))
+    weights = pool_weights(log_proba, labels, ridge=0.0)
+
+    def loss(w: np.ndarray) -> float:
+        proba = softmax(np.einsum("nmc,m->nc", log_proba, w))
+        return float(-np.log(proba[np.arange(400), labels]).mean())
+
+    assert (weights >= 0).all()
+    rng = np.random.default_rng(2)
+    others = np.maximum(weights + 0.1 * rng.normal(size=(200, 4)), 0)
+    assert all(loss(w) >= loss(weights) - 1e-9 for w in others)
