@@ -21,6 +21,7 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.repeats import compare_repeats
 from ensemble_kit.evaluation.stack import stack_run
 from ensemble_kit.folds import make_folds
+from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import metric
 from ensemble_kit.metrics.sums import sums_of
 from ensemble_kit.run import Run
@@ -78,6 +79,22 @@ def test_a_run_is_compared_with_others_than_itself(repeats: list[Run]) -> None:
         compare_runs([one], protocol=QUICK)
 
 
+@pytest.mark.parametrize(
+    ("how", "law"),
+    [
+        ({"seed": 1}, "one label and group in all runs"),
+        ({"n_classes": 2}, "share their class names; '.*' has class0, class1"),
+    ],
+)
+def test_runs_over_other_labels_are_not_compared(
+    repeats: list[Run], tmp_path: Path, how: dict[str, int], law: str
+) -> None:
+    other = toy_run(tmp_path / "other", **how)
+    stack_run(other, ["mean"], protocol=QUICK)
+    with pytest.raises(DataError, match=law):
+        compare_runs([repeats[0], other], protocol=QUICK)
+
+
 def test_runs_are_not_ranked_by_a_figure_that_should_be_near_one(repeats: list[Run]) -> None:
     with pytest.raises(UsageError, match="should be near 1"):
         compare_runs(repeats[:2], protocol=Protocol(metric="calibration_slope"))
@@ -101,6 +118,30 @@ def test_compared_figures_are_those_of_the_stored_answers(repeats: list[Run]) ->
         rows = read_ensemble_predictions(run.ensemble_dir("vote")).query("split == 'oof'")
         right = (rows["label"] == rows["predicted"]).mean()
         assert found.figures[run.path.as_posix()]["accuracy"].value == pytest.approx(right)
+
+
+def test_classes_are_matched_by_name_whatever_their_order(
+    repeats: list[Run], tmp_path: Path
+) -> None:
+    one = repeats[0]
+    table = one.manifest().table
+    columns = ("sample_id", "path", "label", "group", "split")
+    turned = Manifest.from_records(
+        list(table[list(columns)].itertuples(index=False, name=None)), columns=columns,
+        group_kind="patient", class_names=one.manifest().class_names[::-1],
+    )  # fmt: skip
+    folds = make_folds(turned, 4)
+    run = Run(tmp_path / "turned")
+    run.begin(turned, folds, {})
+    for name in one.members():
+        stored = one.store.read(name)
+        about = {**stored.about, "manifest": turned.digest, "folds": folds.digest}
+        run.store.write(name, dataclasses.replace(stored, about=about))
+    stack_run(run, ["mean"], protocol=QUICK)
+    assert run.predictions("oof").class_names == one.predictions("oof").class_names[::-1]
+    first, second = compare_runs([one, run], protocol=QUICK).figures.values()
+    for name in ("accuracy", "auroc", "log_loss"):
+        assert second[name].value == pytest.approx(first[name].value, abs=1e-6), name
 
 
 def test_a_member_stands_for_a_run_too(repeats: list[Run]) -> None:
