@@ -22,7 +22,12 @@ CHUNK_CELLS = 1 << 22
 
 
 def slope_resampler(labels: Ints, proba: Array, groups: Ints) -> Callable[[Array], Array]:
-    """Of the calibration slope; NaN where the table has none."""
+    """Of the calibration slope; NaN where the table has none.
+
+    NaN too where a resample's is farther from the table's than that is from 0, and than one unit
+    of logit per standard deviation of the scores: it lacks the few errors that hold the slope, and
+    may have none.
+    """
     fit = recalibration(labels, proba)
     if fit is None:
         return lambda weights: np.full(len(weights), np.nan)
@@ -40,7 +45,8 @@ def slope_resampler(labels: Ints, proba: Array, groups: Ints) -> Callable[[Array
         if third is not None:
             bend = (weights @ third.reshape(n_groups, -1)).reshape(*shape, n_parameters)
             step = _bent(step, curvature, bend)
-        return np.asarray((fit.parameters[0] - step[:, 0]) / fit.spread)
+        known = np.abs(step[:, 0]) <= max(abs(fit.parameters[0]), 1.0)
+        return np.where(known, (fit.parameters[0] - step[:, 0]) / fit.spread, np.nan)
 
     return resample
 

@@ -116,6 +116,20 @@ def test_a_resample_without_a_class_is_no_crash() -> None:
     assert np.isfinite(resamplers.slope_resampler(labels, mixed, groups)(weights[2:])).all()
 
 
+def test_a_slope_that_rests_on_two_errors_has_no_wild_interval() -> None:
+    rng = np.random.default_rng(4)
+    n = rng.integers(210, 400)
+    labels = rng.choice(3, n, p=[0.9, 0.08, 0.02])
+    labels[:3] = range(3)
+    proba = softmax(rng.normal(size=(n, 3)) + 4 * np.eye(3)[labels])
+    assert (proba.argmax(axis=1) != labels).sum() == 2
+    found = judge(
+        {"m": decided(proba)}, labels, np.arange(n), 3,
+        metrics=["calibration_slope"], n_resamples=500,
+    )["m"].figures["calibration_slope"]  # fmt: skip
+    assert 0 < found.low < found.value < found.high < 2 * found.value
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_intervals_of_a_rare_class_beyond_200_groups_stay_in_range(seed: int) -> None:
     rng = np.random.default_rng(seed)
