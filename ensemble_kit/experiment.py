@@ -25,9 +25,9 @@ from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
 from ensemble_kit.members.recipe import Member, Recipe, preset_values
-from ensemble_kit.members.short_form import merged, read_short_form
+from ensemble_kit.members.short_form import read_short_form
 from ensemble_kit.run import Run
-from ensemble_kit.settings import Settings, SettingsError
+from ensemble_kit.settings import Settings, SettingsError, merged
 from ensemble_kit.tune.best import tuned_values
 
 SETTINGS_FILE = "ensemble-kit.toml"
@@ -112,8 +112,8 @@ class Experiment(Settings):
     """Everything that a run is made of.
 
     `members` are network or group names, or names of `[member.NAME]` tables, which hold the
-    fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`. What
-    differs may stand behind the name instead: `resnet18:seed=1:color=hed`.
+    fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`, or a
+    `preset`. What differs may stand behind the name instead: `resnet18:seed=1:color=hed`.
     Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`,
     or a flag or the member itself names one of them.
     """
@@ -222,7 +222,7 @@ def load_experiment(
     try:
         return _checked(given)
     except SettingsError as error:
-        if file is None or not _is_wrong(written):
+        if file is None or not _is_wrong(_with_recipe_presets(written)):
             raise
         raise DataError(error.law, f"{error.got} (in '{file}')", error.advice) from None
 
@@ -320,8 +320,19 @@ def config_of(experiment: Experiment) -> dict[str, Any]:
 
 
 def _with_recipe_presets(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`recipe.preset` replaced by the keys that it names, beneath those written beside it."""
-    out = dict(settings)
+    """`preset` of `[recipe]` and of each member's replaced by its keys, beneath those beside it."""
+    out = _with_preset(settings)
+    tables = out.get("member")
+    if isinstance(tables, Mapping):
+        out["member"] = {
+            name: _with_preset(table) if isinstance(table, Mapping) else table
+            for name, table in tables.items()
+        }
+    return out
+
+
+def _with_preset(table: Mapping[str, Any]) -> dict[str, Any]:
+    out = dict(table)
     recipe = out.get("recipe")
     if isinstance(recipe, Mapping) and "preset" in recipe:
         own = {k: v for k, v in recipe.items() if k != "preset"}

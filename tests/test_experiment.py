@@ -98,6 +98,27 @@ def test_a_member_s_nested_table_changes_single_keys_of_the_shared_one() -> None
     assert (twin.drop_path, twin.ema_decay) == (0.1, 0.9)
 
 
+def test_a_member_s_preset_stands_beneath_its_own_keys_and_above_the_shared_ones() -> None:
+    settings(
+        "members = ['tiny_cnn', 'twin']\n[recipe]\nepochs = 4\nbatch_size = 8\n"
+        "[member.twin]\nnetwork = 'tiny_cnn'\n"
+        "[member.twin.recipe]\npreset = 'best'\nlabel_smoothing = 0.2\n"
+        "[member.twin.recipe.regularize]\nema_decay = 0.9\n"
+    )
+    experiment = load_experiment()
+    first, twin = (m.recipe for m in experiment.resolved_members())
+    assert (first.epochs, first.regularize.tta) == (4, "none")
+    assert (twin.epochs, twin.batch_size, twin.label_smoothing) == (30, 8, 0.2)
+    assert (twin.regularize.ema_decay, twin.regularize.tta) == (0.9, "dihedral")
+    written = config_of(experiment)["member"]["twin"]["recipe"]
+    assert (written["epochs"], "preset" in written) == (30, False)
+
+
+def test_a_preset_in_the_file_is_not_blamed_for_a_flag() -> None:
+    text = "[recipe]\npreset = 'fast'\n[member.tiny_cnn.recipe]\npreset = 'best'\n"
+    assert "(in 'ensemble-kit.toml')" not in refused(text, {"data": {"folds": 1}})
+
+
 def test_a_flag_may_pick_one_of_the_file_s_members() -> None:
     settings("members = ['tiny_cnn', 'twin']\n[member.twin]\nnetwork = 'tiny_cnn'\nseed = 1\n")
     assert [m.name for m in load_experiment({"members": ("tiny_cnn",)}).resolved_members()] == [

@@ -20,6 +20,7 @@ WORDS = {
     "snapshots": "snap{}",
     "ema_decay": "ema{}",
     "average_beside": "raw",
+    "preset": "{}",
 }
 
 

@@ -16,7 +16,7 @@ from ensemble_kit.images.join import TileSpec
 from ensemble_kit.members.catalogue import native_size, timm_name
 from ensemble_kit.members.naming import name_of
 from ensemble_kit.members.recipe_tables import Optim, Regularize
-from ensemble_kit.settings import Settings
+from ensemble_kit.settings import Settings, merged
 
 
 class Recipe(Settings):
@@ -150,14 +150,18 @@ class Recipe(Settings):
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> Recipe:
-        """A named recipe, with changes.
+        """A named recipe, with changes: a table of them changes the keys that it holds.
 
         Raises
         ------
         UsageError
             There is none of that name.
         """
-        return cls(**{**preset_values(name), **changes})
+        said = {
+            key: value.model_dump(exclude_unset=True) if isinstance(value, Settings) else value
+            for key, value in changes.items()
+        }
+        return cls(**merged(preset_values(name), said))
 
 
 def preset_values(name: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The same words on the command line, in the settings file and in Python. Trains n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.members.catalogue import expand
 from ensemble_kit.members.naming import name_of
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Member, Recipe, preset_values
 from ensemble_kit.members.recipe_tables import Optim, Regularize
-from ensemble_kit.settings import Settings
+from ensemble_kit.settings import Settings, merged
 
 # Where a key stands in a member. Lists and names have no one word.
 _TABLES: tuple[tuple[tuple[str, ...], type[Settings], tuple[str, ...]], ...] = (
@@ -53,10 +53,12 @@ class ShortForm:
 def read_short_form(text: str) -> ShortForm:
     """The parts of `BASE[:KEY[=VALUE]]...`; keys are those of a member or of its recipe.
 
+    `preset` names a recipe, beneath the keys that are written beside it.
+
     Raises
     ------
     UsageError
-        An unknown key, or one without a value that needs one.
+        An unknown key or preset, or a key without a value that needs one.
 
     Examples
     --------
@@ -70,11 +72,15 @@ def read_short_form(text: str) -> ShortForm:
         head = f"{head}:{parts.pop(0)}"
     settings: dict[str, Any] = {}
     differs: dict[str, Any] = {}
+    preset: dict[str, Any] = {}
     name = ""
     for part in parts:
         key, _, value = part.partition("=")
         if key == "name":
             name = value
+            continue
+        if key == "preset":
+            preset, differs[key] = preset_values(value), value
             continue
         key = _SHORT.get(key, key)
         path, field = _place(key, text)
@@ -89,6 +95,8 @@ def read_short_form(text: str) -> ShortForm:
         place[key] = typed
         if typed != field.default:
             differs[key] = typed
+    if preset:
+        settings = merged({"recipe": preset}, settings)
     return ShortForm(head, settings, name or name_of(head.replace("/", "_"), differs))
 
 
@@ -139,17 +147,8 @@ def make_members(
     return made
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over`, table by table."""
-    out = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(out.get(key), Mapping)
-        out[key] = merged(out[key], value) if both else value
-    return out
-
-
 def _place(key: str, text: str) -> tuple[tuple[str, ...], Any]:
-    known: list[str] = ["name"]
+    known: list[str] = ["name", "preset"]
     for path, table, apart in _TABLES:
         fields = {k: f for k, f in table.model_fields.items() if k not in apart}
         if key in fields:

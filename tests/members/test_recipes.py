@@ -18,6 +18,7 @@ from ensemble_kit.members import recipe as recipe_module
 from ensemble_kit.members.losses import class_weights, make_loss
 from ensemble_kit.members.optim import make_optimizer, plateau_drops, rate_at
 from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe_tables import Regularize
 
 # -- rules ---------------------------------------------------------------------------------
 
@@ -58,6 +59,13 @@ def test_every_named_recipe_is_one() -> None:
     assert Recipe.preset("fast", epochs=2).epochs == 2
     with pytest.raises(UsageError, match="Did you mean 'standard'"):
         Recipe.preset("standart")
+
+
+@pytest.mark.parametrize("table", [{"drop_path": 0.1}, Regularize(drop_path=0.1)])
+def test_a_table_of_changes_leaves_the_rest_of_a_preset_s_table(table: object) -> None:
+    regularize = Recipe.preset("best", regularize=table).regularize
+    assert (regularize.drop_path, regularize.ema_decay, regularize.tta) == (0.1, 0.998, "dihedral")
+    assert Recipe.preset("best", regularize={"ema_decay": 0.0}).regularize.ema_decay == 0.0
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b", "x" * 81])

@@ -34,6 +34,8 @@ NAMES = {
     "resnet18:pretrained=false": "resnet18-no-pretrained",
     "resnet18:augmentation=stain": "resnet18-augmentation-stain",
     "resnet18:weights=there/mine.pt": "resnet18-weights-mine",
+    "resnet18:preset=best": "resnet18-best",
+    "resnet18:preset=best:seed=1": "resnet18-best-s1",
     "resnet18:seed=1:name=second": "second",
 }
 
@@ -58,6 +60,17 @@ def test_what_is_written_is_what_is_trained() -> None:
     )  # fmt: skip
     assert member == want
     assert member.digest(24) == want.digest(24)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["tiny_cnn:preset=best:epochs=2:ema_decay=0.9", "tiny_cnn:epochs=2:ema_decay=0.9:preset=best"],
+)
+def test_a_preset_stands_beneath_the_keys_beside_it_and_above_the_shared_recipe(text: str) -> None:
+    (member,) = make_members([text], recipe=Recipe(epochs=4, batch_size=8, label_smoothing=0.3))
+    want = Recipe.preset("best", epochs=2, batch_size=8, regularize={"ema_decay": 0.9})
+    assert member.recipe == want
+    assert (member.recipe.regularize.tta, member.recipe.label_smoothing) == ("dihedral", 0.1)
 
 
 def test_a_group_takes_what_stands_behind_it() -> None:
@@ -87,6 +100,7 @@ def test_a_size_or_recipe_that_all_members_share_is_in_no_name() -> None:
         ("resnet18:sed=1", r"got 'resnet18:sed=1'. Did you mean 'seed'\?"),
         ("resnet18:bagg", r"Did you mean 'bag'\?"),
         ("resnet18:seed", "'seed' of a member has a value.* Write resnet18:seed=VALUE"),
+        ("resnet18:preset=bets", r"Did you mean 'best'\?"),
         ("resnet18:recipe=x", r"NETWORK\[:KEY=VALUE\]"),
     ],
 )
