@@ -33,7 +33,10 @@ class JobStarted:
 
 @dataclasses.dataclass(frozen=True)
 class EpochEnded:
-    """One epoch of a job; `val_on` names the rows of the validation figures."""
+    """One epoch of a job; `val_on` names the rows of the validation figures.
+
+    `val_answered_classes` is how many classes the answers to those rows name.
+    """
 
     member: str
     fold: int | str
@@ -48,6 +51,7 @@ class EpochEnded:
     val_on: str
     seconds: float
     images_per_second: float
+    val_answered_classes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -145,11 +145,15 @@ def _posed(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> 
 
 
 def watched_figures(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:
-    """Log loss (nats), accuracy and balanced accuracy over the classes present, of 2-D logits."""
+    """Log loss (nats), accuracy, balanced accuracy over the classes present, and how many classes
+    are answered, of 2-D logits.
+    """
     log_proba = log_softmax(logits)
-    hits = log_proba.argmax(axis=1) == labels
+    answers = log_proba.argmax(axis=1)
+    hits = answers == labels
     return {
         "log_loss": float(-log_proba[np.arange(len(labels)), labels].mean()),
         "accuracy": float(hits.mean()),
         "balanced_accuracy": float(np.mean([hits[labels == c].mean() for c in np.unique(labels)])),
+        "answered_classes": len(np.unique(answers)),
     }
