@@ -5,23 +5,20 @@ Knows bytes and digests; does not train. Nothing read here can run code.
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from safetensors.torch import save as tensors_to_bytes
 from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.errors import IntegrityError
 from ensemble_kit.files import (
-    digest_bytes,
     digest_file,
     digest_json,
     read_json,
@@ -31,7 +28,7 @@ from ensemble_kit.files import (
     write_json,
     write_npy,
 )
-from ensemble_kit.members.state import State
+from ensemble_kit.members.resume import drop_resume
 
 RECORD = "fold.json"
 WEIGHTS = "model.safetensors"
@@ -190,71 +187,3 @@ def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
 def _short(value: Any) -> str:
     text = str(value)
     return text[:12] + "..." if len(text) > 40 else text
-
-
-def save_resume(folder: Path, state: State, made_of: str) -> None:
-    """Store a training state after an epoch, and keep the one before it.
-
-    `made_of` is the digest of what it belongs to. The record of each generation holds the digest
-    of its bytes, so that a damaged one is noticed.
-    """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = buffer.getvalue()
-    newest = _generations(folder)
-    number = (newest[0] + 1) if newest else 0
-    write_bytes(_generation(folder, number), content)
-    record = {"digest": digest_bytes(content), "made_of": made_of, "epoch": len(state["history"])}
-    write_json(_record_of(_generation(folder, number)), record)
-    for old in newest[1:]:
-        _drop(folder, old)
-
-
-def load_resume(folder: Path, made_of: str, notice: Callable[[str], None]) -> State | None:
-    """The newest whole state of this very job, or None; a damaged one is named and passed over."""
-    for number in _generations(folder):
-        path = _generation(folder, number)
-        known = _known(_record_of(path))
-        if known is not None and known.get("made_of") != made_of:
-            continue
-        content = path.read_bytes()
-        if known is None or known.get("digest") != digest_bytes(content):
-            notice(f"The checkpoint '{path}' is damaged: going on from the one before it.")
-            continue
-        state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return state
-    return None
-
-
-def drop_resume(folder: Path) -> None:
-    """Remove all training states."""
-    for path in (*folder.glob("resume-*.json"), *folder.glob("resume-*.pt")):
-        path.unlink(missing_ok=True)
-
-
-def _generation(folder: Path, number: int) -> Path:
-    return folder / f"resume-{number}.pt"
-
-
-def _record_of(path: Path) -> Path:
-    return path.with_suffix(".json")
-
-
-def _generations(folder: Path) -> list[int]:
-    """Numbers of the states that have a record, newest first."""
-    names = [p.stem.removeprefix("resume-") for p in folder.glob("resume-*.json")]
-    numbers = sorted((int(n) for n in names if n.isdigit()), reverse=True)
-    return [n for n in numbers if _generation(folder, n).is_file()]
-
-
-def _drop(folder: Path, number: int) -> None:
-    _record_of(_generation(folder, number)).unlink(missing_ok=True)
-    _generation(folder, number).unlink(missing_ok=True)
-
-
-def _known(path: Path) -> dict[str, Any] | None:
-    try:
-        known: dict[str, Any] = read_json(path)
-    except DataError:
-        return None
-    return known

@@ -1,4 +1,4 @@
-"""Who is at a job, and how far it has come.
+"""Who is at a job, how far it has come, and why it failed.
 
 Knows nothing of training.
 """
@@ -11,15 +11,16 @@ import datetime
 import os
 import platform
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault, JobsFailedError
 from ensemble_kit.files import read_json, write_json
 from ensemble_kit.run.hold import held
 
-PROGRESS = "progress.json"
+PROGRESS, FAILED = "progress.json", "failed.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,3 +80,38 @@ def read_progress(folder: Path) -> Progress | None:
         return Progress(**values)
     except (DataError, TypeError):
         return None
+
+
+def reason_of(error: Exception) -> str:
+    """Why a job failed, in one sentence."""
+    if isinstance(error, EnsembleKitError):
+        return str(error)
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {first[:300]}"
+
+
+def exit_code_of(error: Exception) -> int:
+    """The exit code of an error's class; an unexpected one fails its job alone."""
+    return error.exit_code if isinstance(error, EnsembleKitError) else JobsFailedError.exit_code
+
+
+def note_failure(folder: Path, why: Exception | str) -> None:
+    """Write why a job failed; of an error that nobody expected where it came from, too.
+
+    A full disk takes no note of itself.
+    """
+    about = {"reason": why if isinstance(why, str) else reason_of(why)}
+    if isinstance(why, Exception) and not isinstance(why, EnsembleKitError):
+        about["traceback"] = "".join(traceback.format_exception(why))[-8000:]
+    with contextlib.suppress(EnvironmentFault):
+        write_json(folder / FAILED, about)
+
+
+def is_noted(folder: Path) -> bool:
+    """Whether a failure is noted; a job that begins takes away the note of its last try."""
+    return (folder / FAILED).is_file()
+
+
+def forget_failure(folder: Path) -> None:
+    """Take away the note of a failure: the job is tried again."""
+    (folder / FAILED).unlink(missing_ok=True)

@@ -5,7 +5,6 @@ Does not choose folds, order jobs or combine anything.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -15,20 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ensemble_kit.errors import (
-    DataError,
-    EnsembleKitError,
-    EnvironmentFault,
-    IntegrityError,
-    first_few,
-)
-from ensemble_kit.files import digest_json, write_json
+from ensemble_kit.errors import DataError, IntegrityError, first_few
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members import checkpoint
-from ensemble_kit.members.claim import claimed, note_progress
+from ensemble_kit.members.claim import claimed, forget_failure, note_failure, note_progress
 from ensemble_kit.members.events import (
     EpochEnded,
     JobFinished,
@@ -48,8 +40,8 @@ from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.guards import guard
 from ensemble_kit.members.parts import Parts, parts_of
 from ensemble_kit.members.recipe import Member
-from ensemble_kit.members.state import Training
-from ensemble_kit.members.status import FAILED
+from ensemble_kit.members.resume import is_made_of, load_resume, newest_record, save_resume
+from ensemble_kit.members.state import State, Training
 from ensemble_kit.run import Run, versions
 from ensemble_kit.seeding import derive_seed
 
@@ -114,12 +106,19 @@ class Job:
         )
 
     def changes(self) -> list[str]:
-        """What differs between the settings of the finished fold and the job's."""
-        record = checkpoint.read_record(self.folder)
-        return checkpoint.changed_keys(record["made_of"], self.made_of) if record else []
+        """What differs between the job's settings and those of what stands in its folder.
+
+        That is the finished fold, or the training state that it would go on from.
+        """
+        record = checkpoint.read_record(self.folder) or newest_record(self.folder)
+        if record is None or is_made_of(record["made_of"], self.made_of):
+            return []
+        if isinstance(record["made_of"], str):
+            return ["settings that a training state of an earlier version does not name"]
+        return checkpoint.changed_keys(record["made_of"], self.made_of)
 
     def differs_by_tuning_alone(self) -> bool:
-        """Whether the finished fold differs only because its recipe was tuned since."""
+        """Whether what stands in the folder differs only because its recipe was tuned since."""
         tuned = ("member.tuned:", "member.recipe.learning_rate:", "member.recipe.batch_size:")
         changes = self.changes()
         return self.member.tuned and bool(changes) and all(c.startswith(tuned) for c in changes)
@@ -130,20 +129,20 @@ class Job:
         Raises
         ------
         DataError
-            It is done with other settings; the message lists the changed keys.
+            It is done, or begun, with other settings; the message lists the changed keys.
         IntegrityError
             A file of it is damaged.
         """
         record = checkpoint.read_record(self.folder)
-        if record is None:
-            return False
-        changes = self.changes()
-        if changes:
+        if changes := self.changes():
+            what = "finished fold is kept" if record else "job that was cut off goes on"
             raise DataError(
-                "A finished fold is kept only with the settings that it was trained with",
+                f"A {what} only with the settings that it was trained with",
                 f"'{self.folder}' differs in {first_few(changes)}",
                 "Use another --run folder, or --retrain to train this member anew (its old folds are set aside)",
             )
+        if record is None:
+            return False
         checkpoint.check_files(self.folder, record)
         return True
 
@@ -166,24 +165,25 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
             if lacks_features(job):
                 checkpoint.add_features(job.folder, features_of_finished(job))
             return
-        (job.folder / FAILED).unlink(missing_ok=True)
+        forget_failure(job.folder)
         try:
             with told_apart(job.folder):
                 _run_claimed(job, watcher)
-        except EnsembleKitError as error:
-            with contextlib.suppress(EnvironmentFault):  # a full disk takes no note of itself
-                write_json(job.folder / FAILED, {"reason": str(error)})
+        except Exception as error:
+            note_failure(job.folder, error)
             raise
 
 
 def _run_claimed(job: Job, watcher: Watcher) -> None:
     began, said = time.perf_counter(), list[str]()
-    member, parts, made_of = job.member, job.parts(), digest_json(job.made_of)
+    member, parts = job.member, job.parts()
 
     def notice(text: str) -> None:
         said.append(text)
         watcher(Notice(f"{member.name} fold {job.fold}: {text}"))
 
+    state = load_resume(job.folder, job.made_of, notice)
+    earlier = _earlier(state, said)
     fit = Fit.start(
         member,
         job.tiles,
@@ -192,7 +192,7 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
         precision=job.precision,
         seed=job.model_seed,
         eval_tiles=job.eval_tiles,
-        state=checkpoint.load_resume(job.folder, made_of, notice),
+        state=state,
     )
     epochs, first = member.recipe.epochs, fit.training.epoch
     watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
@@ -200,7 +200,8 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
 
     def after_epoch(training: Training) -> None:
         if training.epoch < epochs:
-            checkpoint.save_resume(job.folder, training.state(), made_of)
+            so_far = {"said": list(said), "seconds": earlier + time.perf_counter() - began}
+            save_resume(job.folder, training.state() | so_far, job.made_of)
         note_progress(job.folder, first, training.epoch, epochs, began)
         last = training.history[-1]
         watcher(EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.watched_name, **last))
@@ -208,9 +209,17 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     fit.run(parts.fit, after_epoch, notice)
     for text in guard(fit.training.history, parts.fit.watched_labels, member.recipe):
         notice(text)
-    seconds = time.perf_counter() - began
+    seconds = earlier + time.perf_counter() - began
     _store(job, fit, parts, seconds, said)
     watcher(JobFinished(member.name, job.fold, seconds, fit.training.chosen_epoch))
+
+
+def _earlier(state: State | None, said: list[str]) -> float:
+    """The seconds that earlier processes took up to this state; what they said comes first in `said`."""
+    if state is None:
+        return 0.0
+    said[:0] = state.get("said", [])
+    return float(state.get("seconds", 0.0))
 
 
 def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) -> None:

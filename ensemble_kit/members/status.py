@@ -11,11 +11,10 @@ from typing import Any
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import read_json
 from ensemble_kit.folds.left_out import LeftOut, pairs_of
-from ensemble_kit.members.claim import read_progress
+from ensemble_kit.members.claim import FAILED, read_progress
 from ensemble_kit.run import Run
 from ensemble_kit.run.hold import is_held
 
-FAILED = "failed.json"
 SPEC = "member.json"
 
 

@@ -19,10 +19,10 @@ import torch
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, JobsFailedError
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.members import step as step_module
-from ensemble_kit.members.checkpoint import load_resume, save_resume
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
 from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.resume import load_resume, save_resume
 from ensemble_kit.run import Run
 
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=3e-3)
@@ -59,13 +59,13 @@ def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_p
     code = (
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from ensemble_kit.members.checkpoint import save_resume\n"
+        "from ensemble_kit.members.resume import save_resume\n"
         "torch.set_num_threads(1)\n"
         "state = {'weights': torch.zeros(8_000_000), 'history': []}\n"
         "print('ready', flush=True)\n"
         "for step in range(10_000):\n"
         "    state['history'].append(step); state['weights'].fill_(step)\n"
-        "    save_resume(Path(sys.argv[1]), state, 'this')\n"
+        "    save_resume(Path(sys.argv[1]), state, {'of': 'this'})\n"
     )
     rng = random.Random(3)
     for attempt in range(6):
@@ -76,7 +76,7 @@ def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_p
         time.sleep(rng.uniform(0.3, 0.9))
         writer.kill()
         writer.wait()
-        state = load_resume(folder, "this", notice=pytest.fail)
+        state = load_resume(folder, {"of": "this"}, notice=pytest.fail)
         assert state is not None, "no whole state survived"
         step = state["history"][-1]
         assert len(state["history"]) == step + 1
@@ -87,13 +87,13 @@ def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_p
 def test_row_9_a_truncated_state_is_named_and_the_one_before_it_used(
     tmp_path: Path, share: float
 ) -> None:
-    save_resume(tmp_path, {"history": [0], "weights": torch.ones(1000)}, "this")
-    save_resume(tmp_path, {"history": [0, 1], "weights": torch.ones(1000)}, "this")
+    save_resume(tmp_path, {"history": [0], "weights": torch.ones(1000)}, {"of": "this"})
+    save_resume(tmp_path, {"history": [0, 1], "weights": torch.ones(1000)}, {"of": "this"})
     newest = tmp_path / "resume-1.pt"
     content = newest.read_bytes()
     newest.write_bytes(content[: int(share * len(content))])
     said: list[str] = []
-    state = load_resume(tmp_path, "this", said.append)
+    state = load_resume(tmp_path, {"of": "this"}, said.append)
     assert state is not None
     assert state["history"] == [0]
     assert "resume-1.pt" in said[0]

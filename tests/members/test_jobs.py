@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,13 @@ from safetensors.torch import load_file
 
 import ensemble_kit.members.networks  # noqa: F401  (registers the tiny networks)
 from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.files import digest_json
 from ensemble_kit.folds import make_folds
+from ensemble_kit.members import step as step_module
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.events import EpochEnded, Event, JobStarted
 from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.state import Training
 
 MakeJob = Callable[..., Job]
 FILES = ("model.safetensors", "config.json", "logits-oof.npy", "logits-test.npy", "history.csv", "recipe.json")  # fmt: skip
@@ -211,13 +216,72 @@ def test_a_job_resumed_after_any_epoch_equals_an_uninterrupted_one_bit_for_bit(
     assert logits(torn) == logits(whole)
 
 
-def test_a_training_state_of_other_settings_is_not_used(make_job: MakeJob) -> None:
+def test_a_job_that_was_cut_off_does_not_go_on_with_other_settings(make_job: MakeJob) -> None:
     cut_off(make_job("run"), 2)
     other = make_job("run", learning_rate=1e-3)
+    states = {p.name for p in other.folder.glob("resume-*")}
+    for refused in (other.finished, lambda: run_job(other)):
+        with pytest.raises(DataError, match=r"cut off .*recipe.learning_rate: 0.003 -> 0.001"):
+            refused()
+    assert {p.name for p in other.folder.glob("resume-*")} == states
+    assert not make_job("run").finished()
+
+
+def test_a_state_of_an_earlier_version_goes_on_and_is_refused_without_the_keys(
+    make_job: MakeJob,
+) -> None:
+    job = make_job("run")
+    cut_off(job, 2)
+    for path in job.folder.glob("resume-*.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({**record, "made_of": digest_json(record["made_of"])}))
+    with pytest.raises(DataError, match="settings that a training state of an earlier version"):
+        make_job("run", learning_rate=1e-3).finished()
     seen: list[int] = []
-    run_job(other, lambda e: seen.append(e.first_epoch) if isinstance(e, JobStarted) else None)
-    assert seen == [0]
-    assert logits(other) == logits(run(make_job("fresh", learning_rate=1e-3)))
+    run_job(job, lambda e: seen.append(e.first_epoch) if isinstance(e, JobStarted) else None)
+    assert seen == [2]
+
+
+def test_what_was_said_and_how_long_it_took_outlive_a_cut(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = step_module._forward_backward
+
+    def poisoned(training: Training, *rest: Any) -> Any:
+        loss, parts = real(training, *rest)
+        bad = training.epoch == 1 and training.rate_factor == 1.0
+        return (loss * float("nan") if bad else loss), parts
+
+    monkeypatch.setattr(step_module, "_forward_backward", poisoned)
+    job, slept = make_job(epochs=4), 0.5
+    real_parts = job.parts()
+    monkeypatch.setattr(Job, "parts", lambda self: time.sleep(slept) or real_parts)
+    cut_off(job, 3)
+    slept = 0.0
+    run_job(job)
+    record = read_record(job.folder)
+    assert record is not None
+    assert [text for text in record["said"] if "rolled back" in text] == record["said"][:1]
+    assert record["seconds"] >= 0.5
+
+
+def test_an_error_that_nobody_expected_is_noted_with_where_it_came_from(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job(epochs=1)
+
+    def broken(self: Job) -> Any:
+        raise ValueError("mat1 and mat2 shapes\ncannot be multiplied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "parts", broken)
+        with pytest.raises(ValueError, match="mat1"):
+            run_job(job)
+    noted = json.loads((job.folder / "failed.json").read_text())
+    assert noted["reason"] == "ValueError: mat1 and mat2 shapes"
+    assert "in broken" in noted["traceback"]
+    run_job(job)
+    assert not (job.folder / "failed.json").exists()
 
 
 def test_a_damaged_training_state_is_named_and_passed_over(make_job: MakeJob) -> None:

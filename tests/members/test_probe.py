@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from ensemble_kit.members import measure, probe
-from ensemble_kit.members.checkpoint import load_resume, save_resume
 from ensemble_kit.members.events import Event, Notice
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.measure import Tried, fastest_precision
 from ensemble_kit.members.precision import Precision, candidates, choose_precision, tensor_float32
 from ensemble_kit.members.probe import Known, with_precision
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.resume import load_resume, save_resume
 from ensemble_kit.members.state import Training
 
 CPU = torch.device("cpu")
@@ -148,10 +148,10 @@ def test_the_loss_scale_of_fp16_is_stored_and_goes_on(tmp_path: Path) -> None:
     before.scaler.step(before.optimizer)
     before.scaler.update()
     assert before.scaler.get_scale() == 2.0**15
-    save_resume(tmp_path, before.state(), "this")
+    save_resume(tmp_path, before.state(), {"of": "this"})
     after = start()
     assert after.scaler.get_scale() == 2.0**16
-    state = load_resume(tmp_path, "this", pytest.fail)
+    state = load_resume(tmp_path, {"of": "this"}, pytest.fail)
     assert state is not None
     after.restore(state)
     assert after.scaler.state_dict() == before.scaler.state_dict()
