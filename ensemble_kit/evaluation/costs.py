@@ -19,7 +19,7 @@ from ensemble_kit.evaluation.crossfit import apply, fitted_to
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.verdict import verdict
+from ensemble_kit.evaluation.verdict import too_few, verdict
 from ensemble_kit.predictions.table import Predictions
 
 PARETO = "pareto.csv"
@@ -126,8 +126,11 @@ def pareto_table(
     table["on_front"] = table["gain"] > table["gain"].cummax().shift(fill_value=-np.inf)
     table = table.drop(columns="gain")
     possible = table.loc[table["verdict"] != "worse", "members"]
-    choice = next((name for name in possible if at_worst[name] is not None), None)
-    table.attrs |= {"choice": choice, "at_worst": None if choice is None else at_worst[choice]}
+    few = too_few(judged[best].figures, level=protocol.level)
+    choice = next((name for name in possible if at_worst[name] is not None and not few), None)
+    table.attrs |= {
+        "choice": choice, "at_worst": None if choice is None else at_worst[choice], "few": few,
+    }  # fmt: skip
     return table
 
 
@@ -161,6 +164,8 @@ def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
 
 def cheapest_sentence(table: pd.DataFrame) -> str:
     """Which set suffices, where that can be told."""
+    if table.attrs["few"]:
+        return f"No cheapest set is named: {table.attrs['few']}."
     if table.attrs["choice"] is None:
         return (
             "No cheapest set is named: without intervals (resamples of several groups) none could "

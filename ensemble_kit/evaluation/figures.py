@@ -21,6 +21,7 @@ from ensemble_kit.evaluation.bootstrap import (
     resampling,
     strata_of,
 )
+from ensemble_kit.evaluation.proportions import with_wilson
 from ensemble_kit.evaluation.resamplers import RESAMPLERS, Resampler
 from ensemble_kit.metrics import METRICS, OVER_CLASSES, Metric, metric
 from ensemble_kit.metrics.sums import Sums, sums_by_group
@@ -39,6 +40,8 @@ class Figures:
     missing_classes : tuple of int
         Classes without a sample: no figure speaks of them.
     metrics : mapping of name to Interval
+    fewest_groups : int
+        How many groups hold the class that the fewest groups hold, of those that are there.
     """
 
     n: int
@@ -47,6 +50,7 @@ class Figures:
     n_abstained: int
     missing_classes: tuple[int, ...]
     metrics: Mapping[str, Interval]
+    fewest_groups: int
 
     def __getitem__(self, name: str) -> Interval:
         return self.metrics[name]
@@ -103,8 +107,9 @@ def judge(
     left_out = _LeftOut({}, None)
     if is_resampled and interval == "bca":
         left_out = _LeftOut.of(measured, strata_of(labels, numbered, n_classes))
+    per_group = _class_counts(labels, numbered, n_groups)
+    fewest_groups = int((per_group > 0).sum(axis=0).min())
     if is_resampled:
-        per_group = _class_counts(labels, numbered, n_groups)
         for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
             whole = (weights @ per_group > 0).all(axis=1)
             for name, one in measured.items():
@@ -117,13 +122,27 @@ def judge(
     for name, table in tables.items():
         resamples = {k: np.concatenate(v) for k, v in parts[name].items() if v}
         intervals = {
-            m.name: _interval(
-                measured[name].value(m), resamples.get(m.name), level, left_out.of_metric(name, m)
+            m.name: with_wilson(
+                _interval(
+                    measured[name].value(m),
+                    resamples.get(m.name),
+                    level,
+                    left_out.of_metric(name, m),
+                ),
+                m.name,
+                measured[name].sums.confusion,
+                level,
             )
             for m in wanted
         }
         figures = Figures(
-            len(labels), n_groups, table.n_ties, table.n_abstained, missing, intervals
+            len(labels),
+            n_groups,
+            table.n_ties,
+            table.n_abstained,
+            missing,
+            intervals,
+            fewest_groups,
         )
         out[name] = Resampled(figures, resamples)
     return out

@@ -1,16 +1,18 @@
 """The verdict on an ensemble against a simpler choice: better, not shown, or worse; in one sentence.
 
 Rests on paired group resamples; where several methods are compared, "better" holds for all of
-them at once. Knows no combiner.
+them at once. Over a handful of groups resamples look surer than they are, so nothing is shown
+there. Knows no combiner.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from ensemble_kit.evaluation.bootstrap import Interval
-from ensemble_kit.evaluation.figures import Resampled
+from ensemble_kit.evaluation.figures import Figures, Resampled
 from ensemble_kit.evaluation.jointly import joint_intervals
 from ensemble_kit.metrics import metric
 
@@ -20,6 +22,10 @@ PARTS = {
     "nested": "nested",
     "test": "test",
 }
+
+# A class held by fewer groups hardly varies between resamples: of two groups, half of the resamples
+# hold one of them alone.
+GROUPS_OF_A_CLASS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,17 +109,38 @@ def verdicts(
     }
     intervals = joint_intervals(differences, level)
     over = _over(theirs, len(methods), part, group_kind, level)
+    few = too_few(theirs.figures, group_kind, level)
     out = {}
     for name, ours in methods.items():
         values = ours.figures[metric_name].value, theirs.figures[metric_name].value
         effect = _effect(values, sign, intervals.get(name))
-        word = _word(effect)
+        word = "not shown" if few else _word(effect)
         called = (shown or {}).get(name, name)
         sentence = _sentence(
             called, against, word, effect, values, metric_name.replace("_", " "), over
         )
+        if few and _word(effect) != "not shown":
+            sentence += f" Whatever the interval, {few}."
         out[name] = Verdict(name, against, metric_name, part, word, effect, sentence, len(methods))
     return out
+
+
+def too_few(figures: Figures, group_kind: str = "group", level: float = 0.95) -> str:
+    """Why nothing can be shown over so few groups, in words; empty where there are enough.
+
+    Even where a method wins in every group, a sign test over n of them reaches p = 2 / 2**n: at 95 %
+    that takes six. Percentile intervals of fewer are too short (Efron & Tibshirani 1993, "An
+    introduction to the bootstrap", ch. 13), and the more so where a class is in one or two.
+    """
+    wanted = math.ceil(1.0 - math.log2(1.0 - level) - 1e-9)
+    n, fewest = figures.n_groups, figures.fewest_groups
+    if n >= wanted and fewest >= GROUPS_OF_A_CLASS:
+        return ""
+    has = f"{n} {group_kind}{'s' * (n != 1)}"
+    if n >= wanted:
+        has = f"a class that only {fewest} of {has} {'have' if fewest > 1 else 'has'}"
+    needed = f"{wanted}, and {GROUPS_OF_A_CLASS} with each class"
+    return f"{has} cannot show a difference at {level * 100:.0f} %: that takes {needed}"
 
 
 def _effect(
