@@ -112,8 +112,8 @@ class NullCheck:
         above, untested = self.above_chance, self.untested
         if not above and untested:
             return (
-                f"of {self.n_draws} draws, fewer than {FEWEST_TESTED} have a figure of "
-                f"{first_few(untested)}: whether that is chance cannot be told. Draw {N_DRAWS}."
+                f"fewer than {FEWEST_TESTED} draws have a figure of {first_few(untested)}: whether "
+                f"that is chance cannot be told. Draw {N_DRAWS}."
             )
         if not above:
             some = f"all {len(self.methods)} methods come" if len(self.methods) > 1 else "it comes"

@@ -45,9 +45,10 @@ def null_rows(found: NullCheck) -> list[tuple[str, ...]]:
 
 def null_note(found: NullCheck) -> str:
     """What the columns are."""
+    draws = "1 draw" if found.n_draws == 1 else f"{found.n_draws} draws"
     return (
         f"{found.metric.replace('_', ' ')}, without falling back to the mean; where there is "
-        f"nothing to find, mean [least, greatest] of {found.n_draws} draws. p: share of labellings, "
+        f"nothing to find, mean [least, greatest] of {draws}. p: share of labellings, "
         "the real one included, on which the method does as well."
     )
 
