@@ -17,6 +17,7 @@ from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.images.augment import Augmentation, augment_batch
 from ensemble_kit.images.feed import open_feed
 from ensemble_kit.images.sampling import check_sampling, epoch_length, epoch_order
+from ensemble_kit.images.send import sent
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.seeding import derive_seed
 
@@ -126,7 +127,7 @@ class Batches:
             yield images, self._send(self.labels[step]), self._send(step)
 
     def _send(self, array: npt.NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(np.array(array)).to(self.device)
+        return sent(torch.from_numpy(np.array(array)), self.device)
 
 
 def _check(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.images.recolor import LUMA
+from ensemble_kit.images.send import sent
 from ensemble_kit.images.stains import STAIN_VECTORS
 
 COLORS = ("rgb", "grayscale", "hed", "lab")
@@ -58,7 +59,7 @@ def in_color(images: Tensor, color: str) -> Tensor:
     n, channels, height, width = images.shape
     pictures = images.reshape(n, channels // 3, 3, height * width)
     if color == "grayscale":
-        made = torch.tensor(LUMA, device=images.device).div(255) @ pictures
+        made = sent(torch.tensor(LUMA).div(255), images.device) @ pictures
     elif color == "hed":
         made = _stain_amounts(pictures)
     elif color == "lab":
@@ -102,14 +103,15 @@ def _stain_amounts(pictures: Tensor) -> Tensor:
     # One grey level is added, so that black has a density.
     density = -torch.log10((pictures + 1) / 256)
     to_amounts = torch.linalg.inv(torch.tensor(STAIN_VECTORS, dtype=torch.float64)).T
-    return to_amounts.to(density) @ density
+    return sent(to_amounts.to(density.dtype), density.device) @ density
 
 
 def _lab(pictures: Tensor) -> Tensor:
     share = pictures / 255
     light = torch.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055).pow(2.4))
     to_xyz = torch.tensor(_XYZ, dtype=torch.float64)
-    xyz = (to_xyz / to_xyz.sum(dim=1, keepdim=True)).to(light) @ light
+    to_xyz = (to_xyz / to_xyz.sum(dim=1, keepdim=True)).to(light.dtype)
+    xyz = sent(to_xyz, light.device) @ light
     bent = torch.where(
         xyz > _KNEE**3, xyz.clamp(min=1e-9).pow(1 / 3), xyz / (3 * _KNEE**2) + 4 / 29
     )

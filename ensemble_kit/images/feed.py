@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ensemble_kit.images.send import sent
 from ensemble_kit.images.tiles import Tiles
 
 Rows = npt.NDArray[np.int64]
@@ -38,7 +39,9 @@ def open_feed(tiles: Tiles, device: torch.device) -> Feed:
         return lambda steps: (torch.from_numpy(gather(tiles, rows)) for rows in steps)
     if fits(tiles, device):
         pixels = _on_device(tiles, device)
-        return lambda steps: (pixels[torch.from_numpy(np.array(rows)).to(device)] for rows in steps)
+        return lambda steps: (
+            pixels[sent(torch.from_numpy(np.array(rows)), device)] for rows in steps
+        )
     return lambda steps: stream(tiles, steps, device)
 
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ensemble_kit.images.presets import Augmentation
+from ensemble_kit.images.send import sent
 
 _PADDING = {"reflect": "reflection", "border": "border", "white": "zeros"}
 
@@ -40,7 +41,7 @@ def posed(images: Tensor, poses: Tensor) -> Tensor:
     out = images.clone()
     for pose in poses.unique().tolist():
         if pose:
-            rows = torch.nonzero(poses == pose)[:, 0].to(images.device)
+            rows = sent(torch.nonzero(poses == pose)[:, 0], images.device)
             turned = images[rows]
             flips = [axis for bit, axis in ((1, 3), (2, 2)) if pose & bit]
             turned = turned.flip(flips) if flips else turned
@@ -83,12 +84,12 @@ def affine_maps(n: int, augmentation: Augmentation, generator: torch.Generator) 
 
 def resampled(images: Tensor, maps: Tensor, fill: str) -> Tensor:
     height, width = images.shape[2:]
-    maps = maps.to(images.device)
+    maps = sent(maps, images.device)
     aspect = width / height
     xs = ((torch.arange(width, device=images.device) + 0.5) * 2 / width - 1) * aspect
     ys = (torch.arange(height, device=images.device) + 0.5) * 2 / height - 1
     a, b, c = maps.unbind(dim=2)  # (n, 2) each
-    unit = torch.tensor([aspect, 1.0], device=images.device)
+    unit = sent(torch.tensor([aspect, 1.0]), images.device)
     across = (a / unit)[:, None] * xs[:, None]  # (n, width, 2)
     down = (b / unit)[:, None] * ys[:, None] + c[:, None]  # (n, height, 2)
     # By hand: torch's affine_grid takes as long as the sampling itself on a CPU. As complex

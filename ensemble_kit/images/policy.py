@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ensemble_kit.images.geometry import resampled
+from ensemble_kit.images.send import sent
 
 
 def apply_policy(images: Tensor, policy: str, *, fill: str, generator: torch.Generator) -> Tensor:
@@ -46,7 +47,7 @@ def apply_policy(images: Tensor, policy: str, *, fill: str, generator: torch.Gen
             amount = strength[rows] * ranges.get(NAMES[k], 0.0)
             if NAMES[k] in SIGNED:
                 amount = amount * sign[rows]
-            rows, amount = rows.to(images.device), amount.to(images.device)
+            rows, amount = sent(rows, images.device), sent(amount, images.device)
             images[rows] = apply_operation(NAMES[k], images[rows], amount, fill=fill)
     return images
 
@@ -109,11 +110,11 @@ def _saturation(images: Tensor, amount: Tensor) -> Tensor:
 
 def _sharpness(images: Tensor, amount: Tensor) -> Tensor:
     channels = images.shape[1]
-    kernel = (
-        torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]], device=images.device) / 13
-    )
+    kernel = torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]) / 13
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
-    blurred = F.conv2d(padded, kernel.expand(channels, 1, 3, 3), groups=channels)
+    blurred = F.conv2d(
+        padded, sent(kernel, images.device).expand(channels, 1, 3, 3), groups=channels
+    )
     return blurred + (images - blurred) * _per_image(1 + amount)
 
 
@@ -142,7 +143,7 @@ def _equalize(images: Tensor, _amount: Tensor) -> Tensor:
 
 def _grey(images: Tensor) -> Tensor:
     n, channels, height, width = images.shape
-    luma = torch.tensor((0.299, 0.587, 0.114), device=images.device).view(1, 1, 3, 1, 1)
+    luma = sent(torch.tensor((0.299, 0.587, 0.114)), images.device).view(1, 1, 3, 1, 1)
     pictures = images.view(n, channels // 3, 3, height, width)
     return (pictures * luma).sum(dim=2, keepdim=True).expand_as(pictures).reshape(images.shape)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ensemble_kit.images.geometry import uniform
 from ensemble_kit.images.presets import Augmentation
+from ensemble_kit.images.send import sent
 
 LUMA = (0.299, 0.587, 0.114)
 
@@ -30,12 +31,10 @@ def recolored(
     # Every picture of a sample is stained on its own, so it draws its own colours.
     pictures = images.view(n * k, 3, height, width)
     matrix, offset = color_maps(pictures, augmentation, generator)
-    scale = (
-        torch.tensor([1 / (255 * s) for s in std], device=images.device)
-        .view(1, k, 3)
-        .expand(n, k, 3)
-    )
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device)
+    steps = torch.tensor([1 / (255 * s) for s in std])
+    scale = sent(steps, images.device).view(1, k, 3).expand(n, k, 3)
+    middles = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
+    shift = sent(middles, images.device)
     matrix = matrix * scale.reshape(n * k, 3, 1)
     offset = offset * scale.reshape(n * k, 3) + shift.view(1, k, 3).expand(n, k, 3).reshape(
         n * k, 3
@@ -49,23 +48,26 @@ def recolored(
 def color_maps(
     pictures: Tensor, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Matrices (n, 3, 3) and offsets (n, 3) on 0 .. 255: brightness, contrast, saturation, hue."""
-    n = len(pictures)
+    """Matrices (n, 3, 3) and offsets (n, 3) on 0 .. 255: brightness, contrast, saturation, hue.
+
+    Drawn on the CPU; what the pictures themselves say stays on their device.
+    """
+    n, device = len(pictures), pictures.device
     luma = torch.tensor(LUMA)
     brightness = 1 + uniform(n, augmentation.brightness, generator)
     contrast = 1 + uniform(n, augmentation.contrast, generator)
     saturation = 1 + uniform(n, augmentation.saturation, generator)
     turn = uniform(n, 2 * math.pi * augmentation.hue, generator)
-    # Contrast pivots on the picture's mean grey; every eighth pixel gives it closely enough.
-    grey = pictures[:, :, ::8, ::8].mean(dim=(2, 3)).cpu() @ luma
     identity = torch.eye(3)
     saturate = saturation[:, None, None] * identity + (1 - saturation)[:, None, None] * luma.expand(
         3, 3
     )
     matrix = hue_rotation(turn) @ saturate * (brightness * contrast)[:, None, None]
+    # Contrast pivots on the picture's mean grey; every eighth pixel gives it closely enough.
+    grey = pictures[:, :, ::8, ::8].mean(dim=(2, 3)) @ sent(luma, device)
     # Saturation and hue keep greys, so the grey offset passes through them unchanged.
-    offset = ((1 - contrast) * brightness * grey)[:, None].expand(n, 3)
-    return matrix.to(pictures.device), offset.to(pictures.device)
+    offset = (sent((1 - contrast) * brightness, device) * grey)[:, None].expand(n, 3)
+    return sent(matrix, device), offset
 
 
 def hue_rotation(turn: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ensemble_kit.images.geometry import uniform
+from ensemble_kit.images.send import sent
 
 # Optical densities of red, green, blue: haematoxylin, eosin, DAB; unit length each.
 STAIN_VECTORS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
@@ -54,5 +55,5 @@ def jitter_stains(images: Tensor, spread: float, *, generator: torch.Generator) 
     offset = (vectors.T * haze).sum(dim=2, keepdim=True)
     # One grey level is added so that black has a density; it comes off again.
     density = -torch.log10((pictures + 1) / 256)
-    changed = torch.baddbmm(offset.to(images.device), matrix.to(images.device), density)
+    changed = torch.baddbmm(sent(offset, images.device), sent(matrix, images.device), density)
     return (torch.pow(10.0, -changed) * 256 - 1).clamp_(0, 255).view(n, channels, height, width)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError
 from ensemble_kit.images.batches import Batch, Batches
+from ensemble_kit.images.send import sent
 from ensemble_kit.members.precision import tensor_float32
 from ensemble_kit.members.predict import watched_figures
 
@@ -49,8 +50,8 @@ class FrozenBody:
         order, size = batches.positions(epoch), batches.batch_size
         for i in range(len(batches)):
             positions = order[i * size : (i + 1) * size]
-            rows = torch.from_numpy(positions).to(self.train.device)
-            labels = torch.from_numpy(batches.labels[positions]).to(self.train.device)
+            rows = sent(torch.from_numpy(positions), self.train.device)
+            labels = sent(torch.from_numpy(batches.labels[positions]), self.train.device)
             yield self.train[rows], labels, rows
 
     def validate(self, network: nn.Module) -> dict[str, float]:

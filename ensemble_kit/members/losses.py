@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
 from ensemble_kit.images.presets import Augmentation
+from ensemble_kit.images.send import sent
 from ensemble_kit.members.recipe import Recipe
 
 EFFECTIVE_BETA = 0.999
@@ -117,7 +118,7 @@ def mixed(
         augmentation.mixup == 0 or bool(torch.rand((), generator=draws) < 0.5)
     )
     keep = _beta(augmentation.cutmix if cut else augmentation.mixup, draws)
-    partner = torch.randperm(len(images), generator=draws).to(images.device)
+    partner = sent(torch.randperm(len(images), generator=draws), images.device)
     if cut:
         images, keep = _pasted(images, partner, keep, draws)
     else:

@@ -47,6 +47,15 @@ def test_the_tiles_are_left_as_they_were() -> None:
         assert torch.equal(batch, before)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_augmenting_asks_the_device_nothing(name: str) -> None:
+    # The meta device has no answers: what would fetch a value from it raises.
+    batch = tiles(20).to("meta")
+    for color, n in (("rgb", 3), ("hed", 3), ("grayscale", 1)):
+        out = run(batch, PRESETS[name], color=color, mean=[0.4] * n, std=[0.3] * n)
+        assert out.shape == (20, n, 16, 16)
+
+
 def test_flips_and_quarter_turns_are_exact_and_reach_all_eight_poses() -> None:
     one = tiles(1)
     poses = {

@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from ensemble_kit.images import feed
+from ensemble_kit.images.batches import Batches
+from ensemble_kit.images.presets import PRESETS
 from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members.averaging import Average
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.predict import predict_logits
 from ensemble_kit.members.recipe import Member, Recipe
@@ -72,6 +75,26 @@ def test_row_36_a_full_card_gets_the_batch_in_parts() -> None:
     fit = trained("resnet18", 128, 224, "fp32", epochs=1, batch_size=128, learning_rate=1e-4)
     assert fit.training.micro_batches > 1
     assert np.isfinite(fit.training.history[0]["train_loss"])
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_step_s_images_and_average_wait_for_nothing(name: str) -> None:
+    tiles, labels = tiles_of(32, 32)
+    rows = np.arange(32)
+    batches = Batches(
+        tiles, rows, labels, batch_size=16, device=GPU, mean=[0.5] * 3, std=[0.2] * 3,
+        augmentation=PRESETS[name],
+    )  # fmt: skip
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(GPU)
+    average = Average(model, 0.9)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for images, _, _ in batches.epoch(0):
+            model(images)
+            average.update()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_tiles_that_do_not_fit_arrive_as_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
