@@ -24,6 +24,7 @@ from ensemble_kit.evaluation.bootstrap import (
 )
 from ensemble_kit.evaluation.figures import Figures, judge
 from ensemble_kit.evaluation.fitted_pooling import PoolingRule
+from ensemble_kit.evaluation.proportions import wilson_if_flat
 from ensemble_kit.metrics import Metric
 from ensemble_kit.predictions.table import Predictions
 
@@ -226,7 +227,7 @@ def _rate_interval(rate: Array, drawn: list[Array], level: float, strata: Ints |
         chunks, of_block = left_out_weights(strata)
         left_out = np.concatenate([w @ rate / w.sum(axis=1) for w in chunks])
         ends = bca_interval(value, resampled, left_out, level, strata=of_block)
-    return Interval(value, *(ends or ()))
+    return wilson_if_flat(Interval(value, *(ends or ())), np.array([len(rate)]), level)
 
 
 def pooled_answers(

@@ -11,14 +11,14 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from ensemble_kit.combiners.base import Combined, Combiner
-from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.evaluation.baselines import BASELINES, FLOORS, with_baselines
-from ensemble_kit.evaluation.by_group import has_larger_groups
+from ensemble_kit.evaluation.by_group import GroupFigures, has_larger_groups
+from ensemble_kit.evaluation.checks import check_tables
 from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to, fold_of
 from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name
 from ensemble_kit.evaluation.fallback import beats, with_fallback
 from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
-from ensemble_kit.evaluation.figures import Resampled, judge
+from ensemble_kit.evaluation.figures import Figures, Resampled, judge
 from ensemble_kit.evaluation.group_answers import figures_per_group
 from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.notes import (
@@ -28,6 +28,7 @@ from ensemble_kit.evaluation.notes import (
     fallen_note,
     order_note,
     table_notes,
+    wilson_note,
 )
 from ensemble_kit.evaluation.per_class import ClassFigures, figures_per_class
 from ensemble_kit.evaluation.protocol import Protocol
@@ -94,7 +95,7 @@ def evaluate_all(
         The baselines `best-member`, `mean` and `oracle` are always among them.
     """
     protocol = protocol or Protocol()
-    _check_tables(oof, test)
+    check_tables(oof, test)
     everyone = with_baselines(combiners, protocol, oof.class_names)
     fitted = {name: fitted_to(one, oof) for name, one in everyone.items()}
     crossed = {
@@ -151,7 +152,8 @@ def evaluate_all(
             said.get(name, ()),
             notes
             + combiner_notes(everyone[name])
-            + _abstention_note(name, crossed, tested)
+            + abstention_note(name, crossed[name], tested.get(name))
+            + wilson_note(_figures(judged, per_group, name), oof.group_kind)
             + ((fallen_note(name),) if name in fallen else ()),
             fell_back=name in fallen,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
@@ -166,11 +168,14 @@ def evaluate_all(
     }
 
 
-def _abstention_note(
-    name: str, crossed: Mapping[str, Combined], tested: Mapping[str, Combined]
-) -> tuple[str, ...]:
-    parts = {f"{name}, cross-fitted,": crossed[name]}
-    return abstention_note(parts | ({"on the test": tested[name]} if tested else {}))
+def _figures(
+    judged: Mapping[str, Mapping[str, Resampled]],
+    per_group: Mapping[str, Mapping[str, GroupFigures]],
+    name: str,
+) -> list[Figures]:
+    """One method's, of images and of groups, on every part."""
+    pooled = [of[name].figures for of in per_group.values() if name in of]
+    return [of[name].figures for of in judged.values()] + [one for one in pooled if one is not None]
 
 
 def _fallen(
@@ -287,22 +292,3 @@ def _tests(
         part=part,
         groups=table.groups if has_larger_groups(table) else None,
     )
-
-
-def _check_tables(oof: Predictions, test: Predictions | None) -> None:
-    if test is None:
-        return
-    if (test.member_names, test.class_names) != (oof.member_names, oof.class_names):
-        raise DataError(
-            "Both tables hold the same members and classes, in one order",
-            f"got {first_few(oof.member_names)} ({first_few(oof.class_names)}) and "
-            f"{first_few(test.member_names)} ({first_few(test.class_names)})",
-            "Select them by name: test.select(oof.member_names)",
-        )
-    shared = np.intersect1d(oof.groups, test.groups)
-    if len(shared) and oof.split_by == "group":
-        raise DataError(
-            "No group stands on both sides of the test split",
-            f"{len(shared)} do: {first_few(shared)}",
-            "Split by whole groups, or say split_by='image' and have it stamped",
-        )

@@ -5,11 +5,13 @@ Words only; computes no figure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import first_few
+from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.evaluation.proportions import PROPORTIONS, is_flat
 from ensemble_kit.predictions.table import Predictions
 
 FEW_GROUPS = 10
@@ -80,26 +82,38 @@ def cost_note() -> str:
     return "Decided for the class of least expected cost, not for the likeliest, the oracle apart."
 
 
-def abstention_note(answers: Mapping[str, Combined]) -> tuple[str, ...]:
+def abstention_note(name: str, crossed: Combined, tested: Combined | None) -> tuple[str, ...]:
     """How much a method decides, and how figures take what it does not; nothing if it decides all.
 
     Examples
     --------
     >>> import numpy as np
     >>> silent = Combined(np.full((4, 2), 0.5), np.array([0, 1, 1, -1]), np.ones(4, dtype=bool))
-    >>> abstention_note({"vote": silent})[0].partition(";")[0]
-    'vote abstains on 1 of 4 rows (coverage 0.750)'
+    >>> abstention_note("vote", silent, None)[0].partition(";")[0]
+    'vote abstains, cross-fitted, on 1 of 4 rows (coverage 0.750)'
     """
+    parts = {"cross-fitted": crossed, **({} if tested is None else {"on the test": tested})}
     said = [
-        f"{what} abstains on {one.n_abstained} of {len(one.predicted)} rows "
+        f"{part}, on {one.n_abstained} of {len(one.predicted)} rows "
         f"(coverage {1 - one.n_abstained / len(one.predicted):.3f})"
-        for what, one in answers.items()
+        for part, one in parts.items()
         if one.n_abstained
     ]
     if not said:
         return ()
     how = "an abstention counts as an error, shared out evenly among the wrong classes."
-    return (f"{', '.join(said)}; {how}",)
+    return (f"{name} abstains, {', and '.join(said)}; {how}",)
+
+
+def wilson_note(parts: Iterable[Figures], group_kind: str) -> tuple[str, ...]:
+    """Whose interval a proportion has where all are right, or none; nothing where none is so."""
+    some = [part.metrics[name] for part in parts for name in PROPORTIONS if name in part.metrics]
+    if not any(one.low is not None and is_flat(one.value) for one in some):
+        return ()
+    return (
+        "Where all are right, or none, no resample differs, which is no certainty: accuracies and "
+        f"rates have Wilson's interval there, over {group_kind}s.",
+    )
 
 
 def fallen_note(*names: str) -> str:

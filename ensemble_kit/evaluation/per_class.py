@@ -22,6 +22,7 @@ from ensemble_kit.evaluation.bootstrap import (
     resampling,
     strata_of,
 )
+from ensemble_kit.evaluation.proportions import class_with_wilson
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.resamplers import (
     Resampler,
@@ -106,7 +107,13 @@ def figures_per_class(
                 int((labels == c).sum()),
                 len(np.unique(numbered[labels == c])),
                 {
-                    key: _interval(values[c], resampled[name], key, c, protocol.level)
+                    key: class_with_wilson(
+                        _interval(values[c], resampled[name], key, c, protocol.level),
+                        key,
+                        c,
+                        one.confusion,
+                        protocol.level,
+                    )
                     for key, values in one.values.items()
                 },
             )

@@ -132,7 +132,7 @@ def test_whoever_abstained_has_the_coverage_beside_the_figures_and_no_false_gain
     gain = next(one for one in vote.verdicts if one.against == "mean")
     test = next(one for one in vote.tests if (one.against, one.test) == ("mean", "mcnemar"))
     assert gain.effect.value == pytest.approx(test.estimate)
-    assert f"vote, cross-fitted, abstains on {(predicted < 0).sum()} of 200 rows" in " ".join(
+    assert f"vote abstains, cross-fitted, on {(predicted < 0).sum()} of 200 rows" in " ".join(
         vote.notes
     )
     assert "coverage" in board.columns_note(judged, QUICK, "image")
