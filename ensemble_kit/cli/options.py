@@ -26,7 +26,7 @@ metric_option = click.option(
     "--metric",
     default="balanced_accuracy",
     show_default=True,
-    help="The figure that verdicts are given on.",
+    help="The figure that verdicts are given on; where it is named, greedy selection picks by it too.",
 )
 resamples_option = click.option(
     "--resamples",

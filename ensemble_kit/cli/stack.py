@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.limits import Limits
+from ensemble_kit.cli.method_options import combiners_of, positive_class
 from ensemble_kit.cli.options import (
     json_option,
     metric_option,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ensemble_kit.predictions.table import Predictions
     from ensemble_kit.run import Run
 
+DEFAULT = click.core.ParameterSource.DEFAULT
 DEFAULT_METHODS = ("vote", "mean", "mlp")
 
 
@@ -43,6 +45,18 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     "--ties",
     type=click.Choice(["proba", "severity", "abstain", "lowest"]),
     help="Who wins a tied vote: the highest mean probability, the most severe class, nobody, or the lowest class. [default: proba]",
+)
+@click.option(
+    "--positive",
+    metavar="CLASS",
+    help="The class that wins a tied vote wherever it is among the level ones: --ties severity.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="METHOD.NAME=VALUE",
+    help="A method's own parameter; repeatable. E.g. greedy.n_bags=20 (bags of whole groups), greedy.n_first=3 (start from the best), dirichlet.combiner=logistic (calibrate members, then stack).",
 )
 @resamples_option
 @seed_option
@@ -131,6 +145,8 @@ def stack(
     methods: tuple[str, ...],
     metric: str,
     ties: str | None,
+    positive: str | None,
+    settings: tuple[str, ...],
     resamples: int,
     seed: int,
     fallback: bool,
@@ -153,7 +169,6 @@ def stack(
     In-sample, cross-fitted and test figures stand beside the best member, the mean and the oracle.
     Writes ensembles/<method>/ in the run folder.
     """
-    from ensemble_kit.combiners import make_combiner
     from ensemble_kit.evaluation.protocol import Protocol
     from ensemble_kit.evaluation.stack import all_methods, stack_run
     from ensemble_kit.metrics.costs import read_costs
@@ -163,13 +178,6 @@ def stack(
     features = "all" in asked and not nested and quorum is None and run.keeps_features
     everything = all_methods(features=features) if "all" in asked else []
     names = [n for m in asked for n in (everything if m == "all" else [m])]
-    combiners = {name: make_combiner(name) for name in names}
-    for combiner in combiners.values():
-        if ties and "ties" in combiner.get_params():
-            combiner.set_params(ties=ties)
-        if "seed" in combiner.get_params():
-            combiner.set_params(seed=seed)
-    limits.apply(combiners, run)
     protocol = Protocol(
         metric=metric,
         n_resamples=resamples,
@@ -180,6 +188,18 @@ def stack(
         decide_by_cost=decide_by_cost,
         pool=pool,
     )
+    is_given = click.get_current_context().get_parameter_source("metric") is not DEFAULT
+    class_names = run.manifest().class_names
+    combiners = combiners_of(
+        names,
+        settings,
+        seed=seed,
+        ties="severity" if positive else ties,
+        positive=positive_class(positive, ties, class_names),
+        metric=metric if is_given else None,
+        error_costs=protocol.error_costs(class_names),
+    )
+    limits.apply(combiners, run)
     costs, unit, why_not = limits.weighed(run, pareto)
     if why_not:
         click.echo(printable(why_not), err=True)

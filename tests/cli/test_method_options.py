@@ -1,0 +1,84 @@
+"""Flags of `stack` that reach the parameters of combiners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.cli import app
+from ensemble_kit.cli.method_options import combiners_of, positive_class
+from ensemble_kit.combiners.base import Combiner
+from ensemble_kit.combiners.saved import load_combiner
+from ensemble_kit.errors import UsageError
+from ensemble_kit.testing import toy_run
+
+
+@pytest.fixture
+def stacked(tmp_path) -> Callable[..., Combiner]:
+    run = toy_run(tmp_path / "toy")
+
+    def call(method: str, *args: str) -> Combiner:
+        argv = ["stack", "--run", str(run.path), "--resamples", "0", "--no-fallback"]
+        CliRunner().invoke(app, [*argv, "--method", method, *args], catch_exceptions=False)
+        return load_combiner(run.ensemble_dir(method))
+
+    return call
+
+
+def test_greedy_selection_picks_by_the_metric_that_was_named(stacked) -> None:
+    assert stacked("greedy").get_params()["metric"] == "log_loss"
+    assert stacked("greedy", "--metric", "auroc").get_params()["metric"] == "auroc"
+
+
+def test_greedy_selection_by_cost_gets_the_costs(stacked, tmp_path) -> None:
+    names = ["class0", "class1", "class2"]
+    rows = "\n".join(f"{n},{','.join('0' if n == m else '5' for m in names)}" for n in names)
+    (tmp_path / "costs.csv").write_text(f"true,{','.join(names)}\n{rows}\n")
+    fitted = stacked("greedy", "--metric", "expected_cost", "--costs", str(tmp_path / "costs.csv"))
+    assert fitted.get_params()["error_costs"][0][1] == 5.0
+
+
+def test_bags_and_sorted_starts_are_set_by_name(stacked) -> None:
+    params = stacked("greedy", "--set", "greedy.n_bags=3", "--set", "greedy.n_first=2").get_params()
+    assert (params["n_bags"], params["n_first"]) == (3, 2)
+
+
+def test_members_are_calibrated_before_a_stacker(stacked) -> None:
+    inner = stacked("calibrated-members", "--set", "calibrated-members.combiner=logistic")
+    assert type(inner.get_params()["combiner"]).__name__ == "LogisticStacker"
+
+
+def test_a_positive_class_wins_ties_by_its_name(stacked) -> None:
+    params = stacked("vote", "--positive", "class1").get_params()
+    assert params == {"ties": "severity", "positive": 1}
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("greedy.n_bag=3", "got 'n_bag'. Did you mean 'n_bags'"),
+        ("greed.n_bags=3", "got 'greed'. Did you mean 'greedy'"),
+        ("greedy.n_bags", "A setting is METHOD.NAME=VALUE"),
+        ("greedy.n_bags=x", "a whole number of at least 0; got 'greedy.n_bags=x'"),
+        ("greedy.n_picks=0", "a whole number of at least 1"),
+        ("greedy.n_picks=true", "a whole number of at least 1"),
+        ("greedy.max_members=x", "max_members is a number"),
+        ("greedy.error_costs=1", "Use --costs"),
+        ("logistic.c=x", "c is a number"),
+        ("mean.x=1", "It has none"),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused(setting: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        combiners_of(["greedy", "mean", "logistic"], [setting], seed=0)
+    assert said in str(caught.value)
+
+
+def test_a_positive_class_is_one_of_the_classes_and_means_severity() -> None:
+    assert positive_class(None, "lowest", ("a", "b")) is None
+    with pytest.raises(UsageError, match="one of the run's; got 'c'"):
+        positive_class("c", None, ("a", "b"))
+    with pytest.raises(UsageError, match="got --ties lowest"):
+        positive_class("a", "lowest", ("a", "b"))
