@@ -19,7 +19,7 @@ from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.files import read_json, write_json
 from ensemble_kit.folds.left_out import LeftOut, folds_in, pairs_of
 from ensemble_kit.members import checkpoint
-from ensemble_kit.members.job import Job, stamps
+from ensemble_kit.members.job import Job
 from ensemble_kit.members.naming import stored_name
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.predictions.store import MemberFeatures, MemberLogits
@@ -41,7 +41,7 @@ def collect(job: Job) -> None:
                     str(k): record["files"][(Path(weights) / "logits-oof.npy").as_posix()]
                     for k, record in [*done.items(), *pairs.items()]
                 },
-                "stamps": stamps(job.member),
+                "stamps": _stamps(done),
             }
             if pairs:
                 about["pairs_done"] = list(pairs)
@@ -57,6 +57,12 @@ def _finished(job: Job, left_out: Iterable[LeftOut]) -> dict[LeftOut, dict[str, 
     """The records of those of a member's jobs that are done."""
     records = {k: checkpoint.read_record(job.run.fold_dir(job.member.name, k)) for k in left_out}
     return {k: record for k, record in records.items() if record is not None}
+
+
+def _stamps(done: Mapping[LeftOut, Mapping[str, Any]]) -> list[str]:
+    """What must be said of any of the folds, each sentence once."""
+    said = [stamp for record in done.values() for stamp in record.get("stamps", [])]
+    return list(dict.fromkeys(said))
 
 
 def _finished_pairs(job: Job) -> dict[LeftOut, dict[str, Any]]:

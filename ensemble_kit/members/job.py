@@ -38,6 +38,7 @@ from ensemble_kit.members.features import (
 )
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.guards import guard
+from ensemble_kit.members.lineage import seen_before
 from ensemble_kit.members.parts import Parts, parts_of
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.resume import is_made_of, load_resume, newest_record, save_resume
@@ -197,6 +198,8 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     epochs, first = member.recipe.epochs, fit.training.epoch
     watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
     note_progress(job.folder, first, first, epochs, began)
+    for text in _inherited(job) if first == 0 else []:
+        notice(f"Note: {text}")
 
     def after_epoch(training: Training) -> None:
         if training.epoch < epochs:
@@ -261,7 +264,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
             "threads": torch.get_num_threads(),
             "precision": fit.precision.name,
             "micro_batches": fit.training.micro_batches,
-            "stamps": stamps(job.member),
+            "stamps": stamps(job),
             "said": said,
             "versions": versions(),
         },
@@ -269,9 +272,10 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
     )
 
 
-def stamps(member: Member) -> list[str]:
-    """What must be said beside every figure of this member."""
-    said = []
+def stamps(job: Job) -> list[str]:
+    """What must be said beside every figure of this fold's network."""
+    member = job.member
+    said = _inherited(job)
     if member.recipe.select_on == "kept-fold":
         said.append(
             "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold figures are optimistic."
@@ -281,6 +285,10 @@ def stamps(member: Member) -> list[str]:
             "its recipe was tuned on these folds, so its out-of-fold figures are optimistic."
         )
     return said
+
+
+def _inherited(job: Job) -> list[str]:
+    return seen_before(job.member.weights, job.manifest, job.folds, job.fold)
 
 
 def _write_network(job: Job, fit: Fit, folder: Path) -> None:

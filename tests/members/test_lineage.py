@@ -1,0 +1,109 @@
+"""First weights that have seen the answers are said to have, and no others."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble_kit.folds import make_folds
+from ensemble_kit.members.checkpoint import read_record
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import Event, Notice
+from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.lineage import seen_before
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.run import Run
+
+WEIGHTS = "model.safetensors"
+
+
+def said(trained: Any, weights: Path, fold: int | str, folds: Any = None) -> list[str]:
+    return seen_before(weights, trained.manifest, folds or trained.folds, fold)
+
+
+def test_a_fold_s_network_has_seen_every_fold_but_its_own(trained: Any) -> None:
+    weights = trained.run.fold_dir("tiny_cnn", 1) / WEIGHTS
+    assert said(trained, weights, 1) == []
+    for fold in (0, 2, "0-1"):
+        (text,) = said(trained, weights, fold)
+        assert "that are kept out here, so its out-of-fold figures are optimistic" in text
+        assert str(weights) in text
+
+
+def test_the_same_images_in_another_split_are_known_by_their_bytes(
+    trained: Any, tmp_path: Path
+) -> None:
+    weights = trained.run.fold_dir("tiny_cnn", 0) / WEIGHTS
+    other = make_folds(trained.manifest, 3, seed=9)
+    assert said(trained, weights, 0, other)[0].endswith("out-of-fold figures are optimistic.")
+    table = trained.manifest.table.copy()
+    table["split"] = table["split"].map({"train": "test", "test": "train"})
+    table["sample_id"] = [f"x{i}" for i in range(len(table))]
+    swapped = dataclasses.replace(trained.manifest, table=table)
+    folds = make_folds(swapped, 3, seed=0)
+    (text,) = seen_before(weights, swapped, folds, 0)
+    assert text.endswith("so its test figures are optimistic.")
+
+
+def test_weights_without_a_record_of_theirs_tell_nothing(trained: Any, tmp_path: Path) -> None:
+    fold = trained.run.fold_dir("tiny_cnn", 0)
+    shutil.copy(fold / WEIGHTS, tmp_path / WEIGHTS)
+    assert said(trained, tmp_path / WEIGHTS, 1) == []
+    shutil.copytree(fold, tmp_path / "fold")
+    shutil.copy(fold / WEIGHTS, tmp_path / "fold" / "other.safetensors")
+    assert said(trained, tmp_path / "fold" / "other.safetensors", 1) == []
+    assert seen_before(None, trained.manifest, trained.folds, 0) == []
+
+
+def test_a_record_whose_run_is_gone_leaves_a_doubt_unless_the_data_are_the_same(
+    trained: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.run.fold_dir("tiny_cnn", 0), tmp_path / "a" / "b" / "fold")
+    weights = tmp_path / "a" / "b" / "fold" / WEIGHTS
+    assert said(trained, weights, 0) == []
+    assert "out-of-fold figures are optimistic" in said(trained, weights, 1)[0]
+    other = make_folds(trained.manifest, 3, seed=9)
+    assert "does not tell any more" not in said(trained, weights, 1)[0]
+    assert "may be among those kept out" in said(trained, weights, 1, other)[0]
+
+
+def test_further_weights_have_seen_what_their_training_saw(
+    make_job: Callable[..., Job], trained: Any
+) -> None:
+    job = make_job(epochs=2, snapshots=2, fold=0)
+    run_job(job)
+    weights = job.folder / "snap1" / WEIGHTS
+    assert said(trained, weights, 0) == []
+    assert len(said(trained, weights, 1)) == 1
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_what_first_weights_have_seen_is_stamped_on_the_fold_and_said_at_once(
+    make_job: Callable[..., Job], trained: Any, fold: int
+) -> None:
+    weights = trained.run.fold_dir("tiny_cnn", 0) / WEIGHTS
+    job = make_job(epochs=1, fold=fold, member={"weights": weights})
+    events: list[Event] = []
+    run_job(job, events.append)
+    record = read_record(job.folder)
+    assert record is not None
+    assert record["stamps"] == said(trained, weights, fold)
+    assert len(record["stamps"]) == fold
+    notices = [e.text for e in events if isinstance(e, Notice) and "Note: its first" in e.text]
+    assert len(notices) == fold
+
+
+def test_every_figure_of_such_a_member_says_so(trained: Any, tmp_path: Path) -> None:
+    weights = trained.run.fold_dir("tiny_cnn", 0) / WEIGHTS
+    member = Member(
+        "tiny_cnn", image_size=16, weights=weights, recipe=Recipe(epochs=1, batch_size=16)
+    )
+    run = Run(tmp_path / "run")
+    fit_members([member], trained.manifest, trained.folds, run, device="cpu")
+    notes = run.predictions("oof").notes
+    assert sum("that are kept out here" in note for note in notes) == 1
