@@ -105,6 +105,14 @@ class Predictions:
                 f"got {len(kept)} rows of {kept.n_members} members for {n_samples} of {n_members}",
                 "Take both from one place: run.predictions(features=True)",
             )
+        folded = self.fold >= 0
+        if folded.any() and not folded.all():
+            raise DataError(
+                "Either every row has a fold, numbered from 0, or none has (-1 throughout)",
+                f"{(~folded).sum()} of {n_samples} have none "
+                f"(first: {first_few(self.sample_ids[~folded], 3)})",
+                "Number their folds, or leave those rows out: table.take(fold >= 0)",
+            )
         unique = len(np.unique(self.sample_ids))
         if unique != n_samples:
             raise DataError(
@@ -142,6 +150,8 @@ class Predictions:
         labels : array-like of int, shape (n_samples,)
         sample_ids, groups, fold : array-like of shape (n_samples,), optional
             Without groups each sample stands for itself, and that is stamped (`group_kind`).
+        class_names : sequence of str, optional
+            In the order of the columns; their numbers by default.
 
         Examples
         --------
@@ -170,7 +180,7 @@ class Predictions:
             labels=np.asarray(labels),
             groups=np.asarray(ids if groups is None else groups, dtype=np.str_),
             member_names=tuple(members),
-            class_names=tuple(class_names or map(str, range(n_classes))),
+            class_names=tuple(map(str, range(n_classes)) if class_names is None else class_names),
             fold=np.full(n_samples, -1) if fold is None else np.asarray(fold),
             kind=kind,
             split_by=split_by,

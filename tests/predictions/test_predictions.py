@@ -211,3 +211,20 @@ def test_selecting_keeps_the_order_asked_for(table: Predictions) -> None:
     assert np.array_equal(picked.logits, table.logits[:, [3, 1]])
     with pytest.raises(DataError, match=r"got 'membr1'\. Did you mean 'member1'\?"):
         table.select(["membr1"])
+
+
+def test_class_names_may_be_an_array() -> None:
+    named = Predictions.from_arrays(
+        {"a": np.zeros((2, 2))}, [0, 1], class_names=np.array(["benign", "malignant"])
+    )
+    assert named.class_names == ("benign", "malignant")
+    with pytest.raises(DataError, match="class_names has 0"):
+        Predictions.from_arrays({"a": np.zeros((2, 2))}, [0, 1], class_names=np.array([]))
+
+
+def test_rows_without_a_fold_are_no_fold_of_their_own(table: Predictions) -> None:
+    fold = np.array(table.fold)
+    fold[[4, 7]] = -1
+    with pytest.raises(DataError, match=r"2 of 90 have none \(first: oof-4, oof-7\)"):
+        dataclasses.replace(table, fold=fold)
+    assert (dataclasses.replace(table, fold=np.full(90, -1)).fold == -1).all()
