@@ -23,6 +23,7 @@ from ensemble_kit.evaluation.group_answers import figures_per_group
 from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.notes import (
     abstention_note,
+    below_best_note,
     combiner_notes,
     cost_note,
     fallen_note,
@@ -131,6 +132,7 @@ def evaluate_all(
     notes = table_notes(oof, test) + ((nested_note(oof),) if nested is not None else ())
     notes += (cost_note(),) if protocol.decide_by_cost else ()
     notes += (order_note(oof),) if protocol.takes_an_order(oof) else ()
+    notes += below_best_note(*_below_best(everyone, crossed, fallen, oof, protocol))
     per_group = figures_per_group(answers, tested, oof, test, protocol)
     per_class = {"cross_fitted": _per_class(everyone, crossed, oof, protocol)}
     if test is not None:
@@ -193,6 +195,20 @@ def _fallen(
             out.add(name)
         crossed[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), figure)
     return out
+
+
+def _below_best(
+    everyone: Mapping[str, Combiner],
+    crossed: Mapping[str, Combined],
+    fallen: Collection[str],
+    oof: Predictions,
+    protocol: Protocol,
+) -> list[str]:
+    """Fitted methods that are no better than the best member; the mean speaks for the fallen."""
+    labels, figure = np.asarray(oof.labels), protocol.figure(oof.class_names)
+    learnt = [n for n, one in everyone.items() if n not in BASELINES and one.is_fitted_to_labels]
+    best = crossed["best-member"]
+    return [n for n in learnt if n not in fallen and not beats(crossed[n], best, labels, figure)]
 
 
 def _may_fall(everyone: Mapping[str, Combiner], protocol: Protocol) -> list[str]:

@@ -116,6 +116,23 @@ def wilson_note(parts: Iterable[Figures], group_kind: str) -> tuple[str, ...]:
     )
 
 
+def below_best_note(*names: str) -> tuple[str, ...]:
+    """That one member alone is better than fitted methods; nothing where none is named.
+
+    Examples
+    --------
+    >>> below_best_note("mlp")[0].partition(":")[0]
+    'mlp does not beat the best member cross-fitted, neither on the metric nor on log loss'
+    """
+    if not names:
+        return ()
+    do = "does" if len(names) == 1 else "do"
+    return (
+        f"{', '.join(names)} {do} not beat the best member cross-fitted, neither on the metric nor "
+        "on log loss: that member alone is the better choice.",
+    )
+
+
 def fallen_note(*names: str) -> str:
     """That methods were replaced by the mean.
 

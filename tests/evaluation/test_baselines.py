@@ -17,6 +17,13 @@ from ensemble_kit.predictions.table import Predictions
 QUICK = {"n_resamples": 0}
 
 
+class LastMember(BestMember):
+    """Learns the wrong thing."""
+
+    def _fit(self, logits, labels, groups) -> None:
+        self.member_ = logits.shape[1] - 1
+
+
 def sharp_and_calibrated() -> Predictions:
     """`sharp` is right more often, `calibrated` has the lower log loss by far."""
     rng = np.random.default_rng(0)
@@ -77,3 +84,20 @@ def test_a_figure_that_aims_at_a_value_chooses_nothing() -> None:
     table = sharp_and_calibrated()
     with pytest.raises(UsageError, match="which should be near 1"):
         BestMember("calibration_slope").fit(table.logits, table.labels)
+
+
+def test_fitted_methods_below_the_best_member_are_named() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.permutation(np.arange(200) % 2)
+    sign = (2 * labels - 1)[:, None] * np.array([-1.0, 1.0])
+    members = {"good": 1.5 * sign + rng.normal(size=(200, 2))}
+    members |= {f"noise{i}": 2 * rng.normal(size=(200, 2)) for i in range(3)}
+    table = Predictions.from_arrays(members, labels, fold=np.arange(200) % 4)
+    protocol = Protocol(fallback=False, **QUICK)
+    judged = evaluate_all(
+        {"last": LastMember(), "vote": make_combiner("vote")}, table, protocol=protocol
+    )
+    said = [note for note in judged["vote"].notes if "beat the best member" in note]
+    assert [note.partition(" do")[0] for note in said] == ["last"]
+    fine = evaluate_all({"simplex": make_combiner("simplex")}, table, protocol=protocol)
+    assert not any("beat the best member" in note for note in fine["simplex"].notes)
