@@ -82,12 +82,14 @@ def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run.exists
 
 
-def test_beginning_twice_with_the_same_data_changes_nothing_but_the_config(
+def test_beginning_twice_with_the_same_data_changes_nothing(
     begun: tuple[Run, Manifest, Folds],
 ) -> None:
     run, manifest, folds = begun
     kept = {p.name: p.read_bytes() for p in run.path.iterdir()}
     run.begin(manifest, folds, {"seed": 1})
+    assert {p.name: p.read_bytes() for p in run.path.iterdir()} == kept
+    run.keep_config({"seed": 1})
     after = {p.name: p.read_bytes() for p in run.path.iterdir()}
     assert {n for n in after if after[n] != kept[n]} == {"config.toml"}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,7 @@ import torch
 
 from ensemble_kit.errors import (
     DataError,
-    EnsembleKitError,
     EnvironmentFault,
-    JobsFailedError,
     UsageError,
     first_few,
 )
@@ -27,7 +25,9 @@ from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.tiles import build_tile_sets
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.claim import forget_failure
 from ensemble_kit.members.collect import collect
+from ensemble_kit.members.engine import Engine, RemoteEngine, in_process, told
 from ensemble_kit.members.events import (
     JobFailed,
     JobSkipped,
@@ -37,18 +37,19 @@ from ensemble_kit.members.events import (
     nobody,
 )
 from ensemble_kit.members.features import lacks_features
-from ensemble_kit.members.job import CROP, Job, run_job
+from ensemble_kit.members.job import CROP, Job
 from ensemble_kit.members.nested import pairs_to_train
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.pretrained import require_first_weights
-from ensemble_kit.members.probe import with_precision
+from ensemble_kit.members.probe import refuse_other_precision, with_precision
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.spec import write_spec
 from ensemble_kit.members.tracking import TensorBoard, both
 from ensemble_kit.run import Run
 
-Engine = Callable[[Sequence[Job], Watcher], list[JobFailed]]
+# Where jobs of a remote engine run: nowhere here.
+ELSEWHERE = torch.device("meta")
 
 
 def fit_members(
@@ -86,7 +87,8 @@ def fit_members(
     device : str
         `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
     precision : str
-        `auto`, `fp32`, `bf16`, `fp16`; kept logits are always computed in fp32.
+        `auto`, `fp32`, `bf16`, `fp16`; kept logits are always computed in fp32. The folds of a
+        member are trained in one: `auto` is that of those that are finished or begun.
     seed : int
         Same seed, data and machine: same logits.
     config : mapping, optional
@@ -99,7 +101,8 @@ def fit_members(
         Where decoded tiles are kept; `ENSEMBLE_KIT_CACHE` or the user's cache folder otherwise.
     engine : callable, optional
         Runs the waiting jobs and returns those that failed: one after the other in this process,
-        or one of `ensemble_kit.launch`.
+        or one of `ensemble_kit.launch`. With one that runs them on other machines, `device` is
+        looked for there.
     shard : (int, int), optional
         Run only the jobs of part i of n, from 1: several processes, on several machines that
         share the folder, may then work on one run.
@@ -132,9 +135,11 @@ def fit_members(
     check_members(members, manifest)
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
-    where, watched = choose_device(device), watcher
+    # What `auto` means elsewhere is found out there.
+    elsewhere = isinstance(engine, RemoteEngine)
+    where, watched = ELSEWHERE if elsewhere else choose_device(device), watcher
     with contextlib.ExitStack() as stack:
-        if tensorboard:
+        if tensorboard and not elsewhere:
             watched = both(watcher, stack.enter_context(TensorBoard(run.path / "tensorboard")))
         with run.locked() if shard is None else run.locked(seconds=600):
             run.begin(manifest, folds, config or {})
@@ -144,38 +149,41 @@ def fit_members(
             jobs = [dataclasses.replace(job, keep_features=keep_features) for job in jobs]
             waiting = _unfinished(jobs, run, retrain, watched)
             require_first_weights([j.member for j in waiting if not lacks_features(j)])
-            waiting = with_precision(waiting, watched)
+            waiting = waiting if elsewhere else with_precision(waiting, watched)
+            if config is not None:
+                run.keep_config(config)
             _remember_order(run, members)
             for job in {job.member.name: job for job in waiting}.values():
-                write_spec(job, cache, nested=nested)
+                write_spec(
+                    job, cache, nested=nested, device=device if elsewhere else None, asked=precision
+                )
             if shard is None:
                 failures = _run_and_collect(jobs, waiting, engine or in_process, watched)
         if shard is not None:
             ours, left = (_shard(some, jobs, *shard) for some in (jobs, waiting))
             failures = _run_and_collect(ours, left, engine or in_process, watched)
     if failures:
-        raise _told(failures, len(jobs))
-
-
-def _told(failures: Sequence[JobFailed], n_jobs: int) -> EnsembleKitError:
-    """The error for failed jobs; the machine's where it is behind all of them."""
-    machine = all(f.exit_code == EnvironmentFault.exit_code for f in failures)
-    reasons = (f"{f.member} fold {f.fold}: {f.reason.rstrip('.')}" for f in failures)
-    listed = first_few(reasons, 1 if machine else 3)
-    return (EnvironmentFault if machine else JobsFailedError)(
-        "Every (member, fold) job ends with kept logits",
-        f"{len(failures)} of {n_jobs} failed: {listed}",
-        "The finished ones are kept: mend the cause and run the same command",
-    )
+        raise told(failures, len(jobs))
 
 
 def _run_and_collect(
     jobs: Sequence[Job], waiting: Sequence[Job], engine: Engine, watcher: Watcher
 ) -> list[JobFailed]:
+    left = {_key(job) for job in waiting}
+    for job in jobs:
+        if _key(job) in left:
+            forget_failure(job.folder)
+        else:
+            watcher(JobSkipped(job.member.name, job.fold))
     failures = engine(waiting, watcher) if waiting else []
     for job in {job.member.name: job for job in jobs}.values():
         collect(job)
     return failures
+
+
+def _key(job: Job) -> tuple[str, LeftOut]:
+    """What tells a job of one run from the others."""
+    return job.member.name, job.fold
 
 
 def _shard(some: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int) -> list[Job]:
@@ -183,22 +191,8 @@ def _shard(some: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int)
         raise UsageError(
             "A shard is i of n, from 1", f"got {number}/{n_shards}", "Use e.g. --shard 1/4"
         )
-    place = {(job.member.name, job.fold): i for i, job in enumerate(jobs)}
-    return [j for j in some if place[j.member.name, j.fold] % n_shards == number - 1]
-
-
-def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
-    """The engine that runs one job after the other in this process."""
-    failures = []
-    for job in jobs:
-        try:
-            run_job(job, watcher)
-        except EnsembleKitError as error:
-            failures.append(JobFailed(job.member.name, job.fold, str(error), error.exit_code))
-            watcher(failures[-1])
-        else:
-            collect(job)
-    return failures
+    place = {_key(job): i for i, job in enumerate(jobs)}
+    return [j for j in some if place[_key(j)] % n_shards == number - 1]
 
 
 def _refuse_bad_members(members: Sequence[Member]) -> None:
@@ -255,22 +249,33 @@ def _plan(
     ]  # fmt: skip
 
 
-def _unfinished(jobs: Iterable[Job], run: Run, retrain: bool, watcher: Watcher) -> list[Job]:
-    waiting = []
+def _unfinished(jobs: Sequence[Job], run: Run, retrain: bool, watcher: Watcher) -> list[Job]:
+    of_member: dict[str, list[Job]] = {}
     for job in jobs:
-        try:
-            done = job.finished() and not lacks_features(job)
-        except DataError as changed:
-            if not (retrain or job.differs_by_tuning_alone()):
-                raise
-            moved = run.set_aside(job.member.name)
-            watcher(Notice(f"{job.member.name}: {changed.got}. Its old folds are now in {moved}."))
-            done = False
-        if done:
-            watcher(JobSkipped(job.member.name, job.fold))
-        else:
-            waiting.append(job)
-    return waiting
+        of_member.setdefault(job.member.name, []).append(job)
+    waiting = {
+        _key(job)
+        for own in of_member.values()
+        for job, done in zip(own, _which_are_done(own, run, retrain, watcher), strict=True)
+        if not done
+    }
+    return [job for job in jobs if _key(job) in waiting]
+
+
+def _which_are_done(own: Sequence[Job], run: Run, retrain: bool, watcher: Watcher) -> list[bool]:
+    """Of one member's jobs; none once its folds were set aside for others."""
+    name = own[0].member.name
+    try:
+        refuse_other_precision(own[0])
+        return [job.finished() and not lacks_features(job) for job in own]
+    except DataError as changed:
+        differing = [job for job in own if job.changes()]
+        tuned = bool(differing) and all(job.differs_by_tuning_alone() for job in differing)
+        if not (retrain or tuned):
+            raise
+        moved = run.set_aside(name)
+        watcher(Notice(f"{name}: {changed.got}. Its old folds are now in {moved}."))
+        return [False] * len(own)
 
 
 def _remember_order(run: Run, members: Sequence[Member]) -> None:

@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import cache_folder, digest_json, read_json, write_json
 from ensemble_kit.members.catalogue import cost
-from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.events import Notice, Watcher
+from ensemble_kit.members.claim import PROGRESS
+from ensemble_kit.members.events import Notice, Watcher, nobody
+from ensemble_kit.members.faults import give_back
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.measure import fastest_precision
-from ensemble_kit.members.precision import COMPILED, candidates
+from ensemble_kit.members.precision import COMPILED, candidates, choose_precision
+from ensemble_kit.members.status import SPEC
+from ensemble_kit.run import Run
 
 # Multiply-accumulates of a member's whole training from which a few probing steps pay back.
 WORTH_A_PROBE = 3e14
@@ -36,21 +40,95 @@ def with_precision(jobs: Sequence[Job], watcher: Watcher) -> list[Job]:
     for job in jobs:
         name = job.member.name
         if job.precision == "auto" and name not in chosen:
-            chosen[name] = _of_other_folds(job) or _probed(job, jobs, watcher)
+            n_jobs = sum(other.member.name == name for other in jobs)
+            chosen[name] = _agreed(job, n_jobs, watcher)
     return [dataclasses.replace(j, precision=chosen.get(j.member.name, j.precision)) for j in jobs]
 
 
-def _of_other_folds(job: Job) -> str | None:
-    for k in range(job.folds.n_splits):
-        record = read_record(job.run.fold_dir(job.member.name, k))
-        if record is not None and record["device"] == str(job.device):
-            return str(record["precision"])
-    return None
+def with_settled_precision(job: Job, watcher: Watcher = nobody) -> Job:
+    """The job with `precision="auto"` replaced by what the first job of its member settled on.
+
+    For jobs that other machines run: whichever is the first decides, and notes it for the others.
+    """
+    if job.precision != "auto":
+        return job
+    kind, folder = job.device.type, job.run.member_dir(job.member.name)
+    with FileLock(folder / ".precision.lock"):
+        known = settled(job.run, job.member.name)
+        if kind not in known:
+            known[kind] = _agreed(job, job.folds.n_splits, watcher)
+            write_json(folder / SPEC, {**read_json(folder / SPEC), "settled": known})
+    return dataclasses.replace(job, precision=known[kind])
 
 
-def _probed(job: Job, jobs: Sequence[Job], watcher: Watcher) -> str:
+def trained_in(run: Run, member: str) -> list[tuple[str, str]]:
+    """Kinds of devices and the precisions that a member's folds were trained in.
+
+    Finished ones come first; of those that are begun the plan knows it.
+    """
+    folder = run.member_dir(member)
+    records = [read_json(path) for path in sorted(folder.glob("fold-*/fold.json"))]
+    found = [(r["device"].partition(":")[0], r["precision"]) for r in records]
+    begun = [*folder.glob("fold-*/resume-*.json"), *folder.glob(f"fold-*/{PROGRESS}")]
+    if begun and (folder / SPEC).is_file():
+        about = read_json(folder / SPEC)
+        if about["precision"] != "auto":
+            found.append((about["device"].partition(":")[0], about["precision"]))
+        found += about.get("settled", {}).items()
+    return found
+
+
+def settled(run: Run, member: str) -> dict[str, str]:
+    """Kind of device -> what `auto` was found to be for the member's folds, begun or only planned."""
+    path = run.member_dir(member) / SPEC
+    return dict(read_json(path).get("settled", {})) if path.is_file() else {}
+
+
+def refuse_other_precision(job: Job) -> None:
+    """Refuse a precision that was asked for where the member's folds were trained in another.
+
+    Raises
+    ------
+    DataError
+        The folds of one member would differ.
+    """
+    known = {_number_format(name) for _, name in trained_in(job.run, job.member.name)}
+    if job.precision == "auto" or not known or _number_format(job.precision) in known:
+        return
+    raise DataError(
+        "The folds of a member are trained in one precision",
+        f"those in '{job.run.member_dir(job.member.name)}' were in {first_few(sorted(known))}, "
+        f"and {job.precision} is asked for",
+        "Leave out --precision to go on as they were, or use --retrain to train this member anew "
+        "(its old folds are set aside)",
+    )
+
+
+def _number_format(name: str) -> str:
+    return name.removesuffix(COMPILED)
+
+
+def _agreed(job: Job, n_jobs: int, watcher: Watcher) -> str:
+    """The precision of the member's other folds; where there are none, what pays here."""
+    trained = trained_in(job.run, job.member.name)
+    planned = settled(job.run, job.member.name).items()
+    here = [name for kind, name in [*trained, *planned] if kind == job.device.type]
+    if here:
+        return here[0]
+    chosen = choose_precision(_probed(job, n_jobs, watcher), job.device).name
+    if trained and _number_format(trained[0][1]) != _number_format(chosen):
+        kind, name = trained[0]
+        watcher(
+            Notice(
+                f"{job.member.name}: other folds were trained in {name} on {kind}, these are in "
+                f"{chosen} on {job.device.type}. Use --precision {_number_format(name)} for one."
+            )
+        )
+    return chosen
+
+
+def _probed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     size, recipe, network = job.tiles.image_size, job.member.recipe, job.member.network
-    n_jobs = sum(j.member.name == job.member.name for j in jobs)
     n_images = len(job.manifest) * recipe.epochs
     work = float(cost(network, size).macs) * n_images * n_jobs
     if work < WORTH_A_PROBE or job.member.head:
@@ -70,6 +148,7 @@ def _probed(job: Job, jobs: Sequence[Job], watcher: Watcher) -> str:
         for other, reason in failed.items():
             known.add(f"{key}: {other} failed", reason)
             watcher(Notice(f"{job.member.name}: {other} could not be tried here ({reason})."))
+        give_back(job.device)  # jobs in other processes need the card's memory
     return str(known.values[key])
 
 

@@ -15,15 +15,25 @@ from ensemble_kit.images.tiles import build_tile_sets
 from ensemble_kit.members.catalogue import cost
 from ensemble_kit.members.job import CROP, Job
 from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.probe import settled, with_settled_precision
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.run import Run
 
 
-def write_spec(job: Job, cache: Path | None = None, *, nested: bool = False) -> None:
+def write_spec(
+    job: Job,
+    cache: Path | None = None,
+    *,
+    nested: bool = False,
+    device: str | None = None,
+    asked: str = "auto",
+) -> None:
     """Write what `open_job` needs for every fold of this job's member.
 
-    `nested` notes that pairs of folds are planned too; once noted, it stays.
+    `nested` notes that pairs of folds are planned too; once noted, it stays. `device` is the name
+    of one that is chosen where the job runs; None for the job's own. `asked` is the precision that
+    was asked for: what `auto` was found to be holds for the member's other folds too.
     """
     path = job.run.member_dir(job.member.name) / SPEC
     price = cost(
@@ -39,8 +49,9 @@ def write_spec(job: Job, cache: Path | None = None, *, nested: bool = False) -> 
             "parameters": price.parameters,
             "gmacs": round(price.macs / 1e9, 6),
             "member": job.member.model_dump(mode="json"),
-            "device": str(job.device),
+            "device": device or str(job.device),
             "precision": job.precision,
+            "settled": _settled(job) if asked == "auto" else {},
             "seed": job.seed,
             "cache": str(cache) if cache else None,
             "keep_features": job.keep_features,
@@ -49,8 +60,16 @@ def write_spec(job: Job, cache: Path | None = None, *, nested: bool = False) -> 
     )
 
 
+def _settled(job: Job) -> dict[str, str]:
+    own = {} if job.precision == "auto" else {job.device.type: job.precision}
+    return settled(job.run, job.member.name) | own
+
+
 def open_job(run: Run, member: str, fold: LeftOut) -> Job:
     """One job of a planned run, its tiles from the cache; `fold` may be a pair, as "0-2".
+
+    A precision that was left open is settled here, on the machine that trains, by the member's
+    first job; its others follow.
 
     Raises
     ------
@@ -80,7 +99,7 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
     cache = Path(spec["cache"]) if spec["cache"] else cache_folder()
     trained_on, judged_on = settings.tile_spec, settings.eval_spec
     tiles = build_tile_sets(manifest, [trained_on, judged_on], cache_dir=cache, crop=CROP)
-    return Job(
+    job = Job(
         run=run,
         member=settings,
         fold=left_out,
@@ -93,3 +112,4 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
         eval_tiles=None if judged_on == trained_on else tiles[judged_on],
         keep_features=spec.get("keep_features", False),
     )
+    return with_settled_precision(job)

@@ -122,6 +122,8 @@ class Run:
     def begin(self, manifest: Manifest, folds: Folds, config: Mapping[str, Any]) -> None:
         """Write the run's record, or check that the folder was made from the same data and folds.
 
+        A run that exists keeps its `config.toml`; `keep_config` replaces it.
+
         Parameters
         ----------
         manifest : Manifest
@@ -129,7 +131,7 @@ class Run:
         folds : Folds
             Of the training rows.
         config : mapping
-            The experiment, fully resolved; kept as `config.toml`.
+            The experiment, fully resolved; kept as the `config.toml` of a new run.
 
         Raises
         ------
@@ -139,11 +141,10 @@ class Run:
         folds.of(manifest.part("train"))
         if self.exists:
             self._refuse_other_data(manifest, folds)
-            write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
             return
         manifest.write(self.path / "manifest.csv")
         folds.write(self.path / "folds.csv")
-        write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
+        self.keep_config(config)
         write_json(
             self.path / "run.json",
             {
@@ -165,6 +166,10 @@ class Run:
                 "digests": {"manifest": manifest.digest, "folds": folds.digest},
             },
         )
+
+    def keep_config(self, config: Mapping[str, Any]) -> None:
+        """Write `config.toml`: the experiment that the run was trained by last."""
+        write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
 
     def _refuse_other_data(self, manifest: Manifest, folds: Folds) -> None:
         digests = self.record["digests"]

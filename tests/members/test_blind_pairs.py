@@ -21,7 +21,7 @@ from ensemble_kit.evaluation.nested import nested_answers
 from ensemble_kit.folds import make_folds
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members import crossfit
+from ensemble_kit.members import engine
 from ensemble_kit.members.checkpoint import write_fold
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.job import Job
@@ -89,7 +89,7 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
     manifest = with_digests(Manifest.from_folders(slides, group_pattern=r"(P\d+)_"))
     folds = make_folds(manifest, n_folds, seed=0)
     run = Run(tmp_path / "run")
-    monkeypatch.setattr(crossfit, "run_job", telling)
+    monkeypatch.setattr(engine, "run_job", telling)
     recipe = Recipe(epochs=2, select_on=select_on)
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
     other = member.model_copy(update={"name": "other"})

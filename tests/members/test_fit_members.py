@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ensemble_kit.members.crossfit as crossfit
+import ensemble_kit.members.engine as engine_module
 from ensemble_kit.errors import (
     DataError,
     EnvironmentFault,
@@ -18,11 +20,13 @@ from ensemble_kit.errors import (
     JobsFailedError,
     UsageError,
 )
-from ensemble_kit.files import read_json
+from ensemble_kit.files import read_json, read_toml
+from ensemble_kit.members import job as job_module
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, JobFailed, JobFinished, JobSkipped
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 
 
@@ -141,6 +145,56 @@ def test_changed_settings_are_refused_with_the_changed_keys(
     assert not (copied.path / "replaced").exists()
 
 
+def test_a_refused_call_leaves_the_config_of_the_training_that_made_the_run(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    fit(copied, member("tiny_cnn"), member("tiny_mobile"), config={"epochs": 2})
+    assert read_toml(copied.path / "config.toml") == {"epochs": 2}
+    with pytest.raises(DataError, match="epochs: 2 -> 3"):
+        fit(copied, member("tiny_cnn", epochs=3), config={"epochs": 3})
+    assert read_toml(copied.path / "config.toml") == {"epochs": 2}
+    fit(copied, member("tiny_cnn", epochs=3), config={"epochs": 3}, retrain=True)
+    assert read_toml(copied.path / "config.toml") == {"epochs": 3}
+
+
+def test_retraining_sets_aside_what_was_only_begun_and_all_folds_with_it(
+    copied: Run, fit: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class PulledPlugError(BaseException):
+        pass
+
+    real = job_module.save_resume
+
+    def pulled(*state: Any) -> None:
+        real(*state)
+        raise PulledPlugError
+
+    (copied.fold_dir("tiny_cnn", 2) / "fold.json").unlink()
+    monkeypatch.setattr(job_module, "save_resume", pulled)
+    with pytest.raises(PulledPlugError):
+        fit(copied, member("tiny_cnn"))
+    monkeypatch.undo()
+    for k in (0, 1):  # what is begun is looked at where nothing is finished
+        shutil.rmtree(copied.fold_dir("tiny_cnn", k))
+    with pytest.raises(DataError, match=r"cut off .* differs in member.recipe.epochs: 2 -> 3"):
+        fit(copied, member("tiny_cnn", epochs=3))
+    events = fit(copied, member("tiny_cnn", epochs=3), retrain=True)
+    assert count(events, JobFinished) == 3
+    aside = copied.path / "replaced" / "tiny_cnn-1" / "members" / "fold-2"
+    assert [p.name for p in aside.glob("resume-*.pt")] == ["resume-0.pt"]
+
+
+def test_folds_set_aside_with_a_changed_one_are_trained_again_too(
+    copied: Run, fit: Callable[..., list[Event]]
+) -> None:
+    record = copied.fold_dir("tiny_cnn", 2) / "fold.json"
+    content = read_json(record)
+    content["made_of"]["seed"] = 7
+    record.write_text(json.dumps(content))
+    events = fit(copied, member("tiny_cnn"), retrain=True)
+    assert (count(events, JobSkipped), count(events, JobFinished)) == (0, 3)
+
+
 def test_retraining_sets_the_old_folds_aside_and_deletes_nothing(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
@@ -195,14 +249,14 @@ def test_a_failing_job_leaves_the_others_and_is_tried_again(
     fit: Callable[..., list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = Run(tmp_path / "run")
-    whole = crossfit.run_job
+    whole = engine_module.run_job
 
     def failing(job: Job, watcher: Any) -> None:
         if job.fold == 1:
             raise JobsFailedError("A loss is finite", "it became nan", "Lower the rate")
         whole(job, watcher)
 
-    monkeypatch.setattr(crossfit, "run_job", failing)
+    monkeypatch.setattr(engine_module, "run_job", failing)
     with pytest.raises(JobsFailedError, match="1 of 3 failed: tiny_cnn fold 1") as caught:
         fit(run, member("tiny_cnn"))
     assert caught.value.exit_code == 5
@@ -214,6 +268,34 @@ def test_a_failing_job_leaves_the_others_and_is_tried_again(
     events = fit(run, member("tiny_cnn"))
     assert (count(events, JobSkipped), count(events, JobFinished), count(events, JobFailed)) == (2, 1, 0)  # fmt: skip
     assert run.predictions("oof").is_complete
+
+
+def test_an_error_that_nobody_expected_fails_its_job_alone_and_is_told_in_the_status(
+    trained: Any, fit: Callable[..., list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Job.parts
+
+    def broken(self: Job) -> Any:
+        if self.fold == 1:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        return real(self)
+
+    run = Run(tmp_path / "run")
+    monkeypatch.setattr(Job, "parts", broken)
+    with pytest.raises(
+        JobsFailedError, match=r"1 of 3 failed: tiny_cnn fold 1: RuntimeError: mat1"
+    ):
+        fit(run, member())
+    states = {job.fold: (job.state, job.reason) for job in run_status(run)}
+    assert states[0] == states[2] == ("done", "")
+    assert states[1] == ("failed", "RuntimeError: mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_a_shard_tells_of_its_own_jobs_alone(copied: Run, fit: Callable[..., list[Event]]) -> None:
+    told = [
+        e.fold for e in fit(copied, member("tiny_cnn"), shard=(2, 2)) if isinstance(e, JobSkipped)
+    ]
+    assert told == [1]
 
 
 @pytest.mark.parametrize("members", [[], ["tiny_cnn", "tiny_cnn"]])

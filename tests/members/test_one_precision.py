@@ -1,0 +1,134 @@
+"""The folds of a member are trained in one precision, whoever starts them and where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.members import probe
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import Event, JobStarted, Notice
+from ensemble_kit.members.precision import Precision
+from ensemble_kit.members.probe import with_precision
+from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.spec import open_job
+from ensemble_kit.run import Run
+
+Fit = Callable[..., list[Event]]
+TINY = Member(
+    "tiny_cnn", image_size=16, pretrained=False, recipe=Recipe(epochs=1, batch_size=16)
+)  # fmt: skip
+
+
+@pytest.fixture
+def fit(trained: Any, tmp_path: Path) -> Fit:
+    def call(**options: Any) -> list[Event]:
+        events: list[Event] = []
+        fit_members(
+            [TINY], trained.manifest, trained.folds, Run(tmp_path / "run"), device="cpu",
+            watcher=events.append, tensorboard=False, **options,
+        )  # fmt: skip
+        return events
+
+    return call
+
+
+def rule(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Make `auto` mean this, as on another machine."""
+    monkeypatch.setattr(
+        probe, "choose_precision", lambda asked, _: Precision(name if asked == "auto" else asked)
+    )
+
+
+def started(events: list[Event]) -> set[str]:
+    return {e.precision for e in events if isinstance(e, JobStarted)}
+
+
+def test_another_precision_is_refused_once_folds_are_trained(fit: Fit, tmp_path: Path) -> None:
+    assert started(fit(precision="bf16", shard=(1, 2))) == {"bf16"}
+    with pytest.raises(DataError, match="were in bf16, and fp32 is asked for") as caught:
+        fit(precision="fp32", shard=(2, 2))
+    assert "--retrain" in caught.value.advice
+    assert not (tmp_path / "run" / "replaced").exists()
+    events = fit(precision="fp32", retrain=True)
+    assert started(events) == {"fp32"}
+    assert sum(isinstance(e, JobStarted) for e in events) == 3
+
+
+def test_what_was_asked_for_once_holds_for_the_folds_that_come_later(fit: Fit) -> None:
+    fit(precision="bf16", shard=(1, 2))
+    assert started(fit()) == {"bf16"}
+
+
+def test_a_fold_that_is_only_begun_holds_the_others_to_its_precision(
+    fit: Fit, tmp_path: Path
+) -> None:
+    class PulledPlugError(BaseException):
+        pass
+
+    def pulled(*_: Any) -> Any:
+        (tmp_path / "run" / "members" / "tiny_cnn" / "fold-0").mkdir(parents=True)
+        (tmp_path / "run" / "members" / "tiny_cnn" / "fold-0" / "progress.json").write_text("{}")
+        raise PulledPlugError
+
+    with pytest.raises(PulledPlugError):
+        fit(precision="bf16", engine=pulled)
+    with pytest.raises(DataError, match="were in bf16, and fp32 is asked for"):
+        fit(precision="fp32")
+    assert started(fit()) == {"bf16"}
+
+
+def test_two_hosts_that_plan_one_after_the_other_agree_before_anything_is_trained(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule(monkeypatch, "bf16")
+    fit(engine=lambda jobs, _: [])
+    rule(monkeypatch, "fp32")
+    assert started(fit()) == {"bf16"}
+
+
+def test_folds_of_another_device_go_on_in_what_pays_here_and_it_is_said(
+    fit: Fit, tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(precision="bf16", shard=(1, 2))
+    for path in (tmp_path / "run").rglob("fold.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "device": "cuda:1"}))
+    rule(monkeypatch, "fp32")
+    events = fit()
+    assert started(events) == {"fp32"}
+    said = " ".join(e.text for e in events if isinstance(e, Notice))
+    assert "other folds were trained in bf16 on cuda, these are in fp32 on cpu" in said
+
+
+def test_jobs_elsewhere_settle_what_auto_means_by_the_first_of_them(
+    fit: Fit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit(engine=lambda jobs, _: [])
+    run = Run(tmp_path / "run")
+    spec = run.member_dir("tiny_cnn") / "member.json"
+    spec.write_text(
+        json.dumps({**json.loads(spec.read_text()), "precision": "auto", "settled": {}})
+    )
+    rule(monkeypatch, "bf16")
+    assert open_job(run, "tiny_cnn", 0).precision == "bf16"
+    rule(monkeypatch, "fp32")
+    assert open_job(run, "tiny_cnn", 1).precision == "bf16"
+    assert json.loads(spec.read_text())["settled"] == {"cpu": "bf16"}
+
+
+def test_a_probe_gives_the_card_s_memory_back(
+    make_job: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: list[torch.device] = []
+    monkeypatch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(probe, "WORTH_A_PROBE", 0)
+    monkeypatch.setattr(probe, "fastest_precision", lambda *_, **__: ("fp32", {}))
+    monkeypatch.setattr(probe, "give_back", given.append)
+    (job,) = with_precision([make_job(precision="auto")], lambda _: None)
+    assert (job.precision, given) == ("fp32", [torch.device("cpu")])
