@@ -6,11 +6,13 @@ Knows click; the commands themselves get library values.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ensemble_kit.errors import DataError, first_few
 
@@ -241,6 +243,22 @@ def experiment_options(command: Command) -> Command:
     for option in reversed(options):
         wrapped = option(wrapped)
     return wrapped  # type: ignore[return-value]
+
+
+def given_flags(ctx: click.Context, *, but: Sequence[str] = ()) -> str:
+    """The flags that the user gave to this command, as they would be typed again; each after a space."""
+    words = []
+    for option in ctx.command.params:
+        name = option.name or ""
+        if name in but or ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[name]
+        if isinstance(value, bool):
+            words.append(option.opts[0] if value else option.secondary_opts[0])
+        else:
+            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            words += [option.opts[0], text]
+    return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 # Flag -> where it stands in the settings.

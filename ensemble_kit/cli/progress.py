@@ -41,18 +41,23 @@ class ProgressPrinter:
     ----------
     work : mapping of member name to relative cost of one of its epochs
     n_jobs : int
-    slots : int
-        Jobs that run side by side.
+    slots : int, optional
+        Jobs that run side by side; None where that is not known, and no estimate is made.
     console : rich.console.Console, optional
     """
 
     def __init__(
-        self, work: dict[str, float], n_jobs: int, *, slots: int = 1, console: Console | None = None
+        self,
+        work: dict[str, float],
+        n_jobs: int,
+        *,
+        slots: int | None = 1,
+        console: Console | None = None,
     ) -> None:
         self.console = console or Console(highlight=False)
         self._work, self._n_jobs, self._slots = work, n_jobs, slots
         self._skipped = 0
-        self._said_estimate = False
+        self._said_estimate = slots is None
         self._bar: Progress | None = None
         if self.console.is_terminal:
             self._bar = Progress(
@@ -149,6 +154,7 @@ class ProgressPrinter:
         per_unit = event.seconds / self._work[event.member]
         n_left = self._n_jobs - self._skipped
         mean_work = sum(self._work.values()) / len(self._work)
-        seconds = mean_work * per_unit * event.epochs * n_left / min(self._slots, n_left)
-        side_by_side = f", {self._slots} side by side" if self._slots > 1 else ""
+        slots = self._slots or 1
+        seconds = mean_work * per_unit * event.epochs * n_left / min(slots, n_left)
+        side_by_side = f", {slots} side by side" if slots > 1 else ""
         self._say(f"About {duration(seconds)} for {n_left} jobs{side_by_side}.")

@@ -29,12 +29,16 @@ def run_job(run_path: Path, member: str, fold: str, threads: int | None) -> None
     from ensemble_kit.members.collect import collect
     from ensemble_kit.members.job import run_job as run_one
     from ensemble_kit.members.spec import open_job
+    from ensemble_kit.members.tracking import TensorBoard, both
     from ensemble_kit.run import Run
 
     if threads:
         torch.set_num_threads(threads)
     job = open_job(Run(run_path), member, fold)
-    with ProgressPrinter({member: 1.0}, 1) as watcher:
-        run_one(job, watcher)
+    with (
+        ProgressPrinter({member: 1.0}, 1) as printer,
+        TensorBoard(job.run.path / "tensorboard") as curves,
+    ):
+        run_one(job, both(printer, curves))
     collect(job)
     click.echo(f"Done: {job.folder.as_posix()}")

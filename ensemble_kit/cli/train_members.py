@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_kit.cli.launch import Launch, launch_options
 from ensemble_kit.cli.options import Shard, experiment_options
 from ensemble_kit.cli.text import columns, duration, printable
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
     from ensemble_kit.folds import Folds
     from ensemble_kit.manifest.table import Manifest
-    from ensemble_kit.members.crossfit import Engine
     from ensemble_kit.members.events import Watcher
     from ensemble_kit.members.recipe import Member
 
@@ -35,8 +34,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Who starts the jobs: worker processes here, an existing Ray cluster, or a Slurm array.",
 )
-@click.option("--ray-address", default="auto", show_default=True, help="For --engine ray.")
-@click.option("--partition", help="For --engine slurm.")
+@launch_options
 @click.option(
     "--shard",
     type=Shard(),
@@ -81,7 +79,7 @@ def train_members(
     Without --data, ./ensemble-kit.toml decides, else an embedded data set is used. Running the
     same command again skips what is finished.
     """
-    launch, base = Launch(**how), experiment.run_path.as_posix()
+    launch, base = Launch.checked(**how), experiment.run_path.as_posix()
     runs = [experiment]
     if protocol == "both":
         runs = [experiment.varied(run=f"{base}-by-{by}", split_by=by) for by in ("group", "image")]
@@ -96,11 +94,22 @@ def train_members(
         return
     if protocol == "both":
         print_inflation(*runs)
-    flag = " --nested" if launch.nested else ""
     for one in runs:
-        click.echo(f"Next: ensemble-kit stack --method all{flag} --run {one.run_path.as_posix()}")
+        click.echo(f"Next: {_next_step(one, launch)}")
     if len(runs) > 1 and protocol == "one":
         click.echo(f"Then: ensemble-kit compare {base}-repeat-* --repeats --method vote")
+
+
+def _next_step(experiment: Experiment, launch: Launch) -> str:
+    """What to do when a training is done: the other shards first, where they are not."""
+    from ensemble_kit.members.status import run_status
+    from ensemble_kit.run import Run
+
+    folder = experiment.run_path.as_posix()
+    left = sum(job.state != "done" for job in run_status(Run(folder))) if launch.shard else 0
+    if left:
+        return f"{left} jobs of other shards are not done yet; see ensemble-kit status {folder}"
+    return f"ensemble-kit stack --method all{' --nested' if launch.nested else ''} --run {folder}"
 
 
 def print_inflation(by_group: Experiment, by_image: Experiment) -> None:
@@ -131,43 +140,6 @@ def print_inflation(by_group: Experiment, by_image: Experiment) -> None:
     click.echo(columns(rows, right=[1, 2, 3, 4]))
 
 
-@dataclasses.dataclass(frozen=True)
-class Launch:
-    """How jobs are started: the flags of train-members that say no word about the result."""
-
-    slots: int | None = None
-    engine: str = "local"
-    ray_address: str = "auto"
-    partition: str | None = None
-    shard: tuple[int, int] | None = None
-    nested: bool = False
-    keep_features: bool = False
-    mlflow: bool = False
-    retrain: bool = False
-
-    def made(self, n_jobs: int, device: str) -> Engine | None:
-        """The engine, or None for this process."""
-        if self.engine == "ray":
-            from ensemble_kit.launch.ray import RayEngine
-
-            return RayEngine(self.ray_address, gpus=0.0 if device == "cpu" else 1.0)
-        if self.engine == "slurm":
-            from ensemble_kit.launch.slurm import SlurmEngine
-
-            return SlurmEngine(self.partition, gpus=0 if device == "cpu" else 1)
-        from ensemble_kit.launch.local import LocalEngine
-
-        # A job on a card gets a process of its own: a lost device is lost to that process alone.
-        alone = device == "cpu" and (self.slots == 1 or n_jobs == 1)
-        return None if alone else LocalEngine(self.slots)
-
-    def expected_slots(self, n_jobs: int, device: str) -> int:
-        """Jobs side by side, for an estimate of the time."""
-        from ensemble_kit.launch.local import expected_slots
-
-        return self.slots or (expected_slots(n_jobs, device) if self.engine == "local" else 1)
-
-
 def run_training(
     experiment: Experiment, launch: Launch | None = None, *, dry_run: bool = False
 ) -> None:
@@ -188,13 +160,12 @@ def run_training(
         return
     from ensemble_kit.cli.progress import ProgressPrinter
     from ensemble_kit.members.crossfit import fit_members
-    from ensemble_kit.members.precision import choose_device
     from ensemble_kit.members.tracking import MLflow, both
     from ensemble_kit.run import Run
 
-    device = choose_device(experiment.device).type
-    engine, slots = launch.made(n_jobs, device), launch.expected_slots(n_jobs, device)
-    with ProgressPrinter(work, n_jobs, slots=slots) as printer, contextlib.ExitStack() as stack:
+    ours = launch.n_own(n_jobs)
+    engine, slots = launch.made(ours, experiment.device)
+    with ProgressPrinter(work, ours, slots=slots) as printer, contextlib.ExitStack() as stack:
         watcher: Watcher = printer
         if launch.mlflow:
             watcher = both(printer, stack.enter_context(MLflow(experiment.run_path.name)))
@@ -214,13 +185,13 @@ def run_training(
             nested=launch.nested,
             keep_features=launch.keep_features,
         )
-    ours = (
+    those = (
         f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}"
         if launch.shard
         else f"All {n_jobs} jobs"
     )
     took = duration(time.perf_counter() - began)
-    click.echo(f"{ours} are done ({took}): {experiment.run_path.as_posix()}")
+    click.echo(f"{those} are done ({took}): {experiment.run_path.as_posix()}")
 
 
 def print_nested_plan(experiment: Experiment, members: list[Member], folds: Folds) -> int:

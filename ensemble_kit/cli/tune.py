@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options import experiment_options
+from ensemble_kit.cli.options import experiment_options, given_flags
 from ensemble_kit.cli.text import columns
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
     from ensemble_kit.tune.study import TrialResult
+
+
+# What the next training knows by itself, or has been told by this one.
+OWN = ("member_name", "trials")
 
 
 @click.command("tune")
@@ -50,10 +54,10 @@ def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:
     for trial in sorted(result.trials, key=lambda t: (t.value is None, t.value)):
         rows.append((*_cells(trial), "best" if trial.number == result.best else ""))
     click.echo(columns(rows, right=[0, 1, 2, 3]))
-    best = result.best_trial
+    best, again = result.best_trial, given_flags(click.get_current_context(), but=OWN)
     click.echo(
         f"Kept for {member.name}: learning_rate {best.learning_rate:.3g}, batch_size {best.batch_size}. "
-        f"Next: ensemble-kit train-members --run {run.path.as_posix()} (trains {member.name} with them)"
+        f"Next: ensemble-kit train-members{again} (trains {member.name} with them)"
     )
 
 

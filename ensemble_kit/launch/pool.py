@@ -15,10 +15,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from ensemble_kit.errors import RunLockedError
 from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.launch.orphans import child_environment
 from ensemble_kit.launch.slots import Peak
 from ensemble_kit.launch.worker import CRASH, DONE, PEAK
+from ensemble_kit.members.claim import is_noted, note_failure
 from ensemble_kit.members.collect import collect
 from ensemble_kit.members.events import JobFailed, Notice, Watcher, from_json
 from ensemble_kit.members.job import Job
@@ -96,8 +98,9 @@ class Pool:
             event = from_json(line)
             if isinstance(event, JobFailed):
                 worker.failed = event
-                self._failures.append(event)
-            self._watcher(event)
+                self._fail(event)
+            else:
+                self._watcher(event)
 
     def _active(self) -> list[Worker]:
         return [worker for worker in self._workers if not worker.retired]
@@ -195,7 +198,14 @@ class Pool:
             self._watcher(Notice(f"{name}: its worker ended by {how}; trying once more."))
             self._waiting.appendleft(job)
             return
-        failed = JobFailed(job.member.name, job.fold, f"its worker ended by {how}, {TRIES} times")
+        reason = f"its worker ended by {how}, {TRIES} times"
+        self._fail(JobFailed(job.member.name, job.fold, reason))
+
+    def _fail(self, failed: JobFailed) -> None:
+        """Tell of a failed job, and note it for `status` where it could not do so itself."""
+        folder = self._run.fold_dir(failed.member, failed.fold)
+        if failed.exit_code != RunLockedError.exit_code and not is_noted(folder):
+            note_failure(folder, failed.reason)
         self._failures.append(failed)
         self._watcher(failed)
 

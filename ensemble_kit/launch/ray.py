@@ -13,6 +13,7 @@ from typing import Any
 
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.launch.remote import command, run_command, settle
+from ensemble_kit.members.engine import RemoteEngine
 from ensemble_kit.members.events import JobFailed, Notice, Watcher
 from ensemble_kit.members.job import Job
 
@@ -20,7 +21,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1", "auto", "local")
 
 
 @dataclasses.dataclass(frozen=True)
-class RayEngine:
+class RayEngine(RemoteEngine):
     """Runs jobs as tasks of a Ray cluster.
 
     Parameters
@@ -77,7 +78,7 @@ class RayEngine:
                 "A job fits onto one node of the cluster",
                 f"it asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs; the largest of {len(nodes)} "
                 f"nodes has {largest[0]:g} and {largest[1]:g}",
-                "Ask for less, or add a larger node",
+                "Ask for less (--cpus, --gpus, --device cpu), or add a larger node",
             )
 
 

@@ -5,20 +5,30 @@ Only file paths and exit codes cross the wire.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.errors import EnvironmentFault, RunLockedError
+from ensemble_kit.files import read_csv
 from ensemble_kit.launch.orphans import child_environment
 from ensemble_kit.launch.pool import TRIES
 from ensemble_kit.members.checkpoint import read_record
+from ensemble_kit.members.claim import is_noted, note_failure
 from ensemble_kit.members.collect import collect
-from ensemble_kit.members.events import JobFailed, JobFinished, Notice, Watcher
+from ensemble_kit.members.events import EpochEnded, JobFailed, JobFinished, Notice, Watcher
 from ensemble_kit.members.features import lacks_features
 from ensemble_kit.members.job import Job
 
+TYPES: dict[str, Callable[[str], Any]] = {
+    "int": lambda text: int(float(text)),
+    "float": float,
+    "str": str,
+}
 KILLED = "its process was killed (SIGKILL), as the kernel does when memory runs out"
 
 
@@ -53,20 +63,45 @@ def run_command(arguments: list[str]) -> tuple[int, str, int]:
 def settle(
     job: Job, code: int, words: str, watcher: Watcher, *, n_killed: int = 0
 ) -> JobFailed | None:
-    """Tell how a job ended, by the record in its folder first, and gather its logits."""
+    """Tell how a job ended, by the record in its folder first, and gather its logits.
+
+    Its epochs are told then too, all at once.
+    """
     record = read_record(job.folder)
     if record is not None and not job.changes() and not lacks_features(job):
         if n_killed:
             watcher(Notice(f"{job.member.name} fold {job.fold}: {KILLED}; tried once more."))
         collect(job)
+        for epoch in _epochs(job):
+            watcher(epoch)
         watcher(JobFinished(job.member.name, job.fold, record["seconds"], record["chosen_epoch"]))
         return None
     reason = words.splitlines()[-1] if words else f"its process ended with exit code {code}"
     if code == -signal.SIGKILL:
         reason = f"{KILLED}, {n_killed} times"
+    reason = reason.removeprefix("error: ")
+    if code != RunLockedError.exit_code and not is_noted(job.folder):
+        note_failure(job.folder, reason)
     machine = code == EnvironmentFault.exit_code
-    failed = JobFailed(
-        job.member.name, job.fold, reason.removeprefix("error: "), code if machine else 5
-    )
+    failed = JobFailed(job.member.name, job.fold, reason, code if machine else 5)
     watcher(failed)
     return failed
+
+
+def _epochs(job: Job) -> list[EpochEnded]:
+    """What its process told of each epoch, from `history.csv`."""
+    rows = read_csv(job.folder / "history.csv").to_dict("records")
+    own: dict[str, Any] = {
+        "member": job.member.name,
+        "fold": job.fold,
+        "epochs": job.member.recipe.epochs,
+    }
+    columns = {
+        f.name: TYPES[str(f.type)] for f in dataclasses.fields(EpochEnded) if f.name not in own
+    }
+    return [
+        EpochEnded(
+            **own, **{name: read(row[name]) for name, read in columns.items() if name in row}
+        )
+        for row in rows
+    ]

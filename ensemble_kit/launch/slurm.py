@@ -11,12 +11,13 @@ from typing import Any
 
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.launch.remote import command, run_command, settle
+from ensemble_kit.members.engine import RemoteEngine
 from ensemble_kit.members.events import JobFailed, Notice, Watcher
 from ensemble_kit.members.job import Job
 
 
 @dataclasses.dataclass(frozen=True)
-class SlurmEngine:
+class SlurmEngine(RemoteEngine):
     """Runs jobs as a Slurm array.
 
     Parameters
@@ -42,7 +43,7 @@ class SlurmEngine:
     def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
         """Submit all jobs, wait for them, return those that failed."""
         executor = self._executor(jobs[0])
-        submitted = executor.map_array(run_command, [command(job, self.cpus) for job in jobs])
+        submitted = _submitted(executor, [command(job, self.cpus) for job in jobs])
         watcher(Notice(f"{len(submitted)} jobs are with Slurm (first id {submitted[0].job_id})."))
         failures = []
         try:
@@ -87,6 +88,21 @@ class SlurmEngine:
             **({"slurm_partition": self.partition} if self.partition else {}),
         )  # fmt: skip
         return executor
+
+
+def _submitted(executor: Any, commands: list[list[str]]) -> list[Any]:
+    import submitit
+
+    try:
+        return list(executor.map_array(run_command, commands))
+    except submitit.core.utils.FailedJobError as error:
+        said = " ".join(str(error).split())[-300:]
+        raise EnvironmentFault(
+            "Slurm takes the array that it is asked to run",
+            f"it did not: {said}",
+            "Ask for what the partition has: --partition, --cpus, --gpus, --time-limit; "
+            "--device cpu asks for no GPU",
+        ) from error
 
 
 def _cancel(submitted: Sequence[Any], watcher: Watcher) -> None:

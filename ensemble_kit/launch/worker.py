@@ -18,6 +18,7 @@ from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.launch.memory import card_peak, host_peak
 from ensemble_kit.launch.orphans import end_with_parent
 from ensemble_kit.launch.slots import Peak
+from ensemble_kit.members.claim import reason_of
 from ensemble_kit.members.events import EpochEnded, Event, JobFailed, to_json
 from ensemble_kit.run import Run
 
@@ -57,8 +58,7 @@ def main(run_path: str, n_threads: int) -> None:
         except Exception as error:
             # Nothing in this process is to be trusted now: a lost device stays lost to it.
             traceback.print_exc()
-            first = (str(error).strip().splitlines() or [""])[0]
-            out.write(f"{CRASH}{type(error).__name__}: {first[:300]}\n")
+            out.write(f"{CRASH}{reason_of(error)}\n")
             out.flush()
             os._exit(1)
         out.write(DONE + "\n")

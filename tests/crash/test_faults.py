@@ -73,7 +73,9 @@ def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_p
         writer = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE)
         assert writer.stdout is not None
         writer.stdout.readline()
-        time.sleep(rng.uniform(0.3, 0.9))
+        while not (folder / "resume-0.json").exists():
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 0.6))
         writer.kill()
         writer.wait()
         state = load_resume(folder, {"of": "this"}, notice=pytest.fail)

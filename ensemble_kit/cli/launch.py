@@ -1,0 +1,147 @@
+"""How jobs are started: the flags of train-members that say no word about the result, and the engine.
+
+Knows click; which engine runs a job makes no difference to its logits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ensemble_kit.errors import UsageError
+
+if TYPE_CHECKING:
+    from ensemble_kit.members.engine import Engine
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Flag -> the engines that it is for, and what to do with another one.
+FOR = {
+    "slots": (("local", "slurm"), "Ray runs as many as --cpus and --gpus leave room for"),
+    "ray_address": (("ray",), "Leave it out, or use --engine ray"),
+    "retries": (("ray",), "Leave it out, or use --engine ray"),
+    "partition": (("slurm",), "Leave it out, or use --engine slurm"),
+    "time_limit": (("slurm",), "Leave it out, or use --engine slurm"),
+    "gpus": (
+        ("ray", "slurm"),
+        "Name the card of a local job with --device, how many share it with --slots",
+    ),
+}
+
+
+def launch_options(command: Command) -> Command:
+    """Add the flags of the engines: what a job takes, and where it runs."""
+    for option in reversed(
+        [
+            click.option("--ray-address", help="For --engine ray. [default: auto]"),
+            click.option("--partition", help="For --engine slurm."),
+            click.option(
+                "--cpus",
+                type=click.IntRange(min=1),
+                help="CPU cores of each job. [default: an even share; ray: 1, slurm: 4]",
+            ),
+            click.option(
+                "--gpus",
+                type=click.FloatRange(min=0),
+                help="GPUs of each Ray or Slurm job; of Ray also parts. [default: 1; with --device cpu: 0]",
+            ),
+            click.option(
+                "--time-limit",
+                type=click.IntRange(min=1),
+                metavar="MINUTES",
+                help="For --engine slurm, of each job; one that runs out goes on when the command is run again. [default: 240]",
+            ),
+            click.option(
+                "--retries",
+                type=click.IntRange(min=0),
+                help="For --engine ray: how often a job is started anew whose worker or node dies. [default: 3]",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """How jobs are started; None where the engine's own default counts."""
+
+    slots: int | None = None
+    engine: str = "local"
+    ray_address: str | None = None
+    partition: str | None = None
+    cpus: int | None = None
+    gpus: float | None = None
+    time_limit: int | None = None
+    retries: int | None = None
+    shard: tuple[int, int] | None = None
+    nested: bool = False
+    keep_features: bool = False
+    mlflow: bool = False
+    retrain: bool = False
+
+    @classmethod
+    def checked(cls, **flags: Any) -> Launch:
+        """Of flags that belong to the engine.
+
+        Raises
+        ------
+        UsageError
+            A flag is for another engine, which would not do as it says.
+        """
+        launch = cls(**flags)
+        for name, (engines, advice) in FOR.items():
+            if getattr(launch, name) is not None and launch.engine not in engines:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is for --engine {' and '.join(engines)}",
+                    f"the engine is {launch.engine}",
+                    advice,
+                )
+        if launch.engine == "slurm" and launch.gpus is not None and launch.gpus % 1:
+            raise UsageError(
+                "A Slurm job takes whole GPUs", f"got --gpus {launch.gpus:g}", "Use 0 or 1"
+            )
+        return launch
+
+    def n_own(self, n_jobs: int) -> int:
+        """How many of so many jobs are of this shard."""
+        return len(range(n_jobs)[self.shard[0] - 1 :: self.shard[1]]) if self.shard else n_jobs
+
+    def made(self, n_jobs: int, device: str) -> tuple[Engine | None, int | None]:
+        """The engine, None for this process, and how many jobs it is expected to run side by side."""
+        if self.engine == "ray":
+            return self._ray(device), None
+        if self.engine == "slurm":
+            return self._slurm(device), None
+        from ensemble_kit.launch.local import LocalEngine, expected_slots
+        from ensemble_kit.members.precision import choose_device
+
+        kind = choose_device(device).type
+        # A job on a card gets a process of its own: a lost device is lost to that process alone.
+        alone = kind == "cpu" and (self.slots == 1 or n_jobs == 1) and self.cpus is None
+        slots = self.slots or expected_slots(n_jobs, kind)
+        return (None if alone else LocalEngine(self.slots, self.cpus or 0)), slots
+
+    def _ray(self, device: str) -> Engine:
+        from ensemble_kit.launch.ray import RayEngine
+
+        given = {"cpus": self.cpus, "retries": self.retries, "address": self.ray_address}
+        return RayEngine(gpus=self._gpus(device), **_without_none(given))
+
+    def _slurm(self, device: str) -> Engine:
+        from ensemble_kit.launch.slurm import SlurmEngine
+
+        given = {"cpus": self.cpus, "minutes": self.time_limit, "at_once": self.slots}
+        return SlurmEngine(self.partition, gpus=int(self._gpus(device)), **_without_none(given))
+
+    def _gpus(self, device: str) -> float:
+        # What there is on the nodes is not known here.
+        default = 0.0 if device == "cpu" else 1.0
+        return default if self.gpus is None else self.gpus
+
+
+def _without_none(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}

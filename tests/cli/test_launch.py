@@ -1,0 +1,133 @@
+"""How jobs are started: flags reach the engine they are for, and what comes next can be typed."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble_kit.cli.launch import Launch
+from ensemble_kit.launch.local import LocalEngine
+from ensemble_kit.launch.ray import RayEngine
+from ensemble_kit.launch.slurm import SlurmEngine
+from ensemble_kit.members.events import JobFailed
+
+CLI = Callable[..., tuple[int, str]]
+
+
+def words(slides: Path, *flags: object) -> list[object]:
+    return [
+        "train-members", "--data", slides, "--members", "tiny_cnn", "--image-size", 16, "--folds", 2,
+        "--epochs", 1, "--no-pretrained", "--run", "run", *flags,
+    ]  # fmt: skip
+
+
+# -- engines -------------------------------------------------------------------------------
+
+
+def made(device: str = "auto", **flags: Any) -> Any:
+    return Launch.checked(**flags).made(4, device)[0]
+
+
+def test_what_a_job_takes_reaches_each_engine() -> None:
+    assert made(engine="slurm", cpus=8, gpus=2.0, time_limit=30, slots=5, partition="p") == (
+        SlurmEngine("p", cpus=8, gpus=2, minutes=30, at_once=5)
+    )
+    assert made(engine="ray", cpus=2, gpus=0.5, retries=0, ray_address="127.0.0.1:1") == (
+        RayEngine("127.0.0.1:1", cpus=2, gpus=0.5, retries=0)
+    )
+    local = made("cpu", cpus=2, slots=1)
+    assert isinstance(local, LocalEngine)
+    assert (local.slots, local.threads) == (1, 2)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda", 1), ("cpu", 0)])
+def test_elsewhere_a_job_takes_a_gpu_unless_it_is_for_the_cpu(device: str, gpus: int) -> None:
+    assert made(device, engine="slurm") == SlurmEngine(gpus=gpus)
+    assert made(device, engine="ray") == RayEngine(gpus=gpus)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--gpus", 1), "--gpus is for --engine ray and slurm; the engine is local"),
+        (("--time-limit", 9, "--engine", "ray"), "--time-limit is for --engine slurm"),
+        (("--slots", 2, "--engine", "ray"), "Ray runs as many as --cpus and --gpus leave room for"),
+        (("--gpus", 0.5, "--engine", "slurm"), "A Slurm job takes whole GPUs"),
+    ],
+)
+def test_a_flag_of_another_engine_is_exit_2(
+    cli: CLI, slides: Path, flags: tuple[object, ...], said: str
+) -> None:
+    code, text = cli(*words(slides, *flags))
+    assert (code, said in text) == (2, True), text
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_machine_without_a_gpu_submits_jobs_to_one_that_has(
+    cli: CLI, slides: Path, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    asked: list[float] = []
+
+    def submit(self: SlurmEngine, jobs: Any, watcher: Any) -> list[JobFailed]:
+        asked.append(self.gpus)
+        return [JobFailed(job.member.name, job.fold, "no Slurm here") for job in jobs]
+
+    monkeypatch.setattr(SlurmEngine, "__call__", submit)
+    code, said = cli(*words(slides, "--engine", "slurm", "--device", device))
+    assert (code, asked) == (5, [1]), said
+    spec = json.loads(Path("run/members/tiny_cnn/member.json").read_text())
+    assert (spec["device"], spec["precision"], spec["settled"]) == (device, "auto", {})
+
+
+# -- shards --------------------------------------------------------------------------------
+
+
+def test_a_shard_counts_its_own_jobs_and_leaves_stacking_to_the_last(
+    cli: CLI, slides: Path
+) -> None:
+    assert [Launch(shard=(i, 2)).n_own(5) for i in (1, 2)] == [3, 2]
+    assert Launch().n_own(5) == 5
+    common = words(slides, "--device", "cpu", "--slots", 1)
+    code, said = cli(*common, "--shard", "1/2")
+    assert code == 0
+    assert " for 1 jobs." in said
+    assert "Next: 1 jobs of other shards are not done yet; see ensemble-kit status run" in said
+    assert "stack" not in said
+    code, said = cli(*common, "--shard", "2/2")
+    assert code == 0
+    assert "Next: ensemble-kit stack --method all --run run" in said
+
+
+# -- what comes next -----------------------------------------------------------------------
+
+
+def test_the_line_that_follows_tuning_trains_the_same_data(cli: CLI, slides: Path) -> None:
+    flags = words(slides, "--device", "cpu", "--run", "my runs/r9")[1:]
+    code, said = cli("tune", *flags, "--trials", 1)
+    assert code == 0
+    line = next(line for line in said.splitlines() if "Next: " in line)
+    typed = shlex.split(line.split("Next: ensemble-kit ")[1].split(" (trains")[0])
+    assert typed[0] == "train-members"
+    assert "--trials" not in typed
+    code, said = cli(*typed, "--slots", 1)
+    assert code == 0, said
+    assert "(tuned)" in said
+
+
+# -- one job -------------------------------------------------------------------------------
+
+
+def test_a_single_job_writes_its_curves_too(cli: CLI, slides: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert cli(*words(slides, "--device", "cpu", "--slots", 1, "--shard", "1/2"))[0] == 0
+    done = [int(p.parent.name.removeprefix("fold-")) for p in Path("run").rglob("fold.json")]
+    (left,) = {0, 1} - set(done)
+    assert cli("run-job", "run", "tiny_cnn", left)[0] == 0
+    read = EventAccumulator(f"run/tensorboard/tiny_cnn-fold-{left}").Reload()
+    assert [point.step for point in read.Scalars("train_loss")] == [0]

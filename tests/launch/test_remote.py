@@ -1,0 +1,56 @@
+"""What a job that ran elsewhere left behind is told here: its epochs, or why it failed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ensemble_kit.errors import RunLockedError
+from ensemble_kit.launch.remote import settle
+from ensemble_kit.members.events import EpochEnded, Event, JobFinished
+from ensemble_kit.members.job import run_job
+from ensemble_kit.members.status import run_status
+
+
+def test_the_epochs_of_a_job_that_ran_elsewhere_are_told_as_they_were(make_job: Any) -> None:
+    job = make_job(epochs=2)
+    job.run.begin(job.manifest, job.folds, {})
+    here: list[Event] = []
+    run_job(job, here.append)
+    told: list[Event] = []
+    assert settle(job, 0, "", told.append) is None
+    assert [e for e in told if isinstance(e, EpochEnded)] == [
+        e for e in here if isinstance(e, EpochEnded)
+    ]
+    assert isinstance(told[-1], JobFinished)
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "noted"),
+    [
+        (-9, "", "its process was killed (SIGKILL), as the kernel does when memory runs out, 2 times"),
+        (4, "error: no card", "no card"),
+        (RunLockedError.exit_code, "error: held by another", None),
+    ],
+)  # fmt: skip
+def test_a_job_that_could_not_note_why_it_failed_is_noted(
+    make_job: Any, code: int, words: str, noted: str | None
+) -> None:
+    job = make_job()
+    failed = settle(job, code, words, lambda _: None, n_killed=2)
+    assert failed is not None
+    path = job.folder / "failed.json"
+    assert (json.loads(path.read_text())["reason"] if path.exists() else None) == noted
+
+
+def test_the_note_of_the_job_itself_is_kept(make_job: Any) -> None:
+    job = make_job()
+    job.folder.mkdir(parents=True)
+    (job.folder / "failed.json").write_text('{"reason": "its own words"}')
+    settle(job, 5, "error: other words", lambda _: None)
+    assert json.loads((job.folder / "failed.json").read_text()) == {"reason": "its own words"}
+    job.run.begin(job.manifest, job.folds, {})
+    (job.run.path / "members.json").write_text('["tiny_cnn"]')
+    assert [j.reason for j in run_status(job.run) if j.fold == 0] == ["its own words"]
