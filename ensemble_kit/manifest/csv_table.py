@@ -20,6 +20,7 @@ from ensemble_kit.manifest.walk import natural_key
 PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
 LABEL_COLUMNS = ("label", "class", "target", "diagnosis", "score")
 GROUP_COLUMNS = ("group", "patient", "patient_id", "case", "case_id", "slide", "slide_id")
+GROUP_WORDS = ("group", "patient", "case", "slide", "subject", "donor")
 
 
 def read_csv_table(
@@ -82,9 +83,7 @@ def read_csv_table(
         group_kind=group or NO_GROUPS,
         name=home.resolve().name,
         split_by=split_by,
-        notes=()
-        if group
-        else ("No patients are known: each image is its own group, so figures may be too good.",),
+        notes=() if group else (_no_groups(frame),),
     )
 
 
@@ -115,6 +114,15 @@ def _group_name(frame: pd.DataFrame, chosen: str | None, path: str) -> str | Non
     if chosen:
         return _column(frame, "group", chosen, GROUP_COLUMNS, path)
     return next((c for c in GROUP_COLUMNS if c in frame), None)
+
+
+def _no_groups(frame: pd.DataFrame) -> str:
+    """What is said where no group is known, with the columns that sound as if they held them."""
+    said = "No patients are known: each image is its own group, so figures may be too good."
+    like = [c for c in map(str, frame.columns) if any(w in c.lower() for w in GROUP_WORDS)]
+    if not like:
+        return said
+    return f"{said} Do they stand in column {first_few(like)}? Choose it: --group-column."
 
 
 def _refuse_blank(labels: pd.Series, column: str) -> None:

@@ -239,6 +239,11 @@ def test_row_29_a_group_on_both_sides_is_refused(tmp_path: Path) -> None:
         read_csv_table(path)
 
 
+def test_a_column_that_sounds_like_patients_is_named_where_none_is_known(tmp_path: Path) -> None:
+    (note,) = read_csv_table(table(tmp_path, "path,label,donor_nr\n1.png,x,1\n2.png,y,2\n")).notes
+    assert note.endswith("Do they stand in column donor_nr? Choose it: --group-column.")
+
+
 def test_row_30_an_empty_group_cell_is_refused_and_no_column_is_stamped(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="1 of 2 have none"):
         read_csv_table(table(tmp_path, "path,label,group\n1.png,x,p\n2.png,y,\n"))
