@@ -17,6 +17,7 @@ from ensemble_kit.members import faults
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
 from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 
 TINY = Member(
@@ -186,6 +187,9 @@ def test_row_40_a_lost_device_fails_its_job_alone_says_so_and_costs_no_slots(
     assert [e.fold for e in events if isinstance(e, JobFailed)] == [0]
     assert not any(isinstance(e, Notice) and "side by side" in e.text for e in events)
     assert len(list((tmp_path / "run").rglob("fold.json"))) == 2
+    states = {job.fold: job for job in run_status(Run(tmp_path / "run"))}
+    assert {k: job.state for k, job in states.items()} == {0: "failed", 1: "done", 2: "done"}
+    assert "RuntimeError: CUDA error: unspecified launch failure, 2 times" in states[0].reason
 
 
 def test_row_37_a_command_that_is_killed_runs_once_more_and_is_counted(tmp_path: Path) -> None:
