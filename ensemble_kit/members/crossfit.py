@@ -47,9 +47,14 @@ from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.spec import write_spec
 from ensemble_kit.members.tracking import TensorBoard, both
 from ensemble_kit.run import Run
+from ensemble_kit.run.hold import locks_work
 
 # Where jobs of a remote engine run: nowhere here.
 ELSEWHERE = torch.device("meta")
+NO_LOCKS = (
+    "The disk of '{}' knows no file locks: a claim that beats holds others off in their place, and "
+    "of a host that dies it is known after half a minute only."
+)
 
 
 def fit_members(
@@ -142,6 +147,8 @@ def fit_members(
         if tensorboard and not elsewhere:
             watched = both(watcher, stack.enter_context(TensorBoard(run.path / "tensorboard")))
         with run.locked() if shard is None else run.locked(seconds=600):
+            if not locks_work(run.path):
+                watched(Notice(NO_LOCKS.format(run.path)))
             run.begin(manifest, folds, config or {})
             jobs = _plan(
                 members, rounds, manifest, folds, run, where, precision, seed, watched, cache

@@ -94,6 +94,20 @@ def is_held(folder: Path) -> bool:
     return holder is not None and _seems_fresh(folder / CLAIM)
 
 
+def locks_work(folder: Path) -> bool:
+    """Whether the folder's file system knows locks; where it does not, the claim alone holds it."""
+    path = temporary_beside(folder / ".lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        return False
+    finally:
+        lock.release()
+        path.unlink(missing_ok=True)
+    return True
+
+
 def read_holder(folder: Path) -> Holder | None:
     """Who claims the folder, or None."""
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import ensemble_kit.members.engine as engine_module
 from ensemble_kit.errors import (
@@ -23,11 +24,11 @@ from ensemble_kit.errors import (
 from ensemble_kit.files import read_json, read_toml
 from ensemble_kit.members import job as job_module
 from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, JobFailed, JobFinished, JobSkipped
+from ensemble_kit.members.events import Event, JobFailed, JobFinished, JobSkipped, Notice
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.members.status import run_status
-from ensemble_kit.run import Run
+from ensemble_kit.run import Run, hold
 
 
 def member(
@@ -289,6 +290,22 @@ def test_an_error_that_nobody_expected_fails_its_job_alone_and_is_told_in_the_st
     states = {job.fold: (job.state, job.reason) for job in run_status(run)}
     assert states[0] == states[2] == ("done", "")
     assert states[1] == ("failed", "RuntimeError: mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_a_disk_without_locks_is_told_of_at_the_start(
+    copied: Run, fit: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said() -> list[str]:
+        return [e.text for e in fit(copied, member("tiny_cnn")) if isinstance(e, Notice)]
+
+    class Lockless(FileLock):
+        def acquire(self, *_: Any, **__: Any) -> Any:
+            raise NotImplementedError("FileSystem does not appear to support flock")
+
+    assert not any("file locks" in text for text in said())
+    monkeypatch.setattr(hold, "FileLock", Lockless)
+    assert "knows no file locks" in said()[0]
+    assert not list(copied.path.glob(".*.tmp"))
 
 
 def test_a_shard_tells_of_its_own_jobs_alone(copied: Run, fit: Callable[..., list[Event]]) -> None:
