@@ -6,6 +6,7 @@ Builds networks without memory for their weights; looks at no image.
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -79,7 +80,14 @@ def _built_alike(member: Member) -> Member:
 @functools.lru_cache(maxsize=256)
 def _built(member: Member, n_classes: int, in_channels: int) -> nn.Module:
     """The network, without its weights, after a forward pass at each of its sizes."""
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), torch.no_grad():
+    with (
+        warnings.catch_warnings(),
+        torch.random.fork_rng(devices=[]),
+        torch.device("meta"),
+        torch.no_grad(),
+    ):
+        # A size too small for a network leaves it layers of no weights; it is refused below.
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
         model = build_network(
             member, n_classes, image_size=member.input_size, in_channels=in_channels
         ).eval()

@@ -134,7 +134,7 @@ def test_nested_tables_replace_all_that_members_made_of_a_row() -> None:
     # Whoever gives tables another thing that models make, such as features, replaces it in
     # `run.nested` too: from the out-of-fold table it would have seen every outer fold.
     of_rows = {"sample_ids", "labels", "groups", "fold"}
-    of_table = {"member_names", "class_names", "kind", "split_by", "group_kind", "manifest_digest", "ordinal", "notes"}  # fmt: skip
+    of_table = {"member_names", "class_names", "kind", "split_by", "group_kind", "manifest_digest", "ordinal", "notes", "quorum"}  # fmt: skip
     held = {field.name for field in dataclasses.fields(Predictions)}
     assert held - of_rows - of_table == {"logits", "features"}
     oof = toy_predictions(60, 2, 2, n_groups=12, n_folds=3, n_features=4)
