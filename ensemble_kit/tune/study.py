@@ -23,6 +23,7 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.checkpoint import changed_keys
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.state import Training
@@ -101,6 +102,7 @@ def tune_member(
     """
     train = train.part("train")
     parted = hold_out(train, test_size=WATCHED_SHARE, seed=derive_seed(seed, "tune"), by=split_by)
+    check_members([member], train)
     require_first_weights([member])
     tiles = build_tiles(
         train,

@@ -133,6 +133,15 @@ def test_the_first_trial_is_the_recipe_as_it_stands(tune: Callable[..., TuningRe
     assert (first.learning_rate, first.batch_size) == (3e-3, 16)
 
 
+def test_a_member_that_cannot_train_is_refused_before_any_trial(
+    tmp_path: Path, tune: Callable[..., TuningResult]
+) -> None:
+    with pytest.raises(DataError, match="2 px are too small") as caught:
+        tune(1, member=tiny().model_copy(update={"network": "cnn4", "image_size": 2}))
+    assert "cnn4" in str(caught.value)
+    assert not study_path(Run(tmp_path / "run"), "tiny_cnn").exists()
+
+
 def test_a_study_goes_on_where_it_stopped(
     tune: Callable[..., TuningResult], tmp_path: Path
 ) -> None:
