@@ -35,6 +35,8 @@ class Batches:
     labels : array of int, shape (n,)
         One per row.
     batch_size : int
+        The most images of a batch. An epoch is shared out evenly, over as few batches as hold it:
+        a small last one would count as much as any in a step and in batch statistics.
     device : str or torch.device
         Tiles that fit live there; others stream from the memory map through pinned buffers.
     mean, std : sequence of float
@@ -44,8 +46,8 @@ class Batches:
         For training only; see `ensemble_kit.images.sampling`.
     shuffle : bool
         Without it, and with sampling "none", batches follow `rows`.
-    drop_last : bool
-        Leave out the last batch where it is smaller.
+    drop_single : bool
+        Leave out an image that would be a batch alone, among larger ones: it has no statistics.
     seed : int
     size : int or None
         Height of the images in pixels where it is not that of the tiles.
@@ -75,7 +77,7 @@ class Batches:
         augmentation: Augmentation | None = None,
         sampling: str = "none",
         shuffle: bool = True,
-        drop_last: bool = False,
+        drop_single: bool = False,
         seed: int = 0,
         size: int | None = None,
         color: str = "rgb",
@@ -84,16 +86,23 @@ class Batches:
         self.labels = frozen(labels, np.int64)
         _check(self.rows, self.labels, len(tiles), batch_size)
         check_sampling(sampling)
-        self.batch_size, self.drop_last, self.seed = batch_size, drop_last, seed
+        self.batch_size, self.seed = batch_size, seed
         self.device = torch.device(device)
-        self._sampling, self._shuffle = sampling, shuffle
+        self._sampling, self._shuffle, self._drop_single = sampling, shuffle, drop_single
         self._mean, self._std, self._size, self._color = list(mean), list(std), size, color
         self._augmentation = augmentation
         self._feed = open_feed(tiles, self.device)
 
     def __len__(self) -> int:
+        return len(self._sizes())
+
+    def _sizes(self) -> list[int]:
+        """How many images each batch holds: the larger ones first, by one at most."""
         n = epoch_length(self.labels, self._sampling)
-        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+        n_batches = -(-n // self.batch_size)
+        each, more = divmod(n, n_batches)
+        sizes = [each + (i < more) for i in range(n_batches)]
+        return sizes[:-1] if self._drop_single and sizes[0] > sizes[-1] == 1 else sizes
 
     def positions(self, epoch: int) -> npt.NDArray[np.int64]:
         """The positions in `rows` that epoch `epoch` visits, in order; shape (n_visits,)."""
@@ -104,14 +113,18 @@ class Batches:
             seed=derive_seed(self.seed, "order", epoch),
         )
 
+    def steps(self, epoch: int) -> list[npt.NDArray[np.int64]]:
+        """`positions(epoch)`, batch by batch."""
+        ends = np.cumsum(self._sizes())
+        return np.split(self.positions(epoch)[: ends[-1]], ends[:-1])
+
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Batches `(images, labels, positions)` of one epoch, all on the device.
 
         `images` is float32 (batch, channels, height, width), normalised; `labels` int64 (batch,);
         `positions` int64 (batch,) into `rows`. Which epochs ran before makes no difference.
         """
-        order = self.positions(epoch)
-        steps = [order[i * self.batch_size : (i + 1) * self.batch_size] for i in range(len(self))]
+        steps = self.steps(epoch)
         tiles = self._feed(self.rows[step] for step in steps)
         for i, (step, pixels) in enumerate(zip(steps, tiles, strict=True)):
             draws = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, i))

@@ -20,7 +20,6 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.color_space import color_channels, color_statistics
 from ensemble_kit.images.presets import preset
-from ensemble_kit.images.sampling import epoch_length
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.head_phase import FrozenBody, refuse_other_tails
 from ensemble_kit.members.losses import make_loss
@@ -124,7 +123,6 @@ class Fit:
     ) -> None:
         """Train to the end of the recipe."""
         recipe, augmentation = self.member.recipe, preset(self.member.recipe.augmentation)
-        n_drawn = epoch_length(rows.train_labels, recipe.sampling)
         batches = Batches(
             self.tiles,
             rows.train,
@@ -136,8 +134,7 @@ class Fit:
             color=self.member.color,
             augmentation=augmentation,
             sampling=recipe.sampling,
-            # A batch of one has no batch statistics.
-            drop_last=n_drawn > recipe.batch_size and n_drawn % recipe.batch_size == 1,
+            drop_single=True,
             seed=self.seed,
         )
         plan = Plan(

@@ -47,9 +47,7 @@ class FrozenBody:
 
     def steps(self, batches: Batches, epoch: int) -> Iterator[Batch]:
         """`(features, labels, positions)` in the order of `batches.epoch(epoch)`."""
-        order, size = batches.positions(epoch), batches.batch_size
-        for i in range(len(batches)):
-            positions = order[i * size : (i + 1) * size]
+        for positions in batches.steps(epoch):
             rows = sent(torch.from_numpy(positions), self.train.device)
             labels = sent(torch.from_numpy(batches.labels[positions]), self.train.device)
             yield self.train[rows], labels, rows

@@ -194,8 +194,7 @@ def _roll_back(
     notice: Callable[[str], None],
 ) -> None:
     epoch, step = training.epoch, error.step
-    rows = batches.positions(epoch)[step * batches.batch_size : (step + 1) * batches.batch_size]
-    images = first_few(plan.name_of(int(row)) for row in rows)
+    images = first_few(plan.name_of(int(row)) for row in batches.steps(epoch)[step])
     if before["rate_factor"] < 1.0:
         raise JobsFailedError(
             "A training loss is a finite number",

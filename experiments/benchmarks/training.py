@@ -6,7 +6,7 @@ DIR is a BreakHis archive or a folder of class folders. Peers, in the same proce
 timm's ImageDataset, loader and optimizer (`timm_line.py`), (a) as they come, in float32, and (b)
 with bf16 autocast, channels_last and the fused optimizer. All train the same network from the same
 seeds, on the same images, with the same size, batch, optimizer and augmentation (the preset
-"light"). Counted are the second and later epochs, data time included; timm decodes files in each,
+"light"). Counted is the median of the second and later epochs, data time included; timm decodes files in each,
 ours reads the tiles that its first look at them made. Left out on both sides: validation, and
 writing checkpoints. `--losses` asks instead: do they end at the same validation loss? `--floor`
 adds what the device allows at best (`card.py`).
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import platform
 import statistics
@@ -48,7 +47,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--images", type=int, default=160, help="an epoch; repeated where too few")
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="of timm's loader")
     parser.add_argument("--floor", action="store_true")
@@ -60,26 +59,30 @@ def main() -> None:
     args = parser.parse_args()
     networks = args.networks.split(",")
     if args.quick:
-        networks, args.size, args.epochs = networks[:2], 64, 3
+        networks, args.size, args.epochs = networks[:2], 64, 5
         args.images = 2 * max(args.batch, 32)
     with tempfile.TemporaryDirectory() as scratch:
         data = Data(args, Path(scratch))
         measure = loss_rows if args.losses else speeds
-        rows = [row for network in networks for row in measure(network, data, args)]
-    ratios = {
-        f"{timm_name(n)}_vs_{peer}": round(speed(rows, n, "ours") / speed(rows, n, peer), 2)
-        for n in networks
-        for peer in PEERS
-        if not args.losses
-    }
+        rows: list[dict] = []
+        for network in networks:
+            rows += measure(network, data, args)
+            print(*said(network, rows), sep="\n", flush=True)
+            if args.json:  # a long run that is cut off has said and kept what it measured
+                write_json(args.json, result(rows, args))
     if args.floor and not args.losses:
         card = Card.measure(torch.device(args.device))
-        rows += [
+        floors = [
             {"network": n, "line": f"floor_{k}", "images_per_second": round(v, 1)}
             for n in networks
             for k, v in card.floor(n, args.size).items()
         ]
-    report(rows, ratios, args)
+        rows += floors
+        print(*(line for n in networks for line in said(n, floors)), sep="\n")
+    for name, ratio in ratios_of(rows).items():
+        print(f"{name:42} {ratio:.2f}")
+    if args.json:
+        write_json(args.json, result(rows, args))
 
 
 class Data:
@@ -120,9 +123,10 @@ class Data:
 
 def speeds(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
     """Images per second of each line, epoch by epoch in turn."""
+    # Ours comes last: a loader that forks its workers makes its parent's next epoch copy pages.
     lines = {
-        "ours": ours(network, data, args),
         **{p: timm_line(network, data, args, p == "timm_best").epochs() for p in PEERS},
+        "ours": ours(network, data, args),
     }
     measured: dict[str, list[float]] = {name: [] for name in lines}
     for _ in range(args.epochs):
@@ -214,23 +218,35 @@ def loss_rows(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
     return out
 
 
+def ratios_of(rows: list[dict]) -> dict[str, float]:
+    """Our speed over each peer's, per network; none of losses."""
+    return {
+        f"{timm_name(n)}_vs_{peer}": round(speed(rows, n, "ours") / speed(rows, n, peer), 2)
+        for n in dict.fromkeys(r["network"] for r in rows if "images_per_second" in r)
+        for peer in PEERS
+    }
+
+
 def speed(rows: list[dict], network: str, line: str) -> float:
     return next(
         r["images_per_second"] for r in rows if (r["network"], r["line"]) == (network, line)
     )
 
 
-def report(rows: list[dict], ratios: dict, args: argparse.Namespace) -> None:
-    losses = rows if args.losses else []
-    print(f"{'network':20} {'line':20} {'images/s':>9} {'first epoch':>12}")
-    for row in rows if not losses else ():
-        first = f"{row['first_epoch']:12.1f}" if "first_epoch" in row else ""
-        print(f"{row['network']:20} {row['line']:20} {row['images_per_second']:9.1f} {first}")
-    for name, ratio in ratios.items():
-        print(f"{name:42} {ratio:.2f}")
-    for network in dict.fromkeys(r["network"] for r in losses):
-        print(parity_sentence(network, losses))
-    result = {
+def said(network: str, rows: list[dict]) -> list[str]:
+    """What was measured of a network, in lines to print."""
+    own = [row for row in rows if row["network"] == network]
+    if "val_log_loss" in own[0]:
+        return [parity_sentence(network, own)]
+    return [
+        f"{network:20} {row['line']:20} {row['images_per_second']:9.1f} images/s"
+        + (f" {row['first_epoch']:9.1f} in the first epoch" if "first_epoch" in row else "")
+        for row in own
+    ]
+
+
+def result(rows: list[dict], args: argparse.Namespace) -> dict:
+    return {
         "benchmark": "training_losses" if args.losses else "training",
         "machine": machine(),
         "versions": versions(),
@@ -243,12 +259,8 @@ def report(rows: list[dict], ratios: dict, args: argparse.Namespace) -> None:
             "device": args.device,
         },
         "rows": rows,
-        "ratios": ratios,
+        "ratios": ratios_of(rows),
     }
-    if args.json:
-        write_json(args.json, result)
-    else:
-        print(json.dumps(ratios))
 
 
 def parity_sentence(network: str, losses: list[dict]) -> str:

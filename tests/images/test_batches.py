@@ -66,11 +66,39 @@ def test_labels_and_pixels_belong_to_the_positions() -> None:
         np.testing.assert_allclose(images.numpy(), wanted.transpose(0, 3, 1, 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("drop_last", [False, True])
 @pytest.mark.parametrize("sampling", SAMPLINGS)
-def test_length_is_the_number_of_batches(sampling: str, drop_last: bool) -> None:
-    batches = make(sampling=sampling, drop_last=drop_last)
-    assert len(batches) == len(list(batches.epoch(0)))
+def test_length_is_the_number_of_batches(sampling: str) -> None:
+    batches = make(sampling=sampling)
+    assert len(batches) == len(batches.steps(0)) == len(list(batches.epoch(0)))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "sizes"),
+    [(5, [5, 5, 5, 5, 4, 4, 4, 4]), (16, [12, 12, 12]), (35, [18, 18]), (36, [36]), (64, [36])],
+)
+def test_an_epoch_is_shared_out_evenly(batch_size: int, sizes: list[int]) -> None:
+    batches = make(batch_size=batch_size)
+    steps = batches.steps(3)
+    assert [len(step) for step in steps] == sizes
+    np.testing.assert_array_equal(np.concatenate(steps), batches.positions(3))
+    np.testing.assert_array_equal(
+        np.concatenate(steps), np.concatenate([p.numpy() for _, _, p in batches.epoch(3)])
+    )
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "sizes"), [(5, 2, [2, 2]), (4, 2, [2, 2]), (1, 2, [1]), (3, 1, [1, 1, 1])]
+)
+def test_one_image_alone_is_left_out_only_beside_larger_batches(
+    n: int, batch_size: int, sizes: list[int]
+) -> None:
+    tiles = Tiles(np.zeros((n, 8, 8, 3), np.uint8), np.arange(n).astype(str), "", 8)
+    batches = Batches(
+        tiles, range(n), [0] * n, batch_size=batch_size, device="cpu", mean=[0] * 3, std=[1] * 3,
+        drop_single=True,
+    )  # fmt: skip
+    assert [len(step) for step in batches.steps(0)] == sizes
+    assert len(batches) == len(list(batches.epoch(0))) == len(sizes)
 
 
 def test_unshuffled_batches_follow_the_rows() -> None:
