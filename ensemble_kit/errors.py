@@ -6,7 +6,10 @@ Knows nothing of how they are printed; the command line turns `exit_code` into i
 from __future__ import annotations
 
 import difflib
+import errno
+import shutil
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class EnsembleKitError(Exception):
@@ -72,6 +75,34 @@ class IntegrityError(EnsembleKitError, RuntimeError):
     """A stored artefact is damaged, swapped or from another run."""
 
     exit_code = 7
+
+
+DISK_FAULTS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "the file-size limit is reached",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "permission is denied",
+}
+
+
+def disk_fault(path: Path, error: OSError, n_bytes: int | None = None) -> EnvironmentFault:
+    """The words for a write to `path` that the disk refused; `n_bytes` is what it takes."""
+    reason = DISK_FAULTS.get(error.errno or 0, error.strerror or str(error))
+    needed = "" if n_bytes is None else f"{_mib(n_bytes)} are needed, "
+    try:
+        free = f"{needed}{_mib(shutil.disk_usage(path.parent).free)} are free there"
+    except OSError:
+        free = "its folder cannot be reached"
+    return EnvironmentFault(
+        f"'{path}' must be written whole",
+        f"{reason} ({free})",
+        "The old state is intact: make room or choose another folder, then run the same command",
+    )
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.{1 if n_bytes < 100 * 2**20 else 0}f} MiB"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

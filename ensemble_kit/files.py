@@ -6,7 +6,6 @@ Knows nothing of what the files mean.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -14,7 +13,6 @@ import os
 import platform
 import re
 import secrets
-import shutil
 import time
 import tomllib
 from collections.abc import Callable
@@ -25,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError
+from ensemble_kit.errors import DataError, IntegrityError, disk_fault
 
 MAX_TEXT_BYTES = 64 * 2**20
 # What `temporary_beside` calls its files: the host's digest, the process, a token.
@@ -120,34 +118,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-DISK_FAULTS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota is used up",
-    errno.EFBIG: "the file-size limit is reached",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission is denied",
-}
-
-
-def disk_fault(path: Path, error: OSError, n_bytes: int | None = None) -> EnvironmentFault:
-    """The words for a write to `path` that the disk refused; `n_bytes` is what it takes."""
-    reason = DISK_FAULTS.get(error.errno or 0, error.strerror or str(error))
-    needed = "" if n_bytes is None else f"{_mib(n_bytes)} are needed, "
-    try:
-        free = f"{needed}{_mib(shutil.disk_usage(path.parent).free)} are free there"
-    except OSError:
-        free = "its folder cannot be reached"
-    return EnvironmentFault(
-        f"'{path}' must be written whole",
-        f"{reason} ({free})",
-        "The old state is intact: make room or choose another folder, then run the same command",
-    )
-
-
-def _mib(n_bytes: int) -> str:
-    return f"{n_bytes / 2**20:.{1 if n_bytes < 100 * 2**20 else 0}f} MiB"
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 
 from ensemble_kit.cli.text import printable
-from ensemble_kit.errors import EnsembleKitError, did_you_mean
+from ensemble_kit.errors import DISK_FAULTS, EnsembleKitError, did_you_mean, disk_fault
 
 # Command -> (module under ensemble_kit.cli, its function, what it does in a line).
 COMMANDS = {
@@ -123,8 +123,6 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
-        from ensemble_kit.files import DISK_FAULTS, disk_fault
-
         if error.errno not in DISK_FAULTS or error.filename is None:
             raise
         fault = disk_fault(Path(error.filename), error)

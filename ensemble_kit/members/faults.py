@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble_kit.errors import EnsembleKitError, EnvironmentFault
-from ensemble_kit.files import DISK_FAULTS, disk_fault
+from ensemble_kit.errors import DISK_FAULTS, EnsembleKitError, EnvironmentFault, disk_fault
 
 # How torch, the C++ library and the system say that the host's memory ran out.
 HOST_MEMORY_WORDS = (
