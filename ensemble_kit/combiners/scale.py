@@ -11,8 +11,12 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array, softmax
 
 
+# Even scores that know nothing, or worse, keep their order: a factor of 0 would make ties of all.
+SMALLEST = 1e-3
+
+
 def best_scale(labels: npt.NDArray[np.int64], scores: Array, n_steps: int = 50) -> float:
-    """The factor s >= 0 of least log loss for softmax(s * scores).
+    """The factor s >= `SMALLEST` of least log loss for softmax(s * scores).
 
     Parameters
     ----------
@@ -37,7 +41,7 @@ def best_scale(labels: npt.NDArray[np.int64], scores: Array, n_steps: int = 50) 
         if curvature < 1e-12:
             break
         step = float(np.clip((mean - of_truth).sum() / curvature, -0.5, 0.5))
-        scale = max(scale - step, 0.0)
+        scale = max(scale - step, SMALLEST)
         if abs(step) < 1e-10 or scale > 1e3:
             break
     return scale

@@ -14,6 +14,7 @@ from sklearn.naive_bayes import GaussianNB
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.boosting import BoostingStacker
 from ensemble_kit.combiners.calibrated import CalibratedMembers, TemperatureScaled
 from ensemble_kit.combiners.features import flat_features
@@ -74,6 +75,22 @@ def test_temperature_leaves_the_class_and_lowers_the_loss_of_overconfident_membe
     loss = [-np.log(c.predict_proba(sure)[rows, table.labels]).mean() for c in (plain, scaled)]
     assert loss[1] < loss[0]
     assert (members.scales_ < 0.6).all()
+
+
+@pytest.mark.parametrize("kind", [TemperatureScaled, CalibratedMembers])
+def test_members_that_are_worse_than_chance_keep_the_order_of_their_answers(kind: type) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(40, 2, 2))
+    wrong = logits.mean(axis=1).argmin(axis=1)
+    fitted = kind().fit(logits, wrong)
+    proba, plain = (
+        fitted.predict_proba(logits)[:, 1],
+        MeanProba().fit(logits, wrong).predict_proba(logits)[:, 1],
+    )
+    assert abs(proba - 0.5).max() < 0.01
+    assert len(np.unique(proba)) == 40
+    assert np.corrcoef(proba, plain)[0, 1] > 0.9
+    np.testing.assert_array_equal(fitted.predict(logits) == 1, proba > 0.5)
 
 
 def test_inner_folds_never_split_a_group() -> None:
