@@ -21,6 +21,7 @@ from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, rea
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.normalise import with_stain_normalisation
 from ensemble_kit.images.readable import without_unreadable
+from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
@@ -33,7 +34,6 @@ from ensemble_kit.tune.best import tuned_values
 SETTINGS_FILE = "ensemble-kit.toml"
 # What the linter finds and the split itself already says, in its own words.
 SAID = ("few-groups", "no-groups", "imbalance")
-EMBEDDED = ("phantom", "digits")
 PHANTOM: dict[str, Any] = {"n_patients": 80, "images_per_patient": 6, "image_size": 128, "seed": 0}
 
 # What differs where nothing is given: small networks on small images, from random weights.
@@ -44,65 +44,6 @@ EMBEDDED_DEFAULTS: dict[str, Any] = {
     "data": {"folds": 3},
     "recipe": {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3},
 }
-
-
-class DataSettings(Settings):
-    """Which images, how they are labelled and grouped, and how they are split.
-
-    `path` is a folder, a CSV table, a `.npz`, or the name of embedded data: `phantom` (synthetic
-    HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` are the readers';
-    one that the recognised reader does not know is refused.
-
-    The split is the user's own table (`splits`), else the data's own, else `test_groups`, else a
-    drawn share `test_size`. `fold_seed` draws other folds over the same test part; `seed` otherwise.
-    `infer_groups` makes groups of near-duplicate images where none are known, stamped as inferred.
-    `on_bad_image = "skip"` leaves out up to `max_bad` images that cannot be read, and says which.
-    """
-
-    path: str = EMBEDDED[0]
-    magnification: tuple[int, ...] | None = None
-    label_by: str | None = None
-    group_by: str | None = None
-    stain: str | None = None
-    join: str | None = None
-    color: str | None = None
-    groups: str | None = None
-    path_column: str | None = None
-    label_column: str | None = None
-    group_column: str | None = None
-    group_pattern: str | None = None
-    split_by: Literal["group", "image"] = "group"
-    test_size: float = Field(0.2, gt=0, lt=1)
-    test_groups: tuple[str, ...] = ()
-    folds: int = Field(5, ge=2)
-    fold_seed: int | None = None
-    infer_groups: bool = False
-    stain_norm: Literal["none", "macenko", "reinhard"] = "none"
-    on_bad_image: Literal["fail", "skip"] = "fail"
-    max_bad: int = Field(10, ge=0)
-    splits: str | None = None
-
-    def reader_options(self) -> dict[str, Any]:
-        """Options for the reader: those that were set."""
-        return {
-            name: getattr(self, name) for name in READER_OPTIONS if getattr(self, name) is not None
-        }
-
-
-READER_OPTIONS = (
-    "magnification",
-    "label_by",
-    "group_by",
-    "stain",
-    "join",
-    "color",
-    "groups",
-    "path_column",
-    "label_column",
-    "group_column",
-    "group_pattern",
-)
-
 
 # What `ensemble-kit tune` searches.
 TUNED = {"learning_rate", "batch_size"}

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.experiment import EMBEDDED, Experiment, config_of, load_experiment, prepare
+from ensemble_kit.experiment import Experiment, config_of, load_experiment, prepare
 from ensemble_kit.files import read_toml
+from ensemble_kit.manifest.data_settings import EMBEDDED
 from ensemble_kit.members.catalogue import GROUPS
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run

@@ -1,0 +1,70 @@
+"""The `[data]` table of the settings: which images, how they are labelled, grouped and split.
+
+Reads no image and splits nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ensemble_kit.settings import Settings
+
+EMBEDDED = ("phantom", "digits")
+READER_OPTIONS = (
+    "magnification",
+    "label_by",
+    "group_by",
+    "stain",
+    "join",
+    "color",
+    "groups",
+    "path_column",
+    "label_column",
+    "group_column",
+    "group_pattern",
+)
+
+
+class DataSettings(Settings):
+    """Which images, how they are labelled and grouped, and how they are split.
+
+    `path` is a folder, a CSV table, a `.npz`, or the name of embedded data: `phantom` (synthetic
+    HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` are the readers';
+    one that the recognised reader does not know is refused.
+
+    The split is the user's own table (`splits`), else the data's own, else `test_groups`, else a
+    drawn share `test_size`. `fold_seed` draws other folds over the same test part; `seed` otherwise.
+    `infer_groups` makes groups of near-duplicate images where none are known, stamped as inferred.
+    `on_bad_image = "skip"` leaves out up to `max_bad` images that cannot be read, and says which.
+    """
+
+    path: str = EMBEDDED[0]
+    magnification: tuple[int, ...] | None = None
+    label_by: str | None = None
+    group_by: str | None = None
+    stain: str | None = None
+    join: str | None = None
+    color: str | None = None
+    groups: str | None = None
+    path_column: str | None = None
+    label_column: str | None = None
+    group_column: str | None = None
+    group_pattern: str | None = None
+    split_by: Literal["group", "image"] = "group"
+    test_size: float = Field(0.2, gt=0, lt=1)
+    test_groups: tuple[str, ...] = ()
+    folds: int = Field(5, ge=2)
+    fold_seed: int | None = None
+    infer_groups: bool = False
+    stain_norm: Literal["none", "macenko", "reinhard"] = "none"
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    max_bad: int = Field(10, ge=0)
+    splits: str | None = None
+
+    def reader_options(self) -> dict[str, Any]:
+        """Options for the reader: those that were set."""
+        return {
+            name: getattr(self, name) for name in READER_OPTIONS if getattr(self, name) is not None
+        }
