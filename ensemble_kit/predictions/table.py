@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array, check_labels, check_logits, frozen
 from ensemble_kit.errors import DataError, did_you_mean, first_few
 from ensemble_kit.predictions.features import PooledFeatures
+from ensemble_kit.predictions.join import joined
 
 KINDS = ("oof", "test")
 
@@ -257,70 +258,4 @@ class Predictions:
         DataError
             Other samples, labels, groups, folds, classes, manifests or kinds, or a member in both.
         """
-        _refuse_strangers(self, other)
-        row_of = {name: i for i, name in enumerate(other.sample_ids.tolist())}
-        rows = np.array([row_of[name] for name in self.sample_ids.tolist()], dtype=np.int64)
-        classes = [other.class_names.index(name) for name in self.class_names]
-        moved = other.logits[rows][:, :, classes]
-        to_ours = np.argsort(classes)
-        agree = {
-            "label": np.array_equal(to_ours[other.labels[rows]], self.labels),
-            "group": np.array_equal(other.groups[rows], self.groups),
-            "fold": np.array_equal(other.fold[rows], self.fold),
-        }
-        wrong = [name for name, same in agree.items() if not same]
-        if wrong:
-            raise DataError(
-                "Tables join only where a sample means the same in both",
-                f"{first_few(wrong)} differs for some ids",
-                "Use predictions over one manifest and one set of folds",
-            )
-        return dataclasses.replace(
-            self,
-            logits=np.concatenate([self.logits, moved], axis=1),
-            member_names=self.member_names + other.member_names,
-            features=self.features
-            and other.features
-            and self.features.join(other.features.take(rows)),
-            notes=(*self.notes, *(n for n in other.notes if n not in self.notes)),
-        )
-
-
-def _refuse_strangers(ours: Predictions, theirs: Predictions) -> None:
-    def refuse(what: str, got: str, advice: str) -> None:
-        raise DataError(f"Tables join only over the same {what}", got, advice)
-
-    if set(ours.class_names) != set(theirs.class_names):
-        refuse(
-            "class names",
-            f"got {list(ours.class_names)} and {list(theirs.class_names)}",
-            "Rename the classes of one",
-        )
-    if (ours.kind, ours.split_by) != (theirs.kind, theirs.split_by):
-        got = f"got {ours.kind} by {ours.split_by} and {theirs.kind} by {theirs.split_by}"
-        refuse(
-            "kind and split",
-            got,
-            "Join out-of-fold with out-of-fold, patient-level with patient-level",
-        )
-    digests = {ours.manifest_digest, theirs.manifest_digest} - {""}
-    if len(digests) > 1:
-        refuse(
-            "manifest",
-            f"got digests {first_few(d[:12] for d in sorted(digests))}",
-            "Use runs over the same data",
-        )
-    missing = set(ours.sample_ids.tolist()) ^ set(theirs.sample_ids.tolist())
-    if missing:
-        refuse(
-            "samples",
-            f"{len(missing)} ids are in one only: {first_few(sorted(missing))}",
-            "Leave those out of both",
-        )
-    twice = set(ours.member_names) & set(theirs.member_names)
-    if twice:
-        refuse(
-            "samples with different members",
-            f"{first_few(sorted(twice))} is in both",
-            "Rename one of them",
-        )
+        return joined(self, other)
