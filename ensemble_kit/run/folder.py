@@ -6,10 +6,7 @@ Does not train, combine or draw.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
-import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,10 +25,15 @@ from ensemble_kit.predictions.table import KINDS, Predictions
 from ensemble_kit.run.features import keeps_features, with_features
 from ensemble_kit.run.hold import held
 from ensemble_kit.run.nested import nested_folds
-from ensemble_kit.run.records import difference, in_order, same_digest, versions
+from ensemble_kit.run.records import (
+    RECORD,
+    difference,
+    in_order,
+    new_record,
+    read_record,
+    same_digest,
+)
 from ensemble_kit.run.tables import by_fold_model, member_table
-
-SCHEMA_VERSION = 1
 
 
 class Run:
@@ -75,7 +77,7 @@ class Run:
     @property
     def exists(self) -> bool:
         """Whether the folder holds a run (its record is written last)."""
-        return (self.path / "run.json").is_file()
+        return (self.path / RECORD).is_file()
 
     # -- what it was made of ---------------------------------------------------------------
 
@@ -88,20 +90,7 @@ class Run:
         DataError
             There is no run here, or it is of a newer layout.
         """
-        if not self.exists:
-            raise DataError(
-                "A run folder holds run.json",
-                f"'{self.path}' has none",
-                "Train members first: ensemble-kit train-members --run " + str(self.path),
-            )
-        record: dict[str, Any] = read_json(self.path / "run.json")
-        if record.get("schema_version") != SCHEMA_VERSION:
-            raise DataError(
-                f"This version reads run folders of layout {SCHEMA_VERSION}",
-                f"'{self.path}' says {record.get('schema_version')}",
-                "Use the version of ensemble-kit that wrote it",
-            )
-        return record
+        return read_record(self.path)
 
     def manifest(self) -> Manifest:
         """The manifest that the run was made of."""
@@ -145,27 +134,7 @@ class Run:
         manifest.write(self.path / "manifest.csv")
         folds.write(self.path / "folds.csv")
         self.keep_config(config)
-        write_json(
-            self.path / "run.json",
-            {
-                "schema_version": SCHEMA_VERSION,
-                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-                "versions": versions(),
-                "machine": {
-                    "system": platform.system(),
-                    "processor": platform.machine(),
-                    "cores": os.cpu_count(),
-                },
-                "manifest": manifest.about(),
-                "folds": {
-                    "n_splits": folds.n_splits,
-                    "split_by": folds.split_by,
-                    "notes": list(folds.notes),
-                },
-                "digests": {"manifest": manifest.digest, "folds": folds.digest},
-            },
-        )
+        write_json(self.path / RECORD, new_record(manifest, folds))
 
     def keep_config(self, config: Mapping[str, Any]) -> None:
         """Write `config.toml`: the experiment that the run was trained by last."""

@@ -1,19 +1,27 @@
 """What a run's record says: versions, digests, and how data differ from those it was made of.
 
-Knows no paths.
+Knows nothing else that lies in the run folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.metadata
+import os
 import platform
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from ensemble_kit.errors import IntegrityError, first_few
+from ensemble_kit.errors import DataError, IntegrityError, first_few
+from ensemble_kit.files import read_json
+from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
 
+RECORD = "run.json"
+SCHEMA_VERSION = 1
 PACKAGES = ("ensemble-kit", "torch", "timm", "numpy", "pandas", "scikit-learn", "pillow")
 
 
@@ -24,6 +32,47 @@ def versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def new_record(manifest: Manifest, folds: Folds) -> dict[str, Any]:
+    """What a run of these data and folds, begun here and now, says of itself."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": versions(),
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cores": os.cpu_count(),
+        },
+        "manifest": manifest.about(),
+        "folds": {
+            "n_splits": folds.n_splits,
+            "split_by": folds.split_by,
+            "notes": list(folds.notes),
+        },
+        "digests": {"manifest": manifest.digest, "folds": folds.digest},
+    }
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the run in `folder`; refused where there is none, or one of another layout."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise DataError(
+            "A run folder holds run.json",
+            f"'{folder}' has none",
+            "Train members first: ensemble-kit train-members --run " + str(folder),
+        )
+    record: dict[str, Any] = read_json(path)
+    if record.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"This version reads run folders of layout {SCHEMA_VERSION}",
+            f"'{folder}' says {record.get('schema_version')}",
+            "Use the version of ensemble-kit that wrote it",
+        )
+    return record
 
 
 def same_digest(path: Path, got: str, want: str) -> None:
