@@ -27,7 +27,7 @@ def run_job(run_path: Path, member: str, fold: str, threads: int | None) -> None
 
     from ensemble_kit.cli.progress import ProgressPrinter
     from ensemble_kit.members.collect import collect
-    from ensemble_kit.members.job import run_job as run_one
+    from ensemble_kit.members.run_job import run_job as run_one
     from ensemble_kit.members.spec import open_job
     from ensemble_kit.members.tracking import TensorBoard, both
     from ensemble_kit.run import Run

@@ -31,7 +31,7 @@ def main(run_path: str, n_threads: int) -> None:
     end_with_parent()
     import torch
 
-    from ensemble_kit.members.job import run_job
+    from ensemble_kit.members.run_job import run_job
     from ensemble_kit.members.spec import open_job
 
     torch.set_num_threads(n_threads)

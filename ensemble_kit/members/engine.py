@@ -12,7 +12,8 @@ from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, JobsFailedEr
 from ensemble_kit.members.claim import exit_code_of, reason_of
 from ensemble_kit.members.collect import collect
 from ensemble_kit.members.events import JobFailed, Watcher
-from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.run_job import run_job
 
 Engine = Callable[[Sequence[Job], Watcher], list[JobFailed]]
 

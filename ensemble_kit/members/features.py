@@ -5,17 +5,13 @@ Computes; where they are written is `checkpoint`'s affair.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from safetensors.torch import load_file
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.members import checkpoint
 from ensemble_kit.members.fit import Fit
+from ensemble_kit.members.job import Job
 from ensemble_kit.members.parts import Parts
-
-if TYPE_CHECKING:
-    from ensemble_kit.members.job import Job
 
 
 def wants_features(job: Job) -> bool:

@@ -169,13 +169,13 @@ def test_row_40_a_lost_device_fails_its_job_alone_says_so_and_costs_no_slots(
     broken.write_text(
         "import sys\n"
         "if 'ensemble_kit.launch.worker' in ' '.join(sys.orig_argv):\n"
-        "    import ensemble_kit.members.job as job\n"
-        "    real = job.run_job\n"
+        "    import ensemble_kit.members.run_job as home\n"
+        "    real = home.run_job\n"
         "    def run_job(one, tell):\n"
         "        if one.fold == 0:\n"
         "            raise RuntimeError('CUDA error: unspecified launch failure')\n"
         "        real(one, tell)\n"
-        "    job.run_job = run_job\n"
+        "    home.run_job = run_job\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     events: list[Event] = []

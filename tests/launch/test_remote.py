@@ -10,7 +10,7 @@ import pytest
 from ensemble_kit.errors import RunLockedError
 from ensemble_kit.launch.remote import settle
 from ensemble_kit.members.events import EpochEnded, Event, JobFinished
-from ensemble_kit.members.job import run_job
+from ensemble_kit.members.run_job import run_job
 from ensemble_kit.members.status import run_status
 
 

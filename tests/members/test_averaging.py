@@ -16,7 +16,8 @@ from ensemble_kit.images.presets import preset
 from ensemble_kit.members.averaging import Average, renew_statistics
 from ensemble_kit.members.events import EpochEnded, Event, Notice
 from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.run_job import run_job
 from ensemble_kit.members.state import Training
 
 MakeJob = Callable[..., Job]

@@ -22,7 +22,7 @@ from ensemble_kit.errors import (
     UsageError,
 )
 from ensemble_kit.files import read_json, read_toml
-from ensemble_kit.members import job as job_module
+from ensemble_kit.members import run_job as run_job_module
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, JobFailed, JobFinished, JobSkipped, Notice
 from ensemble_kit.members.job import Job
@@ -164,14 +164,14 @@ def test_retraining_sets_aside_what_was_only_begun_and_all_folds_with_it(
     class PulledPlugError(BaseException):
         pass
 
-    real = job_module.save_resume
+    real = run_job_module.save_resume
 
     def pulled(*state: Any) -> None:
         real(*state)
         raise PulledPlugError
 
     (copied.fold_dir("tiny_cnn", 2) / "fold.json").unlink()
-    monkeypatch.setattr(job_module, "save_resume", pulled)
+    monkeypatch.setattr(run_job_module, "save_resume", pulled)
     with pytest.raises(PulledPlugError):
         fit(copied, member("tiny_cnn"))
     monkeypatch.undo()

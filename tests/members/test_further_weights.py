@@ -16,9 +16,10 @@ from safetensors.torch import load_file
 from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.members.events import EpochEnded, Event, JobStarted
 from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.job import Job
 from ensemble_kit.members.optim import rate_at
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.run_job import run_job
 from ensemble_kit.members.state import Training
 
 MakeJob = Callable[..., Job]

@@ -10,9 +10,10 @@ import pytest
 
 from ensemble_kit.files import read_csv
 from ensemble_kit.members.guards import guard
-from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.job import Job
 from ensemble_kit.members.predict import watched_figures
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.run_job import run_job
 
 
 def said(answers: list[int], labels: list[int]) -> str:

@@ -21,7 +21,8 @@ from ensemble_kit.folds import make_folds
 from ensemble_kit.members import step as step_module
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.events import EpochEnded, Event, JobStarted
-from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.run_job import run_job
 from ensemble_kit.members.state import Training
 
 MakeJob = Callable[..., Job]

@@ -14,9 +14,10 @@ from ensemble_kit.folds import make_folds
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, Notice
-from ensemble_kit.members.job import Job, run_job
+from ensemble_kit.members.job import Job
 from ensemble_kit.members.lineage import seen_before
 from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.run_job import run_job
 from ensemble_kit.run import Run
 
 WEIGHTS = "model.safetensors"
