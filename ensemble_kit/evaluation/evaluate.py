@@ -14,9 +14,9 @@ from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.evaluation.baselines import BASELINES, FLOORS, with_baselines
 from ensemble_kit.evaluation.by_group import GroupFigures, has_larger_groups
 from ensemble_kit.evaluation.checks import check_tables
-from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to, fold_of
+from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to
 from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name
-from ensemble_kit.evaluation.fallback import beats, with_fallback
+from ensemble_kit.evaluation.fallback import beats, fall_back, may_fall
 from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
 from ensemble_kit.evaluation.figures import Figures, Resampled, judge
 from ensemble_kit.evaluation.group_answers import figures_per_group
@@ -102,7 +102,7 @@ def evaluate_all(
     crossed = {
         name: _decided(one, cross_fit(one, oof), oof, protocol) for name, one in everyone.items()
     }
-    fallen = _fallen(everyone, crossed, oof, protocol)
+    fallen, crossed = fall_back(everyone, crossed, oof, protocol)
     for name in fallen:
         fitted[name] = fitted["mean"]
     inside = {
@@ -180,23 +180,6 @@ def _figures(
     return [of[name].figures for of in judged.values()] + [one for one in pooled if one is not None]
 
 
-def _fallen(
-    everyone: Mapping[str, Combiner],
-    crossed: dict[str, Combined],
-    oof: Predictions,
-    protocol: Protocol,
-) -> set[str]:
-    """Names that fall back to the mean; puts the fallback's answers into `crossed`."""
-    out = set()
-    labels, mean = np.asarray(oof.labels), crossed["mean"]
-    figure = protocol.figure(oof.class_names)
-    for name in _may_fall(everyone, protocol):
-        if not beats(crossed[name], mean, labels, figure):
-            out.add(name)
-        crossed[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), figure)
-    return out
-
-
 def _below_best(
     everyone: Mapping[str, Combiner],
     crossed: Mapping[str, Combined],
@@ -211,25 +194,17 @@ def _below_best(
     return [n for n in learnt if n not in fallen and not beats(crossed[n], best, labels, figure)]
 
 
-def _may_fall(everyone: Mapping[str, Combiner], protocol: Protocol) -> list[str]:
-    """The methods that the mean may replace."""
-    if not protocol.fallback:
-        return []
-    return [name for name, one in everyone.items() if name not in BASELINES and one.may_fall_back]
-
-
 def _strict(
     everyone: Mapping[str, Combiner],
     nested: Sequence[NestedFold],
     oof: Predictions,
     protocol: Protocol,
 ) -> dict[str, Combined]:
-    may_fall = _may_fall(everyone, protocol)
     return nested_answers(
         everyone,
         nested,
         oof,
-        may_fall=may_fall,
+        may_fall=may_fall(everyone, protocol),
         metric=protocol.figure(oof.class_names),
         decide=lambda combined: protocol.decided(combined, oof.class_names),
     )

@@ -6,13 +6,49 @@ fallback are cross-fitted too. Fits nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.combiners.base import Combined
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.evaluation.baselines import BASELINES
+from ensemble_kit.evaluation.crossfit import fold_of
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import Metric, metric
+from ensemble_kit.predictions.table import Predictions
 
 Ints = npt.NDArray[np.int64]
+
+
+def may_fall(combiners: Mapping[str, Combiner], protocol: Protocol) -> list[str]:
+    """The methods that the mean may replace."""
+    if not protocol.fallback:
+        return []
+    return [name for name, one in combiners.items() if name not in BASELINES and one.may_fall_back]
+
+
+def fall_back(
+    combiners: Mapping[str, Combiner],
+    crossed: Mapping[str, Combined],
+    oof: Predictions,
+    protocol: Protocol,
+) -> tuple[set[str], dict[str, Combined]]:
+    """Names that fall back to the mean over all folds, and the answers with the fallback's in place.
+
+    Parameters
+    ----------
+    crossed : mapping of name to Combined
+        Cross-fitted answers of `combiners`, the mean's among them.
+    """
+    fallen, answers = set(), dict(crossed)
+    labels, mean = np.asarray(oof.labels), crossed["mean"]
+    figure = protocol.figure(oof.class_names)
+    for name in may_fall(combiners, protocol):
+        if not beats(crossed[name], mean, labels, figure):
+            fallen.add(name)
+        answers[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), figure)
+    return fallen, answers
 
 
 def beats(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
