@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_kit.cli.options import READER_FLAGS, Names
+from ensemble_kit.cli.experiment_options import READER_FLAGS
+from ensemble_kit.cli.options import Names
 from ensemble_kit.cli.text import columns, printable
 
 if TYPE_CHECKING:

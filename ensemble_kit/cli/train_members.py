@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_kit.cli.experiment_options import experiment_options
 from ensemble_kit.cli.launch import Launch, launch_options
-from ensemble_kit.cli.options import Shard, experiment_options
+from ensemble_kit.cli.options import Shard
 from ensemble_kit.cli.text import columns, duration, printable
 
 if TYPE_CHECKING:

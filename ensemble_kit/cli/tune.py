@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options import experiment_options, given_flags
+from ensemble_kit.cli.experiment_options import experiment_options
+from ensemble_kit.cli.options import given_flags
 from ensemble_kit.cli.text import columns
 
 if TYPE_CHECKING:
