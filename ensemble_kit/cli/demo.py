@@ -21,7 +21,7 @@ def demo(run_path: str, seed: int) -> None:
     """Train, combine and report on an embedded data set: no download, a minute or two on two cores."""
     import time
 
-    from ensemble_kit.cli.stack import print_stacked
+    from ensemble_kit.cli.stacked import print_stacked
     from ensemble_kit.cli.train_members import run_training
     from ensemble_kit.combiners import make_combiner
     from ensemble_kit.evaluation.stack import all_methods, stack_run
