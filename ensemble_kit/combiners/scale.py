@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, softmax
 
-
 # Even scores that know nothing, or worse, keep their order: a factor of 0 would make ties of all.
 SMALLEST = 1e-3
 
