@@ -55,7 +55,7 @@ class Training:
         regularize = recipe.regularize
         averages = bool(regularize.ema_decay or regularize.average_last)
         averaged = Average(model, regularize.ema_decay) if averages else None
-        # One shape at a time: a last, smaller batch gets code of its own.
+        # Batches come in two sizes at most: each gets code of its own.
         compiled = torch.compile(model, dynamic=False) if precision.compiles else None
         return cls(
             model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches, compiled=compiled,
