@@ -1,11 +1,12 @@
 """Everything that needs a GPU, in one command: tests, speed against timm and the card, whole runs.
 
-    python experiments/benchmarks/on_gpu.py --data DIR --out FOLDER [--quick]
+    python experiments/benchmarks/on_gpu.py --data DIR --out FOLDER [--steps NAME,...] [--quick]
 
-DIR is BreakHis. Runs, one after the other, and goes on where one fails: the tests that need a GPU;
-`training.py` over all members at batch 32 and 128, with the card's floor; `whole_run.py` over all
-members x 5 folds, on DIR and on 8,000 random tiles, with one job at a time and with slots. Writes
-one JSON each, named after the device, and ends with a line a step.
+DIR is BreakHis. Runs, one after the other, and goes on where one fails: `tests`, those that need a
+GPU; `batch32` and `batch128`, `training.py` over all members, with the card's floor; `run`,
+`whole_run.py` over all members x 5 folds on DIR, and `run8000` on 8,000 random tiles, with one job
+at a time and with slots. Writes one JSON each, named after the device; training keeps what it has
+measured where it is cut off. `--steps` takes some of them, where a card is lent for minutes.
 """
 
 from __future__ import annotations
@@ -30,11 +31,20 @@ def main() -> int:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--workers", type=int, default=8, help="of timm's loader")
+    parser.add_argument("--steps", help="some of them, in this order; all by default")
     parser.add_argument("--quick", action="store_true", help="small, to see that all of it runs")
     args = parser.parse_args()
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(
+            "no CUDA card is available here; --device cpu --quick shows that all of it runs"
+        )
     args.out.mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for name, command in steps(args).items():
+    known, failed = steps(args), 0
+    asked = args.steps.split(",") if args.steps else list(known)
+    if unknown := set(asked) - set(known):
+        parser.error(f"--steps are some of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+    for name in asked:
+        command = known[name]
         began = time.perf_counter()
         print(f"== {name}: {' '.join(map(str, command))}", flush=True)
         code = subprocess.run(command, cwd=HERE, check=False).returncode
@@ -44,7 +54,7 @@ def main() -> int:
 
 
 def steps(args: argparse.Namespace) -> dict[str, list[str]]:
-    """The commands by the name of what they answer."""
+    """The commands, by name."""
     device, data = device_name(args.device), str(args.data.resolve())
 
     def to(name: str) -> list[str]:
@@ -59,16 +69,16 @@ def steps(args: argparse.Namespace) -> dict[str, list[str]]:
         quick = ["--quick"] if args.quick else []
         return [sys.executable, str(HERE / script), *rest, *to(name), *quick]
 
-    speed = ["--data", data, "--networks", ",".join(expand(["all"])), "--floor"]
-    speed += ["--workers", str(args.workers), "--images"]  # 50 steps an epoch
+    speed = ["--data", data, "--networks", ",".join(expand(["all"])), "--floor", "--epochs", "3"]
+    speed += ["--workers", str(args.workers), "--images"]
     whole = ["--members", "all", "--folds", "5", "--slots", "1,4"]
     tests = HERE.parent.parent / "tests" / "members" / "test_on_gpu.py"
     return {
-        "tests on a GPU": [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
-        "training, batch 32": run("training.py", "training-batch32", *speed, "1600", "--batch", "32"),
-        "training, batch 128": run("training.py", "training-batch128", *speed, "6400", "--batch", "128"),
-        "whole run on DIR": run("whole_run.py", "whole_run", "--data", data, *whole),
-        "whole run on 8,000 tiles": run(
+        "tests": [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tests)],
+        "batch32": run("training.py", "training-batch32", *speed, "1280", "--batch", "32"),
+        "batch128": run("training.py", "training-batch128", *speed, "2560", "--batch", "128"),
+        "run": run("whole_run.py", "whole_run", "--data", data, *whole),
+        "run8000": run(
             "whole_run.py", "whole_run-8000", "--synthetic", "8000", "--batch", "128", "--epochs", "1", *whole
         ),
     }  # fmt: skip
