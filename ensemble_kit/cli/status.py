@@ -1,4 +1,4 @@
-"""`ensemble-kit status`: which jobs are done, running, failed or waiting."""
+"""`ensemble-kit status`: which jobs are done, running, failed, damaged or waiting."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
-    """Say which (member, fold) jobs are done, running, failed or waiting.
+    """Say which (member, fold) jobs are done, running, failed, damaged or waiting.
 
     Without RUN, the settings file's run, else the latest one. Ensembles of what is finished can be
     made meanwhile: ensemble-kit stack --quorum K.
@@ -42,7 +42,7 @@ def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
             click.echo(json.dumps([dataclasses.asdict(job) for job in jobs], allow_nan=False))
         else:
             click.echo(_page(run, jobs))
-        if not watch or all(job.state in {"done", "failed"} for job in jobs):
+        if not watch or all(job.state in {"done", "failed", "damaged"} for job in jobs):
             return
         try:
             time.sleep(2)

@@ -17,7 +17,7 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import IntegrityError
+from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.files import (
     digest_file,
     digest_json,
@@ -132,11 +132,26 @@ def read_features(folder: Path) -> tuple[Array, Array]:
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """The record of a finished fold, or None where it is not finished."""
+    """The record of a finished fold, or None where it is not finished.
+
+    Raises
+    ------
+    IntegrityError
+        The record is damaged.
+    """
     if not (folder / RECORD).is_file():
         return None
-    record: dict[str, Any] = read_json(folder / RECORD)
-    return record
+    try:
+        record = read_json(folder / RECORD)
+    except DataError:
+        record = None
+    if isinstance(record, dict) and {"made_of", "files"} <= record.keys():
+        return record
+    raise IntegrityError(
+        "A finished fold's record is the JSON that was written",
+        f"'{folder / RECORD}' is damaged",
+        f"Delete the folder '{folder}' and run the same command: only that fold is trained again",
+    )
 
 
 def check_files(folder: Path, record: Mapping[str, Any]) -> None:

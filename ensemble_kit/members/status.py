@@ -1,4 +1,4 @@
-"""Where a run stands: each (member, fold) done, running, failed or waiting.
+"""Where a run stands: each (member, fold) done, running, failed, damaged or waiting.
 
 Reads files only; starts nothing and imports no torch.
 """
@@ -6,23 +6,30 @@ Reads files only; starts nothing and imports no torch.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from pathlib import Path
 
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import read_json
 from ensemble_kit.folds.left_out import LeftOut, pairs_of
 from ensemble_kit.members.claim import FAILED, read_progress
 from ensemble_kit.run import Run
 from ensemble_kit.run.hold import is_held
 
-SPEC = "member.json"
+SPEC, RECORD = "member.json", "fold.json"
+# No JSON, or not what was written.
+UNREADABLE = (DataError, KeyError, TypeError, ValueError)
+DAMAGED = (
+    "'{}' is damaged: delete the folder '{}' and run train-members again, which trains it anew"
+)
+PASSED_OVER = "{} is damaged: train-members goes on from the state before it, or from the start"
 
 
 @dataclasses.dataclass(frozen=True)
 class JobStatus:
-    """One job: `state` is done, running, failed or waiting; times in seconds.
+    """One job: `state` is done, running, failed, damaged or waiting; times in seconds.
 
-    `fold` is a pair such as "0-2" for the jobs of `--nested`.
+    `fold` is a pair such as "0-2" for the jobs of `--nested`. A damaged job says in `reason` which
+    file of it cannot be read, and what to do.
     """
 
     member: str
@@ -58,9 +65,13 @@ def planned_pairs(run: Run, member: str, n_splits: int) -> list[str]:
 
 def _job_status(run: Run, member: str, fold: LeftOut) -> JobStatus:
     folder = run.fold_dir(member, fold)
-    if (folder / "fold.json").is_file():
-        record = read_json(folder / "fold.json")
-        return JobStatus(member, fold, "done", seconds=record["seconds"])
+    if (folder / RECORD).is_file():
+        seconds = _seconds(folder)
+        if seconds is None:
+            return JobStatus(
+                member, fold, "damaged", reason=DAMAGED.format(folder / RECORD, folder)
+            )
+        return JobStatus(member, fold, "done", seconds=seconds)
     if is_held(folder):
         at = read_progress(folder)
         if at is None:
@@ -69,19 +80,38 @@ def _job_status(run: Run, member: str, fold: LeftOut) -> JobStatus:
             member, fold, "running", at.epoch, at.epochs, at.seconds, at.seconds_left,
             f"process {at.pid} on {at.host}", at.since,
         )  # fmt: skip
-    epoch = _stored_epoch(run, member, fold)
-    reason = _reason(run, member, fold)
-    return JobStatus(member, fold, "failed" if reason else "waiting", epoch=epoch, reason=reason)
+    epoch, passed_over = _stored_epoch(folder)
+    failed = _reason(folder)
+    reason = "; ".join(text for text in (failed, passed_over) if text)
+    return JobStatus(member, fold, "failed" if failed else "waiting", epoch=epoch, reason=reason)
 
 
-def _stored_epoch(run: Run, member: str, fold: LeftOut) -> int | None:
-    records = [read_json(p) for p in run.fold_dir(member, fold).glob("resume-*.json")]
-    return max((int(r["epoch"]) for r in records), default=None)
-
-
-def _reason(run: Run, member: str, fold: LeftOut) -> str:
+def _seconds(folder: Path) -> float | None:
+    """How long a finished job took; None where its record cannot be read."""
     try:
-        values: dict[str, Any] = read_json(run.fold_dir(member, fold) / FAILED)
-    except DataError:
+        return float(read_json(folder / RECORD)["seconds"])
+    except UNREADABLE:
+        return None
+
+
+def _stored_epoch(folder: Path) -> tuple[int | None, str]:
+    """The epoch that a job goes on from, and which of its training states cannot be read."""
+    epochs, damaged = [], []
+    for path in sorted(folder.glob("resume-*.json")):
+        try:
+            epochs.append(int(read_json(path)["epoch"]))
+        except UNREADABLE:
+            if path.is_file():  # a job that begins now may have dropped it
+                damaged.append(f"'{path}'")
+    return max(epochs, default=None), PASSED_OVER.format(first_few(damaged)) if damaged else ""
+
+
+def _reason(folder: Path) -> str:
+    """Why a job failed; empty where it did not."""
+    path = folder / FAILED
+    if not path.is_file():
         return ""
-    return str(values["reason"])
+    try:
+        return str(read_json(path)["reason"])
+    except UNREADABLE:
+        return f"it failed, and '{path}', which says why, is damaged"
