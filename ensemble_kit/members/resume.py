@@ -6,7 +6,7 @@ Knows bytes and digests; does not train. Nothing read here can run code.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ def save_resume(folder: Path, state: State, made_of: MadeOf) -> None:
 
 
 def load_resume(folder: Path, made_of: MadeOf, notice: Callable[[str], None]) -> State | None:
-    """The newest whole state of this very job, or None; a damaged one is named and passed over."""
+    """The newest whole state of this very job, or None; damaged ones are named, and what is done."""
+    damaged: list[str] = []
     for number in _generations(folder):
         path = _generation(folder, number)
         known = _known(_record_of(path))
@@ -50,10 +51,14 @@ def load_resume(folder: Path, made_of: MadeOf, notice: Callable[[str], None]) ->
             continue
         content = path.read_bytes()
         if known is None or known.get("digest") != digest_bytes(content):
-            notice(f"The checkpoint '{path}' is damaged: going on from the one before it.")
+            damaged.append(f"'{path}'")
             continue
+        if damaged:
+            notice(f"{_are_damaged(damaged)}: going on from the one before it.")
         state: State = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         return state
+    if damaged:
+        notice(f"{_are_damaged(damaged)}, and no whole one is left: starting anew at epoch 1.")
     return None
 
 
@@ -72,6 +77,10 @@ def drop_resume(folder: Path) -> None:
     """Remove all training states."""
     for path in (*folder.glob("resume-*.json"), *folder.glob("resume-*.pt")):
         path.unlink(missing_ok=True)
+
+
+def _are_damaged(paths: Sequence[str]) -> str:
+    return f"The checkpoint{'s' * (len(paths) > 1)} {' and '.join(paths)} {'are' if len(paths) > 1 else 'is'} damaged"
 
 
 def _generation(folder: Path, number: int) -> Path:

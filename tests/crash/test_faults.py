@@ -98,7 +98,23 @@ def test_row_9_a_truncated_state_is_named_and_the_one_before_it_used(
     state = load_resume(tmp_path, {"of": "this"}, said.append)
     assert state is not None
     assert state["history"] == [0]
-    assert "resume-1.pt" in said[0]
+    assert len(said) == 1
+    assert "resume-1.pt' is damaged: going on from the one before it" in said[0]
+
+
+def test_row_9_where_all_states_are_damaged_the_job_says_once_that_it_starts_anew(
+    tmp_path: Path,
+) -> None:
+    for n in (1, 2):
+        save_resume(tmp_path, {"history": [0] * n}, {"of": "this"})
+    for path in tmp_path.glob("resume-*.pt"):
+        path.write_bytes(b"torn")
+    said: list[str] = []
+    assert load_resume(tmp_path, {"of": "this"}, said.append) is None
+    (text,) = said
+    assert text.endswith("are damaged, and no whole one is left: starting anew at epoch 1.")
+    assert "resume-0.pt" in text
+    assert "resume-1.pt" in text
 
 
 def test_row_5_a_full_disk_leaves_the_old_state_whole_and_says_so(
