@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ensemble_kit.errors import EnvironmentFault
-from ensemble_kit.members.events import EpochEnded, Event, Watcher
+from ensemble_kit.members.events import EpochEnded, Event, JobStarted, Watcher
 
 FIGURES = (
     "train_loss",
@@ -34,7 +34,10 @@ def both(one: Watcher, other: Watcher) -> Watcher:
 
 
 class TensorBoard:
-    """Writes `<folder>/<member>-fold-<k>/`: one curve per figure and epoch. Used as a context."""
+    """Writes `<folder>/<member>-fold-<k>/`: one curve per figure and epoch. Used as a context.
+
+    A job that begins anew or goes on takes back what an earlier training said of the same epochs.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -48,6 +51,10 @@ class TensorBoard:
             writer.close()
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, JobStarted):
+            if (event.member, event.fold) in self._writers:
+                self._writers.pop((event.member, event.fold)).close()
+            return
         if not isinstance(event, EpochEnded):
             return
         key = (event.member, event.fold)
@@ -55,7 +62,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
 
             self._writers[key] = SummaryWriter(
-                str(self._folder / f"{event.member}-fold-{event.fold}")
+                str(self._folder / f"{event.member}-fold-{event.fold}"), purge_step=event.epoch
             )
         for name, value in dataclasses.asdict(event).items():
             if name in FIGURES:

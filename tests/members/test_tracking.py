@@ -1,0 +1,49 @@
+"""TensorBoard curves: those of the training that counts, and no other beneath them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ensemble_kit.members.events import EpochEnded, JobStarted
+from ensemble_kit.members.tracking import TensorBoard
+
+
+def epoch(number: int, loss: float, *, epochs: int) -> EpochEnded:
+    return EpochEnded("a", 0, number, epochs, 1e-3, loss, 0.5, 0.7, 0.5, 0.5, "nothing", 1.0, 10.0)
+
+
+def tell(folder: Path, losses: list[float], *, first: int = 0, epochs: int = 4) -> None:
+    with TensorBoard(folder) as watcher:
+        say(watcher, losses, first=first, epochs=epochs)
+
+
+def say(watcher: TensorBoard, losses: list[float], *, first: int, epochs: int) -> None:
+    watcher(JobStarted("a", 0, epochs, first, "cpu", "fp32"))
+    for number, loss in enumerate(losses, start=first):
+        watcher(epoch(number, loss, epochs=epochs))
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    read = EventAccumulator(str(folder / "a-fold-0")).Reload()
+    return [(e.step, e.value) for e in read.Scalars("train_loss")]
+
+
+def test_a_training_anew_takes_the_place_of_the_curve_before_it(tmp_path: Path) -> None:
+    tell(tmp_path, [8.0, 7.0, 6.0, 5.0])
+    tell(tmp_path, [3.0, 2.0], epochs=2)
+    assert curve(tmp_path) == [(0, 3.0), (1, 2.0)]
+
+
+def test_a_job_that_goes_on_keeps_the_epochs_that_it_goes_on_from(tmp_path: Path) -> None:
+    tell(tmp_path, [8.0, 7.0, 6.0])
+    tell(tmp_path, [5.0, 4.0], first=2)
+    assert curve(tmp_path) == [(0, 8.0), (1, 7.0), (2, 5.0), (3, 4.0)]
+
+
+def test_a_job_tried_again_under_one_watcher_begins_its_curve_again(tmp_path: Path) -> None:
+    with TensorBoard(tmp_path) as watcher:
+        say(watcher, [8.0, 7.0], first=0, epochs=3)
+        say(watcher, [3.0, 2.0, 1.0], first=0, epochs=3)
+    assert curve(tmp_path) == [(0, 3.0), (1, 2.0), (2, 1.0)]
