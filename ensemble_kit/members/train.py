@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -29,9 +30,9 @@ RATE_AFTER_NAN = 0.1
 
 
 class NotFiniteError(RuntimeError):
-    """The loss of a step is no finite number; carries the step."""
+    """A loss is no finite number; carries the step, or None where it is the validation's."""
 
-    def __init__(self, step: int, value: float) -> None:
+    def __init__(self, step: int | None, value: float) -> None:
         super().__init__(step, value)
         self.step, self.value = step, value
 
@@ -55,7 +56,8 @@ def run_epochs(
     Raises
     ------
     JobsFailedError
-        The loss was not finite twice; once is rolled back with a lower rate.
+        A loss, of a step or of the watched rows, was not finite twice; once is rolled back with a
+        lower rate.
     EnvironmentFault
         Not even single images fit into memory.
     """
@@ -68,12 +70,15 @@ def run_epochs(
         try:
             with seeded(plan.seed, "epoch", epoch, device=plan.device):
                 loss, accuracy, n_images = _train_epoch(training, batches, plan, notice, body)
+            trained_in = time.perf_counter() - began
+            _average_epoch(training, batches, plan, body)
+            watched = (body.validate if body else validate)(training.judged)
+            # The last step may have thrown the weights far off, and no later one told of it.
+            if not math.isfinite(watched["log_loss"]):
+                raise NotFiniteError(None, watched["log_loss"])
         except NotFiniteError as error:
             _roll_back(training, before, error, batches, plan, notice)
             continue
-        trained_in = time.perf_counter() - began
-        _average_epoch(training, batches, plan, body)
-        watched = (body.validate if body else validate)(training.judged)
         training.history.append(
             {
                 "epoch": epoch,
@@ -193,21 +198,26 @@ def _roll_back(
     plan: Plan,
     notice: Callable[[str], None],
 ) -> None:
-    epoch, step = training.epoch, error.step
-    images = first_few(plan.name_of(int(row)) for row in batches.steps(epoch)[step])
+    what = _what_is_not_finite(error, training.epoch, batches, plan)
     if before["rate_factor"] < 1.0:
         raise JobsFailedError(
-            "A training loss is a finite number",
-            f"it became {error.value} in epoch {epoch + 1}, step {step + 1} (images {images}), "
-            "again after the rate was lowered",
-            "Lower learning_rate, or look at those images with 'ensemble-kit data check'",
+            "A loss is a finite number",
+            f"{what}, again after the rate was lowered",
+            "Lower learning_rate, or look at the images with 'ensemble-kit data check'",
         )
     training.restore(before)
     training.rate_factor = RATE_AFTER_NAN
     notice(
-        f"The loss became {error.value} in epoch {epoch + 1}, step {step + 1} (images {images}): "
-        f"rolled back to the epoch before, going on at {RATE_AFTER_NAN:g} times the rate."
+        f"{what[0].upper()}{what[1:]}: rolled back to the epoch before, going on at "
+        f"{RATE_AFTER_NAN:g} times the rate."
     )
+
+
+def _what_is_not_finite(error: NotFiniteError, epoch: int, batches: Batches, plan: Plan) -> str:
+    if error.step is None:
+        return f"the validation loss became {error.value} after epoch {epoch + 1}"
+    images = first_few(plan.name_of(int(row)) for row in batches.steps(epoch)[error.step])
+    return f"the loss became {error.value} in epoch {epoch + 1}, step {error.step + 1} (images {images})"
 
 
 def _note_best(training: Training, recipe: Recipe, watched: dict[str, float]) -> None:

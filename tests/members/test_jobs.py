@@ -15,13 +15,15 @@ import torch
 from safetensors.torch import load_file
 
 import ensemble_kit.members.networks  # noqa: F401  (registers the tiny networks)
-from ensemble_kit.errors import DataError, IntegrityError
-from ensemble_kit.files import digest_json
+from ensemble_kit.errors import DataError, IntegrityError, JobsFailedError
+from ensemble_kit.files import digest_json, read_csv
 from ensemble_kit.folds import make_folds
 from ensemble_kit.members import step as step_module
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.events import EpochEnded, Event, JobStarted
+from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.job import Job
+from ensemble_kit.members.optim import rate_at
 from ensemble_kit.members.run_job import run_job
 from ensemble_kit.members.state import Training
 
@@ -267,6 +269,42 @@ def test_what_was_said_and_how_long_it_took_outlive_a_cut(
     assert record["seconds"] >= 0.5
 
 
+def blind_after_epoch_2(monkeypatch: pytest.MonkeyPatch, *, factors: set[float]) -> None:
+    """NaN as the watched logits of the second epoch, at these multiples of the rate."""
+    real = Fit.watched_logits
+
+    def thrown_off(self: Fit, *rest: Any) -> Any:
+        off = self.training.epoch == 1 and self.training.rate_factor in factors
+        return real(self, *rest) * (np.float32("nan") if off else np.float32(1))
+
+    monkeypatch.setattr(Fit, "watched_logits", thrown_off)
+
+
+def test_row_34_an_epoch_whose_validation_is_no_number_is_rolled_back(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind_after_epoch_2(monkeypatch, factors={1.0})
+    job = run(make_job())
+    history, record = read_csv(job.folder / "history.csv"), read_record(job.folder)
+    assert np.isfinite(history["val_log_loss"].astype(float)).all()
+    rates = [rate_at(s, job.member.recipe, 3) for s in (2, 5, 8)]
+    want = np.array(rates) * [1, 0.1, 0.1]
+    np.testing.assert_allclose(history["learning_rate"].astype(float), want)
+    assert record is not None
+    assert record["said"][0].startswith("The validation loss became nan after epoch 2: rolled back")
+
+
+def test_row_34_a_second_one_fails_the_job_and_leaves_no_such_state(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blind_after_epoch_2(monkeypatch, factors={1.0, 0.1})
+    job = make_job()
+    with pytest.raises(JobsFailedError, match="nan after epoch 2, again after the rate was low"):
+        run_job(job)
+    (state,) = [torch.load(p, weights_only=True) for p in job.folder.glob("resume-*.pt")]
+    assert [np.isfinite(row["val_log_loss"]) for row in state["history"]] == [True]
+
+
 def test_an_error_that_nobody_expected_is_noted_with_where_it_came_from(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,8 +411,6 @@ def test_other_folds_make_another_job(make_job: MakeJob) -> None:
 
 
 def test_the_history_has_a_row_per_epoch_and_says_what_was_watched(make_job: MakeJob) -> None:
-    from ensemble_kit.files import read_csv
-
     job = run(make_job(select_on="inner", epochs=3))
     history = read_csv(job.folder / "history.csv")
     assert history["epoch"].tolist() == ["0", "1", "2"]
@@ -383,8 +419,6 @@ def test_the_history_has_a_row_per_epoch_and_says_what_was_watched(make_job: Mak
 
 
 def test_the_chosen_epoch_is_the_best_of_the_watched_ones(make_job: MakeJob) -> None:
-    from ensemble_kit.files import read_csv
-
     job = run(make_job(select_on="inner", epochs=5, learning_rate=0.03))
     losses = read_csv(job.folder / "history.csv")["val_log_loss"].astype(float)
     record = read_record(job.folder)
@@ -393,8 +427,6 @@ def test_the_chosen_epoch_is_the_best_of_the_watched_ones(make_job: MakeJob) -> 
 
 
 def test_patience_stops_early_and_the_fixed_schedule_does_not(make_job: MakeJob) -> None:
-    from ensemble_kit.files import read_csv
-
     patient = run(make_job("a", select_on="inner", patience=1, epochs=30, learning_rate=0.05))
     losses = read_csv(patient.folder / "history.csv")["val_log_loss"].astype(float)
     assert 2 <= len(losses) < 30
