@@ -94,7 +94,8 @@ def rate_at(
     Parameters
     ----------
     watched : sequence of float
-        Losses after each finished epoch; only `plateau` looks at them.
+        Losses after each finished epoch; only `plateau` looks at them, and not at those of
+        `epochs_before_full_rate`.
 
     Examples
     --------
@@ -116,9 +117,25 @@ def rate_at(
         drops = (step // steps_per_epoch) // recipe.optim.step_epochs
         return float(peak * recipe.optim.step_factor**drops)
     if recipe.schedule == "plateau":
-        drops = plateau_drops(watched, recipe.optim.plateau_epochs)
+        settled = watched[epochs_before_full_rate(recipe) :]
+        drops = plateau_drops(settled, recipe.optim.plateau_epochs)
         return float(peak * recipe.optim.step_factor**drops)
     return peak * _half_cosine((step - warmup) / max(total - warmup, 1))
+
+
+def epochs_before_full_rate(recipe: Recipe) -> int:
+    """First epochs in which the rate rises or the body stands still: no standstill counts there.
+
+    Examples
+    --------
+    >>> epochs_before_full_rate(Recipe(epochs=9, warmup_epochs=1.5))
+    2
+    >>> epochs_before_full_rate(Recipe(epochs=9, optim={"head_only_epochs": 4}))
+    4
+    """
+    one_cycle = recipe.schedule == "one-cycle"
+    rise = ONE_CYCLE_RISE * recipe.epochs if one_cycle else recipe.warmup_epochs
+    return min(max(math.ceil(rise), recipe.optim.head_only_epochs), recipe.epochs)
 
 
 def _of_its_cycle(step: int, recipe: Recipe, steps_per_epoch: int) -> float:

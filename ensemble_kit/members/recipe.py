@@ -55,7 +55,8 @@ class Recipe(Settings):
         epoch on a group-safe slice of the training folds; `kept-fold` chooses on the very fold
         whose logits are kept, which is optimistic, and stamped so everywhere.
     patience : int
-        Stop after so many epochs without improvement; 0 never stops early. Needs `select_on`.
+        Stop after so many epochs without improvement, counted once the whole network learns at
+        full rate, after warm-up and head-only epochs; 0 never stops early. Needs `select_on`.
     optim : Optim
     regularize : Regularize
 

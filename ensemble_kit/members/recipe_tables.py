@@ -40,7 +40,8 @@ class Optim(Settings):
     step_epochs, step_factor : int, float
         For `schedule = "step"`: multiply the rate by `step_factor` every `step_epochs` epochs.
     plateau_epochs : int
-        For `schedule = "plateau"`: multiply by `step_factor` after so many epochs without improvement.
+        For `schedule = "plateau"`: multiply by `step_factor` after so many epochs without
+        improvement, those of warm-up and head-only epochs not counted.
     """
 
     name: str = "adamw"

@@ -20,7 +20,7 @@ from ensemble_kit.members.averaging import renew_statistics
 from ensemble_kit.members.head_phase import FrozenBody
 from ensemble_kit.members.losses import mixed
 from ensemble_kit.members.networks import head_parameters
-from ensemble_kit.members.optim import rate_at, set_rate
+from ensemble_kit.members.optim import epochs_before_full_rate, rate_at, set_rate
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.state import Plan, State, Training
 from ensemble_kit.members.step import take_step
@@ -242,8 +242,9 @@ def _note_further(training: Training, recipe: Recipe) -> None:
 
 
 def _patience_is_over(training: Training, recipe: Recipe) -> bool:
-    waited = training.epoch - 1 - training.best_epoch
-    return recipe.patience > 0 and training.epoch > 0 and waited >= recipe.patience
+    """Whether so many epochs were no better, of those in which the whole network learns at full rate."""
+    since = max(training.best_epoch + 1, epochs_before_full_rate(recipe))
+    return recipe.patience > 0 and training.epoch - since >= recipe.patience
 
 
 @contextlib.contextmanager

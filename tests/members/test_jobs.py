@@ -432,3 +432,16 @@ def test_patience_stops_early_and_the_fixed_schedule_does_not(make_job: MakeJob)
     assert 2 <= len(losses) < 30
     assert losses.iloc[-1] >= losses.iloc[:-1].min()
     assert len(read_csv(run(make_job("b", epochs=4)).folder / "history.csv")) == 4
+
+
+@pytest.mark.parametrize(
+    "first", [{"optim": {"head_only_epochs": 4}}, {"warmup_epochs": 3.5}], ids=str
+)
+def test_patience_is_counted_from_where_the_whole_network_learns_at_full_rate(
+    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
+) -> None:
+    real = Fit.watched_logits
+    flat = lambda self, *rest: 0 * real(self, *rest)  # noqa: E731
+    monkeypatch.setattr(Fit, "watched_logits", flat)
+    settings = {"select_on": "inner", "patience": 2, "epochs": 9, "warmup_epochs": 0, **first}
+    assert len(read_csv(run(make_job(**settings)).folder / "history.csv")) == 4 + 2

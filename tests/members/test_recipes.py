@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,6 +132,18 @@ def test_a_rate_is_never_zero_nor_above_its_peak(schedule: str, warmup: float) -
 def test_a_constant_rate_is_constant_after_the_warm_up() -> None:
     got = rates(Recipe(epochs=3, learning_rate=0.1, schedule="constant"), 4)
     assert got == pytest.approx([0.025, 0.05, 0.075, *[0.1] * 9])
+
+
+@pytest.mark.parametrize("first", [{"warmup_epochs": 5}, {"optim": {"head_only_epochs": 5}}])
+def test_a_plateau_counts_no_epoch_before_the_full_rate(first: dict[str, Any]) -> None:
+    optim = {"plateau_epochs": 2, **first.get("optim", {})}
+    recipe = Recipe(
+        **{"epochs": 12, "schedule": "plateau", "select_on": "inner", "learning_rate": 1.0,
+           "warmup_epochs": 0, **first, "optim": optim}
+    )  # fmt: skip
+    got = [rate_at(epoch, recipe, 1, [1.0] * epoch) for epoch in range(12)]
+    # The first of these losses is the best so far; two more stand still, and two more again.
+    assert got[5:] == pytest.approx([1, 1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_a_plateau_drops_after_so_many_epochs_without_improvement() -> None:
