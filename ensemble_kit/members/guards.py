@@ -16,9 +16,16 @@ from ensemble_kit.members.recipe import Recipe
 
 
 def guard(
-    history: Sequence[Mapping[str, Any]], labels: npt.NDArray[np.int64], recipe: Recipe
+    history: Sequence[Mapping[str, Any]],
+    labels: npt.NDArray[np.int64],
+    recipe: Recipe,
+    chosen_epoch: int = -1,
 ) -> list[str]:
     """Plain warnings about a finished training; empty where nothing stands out.
+
+    That the last epoch was the best speaks for more of them only where the rate stays up: a
+    cosine, one-cycle or cyclic rate falls to about 0 by plan, and its last epoch should be the
+    best. Nor does it say much of fewer than four epochs, one of which is the last by chance.
 
     Parameters
     ----------
@@ -26,18 +33,20 @@ def guard(
         One row per epoch: `val_log_loss, val_balanced_accuracy, val_answered_classes`, ...
     labels : array of int, shape (n_watched,)
         Of the rows that the validation figures are from.
+    chosen_epoch : int
+        0-based: the one whose weights are kept, which is what is judged; the last by default.
     """
     said = []
     n_present = len(np.unique(labels))
-    last = history[-1]
+    kept = history[chosen_epoch]
     # An epoch that an earlier version trained has no such column.
-    if n_present > 1 and last.get("val_answered_classes") == 1:
+    if n_present > 1 and kept.get("val_answered_classes") == 1:
         said.append(
-            "It ended by giving every watched image one class: nothing was learnt, or the rate is too high."
+            "Its kept weights give every watched image one class: nothing was learnt, or the rate is too high."
         )
-    elif n_present > 1 and last["val_balanced_accuracy"] < 1 / n_present + 0.02:
+    elif n_present > 1 and kept["val_balanced_accuracy"] < 1 / n_present + 0.02:
         said.append(
-            f"It ended at chance on the watched rows (balanced accuracy {last['val_balanced_accuracy']:.3f} "
+            f"Its kept weights are at chance on the watched rows (balanced accuracy {kept['val_balanced_accuracy']:.3f} "
             f"with {n_present} classes)."
         )
     losses = [row["val_log_loss"] for row in history]

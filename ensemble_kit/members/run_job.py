@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,16 +98,23 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
         if training.epoch < epochs:
             so_far = {"said": list(said), "seconds": earlier + time.perf_counter() - began}
             save_resume(job.folder, training.state() | so_far, job.made_of)
+        checkpoint.write_history(job.folder, _watched(training, parts))
         note_progress(job.folder, first, training.epoch, epochs, began)
         last = training.history[-1]
         watcher(EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.watched_name, **last))
 
     fit.run(parts.fit, after_epoch, notice)
-    for text in guard(fit.training.history, parts.fit.watched_labels, member.recipe):
+    chosen, labels = fit.training.chosen_epoch, parts.fit.watched_labels
+    for text in guard(fit.training.history, labels, member.recipe, chosen):
         notice(text)
     seconds = earlier + time.perf_counter() - began
     _store(job, fit, parts, seconds, said)
-    watcher(JobFinished(member.name, job.fold, seconds, fit.training.chosen_epoch))
+    watcher(JobFinished(member.name, job.fold, seconds, chosen))
+
+
+def _watched(training: Training, parts: Parts) -> list[dict[str, Any]]:
+    """The epochs so far, each with the name of the rows that its validation figures are of."""
+    return [{**row, "val_on": parts.watched_name} for row in training.history]
 
 
 def _earlier(state: State | None, said: list[str]) -> float:
@@ -138,7 +146,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
         test=test,
         further=further,
         features=features,
-        history=[{**row, "val_on": parts.watched_name} for row in fit.training.history],
+        history=_watched(fit.training, parts),
         recipe=job.member.recipe.model_dump(mode="json"),
         record={
             "member": job.member.name,

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from ensemble_kit.files import read_csv
+from ensemble_kit.members import run_job as run_job_module
+from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.guards import guard
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.predict import watched_figures
@@ -51,6 +53,41 @@ def test_an_epoch_without_that_column_is_judged_by_its_accuracy_alone() -> None:
     old = row(log_loss=0.7, accuracy=0.5, balanced_accuracy=0.5)
     (text,) = guard([old], np.array([0, 1]), Recipe())
     assert "at chance" in text
+
+
+@pytest.mark.parametrize(("chosen", "words"), [(0, ""), (1, "every watched image one class")])
+def test_the_epoch_whose_weights_are_kept_is_judged(chosen: int, words: str) -> None:
+    labels = np.array([0, 0, 1, 1])
+    right, one_class = (
+        row(**watched_figures(np.eye(2, dtype=np.float32)[answers], labels))
+        for answers in ([0, 0, 1, 1], [1, 1, 1, 1])
+    )
+    got = " ".join(guard([right, one_class], labels, Recipe(), chosen))
+    assert words in got
+    assert bool(got) == bool(words)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle"])
+@pytest.mark.parametrize("n_epochs", [3, 4])
+def test_a_best_last_epoch_is_called_unfinished_only_where_the_rate_stays_up(
+    schedule: Any, n_epochs: int
+) -> None:
+    history = [row(log_loss=1 / (k + 1), balanced_accuracy=1.0) for k in range(n_epochs)]
+    got = guard(history, np.array([0, 1]), Recipe(schedule=schedule))
+    unfinished = n_epochs == 4 and schedule in {"constant", "step"}
+    assert ["unfinished" in text for text in got] == [True] * unfinished
+
+
+def test_a_job_judges_its_chosen_epoch(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(run_job_module, "guard", lambda *given: seen.append(given[3]) or [])
+    job = make_job(select_on="inner", epochs=4, learning_rate=0.05)
+    run_job(job)
+    record = read_record(job.folder)
+    assert record is not None
+    assert seen == [record["chosen_epoch"]]
 
 
 def test_the_history_counts_the_classes_that_are_answered(
