@@ -88,7 +88,7 @@ def write_fold(
     for name, (kept, tested) in {"": (oof, test), **further}.items():
         write_npy(folder / name / "logits-oof.npy", kept)
         write_npy(folder / name / "logits-test.npy", tested)
-    write_csv(folder / "history.csv", pd.DataFrame(list(history)))
+    write_history(folder, history)
     write_json(folder / "recipe.json", dict(recipe))
     of_weights = (WEIGHTS, "config.json", "logits-oof.npy", "logits-test.npy")
     names = [*of_weights, "history.csv", "recipe.json"]
@@ -106,6 +106,11 @@ def write_fold(
         },
     )
     drop_resume(folder)
+
+
+def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write the epochs so far as `history.csv`; a job that fails keeps the last whole one."""
+    write_csv(folder / "history.csv", pd.DataFrame(list(history)))
 
 
 def add_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> None:

@@ -1,0 +1,37 @@
+"""A job's curve stands on disk from its first epoch on, whether it ends well or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+
+from ensemble_kit.members.events import EpochEnded, Event
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.run_job import run_job
+
+
+@pytest.mark.parametrize("after", [1, 3])
+def test_a_job_that_fails_keeps_the_curve_of_its_finished_epochs(
+    make_job: Callable[..., Job], after: int
+) -> None:
+    job, told = make_job(epochs=3), list[EpochEnded]()
+
+    def fail(event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            told.append(event)
+            if len(told) == after:
+                raise RuntimeError("lightning")
+
+    with pytest.raises(RuntimeError, match="lightning"):
+        run_job(job, fail)
+    kept = pd.read_csv(job.folder / "history.csv")
+    assert kept["epoch"].tolist() == list(range(after))
+    assert kept["train_loss"].tolist() == [e.train_loss for e in told]
+    assert set(kept["val_on"]) == {"kept fold"}
+    assert not (job.folder / "fold.json").exists()
+    run_job(job)
+    whole = pd.read_csv(job.folder / "history.csv")
+    assert whole["epoch"].tolist() == [0, 1, 2]
+    assert whole["train_loss"].tolist()[:after] == kept["train_loss"].tolist()
