@@ -44,7 +44,7 @@ def build_network(
     published = member.starts_published
     model = _created(member, name, published, settings)
     if member.weights:
-        fitting = weights_for(model, member.weights, head_parameters(model))
+        fitting = weights_for(model, member.weights, head_modules(model))
         model.load_state_dict(fitting, strict=False)
     return model
 
@@ -85,11 +85,17 @@ def _with_head(member: Member, name: str, published: bool, settings: dict[str, A
     return made
 
 
+def head_modules(model: nn.Module) -> list[str]:
+    """Names of the modules that are the classifier; networks that were distilled have two."""
+    found = model.get_classifier()  # type: ignore[operator]
+    heads = found if isinstance(found, tuple) else (found,)
+    return [name for name, module in model.named_modules() if any(module is h for h in heads)]
+
+
 def head_parameters(model: nn.Module) -> list[str]:
     """Names of the classifier's parameters."""
-    head = model.get_classifier()  # type: ignore[operator]
-    names = [name for name, module in model.named_modules() if module is head]
-    return [n for n, _ in model.named_parameters() if any(n.startswith(f"{h}.") for h in names)]
+    heads = tuple(f"{name}." for name in head_modules(model))
+    return [name for name, _ in model.named_parameters() if name.startswith(heads)]
 
 
 def pooled_features(model: nn.Module, images: Tensor) -> Tensor:

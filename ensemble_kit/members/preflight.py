@@ -18,7 +18,7 @@ from ensemble_kit.images.presets import preset
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import cost, refuse_size
 from ensemble_kit.members.first_weights import weights_for
-from ensemble_kit.members.networks import build_network, head_parameters
+from ensemble_kit.members.networks import build_network, head_modules
 from ensemble_kit.members.optim import check_optimizer
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.members.recipe_tables import Regularize
@@ -48,7 +48,7 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> None:
         if not _is_plain(member):
             model = _built(_built_alike(member), manifest.n_classes, channels)
             if member.weights and member.weights.is_file():
-                weights_for(model, member.weights, head_parameters(model))
+                weights_for(model, member.weights, head_modules(model))
 
 
 def _is_plain(member: Member) -> bool:

@@ -7,11 +7,12 @@ import pickle
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
 from ensemble_kit.errors import DataError, EnvironmentFault
-from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.networks import build_network, head_parameters
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.recipe import Member
 
@@ -68,6 +69,45 @@ def test_another_architecture_is_refused_with_the_tensors_that_lack(tmp_path: Pa
     ) as caught:
         built("tiny_cnn", weights=path)
     assert caught.value.exit_code == 3
+
+
+def test_a_deeper_network_of_the_same_family_is_refused_with_what_would_be_left_over(
+    tmp_path: Path,
+) -> None:  # row 11
+    torch.manual_seed(0)
+    deeper = timm.create_model("ek_tiny_cnn", num_classes=2, widths=(16, 32, 64, 64))
+    path = stored("safetensors", tmp_path, deeper.state_dict())
+    with pytest.raises(DataError, match=r"more than the network takes: 5 of 26 tensors: stages\.6"):
+        built("tiny_cnn", weights=path)
+    member = Member("tiny_cnn", pretrained=False, weights=path, head=(8,))
+    with pytest.raises(DataError, match=r"more than the network takes: 5 of 26 .*body\.stages\.6"):
+        build_network(member, 2, image_size=32)
+
+
+def test_classifiers_counters_and_indices_of_another_file_are_left_out(tmp_path: Path) -> None:
+    source = built()
+    further = {
+        "fc.3.weight": torch.zeros(4, 2),  # a head of more layers
+        "aux1.fc.weight": torch.zeros(4, 2),
+        "AuxLogits.conv0.conv.weight": torch.zeros(2, 2, 1, 1),
+        "stages.1.num_batches_tracked": torch.tensor(3),
+        "relative_position_index": torch.arange(4),
+    }
+    path = stored("safetensors", tmp_path, {**source.state_dict(), **further})
+    for head in ((), (8,)):
+        member = Member("tiny_cnn", pretrained=False, weights=path, head=head)
+        loaded = build_network(member, 2, image_size=32)
+        assert same_body(loaded.body if head else loaded, source)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, number: float) -> None:
+    state = built().state_dict()
+    state["stages.2.0.weight"][3, 2, 1, 0] = number
+    with pytest.raises(
+        DataError, match=r"NaN or infinite ones in 1 of 20 tensors: stages\.2\.0\.w"
+    ):
+        built(weights=stored("safetensors", tmp_path, state))
 
 
 def test_a_file_without_the_counters_of_batch_normalisation_fits(tmp_path: Path) -> None:
@@ -140,8 +180,26 @@ def test_what_is_no_checkpoint_is_refused_with_its_path(
         built(weights=path)
 
 
-def test_a_file_of_something_else_than_tensors_is_refused(tmp_path: Path) -> None:
-    torch.save([1, 2, 3], tmp_path / "list.pt")
+def test_what_a_file_is_not_is_said_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    path.write_text("hello")
+    with pytest.raises(DataError, match=r"w\.pt': it is no whole PyTorch file\. Check the path"):
+        built(weights=path)
+    torch.save(built(), path)  # the network itself, not its tensors
+    with pytest.raises(DataError, match=r"w\.pt': it holds Python objects") as caught:
+        built(weights=path)
+    assert str(caught.value).isprintable()
+    with pytest.raises(DataError, match=r"nothere\.pt': no such file or directory\."):
+        built(weights=tmp_path / "nothere.pt")
+    path = tmp_path / "w.safetensors"
+    path.write_text("hello")
+    with pytest.raises(DataError, match=r"it is no whole \.safetensors file\."):
+        built(weights=path)
+
+
+@pytest.mark.parametrize("content", [[1, 2, 3], {0: torch.zeros(2)}, {"model": "x"}])
+def test_a_file_of_something_else_than_tensors_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "list.pt")
     with pytest.raises(DataError, match="no mapping of names to tensors"):
         built(weights=tmp_path / "list.pt")
 
@@ -166,3 +224,16 @@ def test_published_weights_that_cannot_be_had_name_both_ways_out(
     assert "those of resnet18 are not cached" in str(caught.value)
     assert caught.value.exit_code == 4
     require_first_weights([Member("resnet18", pretrained=False), Member("tiny_cnn")])
+
+
+def test_both_heads_of_a_distilled_network_may_be_other_ones(tmp_path: Path) -> None:
+    def distilled(n_classes: int, weights: Path | None = None) -> torch.nn.Module:
+        member = Member("deit_tiny_distilled_patch16_224", pretrained=False, weights=weights)
+        return build_network(member, n_classes, image_size=224)
+
+    source = distilled(8)
+    assert head_parameters(source) == [
+        "head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]  # fmt: skip
+    loaded = distilled(2, stored("safetensors", tmp_path, source.state_dict()))
+    assert loaded.head_dist.weight.shape == (2, 192)  # type: ignore[union-attr]
+    assert torch.equal(loaded.dist_token, source.dist_token)  # type: ignore[arg-type]
