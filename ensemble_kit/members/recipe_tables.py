@@ -26,11 +26,12 @@ class Optim(Settings):
         Each block nearer to the input learns at this multiple of the next one's rate (Clark et al.
         2020, "ELECTRA"; Bao et al. 2022, "BEiT"); 1 is off.
     head_only_epochs : int
-        First epochs in which only the head learns.
+        First epochs in which only the head learns: the body's weights stand still, and so do the
+        statistics of its batch normalisation.
     cache_features : bool
         In the head-only epochs, compute the body's output once per image and train the head on
         that: faster, and another training. Images are not augmented or mixed in these epochs, and
-        the body stands still: its batch normalisation keeps its statistics, its dropout is off.
+        the body's dropout is off.
     freeze_batch_norm : bool
         Keep the statistics and weights of batch normalisation as they came.
     clip_norm : float

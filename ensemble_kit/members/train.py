@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ensemble_kit.errors import JobsFailedError, first_few
 from ensemble_kit.images.batches import Batches
@@ -71,7 +72,7 @@ def run_epochs(
             with seeded(plan.seed, "epoch", epoch, device=plan.device):
                 loss, accuracy, n_images = _train_epoch(training, batches, plan, notice, body)
             trained_in = time.perf_counter() - began
-            _average_epoch(training, batches, plan, body)
+            _average_epoch(training, batches, plan)
             watched = (body.validate if body else validate)(training.judged)
             # The last step may have thrown the weights far off, and no later one told of it.
             if not math.isfinite(watched["log_loss"]):
@@ -140,11 +141,14 @@ def _set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:
     head_only = epoch < recipe.optim.head_only_epochs
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not head_only or name in head)
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and recipe.optim.freeze_batch_norm:
+    for name, module in model.named_modules():
+        if not isinstance(module, _BatchNorm):
+            continue
+        if recipe.optim.freeze_batch_norm:
+            module.eval().requires_grad_(False)
+        # Statistics are no parameters: they would follow the images though the body stands still.
+        elif head_only and f"{name}.weight" not in head:
             module.eval()
-            for parameter in module.parameters():
-                parameter.requires_grad_(False)
 
 
 def _rate(training: Training, recipe: Recipe, step: int, steps: int) -> float:
@@ -154,9 +158,7 @@ def _rate(training: Training, recipe: Recipe, step: int, steps: int) -> float:
     return rate * training.rate_factor
 
 
-def _average_epoch(
-    training: Training, batches: Batches, plan: Plan, body: FrozenBody | None
-) -> None:
+def _average_epoch(training: Training, batches: Batches, plan: Plan) -> None:
     """Take the epoch's weights into the average of the last ones, and give that its own statistics."""
     recipe, average = plan.recipe, training.averaged
     first = recipe.epochs - recipe.regularize.average_last
@@ -164,7 +166,8 @@ def _average_epoch(
         return
     average.update()
     # A body that stands still has its statistics, and so has one whose normalisation is frozen.
-    if body is None and not recipe.optim.freeze_batch_norm:
+    stands_still = training.epoch < recipe.optim.head_only_epochs
+    if not stands_still and not recipe.optim.freeze_batch_norm:
         with torch.autocast(
             plan.device.type, dtype=plan.precision.dtype, enabled=plan.precision.autocasts
         ):

@@ -50,8 +50,11 @@ def started(job: Job) -> Fit:
     )
 
 
-def test_only_the_head_moves_and_the_bodys_statistics_stand_still(make_job: MakeJob) -> None:
-    job = make_job(optim=CACHED)
+@pytest.mark.parametrize("cached", [True, False])
+def test_only_the_head_moves_and_the_bodys_statistics_stand_still(
+    make_job: MakeJob, cached: bool
+) -> None:
+    job = make_job(optim={**CACHED, "cache_features": cached})
     before = started(job).model.state_dict()
     after = after_epochs(job, 2)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -71,17 +74,31 @@ def test_images_are_not_augmented_in_these_epochs(make_job: MakeJob) -> None:
 
 
 @pytest.mark.parametrize("member", [{}, {"head": (8,)}], ids=str)
-def test_it_is_the_uncached_phase_where_nothing_moves_or_is_augmented(
+def test_it_is_the_uncached_phase_where_nothing_is_augmented(
     make_job: MakeJob, member: dict[str, Any]
 ) -> None:
-    still = {"head_only_epochs": 2, "freeze_batch_norm": True}
     with_cache, without = (
         after_epochs(make_job(str(c), member=member, augmentation="none",
-                              optim={**still, "cache_features": c}), 2)
+                              optim={**CACHED, "cache_features": c}), 2)
         for c in (True, False)
     )  # fmt: skip
     for name, value in without.items():
         torch.testing.assert_close(with_cache[name], value, rtol=1e-3, atol=1e-5)
+
+
+def test_an_average_of_these_epochs_keeps_the_bodys_statistics(make_job: MakeJob) -> None:
+    job = make_job(optim={"head_only_epochs": 2}, regularize={"average_last": 2})
+    fit = started(job)
+    first = {k: v.clone() for k, v in fit.model.state_dict().items()}
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def look(training: Training) -> None:
+        assert training.averaged is not None
+        averaged = training.averaged.network.state_dict()
+        seen.append({k: v.clone() for k, v in averaged.items() if not k.startswith("fc")})
+
+    fit.run(job.parts().fit, look)
+    assert all(torch.equal(first[name], value) for name, value in seen[1].items())
 
 
 def test_its_watched_figures_are_those_of_the_whole_network(make_job: MakeJob) -> None:
