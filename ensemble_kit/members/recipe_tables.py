@@ -19,7 +19,8 @@ class Optim(Settings):
     Parameters
     ----------
     name : str
-        Any optimizer of timm's factory: `adamw`, `sgd`, `lamb`, `lion`, ...
+        Any optimizer of timm's factory that needs first derivatives alone: `adamw`, `sgd`, `lamb`,
+        `lion`, ...; `lookahead_adamw` wraps one (Zhang et al. 2019, "Lookahead optimizer").
     head_rate : float
         The new head's learning rate, as a multiple of the recipe's.
     layer_decay : float
@@ -37,7 +38,8 @@ class Optim(Settings):
     clip_norm : float
         Largest norm of a step's gradient; 0 is off.
     micro_batches : int
-        Parts that a batch is computed in; the step still sees the whole batch.
+        Parts that a batch is computed in; the step still sees the whole batch. Each holds two
+        images at least where batch normalisation learns.
     step_epochs, step_factor : int, float
         For `schedule = "step"`: multiply the rate by `step_factor` every `step_epochs` epochs.
     plateau_epochs : int

@@ -24,7 +24,7 @@ from ensemble_kit.members.networks import head_parameters
 from ensemble_kit.members.optim import epochs_before_full_rate, rate_at, set_rate
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.state import Plan, State, Training
-from ensemble_kit.members.step import take_step
+from ensemble_kit.members.step import cap_parts, take_step
 from ensemble_kit.seeding import derive_seed
 
 RATE_AFTER_NAN = 0.1
@@ -60,7 +60,7 @@ def run_epochs(
         A loss, of a step or of the watched rows, was not finite twice; once is rolled back with a
         lower rate.
     EnvironmentFault
-        Not even single images fit into memory.
+        Not even the smallest parts of a batch fit into memory.
     """
     recipe, body = plan.recipe, None
     while training.epoch < recipe.epochs and not _patience_is_over(training, recipe):
@@ -108,6 +108,8 @@ def _train_epoch(
 ) -> tuple[float, float, int]:
     recipe, device, epoch, steps = plan.recipe, plan.device, training.epoch, len(batches)
     _set_mode(training.model, recipe, epoch)
+    if training.micro_batches > 1:
+        cap_parts(training, len(batches.steps(epoch)[0]), notice)
     # Losses and hits stay on the device: the host waits once, at the end of the epoch.
     losses = torch.zeros(steps, device=device)
     sizes = torch.zeros(steps)
@@ -178,7 +180,8 @@ def _images(training: Training, batches: Batches) -> Iterator[Tensor]:
     """The images of the epoch that ran, in the parts that they were trained in."""
     for images, _, _ in batches.epoch(training.epoch):
         whole = images.contiguous(memory_format=torch.channels_last)
-        yield from whole.tensor_split(min(training.micro_batches, len(whole)))
+        # At least two images each: it is batch normalisation that sees them.
+        yield from whole.tensor_split(min(training.micro_batches, max(len(whole) // 2, 1)))
 
 
 def _say_if_nothing_is_averaged(

@@ -275,12 +275,18 @@ def test_row_36_out_of_memory_halves_the_parts_and_keeps_the_batch(
     assert len(of_kind(events, EpochEnded)) == 9
 
 
-def test_row_36_not_even_one_image_fits(
-    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("network", "n", "law"),
+    [("tiny_cnn", 1, "A part of two images, the least that batch normalisation learns from, fits"),
+     ("basic_cnn", 0, "One image at a time fits into memory")],
+)  # fmt: skip
+def test_row_36_not_even_the_smallest_part_fits(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, n: int, law: str
 ) -> None:
-    out_of_memory_above(monkeypatch, 0)
-    with pytest.raises(EnvironmentFault, match="One image at a time fits into memory"):
-        train(trained, tmp_path / "run")
+    out_of_memory_above(monkeypatch, n)
+    member = Member(network, image_size=32, pretrained=False, recipe=RECIPE)
+    with pytest.raises(EnvironmentFault, match=law):
+        train(trained, tmp_path / "run", member)
 
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(trained: Any, tmp_path: Path) -> None:

@@ -28,11 +28,16 @@ def bright_tiles(n: int, seed: int = 0) -> tuple[Tiles, np.ndarray]:
     return Tiles(pixels, np.arange(n).astype(str), "", 16), labels
 
 
-def fitted(tiles: Tiles, labels: np.ndarray, recipe: Recipe, network: str = "tiny_cnn") -> Fit:
-    member = Member(network, image_size=16, recipe=recipe)
+def fitted(
+    tiles: Tiles, labels: np.ndarray, recipe: Recipe, network: str = "tiny_cnn",
+    said: list[str] | None = None,
+) -> Fit:  # fmt: skip
+    member = Member(network, image_size=16, pretrained=False, recipe=recipe)
     fit = Fit.start(member, tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0)
     rows = np.arange(len(tiles))
-    fit.run(Rows(rows, labels, rows, labels), lambda _: None)
+    fit.run(
+        Rows(rows, labels, rows, labels), lambda _: None, [].append if said is None else said.append
+    )
     return fit
 
 
@@ -41,6 +46,35 @@ def test_more_parts_than_images_in_the_last_batch_leave_the_loss_finite() -> Non
     fit = fitted(tiles, labels, Recipe(epochs=1, batch_size=32, optim={"micro_batches": 8}))
     assert np.isfinite(fit.training.history[0]["train_loss"])
     assert fit.training.rate_factor == 1.0, "a NaN was rolled back"
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "asked", "computed_in"), [(8, 4, 4, 2), (7, 4, 2, 2), (3, 4, 2, 1)]
+)
+@pytest.mark.parametrize("regularize", [{}, {"average_last": 1}], ids=str)
+def test_batch_normalisation_is_never_given_a_part_of_one_image(
+    n: int, batch_size: int, asked: int, computed_in: int, regularize: dict[str, int]
+) -> None:
+    # At 16 px its last maps hold one value per channel and image.
+    tiles, labels = bright_tiles(n)
+    recipe = Recipe(
+        epochs=1, batch_size=batch_size, regularize=regularize, optim={"micro_batches": asked}
+    )
+    said: list[str] = []
+    fit = fitted(tiles, labels, recipe, network="resnet18", said=said)
+    assert fit.training.micro_batches == computed_in
+    assert [f"not in {asked} (micro_batches)" in text for text in said] == [True] * (
+        computed_in < asked
+    )
+
+
+def test_parts_of_one_image_stay_where_nothing_takes_statistics() -> None:
+    tiles, labels = bright_tiles(8)
+    said: list[str] = []
+    recipe = Recipe(epochs=1, batch_size=4, optim={"micro_batches": 4})
+    fit = fitted(tiles, labels, recipe, network="basic_cnn", said=said)
+    assert fit.training.micro_batches == 4
+    assert said == []
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
