@@ -156,9 +156,11 @@ def refuse_size(network: str, image_size: int, good: int | None = None) -> Itera
 
 
 def unfit(network: str, error: ValueError) -> DataError:
-    """The error for a network that refuses the classes or channels that it is to have."""
+    """The error for a network that refuses the classes, channels or head that it is to have."""
     return DataError(
-        "A network fits the classes", f"'{network}': {error}", "Choose another network"
+        "A network fits the classes and the head that it is to have",
+        f"'{network}': {error}",
+        "Choose another network",
     )
 
 

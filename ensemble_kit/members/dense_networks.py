@@ -5,11 +5,14 @@ Importing this file registers them. They have no published weights of their own.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import timm
 import torch
 from timm.models import build_model_with_cfg, register_model
+from timm.models._manipulate import group_with_matcher
+from timm.optim import auto_group_layers
 from torch import Tensor, nn
 
 from ensemble_kit.members.small_networks import small_config
@@ -50,6 +53,8 @@ class DenseCNN(nn.Module):
         drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
+        if one_output and not num_classes:
+            raise ValueError("a network with one sigmoid output keeps its own head")
         if one_output and num_classes != 2:
             raise ValueError(
                 f"a network with one sigmoid output has two classes, not {num_classes}"
@@ -58,6 +63,7 @@ class DenseCNN(nn.Module):
             img_size = int(img_size[0])
         self.num_classes, self.one_output = num_classes, one_output
         stages: list[nn.Module] = []
+        self._per_stage = 4 if batch_norm else 3
         channels, side = in_chans, img_size
         for width in widths:
             stages.append(nn.Conv2d(channels, width, 3, padding=padding))
@@ -80,6 +86,17 @@ class DenseCNN(nn.Module):
     def get_classifier(self) -> nn.Module:
         return self.fc
 
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], tuple[int, int]]:  # noqa: ARG002
+        """timm's rule of what learns at one rate: a stage, a dense layer, the classifier."""
+
+        def layer_of(name: str) -> tuple[int, int]:
+            part, *rest = name.split(".")
+            if part == "stages":
+                return 0, int(rest[0]) // self._per_stage
+            return (1, int(rest[0])) if part == "dense" else (2, 0)
+
+        return layer_of
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Feature maps, shape (n, channels, height, width)."""
         out: Tensor = self.stages(x)
@@ -95,16 +112,6 @@ class DenseCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of shape (n, num_classes) for images of shape (n, in_chans, size, size)."""
         return self.forward_head(self.forward_features(x))
-
-
-def _width_of(body: nn.Module, in_chans: int) -> int:
-    """How many features a headless network gives; networks differ in where they say it."""
-    was_training = body.training
-    with torch.no_grad():
-        device = next(body.parameters()).device
-        width = int(body.eval()(torch.zeros(1, in_chans, 64, 64, device=device)).shape[1])
-    body.train(was_training)
-    return width
 
 
 class WithHead(nn.Module):
@@ -130,7 +137,9 @@ class WithHead(nn.Module):
         super().__init__()
         self.num_classes = num_classes
         self.body = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **settings)
-        features = _width_of(self.body, in_chans)
+        body: Any = self.body
+        # Some widen what they pooled before their classifier; timm says so here.
+        features: int = getattr(body, "head_hidden_size", body.num_features)
         layers: list[nn.Module] = []
         for width in hidden:
             layers += [nn.Linear(features, width), nn.ReLU(inplace=True), nn.Dropout(drop_rate)]
@@ -140,6 +149,21 @@ class WithHead(nn.Module):
 
     def get_classifier(self) -> nn.Module:
         return self.head
+
+    def group_matcher(self, coarse: bool = False) -> Callable[[str], int]:
+        """timm's rule of what learns at one rate: the body's, our head in place of its own."""
+        body: Any = self.body
+        if hasattr(body, "group_matcher"):
+            named = ((n.removeprefix("body."), p) for n, p in self.named_parameters())
+            layers = group_with_matcher(named, body.group_matcher(coarse=coarse), reverse=True)
+        else:
+            layers = auto_group_layers(body)
+        last = 1 + max(layers.values())
+        return lambda name: layers.get(name.removeprefix("body."), last)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of the body's parameters that never decay, as timm asks for them."""
+        return {f"body.{name}" for name in getattr(self.body, "no_weight_decay", set)()}
 
     def forward_features(self, x: Tensor) -> Tensor:
         """The backbone's pooled features, shape (n, features)."""

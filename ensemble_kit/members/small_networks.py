@@ -50,6 +50,10 @@ class SmallNetwork(nn.Module):
     def get_classifier(self) -> nn.Module:
         return self.fc
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:  # noqa: ARG002
+        """timm's rule of what learns at one rate: each stage, and the classifier."""
+        return {"stages": r"^stages\.(\d+)"}
+
     def forward_features(self, x: Tensor) -> Tensor:
         """Feature maps, shape (n, num_features, height, width)."""
         out: Tensor = self.stages(x)
