@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from timm.optim import create_optimizer_v2, list_optimizers
+from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from timm.optim import param_groups_layer_decay as layer_decay_groups
 from timm.optim import param_groups_weight_decay as weight_decay_groups
 from torch import nn
 
-from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
 from ensemble_kit.members.recipe import Recipe
 
 # Smith & Topin 2019, "Super-convergence": rise over 30 % of the steps from 1/25 of the peak.
@@ -34,15 +34,17 @@ def make_optimizer(
 
     Raises
     ------
-    UsageError
-        timm has no such optimizer.
+    UsageError, EnvironmentFault
+        As `check_optimizer`.
     """
     optim = recipe.optim
     check_optimizer(optim.name)
+    # Positions and class tokens, as the network says itself.
+    kept: Any = getattr(model, "no_weight_decay", tuple)()
     if optim.layer_decay < 1:
-        groups = layer_decay_groups(model, recipe.weight_decay, layer_decay=optim.layer_decay)
+        groups = layer_decay_groups(model, recipe.weight_decay, kept, layer_decay=optim.layer_decay)
     else:
-        groups = weight_decay_groups(model, recipe.weight_decay)
+        groups = weight_decay_groups(model, recipe.weight_decay, no_weight_decay_list=kept)
     groups = _with_head(groups, model, set(head), optim.head_rate)
     fused: dict[str, Any] = {"fused": True} if _has_fused_step(optim.name, model) else {}
     made: torch.optim.Optimizer = create_optimizer_v2(
@@ -52,12 +54,36 @@ def make_optimizer(
 
 
 def check_optimizer(name: str) -> None:
-    """Raise UsageError unless timm has an optimizer called `name`."""
-    known = [str(one) for one in list_optimizers()]
-    if name not in known:
+    """Refuse an optimizer that cannot train here.
+
+    Raises
+    ------
+    UsageError
+        timm has none called `name`, or it needs second derivatives.
+    EnvironmentFault
+        It needs a device or a package that is not here.
+    """
+    known, inner = [str(one) for one in list_optimizers()], name.removeprefix("lookahead_")
+    if inner not in known:
         raise UsageError(
-            "An optimizer is one of timm's", f"got '{name}'", did_you_mean(name, known)
+            "An optimizer is one of timm's, or lookahead_ and one of them",
+            f"got '{name}'",
+            did_you_mean(name, known),
         )
+    if get_optimizer_info(inner).second_order:
+        raise UsageError(
+            "An optimizer makes do with first derivatives",
+            f"'{name}' needs second ones, which a training step does not compute",
+            "Choose another one, such as adamw",
+        )
+    try:
+        create_optimizer_v2([nn.Parameter(torch.zeros(2, 2))], opt=name, lr=1e-3)
+    except Exception as error:  # each one says in its own way what it lacks
+        raise EnvironmentFault(
+            "An optimizer runs on this machine",
+            f"'{name}' does not: {(str(error).splitlines() or [type(error).__name__])[0][:160]}",
+            "Choose one that needs nothing more than torch, such as adamw",
+        ) from error
 
 
 def _has_fused_step(name: str, model: nn.Module) -> bool:

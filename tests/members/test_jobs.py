@@ -198,6 +198,7 @@ RECIPES = [
     {"regularize": {"average_last": 2}},
     {"schedule": "plateau", "select_on": "inner", "optim": {"plateau_epochs": 1}},
     {"optim": {"name": "sgd", "head_only_epochs": 1, "clip_norm": 1.0}},
+    {"optim": {"name": "lookahead_adamw"}},
 ]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ensemble_kit.errors import DataError, EnsembleKitError
+from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault
 from ensemble_kit.members import preflight
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.networks import build_network
@@ -25,12 +25,16 @@ def member(network: str = "tiny_cnn", recipe: dict[str, Any] | None = None, **mo
 
 MISTAKES = [
     (member(recipe={"optim": {"name": "adamv"}}), 2, r"got 'adamv'\. Did you mean 'adam"),
+    (member(recipe={"optim": {"name": "lookahead_adamv"}}), 2, "got 'lookahead_adamv'"),
+    (member(recipe={"optim": {"name": "adahessian"}}), 2, "'adahessian' needs second ones"),
+    (member(recipe={"optim": {"name": "lookahead_adahessian"}}), 2, "needs second ones"),
     (member(recipe={"augmentation": "lite"}), 2, "'lite'"),
     (member(recipe={"regularize": {"drop_path": 0.1}}), 3, "'tiny_cnn' does not: .*drop_path"),
     (member("cnn4", image_size=8), 3, "8 px are too small for it"),
     (member("cnn3_sigmoid", recipe={"regularize": {"eval_size": 48}}, image_size=32), 3,
      "'cnn3_sigmoid': takes none of 48 px"),
     (member("cnn4", image_size=32, recipe={"regularize": {"eval_size": 8}}), 3, "8 px are too small"),
+    (member("cnn3_sigmoid", image_size=32, head=(8,)), 3, "one sigmoid output keeps its own head"),
 ]  # fmt: skip
 
 
@@ -44,6 +48,25 @@ def test_a_mistake_that_can_be_known_up_front_leaves_no_run_behind(
         fit_members([fine, wrong], trained.manifest, trained.folds, run, device="cpu")
     assert caught.value.exit_code == code
     assert not run.path.exists()
+
+
+@pytest.mark.parametrize("name", ["fusedadam", "bnbadam"])
+def test_an_optimizer_that_lacks_its_device_or_package_is_told_up_front(
+    trained: Any, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EnvironmentFault, match=rf"'{name}' does not: .*Choose one") as caught:
+        check_members([member(recipe={"optim": {"name": name}})], trained.manifest)
+    assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(("network", "size"), [("vit_tiny_patch16_224", 224), ("inception_v4", 80)])
+def test_a_network_that_takes_few_sizes_takes_a_head_of_our_own(
+    trained: Any, network: str, size: int
+) -> None:
+    check_members([member(network, image_size=size, head=(8,))], trained.manifest)
+    with pytest.raises(DataError, match=f"'{network}': 64 px are too small for it"):
+        check_members([member(network, image_size=64, head=(8,))], trained.manifest)
 
 
 def test_first_weights_of_another_network_are_refused_up_front(
