@@ -43,7 +43,7 @@ class FrozenBody:
 
     def head_of(self, model: nn.Module) -> nn.Module:
         """What is trained: the model's own classifier behind its dropout."""
-        return nn.Sequential(nn.Dropout(self.drop_rate), _classifier(model)).train()
+        return nn.Sequential(nn.Dropout(self.drop_rate), classifier_of(model)).train()
 
     def steps(self, batches: Batches, epoch: int) -> Iterator[Batch]:
         """`(features, labels, positions)` in the order of `batches.epoch(epoch)`."""
@@ -55,7 +55,7 @@ class FrozenBody:
     def validate(self, network: nn.Module) -> dict[str, float]:
         """Figures of the watched rows by a network with this body."""
         with torch.inference_mode():
-            logits = _classifier(network).eval()(self.watched).float().cpu().numpy()
+            logits = classifier_of(network).eval()(self.watched).float().cpu().numpy()
         return watched_figures(logits, self.watched_labels)
 
 
@@ -69,15 +69,28 @@ def refuse_other_tails(model: nn.Module, features: Array, logits: Array) -> None
     """
     with torch.inference_mode(), tensor_float32(False):
         given = torch.from_numpy(features).to(next(model.parameters()).device)
-        said = _classifier(model).eval()(given).float().cpu().numpy()
+        said = classifier_of(model).eval()(given).float().cpu().numpy()
     if said.shape != logits.shape or not np.allclose(said, logits, rtol=1e-3, atol=1e-3):
-        raise DataError(
-            "A head is trained on cached features where logits are its classifier's answers to them",
-            f"those of {type(model).__name__} are not",
-            "Set cache_features = false for this network",
-        )
+        raise _no_single_tail(model)
 
 
-def _classifier(model: Any) -> nn.Module:
-    found: nn.Module = model.get_classifier()
+def classifier_of(model: Any) -> nn.Module:
+    """The one module whose answers to the pooled features are the logits.
+
+    Raises
+    ------
+    DataError
+        There are two: those of a network that was distilled, whose logits are their mean.
+    """
+    found: nn.Module | tuple[nn.Module, ...] = model.get_classifier()
+    if isinstance(found, tuple):
+        raise _no_single_tail(model)
     return found
+
+
+def _no_single_tail(model: nn.Module) -> DataError:
+    return DataError(
+        "A head is trained on cached features where logits are its classifier's answers to them",
+        f"those of {type(model).__name__} are not",
+        "Set cache_features = false for this network",
+    )

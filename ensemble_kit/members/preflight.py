@@ -12,16 +12,18 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from ensemble_kit.errors import DataError
 from ensemble_kit.images.color_space import color_channels
 from ensemble_kit.images.join import tile_channels
 from ensemble_kit.images.presets import preset
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import cost, refuse_size
 from ensemble_kit.members.first_weights import weights_for
-from ensemble_kit.members.networks import build_network, head_modules
+from ensemble_kit.members.head_phase import classifier_of
+from ensemble_kit.members.networks import build_network, head_modules, head_parameters
 from ensemble_kit.members.optim import check_optimizer
 from ensemble_kit.members.recipe import Member, Recipe
-from ensemble_kit.members.recipe_tables import Regularize
+from ensemble_kit.members.recipe_tables import Optim, Regularize
 
 
 def check_members(members: Sequence[Member], manifest: Manifest) -> None:
@@ -47,8 +49,26 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> None:
         cost(member.network, member.input_size, manifest.n_classes, channels)
         if not _is_plain(member):
             model = _built(_built_alike(member), manifest.n_classes, channels)
+            _check_head(member, model)
             if member.weights and member.weights.is_file():
                 weights_for(model, member.weights, head_modules(model))
+
+
+def _check_head(member: Member, model: nn.Module) -> None:
+    """Refuse what is asked of a head alone where the network does not tell it."""
+    optim = member.recipe.optim
+    if optim.cache_features:
+        classifier_of(model)
+    if _asks_for_head(optim) and not head_parameters(model):
+        raise DataError(
+            "A head that learns alone or at its own rate has weights of its own",
+            f"'{member.network}' names none",
+            "Leave out head_only_epochs and head_rate for this member, or give it a head = [...]",
+        )
+
+
+def _asks_for_head(optim: Optim) -> bool:
+    return bool(optim.head_only_epochs or optim.head_rate != 1)
 
 
 def _is_plain(member: Member) -> bool:
@@ -58,6 +78,7 @@ def _is_plain(member: Member) -> bool:
         member.head
         or member.drop_rate
         or member.weights
+        or _asks_for_head(member.recipe.optim)
         or regularize.drop_path
         or regularize.eval_size
     )

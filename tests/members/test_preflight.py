@@ -69,6 +69,21 @@ def test_a_network_that_takes_few_sizes_takes_a_head_of_our_own(
         check_members([member(network, image_size=64, head=(8,))], trained.manifest)
 
 
+def test_what_is_asked_of_a_head_that_is_not_told_is_refused_up_front(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deit = {"network": "deit_tiny_distilled_patch16_224", "image_size": 224}
+    check_members([member(**deit, recipe={"optim": {"head_only_epochs": 1}})], trained.manifest)
+    cached = {"head_only_epochs": 1, "cache_features": True}
+    with pytest.raises(DataError, match=r"those of VisionTransformerDistilled are not.* = false"):
+        check_members([member(**deit, recipe={"optim": cached})], trained.manifest)
+    check_members([member(**deit, head=(8,), recipe={"optim": cached})], trained.manifest)
+    monkeypatch.setattr(preflight, "head_parameters", lambda _: [])
+    for optim in ({"head_only_epochs": 1}, {"head_rate": 10.0}):
+        with pytest.raises(DataError, match=r"'tiny_cnn' names none\. Leave out head_only_epochs"):
+            check_members([member(recipe={"optim": optim})], trained.manifest)
+
+
 def test_first_weights_of_another_network_are_refused_up_front(
     trained: Any, tmp_path: Path
 ) -> None:
