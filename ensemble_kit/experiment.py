@@ -25,8 +25,9 @@ from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
-from ensemble_kit.members.recipe import Member, Recipe, preset_values
+from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.members.short_form import read_short_form
+from ensemble_kit.precedence import with_flags, with_presets
 from ensemble_kit.run import Run
 from ensemble_kit.settings import Settings, SettingsError, merged
 from ensemble_kit.tune.best import tuned_values
@@ -54,7 +55,8 @@ class Experiment(Settings):
 
     `members` are network or group names, or names of `[member.NAME]` tables, which hold the
     fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`, or a
-    `preset`. What differs may stand behind the name instead: `resnet18:seed=1:color=hed`.
+    `preset`. What differs may stand behind the name instead: `resnet18:seed=1:color=hed`. Flags
+    win over all of these; see `ensemble_kit.precedence`.
     Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`,
     or a flag or the member itself names one of them.
     """
@@ -133,7 +135,7 @@ class Experiment(Settings):
 def load_experiment(
     flags: Mapping[str, Any] | None = None, file: Path | None = None, *, use_file: bool = True
 ) -> Experiment:
-    """The experiment of a settings file and flags; a flag wins over the file.
+    """The experiment of a settings file and flags; a flag wins over every table of the file.
 
     Parameters
     ----------
@@ -151,19 +153,19 @@ def load_experiment(
     """
     if file is None and use_file and Path(SETTINGS_FILE).is_file():
         file = Path(SETTINGS_FILE)
-    written, flagged = read_toml(file) if file else {}, _without_none(flags or {})
-    if flagged.get("recipe", {}).keys() & TUNED:
-        flagged["use_tuned"] = False
-    given = _with_recipe_presets(merged(written, flagged))
-    if "members" in flagged and isinstance(given.get("member"), Mapping):
+    written, flags = read_toml(file) if file else {}, flags or {}
+    given = with_flags(written, flags)
+    if any((flags.get("recipe") or {}).get(key) is not None for key in TUNED):
+        given["use_tuned"] = False
+    if flags.get("members") is not None and isinstance(given.get("member"), Mapping):
         # A flag may pick a few of the file's members; the tables of the others then rest.
-        asked, listed = _bases(flagged["members"]), _bases(_names(written.get("members", ())))
+        asked, listed = _bases(flags["members"]), _bases(_names(written.get("members", ())))
         resting = {n for n in given["member"] if n in listed and n not in asked}
         given["member"] = {n: t for n, t in given["member"].items() if n not in resting}
     try:
         return _checked(given)
     except SettingsError as error:
-        if file is None or not _is_wrong(_with_recipe_presets(written)):
+        if file is None or not _is_wrong(with_presets(written)):
             raise
         raise DataError(error.law, f"{error.got} (in '{file}')", error.advice) from None
 
@@ -258,35 +260,3 @@ def config_of(experiment: Experiment) -> dict[str, Any]:
     config["run"] = experiment.run_path.as_posix()
     config["members"] = list(expand(experiment.members))
     return config
-
-
-def _with_recipe_presets(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`preset` of `[recipe]` and of each member's replaced by its keys, beneath those beside it."""
-    out = _with_preset(settings)
-    tables = out.get("member")
-    if isinstance(tables, Mapping):
-        out["member"] = {
-            name: _with_preset(table) if isinstance(table, Mapping) else table
-            for name, table in tables.items()
-        }
-    return out
-
-
-def _with_preset(table: Mapping[str, Any]) -> dict[str, Any]:
-    out = dict(table)
-    recipe = out.get("recipe")
-    if isinstance(recipe, Mapping) and "preset" in recipe:
-        own = {k: v for k, v in recipe.items() if k != "preset"}
-        out["recipe"] = merged(preset_values(str(recipe["preset"])), own)
-    return out
-
-
-def _without_none(flags: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in flags.items():
-        if isinstance(value, Mapping):
-            if inner := _without_none(value):
-                out[key] = inner
-        elif value is not None:
-            out[key] = value
-    return out

@@ -127,6 +127,89 @@ def test_a_flag_may_pick_one_of_the_file_s_members() -> None:
     ]
 
 
+TABLES = (
+    "members = ['a', 'tiny_resnet']\npretrained = true\nimage_size = 32\n"
+    "[data]\npath = 'x'\nstain_norm = 'reinhard'\n"
+    "[recipe]\nepochs = 2\n"
+    "[member.a]\nnetwork = 'tiny_cnn'\nimage_size = 24\npretrained = true\n"
+    "stain_norm = 'none'\nseed = 7\nrecipe = {epochs = 3, learning_rate = 1e-3, batch_size = 4}\n"
+)
+
+
+def test_a_flag_wins_over_every_table_of_the_file() -> None:
+    settings(TABLES)
+    flags = {
+        "image_size": 16, "pretrained": False, "weights": Path("w.pt"), "seed": 1,
+        "data": {"stain_norm": "macenko"}, "recipe": {"epochs": 1, "learning_rate": 0.5},
+    }  # fmt: skip
+    a, other = load_experiment(flags).resolved_members()
+    for member in (a, other):
+        assert (member.image_size, member.pretrained, member.weights) == (16, False, Path("w.pt"))
+        assert (member.recipe.epochs, member.recipe.learning_rate) == (1, 0.5)
+        assert member.stain_norm is None, "that of the data"
+    assert load_experiment(flags).data.stain_norm == "macenko"
+    assert (a.seed, a.recipe.batch_size) == (7, 4), "what no flag says stays"
+
+
+def test_the_plan_shows_what_the_flags_say(cli: Any, slides: Path) -> None:
+    settings(TABLES.replace("'x'", f"'{slides}'").replace("stain_norm = 'reinhard'\n", ""))
+    code, said = cli("train-members", "--no-pretrained", "--epochs", 1, "--image-size", 16,
+                     "--learning-rate", 0.5, "--folds", 2, "--dry-run")  # fmt: skip
+    assert code == 0
+    rows = [line.split() for line in said.splitlines() if line.startswith(("a ", "tiny_resnet "))]
+    assert [row[0] for row in rows] == ["a", "tiny_resnet"]
+    for row, batch in zip(rows, ("4", "32"), strict=True):
+        assert (row[1], row[-4:]) == ("16", ["random", "1", batch, "0.5"])
+
+
+def test_a_named_recipe_among_the_flags_wins_over_the_file_and_its_presets() -> None:
+    settings(
+        "members = ['tiny_cnn', 'twin', 'tiny_resnet:preset=best']\n"
+        "[recipe]\nepochs = 7\nbatch_size = 8\n"
+        "[member.twin]\nnetwork = 'tiny_cnn'\nseed = 1\n"
+        "[member.twin.recipe]\npreset = 'best'\nlearning_rate = 0.1\nweight_decay = 0.5\n"
+    )
+    flags = {"recipe": {"preset": "fast", "learning_rate": 0.2}}
+    members = load_experiment(flags).resolved_members()
+    assert [m.name for m in members] == ["tiny_cnn", "twin", "tiny_resnet"]
+    for member in members:
+        assert (member.recipe.epochs, member.recipe.learning_rate) == (5, 0.2)
+        assert (member.recipe.batch_size, member.recipe.label_smoothing) == (8, 0.0)
+    assert members[1].recipe.weight_decay == 0.5
+
+
+def test_what_stands_behind_a_members_name_wins_over_flags_where_it_is_a_flag_itself() -> None:
+    settings(TABLES)
+    flags = {"image_size": 16, "recipe": {"epochs": 1}}
+    written = ("tiny_cnn:size=24", "tiny_cnn:preset=best", "a:epochs=4")
+    first, second, third = load_experiment({**flags, "members": written}).resolved_members()
+    assert (first.image_size, first.recipe.epochs) == (24, 1)
+    assert (second.image_size, second.recipe.epochs) == (16, 30)
+    assert (third.image_size, third.recipe.epochs) == (16, 4)
+
+
+def test_what_stands_behind_a_members_name_in_the_file_yields_to_flags_and_so_does_its_name() -> (
+    None
+):
+    settings(
+        "members = ['tiny_cnn:size=24:seed=1', 'tiny_mobile:preset=best', 'tiny_resnet:epochs=9:name=r']\n"
+    )
+    first, second, third = load_experiment(
+        {"image_size": 16, "recipe": {"epochs": 1}}
+    ).resolved_members()
+    assert [first.name, second.name, third.name] == ["tiny_cnn-s1", "tiny_mobile-best", "r"]
+    for member in (first, second, third):
+        assert (member.image_size, member.recipe.epochs) == (16, 1)
+    assert second.recipe.label_smoothing == 0.1
+
+
+def test_a_flag_that_makes_two_members_one_is_refused() -> None:
+    text = "members = ['tiny_cnn', 'tiny_cnn:size=24']\n"
+    said = refused(text, {"image_size": 16})
+    assert "'tiny_cnn', 'tiny_cnn:size=24' are one and the same member" in said
+    assert len(load_experiment({"seed": 1}).resolved_members()) == 2
+
+
 def test_the_config_written_out_gives_the_same_experiment_again() -> None:
     settings("members = ['small']\nimage_size = 16\n[recipe]\nepochs = 2\n[data]\nfolds = 3\n")
     experiment = load_experiment()

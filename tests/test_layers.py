@@ -34,6 +34,7 @@ LAYERS = (
     "tune",
     "export",
     "serve",
+    "precedence",
     "experiment",
     "launch",
     "testing",

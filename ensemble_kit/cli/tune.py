@@ -8,15 +8,15 @@ import click
 
 from ensemble_kit.cli.experiment_options import experiment_options
 from ensemble_kit.cli.options import given_flags
-from ensemble_kit.cli.text import columns
+from ensemble_kit.cli.text import columns, printable
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
     from ensemble_kit.tune.study import TrialResult
 
 
-# What the next training knows by itself, or has been told by this one.
-OWN = ("member_name", "trials")
+# What the next training knows by itself, has been told by this one, or would put its values aside.
+OWN = ("member_name", "trials", "learning_rate", "batch_size")
 
 
 @click.command("tune")
@@ -55,6 +55,8 @@ def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:
     for trial in sorted(result.trials, key=lambda t: (t.value is None, t.value)):
         rows.append((*_cells(trial), "best" if trial.number == result.best else ""))
     click.echo(columns(rows, right=[0, 1, 2, 3]))
+    for note in result.notes:
+        click.echo(f"Note: {printable(note)}")
     best, again = result.best_trial, given_flags(click.get_current_context(), but=OWN)
     click.echo(
         f"Kept for {member.name}: learning_rate {best.learning_rate:.3g}, batch_size {best.batch_size}. "

@@ -6,7 +6,7 @@ The same words on the command line, in the settings file and in Python. Trains n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,39 @@ def read_short_form(text: str) -> ShortForm:
     return ShortForm(head, settings, name or name_of(head.replace("/", "_"), differs))
 
 
+def yielding(text: str, flags: Mapping[str, Any]) -> str:
+    """A short form of the settings file beneath flags: without the keys that they set.
+
+    A preset stays, under its name, and the flags' values stand beside it; one among the flags
+    takes its place.
+
+    Parameters
+    ----------
+    flags : mapping
+        As nested as a `Member` is, with `preset` in its recipe where one was named.
+
+    Examples
+    --------
+    >>> yielding("resnet18:size=128:seed=1", {"image_size": 64, "recipe": {"epochs": 2}})
+    'resnet18:seed=1'
+    >>> yielding("resnet18:preset=best", {"image_size": 64, "recipe": {"epochs": 2}})
+    'resnet18:preset=best:epochs=2:name=resnet18-best'
+    """
+    head, *parts = text.split(":")
+    kept: dict[str, str] = {}
+    preset: dict[str, Any] = {}
+    said = _leaves(flags)
+    for part in parts:
+        key, _, value = part.partition("=")
+        if _SHORT.get(key, key) not in said:
+            kept[key] = part
+            preset = _leaves(preset_values(value)) if key == "preset" else preset
+    beside = [f"{key}={said[key]}" for key in said if key in preset]
+    if beside and "name" not in kept:
+        beside.append(f"name={read_short_form(':'.join([head, *kept.values()])).name}")
+    return ":".join([head, *kept.values(), *beside])
+
+
 def make_members(
     texts: Sequence[str],
     *,
@@ -145,6 +178,14 @@ def make_members(
         own = merged(shared, short.settings)
         made.append(Member(short.base, **{"name": short.name, **own}))
     return made
+
+
+def _leaves(table: Mapping[str, Any]) -> dict[str, Any]:
+    """All keys with their values, without the tables that they stand in; no names, of which each table has its own."""
+    out: dict[str, Any] = {}
+    for key, value in table.items():
+        out |= _leaves(value) if isinstance(value, Mapping) else {key: value}
+    return {key: value for key, value in out.items() if key != "name"}
 
 
 def _place(key: str, text: str) -> tuple[tuple[str, ...], Any]:

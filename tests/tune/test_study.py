@@ -107,6 +107,16 @@ def test_trials_are_judged_on_whole_patients_that_they_do_not_train_on(
         assert not learning & watched
 
 
+def test_a_study_says_what_the_rows_that_judge_it_lack(trained: Any, tmp_path: Path) -> None:
+    train = trained.manifest.part("train")
+    benign = train.labels == train.class_names.index("benign")
+    one = train.take(~benign | (train.groups == train.groups[benign][0]))
+    run = Run(tmp_path / "run")
+    result = tune_member(tiny(), one, run, n_trials=1, device="cpu", precision="fp32")
+    assert result.notes == ("Trials were judged on rows that hold no image of class 'benign'.",)
+    assert json.loads(best_path(run, "tiny_cnn").read_text())["notes"] == list(result.notes)
+
+
 def test_a_study_sees_what_its_member_sees(
     trained: Any, tune: Callable[..., TuningResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,9 +269,11 @@ def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: 
     common = ("--data", slides, "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--folds", 2,
               "--no-pretrained", "--device", "cpu", "--run", "run")  # fmt: skip
     assert cli("train-members", *common, "--slots", 1)[0] == 0
-    code, said = cli("tune", *common, "--trials", 3)
+    code, said = cli("tune", *common, "--trials", 3, "--learning-rate", 3e-3, "--batch-size", 8)
     assert code == 0
     assert said.count("best") >= 1
+    assert "--learning-rate" not in said.partition("Next: ")[2], "it would put the found one aside"
+    assert "--batch-size" not in said.partition("Next: ")[2]
     values = tuned_values(Run("run"), "tiny_cnn")
     code, said = cli("train-members", *common, "--slots", 1)
     assert code == 0
