@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.folds import Folds, hold_out, make_folds
+from ensemble_kit.folds.watched import watched_slice
 from ensemble_kit.manifest.table import Manifest
 
 Patients = list[tuple[int, int]]  # of each patient: its class and its number of images
@@ -292,3 +293,57 @@ def test_a_bad_table_of_folds_is_refused(tmp_path: Path, text: str, said: str) -
     (tmp_path / "folds.csv").write_text(text)
     with pytest.raises(DataError, match=said):
         Folds.read(tmp_path / "folds.csv")
+
+
+# -- the slice that a training is watched on ------------------------------------------------
+
+SLICES = [
+    # One of three patients is nearest to the share with 1 image: it is too little to judge by.
+    ([*[(0, 17)] * 7, (1, 72), (1, 57), (1, 1)], ()),
+    ([*[(0, 17)] * 7, (1, 72), (1, 57)], ()),
+    ([(0, 2), (0, 2), (1, 2), (1, 2)], ()),
+    # The larger of two would leave training with one image.
+    ([*[(0, 17)] * 7, (1, 72), (1, 1)], ("1 image of class 'c1'",)),
+    ([*[(0, 17)] * 7, (1, 72)], ("no image of class 'c1'",)),
+]
+
+
+@pytest.mark.parametrize(("patients", "lacks"), SLICES)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_watched_slice_has_each_class_where_patients_allow_and_says_where_not(
+    patients: Patients, lacks: tuple[str, ...], seed: int
+) -> None:
+    manifest = manifest_of(patients)
+    parted, said = watched_slice(manifest, share=0.15, seed=seed)
+    learning, watched = parted.part("train"), parted.part("test")
+    assert said == lacks
+    assert not set(learning.groups) & set(watched.groups)
+    assert len(watched)
+    left, held = (np.bincount(part.labels, minlength=2) for part in (learning, watched))
+    assert (2 * left >= np.bincount(manifest.labels)).all()
+    if not lacks:
+        assert (held >= 0.5 * 0.15 * np.bincount(manifest.labels)).all()
+
+
+@settings(max_examples=15)
+@given(cohorts(), st.integers(0, 3))
+def test_a_watched_slice_leaves_each_class_to_training(manifest: Manifest, seed: int) -> None:
+    parted, said = watched_slice(manifest, share=0.2, seed=seed)
+    learning, watched = parted.part("train"), parted.part("test")
+    assert not set(learning.groups) & set(watched.groups)
+    assert set(learning.labels) == set(manifest.labels)
+    absent = set(manifest.labels) - set(watched.labels)
+    assert {f"no image of class '{manifest.class_names[c]}'" for c in absent} <= set(said)
+    again, _ = watched_slice(manifest, share=0.2, seed=seed)
+    assert again.table.equals(parted.table)
+
+
+def test_a_slice_that_has_its_share_of_each_class_is_that_of_hold_out() -> None:
+    manifest = manifest_of([(p % 2, 3) for p in range(20)])
+    parted, _ = watched_slice(manifest, share=0.15, seed=5)
+    assert parted.table.equals(hold_out(manifest, test_size=0.15, seed=5).table)
+
+
+def test_no_slice_can_be_watched_where_no_patient_can_be_spared() -> None:
+    with pytest.raises(DataError, match="no choice of the 2 groups does"):
+        watched_slice(manifest_of([(0, 3), (1, 3)]), share=0.15, seed=0)

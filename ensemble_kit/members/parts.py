@@ -10,8 +10,9 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.folds import Folds, hold_out
+from ensemble_kit.folds import Folds
 from ensemble_kit.folds.left_out import LeftOut, folds_in
+from ensemble_kit.folds.watched import watched_slice
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit import Rows
@@ -23,12 +24,16 @@ INNER_SHARE = 0.15
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Parts:
-    """The rows of one job: those to fit, those kept out, those of the test part."""
+    """The rows of one job: those to fit, those kept out, those of the test part.
+
+    `lacks` is what an inner slice has too little of, such as "no image of class 'benign'".
+    """
 
     fit: Rows
     watched_name: str
     kept: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
+    lacks: tuple[str, ...] = ()
 
 
 def parts_of(
@@ -36,7 +41,8 @@ def parts_of(
 ) -> Parts:
     """Which rows train, which are watched, which are kept out, which test.
 
-    With `select_on="inner"` the watched rows are whole groups taken out of the training folds.
+    With `select_on="inner"` the watched rows are whole groups taken out of the training folds, of
+    every class where the groups allow it.
     A pair of folds keeps out the rows of both, and has no test rows: it serves the strict answer.
     """
     train, test = manifest.part("train"), manifest.part("test")
@@ -44,10 +50,13 @@ def parts_of(
     in_kept = np.isin(folds.of(train), left_out)
     learning, kept = train.take(~in_kept), train.take(in_kept)
     test = test if len(left_out) == 1 else test.take(np.arange(0))
+    lacks: tuple[str, ...] = ()
     watched, name = kept, "kept fold"
     if member.recipe.select_on == "inner":
         inner_seed = derive_seed(seed, "inner", fold)
-        parted = hold_out(learning, test_size=INNER_SHARE, seed=inner_seed, by=folds.split_by)
+        parted, lacks = watched_slice(
+            learning, share=INNER_SHARE, seed=inner_seed, by=folds.split_by
+        )
         learning, watched, name = parted.part("train"), parted.part("test"), "inner slice"
     if member.bag:
         learning = _bagged(learning, derive_seed(seed, "bag", member.name, member.seed, fold))
@@ -59,6 +68,7 @@ def parts_of(
         watched_name=name,
         kept=place(kept.sample_ids),
         test=place(test.sample_ids),
+        lacks=lacks,
     )
 
 

@@ -52,11 +52,12 @@ class Recipe(Settings):
         On the training part only; validation and test keep their prior.
     select_on : {"none", "inner", "kept-fold"}
         What chooses the weights: `none` keeps those of the last epoch; `inner` keeps the best
-        epoch on a group-safe slice of the training folds; `kept-fold` chooses on the very fold
-        whose logits are kept, which is optimistic, and stamped so everywhere.
+        epoch on a group-safe slice of the training folds, of every class where groups allow (else
+        it is stamped); `kept-fold` chooses on the very fold whose logits are kept, which is
+        optimistic, and stamped so everywhere.
     patience : int
-        Stop after so many epochs without improvement, counted once the whole network learns at
-        full rate, after warm-up and head-only epochs; 0 never stops early. Needs `select_on`.
+        Stop after so many epochs without improvement, those of warm-up and head-only epochs not
+        counted; 0 never stops early. Needs `select_on`.
     optim : Optim
     regularize : Regularize
 

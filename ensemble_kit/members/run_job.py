@@ -91,7 +91,7 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     epochs, first = member.recipe.epochs, fit.training.epoch
     watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
     note_progress(job.folder, first, first, epochs, began)
-    for text in _inherited(job) if first == 0 else []:
+    for text in [*_inherited(job), *_unwatched(parts)] if first == 0 else []:
         notice(f"Note: {text}")
 
     def after_epoch(training: Training) -> None:
@@ -164,7 +164,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
             "threads": torch.get_num_threads(),
             "precision": fit.precision.name,
             "micro_batches": fit.training.micro_batches,
-            "stamps": stamps(job),
+            "stamps": stamps(job, parts),
             "said": said,
             "versions": versions(),
         },
@@ -172,10 +172,10 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
     )
 
 
-def stamps(job: Job) -> list[str]:
+def stamps(job: Job, parts: Parts) -> list[str]:
     """What must be said beside every figure of this fold's network."""
     member = job.member
-    said = _inherited(job)
+    said = [*_inherited(job), *_unwatched(parts)]
     if member.recipe.select_on == "kept-fold":
         said.append(
             "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold figures are optimistic."
@@ -189,6 +189,10 @@ def stamps(job: Job) -> list[str]:
 
 def _inherited(job: Job) -> list[str]:
     return seen_before(job.member.weights, job.manifest, job.folds, job.fold)
+
+
+def _unwatched(parts: Parts) -> list[str]:
+    return [f"its epoch is chosen on rows that hold {what}." for what in parts.lacks]
 
 
 def _write_network(job: Job, fit: Fit, folder: Path) -> None:

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from ensemble_kit.errors import DataError, JobsFailedError, first_few
 from ensemble_kit.files import cache_folder
-from ensemble_kit.folds import hold_out
+from ensemble_kit.folds.watched import watched_slice
 from ensemble_kit.images.tiles import Tiles, build_tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.checkpoint import changed_keys
@@ -50,11 +50,12 @@ class TrialResult:
 
 @dataclasses.dataclass(frozen=True)
 class TuningResult:
-    """All trials of a study and the best one's number."""
+    """All trials of a study, the best one's number, and what must be said of how they were judged."""
 
     member: str
     trials: tuple[TrialResult, ...]
     best: int
+    notes: tuple[str, ...] = ()
 
     @property
     def best_trial(self) -> TrialResult:
@@ -83,7 +84,8 @@ def tune_member(
     ----------
     member : Member
     train : Manifest
-        Training rows; a quarter of them, whole groups, judge the trials.
+        Training rows; a quarter of them, whole groups of every class where they allow it, judge
+        the trials.
     run : Run
         The study lies under `tuned/`, as SQLite.
     n_trials : int
@@ -101,7 +103,9 @@ def tune_member(
         No trial ended with a finite loss.
     """
     train = train.part("train")
-    parted = hold_out(train, test_size=WATCHED_SHARE, seed=derive_seed(seed, "tune"), by=split_by)
+    parted, lacks = watched_slice(
+        train, share=WATCHED_SHARE, seed=derive_seed(seed, "tune"), by=split_by
+    )
     check_members([member], train)
     require_first_weights([member])
     tiles = build_tiles(
@@ -123,7 +127,8 @@ def tune_member(
         study.optimize(setup.objective, n_trials=1, catch=(JobsFailedError, torch.OutOfMemoryError))
         if after_trial:
             after_trial(_result(study.trials[-1]))
-    return _keep_best(study, run, member, train)
+    notes = tuple(f"Trials were judged on rows that hold {what}." for what in lacks)
+    return _keep_best(study, run, member, train, notes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -227,7 +232,9 @@ def _result(trial: optuna.trial.FrozenTrial) -> TrialResult:
     return TrialResult(trial.number, rate, batch, value, trial.state.name.lower())
 
 
-def _keep_best(study: optuna.Study, run: Run, member: Member, train: Manifest) -> TuningResult:
+def _keep_best(
+    study: optuna.Study, run: Run, member: Member, train: Manifest, notes: tuple[str, ...]
+) -> TuningResult:
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     if not complete:
         raise JobsFailedError(
@@ -246,7 +253,8 @@ def _keep_best(study: optuna.Study, run: Run, member: Member, train: Manifest) -
             "trial": best.number,
             "n_trials": len(study.trials),
             "train": train.digest,
+            "notes": notes,
         },
     )
     trials = tuple(_result(t) for t in study.trials if t.state.is_finished())
-    return TuningResult(member.name, trials, best.number)
+    return TuningResult(member.name, trials, best.number, notes)

@@ -1,0 +1,65 @@
+"""What a job watches where its epoch is chosen on an inner slice, and what is said of that slice."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ensemble_kit.folds import make_folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.checkpoint import read_record
+from ensemble_kit.members.collect import collect
+from ensemble_kit.members.events import Event, Notice
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.run_job import run_job
+from ensemble_kit.predictions.store import MemberLogits
+
+
+def with_benign(trained: Any, n_patients: int) -> Manifest:
+    """The training part with so many patients of the class 'benign', and all of the other."""
+    train: Manifest = trained.manifest.part("train")
+    benign = train.labels == train.class_names.index("benign")
+    names = np.unique(train.groups[benign])[:n_patients]
+    return train.take(~benign | np.isin(train.groups, names))
+
+
+def job_of(make_job: Callable[..., Job], manifest: Manifest, **recipe: Any) -> Job:
+    folds = make_folds(manifest, 2)
+    job = make_job(epochs=1, **recipe)
+    return dataclasses.replace(job, manifest=manifest, folds=folds)
+
+
+@pytest.mark.parametrize("n_patients", [4, 6])
+def test_an_inner_slice_has_both_classes_where_patients_allow(
+    make_job: Callable[..., Job], trained: Any, n_patients: int
+) -> None:
+    # Of 4, each fold leaves 2 to training and watching: one each.
+    parts = job_of(make_job, with_benign(trained, n_patients), select_on="inner").parts()
+    assert set(parts.fit.watched_labels.tolist()) == {0, 1}
+    assert set(parts.fit.train_labels.tolist()) == {0, 1}
+    assert parts.lacks == ()
+
+
+def test_a_slice_that_lacks_a_class_is_said_and_stamped(
+    make_job: Callable[..., Job], trained: Any
+) -> None:
+    job = job_of(make_job, with_benign(trained, 2), select_on="inner")
+    events: list[Event] = []
+    run_job(job, events.append)
+    want = "its epoch is chosen on rows that hold no image of class 'benign'."
+    assert any(isinstance(e, Notice) and e.text.endswith(f"Note: {want}") for e in events)
+    record = read_record(job.folder)
+    assert record is not None
+    assert record["stamps"] == [want]
+    assert f"Note: {want}" in record["said"]
+    collect(job)
+    stored: MemberLogits = job.run.store.read("tiny_cnn")
+    assert stored.about["stamps"] == [want]
+
+
+def test_what_is_not_chosen_is_not_stamped(make_job: Callable[..., Job], trained: Any) -> None:
+    assert job_of(make_job, with_benign(trained, 2)).parts().lacks == ()
