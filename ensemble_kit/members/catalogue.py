@@ -39,6 +39,9 @@ NETWORKS = {
     "tiny_resnet": ("ek_tiny_resnet", 32),
     "tiny_mobile": ("ek_tiny_mobile", 32),
 }
+_SIZES = dict(NETWORKS.values())
+# How timm names a network by where it lies.
+PLACES = ("hf-hub:", "hf_hub:", "local-dir:")
 # Networks that are built for one input size.
 FIXED_SIZE = ("ek_cnn3_sigmoid",)
 _CARD = (
@@ -84,35 +87,61 @@ def expand(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def timm_name(network: str) -> str:
-    """The name under which timm builds `network`.
+    """The name under which timm builds `network`; a tag of published weights stays behind it.
 
     Raises
     ------
     DataError
-        Neither the catalogue nor timm knows it; the message names the nearest ones.
+        Neither the catalogue nor timm knows the network or the tag; the message names the nearest
+        ones. A place such as `hf-hub:...` is none.
+
+    Examples
+    --------
+    >>> timm_name("efficientnetv2_s"), timm_name("efficientnetv2_s.in1k")
+    ('tf_efficientnetv2_s', 'tf_efficientnetv2_s.in1k')
     """
-    if network in NETWORKS:
-        return NETWORKS[network][0]
+    refuse_place(network)
+    base, dot, tag = network.partition(".")
+    name = NETWORKS.get(base, (base,))[0]
+    if base in NETWORKS and not dot:
+        return name
     import timm
 
     import ensemble_kit.members.dense_networks  # noqa: F401  (registers ours)
 
-    if timm.is_model(network):
-        return network
-    near = difflib.get_close_matches(network, {*NETWORKS, *GROUPS, *timm.list_models()}, n=3)
-    raise DataError(
-        "A member's network is in the catalogue or in timm",
-        f"got '{network}'",
-        f"Did you mean {first_few(map(repr, near))}?"
-        if near
-        else "See timm.list_models() for all names",
-    )
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(base, {*NETWORKS, *GROUPS, *timm.list_models()}, n=3)
+        raise DataError(
+            "A member's network is in the catalogue or in timm",
+            f"got '{network}'",
+            f"Did you mean {first_few(map(repr, near))}?"
+            if near
+            else "See timm.list_models() for all names",
+        )
+    if dot and tag not in (tags := published_tags(base)):
+        raise DataError(
+            "What follows a network's point names weights that timm publishes for it",
+            f"got '{network}', and '{base}' has " + (f"{first_few(tags)}" if tags else "none"),
+            f"Leave it out: {base}" if not tags else f"Choose one, e.g. {base}.{tags[0]}",
+        )
+    return f"{name}{dot}{tag}"
+
+
+def refuse_place(network: str) -> None:
+    """Refuse a network that is named by where it lies: its weights may be others tomorrow."""
+    if network.startswith(PLACES):
+        raise DataError(
+            "A member's network is a name in the catalogue or in timm, not a place",
+            f"got '{network}'",
+            "Fetch the weights and give them to their network, as in resnet18:weights=PATH",
+        )
 
 
 def native_size(network: str) -> int:
-    """The input size in pixels that the network was designed for."""
-    if network in NETWORKS:
-        return NETWORKS[network][1]
+    """The input size in pixels that the network was designed for, however its name is spelled."""
+    architecture = timm_name(network).partition(".")[0]
+    if architecture in _SIZES:
+        return _SIZES[architecture]
     import timm
 
     config = timm.get_pretrained_cfg(timm_name(network))
@@ -120,17 +149,15 @@ def native_size(network: str) -> int:
 
 
 def published_tags(network: str) -> list[str]:
-    """Tags of the weights that timm publishes for `network`; empty where there are none."""
+    """Tags of the weights that timm publishes for `network`, or the one that its name asks for."""
     import timm
 
-    name = timm_name(network)
+    name, dot, tag = timm_name(network).partition(".")
+    if dot:
+        return [tag]
     if name.startswith("ek_"):
         return []
-    return [
-        tag.partition(".")[2]
-        for tag in timm.list_pretrained(f"{name}.*")
-        if tag.startswith(f"{name}.")
-    ]
+    return [one.partition(".")[2] for one in timm.list_pretrained(f"{name}.*")]
 
 
 @contextlib.contextmanager

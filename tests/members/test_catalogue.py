@@ -7,7 +7,15 @@ import timm
 import torch
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.members.catalogue import GROUPS, NETWORKS, cost, expand, native_size, timm_name
+from ensemble_kit.members.catalogue import (
+    GROUPS,
+    NETWORKS,
+    cost,
+    expand,
+    native_size,
+    published_tags,
+    timm_name,
+)
 from ensemble_kit.members.networks import build_network, head_parameters
 from ensemble_kit.members.recipe import Member
 
@@ -80,6 +88,37 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> N
         timm_name(name)
     assert near in str(caught.value)
     assert f"got '{name}'" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_has_one_size_however_its_name_is_spelled(name: str) -> None:
+    own = timm_name(name)
+    assert native_size(own) == native_size(name)
+    for tag in published_tags(name)[:1]:
+        assert timm_name(f"{name}.{tag}") == f"{own}.{tag}"
+        assert native_size(f"{name}.{tag}") == native_size(f"{own}.{tag}") == native_size(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet18.foo", r"'resnet18' has a1_in1k, .*Choose one, e\.g\. resnet18\.a1_in1k"),
+        ("efficientnetv2_s.", r"'efficientnetv2_s' has in1k.*e\.g\. efficientnetv2_s\.in1k"),
+        ("tiny_cnn.in1k", r"'tiny_cnn' has none\. Leave it out: tiny_cnn"),
+        ("hf-hub:timm/resnet18.a1_in1k", "not a place; got 'hf-hub:timm/resnet18.a1_in1k'"),
+        ("local-dir:/there/resnet18", "as in resnet18:weights=PATH"),
+    ],
+)
+def test_tags_that_are_not_published_and_places_are_refused(name: str, words: str) -> None:
+    for ask in (timm_name, native_size, published_tags):
+        with pytest.raises(DataError, match=words):
+            ask(name)
+
+
+def test_a_name_with_a_tag_has_the_weights_of_that_tag() -> None:
+    assert published_tags("resnet18.a1_in1k") == ["a1_in1k"]
+    assert "a1_in1k" in published_tags("resnet18")
+    assert published_tags("tiny_cnn") == []
 
 
 @pytest.mark.parametrize("name", GROUPS["small"])
