@@ -32,8 +32,8 @@ OWN = ("member_name", "trials", "learning_rate", "batch_size")
 def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:
     """Tune the learning rate and batch size of one member with Optuna.
 
-    Trials are judged by log loss on whole held-out groups of the training rows; the test part is
-    never read. Stop at any time: the same command goes on. The next train-members uses the best
+    Trials are judged by log loss on whole held-out groups of the training rows, predicted as the
+    member predicts (eval_size, tta); the test part is never read. Stop at any time: the same command goes on. The next train-members uses the best
     values, and says so beside every figure.
     """
     from ensemble_kit.experiment import config_of, prepare

@@ -18,11 +18,13 @@ from optuna.trial import TrialState
 from ensemble_kit.errors import DataError, JobsFailedError, first_few
 from ensemble_kit.files import cache_folder
 from ensemble_kit.folds.watched import watched_slice
-from ensemble_kit.images.tiles import Tiles, build_tiles
+from ensemble_kit.images.tiles import Tiles, build_tile_sets
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.checkpoint import changed_keys
 from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.members.job import CROP
 from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.predict import watched_figures
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.recipe import Member
@@ -35,6 +37,8 @@ WATCHED_SHARE = 0.25
 RATES = (1e-5, 1e-1)
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
 METRIC = "log loss on whole held-out groups of the training rows"
+# What the trials of a study have in common besides data and recipe: their losses are compared.
+JUDGED = "as the member predicts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,9 @@ def tune_member(
     """Tune learning rate and batch size until the study holds `n_trials` finished trials.
 
     The first trial is the recipe as it stands, so that the best is never worse than it on the
-    rows that judge. The best values are kept in the run folder for the next training.
+    rows that judge. Trials are judged as the member predicts: at its `eval_size`, over the poses of
+    its `tta`, which are computed once, at the end of a trial. The best values are kept in the run
+    folder for the next training.
 
     Parameters
     ----------
@@ -108,14 +114,17 @@ def tune_member(
     )
     check_members([member], train)
     require_first_weights([member])
-    tiles = build_tiles(
-        train,
-        member.input_size,
-        cache_dir=cache or cache_folder(),
-        stain=member.stain,
-        stain_norm=member.stain_norm,
+    specs = [member.tile_spec, member.eval_spec]
+    tiles = build_tile_sets(train, specs, cache_dir=cache or cache_folder(), crop=CROP)
+    setup = _Setup(
+        member,
+        tiles[member.tile_spec],
+        tiles[member.eval_spec],
+        parted,
+        choose_device(device),
+        precision,
+        seed,
     )
-    setup = _Setup(member, tiles, parted, choose_device(device), precision, seed)
     study = _open_study(run, member, setup.facts(train), len(parted.part("train")))
     _retry_cut_off(study)
     if not study.trials:
@@ -135,6 +144,7 @@ def tune_member(
 class _Setup:
     member: Member
     tiles: Tiles
+    eval_tiles: Tiles
     parted: Manifest
     device: torch.device
     precision: str
@@ -145,7 +155,7 @@ class _Setup:
         facts.pop("tuned")
         for tuned in ("learning_rate", "batch_size"):
             facts["recipe"].pop(tuned)
-        return {"member": facts, "train": train.digest, "seed": self.seed}
+        return {"member": facts, "train": train.digest, "seed": self.seed, "judged": JUDGED}
 
     def objective(self, trial: optuna.Trial) -> float:
         own = self.member.recipe
@@ -169,6 +179,7 @@ class _Setup:
             device=self.device,
             precision=self.precision,
             seed=derive_seed(self.seed, "tune", self.member.name, self.member.seed),
+            eval_tiles=self.eval_tiles,
         )
 
         def after_epoch(training: Training) -> None:
@@ -177,7 +188,8 @@ class _Setup:
                 raise optuna.TrialPruned
 
         fit.run(rows, after_epoch)
-        return float(fit.training.history[-1]["val_log_loss"])
+        # Epochs are watched, and pruned, by one pose; a trial is judged as the member predicts.
+        return watched_figures(fit.logits(rows.watched), rows.watched_labels)["log_loss"]
 
 
 def study_path(run: Run, member: str) -> Path:

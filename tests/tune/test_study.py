@@ -14,12 +14,14 @@ import pytest
 from optuna.trial import TrialState
 
 import ensemble_kit.tune.study as study_module
+from ensemble_kit.arrays import softmax
 from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.normalise import normalise
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.run import Run
+from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.best import best_path, tuned_values
 from ensemble_kit.tune.study import TrialResult, TuningResult, study_path, tune_member
 
@@ -54,13 +56,13 @@ def test_a_study_is_handed_no_test_image(
     trained: Any, tune: Callable[..., TuningResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[set[str]] = []
-    build = study_module.build_tiles
+    build = study_module.build_tile_sets
 
-    def spy(manifest: Any, *words: Any, **options: Any) -> Tiles:
+    def spy(manifest: Any, *words: Any, **options: Any) -> Any:
         built.append(set(manifest.sample_ids.tolist()))
         return build(manifest, *words, **options)
 
-    monkeypatch.setattr(study_module, "build_tiles", spy)
+    monkeypatch.setattr(study_module, "build_tile_sets", spy)
     tune(2)
     assert built
     test_ids = set(trained.manifest.part("test").sample_ids.tolist())
@@ -133,6 +135,32 @@ def test_a_study_sees_what_its_member_sees(
         path = trained.manifest.table.set_index("sample_id")["path"][name]
         image = read_image(trained.manifest.root, path)
         np.testing.assert_array_equal(tile, normalise(image, "reinhard"))
+
+
+@pytest.mark.parametrize("tta", ["none", "dihedral"])
+def test_trials_are_judged_as_the_member_predicts(
+    trained: Any, tune: Callable[..., TuningResult], monkeypatch: pytest.MonkeyPatch, tta: str
+) -> None:
+    fits: list[Any] = []
+    start = study_module.Fit.start
+
+    def spy(*words: Any, **options: Any) -> Any:
+        fits.append(start(*words, **options))
+        return fits[-1]
+
+    monkeypatch.setattr(study_module.Fit, "start", spy)
+    value = tune(1, member=tiny(regularize={"eval_size": 24, "tta": tta})).trials[0].value
+    fit = fits[0]
+    assert (fit.tiles.image_size, fit.eval_tiles.image_size) == (16, 24)
+    parted, _ = study_module.watched_slice(
+        trained.manifest.part("train"), share=0.25, seed=derive_seed(0, "tune"), by="group"
+    )
+    watched = parted.part("test")
+    logits = fit.logits(fit.eval_tiles.rows(watched.sample_ids), tta=tta)
+    proba = softmax(logits.astype(np.float64))[np.arange(len(watched)), watched.labels]
+    assert value == pytest.approx(-np.log(proba).mean(), rel=1e-6)
+    one_pose = fit.training.history[-1]["val_log_loss"]
+    assert (value == pytest.approx(one_pose, rel=1e-5)) is (tta == "none")
 
 
 # -- resuming ------------------------------------------------------------------------------
