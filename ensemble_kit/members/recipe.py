@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.files import digest_file, digest_json, read_toml
 from ensemble_kit.images.join import TileSpec
-from ensemble_kit.members.catalogue import native_size, timm_name
+from ensemble_kit.members.catalogue import native_size, refuse_place, timm_name
 from ensemble_kit.members.naming import name_of
 from ensemble_kit.members.recipe_tables import Optim, Regularize
 from ensemble_kit.settings import Settings, merged
@@ -49,7 +49,8 @@ class Recipe(Settings):
     augmentation : str
         A preset's name; see `ensemble_kit.images.presets.PRESETS`.
     sampling : {"none", "oversample", "undersample", "balanced"}
-        On the training part only; validation and test keep their prior.
+        On the training part only; validation and test keep their prior. An epoch then shows all
+        classes alike, so there is nothing left for `class_weights` to weigh: one of the two.
     select_on : {"none", "inner", "kept-fold"}
         What chooses the weights: `none` keeps those of the last epoch; `inner` keeps the best
         epoch on a group-safe slice of the training folds, of every class where groups allow (else
@@ -102,6 +103,16 @@ class Recipe(Settings):
                 "The whole network learns in some epochs",
                 f"head_only_epochs is {self.optim.head_only_epochs} of {self.epochs}",
                 "Set fewer head-only epochs, or more epochs",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _imbalance_is_met_once(self) -> Recipe:
+        if self.sampling != "none" and self.class_weights != "none":
+            raise DataError(
+                "Imbalance is corrected once: by what an epoch shows, or by what an image weighs",
+                f"sampling is {self.sampling!r} and class_weights is {self.class_weights!r}",
+                "Set one of them to 'none' for this member",
             )
         return self
 
@@ -243,7 +254,8 @@ class Member(Settings):
 
     def __init__(self, network: str, **values: Any) -> None:
         said = {k: values[k] for k, plain in PLAIN.items() if values.get(k, plain) != plain}
-        name = name_of(network.replace("/", "_"), said)
+        refuse_place(str(network))
+        name = name_of(str(network).replace("/", "_"), said)
         super().__init__(network=network, **{"name": name, **values})
 
     @property

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from ensemble_kit.errors import UsageError, did_you_mean
-from ensemble_kit.members.catalogue import expand
+from ensemble_kit.members.catalogue import expand, refuse_place
 from ensemble_kit.members.naming import name_of
 from ensemble_kit.members.recipe import Member, Recipe, preset_values
 from ensemble_kit.members.recipe_tables import Optim, Regularize
@@ -27,8 +27,6 @@ _TABLES: tuple[tuple[tuple[str, ...], type[Settings], tuple[str, ...]], ...] = (
     (("recipe", "regularize"), Regularize, ()),
 )
 _SHORT = {"size": "image_size"}
-# Sources of timm that bring a colon of their own.
-_SCHEMES = ("hf-hub", "hf_hub", "local-dir")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +57,8 @@ def read_short_form(text: str) -> ShortForm:
     ------
     UsageError
         An unknown key or preset, or a key without a value that needs one.
+    DataError
+        A place in the network's stead, such as `hf-hub:...`.
 
     Examples
     --------
@@ -67,9 +67,8 @@ def read_short_form(text: str) -> ShortForm:
     >>> read_short_form("resnet18:bag:seed=2").settings
     {'bag': True, 'seed': 2}
     """
+    refuse_place(text)
     head, *parts = text.split(":")
-    if head in _SCHEMES and parts:
-        head = f"{head}:{parts.pop(0)}"
     settings: dict[str, Any] = {}
     differs: dict[str, Any] = {}
     preset: dict[str, Any] = {}

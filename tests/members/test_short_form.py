@@ -109,7 +109,21 @@ def test_what_cannot_be_read_is_refused(text: str, words: str) -> None:
         read_short_form(text)
 
 
+@pytest.mark.parametrize("place", ["hf-hub:timm/resnet18.a1_in1k", "local-dir:/there/resnet18"])
+def test_a_network_that_is_named_by_a_place_is_refused_however_it_is_written(place: str) -> None:
+    table = {"there": {"network": place}}
+    for write in (
+        lambda: make_members([place]),
+        lambda: Member(place),
+        lambda: Experiment(members=["there"], member=table).resolved_members(),
+    ):
+        with pytest.raises(DataError, match=f"not a place; got '{place}'.*resnet18:weights=PATH"):
+            write()
+
+
 def test_values_that_cannot_be_right_are_refused_by_the_member_s_name() -> None:
+    with pytest.raises(DataError, match="'member.there.network' must be right; got 5"):
+        Experiment(members=["there"], member={"there": {"network": 5}}).resolved_members()
     with pytest.raises(DataError, match=r"'member.resnet18-hde.color' must be right; got 'hde'"):
         Experiment(members=["resnet18:color=hde"]).resolved_members()
     with pytest.raises(DataError, match="two at least; snapshots is 0"):
