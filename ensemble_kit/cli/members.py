@@ -24,7 +24,13 @@ def members() -> None:
 @click.option(
     "--measure", is_flag=True, help="Train and predict a few batches of each on this machine."
 )
-@click.option("--batch-size", default=16, show_default=True, help="For --measure.")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=2),
+    default=16,
+    show_default=True,
+    help="For --measure.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def list_members(
     names: tuple[str, ...] | None,
