@@ -192,9 +192,9 @@ def cut_off(job: Job, after: int) -> None:
 
 RECIPES = [
     {},
-    {"member": {"drop_rate": 0.4}, "sampling": "balanced", "class_weights": "balanced"},
+    {"member": {"drop_rate": 0.4}, "sampling": "balanced"},
     {"select_on": "inner", "patience": 2},
-    {"regularize": {"ema_decay": 0.9}},
+    {"regularize": {"ema_decay": 0.9}, "class_weights": "balanced"},
     {"regularize": {"average_last": 2}},
     {"schedule": "plateau", "select_on": "inner", "optim": {"plateau_epochs": 1}},
     {"optim": {"name": "sgd", "head_only_epochs": 1, "clip_norm": 1.0}},

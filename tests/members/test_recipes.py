@@ -15,6 +15,7 @@ from torch import nn
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.files import read_toml
+from ensemble_kit.images.sampling import SAMPLINGS, epoch_order
 from ensemble_kit.members import recipe as recipe_module
 from ensemble_kit.members.losses import class_weights, make_loss
 from ensemble_kit.members.optim import make_optimizer, plateau_drops, rate_at
@@ -187,6 +188,17 @@ def test_class_weights_are_scikit_learn_s_and_average_one_per_sample() -> None:
     np.testing.assert_allclose(got, want, rtol=1e-6)
     for kind in ("balanced", "effective"):
         assert class_weights(labels, 4, kind)[labels].mean() == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("sampling", [s for s in SAMPLINGS if s != "none"])
+def test_imbalance_is_not_corrected_twice(sampling: str) -> None:
+    labels = np.array([0] * 16 + [1] * 4)
+    shown = labels[epoch_order(labels, sampling, shuffle=True, seed=0)]
+    assert class_weights(shown, 2).tolist() == [1.0, 1.0], "there is nothing left to weigh"
+    for kind in ("balanced", "effective"):
+        with pytest.raises(DataError, match=f"sampling is '{sampling}' and class_weights is"):
+            Recipe(sampling=sampling, class_weights=kind)
+    Recipe(sampling=sampling)
 
 
 def test_the_loss_is_cross_entropy_with_its_options() -> None:
