@@ -22,6 +22,7 @@ from ensemble_kit.members.first_weights import weights_for
 from ensemble_kit.members.head_phase import classifier_of
 from ensemble_kit.members.networks import build_network, head_modules, head_parameters
 from ensemble_kit.members.optim import check_optimizer
+from ensemble_kit.members.pretrained import require_files
 from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.members.recipe_tables import Optim, Regularize
 
@@ -38,10 +39,13 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> None:
     ------
     UsageError
         An unknown augmentation or optimizer.
+    EnvironmentFault
+        An optimizer that does not run here, or a checkpoint that is not there.
     DataError
         An unknown network, one that does not take a setting, the size or the classes, or a
         checkpoint of another one.
     """
+    require_files(members)
     for member in members:
         preset(member.recipe.augmentation)
         check_optimizer(member.recipe.optim.name)
@@ -50,7 +54,7 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> None:
         if not _is_plain(member):
             model = _built(_built_alike(member), manifest.n_classes, channels)
             _check_head(member, model)
-            if member.weights and member.weights.is_file():
+            if member.weights:
                 weights_for(model, member.weights, head_modules(model))
 
 

@@ -17,6 +17,21 @@ from ensemble_kit.members.catalogue import timm_name
 from ensemble_kit.members.recipe import Member
 
 
+def require_files(members: Sequence[Member]) -> None:
+    """Check that every checkpoint that a member starts from is there.
+
+    Raises
+    ------
+    EnvironmentFault
+        One is missing.
+    """
+    absent = sorted({str(m.weights) for m in members if m.weights and not m.weights.is_file()})
+    if absent:
+        raise EnvironmentFault(
+            "First weights are a file", f"there is none at {first_few(absent)}", "Check --weights"
+        )
+
+
 def require_first_weights(members: Sequence[Member]) -> None:
     """Check that every member's first weights can be had.
 
@@ -25,11 +40,7 @@ def require_first_weights(members: Sequence[Member]) -> None:
     EnvironmentFault
         A checkpoint file is missing, or published weights are neither cached nor reachable.
     """
-    absent = sorted({str(m.weights) for m in members if m.weights and not m.weights.is_file()})
-    if absent:
-        raise EnvironmentFault(
-            "First weights are a file", f"there is none at {first_few(absent)}", "Check --weights"
-        )
+    require_files(members)
     needed = sorted({m.network for m in members if _wants_download(m)})
     if needed and not _hub_answers():
         raise no_weights(needed, "the machine is offline")

@@ -132,6 +132,9 @@ def test_the_command_line_says_so_before_its_plan(
     assert "'cnn4': 8 px are too small for it" in said
     assert "Traceback" not in said
     assert "Plan:" not in said
+    code, said = cli(*train, 16, "--members", "tiny_cnn", "--weights", "nothere.pt")
+    assert code == 4
+    assert "there is none at nothere.pt. Check --weights" in said
     code, said = cli(*train, 16, "--members", "tiny_cnn:drop_path=0.1")
     assert code == 3
     assert "Leave drop_rate or drop_path out" in said

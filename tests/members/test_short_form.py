@@ -122,7 +122,7 @@ def test_a_network_that_is_named_by_a_place_is_refused_however_it_is_written(pla
 
 
 def test_values_that_cannot_be_right_are_refused_by_the_member_s_name() -> None:
-    with pytest.raises(DataError, match="'member.there.network' must be right; got 5"):
+    with pytest.raises(DataError, match=r"'member\.there\.network' must be right; got 5"):
         Experiment(members=["there"], member={"there": {"network": 5}}).resolved_members()
     with pytest.raises(DataError, match=r"'member.resnet18-hde.color' must be right; got 'hde'"):
         Experiment(members=["resnet18:color=hde"]).resolved_members()
