@@ -68,10 +68,11 @@ def _with_short_classes(
     held, target = held.copy(), share * table.sum(axis=0)
     scale = np.maximum(table.sum(axis=0), 1)
     for c in np.flatnonzero(_is_short(table, held, share)):
-        able = [u for u in np.flatnonzero(~held & (table[:, c] > 0)) if _can_go(table, held, u)]
+        units = np.flatnonzero(~held & (table[:, c] > 0)).tolist()
+        able = [unit for unit in units if _can_go(table, held, unit)]
         if able and _is_short(table, held, share)[c]:  # one taken before may hold it too
             now = table[held].sum(axis=0)
-            far = [(((now + table[u] - target) / scale) ** 2).sum() for u in able]
+            far = [(((now + table[unit] - target) / scale) ** 2).sum() for unit in able]
             held[able[int(np.argmin(far))]] = True
     return held
 
