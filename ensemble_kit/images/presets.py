@@ -43,8 +43,6 @@ class Augmentation(BaseModel):
         Spread of the factors on haematoxylin, eosin and DAB.
     policy : {"none", "trivial", "rand"}
         TrivialAugment (one operation a sample) or RandAugment (two).
-    mixup, cutmix : float
-        Alpha of the Beta distribution; the training loop mixes labels and images with it.
 
     Examples
     --------
@@ -69,8 +67,6 @@ class Augmentation(BaseModel):
     hue: float = Field(0.0, ge=0, le=0.5)
     stain: float = Field(0.0, ge=0, lt=1)
     policy: Literal["none", "trivial", "rand"] = "none"
-    mixup: float = Field(0.0, ge=0)
-    cutmix: float = Field(0.0, ge=0)
 
     @property
     def has_affine(self) -> bool:
@@ -82,7 +78,7 @@ class Augmentation(BaseModel):
 
     @property
     def is_identity(self) -> bool:
-        """Whether it leaves images alone; mixing happens elsewhere."""
+        """Whether it leaves images alone."""
         flips = self.flip_horizontal or self.flip_vertical or self.quarter_turns
         return not (
             flips or self.has_affine or self.has_color or self.stain or self.policy != "none"

@@ -122,7 +122,7 @@ class Fit:
         notice: Callable[[str], None] = _silent,
     ) -> None:
         """Train to the end of the recipe."""
-        recipe, augmentation = self.member.recipe, preset(self.member.recipe.augmentation)
+        recipe = self.member.recipe
         batches = Batches(
             self.tiles,
             rows.train,
@@ -132,14 +132,13 @@ class Fit:
             mean=self.mean,
             std=self.std,
             color=self.member.color,
-            augmentation=augmentation,
+            augmentation=preset(recipe.augmentation),
             sampling=recipe.sampling,
             drop_single=True,
             seed=self.seed,
         )
         plan = Plan(
             recipe=recipe,
-            augmentation=augmentation,
             loss_of=make_loss(recipe, rows.train_labels, self.n_classes, self.device),
             n_classes=self.n_classes,
             precision=self.precision,

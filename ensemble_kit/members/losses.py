@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
-from ensemble_kit.images.presets import Augmentation
 from ensemble_kit.images.send import sent
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.recipe_tables import Regularize
 
 EFFECTIVE_BETA = 0.999
 # A power below 1 has no slope at 0, which is what a sure answer leaves over.
@@ -99,7 +99,7 @@ def mixed(
     images: Tensor,
     labels: Tensor,
     n_classes: int,
-    augmentation: Augmentation,
+    regularize: Regularize,
     draws: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Images mixed with others of the batch, and their class probabilities.
@@ -111,13 +111,15 @@ def mixed(
     ----------
     images : tensor, shape (n, channels, height, width)
     labels : tensor of int, shape (n,)
+    regularize : Regularize
+        `mixup` and `cutmix` are the alphas; one of them is on.
     draws : torch.Generator
         On the CPU, so that every device draws alike.
     """
-    cut = augmentation.cutmix > 0 and (
-        augmentation.mixup == 0 or bool(torch.rand((), generator=draws) < 0.5)
+    cut = regularize.cutmix > 0 and (
+        regularize.mixup == 0 or bool(torch.rand((), generator=draws) < 0.5)
     )
-    keep = _beta(augmentation.cutmix if cut else augmentation.mixup, draws)
+    keep = _beta(regularize.cutmix if cut else regularize.mixup, draws)
     partner = sent(torch.randperm(len(images), generator=draws), images.device)
     if cut:
         images, keep = _pasted(images, partner, keep, draws)

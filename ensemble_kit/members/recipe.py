@@ -300,7 +300,7 @@ class Member(Settings):
             (facts, LATER),
             (facts["recipe"], {"snapshots": 0}),
             (facts["recipe"]["optim"], {"cache_features": False}),
-            (regularize, {"average_beside": False}),
+            (regularize, {"average_beside": False, "mixup": 0.0, "cutmix": 0.0}),
         ):
             for key in [k for k, unused in later.items() if table[k] == unused]:
                 del table[key]

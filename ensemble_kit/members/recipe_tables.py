@@ -77,6 +77,11 @@ class Regularize(Settings):
     ----------
     drop_path : float
         Stochastic depth (Huang et al. 2016), where the network has it.
+    mixup, cutmix : float
+        Alpha of the Beta distribution that images of a batch, augmented before, and their labels
+        are mixed by: mixup (Zhang et al. 2018) blends whole images, cutmix (Yun et al. 2019) pastes
+        a box. 0 is off; with both, each batch is mixed by one of them at even odds, as timm does.
+        Usual are 0.2 and 1.
     focal_gamma : float
         Focal loss (Lin et al. 2017); 0 is plain cross-entropy.
     ema_decay : float
@@ -96,6 +101,8 @@ class Regularize(Settings):
     """
 
     drop_path: float = Field(0.0, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
     focal_gamma: float = Field(0.0, ge=0)
     ema_decay: float = Field(0.0, ge=0, lt=1)
     average_last: int = Field(0, ge=0)

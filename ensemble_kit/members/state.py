@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ensemble_kit.images.presets import Augmentation
 from ensemble_kit.members.averaging import Average
 from ensemble_kit.members.losses import Loss
 from ensemble_kit.members.networks import head_parameters
@@ -122,7 +121,6 @@ class Plan:
     """What stays the same over all epochs of one training."""
 
     recipe: Recipe
-    augmentation: Augmentation
     loss_of: Loss
     n_classes: int
     precision: Precision

@@ -119,9 +119,9 @@ def _train_epoch(
     for step, (images, labels, _) in enumerate(given):
         set_rate(training.optimizer, _rate(training, recipe, step, steps))
         target = labels
-        if not body and (plan.augmentation.mixup or plan.augmentation.cutmix):
+        if not body and (recipe.regularize.mixup or recipe.regularize.cutmix):
             draws = torch.Generator().manual_seed(derive_seed(plan.seed, "mix", epoch, step))
-            images, target = mixed(images, labels, plan.n_classes, plan.augmentation, draws)
+            images, target = mixed(images, labels, plan.n_classes, recipe.regularize, draws)
         if not body:
             images = images.contiguous(memory_format=torch.channels_last)
         loss, logits = take_step(training, images, target, plan, notice, head)

@@ -78,7 +78,7 @@ def test_a_member_s_name_is_a_plain_folder_name(name: str) -> None:
 
 def test_a_member_is_called_like_its_network_unless_told_otherwise() -> None:
     assert Member("resnet18").name == "resnet18"
-    assert Member("hf-hub:timm/resnet18", name="mine").name == "mine"
+    assert Member("resnet18", name="mine").name == "mine"
 
 
 # -- what decides the logits ---------------------------------------------------------------
