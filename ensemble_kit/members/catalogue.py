@@ -42,6 +42,8 @@ NETWORKS = {
 _SIZES = dict(NETWORKS.values())
 # How timm names a network by where it lies.
 PLACES = ("hf-hub:", "hf_hub:", "local-dir:")
+# Networks that are described with dropout, by timm's names; it stands behind each dense layer.
+_DROP_RATES = {"ek_basic_cnn": 0.5, "ek_cnn4": 0.5}
 # Networks that are built for one input size.
 FIXED_SIZE = ("ek_cnn3_sigmoid",)
 _CARD = (
@@ -146,6 +148,11 @@ def native_size(network: str) -> int:
 
     config = timm.get_pretrained_cfg(timm_name(network))
     return int(config.input_size[-1]) if config else 224
+
+
+def drop_rate_of(network: str) -> float:
+    """The dropout that belongs to a network, where its member sets none."""
+    return _DROP_RATES.get(NETWORKS.get(network, (network,))[0], 0.0)
 
 
 def published_tags(network: str) -> list[str]:

@@ -13,7 +13,8 @@ from pydantic import Field, model_validator
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.files import digest_file, digest_json, read_toml
 from ensemble_kit.images.join import TileSpec
-from ensemble_kit.members.catalogue import native_size, refuse_place, timm_name
+from ensemble_kit.images.presets import NameOrAugmentation
+from ensemble_kit.members.catalogue import drop_rate_of, native_size, refuse_place, timm_name
 from ensemble_kit.members.naming import name_of
 from ensemble_kit.members.recipe_tables import Optim, Regularize
 from ensemble_kit.settings import Settings, merged
@@ -46,8 +47,8 @@ class Recipe(Settings):
     class_weights : {"none", "balanced", "effective"}
         `balanced` weighs the loss by n_samples / (n_classes * count), `effective` by the effective
         number of samples (Cui et al. 2019); counted on the training part.
-    augmentation : str
-        A preset's name; see `ensemble_kit.images.presets.PRESETS`.
+    augmentation : str or Augmentation
+        A preset's name (see `ensemble_kit.images.presets.PRESETS`), or an augmentation of one's own.
     sampling : {"none", "oversample", "undersample", "balanced"}
         On the training part only; validation and test keep their prior. An epoch then shows all
         classes alike, so there is nothing left for `class_weights` to weigh: one of the two.
@@ -79,7 +80,7 @@ class Recipe(Settings):
     snapshots: int = Field(0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     class_weights: Literal["none", "balanced", "effective"] = "none"
-    augmentation: str = "light"
+    augmentation: NameOrAugmentation = "light"
     sampling: Literal["none", "oversample", "undersample", "balanced"] = "none"
     select_on: Literal["none", "inner", "kept-fold"] = "none"
     patience: int = Field(0, ge=0)
@@ -218,7 +219,8 @@ class Member(Settings):
     weights : path, optional
         Start from this checkpoint instead (`.safetensors`, or `.pt`/`.pth` of tensors only).
     drop_rate : float
-        Dropout before the classifier.
+        Dropout before the classifier. Without it, 0.5 for `basic_cnn` and `cnn4`, which are
+        described with dropout (Srivastava et al. 2014, "Dropout"), and 0 for all others.
     head : tuple of int
         Widths of dense layers between pooling and classifier; empty for the network's own head.
     seed : int
@@ -245,7 +247,7 @@ class Member(Settings):
     color: Literal["rgb", "grayscale", "hed", "lab"] = "rgb"
     pretrained: bool = True
     weights: Path | None = None
-    drop_rate: float = Field(0.0, ge=0, lt=1)
+    drop_rate: float = Field(ge=0, lt=1)  # the network's own where it is not said
     head: tuple[int, ...] = ()
     seed: int = 0
     bag: bool = False
@@ -256,7 +258,8 @@ class Member(Settings):
         said = {k: values[k] for k, plain in PLAIN.items() if values.get(k, plain) != plain}
         refuse_place(str(network))
         name = name_of(str(network).replace("/", "_"), said)
-        super().__init__(network=network, **{"name": name, **values})
+        own = {"name": name, "drop_rate": drop_rate_of(str(network))}
+        super().__init__(network=network, **{**own, **values})
 
     @property
     def input_size(self) -> int:

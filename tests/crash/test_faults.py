@@ -291,11 +291,12 @@ def test_row_36_not_even_the_smallest_part_fits(
 
 def test_parts_of_a_batch_give_the_gradient_of_the_whole(trained: Any, tmp_path: Path) -> None:
     # Without batch normalisation nothing depends on the parts but rounding.
-    plain = Member("basic_cnn", image_size=32, pretrained=False, recipe=RECIPE)
+    plain = Member("basic_cnn", image_size=32, pretrained=False, drop_rate=0, recipe=RECIPE)
     optim = {"micro_batches": 4}
     parts = Member(
         "basic_cnn",
         name="parts",
+        drop_rate=0,
         image_size=32,
         pretrained=False,
         recipe=Recipe(**{**RECIPE.model_dump(), "optim": optim}),

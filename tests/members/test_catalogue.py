@@ -18,6 +18,7 @@ from ensemble_kit.members.catalogue import (
 )
 from ensemble_kit.members.networks import build_network, head_parameters
 from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.short_form import make_members
 
 # Millions of parameters with 1,000 classes, as published: Tan & Le 2019 (table 2) and 2021
 # (table 10), He et al. 2016, Huang et al. 2017.
@@ -137,3 +138,24 @@ def test_small_networks_take_any_size_and_channels(name: str, size: int, channel
 def test_small_networks_have_no_published_weights_and_need_none() -> None:
     model = build_network(Member("tiny_cnn", pretrained=True), 2, image_size=32)
     assert sum(p.numel() for p in model.parameters()) < 50_000
+
+
+@pytest.mark.parametrize(("name", "rate"), [("basic_cnn", 0.5), ("cnn4", 0.5), ("ek_cnn4", 0.5), ("cnn3_sigmoid", 0.0), ("resnet18", 0.0)])  # fmt: skip
+def test_a_network_that_is_described_with_dropout_has_it_unless_a_member_says_otherwise(
+    name: str, rate: float
+) -> None:
+    def dropouts(member: Member) -> set[float]:
+        with torch.device("meta"):
+            model = build_network(member, 2, image_size=64)
+        return {m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)}
+
+    member = Member(name, pretrained=False)
+    assert member.drop_rate == member.model_dump(mode="json")["drop_rate"] == rate
+    assert dropouts(member) <= {rate}
+    for said in (0.0, 0.2):
+        if name != "resnet18":
+            assert dropouts(Member(name, pretrained=False, drop_rate=said)) == {said}
+    assert Member(**member.model_dump()) == member
+    off, own = make_members([f"{name}:drop_rate=0", name])
+    assert (off.name, own.name) == (f"{name}-drop_rate0", name)
+    assert (off.digest(64) == own.digest(64)) == (rate == 0)

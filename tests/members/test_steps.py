@@ -32,7 +32,7 @@ def fitted(
     tiles: Tiles, labels: np.ndarray, recipe: Recipe, network: str = "tiny_cnn",
     said: list[str] | None = None,
 ) -> Fit:  # fmt: skip
-    member = Member(network, image_size=16, pretrained=False, recipe=recipe)
+    member = Member(network, image_size=16, pretrained=False, drop_rate=0, recipe=recipe)
     fit = Fit.start(member, tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0)
     rows = np.arange(len(tiles))
     fit.run(
