@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ensemble_kit.audit.check import quick_check
 from ensemble_kit.audit.findings import Finding
@@ -20,6 +20,7 @@ from ensemble_kit.files import cache_folder, digest_json, read_toml
 from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.normalise import with_stain_normalisation
+from ensemble_kit.images.presets import PRESETS, Augmentation, preset
 from ensemble_kit.images.readable import without_unreadable
 from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
@@ -57,6 +58,8 @@ class Experiment(Settings):
     fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`, or a
     `preset`. What differs may stand behind the name instead: `resnet18:seed=1:color=hed`. Flags
     win over all of these; see `ensemble_kit.precedence`.
+    `[augmentation.NAME]` tables hold the fields of an `Augmentation`, for a recipe's
+    `augmentation = "NAME"`; the members hold the table itself.
     Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`,
     or a flag or the member itself names one of them.
     """
@@ -72,8 +75,19 @@ class Experiment(Settings):
     weights: Path | None = None
     data: DataSettings = DataSettings()
     recipe: Recipe = Recipe()
+    augmentation: dict[str, Augmentation] = Field(default_factory=dict)
     use_tuned: bool = True
     member: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _own_augmentations_have_own_names(self) -> Experiment:
+        if taken := sorted(self.augmentation.keys() & PRESETS.keys()):
+            raise DataError(
+                "An augmentation of your own has a name of its own",
+                f"[augmentation.{taken[0]}] is called like one of the package",
+                "Give it another name",
+            )
+        return self
 
     @property
     def run_path(self) -> Path:
@@ -126,6 +140,10 @@ class Experiment(Settings):
         if tuned:
             settings["tuned"] = True
             recipe |= tuned
+        augmentation = recipe.get("augmentation")
+        if isinstance(augmentation, str):
+            preset(augmentation, self.augmentation)
+            recipe["augmentation"] = self.augmentation.get(augmentation, augmentation)
         try:
             return Member(**{**settings, "recipe": recipe})
         except SettingsError as error:

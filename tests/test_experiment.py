@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.experiment import Experiment, config_of, load_experiment, prepare
 from ensemble_kit.files import read_toml
+from ensemble_kit.images.presets import Augmentation, preset
 from ensemble_kit.manifest.data_settings import EMBEDDED
 from ensemble_kit.members.catalogue import GROUPS
-from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.recipe import Member, Recipe
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import write_best
 
@@ -213,12 +215,73 @@ def test_a_flag_that_makes_two_members_one_is_refused() -> None:
 def test_the_config_written_out_gives_the_same_experiment_again() -> None:
     settings("members = ['small']\nimage_size = 16\n[recipe]\nepochs = 2\n[data]\nfolds = 3\n")
     experiment = load_experiment()
-    import tomli_w
-
     Path("full.toml").write_text(tomli_w.dumps(config_of(experiment)))
     again = load_experiment(file=Path("full.toml"))
     assert again.resolved_members() == experiment.resolved_members()
     assert config_of(again) == config_of(experiment) == read_toml("full.toml")
+
+
+# -- augmentations of one's own ----------------------------------------------------------------
+
+OWN = "[augmentation.mine]\nrotation = 15.0\nstain = 0.2\nfill = 'white'\n"
+KEPT = {"rotation": 15.0, "stain": 0.2, "fill": "white"}
+
+
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("[recipe]\naugmentation = 'mine'\n", {}),
+        ("[recipe]\naugmentation = 'trivial'\n", {"recipe": {"augmentation": "mine"}}),
+        ("[member.tiny_cnn.recipe]\naugmentation = 'mine'\n", {}),
+        ("", {"members": ("tiny_cnn:augmentation=mine",)}),
+        (f"[recipe.augmentation]\n{OWN.partition(chr(10))[2]}", {}),
+    ],
+)
+def test_an_augmentation_of_ones_own_is_carried_by_the_member_itself(
+    text: str, flags: dict[str, Any]
+) -> None:
+    settings(f"members = ['tiny_cnn']\n{OWN}{text}")
+    member = load_experiment(flags).resolved_members()[0]
+    assert preset(member.recipe.augmentation) == Augmentation(**KEPT)
+    assert member.facts(16)["recipe"]["augmentation"] == KEPT
+    Path("ensemble-kit.toml").unlink()
+    assert Member(**member.model_dump(mode="json")) == member
+
+
+def test_a_changed_augmentation_of_ones_own_is_another_training() -> None:
+    digests = set()
+    for text in (OWN, OWN.replace("15.0", "16.0"), f"{OWN}hue = 0.0\n"):
+        settings(f"members = ['tiny_cnn']\n[recipe]\naugmentation = 'mine'\n{text}")
+        digests.add(load_experiment().resolved_members()[0].digest(16))
+    assert len(digests) == 2, "a key that is off is not there"
+
+
+def test_the_config_written_out_holds_augmentations_of_ones_own() -> None:
+    settings(f"members = ['tiny_cnn']\n[recipe]\naugmentation = 'mine'\n{OWN}")
+    experiment = load_experiment()
+    Path("full.toml").write_text(tomli_w.dumps(config_of(experiment)))
+    again = load_experiment(file=Path("full.toml"))
+    assert again.resolved_members() == experiment.resolved_members()
+
+
+@pytest.mark.parametrize(
+    ("text", "got"),
+    [
+        ("[augmentation.mine]\nrotatoin = 3", "'augmentation.mine.rotatoin'"),
+        ("[augmentation.mine]\nhue = 0.7", "'augmentation.mine.hue' must be right"),
+        ("[augmentation.light]\nhue = 0.1", "[augmentation.light] is called like one of the package"),
+        ("[recipe]\naugmentation = {hue = 0.7}", "'recipe.augmentation.hue' must be right"),
+        ("[recipe]\naugmentation = 3", "'recipe.augmentation' must be right"),
+    ],
+)  # fmt: skip
+def test_a_wrong_augmentation_of_ones_own_is_refused_by_its_key(text: str, got: str) -> None:
+    assert got in refused(text)
+
+
+def test_an_unknown_augmentation_names_the_nearest_of_ones_own() -> None:
+    settings(f"{OWN}[recipe]\naugmentation = 'mien'\n")
+    with pytest.raises(UsageError, match="Did you mean 'mine'"):
+        load_experiment().resolved_members()
 
 
 # -- what is refused -----------------------------------------------------------------------

@@ -94,7 +94,11 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @reader_options
-@click.option("--augment", metavar="PRESET", help="What this augmentation does to some images.")
+@click.option(
+    "--augment",
+    metavar="PRESET",
+    help="What this augmentation does to some images; one of yours, too.",
+)
 @click.option("--members", type=Names(), help="What these see: resnet18,resnet18:color=hed,...")
 @click.option("--rows", default=5, show_default=True, help="Images to augment.")
 @click.option("--columns", "n_columns", default=8, show_default=True, help="Pictures a row.")
@@ -115,6 +119,7 @@ def show(
 
     With --members, a row per member: the same images as each of them sees them.
     """
+    from ensemble_kit.experiment import load_experiment
     from ensemble_kit.files import atomic_write
     from ensemble_kit.images.presets import preset
     from ensemble_kit.images.sheet import augmentation_sheet, class_sheet, input_sheet
@@ -132,8 +137,9 @@ def show(
     elif augment is None:
         sheet = class_sheet(manifest, n_columns=n_columns, tile=tile, seed=seed)
     else:
+        augmentation = preset(augment, load_experiment().augmentation)
         sheet = augmentation_sheet(
-            manifest, preset(augment), n_rows=rows, n_columns=n_columns, tile=tile, seed=seed
+            manifest, augmentation, n_rows=rows, n_columns=n_columns, tile=tile, seed=seed
         )
     from PIL import Image
 

@@ -128,7 +128,11 @@ def experiment_options(command: Command) -> Command:
         click.option(
             "--learning-rate", type=float, help="Peak rate. [default: 5e-4; embedded data: 5e-3]"
         ),
-        click.option("--augmentation", metavar="PRESET", help="[default: light]"),
+        click.option(
+            "--augmentation",
+            metavar="PRESET",
+            help="One of the package, or of the [augmentation.NAME] tables. [default: light]",
+        ),
         click.option(
             "--pretrained/--no-pretrained",
             default=None,

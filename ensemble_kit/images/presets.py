@@ -1,20 +1,22 @@
 """What an augmentation may do, and the named ones: a table each in presets.toml.
 
-Does not know how they are done (augment does).
+Does not know how they are done (augment does), nor where a user writes one of their own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, PlainSerializer
 
-from ensemble_kit.errors import DataError, UsageError, did_you_mean
+from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.files import read_toml
+from ensemble_kit.settings import Settings
 
 
-class Augmentation(BaseModel):
+class Augmentation(Settings):
     """Ranges to draw from, for each sample on its own; zero is off.
 
     Parameters
@@ -50,8 +52,6 @@ class Augmentation(BaseModel):
     True
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     flip_horizontal: bool = False
     flip_vertical: bool = False
     quarter_turns: bool = False
@@ -85,31 +85,26 @@ class Augmentation(BaseModel):
         )
 
 
-def read_presets(path: str | Path) -> dict[str, Augmentation]:
-    """The augmentations of a TOML file: one table each.
-
-    Raises
-    ------
-    DataError
-        No TOML, an unknown key, or a value outside its range.
-    """
-    made = {}
-    for name, table in read_toml(path).items():
-        try:
-            made[name] = Augmentation.model_validate(table)
-        except ValidationError as error:
-            fault = error.errors()[0]
-            key = ".".join(map(str, fault["loc"])) or name
-            raise DataError(
-                f"Augmentation [{name}] has known keys and values in range",
-                f"{key}: {fault['msg']} (got {fault['input']!r})",
-                did_you_mean(key, Augmentation.model_fields),
-            ) from error
-    return made
+def _as_table(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Augmentation(**value)
+    if not isinstance(value, (str, Augmentation)):
+        raise ValueError("it is the name of an augmentation, or a table of its keys")
+    return value
 
 
-def preset(name: str) -> Augmentation:
-    """The augmentation called `name`.
+def _as_written(value: str | Augmentation) -> str | dict[str, Any]:
+    return value if isinstance(value, str) else value.model_dump(exclude_defaults=True)
+
+
+# A setting: one of `PRESETS` by its name, or an augmentation itself, kept as the keys that are on.
+NameOrAugmentation = Annotated[
+    str | Augmentation, BeforeValidator(_as_table), PlainSerializer(_as_written)
+]
+
+
+def preset(name: str | Augmentation, own: Mapping[str, Augmentation] | None = None) -> Augmentation:
+    """The augmentation called `name`, of one's own or of `PRESETS`; one that is given is itself.
 
     Raises
     ------
@@ -121,11 +116,17 @@ def preset(name: str) -> Augmentation:
     >>> preset("none").is_identity
     True
     """
-    if name not in PRESETS:
+    if isinstance(name, Augmentation):
+        return name
+    known = {**PRESETS, **(own or {})}
+    if name not in known:
         raise UsageError(
-            "The augmentation must be a named one", f"got '{name}'", did_you_mean(name, PRESETS)
+            "The augmentation must be a named one", f"got '{name}'", did_you_mean(name, known)
         )
-    return PRESETS[name]
+    return known[name]
 
 
-PRESETS = read_presets(Path(__file__).with_name("presets.toml"))
+PRESETS = {
+    name: Augmentation(**table)
+    for name, table in read_toml(Path(__file__).with_name("presets.toml")).items()
+}

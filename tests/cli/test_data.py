@@ -82,6 +82,19 @@ def test_sheets_have_a_row_per_class_or_per_augmented_image(phantom: Path, tmp_p
     assert Image.open(tmp_path / "a.png").size == (4 + 5 * 36, 4 + 2 * 52)
 
 
+def test_an_augmentation_of_the_settings_file_is_drawn_too(
+    phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ensemble-kit.toml").write_text("[augmentation.mine]\nbrightness = 0.9\n")
+    more = ("--rows", "2", "--columns", "3", "--tile", "32")
+    sheets = []
+    for name in ("none", "mine"):
+        assert ek("show", phantom, tmp_path / "a.png", "--augment", name, *more).exit_code == 0
+        sheets.append(Image.open(tmp_path / "a.png").tobytes())
+    assert sheets[0] != sheets[1]
+
+
 def test_six_channels_are_shown_as_two_pictures(phantom: Path, tmp_path: Path) -> None:
     words = ("--stain", "both", "--join", "channels", "--tile", "32", "--columns", "1")
     assert ek("show", phantom, tmp_path / "c.png", *words).exit_code == 0

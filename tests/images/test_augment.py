@@ -11,7 +11,7 @@ from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.images.augment import PRESETS, Augmentation, augment_batch
 from ensemble_kit.images.geometry import pose_maps, posed, resampled
 from ensemble_kit.images.policy import COLOR, apply_operation, apply_policy
-from ensemble_kit.images.presets import preset, read_presets
+from ensemble_kit.images.presets import preset
 from ensemble_kit.images.recolor import color_maps, hue_rotation
 from ensemble_kit.images.stains import STAIN_VECTORS, jitter_stains
 
@@ -176,12 +176,15 @@ def test_a_mean_of_another_length_is_refused() -> None:
         run(tiles(), None, mean=[0.5, 0.5])
 
 
-def test_an_unknown_key_or_name_says_what_was_meant(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "p.toml").write_text("[mine]\nrotatoin = 3\n")
+def test_an_unknown_key_or_name_says_what_was_meant() -> None:
     with pytest.raises(DataError, match="Did you mean 'rotation'"):
-        read_presets(tmp_path / "p.toml")
+        Augmentation(rotatoin=3)
     with pytest.raises(UsageError, match="Did you mean 'light'"):
         preset("ligth")
+    mine = Augmentation(rotation=3)
+    assert preset("mine", {"mine": mine}) is preset(mine) is mine
+    with pytest.raises(UsageError, match="Did you mean 'mine'"):
+        preset("mien", {"mine": mine})
 
 
 # -- stains and policies -------------------------------------------------------------------
