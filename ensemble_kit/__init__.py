@@ -32,7 +32,7 @@ _HOME = {
     "Recipe": "members.recipe",
     "Optim": "members.recipe_tables",
     "Regularize": "members.recipe_tables",
-    "Member": "members.recipe",
+    "Member": "members.member",
     "make_members": "members.short_form",
     "fit_members": "members.crossfit",
     "run_status": "members.status",

@@ -26,7 +26,8 @@ from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.short_form import read_short_form
 from ensemble_kit.precedence import with_flags, with_presets
 from ensemble_kit.run import Run

@@ -101,7 +101,8 @@ def trained(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
     from ensemble_kit.images.digests import with_digests
     from ensemble_kit.members.crossfit import fit_members
-    from ensemble_kit.members.recipe import Member, Recipe
+    from ensemble_kit.members.member import Member
+    from ensemble_kit.members.recipe import Recipe
 
     torch.set_num_threads(1)
     manifest = Manifest.from_folders(slides, group_pattern=r"(P\d+)_")

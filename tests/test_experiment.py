@@ -14,7 +14,8 @@ from ensemble_kit.files import read_toml
 from ensemble_kit.images.presets import Augmentation, preset
 from ensemble_kit.manifest.data_settings import EMBEDDED
 from ensemble_kit.members.catalogue import GROUPS
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import write_best
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ensemble_kit.folds import Folds
     from ensemble_kit.manifest.table import Manifest
     from ensemble_kit.members.events import Watcher
-    from ensemble_kit.members.recipe import Member
+    from ensemble_kit.members.member import Member
 
 
 @click.command("train-members")

@@ -38,12 +38,12 @@ from ensemble_kit.members.events import (
 )
 from ensemble_kit.members.features import lacks_features
 from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.nested import pairs_to_train
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.probe import refuse_other_precision, with_precision
-from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.spec import write_spec
 from ensemble_kit.members.tracking import TensorBoard, both
 from ensemble_kit.run import Run

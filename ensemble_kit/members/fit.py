@@ -23,6 +23,7 @@ from ensemble_kit.images.presets import preset
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.head_phase import FrozenBody, refuse_other_tails
 from ensemble_kit.members.losses import make_loss
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network
 from ensemble_kit.members.precision import (
     FULL,
@@ -32,7 +33,6 @@ from ensemble_kit.members.precision import (
     tensor_float32,
 )
 from ensemble_kit.members.predict import predict_features, predict_logits, watched_figures
-from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.state import Plan, State, Training
 from ensemble_kit.members.train import run_epochs, seeded
 

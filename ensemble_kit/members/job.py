@@ -17,8 +17,8 @@ from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members import checkpoint
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.parts import Parts, parts_of
-from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.resume import is_made_of, newest_record
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed

@@ -16,8 +16,9 @@ import torch
 
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.precision import COMPILED, candidates, choose_device
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 
 
 def images_per_second(

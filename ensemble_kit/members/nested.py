@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ensemble_kit.errors import UsageError, first_few
 from ensemble_kit.files import read_json
 from ensemble_kit.folds.left_out import pairs_of
-from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.member import Member
 from ensemble_kit.run import Run
 
 

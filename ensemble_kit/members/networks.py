@@ -14,8 +14,8 @@ import ensemble_kit.members.dense_networks  # noqa: F401  (registers ours with t
 from ensemble_kit.errors import DataError
 from ensemble_kit.members.catalogue import FIXED_SIZE, timm_name, unfit
 from ensemble_kit.members.first_weights import weights_for
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.pretrained import no_weights
-from ensemble_kit.members.recipe import Member
 
 
 def build_network(

@@ -16,7 +16,7 @@ from ensemble_kit.folds.watched import watched_slice
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit import Rows
-from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.member import Member
 from ensemble_kit.seeding import derive_seed, generator
 
 INNER_SHARE = 0.15

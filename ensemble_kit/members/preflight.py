@@ -20,10 +20,11 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import cost, refuse_size
 from ensemble_kit.members.first_weights import weights_for
 from ensemble_kit.members.head_phase import classifier_of
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network, head_modules, head_parameters
 from ensemble_kit.members.optim import check_optimizer
 from ensemble_kit.members.pretrained import require_files
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.recipe_tables import Optim, Regularize
 
 

@@ -14,7 +14,7 @@ import timm
 
 from ensemble_kit.errors import EnvironmentFault, first_few
 from ensemble_kit.members.catalogue import timm_name
-from ensemble_kit.members.recipe import Member
+from ensemble_kit.members.member import Member
 
 
 def require_files(members: Sequence[Member]) -> None:

@@ -14,8 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.members.catalogue import expand, refuse_place
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.naming import name_of
-from ensemble_kit.members.recipe import Member, Recipe, preset_values
+from ensemble_kit.members.recipe import Recipe, preset_values
 from ensemble_kit.members.recipe_tables import Optim, Regularize
 from ensemble_kit.settings import Settings, merged
 

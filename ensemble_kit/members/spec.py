@@ -14,9 +14,9 @@ from ensemble_kit.images.color_space import color_channels
 from ensemble_kit.images.tiles import build_tile_sets
 from ensemble_kit.members.catalogue import cost
 from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.probe import settled, with_settled_precision
-from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.run import Run
 

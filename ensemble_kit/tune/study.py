@@ -23,11 +23,11 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.checkpoint import changed_keys
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.job import CROP
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.predict import watched_figures
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.pretrained import require_first_weights
-from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.state import Training
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed

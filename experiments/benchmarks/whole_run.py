@@ -33,8 +33,9 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.precision import choose_device
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run, versions
 
 

@@ -23,7 +23,8 @@ from ensemble_kit.folds import make_folds
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 
 KEPT = (

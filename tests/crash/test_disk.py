@@ -18,7 +18,8 @@ from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.files import digest_bytes, read_json
 from ensemble_kit.launch.slurm import SlurmEngine
 from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 
 Mount = Callable[..., Path]

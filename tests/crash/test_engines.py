@@ -20,7 +20,8 @@ from ensemble_kit.files import digest_file
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded, Event, JobFinished, JobStarted, Notice
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=3e-3)

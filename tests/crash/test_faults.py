@@ -21,7 +21,8 @@ from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.members import step as step_module
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.resume import load_resume, save_resume
 from ensemble_kit.run import Run
 

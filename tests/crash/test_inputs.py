@@ -17,7 +17,8 @@ from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 
 CLI = Callable[..., tuple[int, str]]

@@ -16,7 +16,8 @@ from ensemble_kit.launch.remote import run_command
 from ensemble_kit.members import faults
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 
@@ -36,7 +37,8 @@ from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Notice
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 
 slides, folder, room, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])

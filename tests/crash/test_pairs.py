@@ -16,7 +16,8 @@ from ensemble_kit.files import digest_file
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, JobFinished
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 

@@ -18,7 +18,8 @@ from ensemble_kit.errors import RunLockedError
 from ensemble_kit.launch.slurm import SlurmEngine
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, Notice
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run, hold
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends orphans")

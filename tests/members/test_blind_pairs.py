@@ -25,7 +25,8 @@ from ensemble_kit.members import engine
 from ensemble_kit.members.checkpoint import write_fold
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.job import Job
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.predictions.table import Predictions

@@ -16,8 +16,8 @@ from ensemble_kit.members.catalogue import (
     published_tags,
     timm_name,
 )
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network, head_parameters
-from ensemble_kit.members.recipe import Member
 from ensemble_kit.members.short_form import make_members
 
 # Millions of parameters with 1,000 classes, as published: Tan & Le 2019 (table 2) and 2021

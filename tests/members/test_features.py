@@ -19,8 +19,9 @@ from ensemble_kit.members.checkpoint import read_features, read_record
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.features import lacks_features
 from ensemble_kit.members.job import Job
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network, pooled_features
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.run_job import run_job
 from ensemble_kit.run import Run
 

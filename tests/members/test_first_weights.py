@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save_file
 
 from ensemble_kit.errors import DataError, EnvironmentFault
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network, head_parameters
 from ensemble_kit.members.pretrained import require_first_weights
-from ensemble_kit.members.recipe import Member
 
 
 def built(

@@ -26,7 +26,8 @@ from ensemble_kit.members import run_job as run_job_module
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, JobFailed, JobFinished, JobSkipped, Notice
 from ensemble_kit.members.job import Job
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run, hold
 

@@ -14,9 +14,10 @@ from ensemble_kit.members.events import EpochEnded, Event
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.head_phase import FrozenBody, refuse_other_tails
 from ensemble_kit.members.job import Job
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network, pooled_features
 from ensemble_kit.members.precision import tensor_float32
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.recipe_tables import Optim
 from ensemble_kit.members.run_job import run_job
 from ensemble_kit.members.state import Training

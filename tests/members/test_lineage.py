@@ -16,7 +16,8 @@ from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, Notice
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.lineage import seen_before
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.run_job import run_job
 from ensemble_kit.run import Run
 

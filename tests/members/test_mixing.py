@@ -11,7 +11,8 @@ from torch.nn.functional import one_hot
 from ensemble_kit.members import train as train_module
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.losses import mixed
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.recipe_tables import Regularize
 from ensemble_kit.members.run_job import run_job
 

@@ -17,8 +17,9 @@ from ensemble_kit.folds.left_out import pairs_of, read_left_out
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded, Event, JobFinished, JobStarted
 from ensemble_kit.members.job import Job
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.nested import seconds_of_pairs
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.run_job import run_job
 from ensemble_kit.members.spec import open_job
 from ensemble_kit.members.status import run_status

@@ -15,8 +15,9 @@ from ensemble_kit.images.presets import PRESETS
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.averaging import Average
 from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.predict import predict_logits
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 GPU = torch.device("cuda")

@@ -14,9 +14,10 @@ from ensemble_kit.errors import DataError
 from ensemble_kit.members import probe
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, JobStarted, Notice
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.precision import Precision
 from ensemble_kit.members.probe import with_precision
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.spec import open_job
 from ensemble_kit.run import Run
 

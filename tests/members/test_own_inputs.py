@@ -24,8 +24,9 @@ from ensemble_kit.members.catalogue import NETWORKS, cost, native_size
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.run_job import run_job
 from ensemble_kit.members.short_form import make_members
 from ensemble_kit.members.spec import open_job

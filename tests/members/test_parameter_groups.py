@@ -7,9 +7,10 @@ import timm
 import torch
 from torch import nn
 
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network, head_parameters
 from ensemble_kit.members.optim import make_optimizer
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 
 DECAY = 0.7
 

@@ -18,8 +18,9 @@ from ensemble_kit.files import read_toml
 from ensemble_kit.images.sampling import SAMPLINGS, epoch_order
 from ensemble_kit.members import recipe as recipe_module
 from ensemble_kit.members.losses import class_weights, make_loss
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.optim import make_optimizer, plateau_drops, rate_at
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.recipe_tables import Regularize
 
 # -- rules ---------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import pytest
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.experiment import Experiment, load_experiment
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.naming import name_of, stored_name
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.short_form import make_members, read_short_form
 
 NAMES = {

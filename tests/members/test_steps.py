@@ -14,9 +14,10 @@ from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.losses import class_weights
+from ensemble_kit.members.member import Member
 from ensemble_kit.members.precision import Precision
 from ensemble_kit.members.predict import predict_logits
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 
 

@@ -19,7 +19,8 @@ from ensemble_kit.evaluation.member_costs import member_costs
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, JobStarted
 from ensemble_kit.members.job import Job
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.short_form import make_members
 from ensemble_kit.members.spec import open_job
 from ensemble_kit.members.status import run_status

@@ -19,7 +19,8 @@ from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.normalise import normalise
 from ensemble_kit.images.tiles import Tiles
-from ensemble_kit.members.recipe import Member, Recipe
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.best import best_path, tuned_values
