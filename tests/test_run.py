@@ -151,6 +151,34 @@ def test_a_changed_table_is_an_integrity_error_that_names_it(
     assert caught.value.exit_code == 7
 
 
+@pytest.mark.parametrize("name", ["manifest.csv", "folds.csv"])
+def test_a_damaged_table_is_told_by_whoever_trains_on_too(tmp_path: Path, name: str) -> None:
+    manifest = made(records())
+    folds = make_folds(manifest, 2)
+    run = Run(tmp_path / "run")
+    run.begin(manifest, folds, {})
+    run.begin(manifest, folds, {})
+    table = run.path / name
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines, lines[-1]]) + "\n")  # an id stands twice: it cannot be read
+    for read in (
+        lambda: run.begin(manifest, folds, {}),
+        run.manifest if "man" in name else run.folds,
+    ):
+        with pytest.raises(IntegrityError, match=f"{name}' was changed since"):
+            read()
+
+
+def test_members_are_known_by_their_folders_where_the_list_is_lost(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    for name in ("b", "a"):
+        (run.member_dir(name)).mkdir(parents=True)
+        (run.member_dir(name) / "member.json").write_text("{}")
+    assert run.asked_members() == ["a", "b"]
+    (run.path / "members.json").write_text('["b", "a"]')
+    assert run.asked_members() == ["b", "a"]
+
+
 def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with pytest.raises(DataError, match=r"holds run\.json; '.*run' has none"):

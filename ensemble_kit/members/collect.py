@@ -30,7 +30,7 @@ def collect(job: Job) -> None:
     # Read under the lock: what another process has finished meanwhile must not be lost.
     with FileLock(job.run.member_dir(job.member.name) / ".collect.lock"):
         done = _finished(job, range(job.folds.n_splits))
-        pairs = _finished_pairs(job)
+        pairs = _finished(job, pairs_of(job.folds.n_splits) if job.folds.n_splits > 2 else [])
         for weights in ("", *job.member.recipe.further_weights):
             about = {
                 "manifest": job.manifest.digest,
@@ -54,26 +54,23 @@ def collect(job: Job) -> None:
 
 
 def _finished(job: Job, left_out: Iterable[LeftOut]) -> dict[LeftOut, dict[str, Any]]:
-    """The records of those of a member's jobs that are done."""
+    """The records of those of a member's jobs that are done with the settings of this one.
+
+    Another trainer may have gone on with older ones: models of two recipes are no member.
+    """
     records = {k: checkpoint.read_record(job.run.fold_dir(job.member.name, k)) for k in left_out}
-    return {k: record for k, record in records.items() if record is not None}
+    return {
+        k: record
+        for k, record in records.items()
+        if record is not None
+        and not checkpoint.changed_keys(record["made_of"], {**job.made_of, "fold": k})
+    }
 
 
 def _stamps(done: Mapping[LeftOut, Mapping[str, Any]]) -> list[str]:
     """What must be said of any of the folds, each sentence once."""
     said = [stamp for record in done.values() for stamp in record.get("stamps", [])]
     return list(dict.fromkeys(said))
-
-
-def _finished_pairs(job: Job) -> dict[LeftOut, dict[str, Any]]:
-    """Those of the pairs of folds, trained with the settings of the job."""
-    found = _finished(job, pairs_of(job.folds.n_splits) if job.folds.n_splits > 2 else [])
-    made_of = job.made_of
-    return {
-        pair: record
-        for pair, record in found.items()
-        if not checkpoint.changed_keys(record["made_of"], {**made_of, "fold": pair})
-    }
 
 
 def _is_collected(job: Job, name: str, about: Mapping[str, Any]) -> bool:

@@ -32,6 +32,7 @@ from ensemble_kit.run.records import (
     new_record,
     read_record,
     same_digest,
+    whole_table,
 )
 from ensemble_kit.run.tables import by_fold_model, member_table
 
@@ -95,16 +96,18 @@ class Run:
     def manifest(self) -> Manifest:
         """The manifest that the run was made of."""
         about = self.record["manifest"]
-        manifest = Manifest.read(self.path / "manifest.csv", **about)
+        with whole_table(self.path / "manifest.csv"):
+            manifest = Manifest.read(self.path / "manifest.csv", **about)
         same_digest(self.path / "manifest.csv", manifest.digest, self.record["digests"]["manifest"])
         return manifest
 
     def folds(self) -> Folds:
         """The folds that the run was made of."""
         about = self.record["folds"]
-        folds = Folds.read(
-            self.path / "folds.csv", split_by=about["split_by"], notes=tuple(about["notes"])
-        )
+        with whole_table(self.path / "folds.csv"):
+            folds = Folds.read(
+                self.path / "folds.csv", split_by=about["split_by"], notes=tuple(about["notes"])
+            )
         same_digest(self.path / "folds.csv", folds.digest, self.record["digests"]["folds"])
         return folds
 
@@ -156,6 +159,9 @@ class Run:
                 f"{folds.split_by} asked for",
                 "Use another --run folder, or the same --folds, --seed and --split-by",
             )
+        # What a run trains on is what its tables say to whoever reads them later.
+        self.manifest()
+        self.folds()
 
     @contextlib.contextmanager
     def locked(self, *, seconds: float = 0) -> Iterator[None]:
@@ -175,12 +181,23 @@ class Run:
     # -- predictions -----------------------------------------------------------------------
 
     def asked_members(self) -> list[str]:
-        """Members that were ever asked for in this run, in that order."""
+        """Members that were ever asked for in this run, in that order; by name where it is lost."""
         path = self.path / "members.json"
-        return list(read_json(path)) if path.is_file() else []
+        if path.is_file():
+            return list(read_json(path))
+        return sorted(p.parent.name for p in self.path.glob("members/*/member.json"))
 
     def set_aside(self, member: str) -> Path:
-        """Move a member's folds to `replaced/`, and its predictions with them; nothing is deleted."""
+        """Move a member's folds to `replaced/`, and its predictions with them; nothing is deleted.
+
+        Raises
+        ------
+        RunLockedError
+            Another process is at one of them; the message says which.
+        """
+        with contextlib.ExitStack() as all_folds:
+            for folder in self.member_dir(member).glob("fold-*"):
+                all_folds.enter_context(held(folder))
         taken = len(list((self.path / "replaced").glob(f"{member}-*")))
         target = self.path / "replaced" / f"{member}-{taken + 1}"
         target.mkdir(parents=True)

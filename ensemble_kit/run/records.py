@@ -11,7 +11,7 @@ import importlib.metadata
 import os
 import platform
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,25 @@ def read_record(folder: Path) -> dict[str, Any]:
             "Use the version of ensemble-kit that wrote it",
         )
     return record
+
+
+@contextlib.contextmanager
+def whole_table(path: Path) -> Iterator[None]:
+    """Say of a table that cannot be read that it was damaged: it was whole when it was written.
+
+    Raises
+    ------
+    IntegrityError
+        Reading it inside the block was refused.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise IntegrityError(
+            "A run's tables are what its record says",
+            f"'{path}' was changed since, and cannot be read ({error.got})",
+            "Restore it, or start a new run",
+        ) from error
 
 
 def same_digest(path: Path, got: str, want: str) -> None:

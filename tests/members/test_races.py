@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 import time
@@ -53,6 +54,33 @@ def test_a_fold_that_ends_while_others_are_gathered_is_not_lost(
     stored = job.run.store.read("tiny_cnn")
     assert stored.about["folds_done"] == [0, 1, 2]
     assert np.isfinite(stored.oof).all()
+
+
+def test_a_fold_of_other_settings_is_no_part_of_the_member(
+    trained: Any, make_job: Any, tmp_path: Path
+) -> None:
+    job = finished_job(trained, make_job, tmp_path / "copy")
+    record = job.run.fold_dir("tiny_cnn", 2) / "fold.json"
+    content = json.loads(record.read_text())
+    content["made_of"]["member"]["recipe"]["epochs"] = 30
+    record.write_text(json.dumps(content))
+    collect(job)
+    stored = job.run.store.read("tiny_cnn")
+    assert stored.about["folds_done"] == [0, 1]
+    of_other = job.folds.of(job.manifest.part("train")) == 2
+    np.testing.assert_array_equal(np.isnan(stored.oof).all(axis=1), of_other)
+
+
+def test_folds_are_not_set_aside_under_the_trainer_that_is_at_one(
+    trained: Any, tmp_path: Path
+) -> None:
+    run = trained.copied_to(tmp_path / "copy").run
+    with claimed(run.fold_dir("tiny_cnn", 1)):
+        with pytest.raises(RunLockedError, match="is held by process"):
+            run.set_aside("tiny_cnn")
+        assert (run.fold_dir("tiny_cnn", 1) / "fold.json").is_file()
+        assert not list(run.path.glob("replaced/*/*"))
+    assert (run.set_aside("tiny_cnn") / "members" / "fold-1" / "fold.json").is_file()
 
 
 def test_a_glance_at_the_lock_does_not_keep_a_job_from_starting(tmp_path: Path) -> None:
