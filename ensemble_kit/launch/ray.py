@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from ensemble_kit.members.engine import RemoteEngine
 from ensemble_kit.members.events import JobFailed, Notice, Watcher
 from ensemble_kit.members.job import Job
 
+ANSWER_SECONDS = 10.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "auto", "local")
 
 
@@ -117,9 +119,12 @@ def _import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdigit():  # Ray itself tries for minutes where nothing listens
+            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise EnvironmentFault(
             "The Ray engine works on a cluster that runs",
             f"none answers at '{address}' ({str(error).splitlines()[0][:120]})",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -204,6 +205,22 @@ def test_ray_beyond_this_machine_needs_a_token(trained: Any, tmp_path: Path) -> 
 
     with pytest.raises(EnvironmentFault, match="token authentication"):
         train(trained, tmp_path / "run", engine=RayEngine("ray://10.0.0.1:10001"))
+
+
+def test_an_address_where_nothing_listens_is_told_at_once() -> None:
+    from ensemble_kit.launch.ray import _connect
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    class NoRay:
+        def init(self, **_: object) -> None:
+            raise AssertionError("Ray would try for minutes")
+
+    for named in (address, f"ray://{address}"):
+        with pytest.raises(EnvironmentFault, match=f"none answers at '{named}'"):
+            _connect(NoRay(), named)
 
 
 @pytest.mark.parametrize(
