@@ -325,7 +325,7 @@ def test_a_watched_slice_has_each_class_where_patients_allow_and_says_where_not(
         assert (held >= 0.5 * 0.15 * np.bincount(manifest.labels)).all()
 
 
-@settings(max_examples=15)
+@LAWS
 @given(cohorts(), st.integers(0, 3))
 def test_a_watched_slice_leaves_each_class_to_training(manifest: Manifest, seed: int) -> None:
     parted, said = watched_slice(manifest, share=0.2, seed=seed)
