@@ -70,7 +70,7 @@ cli.main()
 def test_row_37_where_the_cpu_s_memory_ends_batches_are_computed_in_parts(
     slides: Path, processes: Any, tmp_path: Path
 ) -> None:
-    done = processes.python(LIMITED, slides, tmp_path, 60, 96)
+    done = processes.python(LIMITED, slides, tmp_path, 30, 96)
     assert done.returncode == 0, done.stderr
     assert "each batch is now computed in 2 parts" in done.stdout
 
