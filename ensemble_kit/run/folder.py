@@ -27,12 +27,12 @@ from ensemble_kit.run.hold import held
 from ensemble_kit.run.nested import nested_folds
 from ensemble_kit.run.records import (
     RECORD,
-    difference,
     in_order,
     new_record,
+    read_folds,
+    read_manifest,
     read_record,
-    same_digest,
-    whole_table,
+    refuse_other_data,
 )
 from ensemble_kit.run.tables import by_fold_model, member_table
 
@@ -95,21 +95,11 @@ class Run:
 
     def manifest(self) -> Manifest:
         """The manifest that the run was made of."""
-        about = self.record["manifest"]
-        with whole_table(self.path / "manifest.csv"):
-            manifest = Manifest.read(self.path / "manifest.csv", **about)
-        same_digest(self.path / "manifest.csv", manifest.digest, self.record["digests"]["manifest"])
-        return manifest
+        return read_manifest(self.path)
 
     def folds(self) -> Folds:
         """The folds that the run was made of."""
-        about = self.record["folds"]
-        with whole_table(self.path / "folds.csv"):
-            folds = Folds.read(
-                self.path / "folds.csv", split_by=about["split_by"], notes=tuple(about["notes"])
-            )
-        same_digest(self.path / "folds.csv", folds.digest, self.record["digests"]["folds"])
-        return folds
+        return read_folds(self.path)
 
     def begin(self, manifest: Manifest, folds: Folds, config: Mapping[str, Any]) -> None:
         """Write the run's record, or check that the folder was made from the same data and folds.
@@ -129,10 +119,12 @@ class Run:
         ------
         DataError
             The folder holds a run over other data or other folds.
+        IntegrityError
+            Its own tables were changed since.
         """
         folds.of(manifest.part("train"))
         if self.exists:
-            self._refuse_other_data(manifest, folds)
+            refuse_other_data(self.path, manifest, folds)
             return
         manifest.write(self.path / "manifest.csv")
         folds.write(self.path / "folds.csv")
@@ -142,26 +134,6 @@ class Run:
     def keep_config(self, config: Mapping[str, Any]) -> None:
         """Write `config.toml`: the experiment that the run was trained by last."""
         write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
-
-    def _refuse_other_data(self, manifest: Manifest, folds: Folds) -> None:
-        digests = self.record["digests"]
-        if manifest.digest != digests["manifest"]:
-            raise DataError(
-                "A run folder belongs to one manifest",
-                f"'{self.path}' was made from other data: {difference(self.manifest(), manifest)}",
-                "Use another --run folder, or restore the data",
-            )
-        if folds.digest != digests["folds"]:
-            raise DataError(
-                "A run folder belongs to one set of folds",
-                f"'{self.path}' has {self.record['folds']['n_splits']} folds by "
-                f"{self.record['folds']['split_by']} that differ from the {folds.n_splits} by "
-                f"{folds.split_by} asked for",
-                "Use another --run folder, or the same --folds, --seed and --split-by",
-            )
-        # What a run trains on is what its tables say to whoever reads them later.
-        self.manifest()
-        self.folds()
 
     @contextlib.contextmanager
     def locked(self, *, seconds: float = 0) -> Iterator[None]:

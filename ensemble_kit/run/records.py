@@ -1,4 +1,4 @@
-"""What a run's record says: versions, digests, and how data differ from those it was made of.
+"""A run's record, and the two tables that it vouches for: written once, refused where they differ.
 
 Knows nothing else that lies in the run folder.
 """
@@ -75,33 +75,84 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-@contextlib.contextmanager
-def whole_table(path: Path) -> Iterator[None]:
-    """Say of a table that cannot be read that it was damaged: it was whole when it was written.
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest that a run was made of.
 
     Raises
     ------
     IntegrityError
-        Reading it inside the block was refused.
+        It was changed since.
     """
+    record, path = read_record(folder), folder / "manifest.csv"
+    with _unchanged(path):
+        manifest = Manifest.read(path, **record["manifest"])
+    _same_digest(path, manifest.digest, record["digests"]["manifest"])
+    return manifest
+
+
+def read_folds(folder: Path) -> Folds:
+    """The folds that a run was made of.
+
+    Raises
+    ------
+    IntegrityError
+        They were changed since.
+    """
+    record, path = read_record(folder), folder / "folds.csv"
+    about = record["folds"]
+    with _unchanged(path):
+        folds = Folds.read(path, split_by=about["split_by"], notes=tuple(about["notes"]))
+    _same_digest(path, folds.digest, record["digests"]["folds"])
+    return folds
+
+
+def refuse_other_data(folder: Path, manifest: Manifest, folds: Folds) -> None:
+    """Refuse to go on with a run that was made of other data or other folds, or whose tables changed.
+
+    Raises
+    ------
+    DataError
+        The data or folds are others than those of the run.
+    IntegrityError
+        Its own tables are no longer what they were.
+    """
+    record, kept = read_record(folder), read_manifest(folder)
+    if manifest.digest != kept.digest:
+        raise DataError(
+            "A run folder belongs to one manifest",
+            f"'{folder}' was made from other data: {difference(kept, manifest)}",
+            "Use another --run folder, or restore the data",
+        )
+    if folds.digest != record["digests"]["folds"]:
+        raise DataError(
+            "A run folder belongs to one set of folds",
+            f"'{folder}' has {record['folds']['n_splits']} folds by {record['folds']['split_by']} "
+            f"that differ from the {folds.n_splits} by {folds.split_by} asked for",
+            "Use another --run folder, or the same --folds, --seed and --split-by",
+        )
+    read_folds(folder)
+
+
+@contextlib.contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    # It was whole when it was written: where it cannot be read, it was damaged.
     try:
         yield
     except DataError as error:
-        raise IntegrityError(
-            "A run's tables are what its record says",
-            f"'{path}' was changed since, and cannot be read ({error.got})",
-            "Restore it, or start a new run",
-        ) from error
+        raise _changed(path, f"and cannot be read: {error.got}") from error
 
 
-def same_digest(path: Path, got: str, want: str) -> None:
-    """Refuse a table that is not what the record says."""
+def _same_digest(path: Path, got: str, want: str) -> None:
     if got != want:
-        raise IntegrityError(
-            "A run's tables are what its record says",
-            f"'{path}' was changed since (digest {got[:12]}, recorded {want[:12]})",
-            "Restore it, or start a new run",
-        )
+        raise _changed(path, f"digest {got[:12]}, recorded {want[:12]}")
+
+
+def _changed(path: Path, how: str) -> IntegrityError:
+    return IntegrityError(
+        "A run's tables are what its record says",
+        f"'{path}' was changed since ({how})",
+        "Restore it, or start a new run",
+    )
 
 
 def difference(old: Manifest, new: Manifest) -> str:
