@@ -6,10 +6,10 @@ DIR is a BreakHis archive or a folder of class folders. Peers, in the same proce
 timm's ImageDataset, loader and optimizer (`timm_line.py`), (a) as they come, in float32, and (b)
 with bf16 autocast, channels_last and the fused optimizer. All train the same network from the same
 seeds, on the same images, with the same size, batch, optimizer and augmentation (the preset
-"light"). Counted is the median of the second and later epochs, data time included; timm decodes files in each,
-ours reads the tiles that its first look at them made. Left out on both sides: validation, and
-writing checkpoints. `--losses` asks instead: do they end at the same validation loss? `--floor`
-adds what the device allows at best (`card.py`).
+"light"). Counted is the median of the second and later epochs, data time included; timm decodes
+files in each, ours reads the tiles that its first look at them made. Left out on both sides:
+validation, and writing checkpoints. `--losses` asks instead: do they end at the same validation
+loss? `--floor` adds what the device allows at best (`card.py`).
 """
 
 from __future__ import annotations
