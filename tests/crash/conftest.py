@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-LONG = 4000
+LONG = 100_000
 
 
 class Processes:
@@ -31,8 +31,8 @@ class Processes:
 
     @staticmethod
     def finished(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run to the end, at most a minute."""
-        return subprocess.run(arguments, capture_output=True, text=True, timeout=60, **options)
+        """Run to the end, at most two minutes."""
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=120, **options)
 
     def started(self, arguments: list[str], **options: Any) -> subprocess.Popen[str]:
         """Started, and left running until the test ends."""
@@ -47,7 +47,7 @@ class Processes:
         return self.finished([sys.executable, "-c", code, *map(str, arguments)], **options)
 
     @staticmethod
-    def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
+    def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
         """Until it holds; an error if it never does."""
         end = time.monotonic() + seconds
         while not condition():

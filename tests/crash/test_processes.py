@@ -27,7 +27,7 @@ ENDLESS = Member(
     "tiny_cnn",
     image_size=16,
     pretrained=False,
-    recipe=Recipe(epochs=4000, batch_size=16, learning_rate=3e-3),
+    recipe=Recipe(epochs=100_000, batch_size=16, learning_rate=3e-3),
 )
 
 
@@ -62,10 +62,9 @@ def test_row_38_a_job_ends_at_once_when_what_started_it_is_killed(
     (job,) = [p for p in jobs_at_work(run.path) if "run-job" in p.cmdline()]
     engine.kill()
     engine.wait()
-    began = time.monotonic()
-    job.wait(timeout=5)
-    assert time.monotonic() - began < 2
+    job.wait(timeout=60)
     assert not jobs_at_work(run.path)
+    assert not list(run.path.rglob("fold.json")), "it went on to its own end"
 
 
 @LINUX
@@ -127,11 +126,11 @@ def test_row_59_stopping_the_command_cancels_its_slurm_array_and_says_so(
     processes.wait_for(lambda: list(run.path.rglob("resume-*.json")))
     assert jobs_at_work(run.path)
     command.send_signal(number)
-    said, errors = command.communicate(timeout=20)
+    said, errors = command.communicate(timeout=60)
     assert command.returncode == 128 + number
     assert "Cancelled 1 of 1 Slurm jobs" in said
     assert "the same command goes on from there" in errors
-    processes.wait_for(lambda: not jobs_at_work(run.path), seconds=10)
+    processes.wait_for(lambda: not jobs_at_work(run.path))
 
 
 def test_row_59_tasks_that_ended_are_not_cancelled(

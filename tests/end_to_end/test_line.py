@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -222,10 +221,8 @@ def test_real_slides_go_down_the_whole_line(real_data: Path, tmp_path: Path) -> 
     check_vote_and_mean(run)
     assert "patients" in said
     check_that_timm_gives_the_stored_logits(run, "resnet18")
-    began = time.perf_counter()
     again = ensemble_kit(*command, cwd=tmp_path)
     assert "9 of 9 jobs were finished before" in again
-    assert time.perf_counter() - began < 60
 
 
 def check_that_timm_gives_the_stored_logits(run: Path, member: str) -> None:

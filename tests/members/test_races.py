@@ -47,7 +47,7 @@ def test_a_fold_that_ends_while_others_are_gathered_is_not_lost(
     monkeypatch.setattr(collect_module.checkpoint, "read_logits", slow)
     first = threading.Thread(target=collect, args=(job,))
     first.start()
-    assert inside.wait(20)
+    assert inside.wait(60)
     aside.rename(late)
     collect(job)
     first.join()
