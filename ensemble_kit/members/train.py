@@ -111,9 +111,7 @@ def _train_epoch(
     if training.micro_batches > 1:
         cap_parts(training, len(batches.steps(epoch)[0]), notice)
     # Losses and hits stay on the device: the host waits once, at the end of the epoch.
-    losses = torch.zeros(steps, device=device)
-    sizes = torch.zeros(steps)
-    correct = torch.zeros((), device=device, dtype=torch.int64)
+    figures, sizes = torch.zeros(2, steps, device=device), torch.zeros(steps)
     head = body.head_of(training.model) if body else None
     given = body.steps(batches, epoch) if body else batches.epoch(epoch)
     for step, (images, labels, _) in enumerate(given):
@@ -125,16 +123,16 @@ def _train_epoch(
         if not body:
             images = images.contiguous(memory_format=torch.channels_last)
         loss, logits = take_step(training, images, target, plan, notice, head)
-        losses[step], sizes[step] = loss, len(labels)
-        correct += (logits.argmax(dim=1) == labels).sum()
+        figures[0, step], sizes[step] = loss, len(labels)
+        figures[1, step] = (logits.argmax(dim=1) == labels).sum()
         if recipe.regularize.ema_decay and training.averaged is not None:
             training.averaged.update()
-    per_step = losses.cpu()
-    if not bool(torch.isfinite(per_step).all()):
-        first = int((~torch.isfinite(per_step)).nonzero()[0])
-        raise NotFiniteError(first, float(per_step[first]))
+    losses, hits = figures.cpu()
+    if not bool(torch.isfinite(losses).all()):
+        first = int((~torch.isfinite(losses)).nonzero()[0])
+        raise NotFiniteError(first, float(losses[first]))
     n_images = int(sizes.sum())
-    return float((per_step * sizes).sum()) / n_images, int(correct) / n_images, n_images
+    return float((losses * sizes).sum()) / n_images, float(hits.sum()) / n_images, n_images
 
 
 def _set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:

@@ -13,6 +13,7 @@ from ensemble_kit.images import feed
 from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.presets import PRESETS
 from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.members import train as train_module
 from ensemble_kit.members.averaging import Average
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.member import Member
@@ -96,6 +97,27 @@ def test_a_step_s_images_and_average_wait_for_nothing(name: str) -> None:
             average.update()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_nothing_waits_between_the_first_step_of_an_epoch_and_its_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    n_steps, taken, step = 4, 0, train_module.take_step
+
+    def watched(*args: object) -> object:
+        nonlocal taken
+        out = step(*args)
+        taken += 1
+        torch.cuda.set_sync_debug_mode("default" if taken % n_steps == 0 else "error")
+        return out
+
+    monkeypatch.setattr(train_module, "take_step", watched)
+    try:
+        recipe = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3}
+        trained("tiny_resnet", 16 * n_steps, 32, "bf16", **recipe)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert taken == 2 * n_steps
 
 
 def test_tiles_that_do_not_fit_arrive_as_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,190 @@
+"""A pretended CUDA card: tensors of the CPU that say they lie on one, for machines without a card.
+
+It knows where a tensor lies and when the host would wait for the card. It refuses what a card
+refuses, as far as Python calls it: tensors of both devices in one operation. It has neither a
+card's arithmetic nor its memory, and nothing of what C++ does inside one call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._pytree import tree_leaves, tree_map
+
+CARD = torch.device("cuda", 0)
+# The host needs the answer, or a shape that only the numbers tell.
+READS = {
+    "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "equal", "allclose",
+    "nonzero", "argwhere", "unique", "masked_select", "bincount",
+}  # fmt: skip
+GROUP = torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype
+PLAIN = torch._C.DisableTorchFunctionSubclass
+
+
+class OnCard(Tensor):
+    """A tensor that says it lies on the card."""
+
+
+@dataclasses.dataclass
+class Wait:
+    """The host waits for all that is queued on the card: in which call, and what called it."""
+
+    call: str
+    callers: str
+
+
+class PretendedCard(TorchFunctionMode):
+    """While it is on, `cuda` is a device; `waits` are the times that the host waited for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[Wait] = []
+
+    def wait(self, call: str, *_: object) -> None:
+        self.waits.append(Wait(call, "".join(traceback.format_stack(limit=16)[:-2])))
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs, name = dict(kwargs or {}), getattr(func, "__name__", str(func))
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        there = any(isinstance(t, OnCard) for t in tensors)
+        if name == "__get__" and (place := _said_of_place(func, args[0])) is not None:
+            return place
+        if name == "__reduce_ex__":
+            with PLAIN():
+                return args[0].detach().as_subclass(Tensor).__reduce_ex__(*args[1:])
+        if name == "__deepcopy__" and there:
+            return _copied(*args)
+        if name in {"numpy", "__array__"} and there:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        if name in READS and there:
+            self.wait(name)
+        if name in {"to", "cpu", "cuda"}:
+            return self._sent(name, args, kwargs)
+        goes = there
+        if kwargs.get("device") is not None and name != "_parse_to":
+            goes = torch.device(kwargs["device"]).type == "cuda"
+            kwargs["device"] = torch.device("cpu")
+            if goes and name in {"tensor", "as_tensor", "new_tensor"}:
+                self.wait(name)
+        elif name in {"copy_", "__setitem__"}:
+            goes = isinstance(args[0], OnCard)
+            if any(isinstance(t, OnCard) != goes for t in tensors):
+                self.wait(name)
+        elif there and name != "__set__" and any(t.dim() and type(t) is Tensor for t in tensors):
+            raise RuntimeError(
+                f"Expected all tensors to be on the same device, in {name}: {[type(t).__name__ for t in tensors]}"
+            )
+        if name in {"__getitem__", "__setitem__"} and isinstance(args[0], OnCard):
+            for index in tree_leaves(args[1], is_leaf=lambda x: isinstance(x, list)):
+                mask = isinstance(index, Tensor) and index.dtype == torch.bool
+                if mask or isinstance(index, list | np.ndarray):
+                    self.wait(f"{name} by {'a mask' if mask else 'numbers of the host'}")
+        with PLAIN():
+            out = func(*args, **kwargs)
+        return tree_map(lambda t: _lying(t, goes), out)
+
+    def _sent(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        tensor, *rest = args
+        there, dtype, form, quick = isinstance(tensor, OnCard), None, torch.preserve_format, False
+        device: Any = {"cpu": "cpu", "cuda": "cuda"}.get(name)
+        if name == "to":
+            copies = kwargs.pop("copy", False)
+            with PLAIN():
+                device, dtype, quick, form = torch._C._nn._parse_to(*rest, **kwargs)
+            if rest and isinstance(rest[0], Tensor):
+                device = rest[0].device
+        goes = there if device is None else torch.device(device).type == "cuda"
+        # From ordinary memory the host waits whatever is asked for.
+        if goes != there and not (quick and goes and getattr(tensor, "is_pinned_here", False)):
+            self.wait(f"{name} {device}")
+        with PLAIN():
+            form = form or torch.preserve_format
+            copy = goes != there or (name == "to" and copies)
+            out = tensor.to(dtype=dtype or tensor.dtype, memory_format=form, copy=copy)
+        return _lying(out, goes)
+
+
+def _said_of_place(func: Any, tensor: Tensor) -> Any:
+    there = isinstance(tensor, OnCard)
+    said = {"device": CARD, "is_cuda": True, "is_cpu": False}
+    plain = {"is_cuda": False, "is_cpu": True}
+    what = (resolve_name(func) or "").removesuffix(".__get__").rpartition(".")[2]
+    return (said if there else plain).get(what)
+
+
+def _lying(value: Any, there: bool) -> Any:
+    with PLAIN():
+        if there and type(value) is Tensor:
+            return value.as_subclass(OnCard)
+        return value.as_subclass(Tensor) if isinstance(value, OnCard) and not there else value
+
+
+def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    if id(tensor) not in memo:
+        with PLAIN():
+            new = tensor.detach().as_subclass(Tensor).clone().as_subclass(OnCard)
+        learns = tensor.requires_grad
+        is_parameter = isinstance(tensor, torch.nn.Parameter)
+        memo[id(tensor)] = torch.nn.Parameter(new, learns) if is_parameter else new
+    return memo[id(tensor)]
+
+
+def _pinned(tensor: Tensor, *_: object) -> Tensor:
+    new = tensor.clone()
+    new.is_pinned_here = True
+    return new
+
+
+class _Autocast(torch.autocast):
+    """The CPU's autocast under the card's name."""
+
+    def __init__(self, device_type: str, **options: Any) -> None:
+        super().__init__("cpu" if device_type == "cuda" else device_type, **options)
+
+
+def _grouped(tensors: Any, *more: Any) -> Any:
+    groups = GROUP(tensors, *more)
+    return {(CARD, dtype): found for (_, dtype), found in groups.items()}
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedCard]:
+    """A pretended card, on while the test runs."""
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a card: it need not pretend")
+    mode, replace = PretendedCard(), monkeypatch.setattr
+    known: dict[str, Any] = {
+        "is_available": True, "device_count": 1, "mem_get_info": (10**11, 10**11),
+        "is_bf16_supported": True, "get_device_name": "pretended card", "empty_cache": None,
+    }  # fmt: skip
+    for name, answer in known.items():
+        replace(torch.cuda, name, mock.Mock(return_value=answer))
+    replace(torch.cuda, "synchronize", lambda *_: mode.wait("synchronize"))
+    replace(torch.random, "fork_rng", lambda devices: contextlib.nullcontext())
+    replace(Tensor, "pin_memory", _pinned)
+    replace(torch, "autocast", _Autocast)
+    for place in (torch.nn.utils.clip_grad, sys.modules[torch.optim.Optimizer.__module__]):
+        replace(place, GROUP.__name__, _grouped)
+    replace(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None)
+    # Else a module keeps its parameters, of the type that they had, and changes what they hold.
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    with mode:
+        yield mode
+    torch.__future__.set_overwrite_module_params_on_conversion(False)

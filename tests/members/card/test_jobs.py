@@ -1,0 +1,138 @@
+"""Whole jobs on a card, on one that is pretended: begun, cut off, gone on with, stored, read back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ensemble_kit.images import feed
+from ensemble_kit.members import step as step_module
+from ensemble_kit.members.checkpoint import read_record
+from ensemble_kit.members.events import EpochEnded, Event, Notice
+from ensemble_kit.members.features import features_of_finished
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.measure import images_per_second
+from ensemble_kit.members.run_job import run_job
+
+MakeJob = Callable[..., Job]
+CARD = torch.device("cuda")
+
+
+class PulledPlugError(Exception):
+    """Stands for the moment at which a process is killed."""
+
+
+@pytest.fixture
+def job_on_card(card: Any, make_job: MakeJob) -> MakeJob:
+    """`make_job` for the pretended card."""
+
+    def make(folder: str = "run", **settings: Any) -> Job:
+        return dataclasses.replace(make_job(folder, **settings), device=CARD)
+
+    return make
+
+
+def cut_off(job: Job, after: int) -> None:
+    def watch(event: Event) -> None:
+        if isinstance(event, EpochEnded) and event.epoch + 1 == after:
+            raise PulledPlugError
+
+    with pytest.raises(PulledPlugError):
+        run_job(job, watch)
+
+
+def kept(job: Job) -> dict[str, bytes]:
+    """The logits and weights that a job leaves behind, its own and its further ones."""
+    names = ("*.npy", "*.safetensors")
+    paths = [path for name in names for path in sorted(job.folder.rglob(name))]
+    return {str(path.relative_to(job.folder)): path.read_bytes() for path in paths}
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "fp16": {"precision": "fp16"},
+    "average": {"precision": "bf16", "regularize": {"ema_decay": 0.9}},
+    "average of the last": {"regularize": {"average_last": 2}},
+    "average beside, poses": {"regularize": {"ema_decay": 0.9, "average_beside": True, "tta": "flips"}},
+    "inner slice": {"select_on": "inner", "patience": 2, "schedule": "plateau"},
+    "cached features": {"optim": {"head_only_epochs": 2, "cache_features": True}},
+    "sgd": {"optim": {"name": "sgd", "clip_norm": 1.0, "layer_decay": 0.7}},
+    "lookahead": {"optim": {"name": "lookahead_adamw"}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
+def test_a_job_that_was_cut_off_goes_on_there(job_on_card: MakeJob, recipe: dict[str, Any]) -> None:
+    whole, cut = job_on_card("whole", **recipe), job_on_card("cut", **recipe)
+    run_job(whole)
+    cut_off(cut, 1)
+    run_job(cut)
+    assert kept(cut) == kept(whole)
+    record = read_record(cut.folder)
+    assert record is not None
+    assert record["device"] == "cuda"
+
+
+def test_a_job_begun_there_goes_on_without_a_card(job_on_card: MakeJob) -> None:
+    job, whole = job_on_card("cut"), job_on_card("whole")
+    cut_off(job, 2)
+    run_job(dataclasses.replace(job, device=torch.device("cpu")))
+    run_job(whole)
+    for part in ("oof", "test"):
+        mine, other = (np.load(j.folder / f"logits-{part}.npy") for j in (job, whole))
+        np.testing.assert_allclose(mine, other, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("member", [{}, {"head": [8]}, {"color": "hed"}], ids=str)
+def test_features_are_those_of_the_stored_network_on_either_device(
+    job_on_card: MakeJob, member: dict[str, Any]
+) -> None:
+    job = dataclasses.replace(job_on_card(member=member), keep_features=True)
+    run_job(job)
+    here = features_of_finished(dataclasses.replace(job, device=torch.device("cpu")))
+    for mine, there in zip(here[""], features_of_finished(job)[""], strict=True):
+        assert mine.shape == there.shape
+        np.testing.assert_allclose(mine, there, rtol=1e-3, atol=1e-4)
+
+
+def test_tiles_that_stream_to_the_card_train_as_those_that_lie_there(
+    job_on_card: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resident, streamed = job_on_card("resident"), job_on_card("streamed")
+    run_job(resident)
+    monkeypatch.setattr(feed, "fits", lambda *_: False)
+    run_job(streamed)
+    assert kept(streamed) == kept(resident)
+
+
+def test_row_36_a_full_card_is_given_back_what_is_free_and_the_batch_in_parts(
+    job_on_card: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = step_module._forward_backward
+
+    def full(*args: Any) -> Any:
+        if args[-1] < 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return real(*args)
+
+    monkeypatch.setattr(step_module, "_forward_backward", full)
+    events: list[Event] = []
+    job = job_on_card()
+    run_job(job, events.append)
+    said = [event.text for event in events if isinstance(event, Notice)]
+    assert [text for text in said if "computed in 4 parts" in text]
+    assert torch.cuda.empty_cache.call_count == 2  # type: ignore[attr-defined]
+    record = read_record(job.folder)
+    assert record is not None
+    assert record["micro_batches"] == 4
+
+
+def test_networks_are_measured_there(card: Any) -> None:
+    speed = images_per_second("tiny_cnn", 16, 4, device="auto")
+    assert set(speed) == {"train", "predict"}
+    assert [wait for wait in card.waits if wait.call == "synchronize"]
