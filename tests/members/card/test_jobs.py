@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,18 @@ import pytest
 import torch
 
 from ensemble_kit.images import feed
+from ensemble_kit.members import probe
 from ensemble_kit.members import step as step_module
 from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.events import EpochEnded, Event, Notice
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import EpochEnded, Event, JobStarted, Notice
 from ensemble_kit.members.features import features_of_finished
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.measure import images_per_second
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.run_job import run_job
+from ensemble_kit.run import Run
 
 MakeJob = Callable[..., Job]
 CARD = torch.device("cuda")
@@ -136,3 +142,22 @@ def test_networks_are_measured_there(card: Any) -> None:
     speed = images_per_second("tiny_cnn", 16, 4, device="auto")
     assert set(speed) == {"train", "predict"}
     assert [wait for wait in card.waits if wait.call == "synchronize"]
+
+
+def test_a_run_probes_the_card_and_trains_all_folds_there(
+    card: Any, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "WORTH_A_PROBE", 0.0)
+    run, recipe = Run(tmp_path), Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
+    member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
+    events: list[Event] = []
+    fit_members(
+        [member], trained.manifest, trained.folds, run, device="auto", watcher=events.append
+    )
+    said = [event.text for event in events if isinstance(event, Notice)]
+    assert [text for text in said if "trains the fastest here (tiny_cnn 16 px, batch 16)" in text]
+    assert [(e.device, e.fold) for e in events if isinstance(e, JobStarted)] == [
+        ("cuda", fold) for fold in range(3)
+    ]
+    stored = run.predictions("oof")
+    assert np.isfinite(stored.logits).all()
