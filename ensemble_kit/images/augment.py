@@ -1,12 +1,14 @@
 """Augmentation and normalisation of a batch of tiles, on whatever device they lie.
 
-One resampling for all geometry, one folded colour matrix with the normalisation in it; every
-sample draws its own. Other colour spaces come after it: augmentation is of RGB. Does not know
+Every sample draws its own, on the CPU and before anything is computed: the same on every device,
+in however many blocks. One resampling for all geometry, one folded colour matrix with the
+normalisation in it. Other colour spaces come after it: augmentation is of RGB. Does not know
 labels, files or epochs.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -16,14 +18,15 @@ from torch import Tensor
 from ensemble_kit.errors import UsageError
 from ensemble_kit.images.color_space import color_channels, in_color
 from ensemble_kit.images.geometry import affine_maps, draw_poses, pose_maps, posed, resampled
-from ensemble_kit.images.policy import apply_policy
+from ensemble_kit.images.policy import Round, apply_policy, draw_policy
 from ensemble_kit.images.presets import PRESETS, Augmentation
-from ensemble_kit.images.recolor import recolored
-from ensemble_kit.images.stains import jitter_stains
+from ensemble_kit.images.recolor import draw_colors, recolored
+from ensemble_kit.images.stains import draw_stains, restained
 
-# Samples that are worked on at once: their buffers stay in a processor's cache, which halves the
-# time there. The same on every device, so that all of them draw alike.
-BLOCK = 16
+# Samples that are worked on at once. A processor's cache holds the buffers of few, which halves
+# the time there; a card is given few launches, and bounded buffers: this many numbers each.
+CPU_BLOCK = 16
+CARD_NUMBERS = 2**25
 
 __all__ = ["PRESETS", "Augmentation", "augment_batch"]
 
@@ -90,44 +93,85 @@ def augment_batch(
     first = plain if color != "rgb" else (mean, std)
     height, width = tiles_uint8.shape[1:3]
     shape = (height, width) if size is None else (size, round(size * width / height))
-    out = torch.empty((len(tiles_uint8), channels, *shape), device=tiles_uint8.device)
-    for block, part in zip(tiles_uint8.split(BLOCK), out.split(BLOCK), strict=True):
-        _augment(block, augmentation, generator, *first, part)
+    n, device = len(tiles_uint8), tiles_uint8.device
+    out = torch.empty((n, channels, *shape), device=device)
+    drawn = None
+    if augmentation is not None and not augmentation.is_identity:
+        drawn = _draw(n, channels // 3, augmentation, generator, square=height == width)
+    block = CPU_BLOCK
+    if device.type != "cpu":
+        block = max(CPU_BLOCK, CARD_NUMBERS // (channels * shape[0] * shape[1]))
+    for start in range(0, n, block):
+        some = slice(start, start + block)
+        if drawn is None:
+            planar = tiles_uint8[some].permute(0, 3, 1, 2)
+            _normalise(_resized(planar, out.shape[2:]), *first, out[some])
+        else:
+            _augment(tiles_uint8[some], drawn.of(some), *first, out[some])
     if color == "rgb":
         return out
-    blocks = [_scaled(in_color(part, color), mean, std) for part in out.split(BLOCK)]
+    blocks = [_scaled(in_color(part, color), mean, std) for part in out.split(block)]
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Draws:
+    """What an augmentation does to each sample; None or nothing where it does no such thing."""
+
+    fill: str
+    poses: Tensor
+    stains: tuple[Tensor, ...] | None
+    rounds: list[Round]
+    maps: Tensor | None
+    colors: tuple[Tensor, ...] | None
+
+    def of(self, some: slice) -> _Draws:
+        """What it does to some of them."""
+        return _Draws(
+            self.fill,
+            self.poses[some],
+            self.stains and tuple(t[some] for t in self.stains),
+            [(chosen[some], amount[some]) for chosen, amount in self.rounds],
+            None if self.maps is None else self.maps[some],
+            self.colors and tuple(t[some] for t in self.colors),
+        )
+
+
+def _draw(
+    n: int, n_pictures: int, augmentation: Augmentation, generator: torch.Generator, *, square: bool
+) -> _Draws:
+    """Draws for `n` samples; every picture of a sample is stained on its own, so it has its own."""
+    shape = (n, n_pictures)
+    poses = draw_poses(n, augmentation, generator, square=square)
+    stains = maps = colors = None
+    if augmentation.stain:
+        found = draw_stains(n * n_pictures, augmentation.stain, generator)
+        stains = tuple(t.unflatten(0, shape) for t in found)
+    rounds = draw_policy(n, augmentation.policy, generator)
+    if augmentation.has_affine:
+        maps = pose_maps(poses) @ affine_maps(n, augmentation, generator)
+    if augmentation.has_color:
+        found = draw_colors(n * n_pictures, augmentation, generator)
+        colors = tuple(t.unflatten(0, shape) for t in found)
+    return _Draws(augmentation.fill, poses, stains, rounds, maps, colors)
+
+
 def _augment(
-    tiles_uint8: Tensor,
-    augmentation: Augmentation | None,
-    generator: torch.Generator,
-    mean: list[float],
-    std: list[float],
-    out: Tensor,
+    tiles_uint8: Tensor, drawn: _Draws, mean: list[float], std: list[float], out: Tensor
 ) -> None:
     """Write the normalised images (batch, channels, height, width) of these tiles to `out`."""
-    shape = out.shape[2:]
-    if augmentation is None or augmentation.is_identity:
-        _normalise(_resized(tiles_uint8.permute(0, 3, 1, 2), shape), mean, std, out)
-        return
-    square = tiles_uint8.shape[1] == tiles_uint8.shape[2]
-    poses = draw_poses(len(tiles_uint8), augmentation, generator, square=square)
     planar = tiles_uint8.permute(0, 3, 1, 2)
     # Poses are free where images are resampled anyway; else they are exact on the stored bytes.
-    images = _resized(planar if augmentation.has_affine else posed(planar, poses), shape)
-    if augmentation.stain:
-        images = jitter_stains(images, augmentation.stain, generator=generator)
-    if augmentation.policy != "none":
-        images = apply_policy(
-            images, augmentation.policy, fill=augmentation.fill, generator=generator
-        )
-    if augmentation.has_affine:
-        maps = pose_maps(poses) @ affine_maps(len(images), augmentation, generator)
-        images = resampled(images, maps, augmentation.fill)
-    if augmentation.has_color:
-        recolored(images, augmentation, generator, mean, std, out)
+    whole = posed(planar, drawn.poses) if drawn.maps is None else planar
+    images = _resized(whole, out.shape[2:])
+    if drawn.stains:
+        images = restained(images, *(t.flatten(0, 1) for t in drawn.stains))
+    images = apply_policy(images, drawn.rounds, fill=drawn.fill)
+    if drawn.maps is not None:
+        images = resampled(images, drawn.maps, drawn.fill)
+    if drawn.colors:
+        matrix, pivot = (t.flatten(0, 1) for t in drawn.colors)
+        recolored(images, matrix, pivot, mean, std, out)
     else:
         _normalise(images, mean, std, out)
 

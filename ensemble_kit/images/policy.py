@@ -7,7 +7,7 @@ wide ranges); Cubuk et al., NeurIPS 2020 (RandAugment: two operations of magnitu
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,38 +16,47 @@ from torch import Tensor
 from ensemble_kit.images.geometry import resampled
 from ensemble_kit.images.send import sent
 
+# For each sample an operation, as its place in NAMES, and how strong it is.
+Round = tuple[Tensor, Tensor]
 
-def apply_policy(images: Tensor, policy: str, *, fill: str, generator: torch.Generator) -> Tensor:
-    """Images after one (`trivial`) or two (`rand`) random operations each.
+
+def draw_policy(n: int, policy: str, generator: torch.Generator) -> list[Round]:
+    """One (`trivial`) or two (`rand`) random operations for each of `n` samples, none for `none`."""
+    wide = policy == "trivial"
+    rounds = []
+    for _ in range({"none": 0, "trivial": 1, "rand": 2}[policy]):
+        chosen = torch.randint(len(NAMES), (n,), generator=generator)
+        strength = torch.rand(n, generator=generator) if wide else torch.full((n,), 9 / 30)
+        sign = torch.randint(2, (n,), generator=generator) * 2 - 1
+        ranges = torch.tensor([(WIDE if wide else RAND).get(name, 0.0) for name in NAMES])
+        signed = torch.tensor([name in SIGNED for name in NAMES])
+        amount = strength * ranges[chosen]
+        rounds.append((chosen, torch.where(signed[chosen], amount * sign, amount)))
+    return rounds
+
+
+def apply_policy(images: Tensor, rounds: Sequence[Round], *, fill: str) -> Tensor:
+    """Images after the operations that were drawn for them.
 
     Parameters
     ----------
     images : Tensor of float, shape (batch, channels, height, width)
         0 .. 255.
-    policy : {"trivial", "rand"}
+    rounds : sequence of (chosen, amount), shape (batch,) each
+        As `draw_policy` gives them.
     fill : {"reflect", "border", "white"}
         What geometry brings in from outside.
-    generator : torch.Generator
-        On the CPU.
 
     Returns
     -------
     Tensor of float, same shape, 0 .. 255
     """
-    wide = policy == "trivial"
-    ranges = WIDE if wide else RAND
-    for _ in range(1 if wide else 2):
-        n = len(images)
-        chosen = torch.randint(len(NAMES), (n,), generator=generator)
-        strength = torch.rand(n, generator=generator) if wide else torch.full((n,), 9 / 30)
-        sign = torch.randint(2, (n,), generator=generator) * 2 - 1
+    for chosen, amounts in rounds:
         images = images.clone()
         for k in chosen.unique().tolist():
-            rows = torch.nonzero(chosen == k)[:, 0]
-            amount = strength[rows] * ranges.get(NAMES[k], 0.0)
-            if NAMES[k] in SIGNED:
-                amount = amount * sign[rows]
-            rows, amount = sent(rows, images.device), sent(amount, images.device)
+            there = torch.nonzero(chosen == k)[:, 0]
+            amount = sent(amounts[there], images.device)
+            rows = sent(there, images.device)
             images[rows] = apply_operation(NAMES[k], images[rows], amount, fill=fill)
     return images
 

@@ -19,18 +19,20 @@ LUMA = (0.299, 0.587, 0.114)
 
 def recolored(
     images: Tensor,
-    augmentation: Augmentation,
-    generator: torch.Generator,
+    matrix: Tensor,
+    pivot: Tensor,
     mean: list[float],
     std: list[float],
     out: Tensor,
 ) -> None:
-    """Write the jittered and normalised `images`, both (n, channels, height, width), to `out`."""
+    """Write the jittered and normalised `images`, both (n, channels, height, width), to `out`.
+
+    `matrix` and `pivot` are as `draw_colors` gives them, for each picture: each triplet of channels.
+    """
     n, channels, height, width = images.shape
     k = channels // 3
-    # Every picture of a sample is stained on its own, so it draws its own colours.
     pictures = images.view(n * k, 3, height, width)
-    matrix, offset = color_maps(pictures, augmentation, generator)
+    matrix, offset = color_maps(pictures, matrix, pivot)
     steps = torch.tensor([1 / (255 * s) for s in std])
     scale = sent(steps, images.device).view(1, k, 3).expand(n, k, 3)
     middles = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
@@ -45,14 +47,13 @@ def recolored(
         out[:, c].clamp_(-m / s, (1 - m) / s)
 
 
-def color_maps(
-    pictures: Tensor, augmentation: Augmentation, generator: torch.Generator
+def draw_colors(
+    n: int, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Matrices (n, 3, 3) and offsets (n, 3) on 0 .. 255: brightness, contrast, saturation, hue.
+    """How `n` pictures are coloured anew: brightness, contrast, saturation, hue.
 
-    Drawn on the CPU; what the pictures themselves say stays on their device.
+    Matrices (n, 3, 3) on 0 .. 255, and what each picture's mean grey is multiplied by and added.
     """
-    n, device = len(pictures), pictures.device
     luma = torch.tensor(LUMA)
     brightness = 1 + uniform(n, augmentation.brightness, generator)
     contrast = 1 + uniform(n, augmentation.contrast, generator)
@@ -63,10 +64,16 @@ def color_maps(
         3, 3
     )
     matrix = hue_rotation(turn) @ saturate * (brightness * contrast)[:, None, None]
+    # Saturation and hue keep greys, so a grey offset passes through them unchanged.
+    return matrix, (1 - contrast) * brightness
+
+
+def color_maps(pictures: Tensor, matrix: Tensor, pivot: Tensor) -> tuple[Tensor, Tensor]:
+    """Matrices (n, 3, 3) and offsets (n, 3) for these very pictures, on their device."""
+    device = pictures.device
     # Contrast pivots on the picture's mean grey; every eighth pixel gives it closely enough.
-    grey = pictures[:, :, ::8, ::8].mean(dim=(2, 3)) @ sent(luma, device)
-    # Saturation and hue keep greys, so the grey offset passes through them unchanged.
-    offset = (sent((1 - contrast) * brightness, device) * grey)[:, None].expand(n, 3)
+    grey = pictures[:, :, ::8, ::8].mean(dim=(2, 3)) @ sent(torch.tensor(LUMA), device)
+    offset = (sent(pivot, device) * grey)[:, None].expand(len(pictures), 3)
     return sent(matrix, device), offset
 
 

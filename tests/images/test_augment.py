@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageEnhance
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.images import augment as augment_module
 from ensemble_kit.images.augment import PRESETS, Augmentation, augment_batch
 from ensemble_kit.images.geometry import pose_maps, posed, resampled
-from ensemble_kit.images.policy import COLOR, apply_operation, apply_policy
+from ensemble_kit.images.policy import COLOR, apply_operation, apply_policy, draw_policy
 from ensemble_kit.images.presets import preset
-from ensemble_kit.images.recolor import color_maps, hue_rotation
-from ensemble_kit.images.stains import STAIN_VECTORS, jitter_stains
+from ensemble_kit.images.recolor import color_maps, draw_colors, hue_rotation
+from ensemble_kit.images.stains import STAIN_VECTORS, draw_stains, restained
 
 
 def tiles(n: int = 4, size: int = 16, channels: int = 3, seed: int = 0) -> torch.Tensor:
@@ -54,6 +59,44 @@ def test_augmenting_asks_the_device_nothing(name: str) -> None:
     for color, n in (("rgb", 3), ("hed", 3), ("grayscale", 1)):
         out = run(batch, PRESETS[name], color=color, mean=[0.4] * n, std=[0.3] * n)
         assert out.shape == (20, n, 16, 16)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("shape", [(16, 16, 3), (16, 24, 6)], ids=str)
+def test_in_however_many_blocks_a_batch_is_worked_on_its_samples_draw_alike(
+    name: str, shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    batch = torch.from_numpy(rng.integers(0, 256, (11, *shape), dtype=np.uint8))
+    found = []
+    for block in (1, 4, 11):
+        monkeypatch.setattr(augment_module, "CPU_BLOCK", block)
+        found.append(run(batch, PRESETS[name]))
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], atol=1e-4, rtol=1e-4)
+
+
+class Launches(TorchDispatchMode):
+    """Counts operations on the meta device: what a card would be asked to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.n = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        self.n += any(isinstance(t, torch.Tensor) and t.is_meta for t in tree_leaves(out))
+        return out
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_card_is_asked_to_do_no_more_for_a_large_batch_than_for_a_small_one(name: str) -> None:
+    counts = []
+    for n in (256, 1024):  # enough that every operation of a policy is drawn
+        with Launches() as launches:
+            run(tiles(1).expand(n, -1, -1, -1).to("meta"), PRESETS[name])
+        counts.append(launches.n)
+    assert counts[0] == counts[1] > 0
 
 
 def test_flips_and_quarter_turns_are_exact_and_reach_all_eight_poses() -> None:
@@ -126,7 +169,8 @@ def test_white_fill_is_white() -> None:
 def test_colour_maps_equal_the_steps_one_after_the_other() -> None:
     pictures = torch.rand(5, 3, 16, 16) * 255
     settings = Augmentation(brightness=0.3, contrast=0.3, saturation=0.4, hue=0.1)
-    matrix, offset = color_maps(pictures, settings, torch.Generator().manual_seed(0))
+    drawn = draw_colors(5, settings, torch.Generator().manual_seed(0))
+    matrix, offset = color_maps(pictures, *drawn)
     draws = torch.Generator().manual_seed(0)
     luma = torch.tensor([0.299, 0.587, 0.114])
     b, c, s, h = (
@@ -195,7 +239,7 @@ def test_stain_jitter_scales_each_stain_as_beer_and_lambert_say() -> None:
     amounts = np.random.default_rng(0).uniform(0, 0.5, (3, 64))
     light = 256 * 10 ** -(vectors.T @ amounts) - 1
     images = torch.tensor(light, dtype=torch.float32).view(1, 3, 8, 8)
-    out = jitter_stains(images, 0.3, generator=torch.Generator().manual_seed(0))
+    out = restained(images, *draw_stains(1, 0.3, torch.Generator().manual_seed(0)))
     back = np.linalg.inv(vectors.T) @ -np.log10((out.view(3, 64).double().numpy() + 1) / 256)
     for before, after in zip(amounts, back, strict=True):
         slope, haze = np.polyfit(before, after, 1)
@@ -206,7 +250,8 @@ def test_stain_jitter_scales_each_stain_as_beer_and_lambert_say() -> None:
 
 def test_no_spread_leaves_stains_alone() -> None:
     images = tiles().permute(0, 3, 1, 2).float()
-    out = jitter_stains(images, 0.0, generator=torch.Generator().manual_seed(0))
+    drawn = draw_stains(len(images), 0.0, torch.Generator().manual_seed(0))
+    out = restained(images, *drawn)
     torch.testing.assert_close(out, images, atol=0.02, rtol=0)
 
 
@@ -269,9 +314,8 @@ def test_equalize_spreads_the_levels() -> None:
 def test_a_policy_changes_samples_in_different_ways_and_keeps_some() -> None:
     images = tiles(1).expand(64, -1, -1, -1).permute(0, 3, 1, 2).float()
     for policy in ("trivial", "rand"):
-        out = apply_policy(
-            images, policy, fill="reflect", generator=torch.Generator().manual_seed(0)
-        )
+        rounds = draw_policy(64, policy, torch.Generator().manual_seed(0))
+        out = apply_policy(images, rounds, fill="reflect")
         assert len({o.numpy().tobytes() for o in out}) > 10
         assert 0 <= out.min() <= out.max() <= 255
 
