@@ -110,20 +110,19 @@ class Launch:
         """How many of so many jobs are of this shard."""
         return len(range(n_jobs)[self.shard[0] - 1 :: self.shard[1]]) if self.shard else n_jobs
 
-    def made(self, n_jobs: int, device: str) -> tuple[Engine | None, int | None]:
-        """The engine, None for this process, and how many jobs it is expected to run side by side."""
+    def made(self, n_jobs: int, device: str) -> tuple[Engine | None, bool]:
+        """The engine, None for this process, and whether it tells of each epoch as it ends."""
         if self.engine == "ray":
-            return self._ray(device), None
+            return self._ray(device), False
         if self.engine == "slurm":
-            return self._slurm(device), None
-        from ensemble_kit.launch.local import LocalEngine, expected_slots
+            return self._slurm(device), False
+        from ensemble_kit.launch.local import LocalEngine
         from ensemble_kit.members.precision import choose_device
 
         kind = choose_device(device).type
         # A job on a card gets a process of its own: a lost device is lost to that process alone.
         alone = kind == "cpu" and (self.slots == 1 or n_jobs == 1) and self.cpus is None
-        slots = self.slots or expected_slots(n_jobs, kind)
-        return (None if alone else LocalEngine(self.slots, self.cpus or 0)), slots
+        return (None if alone else LocalEngine(self.slots, self.cpus or 0)), True
 
     def _ray(self, device: str) -> Engine:
         from ensemble_kit.launch.ray import RayEngine

@@ -19,6 +19,7 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from ensemble_kit.cli.remaining import Remaining
 from ensemble_kit.cli.text import duration, printable
 from ensemble_kit.members.events import (
     EpochEnded,
@@ -39,10 +40,10 @@ class ProgressPrinter:
 
     Parameters
     ----------
-    work : mapping of member name to relative cost of one of its epochs
+    work : mapping of member name to relative cost of one of its jobs
     n_jobs : int
-    slots : int, optional
-        Jobs that run side by side; None where that is not known, and no estimate is made.
+    estimates : bool
+        Whether to say how long the rest takes; jobs of a queue tell too little of that.
     console : rich.console.Console, optional
     """
 
@@ -51,13 +52,13 @@ class ProgressPrinter:
         work: dict[str, float],
         n_jobs: int,
         *,
-        slots: int | None = 1,
+        estimates: bool = True,
         console: Console | None = None,
     ) -> None:
         self.console = console or Console(highlight=False)
-        self._work, self._n_jobs, self._slots = work, n_jobs, slots
-        self._skipped = 0
-        self._said_estimate = slots is None
+        self._n_jobs, self._skipped = n_jobs, 0
+        self._rest = Remaining(work, n_jobs) if estimates else None
+        self._said_estimate = False
         self._bar: Progress | None = None
         if self.console.is_terminal:
             self._bar = Progress(
@@ -87,6 +88,8 @@ class ProgressPrinter:
             self._say(f"{self._skipped} of {self._n_jobs} jobs were finished before and are kept.")
 
     def __call__(self, event: Event) -> None:
+        if self._rest:
+            self._rest.see(event)
         match event:
             case TilesProgress():
                 self._on_tiles(event)
@@ -99,7 +102,8 @@ class ProgressPrinter:
                 self._on_epoch(event)
             case JobFinished():
                 self._end(event.member, event.fold)
-                self._say(f"{event.member} fold {event.fold}: done in {duration(event.seconds)}")
+                took = f"done in {duration(event.seconds)}"
+                self._say(f"{event.member} fold {event.fold}: {took}{self._left('; ')}")
             case JobFailed():
                 self._end(event.member, event.fold)
                 self._say(f"{event.member} fold {event.fold}: FAILED: {event.reason}")
@@ -139,9 +143,7 @@ class ProgressPrinter:
         elif event.epoch + 1 == event.epochs or time.monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = time.monotonic()
             self._say(line)
-        if not self._said_estimate and (event.epoch > 0 or event.epochs == 1):
-            self._said_estimate = True
-            self._say_estimate(event)
+        self._tell_rest()
 
     def _end(self, member: str, fold: int | str) -> None:
         if self._bar and self._all is not None:
@@ -149,12 +151,19 @@ class ProgressPrinter:
             if (task := self._tasks.pop((member, fold), None)) is not None:
                 self._bar.remove_task(task)
 
-    def _say_estimate(self, event: EpochEnded) -> None:
-        # An epoch of another member takes as long as its multiply-accumulates say.
-        per_unit = event.seconds / self._work[event.member]
-        n_left = self._n_jobs - self._skipped
-        mean_work = sum(self._work.values()) / len(self._work)
-        slots = self._slots or 1
-        seconds = mean_work * per_unit * event.epochs * n_left / min(slots, n_left)
-        side_by_side = f", {slots} side by side" if slots > 1 else ""
-        self._say(f"About {duration(seconds)} for {n_left} jobs{side_by_side}.")
+    def _left(self, before: str) -> str:
+        """How long the rest takes, in words; nothing where there is no rest or nothing is known."""
+        seconds = self._rest.seconds() if self._rest and self._rest.jobs else None
+        return "" if seconds is None else f"{before}about {duration(seconds)} left"
+
+    def _tell_rest(self) -> None:
+        """Keep it beside the bar, and say it once, when the first of it is known."""
+        if self._bar and self._all is not None:
+            self._bar.update(self._all, description=f"jobs{self._left(', ')}")
+        seconds = self._rest.seconds() if self._rest else None
+        if self._rest is None or seconds is None or self._said_estimate:
+            return
+        self._said_estimate = True
+        n, together = self._rest.jobs, self._rest.side_by_side
+        side_by_side = f", {together} side by side" if together > 1 else ""
+        self._say(f"About {duration(seconds)} for {n} job{'s' * (n != 1)}{side_by_side}.")

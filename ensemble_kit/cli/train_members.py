@@ -109,7 +109,8 @@ def _next_step(experiment: Experiment, launch: Launch) -> str:
     folder = experiment.run_path.as_posix()
     left = sum(job.state != "done" for job in run_status(Run(folder))) if launch.shard else 0
     if left:
-        return f"{left} jobs of other shards are not done yet; see ensemble-kit status {folder}"
+        are = "job of another shard is" if left == 1 else "jobs of other shards are"
+        return f"{left} {are} not done yet; see ensemble-kit status {folder}"
     return f"ensemble-kit stack --method all{' --nested' if launch.nested else ''} --run {folder}"
 
 
@@ -165,8 +166,8 @@ def run_training(
     from ensemble_kit.run import Run
 
     ours = launch.n_own(n_jobs)
-    engine, slots = launch.made(ours, experiment.device)
-    with ProgressPrinter(work, ours, slots=slots) as printer, contextlib.ExitStack() as stack:
+    engine, is_live = launch.made(ours, experiment.device)
+    with ProgressPrinter(work, ours, estimates=is_live) as printer, contextlib.ExitStack() as stack:
         watcher: Watcher = printer
         if launch.mlflow:
             watcher = both(printer, stack.enter_context(MLflow(experiment.run_path.name)))
@@ -248,7 +249,7 @@ def printable_lines(text: str) -> str:
 def print_plan(
     experiment: Experiment, members: list[Member], folds: Folds, manifest: Manifest
 ) -> dict[str, float]:
-    """Echo the jobs and what they cost; return each member's relative cost of an epoch."""
+    """Echo the jobs and what they cost; return the relative cost of a job of each member."""
     from ensemble_kit.images.color_space import color_channels
     from ensemble_kit.images.join import tile_channels
     from ensemble_kit.members.catalogue import cost
@@ -262,7 +263,7 @@ def print_plan(
         size, recipe = member.input_size, member.recipe
         channels = color_channels(member.color, tile_channels(manifest, member.tile_spec))
         price = cost(member.network, size, manifest.n_classes, channels)
-        work[member.name] = price.macs
+        work[member.name] = price.work * recipe.epochs
         rate = f"{recipe.learning_rate:.2g}" + (" (tuned)" if member.tuned else "")
         rows.append(
             (member.name, f"{size} px", f"{price.parameters / 1e6:.2f} M", f"{price.macs / 1e9:.3f}",

@@ -74,13 +74,6 @@ class LocalEngine:
         return Pool(begin, threads, jobs, watcher, resize=resize, cards=cards).run()
 
 
-def expected_slots(n_jobs: int, device: str) -> int:
-    """How many jobs run side by side by default, before anything is measured."""
-    if device != "cpu":
-        return 1
-    return first_slots(Machine(cores(), host_free()), n_jobs)
-
-
 def _batch_macs(job: Job) -> float:
     recipe = job.member.recipe
     batch = -(-recipe.batch_size // recipe.optim.micro_batches)

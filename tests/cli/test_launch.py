@@ -95,8 +95,8 @@ def test_a_shard_counts_its_own_jobs_and_leaves_stacking_to_the_last(
     common = words(slides, "--device", "cpu", "--slots", 1)
     code, said = cli(*common, "--shard", "1/2")
     assert code == 0
-    assert " for 1 jobs." in said
-    assert "Next: 1 jobs of other shards are not done yet; see ensemble-kit status run" in said
+    assert " for 1 job." in said
+    assert "Next: 1 job of another shard is not done yet; see ensemble-kit status run" in said
     assert "stack" not in said
     code, said = cli(*common, "--shard", "2/2")
     assert code == 0

@@ -64,6 +64,19 @@ def test_the_cost_of_resnet18_is_the_published_one() -> None:
     assert cost("resnet18", 224, 10).parameters - cost("resnet18", 224, 2).parameters == 8 * 513
 
 
+@pytest.mark.parametrize(
+    ("network", "millions"), [("resnet18", 2.48), ("efficientnet_b0", 6.75), ("densenet121", 6.90)]
+)
+def test_activations_are_those_that_timm_publishes(network: str, millions: float) -> None:
+    assert cost(network, 224, 1000).activations / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+def test_work_tells_which_network_takes_longer_where_multiplications_do_not() -> None:
+    wide, deep = cost("resnet18", 224), cost("efficientnet_b0", 224)
+    assert wide.macs > 4 * deep.macs
+    assert wide.work < deep.work
+
+
 def test_groups_hold_known_networks_and_all_holds_no_toys() -> None:
     for names in GROUPS.values():
         assert set(names) <= set(NETWORKS)
