@@ -14,6 +14,8 @@ from torch import Tensor
 from ensemble_kit.images.presets import Augmentation
 from ensemble_kit.images.send import sent
 
+# Poses that are turns by 0, 90, 180 and 270 degrees.
+TURNS = (0, 5, 3, 6)
 _PADDING = {"reflect": "reflection", "border": "border", "white": "zeros"}
 
 
@@ -22,15 +24,15 @@ def draw_poses(
 ) -> Tensor:
     """Which of the eight poses each sample takes, shape (n,).
 
-    Bits: 1 mirrored left to right, 2 upside down, 4 then transposed. With both flips drawn, one
-    transposition reaches all eight.
+    Bits: 1 mirrored left to right, 2 upside down, 4 then transposed. Quarter turns alone reach the
+    four that are no mirror images; with either flip they reach all eight.
     """
     coins = torch.rand(3, n, generator=generator) < 0.5
-    allowed = (
-        augmentation.flip_horizontal,
-        augmentation.flip_vertical,
-        augmentation.quarter_turns and square,
-    )
+    across, down = augmentation.flip_horizontal, augmentation.flip_vertical
+    turns = augmentation.quarter_turns and square
+    if turns and not (across or down):
+        return torch.tensor(TURNS)[coins[0] + 2 * coins[1]]
+    allowed = (across or turns, down or turns, turns)
     return sum(
         (coins[k].long() * (allowed[k] << k) for k in range(3)), torch.zeros(n, dtype=torch.long)
     )
@@ -91,7 +93,7 @@ def resampled(images: Tensor, maps: Tensor, fill: str) -> Tensor:
     a, b, c = maps.unbind(dim=2)  # (n, 2) each
     unit = sent(torch.tensor([aspect, 1.0]), images.device)
     across = (a / unit)[:, None] * xs[:, None]  # (n, width, 2)
-    down = (b / unit)[:, None] * ys[:, None] + c[:, None]  # (n, height, 2)
+    down = (b / unit)[:, None] * ys[:, None] + (c / unit)[:, None]  # (n, height, 2)
     # By hand: torch's affine_grid takes as long as the sampling itself on a CPU. As complex
     # numbers both coordinates are one sum over contiguous memory.
     total = torch.view_as_complex(across)[:, None, :] + torch.view_as_complex(down)[:, :, None]

@@ -142,12 +142,16 @@ def _autocontrast(images: Tensor, _amount: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor, _amount: Tensor) -> Tensor:
+    # Pillow's rule, in whole numbers: a level becomes the pixels below it over those of one step.
     levels = images.round().long().clamp(0, 255).flatten(2)
-    counts = torch.zeros(*levels.shape[:2], 256, device=images.device).scatter_add_(
-        2, levels, torch.ones_like(levels, dtype=torch.float32)
-    )
-    share = counts.cumsum(dim=2) / levels.shape[2]
-    return (share.gather(2, levels) * 255).view_as(images)
+    counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.long, device=images.device)
+    counts.scatter_add_(2, levels, torch.ones_like(levels))
+    brightest = counts.gather(2, levels.amax(dim=2, keepdim=True))
+    step = (levels.shape[2] - brightest).div(255, rounding_mode="floor")
+    below = counts.cumsum(dim=2) - counts
+    table = (below + step // 2).div(step.clamp(min=1), rounding_mode="floor").clamp(max=255)
+    spread = table.gather(2, levels).to(images.dtype).view_as(images)
+    return torch.where(step[..., None] > 0, spread, images)
 
 
 def _grey(images: Tensor) -> Tensor:

@@ -24,13 +24,13 @@ class Augmentation(Settings):
     flip_horizontal, flip_vertical : bool
         Mirror half of the images.
     quarter_turns : bool
-        Turn by 90 degrees; with both flips, all eight poses are equally likely.
+        Turn by 0, 90, 180 or 270 degrees; with either flip, all eight poses are equally likely.
     rotation : float
         Degrees, both ways.
     shift : float
         Share of the image's height, both ways, on each axis.
     zoom : float
-        Scale between 1 - zoom and 1 + zoom.
+        The frame spans 1 - zoom to 1 + zoom of the image's height: below 1 magnifies.
     zoom_together : bool
         Whether both axes zoom alike.
     shear : float

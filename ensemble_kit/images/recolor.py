@@ -14,6 +14,7 @@ from ensemble_kit.images.geometry import uniform
 from ensemble_kit.images.presets import Augmentation
 from ensemble_kit.images.send import sent
 
+LARGE = 128
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -71,8 +72,9 @@ def draw_colors(
 def color_maps(pictures: Tensor, matrix: Tensor, pivot: Tensor) -> tuple[Tensor, Tensor]:
     """Matrices (n, 3, 3) and offsets (n, 3) for these very pictures, on their device."""
     device = pictures.device
-    # Contrast pivots on the picture's mean grey; every eighth pixel gives it closely enough.
-    grey = pictures[:, :, ::8, ::8].mean(dim=(2, 3)) @ sent(torch.tensor(LUMA), device)
+    # Contrast pivots on the picture's mean grey; of large ones every eighth pixel gives it closely.
+    step = 8 if min(pictures.shape[2:]) >= LARGE else 1
+    grey = pictures[:, :, ::step, ::step].mean(dim=(2, 3)) @ sent(torch.tensor(LUMA), device)
     offset = (sent(pivot, device) * grey)[:, None].expand(len(pictures), 3)
     return sent(matrix, device), offset
 
