@@ -251,9 +251,9 @@ def print_plan(
 ) -> dict[str, float]:
     """Echo the jobs and what they cost; return the relative cost of a job of each member."""
     from ensemble_kit.images.color_space import color_channels
-    from ensemble_kit.images.join import tile_channels
-    from ensemble_kit.members.catalogue import cost
+    from ensemble_kit.images.join import tile_shape
     from ensemble_kit.members.naming import stored_name
+    from ensemble_kit.members.price import price_of
 
     rows: list[tuple[str, ...]] = [
         ("member", "size", "parameters", "GMACs", "start", "epochs", "batch", "rate")
@@ -261,8 +261,9 @@ def print_plan(
     work: dict[str, float] = {}
     for member in members:
         size, recipe = member.input_size, member.recipe
-        channels = color_channels(member.color, tile_channels(manifest, member.tile_spec))
-        price = cost(member.network, size, manifest.n_classes, channels)
+        height, width, channels = tile_shape(manifest, member.tile_spec)
+        seen = (height, width, color_channels(member.color, channels))
+        price = price_of(member, manifest.n_classes, seen)
         work[member.name] = price.work * recipe.epochs
         rate = f"{recipe.learning_rate:.2g}" + (" (tuned)" if member.tuned else "")
         rows.append(

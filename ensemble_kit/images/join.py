@@ -113,8 +113,8 @@ def recipes(
     return [Recipe(path, pair, join, color, norm) for path, pair in zip(paths, pairs, strict=True)]
 
 
-def tile_channels(manifest: Manifest, spec: TileSpec) -> int:
-    """Channels of the tiles that `spec` gives, without building them.
+def tile_shape(manifest: Manifest, spec: TileSpec) -> tuple[int, int, int]:
+    """Height, width and channels of the tiles that `spec` gives, without building them.
 
     Raises
     ------
@@ -122,7 +122,8 @@ def tile_channels(manifest: Manifest, spec: TileSpec) -> int:
         It asks for what the manifest does not have.
     """
     first = manifest.take(np.arange(1))
-    return recipes(first, stain=spec.stain, stain_norm=spec.stain_norm)[0].shape(1)[2]
+    read = recipes(first, stain=spec.stain, stain_norm=spec.stain_norm)[0]
+    return read.shape(spec.image_size)
 
 
 def render(

@@ -10,9 +10,12 @@ import dataclasses
 import difflib
 import functools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ensemble_kit.errors import DataError, first_few
+
+if TYPE_CHECKING:
+    from torch import nn
 
 # Name -> (timm's name, native input size in pixels).
 NETWORKS = {
@@ -229,23 +232,35 @@ def cost(network: str, image_size: int, n_classes: int = 2, in_channels: int = 3
     """
     import timm
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
 
     import ensemble_kit.members.dense_networks  # noqa: F401
 
     name = timm_name(network)
     sized: dict[str, Any] = {"img_size": image_size} if name in FIXED_SIZE else {}
-    counter = FlopCounterMode(display=False)
-    with torch.device("meta"), torch.no_grad():
+    with torch.device("meta"):
         try:
             model = timm.create_model(name, num_classes=n_classes, in_chans=in_channels, **sized)
         except ValueError as error:
             raise unfit(network, error) from error
-        put_out: list[int] = []
-        for module in model.modules():
-            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
-                module.register_forward_hook(lambda *args: put_out.append(args[2].numel()))
-        with refuse_size(network, image_size), counter:
-            model.eval()(torch.empty(1, in_channels, image_size, image_size))
+        with refuse_size(network, image_size):
+            return counted(model, (image_size, image_size, in_channels))
+
+
+def counted(model: nn.Module, shape: tuple[int, int, int]) -> Cost:
+    """What a network on the meta device takes for one image of height, width, channels."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    put_out: list[int] = []
+    hooks = [
+        module.register_forward_hook(lambda *args: put_out.append(args[2].numel()))
+        for module in model.modules()
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
+    ]
+    height, width, channels = shape
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.empty(1, channels, height, width, device="meta"))
+    for hook in hooks:
+        hook.remove()
     parameters = sum(p.numel() for p in model.parameters())
     return Cost(parameters, counter.get_total_flops() // 2, sum(put_out))

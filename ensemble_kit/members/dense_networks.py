@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import timm
 import torch
 from timm.models import build_model_with_cfg, register_model
 from timm.models._manipulate import group_with_matcher
 from timm.optim import auto_group_layers
 from torch import Tensor, nn
 
+from ensemble_kit.members.created import created
 from ensemble_kit.members.small_networks import small_config
 
 
@@ -136,7 +136,8 @@ class WithHead(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.body = timm.create_model(backbone, num_classes=0, in_chans=in_chans, **settings)
+        plain = {"num_classes": 0, "in_chans": in_chans, "drop_rate": 0.0, **settings}
+        self.body = created(backbone, False, plain)
         body: Any = self.body
         # Some widen what they pooled before their classifier; timm says so here.
         features: int = getattr(body, "head_hidden_size", body.num_features)

@@ -65,18 +65,15 @@ class Loss(nn.Module):
         log_proba = log_softmax(logits, dim=1)
         left = (-torch.expm1(log_proba)).clamp_min(LEAST_LEFT)
         terms = -soft * left**self.focal_gamma * log_proba
-        if self.weight is None:
-            return terms.sum(dim=1).mean()
-        return (terms * self.weight).sum() / (soft * self.weight).sum()
+        if self.weight is not None:
+            terms = terms * self.weight
+        return terms.sum() / self.weight_of(target)
 
     def weight_of(self, target: Tensor) -> Tensor | float:
         """What the mean over these labels is divided by: their class weights, or their number."""
-        # torch divides by weights for class indices only; for class probabilities by the number.
-        soft_mean = target.ndim == 2 and not self.focal_gamma
-        if self.weight is None or soft_mean:
+        # As torch does: by weights for class indices only; for class probabilities by the number.
+        if self.weight is None or target.ndim == 2:
             return float(len(target))
-        if self.focal_gamma:
-            return (self._soft(target, len(self.weight)) * self.weight).sum()
         return self.weight[target].sum()
 
     def _soft(self, target: Tensor, n_classes: int) -> Tensor:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 import ensemble_kit.members.dense_networks  # noqa: F401  (registers ours with timm)
 from ensemble_kit.errors import DataError
 from ensemble_kit.members.catalogue import FIXED_SIZE, timm_name, unfit
+from ensemble_kit.members.created import created
 from ensemble_kit.members.first_weights import weights_for
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.pretrained import no_weights
@@ -34,11 +34,12 @@ def build_network(
         Pretrained weights are asked for and cannot be had.
     """
     name = timm_name(member.network)
-    settings: dict[str, Any] = {"num_classes": n_classes, "in_chans": in_channels}
-    if member.drop_rate:
-        settings["drop_rate"] = member.drop_rate
-    if member.recipe.regularize.drop_path:
-        settings["drop_path_rate"] = member.recipe.regularize.drop_path
+    settings: dict[str, Any] = {
+        "num_classes": n_classes,
+        "in_chans": in_channels,
+        "drop_rate": member.drop_rate,
+        "drop_path_rate": member.recipe.regularize.drop_path,
+    }
     if name in FIXED_SIZE:
         settings["img_size"] = image_size
     published = member.starts_published
@@ -53,7 +54,7 @@ def _created(member: Member, name: str, published: bool, settings: dict[str, Any
     try:
         if member.head:
             return _with_head(member, name, published, settings)
-        plain: nn.Module = timm.create_model(name, pretrained=published, **settings)
+        plain = created(name, published, settings)
     except TypeError as error:
         raise DataError(
             "A network takes the settings that its member names",
@@ -73,7 +74,9 @@ def _created(member: Member, name: str, published: bool, settings: dict[str, Any
 
 
 def _with_head(member: Member, name: str, published: bool, settings: dict[str, Any]) -> nn.Module:
-    made: Any = timm.create_model("ek_with_head", backbone=name, hidden=member.head, **settings)
+    made: Any = created(
+        "ek_with_head", False, {**settings, "backbone": name, "hidden": member.head}
+    )
     body: Any = made.body
     if published:
         body = _created(member.model_copy(update={"head": ()}), name, True, settings)

@@ -134,7 +134,8 @@ def rate_at(
         return peak * _one_cycle(step / max(total - 1, 1))
     if recipe.schedule == "cyclic":
         return peak * _of_its_cycle(step, recipe, steps_per_epoch)
-    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total - 1)
+    # A training shorter than twice its warm-up still comes down again.
+    warmup = min(round(recipe.warmup_epochs * steps_per_epoch), total // 2)
     if step < warmup:
         return peak * (step + 1) / warmup
     if recipe.schedule == "constant":

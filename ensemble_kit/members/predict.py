@@ -29,6 +29,19 @@ POSES = {
 }
 
 
+def poses_of(tta: str, *, is_square: bool) -> tuple[tuple[bool, bool, bool], ...]:
+    """The poses that `tta` averages over; images that are not square are mirrored, never turned.
+
+    A network was trained on images of their shape alone.
+
+    Examples
+    --------
+    >>> len(poses_of("dihedral", is_square=True)), len(poses_of("dihedral", is_square=False))
+    (8, 4)
+    """
+    return tuple(pose for pose in POSES[tta] if is_square or not pose[2])
+
+
 def predict_logits(
     model: nn.Module,
     tiles: Tiles,
@@ -129,8 +142,9 @@ def _answers(
 def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> Tensor:
     """The answers to a batch, averaged over poses; in halves where memory runs out."""
     try:
-        poses = [answer(_posed(images, *pose)).float() for pose in POSES[tta]]
-        return torch.stack(poses).mean(dim=0)
+        poses = poses_of(tta, is_square=images.shape[2] == images.shape[3])
+        answers = [answer(_posed(images, *pose)).float() for pose in poses]
+        return torch.stack(answers).mean(dim=0)
     except (RuntimeError, MemoryError) as error:
         if len(images) == 1 or not is_out_of_memory(error):
             raise

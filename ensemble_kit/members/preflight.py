@@ -5,8 +5,6 @@ Builds networks without memory for their weights; looks at no image.
 
 from __future__ import annotations
 
-import functools
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -14,18 +12,18 @@ from torch import nn
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.images.color_space import color_channels
-from ensemble_kit.images.join import tile_channels
+from ensemble_kit.images.join import tile_shape
 from ensemble_kit.images.presets import preset
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import cost, refuse_size
 from ensemble_kit.members.first_weights import weights_for
 from ensemble_kit.members.head_phase import classifier_of
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network, head_modules, head_parameters
+from ensemble_kit.members.networks import head_modules, head_parameters
 from ensemble_kit.members.optim import check_optimizer
 from ensemble_kit.members.pretrained import require_files
-from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.recipe_tables import Optim, Regularize
+from ensemble_kit.members.price import network_on_meta
+from ensemble_kit.members.recipe_tables import Optim
 
 
 def check_members(members: Sequence[Member], manifest: Manifest) -> None:
@@ -50,10 +48,11 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> None:
     for member in members:
         preset(member.recipe.augmentation)
         check_optimizer(member.recipe.optim.name)
-        channels = color_channels(member.color, tile_channels(manifest, member.tile_spec))
+        channels = color_channels(member.color, tile_shape(manifest, member.tile_spec)[2])
         cost(member.network, member.input_size, manifest.n_classes, channels)
         if not _is_plain(member):
-            model = _built(_built_alike(member), manifest.n_classes, channels)
+            model = network_on_meta(member, manifest.n_classes, channels)
+            _check_sizes(member, model, channels)
             _check_head(member, model)
             if member.weights:
                 weights_for(model, member.weights, head_modules(model))
@@ -89,35 +88,8 @@ def _is_plain(member: Member) -> bool:
     )
 
 
-def _built_alike(member: Member) -> Member:
-    """What of a member decides its network."""
-    regularize = member.recipe.regularize
-    kept = Regularize(drop_path=regularize.drop_path, eval_size=regularize.eval_size)
-    return Member(
-        member.network,
-        image_size=member.input_size,
-        head=member.head,
-        drop_rate=member.drop_rate,
-        pretrained=False,
-        recipe=Recipe(regularize=kept),
-    )
-
-
-@functools.lru_cache(maxsize=256)
-def _built(member: Member, n_classes: int, in_channels: int) -> nn.Module:
-    """The network, without its weights, after a forward pass at each of its sizes."""
-    with (
-        warnings.catch_warnings(),
-        torch.random.fork_rng(devices=[]),
-        torch.device("meta"),
-        torch.no_grad(),
-    ):
-        # A size too small for a network leaves it layers of no weights; it is refused below.
-        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
-        model = build_network(
-            member, n_classes, image_size=member.input_size, in_channels=in_channels
-        ).eval()
-        for size, good in ((member.input_size, None), (member.eval_size, member.input_size)):
-            with refuse_size(member.network, size, good):
-                model(torch.empty(1, in_channels, size, size))
-    return model
+def _check_sizes(member: Member, model: nn.Module, in_channels: int) -> None:
+    """Refuse a network that does not take the sizes of its images: trained on, and predicted at."""
+    for size, good in ((member.input_size, None), (member.eval_size, member.input_size)):
+        with refuse_size(member.network, size, good), torch.no_grad():
+            model(torch.empty(1, in_channels, size, size, device="meta"))

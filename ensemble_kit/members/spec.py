@@ -12,10 +12,11 @@ from ensemble_kit.files import cache_folder, read_json, write_json
 from ensemble_kit.folds.left_out import LeftOut, read_left_out
 from ensemble_kit.images.color_space import color_channels
 from ensemble_kit.images.tiles import build_tile_sets
-from ensemble_kit.members.catalogue import cost
 from ensemble_kit.members.job import CROP, Job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.precision import choose_device
+from ensemble_kit.members.predict import poses_of
+from ensemble_kit.members.price import price_of
 from ensemble_kit.members.probe import settled, with_settled_precision
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.run import Run
@@ -31,23 +32,22 @@ def write_spec(
 ) -> None:
     """Write what `open_job` needs for every fold of this job's member.
 
+    The GMACs are those of one prediction: at its size, over all poses of its test-time augmentation.
     `nested` notes that pairs of folds are planned too; once noted, it stays. `device` is the name
     of one that is chosen where the job runs; None for the job's own. `asked` is the precision that
     was asked for: what `auto` was found to be holds for the member's other folds too.
     """
     path = job.run.member_dir(job.member.name) / SPEC
-    price = cost(
-        job.member.network,
-        job.member.input_size,
-        job.manifest.n_classes,
-        color_channels(job.member.color, job.tiles.pixels.shape[-1]),
-    )
+    height, width, channels = (job.eval_tiles or job.tiles).pixels.shape[1:]
+    seen = (height, width, color_channels(job.member.color, channels))
+    price = price_of(job.member, job.manifest.n_classes, seen)
+    n_passes = len(poses_of(job.member.recipe.regularize.tta, is_square=height == width))
     write_json(
         path,
         {
             "schema_version": 1,
             "parameters": price.parameters,
-            "gmacs": round(price.macs / 1e9, 6),
+            "gmacs": round(n_passes * price.macs / 1e9, 6),
             "member": job.member.model_dump(mode="json"),
             "device": device or str(job.device),
             "precision": job.precision,

@@ -124,7 +124,9 @@ def _train_epoch(
             images = images.contiguous(memory_format=torch.channels_last)
         loss, logits = take_step(training, images, target, plan, notice, head)
         figures[0, step], sizes[step] = loss, len(labels)
-        figures[1, step] = (logits.argmax(dim=1) == labels).sum()
+        # Of a mixed image the class that weighs more is the right one.
+        wanted = target if target.ndim == 1 else target.argmax(dim=1)
+        figures[1, step] = (logits.argmax(dim=1) == wanted).sum()
         if recipe.regularize.ema_decay and training.averaged is not None:
             training.averaged.update()
     losses, hits = figures.cpu()

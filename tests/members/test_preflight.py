@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault
-from ensemble_kit.members import preflight
+from ensemble_kit.members import preflight, price
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network
@@ -117,7 +117,7 @@ def test_networks_that_were_built_are_not_built_again(
         built.append(one)
         return build_network(one, *given, **more)
 
-    monkeypatch.setattr(preflight, "build_network", build)
+    monkeypatch.setattr(price, "build_network", build)
     alike = [member(drop_rate=0.123, seed=s, name=f"m{s}") for s in range(3)]
     check_members([member(), *alike], trained.manifest)
     check_members(alike, trained.manifest)
