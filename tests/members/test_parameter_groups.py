@@ -49,6 +49,18 @@ def test_a_head_of_our_own_leaves_a_body_s_layers_as_they_are(network: str) -> N
     assert own["head.0"] == own["head.3"] == [0, 0]
 
 
+@pytest.mark.parametrize("network", ["densenet121", "efficientnet_b4", "efficientnetv2_s"])
+@pytest.mark.parametrize("head", [(), (8,)], ids=str)
+def test_no_layer_of_a_deep_network_is_left_without_a_rate(
+    network: str, head: tuple[int, ...]
+) -> None:
+    model = built(network, head)
+    scales = {name: scale for name, (scale, _) in groups_of(model, layer_decay=DECAY).items()}
+    assert 5 <= len(set(scales.values())) <= 12
+    assert min(scales.values()) > 0.02
+    assert {scales[name] for name in head_parameters(model)} == {1.0}
+
+
 def test_a_body_without_groups_of_its_own_is_split_by_timm() -> None:
     scales = {d for ds in depths(built("pit_ti_224", head=(8,), size=224)).values() for d in ds}
     assert scales == set(range(max(scales) + 1))
