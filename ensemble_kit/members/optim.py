@@ -184,7 +184,8 @@ def epochs_before_full_rate(recipe: Recipe) -> int:
     4
     """
     one_cycle = recipe.schedule == "one-cycle"
-    rise = ONE_CYCLE_RISE * recipe.epochs if one_cycle else recipe.warmup_epochs
+    warmup = min(recipe.warmup_epochs, recipe.epochs / 2)
+    rise = ONE_CYCLE_RISE * recipe.epochs if one_cycle else warmup
     return min(max(math.ceil(rise), recipe.optim.head_only_epochs), recipe.epochs)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
+from ensemble_kit.files import read_csv
 from ensemble_kit.members import train as train_module
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.losses import mixed
@@ -90,3 +92,20 @@ def test_folds_that_were_finished_before_mixing_was_a_setting_stay_finished() ->
     both = Recipe(regularize={"mixup": 0.2, "cutmix": 1.0})
     facts = Member("tiny_cnn", recipe=both).facts(16)["recipe"]["regularize"]
     assert (facts["mixup"], facts["cutmix"]) == (0.2, 1.0)
+
+
+@pytest.mark.parametrize("alphas", [{"mixup": 1.0}, {"cutmix": 1.0}])
+def test_the_training_accuracy_counts_the_class_that_weighs_more_in_the_mix(
+    alphas: dict[str, float], make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = train_module.take_step
+
+    def knows_all(training: Any, images: Any, target: torch.Tensor, *more: Any) -> Any:
+        loss, _ = real(training, images, target, *more)
+        return loss, target  # a network that answers every mix right
+
+    monkeypatch.setattr(train_module, "take_step", knows_all)
+    job = make_job(epochs=2, regularize=alphas)
+    run_job(job)
+    history = read_csv(job.folder / "history.csv")
+    assert history["train_accuracy"].astype(float).tolist() == [1.0, 1.0]

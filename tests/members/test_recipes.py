@@ -136,6 +136,14 @@ def test_a_constant_rate_is_constant_after_the_warm_up() -> None:
     assert got == pytest.approx([0.025, 0.05, 0.075, *[0.1] * 9])
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_a_training_shorter_than_its_warm_up_comes_down_again(epochs: int) -> None:
+    recipe = Recipe(epochs=epochs, learning_rate=0.1, warmup_epochs=9)
+    got = [rate_at(step, recipe, 10) for step in range(10 * epochs)]
+    assert max(got) == got[5 * epochs - 1] == 0.1
+    assert got[-1] < 0.01
+
+
 @pytest.mark.parametrize("first", [{"warmup_epochs": 5}, {"optim": {"head_only_epochs": 5}}])
 def test_a_plateau_counts_no_epoch_before_the_full_rate(first: dict[str, Any]) -> None:
     optim = {"plateau_epochs": 2, **first.get("optim", {})}
@@ -262,6 +270,24 @@ def test_parts_count_by_their_weights_so_that_they_add_up_to_the_whole(
     ]
     whole = loss(logits, target) * loss.weight_of(target)
     assert float(sum(parts)) == pytest.approx(float(whole), rel=1e-5)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_focal_loss_without_focus_is_the_cross_entropy(soft: bool) -> None:
+    labels = np.array([0, 0, 0, 1, 2, 2])
+    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.from_numpy(labels)
+    if soft:
+        hot = nn.functional.one_hot(target, 3).float()
+        target = 0.7 * hot + 0.3 * hot.flip(0)
+    plain, focal = (
+        make_loss(
+            Recipe(class_weights="balanced", label_smoothing=0.1, regularize={"focal_gamma": gamma}),
+            labels, 3, torch.device("cpu"),
+        )
+        for gamma in (0.0, 1e-6)
+    )  # fmt: skip
+    assert float(focal(logits, target)) == pytest.approx(float(plain(logits, target)), rel=1e-4)
 
 
 def test_hard_labels_and_their_one_hot_rows_have_the_same_loss() -> None:

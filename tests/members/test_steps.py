@@ -178,6 +178,18 @@ def test_watching_an_epoch_takes_one_pose_in_the_training_precision_and_what_is_
     assert np.abs(rough.watched_logits(rows, fit.model) - one_pose).max() > 1e-5
 
 
+def test_images_that_are_not_square_are_mirrored_but_never_turned() -> None:
+    rng = np.random.default_rng(0)
+    wide = Tiles(rng.integers(0, 256, (5, 16, 32, 3), dtype=np.uint8), np.arange(5).astype(str), "", 16)  # fmt: skip
+    member = Member("tiny_cnn", image_size=16, pretrained=False)
+    fit = Fit.start(member, wide, 2, device=torch.device("cpu"), precision="fp32", seed=0)
+    seen: list[torch.Size] = []
+    fit.model.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape[2:]))
+    rows = np.arange(5)
+    np.testing.assert_array_equal(fit.logits(rows, "dihedral"), fit.logits(rows, "flips"))
+    assert set(seen) == {(16, 32)}
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_one_kernel_for_all_parameters_steps_as_one_kernel_each_does(name: str) -> None:
     tiles, labels = bright_tiles(24)

@@ -1,0 +1,85 @@
+"""What a member costs, against the network that it is and the images that it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ensemble_kit.files import read_json
+from ensemble_kit.members.catalogue import cost
+from ensemble_kit.members.created import created
+from ensemble_kit.members.job import Job
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.price import price_of
+from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.spec import write_spec
+
+
+def counted(model: nn.Module, *shape: int) -> tuple[int, int]:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(torch.zeros(1, *shape))
+    return sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("head", [(), (32, 16)], ids=str)
+@pytest.mark.parametrize("shape", [(32, 32, 3), (32, 64, 3), (48, 48, 6)], ids=str)
+def test_the_price_is_that_of_the_very_network_on_the_very_image(
+    head: tuple[int, ...], shape: tuple[int, int, int]
+) -> None:
+    member = Member("tiny_resnet", image_size=32, pretrained=False, head=head)
+    model = build_network(member, 3, image_size=32, in_channels=shape[2])
+    price = price_of(member, 3, shape)
+    assert (price.parameters, price.macs) == counted(model, shape[2], shape[0], shape[1])
+
+
+@pytest.mark.parametrize(("tta", "passes"), [("none", 1), ("flips", 4), ("dihedral", 8)])
+def test_a_member_s_record_counts_all_that_one_prediction_takes(
+    make_job: Callable[..., Job], tta: str, passes: int
+) -> None:
+    job = make_job(member={"head": (32,)}, regularize={"tta": tta})
+    write_spec(job)
+    about = read_json(job.run.member_dir(job.member.name) / "member.json")
+    model = build_network(job.member, job.manifest.n_classes, image_size=16)
+    parameters, macs = counted(model, 3, 16, 16)
+    assert about["parameters"] == parameters > cost("tiny_cnn", 16).parameters
+    assert about["gmacs"] == round(passes * macs / 1e9, 6)
+
+
+# Each with rates of its own unless it is told; the last two know nothing of one of them.
+@pytest.mark.parametrize("network", ["rexnet_100", "swin_tiny_patch4_window7_224", "densenet121", "vgg11"])  # fmt: skip
+@pytest.mark.parametrize("head", [(), (8,)], ids=str)
+def test_a_rate_of_0_is_a_rate_of_0(network: str, head: tuple[int, ...]) -> None:
+    size = 224 if "swin" in network else 32
+    with torch.device("meta"):
+        model = build_network(
+            Member(network, image_size=size, pretrained=False, head=head), 2, image_size=size
+        )
+    rates: list[Any] = [m.p for m in model.modules() if isinstance(m, nn.Dropout)]
+    rates += [m.drop_prob for m in model.modules() if type(m).__name__ == "DropPath"]
+    rates += [
+        value
+        for module in model.modules()
+        if isinstance(value := getattr(module, "drop_rate", 0.0), float)
+    ]
+    assert set(rates) <= {0.0}
+
+
+def test_a_network_that_is_made_twice_draws_its_weights_once() -> None:
+    torch.manual_seed(0)
+    plain = created("densenet121", False, {"num_classes": 2})
+    torch.manual_seed(0)
+    told = created("densenet121", False, {"num_classes": 2, "drop_path_rate": 0.0})
+    for mine, other in zip(told.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_a_rate_that_a_network_does_not_take_is_no_rate_of_0() -> None:
+    with pytest.raises(TypeError, match="drop_path_rate"):
+        created("densenet121", False, {"drop_path_rate": 0.1})
+    assert Member("basic_cnn", drop_rate=0.0, recipe=Recipe()).drop_rate == 0.0
