@@ -31,6 +31,7 @@ from ensemble_kit.members.precision import (
     choose_precision,
     keep_depthwise_in_float32,
     tensor_float32,
+    tuned_convolutions,
 )
 from ensemble_kit.members.predict import predict_features, predict_logits, watched_figures
 from ensemble_kit.members.state import Plan, State, Training
@@ -146,7 +147,8 @@ class Fit:
             seed=self.seed,
             name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
         )
-        with tensor_float32(self.device.type == "cuda"):
+        on_card = self.device.type == "cuda"
+        with tensor_float32(on_card), tuned_convolutions(self.precision.tunes):
             run_epochs(
                 self.training,
                 batches,

@@ -17,7 +17,7 @@ import torch
 from ensemble_kit.images.tiles import Tiles
 from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.precision import COMPILED, candidates, choose_device
+from ensemble_kit.members.precision import candidates, choose_device, number_format
 from ensemble_kit.members.recipe import Recipe
 
 
@@ -58,7 +58,8 @@ def fastest_precision(
 ) -> tuple[str, dict[str, str]]:
     """The precision in which a job of `n_images` steps through them soonest, by a few steps of each.
 
-    A compiler's time counts where one is tried, twice: a last, smaller batch is compiled too.
+    What a compiler takes counts where one is tried, and what timing kernels takes, twice: smaller
+    batches have code and kernels of their own.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def fastest_precision(
         try:
             fit = _trained(network, image_size, batch_size, 2, device, name)[0]
         except Exception as error:
-            if not name.endswith(COMPILED):
+            if name == number_format(name):
                 raise
             failed[name] = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
         else:
@@ -94,7 +95,8 @@ def _as_tried(fit: Fit, n_epoch: int) -> Tried:
     speed = _train_speed(fit)
     first = n_epoch / fit.training.history[0]["images_per_second"]
     late = max(0.0, first - n_epoch / speed)
-    return Tried(speed, 2 * late if fit.precision.compiles else 0.0)
+    is_plain = fit.precision.name == fit.precision.number_format
+    return Tried(speed, 0.0 if is_plain else 2 * late)
 
 
 def _trained(

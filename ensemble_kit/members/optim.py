@@ -111,7 +111,7 @@ def _in_layers(model: Any) -> Any:
         return model
     return SimpleNamespace(
         named_parameters=model.named_parameters,
-        group_matcher=lambda coarse: model.group_matcher(coarse=True),
+        group_matcher=lambda **_: model.group_matcher(coarse=True),
     )
 
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-COMPILED = "+compiled"
+# How else a card may be told to compute: steps compiled, convolutions timed for the fastest kernel.
+COMPILED, TUNED = "+compiled", "+tuned"
 # Multiply-accumulates of a member's whole training from which trying a compiler may pay on a card.
 WORTH_COMPILING = 1e16
 
@@ -27,15 +28,16 @@ WORTH_COMPILING = 1e16
 class Precision:
     """The dtype of autocast, or float32 for none; fp16 needs its losses scaled.
 
-    A name that ends in `+compiled` has the steps compiled too. That is tried on CUDA cards only,
-    and has not been run on one yet.
+    A name that ends in `+compiled` has the steps compiled too, one in `+tuned` has cuDNN time its
+    kernels for each shape and keep the fastest. Both are tried on CUDA cards only, where they may
+    pay for the time that they take first; neither has been run on one yet.
     """
 
     name: str
 
     @property
     def number_format(self) -> str:
-        return self.name.removesuffix(COMPILED)
+        return number_format(self.name)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -52,6 +54,21 @@ class Precision:
     @property
     def compiles(self) -> bool:
         return self.name.endswith(COMPILED)
+
+    @property
+    def tunes(self) -> bool:
+        return self.name.endswith(TUNED)
+
+
+def number_format(name: str) -> str:
+    """The number format alone of a precision's name.
+
+    Examples
+    --------
+    >>> number_format("bf16+tuned")
+    'bf16'
+    """
+    return name.partition("+")[0]
 
 
 FULL = Precision("fp32")
@@ -104,7 +121,8 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         An unknown name.
     """
     if name != "auto":
-        if name.removesuffix(COMPILED) not in PRECISIONS:
+        how = name.removeprefix(number_format(name))
+        if number_format(name) not in PRECISIONS or how not in {"", COMPILED, TUNED}:
             raise UsageError(
                 "A precision has a known name",
                 f"got '{name}'",
@@ -125,8 +143,10 @@ def candidates(device: torch.device, work: float = 0.0) -> list[str]:
     """
     chosen = choose_precision("auto", device).name
     names = [chosen] if chosen == "fp32" else [chosen, "fp32"]
-    if device.type == "cuda" and work >= WORTH_COMPILING:
-        names.append(chosen + COMPILED)
+    if device.type == "cuda":
+        names.append(chosen + TUNED)
+        if work >= WORTH_COMPILING:
+            names.append(chosen + COMPILED)
     return names
 
 
@@ -140,6 +160,17 @@ def tensor_float32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         convolutions.allow_tf32, products.allow_tf32 = before
+
+
+@contextlib.contextmanager
+def tuned_convolutions(tuned: bool) -> Iterator[None]:
+    """Have cuDNN time its kernels for each new shape inside the block, or take its first guess."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = tuned
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def keep_depthwise_in_float32(model: nn.Module) -> None:

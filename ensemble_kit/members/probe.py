@@ -23,7 +23,7 @@ from ensemble_kit.members.events import Notice, Watcher, nobody
 from ensemble_kit.members.faults import give_back
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.measure import fastest_precision
-from ensemble_kit.members.precision import COMPILED, candidates, choose_precision
+from ensemble_kit.members.precision import candidates, choose_precision, number_format
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.run import Run
 
@@ -92,8 +92,8 @@ def refuse_other_precision(job: Job) -> None:
     DataError
         The folds of one member would differ.
     """
-    known = {_number_format(name) for _, name in trained_in(job.run, job.member.name)}
-    if job.precision == "auto" or not known or _number_format(job.precision) in known:
+    known = {number_format(name) for _, name in trained_in(job.run, job.member.name)}
+    if job.precision == "auto" or not known or number_format(job.precision) in known:
         return
     raise DataError(
         "The folds of a member are trained in one precision",
@@ -104,10 +104,6 @@ def refuse_other_precision(job: Job) -> None:
     )
 
 
-def _number_format(name: str) -> str:
-    return name.removesuffix(COMPILED)
-
-
 def _agreed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     """The precision of the member's other folds; where there are none, what pays here."""
     trained = trained_in(job.run, job.member.name)
@@ -116,12 +112,12 @@ def _agreed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     if here:
         return here[0]
     chosen = choose_precision(_probed(job, n_jobs, watcher), job.device).name
-    if trained and _number_format(trained[0][1]) != _number_format(chosen):
+    if trained and number_format(trained[0][1]) != number_format(chosen):
         kind, name = trained[0]
         watcher(
             Notice(
                 f"{job.member.name}: other folds were trained in {name} on {kind}, these are in "
-                f"{chosen} on {job.device.type}. Use --precision {_number_format(name)} for one."
+                f"{chosen} on {job.device.type}. Use --precision {number_format(name)} for one."
             )
         )
     return chosen
@@ -137,8 +133,8 @@ def _probed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     batch = recipe.batch_size if on_card else min(recipe.batch_size, PROBE_BATCH)
     known = Known(job.device, "precision")
     key = f"{network} {size} px, batch {batch}"
-    if any(name.endswith(COMPILED) for name in candidates(job.device, work)):
-        key += f", {n_images} images"  # a compiler pays back in long jobs only
+    if any(name != number_format(name) for name in candidates(job.device, work)):
+        key += f", {n_images} images"  # what takes time first pays back in long jobs only
     if key not in known.values:
         name, failed = fastest_precision(
             network, size, batch, job.device, n_images=n_images, work=work

@@ -20,6 +20,7 @@ from torchvision import transforms
 
 from ensemble_kit.images.presets import preset
 from ensemble_kit.members.catalogue import timm_name
+from ensemble_kit.members.precision import tuned_convolutions
 
 
 class TimmLine:
@@ -53,8 +54,6 @@ class TimmLine:
         self.optimizer = create_optimizer_v2(
             self.model, opt="adamw", lr=rate, weight_decay=0.02, **fused
         )
-        # What timm's own training script sets on a card.
-        torch.backends.cudnn.benchmark = self.device.type == "cuda"
         self.loader = self._loader(training=True)
 
     def epochs(self) -> Iterator[float]:
@@ -62,9 +61,11 @@ class TimmLine:
         while True:
             began, n = time.perf_counter(), 0
             self.model.train()
-            for images, labels in self.loader:
-                n += len(labels)
-                self._step(images, labels)
+            # What timm's own training script sets on a card.
+            with tuned_convolutions(self.device.type == "cuda"):
+                for images, labels in self.loader:
+                    n += len(labels)
+                    self._step(images, labels)
             if self.device.type == "cuda":
                 torch.cuda.synchronize()
             yield n / (time.perf_counter() - began)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from ensemble_kit.errors import UsageError
 from ensemble_kit.members import measure, probe
 from ensemble_kit.members.events import Event, Notice
 from ensemble_kit.members.fit import Fit
@@ -40,9 +41,9 @@ def test_a_compiler_pays_back_in_long_jobs_only() -> None:
 def test_a_compiler_is_tried_on_cards_for_much_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     card = torch.device("cuda")
-    assert candidates(card, 1e15) == ["bf16", "fp32"]
-    assert candidates(card, 1e17) == ["bf16", "fp32", "bf16+compiled"]
-    assert not any("compiled" in name for name in candidates(CPU, math.inf))
+    assert candidates(card, 1e15) == ["bf16", "fp32", "bf16+tuned"]
+    assert candidates(card, 1e17) == ["bf16", "fp32", "bf16+tuned", "bf16+compiled"]
+    assert not any("+" in name for name in candidates(CPU, math.inf))
 
 
 def test_a_card_that_emulates_bf16_trains_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +53,7 @@ def test_a_card_that_emulates_bf16_trains_in_fp16(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", emulated)
     assert choose_precision("auto", torch.device("cuda")).name == "fp16"
-    assert candidates(torch.device("cuda")) == ["fp16", "fp32"]
+    assert candidates(torch.device("cuda")) == ["fp16", "fp32", "fp16+tuned"]
 
 
 def test_a_compiled_precision_is_its_number_format_and_more() -> None:
@@ -61,6 +62,32 @@ def test_a_compiled_precision_is_its_number_format_and_more() -> None:
         torch.bfloat16, True, False, True,
     )  # fmt: skip
     assert not Precision("bf16").compiles
+    assert Precision("bf16").number_format == precision.number_format == "bf16"
+    for name in ("bf16+quick", "bf16+", "half+tuned", "+tuned"):
+        with pytest.raises(UsageError, match="A precision has a known name"):
+            choose_precision(name, CPU)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_kernels_are_timed_in_training_alone_and_only_where_that_is_asked_for(
+    tiles: Any, make_job: Any, before: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", before)
+    job, seen = make_job(epochs=1), []
+    for name in ("fp32", "fp32+tuned"):
+        fit = Fit.start(job.member, job.tiles, 2, device=CPU, precision=name, seed=0)
+        fit.run(job.parts().fit, lambda _: seen.append(torch.backends.cudnn.benchmark))
+        seen.append(torch.backends.cudnn.benchmark)
+    assert seen == [False, before, True, before]
+
+
+def test_what_timing_kernels_takes_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "candidates", lambda *_: ["fp32", "fp32+tuned"])
+    tried: dict[str, Tried] = {"fp32": Tried(100.0), "fp32+tuned": Tried(125.0, 10.0)}
+    monkeypatch.setattr(measure, "_trained", lambda *given: (given[-1], None))
+    monkeypatch.setattr(measure, "_as_tried", lambda name, _: tried[name])
+    for n_images, best in ((1000, "fp32"), (10_000, "fp32+tuned")):
+        assert fastest_precision("tiny_cnn", 16, 8, CPU, n_images=n_images)[0] == best
 
 
 def with_compiler(monkeypatch: pytest.MonkeyPatch, compiler: Any) -> None:
@@ -131,7 +158,7 @@ def test_steps_go_through_the_compiled_form_and_train_the_same_weights(
         assert torch.equal(value, weights["fp32+compiled"][key])
 
 
-# -- what a review found -------------------------------------------------------------------
+# -- at the edges -------------------------------------------------------------------------
 
 
 def test_the_loss_scale_of_fp16_is_stored_and_goes_on(tmp_path: Path) -> None:
