@@ -21,7 +21,9 @@ from ensemble_kit.members.pretrained import no_weights
 def build_network(
     member: Member, n_classes: int, *, image_size: int, in_channels: int = 3
 ) -> nn.Module:
-    """The member's network with a new head of `n_classes`, its first weights in place.
+    """The member's network with a head of `n_classes`, its first weights in place.
+
+    The head is new, but where a checkpoint has one of the same shape.
 
     The caller seeds torch: what is not loaded is drawn from its current generator. Pretrained
     stems are adapted to other channel counts than 3 as timm does.
