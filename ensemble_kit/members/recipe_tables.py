@@ -77,7 +77,8 @@ class Regularize(Settings):
     Parameters
     ----------
     drop_path : float
-        Stochastic depth (Huang et al. 2016), where the network has it.
+        Stochastic depth (Huang et al. 2016), where the network has it; 0 is none, for networks with
+        a rate of their own too.
     mixup, cutmix : float
         Alpha of the Beta distribution that images of a batch, augmented before, and their labels
         are mixed by: mixup (Zhang et al. 2018) blends whole images, cutmix (Yun et al. 2019) pastes
@@ -94,7 +95,8 @@ class Regularize(Settings):
         Keep the average beside the weights themselves, as a member of its own, `NAME@ema` or
         `NAME@swa`, and not in their place.
     tta : {"none", "flips", "dihedral"}
-        Test-time augmentation: logits averaged over 4 mirror images, or all 8 poses.
+        Test-time augmentation: logits averaged over 4 mirror images, or all 8 poses; of images that
+        are not square over the 4.
     eval_size : int, optional
         Input size in pixels when predicting, where it differs from training (Touvron et al. 2019).
     select_metric : {"log_loss", "accuracy", "balanced_accuracy"}
