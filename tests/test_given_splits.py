@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.folds import hold_out_groups, read_splits
+from ensemble_kit.folds import Folds, hold_out_groups, read_splits
+from ensemble_kit.folds.given import n_given_folds
 from ensemble_kit.manifest.table import Manifest
 
 # Six patients of two images, classes a and b in turn.
@@ -76,7 +77,12 @@ def test_a_given_fold_that_holds_all_of_a_class_is_refused(tmp_path: Path) -> No
     [
         ({k: v for k, v in SPLIT.items() if k != "i51"}, "1 images have no row"),
         (SPLIT | {"i99": ("train", "0")}, "1 rows name no image"),
-        (SPLIT | {"i51": ("train", "x")}, "Every training image has a fold"),
+        (
+            SPLIT | {"i51": ("train", "x")},
+            r"has 1 rows with something else \(first: 'x' for 'i51'\)",
+        ),
+        (SPLIT | {"i51": ("train", "0.5")}, "first: '0.5' for 'i51'"),
+        (SPLIT | {"i51": ("train", "")}, "first: '' for 'i51'"),
         (SPLIT | {"i51": ("tset", "")}, "A split is 'train' or 'test'"),
     ],
 )
@@ -85,6 +91,52 @@ def test_a_table_that_does_not_fit_the_data_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=words):
         read_splits(written(tmp_path / "splits.csv", rows), MANIFEST)
+
+
+def test_folds_that_pandas_wrote_beside_empty_cells_are_whole_numbers(tmp_path: Path) -> None:
+    floats = {i: (s, f and f"{f}.0") for i, (s, f) in SPLIT.items()}
+    path = written(tmp_path / "splits.csv", floats)
+    _, folds = read_splits(path, MANIFEST)
+    _, plain = read_splits(written(tmp_path / "plain.csv", SPLIT), MANIFEST)
+    assert folds is not None
+    assert plain is not None
+    assert folds.digest == plain.digest
+    (tmp_path / "folds.csv").write_text("sample_id,fold\na,0.0\nb,1.0\n")
+    assert Folds.read(tmp_path / "folds.csv").fold.tolist() == [0, 1]
+
+
+def test_given_folds_are_counted_on_training_rows_without_the_images(tmp_path: Path) -> None:
+    rows = SPLIT | {"i00": ("test", "7")}
+    assert n_given_folds(written(tmp_path / "folds.csv", rows)) == 2
+    lines = [f"{i},{s}" for i, (s, _) in SPLIT.items()]
+    (tmp_path / "splits.csv").write_text("\n".join(["sample_id,split", *lines]))
+    assert n_given_folds(tmp_path / "splits.csv") is None
+
+
+@pytest.mark.parametrize(
+    ("torn", "stamp"),
+    [({}, "group"), ({"i20": ("train", "1")}, "image"), ({"i00": ("train", "0")}, "image")],
+)
+def test_given_folds_are_stamped_by_image_only_where_a_patient_is_torn(
+    tmp_path: Path, torn: dict, stamp: str
+) -> None:
+    path = written(tmp_path / "splits.csv", SPLIT | torn)
+    manifest, folds = read_splits(path, MANIFEST, by="image")
+    assert folds is not None
+    assert (manifest.split_by, folds.split_by) == (stamp, stamp)
+
+
+def test_rows_of_images_that_were_left_out_are_passed_over_and_told(tmp_path: Path) -> None:
+    path = written(tmp_path / "splits.csv", SPLIT)
+    bad = MANIFEST.sample_ids == "i51"
+    manifest, folds = read_splits(path, MANIFEST.take(~bad), left_out=MANIFEST.take(bad))
+    assert len(manifest) == 11
+    assert folds is not None
+    assert folds.of(manifest.part("train")).tolist() == [0] * 4 + [1] * 3
+    assert manifest.notes == (f"1 rows of '{path}' are of images that were left out.",)
+    strange = written(tmp_path / "strange.csv", SPLIT | {"i99": ("train", "0")})
+    with pytest.raises(DataError, match=r"1 rows name no image \(i99\)"):
+        read_splits(strange, MANIFEST.take(~bad), left_out=MANIFEST.take(bad))
 
 
 def test_named_test_groups_are_exactly_the_test_part() -> None:

@@ -9,16 +9,21 @@ import dataclasses
 import os
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.errors import DataError, did_you_mean, first_few
 from ensemble_kit.files import read_csv
-from ensemble_kit.folds.table import Folds
+from ensemble_kit.folds.table import Folds, whole_folds
 from ensemble_kit.manifest.table import Manifest
 
 
 def read_splits(
-    path: str | os.PathLike[str], manifest: Manifest, *, by: str = "group"
+    path: str | os.PathLike[str],
+    manifest: Manifest,
+    *,
+    by: str = "group",
+    left_out: Manifest | None = None,
 ) -> tuple[Manifest, Folds | None]:
     """The user's split of a manifest, and his folds where the table has them.
 
@@ -29,7 +34,10 @@ def read_splits(
         `valid` count as `train`, since folds are made from it), and perhaps `fold` (0, 1, ...; empty
         for test rows).
     by : {"group", "image"}
-        `image` allows groups on both sides, and is stamped.
+        `image` allows groups on both sides. Where folds are given, it is stamped only if one is.
+    left_out : Manifest or None
+        Images of the data that the manifest lacks on purpose: their rows are passed over, and a
+        note says how many.
 
     Returns
     -------
@@ -43,6 +51,52 @@ def read_splits(
         Missing columns, images without a split or that are not there, or a group on both sides or
         in two folds.
     """
+    rows = _rows(path)
+    key = str(rows.index.name)
+    if left_out is not None:
+        gone = rows.index.isin(left_out.table[key])
+        if gone.any():
+            manifest = manifest.with_notes(
+                f"{gone.sum()} rows of '{path}' are of images that were left out."
+            )
+        rows = rows[~gone]
+    wanted = manifest.table[key]
+    missing, strange = sorted(set(wanted) - set(rows.index)), sorted(set(rows.index) - set(wanted))
+    if missing or strange:
+        raise DataError(
+            "A table of splits names exactly the images of the data",
+            f"{len(missing)} images have no row ({first_few(missing, 3)}), and {len(strange)} rows "
+            f"name no image ({first_few(strange, 3)})",
+            f"Give every image one row by its {key}",
+        )
+    rows = rows.loc[wanted]
+    named = dataclasses.replace(
+        manifest, table=manifest.table.assign(split=rows["split"].to_numpy()), split_by=by
+    )
+    if "fold" not in rows:
+        return named, None
+    fold = whole_folds(rows["fold"][_is_train(rows)], path)
+    by = by if _is_torn(named, fold) else "group"
+    named = dataclasses.replace(named, split_by=by)
+    return named, _given_folds(path, fold, named, by)
+
+
+def n_given_folds(path: str | os.PathLike[str]) -> int | None:
+    """How many folds a table of splits gives to its training rows; None without a column `fold`.
+
+    Raises
+    ------
+    DataError
+        As `read_splits`, as far as it can be told without the images.
+    """
+    rows = _rows(path)
+    if "fold" not in rows:
+        return None
+    return len(np.unique(whole_folds(rows["fold"][_is_train(rows)], path)))
+
+
+def _rows(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """The table by its `sample_id` (or `path`), validation counted as training."""
     table = read_csv(path)
     key = "sample_id" if "sample_id" in table else "path"
     for column in (key, "split"):
@@ -53,7 +107,6 @@ def read_splits(
                 did_you_mean(column, map(str, table.columns)),
             )
     rows = table.set_index(key)
-    wanted = manifest.table[key]
     if rows.index.has_duplicates:
         twice = rows.index[rows.index.duplicated()]
         raise DataError(
@@ -61,36 +114,22 @@ def read_splits(
             f"'{path}' names {first_few(twice, 3)} twice",
             "Keep one row",
         )
-    missing, strange = sorted(set(wanted) - set(rows.index)), sorted(set(rows.index) - set(wanted))
-    if missing or strange:
-        raise DataError(
-            "A table of splits names exactly the images of the data",
-            f"{len(missing)} images have no row ({first_few(missing, 3)}), and {len(strange)} rows "
-            f"name no image ({first_few(strange, 3)})",
-            f"Give every image one row by its {key}",
-        )
-    rows = rows.loc[wanted]
-    split = (
-        rows["split"].str.lower().replace(dict.fromkeys(("validation", "val", "valid"), "train"))
-    )
-    named = dataclasses.replace(
-        manifest, table=manifest.table.assign(split=split.to_numpy()), split_by=by
-    )
-    return named, _given_folds(path, rows, named, by)
+    split = rows["split"].str.lower()
+    return rows.assign(split=split.replace(dict.fromkeys(("validation", "val", "valid"), "train")))
 
 
-def _given_folds(path: object, rows: pd.DataFrame, manifest: Manifest, by: str) -> Folds | None:
-    if "fold" not in rows:
-        return None
-    training = (manifest.table["split"] == "train").to_numpy()
-    try:
-        fold = rows["fold"].to_numpy()[training].astype(np.int64)
-    except ValueError as error:
-        raise DataError(
-            "Every training image has a fold, numbered 0, 1, ...",
-            f"'{path}': {error}",
-            "Fill the column, or leave it out",
-        ) from error
+def _is_train(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    return (rows["split"] == "train").to_numpy()
+
+
+def _is_torn(manifest: Manifest, fold: npt.NDArray[np.int64]) -> bool:
+    """Whether images of one group stand on both sides or in two folds; `fold` is of training rows."""
+    place = np.full(len(manifest), -1)
+    place[_is_train(manifest.table)] = fold
+    return bool((pd.Series(place).groupby(manifest.groups).nunique() > 1).any())
+
+
+def _given_folds(path: object, fold: npt.NDArray[np.int64], manifest: Manifest, by: str) -> Folds:
     part = manifest.part("train")
     folds = Folds(part.sample_ids, fold, by)
     folds.of(part)

@@ -104,12 +104,7 @@ class Folds:
     ) -> Folds:
         """Folds that `write` wrote, or a user's own table with the same two columns."""
         table = table_with(path, "sample_id", "fold", what="A fold table")
-        try:
-            fold = table["fold"].astype(np.int64).to_numpy()
-        except ValueError as error:
-            raise DataError(
-                "Folds are whole numbers", f"'{path}': {error}", "Number them 0, 1, ..."
-            ) from error
+        fold = whole_folds(table.set_index("sample_id")["fold"], path)
         return cls(table["sample_id"].to_numpy(dtype=np.str_), fold, split_by, notes)
 
     def counts(self, manifest: Manifest) -> pd.DataFrame:
@@ -122,6 +117,37 @@ class Folds:
             [range(self.n_splits), manifest.class_names], names=["fold", "label"]
         )
         return out.reindex(every, fill_value=0).reset_index()
+
+
+def whole_folds(fold: pd.Series, path: object) -> npt.NDArray[np.int64]:
+    """The folds of a table's column of text: `0`, or `0.0` as pandas writes it beside empty cells.
+
+    Parameters
+    ----------
+    fold : pandas.Series of str, shape (n_samples,)
+        Its index names the images.
+    path : path
+        What the table is called in the error.
+
+    Raises
+    ------
+    DataError
+        An empty cell, or a value that is no whole number.
+
+    Examples
+    --------
+    >>> whole_folds(pd.Series(["0", "1.0"], index=["a", "b"]), "folds.csv").tolist()
+    [0, 1]
+    """
+    numbers = pd.to_numeric(fold, errors="coerce")
+    odd = fold[numbers % 1 != 0]  # no number is not 0 either
+    if len(odd):
+        raise DataError(
+            "Folds are whole numbers, one for every training image",
+            f"'{path}' has {len(odd)} rows with something else (first: '{odd.iloc[0]}' for '{odd.index[0]}')",
+            "Number them 0, 1, ...",
+        )
+    return numbers.to_numpy().astype(np.int64)
 
 
 def _refuse_straddling(groups: npt.NDArray[np.str_], fold: npt.NDArray[np.int64]) -> None:
