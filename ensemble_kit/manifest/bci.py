@@ -20,6 +20,7 @@ from ensemble_kit.manifest.walk import list_images
 
 STAINS = ("ihc", "he", "both")
 JOINS = ("side", "stack", "channels")
+DEFAULT_JOIN = "stack"
 COLORS = ("rgb", "grayscale")
 _FOLDERS = {"ihc": "IHC", "he": "HE"}
 _NAME = re.compile(r"(?P<number>\d+)_(?P<split>train|test)_(?P<score>0|1\+|2\+|3\+)")
@@ -29,7 +30,7 @@ def read_bci(
     root: str | os.PathLike[str],
     *,
     stain: str = "ihc",
-    join: str = "stack",
+    join: str | None = None,
     color: str = "rgb",
     groups: str | os.PathLike[str] | None = None,
     split_by: str = "group",
@@ -45,9 +46,9 @@ def read_bci(
     root : path
         The folder with `HE` and `IHC`.
     stain : {"ihc", "he", "both"}
-    join : {"stack", "side", "channels"}
-        For both stains, H&E first. `stack`: each squeezed to half the width of one square; `side`:
-        side by side, twice as wide; `channels`: six channels.
+    join : {"stack", "side", "channels"} or None
+        For both stains alone, H&E first. `stack`, the default: each squeezed to half the width of
+        one square; `side`: side by side, twice as wide; `channels`: six channels.
     color : {"rgb", "grayscale"}
     groups : path or None
         A CSV with the columns `file` (the image's name, with or without suffix) and `patient`.
@@ -63,7 +64,7 @@ def read_bci(
     Raises
     ------
     UsageError
-        An unknown option value.
+        An unknown option value, or a join of one stain.
     DataError
         No such files, an image without its partner, or a table of groups that lacks images.
 
@@ -74,7 +75,7 @@ def read_bci(
     """
     for option, value, known in (
         ("stain", stain, STAINS),
-        ("join", join, JOINS),
+        ("join", DEFAULT_JOIN if join is None else join, JOINS),
         ("color", color, COLORS),
     ):
         if value not in known:
@@ -83,6 +84,12 @@ def read_bci(
                 f"got '{value}'",
                 did_you_mean(value, known),
             )
+    if join is not None and stain != "both":
+        raise UsageError(
+            "A join makes one input of both stains",
+            f"got join '{join}' for stain '{stain}' alone",
+            "Leave the join out, or read both stains: --stain both",
+        )
     top = bci_folder(root)
     if top is None:
         raise DataError(
@@ -94,7 +101,7 @@ def read_bci(
     first = "he" if stain == "both" else stain
     table = _rows(paths, _FOLDERS[first], str(root))
     table["stain"] = "HE+IHC" if stain == "both" else _FOLDERS[first]
-    table["join"] = join if stain == "both" else "none"
+    table["join"] = (join or DEFAULT_JOIN) if stain == "both" else "none"
     table["color"] = color
     if stain == "both":
         table["pair_path"] = _partners(table["path"], paths)

@@ -67,6 +67,17 @@ def test_grayscale_is_three_equal_channels_of_luma(root: Path, tmp_path: Path) -
     assert np.abs(pixels[0, :, :, 0] - luma).max() <= 1
 
 
+@pytest.mark.parametrize("stain", ["ihc", "he"])
+def test_a_join_of_one_stain_is_refused_and_stacked_is_what_both_mean(
+    root: Path, stain: str
+) -> None:
+    with pytest.raises(UsageError, match=f"got join 'stack' for stain '{stain}' alone"):
+        read_bci(root, stain=stain, join="stack")
+    assert read_bci(root, stain=stain).table["join"].unique() == ["none"]
+    both = read_bci(root, stain="both")
+    assert both.digest == read_bci(root, stain="both", join="stack").digest
+
+
 def test_every_way_of_joining_is_other_data(root: Path, tmp_path: Path) -> None:
     manifests = [read_bci(root, stain="both", join=join) for join in ("side", "stack", "channels")]
     manifests.append(read_bci(root, stain="both", color="grayscale"))
