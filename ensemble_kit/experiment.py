@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from ensemble_kit.audit.check import quick_check
@@ -18,10 +19,12 @@ from ensemble_kit.audit.groups import infer_groups
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, digest_json, read_toml
 from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
+from ensemble_kit.folds.overruled import overruled, refuse_overruled
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.normalise import with_stain_normalisation
 from ensemble_kit.images.presets import PRESETS, Augmentation, preset
 from ensemble_kit.images.readable import without_unreadable
+from ensemble_kit.manifest.bci import DEFAULT_JOIN
 from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
@@ -31,6 +34,7 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.short_form import read_short_form
 from ensemble_kit.precedence import with_flags, with_presets
 from ensemble_kit.run import Run
+from ensemble_kit.run.records import stamped_as_made
 from ensemble_kit.settings import Settings, SettingsError, merged
 from ensemble_kit.tune.best import tuned_values
 
@@ -182,18 +186,21 @@ def load_experiment(
         resting = {n for n in given["member"] if n in listed and n not in asked}
         given["member"] = {n: t for n, t in given["member"].items() if n not in resting}
     try:
-        return _checked(given)
+        experiment, defaults = _checked(given)
     except SettingsError as error:
         if file is None or not _is_wrong(with_presets(written)):
             raise
         raise DataError(error.law, f"{error.got} (in '{file}')", error.advice) from None
+    data = experiment.data.as_asked(flags.get("data") or {}, defaults.get("data", {}))
+    return experiment.model_copy(update={"data": data})
 
 
-def _checked(given: Mapping[str, Any]) -> Experiment:
+def _checked(given: Mapping[str, Any]) -> tuple[Experiment, dict[str, Any]]:
+    """The experiment, and the defaults that stand beneath what was given."""
     data = given.get("data", {})
     path = data.get("path", EMBEDDED[0]) if isinstance(data, Mapping) else EMBEDDED[0]
     defaults = EMBEDDED_DEFAULTS if path in EMBEDDED else {}
-    return Experiment(**merged(defaults, given))
+    return Experiment(**merged(defaults, given)), defaults
 
 
 def _is_wrong(written: Mapping[str, Any]) -> bool:
@@ -221,15 +228,19 @@ def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
     ------
     DataError
         Bad data, too few groups, or a class that cannot be split.
+    UsageError
+        A setting of the split that was asked for and would lose to another.
     """
     data = experiment.data
-    manifest, folds = _parted(_prepared(data), experiment)
+    refuse_overruled(data, overruled(data))
+    whole = read_data(data)
+    manifest, folds = _parted(_prepared(whole, data), whole, experiment)
     found = [
         f for f in quick_check(manifest).findings if f.severity != "note" and f.kind not in SAID
     ]
     manifest = manifest.with_notes(*(_said(f) for f in found))
     if folds is not None:
-        return manifest, folds
+        return manifest, stamped_as_made(experiment.run_path, folds, data.split_by)
     seed = experiment.seed if data.fold_seed is None else data.fold_seed
     return manifest, make_folds(manifest, data.folds, seed=seed, by=data.split_by)
 
@@ -239,8 +250,7 @@ def _said(finding: Finding) -> str:
     return f"Data check: {finding.message}{examples}"
 
 
-def _prepared(data: DataSettings) -> Manifest:
-    manifest = read_data(data)
+def _prepared(manifest: Manifest, data: DataSettings) -> Manifest:
     if data.on_bad_image == "skip":
         manifest = without_unreadable(manifest, max_bad=data.max_bad)
     if data.infer_groups:
@@ -250,14 +260,18 @@ def _prepared(data: DataSettings) -> Manifest:
     return with_digests(manifest)
 
 
-def _parted(manifest: Manifest, experiment: Experiment) -> tuple[Manifest, Folds | None]:
-    """The manifest with its test part, and folds where the user gave them."""
+def _parted(
+    manifest: Manifest, whole: Manifest, experiment: Experiment
+) -> tuple[Manifest, Folds | None]:
+    """The manifest with its test part, and folds where the user gave them; `whole` lacks no image."""
     data = experiment.data
     if data.splits:
-        return read_splits(data.splits, manifest, by=data.split_by)
+        left_out = whole.take(~np.isin(whole.sample_ids, manifest.sample_ids))
+        return read_splits(data.splits, manifest, by=data.split_by, left_out=left_out)
     if data.test_groups:
         return hold_out_groups(manifest, data.test_groups, by=data.split_by), None
     if len(manifest.part("test")):
+        refuse_overruled(data, {"test_size": "the test part that the data bring"})
         return manifest, None
     parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
     return parted, None
@@ -274,8 +288,12 @@ def read_data(data: DataSettings) -> Manifest:
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as TOML values, every default written out."""
+    """The experiment as TOML values: every default written out, and nothing that was not done."""
     config: dict[str, Any] = experiment.model_dump(mode="json", exclude_none=True)
+    for name in overruled(experiment.data):
+        config["data"].pop(name, None)
+    if experiment.data.stain == "both":
+        config["data"].setdefault("join", DEFAULT_JOIN)
     config["run"] = experiment.run_path.as_posix()
     config["members"] = list(expand(experiment.members))
     return config

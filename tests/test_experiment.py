@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -407,3 +408,108 @@ def test_a_recipe_says_every_default_in_its_config() -> None:
     config = config_of(load_experiment())
     assert set(config["recipe"]) >= {"epochs", "weight_decay", "select_on"}
     assert set(config["recipe"]) <= set(Recipe.model_fields)
+
+
+# -- settings of the split that lose to another ------------------------------------------------
+
+
+def splits_of(slides: Path, *, n_folds: int | None) -> str:
+    """A table of splits over the slides: every fifth patient is test, the others in `n_folds`."""
+    lines = ["sample_id,split" + (",fold" if n_folds else "")]
+    for path in sorted(p.relative_to(slides).as_posix() for p in slides.glob("*/*.png")):
+        number = int(path.partition("/P")[2][:2])
+        part = ",test" if number % 5 == 4 else ",train"
+        fold = "" if part == ",test" or not n_folds else str(number % 5 % n_folds)
+        lines.append(path + part + ("," + fold if n_folds else ""))
+    Path("splits.csv").write_text("\n".join(lines))
+    return "splits.csv"
+
+
+def of_slides(slides: Path, **data: Any) -> dict[str, Any]:
+    return {"data": {"path": str(slides), "group_pattern": r"(P\d+)_", **data}}
+
+
+@pytest.mark.parametrize(
+    ("flags", "got"),
+    [
+        ({"test_size": 0.4}, "test_size = 0.4 would lose to splits"),
+        ({"test_size": 0.2}, "test_size = 0.2 would lose to splits"),
+        ({"test_groups": ("P01",)}, "test_groups = P01 would lose to splits"),
+        ({"folds": 5}, r"folds = 5 would lose to the fold column of splits \(2 folds\)"),
+        ({"fold_seed": 1}, "fold_seed = 1 would lose to the fold column"),
+    ],
+)
+def test_a_setting_that_would_lose_to_a_table_of_splits_is_refused_by_name(
+    slides: Path, flags: dict[str, Any], got: str
+) -> None:
+    splits = splits_of(slides, n_folds=2)
+    with pytest.raises(UsageError, match=got) as caught:
+        prepare(load_experiment(of_slides(slides, splits=splits, **flags)))
+    name = next(iter(flags))
+    assert f"--{name.replace('_', '-')}, or {name} under [data]" in caught.value.advice
+
+
+def test_a_setting_of_the_file_that_would_lose_is_refused_too(slides: Path) -> None:
+    splits = splits_of(slides, n_folds=None)
+    settings("[data]\ntest_size = 0.4\n")
+    with pytest.raises(UsageError, match=r"test_size = 0\.4 would lose to splits"):
+        prepare(load_experiment(of_slides(slides, splits=splits)))
+    with pytest.raises(UsageError, match=r"test_size = 0\.4 would lose to test_groups"):
+        prepare(load_experiment(of_slides(slides, test_groups=("P01", "P11"))))
+
+
+def test_a_test_size_that_would_lose_to_the_test_part_of_the_data_is_refused(
+    paint: Callable[..., Path],
+) -> None:
+    for part in ("train", "test"):
+        paint(Path("data") / part, n_patients=2, n_images=2)
+    own = {"path": "data", "folds": 2}
+    assert len(prepare(load_experiment({"data": own}))[0].part("test")) == 8
+    with pytest.raises(UsageError, match="would lose to the test part that the data bring"):
+        prepare(load_experiment({"data": own | {"test_size": 0.4}}))
+
+
+def test_defaults_are_never_refused_and_folds_that_are_there_may_be_asked_for(
+    slides: Path,
+) -> None:
+    splits = splits_of(slides, n_folds=2)
+    for asked in ({}, {"folds": 2}):
+        _, folds = prepare(load_experiment(of_slides(slides, splits=splits, **asked)))
+        assert folds.n_splits == 2
+    splits = splits_of(slides, n_folds=None)
+    _, folds = prepare(load_experiment(of_slides(slides, splits=splits, folds=4)))
+    assert folds.n_splits == 4
+
+
+def test_the_defaults_in_the_config_of_a_run_made_before_are_not_asked_for(slides: Path) -> None:
+    splits = splits_of(slides, n_folds=2)
+    said = {"test_size": 0.2, "folds": 5, "test_groups": [], **of_slides(slides)["data"]}
+    Path("old.toml").write_text(tomli_w.dumps({"data": {**said, "splits": splits}}))
+    _, folds = prepare(load_experiment(file=Path("old.toml")))
+    assert folds.n_splits == 2
+    with pytest.raises(UsageError, match="folds = 5"):
+        prepare(load_experiment({"data": {"folds": 5}}, file=Path("old.toml")))
+
+
+def test_the_fewer_folds_of_embedded_data_are_a_default_too() -> None:
+    assert not load_experiment().data.model_fields_set
+    assert load_experiment({"data": {"folds": 3}}).data.model_fields_set == {"folds"}
+
+
+def test_the_config_says_nothing_of_a_split_that_was_not_done(slides: Path) -> None:
+    splits = splits_of(slides, n_folds=2)
+    given = config_of(load_experiment(of_slides(slides, splits=splits)))["data"]
+    assert not given.keys() & {"folds", "test_size", "test_groups", "fold_seed"}
+    named = config_of(load_experiment(of_slides(slides, test_groups=("P01",))))["data"]
+    assert ("test_size" in named, named["test_groups"], named["folds"]) == (False, ["P01"], 5)
+    drawn = config_of(load_experiment(of_slides(slides)))["data"]
+    assert (drawn["test_size"], drawn["folds"]) == (0.2, 5)
+
+
+def test_the_config_says_how_both_stains_are_joined() -> None:
+    def joined(**data: Any) -> str | None:
+        return config_of(load_experiment({"data": {"path": "x", **data}}))["data"].get("join")
+
+    assert joined(stain="both") == "stack"
+    assert joined(stain="both", join="side") == "side"
+    assert joined(stain="he") is joined() is None

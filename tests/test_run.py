@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -18,6 +19,7 @@ from ensemble_kit.files import read_json
 from ensemble_kit.folds import Folds, make_folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
+from ensemble_kit.run.records import stamped_as_made
 from ensemble_kit.testing import toy_run
 
 COLUMNS = ("sample_id", "path", "label", "group", "split", "sha256")
@@ -43,6 +45,11 @@ def begun(tmp_path: Path) -> tuple[Run, Manifest, Folds]:
     return run, manifest, folds
 
 
+def with_a_job(run: Run) -> Run:
+    run.fold_dir("tiny_cnn", 0).mkdir(parents=True)
+    return run
+
+
 # -- made of -------------------------------------------------------------------------------
 
 
@@ -63,6 +70,25 @@ def test_the_record_says_what_made_the_run(begun: tuple[Run, Manifest, Folds]) -
     assert record["digests"] == {"manifest": begun[1].digest, "folds": begun[2].digest}
     assert {"python", "torch", "numpy", "ensemble-kit"} <= set(record["versions"])
     assert record["folds"]["n_splits"] == 2
+
+
+def test_the_record_says_where_the_images_lay_from_wherever_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "data").mkdir(parents=True)
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    manifest = dataclasses.replace(made(records()), root=Path("data"))
+    run = Run(tmp_path / "run")
+    run.begin(manifest, make_folds(manifest, 2), {})
+    assert run.record["data_folder"] == str(tmp_path / "here" / "data")
+    assert run.manifest().about() == manifest.about()
+    monkeypatch.chdir(tmp_path / "there")
+    assert run.manifest().root == tmp_path / "here" / "data"
+    run.begin(manifest, make_folds(manifest, 2), {})
+    old = {k: v for k, v in run.record.items() if k != "data_folder"}
+    (run.path / "run.json").write_text(json.dumps(old))
+    assert run.manifest().about() == manifest.about()
 
 
 def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +136,7 @@ def test_other_data_are_refused_with_the_difference(
     rows[row][column] = value
     other = made([tuple(r) for r in rows])
     with pytest.raises(DataError, match=said) as caught:
-        begun[0].begin(other, make_folds(other, 2), {})
+        with_a_job(begun[0]).begin(other, make_folds(other, 2), {})
     assert caught.value.exit_code == 3
     assert Run(begun[0].path).manifest().digest == begun[1].digest
 
@@ -119,13 +145,48 @@ def test_images_that_changed_sides_are_told(begun: tuple[Run, Manifest, Folds]) 
     rows = [(*r[:4], "train" if r[3] == "p8" else r[4], r[5]) for r in records()]
     other = made(rows)
     with pytest.raises(DataError, match=r"the split of 2 images changed \(s16, s17\)"):
-        begun[0].begin(other, make_folds(other, 2), {})
+        with_a_job(begun[0]).begin(other, make_folds(other, 2), {})
 
 
 def test_other_folds_are_refused(begun: tuple[Run, Manifest, Folds]) -> None:
     run, manifest, _ = begun
     with pytest.raises(DataError, match="has 2 folds by group that differ from the 3 by group"):
-        run.begin(manifest, make_folds(manifest, 3), {})
+        with_a_job(run).begin(manifest, make_folds(manifest, 3), {})
+
+
+def test_a_run_of_which_nothing_came_is_made_anew_of_other_data(
+    begun: tuple[Run, Manifest, Folds],
+) -> None:
+    run, other = begun[0], made([r for r in records() if r[0] != "s3"])
+    folds = make_folds(other, 2)
+    run.begin(other, folds, {"seed": 1})
+    assert (run.manifest().digest, run.folds().digest) == (other.digest, folds.digest)
+    assert "seed = 1" in (run.path / "config.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    "name", ["members/a", "predictions/a", "tuned/a.json", "replaced/a-1", "ensembles/mean", "report/x"]
+)  # fmt: skip
+def test_a_run_of_which_something_came_keeps_its_data(
+    begun: tuple[Run, Manifest, Folds], name: str
+) -> None:
+    run, manifest, _ = begun
+    (run.path / name).mkdir(parents=True)
+    with pytest.raises(DataError, match="1 images are gone"):
+        run.begin(made(records()[1:]), make_folds(made(records()[1:]), 2), {})
+    assert run.manifest().digest == manifest.digest
+
+
+def test_given_folds_keep_the_stamp_of_the_run_that_was_made_of_them(tmp_path: Path) -> None:
+    manifest = made(records())
+    folds = make_folds(manifest, 2)
+    assert stamped_as_made(tmp_path / "run", folds, "image").split_by == "group"
+    Run(tmp_path / "run").begin(manifest, stamped_as_made(tmp_path, folds, "group"), {})
+    assert stamped_as_made(tmp_path / "run", folds, "image").split_by == "group"
+    old = Folds(folds.sample_ids, folds.fold, "image")
+    Run(tmp_path / "old").begin(manifest, old, {})
+    assert stamped_as_made(tmp_path / "old", folds, "image").digest == old.digest
+    assert stamped_as_made(tmp_path / "old", folds, "group").split_by == "group"
 
 
 def test_folds_that_split_a_patient_begin_no_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import click
 from ensemble_kit.cli.experiment_options import experiment_options
 from ensemble_kit.cli.launch import Launch, launch_options
 from ensemble_kit.cli.options import Shard
+from ensemble_kit.cli.several import print_inflation, several
 from ensemble_kit.cli.text import columns, duration, printable
 
 if TYPE_CHECKING:
@@ -81,14 +82,7 @@ def train_members(
     same command again skips what is finished.
     """
     launch, base = Launch.checked(**how), experiment.run_path.as_posix()
-    runs = [experiment]
-    if protocol == "both":
-        runs = [experiment.varied(run=f"{base}-by-{by}", split_by=by) for by in ("group", "image")]
-    elif repeats > 1:
-        runs = [
-            experiment.varied(run=f"{base}-repeat-{r + 1}", fold_seed=experiment.seed + r)
-            for r in range(repeats)
-        ]
+    runs = several(experiment, protocol, repeats)
     for one in runs:
         run_training(one, launch, dry_run=dry_run)
     if dry_run:
@@ -114,44 +108,18 @@ def _next_step(experiment: Experiment, launch: Launch) -> str:
     return f"ensemble-kit stack --method all{' --nested' if launch.nested else ''} --run {folder}"
 
 
-def print_inflation(by_group: Experiment, by_image: Experiment) -> None:
-    """What the split by image adds to each member's figure, in points."""
-    from ensemble_kit.evaluation.inflation import inflation
-    from ensemble_kit.run import Run
-
-    tables = [Run(one.run_path).predictions("oof") for one in (by_image, by_group)]
-    found = inflation(*tables)
-    rows = [
-        ("member", "by image", f"by {tables[1].group_kind}", "inflation (points)", "95 % interval")
-    ]
-    rows += [
-        (
-            r.member,
-            f"{r.by_image:.3f}",
-            f"{r.by_group:.3f}",
-            f"{r.points:+.1f}",
-            f"{r.low:+.1f} to {r.high:+.1f}",
-        )
-        for r in found.itertuples()
-    ]
-    first = found.iloc[0]
-    click.echo(
-        f"Balanced accuracy of out-of-fold predictions, {first.n} images of {first.n_groups} "
-        f"{tables[1].group_kind}s that both protocols predict:"
-    )
-    click.echo(columns(rows, right=[1, 2, 3, 4]))
-
-
 def run_training(
     experiment: Experiment, launch: Launch | None = None, *, dry_run: bool = False
 ) -> None:
     """Print the plan and train: what `train-members` and `demo` share."""
     from ensemble_kit.experiment import config_of, prepare
+    from ensemble_kit.members.crossfit import fit_members, refuse_bad_members
     from ensemble_kit.members.preflight import check_members
 
     launch, began = launch or Launch(), time.perf_counter()
-    manifest, folds = prepare(experiment)
     members = experiment.resolved_members()
+    refuse_bad_members(members)
+    manifest, folds = prepare(experiment)
     check_members(members, manifest)
     click.echo(data_summary(manifest, folds))
     work = print_plan(experiment, members, folds, manifest)
@@ -161,7 +129,6 @@ def run_training(
     if dry_run:
         return
     from ensemble_kit.cli.progress import ProgressPrinter
-    from ensemble_kit.members.crossfit import fit_members
     from ensemble_kit.members.tracking import MLflow, both
     from ensemble_kit.run import Run
 

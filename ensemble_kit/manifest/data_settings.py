@@ -5,6 +5,7 @@ Reads no image and splits nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
@@ -34,8 +35,8 @@ class DataSettings(Settings):
     HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` are the readers';
     one that the recognised reader does not know is refused.
 
-    The split is the user's own table (`splits`), else the data's own, else `test_groups`, else a
-    drawn share `test_size`. `fold_seed` draws other folds over the same test part; `seed` otherwise.
+    The split is the user's own table (`splits`), else `test_groups`, else the data's own, else a
+    drawn share `test_size`; one that was asked for and would lose is refused. `fold_seed` draws other folds over the same test part; `seed` otherwise.
     `infer_groups` makes groups of near-duplicate images where none are known, stamped as inferred.
     `on_bad_image = "skip"` leaves out up to `max_bad` images that cannot be read, and says which.
     """
@@ -62,6 +63,21 @@ class DataSettings(Settings):
     on_bad_image: Literal["fail", "skip"] = "fail"
     max_bad: int = Field(10, ge=0)
     splits: str | None = None
+
+    def as_asked(self, flags: Mapping[str, Any], usual: Mapping[str, Any]) -> DataSettings:
+        """The same settings, of which only those count as set that a user asked for.
+
+        Parameters
+        ----------
+        flags : mapping
+            All of them were asked for, but those that are None. What a file says was if it differs
+            from its default: a run's `config.toml` says every default.
+        usual : mapping
+            Defaults that stand in the place of those of this table.
+        """
+        defaults = DataSettings(**usual)
+        asked = {k for k, v in self if flags.get(k) is not None or v != getattr(defaults, k)}
+        return DataSettings.model_construct(asked, **dict(self))
 
     def reader_options(self) -> dict[str, Any]:
         """Options for the reader: those that were set."""

@@ -131,7 +131,7 @@ def fit_members(
     RunLockedError
         Another process works on this run.
     """
-    _refuse_bad_members(members)
+    refuse_bad_members(members)
     rounds: list[Sequence[LeftOut]] = [
         range(folds.n_splits),
         pairs_to_train(members, folds.n_splits) if nested else [],
@@ -202,7 +202,8 @@ def _shard(some: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int)
     return [j for j in some if place[_key(j)] % n_shards == number - 1]
 
 
-def _refuse_bad_members(members: Sequence[Member]) -> None:
+def refuse_bad_members(members: Sequence[Member]) -> None:
+    """Refuse what no run can train: no member, two of one name, or first weights that are not there."""
     names = [m.name for m in members]
     if not names:
         raise UsageError(

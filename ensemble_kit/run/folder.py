@@ -36,6 +36,9 @@ from ensemble_kit.run.records import (
 )
 from ensemble_kit.run.tables import by_fold_model, member_table
 
+# What a training, a tuning and all that follows leave in the folder.
+MADE = ("members", "predictions", "replaced", "tuned", "ensembles", "report")
+
 
 class Run:
     """One experiment's folder.
@@ -80,6 +83,11 @@ class Run:
         """Whether the folder holds a run (its record is written last)."""
         return (self.path / RECORD).is_file()
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything came of it: a job begun, values tuned, or predictions kept."""
+        return any(any((self.path / name).glob("*")) for name in MADE)
+
     # -- what it was made of ---------------------------------------------------------------
 
     @property
@@ -104,7 +112,7 @@ class Run:
     def begin(self, manifest: Manifest, folds: Folds, config: Mapping[str, Any]) -> None:
         """Write the run's record, or check that the folder was made from the same data and folds.
 
-        A run that exists keeps its `config.toml`; `keep_config` replaces it.
+        A run of which nothing came (its first training met a bad image, say) is made anew. A run that exists keeps its `config.toml`; `keep_config` replaces it.
 
         Parameters
         ----------
@@ -124,8 +132,11 @@ class Run:
         """
         folds.of(manifest.part("train"))
         if self.exists:
-            refuse_other_data(self.path, manifest, folds)
-            return
+            same = self.record["digests"] == {"manifest": manifest.digest, "folds": folds.digest}
+            if same or self.is_begun:
+                refuse_other_data(self.path, manifest, folds)
+                return
+            (self.path / RECORD).unlink()
         manifest.write(self.path / "manifest.csv")
         folds.write(self.path / "folds.csv")
         self.keep_config(config)

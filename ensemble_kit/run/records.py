@@ -6,6 +6,7 @@ Knows nothing else that lies in the run folder.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -131,6 +132,13 @@ def refuse_other_data(folder: Path, manifest: Manifest, folds: Folds) -> None:
             "Use another --run folder, or the same --folds, --seed and --split-by",
         )
     read_folds(folder)
+
+
+def stamped_as_made(folder: Path, folds: Folds, by: str) -> Folds:
+    """Folds stamped `by`, where the run in `folder` was made of them so; else as they are."""
+    asked = dataclasses.replace(folds, split_by=by)
+    made = (folder / RECORD).is_file() and read_record(folder)["digests"]["folds"] == asked.digest
+    return asked if made else folds
 
 
 @contextlib.contextmanager

@@ -1,0 +1,89 @@
+"""What is refused before anything is trained, and what a second command makes of a first that stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CLI = Callable[..., tuple[int, str]]
+
+
+def words(data: Path, *flags: object) -> list[object]:
+    return [
+        "train-members", "--data", data, "--group-pattern", r"(P\d+)_", "--image-size", 16, "--epochs", 1,
+        "--no-pretrained", "--device", "cpu", "--slots", 1, "--run", "run", *flags,
+    ]  # fmt: skip
+
+
+def splits_of(data: Path, *, folds: bool) -> Path:
+    """Every fifth patient is test, the others in two folds by number."""
+    lines = ["sample_id,split" + ",fold" * folds]
+    for path in sorted(p.relative_to(data).as_posix() for p in data.glob("*/*.png")):
+        number = int(path.partition("/P")[2][:2])
+        part = "test" if number % 5 == 4 else "train"
+        lines.append(f"{path},{part}" + f",{number % 2 if part == 'train' else ''}" * folds)
+    Path("splits.csv").write_text("\n".join(lines))
+    return Path("splits.csv")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--protocol", "both"), "--protocol both draws folds anew; 'splits.csv' gives the folds"),
+        (("--repeats", 2), "--repeats 2 draws folds anew; 'splits.csv' gives the folds"),
+        (("--repeats", 2, "--protocol", "both"), "got --protocol both and --repeats 2"),
+    ],
+)
+def test_given_folds_are_not_trained_twice(
+    cli: CLI, slides: Path, flags: tuple[object, ...], said: str
+) -> None:
+    splits = splits_of(slides, folds=True)
+    code, text = cli(*words(slides, "--members", "tiny_cnn", "--splits", splits, *flags))
+    assert (code, said in text) == (2, True), text
+    assert sorted(p.name for p in Path().iterdir()) == ["splits.csv"]
+
+
+def test_folds_over_a_given_test_part_may_be_drawn_again(cli: CLI, slides: Path) -> None:
+    splits = splits_of(slides, folds=False)
+    common = words(slides, "--members", "tiny_cnn", "--splits", splits, "--folds", 2, "--dry-run")
+    code, text = cli(*common, "--protocol", "both")
+    assert code == 0, text
+    assert ("run-by-group" in text, "run-by-image" in text) == (True, True)
+    code, text = cli(*common, "--repeats", 2)
+    assert code == 0, text
+    assert "run-repeat-2" in text
+
+
+def test_given_folds_of_whole_patients_are_not_said_to_tear_them(cli: CLI, slides: Path) -> None:
+    flags = ("--splits", splits_of(slides, folds=True), "--split-by", "image", "--dry-run")
+    code, text = cli(*words(slides, "--members", "tiny_cnn", *flags))
+    assert code == 0, text
+    assert "Split by group" in text
+    assert "IMAGE" not in text
+
+
+def test_a_member_that_stands_twice_is_refused_before_the_plan(cli: CLI, slides: Path) -> None:
+    code, text = cli(*words(slides, "--members", "tiny_cnn,tiny_cnn:color=rgb", "--dry-run"))
+    assert code == 2
+    assert "tiny_cnn stands twice" in text
+    assert "Plan:" not in text
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_run_that_stopped_at_a_bad_image_goes_on_without_it(
+    cli: CLI, paint: Callable[..., Path], given: bool
+) -> None:
+    data = paint(Path("slides"), n_patients=5, n_images=2)
+    (data / "benign" / "P01_1.png").write_bytes(b"no image")
+    flags: tuple[object, ...] = ("--members", "tiny_cnn", "--folds", 2)
+    if given:
+        flags = (*flags, "--splits", splits_of(data, folds=True))
+    code, text = cli(*words(data, *flags))
+    assert code == 3, text
+    assert "P01_1.png" in text
+    code, text = cli(*words(data, *flags, "--on-bad-image", "skip"))
+    assert code == 0, text
+    assert "1 unreadable images were left out on request: benign/P01_1.png" in text
+    assert ("1 rows of 'splits.csv' are of images that were left out" in text) == given
