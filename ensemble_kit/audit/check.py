@@ -223,6 +223,8 @@ def _measure(manifest: Manifest, looks: Sequence[Look]) -> ColorLeak | None:
     if not manifest.has_groups or manifest.n_groups == len(manifest):
         return None
     usable = np.array([look.colors is not None for look in looks])
+    if not usable.any():
+        return None
     features = np.stack([look.colors for look in looks if look.colors is not None])
     try:
         return color_leak(manifest.take(usable), features)

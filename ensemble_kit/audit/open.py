@@ -67,7 +67,7 @@ def _changed(manifest: Manifest) -> list[Finding]:
             "changed-since-the-run",
             "error",
             len(changed),
-            f"{len(changed)} files changed or went missing since the run was made",
+            f"{len(changed)} files in '{manifest.root}' changed or went missing since the run was made",
             tuple(changed[:5]),
         )
     ]

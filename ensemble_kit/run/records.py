@@ -48,6 +48,8 @@ def new_record(manifest: Manifest, folds: Folds) -> dict[str, Any]:
             "cores": os.cpu_count(),
         },
         "manifest": manifest.about(),
+        # The same folder as `manifest.root`, which may be relative to where the command ran.
+        "data_folder": str(manifest.root.resolve()),
         "folds": {
             "n_splits": folds.n_splits,
             "split_by": folds.split_by,
@@ -79,14 +81,19 @@ def read_record(folder: Path) -> dict[str, Any]:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest that a run was made of.
 
+    Its root is as it was given, or where that was when the run was made if nothing is there now.
+
     Raises
     ------
     IntegrityError
         It was changed since.
     """
     record, path = read_record(folder), folder / "manifest.csv"
+    about = record["manifest"]
+    if not Path(about["root"]).exists():
+        about = about | {"root": record.get("data_folder", about["root"])}
     with _unchanged(path):
-        manifest = Manifest.read(path, **record["manifest"])
+        manifest = Manifest.read(path, **about)
     _same_digest(path, manifest.digest, record["digests"]["manifest"])
     return manifest
 

@@ -13,10 +13,13 @@ from PIL import Image
 from ensemble_kit.audit.check import check_data, quick_check
 from ensemble_kit.audit.findings import Audit, Finding
 from ensemble_kit.audit.fingerprint import clusters, dct_signs, near_pairs, poses, thumbnail
+from ensemble_kit.audit.open import open_data
+from ensemble_kit.folds import make_folds
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.csv_table import read_csv_table
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.recognise import read_path
+from ensemble_kit.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -232,3 +235,22 @@ def test_image_level_folds_flatter_colour_on_the_phantom(tmp_path: Path) -> None
     assert leak is not None
     assert leak.points > 15
     assert leak.by_group < 0.75
+
+
+def test_a_run_whose_images_are_nowhere_is_checked_to_the_end(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(clean, tmp_path / "here" / "data")
+    monkeypatch.chdir(tmp_path / "here")
+    manifest = with_digests(read_csv_table("data/manifest.csv"))
+    Run("run").begin(manifest, make_folds(manifest, 2), {})
+    (tmp_path / "there").mkdir()
+    shutil.move("run", tmp_path / "there" / "run")
+    monkeypatch.chdir(tmp_path / "there")
+    opened, findings = open_data("run")
+    assert findings == []
+    assert opened.root == tmp_path / "here" / "data"
+    shutil.rmtree(tmp_path / "here")
+    opened, findings = open_data("run")
+    count = {f.kind: f.count for f in check_data(opened, before=findings).findings}
+    assert count["unusable"] == count["changed-since-the-run"] == 60
