@@ -201,7 +201,7 @@ def refuse_size(network: str, image_size: int, good: int | None = None) -> Itera
     except (RuntimeError, AssertionError) as error:
         good = good or native_size(network)
         law, fault = "A network takes the size of its images", f"takes none of {image_size} px"
-        if image_size < good:
+        if image_size < good and not _takes_one_size(network):
             law = "Images are large enough for their network"
             fault = f"{image_size} px are too small for it"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160].rstrip(".")
@@ -210,6 +210,14 @@ def refuse_size(network: str, image_size: int, good: int | None = None) -> Itera
             f"'{network}': {fault} ({reason})",
             f"Use another size, e.g. {good}, or another network",
         ) from error
+
+
+def _takes_one_size(network: str) -> bool:
+    """Whether timm builds a network for its native size alone."""
+    import timm
+
+    config = timm.get_pretrained_cfg(timm_name(network))
+    return bool(config and config.fixed_input_size)
 
 
 def unfit(network: str, error: ValueError) -> DataError:

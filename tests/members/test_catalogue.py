@@ -172,3 +172,9 @@ def test_a_network_that_is_described_with_dropout_has_it_unless_a_member_says_ot
     off, own = make_members([f"{name}:drop_rate=0", name])
     assert (off.name, own.name) == (f"{name}-drop_rate0", name)
     assert (off.digest(64) == own.digest(64)) == (rate == 0)
+
+
+@pytest.mark.parametrize("size", [48, 256])
+def test_a_network_of_one_size_says_that_it_takes_no_other(size: int) -> None:
+    with pytest.raises(DataError, match=f"takes none of {size} px .*Use another size, e.g. 224,"):
+        cost("vit_tiny_patch16_224", size)
