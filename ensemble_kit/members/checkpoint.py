@@ -33,6 +33,10 @@ from ensemble_kit.members.resume import drop_resume
 RECORD = "fold.json"
 WEIGHTS = "model.safetensors"
 FEATURES, TEST_FEATURES = "features-oof.npy", "features-test.npy"
+# What timm hands down of the weights that it publishes: of another size than the one trained for,
+ANOTHER_SIZE = ("test_input_size", "test_crop_pct", "test_pool_size")
+# and where they come from.
+ORIGIN = ("tag", "license", "description", "origin_url", "paper_name", "paper_ids", "notes")
 
 
 def write_network(
@@ -42,6 +46,7 @@ def write_network(
     class_names: Sequence[str],
     input_config: Mapping[str, Any],
     own_input: Mapping[str, Any] | None = None,
+    published: bool = False,
 ) -> None:
     """Write `model.safetensors` and `config.json` so that `timm.create_model("local-dir:FOLDER")` opens them.
 
@@ -50,7 +55,9 @@ def write_network(
     input_config : mapping
         timm's words for the preprocessing: `input_size, mean, std, interpolation, crop_pct, crop_mode`.
     own_input : mapping, optional
-        What timm has no words for, kept under `ensemble_kit`: `color, stain, stain_norm`.
+        What timm has no words for, kept under `ensemble_kit`: see `own_input.own_input`.
+    published : bool
+        Whether it started from the weights that timm publishes: only then is their origin kept.
     """
     state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     write_bytes(folder / WEIGHTS, tensors_to_bytes(state, metadata={"format": "pt"}))
@@ -63,6 +70,8 @@ def write_network(
         config = json.loads(path.read_text())
     # timm takes three channels for granted where a network does not say otherwise.
     config["pretrained_cfg"].update(input_config)
+    for key in (*ANOTHER_SIZE, *(() if published else ORIGIN)):
+        config["pretrained_cfg"].pop(key, None)
     write_json(folder / "config.json", config)
 
 

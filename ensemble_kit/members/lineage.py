@@ -1,4 +1,4 @@
-"""Which images first weights have seen before, where a fold's own record tells.
+"""Which images first weights have seen before, and in what colours, where a fold's own record tells.
 
 Reads records and tables; knows no network. A file that was copied away from its record tells nothing.
 """
@@ -45,6 +45,18 @@ def seen_before(weights: Path | None, manifest: Manifest, folds: Folds, fold: Le
         f"{what} that are kept out here, so its {name} figures are optimistic."
         for name, part in parts
         if seen & _images(part, there)
+    ]
+
+
+def in_another_color(weights: Path | None, color: str) -> list[str]:
+    """What must be said of first weights that saw other colours than `color`; empty where none did."""
+    record = _record_beside(weights) if weights else None
+    theirs = record["made_of"]["member"].get("color", "rgb") if record else color
+    if theirs == color:
+        return []
+    return [
+        f"its first weights ('{weights}') were trained on images in {theirs}, and it sees {color}: "
+        "what they know of colours does not hold here."
     ]
 
 

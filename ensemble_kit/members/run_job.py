@@ -34,7 +34,8 @@ from ensemble_kit.members.features import (
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.guards import guard
 from ensemble_kit.members.job import CROP, Job
-from ensemble_kit.members.lineage import seen_before
+from ensemble_kit.members.lineage import in_another_color, seen_before
+from ensemble_kit.members.own_input import own_input
 from ensemble_kit.members.parts import Parts
 from ensemble_kit.members.resume import load_resume, save_resume
 from ensemble_kit.members.state import State, Training
@@ -91,7 +92,8 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     epochs, first = member.recipe.epochs, fit.training.epoch
     watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
     note_progress(job.folder, first, first, epochs, began)
-    for text in [*_inherited(job), *_unwatched(parts)] if first == 0 else []:
+    known = [*_inherited(job), *in_another_color(member.weights, member.color), *_unwatched(parts)]
+    for text in known if first == 0 else []:
         notice(f"Note: {text}")
 
     def after_epoch(training: Training) -> None:
@@ -196,13 +198,13 @@ def _unwatched(parts: Parts) -> list[str]:
 
 
 def _write_network(job: Job, fit: Fit, folder: Path) -> None:
-    own = job.member.model_dump(include={"color", "stain", "stain_norm"}, exclude_defaults=True)
     checkpoint.write_network(
         folder,
         fit.model,
         class_names=job.manifest.class_names,
         input_config=fit.input_config(CROP),
-        own_input=own,
+        own_input=own_input(job),
+        published=job.member.starts_published,
     )
 
 

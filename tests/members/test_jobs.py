@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ensemble_kit.errors import DataError, IntegrityError, JobsFailedError
 from ensemble_kit.files import digest_json, read_csv
 from ensemble_kit.folds import make_folds
 from ensemble_kit.members import step as step_module
-from ensemble_kit.members.checkpoint import read_record
+from ensemble_kit.members.checkpoint import read_record, write_network
 from ensemble_kit.members.events import EpochEnded, Event, JobStarted
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.job import Job
@@ -368,6 +369,40 @@ def test_timm_opens_the_stored_network_and_it_gives_the_stored_logits(make_job: 
 def test_the_stored_network_names_its_classes(make_job: MakeJob) -> None:
     config = json.loads((run(make_job()).folder / "config.json").read_text())
     assert config["label_names"] == ["benign", "malignant"]
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_stored_network_claims_no_other_size_and_no_origin_but_its_own(
+    tmp_path: Path, published: bool
+) -> None:
+    model: Any = timm.create_model("densenet121", num_classes=2)
+    theirs = model.pretrained_cfg
+    assert {"tag", "license", "test_input_size", "test_crop_pct"} <= theirs.keys()
+    input_config = {
+        "input_size": (3, 32, 32), "mean": [0.5] * 3, "std": [0.2] * 3, "interpolation": "bicubic",
+        "crop_pct": 1.0, "crop_mode": "squash",
+    }  # fmt: skip
+    write_network(
+        tmp_path / "f",
+        model,
+        class_names=["a", "b"],
+        input_config=input_config,
+        published=published,
+    )
+    config = json.loads((tmp_path / "f" / "config.json").read_text())["pretrained_cfg"]
+    assert not [key for key in config if key.startswith("test_")]
+    assert [config.get(k) for k in ("tag", "license")] == (
+        [theirs["tag"], theirs["license"]] if published else [None, None]
+    )
+    opened = timm.create_model(f"local-dir:{tmp_path / 'f'}", pretrained=True)
+    read = timm.data.resolve_data_config({}, model=opened, use_test_size=True)
+    assert {k: read[k] for k in input_config} == input_config
+
+
+def test_a_network_of_random_first_weights_has_no_origin(make_job: MakeJob) -> None:
+    job = run(make_job(epochs=1, member={"network": "test_resnet"}))
+    config = json.loads((job.folder / "config.json").read_text())["pretrained_cfg"]
+    assert not {"tag", "license"} & config.keys()
 
 
 @pytest.mark.parametrize("name", FILES)

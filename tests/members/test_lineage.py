@@ -15,7 +15,7 @@ from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, Notice
 from ensemble_kit.members.job import Job
-from ensemble_kit.members.lineage import seen_before
+from ensemble_kit.members.lineage import in_another_color, seen_before
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.run_job import run_job
@@ -109,3 +109,29 @@ def test_every_figure_of_such_a_member_says_so(trained: Any, tmp_path: Path) -> 
     fit_members([member], trained.manifest, trained.folds, run, device="cpu")
     notes = run.predictions("oof").notes
     assert sum("that are kept out here" in note for note in notes) == 1
+
+
+def test_first_weights_that_saw_other_colours_are_said_to_have(
+    make_job: Callable[..., Job],
+) -> None:
+    source = make_job("source", epochs=1, member={"color": "hed"})
+    run_job(source)
+    weights = source.folder / WEIGHTS
+    for color, n in (("rgb", 1), ("hed", 0)):
+        events: list[Event] = []
+        run_job(
+            make_job(color, epochs=1, member={"weights": weights, "color": color}), events.append
+        )
+        notices = [e.text for e in events if isinstance(e, Notice) and "images in hed" in e.text]
+        assert len(notices) == n
+        assert all(f"in hed, and it sees {color}" in text for text in notices)
+    assert in_another_color(None, "hed") == []
+
+
+def test_first_weights_of_a_plain_fold_saw_rgb(trained: Any, tmp_path: Path) -> None:
+    weights = trained.run.fold_dir("tiny_cnn", 0) / WEIGHTS
+    assert in_another_color(weights, "rgb") == []
+    (text,) = in_another_color(weights, "lab")
+    assert "images in rgb, and it sees lab" in text
+    shutil.copy(weights, tmp_path / WEIGHTS)
+    assert in_another_color(tmp_path / WEIGHTS, "lab") == []
