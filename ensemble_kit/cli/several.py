@@ -22,7 +22,8 @@ def several(experiment: Experiment, protocol: str, repeats: int) -> list[Experim
     Raises
     ------
     UsageError
-        Both flags, or one of them where the folds are given and cannot be drawn otherwise.
+        Both flags, or one of them where each training would be the same: the folds are given, or
+        no image shares a group with another.
     """
     if protocol == "one" and repeats == 1:
         return [experiment]
@@ -53,6 +54,19 @@ def _refuse_the_same_again(experiment: Experiment, protocol: str, repeats: int) 
             f"'{splits}' gives the folds in its column fold, so each run would be the same",
             "Leave that flag or that column out",
         )
+    if protocol == "both" and _has_no_groups(experiment):
+        raise UsageError(
+            "The two protocols differ where images share a group",
+            f"each image of '{experiment.data.path}' is a group of its own",
+            "Say which images are of one patient (--group-column, --group-pattern), or leave out --protocol both",
+        )
+
+
+def _has_no_groups(experiment: Experiment) -> bool:
+    from ensemble_kit.experiment import prepare
+
+    train = prepare(experiment)[0].part("train")
+    return train.n_groups == len(train)
 
 
 def print_inflation(by_group: Experiment, by_image: Experiment) -> None:

@@ -17,6 +17,7 @@ from ensemble_kit.arrays import Array, check_logits
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.files import read_npy
 from ensemble_kit.folds import Folds, make_folds
+from ensemble_kit.folds.table import whole_folds
 from ensemble_kit.manifest.rows import table_with
 from ensemble_kit.manifest.table import Manifest
 
@@ -68,10 +69,12 @@ def read_labels(
         group_kind="group" if has_groups else "image",
         name="imported",
     )
-    return manifest, _folds(table, manifest, seed)
+    return manifest, _folds(table, manifest, seed, path)
 
 
-def _folds(table: pd.DataFrame, manifest: Manifest, seed: int) -> Folds:
+def _folds(
+    table: pd.DataFrame, manifest: Manifest, seed: int, path: str | os.PathLike[str]
+) -> Folds:
     train = manifest.part("train")
     if not len(train):
         raise DataError(
@@ -82,14 +85,13 @@ def _folds(table: pd.DataFrame, manifest: Manifest, seed: int) -> Folds:
     if "fold" not in table:
         return _made_folds(manifest, train, seed)
     of_train = table["fold"][(manifest.table["split"] == "train").to_numpy()]
+    numbers = whole_folds(of_train.set_axis(train.sample_ids), path)
     advice = "Mend the column fold, or leave it out to have folds made"
     try:
-        folds = Folds(train.sample_ids, of_train.astype(np.int64).to_numpy())
+        folds = Folds(train.sample_ids, numbers)
         folds.of(train)
     except DataError as error:
         raise DataError(error.law, error.got, advice) from error
-    except ValueError as error:
-        raise DataError("Folds are whole numbers", str(error), "Number them 0, 1, ...") from error
     return folds
 
 

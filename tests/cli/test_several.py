@@ -45,6 +45,16 @@ def test_given_folds_are_not_trained_twice(
     assert sorted(p.name for p in Path().iterdir()) == ["splits.csv"]
 
 
+def test_two_protocols_of_images_without_groups_are_one(cli: CLI, slides: Path) -> None:
+    code, text = cli(
+        "train-members", "--data", slides, "--members", "tiny_cnn", "--protocol", "both", "--run", "run"
+    )  # fmt: skip
+    assert code == 2
+    assert "each image of" in text
+    assert "is a group of its own" in text
+    assert not Path("run-by-group").exists()
+
+
 def test_folds_over_a_given_test_part_may_be_drawn_again(cli: CLI, slides: Path) -> None:
     splits = splits_of(slides, folds=False)
     common = words(slides, "--members", "tiny_cnn", "--splits", splits, "--folds", 2, "--dry-run")

@@ -187,12 +187,26 @@ def test_faults_in_folds_are_mended_in_the_table_and_not_in_python(tmp_path: Pat
     table.assign(fold=[str(i % 4) for i in range(len(table))]).to_csv(labels, index=False)
     with pytest.raises(DataError, match=r"No group stands in two folds.*Mend the column fold"):
         import_predictions(Run(tmp_path / "run"), labels, files)
+    table.assign(fold=table["fold"].replace("1", "one")).to_csv(labels, index=False)
+    with pytest.raises(DataError, match=r"first: 'one' for '.+'\)\. Number them 0, 1"):
+        import_predictions(Run(tmp_path / "run"), labels, files)
     table.assign(split="test").to_csv(labels, index=False)
     with pytest.raises(DataError, match="Leave out the column split"):
         import_predictions(Run(tmp_path / "run"), labels, files)
 
 
 # -- what is accepted ----------------------------------------------------------------------
+
+
+def test_folds_that_pandas_wrote_beside_empty_cells_are_whole_numbers(tmp_path: Path) -> None:
+    labels = labels_of(tmp_path)
+    member_of(tmp_path, "a")
+    table = pd.read_csv(labels, dtype=str)
+    files = {"a": tmp_path / "a.csv"}
+    plain = import_predictions(Run(tmp_path / "plain"), labels, files).folds()
+    table.assign(fold=table["fold"] + ".0").to_csv(labels, index=False)
+    again = import_predictions(Run(tmp_path / "again"), labels, files).folds()
+    assert again.fold.tolist() == plain.fold.tolist()
 
 
 def test_stamps_that_members_share_are_one_note(tmp_path: Path) -> None:
