@@ -15,7 +15,6 @@ import torch
 
 from ensemble_kit.errors import (
     DataError,
-    EnvironmentFault,
     UsageError,
     first_few,
 )
@@ -203,7 +202,7 @@ def _shard(some: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int)
 
 
 def refuse_bad_members(members: Sequence[Member]) -> None:
-    """Refuse what no run can train: no member, two of one name, or first weights that are not there."""
+    """Refuse what no run can train: no member, or two of one name."""
     names = [m.name for m in members]
     if not names:
         raise UsageError(
@@ -216,13 +215,6 @@ def refuse_bad_members(members: Sequence[Member]) -> None:
             f"{first_few(twice)} stands twice",
             f"Give each a name: {twice[0]}:name=other, or Member(..., name='other')",
         )
-    for member in members:
-        if member.weights and not member.weights.is_file():
-            raise EnvironmentFault(
-                "First weights are a file",
-                f"there is none at '{member.weights}'",
-                "Check --weights",
-            )
 
 
 def _plan(

@@ -24,6 +24,8 @@ from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
 
 CROP = "squash"
+# The version of the training: raised where the same settings give other weights than before.
+TRAINER = 2
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -74,6 +76,11 @@ class Job:
         }
 
     @property
+    def begun_of(self) -> dict[str, Any]:
+        """What a training state goes on with: `made_of`, by this very line of training."""
+        return {**self.made_of, "trainer": TRAINER}
+
+    @property
     def model_seed(self) -> int:
         return derive_seed(self.seed, self.member.name, self.member.seed, self.fold)
 
@@ -88,12 +95,14 @@ class Job:
 
         That is the finished fold, or the training state that it would go on from.
         """
-        record = checkpoint.read_record(self.folder) or newest_record(self.folder)
-        if record is None or is_made_of(record["made_of"], self.made_of):
+        record, asked = checkpoint.read_record(self.folder), self.made_of
+        if record is None:
+            record, asked = newest_record(self.folder), self.begun_of
+        if record is None or is_made_of(record["made_of"], asked):
             return []
         if isinstance(record["made_of"], str):
             return ["settings that a training state of an earlier version does not name"]
-        return checkpoint.changed_keys(record["made_of"], self.made_of)
+        return checkpoint.changed_keys({"trainer": 1, **record["made_of"]}, {"trainer": 1, **asked})
 
     def differs_by_tuning_alone(self) -> bool:
         """Whether what stands in the folder differs only because its recipe was tuned since."""
@@ -120,6 +129,20 @@ class Job:
                 "Use another --run folder, or --retrain to train this member anew (its old folds are set aside)",
             )
         if record is None:
+            self._refuse_other_trainer()
             return False
         checkpoint.check_files(self.folder, record)
         return True
+
+    def _refuse_other_trainer(self) -> None:
+        """Refuse to train a fold beside finished ones that an earlier line of training made."""
+        for path in sorted(self.folder.parent.glob("fold-*/fold.json")):
+            trainer = (checkpoint.read_record(path.parent) or {}).get("trainer", 1)
+            if trainer != TRAINER:
+                raise DataError(
+                    "The folds of a member are trained alike",
+                    f"'{path.parent}' was trained by version {trainer} of the training, and this is "
+                    f"version {TRAINER}",
+                    "Use --retrain to train this member anew (its old folds are set aside), or the "
+                    "package's version that began it",
+                )

@@ -19,6 +19,7 @@ from ensemble_kit.members.claim import claimed, forget_failure, note_failure, no
 from ensemble_kit.members.events import (
     EpochEnded,
     JobFinished,
+    JobSkipped,
     JobStarted,
     Notice,
     Watcher,
@@ -33,7 +34,7 @@ from ensemble_kit.members.features import (
 )
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.guards import guard
-from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.members.job import CROP, TRAINER, Job
 from ensemble_kit.members.lineage import in_another_color, seen_before
 from ensemble_kit.members.own_input import own_input
 from ensemble_kit.members.parts import Parts
@@ -59,6 +60,7 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
         if job.finished():
             if lacks_features(job):
                 checkpoint.add_features(job.folder, features_of_finished(job))
+                watcher(JobSkipped(job.member.name, job.fold))
             return
         forget_failure(job.folder)
         try:
@@ -77,7 +79,7 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
         said.append(text)
         watcher(Notice(f"{member.name} fold {job.fold}: {text}"))
 
-    state = load_resume(job.folder, job.made_of, notice)
+    state = load_resume(job.folder, job.begun_of, notice)
     earlier = _earlier(state, said)
     fit = Fit.start(
         member,
@@ -99,7 +101,7 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     def after_epoch(training: Training) -> None:
         if training.epoch < epochs:
             so_far = {"said": list(said), "seconds": earlier + time.perf_counter() - began}
-            save_resume(job.folder, training.state() | so_far, job.made_of)
+            save_resume(job.folder, training.state() | so_far, job.begun_of)
         checkpoint.write_history(job.folder, _watched(training, parts))
         note_progress(job.folder, first, training.epoch, epochs, began)
         last = training.history[-1]
@@ -159,6 +161,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
                 "kept": len(parts.kept),
                 "test": len(parts.test),
             },
+            "trainer": TRAINER,
             "chosen_epoch": fit.training.chosen_epoch,
             "seconds": round(seconds, 3),
             "ms_per_image": round(1000 * predicting / (len(parts.kept) + len(parts.test)), 4),

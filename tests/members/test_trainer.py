@@ -1,0 +1,85 @@
+"""What an earlier version of the training began or finished: kept whole, or refused, never mixed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.events import EpochEnded, Event, JobFinished, JobSkipped
+from ensemble_kit.members.job import TRAINER, Job
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.run_job import run_job
+
+MEMBER = "tiny_cnn"
+
+
+def made_by(path: Path, trainer: int | None) -> None:
+    """Have a finished fold be made by another version; None: by the first, which did not say so."""
+    content = json.loads(path.read_text())
+    assert content.pop("trainer") == TRAINER
+    if trainer is not None:
+        content["trainer"] = trainer
+    path.write_text(json.dumps(content))
+
+
+def again(copy: Any, **more: Any) -> list[Event]:
+    events: list[Event] = []
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
+    member = Member(MEMBER, image_size=16, pretrained=False, recipe=recipe)
+    fit_members(
+        [member], copy.manifest, copy.folds, copy.run, device="cpu", watcher=events.append, **more
+    )
+    return events
+
+
+@pytest.fixture
+def copy(trained: Any, tmp_path: Path) -> Any:
+    return trained.copied_to(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("trainer", [None, TRAINER + 1])
+def test_a_member_that_is_done_stays_as_it_is(copy: Any, trainer: int | None) -> None:
+    for k in range(3):
+        made_by(copy.run.fold_dir(MEMBER, k) / "fold.json", trainer)
+    assert [type(e) for e in again(copy)] == [JobSkipped] * 3
+
+
+@pytest.mark.parametrize("trainer", [None, TRAINER + 1])
+def test_a_fold_is_not_trained_beside_those_of_another_version(
+    copy: Any, trainer: int | None
+) -> None:
+    made_by(copy.run.fold_dir(MEMBER, 0) / "fold.json", trainer)
+    (copy.run.fold_dir(MEMBER, 1) / "fold.json").unlink()
+    said = f"version {trainer or 1} of the training, and this is version {TRAINER}.*--retrain"
+    with pytest.raises(DataError, match=said):
+        again(copy)
+    events = again(copy, retrain=True)
+    assert sum(isinstance(e, JobFinished) for e in events) == 3
+
+
+def test_a_job_that_another_version_began_does_not_go_on(
+    make_job: Callable[..., Job],
+) -> None:
+    class PulledPlugError(Exception):
+        pass
+
+    def stop(event: Event) -> None:
+        if isinstance(event, EpochEnded):
+            raise PulledPlugError
+
+    job = make_job()
+    with pytest.raises(PulledPlugError):
+        run_job(job, stop)
+    (state,) = job.folder.glob("resume-*.json")
+    content = json.loads(state.read_text())
+    del content["made_of"]["trainer"]
+    state.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="differs in trainer: 1 -> 2"):
+        run_job(job)
