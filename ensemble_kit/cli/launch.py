@@ -106,9 +106,9 @@ class Launch:
             )
         return launch
 
-    def n_own(self, n_jobs: int) -> int:
-        """How many of so many jobs are of this shard."""
-        return len(range(n_jobs)[self.shard[0] - 1 :: self.shard[1]]) if self.shard else n_jobs
+    def own(self, jobs: list[str]) -> list[str]:
+        """Those of some jobs, in the order of the plan, that are of this shard."""
+        return jobs[self.shard[0] - 1 :: self.shard[1]] if self.shard else jobs
 
     def made(self, n_jobs: int, device: str) -> tuple[Engine | None, bool]:
         """The engine, None for this process, and whether it tells of each epoch as it ends."""

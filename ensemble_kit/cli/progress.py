@@ -6,6 +6,7 @@ Draws events; decides nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -41,7 +42,7 @@ class ProgressPrinter:
     Parameters
     ----------
     work : mapping of member name to relative cost of one of its jobs
-    n_jobs : int
+    n_jobs : mapping of member name to the number of its jobs
     estimates : bool
         Whether to say how long the rest takes; jobs of a queue tell too little of that.
     console : rich.console.Console, optional
@@ -49,14 +50,14 @@ class ProgressPrinter:
 
     def __init__(
         self,
-        work: dict[str, float],
-        n_jobs: int,
+        work: Mapping[str, float],
+        n_jobs: Mapping[str, int],
         *,
         estimates: bool = True,
         console: Console | None = None,
     ) -> None:
         self.console = console or Console(highlight=False)
-        self._n_jobs, self._skipped = n_jobs, 0
+        self._n_jobs, self._skipped = sum(n_jobs.values()), 0
         self._rest = Remaining(work, n_jobs) if estimates else None
         self._said_estimate = False
         self._bar: Progress | None = None

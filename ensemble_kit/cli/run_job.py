@@ -36,7 +36,7 @@ def run_job(run_path: Path, member: str, fold: str, threads: int | None) -> None
         torch.set_num_threads(threads)
     job = open_job(Run(run_path), member, fold)
     with (
-        ProgressPrinter({member: 1.0}, 1) as printer,
+        ProgressPrinter({member: 1.0}, {member: 1}) as printer,
         TensorBoard(job.run.path / "tensorboard") as curves,
     ):
         run_one(job, both(printer, curves))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -123,18 +124,23 @@ def run_training(
     check_members(members, manifest)
     click.echo(data_summary(manifest, folds))
     work = print_plan(experiment, members, folds, manifest)
-    n_jobs = len(members) * folds.n_splits
+    rounds = [folds.n_splits]
     if launch.nested:
-        n_jobs += print_nested_plan(experiment, members, folds)
+        rounds.append(print_nested_plan(experiment, members, folds))
+    jobs = [member.name for n in rounds for member in members for _ in range(n)]
     if dry_run:
         return
     from ensemble_kit.cli.progress import ProgressPrinter
     from ensemble_kit.members.tracking import MLflow, both
     from ensemble_kit.run import Run
 
-    ours = launch.n_own(n_jobs)
-    engine, is_live = launch.made(ours, experiment.device)
-    with ProgressPrinter(work, ours, estimates=is_live) as printer, contextlib.ExitStack() as stack:
+    ours = launch.own(jobs)
+    engine, is_live = launch.made(len(ours), experiment.device)
+    counts = Counter(ours)
+    with (
+        ProgressPrinter(work, counts, estimates=is_live) as printer,
+        contextlib.ExitStack() as stack,
+    ):
         watcher: Watcher = printer
         if launch.mlflow:
             watcher = both(printer, stack.enter_context(MLflow(experiment.run_path.name)))
@@ -157,26 +163,25 @@ def run_training(
     those = (
         f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}"
         if launch.shard
-        else f"All {n_jobs} jobs"
+        else f"All {len(jobs)} jobs"
     )
     took = duration(time.perf_counter() - began)
     click.echo(f"{those} are done ({took}): {experiment.run_path.as_posix()}")
 
 
 def print_nested_plan(experiment: Experiment, members: list[Member], folds: Folds) -> int:
-    """Echo how many jobs the strict answer adds, and what they take; return their number."""
+    """Echo how many jobs the strict answer adds, and what they take; return those of each member."""
     from ensemble_kit.members.nested import pairs_to_train, seconds_of_pairs
     from ensemble_kit.run import Run
 
     pairs = pairs_to_train(members, folds.n_splits)
     seconds = seconds_of_pairs(Run(experiment.run_path), members, folds.n_splits)
     estimate = f"; about {duration(seconds)} of work, by finished folds" if seconds else ""
-    n = len(pairs) * len(members)
     click.echo(
         f"Nested: each member without each pair of folds too, K (K - 1) / 2 = {len(pairs)} jobs more "
-        f"a member, {n} in all{estimate}"
+        f"a member, {len(pairs) * len(members)} in all{estimate}"
     )
-    return n
+    return len(pairs)
 
 
 def data_summary(manifest: Manifest, folds: Folds) -> str:

@@ -35,40 +35,76 @@ def after(rest: Remaining, *events: Event) -> float | None:
     return rest.seconds()
 
 
-def test_the_first_epoch_tells_nothing_unless_it_is_the_only_one() -> None:
-    assert after(Remaining({"a": 1.0}, 3), started("a", 0), ended("a", 0, 0, 99.0)) is None
-    assert after(Remaining({"a": 1.0}, 3), started("a", 0, 1), ended("a", 0, 0, 10.0, 1)) == 20.0
+def test_the_first_epoch_of_a_process_tells_nothing_unless_it_is_the_only_one() -> None:
+    rest = Remaining({"a": 1.0}, {"a": 3})
+    assert after(rest, started("a", 0), ended("a", 0, 0, 99.0)) is None
+    assert after(rest, ended("a", 0, 1, 10.0)) == 20 + 80
+    resumed = Remaining({"a": 1.0}, {"a": 3})
+    assert after(resumed, started("a", 0, 9, first=5), ended("a", 0, 5, 99.0, 9)) is None
+    one = Remaining({"a": 1.0}, {"a": 3})
+    assert after(one, started("a", 0, 1), ended("a", 0, 0, 10.0, 1)) == 20.0
+    last = Remaining({"a": 1.0}, {"a": 3})
+    assert after(last, started("a", 0, 4, first=3), ended("a", 0, 3, 10.0)) == 80.0
+
+
+def seen_two(rest: Remaining, *events: Event) -> float | None:
+    """After the first two epochs of a job of `a`, 10 s the second, and more."""
+    return after(rest, started("a", 0), ended("a", 0, 0, 99.0), ended("a", 0, 1, 10.0), *events)
 
 
 def test_a_member_not_seen_yet_takes_its_share_of_those_that_were() -> None:
-    rest = Remaining({"a": 1.0, "b": 5.0}, 4)
+    rest = Remaining({"a": 1.0, "b": 5.0}, {"a": 2, "b": 2})
     # Half of a job of 40 s, another of it, and two of 200 s.
-    assert after(rest, started("a", 0), ended("a", 0, 1, 10.0)) == 20 + 40 + 400
+    assert seen_two(rest) == 20 + 40 + 400
     # It turns out to take 80 s: what is measured counts, not the share.
-    found = after(rest, JobFinished("a", 0, 40.0, 3), started("b", 0), ended("b", 0, 1, 20.0))
-    assert found == 40 + 40 + 80
+    more = [JobFinished("a", 0, 40.0, 3), started("b", 0), ended("b", 0, 0, 9.0), ended("b", 0, 1, 20.0)]  # fmt: skip
+    assert after(rest, *more) == 40 + 40 + 80
+
+
+def test_each_member_has_as_many_jobs_as_are_of_this_shard() -> None:
+    assert seen_two(Remaining({"a": 1.0, "b": 50.0}, {"a": 1})) == 20
+
+
+def test_patience_ends_jobs_early_and_what_whole_ones_took_counts() -> None:
+    rest = Remaining({"a": 1.0}, {"a": 3})
+    seen_two(rest, JobFinished("a", 0, 25.0, 1), started("a", 1))
+    assert after(rest, ended("a", 1, 0, 99.0), ended("a", 1, 1, 10.0)) == 12.5 + 25
 
 
 def test_jobs_side_by_side_share_the_time_but_none_is_shorter_than_itself() -> None:
-    rest = Remaining({"a": 1.0}, 4)
-    assert after(rest, started("a", 0), started("a", 1), ended("a", 0, 1, 10.0)) == 140 / 2
-    after(rest, ended("a", 1, 1, 10.0), JobFinished("a", 0, 40.0, 3), JobFinished("a", 1, 40.0, 3))
-    assert after(rest, started("a", 2), ended("a", 2, 2, 10.0), started("a", 3)) == 40
+    rest = Remaining({"a": 1.0}, {"a": 4})
+    events = [started("a", 1), ended("a", 1, 0, 9.0), ended("a", 1, 1, 10.0)]
+    assert seen_two(rest, *events) == (20 + 20 + 80) / 2
+    # One has ended, and the next begins at once: the time is still shared by two.
+    assert after(rest, JobFinished("a", 0, 40.0, 3)) == (20 + 80) / 2
+    assert after(rest, started("a", 2)) == (20 + 80) / 2
+    assert after(rest, JobFinished("a", 1, 40.0, 3), started("a", 3)) == 80 / 2
+    assert after(rest, JobFinished("a", 2, 40.0, 3)) == 40
+    assert after(rest, ended("a", 3, 0, 9.0), ended("a", 3, 1, 10.0)) == 20
+
+
+def test_fewer_side_by_side_are_noticed_at_the_next_epoch() -> None:
+    rest = Remaining({"a": 1.0}, {"a": 4})
+    both = [started("a", 1), ended("a", 1, 0, 9.0), JobFinished("a", 0, 40.0, 3)]
+    assert seen_two(rest, *both) == (30 + 80) / 2
+    assert after(rest, ended("a", 1, 1, 10.0)) == 20 + 80
 
 
 def test_what_is_kept_failed_or_gone_on_with_is_not_waited_for() -> None:
-    rest = Remaining({"a": 1.0}, 4)
+    rest = Remaining({"a": 1.0}, {"a": 4})
     events = [JobSkipped("a", 0), JobFailed("a", 1, "no"), started("a", 2, first=3)]
     assert after(rest, *events, ended("a", 2, 3, 10.0)) == 40
     assert (rest.jobs, rest.side_by_side) == (2, 1)
+    assert after(rest, started("a", 2, first=0)) == 80, "a job that is tried again starts again"
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_it_is_said_when_first_known_and_after_each_job(terminal: bool) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=200, highlight=False)
-    with ProgressPrinter({"a": 1.0}, 3, console=console) as printer:
+    with ProgressPrinter({"a": 1.0}, {"a": 3}, console=console) as printer:
         printer(started("a", 0))
+        printer(ended("a", 0, 0, 99.0))
         printer(ended("a", 0, 1, 15.0))
         printer(JobFinished("a", 0, 60.0, 3))
         printer(started("a", 1))
@@ -84,8 +120,11 @@ def test_it_is_said_when_first_known_and_after_each_job(terminal: bool) -> None:
 
 def test_jobs_of_a_queue_are_not_estimated() -> None:
     out = io.StringIO()
-    with ProgressPrinter({"a": 1.0}, 2, estimates=False, console=Console(file=out)) as printer:
+    with ProgressPrinter(
+        {"a": 1.0}, {"a": 2}, estimates=False, console=Console(file=out)
+    ) as printer:
         printer(started("a", 0))
+        printer(ended("a", 0, 0, 99.0))
         printer(ended("a", 0, 1, 15.0))
         printer(JobFinished("a", 0, 60.0, 3))
     assert "about" not in out.getvalue().lower()
