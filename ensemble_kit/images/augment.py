@@ -101,13 +101,17 @@ def augment_batch(
     block = CPU_BLOCK
     if device.type != "cpu":
         block = max(CPU_BLOCK, CARD_NUMBERS // (channels * shape[0] * shape[1]))
-    for start in range(0, n, block):
+    start = 0
+    while start < n:
         some = slice(start, start + block)
-        if drawn is None:
-            planar = tiles_uint8[some].permute(0, 3, 1, 2)
-            _normalise(_resized(planar, out.shape[2:]), *first, out[some])
+        try:
+            _write(tiles_uint8[some], drawn and drawn.of(some), *first, out[some])
+        except torch.OutOfMemoryError:
+            if block == 1:
+                raise
+            block = max(block // 2, 1)
         else:
-            _augment(tiles_uint8[some], drawn.of(some), *first, out[some])
+            start += block
     if color == "rgb":
         return out
     blocks = [_scaled(in_color(part, color), mean, std) for part in out.split(block)]
@@ -156,11 +160,14 @@ def _draw(
     return _Draws(augmentation.fill, poses, stains, rounds, maps, colors)
 
 
-def _augment(
-    tiles_uint8: Tensor, drawn: _Draws, mean: list[float], std: list[float], out: Tensor
+def _write(
+    tiles_uint8: Tensor, drawn: _Draws | None, mean: list[float], std: list[float], out: Tensor
 ) -> None:
     """Write the normalised images (batch, channels, height, width) of these tiles to `out`."""
     planar = tiles_uint8.permute(0, 3, 1, 2)
+    if drawn is None:
+        _normalise(_resized(planar, out.shape[2:]), mean, std, out)
+        return
     # Poses are free where images are resampled anyway; else they are exact on the stored bytes.
     whole = posed(planar, drawn.poses) if drawn.maps is None else planar
     images = _resized(whole, out.shape[2:])

@@ -73,7 +73,8 @@ class Cost:
     macs : int
         Multiply-accumulates.
     activations : int
-        Numbers that its convolutions and dense layers put out (Radosavovic et al. 2020, "Designing
+        Numbers that its convolutions and dense layers put out, as far as they are modules of their
+        own (Radosavovic et al. 2020, "Designing
         network design spaces": what time goes with where memory is the limit).
     """
 
@@ -191,10 +192,13 @@ def published_tags(network: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def refuse_size(network: str, image_size: int, good: int | None = None) -> Iterator[None]:
+def refuse_size(
+    network: str, image_size: int, good: int | None = None, *, width: int | None = None
+) -> Iterator[None]:
     """Inside the block, what a network says of an input that it cannot take becomes a `DataError`.
 
-    `good` is a size that it takes; the one that it was designed for where absent.
+    `good` is a size that it takes; the one that it was designed for where absent. `width` is that
+    of images that are not square.
     """
     try:
         yield
@@ -204,11 +208,15 @@ def refuse_size(network: str, image_size: int, good: int | None = None) -> Itera
         if image_size < good and not _takes_one_size(network):
             law = "Images are large enough for their network"
             fault = f"{image_size} px are too small for it"
+        advice = f"Use another size, e.g. {good}, or another network"
+        if width not in {None, image_size}:
+            law, fault = "A network takes the shape of its images", "takes none that are wide"
+            advice = "Join pairs by stack or channels, or use another network"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160].rstrip(".")
         raise DataError(
             law,
             f"'{network}': {fault} ({reason})",
-            f"Use another size, e.g. {good}, or another network",
+            advice,
         ) from error
 
 

@@ -43,7 +43,7 @@ from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.pretrained import require_first_weights
 from ensemble_kit.members.probe import refuse_other_precision, with_precision
-from ensemble_kit.members.spec import write_spec
+from ensemble_kit.members.spec import renew_price, write_spec
 from ensemble_kit.members.tracking import TensorBoard, both
 from ensemble_kit.run import Run
 from ensemble_kit.run.hold import locks_work
@@ -159,6 +159,8 @@ def fit_members(
             if config is not None:
                 run.keep_config(config)
             _remember_order(run, members)
+            for job in {job.member.name: job for job in jobs}.values():
+                renew_price(job)
             for job in {job.member.name: job for job in waiting}.values():
                 write_spec(
                     job, cache, nested=nested, device=device if elsewhere else None, asked=precision

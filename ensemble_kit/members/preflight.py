@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from ensemble_kit.errors import DataError
@@ -15,7 +14,7 @@ from ensemble_kit.images.color_space import color_channels
 from ensemble_kit.images.join import tile_shape
 from ensemble_kit.images.presets import preset
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.catalogue import cost, refuse_size
+from ensemble_kit.members.catalogue import cost, counted, refuse_size
 from ensemble_kit.members.first_weights import weights_for
 from ensemble_kit.members.head_phase import classifier_of
 from ensemble_kit.members.member import Member
@@ -48,11 +47,15 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> None:
     for member in members:
         preset(member.recipe.augmentation)
         check_optimizer(member.recipe.optim.name)
-        channels = color_channels(member.color, tile_shape(manifest, member.tile_spec)[2])
+        shapes = [tile_shape(manifest, spec) for spec in (member.tile_spec, member.eval_spec)]
+        height, width, of_tiles = shapes[0]
+        channels = color_channels(member.color, of_tiles)
         cost(member.network, member.input_size, manifest.n_classes, channels)
-        if not _is_plain(member):
+        if not _is_plain(member) or height != width:
             model = network_on_meta(member, manifest.n_classes, channels)
-            _check_sizes(member, model, channels)
+            for (height, width, _), good in zip(shapes, (None, member.input_size), strict=True):
+                with refuse_size(member.network, height, good, width=width):
+                    counted(model, (height, width, channels))
             _check_head(member, model)
             if member.weights:
                 weights_for(model, member.weights, head_modules(model))
@@ -86,10 +89,3 @@ def _is_plain(member: Member) -> bool:
         or regularize.drop_path
         or regularize.eval_size
     )
-
-
-def _check_sizes(member: Member, model: nn.Module, in_channels: int) -> None:
-    """Refuse a network that does not take the sizes of its images: trained on, and predicted at."""
-    for size, good in ((member.input_size, None), (member.eval_size, member.input_size)):
-        with refuse_size(member.network, size, good), torch.no_grad():
-            model(torch.empty(1, in_channels, size, size, device="meta"))

@@ -25,8 +25,8 @@ class Optim(Settings):
         The new head's learning rate, as a multiple of the recipe's.
     layer_decay : float
         Each block nearer to the input learns at this multiple of the next one's rate (Clark et al.
-        2020, "ELECTRA"; Bao et al. 2022, "BEiT"), each stage where there are more than 24 blocks;
-        1 is off.
+        2020, "ELECTRA"; Bao et al. 2022, "BEiT"); 1 is off. Each stage counts as one where there
+        are 25 blocks or more, stem and head included, and timm knows stages of the network.
     head_only_epochs : int
         First epochs in which only the head learns: the body's weights stand still, and so do the
         statistics of its batch normalisation.

@@ -32,22 +32,16 @@ def write_spec(
 ) -> None:
     """Write what `open_job` needs for every fold of this job's member.
 
-    The GMACs are those of one prediction: at its size, over all poses of its test-time augmentation.
     `nested` notes that pairs of folds are planned too; once noted, it stays. `device` is the name
     of one that is chosen where the job runs; None for the job's own. `asked` is the precision that
     was asked for: what `auto` was found to be holds for the member's other folds too.
     """
     path = job.run.member_dir(job.member.name) / SPEC
-    height, width, channels = (job.eval_tiles or job.tiles).pixels.shape[1:]
-    seen = (height, width, color_channels(job.member.color, channels))
-    price = price_of(job.member, job.manifest.n_classes, seen)
-    n_passes = len(poses_of(job.member.recipe.regularize.tta, is_square=height == width))
     write_json(
         path,
         {
             "schema_version": 1,
-            "parameters": price.parameters,
-            "gmacs": round(n_passes * price.macs / 1e9, 6),
+            **_price(job),
             "member": job.member.model_dump(mode="json"),
             "device": device or str(job.device),
             "precision": job.precision,
@@ -58,6 +52,22 @@ def write_spec(
             "nested": nested or (path.is_file() and read_json(path).get("nested", False)),
         },
     )
+
+
+def renew_price(job: Job) -> None:
+    """Count what this job's member costs anew: earlier versions counted less of it."""
+    path = job.run.member_dir(job.member.name) / SPEC
+    if path.is_file() and (about := read_json(path)) != (now := {**about, **_price(job)}):
+        write_json(path, now)
+
+
+def _price(job: Job) -> dict[str, float]:
+    """Parameters, and the GMACs of one prediction: at its size, over the poses that it averages."""
+    height, width, channels = (job.eval_tiles or job.tiles).pixels.shape[1:]
+    seen = (height, width, color_channels(job.member.color, channels))
+    price = price_of(job.member, job.manifest.n_classes, seen)
+    n_passes = len(poses_of(job.member.recipe.regularize.tta, is_square=height == width))
+    return {"parameters": price.parameters, "gmacs": round(n_passes * price.macs / 1e9, 6)}
 
 
 def _settled(job: Job) -> dict[str, str]:

@@ -76,6 +76,26 @@ def test_in_however_many_blocks_a_batch_is_worked_on_its_samples_draw_alike(
         torch.testing.assert_close(other, found[0], atol=1e-4, rtol=1e-4)
 
 
+def test_where_memory_runs_out_fewer_samples_are_worked_on_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    batch, sizes, real = tiles(13), [], augment_module._write
+    plain = run(batch, PRESETS["light"])
+
+    def tight(some: torch.Tensor, *more: Any) -> None:
+        if len(some) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(some))
+        real(some, *more)
+
+    monkeypatch.setattr(augment_module, "_write", tight)
+    torch.testing.assert_close(run(batch, PRESETS["light"]), plain)
+    assert sizes == [2] * 6 + [1]
+    monkeypatch.setattr(augment_module, "_write", lambda *_: tight(batch))
+    with pytest.raises(torch.OutOfMemoryError):
+        run(batch, PRESETS["light"])
+
+
 class Launches(TorchDispatchMode):
     """Counts operations on the meta device: what a card would be asked to do."""
 

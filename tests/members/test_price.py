@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,12 +11,18 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ensemble_kit.files import read_json
+from ensemble_kit.errors import DataError
+from ensemble_kit.experiment import read_data
+from ensemble_kit.files import read_json, write_json
+from ensemble_kit.manifest.data_settings import DataSettings
+from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.members.catalogue import cost
 from ensemble_kit.members.created import created
+from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.price import price_of
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.spec import write_spec
@@ -49,6 +56,30 @@ def test_a_member_s_record_counts_all_that_one_prediction_takes(
     parameters, macs = counted(model, 3, 16, 16)
     assert about["parameters"] == parameters > cost("tiny_cnn", 16).parameters
     assert about["gmacs"] == round(passes * macs / 1e9, 6)
+
+
+def test_what_earlier_versions_counted_is_counted_anew_for_members_that_are_done(
+    trained: Any, tmp_path: Path
+) -> None:
+    copy = trained.copied_to(tmp_path / "copy")
+    path = copy.run.member_dir("tiny_cnn") / "member.json"
+    about = read_json(path)
+    write_json(path, {**about, "gmacs": 99.0, "parameters": 1})
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
+    member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
+    fit_members([member], copy.manifest, copy.folds, copy.run, device="cpu")
+    assert read_json(path) == about
+
+
+def test_a_network_that_takes_no_wide_images_is_refused_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    data = write_phantom(tmp_path / "data", n_patients=12, images_per_patient=1, image_size=32)
+    pairs = read_data(DataSettings(path=str(data), stain="both", join="side"))
+    check_members([Member("tiny_cnn", image_size=32, pretrained=False)], pairs)
+    vit = Member("vit_tiny_patch16_224", image_size=224, pretrained=False)
+    with pytest.raises(DataError, match=r"shape of its images.*takes none that are wide.*stack or"):
+        check_members([vit], pairs)
 
 
 # Each with rates of its own unless it is told; the last two know nothing of one of them.

@@ -1,8 +1,9 @@
 """A pretended CUDA card: tensors of the CPU that say they lie on one, for machines without a card.
 
 It knows where a tensor lies and when the host would wait for the card. It refuses what a card
-refuses, as far as Python calls it: tensors of both devices in one operation. It has neither a
-card's arithmetic nor its memory, and nothing of what C++ does inside one call.
+refuses: tensors of both devices in one operation, draws there from a generator of the host. It
+sees calls of torch from the code and its modules, nothing of what happens inside one call, and it
+has neither a card's arithmetic nor its memory.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ CARD = torch.device("cuda", 0)
 # The host needs the answer, or a shape that only the numbers tell.
 READS = {
     "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "equal", "allclose",
-    "nonzero", "argwhere", "unique", "masked_select", "bincount",
+    "nonzero", "argwhere", "unique", "masked_select", "bincount", "is_nonzero", "__contains__",
+    "__repr__", "inverse", "linalg_inv", "linalg_solve",
 }  # fmt: skip
+# Calls that only look at tensors of both devices.
+BOTH = {"__set__", "_has_compatible_shallow_copy_type"}
 GROUP = torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype
 PLAIN = torch._C.DisableTorchFunctionSubclass
 
@@ -73,7 +77,7 @@ class PretendedCard(TorchFunctionMode):
             return _copied(*args)
         if name in {"numpy", "__array__"} and there:
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
-        if name in READS and there:
+        if there and (name in READS or _has_unknown_shape(name, args, kwargs)):
             self.wait(name)
         if name in {"to", "cpu", "cuda"}:
             return self._sent(name, args, kwargs)
@@ -83,11 +87,13 @@ class PretendedCard(TorchFunctionMode):
             kwargs["device"] = torch.device("cpu")
             if goes and name in {"tensor", "as_tensor", "new_tensor"}:
                 self.wait(name)
+            if goes and kwargs.get("generator") is not None:
+                raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
         elif name in {"copy_", "__setitem__"}:
             goes = isinstance(args[0], OnCard)
             if any(isinstance(t, OnCard) != goes for t in tensors):
                 self.wait(name)
-        elif there and name != "__set__" and any(t.dim() and type(t) is Tensor for t in tensors):
+        elif there and name not in BOTH and any(_is_elsewhere(t, name) for t in tensors):
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, in {name}: {[type(t).__name__ for t in tensors]}"
             )
@@ -109,7 +115,7 @@ class PretendedCard(TorchFunctionMode):
             with PLAIN():
                 device, dtype, quick, form = torch._C._nn._parse_to(*rest, **kwargs)
             if rest and isinstance(rest[0], Tensor):
-                device = rest[0].device
+                device = CARD if isinstance(rest[0], OnCard) else "cpu"
         goes = there if device is None else torch.device(device).type == "cuda"
         # From ordinary memory the host waits whatever is asked for.
         if goes != there and not (quick and goes and getattr(tensor, "is_pinned_here", False)):
@@ -119,6 +125,24 @@ class PretendedCard(TorchFunctionMode):
             copy = goes != there or (name == "to" and copies)
             out = tensor.to(dtype=dtype or tensor.dtype, memory_format=form, copy=copy)
         return _lying(out, goes)
+
+
+def _is_elsewhere(tensor: Tensor, name: str) -> bool:
+    """Whether a tensor of the host has no place in an operation there; single numbers mostly have."""
+    return not isinstance(tensor, OnCard) and (tensor.dim() > 0 or name in {"stack", "cat"})
+
+
+def _has_unknown_shape(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether only the numbers tell how large the answer is."""
+    n_given = len(args) + len(kwargs)
+    by_mask = name.startswith("index_put") and any(
+        isinstance(t, Tensor) and t.dtype == torch.bool for t in tree_leaves(args[1:])
+    )
+    return by_mask or (
+        (name == "where" and n_given == 1)
+        or (name == "one_hot" and n_given == 1)
+        or (name == "repeat_interleave" and any(isinstance(a, OnCard) for a in args[1:]))
+    )
 
 
 def _said_of_place(func: Any, tensor: Tensor) -> Any:
