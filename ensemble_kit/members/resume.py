@@ -69,8 +69,8 @@ def newest_record(folder: Path) -> dict[str, Any] | None:
 
 
 def is_made_of(kept: MadeOf | str | None, made_of: MadeOf) -> bool:
-    """Whether what a record says is this; records of earlier versions hold the digest alone."""
-    return (kept if isinstance(kept, str) else digest_json(kept)) == digest_json(made_of)
+    """Whether what a record says is this; those of the first versions hold a digest, which is not."""
+    return not isinstance(kept, str) and digest_json(kept) == digest_json(made_of)
 
 
 def drop_resume(folder: Path) -> None:

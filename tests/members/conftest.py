@@ -12,9 +12,11 @@ import torch
 
 from ensemble_kit.files import cache_folder
 from ensemble_kit.images.tiles import Tiles, build_tiles
+from ensemble_kit.members.events import EpochEnded, Event
 from ensemble_kit.members.job import CROP, Job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.run_job import run_job
 from ensemble_kit.run import Run
 
 
@@ -52,6 +54,25 @@ def make_job(trained: Any, tiles: Tiles, tmp_path: Path) -> Callable[..., Job]:
         )  # fmt: skip
 
     return make
+
+
+class PulledPlugError(Exception):
+    """Stands for whatever ends a process between two epochs."""
+
+
+@pytest.fixture
+def cut_off() -> Callable[[Job, int], None]:
+    """Run a job and stop it when so many epochs are done."""
+
+    def cut(job: Job, after: int) -> None:
+        def watch(event: Event) -> None:
+            if isinstance(event, EpochEnded) and event.epoch + 1 == after:
+                raise PulledPlugError
+
+        with pytest.raises(PulledPlugError):
+            run_job(job, watch)
+
+    return cut
 
 
 @pytest.fixture

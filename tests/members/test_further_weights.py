@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from ensemble_kit.errors import DataError, IntegrityError
-from ensemble_kit.members.events import EpochEnded, Event, JobStarted
+from ensemble_kit.members.events import JobStarted
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.optim import rate_at
@@ -154,10 +154,6 @@ def test_the_model_has_its_own_weights_again_after_holding_others(make_job: Make
 # -- nothing is lost -----------------------------------------------------------------------
 
 
-class PulledPlugError(Exception):
-    """Stands for whatever ends a process between two epochs."""
-
-
 RECIPES = [
     {"snapshots": 3},
     {"snapshots": 2, "schedule": "cyclic"},
@@ -170,17 +166,11 @@ RECIPES = [
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_a_resumed_training_gives_every_one_of_its_members_bit_for_bit(
-    make_job: MakeJob, recipe: dict[str, Any], after: int
+    make_job: MakeJob, cut_off: Callable[[Job, int], None], recipe: dict[str, Any], after: int
 ) -> None:
     whole = run(make_job("whole", epochs=4, **recipe))
     torn = make_job("torn", epochs=4, **recipe)
-
-    def pull(event: Event) -> None:
-        if isinstance(event, EpochEnded) and event.epoch + 1 == after:
-            raise PulledPlugError
-
-    with pytest.raises(PulledPlugError):
-        run_job(torn, pull)
+    cut_off(torn, after)
     first: list[int] = []
     run_job(torn, lambda e: first.append(e.first_epoch) if isinstance(e, JobStarted) else None)
     assert first == [after]

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.members.events import EpochEnded, Event
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.head_phase import FrozenBody, refuse_other_tails
 from ensemble_kit.members.job import Job
@@ -145,18 +144,12 @@ RECIPES = [
 @pytest.mark.parametrize("recipe", RECIPES, ids=str)
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_a_job_cut_off_in_or_after_the_phase_goes_on_bit_for_bit(
-    make_job: MakeJob, recipe: dict[str, Any], after: int
+    make_job: MakeJob, cut_off: Callable[[Job, int], None], recipe: dict[str, Any], after: int
 ) -> None:
     how = {"epochs": 4, "optim": CACHED, **recipe}
     whole, torn = make_job("whole", **how), make_job("torn", **how)
     run_job(whole)
-
-    def watch(event: Event) -> None:
-        if isinstance(event, EpochEnded) and event.epoch + 1 == after:
-            raise PulledPlugError
-
-    with pytest.raises(PulledPlugError):
-        run_job(torn, watch)
+    cut_off(torn, after)
     run_job(torn)
     for name in ("model.safetensors", "logits-oof.npy", "logits-test.npy"):
         assert (torn.folder / name).read_bytes() == (whole.folder / name).read_bytes()

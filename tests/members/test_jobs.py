@@ -1,10 +1,9 @@
-"""How one job trains: what it may look at, that it repeats itself, resumes, and leaves whole files."""
+"""How one job trains: what it may look at, that it repeats itself and leaves whole files."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,13 @@ import torch
 from safetensors.torch import load_file
 
 import ensemble_kit.members.networks  # noqa: F401  (registers the tiny networks)
-from ensemble_kit.errors import DataError, IntegrityError, JobsFailedError
-from ensemble_kit.files import digest_json, read_csv
+from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.files import read_csv
 from ensemble_kit.folds import make_folds
-from ensemble_kit.members import step as step_module
 from ensemble_kit.members.checkpoint import read_record, write_network
-from ensemble_kit.members.events import EpochEnded, Event, JobStarted
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.job import Job
-from ensemble_kit.members.optim import rate_at
 from ensemble_kit.members.run_job import run_job
-from ensemble_kit.members.state import Training
 
 MakeJob = Callable[..., Job]
 FILES = ("model.safetensors", "config.json", "logits-oof.npy", "logits-test.npy", "history.csv", "recipe.json")  # fmt: skip
@@ -171,183 +166,6 @@ def test_the_seed_of_a_fold_does_not_depend_on_the_others(make_job: MakeJob) -> 
     alone = run(make_job("alone", fold=1))
     run(make_job("both", fold=0))
     assert logits(run(make_job("both", fold=1))) == logits(alone)
-
-
-# -- resuming ------------------------------------------------------------------------------
-
-
-class PulledPlugError(Exception):
-    """Stands for whatever ends a process between two epochs."""
-
-
-def cut_off(job: Job, after: int) -> None:
-    """Run a job and stop it when so many epochs are done."""
-
-    def watch(event: Event) -> None:
-        if isinstance(event, EpochEnded) and event.epoch + 1 == after:
-            raise PulledPlugError
-
-    with pytest.raises(PulledPlugError):
-        run_job(job, watch)
-
-
-RECIPES = [
-    {},
-    {"member": {"drop_rate": 0.4}, "sampling": "balanced"},
-    {"select_on": "inner", "patience": 2},
-    {"regularize": {"ema_decay": 0.9}, "class_weights": "balanced"},
-    {"regularize": {"average_last": 2}},
-    {"schedule": "plateau", "select_on": "inner", "optim": {"plateau_epochs": 1}},
-    {"optim": {"name": "sgd", "head_only_epochs": 1, "clip_norm": 1.0}},
-    {"optim": {"name": "lookahead_adamw"}},
-]
-
-
-@pytest.mark.parametrize("recipe", RECIPES, ids=str)
-@pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_job_resumed_after_any_epoch_equals_an_uninterrupted_one_bit_for_bit(
-    make_job: MakeJob, recipe: dict[str, object], after: int
-) -> None:
-    whole = run(make_job("whole", epochs=4, **recipe))
-    torn = make_job("torn", epochs=4, **recipe)
-    cut_off(torn, after)
-    assert not torn.finished()
-    first_epochs: list[int] = []
-    run_job(
-        torn, lambda e: first_epochs.append(e.first_epoch) if isinstance(e, JobStarted) else None
-    )
-    assert first_epochs == [after]
-    assert weights(torn) == weights(whole)
-    assert logits(torn) == logits(whole)
-
-
-def test_a_job_that_was_cut_off_does_not_go_on_with_other_settings(make_job: MakeJob) -> None:
-    cut_off(make_job("run"), 2)
-    other = make_job("run", learning_rate=1e-3)
-    states = {p.name for p in other.folder.glob("resume-*")}
-    for refused in (other.finished, lambda: run_job(other)):
-        with pytest.raises(DataError, match=r"cut off .*recipe.learning_rate: 0.003 -> 0.001"):
-            refused()
-    assert {p.name for p in other.folder.glob("resume-*")} == states
-    assert not make_job("run").finished()
-
-
-def test_a_state_of_an_earlier_version_goes_on_and_is_refused_without_the_keys(
-    make_job: MakeJob,
-) -> None:
-    job = make_job("run")
-    cut_off(job, 2)
-    for path in job.folder.glob("resume-*.json"):
-        record = json.loads(path.read_text())
-        path.write_text(json.dumps({**record, "made_of": digest_json(record["made_of"])}))
-    with pytest.raises(DataError, match="settings that a training state of an earlier version"):
-        make_job("run", learning_rate=1e-3).finished()
-    seen: list[int] = []
-    run_job(job, lambda e: seen.append(e.first_epoch) if isinstance(e, JobStarted) else None)
-    assert seen == [2]
-
-
-def test_what_was_said_and_how_long_it_took_outlive_a_cut(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = step_module._forward_backward
-
-    def poisoned(training: Training, *rest: Any) -> Any:
-        loss, parts = real(training, *rest)
-        bad = training.epoch == 1 and training.rate_factor == 1.0
-        return (loss * float("nan") if bad else loss), parts
-
-    monkeypatch.setattr(step_module, "_forward_backward", poisoned)
-    job, slept = make_job(epochs=4), 0.5
-    real_parts = job.parts()
-    monkeypatch.setattr(Job, "parts", lambda self: time.sleep(slept) or real_parts)
-    cut_off(job, 3)
-    slept = 0.0
-    run_job(job)
-    record = read_record(job.folder)
-    assert record is not None
-    assert ["rolled back" in text for text in record["said"]].count(True) == 1
-    assert "rolled back" in record["said"][0]
-    assert record["seconds"] >= 0.5
-
-
-def blind_after_epoch_2(monkeypatch: pytest.MonkeyPatch, *, factors: set[float]) -> None:
-    """NaN as the watched logits of the second epoch, at these multiples of the rate."""
-    real = Fit.watched_logits
-
-    def thrown_off(self: Fit, *rest: Any) -> Any:
-        off = self.training.epoch == 1 and self.training.rate_factor in factors
-        return real(self, *rest) * (np.float32("nan") if off else np.float32(1))
-
-    monkeypatch.setattr(Fit, "watched_logits", thrown_off)
-
-
-def test_row_34_an_epoch_whose_validation_is_no_number_is_rolled_back(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blind_after_epoch_2(monkeypatch, factors={1.0})
-    job = run(make_job())
-    history, record = read_csv(job.folder / "history.csv"), read_record(job.folder)
-    assert np.isfinite(history["val_log_loss"].astype(float)).all()
-    rates = [rate_at(s, job.member.recipe, 3) for s in (2, 5, 8)]
-    want = np.array(rates) * [1, 0.1, 0.1]
-    np.testing.assert_allclose(history["learning_rate"].astype(float), want)
-    assert record is not None
-    assert record["said"][0].startswith("The validation loss became nan after epoch 2: rolled back")
-
-
-def test_row_34_a_second_one_fails_the_job_and_leaves_no_such_state(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blind_after_epoch_2(monkeypatch, factors={1.0, 0.1})
-    job = make_job()
-    with pytest.raises(JobsFailedError, match="nan after epoch 2, again after the rate was low"):
-        run_job(job)
-    (state,) = [torch.load(p, weights_only=True) for p in job.folder.glob("resume-*.pt")]
-    assert [np.isfinite(row["val_log_loss"]) for row in state["history"]] == [True]
-
-
-def test_an_error_that_nobody_expected_is_noted_with_where_it_came_from(
-    make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    job = make_job(epochs=1)
-
-    def broken(self: Job) -> Any:
-        raise ValueError("mat1 and mat2 shapes\ncannot be multiplied")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Job, "parts", broken)
-        with pytest.raises(ValueError, match="mat1"):
-            run_job(job)
-    noted = json.loads((job.folder / "failed.json").read_text())
-    assert noted["reason"] == "ValueError: mat1 and mat2 shapes"
-    assert "in broken" in noted["traceback"]
-    run_job(job)
-    assert not (job.folder / "failed.json").exists()
-
-
-def test_a_damaged_training_state_is_named_and_passed_over(make_job: MakeJob) -> None:
-    job = make_job("run", epochs=4)
-    cut_off(job, 3)
-    newest = max(job.folder.glob("resume-*.pt"), key=lambda p: int(p.stem.split("-")[1]))
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.write_bytes(content)
-    events: list[Event] = []
-    run_job(job, events.append)
-    assert next(e.first_epoch for e in events if isinstance(e, JobStarted)) == 2
-    assert any(newest.name in str(e) and "damaged" in str(e) for e in events)
-    assert logits(job) == logits(run(make_job("whole", epochs=4)))
-
-
-def test_a_finished_job_leaves_no_training_state_and_is_not_run_again(make_job: MakeJob) -> None:
-    job = run(make_job())
-    assert not list(job.folder.glob("resume*"))
-    before = (job.folder / "fold.json").stat().st_mtime_ns
-    events: list[Event] = []
-    run_job(job, events.append)
-    assert events == []
-    assert (job.folder / "fold.json").stat().st_mtime_ns == before
 
 
 # -- what is left on the disk --------------------------------------------------------------

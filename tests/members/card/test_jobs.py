@@ -16,7 +16,7 @@ from ensemble_kit.members import probe
 from ensemble_kit.members import step as step_module
 from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import EpochEnded, Event, JobStarted, Notice
+from ensemble_kit.members.events import Event, JobStarted, Notice
 from ensemble_kit.members.features import features_of_finished
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.measure import images_per_second
@@ -26,11 +26,8 @@ from ensemble_kit.members.run_job import run_job
 from ensemble_kit.run import Run
 
 MakeJob = Callable[..., Job]
+CutOff = Callable[[Job, int], None]
 CARD = torch.device("cuda")
-
-
-class PulledPlugError(Exception):
-    """Stands for the moment at which a process is killed."""
 
 
 @pytest.fixture
@@ -41,15 +38,6 @@ def job_on_card(card: Any, make_job: MakeJob) -> MakeJob:
         return dataclasses.replace(make_job(folder, **settings), device=CARD)
 
     return make
-
-
-def cut_off(job: Job, after: int) -> None:
-    def watch(event: Event) -> None:
-        if isinstance(event, EpochEnded) and event.epoch + 1 == after:
-            raise PulledPlugError
-
-    with pytest.raises(PulledPlugError):
-        run_job(job, watch)
 
 
 def kept(job: Job) -> dict[str, bytes]:
@@ -73,7 +61,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
-def test_a_job_that_was_cut_off_goes_on_there(job_on_card: MakeJob, recipe: dict[str, Any]) -> None:
+def test_a_job_that_was_cut_off_goes_on_there(
+    cut_off: CutOff, job_on_card: MakeJob, recipe: dict[str, Any]
+) -> None:
     whole, cut = job_on_card("whole", **recipe), job_on_card("cut", **recipe)
     run_job(whole)
     cut_off(cut, 1)
@@ -84,7 +74,7 @@ def test_a_job_that_was_cut_off_goes_on_there(job_on_card: MakeJob, recipe: dict
     assert record["device"] == "cuda"
 
 
-def test_a_job_begun_there_goes_on_without_a_card(job_on_card: MakeJob) -> None:
+def test_a_job_begun_there_goes_on_without_a_card(cut_off: CutOff, job_on_card: MakeJob) -> None:
     job, whole = job_on_card("cut"), job_on_card("whole")
     cut_off(job, 2)
     run_job(dataclasses.replace(job, device=torch.device("cpu")))
