@@ -35,8 +35,8 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     "--method",
     "methods",
     multiple=True,
-    metavar="NAME",
-    help="vote, mean, mlp, ...; repeatable, or all. [default: vote, mean, mlp]",
+    metavar="NAMES",
+    help="vote, mean, mlp, ..., comma-separated or repeated, or all. [default: vote,mean,mlp]",
 )
 @metric_option
 @click.option(
@@ -172,7 +172,8 @@ def stack(
     from ensemble_kit.metrics.costs import read_costs
 
     limits = Limits(max_members, budget_params, budget_ms)
-    asked = methods or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
+    named = [name.strip() for given in methods for name in given.split(",") if name.strip()]
+    asked = named or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
     features = "all" in asked and not nested and quorum is None and run.keeps_features
     everything = all_methods(features=features) if "all" in asked else []
     names = [n for m in asked for n in (everything if m == "all" else [m])]

@@ -54,6 +54,14 @@ def test_vote_and_mean_equal_a_recomputation_from_the_files(run) -> None:
     np.testing.assert_allclose(vote.filter(like="p_class"), shares, atol=1e-6)
 
 
+def test_methods_are_named_in_a_list_or_one_by_one(run) -> None:
+    flags = ("--run", str(run.path), "--resamples", "50")
+    one_by_one = call(*flags, "--method", "vote", "--method", "median").output
+    assert call(*flags, "--method", "vote, median").output == one_by_one
+    said = call(*flags, "--method", ",").output
+    assert said == call(*flags).output, "none named: the default ones"
+
+
 def test_all_runs_the_whole_field_as_json(run) -> None:
     from ensemble_kit.combiners import COMBINERS, combiner_class
 
