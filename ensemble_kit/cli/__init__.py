@@ -15,7 +15,13 @@ from pathlib import Path
 import click
 
 from ensemble_kit.cli.text import printable
-from ensemble_kit.errors import DISK_FAULTS, EnsembleKitError, did_you_mean, disk_fault
+from ensemble_kit.errors import (
+    DISK_FAULTS,
+    EnsembleKitError,
+    EnvironmentFault,
+    did_you_mean,
+    disk_fault,
+)
 
 # Command -> (module under ensemble_kit.cli, its function, what it does in a line).
 COMMANDS = {
@@ -127,6 +133,13 @@ def main() -> None:
             raise
         fault = disk_fault(Path(error.filename), error)
         _end(f"error: {fault}", fault.exit_code)
+    except MemoryError as error:
+        lacks = EnvironmentFault(
+            "A command fits into memory",
+            f"it does not: {str(error).partition(chr(10))[0][:200] or 'MemoryError'}",
+            "Use a smaller --image-size or fewer --slots, or free memory",
+        )
+        _end(f"error: {lacks}", lacks.exit_code)
 
 
 def _on_terminate(*_: object) -> None:
