@@ -5,8 +5,12 @@ Knows where real images may lie, and that they may not.
 
 from __future__ import annotations
 
-import dataclasses
 import os
+
+# Before whatever reads it when it is loaded: threads of several test processes wait for each other.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import dataclasses
 import shutil
 import signal
 import sys
@@ -26,11 +30,10 @@ CLASSES = ("benign", "malignant")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or fills the user's cache, reaches a network, or starts a thread per core."""
+    """No test reads or fills the user's cache, or reaches a network."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setenv("OMP_NUM_THREADS", "1")
         yield
 
 
