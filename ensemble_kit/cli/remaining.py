@@ -70,7 +70,7 @@ class Remaining:
             case JobStarted():
                 key = (event.member, event.fold)
                 self._running[key] = event.first_epoch / event.epochs
-                self._beside = max(len(self._running), min(self._beside, self.jobs))
+                self._beside = len(self._running)
                 # The first epoch of a process is slower than those after it.
                 if event.epochs - event.first_epoch > 1:
                     self._fresh.add(key)

@@ -36,7 +36,8 @@ class DataSettings(Settings):
     one that the recognised reader does not know is refused.
 
     The split is the user's own table (`splits`), else `test_groups`, else the data's own, else a
-    drawn share `test_size`; one that was asked for and would lose is refused. `fold_seed` draws other folds over the same test part; `seed` otherwise.
+    drawn share `test_size`; one that was asked for and would lose is refused. `fold_seed` draws
+    other folds over the same test part; `seed` otherwise.
     `infer_groups` makes groups of near-duplicate images where none are known, stamped as inferred.
     `on_bad_image = "skip"` leaves out up to `max_bad` images that cannot be read, and says which.
     """

@@ -74,8 +74,8 @@ class Cost:
         Multiply-accumulates.
     activations : int
         Numbers that its convolutions and dense layers put out, as far as they are modules of their
-        own (Radosavovic et al. 2020, "Designing
-        network design spaces": what time goes with where memory is the limit).
+        own (Radosavovic et al. 2020, "Designing network design spaces": what time goes with where
+        memory is the limit).
     """
 
     parameters: int

@@ -112,7 +112,8 @@ class Run:
     def begin(self, manifest: Manifest, folds: Folds, config: Mapping[str, Any]) -> None:
         """Write the run's record, or check that the folder was made from the same data and folds.
 
-        A run of which nothing came (its first training met a bad image, say) is made anew. A run that exists keeps its `config.toml`; `keep_config` replaces it.
+        A run of which nothing came (its first training met a bad image, say) is made anew. Any
+        other keeps its `config.toml`; `keep_config` replaces it.
 
         Parameters
         ----------

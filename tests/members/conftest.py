@@ -56,6 +56,17 @@ def make_job(trained: Any, tiles: Tiles, tmp_path: Path) -> Callable[..., Job]:
     return make
 
 
+@pytest.fixture
+def kept() -> Callable[[Job], dict[str, bytes]]:
+    """The logits and weights that a job leaves behind, its own and its further ones, by their file."""
+
+    def read(job: Job) -> dict[str, bytes]:
+        paths = [p for name in ("*.npy", "*.safetensors") for p in sorted(job.folder.rglob(name))]
+        return {str(path.relative_to(job.folder)): path.read_bytes() for path in paths}
+
+    return read
+
+
 class PulledPlugError(Exception):
     """Stands for whatever ends a process between two epochs."""
 

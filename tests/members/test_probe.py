@@ -84,10 +84,17 @@ def test_kernels_are_timed_in_training_alone_and_only_where_that_is_asked_for(
 def test_what_timing_kernels_takes_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "candidates", lambda *_: ["fp32", "fp32+tuned"])
     tried: dict[str, Tried] = {"fp32": Tried(100.0), "fp32+tuned": Tried(125.0, 10.0)}
-    monkeypatch.setattr(measure, "_trained", lambda *given: (given[-1], None))
+    batches: dict[str, int] = {}
+
+    def trained(network: str, size: int, batch: int, n: int, device: Any, name: str) -> Any:
+        batches[name] = batch
+        return name, None
+
+    monkeypatch.setattr(measure, "_trained", trained)
     monkeypatch.setattr(measure, "_as_tried", lambda name, _: tried[name])
     for n_images, best in ((1000, "fp32"), (10_000, "fp32+tuned")):
         assert fastest_precision("tiny_cnn", 16, 8, CPU, n_images=n_images)[0] == best
+    assert batches == {"fp32": 8, "fp32+tuned": 10}, "no shape whose kernels are already chosen"
 
 
 def with_compiler(monkeypatch: pytest.MonkeyPatch, compiler: Any) -> None:

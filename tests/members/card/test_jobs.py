@@ -27,6 +27,7 @@ from ensemble_kit.run import Run
 
 MakeJob = Callable[..., Job]
 CutOff = Callable[[Job, int], None]
+Kept = Callable[[Job], dict[str, bytes]]
 CARD = torch.device("cuda")
 
 
@@ -38,13 +39,6 @@ def job_on_card(card: Any, make_job: MakeJob) -> MakeJob:
         return dataclasses.replace(make_job(folder, **settings), device=CARD)
 
     return make
-
-
-def kept(job: Job) -> dict[str, bytes]:
-    """The logits and weights that a job leaves behind, its own and its further ones."""
-    names = ("*.npy", "*.safetensors")
-    paths = [path for name in names for path in sorted(job.folder.rglob(name))]
-    return {str(path.relative_to(job.folder)): path.read_bytes() for path in paths}
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -62,7 +56,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 def test_a_job_that_was_cut_off_goes_on_there(
-    cut_off: CutOff, job_on_card: MakeJob, recipe: dict[str, Any]
+    kept: Kept, cut_off: CutOff, job_on_card: MakeJob, recipe: dict[str, Any]
 ) -> None:
     whole, cut = job_on_card("whole", **recipe), job_on_card("cut", **recipe)
     run_job(whole)
@@ -97,7 +91,7 @@ def test_features_are_those_of_the_stored_network_on_either_device(
 
 
 def test_tiles_that_stream_to_the_card_train_as_those_that_lie_there(
-    job_on_card: MakeJob, monkeypatch: pytest.MonkeyPatch
+    kept: Kept, job_on_card: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resident, streamed = job_on_card("resident"), job_on_card("streamed")
     run_job(resident)
