@@ -17,6 +17,7 @@ LAYERS = (
     "arrays",
     "seeding",
     "files",
+    "tables",
     "settings",
     "manifest",
     "folds",

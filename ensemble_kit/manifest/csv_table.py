@@ -13,7 +13,8 @@ import pandas as pd
 
 from ensemble_kit.errors import DataError, did_you_mean, first_few
 from ensemble_kit.files import read_csv
-from ensemble_kit.manifest.folder import PARTS, is_her2
+from ensemble_kit.manifest.folder import is_her2
+from ensemble_kit.manifest.split_words import PARTS
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.manifest.walk import natural_key
 

@@ -13,18 +13,10 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.manifest.split_words import PARTS
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.manifest.walk import list_images, natural_key
 
-PARTS = {
-    "train": "train",
-    "training": "train",
-    "valid": "train",
-    "val": "train",
-    "validation": "train",
-    "test": "test",
-    "testing": "test",
-}
 HER2_SCORES = ("0", "1+", "2+", "3+")
 
 

@@ -1,0 +1,100 @@
+"""Names in a user's data: classes in their natural order, patients that are unknown or nearly equal.
+
+Reads no file.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.manifest.walk import natural_key
+from ensemble_kit.tables import strip
+
+# What tables write where the patient is not known; upper and lower case alike.
+UNKNOWN = re.compile(
+    r"|#?n/?a|n\.a\.|<na>|nan|nat|#?null!?|none|nil|--?|\.|\?+|unk|unknown|missing|undefined"
+    r"|not available|not known",
+    re.IGNORECASE,
+)
+
+
+def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Different names, sorted by their numbers where they have some.
+
+    Examples
+    --------
+    >>> in_natural_order(["10", "9", "-1", "0.5"])
+    ('-1', '0.5', '9', '10')
+    >>> in_natural_order(["ISUP 10", "ISUP 2", "benign"])
+    ('ISUP 2', 'ISUP 10', 'benign')
+    """
+    different = {str(name) for name in names}
+    if all(re.fullmatch(r"[+-]?\d+(\.\d+)?", name, re.ASCII) for name in different):
+        return tuple(sorted(different, key=lambda name: (float(name), name)))
+    return tuple(sorted(different, key=natural_key))
+
+
+def is_unknown(group: str) -> bool:
+    """Whether a cell says that the patient is not known.
+
+    Examples
+    --------
+    >>> is_unknown("N/A"), is_unknown(""), is_unknown("NA12878")
+    (True, True, False)
+    """
+    return UNKNOWN.fullmatch(strip(group)) is not None
+
+
+def known_groups(groups: Iterable[str], samples: Iterable[str], *, where: str) -> list[str]:
+    """Group names without white space around them.
+
+    Parameters
+    ----------
+    groups, samples : iterable of str, length n_samples
+    where : str
+        What holds the groups, for the error: "column 'patient' of 'labels.csv'".
+
+    Raises
+    ------
+    DataError
+        Images whose group is unknown (an empty cell, NA, ?, ...).
+    """
+    clean = [strip(str(group)) for group in groups]
+    unknown = [(g, s) for g, s in zip(clean, samples, strict=True) if is_unknown(g)]
+    if unknown:
+        words = sorted({repr(group) for group, _ in unknown})
+        raise DataError(
+            f"{len(unknown)} of {len(clean)} images have no group (patient)",
+            f"{where} says {first_few(words)} (first: {first_few((s for _, s in unknown), 3)})",
+            "Write the patient of each image, or remove these images: "
+            "they could be of a patient who stands on the other side of a split",
+        )
+    return clean
+
+
+def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """Sets of different names that probably mean the same one.
+
+    They differ only in upper and lower case, zero padding, separators, white space, Unicode form,
+    or a `.0` that a spreadsheet or pandas added.
+
+    Examples
+    --------
+    >>> near_equal(["P01", "p-1", "P1.0", "P11", "P1-1"])
+    [('P01', 'P1.0', 'p-1')]
+    """
+    sets: dict[tuple[str, ...], list[str]] = {}
+    for name in sorted(set(names)):
+        sets.setdefault(_essence(name), []).append(name)
+    return [tuple(alike) for essence, alike in sets.items() if essence and len(alike) > 1]
+
+
+def _essence(name: str) -> tuple[str, ...]:
+    seen = "".join(c for c in name if unicodedata.category(c) != "Cf")
+    text = unicodedata.normalize("NFKC", seen).casefold()
+    text = re.sub(r"(\d)\.0+$", r"\1", strip(text))
+    parts = re.findall(r"\d+|[^\W\d_]+|[^\w\s\-./\\]", text)
+    return tuple(part.lstrip("0") or "0" if part.isdecimal() else part for part in parts)
