@@ -20,7 +20,7 @@ PARTS = {
 }
 
 
-def read_splits_column(table: UserTable, column: str = "split") -> list[str]:
+def split_of_rows(table: UserTable, column: str = "split") -> list[str]:
     """`train` or `test` for each row of a user's table, whatever the spelling.
 
     Raises
