@@ -100,7 +100,7 @@ class Experiment(Settings):
         if self.run:
             return Path(self.run)
         path = Path(self.data.path).resolve()
-        stem = path.stem if path.suffix in {".csv", ".npz"} else path.name
+        stem = path.stem if path.suffix in {".csv", ".tsv", ".npz"} else path.name
         if self.data.path in EMBEDDED:
             stem = self.data.path
         elif stem in {"manifest", "metadata", "labels"}:

@@ -22,7 +22,8 @@ import pandas as pd
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.files import MAX_TEXT_BYTES
 
-SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
+# Files that may be tables; the last four are refused with what to do.
+SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xls", ".ods", ".parquet")
 SEPARATORS = (",", ";", "\t", "|")
 SAVE_AS = "Save the table as CSV with the encoding UTF-8 (in a spreadsheet: Save as, CSV UTF-8)"
 # What a file that is no text begins with.

@@ -1,189 +1,188 @@
-"""Reads a table of images: a CSV with a path, a label, and where known a group and a split.
+"""Reads a table of images: a CSV with a path or an id, a label, and where known a group and a split.
 
-Does not know how images are decoded; checks that every file is there and inside the folder.
+Does not know how images are decoded, nor where they are searched (image_files does).
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from ensemble_kit.errors import DataError, did_you_mean, first_few
-from ensemble_kit.files import read_csv
 from ensemble_kit.manifest.folder import is_her2
-from ensemble_kit.manifest.split_words import PARTS
+from ensemble_kit.manifest.image_files import find_images, images_beside
+from ensemble_kit.manifest.names import in_natural_order, known_groups
+from ensemble_kit.manifest.split_words import split_of_rows, validation_note
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
-from ensemble_kit.manifest.walk import natural_key
+from ensemble_kit.tables import UserTable, read_table
 
-PATH_COLUMNS = ("path", "file", "filename", "file_name", "image", "image_path")
-LABEL_COLUMNS = ("label", "class", "target", "diagnosis", "score")
-GROUP_COLUMNS = ("group", "patient", "patient_id", "case", "case_id", "slide", "slide_id")
-GROUP_WORDS = ("group", "patient", "case", "slide", "subject", "donor")
+# Upper and lower case, white space and punctuation do not count: "Image ID" is image_id.
+PATH_COLUMNS = ("path", "file", "filename", "image", "image_path", "file_path", "image_file",
+                "image_name", "image_id", "id_code", "isic_id", "img", "img_path", "id")  # fmt: skip
+LABEL_COLUMNS = ("label", "class", "target", "diagnosis", "score", "class_name", "dx", "grade",
+                 "isup_grade")  # fmt: skip
+GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "case", "case_id",
+                 "slide", "slide_id")  # fmt: skip
+GROUP_WORDS = ("group", "patient", "case", "slide", "subject", "donor", "lesion")
 
 
 def read_csv_table(
     path: str | os.PathLike[str],
     *,
-    root: str | os.PathLike[str] | None = None,
+    image_root: str | os.PathLike[str] | None = None,
+    image_suffix: str | None = None,
     path_column: str | None = None,
     label_column: str | None = None,
     group_column: str | None = None,
-    class_names: Sequence[str] | None = None,
     split_by: str = "group",
 ) -> Manifest:
-    """A manifest from a CSV `path,label,group[,split]`.
+    """A manifest from a table `path,label,group[,split]` or `id,label`.
 
     Parameters
     ----------
     path : path
         The table. Further columns are kept; a column `sample_id` names the images, else their
-        path does; a column `split` says train, valid or test.
-    root : path or None
-        The folder that paths are relative to; the table's own by default. Where `root/path` is
-        not there, `root/label/path` is tried.
+        path does; a column `split` says train, val or test.
+    image_root : path or None
+        The folder of the images; the table's own by default. An image that is not at its path is
+        searched there by its name, which may lack the extension.
+    image_suffix : str or None
+        What is added to the names of the table: `.tif`.
     path_column, label_column, group_column : str or None
-        Which columns to use; by default the first known one (path, file, ...; label, class, ...;
-        group, patient, ...). Without a group column each image is its own group, stamped.
-    class_names : sequence of str or None
-        The classes in their order; sorted (counting) by default.
+        Which columns to use; by default the first known one (path, file, id, ...; label, class,
+        ...; group, patient, ...). Without a group column each image is its own group, and a note
+        says so.
     split_by : {"group", "image"}
-        `image` allows groups in train and in test, stamped as such.
+        `image` allows groups in train and in test; a note says so.
 
     Raises
     ------
     DataError
-        A missing column or file, an empty label, a path that leaves `root`, an unknown split.
+        A missing column or file, a name of several files, an empty label, an unknown patient, a
+        path that leaves `image_root`, an unknown split.
     """
-    frame = read_csv(path)
-    home = Path(root) if root is not None else Path(path).parent
-    files = _column(frame, "path", path_column, PATH_COLUMNS, str(path))
-    labels = _column(frame, "label", label_column, LABEL_COLUMNS, str(path))
-    group = _group_name(frame, group_column, str(path))
-    table = frame.rename(columns=str.strip)
-    table = table.drop(columns=[c for c in ("path", "label", "group") if c in table])
-    table["label"] = frame[labels].str.strip()
-    _refuse_blank(table["label"], labels)
-    table["path"] = _resolve(home, frame[files], table["label"])
-    if "sample_id" not in table:
+    read = read_table(path)
+    frame = read.frame
+    home = Path(image_root) if image_root is not None else Path(path).parent
+    names = _column(read, "path", path_column, PATH_COLUMNS)
+    labels = _column(read, "label", label_column, LABEL_COLUMNS)
+    group = _group_column(read, group_column)
+    _refuse_blank(read, labels)
+    found = find_images(home, frame[names], frame[labels], suffix=image_suffix, table=str(path))
+    table = frame.assign(path=found, label=frame[labels])
+    if "sample_id" not in frame:
         table["sample_id"] = table["path"]
-    table["group"] = frame[group] if group else table["sample_id"]
-    table["split"] = _splits(table)
-    known = (
-        tuple(class_names)
-        if class_names
-        else tuple(sorted(table["label"].unique(), key=natural_key))
+    table["group"] = table["sample_id"]
+    if group:
+        where = f"column '{group}' of '{path}'"
+        table["group"] = known_groups(frame[group], table["sample_id"], where=where)
+    table["split"] = split_of_rows(read) if "split" in frame else "train"
+    class_names = in_natural_order(table["label"])
+    notes = (
+        *(() if group else (_no_groups(frame.columns),)),
+        *read.notes,
+        *_ignored_labels(read, labels, label_column),
+        *(validation_note(frame["split"].tolist()) if "split" in frame else ()),
+        *images_beside(home, found, Path(path).name),
+        *_other_folders(found, table["label"].tolist()),
     )
     return Manifest(
         table,
-        known,
+        class_names,
         root=home,
-        ordinal=is_her2(known),
+        ordinal=is_her2(class_names),
         group_kind=group or NO_GROUPS,
         name=home.resolve().name,
         split_by=split_by,
-        notes=() if group else (_no_groups(frame),),
+        notes=notes,
     )
 
 
 def looks_like_table(path: Path) -> bool:
     """Whether a CSV names images and labels under column names that are known."""
     try:
-        columns = {c.strip() for c in read_csv(path).columns}
+        read = read_table(path)
     except DataError:
         return False
-    return bool(columns & set(PATH_COLUMNS)) and bool(columns & set(LABEL_COLUMNS))
+    return bool(_known(read, PATH_COLUMNS)) and bool(_known(read, LABEL_COLUMNS))
 
 
-def _column(
-    frame: pd.DataFrame, what: str, chosen: str | None, known: tuple[str, ...], path: str
-) -> str:
-    candidates = [chosen] if chosen else [c for c in known if c in frame]
-    if candidates and candidates[0] in frame:
-        return str(candidates[0])
+def _known(read: UserTable, known: tuple[str, ...]) -> list[str]:
+    """The table's columns of known names, in the order of those."""
+    plain = {_plain(name): name for name in reversed([str(c) for c in read.frame.columns])}
+    return [plain[_plain(name)] for name in known if _plain(name) in plain]
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _column(read: UserTable, what: str, chosen: str | None, known: tuple[str, ...]) -> str:
+    candidates = [chosen] if chosen else _known(read, known)
+    if candidates and candidates[0] in read.frame:
+        return candidates[0]
+    columns = [str(c) for c in read.frame.columns]
     raise DataError(
-        f"The table has a column for the {what}: "
-        + (f"'{chosen}'" if chosen else ", ".join(known)),
-        f"'{path}' has the columns {first_few(frame.columns, 12)}",
-        did_you_mean(chosen or what, map(str, frame.columns)) + f" (choose it: {what}_column)",
+        f"'{read.path}' has no column "
+        + (f"'{chosen}'" if chosen else f"for the {what} ({', '.join(known)})"),
+        f"its columns are {first_few(columns, 12)}",
+        f"{did_you_mean(chosen or what, columns)} (choose it: --{what}-column)",
     )
 
 
-def _group_name(frame: pd.DataFrame, chosen: str | None, path: str) -> str | None:
+def _group_column(read: UserTable, chosen: str | None) -> str | None:
     if chosen:
-        return _column(frame, "group", chosen, GROUP_COLUMNS, path)
-    return next((c for c in GROUP_COLUMNS if c in frame), None)
+        return _column(read, "group", chosen, GROUP_COLUMNS)
+    return next(iter(_known(read, GROUP_COLUMNS)), None)
 
 
-def _no_groups(frame: pd.DataFrame) -> str:
+def _no_groups(columns: Sequence[object]) -> str:
     """What is said where no group is known, with the columns that sound as if they held them."""
     said = "No patients are known: each image is its own group, so figures may be too good."
-    like = [c for c in map(str, frame.columns) if any(w in c.lower() for w in GROUP_WORDS)]
+    like = [c for c in map(str, columns) if any(w in c.lower() for w in GROUP_WORDS)]
     if not like:
         return said
     return f"{said} Do they stand in column {first_few(like)}? Choose it: --group-column."
 
 
-def _refuse_blank(labels: pd.Series, column: str) -> None:
-    blank = labels == ""
+def _refuse_blank(read: UserTable, column: str) -> None:
+    blank = read.frame[column] == ""
     if blank.any():
-        rows = first_few((int(i) + 2 for i in labels.index[blank]), 5)
         raise DataError(
-            "Every image has a label",
-            f"column '{column}' is empty in {blank.sum()} rows (lines {rows})",
+            f"'{read.path}' has images without a label",
+            f"column '{column}' is empty in {blank.sum()} rows ({read.where(blank)})",
             "Fill them",
         )
 
 
-def _resolve(root: Path, paths: pd.Series, labels: pd.Series) -> list[str]:
-    found: list[str] = []
-    missing: list[str] = []
-    for path, label in zip(paths, labels, strict=True):
-        relative = _relative(root, path)
-        if (
-            "#" not in relative
-            and not (root / relative).is_file()
-            and (root / label / relative).is_file()
-        ):
-            relative = f"{label}/{relative}"
-        elif "#" not in relative and not (root / relative).is_file():
-            missing.append(path)
-        found.append(relative)
-    if missing:
-        raise DataError(
-            "Every image of the table is a file",
-            f"{len(missing)} of {len(found)} are not there under '{root}' (first: {first_few(missing, 3)})",
-            "Correct the paths, or name the folder they are relative to: root",
-        )
-    return found
-
-
-def _relative(root: Path, path: str) -> str:
-    inside = (
-        Path(path).resolve().is_relative_to(root.resolve()) if Path(path).is_absolute() else True
+def _ignored_labels(read: UserTable, used: str, chosen: str | None) -> tuple[str, ...]:
+    others = [name for name in _known(read, LABEL_COLUMNS) if name != used]
+    if chosen or not others:
+        return ()
+    return (
+        f"The labels are those of column '{used}'; column {first_few(map(repr, others))} is not "
+        "used. Choose another: --label-column.",
     )
-    if not inside or ".." in Path(path).parts or not path.strip():
-        raise DataError(
-            "Image paths stay inside the data folder",
-            f"got '{path}'",
-            "Give paths relative to that folder",
-        )
-    if Path(path).is_absolute():
-        return Path(path).resolve().relative_to(root.resolve()).as_posix()
-    return Path(path.replace("\\", "/") if "/" not in path else path).as_posix()
 
 
-def _splits(table: pd.DataFrame) -> pd.Series | str:
-    if "split" not in table:
-        return "train"
-    words = table["split"].str.strip().str.lower()
-    odd = sorted(set(words) - set(PARTS))
-    if odd:
-        raise DataError(
-            "A split is 'train', 'valid' or 'test'",
-            f"{int(words.isin(odd).sum())} rows say {first_few(map(repr, odd))}",
-            "Use those words, or leave the column out",
-        )
-    return words.map(PARTS)
+def _other_folders(paths: list[str], labels: list[str]) -> tuple[str, ...]:
+    """What is said of images in the folder of another class than their label."""
+    folders = [path.split("/")[:-1] for path in paths]
+    for level in zip(*folders, strict=False):
+        if len(set(level)) > 1 and set(level) <= set(labels):
+            break
+    else:
+        return ()
+    wrong = [
+        f"'{path}' is labelled '{label}'"
+        for path, folder, label in zip(paths, level, labels, strict=True)
+        if folder != label
+    ]
+    if not wrong:
+        return ()
+    return (
+        f"{len(wrong)} of {len(paths)} images stand in the folder of another class than the table "
+        f"says ({first_few(wrong, 2)}). The labels of the table are used.",
+    )

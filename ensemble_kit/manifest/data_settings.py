@@ -21,6 +21,8 @@ READER_OPTIONS = (
     "join",
     "color",
     "groups",
+    "image_root",
+    "image_suffix",
     "path_column",
     "label_column",
     "group_column",
@@ -50,6 +52,8 @@ class DataSettings(Settings):
     join: str | None = None
     color: str | None = None
     groups: str | None = None
+    image_root: str | None = None
+    image_suffix: str | None = None
     path_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None

@@ -16,10 +16,13 @@ from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.manifest.bci import bci_folder, read_bci
 from ensemble_kit.manifest.breakhis import breast_folder, parse_name, read_breakhis
 from ensemble_kit.manifest.csv_table import looks_like_table, read_csv_table
+from ensemble_kit.manifest.data_settings import READER_OPTIONS
 from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.manifest.image_files import folders_left_out
 from ensemble_kit.manifest.npz import read_npz
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.manifest.walk import list_images
+from ensemble_kit.tables import SUFFIXES
 
 TABLE_NAMES = ("manifest.csv", "metadata.csv", "labels.csv")
 UNDERSTOOD = (
@@ -49,7 +52,11 @@ def read_path(path: str | os.PathLike[str], **options: Any) -> Manifest:
     """
     where, reader = recognise(path)
     _check_options(reader, options)
-    return reader(where, **options)
+    manifest = reader(where, **options)
+    if reader is read_csv_table and Path(path).is_dir():
+        rest = folders_left_out(manifest.root, manifest.table["path"], where.name)
+        return manifest.with_notes(*rest)
+    return manifest
 
 
 def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifest]]:
@@ -62,7 +69,7 @@ def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifes
     """
     where = Path(path)
     if where.is_file():
-        if where.suffix.lower() == ".csv":
+        if where.suffix.lower() in SUFFIXES:
             return where, read_csv_table
         if where.suffix.lower() == ".npz":
             return where, read_npz
@@ -91,11 +98,16 @@ def _check_options(reader: Callable[..., Manifest], options: dict[str, Any]) -> 
     ]
     for name in options:
         if name not in known:
+            flags = [_flag(option) for option in known if option in READER_OPTIONS]
             raise UsageError(
-                f"Options for these data ({reader.__name__}) are {', '.join(known) or 'none'}",
-                f"got '{name}'",
-                did_you_mean(name, known) if known else "Leave it out",
+                f"{_flag(name)} does not apply to these data ({reader.__name__})",
+                f"their options are {', '.join(flags) or 'none'}",
+                did_you_mean(_flag(name), flags) if flags else "Leave it out",
             )
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
 
 
 def _describe(where: Path, paths: list[str]) -> str:
