@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import shlex
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -131,3 +132,14 @@ def first_few(items: Iterable[object], n: int = 5) -> str:
     listed = [str(item) for item in items]
     more = f" and {len(listed) - n} more" if len(listed) > n else ""
     return ", ".join(listed[:n]) + more
+
+
+def command(*words: object) -> str:
+    """A command of this package as it can be pasted into a shell.
+
+    Examples
+    --------
+    >>> command("report", "--run", "My Drive/run 1")
+    "ensemble-kit report --run 'My Drive/run 1'"
+    """
+    return shlex.join(["ensemble-kit", *map(str, words)])

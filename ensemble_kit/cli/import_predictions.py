@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.text import printable
-from ensemble_kit.errors import UsageError
+from ensemble_kit.errors import UsageError, command
 
 if TYPE_CHECKING:
     from ensemble_kit.run import Run
@@ -78,6 +78,7 @@ def import_predictions_command(
             "Give them, the mildest first: --classes 0,1+,2+,3+",
         )
     files = _named(members)
+    said: list[str] = []
     run = import_predictions(
         Run(run_path),
         labels,
@@ -88,8 +89,9 @@ def import_predictions_command(
         partial=partial,
         costs=member_costs,
         seed=seed,
+        tell=said.append,
     )
-    click.echo(printable(_said(run, list(files), classes is not None)))
+    click.echo(printable(_said(run, list(files), said, classes is not None)))
 
 
 def _named(members: tuple[str, ...]) -> dict[str, str]:
@@ -110,18 +112,26 @@ def _named(members: tuple[str, ...]) -> dict[str, str]:
     return {name: path for name, _, path in pairs}
 
 
-def _said(run: Run, members: list[str], is_ordered: bool) -> str:
+def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> str:
     manifest = run.manifest()
-    names = ", ".join(manifest.class_names)
+    names = ", ".join(map(quoted, manifest.class_names))
     order = "in the order given" if is_ordered else "sorted by name; another order: --classes A,B"
     doubts = [
-        f"{name}: {stamp}.\n"
+        f"Caveat: {name}: {doubt}."
         for name in members
-        for stamp in run.store.read_index(name)["made_of"]["stamps"][1:]
+        for doubt in run.store.read_index(name)["made_of"]["stamps"][1:]
     ]
-    return (
-        f"{len(members)} members in {run.path.as_posix()}.\n"
+    lines = [
+        f"{len(members)} members over {len(manifest)} images in {run.path.as_posix()}.",
+        *said,
         f"Classes: {names} ({order}). The last, {manifest.class_names[-1]}, counts as the "
-        f"positive, most severe one.\n{''.join(doubts)}"
-        f"Next: ensemble-kit stack --method all --run {run.path.as_posix()}"
-    )
+        "positive, most severe one.",
+        *doubts,
+        f"Next: {command('stack', '--method', 'all', '--run', run.path.as_posix())}",
+    ]
+    return "\n".join(lines)
+
+
+def quoted(name: str) -> str:
+    """A class as `--classes` takes it: in quotation marks where it has a comma."""
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"') else name

@@ -69,7 +69,8 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
 
 def _refuse_lonely_classes(train: Manifest, table: npt.NDArray[np.int64]) -> None:
     n_groups = (table > 0).sum(axis=0)
-    lonely = [train.class_names[c] for c in np.flatnonzero(n_groups < 2)]
+    few = [train.class_names[c] for c in np.flatnonzero(n_groups < 2)]
+    lonely = [name for name in few if name not in train.absent]
     if lonely:
         counts = first_few(
             f"{name}: {counted(int(n), train.group_kind)}"
@@ -88,7 +89,7 @@ def _missing_notes(
     notes = []
     for c, name in enumerate(train.class_names):
         present = len(np.unique(dealt[table[:, c] > 0]))
-        if present < n_splits:
+        if present < n_splits and name not in train.absent:
             held = counted(int((table[:, c] > 0).sum()), train.group_kind)
             notes.append(
                 f"Class '{name}' is in {present} of {n_splits} folds: its images come from {held}. "

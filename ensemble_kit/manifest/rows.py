@@ -51,7 +51,9 @@ def require_columns(table: pd.DataFrame) -> None:
         )
 
 
-def check_rows(table: pd.DataFrame, class_names: tuple[str, ...]) -> None:
+def check_rows(
+    table: pd.DataFrame, class_names: tuple[str, ...], absent: Sequence[str] = ()
+) -> None:
     ids = table["sample_id"]
     if ids.duplicated().any():
         twice = ids[ids.duplicated()].unique()
@@ -74,7 +76,7 @@ def check_rows(table: pd.DataFrame, class_names: tuple[str, ...]) -> None:
             f"{counts[unknown].sum()} images have others: {first_few(map(repr, unknown))}",
             did_you_mean(unknown[0], class_names),
         )
-    empty = [name for name in class_names if name not in counts.index]
+    empty = [name for name in class_names if name not in (*counts.index, *absent)]
     if empty:
         have = first_few(f"{n}: {c}" for n, c in counts.items())
         raise DataError(

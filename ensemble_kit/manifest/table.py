@@ -56,6 +56,8 @@ class Manifest:
         Plain statements that belong beside every result from these data.
     split_by : str
         `group`, or `image` where groups may straddle the splits on purpose (stamped everywhere).
+    absent : sequence of str
+        Classes that may have no image: a model predicts them, but these data have none.
 
     Raises
     ------
@@ -79,17 +81,19 @@ class Manifest:
     name: str = "images"
     notes: tuple[str, ...] = ()
     split_by: str = "group"
+    absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(str(c) for c in self.class_names))
         object.__setattr__(self, "root", Path(self.root))
         object.__setattr__(self, "notes", tuple(self.notes))
+        object.__setattr__(self, "absent", tuple(self.absent))
         require_columns(self.table)
         table = self.table.reset_index(drop=True)
         for column in REQUIRED:
             table[column] = table[column].astype(str)
         object.__setattr__(self, "table", table)
-        check_rows(table, self.class_names)
+        check_rows(table, self.class_names, self.absent)
         if self.split_by == "group":
             check_straddling(table)
 
@@ -134,6 +138,7 @@ class Manifest:
             "name": self.name,
             "notes": list(self.notes),
             "split_by": self.split_by,
+            **({"absent": list(self.absent)} if self.absent else {}),
         }
 
     @classmethod

@@ -1,0 +1,140 @@
+"""Values of one imported file as logits: probabilities, percent or scores before the softmax.
+
+Checks each row, allows for the decimals that the file was written with, and says what was changed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, first_few
+
+SMALLEST_PROBA = 1e-7
+# Sums that differ from 1 by less are those of whole float32 values: not worth a word.
+FLOAT_NOISE = 1e-5
+SLACK = 1e-3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Values:
+    """What one file holds.
+
+    Parameters
+    ----------
+    where : str
+        What the file is called in messages.
+    numbers : array of float64, shape (n_rows, n_classes)
+    ids : sequence of str, shape (n_rows,)
+        What each row is called in messages.
+    decimals : int
+        The most decimals of any number as it was written; 0 where that is not known.
+    """
+
+    where: str
+    numbers: Array
+    ids: Sequence[str]
+    decimals: int = 0
+
+    def slack(self, whole: float) -> float:
+        """How far the sum of a row may be from `whole`, by the rounding of each number."""
+        rounding = 0.5 * 10.0**-self.decimals if self.decimals or whole > 1 else 0.0
+        return max(SLACK * whole, self.numbers.shape[1] * rounding * (1 + 1e-9))
+
+    def sums_to(self, whole: float) -> npt.NDArray[np.bool_]:
+        """The rows whose numbers are at least 0 and sum to `whole`, shape (n_rows,)."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            sums = self.numbers.sum(axis=1)
+            return (self.numbers >= 0).all(axis=1) & (np.abs(sums - whole) <= self.slack(whole))
+
+
+def logits_of(values: Values, kind: str) -> tuple[Array, list[str], list[str]]:
+    """Logits, shape (n_rows, n_classes), what was done to get them, and caveats.
+
+    Raises
+    ------
+    DataError
+        A row that holds no number, or no probabilities where `kind` is "proba".
+    """
+    _refuse_no_numbers(values, kind)
+    if kind == "logits":
+        return values.numbers, [], _doubts(values)
+    for whole, name in ((1.0, ""), (100.0, "percent")):
+        if values.sums_to(whole).all():
+            return _log(values.numbers), _said(values, whole, name), []
+    raise _no_proba(values)
+
+
+def looks_like_proba(values: Values) -> bool:
+    """Whether all rows are probabilities, or all are percent."""
+    return any(bool(values.sums_to(whole).all()) for whole in (1.0, 100.0))
+
+
+def _log(numbers: Array) -> Array:
+    proba = numbers / numbers.sum(axis=1, keepdims=True)
+    return np.asarray(np.log(np.maximum(proba, SMALLEST_PROBA)))
+
+
+def _said(values: Values, whole: float, name: str) -> list[str]:
+    said = [f"{values.where} is in percent: its values were divided by 100."] if name else []
+    sums = values.numbers.sum(axis=1) / whole
+    if np.abs(sums - 1).max() > FLOAT_NOISE:
+        written = f", as values of {values.decimals} decimals do" if values.decimals else ""
+        said.append(
+            f"Rows of {values.where} sum to {whole * sums.min():.6g} to {whole * sums.max():.6g}"
+            f"{written}: each row was divided by its sum."
+        )
+    return said
+
+
+def _refuse_no_numbers(values: Values, kind: str) -> None:
+    numbers = values.numbers
+    with np.errstate(over="ignore"):
+        stored = numbers.astype(np.float32)
+    # -inf is a legal logit: probability 0. A row needs one number at least.
+    bad = np.isnan(stored) | (np.isposinf(stored) if kind == "logits" else np.isinf(stored))
+    rows = np.flatnonzero(bad.any(axis=1) | np.isneginf(stored).all(axis=1))
+    if not len(rows):
+        return
+    n, row = len(rows), values.numbers[rows[0]].tolist()
+    raise DataError(
+        f"{n} row{'s' * (n != 1)} of {values.where} hold{'s' * (n == 1)} a value that is empty, "
+        f"NaN, infinite or too large: {first_few(values.ids[i] for i in rows)}",
+        f"row '{values.ids[rows[0]]}' is {first_few(row)}",
+        "Predict those images again, or remove the rows and import with --partial",
+    )
+
+
+def _no_proba(values: Values) -> DataError:
+    wrong = ~(values.sums_to(1.0) if values.sums_to(1.0).sum() else values.sums_to(100.0))
+    row = int(np.flatnonzero(wrong)[0])
+    sums, is_negative = values.numbers.sum(axis=1), bool((values.numbers < 0).any())
+    found = f"has the values {first_few(f'{v:.6g}' for v in values.numbers[row])}"
+    if not is_negative:
+        found = f"sums to {sums[row]:.6g}"
+    if is_negative or values.numbers.max() > 1:
+        advice = "If they are scores before the softmax, import with --kind logits"
+    else:
+        advice = (
+            "Add the columns of classes that are missing. If each column is a probability of its "
+            "own (sigmoid), divide each row by its sum first"
+        )
+    return DataError(
+        f"{int(wrong.sum())} of {len(wrong)} rows of {values.where} are no probabilities: "
+        f"row '{values.ids[row]}' {found}",
+        "probabilities are at least 0 and sum to 1 in each row (or to 100, as percent)",
+        advice,
+    )
+
+
+def _doubts(values: Values) -> list[str]:
+    if not looks_like_proba(values):
+        return []
+    return [
+        "imported as logits, although all rows are at least 0 and sum to 1 (or 100), as "
+        "probabilities do: if they are probabilities, import them with --kind proba"
+    ]
