@@ -13,6 +13,7 @@ import click
 
 from ensemble_kit.cli.text import printable
 from ensemble_kit.errors import UsageError, command
+from ensemble_kit.tables import as_list, names_of
 
 if TYPE_CHECKING:
     from ensemble_kit.run import Run
@@ -84,7 +85,7 @@ def import_predictions_command(
         labels,
         files,
         kind=kind,
-        class_names=[name.strip() for name in classes.split(",")] if classes else None,
+        class_names=names_of(classes) if classes else None,
         ordinal=ordinal,
         partial=partial,
         costs=member_costs,
@@ -114,7 +115,7 @@ def _named(members: tuple[str, ...]) -> dict[str, str]:
 
 def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> str:
     manifest = run.manifest()
-    names = ", ".join(map(quoted, manifest.class_names))
+    names = ", ".join(as_list([name]) for name in manifest.class_names)
     order = "in the order given" if is_ordered else "sorted by name; another order: --classes A,B"
     doubts = [
         f"Caveat: {name}: {doubt}."
@@ -130,8 +131,3 @@ def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> st
         f"Next: {command('stack', '--method', 'all', '--run', run.path.as_posix())}",
     ]
     return "\n".join(lines)
-
-
-def quoted(name: str) -> str:
-    """A class as `--classes` takes it: in quotation marks where it has a comma."""
-    return '"' + name.replace('"', '""') + '"' if set(name) & set(',"') else name

@@ -15,21 +15,17 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.evaluation.imported_files import (
-    MemberFile,
-    matched_ids,
-    read_member_file,
-    row_of_id,
-)
+from ensemble_kit.evaluation.imported_files import MemberFile, read_member_file
 from ensemble_kit.evaluation.imported_labels import folds_of, manifest_of, read_labels
 from ensemble_kit.evaluation.imported_order import Found, arrays_said, with_doubts
+from ensemble_kit.evaluation.imported_rows import matched_ids, row_of_id
 from ensemble_kit.evaluation.imported_values import logits_of
 from ensemble_kit.evaluation.member_costs import UNITS
 from ensemble_kit.files import write_json
 from ensemble_kit.folds import Folds
+from ensemble_kit.manifest.names import in_natural_order
 from ensemble_kit.manifest.rows import table_with
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.manifest.walk import natural_key
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
 
@@ -128,7 +124,7 @@ def import_predictions(
 def _all_classes(labelled: Sequence[str], files: Sequence[MemberFile]) -> list[str]:
     """The classes of the labels and those that members know beyond them; numbers as numbers."""
     further = {c for file in files for c in file.class_names or ()}
-    return sorted({*labelled, *further}, key=natural_key)
+    return list(in_natural_order({*labelled, *further}))
 
 
 def _read(file: MemberFile, manifest: Manifest, kind: str, partial: bool) -> Found:

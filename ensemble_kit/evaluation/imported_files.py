@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
-from pathlib import Path, PureWindowsPath
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, did_you_mean, first_few
 from ensemble_kit.evaluation.ensembles import unguarded
+from ensemble_kit.evaluation.imported_numbers import array_of, numbers_of
 from ensemble_kit.evaluation.imported_values import Values, looks_like_proba
-from ensemble_kit.files import read_csv
 from ensemble_kit.manifest.columns import (
     FOLDS,
     GROUPS,
@@ -28,15 +27,11 @@ from ensemble_kit.manifest.columns import (
     SPLITS,
     known_columns,
 )
+from ensemble_kit.tables import read_table
 
 PREFIXES = ("", "p_", "prob_", "proba_")
 ANSWERS = ("predicted", "prediction", "pred", "predicted_class", "predicted_label")
 ROW_NUMBERS = "Unnamed: 0"
-NPY_MAGIC = b"\x93NUMPY"
-NAMES_OF_IMAGES: tuple[Callable[[str], str], ...] = (
-    lambda name: PureWindowsPath(name).name,
-    lambda name: PureWindowsPath(name).stem,
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,8 +133,9 @@ def read_member_file(
             "Check the path",
         )
     if Path(path).suffix.lower() == ".npy":
-        return MemberFile(name, str(path), _array(name, path))
-    table = read_csv(path).rename(columns=str.strip)
+        return MemberFile(name, str(path), array_of(f"'{path}' of member '{name}'", path))
+    read = read_table(path)
+    table = read.frame
     prefix = _prefix(table, class_names)
     of_class = {c: f"{prefix}{c}" for c in class_names if f"{prefix}{c}" in table}
     rest = [str(c) for c in table.columns if c not in of_class.values()]
@@ -150,7 +146,7 @@ def read_member_file(
     ]
     unused = [c for c in rest if c in others and c != named]
     extra = [c for c in rest if c not in (named, *unused)]
-    numbers, decimals = _numbers(table[[*of_class.values(), *extra]], table[named], name, path)
+    numbers, decimals = numbers_of(read, [*of_class.values(), *extra], named)
     n_known = len(of_class)
     where = f"'{path}' of member '{name}'"
     if extra and not (may_add and _are_classes(Values(where, numbers, (), decimals), n_known)):
@@ -212,123 +208,3 @@ def _strange(extra: Sequence[str], class_names: Sequence[str], where: str) -> Da
         "Drop those columns. If they are classes that no image is labelled with, name all classes: "
         "--classes",
     )
-
-
-def _numbers(
-    cells: pd.DataFrame, ids: pd.Series, name: str, path: str | os.PathLike[str]
-) -> tuple[Array, int]:
-    """Cells of text as float64, empty ones as NaN, and the most decimals that one has."""
-    columns, decimals = [], 0
-    for column in cells:
-        text = cells[column].str.strip().str.removesuffix("%")
-        if (
-            text.str.contains(",", regex=False).any()
-            and not text.str.contains(".", regex=False).any()
-        ):
-            text = text.str.replace(",", ".", regex=False)  # a decimal comma
-        text = text.mask(text.str.lower().isin(["", "na", "none", "null"]), "nan")
-        numbers = pd.to_numeric(text, errors="coerce")
-        odd = numbers.isna() & (text.str.lower() != "nan")
-        if odd.any():
-            raise DataError(
-                f"'{path}' of member '{name}' has {cells[column][odd].iloc[0]!r} in column "
-                f"'{column}' for '{ids[odd].iloc[0]}'",
-                "predictions are numbers",
-                "Mend that cell",
-            )
-        columns.append(numbers.to_numpy(dtype=np.float64))
-        decimals = max(decimals, _decimals(text))
-    if not columns:
-        return np.empty((len(cells), 0)), 0
-    return np.stack(columns, axis=1), decimals
-
-
-def _decimals(text: pd.Series) -> int:
-    """The most decimals of any cell; many for a cell such as 1e-05."""
-    if text.str.contains("e", case=False, regex=False).any():
-        return 17
-    return int(text.str.partition(".")[2].str.len().max()) if len(text) else 0
-
-
-def _array(name: str, path: str | os.PathLike[str]) -> Array:
-    """A member's array as float64, shape (n_rows, n_columns); never unpickled."""
-    advice = "Save it again: numpy.save(path, array.astype(float))"
-    where = f"'{path}' of member '{name}'"
-    try:
-        with open(path, "rb") as file:
-            is_npy = file.read(len(NPY_MAGIC)) == NPY_MAGIC
-        array = np.load(path, allow_pickle=False) if is_npy else None
-    except (OSError, ValueError, EOFError) as error:
-        if "allow_pickle" in str(error):
-            raise DataError(
-                f"{where} is an array of Python objects (dtype object)",
-                "only arrays of numbers are read, since reading objects can run code",
-                advice,
-            ) from error
-        raise DataError(
-            f"{where} is cut off or damaged: {error}",
-            "a member's array is one whole .npy file",
-            "Save or copy it again",
-        ) from error
-    if array is None or array.dtype.kind not in "fiub" or array.ndim != 2:
-        found = (
-            f"has dtype {array.dtype}, shape {array.shape}" if array is not None else "is no .npy"
-        )
-        raise DataError(
-            f"{where} {found}",
-            "an array of predictions holds numbers, one row an image and one column a class",
-            advice,
-        )
-    return array.astype(np.float64)
-
-
-def matched_ids(
-    ids: Sequence[str], want: npt.NDArray[np.str_], where: str
-) -> tuple[list[str], list[str]]:
-    """A file's ids as the labels write them, and what was said of it.
-
-    Where no id is among the labels', names without folders are compared, then names without
-    extension too; only where each of them stands for one image.
-    """
-    wanted = want.tolist()
-    if set(ids) & set(wanted):
-        return list(ids), []
-    for key in NAMES_OF_IMAGES:
-        full = {key(name): name for name in wanted}
-        theirs = [key(name) for name in ids]
-        if len(full) == len(wanted) and len(set(theirs)) == len(theirs) and set(theirs) & set(full):
-            example = next(i for i, name in zip(ids, theirs, strict=True) if name in full)
-            return [full.get(name, i) for i, name in zip(ids, theirs, strict=True)], [
-                f"{where}: ids are matched by file name, e.g. '{example}' with "
-                f"'{full[key(example)]}'."
-            ]
-    return list(ids), []
-
-
-def row_of_id(
-    name: str, ids: Sequence[str], want: npt.NDArray[np.str_], partial: bool
-) -> dict[str, int]:
-    """The row of each id, if they are those wanted, each once; some of those if `partial`.
-
-    Raises
-    ------
-    DataError
-        Ids that are missing (unless `partial`), that repeat, or that the labels lack.
-    """
-    row_of = {sample: i for i, sample in enumerate(ids)}
-    twice = [sample for i, sample in enumerate(ids) if row_of[sample] != i]
-    missing = [] if partial else [sample for sample in want.tolist() if sample not in row_of]
-    strange = sorted(set(row_of) - set(want.tolist()))
-    wrong = [
-        f"{what} {len(some)} ({first_few(some)})"
-        for what, some in (("lacks", missing), ("repeats", twice), ("adds", strange))
-        if some
-    ]
-    if wrong:
-        accept = ", or accept gaps: --partial, then stack --quorum" if missing else ""
-        raise DataError(
-            f"Member '{name}' {', '.join(wrong)}",
-            f"a member has one row for each image of the labels, such as '{want[0]}'",
-            f"Make its ids those of the labels{accept}",
-        )
-    return row_of

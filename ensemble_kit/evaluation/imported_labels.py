@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import pandas as pd
 
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.files import read_csv
 from ensemble_kit.folds import Folds, make_folds
 from ensemble_kit.folds.table import whole_folds
 from ensemble_kit.manifest.columns import (
@@ -26,9 +25,10 @@ from ensemble_kit.manifest.columns import (
     known_columns,
     plain_name,
 )
-from ensemble_kit.manifest.folder import PARTS
+from ensemble_kit.manifest.names import in_natural_order, known_groups, near_equal
+from ensemble_kit.manifest.split_words import PARTS, split_of_rows, validation_note
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
-from ensemble_kit.manifest.walk import natural_key
+from ensemble_kit.tables import UserTable, read_table
 
 MOST_FOLDS = 5
 
@@ -59,7 +59,7 @@ class LabelTable:
     @property
     def class_names(self) -> list[str]:
         """The classes among the labels; numbers are sorted as numbers."""
-        return sorted(self.frame["label"].unique(), key=natural_key)
+        return list(in_natural_order(self.frame["label"]))
 
 
 def read_labels(path: str | os.PathLike[str]) -> LabelTable:
@@ -70,9 +70,10 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     DataError
         No column of ids or labels, or an unknown word in the column of splits.
     """
-    table = read_csv(path)
-    named = _column(_without_repeated_groups(table), "image ids", IDS, path)
-    label = _column(table.drop(columns=named), "labels", LABELS, path)
+    read = read_table(path)
+    table = read.frame
+    named = _column(table, "image ids", IDS, path)
+    label = _column(table, "labels", LABELS, path)
     groups = known_columns(table.columns, GROUPS)
     groups = [c for c in groups if c != named] or groups
     group = groups[0] if groups else named
@@ -80,11 +81,13 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
         {
             "sample_id": table[named],
             "path": [f"imported-{i}" for i in range(len(table))],
-            "label": table[label].str.strip(),
-            "group": table[group],
-            "split": _splits(table, path),
+            "label": table[label],
+            "group": known_groups(table[group], table[named], where=f"column '{group}' of '{path}'")
+            if groups
+            else table[named],
         }
     )
+    frame["split"], split_notes = _splits(read)
     if folds := known_columns(table.columns, FOLDS):
         frame["fold"] = table[folds[0]]
     used = {"Image ids": (named, "sample_id"), "Labels": (label, "label")}
@@ -95,18 +98,16 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
         said.append(f"Groups are column '{group}' of '{path}': {table[group].nunique()} values.")
     notes = _notes_on_groups(table, groups, path)
     kind = group_word(group) if groups else NO_GROUPS
+    notes = (*read.notes, *split_notes, *notes)
     return LabelTable(path, frame, kind, (*said, *notes), notes)
-
-
-def _without_repeated_groups(table: pd.DataFrame) -> pd.DataFrame:
-    """A column such as `patient_id` names the images only where each value stands once."""
-    return table.drop(columns=[c for c in known_columns(table, GROUPS) if not table[c].is_unique])
 
 
 def _column(
     table: pd.DataFrame, what: str, known: Sequence[str], path: str | os.PathLike[str]
 ) -> str:
-    found = known_columns(table.columns, known)
+    # A column such as patient_id names the images only where each value stands once.
+    repeated = [c for c in known_columns(table.columns, GROUPS) if not table[c].is_unique]
+    found = [c for c in known_columns(table.columns, known) if c not in repeated]
     if found:
         return found[0]
     raise DataError(
@@ -129,38 +130,40 @@ def _notes_on_groups(
             "names the patient, rename it to patient and import again.",
         )
     used = table[groups[0]]
+    alike = [f"{' and '.join(map(repr, some))}" for some in near_equal(used)]
+    notes = (
+        (f"Groups that may be one: {first_few(alike)}. If they are, write them alike.",)
+        if alike
+        else ()
+    )
     coarser = [
         c
         for c in groups[1:]
         if table[c].nunique() < used.nunique() and (table[c].groupby(used).nunique() == 1).all()
     ]
     if not coarser:
-        return ()
+        return notes
     return (
+        *notes,
         f"Groups are column '{groups[0]}' ({used.nunique()} values), although column "
         f"'{coarser[0]}' has larger ones ({table[coarser[0]].nunique()} values): rename it to "
         "group if intervals must be over those.",
     )
 
 
-def _splits(table: pd.DataFrame, path: str | os.PathLike[str]) -> pd.Series | str:
+def _splits(table: UserTable) -> tuple[list[str] | str, tuple[str, ...]]:
+    """The part of each row, and what is said of validation images."""
+    found = known_columns(table.frame.columns, SPLITS)
     # Tables that `stack` wrote call the training rows "oof".
-    parts = PARTS | {"oof": "train"}
-    found = {c: table[c].str.strip().str.lower() for c in known_columns(table.columns, SPLITS)}
-    known = [c for c, words in found.items() if words.isin(parts).all()]
-    if not known and not any(plain_name(c) == "split" for c in found):
-        return "train"
-    column = (known or list(found))[0]
-    words = found[column]
-    odd = sorted(set(words) - set(parts))
-    if odd:
-        raise DataError(
-            f"Column '{column}' of '{path}' has {int(words.isin(odd).sum())} rows with "
-            f"{first_few(map(repr, odd))}",
-            f"known words are {', '.join(parts)}",
-            "Use those words, or remove the column",
-        )
-    return words.map(parts)
+    words = {c: table.frame[c].replace("oof", "train") for c in found}
+    known = [c for c in found if words[c].str.lower().isin(PARTS).all()]
+    named = known or [c for c in found if plain_name(c) == "split"]
+    if not named:
+        return "train", ()
+    column = named[0]
+    frame = table.frame.assign(**{column: words[column]})
+    read = split_of_rows(dataclasses.replace(table, frame=frame), column)
+    return read, validation_note(words[column].tolist())
 
 
 def manifest_of(

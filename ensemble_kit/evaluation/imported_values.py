@@ -97,8 +97,8 @@ def _refuse_no_numbers(values: Values, kind: str) -> None:
         stored = numbers.astype(np.float32)
     # -inf is a legal logit: probability 0. A row needs one number at least.
     bad = np.isnan(stored) | (np.isposinf(stored) if kind == "logits" else np.isinf(stored))
-    rows = np.flatnonzero(bad.any(axis=1) | np.isneginf(stored).all(axis=1))
-    if not len(rows):
+    rows = np.flatnonzero(bad.any(axis=1) | np.isneginf(stored).all(axis=1)).tolist()
+    if not rows:
         return
     n, row = len(rows), values.numbers[rows[0]].tolist()
     raise DataError(

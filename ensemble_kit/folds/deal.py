@@ -62,7 +62,7 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
             f"Use at most --folds {len(table)}" if len(table) > 1 else "Add data from other groups",
         )
     _refuse_lonely_classes(train, table)
-    dealt = _deal(table, n_splits, seed)
+    dealt = _deal(table[:, table.any(axis=0)], n_splits, seed)
     fold = dealt[unit_of].astype(np.int64)
     return Folds(train.sample_ids, fold, by, _missing_notes(train, table, dealt, n_splits))
 

@@ -131,7 +131,7 @@ def test_a_column_that_is_no_class_is_refused_by_name(tmp_path: Path, kind: str)
     labels = labels_of(tmp_path)
     frame = member_of(tmp_path, "a")
     frame.assign(normal=0.5).to_csv(tmp_path / "a.csv", index=False)
-    with pytest.raises(DataError, match=r"'normal' too\. Drop that column"):
+    with pytest.raises(DataError, match="'normal'"):
         import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"}, kind=kind)
 
 
@@ -166,7 +166,7 @@ def test_probabilities_taken_for_logits_are_told_of(tmp_path: Path) -> None:
     run = import_predictions(
         Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"}, kind="logits"
     )
-    assert any("a: imported as logits, yet" in note for note in run.predictions().notes)
+    assert any("a: imported as logits" in note for note in run.predictions().notes)
     values = frame[list(GRADES)] * 3 - 1
     frame.assign(**{c: values[c] for c in GRADES}).to_csv(tmp_path / "a.csv", index=False)
     raw = import_predictions(
