@@ -11,6 +11,8 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
+from ensemble_kit.images.strips import strips
+
 SIDE = 64
 _LOW = 8
 _CHUNK = 256
@@ -23,11 +25,19 @@ MIN_DETAIL = 0.70
 
 def thumbnail(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Grey 64 x 64 picture of an image, zero mean and unit norm; a blank image gives zeros."""
-    grey = Image.fromarray(image).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
-    values = np.asarray(grey, dtype=np.float32)
+    small = Image.fromarray(_grey(image)).resize((SIDE, SIDE), Image.Resampling.BOX)
+    values = np.asarray(small, dtype=np.float32)
     values = values - values.mean()
     norm = float(np.linalg.norm(values))
     return values / norm if norm > SIDE else np.zeros_like(values)
+
+
+def _grey(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Luma as Pillow computes it, shape (height, width)."""
+    out = np.empty(image.shape[:2], dtype=np.uint8)
+    for rows in strips(*image.shape[:2]):
+        out[rows] = np.asarray(Image.fromarray(image[rows]).convert("L"))
+    return out
 
 
 def dct_signs(thumb: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

@@ -6,6 +6,7 @@ Does not judge (check does); one row per image in, one row per image out.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from PIL import Image
 from ensemble_kit.audit.color import color_features
 from ensemble_kit.audit.fingerprint import dct_signs, thumbnail
 from ensemble_kit.errors import DataError
-from ensemble_kit.files import digest_bytes
 from ensemble_kit.images.containers import split_reference
-from ensemble_kit.images.decode import FORMATS, inside, read_image
+from ensemble_kit.images.decode import inside, look_into, read_image
+from ensemble_kit.images.deep import is_deep
 from ensemble_kit.images.digests import map_images
 from ensemble_kit.manifest.table import Manifest
 
@@ -71,18 +72,25 @@ def look_at_images(
     if "pair_path" in manifest.table:
         rows += list(zip(manifest.table["sample_id"], manifest.table["pair_path"], strict=True))
     looks, faults = map_images(lambda row: look(manifest.root, *row), rows, progress=progress)
-    if faults:
-        raise next(iter(faults.values()))
-    return [item for item in looks if item is not None]
+    return [
+        item or _unusable(manifest.root, *row, faults[i].got)
+        for i, (row, item) in enumerate(zip(rows, looks, strict=True))
+    ]
 
 
 def look(root: Path, sample_id: str, path: str) -> Look:
-    """What one image is; a fault is told, not raised."""
+    """What one image is; a fault is reported, not raised.
+
+    Raises
+    ------
+    MemoryError
+        The image does not fit into the memory.
+    """
     kind, width, height, rules = _header(root, path)
     try:
         image = read_image(root, path)
     except DataError as error:
-        return Look(sample_id, path, kind, width, height, (), error.got, "", None, None, None)
+        return _unusable(root, sample_id, path, error.got)
     thumb = thumbnail(image)
     return Look(
         sample_id,
@@ -92,11 +100,24 @@ def look(root: Path, sample_id: str, path: str) -> Look:
         height or image.shape[0],
         rules,
         "",
-        digest_bytes(str(image.shape).encode() + image.tobytes()),
+        _digest(image),
         dct_signs(thumb),
         thumb,
         color_features(image),
     )
+
+
+def _unusable(root: Path, sample_id: str, path: str, fault: str) -> Look:
+    kind, width, height, _ = _header(root, path)
+    named = fault if path in fault else f"'{path}': {fault}"
+    return Look(sample_id, path, kind, width, height, (), named, "", None, None, None)
+
+
+def _digest(image: npt.NDArray[np.uint8]) -> str:
+    """SHA-256 of the shape and the pixels, which are not copied."""
+    digest = hashlib.sha256(str(image.shape).encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
 
 
 def _header(root: Path, path: str) -> tuple[str, int, int, tuple[str, ...]]:
@@ -107,23 +128,31 @@ def _header(root: Path, path: str) -> tuple[str, int, int, tuple[str, ...]]:
         file = inside(root, path)
         if not file.is_file():
             return "no file", 0, 0, ()
-        with open(file, "rb") as raw, Image.open(raw, formats=FORMATS) as image:
-            kind = f"{image.format} {image.mode}"
-            return kind, image.width, image.height, _rules(image)
+        return look_into(file, _seen)
     except Exception:  # A header may fail in any way; read_image says how, with the path.
         return "unreadable", 0, 0, ()
+
+
+def _seen(image: Image.Image) -> tuple[str, int, int, tuple[str, ...]]:
+    # An MPO is a JPEG with further pictures behind the first.
+    kind = "JPEG" if image.format == "MPO" else image.format
+    return f"{kind} {image.mode}", image.width, image.height, _rules(image)
 
 
 def _rules(image: Image.Image) -> tuple[str, ...]:
     rules = []
     if image.mode.startswith("I"):
         rules.append("16-bit grey: divided by 257")
+    elif is_deep(image):
+        rules.append("16-bit colour: the upper 8 bits of each channel")
     elif image.mode == "CMYK":
         rules.append("CMYK: converted without a colour profile")
     elif image.mode in ("P", "PA"):
         rules.append("palette: its colours")
     elif image.mode in ("L", "1"):
         rules.append("grey: three equal channels")
+    if image.format == "MPO":
+        rules.append("a camera's JPEG with previews behind it (MPO): the first picture")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rules.append("transparency: laid on white")
     if image.getexif().get(ORIENTATION, 1) not in (0, 1):

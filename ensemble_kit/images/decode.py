@@ -6,9 +6,13 @@ Knows neither sizes nor augmentation. The same rules hold in training, predictio
     palette           its colours
     LA, RGBA, PA      on white
     CMYK              Pillow's conversion, without a colour profile
-    16-bit grey       divided by 257, if it uses more than 12 bits; else refused
+    16-bit grey       divided by 257 and rounded
+    16-bit colour     the upper 8 bits of each channel
+                      16-bit images whose brightest value is below 16384 (10, 12 or 14 bits in 16)
+                      are refused: it is not known which value is white
     float, 32-bit     refused: the range is not known
-    several pictures  refused (animations, multi-page TIFF)
+    several pictures  refused (animations, multi-page TIFF); of a camera's JPEG with previews (MPO),
+                      the first picture
     EXIF orientation  applied
     colour profiles   ignored
 """
@@ -19,7 +23,9 @@ import os
 import stat
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +33,15 @@ from PIL import Image, ImageOps
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.images.containers import read_contained, split_reference
+from ensemble_kit.images.deep import (
+    check_layout,
+    check_range,
+    grey_to_8_bits,
+    is_deep,
+    white_is_zero,
+)
+from ensemble_kit.images.png_pixels import is_too_much_text, pixels_only
+from ensemble_kit.images.strips import strips
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 MIN_SIDE = 8
@@ -44,11 +59,14 @@ _DECODER_FAULTS = (
     KeyError,
     TypeError,
     OverflowError,
-    MemoryError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
+_MAGIC = {b"II": "TIFF", b"MM": "TIFF", b"\xff\xd8": "JPEG", b"\x89PNG": "PNG"}
+# Larger images are copied out of Pillow in strips.
+_COPIED_AT_ONCE = 2**22
+T = TypeVar("T")
 
 
 def read_image(root: str | os.PathLike[str], path: str) -> npt.NDArray[np.uint8]:
@@ -82,17 +100,34 @@ def read_image(root: str | os.PathLike[str], path: str) -> npt.NDArray[np.uint8]
     file = inside(root, path)
     _refuse_non_files(file, path)
     try:
-        # The file is opened by us: Pillow would otherwise map it, and a change underneath is fatal.
-        with open(file, "rb") as raw, Image.open(raw, formats=FORMATS) as image:
-            _check_header(image, path)
-            image.load()
-            return _to_rgb(image, path)
+        return look_into(file, lambda image: _decoded(image, path))
     except DataError:
         raise
+    except MemoryError as error:
+        raise _no_memory(path, error) from error
     except _DECODER_FAULTS as error:
+        if "out of memory" in str(error):
+            raise _no_memory(path, error) from error
         raise DataError(
             "Images must decode whole", f"'{path}': {_reason(file, error)}", _REPLACE
         ) from error
+
+
+def look_into(file: Path, see: Callable[[Image.Image], T]) -> T:
+    """`see(image)` of an image file that is open; what Pillow raises is passed on."""
+    # The file is opened by us: Pillow would otherwise map it, and a change underneath is fatal.
+    with open(file, "rb") as raw:
+        try:
+            return _seen(raw, see)
+        except ValueError as error:
+            if not is_too_much_text(error):
+                raise
+            return _seen(pixels_only(raw), see)
+
+
+def _seen(raw: BinaryIO, see: Callable[[Image.Image], T]) -> T:
+    with Image.open(raw, formats=FORMATS) as image:
+        return see(image)
 
 
 _REPLACE = "Replace the file, or take it out of the data"
@@ -170,7 +205,7 @@ def _check_header(image: Image.Image, path: str) -> None:
     # Before any pixel is decoded: a header of a few bytes may claim gigabytes.
     check_size(image.width, image.height, path)
     n_frames = getattr(image, "n_frames", 1)
-    if n_frames > 1:
+    if n_frames > 1 and image.format != "MPO":
         raise DataError(
             "An image file holds one picture",
             f"'{path}' holds {n_frames}",
@@ -178,21 +213,41 @@ def _check_header(image: Image.Image, path: str) -> None:
         )
 
 
-def _to_rgb(image: Image.Image, path: str) -> npt.NDArray[np.uint8]:
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode == "P":
-        upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-    if upright.mode in _GREY16:
-        upright = _grey16(upright, path)
-    if upright.mode in _ALPHA or (upright.mode in ("L", "RGB") and "transparency" in upright.info):
-        upright = _on_white(upright)
-    elif upright.mode not in _PLAIN:
+def _decoded(image: Image.Image, path: str) -> npt.NDArray[np.uint8]:
+    _check_header(image, path)
+    deep, turned_around = is_deep(image), white_is_zero(image)
+    if deep:
+        check_layout(image, path)
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in _GREY16:
+        image = grey_to_8_bits(image, path, white_is_zero=turned_around)
+    elif deep and image.mode in _PLAIN | _ALPHA:
+        check_range(image, path)
+    return _pixels(_to_rgb(image, path))
+
+
+def _to_rgb(image: Image.Image, path: str) -> Image.Image:
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in _ALPHA or (image.mode in ("L", "RGB") and "transparency" in image.info):
+        return _on_white(image)
+    if image.mode not in _PLAIN:
         raise DataError(
-            "Images have 8 bits a channel (or 16-bit grey)",
-            f"'{path}' has mode {upright.mode}, whose range is not known",
+            "Images have 8 bits a channel, or 16",
+            f"'{path}' has mode {image.mode}, whose range is not known",
             "Save it as 8-bit RGB with the range you mean",
         )
-    return np.array(upright.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """An RGB image as an array of its own, with little memory beside both."""
+    if image.width * image.height <= _COPIED_AT_ONCE:
+        return np.array(image)
+    out = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for rows in strips(image.height, image.width):
+        out[rows] = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
+    return out
 
 
 def _on_white(image: Image.Image) -> Image.Image:
@@ -201,16 +256,8 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, layered).convert("RGB")
 
 
-def _grey16(image: Image.Image, path: str) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    low, high = int(values.min()), int(values.max())
-    if low < 0 or high > 65535 or high < 4096:
-        raise DataError(
-            "16-bit grey uses its range, 0 .. 65535",
-            f"'{path}' has values {low} .. {high}, so what is white is not known",
-            "Save it as 8-bit with the range you mean",
-        )
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+def _no_memory(path: str, error: BaseException) -> MemoryError:
+    return MemoryError(f"'{path}' cannot be decoded ({error or 'no memory is left'})")
 
 
 def _reason(file: Path, error: BaseException) -> str:
@@ -218,6 +265,9 @@ def _reason(file: Path, error: BaseException) -> str:
         head = raw.read(64).lstrip()
     if head[:1] == b"<":
         return "it is a text (HTML or XML), no image"
+    known = next((name for start, name in _MAGIC.items() if head.startswith(start)), None)
+    if isinstance(error, Image.UnidentifiedImageError) and known:
+        return f"a {known} file that is damaged, or of a kind that is not read"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"no image in one of the formats {', '.join(FORMATS)}"
     text = str(error).replace(os.fspath(file), "file") or type(error).__name__

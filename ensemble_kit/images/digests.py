@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault
 from ensemble_kit.files import digest_bytes, digest_file
 from ensemble_kit.images.containers import read_contained, split_reference
 from ensemble_kit.images.decode import inside
@@ -52,31 +52,49 @@ def with_digests(manifest: Manifest) -> Manifest:
 
 def map_images(
     work: Callable[[T], U], items: list[T], *, progress: Callable[[int, int], None] | None = None
-) -> tuple[list[U | None], dict[int, DataError]]:
-    """`work` on every item in threads: results in order, and the DataError of each that failed."""
+) -> tuple[list[U | None], dict[int, EnsembleKitError]]:
+    """`work` on every item in threads: results in order, and the error of each that failed.
+
+    An error is a DataError, or an EnvironmentFault of an item that lacks memory even when it is
+    tried again alone.
+    """
     results: list[U | None] = [None] * len(items)
-    faults: dict[int, DataError] = {}
+    faults: dict[int, EnsembleKitError] = {}
+    lacking: list[int] = []
     # Set and taken back here, outside the threads: images that large are refused by name anyway.
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(16, n_cores())) as pool:
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        for i, future in enumerate([pool.submit(work, item) for item in items]):
+        with ThreadPoolExecutor(min(16, n_cores())) as pool:
+            for i, future in enumerate([pool.submit(work, item) for item in items]):
+                try:
+                    results[i] = future.result()
+                except DataError as error:
+                    faults[i] = error
+                except MemoryError:
+                    lacking.append(i)
+                if progress is not None:
+                    progress(i + 1, len(items))
+        for i in lacking:
             try:
-                results[i] = future.result()
+                results[i] = work(items[i])
             except DataError as error:
                 faults[i] = error
-            if progress is not None:
-                progress(i + 1, len(items))
+            except MemoryError as error:
+                faults[i] = _lack_of_memory(error)
     return results, faults
 
 
-def refuse_faults(faults: dict[int, DataError], n: int) -> None:
+def refuse_faults(faults: dict[int, EnsembleKitError], n: int) -> None:
     """One error that names every image in `faults`.
 
     Raises
     ------
+    EnvironmentFault
+        An image lacked memory.
     DataError
-        If there is any.
+        There is any other.
     """
+    refuse_lack_of_memory(faults)
     if len(faults) == 1:
         raise next(iter(faults.values()))
     if faults:
@@ -86,6 +104,27 @@ def refuse_faults(faults: dict[int, DataError], n: int) -> None:
             + "; ".join(error.got for error in list(faults.values())[:20]),
             "Replace those files or take them out; `ensemble-kit data check` lists them all",
         )
+
+
+def refuse_lack_of_memory(faults: dict[int, EnsembleKitError]) -> None:
+    """The first lack of memory in `faults`, which says nothing of the image.
+
+    Raises
+    ------
+    EnvironmentFault
+        If there is any.
+    """
+    for error in faults.values():
+        if isinstance(error, EnvironmentFault):
+            raise error
+
+
+def _lack_of_memory(error: MemoryError) -> EnvironmentFault:
+    return EnvironmentFault(
+        "An image does not fit into the memory",
+        str(error) or "no memory is left",
+        "Close other programs, use a machine with more memory, or cut the image into smaller ones",
+    )
 
 
 def n_cores() -> int:

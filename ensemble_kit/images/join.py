@@ -16,6 +16,7 @@ from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.normalise import METHODS, normalise, refuse_ihc
 from ensemble_kit.images.resize import resize
+from ensemble_kit.images.strips import strips
 from ensemble_kit.manifest.table import Manifest
 
 JOINS = ("none", "side", "stack", "channels")
@@ -150,7 +151,10 @@ def render(
     out = []
     for recipe, size in tiles:
         paths = [recipe.path] if recipe.join == "none" else [recipe.path, recipe.pair_path]
-        out.append(_joined([image(path, recipe) for path in paths], recipe.join, size, crop))
+        try:
+            out.append(_joined([image(path, recipe) for path in paths], recipe.join, size, crop))
+        except MemoryError as error:
+            raise MemoryError(f"'{recipe.path}': {error or 'no memory is left'}") from error
     return out
 
 
@@ -158,8 +162,11 @@ def colored(image: npt.NDArray[np.uint8], color: str) -> npt.NDArray[np.uint8]:
     """`image` as it is, or as three equal channels of its luma."""
     if color == "rgb":
         return image
-    luma = image.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return np.repeat(np.rint(luma).astype(np.uint8)[:, :, None], 3, axis=2)
+    out = np.empty_like(image)
+    for rows in strips(*image.shape[:2]):
+        luma = image[rows].astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+        out[rows] = np.rint(luma).astype(np.uint8)[:, :, None]
+    return out
 
 
 def _joined(

@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.images.decode import read_image
-from ensemble_kit.images.digests import map_images
+from ensemble_kit.images.digests import map_images, refuse_lack_of_memory
 from ensemble_kit.manifest.table import Manifest
 
 
@@ -25,6 +25,8 @@ def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
 
     Raises
     ------
+    EnvironmentFault
+        An image does not fit into the memory, so it is not known whether it is readable.
     DataError
         Too many are unreadable, or a class would be left without images.
     """
@@ -33,6 +35,7 @@ def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
         [p for p in row if p] for row in manifest.table[columns].astype(str).itertuples(index=False)
     ]
     _, faults = map_images(lambda row: [read_image(manifest.root, p).shape for p in row], rows)
+    refuse_lack_of_memory(faults)
     if not faults:
         return manifest
     bad = np.isin(np.arange(len(manifest)), list(faults))

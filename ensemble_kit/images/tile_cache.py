@@ -17,7 +17,7 @@ from ensemble_kit.errors import EnsembleKitError, EnvironmentFault
 from ensemble_kit.files import digest_file, read_json, write_json
 
 # Raise it when decoding or resizing changes a single pixel: old caches are then left alone.
-VERSION = 1
+VERSION = 2
 MAX_CACHE_BYTES = 64 * 2**30
 _ABANDONED_SECONDS = 6 * 3600
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
+from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault, UsageError
 from ensemble_kit.files import digest_json
 from ensemble_kit.images.digests import map_images, refuse_faults, with_digests
 from ensemble_kit.images.join import Recipe, TileSpec, recipes, render
@@ -241,7 +241,7 @@ def _fill(
     crop: str,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    faults: dict[int, DataError] = {}
+    faults: dict[int, EnsembleKitError] = {}
     samples = [
         [(recipe, size) for recipe, (_, size) in zip(row, plans.values(), strict=True)]
         for row in zip(*(made for made, _ in plans.values()), strict=True)

@@ -15,7 +15,10 @@ from pathlib import Path, PurePosixPath
 from ensemble_kit.errors import DataError, first_few
 
 IMAGE_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".ppm", ".pgm")
+    (
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"),
+        *(".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
+    )
 )
 # Files that stand beside images and are none: not worth a word next to every result.
 BESIDE = frozenset((".csv", ".json", ".md", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"))

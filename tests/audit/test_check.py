@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ensemble_kit.audit import inspect
 from ensemble_kit.audit.check import check_data, quick_check
+from ensemble_kit.audit.color import QUANTILES, color_features
 from ensemble_kit.audit.findings import Audit, Finding
 from ensemble_kit.audit.fingerprint import clusters, dct_signs, near_pairs, poses, thumbnail
 from ensemble_kit.audit.open import open_data
 from ensemble_kit.folds import make_folds
+from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.join import colored
+from ensemble_kit.images.strips import strips
 from ensemble_kit.manifest.csv_table import read_csv_table
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.recognise import read_path
@@ -155,6 +160,64 @@ def test_rows_17_to_20_converted_files_are_noted_with_their_rule(planted: Path) 
     assert "transparency" in notes["alpha.png"]
     assert "EXIF" in notes["turned.jpg"]
     assert audit(planted).exit_code == 0
+
+
+def test_deep_colour_and_camera_jpegs_are_noted_with_their_rule(planted: Path) -> None:
+    like = rows(planted)[0]
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    values = (pixels.astype(np.uint16) * 257).astype(">u2")
+    (planted / "deep.ppm").write_bytes(b"P6 64 64 65535\n" + values.tobytes())
+    image = Image.fromarray(255 - pixels)
+    image.save(planted / "phone.jpg", "MPO", save_all=True, append_images=[image.resize((8, 8))])
+    for name in ("deep.ppm", "phone.jpg"):
+        add(planted, name, like)
+    findings = audit(planted).findings
+    notes = {f.examples[0]: f.message for f in findings if f.kind == "converted"}
+    assert "upper 8 bits" in notes["deep.ppm"]
+    assert "MPO" in notes["phone.jpg"]
+    assert not any("MPO RGB" in f.message for f in findings if f.kind == "mixed-formats")
+
+
+def test_an_image_without_memory_is_named_and_the_check_goes_on(
+    planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = rows(planted)[3][0]
+
+    def read(root: Path, path: str) -> np.ndarray:
+        if path == large:
+            raise MemoryError("Unable to allocate 181. MiB")
+        return read_image(root, path)
+
+    monkeypatch.setattr(inspect, "read_image", read)
+    finding = found(planted)["unusable"]
+    assert (finding.severity, finding.count) == ("error", 1)
+    assert large in finding.examples[0]
+    assert "181. MiB" in finding.examples[0]
+
+
+@pytest.mark.parametrize("shape", [(8, 9, 3), (63, 200, 3), (40, 31, 3)])
+def test_strips_change_neither_colour_statistics_nor_thumbnails(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8) // 3 * 2
+    whole = color_features(image), thumbnail(image), colored(image, "grayscale")
+    monkeypatch.setattr("ensemble_kit.images.strips.STRIP_PIXELS", 500)
+    assert len(list(strips(*shape[:2]))) in (1, 3, 32)
+    for got, want in zip(
+        (color_features(image), thumbnail(image), colored(image, "grayscale")), whole, strict=True
+    ):
+        np.testing.assert_array_equal(got, want)
+
+
+def test_colour_statistics_are_numpy_s() -> None:
+    image = np.random.default_rng(0).integers(40, 220, (50, 37, 3), dtype=np.uint8)
+    pixels = image / 255
+    few = pixels[::2, ::2].reshape(-1, 3)
+    both = np.concatenate([few, np.ptp(few, axis=1)[:, None]], axis=1)
+    edges = [np.abs(pixels[:, k:] - pixels[:, :-k]).mean(axis=(0, 1)) for k in (1, 4)]
+    quantiles = np.percentile(both, QUANTILES, axis=0).ravel()
+    want = np.concatenate([both.mean(axis=0), both.std(axis=0), quantiles, *edges])
+    np.testing.assert_allclose(color_features(image), want, rtol=1e-5)
 
 
 def test_an_image_of_quite_another_size_is_pointed_out(planted: Path) -> None:

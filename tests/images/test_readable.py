@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, EnvironmentFault
+from ensemble_kit.images import readable
 from ensemble_kit.images.readable import without_unreadable
 from ensemble_kit.manifest.table import Manifest
 
@@ -38,6 +40,14 @@ def test_row_14_unreadable_images_are_left_out_and_named(
 def test_more_than_the_bound_are_refused(paint: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3 of 12 are unreadable"):
         without_unreadable(damaged(paint, tmp_path / "a", 3), max_bad=2)
+
+
+def test_an_image_that_lacks_memory_is_not_left_out(
+    paint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readable, "read_image", mock.Mock(side_effect=MemoryError("'x.png'")))
+    with pytest.raises(EnvironmentFault, match=r"x\.png"):
+        without_unreadable(damaged(paint, tmp_path / "a", 0), max_bad=99)
 
 
 def test_a_class_is_never_left_without_images(paint: Callable[..., Path], tmp_path: Path) -> None:

@@ -117,6 +117,30 @@ def test_all_unreadable_images_are_named_at_once(manifest: Manifest, tmp_path: P
     assert not list((tmp_path / "c").glob(".*part"))
 
 
+def test_an_image_that_lacks_memory_beside_others_is_decoded_alone(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = np.array(build_tiles(manifest, 16, cache_dir=tmp_path / "c").pixels)
+    large, real, tries = manifest.table["path"][2], join_module.read_image, list[str]()
+
+    def read(root: Path, path: str) -> np.ndarray:
+        tries.append(path)
+        if path == large and tries.count(path) <= fails:
+            raise MemoryError("Unable to allocate 181. MiB")
+        return real(root, path)
+
+    monkeypatch.setattr(join_module, "read_image", read)
+    fails = 1
+    got = build_tiles(manifest, 16, cache_dir=tmp_path / "d").pixels
+    np.testing.assert_array_equal(got, want)
+    tries.clear()
+    fails = 2
+    with pytest.raises(EnvironmentFault) as caught:
+        build_tiles(manifest, 16, cache_dir=tmp_path / "e")
+    assert f"'{large}'" in caught.value.got
+    assert caught.value.exit_code == 4
+
+
 def test_two_processes_that_build_at_once_get_the_same_whole_tiles(
     manifest: Manifest, tmp_path: Path
 ) -> None:

@@ -185,6 +185,13 @@ def test_row_25_pipes_links_and_strange_files_are_passed_over_with_a_note(tmp_pa
     ]
 
 
+def test_other_endings_of_the_same_formats_are_images(tmp_path: Path) -> None:
+    names = ["1.jfif", "2.JFIF", "3.jpe", "4.dib", "5.pbm", "6.pnm"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert list_images(tmp_path) == (names, ())
+
+
 @pytest.mark.parametrize("name", ["a\nb.png", "a\x1b]0;pwned\x07.png", os.fsdecode(b"a\xff.png")])
 def test_row_26_names_that_no_table_can_hold_are_refused(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "a/1.png", "b/1.png", f"a/{name}")

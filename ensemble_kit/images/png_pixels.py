@@ -1,0 +1,32 @@
+"""The pixels of a PNG without its texts and colour profile, which Pillow refuses if they are large.
+
+Decodes nothing: chunks are copied.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import BinaryIO
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_KEPT = frozenset((b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND"))
+# May hold the orientation; stored as it is, so it does not unpack to more.
+_XMP = b"XML:com.adobe.xmp\x00\x00"
+
+
+def is_too_much_text(error: ValueError) -> bool:
+    """Whether Pillow refuses a PNG for the size of its texts or of its colour profile."""
+    return "MAX_TEXT" in str(error)
+
+
+def pixels_only(raw: BinaryIO) -> BinaryIO:
+    """A PNG with its pixels, palette, transparency and orientation alone."""
+    raw.seek(len(SIGNATURE))
+    kept = [SIGNATURE]
+    while len(head := raw.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        body = raw.read(length + 4)
+        if kind in _KEPT or (kind == b"iTXt" and body.startswith(_XMP)):
+            kept += [head, body]
+    return io.BytesIO(b"".join(kept))
