@@ -18,6 +18,7 @@ LAYERS = (
     "seeding",
     "files",
     "tables",
+    "locks",
     "settings",
     "manifest",
     "folds",

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault, UsageError
 from ensemble_kit.files import digest_json
@@ -30,6 +29,7 @@ from ensemble_kit.images.tile_cache import (
     refuse_full_disk,
     sweep,
 )
+from ensemble_kit.locks import file_lock
 from ensemble_kit.manifest.table import Manifest
 
 _CHUNK = 256
@@ -167,7 +167,7 @@ def build_tile_sets(
     keys = {spec: _key(manifest, made[spec], spec, crop) for spec in wanted}
     needed = {key: spec for spec, key in keys.items()}
     make_folder(folder)
-    with FileLock(folder / f"{digest_json(sorted(needed))[:20]}.lock"):
+    with file_lock(folder / f"{digest_json(sorted(needed))[:20]}.lock"):
         found = {key: open_tiles(folder, key) for key in needed}
         missing = {key: spec for key, spec in needed.items() if found[key] is None}
         if missing:

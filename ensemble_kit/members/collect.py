@@ -5,6 +5,7 @@ Joins files; a fold that is not finished is NaN, never zero.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, IntegrityError
@@ -23,12 +23,13 @@ from ensemble_kit.members.job import Job
 from ensemble_kit.members.naming import stored_name
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.predictions.store import MemberFeatures, MemberLogits
+from ensemble_kit.run.hold import held
 
 
 def collect(job: Job) -> None:
     """Gather the finished folds of a job's member into the run's prediction store."""
     # Read under the lock: what another process has finished meanwhile must not be lost.
-    with FileLock(job.run.member_dir(job.member.name) / ".collect.lock"):
+    with held(job.run.member_dir(job.member.name), seconds=math.inf):
         done = _finished(job, range(job.folds.n_splits))
         pairs = _finished(job, pairs_of(job.folds.n_splits) if job.folds.n_splits > 2 else [])
         for weights in ("", *job.member.recipe.further_weights):

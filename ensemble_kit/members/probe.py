@@ -7,13 +7,13 @@ specification, so that all of its folds agree.
 from __future__ import annotations
 
 import dataclasses
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import cache_folder, digest_json, read_json, write_json
@@ -26,6 +26,7 @@ from ensemble_kit.members.measure import fastest_precision
 from ensemble_kit.members.precision import candidates, choose_precision, number_format
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.run import Run
+from ensemble_kit.run.hold import held
 
 # Multiply-accumulates of a member's whole training from which a few probing steps pay back.
 WORTH_A_PROBE = 3e14
@@ -53,7 +54,7 @@ def with_settled_precision(job: Job, watcher: Watcher = nobody) -> Job:
     if job.precision != "auto":
         return job
     kind, folder = job.device.type, job.run.member_dir(job.member.name)
-    with FileLock(folder / ".precision.lock"):
+    with held(folder, seconds=math.inf):
         known = settled(job.run, job.member.name)
         if kind not in known:
             known[kind] = _agreed(job, job.folds.n_splits, watcher)

@@ -12,17 +12,17 @@ import json
 import os
 import platform
 import secrets
+import stat
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from ensemble_kit.errors import RunLockedError
+from ensemble_kit.errors import IntegrityError, RunLockedError, disk_fault
 from ensemble_kit.files import temporary_beside
+from ensemble_kit.locks import file_lock
 
-CLAIM = ".claim"
+LOCK, CLAIM = ".lock", ".claim"
 BEAT_SECONDS = 10.0
 # A claim of another host that does not count on for so many beats is that of a dead process.
 PATIENCE = 3.5
@@ -53,65 +53,70 @@ def held(folder: Path, *, seconds: float = 0.0) -> Iterator[None]:
         Another process holds it; the message says which.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock, end = FileLock(folder / ".lock", timeout=seconds), time.monotonic() + seconds
-    try:
-        # A file system without locks leaves the claim alone to decide.
-        with contextlib.suppress(NotImplementedError):
-            lock.acquire()
-        holder = _claim(folder, end)
-    except Timeout:
-        raise _refusal(folder, read_holder(folder)) from None
-    except RunLockedError:
-        lock.release()
-        raise
+    end = time.monotonic() + seconds
+    with contextlib.ExitStack() as lock:
+        try:
+            # A file system without locks leaves the claim alone to decide.
+            lock.enter_context(file_lock(folder / LOCK, seconds=seconds))
+        except TimeoutError:
+            raise _refusal(folder, read_holder(folder)) from None
+        with _beating(folder, _claim(folder, end)):
+            yield
+
+
+@contextlib.contextmanager
+def _beating(folder: Path, holder: Holder) -> Iterator[None]:
     gone = threading.Event()
     beating = threading.Thread(target=_beat, args=(folder, holder, gone), daemon=True)
-    beating.start()
     try:
+        beating.start()
         yield
     finally:
         gone.set()
-        beating.join()
+        if beating.ident is not None:
+            beating.join()
         _remove(folder, holder.token)
-        lock.release()
 
 
 def is_held(folder: Path) -> bool:
     """Whether a living process seems to hold the folder; for a look, not for a decision."""
-    if not (folder / ".lock").is_file():
+    if not (folder / LOCK).is_file():
         return False
     holder = read_holder(folder)
     if holder is not None and holder.place == _place():
         return _lives(holder)
-    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
+        with file_lock(folder / LOCK, seconds=0):
+            pass
+    except TimeoutError:
         return True
-    except NotImplementedError:
+    except (OSError, IntegrityError):  # one that we may not lock, or no lock file at all
         pass
-    lock.release()
     return holder is not None and _seems_fresh(folder / CLAIM)
 
 
 def locks_work(folder: Path) -> bool:
     """Whether the folder's file system knows locks; where it does not, the claim alone holds it."""
-    path = temporary_beside(folder / ".lock")
-    lock = FileLock(path, timeout=0)
+    path = temporary_beside(folder / LOCK)
     try:
-        lock.acquire()
-    except NotImplementedError:
-        return False
+        with file_lock(path, seconds=0) as works:
+            return works
     finally:
-        lock.release()
         path.unlink(missing_ok=True)
-    return True
 
 
 def read_holder(folder: Path) -> Holder | None:
     """Who claims the folder, or None."""
+    return _read(folder / CLAIM)
+
+
+def _read(claim: Path) -> Holder | None:
     try:
-        return Holder(**json.loads((folder / CLAIM).read_text()))
+        # Whoever opened a pipe would wait for ever.
+        if not stat.S_ISREG(claim.lstat().st_mode):
+            return None
+        holder = Holder(**json.loads(claim.read_text()))
+        return holder if 0 < holder.pid < 2**31 else None
     except (OSError, ValueError, TypeError):
         return None
 
@@ -138,21 +143,27 @@ def _claim(folder: Path, end: float) -> Holder:
 
 def _create(folder: Path, holder: Holder) -> bool:
     """Whether the claim was put in place, whole, where none stood."""
-    part = temporary_beside(folder / CLAIM)
-    part.write_text(_text(holder))
+    part, text = temporary_beside(folder / CLAIM), _text(holder)
     try:
-        os.link(part, folder / CLAIM)
-    except FileExistsError:
-        return False
-    except OSError:  # no hard links here
-        try:
-            with (folder / CLAIM).open("x") as file:
-                file.write(_text(holder))
-        except FileExistsError:
-            return False
+        part.write_text(text)
+        return _put_in_place(part, folder / CLAIM, text)
+    except OSError as error:
+        raise disk_fault(folder / CLAIM, error, len(text)) from error
     finally:
         part.unlink(missing_ok=True)
-    return True
+
+
+def _put_in_place(part: Path, claim: Path, text: str) -> bool:
+    with contextlib.suppress(FileExistsError):
+        try:
+            os.link(part, claim)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links here
+            with claim.open("x") as file:
+                file.write(text)
+        return True
+    return False
 
 
 def _remove(folder: Path, token: str) -> None:
@@ -162,18 +173,12 @@ def _remove(folder: Path, token: str) -> None:
         (folder / CLAIM).rename(aside)
     except OSError:
         return
-    found = _token(aside)
-    if found not in (token, ""):
+    found = _read(aside)
+    if found is not None and found.token != token:
         with contextlib.suppress(OSError):
             os.link(aside, folder / CLAIM)
-    aside.unlink(missing_ok=True)
-
-
-def _token(path: Path) -> str:
-    try:
-        return str(json.loads(path.read_text())["token"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return ""
+    with contextlib.suppress(OSError):
+        aside.unlink()
 
 
 def _is_dead(folder: Path, other: Holder) -> bool:
@@ -193,7 +198,8 @@ def _beat(folder: Path, holder: Holder, gone: threading.Event) -> None:
         n += 1
         # In place and of one length: a full disk takes it too.
         with contextlib.suppress(OSError):
-            if _token(folder / CLAIM) == holder.token:
+            now = read_holder(folder)
+            if now is not None and now.token == holder.token:
                 with (folder / CLAIM).open("r+") as file:
                     file.write(_text(dataclasses.replace(holder, beat=_count(n))))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 import ensemble_kit.members.engine as engine_module
+from ensemble_kit import locks
 from ensemble_kit.errors import (
     DataError,
     EnvironmentFault,
@@ -29,7 +30,7 @@ from ensemble_kit.members.job import Job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.status import run_status
-from ensemble_kit.run import Run, hold
+from ensemble_kit.run import Run
 
 
 def member(
@@ -293,18 +294,18 @@ def test_an_error_that_nobody_expected_fails_its_job_alone_and_is_told_in_the_st
     assert states[1] == ("failed", "RuntimeError: mat1 and mat2 shapes cannot be multiplied")
 
 
+@pytest.mark.parametrize("refused", sorted(locks.NO_LOCKS))
 def test_a_disk_without_locks_is_told_of_at_the_start(
-    copied: Run, fit: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch
+    copied: Run, fit: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
     def said() -> list[str]:
         return [e.text for e in fit(copied, member("tiny_cnn")) if isinstance(e, Notice)]
 
-    class Lockless(FileLock):
-        def acquire(self, *_: Any, **__: Any) -> Any:
-            raise NotImplementedError("FileSystem does not appear to support flock")
+    def lockless(*_: object) -> None:
+        raise OSError(refused, os.strerror(refused))
 
     assert not any("file locks" in text for text in said())
-    monkeypatch.setattr(hold, "FileLock", Lockless)
+    monkeypatch.setattr(locks.fcntl, "flock", lockless)
     assert "knows no file locks" in said()[0]
     assert not list(copied.path.glob(".*.tmp"))
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from ensemble_kit.errors import IntegrityError, RunLockedError
+from ensemble_kit.locks import file_lock
 from ensemble_kit.members import checkpoint
 from ensemble_kit.members import collect as collect_module
 from ensemble_kit.members.claim import claimed
@@ -84,9 +84,9 @@ def test_folds_are_not_set_aside_under_the_trainer_that_is_at_one(
 
 
 def test_a_glance_at_the_lock_does_not_keep_a_job_from_starting(tmp_path: Path) -> None:
-    glance = FileLock(tmp_path / ".lock", thread_local=False)
-    glance.acquire()
-    threading.Timer(0.3, glance.release).start()
+    glance = file_lock(tmp_path / ".lock")
+    glance.__enter__()
+    threading.Timer(0.3, glance.__exit__, args=(None, None, None)).start()
     with claimed(tmp_path):
         assert hold.is_held(tmp_path)
 

@@ -1,0 +1,95 @@
+"""A lock on a file: the kernel frees it when its holder dies.
+
+Never follows a link and never changes the file. Knows nothing of what the lock protects.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import math
+import os
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ensemble_kit.errors import IntegrityError
+
+# How file systems say that they have no locks: Lustre without flock, NFS without lockd, FUSE.
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
+TAKEN = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
+POLL_SECONDS = 0.05
+
+
+@contextlib.contextmanager
+def file_lock(path: Path, *, seconds: float = math.inf) -> Iterator[bool]:
+    """Hold the lock on a file for the length of a `with` block.
+
+    Parameters
+    ----------
+    path : Path
+        Created where it is missing; its folder must exist.
+    seconds : float
+        How long to wait for another holder.
+
+    Yields
+    ------
+    bool
+        Whether the lock is held. False: the file system has no locks, and nobody is held off.
+
+    Raises
+    ------
+    TimeoutError
+        Another holder still has the lock.
+    IntegrityError
+        The file is a link, a pipe or a folder.
+    OSError
+        The file cannot be opened.
+    """
+    handle = _opened(path)
+    try:
+        # Closing the file frees the lock.
+        yield _taken(handle, path, time.monotonic() + seconds)
+    finally:
+        os.close(handle)
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        handle = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.EISDIR, errno.ENXIO}:
+            raise _no_plain_file(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _no_plain_file(path)
+    return handle
+
+
+def _taken(handle: int, path: Path, end: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return False
+            if error.errno not in TAKEN:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+        else:
+            return True
+        if time.monotonic() >= end:
+            raise TimeoutError(str(path))
+        time.sleep(POLL_SECONDS)
+
+
+def _no_plain_file(path: Path) -> IntegrityError:
+    what = f"a link to '{path.readlink()}'" if path.is_symlink() else "a folder, a pipe or a device"
+    return IntegrityError(
+        f"'{path}' is {what}, not a lock file",
+        "a lock file is a plain file; whatever the name leads to was not touched",
+        "Check where the folder comes from, then delete that name and run the same command",
+    )
