@@ -67,11 +67,18 @@ class UserTable:
         return f"{'line' if len(lines) == 1 else 'lines'} {first_few(lines, n)}"
 
 
-def read_table(path: str | os.PathLike[str]) -> UserTable:
+def read_table(path: str | os.PathLike[str], *, first: str | None = None) -> UserTable:
     """A user's table: separated by commas, semicolons, tabs or bars, in UTF-8 or UTF-16.
 
     Empty cells at the end of a row, rows without a value, a first line `sep=;` and the row numbers
     that pandas writes into a column without a name are left out.
+
+    Parameters
+    ----------
+    path : path
+    first : str, optional
+        What the first column is called, whatever the header says: for a table whose first column
+        names the rows as the header names the columns.
 
     Raises
     ------
@@ -89,6 +96,7 @@ def read_table(path: str | os.PathLike[str]) -> UserTable:
         raise DataError(f"'{source}' is empty", "it has no header", "Check the file")
     (_, header), *rows = records
     _refuse_long(source, header, rows)
+    header = header if first is None else [first, *header[1:]]
     cells = [row + [""] * (len(header) - len(row)) for _, row in rows]
     raw = pd.DataFrame(cells, columns=range(len(header)), dtype=str)
     kept = [c for c, name in enumerate(header) if name or not _is_counter(raw[c])]

@@ -17,9 +17,12 @@ import numpy as np
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.files import read_csv, read_toml
+from ensemble_kit.files import read_toml
+from ensemble_kit.tables import read_table
 
 EXPECTED_COST = "expected_cost"
+# The column of true classes. No class is called so: names are read without outer white space.
+TRUE = " "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,20 +126,15 @@ def _of_toml(source: Path) -> dict[str, Mapping[str, Any]]:
 
 
 def _of_csv(source: Path) -> dict[str, Mapping[str, Any]]:
-    frame = read_csv(source)
-    true = [name.strip() for name in frame.iloc[:, 0]]
-    answers = [str(name).strip() for name in frame.columns[1:]]
-    for axis, names in (("true classes", true), ("answers", answers)):
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise DataError(
-                "Each class has one row and one column of costs",
-                f"'{source}' names {twice[0]!r} twice among the {axis}",
-                "Leave one out",
-            )
-    cells = frame.iloc[:, 1:].to_numpy()
-    return {
-        name: dict(zip(answers, row, strict=True)) for name, row in zip(true, cells, strict=True)
-    }
+    frame = read_table(source, first=TRUE).frame
+    true = frame.pop(TRUE).tolist()
+    if twice := [name for name in true if true.count(name) > 1]:
+        raise DataError(
+            f"'{source}' has two rows for class {twice[0]!r}",
+            "each class has one row and one column of costs",
+            "Remove one of them",
+        )
+    return {name: dict(row) for name, row in zip(true, frame.to_dict("records"), strict=True)}
 
 
 def _cost(value: Any, source: Path, true: str, answer: str) -> float:

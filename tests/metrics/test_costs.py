@@ -76,12 +76,25 @@ def test_csv_and_toml_are_joined_by_name(tmp_path: Path, order: tuple[str, ...])
     np.testing.assert_array_equal(toml.of(order), GRADES.of(order))
 
 
+@pytest.mark.parametrize("classes", [("false", "true"), ("0", "1"), ("no", "yes"), ("a, b", "c")])
+@pytest.mark.parametrize("corner", ["true", "", "0"])
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_class_may_be_called_as_the_first_column(
+    tmp_path: Path, classes: tuple[str, str], corner: str, separator: str
+) -> None:
+    a, b = (f'"{name}"' for name in classes)
+    rows = [(corner, a, b), (a, "0", "1"), (b, "10", "0")]
+    text = "\n".join(separator.join(row) for row in rows)
+    found = read_costs(written(tmp_path, text))
+    assert found.of(classes).tolist() == [[0, 1], [10, 0]]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("true,a,b\na,0,1\n", "unknown: 'b'"),
         ("true,a,b\na,0,1\nb,1,0\nc,1,1\n", "missing: 'c'"),
-        ("true,a,b\na,0,1\na,1,0\n", "names 'a' twice"),
+        ("true,a,b\na,0,1\na,1,0\n", "two rows for class 'a'"),
         ("true,a,b\na,0,-1\nb,1,0\n", "'-1' for answering 'b' where 'a' is true"),
         ("true,a,b\na,0,\nb,1,0\n", "'' for answering 'b'"),
         ("true,a,b\na,0,nan\nb,1,0\n", "number of at least 0"),
