@@ -17,6 +17,7 @@ import click
 from ensemble_kit.cli.experiment_options import READER_FLAGS
 from ensemble_kit.cli.options import Names
 from ensemble_kit.cli.text import columns, printable
+from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
     from ensemble_kit.audit.findings import Audit
@@ -87,7 +88,7 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
     manifest = read_bci(out)
     click.echo(f"Synthetic tissue, no patient and no diagnosis: {out.as_posix()}")
     click.echo(counts(manifest))
-    click.echo(f"Next: ensemble-kit data check {out.as_posix()}")
+    click.echo(f"Next: {command('data', 'check', out.as_posix())}")
 
 
 @data.command("show")

@@ -6,7 +6,6 @@ Knows click; the commands themselves get library values.
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,9 +117,9 @@ class Shard(click.ParamType):
         return int(number), int(n_shards)
 
 
-def given_flags(ctx: click.Context, *, but: Sequence[str] = ()) -> str:
-    """The flags that the user gave to this command, as they would be typed again; each after a space."""
-    words = []
+def given_flags(ctx: click.Context, *, but: Sequence[str] = ()) -> list[str]:
+    """The flags that the user gave to this command, as words to type again."""
+    words: list[str] = []
     for option in ctx.command.params:
         name = option.name or ""
         if name in but or ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
@@ -131,4 +130,4 @@ def given_flags(ctx: click.Context, *, but: Sequence[str] = ()) -> str:
         else:
             text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
             words += [option.opts[0], text]
-    return "".join(f" {shlex.quote(word)}" for word in words)
+    return words

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.text import columns, duration
+from ensemble_kit.cli.text import columns, duration, printable
 
 if TYPE_CHECKING:
     from ensemble_kit.members.status import JobStatus
@@ -51,6 +51,12 @@ def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
 
 
 def _page(run: Run, jobs: list[JobStatus]) -> str:
+    if run.is_imported:
+        n_members, n_images = len(run.members()), len(run.manifest())
+        return printable(
+            f"{run.path.as_posix()}: imported predictions of {n_members} "
+            f"member{'s' * (n_members != 1)} over {n_images} images. There is nothing to train."
+        )
     done = sum(job.state == "done" for job in jobs)
     rows = [("member", "fold", "state", "epoch", "time", "left", "")]
     for job in jobs:

@@ -14,6 +14,7 @@ from ensemble_kit.cli.launch import Launch, launch_options
 from ensemble_kit.cli.options import Shard
 from ensemble_kit.cli.several import print_inflation, several
 from ensemble_kit.cli.text import columns, duration, printable
+from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
@@ -93,7 +94,7 @@ def train_members(
     for one in runs:
         click.echo(f"Next: {_next_step(one, launch)}")
     if len(runs) > 1 and protocol == "one":
-        click.echo(f"Then: ensemble-kit compare {base}-repeat-* --repeats --method vote")
+        click.echo(f"Then: {command('compare', base)}-repeat-* --repeats --method vote")
 
 
 def _next_step(experiment: Experiment, launch: Launch) -> str:
@@ -105,8 +106,9 @@ def _next_step(experiment: Experiment, launch: Launch) -> str:
     left = sum(job.state != "done" for job in run_status(Run(folder))) if launch.shard else 0
     if left:
         are = "job of another shard is" if left == 1 else "jobs of other shards are"
-        return f"{left} {are} not done yet; see ensemble-kit status {folder}"
-    return f"ensemble-kit stack --method all{' --nested' if launch.nested else ''} --run {folder}"
+        return f"{left} {are} not done yet; see {command('status', folder)}"
+    nested = ["--nested"] if launch.nested else []
+    return command("stack", "--method", "all", *nested, "--run", folder)
 
 
 def run_training(

@@ -9,6 +9,7 @@ import click
 from ensemble_kit.cli.experiment_options import experiment_options
 from ensemble_kit.cli.options import given_flags
 from ensemble_kit.cli.text import columns, printable
+from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
@@ -60,7 +61,7 @@ def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:
     best, again = result.best_trial, given_flags(click.get_current_context(), but=OWN)
     click.echo(
         f"Kept for {member.name}: learning_rate {best.learning_rate:.3g}, batch_size {best.batch_size}. "
-        f"Next: ensemble-kit train-members{again} (trains {member.name} with them)"
+        f"Next: {command('train-members', *again)} (trains {member.name} with them)"
     )
 
 

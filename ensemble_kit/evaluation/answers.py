@@ -17,7 +17,7 @@ from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner
-from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, UsageError, command, did_you_mean, first_few
 from ensemble_kit.evaluation.crossfit import apply, fit_many, fitted_to, fold_of
 from ensemble_kit.evaluation.ensembles import (
     PREDICTIONS,
@@ -94,7 +94,7 @@ def answers_of(run: Run, method: str) -> MethodAnswers:
     raise UsageError(
         "Answers come from a stacked method or a member",
         f"'{run.path}' has none of '{method}'",
-        f"Run ensemble-kit stack --method {method} --run {run.path} first. "
+        f"Run {command('stack', '--method', method, '--run', run.path)} first. "
         + did_you_mean(method, [*(n for n in stacked if n != "oracle"), *oof.member_names]),
     )
 
@@ -117,7 +117,7 @@ def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
             f"those of '{method}' differ in {len(differ)} ids: {first_few(sorted(differ))}"
             if differ
             else f"those of '{method}' have other labels or classes",
-            f"Run ensemble-kit stack --method {method} --run {run.path} again",
+            f"Run {command('stack', '--method', method, '--run', run.path)} again",
         )
     index = {name: c for c, name in enumerate(names)}
     proba = rows[columns].to_numpy(dtype=np.float64)
@@ -152,7 +152,7 @@ def _refuse_old_logits(table: Predictions, run: Run, method: str, about: Mapping
         "A method's answers are of the run's members as they are",
         f"'{method}' was stacked over {first_few(members)}, "
         + (f"and {first_few(gone)} is gone" if gone else "some of which were trained again since"),
-        f"Run ensemble-kit stack --method {method} --run {run.path} again",
+        f"Run {command('stack', '--method', method, '--run', run.path)} again",
     )
 
 

@@ -166,6 +166,7 @@ def _stored(logits: Array, doubts: Sequence[str], manifest: Manifest, folds: Fol
         test_ids=tuple(test.sample_ids.tolist()),
         class_names=manifest.class_names,
         about={
+            "imported": True,
             "manifest": manifest.digest,
             "folds": folds.digest,
             "folds_done": _folds_done(np.isnan(logits[:, 0]), in_test, folds.of(train)),

@@ -45,7 +45,9 @@ class JobStatus:
 
 
 def run_status(run: Run) -> list[JobStatus]:
-    """All jobs of a run, in the order in which members were asked for."""
+    """All jobs of a run, in the order in which members were asked for; none of an imported run."""
+    if run.is_imported:
+        return []
     n_splits = int(run.record["folds"]["n_splits"])
     return [
         _job_status(run, member, left_out)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.errors import DataError, UsageError, command, first_few
 from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.store import MemberFeatures, MemberLogits, PredictionStore, aligned
 from ensemble_kit.predictions.table import Predictions
@@ -85,6 +85,6 @@ def _refuse_missing(
         raise DataError(
             "A combiner on features needs the pooled features of every member and fold",
             f"of {len(features)} members {first_few(lacking)}",
-            f"Keep them: ensemble-kit train-members --keep-features --run {where.as_posix()}, with "
+            f"Keep them: {command('train-members', '--keep-features', '--run', where.as_posix())}, with "
             "the settings of the run; finished folds are not trained again",
         )

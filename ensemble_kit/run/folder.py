@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 
 from ensemble_kit.errors import DataError, IntegrityError
-from ensemble_kit.files import read_json, sweep, write_json, write_text
+from ensemble_kit.files import read_json, read_toml, sweep, write_json, write_text
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.manifest.table import Manifest
@@ -87,6 +87,12 @@ class Run:
     def is_begun(self) -> bool:
         """Whether anything came of it: a job begun, values tuned, or predictions kept."""
         return any(any((self.path / name).glob("*")) for name in MADE)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its predictions were imported, so that it has no jobs."""
+        path = self.path / "config.toml"
+        return path.is_file() and "imported" in read_toml(path)
 
     # -- what it was made of ---------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, command, first_few
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.left_out import pairs_of
 from ensemble_kit.predictions.nested import NestedFold
@@ -75,6 +75,6 @@ def _refuse_missing(stored: Mapping[str, MemberLogits], pairs: list[str], where:
     raise DataError(
         "The strict answer needs a model of every member without each pair of folds",
         f"{sum(map(len, lacking.values()))} of {len(pairs) * len(stored)} are missing: {listed}",
-        f"Train them: ensemble-kit train-members --nested --run {where.as_posix()}, with the "
+        f"Train them: {command('train-members', '--nested', '--run', where.as_posix())}, with the "
         "settings of the run",
     )

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ensemble_kit.errors import DataError, IntegrityError, first_few
+from ensemble_kit.errors import DataError, IntegrityError, command, first_few
 from ensemble_kit.files import read_json
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
@@ -66,7 +66,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise DataError(
             "A run folder holds run.json",
             f"'{folder}' has none",
-            "Train members first: ensemble-kit train-members --run " + str(folder),
+            f"Train members first: {command('train-members', '--run', folder)}",
         )
     record: dict[str, Any] = read_json(path)
     if record.get("schema_version") != SCHEMA_VERSION:

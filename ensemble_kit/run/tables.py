@@ -120,11 +120,13 @@ def _check_member(
     done = set(made.get("folds_done", []))
     missing = sorted(set(range(folds.n_splits)) - done)
     if missing and not partial:
+        again = "Run the same train-members command again: it continues where it stopped"
+        if made.get("imported"):
+            again = "Import that member with all images"
         raise DataError(
-            "An ensemble needs every fold of every member",
             f"'{name}' lacks fold {first_few(missing)}",
-            "Run the same train-members command again: it goes on where it stopped. "
-            "Or accept gaps: stack --quorum K",
+            "an ensemble needs every fold of every member",
+            f"{again}. Only stack accepts gaps: stack --quorum K",
         )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,3 +116,66 @@ def test_a_run_that_was_not_stacked_says_what_to_run(tmp_path: Path) -> None:
     one, two = toy_run(tmp_path / "one"), toy_run(tmp_path / "two")
     with pytest.raises(UsageError, match="ensemble-kit stack --method mean"):
         compare_runs([one, two])
+
+
+# -- what imports say ----------------------------------------------------------------------
+
+
+def test_the_next_command_can_be_pasted_and_status_speaks_of_an_import(
+    tmp_path: Path, cli: Callable[..., tuple[int, str]]
+) -> None:
+    _, files = written(tmp_path)
+    (tmp_path / "costs.csv").write_text("member,gmacs\nmember0,1\nmember1,2\n")
+    pairs = [f"{name}={path}" for name, path in files.items()]
+    given = ["--labels", "labels.csv", "--member-costs", "costs.csv", "--run", "My Drive/run 1"]
+    code, said = cli("import-predictions", *pairs, *given)
+    assert code == 0
+    line = next(x for x in said.splitlines() if x.startswith("Next: "))
+    words = shlex.split(line.removeprefix("Next: "))
+    assert words == ["ensemble-kit", "stack", "--method", "all", "--run", "My Drive/run 1"]
+    code, said = cli("status", "My Drive/run 1")
+    assert code == 0
+    assert "3 members over 200 images" in said
+    assert "jobs" not in said
+    code, said = cli("status", "My Drive/run 1", "--json")
+    assert json.loads(said) == []
+    code, said = cli("operating-point", "--run", "My Drive/run 1", "--method", "vote")
+    assert "--run 'My Drive/run 1'" in said
+
+
+def test_advice_on_a_partial_import_is_no_option_of_diversity(
+    tmp_path: Path, cli: Callable[..., tuple[int, str]]
+) -> None:
+    _, files = written(tmp_path)
+    frame = pd.read_csv(files["member0"])
+    frame.iloc[5:].to_csv(files["member0"], index=False)
+    pairs = [f"{name}={path}" for name, path in files.items()]
+    cli("import-predictions", *pairs, "--labels", "labels.csv", "--run", "run", "--partial")
+    code, said = cli("diversity", "--run", "run", "--resamples", 10)
+    assert code == 3
+    assert "'member0'" in said
+    assert "Import" in said
+    assert "Only stack accepts gaps" in said
+    assert "train-members" not in said
+
+
+def test_classes_with_commas_can_be_given_in_quotes(
+    tmp_path: Path, cli: Callable[..., tuple[int, str]]
+) -> None:
+    names = ["in situ, DCIS", "benign", 'so "called"']
+    ids = [f"s{i}" for i in range(30)]
+    labels = np.arange(30) % 3
+    pd.DataFrame({"sample_id": ids, "label": np.array(names)[labels]}).to_csv("labels.csv")
+    frame = pd.DataFrame(np.eye(3)[labels], columns=names)
+    frame.insert(0, "sample_id", ids)
+    frame.to_csv("a.csv", index=False)
+    typed = 'benign,"in situ, DCIS","so ""called"""'
+    args = ("import-predictions", "a=a.csv", "--labels", "labels.csv", "--classes", typed)
+    code, said = cli(*args, "--run", "run")
+    assert code == 0
+    assert Run(tmp_path / "run").manifest().class_names == (
+        "benign",
+        "in situ, DCIS",
+        'so "called"',
+    )
+    assert '"in situ, DCIS"' in said
