@@ -1,19 +1,23 @@
 """The cache of tiles on disk: opened with its digest checked, published whole, bounded, swept.
 
-Does not decode; an array and its sample ids go in, the same come out.
+Does not decode; tiles and their sample ids go in, the same come out.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.errors import EnsembleKitError, EnvironmentFault
+from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, disk_fault
 from ensemble_kit.files import digest_file, read_json, write_json
 
 # Raise it when decoding or resizing changes a single pixel: old caches are then left alone.
@@ -54,23 +58,95 @@ def open_tiles(folder: Path, key: str) -> Stored | None:
     return pixels, ids
 
 
-def publish(array: Any, part: Path, target: Path, sample_ids: list[str], key: str) -> None:
-    """Put a filled array in place; its record comes last, and makes it a cache."""
-    array.flush()
-    with open(part, "rb+") as file:
-        os.fsync(file.fileno())
-    digest = digest_file(part)
-    part.replace(target)
-    write_json(
-        target.with_suffix(".json"),
-        {
-            "version": VERSION,
-            "key": key,
-            "sha256": digest,
-            "shape": list(array.shape),
-            "sample_ids": sample_ids,
-        },
-    )
+class NewTiles:
+    """A set of tiles that is being written: its space is reserved first, then its rows follow in order.
+
+    Written, not memory-mapped: a disk that fills is then an OSError, and not a signal that ends the
+    process without a word.
+
+    Parameters
+    ----------
+    folder : Path
+    key : str
+    shape : tuple of int
+        `(n_samples, height, width, channels)`.
+
+    Raises
+    ------
+    EnvironmentFault
+        The disk has no room for all of it.
+    """
+
+    def __init__(self, folder: Path, key: str, shape: tuple[int, ...]) -> None:
+        self.key, self.shape = key, shape
+        self._target = folder / f"tiles-{key}.npy"
+        self._part = folder / f".tiles-{key}.{os.getpid()}.part"
+        self._n_bytes = math.prod(shape)
+        refuse_full_disk(folder, self._n_bytes)
+        self._file: BinaryIO | None = None
+        with self._explained():
+            self._file = self._part.open("wb")
+            _reserve(self._file.fileno(), self._n_bytes)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(self._file, header)
+
+    def append(self, tile: npt.NDArray[np.uint8]) -> None:
+        """Write the next row; `tile` has shape (height, width, channels)."""
+        if tile.shape != self.shape[1:] or tile.dtype != np.uint8:
+            raise ValueError(f"a tile of {tile.dtype} {tile.shape} among {self.shape[1:]}")
+        with self._explained():
+            self._open().write(np.ascontiguousarray(tile).data)
+
+    def publish(self, sample_ids: list[str]) -> None:
+        """Put the filled array in place; its record comes last, and makes it a cache."""
+        with self._explained():
+            file = self._open()
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+            digest = digest_file(self._part)
+            self._part.replace(self._target)
+        write_json(
+            self._target.with_suffix(".json"),
+            {
+                "version": VERSION,
+                "key": self.key,
+                "sha256": digest,
+                "shape": list(self.shape),
+                "sample_ids": sample_ids,
+            },
+        )
+
+    def discard(self) -> None:
+        """Remove what was written and not published."""
+        if self._file is not None:
+            # What is still buffered has no room either.
+            with contextlib.suppress(OSError):
+                self._file.close()
+        self._part.unlink(missing_ok=True)
+
+    def _open(self) -> BinaryIO:
+        assert self._file is not None
+        return self._file
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            fault = disk_fault(self._target, error, self._n_bytes)
+            self.discard()
+            raise fault from error
+
+
+def _reserve(descriptor: int, n_bytes: int) -> None:
+    """Take the blocks of a file on its disk, where the system and the file system can."""
+    if n_bytes and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, n_bytes)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
 
 
 def prune_cache(

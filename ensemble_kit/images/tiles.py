@@ -9,12 +9,11 @@ import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault, UsageError
+from ensemble_kit.errors import DataError, EnsembleKitError, UsageError
 from ensemble_kit.files import digest_json
 from ensemble_kit.images.digests import map_images, refuse_faults, with_digests
 from ensemble_kit.images.join import Recipe, TileSpec, recipes, render
@@ -22,11 +21,10 @@ from ensemble_kit.images.resize import check_crop
 from ensemble_kit.images.tile_cache import (
     MAX_CACHE_BYTES,
     VERSION,
+    NewTiles,
     make_folder,
     open_tiles,
     prune_cache,
-    publish,
-    refuse_full_disk,
     sweep,
 )
 from ensemble_kit.locks import file_lock
@@ -205,39 +203,22 @@ def _build(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     sweep(folder)
-    arrays: dict[str, Any] = {}
-    part = {key: folder / f".tiles-{key}.{os.getpid()}.part" for key in plans}
+    new: dict[str, NewTiles] = {}
     try:
         for key, (made, size) in plans.items():
-            shape = (len(made), *made[0].shape(size))
-            refuse_full_disk(folder, int(np.prod(shape)))
-            arrays[key] = np.lib.format.open_memmap(
-                part[key], mode="w+", dtype=np.uint8, shape=shape
-            )
-        _fill(manifest.root, plans, arrays, crop, progress)
-        for key in plans:
-            publish(
-                arrays.pop(key),
-                part[key],
-                folder / f"tiles-{key}.npy",
-                manifest.table["sample_id"].tolist(),
-                key,
-            )
-    except OSError as error:
-        raise EnvironmentFault(
-            "Decoded images need room in the cache folder",
-            f"'{folder}': {error.strerror}",
-            "Make room, run again",
-        ) from error
+            new[key] = NewTiles(folder, key, (len(made), *made[0].shape(size)))
+        _fill(manifest.root, plans, new, crop, progress)
+        for tiles in new.values():
+            tiles.publish(manifest.table["sample_id"].tolist())
     finally:
-        for leftover in part.values():
-            leftover.unlink(missing_ok=True)
+        for tiles in new.values():
+            tiles.discard()
 
 
 def _fill(
     root: Path,
     plans: dict[str, Plan],
-    arrays: dict[str, Any],
+    new: dict[str, NewTiles],
     crop: str,
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -257,7 +238,7 @@ def _fill(
 
         images, failed = map_images(decode, samples[start : start + _CHUNK], progress=count)
         faults.update({start + i: error for i, error in failed.items()})
-        for i, rendered in enumerate(images):
-            for key, tile in zip(plans, rendered or (), strict=False):
-                arrays[key][start + i] = tile
+        for rendered in images if not faults else ():
+            for tiles, tile in zip(new.values(), rendered or (), strict=True):
+                tiles.append(tile)
     refuse_faults(faults, len(samples))

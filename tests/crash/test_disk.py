@@ -82,6 +82,48 @@ def test_row_5_a_full_disk_is_exit_4_through_a_slurm_array(trained: Any, mounted
     assert failed.value.exit_code == 4
 
 
+FILLING = """
+import os, sys
+from pathlib import Path
+from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.images import tiles
+from ensemble_kit.manifest.table import Manifest
+
+slides, disk, reserve = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
+if not reserve:
+    del os.posix_fallocate
+real = tiles.render
+
+def render(*words, **options):
+    try:
+        with open(disk / "another", "xb", buffering=0) as another:
+            while True:
+                another.write(bytes(2**20))
+    except OSError:
+        pass
+    return real(*words, **options)
+
+tiles.render = render
+try:
+    tiles.build_tiles(Manifest.from_folders(slides), 192, cache_dir=disk / "cache")
+except EnvironmentFault as error:
+    print(error.exit_code, error)
+"""
+
+
+@pytest.mark.parametrize("reserve", [True, False])
+def test_row_5_a_disk_that_fills_while_images_are_decoded_is_exit_4_and_leaves_nothing(
+    processes: Any, slides: Path, mounted: Mount, reserve: bool
+) -> None:
+    disk = mounted("size=75m")
+    done = processes.python(FILLING, slides, disk, reserve)
+    assert done.returncode == 0, done.stderr
+    said = re.match(r"4 .*\(([\d.]+) MiB are needed, ([\d.]+) MiB are free", done.stdout)
+    assert said, done.stdout
+    assert float(said[2]) < 8.4, "80 images of 192 x 192 pixels"
+    assert not list((disk / "cache").glob(".tiles-*"))
+
+
 @pytest.mark.parametrize("size", ["4k", "40k"])
 def test_row_5_a_disk_too_small_even_for_the_plan_is_exit_4(
     processes: Any, slides: Path, mounted: Mount, size: str

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -189,6 +191,28 @@ def test_too_little_disk_is_said_before_decoding(
     monkeypatch.setattr(tiles_module, "render", lambda *a, **k: pytest.fail("decoded"))
     with pytest.raises(EnvironmentFault, match="MiB are needed"):
         build_tiles(manifest, 2_000_000, cache_dir=tmp_path / "c")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_space_that_cannot_be_reserved_is_said_before_decoding(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    monkeypatch.setattr(tiles_module, "render", lambda *a, **k: pytest.fail("decoded"))
+    full = mock.Mock(side_effect=OSError(number, "no room"))
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(EnvironmentFault) as caught:
+        build_tiles(manifest, 512, cache_dir=tmp_path / "c")
+    assert "4.5 MiB are needed" in caught.value.got
+    assert not list((tmp_path / "c").glob(".tiles-*"))
+
+
+def test_a_file_system_that_reserves_nothing_takes_tiles_all_the_same(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    want = np.array(build_tiles(manifest, 16, cache_dir=tmp_path / "c").pixels)
+    cannot = mock.Mock(side_effect=OSError(errno.EOPNOTSUPP, "not supported"))
+    monkeypatch.setattr(os, "posix_fallocate", cannot, raising=False)
+    np.testing.assert_array_equal(build_tiles(manifest, 16, cache_dir=tmp_path / "d").pixels, want)
 
 
 def test_ids_without_a_tile_are_refused(manifest: Manifest, tmp_path: Path) -> None:
