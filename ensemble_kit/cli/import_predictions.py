@@ -13,7 +13,6 @@ import click
 
 from ensemble_kit.cli.text import printable
 from ensemble_kit.errors import UsageError, command
-from ensemble_kit.tables import as_list, names_of
 
 if TYPE_CHECKING:
     from ensemble_kit.run import Run
@@ -71,6 +70,7 @@ def import_predictions_command(
     """
     from ensemble_kit.evaluation.imported import import_predictions
     from ensemble_kit.run import Run
+    from ensemble_kit.tables import names_of
 
     if ordinal and not classes:
         raise UsageError(
@@ -114,6 +114,8 @@ def _named(members: tuple[str, ...]) -> dict[str, str]:
 
 
 def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> str:
+    from ensemble_kit.tables import as_list
+
     manifest = run.manifest()
     names = ", ".join(as_list([name]) for name in manifest.class_names)
     order = "in the order given" if is_ordered else "sorted by name; another order: --classes A,B"

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options import run_option
+from ensemble_kit.cli.text import printable
+from ensemble_kit.errors import first_few
 
 if TYPE_CHECKING:
     from ensemble_kit.run import Run
@@ -19,6 +21,15 @@ def report(run: Run) -> None:
 
     One HTML page that opens offline, beside its figures (SVG) and tables (CSV).
     """
+    from ensemble_kit.plots.lettering import fonts_for
     from ensemble_kit.report.page import write_report
 
-    click.echo(f"Written: {write_report(run).as_posix()}")
+    click.echo(printable(f"Written: {write_report(run).as_posix()}"))
+    missing = fonts_for("".join((*run.manifest().class_names, *run.members())))[1]
+    if missing:
+        click.echo(
+            printable(
+                f"Note: no installed font has {first_few(missing)}. The figures hold text instead of "
+                "outlines, which the reader's fonts draw."
+            )
+        )

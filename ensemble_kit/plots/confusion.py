@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.plots.lettering import name_ticks, short
 from ensemble_kit.plots.style import GRID, INK, grid, plain
 
 PAGE_INCHES = 14.0
@@ -26,7 +27,9 @@ def confusion_figure(tables: Mapping[str, Array], class_names: Sequence[str]) ->
         Rows are true classes, columns predicted ones.
     class_names : sequence of str
     """
+    longest = max(len(short(name)) for name in class_names)
     side = max(2.6, (0.62 if len(class_names) <= 8 else 0.5) * len(class_names) + 1.2)
+    side += 0.05 * max(0, longest - 12)
     n_columns = min(4, max(1, int(PAGE_INCHES // side)))  # counts stay legible on a page
     figure, axes = grid(len(tables), n_columns=n_columns, width=side, height=side)
     for one, (title, counts) in zip(axes, tables.items(), strict=True):
@@ -53,11 +56,12 @@ def draw_confusion(
         )  # fmt: skip
     plain(axes, title=title, x="predicted", y="true")
     axes.grid(False)
+    class_names = [short(name) for name in class_names]
     middles = np.arange(len(class_names)) + 0.5
     slanted = max(map(len, class_names)) * len(class_names) > 26
-    axes.set_xticks(
-        middles, class_names, rotation=45 if slanted else 0, ha="right" if slanted else "center"
-    )
-    axes.set_yticks(middles, class_names)
+    for axis in (axes.xaxis, axes.yaxis):
+        name_ticks(axis, middles, class_names)
+    for text in axes.get_xticklabels() if slanted else ():
+        text.set(rotation=45, ha="right")
     for spine in axes.spines.values():
         spine.set_color(GRID)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ensemble_kit.plots.lettering import name_ticks
 from ensemble_kit.plots.style import INK, MUTED, color, grid, plain
 
 
@@ -44,7 +45,7 @@ def leaderboard_figure(
             shade = MUTED if method in (floor, "mean", "oracle") else color(0)
             one.plot([low, high], [place, place], color=shade, linewidth=1.6)
             one.plot([value], [place], "o", color=shade, markersize=4.5)
-        one.set_yticks(places, methods)
+        name_ticks(one.yaxis, places, methods)
         one.tick_params(axis="y", labelcolor=INK)
         one.grid(axis="y", visible=False)
         one.set_ylim(-0.7, len(methods) - 0.3)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from ensemble_kit.plots.labels import named_beside
 from ensemble_kit.plots.style import MUTED, color, grid, plain
@@ -28,6 +29,8 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
     named_beside(axes, front[["cost", "value"]].to_numpy(), front["members"].tolist())
     if table["cost"].min() > 0 and table["cost"].max() > 20 * table["cost"].min():
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(LogFormatter())  # numbers as text, not as mathematics
+        axes.xaxis.set_minor_formatter(LogFormatter())
     unit = table["unit"].iloc[0] if "unit" in table else "cost"
     name = table["metric"].iloc[0].replace("_", " ") if "metric" in table else "figure"
     plain(axes, x=f"{unit}, all members of the set", y=f"{name}, out-of-fold")

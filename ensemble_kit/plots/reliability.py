@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.plots.lettering import in_legend
 from ensemble_kit.plots.style import MUTED, color, grid, plain
 
 
@@ -27,7 +28,7 @@ def reliability_figure(tables: Mapping[str, Mapping[str, Array]]) -> Figure:
         one.plot([0, 1], [0, 1], color=MUTED, linewidth=0.7, linestyle=":")
         for i, (name, bins) in enumerate(methods.items()):
             area = 60 * bins[:, 0] / max(bins[:, 0].sum(), 1)
-            one.plot(bins[:, 1], bins[:, 2], color=color(i), linewidth=1.2, label=name)
+            one.plot(bins[:, 1], bins[:, 2], color=color(i), linewidth=1.2, label=in_legend(name))
             one.scatter(bins[:, 1], bins[:, 2], s=4 + area, color=color(i))
         lowest = min((float(b[:, 1].min()) for b in methods.values() if len(b)), default=0.0)
         plain(one, title=part, x="confidence (bins of equal count)", y="share that is right")

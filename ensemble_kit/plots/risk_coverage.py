@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.plots.lettering import in_legend
 from ensemble_kit.plots.style import color, grid, line_style, plain
 
 # Curves of so few levels, as of votes, are shown by their points too.
@@ -36,7 +37,7 @@ def risk_coverage_figure(
             points = np.concatenate([[[0.0, curve[0, 1]]], curve])
             one.plot(
                 points[:, 0], points[:, 1], color=color(i), linestyle=line_style(i), linewidth=1.4,
-                label=f"{name} {areas[part][name]:.3f}",
+                label=in_legend(f"{name} {areas[part][name]:.3f}"),
             )  # fmt: skip
             if len(curve) <= FEW_LEVELS:
                 one.scatter(curve[:, 0], curve[:, 1], s=12, color=color(i))

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.plots.lettering import in_legend, short
 from ensemble_kit.plots.style import MUTED, color, grid, line_style, plain
 
 
@@ -36,7 +37,7 @@ def roc_figure(
         if binary:
             for i, key in enumerate(keys):
                 _curve(one, labels[key] == 1, proba[key][:, 1], key.partition(": ")[2], color(i))
-            title = f"{title} ({class_names[1]} against {class_names[0]})"
+            title = f"{title} ({short(class_names[1], 16)} against {short(class_names[0], 16)})"
         else:
             for c, name in enumerate(class_names):
                 _curve(
@@ -61,7 +62,7 @@ def _curve(
         color=line_color,
         linestyle=style,
         linewidth=1.4,
-        label=f"{name} {area:.3f}",
+        label=in_legend(f"{short(name)} {area:.3f}"),
     )
 
 

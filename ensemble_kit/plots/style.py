@@ -5,12 +5,17 @@ Figures are built without pyplot, so nothing global changes and no window can op
 
 from __future__ import annotations
 
+import contextlib
 import io
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from ensemble_kit.plots.lettering import LetteredFigure, letter, rewrite, spelt_out
 
 # Okabe & Ito 2008, "Color universal design"; black and the seven hues.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
@@ -33,7 +38,7 @@ def grid(
     """A figure with `n_axes` axes in rows; width and height of one in inches."""
     columns = max(1, min(n_columns, n_axes))
     rows = -(-n_axes // columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = LetteredFigure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options).ravel().tolist()
     for spare in axes[n_axes:]:
         spare.remove()
@@ -55,15 +60,34 @@ def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 
 
 def svg_bytes(figure: Figure) -> bytes:
-    """The figure as SVG, the same bytes for the same figure."""
+    """The figure as SVG, the same bytes for the same figure.
+
+    Letters are drawn as outlines. Where no installed font has one of them, all texts stay text,
+    which the reader's fonts draw.
+    """
     buffer = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "ensemble-kit"}):
+    fonts = "none" if letter(figure) else "path"
+    with matplotlib.rc_context({"svg.hashsalt": "ensemble-kit", "svg.fonttype": fonts}), _quiet():
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 
 
 def png_bytes(figure: Figure, *, dots_per_inch: int = 200) -> bytes:
-    """The figure as PNG, the same bytes for the same figure."""
+    """The figure as PNG, the same bytes for the same figure.
+
+    A character that no installed font has is replaced by its number, such as [U+826F].
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": None})
+    if missing := letter(figure):
+        rewrite(figure, lambda text: spelt_out(text, missing))
+    with _quiet():
+        figure.savefig(buffer, format="png", dpi=dots_per_inch, metadata={"Software": None})
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warning of glyphs that are missing: they were seen to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from ensemble_kit.metrics.calibration import reliability_table
 from ensemble_kit.metrics.selective import risk_coverage
@@ -93,3 +94,95 @@ def test_names_of_pairs_keep_their_distance_and_order() -> None:
     assert moved.max() <= 1.0
     assert moved[2] == 0.0
     assert (np.argsort(moved, kind="stable") == np.argsort(places, kind="stable")).all()
+
+
+# -- names that users choose ---------------------------------------------------------------
+
+ODD = ["$x_1$", "$\\frac{$", "\u826f\u6027", "<b>", "a, b", "_two\x1blabels", "\u0633\u0631"]
+
+
+def odd_figures() -> list:
+    from ensemble_kit.plots.confusion import confusion_figure
+    from ensemble_kit.plots.roc import roc_figure
+
+    rng = np.random.default_rng(0)
+    labels, proba = rng.integers(0, len(ODD), 90), rng.dirichlet(np.ones(len(ODD)), 90)
+    return [
+        confusion_figure({"$mean$": np.eye(len(ODD), dtype=int)}, ODD),
+        roc_figure({"$test$: mean": proba}, {"$test$: mean": labels}, ODD),
+    ]
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xml.etree import ElementTree
+
+    from ensemble_kit.plots import lettering
+    from ensemble_kit.plots.style import png_bytes, svg_bytes
+
+    # As on a machine without a font for Chinese.
+    monkeypatch.setattr(lettering, "_families_with", lambda wanted: ((), wanted))
+    for figure in odd_figures():
+        root = ElementTree.fromstring(svg_bytes(figure))
+        texts = {e.text.strip() for e in root.iter() if e.tag.endswith("text") and e.text}
+        shown = {
+            text.removesuffix(text[-6:]) if text[-6:-3] in (" 0.", " 1.") else text
+            for text in texts
+        }
+        assert {*ODD[:5], "_two?labels"} <= shown
+        png_bytes(figure)
+        written = "".join(lettering._written(figure))
+        assert "[U+826F][U+6027]" in written
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_font_that_has_the_letters_is_used_and_the_letters_are_outlines(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ensemble_kit.plots import lettering
+    from ensemble_kit.plots.style import svg_bytes
+
+    found = lettering.fonts_for("benign $x$")
+    assert found == ((), "")
+    # STIX has what DejaVu lacks here: chosen among the installed fonts.
+    usual = lettering._letters_of
+    monkeypatch.setattr(
+        lettering, "_letters_of", lambda p: usual(p) - ({ord("b")} if "DejaVu" in p else set())
+    )
+    lettering._families_with.cache_clear()
+    families, missing = lettering.fonts_for("benign")
+    lettering._families_with.cache_clear()
+    assert missing == ""
+    assert len(families) == 1
+    assert "Last" not in families[0]
+    assert b"<text" not in svg_bytes(diversity_figure(np.array([[0.5, 0.2]]), ["a, b"]))
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+def test_any_figure_of_the_package_can_be_saved_with_odd_names(tmp_path) -> None:
+    for figure in odd_figures():
+        figure.savefig(tmp_path / "x.pdf")
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_leave_room_for_the_counts() -> None:
+    from ensemble_kit.plots.confusion import confusion_figure
+    from ensemble_kit.plots.style import png_bytes
+
+    figure = confusion_figure({"m": np.eye(2, dtype=int)}, ["x" * 200, "y" * 200])
+    png_bytes(figure, dots_per_inch=50)
+    assert figure.axes[0].get_position().width > 0.2
+
+
+def test_the_axis_of_costs_has_numbers_without_mathematics() -> None:
+    table = pd.DataFrame(
+        {
+            "members": ["a", "b"],
+            "cost": [1.0, 1000.0],
+            "value": [0.7, 0.8],
+            "on_front": [True, True],
+        }
+    )
+    figure = pareto_figure(table)
+    figure.draw_without_rendering()
+    assert not any("$" in t.get_text() for t in figure.axes[0].get_xticklabels(which="both"))
