@@ -5,47 +5,68 @@ Does not know what the folders mean (the readers do) and opens no file.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import stat
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ensemble_kit.errors import DataError, first_few
-
-IMAGE_SUFFIXES = frozenset(
-    (
-        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".dib", ".webp"),
-        *(".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
-    )
+from ensemble_kit.manifest.file_kinds import (
+    SYSTEM_FOLDERS,
+    is_beside,
+    is_image,
+    not_read,
+    suffix_of,
 )
-# Files that stand beside images and are none: not worth a word next to every result.
-BESIDE = frozenset((".csv", ".json", ".md", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"))
+
+LOOP = "link back to a folder above"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def list_images(root: str | os.PathLike[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Paths of the image files under `root`, and notes on what was passed over.
+@dataclasses.dataclass(frozen=True)
+class ImageTree:
+    """What lies under a folder.
 
-    Symbolic links to folders are not followed (they may loop); pipes, sockets and devices are
-    never opened; hidden files are ignored.
+    Parameters
+    ----------
+    paths : tuple of str
+        Image files relative to the folder, with `/`, sorted so that `2.png` stands before `10.png`.
+    folders : tuple of str
+        Every folder below it, also those without images.
+    notes : tuple of str
+        One sentence per kind of thing that was passed over.
+    """
+
+    paths: tuple[str, ...]
+    folders: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def list_images(root: str | os.PathLike[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Paths of the image files under `root`, and notes on what was passed over: see `image_tree`."""
+    tree = image_tree(root)
+    return list(tree.paths), tree.notes
+
+
+def image_tree(root: str | os.PathLike[str]) -> ImageTree:
+    """The image files and folders under `root`.
+
+    Links are followed, also out of `root`; a link to a folder above itself is passed over. Pipes,
+    sockets and devices are never opened. Hidden files and the folders of operating systems are
+    ignored.
 
     Parameters
     ----------
     root : path
 
-    Returns
-    -------
-    paths : list of str
-        Relative to `root`, with `/`, sorted so that `2.png` stands before `10.png`.
-    notes : tuple of str
-        One sentence per kind of thing passed over.
-
     Raises
     ------
     DataError
-        `root` is no folder, or a name holds control characters or is not UTF-8.
+        `root` is no folder, a link leads nowhere, a folder is reached twice, or a name holds
+        control characters or is not UTF-8.
     """
     top = Path(root)
     if not top.is_dir():
@@ -55,17 +76,27 @@ def list_images(root: str | os.PathLike[str]) -> tuple[list[str], tuple[str, ...
             "Check the path",
         )
     paths: list[str] = []
-    others: Counter[str] = Counter()
-    for entry, relative in _walk(top):
-        kind = _kind(entry)
-        if kind != "file":
-            others[kind] += 1
-        elif PurePosixPath(relative).suffix.lower() in IMAGE_SUFFIXES:
+    folders: list[str] = []
+    broken: list[str] = []
+    others: Counter[tuple[str, str]] = Counter()
+    for kind, relative in _walk(top):
+        if kind == "folder":
+            folders.append(relative)
+        elif kind == "broken link" and (is_image(relative) or not suffix_of(relative)):
+            broken.append(relative)
+        elif kind != "file":
+            others[kind, ""] += 1
+        elif is_image(relative):
             paths.append(relative)
-        elif PurePosixPath(relative).suffix.lower() not in BESIDE:
-            others[f"'{PurePosixPath(relative).suffix.lower() or 'no suffix'}' file"] += 1
-    _refuse_names(paths)
-    return sorted(paths, key=natural_key), _notes(others)
+        elif not is_beside(relative):
+            others[_kind_of_file(suffix_of(relative))] += 1
+    _refuse_names([*paths, *folders])
+    _refuse_broken(top, broken)
+    return ImageTree(
+        tuple(sorted(paths, key=natural_key)),
+        tuple(sorted(folders, key=natural_key)),
+        _notes(others),
+    )
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
@@ -80,26 +111,50 @@ def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(p), p) if p.isdecimal() and p.isascii() else (0, 0, p) for p in parts)
 
 
-def _walk(top: Path) -> Iterator[tuple[os.DirEntry[str], str]]:
-    pending = [""]
+def _walk(top: Path) -> Iterator[tuple[str, str]]:
+    """Kind and relative path of everything below `top` that is not ignored."""
+    home = os.path.realpath(top)
+    pending = [("", home)]
+    # The name under which each real folder was met: a link may lead to one of them.
+    met = {home: ""}
     while pending:
-        folder = pending.pop()
-        try:
-            entries = sorted(os.scandir(top / folder), key=lambda e: e.name)
-        except OSError as error:
-            raise DataError(
-                "Every folder of the data must be readable",
-                f"'{top / folder}': {error.strerror}",
-                "Mend its rights",
-            ) from error
-        for entry in entries:
-            if entry.name.startswith("."):
+        folder, real = pending.pop()
+        for entry in _entries(top / folder):
+            if entry.name.startswith(".") or entry.name.lower() in SYSTEM_FOLDERS:
                 continue
             relative = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                pending.append(relative)
-            else:
-                yield entry, relative
+            kind = _kind(entry)
+            if kind == "folder":
+                there = os.path.join(real, entry.name)  # noqa: PTH118 - as realpath writes it.
+                if entry.is_symlink():
+                    there = os.path.realpath(there)
+                before = met.setdefault(there, relative)
+                if f"{real}/".startswith(f"{there}/") or f"{home}/".startswith(f"{there}/"):
+                    kind = LOOP
+                elif before != relative:
+                    raise _met_twice(top, before, relative)
+                else:
+                    pending.append((relative, there))
+            yield kind, relative
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        return sorted(os.scandir(folder), key=lambda e: e.name)
+    except OSError as error:
+        raise DataError(
+            "Every folder of the data must be readable",
+            f"'{folder}': {error.strerror}",
+            "Mend its rights",
+        ) from error
+
+
+def _met_twice(top: Path, before: str, relative: str) -> DataError:
+    return DataError(
+        f"'{before}' and '{relative}' are one folder: a symbolic link joins them",
+        f"its images would count twice under '{top}'",
+        "Remove the link, or point --data at a folder that holds only one of the two",
+    )
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
@@ -109,7 +164,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return "broken link"
     if stat.S_ISREG(mode):
         return "file"
-    return "linked folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
+    return "folder" if stat.S_ISDIR(mode) else "pipe, socket or device"
 
 
 def _refuse_names(paths: list[str]) -> None:
@@ -122,8 +177,30 @@ def _refuse_names(paths: list[str]) -> None:
         )
 
 
-def _notes(others: Counter[str]) -> tuple[str, ...]:
+def _refuse_broken(top: Path, broken: list[str]) -> None:
+    if broken:
+        raise DataError(
+            f"{len(broken)} symbolic link{'s lead' if len(broken) > 1 else ' leads'} to nothing",
+            f"under '{top}': "
+            + first_few((f"{name} -> {_target(top / name)}" for name in sorted(broken)), 3),
+            "Fetch what they lead to (as `dvc pull` or `git annex get` do), or remove them",
+        )
+
+
+def _target(link: Path) -> str:
+    return str(link.readlink()) if link.is_symlink() else "not readable"
+
+
+def _kind_of_file(suffix: str) -> tuple[str, str]:
+    """A file that is not read: its kind, and what to do about it where that is known."""
+    known = not_read(suffix)
+    about = f" ({known[0]}: {known[1]})" if known else ""
+    return f"'{suffix or 'no suffix'}' file", about
+
+
+def _notes(others: Counter[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(
-        f"{count} {kind}{'' if count == 1 else 's'} under the data folder passed over: not read as images."
-        for kind, count in sorted(others.items())
+        f"{count} {kind}{'' if count == 1 else 's'}{about} under the data folder passed over: "
+        "not read as images."
+        for (kind, about), count in sorted(others.items())
     )
