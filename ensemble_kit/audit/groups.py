@@ -5,6 +5,7 @@ A guess, stamped as one: it keeps copies on one side, it does not know patients.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -64,13 +65,10 @@ def infer_groups(
     )
     grouped = manifest.table.assign(group=names)
     straddles = bool((grouped.groupby("group")["split"].nunique() > 1).any())
-    return Manifest(
-        grouped,
-        manifest.class_names,
-        root=manifest.root,
-        ordinal=manifest.ordinal,
+    return dataclasses.replace(
+        manifest,
+        table=grouped,
         group_kind=INFERRED,
-        name=manifest.name,
         notes=(*(n for n in manifest.notes if "its own group" not in n), note),
         split_by="image" if straddles else manifest.split_by,
     )

@@ -26,6 +26,7 @@ READER_FLAGS = {
     "path_column": "CSV: the column of image paths or ids.",
     "label_column": "CSV: the column of labels.",
     "group_column": "CSV: the column of patients.",
+    "label_pattern": "Class folders: a regular expression that finds the class in a path.",
     "group_pattern": "Class folders: a regular expression that finds the patient in a path.",
 }
 

@@ -26,6 +26,7 @@ READER_OPTIONS = (
     "path_column",
     "label_column",
     "group_column",
+    "label_pattern",
     "group_pattern",
 )
 
@@ -57,6 +58,7 @@ class DataSettings(Settings):
     path_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
+    label_pattern: str | None = None
     group_pattern: str | None = None
     split_by: Literal["group", "image"] = "group"
     test_size: float = Field(0.2, gt=0, lt=1)

@@ -1,89 +1,111 @@
-"""Reads class folders, with or without train/, valid/ and test/ above them.
+"""Reads class folders, with parts of a split, patients or magnifications above or below them.
 
-Does not know patients, unless a pattern finds them in the paths; opens no image.
+Knows patients only where folders or a pattern name them; opens no image.
 """
 
 from __future__ import annotations
 
 import os
-import re
-from collections import Counter
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
 import pandas as pd
 
-from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.manifest.split_words import PARTS
+from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.manifest.folder_words import is_patient, parts_of
+from ensemble_kit.manifest.levels import (
+    CLASS,
+    FURTHER,
+    MAGNIFICATION,
+    PART,
+    PATIENT,
+    Levels,
+    choose_class,
+    recognise_levels,
+)
+from ensemble_kit.manifest.masks import without_masks
+from ensemble_kit.manifest.names import in_natural_order, near_equal
+from ensemble_kit.manifest.patterns import found_by
+from ensemble_kit.manifest.split_words import PARTS, validation_note
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
-from ensemble_kit.manifest.walk import list_images, natural_key
+from ensemble_kit.manifest.walk import ImageTree, image_tree
 
 HER2_SCORES = ("0", "1+", "2+", "3+")
+NO_PATIENTS = "No patients are known: each image is its own group, so figures may be too good."
 
 
 def read_folders(
-    root: str | os.PathLike[str], *, group_pattern: str | None = None, split_by: str = "group"
+    root: str | os.PathLike[str],
+    *,
+    label_pattern: str | None = None,
+    group_pattern: str | None = None,
+    split_by: str = "group",
 ) -> Manifest:
-    """A manifest of `root/CLASS/image` or `root/{train,valid,test}/CLASS/image`.
+    """A manifest of `CLASS/image`, `{train,valid,test}/CLASS/image` or `PATIENT/CLASS/image`.
 
     Parameters
     ----------
     root : path
-        Folders may be nested below the class.
+        Folders may be nested below the class. Masks beside images are passed over with a note.
+    label_pattern : str or None
+        A regular expression whose first group is the class, searched in each path relative to
+        `root`: `r"^[^/]+/([^/]+)/"` is the second level of folders. Without it the levels are
+        recognised by the names of their folders.
     group_pattern : str or None
-        A regular expression whose first group is the patient, searched in each path relative to
-        `root`: `r"(P\\d+)"`. Without it each image is its own group, and that is stamped.
+        A regular expression whose first group is the patient: `r"(P\\d+)"`. Without it patients
+        are known only where their folders stand above the classes; else each image is its own
+        group, and a note says so.
     split_by : {"group", "image"}
-        `image` allows groups in train and in test, stamped as such.
+        `image` allows groups in train and in test; a note says so.
 
     Returns
     -------
     Manifest
         `sample_id` is the path. Validation images join training, since folds are made from it; the
-        column `part` keeps where they stood.
+        column `part` keeps where they stood. `layout` says what each level was taken for.
 
     Raises
     ------
     UsageError
         A pattern that is no regular expression or has no group.
     DataError
-        No class folder, an empty one, a class only outside train/, or a path without a patient.
+        No class folder, an empty one, two whose names are nearly equal, a class only outside of
+        train/, a path that a pattern does not match, or folders that are no classes.
     """
-    top = Path(root)
-    paths, notes = list_images(top)
-    parted = has_parts(top)
-    base = 1 if parted else 0
-    _refuse_loose(paths, base, top)
-    rows = [PurePosixPath(path).parts for path in paths]
-    part = [PARTS[r[0].lower()] if parted else "train" for r in rows]
-    table = pd.DataFrame({"sample_id": paths, "path": paths, "label": [r[base] for r in rows]})
-    table["group"] = table["path"] if group_pattern is None else _groups(paths, group_pattern)
-    table["split"] = part
-    if parted:
-        table["part"] = [r[0] for r in rows]
-        notes = (*notes, *_validation_note(table))
-    class_names = _class_names(top, table, parted)
-    if group_pattern is None:
-        notes = (
-            *notes,
-            "No patients are known: each image is its own group, so figures may be too good.",
-        )
+    tree = image_tree(root)
+    paths, mask_notes = without_masks(tree.paths)
+    levels = (
+        _pattern_levels(paths) if label_pattern else recognise_levels(folders_of(paths), str(root))
+    )
+    paths, unlabelled_notes = without_unlabelled(paths, levels)
+    table = pd.DataFrame({"sample_id": paths, "path": paths})
+    if label_pattern:
+        table["label"] = found_by(label_pattern, paths, option="label_pattern", what="class")
+        class_names = in_natural_order(table["label"])
+    else:
+        _refuse_loose(tree, paths, levels, root)
+        table["label"] = names_at(paths, levels, CLASS)
+        class_names = _class_names(tree, table["label"].tolist(), levels)
+    refuse_near_equal(class_names, str(root))
+    table["split"] = "train"
+    part_notes = add_parts(table, levels)
+    refuse_untrained(table)
+    group_kind = _add_groups(table, paths, levels, group_pattern)
+    if MAGNIFICATION in levels.roles:
+        table["magnification"] = names_at(paths, levels, MAGNIFICATION)
+    notes = (*tree.notes, *mask_notes, *unlabelled_notes, *part_notes)
+    if group_kind == NO_GROUPS:
+        notes = (*notes, NO_PATIENTS + _patients_below(levels))
     return Manifest(
         table,
         class_names,
-        root=top,
+        root=Path(root),
         ordinal=is_her2(class_names),
-        group_kind=NO_GROUPS if group_pattern is None else "group",
-        name=top.resolve().name,
+        group_kind=group_kind,
+        name=Path(root).resolve().name,
         notes=notes,
         split_by=split_by,
-    )
-
-
-def has_parts(root: Path) -> bool:
-    """Whether `root` holds train/ (and maybe valid/, test/) rather than classes."""
-    folders = {entry.name.lower() for entry in _folders(root)}
-    return (
-        bool(folders) and "train" in {PARTS.get(name) for name in folders} and folders <= set(PARTS)
+        layout=_layout(levels, label_pattern, group_pattern, group_kind),
     )
 
 
@@ -98,74 +120,168 @@ def is_her2(class_names: tuple[str, ...]) -> bool:
     return set(class_names) <= set(HER2_SCORES) and any("+" in name for name in class_names)
 
 
-def _folders(root: Path) -> list[Path]:
-    return [
-        e
-        for e in root.iterdir()
-        if e.is_dir() and not e.is_symlink() and not e.name.startswith(".")
-    ]
+# -- levels --------------------------------------------------------------------------------
 
 
-def _refuse_loose(paths: list[str], base: int, root: Path) -> None:
-    loose = [path for path in paths if len(PurePosixPath(path).parts) < base + 2]
-    if not paths or len(loose) == len(paths):
-        raise DataError(
-            "Images stand in one folder per class",
-            f"'{root}' holds {len(paths)} images, none of them in a class folder",
-            "Sort them into folders named after their classes, or write a table path,label,group",
-        )
+def folders_of(paths: Sequence[str]) -> list[tuple[str, ...]]:
+    """The folders above each image, from the top."""
+    return [tuple(path.split("/")[:-1]) for path in paths]
+
+
+def names_at(paths: Sequence[str], levels: Levels, role: str) -> list[str]:
+    """The folder of this role above each image.
+
+    Raises
+    ------
+    DataError
+        An image that stands above this level.
+    """
+    depth = levels.roles.index(role)
+    rows = folders_of(paths)
+    loose = [path for path, row in zip(paths, rows, strict=True) if len(row) <= depth]
     if loose:
         raise DataError(
-            "Every image stands in a class folder",
-            f"{len(loose)} of {len(paths)} do not (first: {first_few(loose, 3)})",
-            "Move them into the folder of their class, or out of the data",
+            f"{len(loose)} of {len(paths)} images stand above the folders "
+            f"{first_few(map(repr, levels.names[depth]), 3)}",
+            f"first: {first_few(loose, 3)}",
+            "Move them into one of these folders, or out of the data",
         )
+    return [row[depth] for row in rows]
 
 
-def _groups(paths: list[str], pattern: str) -> list[str]:
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(
-            "group_pattern is a regular expression", f"{pattern!r}: {error}", "Mend it"
-        ) from error
-    if compiled.groups < 1:
-        raise UsageError(
-            "group_pattern marks the patient by parentheses",
-            f"got {pattern!r}",
-            "Use e.g. '(P[0-9]+)'",
-        )
-    found = [compiled.search(path) for path in paths]
-    without = [
-        path for path, match in zip(paths, found, strict=True) if match is None or not match[1]
+def without_unlabelled(paths: Sequence[str], levels: Levels) -> tuple[list[str], tuple[str, ...]]:
+    """The paths outside of folders without labels, and a note on those inside."""
+    if not levels.unlabelled:
+        return list(paths), ()
+    kept = [
+        path
+        for path, row in zip(paths, folders_of(paths), strict=True)
+        if not set(row) & set(levels.unlabelled)
     ]
-    if without:
+    shown = first_few(map(repr, levels.unlabelled))
+    return kept, (f"{len(paths) - len(kept)} images in {shown} passed over: they have no label.",)
+
+
+def add_parts(table: pd.DataFrame, levels: Levels) -> tuple[str, ...]:
+    """Fill the columns `part` and `split` where folders are parts of a split; notes on them."""
+    if PART not in levels.roles:
+        return ()
+    table["part"] = names_at(table["path"].tolist(), levels, PART)
+    words = parts_of(levels.names[levels.roles.index(PART)])
+    table["split"] = [PARTS[words[name]] for name in table["part"]]
+    return validation_note([words[name] for name in table["part"]])
+
+
+def _pattern_levels(paths: Sequence[str]) -> Levels:
+    """The parts of a split at the top, where all folders there are; other levels are not needed."""
+    tops = sorted({row[0] for row in folders_of(paths) if row})
+    words = parts_of(tops)
+    is_split = len(words) == len(tops) and any(w.startswith("train") for w in words.values())
+    return Levels((PART,), (tuple(tops),)) if is_split else Levels()
+
+
+# -- classes -------------------------------------------------------------------------------
+
+
+def refuse_near_equal(class_names: Sequence[str], where: str) -> None:
+    """Refuse classes whose names differ in their spelling only.
+
+    Raises
+    ------
+    DataError
+        There are such names.
+    """
+    if alike := [names for names in near_equal(class_names) if not _are_numbers(names)]:
+        shown = first_few((" and ".join(map(repr, names)) for names in alike), 3)
         raise DataError(
-            "Every image belongs to a group (its patient)",
-            f"{len(without)} of {len(paths)} paths have none by {pattern!r} (first: {without[0]})",
-            "Mend the pattern",
+            f"Class folders whose names are nearly equal: {shown}",
+            f"in '{where}' these are {sum(map(len, alike))} classes; upper and lower case, spaces "
+            "and accents make no class",
+            "If they are one class: move their images into one folder. If not: give them names "
+            "that differ in a word",
         )
-    return [match[1] for match in found if match is not None]
 
 
-def _class_names(root: Path, table: pd.DataFrame, parted: bool) -> tuple[str, ...]:
-    tops = _folders(root) if parted else [root]
-    counts = Counter(table["label"])
-    for top in tops:
-        for folder in _folders(top):
-            if not parted or PARTS[top.name.lower()] == "train":
-                counts.setdefault(folder.name, 0)
-    trained = set(table["label"][table["split"] == "train"]) if parted else set(counts)
-    strange = sorted(set(table["label"]) - trained)
-    if strange:
+def refuse_untrained(table: pd.DataFrame) -> None:
+    """Refuse classes that have images for the test alone.
+
+    Raises
+    ------
+    DataError
+        There is such a class.
+    """
+    trained = set(table["label"][table["split"] == "train"])
+    if strange := sorted(set(table["label"]) - trained):
         raise DataError(
             "Every class of the test part is trained",
             f"train/ has no images of {first_few(map(repr, strange))}",
             did_you_mean(strange[0], trained),
         )
-    return tuple(sorted(counts, key=natural_key))
 
 
-def _validation_note(table: pd.DataFrame) -> tuple[str, ...]:
-    n = int(((table["split"] == "train") & table["part"].str.lower().str.startswith("val")).sum())
-    return (f"{n} validation images joined training: folds are made from it.",) if n else ()
+def _are_numbers(names: Sequence[str]) -> bool:
+    return all(name.lstrip("+-").isdecimal() for name in names) and len(set(map(int, names))) > 1
+
+
+def _refuse_loose(
+    tree: ImageTree, paths: Sequence[str], levels: Levels, root: str | os.PathLike[str]
+) -> None:
+    if CLASS not in levels.roles:
+        others = f" ({' '.join(tree.notes)})" if tree.notes else ""
+        raise DataError(
+            f"'{root}' holds {len(paths)} images, and none of them in a class folder",
+            f"images stand in one folder per class{others}",
+            "Sort them into folders named after their classes, or write a table path,label,group",
+        )
+
+
+def _class_names(tree: ImageTree, labels: Sequence[str], levels: Levels) -> tuple[str, ...]:
+    """The classes, with those of empty folders: these are refused by their name."""
+    depth = levels.roles.index(CLASS)
+    above = {name for names in levels.names[:depth] for name in names}
+    empty = {
+        row[depth]
+        for row in (tuple(folder.split("/")) for folder in tree.folders)
+        if len(row) == depth + 1 and above.issuperset(row[:depth])
+    }
+    masks = set(levels.unlabelled)
+    return in_natural_order({*labels, *(empty - masks if PATIENT not in levels.roles else ())})
+
+
+# -- patients ------------------------------------------------------------------------------
+
+
+def _add_groups(
+    table: pd.DataFrame, paths: Sequence[str], levels: Levels, pattern: str | None
+) -> str:
+    """Fill the column `group`; what a group is."""
+    if pattern is not None:
+        table["group"] = found_by(pattern, paths, option="group_pattern", what="patient")
+        return "group"
+    if PATIENT in levels.roles:
+        table["group"] = names_at(paths, levels, PATIENT)
+        return "patient"
+    table["group"] = table["path"]
+    return NO_GROUPS
+
+
+def _patients_below(levels: Levels) -> str:
+    """A question, where the folders below the classes are named like patients."""
+    depth = levels.depth(FURTHER)
+    if depth is None or not all(map(is_patient, levels.names[depth])):
+        return ""
+    pattern = choose_class(depth).replace("--label-pattern", "--group-pattern")
+    return (
+        f" Are the {len(levels.names[depth])} folders below the classes patients "
+        f"({first_few(levels.names[depth], 2)})? Then choose: {pattern}."
+    )
+
+
+def _layout(
+    levels: Levels, label_pattern: str | None, group_pattern: str | None, group_kind: str
+) -> str:
+    shown = "classes: by label_pattern" if label_pattern else levels.sentence()
+    if label_pattern and PART in levels.roles:
+        shown = f"{levels.sentence()}; {shown}"
+    patients = {NO_GROUPS: "not known", "patient": "their folders"}.get(group_kind)
+    return f"{shown}; patients: {patients if group_pattern is None else 'by group_pattern'}"

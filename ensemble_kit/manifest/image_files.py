@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.manifest.walk import IMAGE_SUFFIXES, list_images
+from ensemble_kit.manifest.file_kinds import IMAGE_SUFFIXES
+from ensemble_kit.manifest.walk import list_images
 
 Index = dict[str, list[str]]
 # A path into a container, which is opened later: x.npz#train_images/17.

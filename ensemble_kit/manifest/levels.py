@@ -58,7 +58,7 @@ class Levels:
         return " > ".join([*filter(None, map(_in_words, self.roles, self.names)), "image"])
 
 
-def read_levels(rows: Folders, where: str) -> Levels:
+def recognise_levels(rows: Folders, where: str) -> Levels:
     """What the levels of folders are taken for.
 
     Parameters

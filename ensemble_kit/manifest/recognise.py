@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +17,7 @@ from ensemble_kit.manifest.bci import bci_folder, read_bci
 from ensemble_kit.manifest.breakhis import breast_folder, parse_name, read_breakhis
 from ensemble_kit.manifest.csv_table import looks_like_table, read_csv_table
 from ensemble_kit.manifest.data_settings import READER_OPTIONS
+from ensemble_kit.manifest.file_kinds import not_read, suffix_of
 from ensemble_kit.manifest.folder import read_folders
 from ensemble_kit.manifest.image_files import folders_left_out
 from ensemble_kit.manifest.npz import read_npz
@@ -73,7 +74,9 @@ def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifes
             return where, read_csv_table
         if where.suffix.lower() == ".npz":
             return where, read_npz
-        raise _not_understood(f"'{where}' is a {where.suffix or 'nameless'} file")
+        about = not_read(suffix_of(where.name))
+        what = f" ({about[0]}: {about[1]})" if about else ""
+        raise _not_understood(f"'{where}' is a {where.suffix or 'nameless'} file{what}")
     if not where.is_dir():
         raise DataError("The data must be there", f"'{where}' is not", "Check the path")
     if breast_folder(where) is not None:
@@ -83,13 +86,13 @@ def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifes
     for name in TABLE_NAMES:
         if (where / name).is_file() and looks_like_table(where / name):
             return where / name, read_csv_table
-    paths, _ = list_images(where)
+    paths, notes = list_images(where)
     named = sum(parse_name(PurePosixPath(p).stem) is not None for p in paths)
     if named and named >= len(paths) / 2:
         return where, read_breakhis
     if any(len(PurePosixPath(p).parts) > 1 for p in paths):
         return where, read_folders
-    raise _not_understood(_describe(where, paths))
+    raise _not_understood(_describe(where, paths, notes))
 
 
 def _check_options(reader: Callable[..., Manifest], options: dict[str, Any]) -> None:
@@ -110,11 +113,15 @@ def _flag(option: str) -> str:
     return f"--{option.replace('_', '-')}"
 
 
-def _describe(where: Path, paths: list[str]) -> str:
+def _describe(where: Path, paths: list[str], notes: Sequence[str]) -> str:
     suffixes = Counter(e.suffix.lower() or "no suffix" for e in where.iterdir() if e.is_file())
     files = ", ".join(f"{n} {s}" for s, n in suffixes.most_common(4)) or "no files"
     folders = [e.name for e in where.iterdir() if e.is_dir()]
-    return f"'{where}' holds {files}, folders: {first_few(sorted(folders)) or 'none'}, and {len(paths)} images"
+    more = f" ({' '.join(notes)})" if notes else ""
+    return (
+        f"'{where}' holds {files}, folders: {first_few(sorted(folders)) or 'none'}, and "
+        f"{len(paths)} images{more}"
+    )
 
 
 def _not_understood(got: str) -> DataError:

@@ -58,6 +58,8 @@ class Manifest:
         `group`, or `image` where groups may straddle the splits on purpose (stamped everywhere).
     absent : sequence of str
         Classes that may have no image: a model predicts them, but these data have none.
+    layout : str
+        What each level of folders was taken for, as a plan shows it. Not stored with a run.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class Manifest:
     notes: tuple[str, ...] = ()
     split_by: str = "group"
     absent: tuple[str, ...] = ()
+    layout: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(str(c) for c in self.class_names))

@@ -22,7 +22,7 @@ from ensemble_kit.manifest.file_kinds import (
     suffix_of,
 )
 
-LOOP = "link back to a folder above"
+LOOP = "link(s) back to a folder above"
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -191,6 +191,12 @@ def _target(link: Path) -> str:
     return str(link.readlink()) if link.is_symlink() else "not readable"
 
 
+def _counted(kind: str, count: int) -> str:
+    if "(s)" in kind:
+        return kind.replace("(s)", "" if count == 1 else "s")
+    return kind if count == 1 else f"{kind}s"
+
+
 def _kind_of_file(suffix: str) -> tuple[str, str]:
     """A file that is not read: its kind, and what to do about it where that is known."""
     known = not_read(suffix)
@@ -200,7 +206,7 @@ def _kind_of_file(suffix: str) -> tuple[str, str]:
 
 def _notes(others: Counter[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(
-        f"{count} {kind}{'' if count == 1 else 's'}{about} under the data folder passed over: "
+        f"{count} {_counted(kind, count)}{about} under the data folder passed over: "
         "not read as images."
         for (kind, about), count in sorted(others.items())
     )

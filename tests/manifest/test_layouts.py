@@ -164,23 +164,23 @@ def test_row_33_a_misspelt_test_class_says_what_was_meant(tmp_path: Path) -> Non
 
 
 def test_images_outside_class_folders_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="1 of 3 do not"):
+    with pytest.raises(DataError, match=r"1 of 3 .*loose\.png"):
         read_folders(touch(tmp_path, "a/1.png", "b/1.png", "loose.png"))
-    with pytest.raises(DataError, match="one folder per class"):
+    with pytest.raises(DataError, match="2 images"):
         read_folders(touch(tmp_path / "flat", "1.png", "2.png"))
 
 
 def test_row_25_pipes_links_and_strange_files_are_passed_over_with_a_note(tmp_path: Path) -> None:
-    root = touch(tmp_path, "a/1.png", "b/2.png", "b/slide.svs", "b/.DS_Store")
+    root = touch(tmp_path, "a/1.png", "b/2.png", "b/slide.svs", "b/.DS_Store", "b/x.abc")
     os.mkfifo(root / "a/pipe.png")
     (root / "a/loop").symlink_to(root)
-    (root / "a/gone.png").symlink_to(root / "nowhere")
+    (root / "a/up").symlink_to(root.parent)
     paths, notes = list_images(root)
     assert paths == ["a/1.png", "b/2.png"]
-    assert [note.split(" under")[0] for note in notes] == [
+    assert [note.split(" under")[0].split(" (")[0] for note in notes] == [
+        "1 '.abc' file",
         "1 '.svs' file",
-        "1 broken link",
-        "1 linked folder",
+        "2 links back to a folder above",
         "1 pipe, socket or device",
     ]
 
