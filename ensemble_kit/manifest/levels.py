@@ -85,8 +85,8 @@ def recognise_levels(rows: Folders, where: str) -> Levels:
         names = [name for name in below if name not in strange]
         levels = _with(levels, role, names, strange)
     for depth in range(len(levels.roles), max(map(len, left))):
-        names = {row[depth] for row in left if len(row) > depth}
-        levels = _with(levels, _under_class(names, levels, where), names, ())
+        under = {row[depth] for row in left if len(row) > depth}
+        levels = _with(levels, _under_class(under, levels, where), under, ())
     return levels
 
 
@@ -98,7 +98,7 @@ def choose_class(depth: int) -> str:
 def _with(levels: Levels, role: str, names: Collection[str], strange: Collection[str]) -> Levels:
     return Levels(
         (*levels.roles, role),
-        (*levels.names, tuple(sorted(names, key=natural_key))),
+        (*levels.names, tuple(_in_order(names))),
         (*levels.unlabelled, *sorted(strange)),
     )
 
@@ -158,7 +158,7 @@ def _beside_parts(below: dict[str, set[str]], parts: dict[str, str], where: str)
     if not any(word.startswith("train") for word in parts.values()):
         raise DataError(
             f"'{where}' holds {first_few(map(repr, parts))} and no folder for training",
-            f"folders: {first_few(sorted(below, key=natural_key))}",
+            f"folders: {first_few(_in_order(below))}",
             "Name it train, or rename the others if they are classes",
         )
     others = [name for name in below if name not in parts]
@@ -223,7 +223,7 @@ def _refuse_no_class(below: dict[str, set[str]], where: str, depth: int) -> None
     if len(names) == 1 and len(below[names[0]]) > 1:
         raise DataError(
             f"'{where}' holds one folder with images, '{names[0]}', and one class is no task",
-            f"in it: {first_few(sorted(below[names[0]], key=natural_key))}",
+            f"in it: {first_few(_in_order(below[names[0]]))}",
             f"If these are the classes: --data {where}/{names[0]}",
         )
     if len(names) == 1:
@@ -266,7 +266,7 @@ def _recurring(below: dict[str, set[str]]) -> set[str]:
 
 
 def _no_class(names: Collection[str], where: str, what: str, advice: str) -> DataError:
-    shown = first_few(map(repr, sorted(names, key=natural_key)))
+    shown = first_few(map(repr, _in_order(names)))
     return DataError(f"{shown} {what}, and would be trained as classes", f"in '{where}'", advice)
 
 
@@ -275,6 +275,10 @@ def _out(depth: int) -> str:
         f"Move them out of the data, or choose the classes yourself: {choose_class(depth)} takes "
         "this level"
     )
+
+
+def _in_order(names: Collection[str]) -> list[str]:
+    return sorted(names, key=natural_key)
 
 
 def _stand(names: Collection[str]) -> str:
