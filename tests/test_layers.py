@@ -15,6 +15,8 @@ PACKAGE = Path(ensemble_kit.__file__).parent
 LAYERS = (
     "errors",
     "arrays",
+    "memory",
+    "archives",
     "seeding",
     "files",
     "tables",

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import functools
 import os
-import zipfile
+import threading
 from pathlib import Path
 
 import numpy as np
 
+from ensemble_kit.archives import read_array
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError
 from ensemble_kit.manifest.digits import CONTAINER as DIGITS
 
-MAX_ARRAY_BYTES = 16 * 2**30
+_READING = threading.Lock()
 
 
 def split_reference(path: str) -> tuple[str, str] | None:
@@ -75,8 +76,14 @@ def _modified(file: Path) -> int:
         ) from error
 
 
-@functools.lru_cache(maxsize=3)
 def _npz_array(file: str, key: str, modified: int) -> Array:
+    # One thread reads; the others wait for what it read instead of reading it too.
+    with _READING:
+        return _read_once(file, key, modified)
+
+
+@functools.lru_cache(maxsize=3)
+def _read_once(file: str, key: str, modified: int) -> Array:
     del modified  # Only part of the cache's key: a replaced file is read again.
     return load_npz(file, key)
 
@@ -87,27 +94,15 @@ def load_npz(file: str | os.PathLike[str], key: str) -> Array:
     Raises
     ------
     DataError
-        No such array, no uint8 images, damaged, or larger than 16 GiB when unpacked.
+        No such array, no uint8 images, damaged, or too large when unpacked.
+    EnvironmentFault
+        It does not fit into the memory that is free.
     """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            size = archive.getinfo(f"{key}.npy").file_size
-            if size > MAX_ARRAY_BYTES:
-                raise DataError(
-                    "Arrays stay under 16 GiB",
-                    f"'{file}' unpacks '{key}' to {size / 2**30:.0f}",
-                    "Split it",
-                )
-        with np.load(file, allow_pickle=False) as arrays:
-            array: Array = arrays[key]
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            "The file must hold whole arrays", f"'{file}' ({key}): {error}", "Fetch it again"
-        ) from error
+    array = read_array(file, key)
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         raise DataError(
             "Image arrays are uint8 (n, height, width[, channels])",
-            f"'{key}' of '{file}' is {array.dtype} {array.shape}",
+            f"'{key}' of '{os.fspath(file)}' is {array.dtype} {array.shape}",
             "Convert it",
         )
     return array

@@ -12,12 +12,13 @@ from typing import Any
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import read_json, write_json
 from ensemble_kit.launch.measured import fastest_share
-from ensemble_kit.launch.memory import cores, host_free, visible_cards
+from ensemble_kit.launch.memory import cores, visible_cards
 from ensemble_kit.launch.pool import Pool
 from ensemble_kit.launch.slots import Machine, Peak, Share, first_slots, most_slots, slots_by_memory
 from ensemble_kit.members.catalogue import cost
 from ensemble_kit.members.events import JobFailed, Watcher
 from ensemble_kit.members.job import Job
+from ensemble_kit.memory import host_free
 from ensemble_kit.run import Run
 
 CHOICE = "engine.json"

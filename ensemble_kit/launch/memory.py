@@ -1,4 +1,4 @@
-"""How much memory there is, and how much a process took: of the host, and of a CUDA card.
+"""How much memory a process took of the host, and how much there is of a CUDA card.
 
 Reads counters; decides nothing. The calls of `torch.cuda` stand here alone.
 """
@@ -9,7 +9,8 @@ import os
 import sys
 from pathlib import Path
 
-CGROUP = Path("/sys/fs/cgroup")
+from ensemble_kit.memory import field
+
 # What the driver keeps per process beside torch's own memory, roughly.
 CARD_CONTEXT = 700 * 2**20
 
@@ -21,19 +22,10 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def host_free() -> int:
-    """Bytes of host memory that new processes may take: of the machine, or of this container."""
-    machine = _field(Path("/proc/meminfo"), "MemAvailable:")
-    if machine is None:
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit, used = (_number(CGROUP / f"memory.{name}") for name in ("max", "current"))
-    return machine if limit is None or used is None else max(0, min(machine, limit - used))
-
-
 def host_peak() -> int:
     """The most bytes of host memory that this process held, without files that all share."""
     status = Path("/proc/self/status")
-    peak, shared = _field(status, "VmHWM:"), _field(status, "RssFile:")
+    peak, shared = field(status, "VmHWM:"), field(status, "RssFile:")
     if peak is not None:
         return peak - (shared or 0)
     import resource
@@ -63,20 +55,3 @@ def visible_cards() -> list[str]:
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     n_cards = torch.cuda.device_count()
     return given.split(",")[:n_cards] if given else [str(i) for i in range(n_cards)]
-
-
-def _field(path: Path, name: str) -> int | None:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return None
-    found = [line.split()[1] for line in lines if line.startswith(name)]
-    return int(found[0]) * 1024 if found else None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None

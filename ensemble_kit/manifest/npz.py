@@ -6,13 +6,13 @@ Does not decode: a path like `breastmnist.npz#train_images/17` leads to the pixe
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ensemble_kit.archives import ARCHIVE_FAULTS, open_zip, read_array, shape_of
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 
@@ -55,6 +55,7 @@ CLASS_NAMES = {
 }
 ORDINAL = ("retinamnist",)
 MAX_LABEL_BYTES = 2**30
+MAX_CLASSES = 10_000
 
 
 def read_npz(path: str | os.PathLike[str], *, class_names: Sequence[str] | None = None) -> Manifest:
@@ -115,31 +116,44 @@ def read_npz(path: str | os.PathLike[str], *, class_names: Sequence[str] | None 
 
 def _labels(file: Path) -> dict[str, np.ndarray]:
     try:
-        with zipfile.ZipFile(file) as archive:
-            members = {i.filename: i.file_size for i in archive.infolist()}
-        found = [p for p in PARTS if f"{p}_labels.npy" in members and f"{p}_images.npy" in members]
-        if "train" not in found or any(members[f"{p}_labels.npy"] > MAX_LABEL_BYTES for p in found):
-            raise DataError(
-                "A MedMNIST file holds train_images and train_labels",
-                f"'{file}' holds {first_few(sorted(members), 8)}",
-                "Point to a MedMNIST .npz file",
-            )
-        with np.load(file, allow_pickle=False) as arrays:
-            labels = {p: np.asarray(arrays[f"{p}_labels"]) for p in found}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
+        with open_zip(file) as archive:
+            held = archive.namelist()
+    except ARCHIVE_FAULTS as error:
         raise DataError(
             "The file must hold whole arrays", f"'{file}': {error}", "Fetch it again"
         ) from error
-    for part, values in labels.items():
-        if values.dtype.kind not in "iu" or values.size != len(values) or values.min(initial=0) < 0:
-            raise DataError(
-                "Labels are one class index per image",
-                f"'{part}_labels' of '{file}' is {values.dtype} {values.shape}",
-                "Multi-label sets are not read",
-            )
-    return {part: values.reshape(-1).astype(np.int64) for part, values in labels.items()}
+    found = [p for p in PARTS if f"{p}_labels.npy" in held and f"{p}_images.npy" in held]
+    if "train" not in found:
+        raise DataError(
+            "A MedMNIST file holds train_images and train_labels",
+            f"'{file}' holds {first_few(sorted(held), 8)}",
+            "Point to a MedMNIST .npz file",
+        )
+    return {part: _labels_of(file, part) for part in found}
+
+
+def _labels_of(file: Path, part: str) -> np.ndarray:
+    values = read_array(file, f"{part}_labels", max_bytes=MAX_LABEL_BYTES)
+    n_images = (*shape_of(file, f"{part}_images"), 0)[0]
+    if values.dtype.kind not in "iu" or values.ndim == 0 or values.size != len(values):
+        raise DataError(
+            "Labels are one class index per image",
+            f"'{part}_labels' of '{file}' is {values.dtype} {values.shape}",
+            "Multi-label sets are not read",
+        )
+    if len(values) != n_images:
+        raise DataError(
+            "Every image has a label",
+            f"'{file}' holds {n_images} images in '{part}_images', {len(values)} labels in '{part}_labels'",
+            "Fetch the file again",
+        )
+    if len(values) and not 0 <= int(values.min()) <= int(values.max()) < MAX_CLASSES:
+        raise DataError(
+            f"Labels are class indices of 0 .. {MAX_CLASSES - 1}",
+            f"'{part}_labels' of '{file}' has {values.min()} .. {values.max()}",
+            "Number the classes 0, 1, 2, ...",
+        )
+    return values.reshape(-1).astype(np.int64)
 
 
 def _names(stem: str, given: Sequence[str] | None, n_classes: int) -> tuple[str, ...]:

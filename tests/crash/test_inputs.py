@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from ensemble_kit import archives
+from ensemble_kit.audit.open import open_data
 from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import DataError, JobsFailedError
+from ensemble_kit.folds import make_folds
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.member import Member
@@ -124,3 +132,97 @@ def test_row_35_a_job_whose_logits_are_nan_is_not_done_and_nan_gets_no_vote(
     logits[2, 1, 0] = np.nan
     with pytest.raises(DataError, match="NaN has no class"):
         MajorityVote().fit(np.zeros_like(logits), np.array([0, 1, 0, 1])).predict(logits)
+
+
+def test_row_16_a_jpeg_that_rotted_and_still_decodes_is_found_by_its_digest(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 2, 96, 96, 3), dtype=np.uint8)
+    for patient, images in enumerate(pixels):
+        for name, image in zip("ab", images, strict=True):
+            folder = tmp_path / "d" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(folder / f"P{patient}_0.jpg")
+    manifest = Manifest.from_folders(tmp_path / "d", group_pattern=r"(P\d)_")
+    manifest = with_digests(manifest)
+    folds = make_folds(manifest, 2, seed=0)
+    Run(tmp_path / "run").begin(manifest, folds, {})
+    rotten = tmp_path / "d" / "b" / "P2_0.jpg"
+    content, before = bytearray(rotten.read_bytes()), read_image(tmp_path, "d/b/P2_0.jpg")
+    content[-1200:-1000] = bytes(200)
+    rotten.write_bytes(content)
+    assert (read_image(tmp_path, "d/b/P2_0.jpg") != before).any(), "it decodes, to something else"
+    assert with_digests(manifest).digest != manifest.digest
+    (finding,) = open_data(tmp_path / "run")[1]
+    assert finding.kind == "changed-since-the-run"
+    assert finding.examples == ("b/P2_0.jpg",)
+
+
+READ = """
+import resource, sys, warnings
+from ensemble_kit.errors import DataError
+from ensemble_kit.images.decode import read_image
+warnings.simplefilter("ignore")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    print("read", read_image(*sys.argv[1:]).shape)
+except DataError as error:
+    print("refused", error.got, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_row_22_an_image_of_a_hundred_megapixels_is_refused_by_its_size_and_takes_no_memory(
+    processes: Any, tmp_path: Path
+) -> None:
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")
+    done = processes.python(READ, tmp_path, "bomb.png")
+    assert done.stdout.startswith("refused 'bomb.png' is 10000 x 10000 "), done.stdout + done.stderr
+    assert int(done.stdout.split()[-1]) < 8 * 1024, "kilobytes; its pixels would take 400 MB"
+
+
+def labelled(path: Path, images: Any) -> None:
+    np.savez_compressed(path, train_images=images, train_labels=np.arange(len(images))[:, None] % 2)
+
+
+def test_row_52_an_array_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(
+    tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled(tmp_path / "x.npz", np.zeros((32, 512, 512), np.uint8))
+    monkeypatch.setattr(archives, "BOMB_BYTES", 2**22)  # so that gigabytes are megabytes
+    real = np.lib.format.read_array
+
+    def read(file: Any, **options: Any) -> Any:
+        assert "images" not in file.name, "unpacked"
+        return real(file, **options)
+
+    monkeypatch.setattr(np.lib.format, "read_array", read)
+    code, said = cli("data", "check", tmp_path / "x.npz")
+    assert code == 3
+    assert "'train_images'" in said
+    assert "8.0 MiB" in said
+    monkeypatch.setattr(archives, "MAX_ARRAY_BYTES", 2**20)
+    with pytest.raises(DataError, match=r"8\.0 MiB"):
+        archives.read_array(tmp_path / "x.npz", "train_images", max_bytes=2**20)
+
+
+def test_row_52_a_zip_of_a_million_entries_is_refused_before_its_list_is_read(
+    tmp_path: Path, cli: CLI
+) -> None:
+    entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, 1, *[0] * 6) + b"a"
+    flood = entry * 1_000_000
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 65535, 65535, len(flood), 0, 0)
+    (tmp_path / "x.npz").write_bytes(flood + end)
+    code, said = cli("data", "check", tmp_path / "x.npz")
+    assert code == 3
+    assert f"{len(flood)} bytes" in said
+
+
+def test_row_52_an_array_larger_than_the_free_memory_is_exit_4_with_both_sizes(
+    tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled(
+        tmp_path / "x.npz", np.random.default_rng(0).integers(0, 256, (32, 128, 128), np.uint8)
+    )
+    monkeypatch.setattr(archives, "host_free", lambda: 2**18)
+    code, said = cli("data", "check", tmp_path / "x.npz")
+    assert code == 4
+    assert "0.5 MiB" in said
+    assert "0.2 MiB" in said

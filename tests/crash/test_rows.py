@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PROMISED = (*range(1, 14), *range(34, 41), 59)
+PROMISED = (*range(1, 14), 16, 22, *range(34, 41), 52, 59)
 NAMES = " ".join(
     re.findall(
         r"^def (test_row_\w+)",

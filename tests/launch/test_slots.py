@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 
+from ensemble_kit import memory as host
 from ensemble_kit.launch import local, measured, memory
 from ensemble_kit.launch.local import CHOICE, LocalEngine
 from ensemble_kit.launch.pool import least_used
@@ -94,14 +95,14 @@ def test_the_peak_is_what_a_process_itself_took() -> None:
 def test_a_container_s_limit_counts_where_it_is_below_the_machine_s(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    machine = memory.host_free()
+    monkeypatch.setattr(host, "CGROUP", tmp_path)
+    machine = host.host_free()
     assert machine > GIB / 4
     (tmp_path / "memory.max").write_text("100000000\n")
     (tmp_path / "memory.current").write_text("40000000\n")
-    assert memory.host_free() == 60_000_000
+    assert host.host_free() == 60_000_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.host_free() > 60_000_000
+    assert host.host_free() > 60_000_000
 
 
 def test_a_card_s_room_counts_what_this_process_holds_of_it(

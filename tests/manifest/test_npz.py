@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import pickle
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.images import containers
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.manifest.npz import read_npz
 
@@ -74,3 +82,88 @@ def test_multi_label_and_other_files_are_refused(tmp_path: Path) -> None:
         read_npz(tmp_path / "z.npz")
     with pytest.raises(UsageError, match="1 names for 2 labels"):
         read_npz(save(tmp_path / "x.npz"), class_names=["a"])
+
+
+def test_labels_and_images_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    images = np.zeros((5, 10, 10), np.uint8)
+    with pytest.raises(DataError, match="5 images"):
+        read_npz(save(tmp_path / "x.npz", train_images=images))
+    for odd in (10**12, -1):
+        with pytest.raises(DataError, match=str(odd)):
+            read_npz(save(tmp_path / "x.npz", train_labels=np.array([[0], [1], [odd], [1]])))
+    with pytest.raises(DataError, match="train_labels"):
+        read_npz(save(tmp_path / "x.npz", train_labels=np.array(3)))
+
+
+def member(
+    path: Path, name: str, content: bytes, *, compression: int = zipfile.ZIP_DEFLATED
+) -> None:
+    with zipfile.ZipFile(path, "a", compression) as archive:
+        archive.writestr(f"{name}.npy", content)
+
+
+def header(shape: tuple[int, ...]) -> bytes:
+    file = io.BytesIO()
+    about = {"descr": "|u1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, about)  # type: ignore[no-untyped-call]
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(2**45, 1024, 1024), (4, 10, 11), (3, 10, 10), (-4, 10, 10)])
+def test_row_52_a_header_that_declares_other_sizes_than_are_there_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    member(tmp_path / "x.npz", "train_images", header(shape) + bytes(400))
+    monkeypatch.setattr(np.lib.format, "read_array", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(DataError, match=r"x\.npz"):
+        read_image(tmp_path, "x.npz#train_images/0")
+
+
+def test_row_52_a_way_of_compressing_that_numpy_does_not_use_is_refused(tmp_path: Path) -> None:
+    for kind in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        path = tmp_path / f"{kind}.npz"
+        member(path, "train_images", header((4, 10, 10)) + bytes(400), compression=kind)
+        with pytest.raises(DataError, match="compressed"):
+            read_image(tmp_path, f"{path.name}#train_images/0")
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_row_50_damaged_bytes_give_pixels_or_a_data_error_never_another(
+    tmp_path: Path, write: Callable[..., None]
+) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (4, 10, 10), dtype=np.uint8)
+    write(tmp_path / "x.npz", train_images=images, train_labels=np.array([[0], [1], [0], [1]]))
+    content = (tmp_path / "x.npz").read_bytes()
+    for i in range(150):
+        broken = bytearray(content)
+        for at in rng.integers(0, len(broken), 2):
+            broken[at] ^= int(rng.integers(1, 256))
+        path = tmp_path / f"{i}.npz"
+        path.write_bytes(broken)
+        # Whatever else is raised ends the test.
+        with contextlib.suppress(DataError):
+            read_npz(path)
+            read_image(tmp_path, f"{path.name}#train_images/0")
+
+
+def test_an_array_is_read_by_one_thread_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "x.npz")
+    real, reads, together = containers.load_npz, list[str](), threading.Barrier(4)
+
+    def load(file: str, key: str) -> np.ndarray:
+        reads.append(key)
+        time.sleep(0.05)  # so that the others would come too
+        return real(file, key)
+
+    def look(_: int) -> np.ndarray:
+        together.wait()
+        return read_image(tmp_path, "x.npz#train_images/1")
+
+    monkeypatch.setattr(containers, "load_npz", load)
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(look, range(4)))
+    assert reads == ["train_images"]
+    assert all((image == images[0]).all() for image in images)

@@ -1,0 +1,38 @@
+"""How much memory the machine has left: the host's, or that of the container.
+
+Reads counters; decides nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def host_free() -> int:
+    """Bytes of host memory that may still be taken: of the machine, or of this container."""
+    machine = field(Path("/proc/meminfo"), "MemAvailable:")
+    if machine is None:
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit, used = (_number(CGROUP / f"memory.{name}") for name in ("max", "current"))
+    return machine if limit is None or used is None else max(0, min(machine, limit - used))
+
+
+def field(path: Path, name: str) -> int | None:
+    """The bytes behind `name` in one of Linux's tables of memory; None where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    found = [line.split()[1] for line in lines if line.startswith(name)]
+    return int(found[0]) * 1024 if found else None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdecimal() else None
