@@ -24,7 +24,7 @@ from ensemble_kit.evaluation.bootstrap import (
 from ensemble_kit.evaluation.proportions import with_wilson
 from ensemble_kit.evaluation.resamplers import RESAMPLERS, Resampler
 from ensemble_kit.metrics import METRICS, OVER_CLASSES, Metric, metric
-from ensemble_kit.metrics.sums import Sums, sums_by_group
+from ensemble_kit.metrics.sums import GroupSums, sums_by_group
 
 Ints = npt.NDArray[np.int64]
 
@@ -130,7 +130,7 @@ def judge(
                     left_out.of_metric(name, m),
                 ),
                 m.name,
-                measured[name].sums.confusion,
+                measured[name].sums.counts,
                 level,
             )
             for m in wanted
@@ -160,8 +160,7 @@ def _class_counts(labels: Ints, groups: Ints, n_groups: int) -> Array:
 class _Measured:
     """One method over one table: sums per group, and what the other metrics need."""
 
-    sums: Sums
-    flat: Array  # (n_groups, n_columns)
+    sums: GroupSums
     metrics: list[Metric]
     values: dict[str, float]
     resamplers: dict[str, Resampler]
@@ -179,7 +178,7 @@ class _Measured:
                 resamplers[wanted.name] = RESAMPLERS[wanted.name](
                     labels, table.proba, groups, table.predicted
                 )
-        return _Measured(sums, sums.flat, metrics, values, resamplers)
+        return _Measured(sums, metrics, values, resamplers)
 
     def value(self, wanted: Metric) -> float:
         if wanted.of_sums is not None:
@@ -187,7 +186,7 @@ class _Measured:
         return self.values[wanted.name]
 
     def resample(self, weights: Array) -> dict[str, Array]:
-        drawn = Sums.of_flat(weights @ self.flat)
+        drawn = self.sums.weighted(weights)
         out = {}
         for wanted in self.metrics:
             if wanted.of_sums is not None:

@@ -30,12 +30,12 @@ from ensemble_kit.evaluation.resamplers import (
     average_precision_resampler,
 )
 from ensemble_kit.metrics import classification
+from ensemble_kit.metrics.confusion import Confusion, GroupConfusions
 from ensemble_kit.metrics.ranking import auroc, average_precision
-from ensemble_kit.metrics.sums import sums_by_group
 from ensemble_kit.predictions.table import Predictions
 
 Ints = npt.NDArray[np.int64]
-OF_CONFUSION: dict[str, Callable[[Array], Array]] = {
+OF_CONFUSION: dict[str, Callable[[Confusion], Array]] = {
     "sensitivity": classification.sensitivity_per_class,
     "specificity": classification.specificity_per_class,
     "precision": classification.precision_per_class,
@@ -111,7 +111,7 @@ def figures_per_class(
                         _interval(values[c], resampled[name], key, c, protocol.level),
                         key,
                         c,
-                        one.confusion,
+                        one.counts,
                         protocol.level,
                     )
                     for key, values in one.values.items()
@@ -146,14 +146,15 @@ class _Scored:
     """One method's figures per class, and how group weights move them."""
 
     values: dict[str, Array]  # (n_classes,) each
-    confusion: Array  # (n_groups, n_true, n_told)
+    counts: GroupConfusions
     resamplers: dict[str, list[Resampler]]
 
     @staticmethod
     def of(one: Combined, labels: Ints, groups: Ints) -> _Scored:
-        confusion = sums_by_group(labels, one.proba, one.predicted, groups).confusion
         n_classes = one.proba.shape[1]
-        values = {key: figure(confusion.sum(axis=0)) for key, figure in OF_CONFUSION.items()}
+        counts = GroupConfusions.of(labels, one.predicted, groups, n_classes)
+        whole = counts.weighted(np.ones(counts.n_groups))
+        values = {key: figure(whole) for key, figure in OF_CONFUSION.items()}
         resamplers = {}
         for key, (figure, resampler) in OF_SCORES.items():
             values[key] = np.array([figure(labels == c, one.proba[:, c]) for c in range(n_classes)])
@@ -162,13 +163,12 @@ class _Scored:
                 resampler((labels != c).astype(np.int64), one.proba[:, [c]], groups)
                 for c in range(n_classes)
             ]
-        return _Scored(values, confusion, resamplers)
+        return _Scored(values, counts, resamplers)
 
     def resample(self, weights: Array) -> dict[str, Array]:
         """Each figure under these group weights, shape (n_resamples, n_classes)."""
-        flat = weights @ self.confusion.reshape(len(self.confusion), -1)
-        confusion = flat.reshape(len(weights), *self.confusion.shape[1:])
-        out = {key: figure(confusion) for key, figure in OF_CONFUSION.items()}
+        counts = self.counts.weighted(weights)
+        out = {key: figure(counts) for key, figure in OF_CONFUSION.items()}
         for key, some in self.resamplers.items():
             # To first order, as beyond some number of groups, a figure may leave its range.
             out[key] = np.clip(np.stack([one(weights) for one in some], axis=1), 0.0, 1.0)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.significance import wilson_interval
+from ensemble_kit.metrics.confusion import GroupConfusions
 
 Ints = npt.NDArray[np.int64]
 # Figures that are a proportion, or a mean of one per class.
@@ -22,7 +22,7 @@ def is_flat(value: float | None) -> bool:
     return value is not None and min(abs(value), abs(1.0 - value)) < 1e-12
 
 
-def with_wilson(found: Interval, name: str, confusion: Array, level: float) -> Interval:
+def with_wilson(found: Interval, name: str, counts: GroupConfusions, level: float) -> Interval:
     """The interval of a metric, or Wilson's where that is a flat proportion.
 
     Parameters
@@ -30,35 +30,35 @@ def with_wilson(found: Interval, name: str, confusion: Array, level: float) -> I
     found : Interval
         Left as it is where it has no ends.
     name : str
-    confusion : array, shape (n_groups, n_classes, n_classes)
+    counts : GroupConfusions
 
     Examples
     --------
-    >>> eight_right = np.tile(np.diag([1.0, 0.0]), (8, 1, 1))
+    >>> class_0 = np.zeros(8, dtype=np.int64)
+    >>> eight_right = GroupConfusions.of(class_0, class_0, np.arange(8), 2)
     >>> print(with_wilson(Interval(1.0, 1.0, 1.0), "accuracy", eight_right, 0.95))
     1.000 [0.676, 1.000]
     """
     if name not in PROPORTIONS:
         return found
-    holds = confusion.sum(axis=2) > 0  # (n_groups, n_classes)
+    n_groups = counts.n_groups_true
     if name == "accuracy":
-        holds = holds.any(axis=1, keepdims=True)
-    return wilson_if_flat(found, holds.sum(axis=0), level)
+        n_groups = np.array([counts.n_groups])
+    return wilson_if_flat(found, n_groups, level)
 
 
 def class_with_wilson(
-    found: Interval, name: str, c: int, confusion: Array, level: float
+    found: Interval, name: str, c: int, counts: GroupConfusions, level: float
 ) -> Interval:
     """The same of one class's sensitivity, specificity or precision."""
-    true, told = confusion.sum(axis=2), confusion.sum(axis=1)
     counted = {
-        "sensitivity": true[:, c],
-        "specificity": true.sum(axis=1) - true[:, c],
-        "precision": told[:, c],
+        "sensitivity": counts.n_groups_true,
+        "specificity": counts.n_groups_of_others,
+        "precision": counts.n_groups_told,
     }
     if name not in counted:
         return found
-    return wilson_if_flat(found, np.array([(counted[name] > 0).sum()]), level)
+    return wilson_if_flat(found, counted[name][[c]], level)
 
 
 def wilson_if_flat(found: Interval, n_groups: Ints, level: float) -> Interval:

@@ -15,6 +15,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics import calibration, classification, ordinal, ranking, selective
+from ensemble_kit.metrics.confusion import Confusion
 from ensemble_kit.metrics.costs import EXPECTED_COST
 from ensemble_kit.metrics.sums import Sums, sums_of
 
@@ -59,8 +60,8 @@ class Metric:
         return float(self.of_sums(sums_of(labels, proba, predicted))) if self.of_sums else np.nan
 
 
-def _of_confusion(name: str, figure: Callable[[Array], Array], higher: bool = True) -> Metric:
-    return Metric(name, higher, of_sums=lambda sums: figure(sums.confusion))
+def _of_confusion(name: str, figure: Callable[[Confusion], Array], higher: bool = True) -> Metric:
+    return Metric(name, higher, of_sums=lambda sums: figure(sums.counts))
 
 
 def _of_scores(name: str, figure: Callable[[Ints, Array], float]) -> Metric:
@@ -74,7 +75,7 @@ def _aurc(labels: Ints, proba: Array, predicted: Ints | None = None) -> float:
     return selective.aurc(*selective.ranked_decisions(labels, proba, chosen))
 
 
-def _without_costs(confusion: Array) -> Array:  # noqa: ARG001
+def _without_costs(confusion: Confusion) -> Array:  # noqa: ARG001
     raise UsageError("An expected cost needs costs", "got none", "Give them: --costs costs.csv")
 
 

@@ -1,6 +1,6 @@
-"""Figures of a confusion matrix; every function takes (..., n_classes, n_classes), true by predicted.
+"""Metrics of confusion matrices (..., n_classes, n_classes), true by predicted class, in full or as `Confusion`.
 
-Leading axes (resamples) stay. Macro figures are means over the classes that are present among the
+Leading axes (resamples) stay. Macro metrics are means over the classes that are present among the
 labels. Knows no probabilities.
 """
 
@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.metrics.confusion import Confusion
+
+Matrices = Array | Confusion
 
 
 def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, n_classes: int) -> Array:
@@ -34,69 +37,71 @@ def _ratio(above: Array, below: Array) -> Array:
         return np.where(below > 0, above / below, np.nan)
 
 
-def _over_present(per_class: Array, confusion: Array) -> Array:
-    """Mean over the classes among the labels, of the figures that are defined."""
-    values = np.where(confusion.sum(axis=-1) > 0, per_class, np.nan)
+def _over_present(per_class: Array, counts: Confusion) -> Array:
+    """Mean over the classes among the labels, of the values that are defined."""
+    values = np.where(counts.true > 0, per_class, np.nan)
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # a resample may be empty: its figure is NaN
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample may be empty: its value is NaN
         return np.asarray(np.nanmean(values, axis=-1))
 
 
-def _diagonal(confusion: Array) -> Array:
-    return np.diagonal(confusion, axis1=-2, axis2=-1)
-
-
-def accuracy(confusion: Array) -> Array:
+def accuracy(confusion: Matrices) -> Array:
     """Share of samples that are right."""
-    return _ratio(_diagonal(confusion).sum(axis=-1), confusion.sum(axis=(-2, -1)))
+    counts = Confusion.of(confusion)
+    return _ratio(counts.found.sum(axis=-1), counts.n)
 
 
-def sensitivity_per_class(confusion: Array) -> Array:
+def sensitivity_per_class(confusion: Matrices) -> Array:
     """Share of each class that is found (recall), shape (..., n_classes); NaN for absent classes."""
-    return _ratio(_diagonal(confusion), confusion.sum(axis=-1))
+    counts = Confusion.of(confusion)
+    return _ratio(counts.found, counts.true)
 
 
-def specificity_per_class(confusion: Array) -> Array:
+def specificity_per_class(confusion: Matrices) -> Array:
     """Share of the other classes' samples that are not taken for this one, (..., n_classes)."""
-    total = confusion.sum(axis=(-2, -1))[..., None]
-    others = total - confusion.sum(axis=-1)
-    false = confusion.sum(axis=-2) - _diagonal(confusion)
+    counts = Confusion.of(confusion)
+    others = counts.n[..., None] - counts.true
+    false = counts.told - counts.found
     return _ratio(others - false, others)
 
 
-def precision_per_class(confusion: Array) -> Array:
+def precision_per_class(confusion: Matrices) -> Array:
     """Share of each class's predictions that are right; NaN for classes never predicted."""
-    return _ratio(_diagonal(confusion), confusion.sum(axis=-2))
+    counts = Confusion.of(confusion)
+    return _ratio(counts.found, counts.told)
 
 
-def f1_per_class(confusion: Array) -> Array:
+def f1_per_class(confusion: Matrices) -> Array:
     """Harmonic mean of precision and sensitivity, shape (..., n_classes)."""
-    return _ratio(2.0 * _diagonal(confusion), confusion.sum(axis=-1) + confusion.sum(axis=-2))
+    counts = Confusion.of(confusion)
+    return _ratio(2.0 * counts.found, counts.true + counts.told)
 
 
-def balanced_accuracy(confusion: Array) -> Array:
+def balanced_accuracy(confusion: Matrices) -> Array:
     """Mean sensitivity of the classes present."""
-    return _over_present(sensitivity_per_class(confusion), confusion)
+    counts = Confusion.of(confusion)
+    return _over_present(sensitivity_per_class(counts), counts)
 
 
-def macro_specificity(confusion: Array) -> Array:
+def macro_specificity(confusion: Matrices) -> Array:
     """Mean specificity of the classes present; NaN where there is only one."""
-    return _over_present(specificity_per_class(confusion), confusion)
+    counts = Confusion.of(confusion)
+    return _over_present(specificity_per_class(counts), counts)
 
 
-def macro_precision(confusion: Array) -> Array:
+def macro_precision(confusion: Matrices) -> Array:
     """Mean precision of the classes present; a class never predicted counts as 0."""
-    return _over_present(np.nan_to_num(precision_per_class(confusion), nan=0.0), confusion)
+    counts = Confusion.of(confusion)
+    return _over_present(np.nan_to_num(precision_per_class(counts), nan=0.0), counts)
 
 
-def macro_f1(confusion: Array) -> Array:
+def macro_f1(confusion: Matrices) -> Array:
     """Mean F1 of the classes present."""
-    return _over_present(f1_per_class(confusion), confusion)
+    counts = Confusion.of(confusion)
+    return _over_present(f1_per_class(counts), counts)
 
 
-def mcc(confusion: Array) -> Array:
+def mcc(confusion: Matrices) -> Array:
     """Matthews correlation of labels and predictions, any number of classes; 0 where undefined.
 
     References
@@ -104,14 +109,14 @@ def mcc(confusion: Array) -> Array:
     Gorodkin, J. (2004). Comparing two K-category assignments by a K-category correlation
     coefficient. Computational Biology and Chemistry 28(5-6), 367-374.
     """
-    n = confusion.sum(axis=(-2, -1))
-    truth, chosen = confusion.sum(axis=-1), confusion.sum(axis=-2)
-    covariance = _diagonal(confusion).sum(axis=-1) * n - (truth * chosen).sum(axis=-1)
+    counts = Confusion.of(confusion)
+    n, truth, chosen = counts.n, counts.true, counts.told
+    covariance = counts.found.sum(axis=-1) * n - (truth * chosen).sum(axis=-1)
     spread = (n**2 - (truth**2).sum(axis=-1)) * (n**2 - (chosen**2).sum(axis=-1))
     return np.nan_to_num(_ratio(covariance, np.sqrt(np.maximum(spread, 0.0))), nan=0.0)
 
 
-def cohen_kappa(confusion: Array) -> Array:
+def cohen_kappa(confusion: Matrices) -> Array:
     """Agreement beyond chance of labels and predictions; NaN where both are one class.
 
     References
@@ -119,13 +124,12 @@ def cohen_kappa(confusion: Array) -> Array:
     Cohen, J. (1960). A coefficient of agreement for nominal scales. Educational and Psychological
     Measurement 20(1), 37-46.
     """
-    n_classes = confusion.shape[-1]
-    return weighted_kappa(confusion, 1.0 - np.eye(n_classes))
+    counts = Confusion.of(confusion)
+    return weighted_kappa(counts, 1.0 - np.eye(counts.found.shape[-1]))
 
 
-def weighted_kappa(confusion: Array, cost: Array) -> Array:
+def weighted_kappa(confusion: Matrices, cost: Array) -> Array:
     """1 minus observed over expected cost, for any matrix of costs with a zero diagonal."""
-    n = confusion.sum(axis=(-2, -1))
-    expected = confusion.sum(axis=-1)[..., :, None] * confusion.sum(axis=-2)[..., None, :]
-    observed_cost = (confusion * cost).sum(axis=(-2, -1)) * n
-    return 1.0 - _ratio(observed_cost, (expected * cost).sum(axis=(-2, -1)))
+    counts = Confusion.of(confusion)
+    expected_cost = ((counts.true @ cost) * counts.told).sum(axis=-1)
+    return 1.0 - _ratio(counts.total(cost) * counts.n, expected_cost)

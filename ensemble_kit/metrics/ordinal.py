@@ -8,15 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.metrics.classification import _ratio, weighted_kappa
+from ensemble_kit.metrics.classification import Matrices, _ratio, weighted_kappa
+from ensemble_kit.metrics.confusion import Confusion
 
 
-def _grades_apart(n_classes: int) -> Array:
-    grade = np.arange(n_classes)
+def _grades_apart(confusion: Matrices) -> Array:
+    grade = np.arange(Confusion.of(confusion).found.shape[-1])
     return np.abs(grade[:, None] - grade[None, :]).astype(np.float64)
 
 
-def quadratic_weighted_kappa(confusion: Array) -> Array:
+def quadratic_weighted_kappa(confusion: Matrices) -> Array:
     """Kappa with costs that grow with the square of the grades apart.
 
     References
@@ -28,25 +29,25 @@ def quadratic_weighted_kappa(confusion: Array) -> Array:
     >>> float(quadratic_weighted_kappa(np.eye(3)))
     1.0
     """
-    return weighted_kappa(confusion, _grades_apart(confusion.shape[-1]) ** 2)
+    return weighted_kappa(confusion, _grades_apart(confusion) ** 2)
 
 
-def mean_absolute_error(confusion: Array) -> Array:
+def mean_absolute_error(confusion: Matrices) -> Array:
     """Mean number of grades between label and prediction."""
-    return cost(confusion, _grades_apart(confusion.shape[-1]))
+    return cost(confusion, _grades_apart(confusion))
 
 
-def adjacent_errors(confusion: Array) -> Array:
+def adjacent_errors(confusion: Matrices) -> Array:
     """Share of samples that are exactly one grade off."""
-    return cost(confusion, (_grades_apart(confusion.shape[-1]) == 1).astype(np.float64))
+    return cost(confusion, (_grades_apart(confusion) == 1).astype(np.float64))
 
 
-def far_errors(confusion: Array) -> Array:
+def far_errors(confusion: Matrices) -> Array:
     """Share of samples that are two grades off or more."""
-    return cost(confusion, (_grades_apart(confusion.shape[-1]) >= 2).astype(np.float64))
+    return cost(confusion, (_grades_apart(confusion) >= 2).astype(np.float64))
 
 
-def cost(confusion: Array, costs: Array) -> Array:
+def cost(confusion: Matrices, costs: Array) -> Array:
     """Mean cost per decided sample.
 
     Parameters
@@ -55,4 +56,5 @@ def cost(confusion: Array, costs: Array) -> Array:
     costs : array, shape (n_classes, n_classes)
         What it costs to take the row's class for the column's.
     """
-    return _ratio((confusion * costs).sum(axis=(-2, -1)), confusion.sum(axis=(-2, -1)))
+    counts = Confusion.of(confusion)
+    return _ratio(counts.total(costs), counts.n)

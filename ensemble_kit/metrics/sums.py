@@ -1,6 +1,6 @@
 """What most metrics need of a table: counts and sums that add up over samples and groups.
 
-Because they add, a bootstrap over groups is one matrix product, and a jackknife one subtraction.
+Because they add, the sums of all resamples of the groups are a matrix product.
 Knows no metric.
 """
 
@@ -13,25 +13,24 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.metrics.calibration import N_BINS, bins_equal_mass, bins_equal_width
+from ensemble_kit.metrics.confusion import Confusion, GroupConfusions
 from ensemble_kit.metrics.probability import brier_per_sample, log_loss_per_sample
 
 Ints = npt.NDArray[np.int64]
-NOT_BINS = 4  # n, n_decided, log_loss, brier
+N_OTHERS = 4 + 2 * 3 * N_BINS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Sums:
-    """Sums over samples; every field may carry leading axes (groups, resamples).
+    """Sums over samples, with any leading axes (resamples).
 
     Parameters
     ----------
-    confusion : array, shape (..., n_classes, n_classes)
+    counts : Confusion
         True class by predicted class; an abstention is an error, shared out evenly among the
-        wrong classes, so that no figure of decisions gains by it.
-    n, n_decided, log_loss, brier : array, shape (...)
-    bins, mass_bins : array, shape (..., 3, N_BINS)
-        Count, summed confidence, and hits per bin of confidence: of equal width, of equal mass.
-        Confidence is the probability of the class decided for.
+        wrong classes, so that no metric of decisions improves by it.
+    others : array, shape (..., N_OTHERS)
+        The other sums side by side: n, n_decided, log_loss, brier, and both kinds of bins.
 
     References
     ----------
@@ -39,52 +38,82 @@ class Sums:
     diagnose approach to assess clinical performance of diagnostic tests. BMJ 345, e6717.
     """
 
-    confusion: Array
-    n: Array
-    n_decided: Array
-    log_loss: Array
-    brier: Array
-    bins: Array
-    mass_bins: Array
+    counts: Confusion
+    others: Array
 
     @property
-    def flat(self) -> Array:
-        """All sums side by side, shape (..., n_columns): what gets multiplied by weights."""
-        lead = self.n.shape
-        return np.concatenate(
-            [
-                self.confusion.reshape(*lead, -1),
-                np.stack([self.n, self.n_decided, self.log_loss, self.brier], axis=-1),
-                self.bins.reshape(*lead, -1),
-                self.mass_bins.reshape(*lead, -1),
-            ],
-            axis=-1,
-        )
+    def confusion(self) -> Array:
+        """The confusion matrices in full, shape (..., n_classes, n_classes)."""
+        return self.counts.full
 
-    @staticmethod
-    def of_flat(flat: Array) -> Sums:
-        """The sums that `flat` laid side by side."""
-        n_bins = 2 * 3 * N_BINS
-        n_classes = round((flat.shape[-1] - NOT_BINS - n_bins) ** 0.5)
-        lead, c2 = flat.shape[:-1], n_classes**2
-        rest = flat[..., c2 + NOT_BINS :].reshape(*lead, 2, 3, N_BINS)
-        return Sums(
-            flat[..., :c2].reshape(*lead, n_classes, n_classes),
-            n=flat[..., c2],
-            n_decided=flat[..., c2 + 1],
-            log_loss=flat[..., c2 + 2],
-            brier=flat[..., c2 + 3],
-            bins=rest[..., 0, :, :],
-            mass_bins=rest[..., 1, :, :],
-        )
+    @property
+    def n(self) -> Array:
+        """Number of samples, shape (...)."""
+        return self.others[..., 0]
+
+    @property
+    def n_decided(self) -> Array:
+        """Number of samples without an abstention, shape (...)."""
+        return self.others[..., 1]
+
+    @property
+    def log_loss(self) -> Array:
+        """Summed log loss, shape (...)."""
+        return self.others[..., 2]
+
+    @property
+    def brier(self) -> Array:
+        """Summed Brier score, shape (...)."""
+        return self.others[..., 3]
+
+    @property
+    def bins(self) -> Array:
+        """Count, summed confidence, and hits per bin of equal width, shape (..., 3, N_BINS).
+
+        Confidence is the probability of the predicted class.
+        """
+        return self._bins(0)
+
+    @property
+    def mass_bins(self) -> Array:
+        """The same per bin of equal mass, shape (..., 3, N_BINS)."""
+        return self._bins(1)
+
+    def _bins(self, kind: int) -> Array:
+        return self.others[..., 4:].reshape(*self.others.shape[:-1], 2, 3, N_BINS)[..., kind, :, :]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupSums:
+    """The sums of each group of samples.
+
+    Parameters
+    ----------
+    counts : GroupConfusions
+    others : array, shape (n_groups, N_OTHERS)
+        As in `Sums`.
+    """
+
+    counts: GroupConfusions
+    others: Array
+
+    def weighted(self, weights: Array) -> Sums:
+        """The sums of resamples of the groups.
+
+        Parameters
+        ----------
+        weights : array, shape (..., n_groups)
+            How often each group counts in each resample.
+        """
+        return Sums(self.counts.weighted(weights), weights @ self.others)
 
     def total(self) -> Sums:
-        """Summed over the first axis."""
-        return Sums.of_flat(self.flat.sum(axis=0))
+        """The sums of the whole table."""
+        return self.weighted(np.ones(len(self.others)))
 
 
-def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> Sums:
-    """The sums of each group, with a leading axis (n_groups,).
+def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> GroupSums:
+    """The sums of each group.
 
     Parameters
     ----------
@@ -96,35 +125,22 @@ def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> 
     groups : array of int, shape (n_samples,)
         Numbered `0 .. n_groups - 1`.
     """
-    n_groups, n_classes = int(groups.max()) + 1, proba.shape[1]
-    told = predicted >= 0
+    n_groups = int(groups.max()) + 1
 
     def per_group(weights: Array | None = None) -> Array:
         return np.bincount(groups, weights=weights, minlength=n_groups).astype(np.float64)
 
     sure, hit = _confidence_and_hit(labels, proba, predicted)
-    return Sums(
-        _confusion(groups * n_classes + labels, predicted, n_groups, n_classes),
+    columns = [
         per_group(),
-        per_group(told.astype(np.float64)),
+        per_group((predicted >= 0).astype(np.float64)),
         per_group(log_loss_per_sample(labels, proba)),
         per_group(brier_per_sample(labels, proba)),
         _bin_sums(bins_equal_width(sure), sure, hit, groups, n_groups),
         _bin_sums(bins_equal_mass(sure), sure, hit, groups, n_groups),
-    )
-
-
-def _confusion(group_and_label: Ints, predicted: Ints, n_groups: int, n_classes: int) -> Array:
-    """Confusion per group, shape (n_groups, n_classes, n_classes), abstentions shared out."""
-    told = predicted >= 0
-    shape = (n_groups, n_classes, n_classes)
-    cell = group_and_label[told] * n_classes + predicted[told]
-    counts = np.bincount(cell, minlength=n_groups * n_classes**2).reshape(shape).astype(np.float64)
-    if told.all():
-        return counts
-    silent = np.bincount(group_and_label[~told], minlength=n_groups * n_classes)
-    wrong = (1.0 - np.eye(n_classes)) / max(n_classes - 1, 1)
-    return counts + silent.reshape(*shape[:2], 1) * wrong
+    ]
+    counts = GroupConfusions.of(labels, predicted, groups, proba.shape[1])
+    return GroupSums(counts, np.column_stack(columns))
 
 
 def _confidence_and_hit(labels: Ints, proba: Array, predicted: Ints) -> tuple[Array, Array]:
@@ -146,7 +162,7 @@ def _bin_sums(which: Ints, top: Array, hit: Array, groups: Ints, n_groups: int) 
         np.bincount(cell, weights=w, minlength=n_groups * N_BINS).reshape(n_groups, N_BINS)
         for w in (None, top, hit)
     ]
-    return np.stack(rows, axis=1).astype(np.float64)  # (n_groups, 3, N_BINS)
+    return np.concatenate(rows, axis=1).astype(np.float64)  # (n_groups, 3 * N_BINS)
 
 
 def sums_of(labels: npt.ArrayLike, proba: Array, predicted: npt.ArrayLike | None = None) -> Sums:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from sklearn import metrics as sk
 
@@ -11,18 +12,21 @@ from ensemble_kit.metrics import (
     METRICS,
     calibration,
     classification,
+    confusion,
     diversity,
     ordinal,
     ranking,
     selective,
 )
-from ensemble_kit.metrics.sums import Sums, sums_by_group, sums_of
+from ensemble_kit.metrics.sums import sums_by_group, sums_of
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 400)
 PROBA = softmax(RNG.normal(size=(400, 4)) + 1.2 * np.eye(4)[LABELS])
 CHOSEN = PROBA.argmax(axis=1)
 ONE_HOT = np.eye(4)[LABELS]
+Ints = npt.NDArray[np.int64]
+MASS_METRICS = ("ece_equal_mass", "calibration_error_debiased")
 REFERENCE = {
     "accuracy": sk.accuracy_score(LABELS, CHOSEN),
     "balanced_accuracy": sk.balanced_accuracy_score(LABELS, CHOSEN),
@@ -89,9 +93,9 @@ def test_calibration_slope_is_1_where_calibrated_and_recovers_a_known_factor() -
 
 
 def test_macro_figures_are_over_the_classes_present_only() -> None:
-    confusion = np.array([[8.0, 2, 0], [0, 0, 0], [1, 0, 9]])
-    assert float(classification.balanced_accuracy(confusion)) == pytest.approx(0.85)
-    assert np.isnan(classification.sensitivity_per_class(confusion)[1])
+    matrix = np.array([[8.0, 2, 0], [0, 0, 0], [1, 0, 9]])
+    assert float(classification.balanced_accuracy(matrix)) == pytest.approx(0.85)
+    assert np.isnan(classification.sensitivity_per_class(matrix)[1])
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision", "macro_specificity"])
@@ -107,13 +111,60 @@ def test_average_precision_of_two_classes_is_that_of_the_second() -> None:
     assert METRICS["average_precision"].of_table(labels, proba) == pytest.approx(want)
 
 
-def test_sums_of_groups_add_up_and_lie_flat_and_back() -> None:
-    groups = np.arange(400) % 7
-    by_group = sums_by_group(LABELS, PROBA, CHOSEN, groups)
-    again = Sums.of_flat(by_group.flat)
-    for name in ("confusion", "n", "log_loss", "brier", "bins", "mass_bins"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(by_group, name))
-    np.testing.assert_allclose(by_group.total().flat, sums_of(LABELS, PROBA, CHOSEN).flat)
+def _slow_confusion(labels: Ints, predicted: Ints, times: Ints, n_classes: int) -> np.ndarray:
+    out = np.zeros((n_classes, n_classes))
+    for true, told, n in zip(labels, predicted, times, strict=True):
+        if told >= 0:
+            out[true, told] += n
+        else:
+            out[true, np.arange(n_classes) != true] += n / (n_classes - 1)
+    return out
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_sums_of_resamples_are_those_of_the_copied_samples(
+    is_sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_sparse:
+        monkeypatch.setattr(confusion, "MAX_FULL", 0)
+    groups, chosen = np.arange(400) % 7, np.where(np.arange(400) % 11 == 0, -1, CHOSEN)
+    by_group = sums_by_group(LABELS, PROBA, chosen, groups)
+    weights = np.array([[2, 0, 1, 1, 3, 0, 0], [1, 1, 1, 1, 1, 1, 1]])
+    drawn = by_group.weighted(weights.astype(float))
+    for r, times in enumerate(weights):
+        rows = np.repeat(np.arange(400), times[groups])
+        # Only the bins of equal mass are those of the whole table.
+        want = sums_of(LABELS[rows], PROBA[rows], chosen[rows])
+        for name in ("n", "n_decided", "log_loss", "brier", "bins"):
+            np.testing.assert_allclose(getattr(drawn, name)[r], getattr(want, name))
+        slow = _slow_confusion(LABELS, chosen, times[groups], 4)
+        np.testing.assert_allclose(drawn.confusion[r], slow, atol=1e-12)
+        for name, one in METRICS.items():
+            if one.of_sums is not None and name not in ("expected_cost", *MASS_METRICS):
+                assert float(one.of_sums(drawn)[r]) == pytest.approx(float(one.of_sums(want)))
+    np.testing.assert_allclose(by_group.total().confusion, drawn.confusion[1], atol=1e-12)
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_groups_are_counted_by_true_by_predicted_and_by_other_classes(
+    is_sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if is_sparse:
+        monkeypatch.setattr(confusion, "MAX_FULL", 0)
+    labels, told = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 2])
+    counts = confusion.GroupConfusions.of(labels, told, np.array([0, 0, 1, 1, 2]), 4)
+    assert counts.n_groups_true.tolist() == [2, 1, 1, 0]
+    assert counts.n_groups_told.tolist() == [1, 1, 1, 0]
+    assert counts.n_groups_of_others.tolist() == [2, 3, 2, 3]
+
+
+def test_confusions_of_many_classes_take_memory_of_the_samples_not_of_groups_times_cells() -> None:
+    n, n_classes = 2000, 1000
+    labels = np.arange(n) % n_classes
+    counts = confusion.GroupConfusions.of(labels, labels, np.arange(n), n_classes)
+    assert counts.cells.data.nbytes + counts.margins.data.nbytes < 100 * n
+    drawn = counts.weighted(np.ones((3, n)))
+    assert classification.cohen_kappa(drawn).tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("ties", [False, True])
