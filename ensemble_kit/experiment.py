@@ -20,6 +20,7 @@ from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, digest_json, read_toml
 from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
 from ensemble_kit.folds.overruled import overruled, refuse_overruled
+from ensemble_kit.folds.own_split import validation_as_test, validation_question, without_split
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.normalise import with_stain_normalisation
 from ensemble_kit.images.presets import PRESETS, Augmentation, preset
@@ -27,6 +28,7 @@ from ensemble_kit.images.readable import without_unreadable
 from ensemble_kit.manifest.bci import DEFAULT_JOIN
 from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
+from ensemble_kit.manifest.recognise import read_path
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.catalogue import expand
 from ensemble_kit.members.member import Member
@@ -270,11 +272,18 @@ def _parted(
         return read_splits(data.splits, manifest, by=data.split_by, left_out=left_out)
     if data.test_groups:
         return hold_out_groups(manifest, data.test_groups, by=data.split_by), None
+    if data.test_part == "valid":
+        refuse_overruled(data, {"test_size": "test_part"})
+        return validation_as_test(manifest, by=data.split_by), None
+    if data.test_part == "drawn":
+        manifest = without_split(manifest)
     if len(manifest.part("test")):
-        refuse_overruled(data, {"test_size": "the test part that the data bring"})
+        winner = "the test part that the data bring (to replace it: --test-part drawn)"
+        refuse_overruled(data, {"test_size": winner})
         return manifest, None
     parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
-    return parted, None
+    asked = () if data.test_part == "drawn" else validation_question(manifest)
+    return parted.with_notes(*asked), None
 
 
 def read_data(data: DataSettings) -> Manifest:
@@ -284,7 +293,11 @@ def read_data(data: DataSettings) -> Manifest:
     path = Path(data.path)
     if data.path == "phantom":
         path = write_phantom(cache_folder() / f"phantom-{digest_json(PHANTOM)[:8]}", **PHANTOM)
-    return Manifest.from_path(path, **data.reader_options())
+    # A split that is replaced, or made by image knowingly, may have groups on both sides.
+    straddling = bool(
+        data.split_by == "image" or data.splits or data.test_groups or data.test_part == "drawn"
+    )
+    return read_path(path, straddling=straddling, **data.reader_options())
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:

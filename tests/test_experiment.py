@@ -469,6 +469,56 @@ def test_a_test_size_that_would_lose_to_the_test_part_of_the_data_is_refused(
         prepare(load_experiment({"data": own | {"test_size": 0.4}}))
 
 
+def painted_parts(paint: Callable[..., Path], *parts: str) -> dict[str, Any]:
+    for part in parts:
+        paint(Path("data") / part, n_patients=3, n_images=2)
+    return {"path": "data", "folds": 2}
+
+
+def test_validation_images_are_the_test_part_where_they_are_chosen(
+    paint: Callable[..., Path],
+) -> None:
+    own = painted_parts(paint, "train", "val")
+    drawn, _ = prepare(load_experiment({"data": own}))
+    assert any("12 validation images" in n and "--test-part valid" in n for n in drawn.notes)
+    chosen, _ = prepare(load_experiment({"data": own | {"test_part": "valid"}}))
+    assert set(chosen.part("test").table["part"]) == {"val"}
+    assert len(chosen.part("test")) == 12
+    assert not any("validation images" in note for note in chosen.notes)
+    with pytest.raises(UsageError, match="test_size = 0"):
+        prepare(load_experiment({"data": own | {"test_part": "valid", "test_size": 0.3}}))
+
+
+def test_a_validation_part_that_is_not_there_or_beside_a_test_part_is_refused(
+    paint: Callable[..., Path],
+) -> None:
+    own = painted_parts(paint, "train", "test") | {"test_part": "valid"}
+    with pytest.raises(DataError, match="no validation part"):
+        prepare(load_experiment({"data": own}))
+    paint(Path("data/val"), n_patients=1, n_images=1)
+    with pytest.raises(UsageError, match="test part of 12 images"):
+        prepare(load_experiment({"data": own}))
+
+
+def test_patients_on_both_sides_of_a_users_split_have_two_ways_out(
+    paint: Callable[..., Path],
+) -> None:
+    # Each part has its own pictures, and P00 .. P05 in both.
+    own = painted_parts(paint, "train", "test") | {"group_pattern": r"(P\d+)_"}
+    for file in Path("data/test").glob("*/*.png"):
+        file.write_bytes(file.read_bytes() + b"differs")
+    with pytest.raises(DataError, match="P00"):
+        prepare(load_experiment({"data": own}))
+    drawn, _ = prepare(load_experiment({"data": own | {"test_part": "drawn"}}))
+    assert drawn.split_by == "group"
+    assert not set(drawn.part("train").groups) & set(drawn.part("test").groups)
+    kept, folds = prepare(load_experiment({"data": own | {"split_by": "image"}}))
+    assert (kept.split_by, folds.split_by) == ("image", "image")
+    assert set(kept.part("test").table["part"]) == {"test"}
+    chosen, _ = prepare(load_experiment({"data": own | {"test_groups": ("P01", "P04")}}))
+    assert set(chosen.part("test").groups) == {"P01", "P04"}
+
+
 def test_defaults_are_never_refused_and_folds_that_are_there_may_be_asked_for(
     slides: Path,
 ) -> None:

@@ -15,6 +15,7 @@ from ensemble_kit.audit.color import ColorLeak, color_leak
 from ensemble_kit.audit.duplicates import exact_duplicates, near_duplicates
 from ensemble_kit.audit.findings import Audit, Finding, sorted_findings
 from ensemble_kit.audit.inspect import Look, look_at_images
+from ensemble_kit.audit.names import name_findings
 from ensemble_kit.errors import DataError
 from ensemble_kit.manifest.rows import groups_on_both_sides
 from ensemble_kit.manifest.table import Manifest
@@ -183,7 +184,7 @@ def _tables(manifest: Manifest) -> list[Finding]:
                 "No groups are known: images of one patient may be split",
             )
         )
-    return [*findings, *_classes(manifest)]
+    return [*findings, *_classes(manifest), *name_findings(manifest)]
 
 
 def _classes(manifest: Manifest) -> list[Finding]:

@@ -5,15 +5,15 @@ Does not judge images (check does).
 
 from __future__ import annotations
 
-import inspect
 import os
 from pathlib import Path
 from typing import Any
 
 from ensemble_kit.audit.findings import Finding
+from ensemble_kit.audit.names import note_findings
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.images.digests import with_digests
-from ensemble_kit.manifest.recognise import read_path, recognise
+from ensemble_kit.manifest.recognise import read_path
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
 
@@ -33,19 +33,14 @@ def open_data(path: str | os.PathLike[str], **options: Any) -> tuple[Manifest, l
     """
     where = Path(path)
     if not (where / "run.json").is_file():
-        return _read(where, options), []
+        manifest = read_path(where, straddling=True, **options)
+        return manifest, note_findings(manifest)
     if options:
         raise UsageError(
             "A run holds its own manifest", f"got {', '.join(options)}", "Leave the options out"
         )
     manifest = Run(where).manifest()
     return manifest, _changed(manifest)
-
-
-def _read(where: Path, options: dict[str, Any]) -> Manifest:
-    reader = recognise(where)[1]
-    lenient = {"split_by": "image"} if "split_by" in inspect.signature(reader).parameters else {}
-    return read_path(where, **options, **lenient)
 
 
 def _changed(manifest: Manifest) -> list[Finding]:

@@ -15,7 +15,7 @@ from ensemble_kit.cli.options import Command, Names, Numbers
 
 # What a reader can be told, by flag: the same words in every command that reads data.
 READER_FLAGS = {
-    "label_by": "BreakHis: binary or subtype.",
+    "label_by": "BreakHis: binary, subtype, or folder (your own class folders).",
     "group_by": "BreakHis: patient (number) or slide.",
     "stain": "BCI, phantom: ihc, he or both.",
     "join": "BCI, phantom, both stains: stack, side or channels.",
@@ -38,6 +38,7 @@ _FLAGS = {
     "split_by": ("data", "split_by"),
     "test_size": ("data", "test_size"),
     "test_groups": ("data", "test_groups"),
+    "test_part": ("data", "test_part"),
     "splits": ("data", "splits"),
     "infer_groups": ("data", "infer_groups"),
     "stain_norm": ("data", "stain_norm"),
@@ -90,6 +91,11 @@ def experiment_options(command: Command) -> Command:
             "--test-size",
             type=float,
             help="Share of the images held out for the test. [default: 0.2]",
+        ),
+        click.option(
+            "--test-part",
+            type=click.Choice(["own", "valid", "drawn"]),
+            help="own: test/ of the data, else a drawn share. valid: val/ of the data is the test part. drawn: a drawn share, whatever split the data bring. [default: own]",
         ),
         click.option("--test-groups", type=Names(), help="Exactly these groups are the test part."),
         click.option(

@@ -23,11 +23,11 @@ def overruled(data: DataSettings) -> dict[str, str]:
     Examples
     --------
     >>> overruled(DataSettings(test_groups=("p1",)))
-    {'test_size': 'test_groups'}
+    {'test_size': 'test_groups', 'test_part': 'test_groups'}
     """
     if not data.splits:
-        return {"test_size": "test_groups"} if data.test_groups else {}
-    lost = dict.fromkeys(("test_groups", "test_size"), "splits")
+        return dict.fromkeys(("test_size", "test_part"), "test_groups") if data.test_groups else {}
+    lost = dict.fromkeys(("test_groups", "test_size", "test_part"), "splits")
     n_folds = n_given_folds(data.splits)
     if n_folds is not None:
         lost["fold_seed"] = "the fold column of splits"

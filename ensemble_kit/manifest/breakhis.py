@@ -9,14 +9,27 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.manifest.breakhis_folders import breakhis_folders
+from ensemble_kit.manifest.folder import (
+    add_parts,
+    folders_of,
+    is_her2,
+    names_at,
+    refuse_near_equal,
+    refuse_untrained,
+    without_unlabelled,
+)
+from ensemble_kit.manifest.levels import CLASS, Levels
+from ensemble_kit.manifest.masks import without_masks
+from ensemble_kit.manifest.names import in_natural_order
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.manifest.walk import list_images
+from ensemble_kit.manifest.walk import image_tree
 
 BINARY = {"B": "benign", "M": "malignant"}
 SUBTYPES = {
@@ -30,8 +43,13 @@ SUBTYPES = {
     "PC": "papillary_carcinoma",
 }
 MAGNIFICATIONS = (40, 100, 200, 400)
-LABEL_BY = ("binary", "subtype")
+LABEL_BY = ("binary", "subtype", "folder")
 GROUP_BY = ("patient", "slide")
+_LABELS = {
+    "binary": "file names (benign, malignant)",
+    "subtype": "file names (subtypes)",
+    "folder": "class folders (--label-by binary takes benign, malignant of the file names)",
+}
 
 _NAME = re.compile(
     r"SOB_(?P<tumour>[BM])_(?P<subtype>[A-Z]{1,2})-(?P<year>\d+)-(?P<patient>\d+)(?P<part>[A-Z]*)"
@@ -64,8 +82,9 @@ def read_breakhis(
     root: str | os.PathLike[str],
     *,
     magnification: int | str | Sequence[int | str] | None = None,
-    label_by: str = "binary",
+    label_by: str | None = None,
     group_by: str = "patient",
+    split_by: str = "group",
 ) -> Manifest:
     """A manifest of the BreakHis archive.
 
@@ -81,33 +100,41 @@ def read_breakhis(
         of files with the original names.
     magnification : int, sequence of int, or None
         Keep 40, 100, 200 and/or 400; all by default.
-    label_by : {"binary", "subtype"}
-        Two classes (benign, malignant) or the eight subtypes, benign ones first.
+    label_by : {"binary", "subtype", "folder"} or None
+        Two classes (benign, malignant), the eight subtypes (benign ones first), or the names of
+        the topmost class folders. By default the folders decide: those of a user's own (low, mid,
+        high) are the classes, else the file names give benign and malignant, or the subtypes where
+        there is one folder for each.
     group_by : {"patient", "slide"}
+    split_by : {"group", "image"}
+        `image` allows patients in train and in test; a note says so.
 
     Returns
     -------
     Manifest
         `sample_id` is the file's stem; further columns `subtype`, `magnification`, `patient`,
-        `slide`.
+        `slide`, and `part` where folders are parts of a split (train/, valid/, test/).
 
     Raises
     ------
     UsageError
         An unknown option value.
     DataError
-        No such files, or none at this magnification.
+        No such files, or none at this magnification; folders that are neither parts of a split
+        nor classes; a patient in train and in test.
 
     References
     ----------
     Spanhol, Oliveira, Petitjean, Heutte: A dataset for breast cancer histopathological image
     classification. IEEE TBME 63(7):1455-1462, 2016.
     """
-    _check_choice("label_by", label_by, LABEL_BY)
+    if label_by is not None:
+        _check_choice("label_by", label_by, LABEL_BY)
     _check_choice("group_by", group_by, GROUP_BY)
     wanted = parse_magnifications(magnification)
     home = breast_folder(root) or Path(root)
-    paths, notes = list_images(home)
+    tree = image_tree(home)
+    paths, mask_notes = without_masks(tree.paths)
     records, strangers = _records(paths)
     if not records:
         raise DataError(
@@ -115,24 +142,30 @@ def read_breakhis(
             f"none of {len(paths)} images under '{root}' is",
             "Point to the unpacked BreaKHis_v1 folder",
         )
+    named = [record["path"] for record in records]
+    folders = breakhis_folders(folders_of(named), records, str(root), chosen=label_by is not None)
+    kept, unlabelled_notes = without_unlabelled(named, folders.levels)
     table = pd.DataFrame.from_records(records)
+    table = table[table["path"].isin(kept)].reset_index(drop=True)
     table["group"] = table[group_by]
-    if label_by == "subtype":
-        table["label"] = table["subtype"]
+    by = label_by or folders.label_by
+    if by == "folder":
+        _refuse_strangers(strangers)
+    names = _label(table, by, folders.levels)
+    part_notes = add_parts(table, folders.levels)
     table = _keep_magnifications(table, wanted, str(root))
-    names = tuple(BINARY.values()) if label_by == "binary" else tuple(SUBTYPES.values())
-    if strangers:
-        notes = (
-            *notes,
-            f"{len(strangers)} images without a BreakHis name passed over: {first_few(strangers, 3)}.",
-        )
+    refuse_untrained(table)
+    notes = (*tree.notes, *mask_notes, *unlabelled_notes, *part_notes)
     return Manifest(
         table,
         _present(names, table),
         root=home,
+        ordinal=is_her2(names),
         group_kind=group_by,
         name=_name(wanted),
-        notes=notes,
+        notes=(*notes, *_stranger_note(strangers)),
+        split_by=split_by,
+        layout=f"{folders.levels.sentence()}; labels: {_LABELS[by]}; patients: file names",
     )
 
 
@@ -143,12 +176,18 @@ def breast_folder(root: str | os.PathLike[str]) -> Path | None:
         top,
         top / "breast",
         top / "histology_slides/breast",
-        *top.glob("*/histology_slides/breast"),
+        *_only(top.glob("*/histology_slides/breast")),
     ]
     for candidate in candidates:
         if any((candidate / name / "SOB").is_dir() for name in BINARY.values()):
             return candidate
     return None
+
+
+def _only(candidates: Iterable[Path]) -> list[Path]:
+    # Several archives side by side (train/, test/) are parts; none of them is the data alone.
+    found = list(candidates)
+    return found if len(found) == 1 else []
 
 
 def parse_magnifications(value: int | str | Sequence[int | str] | None) -> tuple[int, ...] | None:
@@ -182,6 +221,41 @@ def parse_magnifications(value: int | str | Sequence[int | str] | None) -> tuple
             "Use e.g. 100 or 40,100",
         )
     return tuple(sorted({int(text) for text in texts}))
+
+
+def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
+    """Fill the column `label`; the classes in their order."""
+    if by == "binary":
+        return tuple(BINARY.values())
+    if by == "subtype":
+        table["label"] = table["subtype"]
+        return tuple(SUBTYPES.values())
+    if CLASS not in levels.roles:
+        raise DataError(
+            "There are no class folders here to take the labels from",
+            f"the folders are: {levels.sentence()}",
+            "Leave --label-by folder out",
+        )
+    table["label"] = names_at(table["path"].tolist(), levels, CLASS)
+    names = in_natural_order(table["label"])
+    refuse_near_equal(names, "the data folder")
+    return names
+
+
+def _refuse_strangers(strangers: list[str]) -> None:
+    if strangers:
+        raise DataError(
+            f"{len(strangers)} images in class folders have no BreakHis name",
+            f"their patients are not known (first: {first_few(strangers, 3)})",
+            "Move them out of the data, or write a table path,label,group of all images",
+        )
+
+
+def _stranger_note(strangers: list[str]) -> tuple[str, ...]:
+    if not strangers:
+        return ()
+    shown = first_few(strangers, 3)
+    return (f"{len(strangers)} images without a BreakHis name passed over: {shown}.",)
 
 
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -78,6 +78,8 @@ def read_csv_table(
     if group:
         where = f"column '{group}' of '{path}'"
         table["group"] = known_groups(frame[group], table["sample_id"], where=where)
+    if "split" in frame and "part" not in frame:
+        table["part"] = frame["split"]
     table["split"] = split_of_rows(read) if "split" in frame else "train"
     class_names = in_natural_order(table["label"])
     notes = (

@@ -38,6 +38,8 @@ class DataSettings(Settings):
     HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` are the readers';
     one that the recognised reader does not know is refused.
 
+    `test_part = "valid"` tests on the data's validation images (val/); `"drawn"` draws a test part
+    although the data bring one.
     The split is the user's own table (`splits`), else `test_groups`, else the data's own, else a
     drawn share `test_size`; one that was asked for and would lose is refused. `fold_seed` draws
     other folds over the same test part; `seed` otherwise.
@@ -63,6 +65,7 @@ class DataSettings(Settings):
     split_by: Literal["group", "image"] = "group"
     test_size: float = Field(0.2, gt=0, lt=1)
     test_groups: tuple[str, ...] = ()
+    test_part: Literal["own", "valid", "drawn"] = "own"
     folds: int = Field(5, ge=2)
     fold_seed: int | None = None
     infer_groups: bool = False

@@ -119,10 +119,10 @@ def _above(
     names, depth = list(below), len(levels.roles)
     if depth and all(row[depth] == row[depth - 1] for row in rows if len(row) > depth):
         return AGAIN, ()
-    _refuse_folds(names, where)
+    refuse_folds(names, where)
     parts = parts_of(names)
     if parts and PART not in levels.roles:
-        return PART, _beside_parts(below, parts, where)
+        return PART, beside_parts(below, parts, where)
     _refuse_words(names, where, depth)
     deeper = any(below.values())
     if all(map(is_magnification, names)) and deeper:
@@ -137,7 +137,7 @@ def _above(
 
 def _under_class(names: set[str], levels: Levels, where: str) -> str:
     """The role of a level below the classes."""
-    _refuse_folds(names, where)
+    refuse_folds(names, where)
     parts = parts_of(names)
     if parts and PART not in levels.roles:
         if set(parts) != names:
@@ -153,15 +153,30 @@ def _under_class(names: set[str], levels: Levels, where: str) -> str:
 # -- parts of a split ----------------------------------------------------------------------
 
 
-def _beside_parts(below: dict[str, set[str]], parts: dict[str, str], where: str) -> tuple[str, ...]:
-    """Folders beside train/ and test/ whose images have no label; any other is refused."""
+def beside_parts(below: dict[str, set[str]], parts: dict[str, str], where: str) -> tuple[str, ...]:
+    """Folders beside train/ and test/ whose images have no label.
+
+    Parameters
+    ----------
+    below : mapping of str to set of str
+        The folders of the level, and the names of the folders in each.
+    parts : mapping of str to str
+        Those that are parts: see `ensemble_kit.manifest.folder_words.parts_of`.
+    where : str
+        The data folder, for errors.
+
+    Raises
+    ------
+    DataError
+        No folder for training, or one that is neither a part nor without labels.
+    """
     if not any(word.startswith("train") for word in parts.values()):
         raise DataError(
             f"'{where}' holds {first_few(map(repr, parts))} and no folder for training",
             f"folders: {first_few(_in_order(below))}",
             "Name it train, or rename the others if they are classes",
         )
-    others = [name for name in below if name not in parts]
+    others = [name for name in below if name and name not in parts]
     unlabelled = tuple(name for name in others if _is_unlabelled(name))
     if strange := [name for name in others if name not in unlabelled]:
         raise _beside(strange, parts, where, nested=[n for n in strange if parts_of(below[n])])
@@ -188,7 +203,14 @@ def _beside(
 # -- what is no class ----------------------------------------------------------------------
 
 
-def _refuse_folds(names: Collection[str], where: str) -> None:
+def refuse_folds(names: Collection[str], where: str) -> None:
+    """Refuse folders that are folds.
+
+    Raises
+    ------
+    DataError
+        There is one.
+    """
     if folds := sorted((name for name in names if is_fold(name)), key=natural_key):
         raise _no_class(
             folds,

@@ -32,7 +32,9 @@ UNDERSTOOD = (
 )
 
 
-def read_path(path: str | os.PathLike[str], **options: Any) -> Manifest:
+def read_path(
+    path: str | os.PathLike[str], *, straddling: bool = False, **options: Any
+) -> Manifest:
     """The manifest of whatever `path` holds.
 
     Parameters
@@ -41,6 +43,8 @@ def read_path(path: str | os.PathLike[str], **options: Any) -> Manifest:
         A BreakHis archive (or a folder above or inside it), BCI or a phantom, class folders with
         or without train/, valid/ and test/, a MedMNIST `.npz`, a CSV table, or a folder that holds
         `manifest.csv`.
+    straddling : bool
+        Allow groups on both sides of the data's own split, where the reader can.
     options
         For the reader that knows the layout, such as `magnification` for BreakHis.
 
@@ -53,6 +57,8 @@ def read_path(path: str | os.PathLike[str], **options: Any) -> Manifest:
     """
     where, reader = recognise(path)
     _check_options(reader, options)
+    if straddling and "split_by" in inspect.signature(reader).parameters:
+        options["split_by"] = "image"
     manifest = reader(where, **options)
     if reader is read_csv_table and Path(path).is_dir():
         rest = folders_left_out(manifest.root, manifest.table["path"], where.name)

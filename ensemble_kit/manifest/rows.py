@@ -109,9 +109,10 @@ def check_straddling(table: pd.DataFrame) -> None:
     straddling = groups_on_both_sides(table)
     if straddling:
         raise DataError(
-            "No group stands on both sides of the test split",
-            f"{len(straddling)} do: {first_few(straddling)}",
-            "Move all images of a patient to one side, or drop the split column to have one made",
+            f"{len(straddling)} groups (patients) stand in train and in test: no group may",
+            f"got {first_few(straddling)}",
+            "To draw a test part of whole groups: --test-part drawn. To keep this split knowingly, "
+            "with a caveat beside every result: --split-by image",
         )
 
 

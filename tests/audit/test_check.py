@@ -317,3 +317,28 @@ def test_a_run_whose_images_are_nowhere_is_checked_to_the_end(
     opened, findings = open_data("run")
     count = {f.kind: f.count for f in check_data(opened, before=findings).findings}
     assert count["unusable"] == count["changed-since-the-run"] == 60
+
+
+# -- names ---------------------------------------------------------------------------------
+
+
+def test_masks_and_classes_that_are_nearly_equal_are_warned_of(tmp_path: Path) -> None:
+    rows = [("a.png", "Benign"), ("a_mask.png", "benign"), ("b.png", "malignant")]
+    for name, _ in rows:
+        (tmp_path / name).touch()
+    text = "\n".join(["path,label", *(",".join(row) for row in rows)])
+    (tmp_path / "t.csv").write_text(text)
+    findings = {f.kind: f for f in quick_check(read_csv_table(tmp_path / "t.csv")).findings}
+    assert findings["masks"].examples == ("a_mask.png",)
+    assert findings["names-alike"].examples == ("'Benign' and 'benign'",)
+    assert {findings[kind].severity for kind in ("masks", "names-alike")} == {"warning"}
+
+
+def test_what_a_reader_passed_over_is_a_finding(tmp_path: Path) -> None:
+    for path in ("b/1.png", "b/1_mask.png", "m/1.png", "m/1.svs"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    _, findings = open_data(tmp_path)
+    assert [f.kind for f in findings] == ["reading", "reading"]
+    assert ".svs" in findings[0].message
+    assert "1 masks" in findings[1].message

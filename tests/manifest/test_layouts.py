@@ -88,10 +88,7 @@ def test_a_magnification_that_is_not_there_says_what_is(archive: Path) -> None:
 
 
 def test_a_copy_in_other_folders_is_read_by_its_names(tmp_path: Path) -> None:
-    root = touch(
-        tmp_path,
-        *(f"{'test' if i % 2 else 'train'}/x/{Path(p).name}" for i, p in enumerate(BREAKHIS)),
-    )
+    root = touch(tmp_path, *(f"copy/x/{Path(p).name}" for p in BREAKHIS))
     manifest = read_path(root)
     assert manifest.n_groups == 3
     assert set(manifest.table["split"]) == {"train"}
@@ -242,7 +239,7 @@ def test_row_29_a_group_on_both_sides_is_refused(tmp_path: Path) -> None:
     path = table(
         tmp_path, "path,label,group,split\n1.png,x,p,train\n2.png,y,q,train\n3.png,x,p,test\n"
     )
-    with pytest.raises(DataError, match="1 do: p"):
+    with pytest.raises(DataError, match=r"1 groups .* got p"):
         read_csv_table(path)
 
 
