@@ -78,31 +78,44 @@ class IntegrityError(EnsembleKitError, RuntimeError):
     exit_code = 7
 
 
+# What a disk refuses with: the reason in words, and what helps.
 DISK_FAULTS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota is used up",
-    errno.EFBIG: "the file-size limit is reached",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "permission is denied",
+    errno.ENOSPC: ("the disk is full", "make room or choose another folder"),
+    errno.EDQUOT: ("the quota is used up", "make room or choose another folder"),
+    errno.EFBIG: ("the file-size limit is reached", "raise it (ulimit -f)"),
+    errno.EROFS: ("the file system is read-only", "choose another folder"),
+    errno.EACCES: ("permission is denied", "ask its owner or choose another folder"),
+    errno.EIO: ("the disk has an input/output error", "check the disk or choose another folder"),
 }
 
 
-def disk_fault(path: Path, error: OSError, n_bytes: int | None = None) -> EnvironmentFault:
-    """The words for a write to `path` that the disk refused; `n_bytes` is what it takes."""
-    reason = DISK_FAULTS.get(error.errno or 0, error.strerror or str(error))
-    needed = "" if n_bytes is None else f"{_mib(n_bytes)} are needed, "
-    try:
-        free = f"{needed}{_mib(shutil.disk_usage(path.parent).free)} are free there"
-    except OSError:
-        free = "its folder cannot be reached"
+def disk_fault(path: Path | None, error: OSError, n_bytes: int | None = None) -> EnvironmentFault:
+    """The error for a file that the disk refused; `n_bytes` is what writing it takes."""
+    reason, advice = DISK_FAULTS.get(
+        error.errno or 0, (error.strerror or str(error), "mend the cause or choose another folder")
+    )
+    how = "read or written" if error.errno in {errno.EACCES, errno.EIO} else "written"
+    name = "Standard output, or a file without a name," if path is None else f"'{path}'"
     return EnvironmentFault(
-        f"'{path}' must be written whole",
-        f"{reason} ({free})",
-        "The old state is intact: make room or choose another folder, then run the same command",
+        f"{name} cannot be {how}",
+        reason if path is None else f"{reason} ({_room(path, n_bytes)})",
+        f"The old state is intact: {advice}, then run the same command",
     )
 
 
-def _mib(n_bytes: int) -> str:
+def _room(path: Path, n_bytes: int | None) -> str:
+    needed = "" if n_bytes is None else f"{_size(n_bytes)} are needed, "
+    try:
+        return f"{needed}{_size(shutil.disk_usage(path.parent).free)} are free there"
+    except OSError:
+        return "its folder cannot be reached"
+
+
+def _size(n_bytes: int) -> str:
+    if n_bytes < 10 * 2**10:
+        return f"{n_bytes} bytes"
+    if n_bytes < 2**20:
+        return f"{n_bytes / 2**10:.0f} KiB"
     return f"{n_bytes / 2**20:.{1 if n_bytes < 100 * 2**20 else 0}f} MiB"
 
 

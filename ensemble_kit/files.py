@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, IntegrityError, disk_fault
+from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, disk_fault
 
 MAX_TEXT_BYTES = 64 * 2**20
 # What `temporary_beside` calls its files: the host's digest, the process, a token.
@@ -266,9 +266,22 @@ def digest_json(value: Any) -> str:
 
 
 def cache_folder() -> Path:
-    """Where decoded tiles are kept between runs: `ENSEMBLE_KIT_CACHE`, else the user's cache folder."""
+    """Where decoded tiles are kept between runs: `ENSEMBLE_KIT_CACHE`, else the user's cache folder.
+
+    Raises
+    ------
+    EnvironmentFault
+        There is neither.
+    """
     own = os.environ.get("ENSEMBLE_KIT_CACHE")
     if own:
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "ensemble-kit"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "ensemble-kit"
+    except RuntimeError as error:
+        raise EnvironmentFault(
+            "Decoded images need a cache folder",
+            f"HOME is not set, and user {os.getuid()} has no home",
+            "Set ENSEMBLE_KIT_CACHE to a folder with room",
+        ) from error

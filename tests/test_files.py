@@ -125,7 +125,8 @@ def test_a_full_disk_keeps_the_old_file_and_is_exit_4(tmp_path: Path) -> None:
         [sys.executable, "-c", FULL_DISK, str(target)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 4, done.stderr
-    assert f"'{target}' must be written whole; the file-size limit is reached" in done.stdout
+    assert f"'{target}'" in done.stdout
+    assert "the file-size limit is reached" in done.stdout
     assert "MiB are free there" in done.stdout
     assert target.read_bytes() == b"o" * 1000
     assert list(tmp_path.iterdir()) == [target]

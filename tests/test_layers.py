@@ -14,6 +14,7 @@ import ensemble_kit
 PACKAGE = Path(ensemble_kit.__file__).parent
 LAYERS = (
     "errors",
+    "faults",
     "arrays",
     "memory",
     "archives",

@@ -6,22 +6,17 @@ exit code.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import os
 import signal
 import sys
-from pathlib import Path
 
 import click
 
+from ensemble_kit.cli import streams
 from ensemble_kit.cli.text import printable
-from ensemble_kit.errors import (
-    DISK_FAULTS,
-    EnsembleKitError,
-    EnvironmentFault,
-    did_you_mean,
-    disk_fault,
-)
+from ensemble_kit.errors import EnsembleKitError, did_you_mean
+from ensemble_kit.faults import machine_fault
 
 # Command -> (module under ensemble_kit.cli, its function, what it does in a line).
 COMMANDS = {
@@ -113,7 +108,9 @@ def main() -> None:
     """Run the command line; every expected error ends in one message and its exit code."""
     signal.signal(signal.SIGTERM, _on_terminate)
     try:
+        streams.prepare()
         app(prog_name="ensemble-kit", standalone_mode=False)
+        sys.stdout.flush()
     except EnsembleKitError as error:
         _end(f"error: {error}", error.exit_code)
     except click.exceptions.Exit as ended:
@@ -126,20 +123,14 @@ def main() -> None:
     except _Terminated:
         _end(STOPPED, 143)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-    except OSError as error:
-        if error.errno not in DISK_FAULTS or error.filename is None:
+    except Exception as error:
+        fault = machine_fault(error)
+        if fault is None:
             raise
-        fault = disk_fault(Path(error.filename), error)
         _end(f"error: {fault}", fault.exit_code)
-    except MemoryError as error:
-        lacks = EnvironmentFault(
-            "A command fits into memory",
-            f"it does not: {str(error).partition(chr(10))[0][:200] or 'MemoryError'}",
-            "Use a smaller --image-size or fewer --slots, or free memory",
-        )
-        _end(f"error: {lacks}", lacks.exit_code)
+    finally:
+        streams.let_go()
 
 
 def _on_terminate(*_: object) -> None:
@@ -150,5 +141,6 @@ def _on_terminate(*_: object) -> None:
 
 def _end(text: str, code: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    click.echo(printable(text), err=True)
+    with contextlib.suppress(OSError):
+        click.echo(printable(text), err=True)
     sys.exit(code)

@@ -36,7 +36,7 @@ def make_folder(folder: Path) -> None:
         raise EnvironmentFault(
             "Decoded images need a cache folder",
             f"'{folder}': {error.strerror}",
-            "Choose another one",
+            "Set ENSEMBLE_KIT_CACHE to a folder with room",
         ) from error
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ensemble_kit.arrays import Array, log_softmax
+from ensemble_kit.faults import is_out_of_memory
 from ensemble_kit.images.batches import Batches
 from ensemble_kit.images.tiles import Tiles
-from ensemble_kit.members.faults import is_out_of_memory
 from ensemble_kit.members.networks import pooled_features
 from ensemble_kit.members.precision import FULL, Precision, tensor_float32
 

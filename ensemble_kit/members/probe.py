@@ -20,9 +20,9 @@ from ensemble_kit.files import cache_folder, digest_json, read_json, write_json
 from ensemble_kit.members.catalogue import cost
 from ensemble_kit.members.claim import PROGRESS
 from ensemble_kit.members.events import Notice, Watcher, nobody
-from ensemble_kit.members.faults import give_back
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.measure import fastest_precision
+from ensemble_kit.members.memory import give_back
 from ensemble_kit.members.precision import candidates, choose_precision, number_format
 from ensemble_kit.members.status import SPEC
 from ensemble_kit.run import Run

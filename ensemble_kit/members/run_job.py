@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ensemble_kit.errors import IntegrityError
+from ensemble_kit.faults import told_apart
 from ensemble_kit.members import checkpoint
 from ensemble_kit.members.claim import claimed, forget_failure, note_failure, note_progress
 from ensemble_kit.members.events import (
@@ -25,7 +26,6 @@ from ensemble_kit.members.events import (
     Watcher,
     nobody,
 )
-from ensemble_kit.members.faults import told_apart
 from ensemble_kit.members.features import (
     features_by,
     features_of_finished,
@@ -56,7 +56,7 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
     JobsFailedError, EnvironmentFault
         The job cannot end well; the message says why.
     """
-    with told_apart(job.folder), claimed(job.folder):
+    with told_apart(job.folder / "fold.json"), claimed(job.folder):
         if job.finished():
             if lacks_features(job):
                 checkpoint.add_features(job.folder, features_of_finished(job))
@@ -64,7 +64,7 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
             return
         forget_failure(job.folder)
         try:
-            with told_apart(job.folder):
+            with told_apart(job.folder / "fold.json"):
                 _run_claimed(job, watcher)
         except Exception as error:
             note_failure(job.folder, error)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ensemble_kit.errors import EnvironmentFault
-from ensemble_kit.members.faults import give_back, is_out_of_memory
+from ensemble_kit.faults import is_out_of_memory
+from ensemble_kit.members.memory import give_back
 from ensemble_kit.members.state import Plan, Training
 
 SMALLEST_PARTS = {

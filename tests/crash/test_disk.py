@@ -45,10 +45,11 @@ def test_row_5_a_full_disk_ends_with_exit_4_and_figures_and_the_old_state_goes_o
     done = processes.finished(line)
     assert done.returncode == 4, done.stderr
     said = re.search(
-        r"the disk is full \(([\d.]+) MiB are needed, ([\d.]+) MiB are free", done.stderr
+        r"the disk is full \(([\d.]+) (\w+) are needed, ([\d.]+) (\w+) are free", done.stderr
     )
     assert said, done.stderr
-    assert float(said[1]) > float(said[2])
+    bytes_of = {"bytes": 1, "KiB": 2**10, "MiB": 2**20}
+    assert float(said[1]) * bytes_of[said[2]] > float(said[3]) * bytes_of[said[4]]
     assert states_are_whole(disk / "run")
     assert not list(disk.rglob("*.pt.*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)

@@ -11,10 +11,10 @@ import psutil
 import pytest
 import torch
 
+from ensemble_kit import faults
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.launch.remote import run_command
-from ensemble_kit.members import faults
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
 from ensemble_kit.members.member import Member

@@ -1,0 +1,147 @@
+"""Which errors are the machine's: memory that ran out, a disk that is full, limits that are reached.
+
+Reads errors alone; needs no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from ensemble_kit.errors import DISK_FAULTS, EnsembleKitError, EnvironmentFault, disk_fault
+
+# How torch, the C++ library and the system say that the host's memory ran out.
+HOST_MEMORY_WORDS = (
+    "can't allocate memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "std::bad_alloc",
+    "failed to map segment from shared object",
+)
+# How CUDA, its libraries and Metal say that a device's memory ran out, where torch has no class for it.
+DEVICE_MEMORY_WORDS = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "MPS backend out of memory",
+)
+# oneDNN says no more than this, where memory ran out and where it cannot do a thing at all.
+ONEDNN_WORDS = "could not create a primitive"
+# How limits on a process are told of, and what raises them.
+LIMITS = {
+    os.strerror(errno.EMFILE): "raise the limit on open files (ulimit -n)",
+    os.strerror(errno.ENFILE): "close other programs: the limit is the machine's",
+    "can't start new thread": "raise the limit on processes (ulimit -u)",
+    os.strerror(errno.EAGAIN): "raise the limit on processes (ulimit -u)",
+}
+# What SQLite's error codes begin with where the disk is behind them.
+DATABASE_FAULTS = {
+    "SQLITE_FULL": errno.ENOSPC,
+    "SQLITE_IOERR": errno.EIO,
+    "SQLITE_READONLY": errno.EROFS,
+    "SQLITE_CANTOPEN": errno.EACCES,
+}
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: on a device, or plainly on the CPU.
+
+    Examples
+    --------
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 8 bytes"))
+    True
+    >>> is_out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    False
+    """
+    if isinstance(error, MemoryError) or _is_torch_s(error):
+        return True
+    if not isinstance(error, (RuntimeError, OSError, ImportError)):
+        return False
+    if ONEDNN_WORDS in str(error):
+        return not _has_room()
+    return any(words in str(error) for words in (*HOST_MEMORY_WORDS, *DEVICE_MEMORY_WORDS))
+
+
+def machine_fault(error: BaseException, target: Path | None = None) -> EnvironmentFault | None:
+    """What the machine lacked, where an error comes from that; `target` is what was written."""
+    for link in _chain(error):
+        found = _fault(link, target)
+        if found is not None:
+            return found
+    return None
+
+
+@contextlib.contextmanager
+def told_apart(target: Path) -> Iterator[None]:
+    """Inside the block, an error that comes from the machine becomes an `EnvironmentFault`."""
+    try:
+        yield
+    except EnsembleKitError:
+        raise
+    except Exception as error:
+        fault = machine_fault(error, target)
+        if fault is None:
+            raise
+        raise fault from error
+
+
+def _fault(error: BaseException, target: Path | None) -> EnvironmentFault | None:
+    if isinstance(error, EnvironmentFault):
+        return error
+    refused = _refused(error)
+    if refused is not None:
+        path = refused.filename or target
+        return disk_fault(Path(os.fsdecode(path)) if path is not None else None, refused)
+    if is_out_of_memory(error):
+        return EnvironmentFault(
+            "A job fits into memory",
+            f"it does not: {(str(error).strip() or 'MemoryError').splitlines()[0][:200]}",
+            "Use fewer --slots, a smaller --image-size or batch_size, or free memory",
+        )
+    if isinstance(error, (OSError, RuntimeError, ImportError)):
+        for words, advice in LIMITS.items():
+            if words in str(error):
+                return EnvironmentFault(
+                    f"A limit of this machine is reached: {words}",
+                    f"{type(error).__name__}: {str(error)[:200]}",
+                    f"Use fewer --slots, or {advice}, then run the same command",
+                )
+    return None
+
+
+def _refused(error: BaseException) -> OSError | None:
+    """The disk's refusal in an error of the system's or of SQLite's, if it is one."""
+    if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+        return error
+    code = getattr(error, "sqlite_errorname", "")
+    for begin, number in DATABASE_FAULTS.items():
+        if code.startswith(begin):
+            return OSError(number, str(error))
+    return None
+
+
+def _is_torch_s(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, getattr(torch, "OutOfMemoryError", ()))
+
+
+def _has_room() -> bool:
+    """Whether the system would hand out another gibibyte; it is not touched, so it costs nothing."""
+    try:
+        bytearray(2**30)
+    except MemoryError:
+        return False
+    return True
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__
