@@ -5,6 +5,7 @@ Does not train; unknown keys are refused with the nearest known one.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -176,7 +177,8 @@ def load_experiment(
     DataError
         No TOML, an unknown key, or a value that cannot be right.
     """
-    if file is None and use_file and Path(SETTINGS_FILE).is_file():
+    # A link that leads nowhere is an error, not a folder without settings.
+    if file is None and use_file and os.path.lexists(SETTINGS_FILE):
         file = Path(SETTINGS_FILE)
     written, flags = read_toml(file) if file else {}, flags or {}
     given = with_flags(written, flags)

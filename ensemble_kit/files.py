@@ -147,6 +147,22 @@ def write_csv(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
     write_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
+def refuse_pipe(source: Path) -> None:
+    """Refuse a named pipe: whoever reads it may wait for ever. Pipes of a shell's `<(...)` are read.
+
+    Raises
+    ------
+    DataError
+        The file is a named pipe.
+    """
+    if (
+        source.is_fifo()
+        and not source.is_relative_to("/dev")
+        and not source.is_relative_to("/proc")
+    ):
+        raise DataError(f"'{source}' is a pipe", "plain files are read", "Check the path")
+
+
 def read_text(path: str | os.PathLike[str]) -> str:
     """The UTF-8 text of a file of at most 64 MiB.
 
@@ -156,6 +172,7 @@ def read_text(path: str | os.PathLike[str]) -> str:
         The file is missing, too large, or no UTF-8.
     """
     source = Path(path)
+    refuse_pipe(source)
     try:
         if source.stat().st_size > MAX_TEXT_BYTES:
             raise DataError(

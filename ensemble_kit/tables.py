@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.errors import DataError, UsageError, first_few
-from ensemble_kit.files import MAX_TEXT_BYTES
+from ensemble_kit.files import MAX_TEXT_BYTES, refuse_pipe
 
 # Files that may be tables; the last four are refused with what to do.
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xls", ".ods", ".parquet")
@@ -177,6 +177,7 @@ def as_list(names: tuple[str, ...] | list[str]) -> str:
 
 
 def _text(source: Path) -> str:
+    refuse_pipe(source)
     try:
         if source.stat().st_size > MAX_TEXT_BYTES:
             raise DataError(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from ensemble_kit import files
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError
+from ensemble_kit.tables import read_table
 
 # -- writing -------------------------------------------------------------------------------
 
@@ -320,3 +322,20 @@ def test_the_cache_lies_where_the_user_wants_it(monkeypatch: pytest.MonkeyPatch)
     assert files.cache_folder() == Path("/xdg/ensemble-kit")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert files.cache_folder() == Path.home() / ".cache" / "ensemble-kit"
+
+
+@pytest.mark.parametrize("read", [files.read_text, files.read_toml, files.read_json, read_table])
+def test_a_named_pipe_is_refused_and_not_waited_for(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe\.csv"):
+        read(tmp_path / "pipe.csv")
+
+
+def test_a_pipe_of_the_shell_is_read() -> None:
+    out, into = os.pipe()
+    os.write(into, b"path,label\n")
+    os.close(into)
+    assert files.read_text(f"/dev/fd/{out}") == "path,label\n"
+    os.close(out)

@@ -6,6 +6,7 @@ Knows click; the commands themselves get library values.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -69,7 +70,7 @@ def default_run() -> Path:
 
 def _run_of_settings_file() -> Path | None:
     file = Path("ensemble-kit.toml")
-    if not file.is_file():
+    if not os.path.lexists(file):
         return None
     from ensemble_kit.experiment import load_experiment
 

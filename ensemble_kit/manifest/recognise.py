@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.files import refuse_pipe
 from ensemble_kit.manifest.bci import bci_folder, read_bci
 from ensemble_kit.manifest.breakhis import breast_folder, parse_name, read_breakhis
 from ensemble_kit.manifest.csv_table import looks_like_table, read_csv_table
@@ -75,6 +76,7 @@ def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifes
         Nothing there, or nothing that is understood.
     """
     where = Path(path)
+    refuse_pipe(where)
     if where.is_file():
         if where.suffix.lower() in SUFFIXES:
             return where, read_csv_table

@@ -156,6 +156,28 @@ def test_an_unknown_key_in_the_settings_file_is_exit_3_and_names_the_nearest(
         assert "Did you mean 'learning_rate'?" in said
 
 
+@pytest.mark.parametrize("kind", ["pipe", "dangling link", "folder"])
+def test_a_settings_file_that_is_no_file_is_exit_3_and_named(
+    cli: CLI, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "ensemble-kit.toml"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "folder":
+        file.mkdir()
+    else:
+        file.symlink_to("nowhere.toml")
+    for command in ("train-members", "stack"):
+        code, said = cli(command)
+        assert (code, file.name in said) == (3, True), said
+
+
+def test_a_pipe_in_the_place_of_a_table_is_exit_3_and_named(cli: CLI, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "table.csv")
+    code, said = cli("train-members", "--data", "table.csv")
+    assert (code, "table.csv" in said) == (3, True), said
+
+
 def test_an_unknown_network_is_exit_3_and_names_the_nearest(cli: CLI, own: Path) -> None:
     code, said = cli("train-members", "--data", own, "--members", "resnet81", "--folds", 2)
     assert code == 3
