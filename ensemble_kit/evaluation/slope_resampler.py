@@ -1,12 +1,15 @@
 """How the calibration slope is resampled by group weights: Newton's step from the table's own fit.
 
 The step takes each resample's own curvature, and up to `MAX_CURVED_GROUPS` groups what bends that.
-Knows no other figure.
+With more than `MAX_FREE_CLASSES` classes, the intercepts follow the slope as they do on the table:
+curvatures of all intercepts would take the squared number of classes per group. Knows no other
+metric.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,9 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.metrics.recalibration import Recalibration, recalibration
 
 Ints = npt.NDArray[np.int64]
+Derivatives = Callable[[Ints], tuple[Array, Array, Array]]
 MAX_CURVED_GROUPS = 200
+MAX_FREE_CLASSES = 20
 N_ROUNDS = 6
 # Beyond this many cells, rows' second derivatives are summed part by part.
 CHUNK_CELLS = 1 << 22
@@ -32,9 +37,12 @@ def slope_resampler(labels: Ints, proba: Array, groups: Ints) -> Callable[[Array
     if fit is None:
         return lambda weights: np.full(len(weights), np.nan)
     n_groups = int(groups.max()) + 1
-    n_parameters = len(fit.parameters)
-    first, second = _by_group(fit, groups, n_groups)
-    third = _third_by_group(fit, groups, n_groups) if n_groups <= MAX_CURVED_GROUPS else None
+    derivatives = _derivatives(fit)
+    first, second = _by_group(derivatives, groups, n_groups)
+    third = (
+        _third_by_group(derivatives, groups, n_groups) if n_groups <= MAX_CURVED_GROUPS else None
+    )
+    n_parameters = first.shape[1]
     steady = 1e-12 * float(np.trace(second.sum(axis=0))) * np.eye(n_parameters)
 
     def resample(weights: Array) -> Array:
@@ -64,26 +72,33 @@ def _bent(straight: Array, curvature: Array, bend: Array) -> Array:
     return np.where((moved <= np.abs(straight).max(axis=1))[:, None], step, straight)
 
 
-def _by_group(fit: Recalibration, groups: Ints, n_groups: int) -> tuple[Array, Array]:
+def _derivatives(fit: Recalibration) -> Derivatives:
+    """Of all parameters, or with many classes of the slope alone."""
+    if len(fit.parameters) <= MAX_FREE_CLASSES:
+        return fit.derivatives
+    return partial(fit.derivatives_along, fit.steepest())
+
+
+def _by_group(derivatives: Derivatives, groups: Ints, n_groups: int) -> tuple[Array, Array]:
     """First and second derivatives of each group's log loss, (n_groups, P) and (n_groups, P, P)."""
-    n_parameters = len(fit.parameters)
+    n_classes, n_parameters = derivatives(np.arange(1))[2].shape[1:]
     first = np.zeros((n_groups, n_parameters))
     second = np.zeros((n_groups, n_parameters, n_parameters))
-    step = max(1, CHUNK_CELLS // n_parameters**2)
+    step = max(1, CHUNK_CELLS // (n_classes * n_parameters))
     for start in range(0, len(groups), step):
-        rows = slice(start, start + step)
-        slope, weight, centred = fit.derivatives(rows)
+        rows = np.arange(start, min(start + step, len(groups)))
+        slope, weight, centred = derivatives(rows)
         np.add.at(first, groups[rows], slope)
         np.add.at(second, groups[rows], centred.transpose(0, 2, 1) @ (weight[..., None] * centred))
     return first, second
 
 
-def _third_by_group(fit: Recalibration, groups: Ints, n_groups: int) -> Array:
+def _third_by_group(derivatives: Derivatives, groups: Ints, n_groups: int) -> Array:
     """Third derivatives of each group's log loss, shape (n_groups, P, P, P)."""
-    n_parameters = len(fit.parameters)
+    n_parameters = derivatives(np.arange(1))[2].shape[2]
     out = np.zeros((n_groups, *[n_parameters] * 3))
     for g in range(n_groups):
-        _, weight, centred = fit.derivatives(np.flatnonzero(groups == g))
+        _, weight, centred = derivatives(np.flatnonzero(groups == g))
         flat = centred.reshape(-1, n_parameters)
         pairs = (weight.reshape(-1, 1, 1) * flat[:, :, None] * flat[:, None]).reshape(len(flat), -1)
         out[g] = (pairs.T @ flat).reshape([n_parameters] * 3)

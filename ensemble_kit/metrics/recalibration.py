@@ -64,6 +64,29 @@ class Recalibration:
         centred = features - np.einsum("nc,nci->ni", weight, features)[:, None]
         return -centred[np.arange(n), labels], weight, centred
 
+    def steepest(self) -> Array:
+        """The direction in which the slope changes by 1 and the intercepts follow; (n_present,)."""
+        _, curvature = _summed_derivatives(self.scores, self.labels, self.parameters)
+        column = np.linalg.solve(curvature, np.eye(len(curvature))[0])
+        return np.asarray(column / column[0])
+
+    def derivatives_along(
+        self, direction: Array, rows: Ints | slice = slice(None)
+    ) -> tuple[Array, Array, Array]:
+        """The same as `derivatives` with one parameter: the distance along `direction`.
+
+        Returns
+        -------
+        first : array, shape (n_rows, 1)
+        weight : array, shape (n_rows, n_present)
+        centred : array, shape (n_rows, n_present, 1)
+        """
+        scores, labels = self.scores[rows], self.labels[rows]
+        weight = np.exp(_log_proba(scores, self.parameters))
+        along = scores * direction[0] + np.append(0.0, direction[1:])
+        along -= np.einsum("nc,nc->n", weight, along)[:, None]
+        return -along[np.arange(len(along)), labels][:, None], weight, along[..., None]
+
 
 def recalibration(labels: Ints, proba: Array) -> Recalibration | None:
     """The fit of most likelihood, or None where there is none.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners.base import decided
-from ensemble_kit.evaluation import resamplers
+from ensemble_kit.evaluation import resamplers, slope_resampler
 from ensemble_kit.evaluation.bootstrap import (
     bca_interval,
     group_weights,
@@ -104,6 +106,30 @@ def test_the_table_itself_is_where_its_resamples_lie(name: str, n_groups: int) -
     labels, proba, groups = table(n_groups, 3)
     got = RESAMPLERS[name](labels, proba, groups)(np.ones((1, n_groups)))[0]
     assert got == pytest.approx(METRICS[name].of_table(labels, proba), abs=1e-9)
+
+
+def test_slopes_with_intercepts_that_follow_are_those_with_free_intercepts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels, proba, groups = table(210, 3, n_classes=6)
+    weights = drawn(labels, groups, 60)
+    free = RESAMPLERS["calibration_slope"](labels, proba, groups)(weights)
+    monkeypatch.setattr(slope_resampler, "MAX_FREE_CLASSES", 0)
+    got = RESAMPLERS["calibration_slope"](labels, proba, groups)(weights)
+    assert (got - free).std() < 0.05 * free.std()
+
+
+def test_slopes_of_many_classes_take_no_squared_classes_per_group() -> None:
+    n_classes, n_groups = 120, 1200
+    rng = np.random.default_rng(0)
+    labels = np.arange(n_groups) % n_classes
+    proba = softmax(rng.normal(size=(n_groups, n_classes)) + 3 * np.eye(n_classes)[labels])
+    tracemalloc.start()
+    slopes = RESAMPLERS["calibration_slope"](labels, proba, labels)(np.ones((2, n_classes)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert slopes[0] == pytest.approx(METRICS["calibration_slope"].of_table(labels, proba))
+    assert peak < 8 * n_classes**3
 
 
 def test_a_resample_without_a_class_is_no_crash() -> None:
