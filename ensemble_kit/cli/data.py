@@ -86,9 +86,9 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
         seed=seed,
     )
     manifest = read_bci(out)
-    click.echo(f"Synthetic tissue, no patient and no diagnosis: {out.as_posix()}")
+    click.echo(f"Synthetic tissue, no patient and no diagnosis: {printable(out.as_posix())}")
     click.echo(counts(manifest))
-    click.echo(f"Next: {command('data', 'check', out.as_posix())}")
+    click.echo(f"Next: {printable(command('data', 'check', out.as_posix()))}")
 
 
 @data.command("show")
@@ -145,7 +145,7 @@ def show(
     from PIL import Image
 
     atomic_write(out, lambda file: Image.fromarray(sheet).save(file, "PNG"))
-    click.echo(f"{out.as_posix()} ({sheet.shape[1]} x {sheet.shape[0]} pixels)")
+    click.echo(f"{printable(out.as_posix())} ({sheet.shape[1]} x {sheet.shape[0]} pixels)")
 
 
 def counts(manifest: Manifest) -> str:

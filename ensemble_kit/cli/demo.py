@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ensemble_kit.cli.text import duration
+from ensemble_kit.cli.text import duration, printable
 
 
 @click.command("demo")
@@ -36,7 +36,9 @@ def demo(run_path: str, seed: int) -> None:
     done = stack_run(run, {name: make_combiner(name) for name in all_methods()})
     print_stacked(done, run)
     page = write_report(run)
-    click.echo(f"Report: {page.as_posix()} ({duration(time.perf_counter() - began)} in all)")
+    click.echo(
+        f"Report: {printable(page.as_posix())} ({duration(time.perf_counter() - began)} in all)"
+    )
     click.echo(
         "Next, on your own images (a BreakHis archive, class folders, or a CSV path,label,group):\n"
         "  ensemble-kit train-members --data DIR --members resnet18,efficientnet_b0 --run checkpoints/mine\n"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from ensemble_kit.cli.text import printable
+
 
 @click.command("run-job")
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
@@ -41,4 +43,4 @@ def run_job(run_path: Path, member: str, fold: str, threads: int | None) -> None
     ):
         run_one(job, both(printer, curves))
     collect(job)
-    click.echo(f"Done: {job.folder.as_posix()}")
+    click.echo(f"Done: {printable(job.folder.as_posix())}")

@@ -41,7 +41,7 @@ def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps([dataclasses.asdict(job) for job in jobs], allow_nan=False))
         else:
-            click.echo(_page(run, jobs))
+            click.echo(printable(_page(run, jobs)))
         if not watch or all(job.state in {"done", "failed", "damaged"} for job in jobs):
             return
         try:

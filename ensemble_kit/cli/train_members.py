@@ -92,9 +92,9 @@ def train_members(
     if protocol == "both":
         print_inflation(*runs)
     for one in runs:
-        click.echo(f"Next: {_next_step(one, launch)}")
+        click.echo(f"Next: {printable(_next_step(one, launch))}")
     if len(runs) > 1 and protocol == "one":
-        click.echo(f"Then: {command('compare', base)}-repeat-* --repeats --method vote")
+        click.echo(f"Then: {printable(command('compare', base))}-repeat-* --repeats --method vote")
 
 
 def _next_step(experiment: Experiment, launch: Launch) -> str:
@@ -168,7 +168,7 @@ def run_training(
         else f"All {len(jobs)} jobs"
     )
     took = duration(time.perf_counter() - began)
-    click.echo(f"{those} are done ({took}): {experiment.run_path.as_posix()}")
+    click.echo(f"{those} are done ({took}): {printable(experiment.run_path.as_posix())}")
 
 
 def print_nested_plan(experiment: Experiment, members: list[Member], folds: Folds) -> int:

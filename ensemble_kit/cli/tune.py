@@ -45,7 +45,7 @@ def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:
     manifest, folds = prepare(experiment)
     member = experiment.resolved_member(member_name or expand(experiment.members)[0])
     run = Run(experiment.run_path)
-    click.echo(f"Tuning {member.name} in {run.path.as_posix()}: {METRIC}")
+    click.echo(f"Tuning {member.name} in {printable(run.path.as_posix())}: {METRIC}")
     with run.locked():
         run.begin(manifest, folds, config_of(experiment))
         result = tune_member(

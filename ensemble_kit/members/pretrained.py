@@ -6,13 +6,16 @@ Asks the cache first and the network only then, before any training begins.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlparse
 
 import timm
 
-from ensemble_kit.errors import EnvironmentFault, first_few
+from ensemble_kit.errors import EnvironmentFault, IntegrityError, first_few
+from ensemble_kit.files import digest_file
 from ensemble_kit.members.catalogue import timm_name
 from ensemble_kit.members.member import Member
 
@@ -39,8 +42,12 @@ def require_first_weights(members: Sequence[Member]) -> None:
     ------
     EnvironmentFault
         A checkpoint file is missing, or published weights are neither cached nor reachable.
+    IntegrityError
+        Cached weights are not the bytes that were downloaded.
     """
     require_files(members)
+    for network in sorted({m.network for m in members if m.starts_published}):
+        _refuse_damaged(network, _cached_file(network))
     needed = sorted({m.network for m in members if _wants_download(m)})
     if needed and not _hub_answers():
         raise no_weights(needed, "the machine is offline")
@@ -58,16 +65,35 @@ def no_weights(networks: Sequence[str], reason: str) -> EnvironmentFault:
 
 
 def _wants_download(member: Member) -> bool:
-    name = timm_name(member.network)
-    if not member.starts_published:
+    if not member.starts_published or _cached_file(member.network) is not None:
         return False
+    config = timm.get_pretrained_cfg(timm_name(member.network))
+    return bool(config and (config.hf_hub_id or config.url))
+
+
+def _cached_file(network: str) -> Path | None:
+    """Where the hub's cache holds a network's published weights; None where it does not."""
     from huggingface_hub import try_to_load_from_cache
 
-    config = timm.get_pretrained_cfg(name)
+    config = timm.get_pretrained_cfg(timm_name(network))
     if config is None or not config.hf_hub_id:
-        return bool(config and config.url)
-    files = ("model.safetensors", "pytorch_model.bin")
-    return not any(isinstance(try_to_load_from_cache(config.hf_hub_id, f), str) for f in files)
+        return None
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        found = try_to_load_from_cache(config.hf_hub_id, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _refuse_damaged(network: str, path: Path | None) -> None:
+    """Compare a cached file with its SHA-256, which the hub's cache gives as its name."""
+    want = path.resolve().name if path else ""
+    if path and re.fullmatch("[0-9a-f]{64}", want) and digest_file(path) != want:
+        raise IntegrityError(
+            f"The cached weights of {network} are damaged",
+            f"'{path}' does not match its SHA-256, {want[:12]}...",
+            "Delete that file to download it again, or give a checkpoint with --weights PATH",
+        )
 
 
 def _hub_answers() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import signal
 import subprocess
 import sys
 import time
@@ -10,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from ensemble_kit.cli import main
+from ensemble_kit.testing import toy_run
 
 LONG = 100_000
 
@@ -84,3 +89,62 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     yield mount
     for folder in folders:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def invoke() -> Callable[..., tuple[int, str]]:
+    """`cli` for fixtures that many tests share: it stays in the folder where it is."""
+
+    def call(*words: object) -> tuple[int, str]:
+        said, code = io.StringIO(), 0
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", ["ensemble-kit", *map(str, words)])
+            patch.setattr(sys, "stdout", said)
+            patch.setattr(sys, "stderr", said)
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        return code, said.getvalue()
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def after_stack(
+    tmp_path_factory: pytest.TempPathFactory, invoke: Callable[..., tuple[int, str]]
+) -> Path:
+    """A small toy run after `stack`, `conformal` and `operating-point`. Copy before you change it."""
+    run = tmp_path_factory.mktemp("after-stack") / "run"
+    toy_run(run, n_samples=80, n_members=2, n_classes=2, n_groups=20, n_folds=2)
+    for name in ("stack", "conformal", "operating-point"):
+        code, said = invoke(*reading(run)[name])
+        assert code == 0, said
+    return run
+
+
+def reading(run: Path) -> dict[str, list[object]]:
+    """Every command that reads a finished run, by name, as quick as it can be."""
+    quick = ("--resamples", 20)
+    return {
+        "stack": ["stack", "--run", run, "--method", "mean,ridge", *quick],
+        "conformal": ["conformal", "--run", run, "--method", "ridge", *quick],
+        "operating-point": [
+            "operating-point", "--run", run, "--method", "ridge", "--at", "youden",
+            "--class", "class1", *quick,
+        ],
+        "compare": ["compare", run, run.parent / "other", "--method", "ridge", *quick],
+        "diversity": ["diversity", "--run", run, *quick],
+        "report": ["report", "--run", run],
+        "status": ["status", run],
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def commands() -> Callable[[Path], dict[str, list[object]]]:
+    """`reading`, for tests that try every command."""
+    return reading

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from ensemble_kit import archives
 from ensemble_kit.audit.open import open_data
 from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import DataError, JobsFailedError
+from ensemble_kit.files import digest_bytes
 from ensemble_kit.folds import make_folds
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.digests import with_digests
@@ -226,3 +229,50 @@ def test_row_52_an_array_larger_than_the_free_memory_is_exit_4_with_both_sizes(
     assert code == 4
     assert "0.5 MiB" in said
     assert "0.2 MiB" in said
+
+
+@pytest.mark.parametrize("damage", ["missing", "whole", "bit", "cut", "empty"])
+def test_row_60_published_weights_are_what_was_downloaded_or_the_ways_out_are_named(
+    slides: Path, tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    whole = bytes(range(256)) * 8
+    repository = tmp_path / "hub" / "models--timm--resnet18.a1_in1k"
+    blob = repository / "blobs" / digest_bytes(whole)
+    if damage != "missing":
+        for folder in ("blobs", "refs", "snapshots/1"):
+            (repository / folder).mkdir(parents=True)
+        (repository / "refs/main").write_text("1")
+        (repository / "snapshots/1/model.safetensors").symlink_to(blob)
+        broken = {"bit": whole[:-1] + b"\xfe", "cut": whole[:-9], "empty": b""}
+        blob.write_bytes(broken.get(damage, whole))
+    line = words(slides, tmp_path / "run")
+    line[line.index("tiny_cnn")] = "resnet18"
+    line.remove("--no-pretrained")
+    code, said = cli(*line)
+    # The whole file is no network: it is opened only after its digest was found right.
+    want = {"missing": 4, "whole": 4}.get(damage, 7)
+    assert code == want, said
+    assert "--weights PATH" in said
+    assert "resnet18" in said
+    assert ("snapshots/1/model.safetensors" in said) == (want == 7)
+    assert not list((tmp_path / "run").rglob("fold.json"))
+
+
+def test_row_61_a_clock_that_jumps_changes_no_logit(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jumps = itertools.cycle([0.0, 4e9, 1e9, -1.0])
+    monkeypatch.setattr(time, "time", lambda: next(jumps))
+    recipe = Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
+    member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
+    run = Run(tmp_path / "run")
+    for shard in ((1, 2), (2, 2)):
+        fit_members([member], trained.manifest, trained.folds, run, device="cpu", shard=shard)
+    got, want = (one.store.read("tiny_cnn") for one in (run, trained.run))
+    np.testing.assert_array_equal(got.oof, want.oof)
+    for fold in want.test:
+        np.testing.assert_array_equal(got.test[fold], want.test[fold])
