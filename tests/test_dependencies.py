@@ -1,0 +1,109 @@
+"""Row 62: what the package imports is what it declares, in versions without known critical faults."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import ensemble_kit
+
+PACKAGE = Path(ensemble_kit.__file__).parent
+DECLARED = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]
+# Where a distribution is imported by another name than its own.
+IMPORTED_AS = {
+    "jinja2": "jinja2",
+    "mlflow-skinny": "mlflow",
+    "pillow": "PIL",
+    "scikit-learn": "sklearn",
+    "tomli-w": "tomli_w",
+}
+# What a dependency itself depends on, always, and who declares it.
+COMES_WITH = {"huggingface_hub": "timm", "torchvision": "timm", "packaging": "matplotlib"}
+# Imported by a dependency where the package asks it to: torch.utils.tensorboard.
+USED_BY = {"tensorboard": "torch"}
+# The first versions without a known fault that a prepared file can use, and the fault.
+SAFE_SINCE = {
+    "jinja2": ((3, 1), "escaping of attributes"),
+    "pillow": ((13, 0, 0), "overflow while a JPEG is decoded"),
+    "torch": ((2, 6), "weights_only=True runs code"),
+    "safetensors": ((0, 4, 3), "headers beyond the file"),
+}
+# Packages whose whole work is to run code that a file holds.
+UNPICKLERS = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "yaml"}
+
+
+def requirements(*extras: str) -> dict[str, str]:
+    """Distribution -> its bound, of the dependencies and of some extras."""
+    lines = [*DECLARED["dependencies"]]
+    lines += [line for extra in extras for line in DECLARED["optional-dependencies"][extra]]
+    found = [re.fullmatch(r"([A-Za-z0-9_.-]+)(.*)", line) for line in lines]
+    return {m[1].lower(): m[2] for m in found if m}
+
+
+def imported() -> dict[str, set[str]]:
+    """Top-level package -> the files that import it."""
+    names: dict[str, set[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                modules = [node.module]
+            for module in modules:
+                names.setdefault(module.split(".")[0], set()).add(
+                    path.relative_to(PACKAGE).as_posix()
+                )
+    return names
+
+
+def foreign() -> dict[str, set[str]]:
+    own = {"ensemble_kit", "__future__", *sys.stdlib_module_names}
+    return {name: files for name, files in imported().items() if name not in own}
+
+
+EXTRAS = [extra for extra in DECLARED["optional-dependencies"] if extra != "test"]
+
+
+def test_row_62_nothing_is_imported_that_is_not_declared() -> None:
+    declared = {IMPORTED_AS.get(name, name) for name in requirements(*EXTRAS)}
+    undeclared = {
+        name: sorted(files)[:3]
+        for name, files in foreign().items()
+        if name not in declared and COMES_WITH.get(name) not in declared
+    }
+    assert undeclared == {}
+
+
+def test_row_62_nothing_is_declared_that_is_not_imported() -> None:
+    names = set(foreign())
+    unused = [
+        name
+        for name in requirements(*EXTRAS)
+        if IMPORTED_AS.get(name, name) not in names and name not in USED_BY
+    ]
+    assert unused == []
+
+
+def test_row_62_every_dependency_has_a_lower_bound_and_none_comes_from_an_address() -> None:
+    every = requirements(*DECLARED["optional-dependencies"])
+    assert {
+        n: bound for n, bound in every.items() if not re.fullmatch(r">=\d+(\.\d+)*", bound)
+    } == {}
+
+
+@pytest.mark.parametrize("name", SAFE_SINCE)
+def test_row_62_versions_with_known_faults_are_not_allowed(name: str) -> None:
+    bound = tuple(map(int, requirements()[name].removeprefix(">=").split(".")))
+    assert bound >= SAFE_SINCE[name][0], SAFE_SINCE[name][1]
+
+
+def test_row_62_nothing_that_runs_code_from_files_is_imported() -> None:
+    # `pickle` is named for its error alone.
+    assert {n: files for n, files in imported().items() if n in UNPICKLERS} in (
+        {},
+        {"pickle": {"members/first_weights.py"}},
+    )
