@@ -3,6 +3,7 @@
 Run as a script, so that no state of the test process is forked:
     python harness.py kills SLIDES FOLDER N_KILLS SEED
     python harness.py points SLIDES FOLDER
+    python harness.py tuning SLIDES FOLDER
 Prints one JSON line.
 """
 
@@ -16,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 
+import optuna
 import torch
 
 from ensemble_kit.files import digest_file
@@ -26,6 +28,8 @@ from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
+from ensemble_kit.tune.best import tuned_values
+from ensemble_kit.tune.study import study_path, tune_member
 
 KEPT = (
     "predictions/*/*.npy",
@@ -126,10 +130,48 @@ def points(slides: Path, folder: Path) -> dict:
     return {"points": 2 * len(names), "died": died, "unequal": unequal}
 
 
+def tuning(slides: Path, folder: Path) -> dict:
+    """Kill a tuner in its first trial and in its third, and go on each time."""
+    recipe = RECIPE.model_copy(update={"epochs": 3})
+    member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
+    train, _ = Manifest.from_folders(slides, group_pattern=r"(P\d+)_").split(test_size=0.2, seed=0)
+    run, report = Run(folder / "run"), optuna.Trial.report
+
+    def tuner(killed_in: int) -> int:
+        def report_and_die(self: optuna.Trial, value: float, step: int) -> None:
+            report(self, value, step)
+            if (self.number, step) == (killed_in, 1):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                torch.set_num_threads(1)
+                optuna.Trial.report = report_and_die
+                tune_member(member, train, run, n_trials=3, device="cpu", precision="fp32")
+                code = 0
+            finally:
+                os._exit(code)
+        return ended(pid)
+
+    codes = [tuner(trial) for trial in (0, 2, -1)]
+    storage = f"sqlite:///{study_path(run, 'tiny_cnn').resolve()}"
+    trials = optuna.load_study(study_name="tiny_cnn", storage=storage).get_trials()
+    return {
+        "codes": codes,
+        "states": [trial.state.name for trial in trials],
+        "params": [trial.params for trial in trials],
+        "asked": {"learning_rate": recipe.learning_rate, "batch_size": recipe.batch_size},
+        "best": tuned_values(run, "tiny_cnn"),
+    }
+
+
 if __name__ == "__main__":
     mode, slides_path, folder_path, *rest = sys.argv[1:]
     if mode == "kills":
         out = kills(Path(slides_path), Path(folder_path), *map(int, rest))
     else:
-        out = points(Path(slides_path), Path(folder_path))
+        work = {"points": points, "tuning": tuning}[mode]
+        out = work(Path(slides_path), Path(folder_path))
     print(json.dumps(out))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from ensemble_kit.run import Run
 
 HARNESS = Path(__file__).with_name("harness.py")
 
@@ -38,3 +42,35 @@ def test_row_3_death_at_every_write_point_loses_nothing(slides: Path, tmp_path: 
     out = harness("points", slides, tmp_path)
     assert out["died"] == out["points"], "a write point was never reached"
     assert out["unequal"] == []
+
+
+@pytest.mark.slow
+def test_row_47_trials_of_a_killed_tuner_are_tried_once_more_with_the_same_values(
+    slides: Path, tmp_path: Path
+) -> None:
+    out = harness("tuning", slides, tmp_path)
+    assert out["codes"] == [-9, -9, 0]
+    assert out["states"] == ["FAIL", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    first, again, third, once_more, _ = out["params"]
+    assert first == again == out["asked"], "the recipe as it stands was lost"
+    assert third == once_more
+    assert out["best"] in out["params"]
+
+
+def test_row_49_a_second_tuner_of_a_run_is_refused_and_the_first_one_s_study_goes_on(
+    cli: Any, slides: Path, tmp_path: Path
+) -> None:
+    words = [
+        "tune", "--data", slides, "--members", "tiny_cnn", "--folds", 2, "--image-size", 16,
+        "--epochs", 1, "--no-pretrained", "--device", "cpu", "--run", tmp_path / "run",
+    ]  # fmt: skip
+    assert cli(*words, "--trials", 1)[0] == 0
+    study = (tmp_path / "run/tuned/tiny_cnn.db").read_bytes()
+    with Run(tmp_path / "run").locked():
+        code, said = cli(*words, "--trials", 2)
+        assert (code, f"process {os.getpid()} " in said) == (6, True), said
+        assert (tmp_path / "run/tuned/tiny_cnn.db").read_bytes() == study
+    code, said = cli(*words, "--trials", 2)
+    assert code == 0, said
+    assert said.count("trial 1: ") == 1
+    assert "trial 0: " not in said
