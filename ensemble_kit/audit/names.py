@@ -1,4 +1,4 @@
-"""What the names of a data set give away: classes that are nearly equal, and masks among the images.
+"""What the names of a data set give away: classes and groups that are nearly equal, masks.
 
 Opens no file.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from ensemble_kit.audit.findings import Finding
 from ensemble_kit.manifest.masks import mask_files
-from ensemble_kit.manifest.names import near_equal
+from ensemble_kit.manifest.names import is_unknown, near_equal
 from ensemble_kit.manifest.table import Manifest
 
 
 def name_findings(manifest: Manifest) -> list[Finding]:
-    """Warnings on the names of classes and files."""
-    return [*_nearly_equal(manifest), *_masks(manifest)]
+    """Findings on the names of classes, groups and files."""
+    return [*_nearly_equal(manifest), *_groups(manifest), *_masks(manifest)]
 
 
 def note_findings(manifest: Manifest) -> list[Finding]:
@@ -36,6 +36,40 @@ def _nearly_equal(manifest: Manifest) -> list[Finding]:
             tuple(" and ".join(map(repr, names)) for names in alike[:5]),
         )
     ]
+
+
+def _groups(manifest: Manifest) -> list[Finding]:
+    """Groups that are unknown, and names of groups that probably mean the same one."""
+    groups = manifest.table["group"]
+    # Groups that were inferred are named after images.
+    if not manifest.has_groups or groups.isin(manifest.table["sample_id"]).all():
+        return []
+    findings = []
+    unknown = groups[groups.map(is_unknown)]
+    if len(unknown):
+        findings.append(
+            Finding(
+                "unknown-groups",
+                "error",
+                len(unknown),
+                f"{len(unknown)} images have no known {manifest.group_kind}: they are taken for "
+                "images of one",
+                tuple(map(repr, unknown.unique()[:5])),
+            )
+        )
+    alike = near_equal(groups)
+    if alike:
+        findings.append(
+            Finding(
+                "groups-alike",
+                "warning",
+                len(alike),
+                f"{sum(map(len, alike))} names of groups are nearly equal and are taken for "
+                "different groups. If they are the same, write them in one way",
+                tuple(" and ".join(map(ascii, some)) for some in alike[:5]),
+            )
+        )
+    return findings
 
 
 def _masks(manifest: Manifest) -> list[Finding]:

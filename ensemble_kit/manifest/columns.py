@@ -14,16 +14,21 @@ IDS = (
     *("image_path", "file_path", "img", "img_id", "tile", "tile_id", "patch", "patch_id", "id"),
     *("slide_id", "slide", "wsi_id", "case_id", "patient_id"),
 )
+PATHS = (
+    *("path", "file", "filename", "image", "image_path", "file_path", "image_file", "image_name"),
+    *("image_id", "id_code", "isic_id", "img", "img_path", "id"),
+)
 LABELS = (
     *("label", "class", "target", "diagnosis", "score", "y_true", "true_label", "true_class"),
     *("ground_truth", "truth", "label_name", "class_name", "category"),
+    *("dx", "grade", "isup_grade"),
 )
 GROUPS = (
     *("group", "group_id", "patient", "patient_id", "patient_name", "patient_code"),
     *("patient_number", "patient_no", "patient_nr", "case", "case_id", "case_number", "subject"),
     *("subject_id", "donor", "donor_id", "slide", "slide_id", "slide_name", "wsi", "wsi_id"),
 )
-GROUP_WORDS = ("group", "patient", "case", "subject", "donor", "slide", "wsi")
+GROUP_WORDS = ("group", "patient", "case", "subject", "donor", "slide", "wsi", "lesion")
 FOLDS = ("fold", "fold_id", "cv_fold")
 SPLITS = ("split", "part", "subset", "partition", "set")
 

@@ -6,26 +6,17 @@ Does not know how images are decoded, nor where they are searched (image_files d
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.manifest.columns import GROUP_WORDS, GROUPS, LABELS, PATHS, known_columns
 from ensemble_kit.manifest.folder import is_her2
 from ensemble_kit.manifest.image_files import find_images, images_beside
-from ensemble_kit.manifest.names import in_natural_order, known_groups
+from ensemble_kit.manifest.names import in_natural_order, known_groups, refuse_near_equal
 from ensemble_kit.manifest.split_words import split_of_rows, validation_note
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.tables import UserTable, read_table
-
-# Upper and lower case, white space and punctuation do not count: "Image ID" is image_id.
-PATH_COLUMNS = ("path", "file", "filename", "image", "image_path", "file_path", "image_file",
-                "image_name", "image_id", "id_code", "isic_id", "img", "img_path", "id")  # fmt: skip
-LABEL_COLUMNS = ("label", "class", "target", "diagnosis", "score", "class_name", "dx", "grade",
-                 "isup_grade")  # fmt: skip
-GROUP_COLUMNS = ("group", "patient", "patient_id", "subject", "subject_id", "case", "case_id",
-                 "slide", "slide_id")  # fmt: skip
-GROUP_WORDS = ("group", "patient", "case", "slide", "subject", "donor", "lesion")
 
 
 def read_csv_table(
@@ -60,14 +51,14 @@ def read_csv_table(
     Raises
     ------
     DataError
-        A missing column or file, a name of several files, an empty label, an unknown patient, a
-        path that leaves `image_root`, an unknown split.
+        A missing column or file, a name of several files, an empty label, classes whose names are
+        nearly equal, an unknown patient, a path that leaves `image_root`, an unknown split.
     """
     read = read_table(path)
     frame = read.frame
     home = Path(image_root) if image_root is not None else Path(path).parent
-    names = _column(read, "path", path_column, PATH_COLUMNS)
-    labels = _column(read, "label", label_column, LABEL_COLUMNS)
+    names = _column(read, "path", path_column, PATHS)
+    labels = _column(read, "label", label_column, LABELS)
     group = _group_column(read, group_column)
     _refuse_blank(read, labels)
     found = find_images(home, frame[names], frame[labels], suffix=image_suffix, table=str(path))
@@ -82,6 +73,7 @@ def read_csv_table(
         table["part"] = frame["split"]
     table["split"] = split_of_rows(read) if "split" in frame else "train"
     class_names = in_natural_order(table["label"])
+    refuse_near_equal(class_names, str(path))
     notes = (
         *(() if group else (_no_groups(frame.columns),)),
         *read.notes,
@@ -108,21 +100,11 @@ def looks_like_table(path: Path) -> bool:
         read = read_table(path)
     except DataError:
         return False
-    return bool(_known(read, PATH_COLUMNS)) and bool(_known(read, LABEL_COLUMNS))
-
-
-def _known(read: UserTable, known: tuple[str, ...]) -> list[str]:
-    """The table's columns of known names, in the order of those."""
-    plain = {_plain(name): name for name in reversed([str(c) for c in read.frame.columns])}
-    return [plain[_plain(name)] for name in known if _plain(name) in plain]
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
+    return bool(known_columns(read.frame, PATHS)) and bool(known_columns(read.frame, LABELS))
 
 
 def _column(read: UserTable, what: str, chosen: str | None, known: tuple[str, ...]) -> str:
-    candidates = [chosen] if chosen else _known(read, known)
+    candidates = [chosen] if chosen else known_columns(read.frame, known)
     if candidates and candidates[0] in read.frame:
         return candidates[0]
     columns = [str(c) for c in read.frame.columns]
@@ -136,8 +118,8 @@ def _column(read: UserTable, what: str, chosen: str | None, known: tuple[str, ..
 
 def _group_column(read: UserTable, chosen: str | None) -> str | None:
     if chosen:
-        return _column(read, "group", chosen, GROUP_COLUMNS)
-    return next(iter(_known(read, GROUP_COLUMNS)), None)
+        return _column(read, "group", chosen, GROUPS)
+    return next(iter(known_columns(read.frame, GROUPS)), None)
 
 
 def _no_groups(columns: Sequence[object]) -> str:
@@ -160,7 +142,7 @@ def _refuse_blank(read: UserTable, column: str) -> None:
 
 
 def _ignored_labels(read: UserTable, used: str, chosen: str | None) -> tuple[str, ...]:
-    others = [name for name in _known(read, LABEL_COLUMNS) if name != used]
+    others = [name for name in known_columns(read.frame, LABELS) if name != used]
     if chosen or not others:
         return ()
     return (

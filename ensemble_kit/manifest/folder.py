@@ -24,7 +24,7 @@ from ensemble_kit.manifest.levels import (
     recognise_levels,
 )
 from ensemble_kit.manifest.masks import without_masks
-from ensemble_kit.manifest.names import in_natural_order, near_equal
+from ensemble_kit.manifest.names import in_natural_order, known_groups, refuse_near_equal
 from ensemble_kit.manifest.patterns import found_by
 from ensemble_kit.manifest.split_words import PARTS, validation_note
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
@@ -183,25 +183,6 @@ def _pattern_levels(paths: Sequence[str]) -> Levels:
 # -- classes -------------------------------------------------------------------------------
 
 
-def refuse_near_equal(class_names: Sequence[str], where: str) -> None:
-    """Refuse classes whose names differ in their spelling only.
-
-    Raises
-    ------
-    DataError
-        There are such names.
-    """
-    if alike := [names for names in near_equal(class_names) if not _are_numbers(names)]:
-        shown = first_few((" and ".join(map(repr, names)) for names in alike), 3)
-        raise DataError(
-            f"Class folders whose names are nearly equal: {shown}",
-            f"in '{where}' these are {sum(map(len, alike))} classes; upper and lower case, spaces "
-            "and accents make no class",
-            "If they are one class: move their images into one folder. If not: give them names "
-            "that differ in a word",
-        )
-
-
 def refuse_untrained(table: pd.DataFrame) -> None:
     """Refuse classes that have images for the test alone.
 
@@ -217,10 +198,6 @@ def refuse_untrained(table: pd.DataFrame) -> None:
             f"train/ has no images of {first_few(map(repr, strange))}",
             did_you_mean(strange[0], trained),
         )
-
-
-def _are_numbers(names: Sequence[str]) -> bool:
-    return all(name.lstrip("+-").isdecimal() for name in names) and len(set(map(int, names))) > 1
 
 
 def _refuse_loose(
@@ -256,10 +233,12 @@ def _add_groups(
 ) -> str:
     """Fill the column `group`; what a group is."""
     if pattern is not None:
-        table["group"] = found_by(pattern, paths, option="group_pattern", what="patient")
+        found = found_by(pattern, paths, option="group_pattern", what="patient")
+        table["group"] = known_groups(found, paths, where=f"--group-pattern {pattern!r}")
         return "group"
     if PATIENT in levels.roles:
-        table["group"] = names_at(paths, levels, PATIENT)
+        folders = names_at(paths, levels, PATIENT)
+        table["group"] = known_groups(folders, paths, where="the folder of the patient")
         return "patient"
     table["group"] = table["path"]
     return NO_GROUPS

@@ -92,6 +92,30 @@ def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
     return [tuple(alike) for essence, alike in sets.items() if essence and len(alike) > 1]
 
 
+def refuse_near_equal(class_names: Iterable[str], where: str) -> None:
+    """Refuse classes whose names differ in their spelling only.
+
+    Raises
+    ------
+    DataError
+        There are such names.
+    """
+    alike = [names for names in near_equal(class_names) if not _are_numbers(names)]
+    if alike:
+        shown = first_few((" and ".join(map(repr, names)) for names in alike), 3)
+        raise DataError(
+            f"Classes whose names are nearly equal: {shown}",
+            f"in '{where}' these are {sum(map(len, alike))} classes; upper and lower case, spaces "
+            "and separators make no class",
+            "If they are one class, write its name in one way. If not, give them names that "
+            "differ in a word",
+        )
+
+
+def _are_numbers(names: tuple[str, ...]) -> bool:
+    return all(name.lstrip("+-").isdecimal() for name in names) and len(set(map(int, names))) > 1
+
+
 def _essence(name: str) -> tuple[str, ...]:
     seen = "".join(c for c in name if unicodedata.category(c) != "Cf")
     text = unicodedata.normalize("NFKC", seen).casefold()

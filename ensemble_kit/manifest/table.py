@@ -18,6 +18,7 @@ import pandas as pd
 
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import digest_json, read_csv, write_csv
+from ensemble_kit.manifest.names import in_natural_order, known_groups
 from ensemble_kit.manifest.rows import (
     REQUIRED,
     SPLITS,
@@ -113,13 +114,16 @@ class Manifest:
     ) -> Manifest:
         """A manifest of plain rows; `split` is `train` where no column says otherwise.
 
-        `class_names` defaults to the sorted labels; `about` holds the remaining fields.
+        `class_names` defaults to the labels in natural order (`in_natural_order`); `about` holds the remaining fields.
         """
         table = pd.DataFrame.from_records(list(records), columns=list(columns))
         if "split" not in table:
             table["split"] = "train"
         if class_names is None:
-            class_names = sorted(table["label"].astype(str).unique()) if "label" in table else []
+            class_names = in_natural_order(table["label"]) if "label" in table else ()
+        if "group" in table and about.get("group_kind") != NO_GROUPS:
+            samples = table.get("sample_id", table["group"])
+            table["group"] = known_groups(table["group"], samples, where="column 'group'")
         return cls(table, tuple(class_names), **about)
 
     @classmethod

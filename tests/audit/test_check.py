@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -105,6 +106,27 @@ def test_row_27_turned_mirrored_and_reencoded_copies_are_found(planted: Path, tu
     add(planted, "copy.jpg", like, patient="new")
     finding = found(planted)["near-duplicate-across-groups"]
     assert (finding.severity, finding.count) == ("warning", 1)
+
+
+def test_names_that_are_nearly_equal_are_warned_of_with_the_plan_too(planted: Path) -> None:
+    text = (planted / "manifest.csv").read_text()
+    like = next(r for r in rows(planted) if r[3] == "train")
+    changed = text.replace(",".join(like), ",".join([*like[:2], f"{like[2].lower()}.0", like[3]]))
+    (planted / "manifest.csv").write_text(changed)
+    assert found(planted)["groups-alike"].severity == "warning"
+    assert like[2] in found(planted)["groups-alike"].examples[0]
+    quick = quick_check(read_csv_table(planted / "manifest.csv", split_by="image"))
+    assert "groups-alike" in {f.kind for f in quick.findings}
+
+
+def test_unknown_groups_of_an_older_manifest_are_an_error(planted: Path) -> None:
+    manifest = read_csv_table(planted / "manifest.csv", split_by="image")
+    table = manifest.table.assign(
+        group=manifest.table["group"].where(manifest.table.index > 3, "NA")
+    )
+    old = dataclasses.replace(manifest, table=table)
+    finding = next(f for f in quick_check(old).findings if f.kind == "unknown-groups")
+    assert (finding.severity, finding.count) == ("error", 4)
 
 
 def test_row_29_a_patient_on_both_sides_is_named(planted: Path) -> None:

@@ -165,3 +165,10 @@ def test_parts_of_a_split_are_named_in_any_spelling(tmp_path: Path) -> None:
     manifest = read_csv_table(table(tmp_path, "\n".join(["path,label,patient,split", *rows])))
     assert manifest.table["split"].tolist() == ["train"] * 4 + ["test", "train"]
     assert manifest.notes[0].startswith("3 validation images")
+
+
+@pytest.mark.parametrize("other", ["Benign", "benign.", "be\u00adnign", "\uff42enign"])
+def test_classes_that_differ_in_their_spelling_only_are_refused(tmp_path: Path, other: str) -> None:
+    touch(tmp_path, "0.png", "1.png")
+    with pytest.raises(DataError, match="benign"):
+        read_csv_table(table(tmp_path, f"path,label\n0.png,benign\n1.png,{other}\n"))

@@ -8,6 +8,7 @@ import pytest
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.manifest.names import in_natural_order, is_unknown, known_groups, near_equal
+from ensemble_kit.manifest.table import Manifest
 
 
 def test_numbers_in_class_names_are_counted() -> None:
@@ -54,3 +55,12 @@ def test_names_that_look_the_same_are_nearly_equal(one: str, other: str) -> None
 )
 def test_names_that_differ_are_not(one: str, other: str) -> None:
     assert near_equal([one, other]) == []
+
+
+def test_records_sort_classes_naturally_and_know_every_patient() -> None:
+    rows = [(f"s{k}", f"s{k}.png", str(k % 11), f"P{k} ") for k in range(22)]
+    manifest = Manifest.from_records(rows)
+    assert manifest.class_names == tuple(map(str, range(11)))
+    assert manifest.groups[0] == "P0"
+    with pytest.raises(DataError):
+        Manifest.from_records([*rows, ("s99", "s99.png", "0", "N/A")])
