@@ -25,6 +25,7 @@ from ensemble_kit.images.strips import strips
 from ensemble_kit.manifest.csv_table import read_csv_table
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.recognise import read_path
+from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
 
 
@@ -344,13 +345,10 @@ def test_a_run_whose_images_are_nowhere_is_checked_to_the_end(
 # -- names ---------------------------------------------------------------------------------
 
 
-def test_masks_and_classes_that_are_nearly_equal_are_warned_of(tmp_path: Path) -> None:
+def test_masks_and_classes_that_are_nearly_equal_are_warned_of() -> None:
     rows = [("a.png", "Benign"), ("a_mask.png", "benign"), ("b.png", "malignant")]
-    for name, _ in rows:
-        (tmp_path / name).touch()
-    text = "\n".join(["path,label", *(",".join(row) for row in rows)])
-    (tmp_path / "t.csv").write_text(text)
-    findings = {f.kind: f for f in quick_check(read_csv_table(tmp_path / "t.csv")).findings}
+    manifest = Manifest.from_records([(path, path, label, path) for path, label in rows])
+    findings = {f.kind: f for f in quick_check(manifest).findings}
     assert findings["masks"].examples == ("a_mask.png",)
     assert findings["names-alike"].examples == ("'Benign' and 'benign'",)
     assert {findings[kind].severity for kind in ("masks", "names-alike")} == {"warning"}
