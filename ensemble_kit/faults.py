@@ -68,7 +68,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def machine_fault(error: BaseException, target: Path | None = None) -> EnvironmentFault | None:
     """What the machine lacked, where an error comes from that; `target` is what was written."""
-    for link in _chain(error):
+    for link in chain(error):
         found = _fault(link, target)
         if found is not None:
             return found
@@ -138,7 +138,8 @@ def _has_room() -> bool:
     return True
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it comes from."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

@@ -32,10 +32,21 @@ from ensemble_kit.members.state import Training
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.best import write_best
+from ensemble_kit.tune.storage import (
+    FAILED,
+    RECIPE,
+    database,
+    ended,
+    finished,
+    open_study,
+    retry_cut_off,
+    study_path,
+)
 
 WATCHED_SHARE = 0.25
 RATES = (1e-5, 1e-1)
 BATCH_SIZES = (8, 16, 32, 64, 128, 256)
+TUNED = ("learning_rate", "batch_size")
 METRIC = "log loss on whole held-out groups of the training rows"
 # What the trials of a study have in common besides data and recipe: their losses are compared.
 JUDGED = "as the member predicts"
@@ -105,6 +116,10 @@ def tune_member(
     ------
     DataError
         Too few groups to hold any out, or a study of other data or another recipe.
+    EnvironmentFault
+        The disk is full; the trials that are stored stay.
+    IntegrityError
+        The study's file is damaged.
     JobsFailedError
         No trial ended with a finite loss.
     """
@@ -125,19 +140,19 @@ def tune_member(
         precision,
         seed,
     )
-    study = _open_study(run, member, setup.facts(train), len(parted.part("train")))
-    _retry_cut_off(study)
-    if not study.trials:
-        study.enqueue_trial(
-            {"learning_rate": member.recipe.learning_rate, "batch_size": member.recipe.batch_size}
-        )
-    # A trial that fails is not finished; the bound keeps a hopeless study from going on for ever.
-    while len(_finished(study)) < n_trials and len(study.trials) < 3 * n_trials:
-        study.optimize(setup.objective, n_trials=1, catch=(JobsFailedError, torch.OutOfMemoryError))
-        if after_trial:
-            after_trial(_result(study.trials[-1]))
+    path = study_path(run, member.name)
+    with database(path):
+        study = _open_study(path, member, setup.facts(train), len(parted.part("train")))
+        as_it_stands = {name: getattr(member.recipe, name) for name in TUNED}
+        retry_cut_off(study, as_it_stands)
+        # The bound keeps a hopeless study from going on for ever.
+        while len(finished(study)) < n_trials and len(ended(study)) < 3 * n_trials:
+            number = _one_trial(study, setup)
+            if after_trial:
+                after_trial(_result(study.trials[number]))
     notes = tuple(f"Trials were judged on rows that hold {what}." for what in lacks)
-    return _keep_best(study, run, member, train, notes)
+    with database(path):
+        return _keep_best(study, run, member, train, notes)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -153,7 +168,7 @@ class _Setup:
     def facts(self, train: Manifest) -> dict[str, Any]:
         facts = self.member.facts(self.tiles.image_size)
         facts.pop("tuned")
-        for tuned in ("learning_rate", "batch_size"):
+        for tuned in TUNED:
             facts["recipe"].pop(tuned)
         return {"member": facts, "train": train.digest, "seed": self.seed, "judged": JUDGED}
 
@@ -184,7 +199,8 @@ class _Setup:
 
         def after_epoch(training: Training) -> None:
             trial.report(training.history[-1]["val_log_loss"], training.epoch)
-            if trial.should_prune():
+            # The recipe as it stands is what the best is held against: it is tried to its end.
+            if trial.should_prune() and not trial.user_attrs.get(RECIPE):
                 raise optuna.TrialPruned
 
         fit.run(rows, after_epoch)
@@ -192,23 +208,25 @@ class _Setup:
         return watched_figures(fit.logits(rows.watched), rows.watched_labels)["log_loss"]
 
 
-def study_path(run: Run, member: str) -> Path:
-    """The study's SQLite file."""
-    return run.path / "tuned" / f"{member}.db"
+def _one_trial(study: optuna.Study, setup: _Setup) -> int:
+    """Ask, train and tell; the trial's number. A trial that is cut off, by Ctrl-C too, is told nothing: it is tried again."""
+    trial = study.ask()
+    try:
+        value = setup.objective(trial)
+    except optuna.TrialPruned:
+        study.tell(trial, state=TrialState.PRUNED)
+    except (JobsFailedError, torch.OutOfMemoryError) as error:
+        trial.set_user_attr(FAILED, str(error))
+        study.tell(trial, state=TrialState.FAIL)
+    else:
+        study.tell(trial, value)
+    return trial.number
 
 
-def _open_study(run: Run, member: Member, facts: dict[str, Any], n_learning: int) -> optuna.Study:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path = study_path(run, member.name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{path.resolve()}",
-        study_name=member.name,
-        direction="minimize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(
-            n_startup_trials=4, n_warmup_steps=max(member.recipe.epochs // 3, 1)
-        ),
+def _open_study(path: Path, member: Member, facts: dict[str, Any], n_learning: int) -> optuna.Study:
+    n_warmup = max(member.recipe.epochs // 3, 1)
+    study = open_study(
+        path, optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=n_warmup)
     )
     known = study.user_attrs.get("facts")
     if known is None:
@@ -225,17 +243,6 @@ def _open_study(run: Run, member: Member, facts: dict[str, Any], n_learning: int
     seed = derive_seed(facts["seed"], "tpe", len(study.trials)) % 2**32
     study.sampler = optuna.samplers.TPESampler(seed=seed)
     return study
-
-
-def _retry_cut_off(study: optuna.Study) -> None:
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        if not trial.user_attrs.get("retried"):
-            study.enqueue_trial(trial.params, user_attrs={"retried": True}, skip_if_exists=False)
-
-
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
 
 def _result(trial: optuna.trial.FrozenTrial) -> TrialResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from optuna.trial import TrialState
 
 import ensemble_kit.tune.study as study_module
 from ensemble_kit.arrays import softmax
-from ensemble_kit.errors import DataError, JobsFailedError
+from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, JobsFailedError
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.normalise import normalise
 from ensemble_kit.images.tiles import Tiles
@@ -24,7 +25,8 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.best import best_path, tuned_values
-from ensemble_kit.tune.study import TrialResult, TuningResult, study_path, tune_member
+from ensemble_kit.tune.storage import study_path
+from ensemble_kit.tune.study import TrialResult, TuningResult, tune_member
 
 CLI = Callable[..., tuple[int, str]]
 
@@ -246,6 +248,76 @@ def test_a_trial_is_not_tried_a_third_time(
     dead.set_user_attr("retried", True)
     tune(2)
     assert [t.params.get("learning_rate") for t in trials_of(tmp_path / "run")].count(rate) == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, PulledPlugError])
+def test_the_recipe_as_it_stands_is_tried_to_its_end_however_often_it_is_cut_off(
+    tune: Callable[..., TuningResult],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[BaseException],
+) -> None:
+    def cut_off(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(study_module.Fit, "run", cut_off)
+        for _ in range(3):
+            with pytest.raises(error):
+                tune(2)
+    assert not caplog.records
+    result = tune(1)
+    assert [t.learning_rate for t in result.trials if t.state == "complete"] == [3e-3]
+    (recipe,) = [t for t in trials_of(tmp_path / "run") if t.state == TrialState.COMPLETE]
+    assert recipe.params == {"learning_rate": 3e-3, "batch_size": 16}
+    assert tune(1) == result
+
+
+def test_the_trial_that_just_ended_is_told_of_while_others_wait(
+    tune: Callable[..., TuningResult], tmp_path: Path
+) -> None:
+    tune(1)
+    storage = f"sqlite:///{study_path(Run(tmp_path / 'run'), 'tiny_cnn')}"
+    study = optuna.load_study(study_name="tiny_cnn", storage=storage)
+    for rate in (1e-3, 2e-3):
+        study.enqueue_trial({"learning_rate": rate, "batch_size": 16})
+    told: list[TrialResult] = []
+    tune(2, after_trial=told.append)
+    assert [(t.number, t.learning_rate) for t in told] == [(1, 1e-3)]
+
+
+# -- its database --------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_while_tuning_is_the_machine_s_and_the_study_goes_on(
+    tune: Callable[..., TuningResult], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tune(1)
+    path = study_path(Run(tmp_path / "run"), "tiny_cnn")
+
+    def full(*_: Any, **__: Any) -> None:
+        with sqlite3.connect(path) as other:
+            other.execute("pragma max_page_count = 1")
+            other.execute("create table filler as select zeroblob(10000000)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", full)
+        with pytest.raises(EnvironmentFault, match=r"tiny_cnn\.db"):
+            tune(2)
+    assert len(tune(2).trials) >= 2
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b"SQLite format 3\0" + b"x" * 4096])  # fmt: skip
+def test_a_damaged_study_is_named(
+    tune: Callable[..., TuningResult], tmp_path: Path, content: bytes
+) -> None:
+    path = study_path(Run(tmp_path / "run"), "tiny_cnn")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"tiny_cnn\.db"):
+        tune(1)
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("change", [{"epochs": 2}, {"label_smoothing": 0.1}])
