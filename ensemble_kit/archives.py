@@ -14,6 +14,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -69,6 +70,30 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
         yield archive
 
 
+def check_unpacked(path: str | os.PathLike[str]) -> None:
+    """Refuse an archive that unpacks to far more than its own size, or to more than fits into memory.
+
+    Raises
+    ------
+    DataError
+        It unpacks to more than 1 GiB, and to more than 100 times its size.
+    EnvironmentFault
+        It does not fit into the memory that is free.
+    OSError, zipfile.BadZipFile
+        No archive.
+    """
+    with open_zip(path) as archive:
+        needed = sum(info.file_size for info in archive.infolist())
+    packed = Path(path).stat().st_size
+    if needed > BOMB_BYTES and needed > BOMB_RATIO * packed:
+        raise DataError(
+            "A file is too large to be unpacked",
+            f"'{os.fspath(path)}' has {_gib(packed)} and unpacks to {_gib(needed)}",
+            "Save it without compression",
+        )
+    _refuse_lack_of_memory(f"'{os.fspath(path)}'", needed)
+
+
 def read_array(
     path: str | os.PathLike[str], key: str, *, max_bytes: int = MAX_ARRAY_BYTES
 ) -> Array:
@@ -89,7 +114,8 @@ def read_array(
     try:
         with open_zip(path) as archive:
             shape, dtype = _checked(archive, path, key, max_bytes)
-            _refuse_lack_of_memory(path, key, math.prod(shape) * dtype.itemsize)
+            what = f"'{key}' of '{os.fspath(path)}'"
+            _refuse_lack_of_memory(what, math.prod(shape) * dtype.itemsize)
             with archive.open(f"{key}.npy") as member:
                 array: Array = np.lib.format.read_array(member, allow_pickle=False)
                 return array
@@ -153,13 +179,13 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     return shape, dtype
 
 
-def _refuse_lack_of_memory(path: str | os.PathLike[str], key: str, needed: int) -> None:
+def _refuse_lack_of_memory(what: str, needed: int) -> None:
     free = host_free()
     if needed > free:
         raise EnvironmentFault(
-            f"The array '{key}' does not fit into the memory",
-            f"'{os.fspath(path)}' unpacks it to {_gib(needed)}, and {_gib(free)} are free",
-            "Close other programs, use a machine with more memory, or save the images as files",
+            "A file does not fit into the memory",
+            f"{what} unpacks to {_gib(needed)}, and {_gib(free)} are free",
+            "Close other programs, or use a machine with more memory",
         )
 
 

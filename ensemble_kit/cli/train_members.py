@@ -123,7 +123,7 @@ def run_training(
     members = experiment.resolved_members()
     refuse_bad_members(members)
     manifest, folds = prepare(experiment)
-    check_members(members, manifest)
+    said = check_members(members, manifest)
     click.echo(data_summary(manifest, folds))
     work = print_plan(experiment, members, folds, manifest)
     rounds = [folds.n_splits]
@@ -131,6 +131,8 @@ def run_training(
         rounds.append(print_nested_plan(experiment, members, folds))
     jobs = [member.name for n in rounds for member in members for _ in range(n)]
     if dry_run:
+        for text in said:  # a training says them itself
+            click.echo(f"Note: {text}")
         return
     from ensemble_kit.cli.progress import ProgressPrinter
     from ensemble_kit.members.tracking import MLflow, both

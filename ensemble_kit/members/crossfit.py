@@ -136,7 +136,8 @@ def fit_members(
         pairs_to_train(members, folds.n_splits) if nested else [],
     ]
     manifest = train.joined(test) if test is not None and len(test) else train
-    check_members(members, manifest)
+    for text in check_members(members, manifest):
+        watcher(Notice(text))
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
     # What `auto` means elsewhere is found out there.

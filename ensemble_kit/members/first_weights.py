@@ -1,12 +1,16 @@
 """First weights from a file: which of its tensors a network takes, its stem adapted where it must be.
 
-Reads tensors only; builds no network and loads nothing into one.
+Builds no network and loads nothing into one. Files of other tools keep a network under keys and
+prefixes of their own (`state_dict`, `model.`, `module.encoder_q.`): the place and the prefix are
+found by the names of the network's own tensors.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Collection, Iterable, Mapping
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +20,62 @@ from torch import Tensor, nn
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.members.dense_networks import WithHead
+from ensemble_kit.members.weight_file import WeightFile, read_weights
 
 # How many batches a normalisation has seen: older and exported files leave it out.
 COUNTER = "num_batches_tracked"
-
-
 # Classifiers of middle layers, which only a network's first training used; timm leaves them out.
 AUXILIARY = ("aux1", "aux2", "AuxLogits")
+# Of several networks in a file that fit, averaged ones come first and momentum encoders last.
+_AVERAGED = frozenset(("ema", "teacher", "swa", "averaged"))
+_MOMENTUM = frozenset(("k", "key", "momentum", "target"))
+_TRIED = 20
 
 
-def weights_for(model: nn.Module, path: Path, head: Iterable[str]) -> dict[str, Tensor]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class FirstWeights:
+    """The tensors of a file that a network takes.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        By the network's own names.
+    note : str
+        Which of several networks in the file was taken; empty where there is one.
+    """
+
+    tensors: Mapping[str, Tensor]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Candidate:
+    """Tensors of one place in the file whose names begin with one prefix, by the network's names."""
+
+    place: str
+    prefix: str
+    tensors: Mapping[str, Tensor]
+    n_known: int
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        words = set(re.split(r"[^a-z]+", f"{self.place}.{self.prefix}".lower()))
+        kind = 0 if words & _AVERAGED else 2 if words & _MOMENTUM else 1
+        return kind, -self.n_known
+
+    @property
+    def called(self) -> str:
+        """What a user can look for in the file."""
+        return f"'{'.'.join(part for part in (self.place, self.prefix) if part).rstrip('.')}'"
+
+
+def weights_for(model: nn.Module, path: Path, head: Iterable[str]) -> FirstWeights:
     """The tensors of a checkpoint that fit `model`; its head may be another one.
 
-    A file of the plain network fits its body where it has a head of our own. A stem for three
-    channels is adapted to another number as timm does.
+    They may stand under any key of the file, and their names may have any prefix. Where several
+    networks in a file fit, averaged weights (EMA, teacher) come first, then others in the file's
+    order, then momentum encoders (`encoder_k`). A file of the plain network fits its body where it
+    has a head of our own. A stem for three channels is adapted to another number as timm does.
 
     Parameters
     ----------
@@ -39,26 +85,76 @@ def weights_for(model: nn.Module, path: Path, head: Iterable[str]) -> dict[str, 
     Raises
     ------
     DataError
-        The file is no checkpoint, or one of another architecture.
+        The file is no checkpoint, one of another architecture, or one with numbers that are not
+        finite.
     """
-    state = read_weights(path)
+    file = read_weights(path)
     own = model.state_dict()
-    if isinstance(model, WithHead) and not any(k.startswith("body.") for k in state):
-        state = {f"body.{k}": v for k, v in state.items()}
-    fitting = _fitting(state, own)
     heads = {*head, *_classifiers(model), *_classifiers(getattr(model, "body", None), "body.")}
+    added = ("", "body.") if isinstance(model, WithHead) else ("",)
+    found = sorted(_candidates(file, own, added), key=lambda c: -c.n_known)[:_TRIED]
+    faults = [_misfit(c.tensors, own, heads) for c in found]
+    fit = sorted(
+        (c for c, fault in zip(found, faults, strict=True) if not fault), key=lambda c: c.rank
+    )
+    if not fit:
+        lacks = f"has no tensor of the network's names, such as {first_few(own, 2)}"
+        raise _other_architecture(file, faults[0] if faults else lacks)
+    taken = _finite(path, _fitting(fit[0].tensors, own))
+    return FirstWeights(taken, _note(path, fit))
+
+
+def _candidates(
+    file: WeightFile, own: Mapping[str, Tensor], added: tuple[str, ...]
+) -> Iterator[_Candidate]:
+    depth = 1 + max(name.count(".") for name in own)
+    for place, tensors in file.places.items():
+        known = Counter(
+            (name[: len(name) - len(end)], more)
+            for name in tensors
+            for end in _ends(name, depth)
+            for more in added
+            if more + end in own
+        )
+        for (prefix, more), n in known.items():
+            inside = {
+                more + k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)
+            }
+            yield _Candidate(place, prefix, inside, n)
+
+
+def _ends(name: str, depth: int) -> Iterator[str]:
+    """The last 1, 2, ... `depth` parts of a dotted name."""
+    parts = name.rsplit(".", depth)
+    for i in range(max(0, len(parts) - depth), len(parts)):
+        yield ".".join(parts[i:])
+
+
+def _misfit(
+    tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], heads: Collection[str]
+) -> str:
+    """What keeps tensors from being those of the network; empty where nothing does."""
+    fitting = _fitting(tensors, own)
     lacking = [k for k in own if k not in fitting and not _is_free(k, heads)]
     if lacking:
-        raise _other_architecture(path, "lacks or reshapes", lacking, len(own))
+        shapes = (
+            f"{k} {tuple(own[k].shape)}"
+            + (f", in the file {tuple(tensors[k].shape)}" if k in tensors else "")
+            for k in lacking
+        )
+        return f"lacks or reshapes {len(lacking)} of {len(own)} tensors: {first_few(shapes, 3)}"
     # What is no float is a counter or an index, never a weight.
     left = [
         k
-        for k, v in state.items()
+        for k, v in tensors.items()
         if k not in own and v.is_floating_point() and not _is_free(k, heads)
     ]
     if left:
-        raise _other_architecture(path, "has more than the network takes:", left, len(state))
-    return fitting
+        return (
+            f"has more than the network takes: {len(left)} of {len(tensors)} tensors: "
+            f"{first_few(left, 3)}"
+        )
+    return ""
 
 
 def _classifiers(network: nn.Module | None, prefix: str = "") -> list[str]:
@@ -73,56 +169,48 @@ def _is_free(name: str, heads: Collection[str]) -> bool:
     return name.endswith(COUNTER) or any(name.startswith(f"{h}.") for h in heads)
 
 
-def _other_architecture(path: Path, what: str, names: list[str], n_all: int) -> DataError:
+def _other_architecture(file: WeightFile, fault: str) -> DataError:
     return DataError(
         "A checkpoint given as first weights fits the network, its head aside",
-        f"'{path}' {what} {len(names)} of {n_all} tensors: {first_few(names, 3)}",
+        f"'{file.path}' {fault}; {file.described()}",
         "Give a checkpoint of the same architecture",
     )
 
 
+def _note(path: Path, fit: list[_Candidate]) -> str:
+    if len(fit) == 1:
+        return ""
+    others = first_few((c.called for c in fit[1:]), 3)
+    return (
+        f"'{path}' holds {len(fit)} networks that fit. The first weights are those of "
+        f"{fit[0].called}, not of {others}: averaged weights (EMA, teacher) come first, momentum "
+        "encoders last, others in the order of the file."
+    )
+
+
 def _fitting(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    adapted = {k: _adapted(v, own[k].shape) for k, v in state.items() if k in own}
+    """The tensors of the network's names and shapes; others are looked at no further.
+
+    A file of a few bytes may hold tensors that claim any size.
+    """
+    adapted = {k: _adapted(v, own[k].shape) for k, v in state.items() if k in own and _is_plain(v)}
     return {k: v for k, v in adapted.items() if v.shape == own[k].shape}
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_meta and not tensor.is_quantized
 
 
 def _adapted(weight: Tensor, shape: torch.Size) -> Tensor:
     """A stem's kernels for as many channels as `shape` has; anything else as it is."""
     kernels = weight.ndim == len(shape) == 4
-    if kernels and weight.shape[1] == 3 != shape[1]:
+    if kernels and weight.shape == (shape[0], 3, *shape[2:]) and shape[1] != 3:
         return adapt_input_conv(shape[1], weight)  # type: ignore[no-any-return]
     return weight
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors` file, or of a `.pt`/`.pth` without code in it, by name.
-
-    Raises
-    ------
-    DataError
-        It is no such file, or holds numbers that are not finite.
-    """
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            held: Any = load_file(path)
-        else:
-            held = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch says many things of what it cannot read
-        raise _bad_weights(path, _what_it_is_not(path, error)) from error
-    state = held.get("state_dict", held.get("model", held)) if isinstance(held, dict) else None
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
-        raise _bad_weights(path, "it holds no mapping of names to tensors")
-    return _finite(path, {k.removeprefix("module."): v for k, v in state.items()})
-
-
 def _finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    broken = [k for k, v in state.items() if not bool(torch.isfinite(v).all())]
+    broken = [k for k, v in state.items() if not _is_finite(v)]
     if broken:
         raise DataError(
             "First weights are finite numbers",
@@ -133,21 +221,7 @@ def _finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _what_it_is_not(path: Path, error: Exception) -> str:
-    if isinstance(error, OSError):
-        return (error.strerror or "cannot be read").lower()
-    if path.suffix == ".safetensors":
-        return "it is no whole .safetensors file"
-    with path.open("rb") as file:
-        begins = file.read(2)
-    if isinstance(error, pickle.UnpicklingError) and (begins == b"PK" or begins[:1] == b"\x80"):
-        return "it holds Python objects, which could run code, and not tensors alone"
-    return "it is no whole PyTorch file"
-
-
-def _bad_weights(path: Path, fault: str) -> DataError:
-    return DataError(
-        "First weights are a file of tensors: .safetensors, or .pt/.pth without code in it",
-        f"'{path}': {fault}",
-        "Check the path, or save the network's state_dict() as .safetensors",
-    )
+def _is_finite(tensor: Tensor) -> bool:
+    # Floats of 8 bits know no test of their own.
+    small = tensor.is_floating_point() and tensor.element_size() == 1
+    return bool(torch.isfinite(tensor.float() if small else tensor).all())

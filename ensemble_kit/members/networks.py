@@ -47,8 +47,8 @@ def build_network(
     published = member.starts_published
     model = _created(member, name, published, settings)
     if member.weights:
-        fitting = weights_for(model, member.weights, head_modules(model))
-        model.load_state_dict(fitting, strict=False)
+        first = weights_for(model, member.weights, head_modules(model))
+        model.load_state_dict(first.tensors, strict=False)
     return model
 
 

@@ -25,13 +25,18 @@ from ensemble_kit.members.price import network_on_meta
 from ensemble_kit.members.recipe_tables import Optim
 
 
-def check_members(members: Sequence[Member], manifest: Manifest) -> None:
-    """Refuse members that could not train on these data.
+def check_members(members: Sequence[Member], manifest: Manifest) -> list[str]:
+    """Refuse members that could not train on these data; what must be said of the others.
 
     Parameters
     ----------
     manifest : Manifest
         Its classes and how its images are joined; not the images.
+
+    Returns
+    -------
+    list of str
+        A sentence on each file of first weights that holds several networks.
 
     Raises
     ------
@@ -44,6 +49,7 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> None:
         checkpoint of another one.
     """
     require_files(members)
+    said: list[str] = []
     for member in members:
         preset(member.recipe.augmentation)
         check_optimizer(member.recipe.optim.name)
@@ -58,7 +64,9 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> None:
                     counted(model, (height, width, channels))
             _check_head(member, model)
             if member.weights:
-                weights_for(model, member.weights, head_modules(model))
+                note = weights_for(model, member.weights, head_modules(model)).note
+                said += [f"{member.name}: {note}"] if note else []
+    return said
 
 
 def _check_head(member: Member, model: nn.Module) -> None:

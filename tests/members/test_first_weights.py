@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from ensemble_kit import archives
 from ensemble_kit.errors import DataError, EnvironmentFault
+from ensemble_kit.members.first_weights import weights_for
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks import build_network, head_parameters
 from ensemble_kit.members.pretrained import require_first_weights
@@ -53,6 +59,192 @@ def test_weights_load_from_every_common_container(tmp_path: Path, kind: str) -> 
     assert not same_body(
         build_network(Member("tiny_cnn", pretrained=False), 2, image_size=32), source
     )
+
+
+PREFIXES = ["module.", "model.", "net.", "_orig_mod.", "module._orig_mod.", "model._orig_mod.",
+            "model.resnet.", "module.encoder_q.", "backbone.body.0."]  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("head", [(), (8,)])
+def test_any_common_prefix_is_found_and_taken_off(
+    tmp_path: Path, prefix: str, head: tuple[int, ...]
+) -> None:
+    source = built()
+    further = {"loss.weight": torch.ones(2), "projector.0.weight": torch.ones(4, 4)}
+    held = {f"{prefix}{k}": v for k, v in source.state_dict().items()}
+    torch.save({"state_dict": {**further, **held}, "epoch": 3}, tmp_path / "w.ckpt")
+    member = Member("tiny_cnn", pretrained=False, weights=tmp_path / "w.ckpt", head=head)
+    loaded = build_network(member, 2, image_size=32)
+    assert same_body(loaded.body if head else loaded, source)  # type: ignore[arg-type]
+
+
+def test_what_compiled_and_sharded_parts_put_into_names_is_taken_out(tmp_path: Path) -> None:
+    source = built()
+    state = {f"model.{k}": v for k, v in source.state_dict().items()}
+    inside = {
+        k.replace("stages.0.", "stages._orig_mod.0._checkpoint_wrapped_module."): v
+        for k, v in state.items()
+    }
+    assert inside.keys() != state.keys()
+    assert same_body(built(weights=stored("state", tmp_path, inside)), source)
+
+
+@pytest.mark.parametrize("place", ["net", "model_state_dict", "state_dict_ema", "ema_state_dict",
+                                   "teacher", "student", "weights", "params", "model_ema",
+                                   "ema.model.state"])  # fmt: skip
+def test_weights_are_found_under_any_key(tmp_path: Path, place: str) -> None:
+    source = built()
+    held: dict[str, object] = source.state_dict()
+    for key in reversed(place.split(".")):
+        held = {key: held, "epoch": 3, "lr": 0.1}
+    torch.save(held, tmp_path / "w.pth")
+    assert same_body(built(weights=tmp_path / "w.pth"), source)
+
+
+def taken(path: Path) -> tuple[torch.nn.Module, str]:
+    """The network with the file's weights, and what is said of their choice."""
+    model = built(weights=path)
+    return model, weights_for(model, path, ["fc"]).note
+
+
+@pytest.mark.parametrize(("first", "second"), [
+    ("state_dict", "state_dict_ema"), ("student", "teacher"), ("model", "ema"),
+    ("module.encoder_k.", "module.encoder_q."), ("momentum_encoder.", "base_encoder."),
+])  # fmt: skip
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_networks_the_averaged_one_comes_first_and_the_momentum_encoder_last(
+    tmp_path: Path, first: str, second: str, turned: bool
+) -> None:
+    other, right = built("tiny_cnn"), built("tiny_cnn")
+    with torch.no_grad():
+        for weight in right.parameters():
+            weight.add_(1)
+    pairs = [(first, other), (second, right)]
+    if turned:
+        pairs.reverse()
+    if first.endswith("."):
+        held = {f"{p}{k}": v for p, model in pairs for k, v in model.state_dict().items()}
+    else:
+        held = {key: model.state_dict() for key, model in pairs}
+    torch.save(held, tmp_path / "w.pt")
+    model, note = taken(tmp_path / "w.pt")
+    assert same_body(model, right)
+    assert note.index(f"'{second.rstrip('.')}'") < note.index(f"'{first.rstrip('.')}'")
+
+
+def test_of_equal_networks_the_first_of_the_file_is_taken_and_said(tmp_path: Path) -> None:
+    one, other = built(), built("tiny_cnn")
+    with torch.no_grad():
+        other.fc.weight.add_(1)  # type: ignore[union-attr, operator]
+        next(other.parameters()).add_(1)
+    held = {
+        f"models.{i}.{k}": v for i, m in enumerate((one, other)) for k, v in m.state_dict().items()
+    }
+    torch.save(held, tmp_path / "w.pt")
+    model, note = taken(tmp_path / "w.pt")
+    assert same_body(model, one)
+    assert "'models.0'" in note
+    assert "'models.1'" in note
+
+
+def test_a_single_network_and_its_optimizer_need_no_word(tmp_path: Path) -> None:
+    source = built()
+    moments = {"exp_avg": {k: v * 0 for k, v in source.state_dict().items()}}
+    torch.save({"optimizer": moments, "model": source.state_dict()}, tmp_path / "w.pt")
+    model, note = taken(tmp_path / "w.pt")
+    assert same_body(model, source)
+    assert note == ""
+
+
+def test_the_choice_between_networks_is_said_before_training(
+    cli: Callable[..., tuple[int, str]], slides: Path, tmp_path: Path
+) -> None:
+    state = built().state_dict()
+    torch.save({"student": state, "teacher": state}, tmp_path / "w.pt")
+    code, said = cli("train-members", "--data", slides, "--members", "tiny_cnn", "--dry-run",
+                     "--image-size", 32, "--weights", tmp_path / "w.pt")  # fmt: skip
+    assert code == 0
+    assert "'teacher'" in said
+    assert "'student'" in said
+
+
+def test_a_refusal_says_what_the_file_holds(tmp_path: Path) -> None:
+    state = {f"encoder.{k}": v for k, v in built("tiny_resnet").state_dict().items()}
+    torch.save({"net": state, "epoch": 3}, tmp_path / "w.pt")
+    with pytest.raises(DataError) as caught:
+        built("tiny_cnn", weights=tmp_path / "w.pt")
+    first, shape = next((k, tuple(v.shape)) for k, v in state.items())
+    for told in ("'net'", "epoch", first, str(shape)):
+        assert told in caught.value.got
+    wide = {k: torch.zeros(2, 2) if k == "stages.0.0.weight" else v
+            for k, v in built().state_dict().items()}  # fmt: skip
+    with pytest.raises(DataError, match=r"in the file \(2, 2\)"):
+        built("tiny_cnn", weights=stored("state", tmp_path, wide))
+
+
+@pytest.mark.filterwarnings("ignore:.*[Ss]parse")
+@pytest.mark.parametrize("claim", ["expanded", "expanded stem", "sparse", "meta"])
+def test_a_file_of_a_few_bytes_that_claims_terabytes_is_refused_by_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claim: str
+) -> None:
+    state: dict[str, torch.Tensor] = dict(built().state_dict())
+    shape = state["stages.0.0.weight"].shape
+    state["stages.0.0.weight"] = {
+        "expanded": torch.zeros(1).expand(10**12),
+        "expanded stem": torch.zeros(1, 3, 1, 1).expand(10**6, 3, 10**3, 10**3),
+        "sparse": torch.sparse_coo_tensor(torch.zeros((4, 0)).long(), torch.zeros(0), shape),
+        "meta": torch.empty(shape, device="meta"),
+    }[claim]
+    path = stored("state", tmp_path, state)
+    monkeypatch.setattr(torch, "isfinite", lambda _: pytest.fail("looked at"))
+    with pytest.raises(DataError, match=r"w\.pt") as caught:
+        build_network(
+            Member("tiny_cnn", pretrained=False, weights=path), 2, image_size=32, in_channels=6
+        )
+    assert caught.value.exit_code == 3
+
+
+def test_row_52_a_packed_checkpoint_that_unpacks_to_a_thousand_times_its_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, packed = stored("state", tmp_path, built().state_dict()), tmp_path / "packed.pt"
+    large = {**built().state_dict(), "fc.weight": torch.zeros(2**21)}
+    source = zipfile.ZipFile(stored("state", tmp_path, large))
+    with source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in source.namelist():
+            archive.writestr(name, source.read(name))
+    monkeypatch.setattr(archives, "BOMB_BYTES", 2**22)  # so that gigabytes are megabytes
+    monkeypatch.setattr(archives, "BOMB_RATIO", 10)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("unpacked"))
+    with pytest.raises(DataError, match=r"packed\.pt.*8\.\d MiB"):
+        built(weights=packed)
+    monkeypatch.setattr(archives, "host_free", lambda: 2**10)
+    with pytest.raises(EnvironmentFault, match=r"w\.pt"):
+        built(weights=plain)
+
+
+def test_a_safetensors_header_that_lies_is_refused(tmp_path: Path) -> None:
+    for end, shape in ((4, [10**12]), (4 * 10**12, [10**12]), (8, [1])):
+        about = {"a": {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}}
+        text = json.dumps(about).encode()
+        path = tmp_path / "w.safetensors"
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(4))
+        with pytest.raises(DataError, match=r"w\.safetensors"):
+            built(weights=path)
+    path.write_bytes(struct.pack("<Q", 2**60) + b"{}")
+    with pytest.raises(DataError, match=r"w\.safetensors"):
+        built(weights=path)
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64,
+                                  torch.float8_e4m3fn])  # fmt: skip
+def test_weights_of_other_precisions_load(tmp_path: Path, kind: torch.dtype) -> None:
+    source = built()
+    state = {k: v.to(kind) if v.is_floating_point() else v for k, v in source.state_dict().items()}
+    loaded = built(weights=stored("state", tmp_path, state)).state_dict()
+    for name, weight in state.items():
+        torch.testing.assert_close(loaded[name], weight.to(loaded[name].dtype))
 
 
 def test_a_head_of_other_classes_is_drawn_anew(tmp_path: Path) -> None:
