@@ -23,7 +23,10 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command("import-predictions")
 @click.argument("members", nargs=-1, required=True, metavar="NAME=FILE...")
 @click.option(
-    "--labels", type=FILE, required=True, help="CSV sample_id,label[,group][,fold][,split]."
+    "--labels",
+    type=FILE,
+    required=True,
+    help="CSV sample_id,label[,patient][,fold][,split]. Other usual names are found and printed.",
 )
 @click.option("--run", "run_path", metavar="DIR", required=True, help="Run folder to make.")
 @click.option(
@@ -31,15 +34,18 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=click.Choice(["proba", "logits"]),
     default="proba",
     show_default=True,
-    help="What the files hold.",
+    help="What the files hold. Probabilities may be rounded, or percent.",
 )
 @click.option(
     "--classes",
     metavar="A,B,...",
-    help="The classes in their order, the most severe last. [default: sorted by name]",
+    help="The classes in their order, the most severe last: the order of an array's columns. A class "
+    "may have no image. Quote a name with a comma. [default: sorted by name]",
 )
 @click.option(
-    "--ordinal", is_flag=True, help="That order means something: figures of grades are added."
+    "--ordinal",
+    is_flag=True,
+    help="The order of --classes means something: adds metrics of ordinal classes.",
 )
 @click.option(
     "--partial",
@@ -52,7 +58,9 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="FILE",
     help="CSV member and any of parameters,gmacs,ms_per_image, for budgets and stack --pareto.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of folds, where the labels have none.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of the folds, if the labels have none."
+)
 def import_predictions_command(
     members: tuple[str, ...],
     labels: Path,
@@ -66,7 +74,9 @@ def import_predictions_command(
 ) -> None:
     """Make a run of predictions in FILEs: CSV sample_id,<class>,... or .npy (n_samples, n_classes).
 
-    Nothing is written before every file was read and checked.
+    A CSV is joined by image id and class name. The predictions.csv that stack writes is such a CSV.
+    Rows and columns of a .npy are in the order of the labels and of the classes. Nothing is written
+    before every file was read and checked.
     """
     from ensemble_kit.evaluation.imported import import_predictions
     from ensemble_kit.run import Run
@@ -119,7 +129,8 @@ def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> st
     manifest = run.manifest()
     names = ", ".join(as_list([name]) for name in manifest.class_names)
     order = "in the order given" if is_ordered else "sorted by name; another order: --classes A,B"
-    doubts = [
+    caveats = [f"Caveat: {note}" for note in manifest.notes]
+    caveats += [
         f"Caveat: {name}: {doubt}."
         for name in members
         for doubt in run.store.read_index(name)["made_of"]["stamps"][1:]
@@ -127,9 +138,9 @@ def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> st
     lines = [
         f"{len(members)} members over {len(manifest)} images in {run.path.as_posix()}.",
         *said,
-        f"Classes: {names} ({order}). The last, {manifest.class_names[-1]}, counts as the "
+        f"Classes: {names} ({order}). The last, {as_list(manifest.class_names[-1:])}, counts as the "
         "positive, most severe one.",
-        *doubts,
+        *caveats,
         f"Next: {command('stack', '--method', 'all', '--run', run.path.as_posix())}",
     ]
     return "\n".join(lines)

@@ -27,7 +27,7 @@ from ensemble_kit.manifest.columns import (
     SPLITS,
     known_columns,
 )
-from ensemble_kit.tables import read_table
+from ensemble_kit.tables import as_list, read_table
 
 PREFIXES = ("", "p_", "prob_", "proba_")
 ANSWERS = ("predicted", "prediction", "pred", "predicted_class", "predicted_label")
@@ -204,7 +204,7 @@ def _are_classes(values: Values, n_known: int) -> bool:
 def _strange(extra: Sequence[str], class_names: Sequence[str], where: str) -> DataError:
     return DataError(
         f"{where} has the columns {first_few(map(repr, extra))}, which are no classes",
-        f"the classes are {first_few(class_names, 12)}",
+        f"the classes are {as_list(list(class_names))}",
         "Drop those columns. If they are classes that no image is labelled with, name all classes: "
         "--classes",
     )

@@ -95,11 +95,14 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
         f"{what} are column '{c}' of '{path}'." for what, (c, usual) in used.items() if c != usual
     ]
     if groups:
-        said.append(f"Groups are column '{group}' of '{path}': {table[group].nunique()} values.")
+        others = f" Not used: {first_few(map(repr, groups[1:]))}." if groups[1:] else ""
+        said.append(
+            f"Groups are column '{group}' of '{path}': {table[group].nunique()} values.{others}"
+        )
     notes = _notes_on_groups(table, groups, path)
     kind = group_word(group) if groups else NO_GROUPS
     notes = (*read.notes, *split_notes, *notes)
-    return LabelTable(path, frame, kind, (*said, *notes), notes)
+    return LabelTable(path, frame, kind, tuple(said), notes)
 
 
 def _column(

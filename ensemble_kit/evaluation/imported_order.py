@@ -16,11 +16,11 @@ from ensemble_kit.errors import first_few
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.manifest.walk import natural_key
 from ensemble_kit.metrics.ranking import macro_auroc, ranked_classes
+from ensemble_kit.tables import as_list
 
 # An AUROC is at chance if it is within so many standard errors of 0.5; a gain counts above as many.
 STANDARD_ERRORS = 2.0
 GAIN_ERRORS, LEAST_GAIN = 3.0, 0.1
-MOST_NAMED = 40
 
 Ints = npt.NDArray[np.int64]
 
@@ -53,7 +53,7 @@ def arrays_said(found: Sequence[Found], manifest: Manifest) -> list[str]:
     arrays = [f"'{one.path}'" for one in found if one.is_array]
     if not arrays:
         return []
-    columns = first_few(manifest.class_names, MOST_NAMED)
+    columns = as_list(manifest.class_names)
     return [
         f"Columns of {first_few(arrays)} are taken as: {columns}. Another order: --classes. "
         "Rows are taken in the order of the labels."
@@ -133,7 +133,7 @@ def _other_columns(one: Found, manifest: Manifest, train: npt.NDArray[np.bool_])
     names = [manifest.class_names[c] for c in np.argsort(order)]
     what = "columns are" if one.is_array else "column names belong to the classes"
     return [
-        f"its predictions fit the labels better if its {what} {first_few(names, MOST_NAMED)}: "
+        f"its predictions fit the labels better if its {what} {as_list(names)}: "
         f"accuracy {then.mean():.2f} instead of {now.mean():.2f}. Check that order"
         + (", and name it with --classes" if one.is_array else "")
     ]

@@ -83,7 +83,8 @@ def _said(values: Values, whole: float, name: str) -> list[str]:
     said = [f"{values.where} is in percent: its values were divided by 100."] if name else []
     sums = values.numbers.sum(axis=1) / whole
     if np.abs(sums - 1).max() > FLOAT_NOISE:
-        written = f", as values of {values.decimals} decimals do" if values.decimals else ""
+        n = values.decimals
+        written = f", as numbers of {n} decimal{'s' * (n != 1)} do" if n else ""
         said.append(
             f"Rows of {values.where} sum to {whole * sums.min():.6g} to {whole * sums.max():.6g}"
             f"{written}: each row was divided by its sum."
