@@ -16,6 +16,8 @@ from ensemble_kit.plots.lettering import name_ticks, short
 from ensemble_kit.plots.style import GRID, INK, grid, plain
 
 PAGE_INCHES = 14.0
+# With more classes, cells without samples stay empty.
+MAX_ZEROS = 20
 
 
 def confusion_figure(tables: Mapping[str, Array], class_names: Sequence[str]) -> Figure:
@@ -48,6 +50,8 @@ def draw_confusion(
     axes.set_aspect("equal")
     many = len(class_names) > 5
     for (row, column), count in np.ndenumerate(counts):
+        if not count and len(class_names) > MAX_ZEROS:
+            continue
         shade = "white" if share[row, column] > 0.55 else INK
         percent = "" if many or not totals[row] else f"\n{100 * share[row, column]:.0f} %"
         axes.text(

@@ -17,7 +17,10 @@ from ensemble_kit.plots.style import MUTED, color, grid, line_style, plain
 
 
 def roc_figure(
-    proba: Mapping[str, Array], labels: Mapping[str, Array], class_names: Sequence[str]
+    proba: Mapping[str, Array],
+    labels: Mapping[str, Array],
+    class_names: Sequence[str],
+    classes: Sequence[int] | None = None,
 ) -> Figure:
     """ROC curves, one pane per title.
 
@@ -27,7 +30,10 @@ def roc_figure(
         With two classes the methods of a pane share one axes; with more, each has its own.
     labels : mapping of the same keys to array of int, shape (n_samples,)
     class_names : sequence of str
+    classes : sequence of int, optional
+        The classes that get a curve, where there are more than two; all of them if left out.
     """
+    drawn = range(len(class_names)) if classes is None else classes
     binary = len(class_names) == 2
     panes: dict[str, list[str]] = {}
     for key in proba:
@@ -39,10 +45,9 @@ def roc_figure(
                 _curve(one, labels[key] == 1, proba[key][:, 1], key.partition(": ")[2], color(i))
             title = f"{title} ({short(class_names[1], 16)} against {short(class_names[0], 16)})"
         else:
-            for c, name in enumerate(class_names):
-                _curve(
-                    one, labels[keys[0]] == c, proba[keys[0]][:, c], name, color(c), line_style(c)
-                )
+            for i, c in enumerate(drawn):
+                score = proba[keys[0]][:, c]
+                _curve(one, labels[keys[0]] == c, score, class_names[c], color(i), line_style(i))
         _frame(one, title)
     return figure
 

@@ -27,6 +27,7 @@ from ensemble_kit.plots.roc import roc_figure
 from ensemble_kit.plots.style import svg_bytes
 from ensemble_kit.plots.training import training_figure
 from ensemble_kit.report.answers import Answers
+from ensemble_kit.report.classes import ShownClasses, confusion_table, shown_classes
 from ensemble_kit.report.content import BOUNDS, Content, gather, ranked_methods
 from ensemble_kit.report.sets import set_table
 from ensemble_kit.report.tables import (
@@ -62,10 +63,16 @@ def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
         The folder holds no run or no predictions.
     """
     content = gather(run, scores)
-    figures = draw(content)
-    for name, figure in figures.items():
-        write_bytes(run.report_dir / "figures" / f"{name}.svg", svg_bytes(figure))
-    tables = {"results": content.scores, "members": content.members, "classes": content.per_class}
+    figures = {name: svg_bytes(figure) for name, figure in draw(content).items()}
+    for name, image in figures.items():
+        write_bytes(run.report_dir / "figures" / f"{name}.svg", image)
+    tables = {
+        "results": content.scores,
+        "members": content.members,
+        "classes": content.per_class,
+        "confusion": confusion_table(_drawn_answers(content), content.manifest.class_names),
+        "folds": content.fold_counts,
+    }
     for name, table in tables.items():
         safe = table.map(lambda cell: guarded(cell) if isinstance(cell, str) else cell)
         write_csv(run.report_dir / "tables" / f"{name}.csv", safe)
@@ -76,22 +83,24 @@ def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
 
 def draw(content: Content) -> dict[str, Figure]:
     """The page's figures by name."""
-    names = content.manifest.class_names
-    methods = drawn_methods(content)
-    answers = {k: a for k, a in content.answers.items() if k[0] in methods}
-    ordered = sorted(answers, key=lambda k: (k[1] == "test", methods.index(k[0])))
-    confusion = {f"{method}, {part}": answers[method, part].confusion() for method, part in ordered}
-    curves: dict[str, Answers] = {
-        f"{part}: {method}": answers[method, part] for method, part in ordered
+    answers = _drawn_answers(content)
+    classes = classes_of(content)
+    confusion = {
+        f"{method}, {part}": classes.merged(one.confusion())
+        for (method, part), one in answers.items()
     }
+    curves = {f"{part}: {method}": one for (method, part), one in answers.items()}
     figures = {
-        "confusion": confusion_figure(confusion, names),
+        "confusion": confusion_figure(confusion, classes.axis_names),
         "roc": roc_figure(
-            {k: a.proba for k, a in curves.items()}, {k: a.labels for k, a in curves.items()}, names
+            {k: a.proba for k, a in curves.items()},
+            {k: a.labels for k, a in curves.items()},
+            classes.names,
+            classes.in_roc,
         ),
     }
     parts: dict[str, dict[str, Array]] = {}
-    for method, part in ordered:
+    for method, part in answers:
         parts.setdefault(part, {})[method] = answers[method, part].reliability()
     figures["reliability"] = reliability_figure(parts)
     figures["risk_coverage"] = risk_coverage_figure(
@@ -113,6 +122,21 @@ def draw(content: Content) -> dict[str, Figure]:
     return figures
 
 
+def _drawn_answers(content: Content) -> dict[tuple[str, str], Answers]:
+    """The predictions that get figures: by part, then by method."""
+    methods = drawn_methods(content)
+    drawn = [k for k in content.answers if k[0] in methods]
+    drawn.sort(key=lambda k: (k[1] == "test", methods.index(k[0])))
+    return {key: content.answers[key] for key in drawn}
+
+
+def classes_of(content: Content) -> ShownClasses:
+    """The classes that the page shows: those of the first method that gets figures decide."""
+    method, _ = next(iter(answers := _drawn_answers(content)))
+    first = next(iter(answers.values()))
+    return shown_classes(content.manifest.class_names, method, first)
+
+
 def drawn_methods(content: Content) -> list[str]:
     """The methods that get figures: the best cross-fitted ones, and the best member as their floor."""
     have = {method for method, _ in content.answers}
@@ -121,7 +145,7 @@ def drawn_methods(content: Content) -> list[str]:
     return [*order[: MAX_DRAWN - len(floor)], *floor] or sorted(have)[:MAX_DRAWN]
 
 
-def render(content: Content, figures: Mapping[str, Figure]) -> str:
+def render(content: Content, figures: Mapping[str, bytes]) -> str:
     """The HTML of the page; every name from the data is escaped."""
     environment = Environment(
         loader=PackageLoader("ensemble_kit.report", "."),
@@ -131,10 +155,11 @@ def render(content: Content, figures: Mapping[str, Figure]) -> str:
         lstrip_blocks=True,
     )
     sources = {
-        name: "data:image/svg+xml;base64," + base64.b64encode(svg_bytes(figure)).decode()
-        for name, figure in figures.items()
+        name: "data:image/svg+xml;base64," + base64.b64encode(image).decode()
+        for name, image in figures.items()
     }
     record = content.record
+    shown = classes_of(content)
     return environment.get_template("template.html").render(
         title=f"{content.manifest.name}: {content.run.path.name}",
         content=content,
@@ -143,13 +168,14 @@ def render(content: Content, figures: Mapping[str, Figure]) -> str:
         per_group=per_group_table(content),
         coupling=coupling_table(content),
         optimism=optimism_table(content),
-        classes=class_tables(content, drawn_methods(content)),
+        shown=shown,
+        classes=class_tables(content, drawn_methods(content), shown.shown_names),
         sets=set_table(
             content.answers, drawn_methods(content), by_group=content.manifest.has_groups
         ).to_dict("records"),
         members=member_table(content.members),
-        sides=sides_table(content.manifest),
-        folds=folds_table(content),
+        sides=sides_table(content.manifest, shown.shown_names),
+        folds=folds_table(content, shown.shown_names),
         test_groups=sorted(set(content.manifest.part("test").groups.tolist())),
         by_image=record["folds"]["split_by"] == "image",
         no_groups=not content.manifest.has_groups,

@@ -99,11 +99,14 @@ def optimism_table(content: Content) -> Table:
     return member_table(pd.concat(in_order) if in_order else table)
 
 
-def class_tables(content: Content, methods: Sequence[str]) -> dict[str, Table]:
-    """By method: classes down, with how many images they have; each class's figures across."""
+def class_tables(
+    content: Content, methods: Sequence[str], classes: Sequence[str]
+) -> dict[str, Table]:
+    """By method: classes down, with how many images they have; each class's metrics across."""
     found = {}
+    table = content.per_class[content.per_class["class"].isin(classes)]
     for method in methods:
-        own = content.per_class[content.per_class["method"] == method]
+        own = table[table["method"] == method]
         if not own.empty:
             shown = own.assign(method=own["class"], part=own["part"].str.replace("_", "-"))
             found[method] = {**member_table(shown, "cross-fitted"), "sizes": _sizes(own)}
@@ -147,7 +150,7 @@ def _cell(figure: Mapping[str, Any] | None) -> tuple[str, str]:
     return f"{figure['value']:.3f}", interval
 
 
-def sides_table(manifest: Manifest) -> Table:
+def sides_table(manifest: Manifest, classes: Sequence[str]) -> Table:
     """Images and groups per class in the training and the test part."""
     counts = manifest.counts().set_index(["split", "label"])
     rows = []
@@ -157,20 +160,20 @@ def sides_table(manifest: Manifest) -> Table:
             (f"{counts.loc[(split, c), 'images']}", f"{counts.loc[(split, c), 'groups']}")
             if (split, c) in counts.index
             else ("0", "0")
-            for c in manifest.class_names
+            for c in classes
         ]
         rows.append({"name": split, "cells": [*cells, (str(len(part)), str(part.n_groups))]})
-    return {"columns": [*manifest.class_names, "all"], "rows": rows}
+    return {"columns": [*classes, "all"], "rows": rows}
 
 
-def folds_table(content: Content) -> Table:
+def folds_table(content: Content, classes: Sequence[str]) -> Table:
     """Images and groups per class in each fold."""
-    counts = content.fold_counts
+    counts = content.fold_counts[content.fold_counts["label"].isin(classes)]
     rows = []
     for fold, part in counts.groupby("fold"):
         cells = [(str(i), str(g)) for i, g in zip(part["images"], part["groups"], strict=True)]
         rows.append({"name": f"fold {fold}", "cells": cells})
-    return {"columns": list(content.manifest.class_names), "rows": rows}
+    return {"columns": list(classes), "rows": rows}
 
 
 def recipe_table(recipes: pd.DataFrame) -> Table:

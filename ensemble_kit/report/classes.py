@@ -1,0 +1,119 @@
+"""Which classes the page shows where there are many, and confusion counts with the others merged.
+
+Draws nothing and formats no HTML.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble_kit.report.answers import Answers
+
+Ints = npt.NDArray[np.int64]
+# Up to this many classes, the page shows all of them.
+MAX_SHOWN = 20
+N_WORST = N_LARGEST = 10
+N_ROC = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class ShownClasses:
+    """The classes that tables and figures of the page are about.
+
+    Parameters
+    ----------
+    names : tuple of str
+        All classes.
+    indices : tuple of int
+        The classes shown, in their own order.
+    in_roc : tuple of int
+        The classes with a ROC curve, in their own order.
+    method : str
+        The method whose sensitivity decided.
+    """
+
+    names: tuple[str, ...]
+    indices: tuple[int, ...]
+    in_roc: tuple[int, ...]
+    method: str
+
+    @property
+    def is_all(self) -> bool:
+        return len(self.indices) == len(self.names)
+
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        return tuple(self.names[c] for c in self.indices)
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """The names of the rows of `merged` counts."""
+        n_others = len(self.names) - len(self.indices)
+        return (*self.shown_names, f"{n_others} others") if n_others else self.names
+
+    @property
+    def note(self) -> str:
+        """Which classes are shown; empty where all are."""
+        if self.is_all:
+            return ""
+        return (
+            f"{len(self.indices)} of {len(self.names)} classes are shown: the {N_WORST} classes with "
+            f"the lowest sensitivity ({self.method}, cross-fitted) and the {N_LARGEST} classes with "
+            "the most images."
+        )
+
+    def merged(self, counts: Ints) -> Ints:
+        """Counts (n_classes, n_classes) with all other classes merged into a last row and column."""
+        if self.is_all:
+            return counts
+        place = np.full(len(self.names), len(self.indices))
+        place[list(self.indices)] = np.arange(len(self.indices))
+        out = np.zeros((len(self.indices) + 1,) * 2, dtype=np.int64)
+        np.add.at(out, (place[:, None], place[None, :]), counts)
+        return out
+
+
+def shown_classes(names: Sequence[str], method: str, answers: Answers) -> ShownClasses:
+    """All classes, or of many those of the lowest sensitivity and those with the most images.
+
+    Parameters
+    ----------
+    names : sequence of str
+    method : str
+    answers : Answers
+        The cross-fitted predictions of that method.
+    """
+    n_classes = len(names)
+    everything = tuple(range(n_classes))
+    if n_classes <= MAX_SHOWN:
+        return ShownClasses(tuple(names), everything, everything, method)
+    n_images = np.bincount(answers.labels, minlength=n_classes)
+    n_found = np.bincount(answers.labels[answers.labels == answers.predicted], minlength=n_classes)
+    sensitivity = np.where(n_images > 0, n_found / np.maximum(n_images, 1), np.inf)
+    worst = np.argsort(sensitivity, kind="stable")
+    worst = worst[np.isfinite(sensitivity[worst])][:N_WORST].tolist()
+    others = [c for c in np.argsort(-n_images, kind="stable").tolist() if c not in worst]
+    shown = tuple(sorted(worst + others[:N_LARGEST]))
+    return ShownClasses(tuple(names), shown, tuple(sorted(worst[:N_ROC])), method)
+
+
+def confusion_table(
+    answers: Mapping[tuple[str, str], Answers], names: Sequence[str]
+) -> pd.DataFrame:
+    """The cells with images: `method, part, true, predicted, n`, the largest first per method."""
+    parts = []
+    for (method, part), one in answers.items():
+        counts = one.confusion()
+        true, predicted = np.nonzero(counts)
+        n = counts[true, predicted]
+        order = np.argsort(-n, kind="stable")
+        named = np.asarray(names, dtype=object)
+        cells = {"true": named[true], "predicted": named[predicted], "n": n}
+        parts.append(pd.DataFrame(cells).iloc[order].assign(method=method, part=part))
+    columns = ["method", "part", "true", "predicted", "n"]
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)

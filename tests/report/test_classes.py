@@ -1,0 +1,115 @@
+"""Many classes on the report page: some are shown, the others are merged, and tables have all."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.report import classes
+from ensemble_kit.report.answers import Answers
+from ensemble_kit.report.classes import confusion_table, shown_classes
+from ensemble_kit.report.content import gather
+from ensemble_kit.report.page import draw, write_report
+from ensemble_kit.run import Run
+from ensemble_kit.testing import toy_run
+
+N_CLASSES = 30
+
+
+def answers_of(labels: np.ndarray, predicted: np.ndarray) -> Answers:
+    proba = np.full((len(labels), N_CLASSES), 1.0 / N_CLASSES)
+    return Answers(labels, proba, predicted, np.array(["g"] * len(labels)))
+
+
+@pytest.fixture
+def mixed() -> Answers:
+    """Class c has 1 + c // 2 images; every third class is wrong, and class 29 has no images."""
+    labels = np.concatenate([np.full(1 + c // 2, c) for c in range(N_CLASSES - 1)])
+    predicted = np.where(labels % 3 == 0, (labels + 1) % N_CLASSES, labels)
+    return answers_of(labels, np.where(np.arange(len(labels)) == 0, -1, predicted))
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of 30 classes with one ensemble."""
+    run = toy_run(tmp_path_factory.mktemp("many") / "run", n_samples=300, n_classes=N_CLASSES)
+    stack_run(run, ["mean"], protocol=Protocol(n_resamples=20))
+    write_report(run)
+    return run
+
+
+def names(n: int) -> tuple[str, ...]:
+    return tuple(f"c{i:02d}" for i in range(n))
+
+
+def test_the_classes_of_lowest_sensitivity_and_the_largest_are_shown(mixed: Answers) -> None:
+    shown = shown_classes(names(N_CLASSES), "mean", mixed)
+    worst = [c for c in range(N_CLASSES - 1) if c % 3 == 0]
+    largest = [c for c in range(N_CLASSES - 2, -1, -1) if c % 3][:10]
+    assert set(shown.indices) == {*worst, *largest}
+    assert set(shown.in_roc) <= set(worst)
+    assert len(shown.in_roc) == classes.N_ROC
+
+
+def test_a_class_without_images_is_not_among_the_worst(mixed: Answers) -> None:
+    shown = shown_classes(names(N_CLASSES), "mean", mixed)
+    assert N_CLASSES - 1 not in shown.indices
+
+
+def test_few_classes_are_all_shown_with_their_own_counts(mixed: Answers) -> None:
+    counts = np.arange(400).reshape(20, 20)
+    shown = shown_classes(names(20), "mean", mixed)
+    assert shown.is_all
+    assert shown.axis_names == names(20)
+    assert not shown.note
+    np.testing.assert_array_equal(shown.merged(counts), counts)
+
+
+def test_merging_loses_no_count_and_keeps_those_of_shown_classes(mixed: Answers) -> None:
+    shown = shown_classes(names(N_CLASSES), "mean", mixed)
+    counts = mixed.confusion()
+    merged = shown.merged(counts)
+    assert merged.sum() == counts.sum()
+    some = list(shown.indices)
+    np.testing.assert_array_equal(merged[:-1, :-1], counts[np.ix_(some, some)])
+    np.testing.assert_array_equal(merged[:-1].sum(axis=1), counts[some].sum(axis=1))
+    assert len(shown.axis_names) == len(merged)
+
+
+def test_the_table_of_cells_holds_every_decided_image(mixed: Answers) -> None:
+    table = confusion_table({("mean", "test"): mixed}, names(N_CLASSES))
+    decided = mixed.predicted >= 0
+    pairs = zip(mixed.labels[decided], mixed.predicted[decided], strict=True)
+    want = Counter((f"c{a:02d}", f"c{b:02d}") for a, b in pairs)
+    got = {(r.true, r.predicted): r.n for r in table.itertuples()}
+    assert got == want
+    assert table["n"].is_monotonic_decreasing
+
+
+def test_figures_of_many_classes_are_of_the_shown_classes(many: Run) -> None:
+    figures = draw(gather(many))
+    panes = figures["confusion"].axes
+    assert {len(one.get_yticklabels()) for one in panes} == {classes.MAX_SHOWN + 1}
+    curves = [line for line in figures["roc"].axes[0].lines if line.get_label()[0] != "_"]
+    assert len(curves) <= classes.N_ROC
+
+
+def test_tables_of_many_classes_hold_all_of_them(many: Run) -> None:
+    for name, column in (("classes", "class"), ("folds", "label"), ("confusion", "true")):
+        with Path(many.report_dir / "tables" / f"{name}.csv").open(encoding="utf-8") as file:
+            found = {row[column] for row in csv.DictReader(file)}
+        assert len(found) == N_CLASSES
+
+
+def test_the_page_of_many_classes_has_rows_of_the_shown_classes_only(many: Run) -> None:
+    page = (many.report_dir / "index.html").read_text(encoding="utf-8")
+    content = gather(many)
+    n_methods = len(set(content.answers) & {(m, "test") for m, _ in content.answers})
+    assert page.count(" images</small></td>") <= n_methods * classes.MAX_SHOWN
+    assert f"{classes.MAX_SHOWN} of {N_CLASSES} classes" in page
