@@ -107,6 +107,8 @@ def refuse_open_wire(address: str) -> None:
 
 
 def _import_ray() -> Any:
+    # Of what this process starts; a cluster's own usage reports are set where it is started.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
     except ImportError as error:

@@ -40,6 +40,7 @@ from ensemble_kit.members.own_input import own_input
 from ensemble_kit.members.parts import Parts
 from ensemble_kit.members.resume import load_resume, save_resume
 from ensemble_kit.members.state import State, Training
+from ensemble_kit.members.threads import settle_threads, threads_given_back
 from ensemble_kit.run import versions
 
 
@@ -56,7 +57,7 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
     JobsFailedError, EnvironmentFault
         The job cannot end well; the message says why.
     """
-    with told_apart(job.folder / "fold.json"), claimed(job.folder):
+    with told_apart(job.folder / "fold.json"), claimed(job.folder), threads_given_back():
         if job.finished():
             if lacks_features(job):
                 checkpoint.add_features(job.folder, features_of_finished(job))
@@ -80,6 +81,7 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
         watcher(Notice(f"{member.name} fold {job.fold}: {text}"))
 
     state = load_resume(job.folder, job.begun_of, notice)
+    settle_threads(job, state, watcher)
     earlier = _earlier(state, said)
     fit = Fit.start(
         member,
@@ -100,7 +102,11 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
 
     def after_epoch(training: Training) -> None:
         if training.epoch < epochs:
-            so_far = {"said": list(said), "seconds": earlier + time.perf_counter() - began}
+            so_far = {
+                "said": list(said),
+                "seconds": earlier + time.perf_counter() - began,
+                "threads": torch.get_num_threads(),
+            }
             save_resume(job.folder, training.state() | so_far, job.begun_of)
         checkpoint.write_history(job.folder, _watched(training, parts))
         note_progress(job.folder, first, training.epoch, epochs, began)

@@ -6,6 +6,7 @@ Watchers like any other: they get events and write them down.
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,6 +82,8 @@ class MLflow:
     """
 
     def __init__(self, experiment: str, tracking_uri: str | None = None) -> None:
+        # Read when MLflow is imported: it would look up its maker's host, even for a local folder.
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         try:
             from mlflow.tracking import MlflowClient
         except ImportError as error:

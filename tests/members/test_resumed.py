@@ -16,7 +16,7 @@ from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.files import digest_json, read_csv
 from ensemble_kit.members import step as step_module
 from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.events import Event, JobStarted
+from ensemble_kit.members.events import Event, JobStarted, Notice
 from ensemble_kit.members.fit import Fit
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.optim import rate_at
@@ -190,3 +190,37 @@ def test_a_finished_job_leaves_no_training_state_and_is_not_run_again(make_job: 
     run_job(job, events.append)
     assert events == []
     assert (job.folder / "fold.json").stat().st_mtime_ns == before
+
+
+# -- threads -------------------------------------------------------------------------------
+
+
+def test_a_job_goes_on_with_the_threads_that_it_began_with(
+    make_job: MakeJob, cut_off: CutOff, kept: Kept
+) -> None:
+    torch.set_num_threads(2)
+    calm, job = run(make_job("calm")), make_job()
+    cut_off(job, 1)
+    torch.set_num_threads(1)
+    events: list[Event] = []
+    run_job(job, events.append)
+    record = read_record(job.folder)
+    assert record is not None
+    assert record["threads"] == 2
+    assert kept(job) == kept(calm)
+    assert torch.get_num_threads() == 1
+    assert any(isinstance(e, Notice) and "2 CPU threads" in e.text for e in events)
+
+
+def test_folds_of_other_numbers_of_threads_are_told_of(make_job: MakeJob) -> None:
+    def said(job: Job) -> list[str]:
+        events: list[Event] = []
+        run_job(job, events.append)
+        return [e.text for e in events if isinstance(e, Notice) and "threads" in e.text]
+
+    assert said(make_job(fold=0)) == []
+    assert said(make_job(fold=1)) == []
+    torch.set_num_threads(2)
+    (text,) = said(make_job(fold=2))
+    assert "fold 2" in text
+    assert "fold 0 with 1" in text

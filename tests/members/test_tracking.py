@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ensemble_kit.members.events import EpochEnded, JobStarted
@@ -47,3 +50,21 @@ def test_a_job_tried_again_under_one_watcher_begins_its_curve_again(tmp_path: Pa
         say(watcher, [8.0, 7.0], first=0, epochs=3)
         say(watcher, [3.0, 2.0, 1.0], first=0, epochs=3)
     assert curve(tmp_path) == [(0, 3.0), (1, 2.0), (2, 1.0)]
+
+
+def test_mlflow_s_own_reports_are_off_before_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")
+    code = (
+        "import sys\nfrom ensemble_kit.members.tracking import MLflow\n"
+        "MLflow('slides', sys.argv[1])\n"
+        "from mlflow.telemetry.utils import is_telemetry_disabled\n"
+        "print(is_telemetry_disabled())\n"
+    )
+    uri = (tmp_path / "mlruns").as_uri()
+    done = subprocess.run([sys.executable, "-c", code, uri], capture_output=True, text=True)
+    assert done.stdout.strip().splitlines()[-1] == "True", done.stderr
