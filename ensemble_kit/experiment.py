@@ -27,6 +27,7 @@ from ensemble_kit.images.normalise import with_stain_normalisation
 from ensemble_kit.images.presets import PRESETS, Augmentation, preset
 from ensemble_kit.images.readable import without_unreadable
 from ensemble_kit.manifest.bci import DEFAULT_JOIN
+from ensemble_kit.manifest.class_order import with_class_order
 from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.recognise import read_path
@@ -289,7 +290,18 @@ def _parted(
 
 
 def read_data(data: DataSettings) -> Manifest:
-    """The manifest of the settings' data; a phantom is drawn into the cache folder first."""
+    """The manifest of the settings' data, its classes in the order of the settings.
+
+    Raises
+    ------
+    DataError
+        Data that cannot be read, or `classes` that are not those of the data.
+    """
+    return with_class_order(_as_recognised(data), data.classes, ordinal=data.ordinal)
+
+
+def _as_recognised(data: DataSettings) -> Manifest:
+    """The manifest that the reader makes; a phantom is drawn into the cache folder first."""
     if data.path == "digits":
         return Manifest.from_digits(**data.reader_options())
     path = Path(data.path)

@@ -35,6 +35,8 @@ _FLAGS = {
     "path": ("data", "path"),
     "magnification": ("data", "magnification"),
     **{name: ("data", name) for name in READER_FLAGS},
+    "classes": ("data", "classes"),
+    "ordinal": ("data", "ordinal"),
     "split_by": ("data", "split_by"),
     "test_size": ("data", "test_size"),
     "test_groups": ("data", "test_groups"),
@@ -81,6 +83,17 @@ def experiment_options(command: Command) -> Command:
         *(
             click.option(f"--{name.replace('_', '-')}", name, metavar="X", help=text)
             for name, text in READER_FLAGS.items()
+        ),
+        click.option(
+            "--classes",
+            type=Names(),
+            metavar="A,B,...",
+            help="The classes in their order, the mildest first. Put a name with a comma in double quotes. [default: by their names and numbers]",
+        ),
+        click.option(
+            "--ordinal/--no-ordinal",
+            default=None,
+            help="The order of the classes means something, as in grades: metrics for grades are added. [default: for HER2 scores]",
         ),
         click.option(
             "--split-by",

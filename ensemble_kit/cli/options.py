@@ -78,14 +78,16 @@ def _run_of_settings_file() -> Path | None:
 
 
 class Names(click.ParamType):
-    """A comma-separated list of names."""
+    """A comma-separated list of names; a name with a comma stands in double quotes."""
 
     name = "NAMES"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
             return value
-        names = tuple(part.strip() for part in value.split(",") if part.strip())
+        from ensemble_kit.tables import names_of
+
+        names = names_of(value)
         if not names:
             self.fail("give at least one name", param, ctx)
         return names
@@ -120,6 +122,8 @@ class Shard(click.ParamType):
 
 def given_flags(ctx: click.Context, *, but: Sequence[str] = ()) -> list[str]:
     """The flags that the user gave to this command, as words to type again."""
+    from ensemble_kit.tables import as_list
+
     words: list[str] = []
     for option in ctx.command.params:
         name = option.name or ""
@@ -129,6 +133,6 @@ def given_flags(ctx: click.Context, *, but: Sequence[str] = ()) -> list[str]:
         if isinstance(value, bool):
             words.append(option.opts[0] if value else option.secondary_opts[0])
         else:
-            text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+            text = as_list([*map(str, value)]) if isinstance(value, tuple) else str(value)
             words += [option.opts[0], text]
     return words

@@ -212,9 +212,13 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
         by = "group, but no groups are known: each image is its own group"
     notes = "".join(f"\nNote: {note}" for note in (*manifest.notes, *folds.notes))
     table = columns(rows, right=range(1, len(head)))
+    order = (
+        " < ".join(manifest.class_names) if manifest.ordinal else ", ".join(manifest.class_names)
+    )
+    kind = "Ordinal classes" if manifest.ordinal else "Classes"
     folders = f"\nFolders: {manifest.layout}." if manifest.layout else ""
     return printable_lines(
-        f"{manifest.name}: {len(manifest)} images\n{table}{folders}\nSplit by {by}. {folds.n_splits} folds.{notes}"
+        f"{manifest.name}: {len(manifest)} images\n{table}{folders}\n{kind}: {order}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
     )
 
 

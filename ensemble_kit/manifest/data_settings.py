@@ -6,9 +6,9 @@ Reads no image and splits nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from ensemble_kit.settings import Settings
 
@@ -31,6 +31,10 @@ READER_OPTIONS = (
 )
 
 
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class DataSettings(Settings):
     """Which images, how they are labelled and grouped, and how they are split.
 
@@ -38,6 +42,8 @@ class DataSettings(Settings):
     HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` are the readers';
     one that the recognised reader does not know is refused.
 
+    `classes` is the order of the classes, the mildest first, and `ordinal` says whether that order
+    means something; by default the reader decides both.
     `test_part = "valid"` tests on the data's validation images (val/); `"drawn"` draws a test part
     although the data bring one.
     The split is the user's own table (`splits`), else `test_groups`, else the data's own, else a
@@ -62,6 +68,8 @@ class DataSettings(Settings):
     group_column: str | None = None
     label_pattern: str | None = None
     group_pattern: str | None = None
+    classes: tuple[Annotated[str, BeforeValidator(_number_as_text)], ...] = ()
+    ordinal: bool | None = None
     split_by: Literal["group", "image"] = "group"
     test_size: float = Field(0.2, gt=0, lt=1)
     test_groups: tuple[str, ...] = ()
