@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
@@ -166,34 +167,51 @@ def test_row_6_a_folder_without_permission_is_exit_4(processes: Any, tmp_path: P
     assert "permission is denied" in done.stderr
 
 
-def test_row_4_the_kernel_sees_data_synced_then_renamed_then_the_folder_synced(
-    processes: Any,
-    tmp_path: Path,
+SEEN = re.compile(
+    r"(?P<call>fsync|fdatasync|rename\w*)\((?:\d+<(?P<synced>[^>]*)>|"
+    r'(?:AT_FDCWD[^,]*, )?"(?P<old>[^"]*)", (?:AT_FDCWD[^,]*, )?"(?P<new>[^"]*)")'
+)
+LINE = (
+    "import sys\nimport ensemble_kit.cli as cli\n"
+    "for words in (sys.argv[1].split('|'), sys.argv[2].split('|')):\n"
+    "    sys.argv = ['ensemble-kit', *words]\n    cli.main()\n"
+)
+
+
+@pytest.mark.slow
+def test_row_4_the_kernel_sees_every_file_synced_then_renamed_then_its_folder_synced(
+    processes: Any, slides: Path, tmp_path: Path
 ) -> None:
     if shutil.which("strace") is None:
         pytest.skip("no strace here")
-    code = (
-        "import sys\nfrom ensemble_kit.files import write_bytes\nwrite_bytes(sys.argv[1], b'new')\n"
-    )
-    trace = tmp_path / "trace"
+    run, trace = tmp_path / "run", tmp_path / "trace"
+    train = processes.command(slides, run, "--slots", 1, epochs=1)[3:]
+    stack = ["stack", "--run", str(run), "--method", "ridge", "--resamples", "10"]
     done = processes.finished(
         [
-            "strace", "-f", "-y", "-e", "trace=fsync,rename,renameat,renameat2", "-o", str(trace),
-            sys.executable, "-c", code, str(tmp_path / "state"),
+            "strace", "-f", "-y", "-s", "999", "--seccomp-bpf", "-o", str(trace),
+            "-e", "trace=fsync,fdatasync,rename,renameat,renameat2",
+            sys.executable, "-c", LINE, "|".join(train), "|".join(stack),
         ]
     )  # fmt: skip
     if not trace.is_file() or "fsync" not in trace.read_text():
         pytest.skip(f"strace may not look here: {done.stderr[-200:]}")
-    calls = [
-        line.split(maxsplit=1)[1]
-        for line in trace.read_text().splitlines()
-        if str(tmp_path) in line
-    ]
-    assert [call.partition("(")[0].removesuffix("at2").removesuffix("at") for call in calls] == [
-        "fsync", "rename", "fsync",
-    ]  # fmt: skip
-    assert ".tmp" in calls[0]
-    assert ".tmp" not in calls[2]
+    assert done.returncode == 0, done.stderr
+    seen = [m.groupdict() for m in map(SEEN.search, trace.read_text().splitlines()) if m]
+    renamed = {n: one for n, one in enumerate(seen) if (one["new"] or "").startswith(str(run))}
+    for n, one in renamed.items():
+        if Path(one["new"]).name.startswith("."):
+            continue  # a lock or a claim tells nothing after a power loss
+        synced = [other["synced"] for other in seen[:n]]
+        assert one["old"] in synced or any(s and s.startswith(f"{one['old']}/") for s in synced), (
+            one
+        )
+        assert str(Path(one["new"]).parent) in [other["synced"] for other in seen[n:]], one
+    came = {one["new"] for one in renamed.values()}
+    folders = tuple(f"{new}/" for new in came)
+    kept = [p for p in run.rglob("*") if p.is_file() and not p.name.startswith((".", "events."))]
+    assert len(kept) > 20
+    assert [str(p) for p in kept if str(p) not in came and not str(p).startswith(folders)] == []
 
 
 @pytest.mark.slow
@@ -218,3 +236,39 @@ def test_row_5_the_figures_are_those_of_the_write(processes: Any, tmp_path: Path
         "except EnvironmentFault as error:\n    print(error)\n"
     )
     assert "(3.0 MiB are needed, " in processes.python(code, tmp_path / "state").stdout
+
+
+def filled(disk: Path) -> Path:
+    """A file that takes all that the disk has left."""
+    full = disk / "full"
+    with full.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(2**16))
+    with full.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1))
+    return full
+
+
+def test_row_5_a_full_disk_ends_every_command_that_writes_with_exit_4_and_old_bytes(
+    after_stack: Path, mounted: Mount, invoke: Any, commands: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ensemble_kit.report.page.svg_bytes", lambda figure: b"<svg/>")
+    disk = mounted("size=8m")
+    run = Path(shutil.copytree(after_stack, disk / "run"))
+    shutil.copytree(after_stack, disk / "other")
+    full = filled(disk)
+    before = {p: digest_bytes(p.read_bytes()) for p in run.rglob("*") if p.is_file()}
+    ends = {}
+    for name, words in commands(run).items():
+        ends[name], said = invoke(*words)
+        assert ends[name] in {0, 4}, f"{name}: {said}"
+        assert not ends[name] or "full" in said, f"{name}: {said}"
+        now = {p: digest_bytes(p.read_bytes()) for p in run.rglob("*") if p in before}
+        assert now == before, name
+        assert not list(run.rglob("*.tmp")), name
+    assert {name for name, code in ends.items() if code == 0} == {"compare", "status"}
+    full.unlink()
+    assert {name: invoke(*words)[0] for name, words in commands(run).items()} == dict.fromkeys(
+        ends, 0
+    )
