@@ -209,10 +209,12 @@ def test_row_7_a_second_trainer_is_refused_and_starts_at_once_when_the_first_is_
 # -- row 8: locks that hold nobody off -----------------------------------------------------
 
 LOCKLESS = (
-    "import fcntl, sys\n"
-    "fcntl.flock = lambda *_: None\n"
-    "import platform\n"
-    "host, folder = sys.argv[1:]\n"
+    "import errno, fcntl, os, platform, sys\n"
+    "host, folder, fault = sys.argv[1:]\n"
+    "def flock(*_):\n"
+    "    number = getattr(errno, fault, 0)\n"
+    "    if number:\n        raise OSError(number, os.strerror(number))\n"
+    "fcntl.flock = flock\n"
     "platform.node = lambda: host\n"
     "from ensemble_kit.run import Run, hold\n"
     "hold.BEAT_SECONDS = 0.2\n"
@@ -226,11 +228,13 @@ LOCKLESS = (
 )
 
 
+# Locks that are granted to everybody, and those that the file system refuses.
+@pytest.mark.parametrize("fault", ["granted", "ENOLCK", "EOPNOTSUPP"])
 def test_row_8_where_locks_fail_the_claim_that_beats_holds_another_host_off_until_it_stops(
-    processes: Any, tmp_path: Path
+    processes: Any, tmp_path: Path, fault: str
 ) -> None:
     def on(host: str) -> list[str]:
-        return [sys.executable, "-c", LOCKLESS, host, str(tmp_path / "run")]
+        return [sys.executable, "-c", LOCKLESS, host, str(tmp_path / "run"), fault]
 
     def holds(process: Any) -> bool:
         return process.stdout.readline() == "held\n"
