@@ -80,4 +80,10 @@ def _is_validation(manifest: Manifest) -> npt.NDArray[np.bool_]:
 
 def without_split(manifest: Manifest) -> Manifest:
     """`manifest` with every image in training, so that a test part can be drawn from all."""
-    return manifest.with_columns(split="train")
+    n_test = len(manifest.part("test"))
+    drawn = manifest.with_columns(split="train")
+    if not n_test:
+        return drawn
+    return drawn.with_notes(
+        f"The data's own test part ({n_test} images) is replaced: test_part = drawn."
+    )

@@ -16,18 +16,17 @@ import pandas as pd
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.manifest.breakhis_folders import breakhis_folders
-from ensemble_kit.manifest.folder import (
+from ensemble_kit.manifest.folder import is_her2
+from ensemble_kit.manifest.level_columns import (
     add_parts,
     folders_of,
-    is_her2,
     names_at,
-    refuse_near_equal,
     refuse_untrained,
     without_unlabelled,
 )
 from ensemble_kit.manifest.levels import CLASS, Levels
 from ensemble_kit.manifest.masks import without_masks
-from ensemble_kit.manifest.names import in_natural_order
+from ensemble_kit.manifest.names import in_natural_order, refuse_near_equal
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.manifest.walk import image_tree
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.manifest.folder_words import is_magnification, parts_of, plain
+from ensemble_kit.manifest.level_refusals import beside_parts, refuse_folds
 from ensemble_kit.manifest.levels import (
     CLASS,
     FURTHER,
@@ -17,8 +18,6 @@ from ensemble_kit.manifest.levels import (
     PART,
     PATIENT,
     Levels,
-    beside_parts,
-    refuse_folds,
 )
 from ensemble_kit.manifest.walk import natural_key
 

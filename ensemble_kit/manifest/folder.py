@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.manifest.folder_words import is_patient, parts_of
+from ensemble_kit.manifest.level_columns import (
+    add_parts,
+    folders_of,
+    names_at,
+    refuse_untrained,
+    without_unlabelled,
+)
+from ensemble_kit.manifest.level_refusals import choose_class
 from ensemble_kit.manifest.levels import (
     CLASS,
     FURTHER,
@@ -20,13 +28,11 @@ from ensemble_kit.manifest.levels import (
     PART,
     PATIENT,
     Levels,
-    choose_class,
     recognise_levels,
 )
 from ensemble_kit.manifest.masks import without_masks
 from ensemble_kit.manifest.names import in_natural_order, known_groups, refuse_near_equal
 from ensemble_kit.manifest.patterns import found_by
-from ensemble_kit.manifest.split_words import PARTS, validation_note
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.manifest.walk import ImageTree, image_tree
 
@@ -123,55 +129,6 @@ def is_her2(class_names: tuple[str, ...]) -> bool:
 # -- levels --------------------------------------------------------------------------------
 
 
-def folders_of(paths: Sequence[str]) -> list[tuple[str, ...]]:
-    """The folders above each image, from the top."""
-    return [tuple(path.split("/")[:-1]) for path in paths]
-
-
-def names_at(paths: Sequence[str], levels: Levels, role: str) -> list[str]:
-    """The folder of this role above each image.
-
-    Raises
-    ------
-    DataError
-        An image that stands above this level.
-    """
-    depth = levels.roles.index(role)
-    rows = folders_of(paths)
-    loose = [path for path, row in zip(paths, rows, strict=True) if len(row) <= depth]
-    if loose:
-        raise DataError(
-            f"{len(loose)} of {len(paths)} images stand above the folders "
-            f"{first_few(map(repr, levels.names[depth]), 3)}",
-            f"first: {first_few(loose, 3)}",
-            "Move them into one of these folders, or out of the data",
-        )
-    return [row[depth] for row in rows]
-
-
-def without_unlabelled(paths: Sequence[str], levels: Levels) -> tuple[list[str], tuple[str, ...]]:
-    """The paths outside of folders without labels, and a note on those inside."""
-    if not levels.unlabelled:
-        return list(paths), ()
-    kept = [
-        path
-        for path, row in zip(paths, folders_of(paths), strict=True)
-        if not set(row) & set(levels.unlabelled)
-    ]
-    shown = first_few(map(repr, levels.unlabelled))
-    return kept, (f"{len(paths) - len(kept)} images in {shown} passed over: they have no label.",)
-
-
-def add_parts(table: pd.DataFrame, levels: Levels) -> tuple[str, ...]:
-    """Fill the columns `part` and `split` where folders are parts of a split; notes on them."""
-    if PART not in levels.roles:
-        return ()
-    table["part"] = names_at(table["path"].tolist(), levels, PART)
-    words = parts_of(levels.names[levels.roles.index(PART)])
-    table["split"] = [PARTS[words[name]] for name in table["part"]]
-    return validation_note([words[name] for name in table["part"]])
-
-
 def _pattern_levels(paths: Sequence[str]) -> Levels:
     """The parts of a split at the top, where all folders there are; other levels are not needed."""
     tops = sorted({row[0] for row in folders_of(paths) if row})
@@ -181,23 +138,6 @@ def _pattern_levels(paths: Sequence[str]) -> Levels:
 
 
 # -- classes -------------------------------------------------------------------------------
-
-
-def refuse_untrained(table: pd.DataFrame) -> None:
-    """Refuse classes that have images for the test alone.
-
-    Raises
-    ------
-    DataError
-        There is such a class.
-    """
-    trained = set(table["label"][table["split"] == "train"])
-    if strange := sorted(set(table["label"]) - trained):
-        raise DataError(
-            "Every class of the test part is trained",
-            f"train/ has no images of {first_few(map(repr, strange))}",
-            did_you_mean(strange[0], trained),
-        )
 
 
 def _refuse_loose(

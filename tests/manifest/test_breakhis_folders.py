@@ -35,7 +35,7 @@ def test_the_split_of_a_user_is_honoured(touch: Touch) -> None:
     assert manifest.part("test").n_groups == 2
     assert sorted(set(manifest.part("test").groups)) == ["22004", "22005"]
     assert manifest.class_names == ("benign", "malignant")
-    assert manifest.layout.startswith("test/train > class > image")
+    assert manifest.layout.startswith("train/test > class > image")
 
 
 def test_validation_joins_training_and_keeps_its_part(touch: Touch) -> None:

@@ -30,16 +30,16 @@ PATIENTS = "10253 10254 10255 10256 10257"
     [
         (spread("b m"), "b m", "class > image"),
         (spread("Train Val", "b m"), "b m", "Train/Val > class"),
-        (spread("training_set test_set", "b m"), "b m", "test_set/training_set > class"),
-        (spread("seg_train seg_test", "b m"), "b m", "seg_test/seg_train > class"),
-        (spread("train test", "images", "b m"), "b m", "test/train > images > class"),
-        (spread("b m", "train test"), "b m", "class > test/train > image"),
+        (spread("training_set test_set", "b m"), "b m", "training_set/test_set > class"),
+        (spread("seg_train seg_test", "b m"), "b m", "seg_train/seg_test > class"),
+        (spread("train test", "images", "b m"), "b m", "train/test > images > class"),
+        (spread("b m", "train test"), "b m", "class > train/test > image"),
         (spread("10x 40X", "b m"), "b m", "magnification (10x, 40X) > class"),
         (spread("images masks", "b m"), "b m", "images > class"),
         (spread("b m", "images masks"), "b m", "class > 1 further folder"),
         (spread(PATIENTS, "0 1"), "0 1", "patient > class"),
         (spread("train test", "P01 P02 P03", "benign malignant"), "benign malignant",
-         "test/train > patient > class"),
+         "train/test > patient > class"),
         (spread("ISUP_0 ISUP_1 ISUP_5"), "ISUP_0 ISUP_1 ISUP_5", "class > image"),
         (spread("0 1 2 3 4 5"), "0 1 2 3 4 5", "class > image"),
         (spread("0 1 2 3 4 5", "karolinska radboud"), "0 1 2 3 4 5", "class > 2 further folders"),
@@ -116,7 +116,7 @@ def test_a_copy_of_the_data_inside_itself_is_refused_with_its_path(touch: Touch)
 
 def test_a_doubled_folder_is_one_level(touch: Touch) -> None:
     root = touch(*(f"seg_{s}/seg_{s}/{c}/1.png" for s in ("train", "test") for c in "bm"))
-    assert read_folders(root).layout.startswith("seg_test/seg_train > class")
+    assert read_folders(root).layout.startswith("seg_train/seg_test > class")
 
 
 def test_masks_beside_images_are_passed_over_with_a_note(touch: Touch) -> None:
