@@ -13,6 +13,8 @@ import os
 import platform
 import re
 import secrets
+import shutil
+import stat
 import time
 import tomllib
 from collections.abc import Callable
@@ -59,11 +61,11 @@ def atomic_write(
         name.replace(target)
         name = None
         _fail_point(target, "renamed")
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     except OSError as error:
         if name is not None:
             name.unlink(missing_ok=True)
-        raise disk_fault(target, error, n_bytes) from error
+        raise disk_fault(_meant(target), error, n_bytes) from error
     finally:
         if name is not None:
             name.unlink(missing_ok=True)
@@ -74,26 +76,48 @@ def temporary_beside(target: Path) -> Path:
     return target.parent / f".{target.name[:40]}.{_this_process()}-{secrets.token_hex(4)}.tmp"
 
 
+def _meant(target: Path) -> Path:
+    """Where a file will stand: the folder that it is written into may have a temporary name."""
+    parts = [TEMPORARY.sub("", p)[1:] if TEMPORARY.search(p) else p for p in target.parts]
+    return Path(*parts)
+
+
 def _this_process() -> str:
     return f"{digest_bytes(platform.node().encode())[:8]}-{os.getpid()}"
 
 
 def sweep(folder: str | os.PathLike[str]) -> None:
-    """Remove, below `folder`, what killed writers left: temporaries of dead processes of this host.
+    """Remove, below `folder`, what killed writers left: files and folders of dead processes of this host.
 
     Those of other hosts go when they are a day old; those of other programs are left alone.
     """
     ours = _this_process().partition("-")[0]
-    for path in Path(folder).rglob(".*.tmp"):
+    for path in _temporaries(folder):
         named = TEMPORARY.search(path.name)
-        if named is None:
-            continue
+        assert named is not None
         host, pid = named.groups()
         with contextlib.suppress(OSError):
             if (host == ours and not _is_alive(int(pid))) or (
                 host != ours and time.time() - path.stat().st_mtime > 86_400
             ):
-                path.unlink()
+                _remove(path)
+
+
+def _temporaries(folder: str | os.PathLike[str]) -> list[Path]:
+    """What bears a temporary name below `folder`; what vanishes meanwhile is passed over."""
+    return [
+        Path(root, name)
+        for root, folders, names in os.walk(folder)
+        for name in (*folders, *names)
+        if TEMPORARY.search(name)
+    ]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _is_alive(pid: int) -> bool:
@@ -112,7 +136,8 @@ def _fail_point(target: Path, stage: str) -> None:
         os._exit(9)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make renames in `folder` last through a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -148,33 +173,37 @@ def write_csv(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
 
 
 def refuse_pipe(source: Path) -> None:
-    """Refuse a named pipe: whoever reads it may wait for ever. Pipes of a shell's `<(...)` are read.
+    """Refuse a named pipe, socket or device: whoever reads it may wait for ever.
+
+    Those under /dev and /proc are read, such as the pipes of a shell's `<(...)`.
 
     Raises
     ------
     DataError
-        The file is a named pipe.
+        The file is none that ends.
     """
-    if (
-        source.is_fifo()
-        and not source.is_relative_to("/dev")
-        and not source.is_relative_to("/proc")
-    ):
-        raise DataError(f"'{source}' is a pipe", "plain files are read", "Check the path")
+    try:
+        mode = source.stat().st_mode
+    except OSError:  # whoever reads it says so
+        return
+    ends = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
+    if not ends and not source.is_relative_to("/dev") and not source.is_relative_to("/proc"):
+        what = "pipe" if stat.S_ISFIFO(mode) else "socket or a device"
+        raise DataError(f"'{source}' is a {what}", "plain files are read", "Check the path")
 
 
-def read_text(path: str | os.PathLike[str]) -> str:
-    """The UTF-8 text of a file of at most 64 MiB.
+def read_text(path: str | os.PathLike[str], *, limit: int | None = MAX_TEXT_BYTES) -> str:
+    """The UTF-8 text of a regular file of at most `limit` bytes; 64 MiB by default.
 
     Raises
     ------
     DataError
-        The file is missing, too large, or no UTF-8.
+        The file is missing, no regular file, too large, or no UTF-8.
     """
     source = Path(path)
     refuse_pipe(source)
     try:
-        if source.stat().st_size > MAX_TEXT_BYTES:
+        if limit is not None and source.stat().st_size > limit:
             raise DataError(
                 "Text files stay under 64 MiB", f"'{source}' is larger", "Check the path"
             )
@@ -185,15 +214,15 @@ def read_text(path: str | os.PathLike[str]) -> str:
         ) from error
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-    """The value in a JSON file.
+def read_json(path: str | os.PathLike[str], *, limit: int | None = MAX_TEXT_BYTES) -> Any:
+    """The value in a JSON file of at most `limit` bytes.
 
     Raises
     ------
     DataError
         The file is missing or no JSON.
     """
-    text = read_text(path)
+    text = read_text(path, limit=limit)
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
@@ -232,6 +261,7 @@ def read_npy(path: str | os.PathLike[str]) -> Array:
         The file is missing, damaged or cut off.
     """
     try:
+        refuse_pipe(Path(path))
         array: Array = np.load(path, allow_pickle=False)
         return array
     except (OSError, ValueError, EOFError) as error:
@@ -243,14 +273,14 @@ def read_npy(path: str | os.PathLike[str]) -> Array:
 
 
 def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """A CSV table, every cell as text, empty cells as empty text.
+    """A CSV table of any size, every cell as text, empty cells as empty text.
 
     Raises
     ------
     DataError
         The file is missing, empty, or no table.
     """
-    text = read_text(path)
+    text = read_text(path, limit=None)
     try:
         return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:

@@ -20,6 +20,8 @@ LAYERS = (
     "archives",
     "seeding",
     "files",
+    "checked",
+    "replaced",
     "tables",
     "locks",
     "settings",

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.imported_files import MemberFile, read_member_file
 from ensemble_kit.evaluation.imported_labels import folds_of, manifest_of, read_labels
@@ -21,13 +22,13 @@ from ensemble_kit.evaluation.imported_order import Found, arrays_said, with_doub
 from ensemble_kit.evaluation.imported_rows import matched_ids, row_of_id
 from ensemble_kit.evaluation.imported_values import logits_of
 from ensemble_kit.evaluation.member_costs import UNITS
-from ensemble_kit.files import write_json
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.names import in_natural_order
 from ensemble_kit.manifest.rows import table_with
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
+from ensemble_kit.run.asked import importing
 
 KINDS = ("proba", "logits")
 MAKERS_WORD = "imported; whether its rows are out-of-fold is its maker's word"
@@ -84,6 +85,8 @@ def import_predictions(
         An unknown kind.
     DataError
         Missing columns, other ids or classes, values that are not of that kind.
+    RunLockedError
+        Another process trains, imports or writes results in this run.
     """
     if kind not in KINDS:
         raise UsageError(
@@ -107,11 +110,14 @@ def import_predictions(
     found = with_doubts(found, manifest)
     prices = {} if costs is None else _costs(costs, list(members))
     _refuse_other_order(run, manifest)
-    run.begin(manifest, folds, {"imported": {name: str(path) for name, path in members.items()}})
-    for one in found:
-        if one.name in prices:
-            write_json(run.member_dir(one.name) / "member.json", prices[one.name])
-        run.store.write(one.name, _stored(one.logits, one.doubts, manifest, folds))
+    config = {"imported": {name: str(path) for name, path in members.items()}}
+    with run.locked(), run.writing_results():
+        run.begin(manifest, folds, config)
+        with importing(run.path, members):
+            for one in found:
+                if one.name in prices:
+                    write_checked(run.member_dir(one.name) / "member.json", prices[one.name])
+                run.store.write(one.name, _stored(one.logits, one.doubts, manifest, folds))
     for sentence in (
         *table.said,
         *arrays_said(found, manifest),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.files import read_json
+from ensemble_kit.members.status import read_spec
 from ensemble_kit.run import Run
 
 # Key in `member.json`, and how it is called in a sentence.
@@ -37,8 +37,7 @@ def member_costs(run: Run, members: Sequence[str], unit: str) -> dict[str, float
         raise UsageError("A cost has a known unit", f"got '{unit}'", did_you_mean(unit, UNITS))
     found = {}
     for name in members:
-        path = run.member_dir(name) / "member.json"
-        value = read_json(path).get(unit) if path.is_file() else None
+        value = read_spec(run, name).get(unit)
         if value is not None:
             found[name] = float(value)
     missing = [name for name in members if name not in found]
@@ -46,6 +45,7 @@ def member_costs(run: Run, members: Sequence[str], unit: str) -> dict[str, float
         raise DataError(
             f"Weighing {UNITS[unit]} needs that figure of every member",
             f"'{run.path}' does not have it of {first_few(missing)}",
-            f'Put "{unit}" into members/<member>/member.json, or weigh another cost',
+            "Run the same train-members command again, which counts it, or give imported members "
+            "their costs: import-predictions --member-costs. Or weigh another cost",
         )
     return found

@@ -9,8 +9,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ensemble_kit.errors import DataError
-from ensemble_kit.files import read_json, write_json
+from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.launch.measured import fastest_share
 from ensemble_kit.launch.memory import cores, visible_cards
 from ensemble_kit.launch.pool import Pool
@@ -22,6 +21,7 @@ from ensemble_kit.memory import host_free
 from ensemble_kit.run import Run
 
 CHOICE = "engine.json"
+MEASURE_AGAIN = "Delete it and run the same command: the speeds are measured again"
 
 
 @dataclasses.dataclass(eq=False)
@@ -92,7 +92,7 @@ def _share_of_cores(jobs: Sequence[Job], machine: Machine, watcher: Watcher) -> 
     if most > 1:
         shares.append(Share(1, machine.cores))
     share, speeds = fastest_share(jobs, shares, watcher)
-    write_json(
+    write_checked(
         run.path / CHOICE,
         {
             "cores": machine.cores,
@@ -105,8 +105,5 @@ def _share_of_cores(jobs: Sequence[Job], machine: Machine, watcher: Watcher) -> 
 
 
 def _known_choice(run: Run) -> dict[str, Any]:
-    try:
-        known: dict[str, Any] = read_json(run.path / CHOICE)
-    except DataError:
-        return {}
-    return known
+    path = run.path / CHOICE
+    return read_checked(path, advice=MEASURE_AGAIN) if path.is_file() else {}

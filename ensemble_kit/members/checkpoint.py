@@ -17,11 +17,11 @@ from timm.models._hub import save_config_for_hf
 from torch import nn
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.checked import check_file, read_checked, write_checked
+from ensemble_kit.errors import IntegrityError
 from ensemble_kit.files import (
     digest_file,
     digest_json,
-    read_json,
     read_npy,
     write_bytes,
     write_csv,
@@ -32,6 +32,7 @@ from ensemble_kit.members.resume import drop_resume
 
 RECORD = "fold.json"
 WEIGHTS = "model.safetensors"
+TRAIN_AGAIN = "Delete the folder '{}' and run the same command: only that fold is trained again"
 FEATURES, TEST_FEATURES = "features-oof.npy", "features-test.npy"
 # What timm hands down of the weights that it publishes: of another size than the one trained for,
 ANOTHER_SIZE = ("test_input_size", "test_crop_pct", "test_pool_size")
@@ -104,7 +105,7 @@ def write_fold(
     names += [f"{name}/{file}" for name in further for file in of_weights]
     files = {name: digest_file(folder / name) for name in names}
     files |= _write_features(folder, features or {})
-    write_json(
+    write_checked(
         folder / RECORD,
         {
             "schema_version": 1,
@@ -124,9 +125,10 @@ def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
 
 def add_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> None:
     """Add pooled features, by the name of the weights, to a fold that is finished."""
-    record = read_json(folder / RECORD)
+    record = read_record(folder)
+    assert record is not None
     record["files"] |= _write_features(folder, features)
-    write_json(folder / RECORD, record)
+    write_checked(folder / RECORD, record)
 
 
 def _write_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> dict[str, str]:
@@ -155,17 +157,14 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """
     if not (folder / RECORD).is_file():
         return None
-    try:
-        record = read_json(folder / RECORD)
-    except DataError:
-        record = None
-    if isinstance(record, dict) and {"made_of", "files"} <= record.keys():
-        return record
-    raise IntegrityError(
-        "A finished fold's record is the JSON that was written",
-        f"'{folder / RECORD}' is damaged",
-        f"Delete the folder '{folder}' and run the same command: only that fold is trained again",
-    )
+    record = read_checked(folder / RECORD, advice=TRAIN_AGAIN.format(folder))
+    if not {"made_of", "files"} <= record.keys():
+        raise IntegrityError(
+            "A finished fold's record holds what it was made of, and its files",
+            f"'{folder / RECORD}' is damaged",
+            TRAIN_AGAIN.format(folder),
+        )
+    return record
 
 
 def check_files(folder: Path, record: Mapping[str, Any]) -> None:
@@ -177,14 +176,7 @@ def check_files(folder: Path, record: Mapping[str, Any]) -> None:
         A file is missing or damaged; the message names it.
     """
     for name, digest in record["files"].items():
-        path = folder / name
-        if not path.is_file() or digest_file(path) != digest:
-            what = "does not match its digest" if path.is_file() else "is missing"
-            raise IntegrityError(
-                "A finished fold's files are the bytes that were written",
-                f"'{path}' {what}",
-                f"Delete the folder '{folder}' and run the same command: only that fold is trained again",
-            )
+        check_file(folder / name, digest, advice=TRAIN_AGAIN.format(folder))
 
 
 def read_logits(folder: Path) -> tuple[Array, Array]:

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, IntegrityError
-from ensemble_kit.files import read_json, write_json
 from ensemble_kit.folds.left_out import LeftOut, folds_in, pairs_of
 from ensemble_kit.members import checkpoint
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.naming import stored_name
-from ensemble_kit.members.status import SPEC
+from ensemble_kit.members.status import SPEC, read_spec
 from ensemble_kit.predictions.store import MemberFeatures, MemberLogits
 from ensemble_kit.run.hold import held
 
@@ -161,4 +161,5 @@ def _note_speed(job: Job, done: Mapping[LeftOut, Mapping[str, Any]]) -> None:
     path = job.run.member_dir(job.member.name) / SPEC
     times = [record["ms_per_image"] for record in done.values() if "ms_per_image" in record]
     if times and path.is_file():
-        write_json(path, {**read_json(path), "ms_per_image": statistics.median(times)})
+        about = read_spec(job.run, job.member.name)
+        write_checked(path, {**about, "ms_per_image": statistics.median(times)})

@@ -18,7 +18,7 @@ from ensemble_kit.errors import (
     UsageError,
     first_few,
 )
-from ensemble_kit.files import cache_folder, write_json
+from ensemble_kit.files import cache_folder
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.images.digests import with_digests
@@ -159,7 +159,7 @@ def fit_members(
             waiting = waiting if elsewhere else with_precision(waiting, watched)
             if config is not None:
                 run.keep_config(config)
-            _remember_order(run, members)
+            run.remember([m.name for m in members])
             for job in {job.member.name: job for job in jobs}.values():
                 renew_price(job)
             for job in {job.member.name: job for job in waiting}.values():
@@ -279,10 +279,3 @@ def _which_are_done(own: Sequence[Job], run: Run, retrain: bool, watcher: Watche
         moved = run.set_aside(name)
         watcher(Notice(f"{name}: {changed.got}. Its old folds are now in {moved}."))
         return [False] * len(own)
-
-
-def _remember_order(run: Run, members: Sequence[Member]) -> None:
-    known = run.asked_members()
-    names = [*known, *(m.name for m in members if m.name not in known)]
-    if names != known:
-        write_json(run.path / "members.json", names)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ensemble_kit.checked import read_checked
 from ensemble_kit.errors import UsageError, first_few
-from ensemble_kit.files import read_json
 from ensemble_kit.folds.left_out import pairs_of
 from ensemble_kit.members.member import Member
+from ensemble_kit.members.status import DAMAGED
 from ensemble_kit.run import Run
 
 
@@ -42,7 +43,8 @@ def seconds_of_pairs(run: Run, members: Sequence[Member], n_splits: int) -> floa
     pairs, total = pairs_of(n_splits), 0.0
     for member in members:
         folders = [run.fold_dir(member.name, k) for k in range(n_splits)]
-        done = [read_json(f / "fold.json") for f in folders if (f / "fold.json").is_file()]
+        records = [f / "fold.json" for f in folders if (f / "fold.json").is_file()]
+        done = [read_checked(path, advice=DAMAGED.format(path, path.parent)) for path in records]
         if not done:
             return None
         left = sum(not (run.fold_dir(member.name, p) / "fold.json").is_file() for p in pairs)

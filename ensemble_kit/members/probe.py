@@ -15,16 +15,18 @@ from typing import Any
 
 import torch
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import cache_folder, digest_json, read_json, write_json
 from ensemble_kit.members.catalogue import cost
+from ensemble_kit.members.checkpoint import read_record
 from ensemble_kit.members.claim import PROGRESS
 from ensemble_kit.members.events import Notice, Watcher, nobody
 from ensemble_kit.members.job import Job
 from ensemble_kit.members.measure import fastest_precision
 from ensemble_kit.members.memory import give_back
 from ensemble_kit.members.precision import candidates, choose_precision, number_format
-from ensemble_kit.members.status import SPEC
+from ensemble_kit.members.status import SPEC, read_spec
 from ensemble_kit.run import Run
 from ensemble_kit.run.hold import held
 
@@ -58,7 +60,8 @@ def with_settled_precision(job: Job, watcher: Watcher = nobody) -> Job:
         known = settled(job.run, job.member.name)
         if kind not in known:
             known[kind] = _agreed(job, job.folds.n_splits, watcher)
-            write_json(folder / SPEC, {**read_json(folder / SPEC), "settled": known})
+            about = read_spec(job.run, job.member.name)
+            write_checked(folder / SPEC, {**about, "settled": known})
     return dataclasses.replace(job, precision=known[kind])
 
 
@@ -68,11 +71,12 @@ def trained_in(run: Run, member: str) -> list[tuple[str, str]]:
     Finished ones come first; of those that are begun the plan knows it.
     """
     folder = run.member_dir(member)
-    records = [read_json(path) for path in sorted(folder.glob("fold-*/fold.json"))]
+    finished = sorted(path.parent for path in folder.glob("fold-*/fold.json"))
+    records = [record for one in finished if (record := read_record(one)) is not None]
     found = [(r["device"].partition(":")[0], r["precision"]) for r in records]
     begun = [*folder.glob("fold-*/resume-*.json"), *folder.glob(f"fold-*/{PROGRESS}")]
     if begun and (folder / SPEC).is_file():
-        about = read_json(folder / SPEC)
+        about = read_spec(run, member)
         if about["precision"] != "auto":
             found.append((about["device"].partition(":")[0], about["precision"]))
         found += about.get("settled", {}).items()
@@ -81,8 +85,7 @@ def trained_in(run: Run, member: str) -> list[tuple[str, str]]:
 
 def settled(run: Run, member: str) -> dict[str, str]:
     """Kind of device -> what `auto` was found to be for the member's folds, begun or only planned."""
-    path = run.member_dir(member) / SPEC
-    return dict(read_json(path).get("settled", {})) if path.is_file() else {}
+    return dict(read_spec(run, member).get("settled", {}))
 
 
 def refuse_other_precision(job: Job) -> None:

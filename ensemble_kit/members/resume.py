@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from ensemble_kit.errors import DataError
-from ensemble_kit.files import digest_bytes, digest_json, read_json, write_bytes, write_json
+from ensemble_kit.checked import read_checked, write_checked
+from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.files import digest_bytes, digest_json, write_bytes
 from ensemble_kit.members.state import State
 
 MadeOf = Mapping[str, Any]
@@ -36,7 +37,7 @@ def save_resume(folder: Path, state: State, made_of: MadeOf) -> None:
         "made_of": dict(made_of),
         "epoch": len(state["history"]),
     }
-    write_json(_record_of(_generation(folder, number)), record)
+    write_checked(_record_of(_generation(folder, number)), record)
     for old in newest[1:]:
         _drop(folder, old)
 
@@ -105,7 +106,6 @@ def _drop(folder: Path, number: int) -> None:
 
 def _known(path: Path) -> dict[str, Any] | None:
     try:
-        known: dict[str, Any] = read_json(path)
-    except DataError:
+        return read_checked(path, advice="")
+    except (DataError, IntegrityError):
         return None
-    return known

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, did_you_mean
-from ensemble_kit.files import cache_folder, read_json, write_json
+from ensemble_kit.files import cache_folder
 from ensemble_kit.folds.left_out import LeftOut, read_left_out
 from ensemble_kit.images.color_space import color_channels
 from ensemble_kit.images.tiles import build_tile_sets
@@ -18,7 +19,7 @@ from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.predict import poses_of
 from ensemble_kit.members.price import price_of
 from ensemble_kit.members.probe import settled, with_settled_precision
-from ensemble_kit.members.status import SPEC
+from ensemble_kit.members.status import SPEC, read_spec
 from ensemble_kit.run import Run
 
 
@@ -37,7 +38,7 @@ def write_spec(
     was asked for: what `auto` was found to be holds for the member's other folds too.
     """
     path = job.run.member_dir(job.member.name) / SPEC
-    write_json(
+    write_checked(
         path,
         {
             "schema_version": 1,
@@ -49,7 +50,7 @@ def write_spec(
             "seed": job.seed,
             "cache": str(cache) if cache else None,
             "keep_features": job.keep_features,
-            "nested": nested or (path.is_file() and read_json(path).get("nested", False)),
+            "nested": nested or read_spec(job.run, job.member.name).get("nested", False),
         },
     )
 
@@ -57,8 +58,9 @@ def write_spec(
 def renew_price(job: Job) -> None:
     """Count what this job's member costs anew: earlier versions counted less of it."""
     path = job.run.member_dir(job.member.name) / SPEC
-    if path.is_file() and (about := read_json(path)) != (now := {**about, **_price(job)}):
-        write_json(path, now)
+    about = read_spec(job.run, job.member.name)
+    if about and about != (now := {**about, **_price(job)}):
+        write_checked(path, now)
 
 
 def _price(job: Job) -> dict[str, float]:
@@ -96,7 +98,7 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
             if planned
             else "Plan it first: ensemble-kit train-members",
         )
-    spec = read_json(path)
+    spec = read_spec(run, member)
     settings = Member(**spec["member"])
     if settings.name != member:
         raise DataError(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.checked import read_checked
+from ensemble_kit.errors import DataError, IntegrityError, first_few
 from ensemble_kit.files import read_json
 from ensemble_kit.folds.left_out import LeftOut, pairs_of
 from ensemble_kit.members.claim import FAILED, read_progress
@@ -17,7 +19,8 @@ from ensemble_kit.run.hold import is_held
 
 SPEC, RECORD = "member.json", "fold.json"
 # No JSON, or not what was written.
-UNREADABLE = (DataError, KeyError, TypeError, ValueError)
+UNREADABLE = (DataError, IntegrityError, KeyError, TypeError, ValueError)
+DELETE_SPEC = "Delete that file and run the same train-members command again, which writes it"
 DAMAGED = (
     "'{}' is damaged: delete the folder '{}' and run train-members again, which trains it anew"
 )
@@ -59,10 +62,22 @@ def run_status(run: Run) -> list[JobStatus]:
 def planned_pairs(run: Run, member: str, n_splits: int) -> list[str]:
     """The pairs of folds that a member is trained without, where `--nested` was asked for."""
     try:
-        nested = read_json(run.member_dir(member) / SPEC).get("nested", False)
-    except DataError:
+        nested = read_spec(run, member).get("nested", False)
+    except UNREADABLE:
         return []
     return pairs_of(n_splits) if nested else []
+
+
+def read_spec(run: Run, member: str) -> dict[str, Any]:
+    """A member's `member.json`; empty where there is none.
+
+    Raises
+    ------
+    IntegrityError
+        It is damaged, or was changed since it was written.
+    """
+    path = run.member_dir(member) / SPEC
+    return read_checked(path, advice=DELETE_SPEC) if path.is_file() else {}
 
 
 def _job_status(run: Run, member: str, fold: LeftOut) -> JobStatus:
@@ -91,7 +106,7 @@ def _job_status(run: Run, member: str, fold: LeftOut) -> JobStatus:
 def _seconds(folder: Path) -> float | None:
     """How long a finished job took; None where its record cannot be read."""
     try:
-        return float(read_json(folder / RECORD)["seconds"])
+        return float(read_checked(folder / RECORD, advice="")["seconds"])
     except UNREADABLE:
         return None
 
@@ -101,7 +116,7 @@ def _stored_epoch(folder: Path) -> tuple[int | None, str]:
     epochs, damaged = [], []
     for path in sorted(folder.glob("resume-*.json")):
         try:
-            epochs.append(int(read_json(path)["epoch"]))
+            epochs.append(int(read_checked(path, advice="")["epoch"]))
         except UNREADABLE:
             if path.is_file():  # a job that begins now may have dropped it
                 damaged.append(f"'{path}'")

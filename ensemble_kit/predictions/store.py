@@ -16,10 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.checked import check_file, read_checked, write_checked
 from ensemble_kit.errors import DataError, IntegrityError, did_you_mean, first_few
-from ensemble_kit.files import digest_file, read_json, read_npy, write_json, write_npy
+from ensemble_kit.files import digest_file, read_npy, write_npy
 
 INDEX, OOF_FEATURES = "index.json", "features-oof.npy"
+KEYS = {"member", "class_names", "sample_ids", "files", "made_of"}
+AGAIN = (
+    "Delete that member's folder under predictions/ and run train-members again, which makes it "
+    "from the finished folds; import imported predictions again"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -86,7 +92,7 @@ class PredictionStore:
         for name, array in arrays.items():
             write_npy(folder / name, np.asarray(array, dtype=np.float32))
         features = _features_written(folder, logits.features)
-        write_json(
+        write_checked(
             folder / INDEX,
             {
                 "schema_version": 1,
@@ -142,6 +148,8 @@ class PredictionStore:
         ------
         DataError
             The store has no such member.
+        IntegrityError
+            It is damaged, was changed since, or is that of another member.
         """
         path = self.root / member / INDEX
         if not path.is_file():
@@ -153,7 +161,19 @@ class PredictionStore:
                 if have
                 else "Train members first: ensemble-kit train-members",
             )
-        index: dict[str, Any] = read_json(path)
+        index = read_checked(path, advice=AGAIN)
+        if lacking := KEYS - index.keys():
+            raise IntegrityError(
+                "A member's index.json holds what was written",
+                f"'{path}' lacks {first_few(sorted(lacking))}",
+                AGAIN,
+            )
+        if index["member"] != member:
+            raise IntegrityError(
+                "A member's predictions lie in the folder of its name",
+                f"'{path.parent}' holds those of '{index['member']}'",
+                f"Rename that folder back to '{index['member']}', or delete it: {AGAIN}",
+            )
         return index
 
     def read_features(self, member: str) -> MemberFeatures | None:
@@ -182,14 +202,7 @@ class PredictionStore:
 
     @staticmethod
     def _checked(path: Path, digest: str) -> Array:
-        if not path.is_file() or digest_file(path) != digest:
-            what = "does not match its digest" if path.is_file() else "is missing"
-            raise IntegrityError(
-                "Stored logits must be the bytes that were written",
-                f"'{path}' {what}",
-                "Delete that member's folder under predictions/ and run train-members again: "
-                "it is made anew from the finished folds",
-            )
+        check_file(path, digest, advice=AGAIN)
         return read_npy(path)
 
 

@@ -8,23 +8,31 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from ensemble_kit.checked import is_bound, write_checked
 from ensemble_kit.errors import DataError, IntegrityError
-from ensemble_kit.files import read_json, read_toml, sweep, write_json, write_text
+from ensemble_kit.files import read_toml, sweep, write_text
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.left_out import LeftOut
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.predictions.table import KINDS, Predictions
+from ensemble_kit.run.asked import (
+    absent_members,
+    asked_members,
+    refuse_cut_off_import,
+    remember,
+)
 from ensemble_kit.run.features import keeps_features, with_features
 from ensemble_kit.run.hold import held
 from ensemble_kit.run.nested import nested_folds
+from ensemble_kit.run.notes import UNBOUND, run_notes
 from ensemble_kit.run.records import (
     RECORD,
     in_order,
@@ -36,8 +44,9 @@ from ensemble_kit.run.records import (
 )
 from ensemble_kit.run.tables import by_fold_model, member_table
 
+ENSEMBLES = "ensembles"
 # What a training, a tuning and all that follows leave in the folder.
-MADE = ("members", "predictions", "replaced", "tuned", "ensembles", "report")
+MADE = ("members", "predictions", "replaced", "tuned", ENSEMBLES, "report")
 
 
 class Run:
@@ -72,7 +81,7 @@ class Run:
         return self.member_dir(member) / f"fold-{fold}" / member.partition("@")[2]
 
     def ensemble_dir(self, method: str) -> Path:
-        return self.path / "ensembles" / method
+        return self.path / ENSEMBLES / method
 
     @property
     def report_dir(self) -> Path:
@@ -86,7 +95,7 @@ class Run:
     @property
     def is_begun(self) -> bool:
         """Whether anything came of it: a job begun, values tuned, or predictions kept."""
-        return any(any((self.path / name).glob("*")) for name in MADE)
+        return any(any((self.path / name).glob("[!.]*")) for name in MADE)
 
     @property
     def is_imported(self) -> bool:
@@ -147,7 +156,7 @@ class Run:
         manifest.write(self.path / "manifest.csv")
         folds.write(self.path / "folds.csv")
         self.keep_config(config)
-        write_json(self.path / RECORD, new_record(manifest, folds))
+        write_checked(self.path / RECORD, new_record(manifest, folds))
 
     def keep_config(self, config: Mapping[str, Any]) -> None:
         """Write `config.toml`: the experiment that the run was trained by last."""
@@ -168,14 +177,31 @@ class Run:
             sweep(self.path)
             yield
 
+    @contextlib.contextmanager
+    def writing_results(self) -> Iterator[None]:
+        """Hold the run's results against a second writer for the length of a `with` block.
+
+        Ensembles, prediction sets, thresholds and the report are written under this lock. It is
+        independent of the one that a training holds: results can be made while members train.
+
+        Raises
+        ------
+        RunLockedError
+            Another process holds it; the message says which.
+        """
+        with held(self.path / ENSEMBLES):
+            sweep(self.path)
+            yield
+
     # -- predictions -----------------------------------------------------------------------
 
     def asked_members(self) -> list[str]:
-        """Members that were ever asked for in this run, in that order; by name where it is lost."""
-        path = self.path / "members.json"
-        if path.is_file():
-            return list(read_json(path))
-        return sorted(p.parent.name for p in self.path.glob("members/*/member.json"))
+        """Members that were ever asked for in this run, in that order."""
+        return asked_members(self.path)
+
+    def remember(self, members: Sequence[str]) -> None:
+        """Add members to those that were ever asked for."""
+        remember(self.path, members)
 
     def set_aside(self, member: str) -> Path:
         """Move a member's folds to `replaced/`, and its predictions with them; nothing is deleted.
@@ -230,12 +256,14 @@ class Run:
         DataError
             No predictions, no test part, an unfinished member without `partial`, or no features.
         IntegrityError
-            A damaged file, or predictions of another manifest or other folds.
+            A damaged file, predictions of another manifest or other folds, or an import that was
+            cut off.
         """
         if kind not in KINDS:
             raise DataError(
                 "Predictions are 'oof' or 'test'", f"got '{kind}'", "Ask for one of the two"
             )
+        refuse_cut_off_import(self.path)
         stored = {name: self._settled(name) for name in self.members()}
         table = member_table(
             by_fold_model(stored, kind) if fold_models else stored,
@@ -277,19 +305,16 @@ class Run:
         return self.store.read(member)
 
     def notes(self, stored: Mapping[str, MemberLogits] | None = None) -> tuple[str, ...]:
-        """Everything that must be said beside a figure of this run, in plain sentences."""
-        record = self.record
-        notes = [*record["manifest"]["notes"], *record["folds"]["notes"]]
-        if record["folds"]["split_by"] == "image":
-            notes.insert(
-                0,
-                "Split by image: images of one group stand on both sides, so these figures measure recognition of the group too. Not comparable with a split by group.",
-            )
-        elif record["manifest"]["group_kind"] == "image":
-            notes.insert(0, "No groups are known: each image is its own group.")
-        bearers: dict[str, list[str]] = {}
-        for name, logits in (stored or {}).items():
-            for stamp in logits.about.get("stamps", []):
-                bearers.setdefault(stamp, []).append(name)
-        notes += [f"{', '.join(names)}: {stamp}" for stamp, names in bearers.items()]
+        """The caveats that are shown beside every result of this run, in plain sentences.
+
+        Parameters
+        ----------
+        stored : mapping of member to MemberLogits, optional
+            The members that the results are of: their own caveats, and which members are absent.
+        """
+        stored = stored or {}
+        absent = absent_members(self.path, self.store.members()) if stored else ()
+        notes = run_notes(self.record, stored, absent)
+        if not is_bound(self.path / RECORD):
+            notes.append(UNBOUND)
         return tuple(dict.fromkeys(notes))

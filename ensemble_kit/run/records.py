@@ -16,13 +16,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ensemble_kit.checked import read_checked
 from ensemble_kit.errors import DataError, IntegrityError, command, first_few
-from ensemble_kit.files import read_json
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
 
 RECORD = "run.json"
 SCHEMA_VERSION = 1
+KEYS = {"manifest", "folds", "digests"}
+RESTORE = "Restore it from a backup, or start a new run"
 PACKAGES = ("ensemble-kit", "torch", "timm", "numpy", "pandas", "scikit-learn", "pillow")
 
 
@@ -60,7 +62,15 @@ def new_record(manifest: Manifest, folds: Folds) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of the run in `folder`; refused where there is none, or one of another layout."""
+    """The record of the run in `folder`; refused where there is none, or one of another layout.
+
+    Raises
+    ------
+    DataError
+        There is none, or it is of another layout.
+    IntegrityError
+        It is damaged, or was changed since it was written.
+    """
     path = folder / RECORD
     if not path.is_file():
         raise DataError(
@@ -68,12 +78,18 @@ def read_record(folder: Path) -> dict[str, Any]:
             f"'{folder}' has none",
             f"Train members first: {command('train-members', '--run', folder)}",
         )
-    record: dict[str, Any] = read_json(path)
+    record = read_checked(path, advice=RESTORE)
     if record.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
             f"This version reads run folders of layout {SCHEMA_VERSION}",
             f"'{folder}' says {record.get('schema_version')}",
             "Use the version of ensemble-kit that wrote it",
+        )
+    if lacking := KEYS - record.keys():
+        raise IntegrityError(
+            "A run's record holds what was written",
+            f"'{path}' lacks {first_few(sorted(lacking))}",
+            RESTORE,
         )
     return record
 
@@ -166,7 +182,7 @@ def _changed(path: Path, how: str) -> IntegrityError:
     return IntegrityError(
         "A run's tables are what its record says",
         f"'{path}' was changed since ({how})",
-        "Restore it, or start a new run",
+        RESTORE,
     )
 
 

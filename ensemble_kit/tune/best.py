@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ensemble_kit.files import read_json, write_json
+from ensemble_kit.checked import read_checked, write_checked
+from ensemble_kit.errors import IntegrityError
 from ensemble_kit.run import Run
 
 
@@ -17,13 +18,31 @@ def best_path(run: Run, member: str) -> Path:
 
 
 def tuned_values(run: Run, member: str) -> dict[str, Any]:
-    """Recipe fields that were tuned for `member` in this run; empty where none were."""
+    """Recipe fields that were tuned for `member` in this run; empty where none were.
+
+    Raises
+    ------
+    IntegrityError
+        The file is damaged, was changed since, or is that of another member.
+    """
     path = best_path(run, member)
-    return dict(read_json(path)["values"]) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    advice = f"Delete it and run tune --member {member} again, or set use_tuned = false in the settings file"
+    best = read_checked(path, advice=advice)
+    values = best.get("values")
+    if best.get("member") != member or not isinstance(values, dict):
+        whose = (
+            f"holds values of '{best.get('member')}'"
+            if isinstance(values, dict)
+            else "holds no values"
+        )
+        raise IntegrityError("Tuned values belong to their member", f"'{path}' {whose}", advice)
+    return dict(values)
 
 
 def write_best(run: Run, member: str, values: dict[str, Any], about: dict[str, Any]) -> None:
     """Keep the best recipe fields of `member`, with where they come from."""
-    write_json(
+    write_checked(
         best_path(run, member), {"schema_version": 1, "member": member, "values": values, **about}
     )

@@ -1,0 +1,56 @@
+"""Folders that are replaced as a whole: written beside their place, then renamed into it.
+
+Knows nothing of what lies in them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ensemble_kit.errors import disk_fault
+from ensemble_kit.files import sync_folder, temporary_beside
+
+
+@contextlib.contextmanager
+def replaced_whole(folder: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give an empty folder to write into, which takes the place of `folder` when the block ends.
+
+    Whoever looks at `folder` sees the old files or the new ones, never some of both. The old folder
+    stays where the block raises.
+
+    Raises
+    ------
+    EnvironmentFault
+        The disk is full or read-only; the old folder is untouched.
+    """
+    target = Path(folder)
+    fresh = temporary_beside(target)
+    try:
+        try:
+            fresh.mkdir(parents=True)
+        except OSError as error:
+            raise disk_fault(target, error) from error
+        yield fresh
+        _put_in_place(fresh, target)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _put_in_place(fresh: Path, target: Path) -> None:
+    old = temporary_beside(target)
+    try:
+        if target.exists():
+            target.rename(old)
+        try:
+            fresh.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        sync_folder(target.parent)
+    except OSError as error:
+        raise disk_fault(target, error) from error
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,99 @@
+"""Which members a run was asked for or was given, and which of them have no stored predictions.
+
+Reads and writes `members.json` and `imported.json`; knows no logits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ensemble_kit.checked import read_checked, write_checked
+from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.files import read_json, write_json
+
+MEMBERS, IMPORTED = "members.json", "imported.json"
+AGAIN = "Run the same import-predictions command again"
+
+
+def asked_members(folder: Path) -> list[str]:
+    """Members to train that were ever asked for, in that order; those with a folder alone come last.
+
+    Raises
+    ------
+    IntegrityError
+        `members.json` is damaged.
+    """
+    begun = {path.parent.name for path in folder.glob("members/*/member.json")}
+    begun -= set(_imported(folder).get("members", []))
+    return list(dict.fromkeys([*_listed(folder / MEMBERS), *sorted(begun)]))
+
+
+def remember(folder: Path, members: Sequence[str]) -> None:
+    """Add members to those that were ever asked for."""
+    known = _listed(folder / MEMBERS) or asked_members(folder)
+    names = list(dict.fromkeys([*known, *members]))
+    if names != _listed(folder / MEMBERS):
+        write_json(folder / MEMBERS, names)
+
+
+@contextlib.contextmanager
+def importing(folder: Path, members: Iterable[str]) -> Iterator[None]:
+    """Note in `imported.json` that these members are being imported, and at the end that they are.
+
+    An import that is cut off inside the block leaves some members of it and some of an earlier one:
+    the note lets readers refuse them.
+    """
+    every = sorted({*_imported(folder).get("members", []), *members})
+    write_checked(folder / IMPORTED, {"members": every, "finished": False})
+    yield
+    write_checked(folder / IMPORTED, {"members": every, "finished": True})
+
+
+def refuse_cut_off_import(folder: Path) -> None:
+    """Raise IntegrityError where an import did not end."""
+    if _imported(folder).get("finished", True):
+        return
+    raise IntegrityError(
+        "Predictions of an import are used once all of them are stored",
+        f"an import into '{folder}' was cut off, or is not finished yet",
+        AGAIN,
+    )
+
+
+def absent_members(folder: Path, stored: Iterable[str]) -> list[str]:
+    """Members that were asked for, imported, or trained as further weights, and are not `stored`."""
+    further = sorted(
+        f"{path.parents[2].name}@{path.parent.name}"
+        for path in folder.glob("members/*/fold-*/*/logits-oof.npy")
+    )
+    here = set(stored)
+    wanted = [*asked_members(folder), *further, *_imported(folder).get("members", [])]
+    return [name for name in dict.fromkeys(wanted) if name not in here]
+
+
+def _imported(folder: Path) -> dict[str, Any]:
+    path = folder / IMPORTED
+    return read_checked(path, advice=AGAIN) if path.is_file() else {}
+
+
+def _listed(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    try:
+        names = read_json(path, limit=None)
+    except DataError as error:
+        raise _damaged(path) from error
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise _damaged(path)
+    return names
+
+
+def _damaged(path: Path) -> IntegrityError:
+    return IntegrityError(
+        "members.json lists the names of members",
+        f"'{path}' is damaged",
+        "Delete that file: the members are then read from the folders under members/",
+    )

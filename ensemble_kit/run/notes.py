@@ -1,0 +1,55 @@
+"""The caveats of a run: what must be shown beside every result of it.
+
+Words only; what they are about is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ensemble_kit.errors import first_few
+from ensemble_kit.predictions.store import MemberLogits
+
+BY_IMAGE = (
+    "Split by image: images of one group stand on both sides, so these figures measure recognition "
+    "of the group too. Not comparable with a split by group."
+)
+NO_GROUPS = "No groups are known: each image is its own group."
+UNBOUND = "This run was written before digests were kept: changes in its files may go unnoticed."
+
+
+def run_notes(
+    record: Mapping[str, Any], stored: Mapping[str, MemberLogits], absent: Sequence[str]
+) -> list[str]:
+    """The caveats of a run, in plain sentences.
+
+    Parameters
+    ----------
+    record : mapping
+        The content of `run.json`.
+    stored : mapping of member to MemberLogits
+    absent : sequence of str
+        Members that were asked for and have no predictions.
+    """
+    notes = [*record["manifest"]["notes"], *record["folds"]["notes"]]
+    if record["folds"]["split_by"] == "image":
+        notes.insert(0, BY_IMAGE)
+    elif record["manifest"]["group_kind"] == "image":
+        notes.insert(0, NO_GROUPS)
+    bearers: dict[str, list[str]] = {}
+    for name, logits in stored.items():
+        for stamp in logits.about.get("stamps", []):
+            bearers.setdefault(stamp, []).append(name)
+    notes += [f"{', '.join(names)}: {stamp}" for stamp, names in bearers.items()]
+    if absent:
+        notes.append(_absent_note(absent))
+    return notes
+
+
+def _absent_note(absent: Sequence[str]) -> str:
+    one = len(absent) == 1
+    return (
+        f"Not in these results: {first_few(absent)}. The run was asked for "
+        f"{'this member' if one else 'these members'}, and has no predictions of {'it' if one else 'them'}."
+    )
