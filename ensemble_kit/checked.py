@@ -87,5 +87,5 @@ def _as_read(content: Mapping[str, Any]) -> Any:
 
 def _changed(path: str | os.PathLike[str], what: str, advice: str) -> IntegrityError:
     return IntegrityError(
-        "A stored file must be what was written", f"'{os.fspath(path)}' {what}", advice
+        f"'{os.fspath(path)}' {what}", "stored files must be what was written", advice
     )

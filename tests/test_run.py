@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, IntegrityError, RunLockedError
 from ensemble_kit.files import read_json
 from ensemble_kit.folds import Folds, make_folds
@@ -87,7 +88,7 @@ def test_the_record_says_where_the_images_lay_from_wherever_it_is_read(
     assert run.manifest().root == tmp_path / "here" / "data"
     run.begin(manifest, make_folds(manifest, 2), {})
     old = {k: v for k, v in run.record.items() if k != "data_folder"}
-    (run.path / "run.json").write_text(json.dumps(old))
+    write_checked(run.path / "run.json", old)
     assert run.manifest().about() == manifest.about()
 
 
@@ -98,7 +99,7 @@ def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ensemble_kit.run.folder.write_json", cut_off)
+    monkeypatch.setattr("ensemble_kit.run.folder.write_checked", cut_off)
     with pytest.raises(KeyboardInterrupt):
         run.begin(manifest, make_folds(manifest, 2), {})
     assert not run.exists
@@ -248,7 +249,7 @@ def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
 
 def test_a_layout_of_tomorrow_is_refused(begun: tuple[Run, Manifest, Folds]) -> None:
     path = begun[0].path / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2}))
+    write_checked(path, {**json.loads(path.read_text()), "schema_version": 2})
     with pytest.raises(DataError, match=r"layout 1; .* says 2"):
         begun[0].record
 
@@ -347,7 +348,7 @@ def test_an_unfinished_member_is_refused_unless_partial_is_asked_for(tmp_path: P
     index = run.path / "predictions" / "member1" / "index.json"
     about = json.loads(index.read_text())
     about["made_of"]["folds_done"] = [0, 1, 3]
-    index.write_text(json.dumps(about))
+    write_checked(index, about)
     with pytest.raises(DataError, match="'member1' lacks fold 2"):
         run.predictions("oof")
     assert run.predictions("oof", partial=True).n_members == 4
@@ -361,7 +362,7 @@ def test_predictions_of_another_manifest_or_other_folds_are_never_joined(
     index = run.path / "predictions" / "member1" / "index.json"
     about = json.loads(index.read_text())
     about["made_of"][key] = "another"
-    index.write_text(json.dumps(about))
+    write_checked(index, about)
     with pytest.raises(IntegrityError, match="those of 'member1' were made from others"):
         run.predictions("oof")
 

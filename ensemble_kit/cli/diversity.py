@@ -53,8 +53,9 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
         [f"{a}, {b}" for a, b in zip(pairs["a"], pairs["b"], strict=True)],
     )
     folder = run.path / FOLDER
-    write_bytes(folder / "kappa-error.png", png_bytes(figure))
-    write_study(folder, found)
+    with run.writing_results():
+        write_bytes(folder / "kappa-error.png", png_bytes(figure))
+        write_study(folder, found)
     if as_json:
         click.echo(json.dumps(study_json(found), indent=2, allow_nan=False))
         return

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.combiners import make_combiner, name_of
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import IntegrityError, UsageError
-from ensemble_kit.files import digest_bytes, read_json, write_bytes, write_json
+from ensemble_kit.files import digest_bytes, write_bytes
 
 SCHEMA_VERSION = 1
 JSON_NAME, ARRAYS_NAME = "combiner.json", "combiner.safetensors"
@@ -73,7 +74,7 @@ def save_combiner(
         write_bytes(target / ARRAYS_NAME, content)
     else:
         (target / ARRAYS_NAME).unlink(missing_ok=True)
-    write_json(
+    write_checked(
         target / JSON_NAME,
         {
             "schema_version": SCHEMA_VERSION,
@@ -100,20 +101,34 @@ def load_combiner(folder: str | os.PathLike[str]) -> Combiner:
     DataError
         There is none.
     IntegrityError
-        Its arrays are missing or damaged, or it is of a newer layout.
+        It is damaged or was changed, its arrays are missing, or it is of a newer layout.
+    """
+    source, stored = Path(folder), read_saved(folder)
+    arrays: dict[str, Array] = {}
+    if stored["arrays"]:
+        arrays = _unpacked(source / ARRAYS_NAME, stored["arrays"])
+    return made_of(stored).restore(stored["state"], arrays)
+
+
+def read_saved(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The content of `combiner.json`.
+
+    Raises
+    ------
+    DataError
+        There is none.
+    IntegrityError
+        It is damaged or was changed, or it is of a newer layout.
     """
     source = Path(folder)
-    stored = read_json(source / JSON_NAME)
+    stored = read_checked(source / JSON_NAME, advice="Run ensemble-kit stack again")
     if stored.get("schema_version") != SCHEMA_VERSION:
         raise IntegrityError(
             f"This version reads combiners of layout {SCHEMA_VERSION}",
             f"'{source}' says {stored.get('schema_version')}",
             "Use the version of ensemble-kit that wrote it",
         )
-    arrays: dict[str, Array] = {}
-    if stored["arrays"]:
-        arrays = _unpacked(source / ARRAYS_NAME, stored["arrays"])
-    return made_of(stored).restore(stored["state"], arrays)
+    return stored
 
 
 def _unpacked(path: Path, digest: str) -> dict[str, Array]:

@@ -13,12 +13,12 @@ import numpy as np
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.answers import Answered, answers_of
-from ensemble_kit.evaluation.ensembles import METRICS
+from ensemble_kit.evaluation.ensemble_folder import METRICS
 from ensemble_kit.evaluation.figures import Figures, judge
 from ensemble_kit.evaluation.notes import table_notes
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.stored_ensembles import read_metrics
 from ensemble_kit.evaluation.verdict import Verdict, verdicts
-from ensemble_kit.files import read_json
 from ensemble_kit.run import Run
 
 
@@ -136,9 +136,8 @@ def answered_in(run: Run, method: str, split: str) -> Answered:
 
 def notes_of(run: Run, method: str) -> tuple[str, ...]:
     """What was noted when the method was stacked; of a member, what its run says."""
-    stored = run.ensemble_dir(method) / METRICS
-    if stored.is_file():
-        return tuple(read_json(stored)["notes"])
+    if (run.ensemble_dir(method) / METRICS).is_file():
+        return tuple(read_metrics(run, method)["notes"])
     return table_notes(run.predictions("oof", partial=True), None)
 
 

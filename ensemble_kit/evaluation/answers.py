@@ -16,17 +16,18 @@ import pandas as pd
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
-from ensemble_kit.combiners.saved import JSON_NAME, load_combiner
+from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
 from ensemble_kit.errors import DataError, UsageError, command, did_you_mean, first_few
 from ensemble_kit.evaluation.crossfit import apply, fit_many, fitted_to, fold_of
-from ensemble_kit.evaluation.ensembles import (
-    PREDICTIONS,
-    guarded,
-    read_ensemble_predictions,
-    unguarded,
-)
+from ensemble_kit.evaluation.ensemble_folder import PREDICTIONS
+from ensemble_kit.evaluation.ensembles import guarded, unguarded
 from ensemble_kit.evaluation.quorum import with_quorum
-from ensemble_kit.files import digest_bytes, read_json
+from ensemble_kit.evaluation.stored_ensembles import (
+    read_ensemble_predictions,
+    read_metrics,
+    refuse_stale,
+    stored_methods,
+)
 from ensemble_kit.predictions.store import aligned
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -71,6 +72,8 @@ def answers_of(run: Run, method: str) -> MethodAnswers:
         Neither a stacked method nor a member, or the oracle, which looks at the labels.
     DataError
         The method was stacked over other rows or labels than the run's.
+    IntegrityError
+        A stored file is damaged, or the run's predictions changed since.
     """
     if method == "oracle":
         raise UsageError(
@@ -80,6 +83,7 @@ def answers_of(run: Run, method: str) -> MethodAnswers:
     has_test = len(run.manifest().part("test")) > 0
     test = run.predictions("test", partial=True) if has_test else None
     if (run.ensemble_dir(method) / PREDICTIONS).is_file():
+        refuse_stale(run, method, read_metrics(run, method), oof, test)
         frame = read_ensemble_predictions(run.ensemble_dir(method))
         return MethodAnswers(
             method,
@@ -90,7 +94,7 @@ def answers_of(run: Run, method: str) -> MethodAnswers:
         return MethodAnswers(
             method, _of_member(oof, method), None if test is None else _of_member(test, method)
         )
-    stacked = [path.parent.name for path in (run.path / "ensembles").glob(f"*/{PREDICTIONS}")]
+    stacked = stored_methods(run)
     raise UsageError(
         "Answers come from a stacked method or a member",
         f"'{run.path}' has none of '{method}'",
@@ -105,7 +109,6 @@ def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
     names = [unguarded(guarded(name)) for name in table.class_names]
     differ = set(rows.index) ^ set(wanted)
     about = _about(run, method)
-    _refuse_old_logits(table, run, method, about)
     columns = [f"p_{name}" for name in table.class_names]
     stale = bool(differ) or len(rows) != len(wanted) or not set(columns) <= set(rows)
     if not stale:
@@ -129,7 +132,7 @@ def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
 def _about(run: Run, method: str) -> dict[str, Any]:
     """What was noted of a stacked method's members; nothing of a member by itself."""
     path = run.ensemble_dir(method) / JSON_NAME
-    return dict(read_json(path).get("about", {})) if path.is_file() else {}
+    return dict(read_saved(path.parent).get("about", {})) if path.is_file() else {}
 
 
 def _with_stamp(table: Predictions, about: Mapping[str, Any]) -> Predictions:
@@ -137,23 +140,6 @@ def _with_stamp(table: Predictions, about: Mapping[str, Any]) -> Predictions:
     if "quorum" not in about:
         return table
     return with_quorum(table.select(about["member_names"]), about["quorum"])
-
-
-def _refuse_old_logits(table: Predictions, run: Run, method: str, about: Mapping[str, Any]) -> None:
-    """Members that were trained again since answer otherwise than what was stacked."""
-    members = about.get("member_names", [])
-    if table.kind != "oof" or "logits" not in about:
-        return
-    gone = [name for name in members if name not in table.member_names]
-    own = None if gone else table.select(members)
-    if own is not None and digest_bytes(own.logits.tobytes()) == about["logits"]:
-        return
-    raise DataError(
-        "A method's answers are of the run's members as they are",
-        f"'{method}' was stacked over {first_few(members)}, "
-        + (f"and {first_few(gone)} is gone" if gone else "some of which were trained again since"),
-        f"Run {command('stack', '--method', method, '--run', run.path)} again",
-    )
 
 
 def _of_member(table: Predictions, member: str) -> Answered:
@@ -227,7 +213,7 @@ def _combiner_of(run: Run, method: str) -> tuple[Combiner, list[str]]:
     folder = run.ensemble_dir(method)
     if not (folder / JSON_NAME).is_file():
         return MeanProba(), [method]
-    stored = read_json(folder / JSON_NAME)
+    stored = read_saved(folder)
     return load_combiner(folder).fresh(), list(stored["about"]["member_names"])
 
 

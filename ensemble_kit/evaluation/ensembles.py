@@ -1,70 +1,43 @@
-"""An evaluated ensemble on disk: `combiner.json`, `predictions.csv`, `metrics.json`.
+"""An evaluated ensemble as plain values: the rows of `predictions.csv`, all of `metrics.json`.
 
-Plain files that a stranger can read; every file whole or absent, the combiner's JSON last.
+Reads and writes no files.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ensemble_kit.combiners.base import ABSTAINED, Combined
-from ensemble_kit.combiners.saved import save_combiner
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.evaluation.optimism import optimism_json
 from ensemble_kit.evaluation.per_class import per_class_json
-from ensemble_kit.files import digest_bytes, read_csv, write_csv, write_json
 from ensemble_kit.predictions.table import Predictions
 
 SCHEMA_VERSION = 1
-PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
 # A spreadsheet takes a cell that starts so for a formula.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_ensemble(
-    folder: str | os.PathLike[str],
-    evaluation: Evaluation,
-    oof: Predictions,
-    test: Predictions | None = None,
-) -> None:
-    """Write one method's folder.
-
-    Parameters
-    ----------
-    folder : path
-        `run.ensemble_dir(method)`.
-    evaluation : Evaluation
-    oof, test : Predictions
-        The tables that it was judged on.
-    """
-    target = Path(folder)
-    write_csv(target / PREDICTIONS, predictions_frame(evaluation, oof, test))
-    write_figures(target, evaluation, oof)
+def about_json(
+    evaluation: Evaluation, oof: Predictions, test: Predictions | None
+) -> dict[str, Any]:
+    """What `combiner.json` says of the tables that the combiner was fitted to."""
     quorum = oof.quorum if test is None or oof.quorum is not None else test.quorum
-    about = {
+    return {
         "member_names": list(oof.member_names),
         "class_names": list(oof.class_names),
         "manifest": oof.manifest_digest,
         "n_samples": len(oof),
-        "logits": digest_bytes(oof.logits.tobytes()),
         **({} if quorum is None else {"quorum": quorum}),
         **_decision(evaluation),
     }
-    save_combiner(target, evaluation.combiner, about=about)
-
-
-def write_figures(folder: str | os.PathLike[str], evaluation: Evaluation, oof: Predictions) -> None:
-    """Write `metrics.json` alone."""
-    write_json(Path(folder) / METRICS, metrics_json(evaluation, oof))
 
 
 def predictions_frame(
@@ -115,16 +88,6 @@ def unguarded(text: str) -> str:
     return (
         text[1:] if text.startswith("'") and text[1:].startswith((*FORMULA_STARTS, "\\r")) else text
     )
-
-
-def read_ensemble_predictions(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """`predictions.csv` as it was meant: text without guards, probabilities as float64."""
-    table = read_csv(Path(folder) / PREDICTIONS)
-    for column in ("sample_id", "group", "label", "predicted"):
-        table[column] = table[column].map(unguarded)
-    for column in [c for c in table.columns if c.startswith("p_")]:
-        table[column] = table[column].astype(np.float64)
-    return table
 
 
 def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:

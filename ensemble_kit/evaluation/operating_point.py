@@ -5,12 +5,14 @@ The one function behind `ensemble-kit operating-point`. Test labels are only cou
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.evaluation.answers import Answered, MethodAnswers, answers_of
 from ensemble_kit.evaluation.by_group import has_larger_groups, is_mixed, pooled
@@ -25,14 +27,12 @@ from ensemble_kit.evaluation.decisions import (
     decide,
     decision_figures,
 )
+from ensemble_kit.evaluation.ensemble_folder import DECISION, made_of
 from ensemble_kit.evaluation.ensembles import interval_json
 from ensemble_kit.evaluation.notes import table_notes
 from ensemble_kit.evaluation.thresholds import Aim, Referral
-from ensemble_kit.files import write_json
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
-
-DECISION = "decision.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +110,17 @@ def operating_point(
     DataError
         The class, or everything else, is missing out-of-fold, or no point serves the aim.
     """
-    answers = answers_of(run, method)
+    with run.writing_results() if write else contextlib.nullcontext():
+        answers = answers_of(run, method)
+        found = _point_of(method, answers, options)
+        if write:
+            test = answers.test.table if answers.test else None
+            bound = {"made_of": made_of(answers.oof.table, test)}
+            write_checked(run.ensemble_dir(method) / DECISION, {**decision_json(found), **bound})
+    return found
+
+
+def _point_of(method: str, answers: MethodAnswers, options: DecisionOptions) -> OperatingPoint:
     table = answers.oof.table
     rule = _rule(options, table)
     notes = list(table_notes(table, answers.test.table if answers.test else None))
@@ -123,7 +133,7 @@ def operating_point(
         else:
             parts = _per_group(answers)
             units[table.group_kind] = _judged(rule, parts, options, table.group_kind, notes)
-    found = OperatingPoint(
+    return OperatingPoint(
         method,
         options,
         None if rule.target is None else table.class_names[rule.target],
@@ -131,9 +141,6 @@ def operating_point(
         units,
         tuple(dict.fromkeys(notes)),
     )
-    if write:
-        write_json(run.ensemble_dir(method) / DECISION, decision_json(found))
-    return found
 
 
 def _rule(options: DecisionOptions, table: Predictions) -> Rule:

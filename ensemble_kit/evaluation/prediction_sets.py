@@ -5,11 +5,13 @@ The one function behind `ensemble-kit conformal`. Prints nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.evaluation.answers import (
     Answered,
@@ -26,6 +28,7 @@ from ensemble_kit.evaluation.conformal import (
     cross_fitted_sets,
     units_needed,
 )
+from ensemble_kit.evaluation.ensemble_folder import SETS, SETS_JSON, made_of
 from ensemble_kit.evaluation.notes import table_notes
 from ensemble_kit.evaluation.set_figures import (
     PredictionSets,
@@ -34,11 +37,10 @@ from ensemble_kit.evaluation.set_figures import (
     sets_frame,
     sets_json,
 )
-from ensemble_kit.files import write_csv, write_json
+from ensemble_kit.files import digest_file, write_csv
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
-SETS, SETS_FIGURES = "sets.csv", "sets.json"
 Ints = npt.NDArray[np.int64]
 
 
@@ -57,7 +59,15 @@ def conformal_sets(
         Too few patients for the promise: only sets of all classes could keep it.
     """
     options = options or SetOptions()
-    answers = answers_of(run, method)
+    with run.writing_results() if write else contextlib.nullcontext():
+        answers = answers_of(run, method)
+        found = _sets(run, method, answers, options)
+        if write:
+            _write(run, found, answers)
+    return found
+
+
+def _sets(run: Run, method: str, answers: MethodAnswers, options: SetOptions) -> PredictionSets:
     oof = answers.oof
     groups = _groups(oof.table)
     _refuse_too_few(oof.table, groups, options)
@@ -80,7 +90,7 @@ def conformal_sets(
         thresholds = _named(fitted, oof.table.class_names)
         if answers.test is not None:
             parts["test"] = (answers.test, fitted.predict(answers.test.combined.proba))
-    found = PredictionSets(
+    return PredictionSets(
         method=method,
         options=options,
         unit=oof.table.group_kind if groups is not None else "image",
@@ -91,10 +101,20 @@ def conformal_sets(
         frame=sets_frame(parts),
         notes=_notes(run, answers, parts, groups, options),
     )
-    if write:
-        write_csv(run.ensemble_dir(method) / SETS, found.frame)
-        write_json(run.ensemble_dir(method) / SETS_FIGURES, sets_json(found))
-    return found
+
+
+def _write(run: Run, found: PredictionSets, answers: MethodAnswers) -> None:
+    """Write the sets, then their metrics with the digests that bind both."""
+    folder = run.ensemble_dir(found.method)
+    write_csv(folder / SETS, found.frame)
+    write_checked(
+        folder / SETS_JSON,
+        {
+            **sets_json(found),
+            "made_of": made_of(answers.oof.table, answers.test.table if answers.test else None),
+            "files": {SETS: digest_file(folder / SETS)},
+        },
+    )
 
 
 def _groups(table: Predictions) -> npt.NDArray[np.str_] | None:

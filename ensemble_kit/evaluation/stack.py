@@ -5,29 +5,32 @@ The one function behind `ensemble-kit stack`. Prints nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.baselines import BASELINES, with_floors
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
-from ensemble_kit.evaluation.costs import PARETO, pareto_table
-from ensemble_kit.evaluation.ensembles import write_ensemble, write_figures
+from ensemble_kit.evaluation.costs import pareto_table
+from ensemble_kit.evaluation.ensemble_folder import write_ensembles
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.field_tests import sentence_of_tests
 from ensemble_kit.evaluation.nested import refuse_features
 from ensemble_kit.evaluation.null import NullCheck, null_check
 from ensemble_kit.evaluation.null_table import NULL_CHECK, null_json
+from ensemble_kit.evaluation.pareto_file import write_pareto
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.quorum import with_quorum
-from ensemble_kit.files import write_csv, write_json
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
+from ensemble_kit.run.folder import ENSEMBLES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -138,6 +141,8 @@ def stack_run(
         No or unknown method.
     DataError
         No predictions, an unfinished member, or `nested` without the models that it needs.
+    RunLockedError
+        Another process writes results in this run.
     """
     if not methods:
         raise UsageError("Stacking needs a method", "got none", "Use e.g. --method vote")
@@ -152,29 +157,31 @@ def stack_run(
         refuse_features(made)
     protocol = protocol or Protocol()
     features = any(one.needs_features for one in made.values())
-    oof = _table(run, "oof", quorum, features)
-    test = _table(run, "test", quorum, features) if len(run.manifest().part("test")) else None
-    strict = run.nested_predictions() if nested else None
-    judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
-    pareto = None
-    if costs is not None:
-        pareto = pareto_table(
-            oof, costs, unit=cost_unit, budget=budget, max_members=max_members, protocol=protocol
-        )
-    null = None
-    if null_draws:
-        methods_run = with_floors(made, protocol, oof.class_names)
-        null = null_check(methods_run, oof, protocol=protocol, n_draws=null_draws)
-    if write and null is not None:
-        write_json(run.path / "ensembles" / NULL_CHECK, null_json(null))
-    if write and pareto is not None:
-        write_csv(run.path / "ensembles" / PARETO, pareto)
-    if write:
-        for name, one in judged.items():
-            if one.combiner.needs_labels:
-                write_figures(run.ensemble_dir(name), one, oof)
-            else:
-                write_ensemble(run.ensemble_dir(name), one, oof, test)
+    with run.writing_results() if write else contextlib.nullcontext():
+        oof = _table(run, "oof", quorum, features)
+        test = _table(run, "test", quorum, features) if len(run.manifest().part("test")) else None
+        strict = run.nested_predictions() if nested else None
+        judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
+        pareto = None
+        if costs is not None:
+            pareto = pareto_table(
+                oof,
+                costs,
+                unit=cost_unit,
+                budget=budget,
+                max_members=max_members,
+                protocol=protocol,
+            )
+        null = None
+        if null_draws:
+            methods_run = with_floors(made, protocol, oof.class_names)
+            null = null_check(methods_run, oof, protocol=protocol, n_draws=null_draws)
+        if write and null is not None:
+            write_checked(run.path / ENSEMBLES / NULL_CHECK, null_json(null))
+        if write and pareto is not None:
+            write_pareto(run, pareto, oof)
+        if write:
+            write_ensembles(run, judged, oof, test)
     return Stacked(oof, test, judged, protocol, pareto, null)
 
 

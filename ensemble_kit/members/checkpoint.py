@@ -160,8 +160,8 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     record = read_checked(folder / RECORD, advice=TRAIN_AGAIN.format(folder))
     if not {"made_of", "files"} <= record.keys():
         raise IntegrityError(
-            "A finished fold's record holds what it was made of, and its files",
             f"'{folder / RECORD}' is damaged",
+            "stored files must be what was written",
             TRAIN_AGAIN.format(folder),
         )
     return record

@@ -164,15 +164,15 @@ class PredictionStore:
         index = read_checked(path, advice=AGAIN)
         if lacking := KEYS - index.keys():
             raise IntegrityError(
-                "A member's index.json holds what was written",
                 f"'{path}' lacks {first_few(sorted(lacking))}",
+                "stored files must be what was written",
                 AGAIN,
             )
         if index["member"] != member:
             raise IntegrityError(
-                "A member's predictions lie in the folder of its name",
-                f"'{path.parent}' holds those of '{index['member']}'",
-                f"Rename that folder back to '{index['member']}', or delete it: {AGAIN}",
+                f"'{path.parent}' holds the predictions of '{index['member']}'",
+                "a member's predictions lie in the folder of its name",
+                f"Rename that folder back to '{index['member']}'. Or: {AGAIN}",
             )
         return index
 

@@ -6,7 +6,7 @@ Judges and draws nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,8 @@ import pandas as pd
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import decided
-from ensemble_kit.evaluation.ensembles import PREDICTIONS, read_ensemble_predictions
+from ensemble_kit.evaluation.ensemble_folder import PREDICTIONS
+from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
 from ensemble_kit.metrics.calibration import reliability_table
 from ensemble_kit.metrics.selective import aurc, ranked_decisions, risk_coverage
 from ensemble_kit.metrics.sums import sums_of
@@ -64,17 +65,20 @@ class Answers:
 AnswersByPart = Mapping[tuple[str, str], Answers]
 
 
-def read_answers(run: Run, tables: Mapping[str, Predictions]) -> dict[tuple[str, str], Answers]:
-    """Every stacked method's answers but the oracle's; the plain mean's where none was stacked."""
+def read_answers(
+    run: Run, methods: Iterable[str], tables: Mapping[str, Predictions]
+) -> dict[tuple[str, str], Answers]:
+    """These stacked methods' predictions, without the oracle's; the plain mean's where there are none."""
     out: dict[tuple[str, str], Answers] = {}
-    for path in sorted((run.path / "ensembles").glob(f"*/{PREDICTIONS}")):
-        if path.parent.name == "oracle":
+    for method in methods:
+        folder = run.ensemble_dir(method)
+        if method == "oracle" or not (folder / PREDICTIONS).is_file():
             continue
-        frame = read_ensemble_predictions(path.parent)
+        frame = read_ensemble_predictions(folder)
         for part, table in tables.items():
             rows = frame[frame["split"] == table.kind]
             if len(rows):
-                out[path.parent.name, part] = _from_frame(rows, table.class_names)
+                out[method, part] = _from_frame(rows, table.class_names)
     if not out:
         for part, table in tables.items():
             whole = table.predicted_by_all()

@@ -15,11 +15,13 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import softmax
+from ensemble_kit.checked import check_file, read_checked
 from ensemble_kit.combiners.base import Combined, decided
-from ensemble_kit.evaluation.costs import PARETO
+from ensemble_kit.errors import IntegrityError
 from ensemble_kit.evaluation.field_tests import FieldTest, sentence_of_tests
 from ensemble_kit.evaluation.figures import judge
-from ensemble_kit.files import read_csv, read_json
+from ensemble_kit.evaluation.pareto_file import read_pareto
+from ensemble_kit.files import read_csv
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.diversity import kappa_error
 from ensemble_kit.predictions.table import Predictions
@@ -27,14 +29,18 @@ from ensemble_kit.report.answers import AnswersByPart, read_answers
 from ensemble_kit.report.stored import (
     MEMBER_METRICS,
     coupling_frame,
+    current_metrics,
     optimism_frame,
     per_class_frame,
     per_group_frame,
     scores_frame,
-    stored_metrics,
 )
 from ensemble_kit.run import Run
 
+HISTORY = "history.csv"
+TRAIN_AGAIN = (
+    "Delete the folder '{}' and run the same train-members command: only that fold is trained again"
+)
 BOUNDS = ("best-member", "mean", "oracle")
 
 
@@ -105,10 +111,10 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     oof = run.predictions("oof", partial=True)
     test = run.predictions("test", partial=True) if len(manifest.part("test")) else None
     tables = {"cross-fitted": oof} | ({"test": test} if test is not None else {})
-    stored = stored_metrics(run)
+    stored, old = current_metrics(run, oof, test)
     tidy = scores_frame(stored) if scores is None else scores
     verdicts = _chosen_verdicts(tidy, stored)
-    notes = [*oof.notes, *(n for m in stored.values() for n in m["notes"])]
+    notes = [*old, *oof.notes, *(n for m in stored.values() for n in m["notes"])]
     if scores is not None:
         verdicts = [scores.attrs["verdict"]] if scores.attrs.get("verdict") else []
         notes += scores.attrs.get("notes", [])
@@ -127,8 +133,8 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         tests=_chosen_tests(tidy, stored, manifest.group_kind) if scores is None else (),
         fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
         notes=tuple(dict.fromkeys(notes)),
-        answers=read_answers(run, tables),
-        pareto=_pareto(run),
+        answers=read_answers(run, stored, tables),
+        pareto=_pareto(run, oof),
         pairs=_pairs(oof),
         members=_member_figures(tables),
         histories=_histories(run, oof),
@@ -173,14 +179,10 @@ def _chosen_verdicts(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]])
     return [v["sentence"] for v in last]
 
 
-def _pareto(run: Run) -> pd.DataFrame:
-    path = run.path / "ensembles" / PARETO
-    if not path.is_file():
-        return pd.DataFrame(columns=["members", "cost", "value", "on_front", "verdict"])
-    table = read_csv(path)
-    numbers = ["cost", "value", "low", "high"]
-    table[numbers] = table[numbers].apply(pd.to_numeric)
-    return table.assign(on_front=table["on_front"] == "True")
+def _pareto(run: Run, oof: Predictions) -> pd.DataFrame:
+    table = read_pareto(run, oof)
+    columns = ["members", "cost", "value", "on_front", "verdict"]
+    return pd.DataFrame(columns=columns) if table is None else table
 
 
 def _pairs(oof: Predictions) -> pd.DataFrame:
@@ -227,21 +229,39 @@ def _folds_of(run: Run, member: str) -> list[Path]:
 
 
 def _histories(run: Run, oof: Predictions) -> dict[str, dict[int, pd.DataFrame]]:
-    out: dict[str, dict[int, pd.DataFrame]] = {}
-    for member in oof.member_names:
-        for folder in _folds_of(run, member):
-            table = read_csv(folder / "history.csv")
-            numbers = [c for c in table.columns if c != "val_on"]
-            table[numbers] = table[numbers].astype(float)
-            out.setdefault(member, {})[int(folder.name.removeprefix("fold-"))] = table
-    return out
+    return {
+        member: {int(f.name.removeprefix("fold-")): _history(f) for f in folders}
+        for member in oof.member_names
+        if (folders := _folds_of(run, member))
+    }
+
+
+def _history(folder: Path) -> pd.DataFrame:
+    """A finished fold's `history.csv`, checked; numbers but for the name of the validation rows."""
+    path, advice = folder / HISTORY, TRAIN_AGAIN.format(folder)
+    check_file(path, _fold_record(folder)["files"][HISTORY], advice=advice)
+    table = read_csv(path)
+    numbers = [c for c in table.columns if c != "val_on"]
+    table[numbers] = table[numbers].astype(float)
+    return table
+
+
+def _fold_record(folder: Path) -> dict[str, Any]:
+    record = read_checked(folder / "fold.json", advice=TRAIN_AGAIN.format(folder))
+    if {"made_of", "files"} <= record.keys():
+        return record
+    raise IntegrityError(
+        f"'{folder / 'fold.json'}' is damaged",
+        "stored files must be what was written",
+        TRAIN_AGAIN.format(folder),
+    )
 
 
 def _recipes(run: Run, oof: Predictions) -> pd.DataFrame:
     rows = []
     for member in oof.member_names:
         for folder in _folds_of(run, member)[:1]:
-            record = read_json(folder / "fold.json")
+            record = _fold_record(folder)
             facts = record["made_of"].get("member", {})
             recipe = facts.get("recipe", {})
             start = "timm's weights" if facts.get("pretrained") else "random"

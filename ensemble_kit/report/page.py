@@ -61,8 +61,16 @@ def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
     ------
     DataError
         The folder holds no run or no predictions.
+    IntegrityError
+        A stored file is damaged or was changed.
+    RunLockedError
+        Another process writes results in this run.
     """
-    content = gather(run, scores)
+    with run.writing_results():
+        return _written(run, gather(run, scores))
+
+
+def _written(run: Run, content: Content) -> Path:
     figures = {name: svg_bytes(figure) for name, figure in draw(content).items()}
     for name, image in figures.items():
         write_bytes(run.report_dir / "figures" / f"{name}.svg", image)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from ensemble_kit.evaluation.ensembles import METRICS
-from ensemble_kit.files import read_json
+from ensemble_kit.errors import command, first_few
+from ensemble_kit.evaluation.stored_ensembles import read_metrics, stored_methods, what_changed
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
 PARTS = ("in_sample", "cross_fitted", "nested", "test")
@@ -26,10 +27,29 @@ DIFFERENCES = {
 Stored = Mapping[str, dict[str, Any]]
 
 
-def stored_metrics(run: Run) -> dict[str, dict[str, Any]]:
-    """Every method's `metrics.json`, by its name."""
-    paths = sorted((run.path / "ensembles").glob(f"*/{METRICS}"))
-    return {path.parent.name: read_json(path) for path in paths}
+def current_metrics(
+    run: Run, oof: Predictions, test: Predictions | None
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Every method's `metrics.json` by its name, and a caveat on those that are out of date.
+
+    Methods that were stacked over other predictions than the run's are left out.
+
+    Raises
+    ------
+    IntegrityError
+        A stored file is damaged or was changed.
+    """
+    stored = {method: read_metrics(run, method) for method in stored_methods(run)}
+    changed = {m: what_changed(run, m, metrics, oof, test) for m, metrics in stored.items()}
+    old = {method: what for method, what in changed.items() if what}
+    notes = []
+    if old:
+        what = first_few(dict.fromkeys(old.values()))
+        notes.append(
+            f"Out of date and not shown: {first_few(old, len(old))}. Since they were stacked, {what}. "
+            f"Run {command('stack', '--method', ','.join(old), '--run', run.path)} again."
+        )
+    return {method: one for method, one in stored.items() if not changed[method]}, notes
 
 
 def scores_frame(stored: Stored) -> pd.DataFrame:

@@ -57,8 +57,8 @@ def refuse_cut_off_import(folder: Path) -> None:
     if _imported(folder).get("finished", True):
         return
     raise IntegrityError(
-        "Predictions of an import are used once all of them are stored",
-        f"an import into '{folder}' was cut off, or is not finished yet",
+        f"An import into '{folder}' was cut off, or is not finished yet",
+        "its predictions are used once all of them are stored",
         AGAIN,
     )
 
@@ -93,7 +93,7 @@ def _listed(path: Path) -> list[str]:
 
 def _damaged(path: Path) -> IntegrityError:
     return IntegrityError(
-        "members.json lists the names of members",
         f"'{path}' is damaged",
+        "it lists the names of members",
         "Delete that file: the members are then read from the folders under members/",
     )

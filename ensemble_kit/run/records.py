@@ -87,8 +87,8 @@ def read_record(folder: Path) -> dict[str, Any]:
         )
     if lacking := KEYS - record.keys():
         raise IntegrityError(
-            "A run's record holds what was written",
             f"'{path}' lacks {first_few(sorted(lacking))}",
+            "a run's record must be what was written",
             RESTORE,
         )
     return record

@@ -37,7 +37,7 @@ def tuned_values(run: Run, member: str) -> dict[str, Any]:
             if isinstance(values, dict)
             else "holds no values"
         )
-        raise IntegrityError("Tuned values belong to their member", f"'{path}' {whose}", advice)
+        raise IntegrityError(f"'{path}' {whose}", "tuned values belong to their member", advice)
     return dict(values)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
 from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import DataError, UsageError
@@ -159,7 +160,7 @@ def test_notes_of_the_stacked_answers_stand_beside_a_comparison(
     path = tmp_path / "noted" / "ensembles" / "vote" / "metrics.json"
     stored = json.loads(path.read_text())
     stored["notes"].append("Quorum: 3 of 4.")
-    path.write_text(json.dumps(stored))
+    write_checked(path, stored)
     said = call(repeats[0].path, tmp_path / "noted", "--method", "vote", "--resamples", 50)
     assert f"Note: {(tmp_path / 'noted').as_posix()}: Quorum: 3 of 4.\n" in said
     assert said.count("Note: vote's probabilities are shares of hard votes") == 1

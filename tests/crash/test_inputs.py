@@ -19,6 +19,7 @@ from PIL import Image
 
 from ensemble_kit import archives
 from ensemble_kit.audit.open import open_data
+from ensemble_kit.checked import write_checked
 from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.files import digest_bytes
@@ -95,7 +96,7 @@ def test_row_40_a_planned_job_whose_device_is_gone_fails_alone_with_exit_4(
     run = tmp_path / "run"
     assert cli(*words(slides, run))[0] == 0
     spec = run / "members" / "tiny_cnn" / "member.json"
-    spec.write_text(json.dumps({**json.loads(spec.read_text()), "device": "cuda"}))
+    write_checked(spec, {**json.loads(spec.read_text()), "device": "cuda"})
     shutil.rmtree(run / "members" / "tiny_cnn" / "fold-0")
     code, said = cli("run-job", run, "tiny_cnn", 0)
     assert code == 4

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.arrays import softmax
+from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError
@@ -294,5 +295,5 @@ def _wrong_where_sure(run):
     np.save(path / "oof.npy", logits)
     index = json.loads((path / "index.json").read_text())
     index["files"]["oof.npy"] = digest_file(path / "oof.npy")
-    (path / "index.json").write_text(json.dumps(index))
+    write_checked(path / "index.json", index)
     return run

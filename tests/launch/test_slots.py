@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from ensemble_kit import memory as host
+from ensemble_kit.checked import write_checked
 from ensemble_kit.launch import local, measured, memory
 from ensemble_kit.launch.local import CHOICE, LocalEngine
 from ensemble_kit.launch.pool import least_used
@@ -191,7 +192,7 @@ def test_a_run_remembers_its_share_and_goes_on_with_it(
     assert LocalEngine()(jobs, lambda _: None) == []
     kept = json.loads((jobs[0].run.path / CHOICE).read_text())
     assert kept == {"cores": 2, "jobs": 2, "slots": 2, "threads": 1, "images_per_second": {}}
-    (jobs[0].run.path / CHOICE).write_text(json.dumps({**kept, "slots": 1, "threads": 2}))
+    write_checked(jobs[0].run.path / CHOICE, {**kept, "slots": 1, "threads": 2})
     machine = Machine(2, 24 * GIB)
     assert local._share_of_cores(jobs, machine, lambda _: None) == Share(1, 2)
     assert local._share_of_cores(jobs * 2, machine, lambda _: None) == Share(2, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import pytest
 
 import ensemble_kit.members.engine as engine_module
 from ensemble_kit import locks
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import (
     DataError,
     EnvironmentFault,
@@ -193,7 +193,7 @@ def test_folds_set_aside_with_a_changed_one_are_trained_again_too(
     record = copied.fold_dir("tiny_cnn", 2) / "fold.json"
     content = read_json(record)
     content["made_of"]["seed"] = 7
-    record.write_text(json.dumps(content))
+    write_checked(record, content)
     events = fit(copied, member("tiny_cnn"), retrain=True)
     assert (count(events, JobSkipped), count(events, JobFinished)) == (0, 3)
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError
 from ensemble_kit.members import probe
 from ensemble_kit.members.crossfit import fit_members
@@ -99,7 +100,7 @@ def test_folds_of_another_device_go_on_in_what_pays_here_and_it_is_said(
 ) -> None:
     fit(precision="bf16", shard=(1, 2))
     for path in (tmp_path / "run").rglob("fold.json"):
-        path.write_text(json.dumps({**json.loads(path.read_text()), "device": "cuda:1"}))
+        write_checked(path, {**json.loads(path.read_text()), "device": "cuda:1"})
     rule(monkeypatch, "fp32")
     events = fit()
     assert started(events) == {"fp32"}

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError
 from ensemble_kit.experiment import read_data
-from ensemble_kit.files import read_json, write_json
+from ensemble_kit.files import read_json
 from ensemble_kit.manifest.data_settings import DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.members.catalogue import cost
@@ -64,7 +65,7 @@ def test_what_earlier_versions_counted_is_counted_anew_for_members_that_are_done
     copy = trained.copied_to(tmp_path / "copy")
     path = copy.run.member_dir("tiny_cnn") / "member.json"
     about = read_json(path)
-    write_json(path, {**about, "gmacs": 99.0, "parameters": 1})
+    write_checked(path, {**about, "gmacs": 99.0, "parameters": 1})
     recipe = Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
     fit_members([member], copy.manifest, copy.folds, copy.run, device="cpu")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import IntegrityError, RunLockedError
 from ensemble_kit.locks import file_lock
 from ensemble_kit.members import checkpoint
@@ -63,7 +64,7 @@ def test_a_fold_of_other_settings_is_no_part_of_the_member(
     record = job.run.fold_dir("tiny_cnn", 2) / "fold.json"
     content = json.loads(record.read_text())
     content["made_of"]["member"]["recipe"]["epochs"] = 30
-    record.write_text(json.dumps(content))
+    write_checked(record, content)
     collect(job)
     stored = job.run.store.read("tiny_cnn")
     assert stored.about["folds_done"] == [0, 1]

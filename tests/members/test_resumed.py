@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import ensemble_kit.members.networks  # noqa: F401  (registers the tiny networks)
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.files import digest_json, read_csv
 from ensemble_kit.members import step as step_module
@@ -82,7 +83,7 @@ def test_a_state_of_a_version_that_named_no_settings_is_refused(
     cut_off(job, 2)
     for path in job.folder.glob("resume-*.json"):
         record = json.loads(path.read_text())
-        path.write_text(json.dumps({**record, "made_of": digest_json(record["made_of"])}))
+        write_checked(path, {**record, "made_of": digest_json(record["made_of"])})
     with pytest.raises(DataError, match="settings that a training state of an earlier version"):
         job.finished()
 

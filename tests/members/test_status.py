@@ -47,7 +47,7 @@ def test_training_names_a_damaged_record_and_what_to_do(trained: Any, tmp_path: 
     path.write_text("{")
     recipe = Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
-    with pytest.raises(IntegrityError, match=r"fold\.json' is damaged\. Delete the folder"):
+    with pytest.raises(IntegrityError, match=r"fold\.json' .* Delete the folder"):
         fit_members([member], copy.manifest, copy.folds, copy.run, device="cpu")
 
 

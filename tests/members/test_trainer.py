@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError
 from ensemble_kit.members.crossfit import fit_members
 from ensemble_kit.members.events import Event, JobFinished, JobSkipped
@@ -26,7 +27,7 @@ def made_by(path: Path, trainer: int | None) -> None:
     assert content.pop("trainer") == TRAINER
     if trainer is not None:
         content["trainer"] = trainer
-    path.write_text(json.dumps(content))
+    write_checked(path, content)
 
 
 def again(copy: Any, **more: Any) -> list[Event]:
@@ -72,6 +73,6 @@ def test_a_job_that_another_version_began_does_not_go_on(
     (state,) = job.folder.glob("resume-*.json")
     content = json.loads(state.read_text())
     del content["made_of"]["trainer"]
-    state.write_text(json.dumps(content))
+    write_checked(state, content)
     with pytest.raises(DataError, match="differs in trainer: 1 -> 2"):
         run_job(job)

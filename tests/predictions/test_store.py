@@ -89,6 +89,7 @@ def test_an_index_that_does_not_fit_its_arrays_is_refused(store: PredictionStore
     path = store.root / "one" / "index.json"
     index = json.loads(path.read_text())
     index["sample_ids"]["oof"].pop()
+    del index["own_digest"]  # as earlier versions wrote it
     path.write_text(json.dumps(index))
     with pytest.raises(IntegrityError, match=r"has shape \(6, 2\), not \(5, 2\)"):
         store.read("one")
