@@ -46,8 +46,9 @@ def current_metrics(
     if old:
         what = first_few(dict.fromkeys(old.values()))
         notes.append(
-            f"Out of date and not shown: {first_few(old, len(old))}. Since they were stacked, {what}. "
-            f"Run {command('stack', '--method', ','.join(old), '--run', run.path)} again."
+            f"Not shown, because they were stacked over other predictions: {first_few(old, len(old))}. "
+            f"Since then {what}. "
+            f"Run {command('stack', '--run', run.path)} again."
         )
     return {method: one for method, one in stored.items() if not changed[method]}, notes
 

@@ -15,12 +15,12 @@ from click.testing import CliRunner
 from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
 from ensemble_kit.combiners.voting import MajorityVote
-from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.errors import DataError, IntegrityError, UsageError
 from ensemble_kit.evaluation.across_runs import compare_runs
-from ensemble_kit.evaluation.ensembles import read_ensemble_predictions
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.repeats import compare_repeats
 from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
 from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import metric
@@ -109,7 +109,7 @@ def test_answers_of_members_trained_again_since_are_not_compared(
     name = stale.members()[0]
     stored = stale.store.read(name)
     stale.store.write(name, dataclasses.replace(stored, oof=stored.oof + np.eye(3)[0]))
-    with pytest.raises(DataError, match="trained again since"):
+    with pytest.raises(IntegrityError, match=name):
         compare_runs([repeats[0], stale], protocol=QUICK)
 
 
@@ -236,7 +236,10 @@ def test_a_method_that_is_its_floor_has_no_interval_and_no_p(
     for run in repeats[:2]:
         shutil.copytree(run.path, tmp_path / run.path.name)
         runs.append(Run(tmp_path / run.path.name))
-        shutil.copytree(runs[-1].ensemble_dir("mean"), runs[-1].path / "ensembles" / "twin")
+        twin = runs[-1].ensemble_dir("twin")
+        shutil.copytree(runs[-1].ensemble_dir("mean"), twin)
+        metrics = json.loads((twin / "metrics.json").read_text())
+        write_checked(twin / "metrics.json", {**metrics, "method": "twin"})
     found = {one.against: one for one in compare_repeats(runs, method="twin").gains}["mean"]
     assert (found.gain.value, found.gain.low, found.p_value) == (0.0, None, None)
     assert "the same in every fold, so no interval" in found.sentence

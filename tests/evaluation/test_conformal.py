@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.combiners.base import decided
-from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.errors import DataError, IntegrityError, UsageError
 from ensemble_kit.evaluation.answers import Answered, answers_by_fold, answers_of
 from ensemble_kit.evaluation.conformal import (
     calibrate,
@@ -254,7 +254,7 @@ def test_answers_of_members_trained_again_since_are_refused(tmp_path) -> None:
     assert conformal_sets(made, "mean", QUICK, write=False).n_units == 32
     stored = made.store.read("member1")
     made.store.write("member1", dataclasses.replace(stored, oof=stored.oof * 1.01))
-    with pytest.raises(DataError, match=r"trained again since.*stack --method mean"):
+    with pytest.raises(IntegrityError, match=r"member1.*stack --method mean"):
         conformal_sets(made, "mean", QUICK, write=False)
 
 

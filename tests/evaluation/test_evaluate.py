@@ -17,16 +17,16 @@ from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.bootstrap import bca_interval, group_weights, strata_of
 from ensemble_kit.evaluation.compare import compare
 from ensemble_kit.evaluation.crossfit import cross_fit, cross_fitted_proba
+from ensemble_kit.evaluation.ensemble_folder import write_ensemble
 from ensemble_kit.evaluation.ensembles import (
     guarded,
-    read_ensemble_predictions,
     unguarded,
-    write_ensemble,
 )
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.resamplers import auroc_resampler
+from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
 from ensemble_kit.metrics.ranking import macro_auroc
 from ensemble_kit.testing import toy_predictions
 

@@ -28,6 +28,7 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.shares import shares
 from ensemble_kit.evaluation.stack import stack_run
 from ensemble_kit.evaluation.thresholds import Aim, Referral, choose_cut, choose_threshold
+from ensemble_kit.files import digest_file
 from ensemble_kit.testing import toy_logits, toy_predictions, toy_run
 
 AIMS = ["sensitivity=.9", "sensitivity=1", "specificity=.8", "youden", "cost=5:1", "cost=1:3"]
@@ -218,12 +219,15 @@ def _rewrite(run, manifest: pd.DataFrame, turn: dict[str, str]) -> None:
     old = about["digests"]["manifest"]
     new = Manifest.read(run.path / "manifest.csv", **about["manifest"]).digest
     for path in (run.path / "run.json", *(run.path / "predictions").glob("*/index.json")):
-        path.write_text(path.read_text().replace(old, new))
+        write_checked(path, json.loads(path.read_text().replace(old, new)))
     path = run.ensemble_dir("mean") / "predictions.csv"
     frame = pd.read_csv(path)
     in_test = frame["split"] == "test"
     frame.loc[in_test, "label"] = frame.loc[in_test, "label"].map(turn)
     frame.to_csv(path, index=False)
+    metrics = json.loads((path.parent / "metrics.json").read_text().replace(old, new))
+    metrics["files"]["predictions.csv"] = digest_file(path)
+    write_checked(path.parent / "metrics.json", metrics)
 
 
 def test_the_command_prints_what_decision_json_holds(run) -> None:
@@ -287,8 +291,6 @@ def test_a_class_among_several_is_named_and_hopeless_limits_are_refused(tmp_path
 
 def _wrong_where_sure(run):
     path = run.path / "predictions" / "member0"
-    from ensemble_kit.files import digest_file
-
     logits = np.load(path / "oof.npy")
     logits[0] = 0
     logits[0, (run.predictions().labels[0] + 1) % 3] = 50
