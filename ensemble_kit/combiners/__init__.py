@@ -1,4 +1,4 @@
-"""Every combiner by its name. Does not import torch: combiners that need it do so in `fit`.
+"""Every combiner by its name. No combiner imports torch.
 
 The classes load on first use.
 """

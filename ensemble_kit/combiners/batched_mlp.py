@@ -1,18 +1,20 @@
 """Many small multi-layer perceptrons trained as one batched model: one per (fold, seed).
 
 Each network has its own rows, its own order of them and its own early stopping; the arithmetic
-is shared. Knows no combiner: features in, weights out. torch is loaded by `train_batched` only.
+is shared: see `mlp_gradients`. Knows no combiner: features in, weights out.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.log_pool import pool_weights
+from ensemble_kit.combiners.mlp_gradients import AdamW, Data, Weights, light
 from ensemble_kit.errors import DataError
 
 Ints = npt.NDArray[np.int64]
@@ -28,6 +30,10 @@ class Schedule:
     learning_rate: float = 5e-3
     weight_decay: float = 0.1
     patience: int = 6
+
+    def rate(self, epoch: int) -> float:
+        """The learning rate of an epoch, from 1: half a cosine."""
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.epochs))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,79 +106,34 @@ def train_batched(
     DataError
         Training diverged.
     """
-    import torch
-
     n_features, n_own = features.shape[1], n_members * n_classes
     members = features[:, :n_own].reshape(-1, n_members, n_classes)
     pool = np.stack([pool_weights(members[rows], labels[rows]) for rows in fit_rows])
     mean = np.stack([features[rows].mean(axis=0) for rows in fit_rows])
     scale = np.stack([np.maximum(features[rows].std(axis=0), 1e-3) for rows in fit_rows])
     rngs = [np.random.default_rng(seed) for seed in seeds]
-    start = [rng.normal(0.0, n_features**-0.5, (n_features, schedule.hidden)) for rng in rngs]
-    n_networks = len(fit_rows)
-
-    def tensor(array: Array) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-    x, y = tensor(features), torch.from_numpy(labels)
-    share = tensor(pool)[:, None, None]  # (K, 1, 1, n_members)
-    centre, spread = tensor(mean)[:, None], tensor(scale)[:, None]
-    w1 = tensor(np.stack(start)).requires_grad_()
-    b1 = torch.zeros(n_networks, 1, schedule.hidden, requires_grad=True)
-    w2 = torch.zeros(n_networks, schedule.hidden, n_classes, requires_grad=True)
-    b2 = torch.zeros(n_networks, 1, n_classes, requires_grad=True)
-    parameters = [w1, b1, w2, b2]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [w1, w2], "weight_decay": schedule.weight_decay},
-            {"params": [b1, b2], "weight_decay": 0.0},
-        ],
-        lr=schedule.learning_rate,
-        fused=True,
+    w1 = np.stack(
+        [rng.normal(0.0, n_features**-0.5, (n_features, schedule.hidden)) for rng in rngs]
     )
+    data = Data(light(features), labels, light(pool), light(mean), light(scale))
+    weights = Weights.start(light(w1), n_classes)
+    optimizer = AdamW(schedule.weight_decay, weights.zeros(), weights.zeros())
 
-    def losses(rows: torch.Tensor) -> torch.Tensor:  # rows (K, B) -> (K, B)
-        own = x[rows]
-        start = share @ own[:, :, :n_own].unflatten(2, (n_members, n_classes))
-        z = (own - centre) / spread
-        out = torch.baddbmm(b2, torch.tanh(torch.baddbmm(b1, z, w1)), w2) + start[:, :, 0]
-        picked = out.gather(2, y[rows][:, :, None])[:, :, 0]
-        return torch.logsumexp(out, dim=2) - picked
-
-    stop, weight = _padded(stop_rows)
-    stop_index, stop_weight = torch.from_numpy(stop), tensor(weight)
-
-    def stop_losses() -> Array:
-        with torch.no_grad():
-            out: Array = (losses(stop_index) * stop_weight).sum(dim=1).numpy()
-        return out
-
-    best_loss, best_epoch = stop_losses(), np.zeros(n_networks, dtype=np.int64)
-    best = [p.detach().clone() for p in parameters]
+    stop, stop_share = _padded(stop_rows)
+    best_loss = data.losses(weights, stop, stop_share)
+    best, best_epoch = weights.copy(), np.zeros(len(fit_rows), dtype=np.int64)
     n_steps = -(-max(map(len, fit_rows)) // schedule.batch_size)
     for epoch in range(1, schedule.epochs + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                schedule.learning_rate * 0.5 * (1 + np.cos(np.pi * (epoch - 1) / schedule.epochs))
-            )
-        order = torch.from_numpy(_epoch_order(fit_rows, n_steps, schedule.batch_size, rngs))
+        rate = schedule.rate(epoch)
+        order = _epoch_order(fit_rows, n_steps, schedule.batch_size, rngs)
         for step in range(n_steps):
-            loss = losses(order[:, step]).mean(dim=1).sum()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-
+            optimizer.step(weights, data.gradient(weights, order[:, step]), rate)
         # After each epoch: keep the networks whose loss on unseen groups fell.
-        now = stop_losses()
+        now = data.losses(weights, stop, stop_share)
         better = now < best_loss - 1e-7
-        if better.any():
-            mask = torch.from_numpy(better)
-            for kept, p in zip(best, parameters, strict=True):
-                kept[mask] = p.detach()[mask]
-        best_loss, best_epoch = (
-            np.where(better, now, best_loss),
-            np.where(better, epoch, best_epoch),
-        )
+        best.replace(better, weights)
+        best_loss = np.where(better, now, best_loss)
+        best_epoch = np.where(better, epoch, best_epoch)
         if epoch - best_epoch.max() >= schedule.patience:
             break
 
@@ -182,10 +143,7 @@ def train_batched(
             f"got {best_loss}",
             "Check the members' logits for extreme values",
         )
-    arrays = [kept.numpy().astype(np.float64) for kept in best]
-    return Networks(
-        pool, mean, scale, arrays[0], arrays[1][:, 0], arrays[2], arrays[3][:, 0], best_epoch
-    )
+    return Networks(pool, mean, scale, *best.full(), best_epoch)
 
 
 def _padded(rows: list[Ints]) -> tuple[Ints, Array]:

@@ -1,6 +1,6 @@
 """The feature-fusion stacker: networks over all members' pooled features beside their logits.
 
-Does not know how networks are trained: see `batched_mlp`. torch is loaded by `fit` only.
+Does not know how networks are trained: see `batched_mlp`.
 """
 
 from __future__ import annotations

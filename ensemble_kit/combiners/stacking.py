@@ -1,6 +1,6 @@
 """The multi-layer perceptron stacker: networks over all members' logits, averaged over seeds.
 
-Does not know how networks are trained: see `batched_mlp`. torch is loaded by `fit` only.
+Does not know how networks are trained: see `batched_mlp`.
 """
 
 from __future__ import annotations
