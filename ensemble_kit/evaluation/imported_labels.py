@@ -218,10 +218,10 @@ def folds_of(labels: LabelTable, manifest: Manifest, *, seed: int = 0) -> Folds:
     if "fold" not in labels.frame:
         return _made_folds(manifest, train, seed)
     of_train = labels.frame["fold"][(manifest.table["split"] == "train").to_numpy()]
-    numbers = whole_folds(of_train.set_axis(train.sample_ids), labels.path)
+    numbers, said = whole_folds(of_train.set_axis(train.sample_ids), labels.path)
     advice = "Mend the column fold, or leave it out to have folds made"
     try:
-        folds = Folds(train.sample_ids, numbers)
+        folds = Folds(train.sample_ids, numbers, notes=said)
         folds.of(train)
     except DataError as error:
         raise DataError(error.law, error.got, advice) from error

@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.errors import DataError, did_you_mean, first_few
-from ensemble_kit.files import read_csv
 from ensemble_kit.folds.table import Folds, whole_folds
+from ensemble_kit.manifest.image_files import posix
+from ensemble_kit.manifest.split_words import split_of_rows, validation_note
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.tables import read_table
 
 
 def read_splits(
@@ -31,8 +33,8 @@ def read_splits(
     ----------
     path : path
         A CSV with `sample_id` (or `path`) and `split` (`train` or `test`; `validation`, `val` and
-        `valid` count as `train`, since folds are made from it), and perhaps `fold` (0, 1, ...; empty
-        for test rows).
+        `valid` count as `train`, since folds are made from it), and perhaps `fold` (0, 1, ... or
+        1, 2, ...; empty for test rows).
     by : {"group", "image"}
         `image` allows groups on both sides. Where folds are given, it is stamped only if one is.
     left_out : Manifest or None
@@ -51,7 +53,8 @@ def read_splits(
         Missing columns, images without a split or that are not there, or a group on both sides or
         in two folds.
     """
-    rows = _rows(path)
+    rows, notes = _rows(path)
+    manifest = manifest.with_notes(*notes)
     key = str(rows.index.name)
     if left_out is not None:
         gone = rows.index.isin(left_out.table[key])
@@ -75,10 +78,11 @@ def read_splits(
     )
     if "fold" not in rows:
         return named, None
-    fold = whole_folds(rows["fold"][_is_train(rows)], path)
+    fold, said = whole_folds(rows["fold"][_is_train(rows)], path)
     by = by if _is_torn(named, fold) else "group"
     named = dataclasses.replace(named, split_by=by)
-    return named, _given_folds(path, fold, named, by)
+    folds = _given_folds(path, fold, named, by)
+    return named, dataclasses.replace(folds, notes=said)
 
 
 def n_given_folds(path: str | os.PathLike[str]) -> int | None:
@@ -89,15 +93,16 @@ def n_given_folds(path: str | os.PathLike[str]) -> int | None:
     DataError
         As `read_splits`, as far as it can be told without the images.
     """
-    rows = _rows(path)
+    rows, _ = _rows(path)
     if "fold" not in rows:
         return None
-    return len(np.unique(whole_folds(rows["fold"][_is_train(rows)], path)))
+    return len(np.unique(whole_folds(rows["fold"][_is_train(rows)], path)[0]))
 
 
-def _rows(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """The table by its `sample_id` (or `path`), validation counted as training."""
-    table = read_csv(path)
+def _rows(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table by its `sample_id` (or `path`), its splits `train` or `test`, and what to say."""
+    read = read_table(path)
+    table = read.frame
     key = "sample_id" if "sample_id" in table else "path"
     for column in (key, "split"):
         if column not in table:
@@ -106,16 +111,19 @@ def _rows(path: str | os.PathLike[str]) -> pd.DataFrame:
                 f"'{path}' has {first_few(table.columns, 12)}",
                 did_you_mean(column, map(str, table.columns)),
             )
+    written = table["split"].tolist()
+    table = table.assign(split=split_of_rows(read))
+    if key == "path":
+        table[key] = table[key].map(posix)
     rows = table.set_index(key)
     if rows.index.has_duplicates:
         twice = rows.index[rows.index.duplicated()]
         raise DataError(
-            "Every image has one split",
-            f"'{path}' names {first_few(twice, 3)} twice",
-            "Keep one row",
+            f"'{path}' gives images more than one split",
+            f"repeated: {first_few(twice, 3)}",
+            "Keep one row of each image",
         )
-    split = rows["split"].str.lower()
-    return rows.assign(split=split.replace(dict.fromkeys(("validation", "val", "valid"), "train")))
+    return rows, (*read.notes, *validation_note(written))
 
 
 def _is_train(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -104,8 +105,9 @@ class Folds:
     ) -> Folds:
         """Folds that `write` wrote, or a user's own table with the same two columns."""
         table = table_with(path, "sample_id", "fold", what="A fold table")
-        fold = whole_folds(table.set_index("sample_id")["fold"], path)
-        return cls(table["sample_id"].to_numpy(dtype=np.str_), fold, split_by, notes)
+        fold, said = whole_folds(table.set_index("sample_id")["fold"], path)
+        ids = table["sample_id"].to_numpy(dtype=np.str_)
+        return cls(ids, fold, split_by, (*notes, *said))
 
     def counts(self, manifest: Manifest) -> pd.DataFrame:
         """Images and groups per fold and class: columns `fold, label, images, groups`."""
@@ -119,35 +121,52 @@ class Folds:
         return out.reindex(every, fill_value=0).reset_index()
 
 
-def whole_folds(fold: pd.Series, path: object) -> npt.NDArray[np.int64]:
-    """The folds of a table's column of text: `0`, or `0.0` as pandas writes it beside empty cells.
+def whole_folds(fold: pd.Series, path: object) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """The folds of a table's column of text, and what is said where they are numbered from 1.
+
+    `0.0`, as pandas writes it beside empty cells, is fold 0. Folds 1, 2, ..., K are called
+    0, 1, ..., K - 1.
 
     Parameters
     ----------
     fold : pandas.Series of str, shape (n_samples,)
         Its index names the images.
     path : path
-        What the table is called in the error.
+        What the table is called in errors.
 
     Raises
     ------
     DataError
-        An empty cell, or a value that is no whole number.
+        An empty cell, a value that is no whole number, a single fold, or numbers with a gap.
 
     Examples
     --------
-    >>> whole_folds(pd.Series(["0", "1.0"], index=["a", "b"]), "folds.csv").tolist()
+    >>> whole_folds(pd.Series(["0", "1.0"], index=["a", "b"]), "folds.csv")[0].tolist()
     [0, 1]
     """
     numbers = pd.to_numeric(fold, errors="coerce")
     odd = fold[numbers % 1 != 0]  # no number is not 0 either
     if len(odd):
         raise DataError(
-            "Folds are whole numbers, one for every training image",
-            f"'{path}' has {len(odd)} rows with something else (first: '{odd.iloc[0]}' for '{odd.index[0]}')",
-            "Number them 0, 1, ...",
+            f"'{path}' has training images without a fold",
+            f"{len(odd)} rows of column fold are no whole numbers (first: '{odd.iloc[0]}' for "
+            f"'{odd.index[0]}')",
+            "Number the folds 0, 1, ..., and give one to every training image",
         )
-    return numbers.to_numpy().astype(np.int64)
+    found = numbers.to_numpy().astype(np.int64)
+    present = np.unique(found)
+    first = 1 if present[:1].tolist() == [1] else 0
+    if len(present) < 2 or present.tolist() != list(range(first, first + len(present))):
+        raise DataError(
+            f"'{path}' does not number its folds 0, 1, 2, ...",
+            f"its training images have the folds {first_few(present.tolist(), 12)}",
+            "Number at least two folds without a gap, from 0 or from 1. Or leave out the column fold: "
+            "folds are then made",
+        )
+    if first == 0:
+        return found, ()
+    name, k = Path(str(path)).name, len(present)
+    return found - 1, (f"Folds 1 to {k} of '{name}' are called 0 to {k - 1}.",)
 
 
 def _refuse_straddling(groups: npt.NDArray[np.str_], fold: npt.NDArray[np.int64]) -> None:

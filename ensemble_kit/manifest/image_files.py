@@ -150,8 +150,19 @@ def _refuse_ambiguous(several: Index, table: str) -> None:
         )
 
 
+def posix(path: str) -> str:
+    """A path of a table with `/`, if it was written on Windows.
+
+    Examples
+    --------
+    >>> posix("sub\\\\1.png")
+    'sub/1.png'
+    """
+    return path.replace("\\", "/") if "/" not in path else path
+
+
 def _relative(root: Path, path: str) -> str:
-    path = path.replace("\\", "/") if "/" not in path else path
+    path = posix(path)
     is_absolute = Path(path).is_absolute()
     inside = not is_absolute or Path(path).resolve().is_relative_to(root.resolve())
     if not inside or ".." in Path(path).parts or not path.strip():
