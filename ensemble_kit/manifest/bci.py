@@ -125,6 +125,8 @@ def read_bci(
         name=("phantom" if synthetic else "BCI") + f" {table['stain'].iloc[0]}",
         notes=notes,
         split_by=split_by,
+        layout="stain > train/test > image; labels: file names; patients: "
+        + ("not known" if owner is None else "a table"),
     )
 
 
@@ -133,7 +135,7 @@ def bci_folder(root: str | os.PathLike[str]) -> Path | None:
     top = Path(root)
     if not top.is_dir():
         return None
-    for candidate in [top, *sorted(p for p in top.iterdir() if p.is_dir() and not p.is_symlink())]:
+    for candidate in [top, *sorted(p for p in top.iterdir() if p.is_dir())]:
         if all((candidate / folder).is_dir() for folder in _FOLDERS.values()):
             return candidate
     return None

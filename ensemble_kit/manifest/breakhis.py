@@ -131,7 +131,8 @@ def read_breakhis(
         _check_choice("label_by", label_by, LABEL_BY)
     _check_choice("group_by", group_by, GROUP_BY)
     wanted = parse_magnifications(magnification)
-    home = breast_folder(root) or Path(root)
+    archive = breast_folder(root)
+    home = archive or Path(root)
     tree = image_tree(home)
     paths, mask_notes = without_masks(tree.paths)
     records, strangers = _records(paths)
@@ -154,6 +155,7 @@ def read_breakhis(
     part_notes = add_parts(table, folders.levels)
     table = _keep_magnifications(table, wanted, str(root))
     refuse_untrained(table)
+    shown = "those of the archive" if archive else folders.levels.sentence()
     notes = (*tree.notes, *mask_notes, *unlabelled_notes, *part_notes)
     return Manifest(
         table,
@@ -164,7 +166,7 @@ def read_breakhis(
         name=_name(wanted),
         notes=(*notes, *_stranger_note(strangers)),
         split_by=split_by,
-        layout=f"{folders.levels.sentence()}; labels: {_LABELS[by]}; patients: file names",
+        layout=f"{shown}; labels: {_LABELS[by]}; patients: file names",
     )
 
 

@@ -97,3 +97,18 @@ def test_a_run_that_stopped_at_a_bad_image_goes_on_without_it(
     assert code == 0, text
     assert "1 unreadable images were left out on request: benign/P01_1.png" in text
     assert ("1 rows of 'splits.csv' are of images that were left out" in text) == given
+
+
+def test_the_plan_says_what_each_level_of_folders_was_taken_for(
+    cli: Callable[..., tuple[int, str]], tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    for part in ("train", "val"):
+        paint(tmp_path / "data" / part, n_patients=3, n_images=1)
+    of_data = ("train-members", "--data", tmp_path / "data", "--members", "tiny_cnn")
+    plan = (*of_data, "--no-pretrained", "--image-size", 16, "--folds", 2, "--dry-run")
+    code, text = cli(*plan)
+    assert code == 0
+    assert "Folders: train/val > class > image; patients: not known" in text
+    assert "--test-part valid" in text
+    code, text = cli(*plan, "--test-part", "valid")
+    assert (code, "--test-part valid" in text) == (0, False)
