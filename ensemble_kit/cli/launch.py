@@ -6,6 +6,7 @@ Knows click; which engine runs a job makes no difference to its logits.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +25,8 @@ FOR = {
     "ray_address": (("ray",), "Leave it out, or use --engine ray"),
     "retries": (("ray",), "Leave it out, or use --engine ray"),
     "partition": (("slurm",), "Leave it out, or use --engine slurm"),
+    "slurm": (("slurm",), "Leave it out, or use --engine slurm"),
+    "no_wait": (("slurm",), "Leave it out, or use --engine slurm"),
     "time_limit": (("slurm",), "Leave it out, or use --engine slurm"),
     "gpus": (
         ("ray", "slurm"),
@@ -32,12 +35,40 @@ FOR = {
 }
 
 
+class KeyValue(click.ParamType):
+    """KEY=VALUE, or KEY alone, as a pair."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        key, _, rest = value.partition("=")
+        key = key.strip().lstrip("-")
+        if not re.fullmatch(r"[A-Za-z][\w-]*", key):
+            self.fail(f"'{value}' has no key; write e.g. account=lab7", param, ctx)
+        return key, rest
+
+
 def launch_options(command: Command) -> Command:
     """Add the flags of the engines: what a job takes, and where it runs."""
     for option in reversed(
         [
             click.option("--ray-address", help="For --engine ray. [default: auto]"),
             click.option("--partition", help="For --engine slurm."),
+            click.option(
+                "--slurm",
+                type=KeyValue(),
+                multiple=True,
+                help="For --engine slurm: an option of sbatch, e.g. account=lab7, qos=long, "
+                "constraint=a100. Repeat it for more. python=... is the interpreter on the nodes "
+                "(of a container), setup=... a shell line to run first.",
+            ),
+            click.option(
+                "--no-wait",
+                is_flag=True,
+                help="For --engine slurm: submit the jobs and return. ensemble-kit status shows how far they are.",
+            ),
             click.option(
                 "--cpus",
                 type=click.IntRange(min=1),
@@ -73,6 +104,8 @@ class Launch:
     engine: str = "local"
     ray_address: str | None = None
     partition: str | None = None
+    slurm: tuple[tuple[str, str], ...] = ()
+    no_wait: bool = False
     cpus: int | None = None
     gpus: float | None = None
     time_limit: int | None = None
@@ -94,7 +127,7 @@ class Launch:
         """
         launch = cls(**flags)
         for name, (engines, advice) in FOR.items():
-            if getattr(launch, name) is not None and launch.engine not in engines:
+            if _is_given(getattr(launch, name)) and launch.engine not in engines:
                 raise UsageError(
                     f"--{name.replace('_', '-')} is for --engine {' and '.join(engines)}",
                     f"the engine is {launch.engine}",
@@ -134,12 +167,22 @@ class Launch:
         from ensemble_kit.launch.slurm import SlurmEngine
 
         given = {"cpus": self.cpus, "minutes": self.time_limit, "at_once": self.slots}
-        return SlurmEngine(self.partition, gpus=int(self._gpus(device)), **_without_none(given))
+        return SlurmEngine(
+            self.partition,
+            gpus=int(self._gpus(device)),
+            options=self.slurm,
+            wait=not self.no_wait,
+            **_without_none(given),
+        )
 
     def _gpus(self, device: str) -> float:
         # What there is on the nodes is not known here.
         default = 0.0 if device == "cpu" else 1.0
         return default if self.gpus is None else self.gpus
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value != ()
 
 
 def _without_none(given: dict[str, Any]) -> dict[str, Any]:

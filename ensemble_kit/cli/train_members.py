@@ -89,7 +89,7 @@ def train_members(
         run_training(one, launch, dry_run=dry_run)
     if dry_run:
         return
-    if protocol == "both":
+    if protocol == "both" and not launch.no_wait:
         print_inflation(*runs)
     for one in runs:
         click.echo(f"Next: {printable(_next_step(one, launch))}")
@@ -98,15 +98,17 @@ def train_members(
 
 
 def _next_step(experiment: Experiment, launch: Launch) -> str:
-    """What to do when a training is done: the other shards first, where they are not."""
+    """What to do next: wait for jobs that run elsewhere, else stack."""
     from ensemble_kit.members.status import run_status
     from ensemble_kit.run import Run
 
     folder = experiment.run_path.as_posix()
-    left = sum(job.state != "done" for job in run_status(Run(folder))) if launch.shard else 0
-    if left:
-        are = "job of another shard is" if left == 1 else "jobs of other shards are"
-        return f"{left} {are} not done yet; see {command('status', folder)}"
+    if launch.shard or launch.no_wait:
+        left = sum(job.state != "done" for job in run_status(Run(folder)))
+        whose = " of another shard" if launch.shard else ""
+        if left:
+            jobs = f"{left} job{whose} is" if left == 1 else f"{left} jobs{whose} are"
+            return f"{jobs} not done yet; see {command('status', folder)}"
     nested = ["--nested"] if launch.nested else []
     return command("stack", "--method", "all", *nested, "--run", folder)
 
@@ -164,6 +166,8 @@ def run_training(
             nested=launch.nested,
             keep_features=launch.keep_features,
         )
+    if launch.no_wait:
+        return
     those = (
         f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}"
         if launch.shard

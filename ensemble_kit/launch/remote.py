@@ -33,16 +33,16 @@ KILLED = "its process was killed (SIGKILL), as the kernel does when memory runs 
 
 
 def command(job: Job, threads: int) -> list[str]:
-    """The command that runs this job anywhere where the run's folder is mounted at the same path."""
+    """What Python is told to run this job, wherever the run's folder is mounted at the same path."""
     folder = str(Path(job.run.path).resolve())
     return [
-        sys.executable, "-m", "ensemble_kit", "run-job", folder, job.member.name, str(job.fold),
+        "-m", "ensemble_kit", "run-job", folder, job.member.name, str(job.fold),
         "--threads", str(threads),
     ]  # fmt: skip
 
 
 def run_command(arguments: list[str]) -> tuple[int, str, int]:
-    """Run one job's command in its own process, which ends with this one.
+    """Run one job's command in a process of this machine's Python, which ends with this one.
 
     A command that is killed, as the kernel does when memory runs out, is run once more.
 
@@ -53,7 +53,11 @@ def run_command(arguments: list[str]) -> tuple[int, str, int]:
     n_killed = 0
     while True:
         done = subprocess.run(
-            arguments, capture_output=True, text=True, check=False, env=child_environment()
+            [sys.executable, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=child_environment(),
         )
         n_killed += done.returncode == -signal.SIGKILL
         if done.returncode != -signal.SIGKILL or n_killed == TRIES:

@@ -9,11 +9,24 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.errors import EnvironmentFault, UsageError
 from ensemble_kit.launch.remote import command, run_command, settle
 from ensemble_kit.members.engine import RemoteEngine
 from ensemble_kit.members.events import JobFailed, Notice, Watcher
 from ensemble_kit.members.job import Job
+
+# Options that are submitit's, not sbatch's.
+SUBMITIT = ("python", "setup")
+# Options of sbatch that flags of our own set, or that the array needs.
+OWN_FLAGS = {
+    "partition": "--partition",
+    "cpus-per-task": "--cpus",
+    "gpus-per-node": "--gpus",
+    "time": "--time-limit",
+    "array": "--slots for the number of jobs at a time",
+    "output": "the files under slurm/ in the run folder",
+    "error": "the files under slurm/ in the run folder",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +44,12 @@ class SlurmEngine(RemoteEngine):
         Array tasks that run at the same time at most.
     cluster : str, optional
         submitit's executor; found by itself, `local` for tests.
+    options : sequence of (str, str)
+        Any further options of sbatch, e.g. ("account", "lab7"); an empty value gives a bare flag.
+        "python" is the interpreter on the nodes, e.g. that of a container; "setup" is a shell line
+        to run before it, and may stand several times.
+    wait : bool
+        False: submit the jobs and return. Each job stores its own logits.
     """
 
     partition: str | None = None
@@ -39,12 +58,23 @@ class SlurmEngine(RemoteEngine):
     minutes: int = 240
     at_once: int = 64
     cluster: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
+    wait: bool = True
+
+    def __post_init__(self) -> None:
+        for name, _ in self.options:
+            if (own := OWN_FLAGS.get(name.replace("_", "-"))) is not None:
+                raise UsageError(
+                    f"--slurm {name} is set by ensemble-kit", f"use {own}", "Remove it"
+                )
 
     def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
-        """Submit all jobs, wait for them, return those that failed."""
+        """Submit all jobs, wait for them unless told otherwise, return those that failed."""
         executor = self._executor(jobs[0])
         submitted = _submitted(executor, [command(job, self.cpus) for job in jobs])
         watcher(Notice(f"{len(submitted)} jobs are with Slurm (first id {submitted[0].job_id})."))
+        if not self.wait:
+            return []
         failures = []
         try:
             for job, task in zip(jobs, submitted, strict=True):
@@ -69,7 +99,9 @@ class SlurmEngine(RemoteEngine):
                 "Install it: pip install 'ensemble-kit[slurm]'",
             ) from error
         try:
-            executor = submitit.AutoExecutor(folder=job.run.path / "slurm", cluster=self.cluster)
+            executor = submitit.AutoExecutor(
+                folder=job.run.path / "slurm", cluster=self.cluster, **self._interpreter()
+            )
         except RuntimeError as error:
             raise EnvironmentFault(
                 "The Slurm engine works where Slurm is",
@@ -82,12 +114,25 @@ class SlurmEngine(RemoteEngine):
                 "there is no sbatch here",
                 "Use --engine local",
             )
+        given = {
+            "slurm_partition": self.partition,
+            "slurm_setup": self._values("setup"),
+            "slurm_additional_parameters": {
+                name: value or True for name, value in self.options if name not in SUBMITIT
+            },
+        }
         executor.update_parameters(
             name="ensemble-kit", timeout_min=self.minutes, cpus_per_task=self.cpus, gpus_per_node=self.gpus,
-            slurm_array_parallelism=self.at_once,
-            **({"slurm_partition": self.partition} if self.partition else {}),
+            slurm_array_parallelism=self.at_once, **{name: value for name, value in given.items() if value},
         )  # fmt: skip
         return executor
+
+    def _interpreter(self) -> dict[str, str]:
+        given = self._values("python")
+        return {"slurm_python": given[-1]} if given else {}
+
+    def _values(self, name: str) -> list[str]:
+        return [value for own, value in self.options if own == name]
 
 
 def _submitted(executor: Any, commands: list[list[str]]) -> list[Any]:

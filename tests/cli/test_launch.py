@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,10 @@ def test_what_a_job_takes_reaches_each_engine() -> None:
     assert made(engine="slurm", cpus=8, gpus=2.0, time_limit=30, slots=5, partition="p") == (
         SlurmEngine("p", cpus=8, gpus=2, minutes=30, at_once=5)
     )
+    given = (("account", "lab7"), ("exclusive", ""))
+    assert made(engine="slurm", slurm=given, no_wait=True) == (
+        SlurmEngine(gpus=1, options=given, wait=False)
+    )
     assert made(engine="ray", cpus=2, gpus=0.5, retries=0, ray_address="127.0.0.1:1") == (
         RayEngine("127.0.0.1:1", cpus=2, gpus=0.5, retries=0)
     )
@@ -57,6 +62,11 @@ def test_elsewhere_a_job_takes_a_gpu_unless_it_is_for_the_cpu(device: str, gpus:
         (("--gpus", 1), "--gpus is for --engine ray and slurm; the engine is local"),
         (("--time-limit", 9, "--engine", "ray"), "--time-limit is for --engine slurm"),
         (("--slots", 2, "--engine", "ray"), "Ray runs as many as --cpus and --gpus leave room for"),
+        (("--slurm", "qos=long"), "--slurm is for --engine slurm"),
+        (("--no-wait",), "--no-wait is for --engine slurm"),
+        (("--slurm", "=x", "--engine", "slurm"), "'=x'"),
+        (("--slurm", "partition=p", "--engine", "slurm"), "--partition"),
+        (("--slurm", "cpus_per_task=4", "--engine", "slurm"), "--cpus"),
         (("--gpus", 0.5, "--engine", "slurm"), "A Slurm job takes whole GPUs"),
     ],
 )
@@ -82,6 +92,40 @@ def test_a_machine_without_a_gpu_submits_jobs_to_one_that_has(
     assert (code, asked) == (5, [1]), said
     spec = json.loads(Path("run/members/tiny_cnn/member.json").read_text())
     assert (spec["device"], spec["precision"], spec["settled"]) == (device, "auto", {})
+
+
+@pytest.fixture
+def slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sbatch` and `srun` that take an array and never start it."""
+    pytest.importorskip("submitit")
+    (tmp_path / "bin").mkdir()
+    for name in ("sbatch", "srun", "squeue", "sacct", "scancel"):
+        program = tmp_path / "bin" / name
+        program.write_text("#!/bin/sh\necho Submitted batch job 42\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("slurm_here")
+def test_without_waiting_an_array_is_submitted_with_its_options_and_status_knows_the_rest(
+    cli: CLI, slides: Path
+) -> None:
+    flags = [
+        "--slurm", "account=lab7", "--slurm", "qos=long run", "--slurm", "exclusive",
+        "--slurm", "python=apptainer exec x.sif python", "--slurm", "setup=module load cuda",
+    ]  # fmt: skip
+    code, said = cli(*words(slides, "--engine", "slurm", "--no-wait", *flags))
+    assert code == 0, said
+    assert "2 jobs are with Slurm (first id 42" in said
+    assert "2 jobs are not done yet; see ensemble-kit status run" in said
+    assert "All 2 jobs are done" not in said
+    script = next(Path("run/slurm").glob("*.sh"))
+    text = script.read_text()
+    for line in ("#SBATCH --account=lab7", "#SBATCH --qos='long run'", "#SBATCH --exclusive\n", "module load cuda", "apptainer exec x.sif python -u -m submitit"):  # fmt: skip
+        assert line in text
+    code, said = cli("status", "run")
+    assert code == 0
+    assert "0 of 2 jobs are done" in said
 
 
 # -- shards --------------------------------------------------------------------------------

@@ -207,11 +207,11 @@ def test_row_37_a_command_that_is_killed_runs_once_more_and_is_counted(tmp_path:
         "if mark.exists():\n    sys.exit(0)\n"
         "mark.touch()\nos.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    command = [sys.executable, "-c", once, str(tmp_path / "mark")]
+    command = ["-c", once, str(tmp_path / "mark")]
     assert run_command(command) == (0, "", 1)
-    always = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    always = ["-c", "import os; os.kill(os.getpid(), 9)"]
     assert run_command(always) == (-9, "", 2)
-    assert run_command([sys.executable, "-c", "raise SystemExit('no')"]) == (1, "no", 0)
+    assert run_command(["-c", "raise SystemExit('no')"]) == (1, "no", 0)
 
 
 def test_row_37_memory_that_ends_outside_a_job_ends_the_command_with_exit_4(

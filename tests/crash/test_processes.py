@@ -55,7 +55,7 @@ def test_row_38_a_job_ends_at_once_when_what_started_it_is_killed(
     fit_in_thread.join()
     code = (
         "import sys\nfrom ensemble_kit.launch.remote import run_command\n"
-        "run_command([sys.executable, '-m', 'ensemble_kit', 'run-job', sys.argv[1], 'tiny_cnn', '0'])\n"
+        "run_command(['-m', 'ensemble_kit', 'run-job', sys.argv[1], 'tiny_cnn', '0'])\n"
     )
     engine = processes.started([sys.executable, "-c", code, str(run.path)])
     processes.wait_for(lambda: list(run.path.rglob("resume-*.json")))
