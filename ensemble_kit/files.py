@@ -6,6 +6,7 @@ Knows nothing of what the files mean.
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import io
 import json
@@ -23,9 +24,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, disk_fault
+from ensemble_kit.formulas import guarded, unguarded
 
 MAX_TEXT_BYTES = 64 * 2**20
 # What `temporary_beside` calls its files: the host's digest, the process, a token.
@@ -168,8 +171,28 @@ def write_npy(path: str | os.PathLike[str], array: Array) -> None:
 
 
 def write_csv(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
-    """Write a table as UTF-8 CSV with unix line ends; floats keep every digit."""
-    write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    """Write a table as UTF-8 CSV with unix line ends; floats keep every digit.
+
+    Text that a spreadsheet would run as a formula has an apostrophe before it, which `read_csv`
+    takes away.
+    """
+    safe = _each_text(frame, guarded)
+    # A carriage return ends a row unless it is quoted.
+    text = safe.to_csv(index=False, lineterminator="\n")
+    if "\r" in text:
+        text = safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    write_text(path, text)
+
+
+def _each_text(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The frame with each cell and each column name of text changed."""
+
+    def changed(cell: Any) -> Any:
+        return change(cell) if isinstance(cell, str) else cell
+
+    columns = [c if is_numeric_dtype(c) else c.map(changed) for _, c in frame.items()]
+    out = pd.concat(columns, axis=1) if columns else frame
+    return out.set_axis([changed(name) for name in frame.columns], axis=1)
 
 
 def refuse_pipe(source: Path) -> None:
@@ -207,7 +230,8 @@ def read_text(path: str | os.PathLike[str], *, limit: int | None = MAX_TEXT_BYTE
             raise DataError(
                 "Text files stay under 64 MiB", f"'{source}' is larger", "Check the path"
             )
-        return source.read_text(encoding="utf-8-sig")
+        # No translation of line ends: a cell of a table may hold a carriage return.
+        return source.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             "The file must be readable UTF-8 text", f"'{source}': {error}", "Check the path"
@@ -273,7 +297,7 @@ def read_npy(path: str | os.PathLike[str]) -> Array:
 
 
 def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
-    """A CSV table of any size, every cell as text, empty cells as empty text.
+    """A CSV table that `write_csv` wrote, every cell as text, empty cells as empty text.
 
     Raises
     ------
@@ -282,11 +306,12 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     """
     text = read_text(path, limit=None)
     try:
-        return pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        frame = pd.read_csv(io.StringIO(text, newline=""), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(
             "The file must be a CSV table with a header", f"'{path}': {error}", "Mend it"
         ) from error
+    return _each_text(frame, unguarded)
 
 
 def digest_bytes(content: bytes) -> str:

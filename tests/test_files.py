@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import os
 import signal
@@ -339,3 +340,33 @@ def test_a_pipe_of_the_shell_is_read() -> None:
     os.close(into)
     assert files.read_text(f"/dev/fd/{out}") == "path,label\n"
     os.close(out)
+
+
+# -- tables that spreadsheets open ---------------------------------------------------------
+
+CELLS = st.text(st.sampled_from("'=+-@\t\r\n＝\",; a0é"), max_size=4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=4), CELLS)
+def test_every_text_of_a_table_is_read_back_and_none_is_a_formula(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], name: str
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "texts.csv"
+    frame = pd.DataFrame([("x", *row) for row in rows], columns=["x", f"a{name}", f"{name}b"])
+    files.write_csv(path, frame)
+    back = files.read_csv(path)
+    assert back.columns.tolist() == frame.columns.tolist()
+    assert back.to_numpy().tolist() == frame.to_numpy().tolist()
+    with path.open(newline="", encoding="utf-8") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r", "＝"))]
+
+
+def test_numbers_are_written_as_numbers_and_raw_cells_of_older_tables_are_read(
+    tmp_path: Path,
+) -> None:
+    files.write_csv(tmp_path / "new.csv", pd.DataFrame({"id": ["-1"], "value": [-0.5]}))
+    assert (tmp_path / "new.csv").read_text() == "id,value\n'-1,-0.5\n"
+    (tmp_path / "old.csv").write_text("id,group\n=1+1,-7\n")
+    assert files.read_csv(tmp_path / "old.csv").to_numpy().tolist() == [["=1+1", "-7"]]

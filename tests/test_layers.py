@@ -19,6 +19,7 @@ LAYERS = (
     "memory",
     "archives",
     "seeding",
+    "formulas",
     "files",
     "checked",
     "replaced",

@@ -20,7 +20,6 @@ from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
 from ensemble_kit.errors import DataError, UsageError, command, did_you_mean, first_few
 from ensemble_kit.evaluation.crossfit import apply, fit_many, fitted_to, fold_of
 from ensemble_kit.evaluation.ensemble_folder import PREDICTIONS
-from ensemble_kit.evaluation.ensembles import guarded, unguarded
 from ensemble_kit.evaluation.quorum import with_quorum
 from ensemble_kit.evaluation.stored_ensembles import (
     read_ensemble_predictions,
@@ -105,8 +104,8 @@ def answers_of(run: Run, method: str) -> MethodAnswers:
 
 def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> Answered:
     rows = frame[frame["split"] == table.kind].set_index("sample_id")
-    wanted = [unguarded(guarded(name)) for name in table.sample_ids.tolist()]
-    names = [unguarded(guarded(name)) for name in table.class_names]
+    wanted = table.sample_ids.tolist()
+    names = table.class_names
     differ = set(rows.index) ^ set(wanted)
     about = _about(run, method)
     columns = [f"p_{name}" for name in table.class_names]

@@ -21,8 +21,6 @@ from ensemble_kit.evaluation.per_class import per_class_json
 from ensemble_kit.predictions.table import Predictions
 
 SCHEMA_VERSION = 1
-# A spreadsheet takes a cell that starts so for a formula.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def about_json(
@@ -45,8 +43,7 @@ def predictions_frame(
 ) -> pd.DataFrame:
     """One row per image: `sample_id, group, split, label, predicted, p_<class> ...`.
 
-    `split` is `oof` (cross-fitted) or `test`. Text that a spreadsheet would run as a formula is
-    prefixed with an apostrophe.
+    `split` is `oof` (cross-fitted) or `test`.
     """
     parts = [_frame(oof, evaluation.oof_combined)]
     if test is not None and evaluation.test_combined is not None:
@@ -55,39 +52,17 @@ def predictions_frame(
 
 
 def _frame(table: Predictions, combined: Combined) -> pd.DataFrame:
-    names = np.array([guarded(name) for name in table.class_names])
+    names = np.array(table.class_names)
     predicted = np.where(combined.predicted == ABSTAINED, "", names[combined.predicted])
     columns: dict[str, Any] = {
-        "sample_id": [guarded(name) for name in table.sample_ids.tolist()],
-        "group": [guarded(name) for name in table.groups.tolist()],
+        "sample_id": table.sample_ids,
+        "group": table.groups,
         "split": table.kind,
         "label": names[table.labels],
         "predicted": predicted,
     }
     columns |= {f"p_{name}": combined.proba[:, c] for c, name in enumerate(table.class_names)}
     return pd.DataFrame(columns)
-
-
-def guarded(text: str) -> str:
-    """`text`, with an apostrophe before what a spreadsheet would take for a formula.
-
-    A carriage return, which would break the row, is spelt out; the exact ids stand in the
-    predictions' `index.json`.
-
-    Examples
-    --------
-    >>> guarded("=1+1"), guarded("slide-7")
-    ("'=1+1", 'slide-7')
-    """
-    safe = text.replace("\r", "\\r")
-    return "'" + safe if text.startswith(FORMULA_STARTS) else safe
-
-
-def unguarded(text: str) -> str:
-    """What `guarded` was given."""
-    return (
-        text[1:] if text.startswith("'") and text[1:].startswith((*FORMULA_STARTS, "\\r")) else text
-    )
 
 
 def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:

@@ -16,9 +16,9 @@ import pandas as pd
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, did_you_mean, first_few
-from ensemble_kit.evaluation.ensembles import unguarded
 from ensemble_kit.evaluation.imported_numbers import array_of, numbers_of
 from ensemble_kit.evaluation.imported_values import Values, looks_like_proba
+from ensemble_kit.formulas import unguarded
 from ensemble_kit.manifest.columns import (
     FOLDS,
     GROUPS,

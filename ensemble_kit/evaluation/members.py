@@ -26,7 +26,6 @@ from ensemble_kit.evaluation.contribution import (
     means_of,
     shapley,
 )
-from ensemble_kit.evaluation.ensembles import guarded
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.jointly import joint_intervals
 from ensemble_kit.evaluation.notes import table_notes
@@ -275,6 +274,5 @@ def write_study(folder: str | os.PathLike[str], found: MemberStudy) -> None:
     """Write `members.csv`, `pairs.csv` and `diversity.json`."""
     target = Path(folder)
     for name, table in {"members": found.members, "pairs": found.pairs}.items():
-        safe = table.map(lambda cell: guarded(cell) if isinstance(cell, str) else cell)
-        write_csv(target / f"{name}.csv", safe)
+        write_csv(target / f"{name}.csv", table)
     write_json(target / "diversity.json", study_json(found))

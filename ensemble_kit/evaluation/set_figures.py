@@ -17,7 +17,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.answers import Answered
 from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.conformal import Bools
-from ensemble_kit.evaluation.ensembles import guarded, interval_json
+from ensemble_kit.evaluation.ensembles import interval_json
 from ensemble_kit.evaluation.shares import shares
 
 
@@ -161,10 +161,10 @@ def sets_frame(parts: Mapping[str, tuple[Answered, Bools]]) -> pd.DataFrame:
     """`sample_id, group, split, label, set, size, covered, in_<class> ...`, one row an image."""
     frames = []
     for one, sets in parts.values():
-        names = np.array([guarded(name) for name in one.table.class_names])
+        names = np.array(one.table.class_names)
         columns: dict[str, Any] = {
-            "sample_id": [guarded(name) for name in one.table.sample_ids.tolist()],
-            "group": [guarded(name) for name in one.table.groups.tolist()],
+            "sample_id": one.table.sample_ids,
+            "group": one.table.groups,
             "split": one.table.kind,
             "label": names[one.table.labels],
             "set": [" | ".join(names[row]) for row in sets],

@@ -17,7 +17,6 @@ from ensemble_kit.checked import check_file, read_checked
 from ensemble_kit.combiners.saved import JSON_NAME, read_saved
 from ensemble_kit.errors import DataError, IntegrityError, command, first_few
 from ensemble_kit.evaluation.ensemble_folder import METRICS, PREDICTIONS, made_of
-from ensemble_kit.evaluation.ensembles import unguarded
 from ensemble_kit.files import digest_bytes, read_csv
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -50,7 +49,7 @@ def read_metrics(run: Run, method: str) -> dict[str, Any]:
 
 
 def read_ensemble_predictions(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """`predictions.csv` as it was meant: text without guards, probabilities as float64.
+    """`predictions.csv` as it was meant: text, and probabilities as float64.
 
     Raises
     ------
@@ -61,8 +60,6 @@ def read_ensemble_predictions(folder: str | os.PathLike[str]) -> pd.DataFrame:
     path = Path(folder) / PREDICTIONS
     try:
         table = read_csv(path)
-        for column in ("sample_id", "group", "label", "predicted"):
-            table[column] = table[column].map(unguarded)
         for column in [c for c in table.columns if c.startswith("p_")]:
             table[column] = table[column].astype(np.float64)
     except (DataError, KeyError, ValueError, TypeError, AttributeError) as error:

@@ -15,7 +15,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.evaluation.ensembles import guarded
 from ensemble_kit.files import write_bytes, write_csv, write_text
 from ensemble_kit.plots.confusion import confusion_figure
 from ensemble_kit.plots.diversity import diversity_figure
@@ -82,8 +81,7 @@ def _written(run: Run, content: Content) -> Path:
         "folds": content.fold_counts,
     }
     for name, table in tables.items():
-        safe = table.map(lambda cell: guarded(cell) if isinstance(cell, str) else cell)
-        write_csv(run.report_dir / "tables" / f"{name}.csv", safe)
+        write_csv(run.report_dir / "tables" / f"{name}.csv", table)
     page = run.report_dir / "index.html"
     write_text(page, render(content, figures))
     return page
