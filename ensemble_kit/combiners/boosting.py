@@ -84,7 +84,7 @@ class BoostingStacker(Combiner):
     def _best_round(self, x: Array, labels: Ints, x_kept: Array, column: Ints) -> int:
         """The number of rounds of least log loss on rows not learnt from."""
         model, losses = self._model(STEP).set_params(warm_start=True), [np.inf]
-        raw = 0.0
+        raw: Array = np.empty((0, 0))
         while len(losses) <= self.n_rounds and len(losses) - np.argmin(losses) <= PATIENCE:
             n_done = len(losses) - 1
             model.set_params(max_iter=min(n_done + STEP, self.n_rounds)).fit(x, labels)
