@@ -18,7 +18,7 @@ from ensemble_kit.seeding import derive_seed, generator
 # Finer bins double the time of a fit of a few thousand images, and the log loss stays the same.
 N_BINS = 64
 # The search ends after this many rounds without a lower loss, in steps of that many rounds.
-PATIENCE, STEP = 20, 10
+PATIENCE, STEP = 20, 20
 
 
 class BoostingStacker(Combiner):
