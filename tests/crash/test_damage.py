@@ -66,6 +66,26 @@ def test_row_10_a_flipped_bit_in_tables_and_logits_ends_every_command_with_exit_
         assert (code, name in said) == (7, True), f"{flip}: {code} {said[-300:]}"
 
 
+# What readers of results read beside the logits.
+RESULTS = {
+    "conformal": ("combiner.json", "predictions.csv"),
+    "operating-point": ("combiner.json", "predictions.csv"),
+    "compare": ("combiner.json", "predictions.csv"),
+    "report": ("metrics.json", "predictions.csv"),
+}
+
+
+@pytest.mark.parametrize(
+    ("command", "name"), [(command, name) for command, names in RESULTS.items() for name in names]
+)
+def test_row_10_a_flipped_bit_in_results_ends_what_reads_them_with_exit_7(
+    stacked: Path, invoke: Invoke, commands: Commands, command: str, name: str
+) -> None:
+    for flip in flips(stacked / "ensembles" / "ridge" / name):
+        code, said = invoke(*commands(stacked)[command])
+        assert (code, f"ridge/{name}" in said) == (7, True), f"{flip}: {code} {said[-300:]}"
+
+
 @pytest.mark.parametrize("fold", ["0", "2"])
 @pytest.mark.parametrize("name", FOLD)
 def test_row_10_a_flipped_bit_in_a_finished_fold_ends_a_training_with_exit_7(
@@ -115,7 +135,7 @@ def load_whole(folder: Path, n: int) -> torch.Tensor:
 # -- records, which name the digests of others and have none themselves --------------------------
 
 
-@pytest.mark.parametrize("name", ["predictions/member0/index.json"])
+@pytest.mark.parametrize("name", ["run.json", "predictions/member0/index.json"])
 def test_row_10_a_flipped_bit_in_a_record_never_changes_a_number(
     stacked: Path, invoke: Invoke, name: str
 ) -> None:

@@ -13,12 +13,12 @@ import pytest
 
 from ensemble_kit.run import Run
 
-HARNESS = Path(__file__).with_name("harness.py")
+HERE = Path(__file__).parent
 
 
-def harness(*arguments: object) -> dict:
+def harness(*arguments: object, script: str = "harness.py") -> dict:
     done = subprocess.run(
-        [sys.executable, str(HARNESS), *map(str, arguments)],
+        [sys.executable, str(HERE / script), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=400,
@@ -42,6 +42,16 @@ def test_row_3_death_at_every_write_point_loses_nothing(slides: Path, tmp_path: 
     out = harness("points", slides, tmp_path)
     assert out["died"] == out["points"], "a write point was never reached"
     assert out["unequal"] == []
+
+
+@pytest.mark.slow
+def test_row_3_death_at_any_change_that_a_command_makes_leaves_old_results_or_new_ones(
+    tmp_path: Path,
+) -> None:
+    out = harness(tmp_path, script="commands_harness.py")
+    assert out["points"].keys() == {"stack", "conformal", "operating-point"}
+    assert min(out["points"].values()) > 0
+    assert out["faults"] == []
 
 
 @pytest.mark.slow
