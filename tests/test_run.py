@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -383,3 +384,74 @@ def test_setting_a_member_aside_deletes_nothing(tmp_path: Path) -> None:
     assert (first / "predictions" / "oof.npy").is_file()
     assert run.members() == ["member1"]
     assert run.set_aside("member0") != first
+
+
+# -- what is absent, and what is old -------------------------------------------------------
+
+
+def test_members_without_predictions_are_named_beside_every_result(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run", n_members=3)
+    assert not any("member2" in note for note in run.predictions("oof").notes)
+    run.remember(["member0", "member1", "member2", "late"])
+    shutil.rmtree(run.path / "predictions" / "member2")
+    for kind in ("oof", "test"):
+        notes = " ".join(run.predictions(kind).notes)
+        assert "member2" in notes
+        assert "late" in notes
+        assert "member1" not in notes
+
+
+def test_further_weights_without_predictions_are_named(trained: Any, tmp_path: Path) -> None:
+    run = trained.copied_to(tmp_path / "run").run
+    folder = run.fold_dir("tiny_cnn@ema", 0)
+    shutil.copytree(run.fold_dir("tiny_cnn", 0), folder)
+    assert "tiny_cnn@ema" in " ".join(run.predictions("oof").notes)
+
+
+def test_a_swapped_folder_of_predictions_is_refused(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run", n_members=3)
+    store = run.path / "predictions"
+    (store / "member0").rename(store / "x")
+    (store / "member1").rename(store / "member0")
+    (store / "x").rename(store / "member1")
+    with pytest.raises(IntegrityError, match="member"):
+        run.predictions("oof")
+    shutil.rmtree(store / "member1")
+    shutil.copytree(store / "member2", store / "member1")
+    with pytest.raises(IntegrityError, match="'member2'"):
+        run.store.read("member1")
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", "{}", "{"])
+@pytest.mark.parametrize("name", ["run.json", "predictions/member0/index.json"])
+def test_a_record_of_another_shape_is_named(tmp_path: Path, name: str, text: str) -> None:
+    run = toy_run(tmp_path / "run", n_members=2)
+    (run.path / name).write_text(text)
+    with pytest.raises((IntegrityError, DataError), match=name if "/" in name else "run"):
+        run.predictions("oof")
+
+
+@pytest.mark.parametrize("text", ["null", "{}", "[1]", "["])
+def test_a_damaged_list_of_members_is_named(tmp_path: Path, text: str) -> None:
+    run = toy_run(tmp_path / "run", n_members=2)
+    (run.path / "members.json").write_text(text)
+    with pytest.raises(IntegrityError, match=r"members\.json"):
+        run.members()
+
+
+def test_a_caveat_in_the_record_cannot_be_changed_unnoticed(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run", n_members=2)
+    path = run.path / "run.json"
+    path.write_text(path.read_text().replace('"toy"', '"boy"'))
+    with pytest.raises(IntegrityError, match=r"run\.json"):
+        run.notes()
+
+
+def test_a_run_of_an_earlier_version_opens_with_one_caveat(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run", n_members=2)
+    assert not any("digests" in note for note in run.notes())
+    for path in [run.path / "run.json", *run.path.glob("predictions/*/index.json")]:
+        content = json.loads(path.read_text())
+        del content["own_digest"]
+        path.write_text(json.dumps(content))
+    assert sum("digests" in note for note in run.predictions("oof").notes) == 1

@@ -46,9 +46,8 @@ def current_metrics(
     if old:
         what = first_few(dict.fromkeys(old.values()))
         notes.append(
-            f"Not shown, because they were stacked over other predictions: {first_few(old, len(old))}. "
-            f"Since then {what}. "
-            f"Run {command('stack', '--run', run.path)} again."
+            f"Not shown: {first_few(old, len(old))}. The run's predictions changed since they were "
+            f"stacked ({what}). Run {command('stack', '--run', run.path)} again."
         )
     return {method: one for method, one in stored.items() if not changed[method]}, notes
 

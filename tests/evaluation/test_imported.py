@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ from click.testing import CliRunner
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
-from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.errors import DataError, IntegrityError, RunLockedError, UsageError
 from ensemble_kit.evaluation.imported import import_predictions
 from ensemble_kit.evaluation.member_costs import member_costs
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_predictions
 
@@ -275,3 +277,48 @@ def test_costs_of_members_come_from_a_table(tmp_path: Path) -> None:
         (tmp_path / "costs.csv").write_text(text)
         with pytest.raises(DataError, match=said):
             import_predictions(Run(tmp_path / "other"), labels, files, costs=tmp_path / "costs.csv")
+
+
+# -- whole or not at all -------------------------------------------------------------------
+
+
+def imported_twice(tmp_path: Path) -> tuple[Run, Path, dict[str, Path]]:
+    labels, files = labels_of(tmp_path), {}
+    for m, name in enumerate("ab"):
+        member_of(tmp_path, name, m)
+        files[name] = tmp_path / f"{name}.csv"
+    return import_predictions(Run(tmp_path / "run"), labels, files), labels, files
+
+
+def test_an_import_that_is_cut_off_is_not_mixed_with_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, labels, files = imported_twice(tmp_path)
+    write = run.store.write
+
+    def cut_off(member: str, logits: MemberLogits) -> None:
+        if member == "b":
+            raise KeyboardInterrupt
+        write(member, logits)
+
+    monkeypatch.setattr(run.store, "write", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        import_predictions(run, labels, files)
+    with pytest.raises(IntegrityError, match="import"):
+        Run(run.path).predictions()
+    monkeypatch.undo()
+    import_predictions(run, labels, files)
+    assert run.predictions().member_names == ("a", "b")
+
+
+def test_an_import_is_refused_while_another_process_writes_in_the_run(tmp_path: Path) -> None:
+    run, labels, files = imported_twice(tmp_path)
+    for hold in (run.locked, run.writing_results):
+        with hold(), pytest.raises(RunLockedError, match="process"):
+            import_predictions(Run(run.path), labels, files)
+
+
+def test_an_imported_member_that_is_lost_is_named(tmp_path: Path) -> None:
+    run, _, _ = imported_twice(tmp_path)
+    shutil.rmtree(run.path / "predictions" / "b")
+    assert any("b" in note.split(": ")[-1] for note in run.predictions().notes if "Not in" in note)
