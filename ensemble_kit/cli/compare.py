@@ -99,7 +99,7 @@ def print_across(found: AcrossRuns, metric: str) -> None:
 
 def print_repeats(found: Repeats) -> None:
     """Each repeat's mean over its folds, and what the method gains over all of them."""
-    from ensemble_kit.evaluation.bootstrap import Interval
+    from ensemble_kit.evaluation.interval import Interval
     from ensemble_kit.evaluation.leaderboard import text
 
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"

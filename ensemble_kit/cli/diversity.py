@@ -97,7 +97,7 @@ def print_study(found: MemberStudy) -> None:
 
 
 def _member_rows(found: MemberStudy) -> list[tuple[str, ...]]:
-    from ensemble_kit.evaluation.bootstrap import Interval
+    from ensemble_kit.evaluation.interval import Interval
     from ensemble_kit.evaluation.leaderboard import text
 
     rows: list[tuple[str, ...]] = [("member", "alone", "left out", "with best", "Shapley")]
@@ -112,7 +112,7 @@ def _member_rows(found: MemberStudy) -> list[tuple[str, ...]]:
 
 
 def _pair_rows(found: MemberStudy) -> tuple[list[tuple[str, ...]], int]:
-    from ensemble_kit.evaluation.bootstrap import Interval
+    from ensemble_kit.evaluation.interval import Interval
     from ensemble_kit.evaluation.leaderboard import text
 
     shown = {

@@ -29,7 +29,7 @@ resamples_option = click.option(
     type=click.IntRange(0),
     default=2000,
     show_default=True,
-    help="Bootstrap resamples of whole groups; 0 for no intervals.",
+    help="Resamples of whole groups that correct the best method for its choice; 0 for no intervals.",
 )
 seed_option = click.option("--seed", default=0, show_default=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")

@@ -98,13 +98,6 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     help="Add the strict figures, blind to each fold judged; after train-members --nested.",
 )
 @click.option(
-    "--interval",
-    type=click.Choice(["percentile", "bca"]),
-    default="percentile",
-    show_default=True,
-    help="Kind of bootstrap interval of the figures.",
-)
-@click.option(
     "--costs",
     "costs_path",
     type=click.Path(exists=True, dir_okay=False),
@@ -154,7 +147,6 @@ def stack(
     budget_ms: float | None,
     pareto: bool,
     nested: bool,
-    interval: str,
     costs_path: str | None,
     decide_by_cost: bool,
     pool: str,
@@ -182,7 +174,6 @@ def stack(
         n_resamples=resamples,
         seed=seed,
         fallback=fallback,
-        interval=interval,
         costs=None if costs_path is None else read_costs(costs_path),
         decide_by_cost=decide_by_cost,
         pool=pool,

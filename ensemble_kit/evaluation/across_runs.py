@@ -80,7 +80,7 @@ def compare_runs(
     judged = judge(
         combined, first.labels, first.groups, first.n_classes,
         metrics=protocol.figures(first, abstained=any(c.n_abstained for c in combined.values())),
-        n_resamples=protocol.n_resamples, level=protocol.level, seed=protocol.seed,
+        level=protocol.level, intervals=protocol.intervals,
     )  # fmt: skip
     said = verdicts(
         {name: judged[name] for name in names[1:]},

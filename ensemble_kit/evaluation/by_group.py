@@ -14,22 +14,16 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.evaluation.bootstrap import (
-    Interval,
-    bca_interval,
-    left_out_weights,
-    percentile_interval,
-    resampling,
-    strata_of,
-)
 from ensemble_kit.evaluation.figures import Figures, judge
 from ensemble_kit.evaluation.fitted_pooling import PoolingRule
-from ensemble_kit.evaluation.proportions import wilson_if_flat
+from ensemble_kit.evaluation.interval import Interval
+from ensemble_kit.evaluation.jackknife import Jackknife, interval_of
 from ensemble_kit.metrics import Metric
 from ensemble_kit.predictions.table import Predictions
 
 POOLING = ("mean", "vote", "max")
 FITTED = "fitted"
+EXACT_DECIMALS = 12
 PER_GROUP_METRICS = ("accuracy", "balanced_accuracy", "auroc")
 Ints = npt.NDArray[np.int64]
 
@@ -86,7 +80,9 @@ def _pool(combined: Combined, numbered: Ints, n_groups: int, rule: str) -> Array
     else:
         np.add.at(support, numbered, combined.proba)
     total = support.sum(axis=1, keepdims=True)
-    return np.where(total > 0, support / np.where(total > 0, total, 1.0), 1.0 / n_classes)
+    pooled = np.where(total > 0, support / np.where(total > 0, total, 1.0), 1.0 / n_classes)
+    # Sums of vote shares differ in the last bits by the order of the images: equals must stay equal.
+    return np.asarray(np.round(pooled, EXACT_DECIMALS))
 
 
 def recognition_rate(predicted: Ints, labels: Ints, groups: npt.ArrayLike) -> float:
@@ -154,12 +150,10 @@ def judge_groups(
     rule: str = "mean",
     answers: Mapping[str, GroupAnswers] | None = None,
     metrics: Sequence[str | Metric] = PER_GROUP_METRICS,
-    n_resamples: int = 2000,
     level: float = 0.95,
-    seed: int = 0,
-    interval: str = "percentile",
+    intervals: bool = True,
 ) -> dict[str, GroupFigures]:
-    """Figures per patient of several methods, from the same resamples of patients as per image.
+    """Metrics per patient of several methods, with intervals over patients.
 
     Parameters
     ----------
@@ -172,7 +166,10 @@ def judge_groups(
         Made otherwise than by the rule, in its place.
     metrics : sequence of str or Metric
         Of one answer a group.
-    interval : {"percentile", "bca"}
+    level : float
+        Confidence level of the intervals, e.g. 0.95.
+    intervals : bool
+        Whether to compute intervals.
 
     Examples
     --------
@@ -187,22 +184,17 @@ def judge_groups(
         name: np.bincount(numbered, weights=one.predicted == labels) / sizes
         for name, one in tables.items()
     }
-    drawn: dict[str, list[Array]] = {name: [] for name in tables}
-    if len(names) > 1 and n_resamples > 0:
-        for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
-            for name, rate in rates.items():
-                drawn[name].append(weights @ rate / weights.sum(axis=1))
     if answers is None:
         answers = pooled_answers(tables, labels, groups, rule)
     first = np.unique(numbered, return_index=True)[1]
     judged = judge(
         {name: one.combined for name, one in answers.items()}, labels[first], names, n_classes,
-        metrics=metrics, n_resamples=n_resamples, level=level, seed=seed, interval=interval,
+        metrics=metrics, level=level, intervals=intervals,
     )  # fmt: skip
-    strata = strata_of(labels, numbered, n_classes) if interval == "bca" else None
+    jackknife = Jackknife.of(labels, numbered, n_classes) if intervals else None
     out = {}
     for name, rate in rates.items():
-        told = _rate_interval(rate, drawn[name], level, strata)
+        told = _rate_interval(rate, jackknife, level)
         figures = judged[name].figures if name in judged else None
         used = answers.get(name)
         out[name] = GroupFigures(
@@ -215,19 +207,13 @@ def judge_groups(
     return out
 
 
-def _rate_interval(rate: Array, drawn: list[Array], level: float, strata: Ints | None) -> Interval:
-    """Mean of the groups' rates; BCa where strata are given."""
+def _rate_interval(rate: Array, jackknife: Jackknife | None, level: float) -> Interval:
+    """Mean of the groups' rates."""
     value = float(rate.mean())
-    if not drawn:
+    if jackknife is None or not len(jackknife.blocks):
         return Interval(value)
-    resampled = np.concatenate(drawn)
-    if strata is None:
-        ends = percentile_interval(resampled, level)
-    else:
-        chunks, of_block = left_out_weights(strata)
-        left_out = np.concatenate([w @ rate / w.sum(axis=1) for w in chunks])
-        ends = bca_interval(value, resampled, left_out, level, strata=of_block)
-    return wilson_if_flat(Interval(value, *(ends or ())), np.array([len(rate)]), level)
+    left_out = np.concatenate([w @ rate / w.sum(axis=1) for w in jackknife.weights()])
+    return interval_of(value, left_out, jackknife.design(np.ones((len(rate), 1))), level=level)
 
 
 def pooled_answers(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.compare import chosen
 from ensemble_kit.evaluation.evaluation import Evaluation
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import PARTS

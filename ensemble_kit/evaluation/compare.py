@@ -5,7 +5,6 @@ Judging is in `evaluate`; this only lays it out.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -13,10 +12,9 @@ import pandas as pd
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.baselines import BASELINES
 from ensemble_kit.evaluation.evaluate import evaluate_all
-from ensemble_kit.evaluation.evaluation import Evaluation
+from ensemble_kit.evaluation.evaluation import Evaluation, merit_of
 from ensemble_kit.evaluation.notes import fallen_note
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -110,10 +108,8 @@ def chosen(judged: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation |
 
 
 def merit(one: Evaluation, protocol: Protocol) -> float:
-    """The cross-fitted figure, higher is better; the least there is where it is undefined."""
-    value = one.cross_fitted[protocol.metric].value
-    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
-    return -math.inf if value is None else sign * value
+    """The cross-fitted metric, higher is better; the least there is where it is undefined."""
+    return merit_of(one.cross_fitted, protocol)
 
 
 def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:

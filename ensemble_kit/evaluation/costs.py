@@ -6,6 +6,7 @@ members that it uses. Measures nothing.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,12 +15,12 @@ import pandas as pd
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError, UsageError, first_few
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.crossfit import apply, fitted_to
 from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.verdict import too_few, verdict
+from ensemble_kit.evaluation.verdict import verdicts
 from ensemble_kit.predictions.table import Predictions
 
 PARETO = "pareto.csv"
@@ -32,6 +33,7 @@ def pareto_table(
     unit: str = "cost",
     budget: float | None = None,
     max_members: int | None = None,
+    margin: float = 0.02,
     protocol: Protocol | None = None,
 ) -> pd.DataFrame:
     """Plain means of growing sets of members, judged on the out-of-fold rows.
@@ -48,15 +50,18 @@ def pareto_table(
     budget : float, optional
         Sets cost at most this.
     max_members : int, optional
+    margin : float
+        How much worse than the best set, in units of the metric, a cheaper one may be.
     protocol : Protocol, optional
 
     Returns
     -------
     pandas.DataFrame
-        `members, n_members, cost, unit, metric, value, low, high, verdict, on_front`, cheapest
-        first. `verdict` is against the best set; `attrs["choice"]` is the cheapest one not shown to
-        be worse, and `attrs["at_worst"]` the low end of what it gains over the best; both None
-        where there are no intervals, so that no set could be shown to be worse.
+        `members, n_members, cost, unit, metric, value, low, high, verdict, at_worst, on_front,
+        within_margin`, cheapest first. `verdict` is against the best set; `at_worst` is the low end of
+        what a set gains over the best one, by an interval that holds for all sets at once;
+        `within_margin` says that this is no loss of more than the margin (non-inferiority).
+        `attrs["choice"]` is the cheapest set within the margin, None without intervals.
         Sets are chosen on the rows that they are judged on, so values are optimistic.
 
     Raises
@@ -91,47 +96,39 @@ def pareto_table(
     answers = {"+".join(s): _mean_of(oof, s) for s in sets}
     judged = judge(
         answers, np.asarray(oof.labels), oof.groups, oof.n_classes,
-        metrics=[protocol.figure(oof.class_names)], n_resamples=protocol.n_resamples, level=protocol.level, seed=protocol.seed,
+        metrics=[protocol.figure(oof.class_names)], level=protocol.level, intervals=protocol.intervals,
     )  # fmt: skip
     sign = 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
     best = max(judged, key=lambda name: _merit(judged[name].figures[protocol.metric].value, sign))
-    rows, at_worst = [], {}
-    for members, (name, one) in zip(sets, judged.items(), strict=True):
-        figure = one.figures[protocol.metric]
-        said = verdict(
-            name, one, best, judged[best], metric_name=protocol.metric, part="cross_fitted",
-            level=protocol.level,
-        )  # fmt: skip
-        at_worst[name] = said.effect.low
-        rows.append(
-            (
-                name,
-                len(members),
-                _cost(members, costs),
-                figure.value,
-                figure.low,
-                figure.high,
-                said.word,
-            )
-        )
+    said = verdicts(
+        judged, best, judged[best], metric_name=protocol.figure(oof.class_names),
+        part="cross_fitted", level=protocol.level,
+    )  # fmt: skip
     table = pd.DataFrame(
-        rows, columns=["members", "n_members", "cost", "value", "low", "high", "verdict"]
+        {
+            "members": name,
+            "n_members": len(members),
+            "cost": _cost(members, costs),
+            "unit": unit,
+            "metric": protocol.metric,
+            **dataclasses.asdict(one.figures[protocol.metric]),
+            "verdict": said[name].word,
+            "at_worst": 0.0 if name == best else said[name].effect.low,
+        }
+        for members, (name, one) in zip(sets, judged.items(), strict=True)
     )
-    table = table.assign(gain=sign * table["value"]).sort_values(
-        ["cost", "gain"], ascending=[True, False]
+    table = table.assign(gain=sign * table["value"].astype(float)).sort_values(
+        ["cost", "gain"], ascending=[True, False], ignore_index=True
     )
-    table = table.reset_index(drop=True)
-    table.insert(3, "unit", unit)
-    table.insert(4, "metric", protocol.metric)
     table["on_front"] = table["gain"] > table["gain"].cummax().shift(fill_value=-np.inf)
-    table = table.drop(columns="gain")
-    possible = table.loc[table["verdict"] != "worse", "members"]
-    few = too_few(judged[best].figures, level=protocol.level)
-    choice = next((name for name in possible if at_worst[name] is not None and not few), None)
+    table["within_margin"] = table["at_worst"].astype(float) >= -margin
+    choice = table[table["within_margin"]].head(1)
     table.attrs |= {
-        "choice": choice, "at_worst": None if choice is None else at_worst[choice], "few": few,
-    }  # fmt: skip
-    return table
+        "choice": None if not protocol.intervals or choice.empty else choice["members"].iloc[0],
+        "margin": margin,
+        "level": protocol.level,
+    }
+    return table.drop(columns="gain")
 
 
 def _refuse_no_set(oof: Predictions, costs: Mapping[str, float], budget: float | None) -> None:
@@ -163,22 +160,21 @@ def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
 
 
 def cheapest_sentence(table: pd.DataFrame) -> str:
-    """Which set suffices, where that can be told."""
-    if table.attrs["few"]:
-        return f"No cheapest set is named: {table.attrs['few']}."
+    """The cheapest set that is not inferior by more than the margin, in words."""
     if table.attrs["choice"] is None:
-        return (
-            "No cheapest set is named: without intervals (resamples of several groups) none could "
-            "be shown to be worse than the best."
-        )
+        return "No cheapest set is named: that takes intervals over several groups."
     choice = table[table["members"] == table.attrs["choice"]].iloc[0]
-    dearest = float(table["cost"].max())
-    low = table.attrs["at_worst"]
-    still = f"; it could still be {-low:.3f} worse" if low is not None and low < 0 else ""
+    margin, level = table.attrs["margin"], 100 * table.attrs["level"]
+    share = 100 * choice["cost"] / float(table["cost"].max())
+    sure = (
+        "It is the best set."
+        if choice["at_worst"] == 0
+        else (f"It could be {max(-choice['at_worst'], 0.0):.3f} worse than the best set.")
+    )
     return (
-        f"Cheapest set not shown to be worse than the best: {choice['members']}, at "
-        f"{100 * choice['cost'] / dearest:.0f} % of the cost of all{still}. Sets were chosen on the "
-        "rows that they are judged on: figures are optimistic."
+        f"Cheapest set not inferior to the best by more than {margin:g} ({level:.0f} %, jointly for "
+        f"{len(table)} sets): {choice['members']}, at {share:.0f} % of the cost of all. {sure} The sets "
+        "were chosen on the same rows, so these values are optimistic."
     )
 
 
@@ -230,7 +226,7 @@ def _value(oof: Predictions, members: tuple[str, ...], protocol: Protocol) -> fl
         oof.groups,
         oof.n_classes,
         metrics=[protocol.figure(oof.class_names)],
-        n_resamples=0,
+        intervals=False,
     )
     sign = 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
     return _merit(judged["set"].figures[protocol.metric].value, sign)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.shares import shares
 from ensemble_kit.evaluation.thresholds import (
     Aim,
@@ -170,11 +170,10 @@ def decision_figures(
     class_names: tuple[str, ...],
     *,
     has_target: bool,
-    n_resamples: int = 2000,
     level: float = 0.95,
-    seed: int = 0,
+    intervals: bool = True,
 ) -> DecisionFigures:
-    """Shares with intervals that resample whole groups, and the counts behind them."""
+    """Shares with intervals over whole groups, and the counts behind them."""
     kept = ~made.referred
     one, zero = made.called == 1, made.called == 0
     sick, well = made.truth == 1, made.truth == 0
@@ -202,7 +201,7 @@ def decision_figures(
     parts["referred"] = (made.referred, everything)
     found = shares(
         {name: (above.astype(float), below.astype(float)) for name, (above, below) in parts.items()},
-        labels, groups, len(class_names), n_resamples=n_resamples, level=level, seed=seed,
+        labels, groups, len(class_names), level=level, intervals=intervals,
     )  # fmt: skip
     counts["referred"] = made.referred
     return DecisionFigures(

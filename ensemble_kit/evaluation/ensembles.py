@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.combiners.base import ABSTAINED, Combined
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.optimism import optimism_json
 from ensemble_kit.evaluation.per_class import per_class_json
 from ensemble_kit.predictions.table import Predictions
@@ -90,6 +90,9 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
             name: interval_json(one) for name, one in evaluation.coupling.items()
         }
         or None,
+        "corrected_for_choice": None
+        if evaluation.corrected is None
+        else dataclasses.asdict(evaluation.corrected),
         "fell_back_to_mean": evaluation.fell_back,
         "verdicts": [
             {
@@ -99,6 +102,7 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
                 "word": v.word,
                 "gain": interval_json(v.effect),
                 "n_compared": v.n_compared,
+                "p_value": v.p_value,
                 "sentence": v.sentence,
             }
             for v in evaluation.verdicts

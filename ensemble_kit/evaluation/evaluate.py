@@ -1,4 +1,4 @@
-"""Judge combiners honestly: in-sample, cross-fitted and test figures, beside floor and ceiling.
+"""Evaluate combiners: in-sample, cross-fitted and test metrics, beside the baselines.
 
 Everything is fitted on out-of-fold predictions only; the test table is looked at last. Writes
 nothing.
@@ -12,13 +12,14 @@ import numpy as np
 
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.evaluation.baselines import BASELINES, FLOORS, with_baselines
-from ensemble_kit.evaluation.by_group import GroupFigures, has_larger_groups
+from ensemble_kit.evaluation.by_group import has_larger_groups
 from ensemble_kit.evaluation.checks import check_tables
+from ensemble_kit.evaluation.choice_bias import CorrectedChoice, corrected_choice
 from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to
-from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name
+from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name, merit_of
 from ensemble_kit.evaluation.fallback import beats, fall_back, may_fall
 from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
-from ensemble_kit.evaluation.figures import Figures, Resampled, judge
+from ensemble_kit.evaluation.figures import Scored, judge
 from ensemble_kit.evaluation.group_answers import figures_per_group
 from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.notes import (
@@ -27,13 +28,13 @@ from ensemble_kit.evaluation.notes import (
     combiner_notes,
     cost_note,
     fallen_note,
+    interval_note,
     order_note,
     table_notes,
-    wilson_note,
 )
 from ensemble_kit.evaluation.per_class import ClassFigures, figures_per_class
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.verdict import Verdict, verdicts
+from ensemble_kit.evaluation.verdict import Verdict, corrected_verdict, verdicts
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -141,7 +142,12 @@ def evaluate_all(
     if test is not None:
         more = _tests("test", tested, test)
         tests = {name: some + more[name] for name, some in tests.items()}
-    said = _verdicts(judged, fallen, oof, protocol)
+    best = _best(judged["cross_fitted"], protocol)
+    correction = _correction(crossed, oof, protocol)
+    said = _verdicts(judged, fallen, oof, protocol, best, correction)
+    notes += interval_note(judged["cross_fitted"], oof, "cross-fitted")
+    if test is not None:
+        notes += interval_note(judged["test"], test, "test")
     return {
         name: Evaluation(
             name,
@@ -155,7 +161,6 @@ def evaluate_all(
             notes
             + combiner_notes(everyone[name])
             + abstention_note(name, crossed[name], tested.get(name))
-            + wilson_note(_figures(judged, per_group, name), oof.group_kind)
             + ((fallen_note(name),) if name in fallen else ()),
             fell_back=name in fallen,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
@@ -165,19 +170,30 @@ def evaluate_all(
             coupling=coupled.get(name, {}),
             costs=protocol.costs,
             decided_by_cost=protocol.decide_by_cost,
+            corrected=correction if name == best else None,
         )
         for name in everyone
     }
 
 
-def _figures(
-    judged: Mapping[str, Mapping[str, Resampled]],
-    per_group: Mapping[str, Mapping[str, GroupFigures]],
-    name: str,
-) -> list[Figures]:
-    """One method's, of images and of groups, on every part."""
-    pooled = [of[name].figures for of in per_group.values() if name in of]
-    return [of[name].figures for of in judged.values()] + [one for one in pooled if one is not None]
+def _best(crossed: Mapping[str, Scored], protocol: Protocol) -> str | None:
+    """The method that is best cross-fitted; the test part takes no part in the choice."""
+    ensembles = {name: one.figures for name, one in crossed.items() if name not in BASELINES}
+    return max(ensembles, key=lambda name: merit_of(ensembles[name], protocol), default=None)
+
+
+def _correction(
+    crossed: Mapping[str, Combined], oof: Predictions, protocol: Protocol
+) -> CorrectedChoice | None:
+    """The best method's metric, corrected for the choice; None where there was none."""
+    methods = {name: one for name, one in crossed.items() if name not in BASELINES}
+    if len(methods) < 2 or not protocol.intervals or oof.n_groups < 2:
+        return None
+    return corrected_choice(
+        methods, {name: crossed[name] for name in FLOORS}, np.asarray(oof.labels), oof.groups,
+        oof.n_classes, wanted=protocol.figure(oof.class_names), n_resamples=protocol.n_resamples,
+        seed=protocol.seed,
+    )  # fmt: skip
 
 
 def _below_best(
@@ -219,7 +235,7 @@ def _decided(
 
 def _judge(
     tables: Mapping[str, Combined], table: Predictions, protocol: Protocol
-) -> dict[str, Resampled]:
+) -> dict[str, Scored]:
     if not tables:
         return {}
     abstained = any(one.n_abstained for one in tables.values())
@@ -229,10 +245,8 @@ def _judge(
         table.groups,
         table.n_classes,
         metrics=protocol.figures(table, abstained=abstained),
-        interval=protocol.interval,
-        n_resamples=protocol.n_resamples,
         level=protocol.level,
-        seed=protocol.seed,
+        intervals=protocol.intervals,
     )
 
 
@@ -247,27 +261,39 @@ def _per_class(
 
 
 def _verdicts(
-    judged: Mapping[str, Mapping[str, Resampled]],
+    judged: Mapping[str, Mapping[str, Scored]],
     fallen: Collection[str],
     oof: Predictions,
     protocol: Protocol,
+    best: str | None,
+    correction: CorrectedChoice | None,
 ) -> dict[str, tuple[Verdict, ...]]:
-    """Every method against the floors, on the parts that it was not fitted to."""
+    """Every method against the baselines, on the parts that it was not fitted to.
+
+    The best method was chosen cross-fitted: on the test part its verdict stands for itself, and
+    cross-fitted it rests on the gain that is corrected for the choice.
+    """
     found: dict[str, list[Verdict]] = {}
     for part in [p for p in ("cross_fitted", "nested", "test") if p in judged]:
         methods = {name: one for name, one in judged[part].items() if name not in BASELINES}
+        alone = {best: methods[best]} if part == "test" and best is not None else {}
         for against in FLOORS:
-            said = verdicts(
-                methods,
-                against,
-                judged[part][against],
-                metric_name=protocol.metric,
-                part=part,
-                group_kind=oof.group_kind,
-                level=protocol.level,
-                # Nested, each fold decides anew whether to fall back.
-                shown={name: fallen_name(name) for name in fallen if part != "nested"},
-            )
+            said: dict[str, Verdict] = {}
+            for some in (methods, alone):
+                said |= verdicts(
+                    some,
+                    against,
+                    judged[part][against],
+                    metric_name=protocol.figure(oof.class_names),
+                    part=part,
+                    group_kind=oof.group_kind,
+                    level=protocol.level,
+                    # Nested, each fold decides anew whether to fall back.
+                    shown={name: fallen_name(name) for name in fallen if part != "nested"},
+                    n_compared=len(methods),
+                )
+            if part == "cross_fitted" and best is not None and correction is not None:
+                said[best] = corrected_verdict(said[best], correction.gains.get(against))
             for name, one in said.items():
                 found.setdefault(name, []).append(one)
     return {name: tuple(some) for name, some in found.items()}
@@ -276,10 +302,8 @@ def _verdicts(
 def _tests(
     part: str, answers: Mapping[str, Combined], table: Predictions
 ) -> dict[str, tuple[FieldTest, ...]]:
-    return field_tests(
-        {name: one for name, one in answers.items() if name != "oracle"},
-        np.asarray(table.labels),
-        floors=FLOORS,
-        part=part,
-        groups=table.groups if has_larger_groups(table) else None,
-    )
+    """Image-level tests, where no image shares a group with another."""
+    methods = {name: one for name, one in answers.items() if name != "oracle"}
+    if has_larger_groups(table):
+        return {name: () for name in methods if name not in FLOORS}
+    return field_tests(methods, np.asarray(table.labels), floors=FLOORS, part=part)

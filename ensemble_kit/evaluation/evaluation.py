@@ -6,15 +6,19 @@ Holds what `evaluate` found; computes nothing but differences.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 from ensemble_kit.combiners.base import Combined, Combiner
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import GroupFigures
+from ensemble_kit.evaluation.choice_bias import CorrectedChoice
 from ensemble_kit.evaluation.field_tests import FieldTest
 from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.per_class import ClassFigures
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.verdict import Verdict
+from ensemble_kit.metrics import metric
 from ensemble_kit.metrics.costs import CostMatrix
 
 
@@ -50,7 +54,10 @@ class Evaluation:
     decided_by_cost : bool
         Whether classes are those of least expected cost, not the likeliest.
     tests : tuple of FieldTest
-        Against the best member and the mean, p values adjusted over the methods of the table.
+        Against the best member and the mean, p values adjusted over the methods of the table; none
+        where images share a group.
+    corrected : CorrectedChoice or None
+        Of the method that is best cross-fitted: its metric, corrected for having been chosen.
     """
 
     name: str
@@ -70,6 +77,7 @@ class Evaluation:
     coupling: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     costs: CostMatrix | None = None
     decided_by_cost: bool = False
+    corrected: CorrectedChoice | None = None
 
     @property
     def shown_name(self) -> str:
@@ -106,3 +114,10 @@ def _difference(first: Figures, then: Figures, name: str) -> float | None:
 def fallen_name(name: str) -> str:
     """What a method is called that the mean stands behind."""
     return f"{name} (fell back to mean)"
+
+
+def merit_of(figures: Figures, protocol: Protocol) -> float:
+    """The protocol's metric, higher is better; the least there is where it is undefined."""
+    value = figures[protocol.metric].value
+    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
+    return -math.inf if value is None else sign * value

@@ -1,6 +1,7 @@
-"""Tests of every method of a table against the floors, adjusted for there being several methods.
+"""Image-level tests of every method against the baselines, where each image is its own group.
 
-Lays `significance` out over a field; resamples nothing.
+Where patients are known there are none: images of one patient are not independent, and the verdict's
+own p value is over patients. Adjusted for there being several methods.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from ensemble_kit.evaluation.significance import (
     Test,
     delong,
     holm,
-    mcnemar_clustered,
     mcnemar_exact,
 )
 
@@ -30,13 +30,13 @@ class FieldTest:
     Parameters
     ----------
     against, part : str
-    test : {"mcnemar", "mcnemar_clustered", "delong"}
-        `mcnemar` and `delong` count images as independent; `mcnemar_clustered` counts groups.
+    test : {"mcnemar", "delong"}
+        Both count images as independent.
     estimate : float
         Accuracy gained, or AUROC gained.
     p_value : float or None
-        Two-sided, of this test alone; None where nothing varies from group to group, or within
-        either side, that could measure the gain's error.
+        Two-sided, of this test alone; None where nothing varies within either side that could
+        measure the gain's error.
     p_adjusted : float or None
         By Holm, over the methods of the table that have a p value.
     n_methods : int
@@ -57,7 +57,6 @@ def field_tests(
     *,
     floors: Sequence[str],
     part: str,
-    groups: npt.ArrayLike | None = None,
 ) -> dict[str, tuple[FieldTest, ...]]:
     """Every method against every floor.
 
@@ -69,8 +68,6 @@ def field_tests(
     floors : sequence of str
     part : str
         What the answers are called.
-    groups : array-like, shape (n_samples,), optional
-        Patients with several images: adds the test that counts them.
 
     Returns
     -------
@@ -85,7 +82,7 @@ def field_tests(
     methods = [name for name in answers if name not in floors]
     out: dict[str, list[FieldTest]] = {name: [] for name in methods}
     for against in floors:
-        alone = {name: _tests(answers[name], answers[against], labels, groups) for name in methods}
+        alone = {name: _tests(answers[name], answers[against], labels) for name in methods}
         for kind in alone[methods[0]] if methods else ():
             found = [alone[name][kind] for name in methods]
             adjusted = holm([one.p_value for one in found])
@@ -101,45 +98,41 @@ def _told(p_value: float) -> float | None:
     return None if np.isnan(p_value) else p_value
 
 
-def _tests(
-    ours: Combined, theirs: Combined, labels: Ints, groups: npt.ArrayLike | None
-) -> dict[str, Test]:
+def _tests(ours: Combined, theirs: Combined, labels: Ints) -> dict[str, Test]:
     right = ours.predicted == labels, theirs.predicted == labels
     found = {"mcnemar": mcnemar_exact(*right)}
-    if groups is not None and len(np.unique(np.asarray(groups))) > 1:
-        found["mcnemar_clustered"] = mcnemar_clustered(*right, groups)
     n_positive = int((labels == 1).sum())
     if ours.proba.shape[1] == 2 and 2 <= n_positive <= len(labels) - 2:
         found["delong"] = delong(labels == 1, ours.proba[:, 1], theirs.proba[:, 1])
     return found
 
 
-def sentence_of_tests(tests: Sequence[FieldTest], part: str, group_kind: str) -> str:
+def sentence_of_tests(tests: Sequence[FieldTest], part: str) -> str:
     """The tests of one method on one part, in one plain line; empty without any.
 
     Examples
     --------
     >>> one = FieldTest("mean", "test", "mcnemar", 0.1, 0.02, 0.04, 2)
-    >>> sentence_of_tests([one], "test", "patient")
+    >>> sentence_of_tests([one], "test")
     'against mean McNemar p = 0.040. Holm-adjusted over 2 methods, images counted as independent.'
     """
     some = [one for one in tests if one.part == part]
     if not some:
         return ""
-    names = {"mcnemar": "McNemar", "mcnemar_clustered": f"by {group_kind}", "delong": "DeLong"}
+    names = {"mcnemar": "McNemar", "delong": "DeLong"}
     said = []
     for against in dict.fromkeys(one.against for one in some):
         parts = [
-            f"{names[one.test]} {_p(one.p_adjusted)}" for one in some if one.against == against
+            f"{names[one.test]} {_p(one.p_adjusted)}"
+            for one in some
+            if one.against == against and one.test in names
         ]
         said.append(f"against {against} {', '.join(parts)}")
     n_methods = some[0].n_methods
     over = (
         f"Holm-adjusted over {n_methods} methods" if n_methods > 1 else "One method, not adjusted"
     )
-    grouped = any(one.test == "mcnemar_clustered" for one in some)
-    but = f", but for the test by {group_kind}" if grouped else ""
-    return f"{'; '.join(said)}. {over}, images counted as independent{but}."
+    return f"{'; '.join(said)}. {over}, images counted as independent."
 
 
 def _p(value: float | None) -> str:

@@ -1,6 +1,7 @@
-"""The figures of one combined table: every metric with its group-bootstrap interval.
+"""The metrics of one combined table, each with its interval over whole groups.
 
-Resamples of several methods over one table are paired by construction. Knows no combiner.
+Several methods over one table leave out the same groups, so that differences are paired. Knows no
+combiner.
 """
 
 from __future__ import annotations
@@ -13,17 +14,10 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.evaluation.bootstrap import (
-    Interval,
-    bca_interval,
-    left_out_weights,
-    percentile_interval,
-    resampling,
-    strata_of,
-)
-from ensemble_kit.evaluation.proportions import with_wilson
+from ensemble_kit.evaluation.interval import Interval
+from ensemble_kit.evaluation.jackknife import Design, Gain, Jackknife, gains, interval_of
 from ensemble_kit.evaluation.resamplers import RESAMPLERS, Resampler
-from ensemble_kit.metrics import METRICS, OVER_CLASSES, Metric, metric
+from ensemble_kit.metrics import OVER_CLASSES, Metric, metric
 from ensemble_kit.metrics.sums import GroupSums, sums_by_group
 
 Ints = npt.NDArray[np.int64]
@@ -56,12 +50,31 @@ class Figures:
         return self.metrics[name]
 
 
+# Metrics computed again without each block, where blocks x rows are at most so many.
+REFITTED = ("calibration_slope", "ece_equal_mass", "calibration_error_debiased")
+MAX_REFITTED = 400_000
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Resampled:
-    """One method's figures, and their resamples: `(n_resamples,)` per metric, paired across methods."""
+class Scored:
+    """One method's metrics, and each of them without each group in turn: what differences need.
+
+    Parameters
+    ----------
+    figures : Figures
+    left_out : mapping of metric to array, shape (n_blocks,)
+        The same blocks for all methods over one table; empty where there are no intervals.
+    designs : mapping of metric to Design
+    combined : Combined
+    groups : array of int, shape (n_samples,)
+        Numbered from 0.
+    """
 
     figures: Figures
-    resamples: Mapping[str, Array]
+    left_out: Mapping[str, Array]
+    designs: Mapping[str, Design]
+    combined: Combined
+    groups: Ints
 
 
 def judge(
@@ -71,175 +84,176 @@ def judge(
     n_classes: int,
     *,
     metrics: Sequence[str | Metric],
-    n_resamples: int = 2000,
     level: float = 0.95,
-    seed: int = 0,
-    interval: str = "percentile",
-) -> dict[str, Resampled]:
-    """Figures of several methods over the same samples, from one set of group resamples.
+    intervals: bool = True,
+) -> dict[str, Scored]:
+    """Metrics of several methods over the same samples, with the same groups left out.
 
     Parameters
     ----------
     tables : mapping of method to Combined
     labels : array of int, shape (n_samples,)
     groups : array-like, shape (n_samples,)
-        Resampled whole.
+        Left out whole.
     metrics : sequence of str or Metric
-        Names in `METRICS`, or figures of your own.
-    interval : {"percentile", "bca"}
+        Names in `METRICS`, or metrics of your own.
+    level : float
+        Confidence level of the intervals, e.g. 0.95.
+    intervals : bool
+        Whether to compute intervals.
 
     Returns
     -------
-    dict of method to Resampled
+    dict of method to Scored
         With a single group there is no interval.
     """
     wanted = [one if isinstance(one, Metric) else metric(one) for one in metrics]
     numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
-    n_groups = int(numbered.max()) + 1
-    is_resampled = n_groups > 1 and n_resamples > 0
-    measured = {
-        name: _Measured.of(table, labels, numbered, wanted, is_resampled)
-        for name, table in tables.items()
-    }
-    parts: dict[str, dict[str, list[Array]]] = {
-        name: {m.name: [] for m in wanted} for name in tables
-    }
-    left_out = _LeftOut({}, None)
-    if is_resampled and interval == "bca":
-        left_out = _LeftOut.of(measured, strata_of(labels, numbered, n_classes))
-    per_group = _class_counts(labels, numbered, n_groups)
-    fewest_groups = int((per_group > 0).sum(axis=0).min())
-    if is_resampled:
-        for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
-            whole = (weights @ per_group > 0).all(axis=1)
-            for name, one in measured.items():
-                for key, values in one.resample(weights).items():
-                    # A mean over fewer classes is another figure: such a resample says nothing.
-                    kept = np.where(whole, values, np.nan) if key in OVER_CLASSES else values
-                    parts[name][key].append(kept)
+    present = _class_counts(labels, numbered)
+    jackknife = Jackknife.of(labels, numbered, n_classes)
+    has_intervals = intervals and len(jackknife.blocks) > 0
+    designs = _designs(wanted, present, jackknife) if has_intervals else {}
     missing = tuple(int(c) for c in np.setdiff1d(np.arange(n_classes), labels))
+    fewest = int((present > 0).sum(axis=0).min())
     out = {}
     for name, table in tables.items():
-        resamples = {k: np.concatenate(v) for k, v in parts[name].items() if v}
-        intervals = {
-            m.name: with_wilson(
-                _interval(
-                    measured[name].value(m),
-                    resamples.get(m.name),
-                    level,
-                    left_out.of_metric(name, m),
-                ),
-                m.name,
-                measured[name].sums.counts,
-                level,
+        measured = Measured.of(table, labels, numbered, wanted, has_intervals)
+        left_out = _left_out(measured, jackknife, present) if has_intervals else {}
+        found = {
+            m.name: interval_of(
+                measured.value(m), left_out[m.name], designs[m.name],
+                bounds=m.bounds(n_classes), level=level,
             )
+            if m.name in left_out
+            else _without_interval(measured.value(m))
             for m in wanted
-        }
+        }  # fmt: skip
         figures = Figures(
-            len(labels),
-            n_groups,
-            table.n_ties,
-            table.n_abstained,
-            missing,
-            intervals,
-            fewest_groups,
+            len(labels), len(present), table.n_ties, table.n_abstained, missing, found, fewest
         )
-        out[name] = Resampled(figures, resamples)
+        out[name] = Scored(figures, left_out, designs, table, numbered)
     return out
 
 
-def _class_counts(labels: Ints, groups: Ints, n_groups: int) -> Array:
+def paired_gains(
+    ours: Mapping[str, Scored], theirs: Scored, wanted: Metric, *, level: float = 0.95
+) -> dict[str, Gain]:
+    """What each method gains on another, positive where it is better; intervals hold jointly.
+
+    Parameters
+    ----------
+    ours : mapping of method to Scored
+        Over the same samples as `theirs`.
+    wanted : Metric
+        One of those that were computed.
+    level : float
+        Of all intervals together.
+    """
+    sign, name = (1.0 if wanted.higher_is_better else -1.0), wanted.name
+    values = np.array(
+        [sign * _difference(one.figures[name], theirs.figures[name]) for one in ours.values()]
+    )
+    if name not in theirs.left_out or not ours:
+        return {k: Gain(_without_interval(v)) for k, v in zip(ours, values, strict=True)}
+    moved = [sign * (one.left_out[name] - theirs.left_out[name]) for one in ours.values()]
+    found = gains(values, np.stack(moved, axis=1), theirs.designs[name], level=level)
+    return dict(zip(ours, found, strict=True))
+
+
+def n_differing_groups(ours: Scored, theirs: Scored, wanted: Metric) -> int:
+    """In how many groups two methods differ in what this metric looks at."""
+    if wanted.of_decisions:
+        differs = ours.combined.predicted != theirs.combined.predicted
+    else:
+        differs = (ours.combined.proba != theirs.combined.proba).any(axis=1)
+    return len(np.unique(ours.groups[differs]))
+
+
+def _difference(ours: Interval, theirs: Interval) -> float:
+    if ours.value is None or theirs.value is None:
+        return np.nan
+    return ours.value - theirs.value
+
+
+def _without_interval(value: float) -> Interval:
+    return Interval(float(value) if np.isfinite(value) else None)
+
+
+def _class_counts(labels: Ints, groups: Ints) -> Array:
     """Samples of each class that is there at all, per group; shape (n_groups, n_present)."""
     present, column = np.unique(labels, return_inverse=True)
-    counts = np.zeros((n_groups, len(present)))
+    counts = np.zeros((int(groups.max()) + 1, len(present)))
     np.add.at(counts, (groups, column), 1.0)
     return counts
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Measured:
-    """One method over one table: sums per group, and what the other metrics need."""
+def _designs(wanted: Sequence[Metric], present: Array, jackknife: Jackknife) -> dict[str, Design]:
+    """Of means over classes, and of means over rows."""
+    over_classes = jackknife.design(present)
+    over_rows = jackknife.design(present.sum(axis=1, keepdims=True))
+    return {m.name: over_classes if m.name in OVER_CLASSES else over_rows for m in wanted}
 
+
+def _left_out(measured: Measured, jackknife: Jackknife, present: Array) -> dict[str, Array]:
+    """Every metric without each block, shape (n_blocks,); NaN where a class is lost with it."""
+    parts: dict[str, list[Array]] = {}
+    for weights in jackknife.weights():
+        whole = (weights @ present > 0).all(axis=1)
+        for key, values in measured.under(weights).items():
+            # A mean over fewer classes is another metric.
+            kept = np.where(whole, values, np.nan) if key in OVER_CLASSES else values
+            parts.setdefault(key, []).append(kept)
+    found = {key: np.concatenate(some) for key, some in parts.items()}
+    return found | measured.refitted(jackknife)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Measured:
+    """One method over one table: its metrics under any weights of the groups."""
+
+    table: Combined
+    labels: Ints
+    groups: Ints
     sums: GroupSums
-    metrics: list[Metric]
+    metrics: Sequence[Metric]
     values: dict[str, float]
     resamplers: dict[str, Resampler]
 
     @staticmethod
     def of(
-        table: Combined, labels: Ints, groups: Ints, metrics: list[Metric], is_resampled: bool
-    ) -> _Measured:
+        table: Combined, labels: Ints, groups: Ints, metrics: Sequence[Metric], is_weighted: bool
+    ) -> Measured:
         sums = sums_by_group(labels, table.proba, table.predicted, groups)
-        values, resamplers = {}, {}
-        for wanted in metrics:
-            if wanted.of_table is not None:
-                values[wanted.name] = wanted.of_table(labels, table.proba, table.predicted)
-            if wanted.of_table is not None and is_resampled:
-                resamplers[wanted.name] = RESAMPLERS[wanted.name](
-                    labels, table.proba, groups, table.predicted
-                )
-        return _Measured(sums, metrics, values, resamplers)
+        of_table = [m for m in metrics if m.of_table is not None]
+        values = {m.name: m.of(labels, table.proba, table.predicted) for m in of_table}
+        resamplers = {
+            m.name: RESAMPLERS[m.name](labels, table.proba, groups, table.predicted)
+            for m in of_table
+            if is_weighted and m.name in RESAMPLERS
+        }
+        return Measured(table, labels, groups, sums, metrics, values, resamplers)
 
     def value(self, wanted: Metric) -> float:
+        """The metric of the whole table."""
         if wanted.of_sums is not None:
             return float(wanted.of_sums(self.sums.total()))
         return self.values[wanted.name]
 
-    def resample(self, weights: Array) -> dict[str, Array]:
+    def under(self, weights: Array) -> dict[str, Array]:
+        """Every metric under group weights (n, n_groups), shape (n,); those only refitted are left out."""
         drawn = self.sums.weighted(weights)
-        out = {}
-        for wanted in self.metrics:
-            if wanted.of_sums is not None:
-                out[wanted.name] = wanted.of_sums(drawn)
-            else:
-                out[wanted.name] = self.resamplers[wanted.name](weights)
-        return out
+        out = {m.name: m.of_sums(drawn) for m in self.metrics if m.of_sums is not None}
+        return out | {name: one(weights) for name, one in self.resamplers.items()}
 
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _LeftOut:
-    """Every method's figures with each group left out in turn, for BCa intervals."""
-
-    figures: Mapping[str, Mapping[str, Array]]
-    strata: Ints | None
-
-    @staticmethod
-    def of(measured: Mapping[str, _Measured], strata: Ints) -> _LeftOut:
-        chunks, of_block = left_out_weights(strata)
-        parts: dict[str, list[dict[str, Array]]] = {name: [] for name in measured}
-        for weights in chunks:
-            for name, one in measured.items():
-                parts[name].append(one.resample(weights))
-        figures = {
-            name: {key: np.concatenate([p[key] for p in some]) for key in some[0]}
-            for name, some in parts.items()
-            if some
-        }
-        return _LeftOut(figures, of_block)
-
-    def of_metric(self, name: str, wanted: Metric) -> tuple[Array, Ints] | None:
-        if self.strata is None or name not in self.figures:
-            return None
-        return self.figures[name][wanted.name], self.strata
-
-
-def _interval(
-    value: float,
-    resamples: Array | None,
-    level: float,
-    left_out: tuple[Array, Ints] | None = None,
-) -> Interval:
-    if not np.isfinite(value):
-        return Interval(None)
-    if resamples is None:
-        return Interval(value)
-    if left_out is None:
-        ends = percentile_interval(resamples, level)
-    else:
-        ends = bca_interval(value, resamples, left_out[0], level, strata=left_out[1])
-    return Interval(value, *ends) if ends else Interval(value)
-
-
-def known_metrics() -> list[str]:
-    """Names of all metrics."""
-    return list(METRICS)
+    def refitted(self, jackknife: Jackknife) -> dict[str, Array]:
+        """The metrics whose fit or bins move with the rows, computed again without each block."""
+        some = [m for m in self.metrics if m.name in REFITTED]
+        if not some or len(jackknife.blocks) * len(self.labels) > MAX_REFITTED:
+            return {}
+        out: dict[str, list[float]] = {m.name: [] for m in some}
+        for block in jackknife.blocks:
+            kept = ~np.isin(self.groups, block)
+            rows = self.labels[kept], self.table.proba[kept], self.table.predicted[kept]
+            for one in some:
+                out[one.name].append(one.of(*rows))
+        return {name: np.array(values) for name, values in out.items()}

@@ -70,10 +70,8 @@ def figures_per_group(
                 protocol,
             ),
             metrics=[protocol.resolved(name, table.class_names) for name in metrics],
-            n_resamples=protocol.n_resamples,
             level=protocol.level,
-            seed=protocol.seed,
-            interval=protocol.interval,
+            intervals=protocol.intervals,
         )
         for part, (answers, table) in tables.items()
         if has_larger_groups(table)

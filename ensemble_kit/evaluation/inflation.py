@@ -5,14 +5,16 @@ Takes two tables of out-of-fold predictions; trains nothing.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.bootstrap import percentile_interval
-from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.figures import judge, paired_gains
+from ensemble_kit.metrics import metric as metric_of
 from ensemble_kit.predictions.table import Predictions
 
 
@@ -21,8 +23,6 @@ def inflation(
     by_group: Predictions,
     *,
     metric: str = "balanced_accuracy",
-    n_resamples: int = 2000,
-    seed: int = 0,
 ) -> pd.DataFrame:
     """Each member's and the mean's figure under both splits, and the difference in points.
 
@@ -31,8 +31,6 @@ def inflation(
     by_image, by_group : Predictions
         Out-of-fold tables of the same members; figures are over the images in both.
     metric : str
-    n_resamples : int
-        Of whole groups, the same for both tables.
 
     Returns
     -------
@@ -62,12 +60,11 @@ def inflation(
             image.groups,
             image.n_classes,
             metrics=[metric],
-            n_resamples=n_resamples,
-            seed=seed,
         )
         values = {k: one.figures[metric].value for k, one in judged.items()}
-        gap = judged["image"].resamples[metric] - judged["group"].resamples[metric]
-        low, high = percentile_interval(gap) or (np.nan, np.nan)
+        more = dataclasses.replace(metric_of(metric), higher_is_better=True)
+        effect = paired_gains({name: judged["image"]}, judged["group"], more)[name].effect
+        low, high = (np.nan if end is None else end for end in (effect.low, effect.high))
         points = np.nan if None in values.values() else 100 * (values["image"] - values["group"])  # type: ignore[operator]
         rows.append(
             (

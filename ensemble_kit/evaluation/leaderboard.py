@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ensemble_kit.evaluation.baselines import BASELINES, FLOORS
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.by_group import FITTED, PER_GROUP_METRICS
 from ensemble_kit.evaluation.compare import chosen, merit
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics.costs import EXPECTED_COST
 
@@ -36,7 +36,16 @@ def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
     compared = (
         f"{n_methods} methods compared; best by cross-fitted" if n_methods > 1 else "Cross-fitted"
     )
-    return f"{compared} {name}: {best.shown_name} {figure}. Floors: {floors}."
+    corrected = (
+        ""
+        if best.corrected is None
+        else f" Corrected for the choice: {_number(best.corrected.value)}."
+    )
+    return f"{compared} {name}: {best.shown_name} {figure}.{corrected} Baselines: {floors}."
+
+
+def _number(value: float | None) -> str:
+    return text(Interval(value))
 
 
 def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
@@ -82,11 +91,7 @@ def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kin
     if protocol.n_resamples == 0:
         return f"{what} No intervals were asked for (0 resamples)."
     whole = "images" if group_kind == "image" else f"whole {group_kind}s"
-    level = f"{protocol.level * 100:.0f} %"
-    kind = " (BCa; of differences percentile)" if protocol.interval == "bca" else ""
-    return (
-        f"{what} Intervals: {level}{kind}, {protocol.n_resamples} bootstrap resamples of {whole}."
-    )
+    return f"{what} Intervals: {protocol.level * 100:.0f} %, jackknife over {whole}."
 
 
 def ties_note(judged: Mapping[str, Evaluation]) -> str:
@@ -138,9 +143,7 @@ def per_group_note(rows: Sequence[tuple[str, ...]], unit: str, pool: str = "mean
             how = f"images pooled by a rule fitted to other {unit}s where it beats their mean"
         else:
             how = f"images pooled by the {POOLED_BY[pool]}"
-        sure = any("[1.00, 1.00]" in cell for row in rows[1:] for cell in row)
-        flat = f" [1.00, 1.00]: no {unit} here differs, so no resample does; that is no certainty."
-        return f"{rate} Other columns, {last}: one answer a {unit}, {how}.{flat if sure else ''}"
+        return f"{rate} Other columns, {last}: one answer a {unit}, {how}."
     return f"{rate} A {unit} has images of several classes here: there is no one answer a {unit}."
 
 

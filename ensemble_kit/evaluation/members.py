@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ import pandas as pd
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.contribution import (
     MAX_MEMBERS,
     added,
@@ -27,7 +26,8 @@ from ensemble_kit.evaluation.contribution import (
     shapley,
 )
 from ensemble_kit.evaluation.figures import judge
-from ensemble_kit.evaluation.jointly import joint_intervals
+from ensemble_kit.evaluation.interval import Interval
+from ensemble_kit.evaluation.jackknife import Design, gains, interval_of
 from ensemble_kit.evaluation.notes import table_notes
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.files import write_csv, write_json
@@ -157,12 +157,13 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
 
 
 class _Worth:
-    """The figure of teams' means and its resamples: `of[team]`, shape (1 + n_resamples,), higher is better."""
+    """The metric of teams' means, whole and without each group: `of[team]`, (1 + n_blocks,), higher is better."""
 
     def __init__(self, oof: Predictions, proba: Array, protocol: Protocol) -> None:
         self.oof, self.proba, self.protocol = oof, proba, protocol
         self.sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
         self.of: dict[int, Array] = {}
+        self.design: Design | None = None
         # Without members: everybody gets the classes' shares.
         shares = np.bincount(oof.labels, minlength=oof.n_classes) / len(oof)
         self._judge({0: decided(np.tile(shares, (len(oof), 1)))})
@@ -179,14 +180,15 @@ class _Worth:
         judged = judge(
             {str(team): one for team, one in answers.items()},
             np.asarray(self.oof.labels), self.oof.groups, self.oof.n_classes, metrics=[name],
-            n_resamples=self.protocol.n_resamples, level=self.protocol.level, seed=self.protocol.seed,
+            level=self.protocol.level, intervals=self.protocol.intervals,
         )  # fmt: skip
         for team in answers:
             one = judged[str(team)]
             value = one.figures[name].value
-            drawn = one.resamples.get(name, np.empty(0))
+            left_out = one.left_out.get(name, np.empty(0))
             first = np.nan if value is None else value
-            self.of[team] = self.sign * np.concatenate([[first], drawn])
+            self.of[team] = self.sign * np.concatenate([[first], left_out])
+            self.design = one.designs.get(name)
 
 
 def _contributions(worth: _Worth, names: tuple[str, ...], level: float) -> tuple[pd.DataFrame, str]:
@@ -197,33 +199,48 @@ def _contributions(worth: _Worth, names: tuple[str, ...], level: float) -> tuple
     best = int(np.nanargmax([worth.of[one][0] for one in singles]))
     worth.add([singles[best] | one for one in singles])
     table: dict[str, list[Any]] = {"member": list(names)}
-    table |= _columns(
-        "alone", worth.sign * np.array([worth.of[one] for one in singles]), level, joint=False
-    )
-    table |= _columns("left_out", left_out(worth.of, n_members), level)
+    table |= _alone(worth, np.array([worth.of[one] for one in singles]), level)
+    table |= _gained("left_out", left_out(worth.of, n_members), worth.design, level)
     table["added"] = added(worth.of, n_members, best)[:, 0].tolist()
     if n_members <= MAX_MEMBERS:
         worth.add(range(1, everyone + 1))
         stacked = np.array([worth.of[team] for team in range(everyone + 1)])
-        table |= _columns("shapley", shapley(stacked, n_members), level)
+        table |= _gained("shapley", shapley(stacked, n_members), worth.design, level)
     else:
-        table |= _columns("shapley", np.full((n_members, 1), np.nan), level)
+        table |= _gained("shapley", np.full((n_members, 1), np.nan), None, level)
     return pd.DataFrame(table), names[best]
 
 
-def _columns(name: str, values: Array, level: float, *, joint: bool = True) -> dict[str, list[Any]]:
-    """Values `(n_members, 1 + n_resamples)` as a column with its interval."""
-    drawn = {str(m): row[1:] for m, row in enumerate(values)}
-    found = (
-        joint_intervals(drawn, level)
-        if joint
-        else {m: joint_intervals({m: row}, level)[m] for m, row in drawn.items()}
-    )
-    ends = [found[str(m)] or (np.nan, np.nan) for m in range(len(values))]
+def _alone(worth: _Worth, values: Array, level: float) -> dict[str, list[Any]]:
+    """Each member's own metric `(n_members, 1 + n_blocks)` as a column with its interval."""
+    bounds = metric(worth.protocol.metric).bounds(worth.oof.n_classes)
+    plain = worth.sign * values
+    found = [
+        Interval(float(row[0]))
+        if worth.design is None
+        else interval_of(float(row[0]), row[1:], worth.design, bounds=bounds, level=level)
+        for row in plain
+    ]
+    return _columns("alone", found)
+
+
+def _gained(name: str, values: Array, design: Design | None, level: float) -> dict[str, list[Any]]:
+    """Gains `(n_members, 1 + n_blocks)` as a column; intervals hold for all members at once."""
+    if design is None:
+        found = [Interval(float(row[0])) for row in values]
+    else:
+        found = [one.effect for one in gains(values[:, 0], values[:, 1:].T, design, level=level)]
+    return _columns(name, found)
+
+
+def _columns(name: str, found: Sequence[Interval]) -> dict[str, list[Any]]:
+    def numbers(some: Iterable[float | None]) -> list[float]:
+        return [np.nan if one is None else one for one in some]
+
     return {
-        name: values[:, 0].tolist(),
-        f"{name}_low": [low for low, _ in ends],
-        f"{name}_high": [high for _, high in ends],
+        name: numbers(one.value for one in found),
+        f"{name}_low": numbers(one.low for one in found),
+        f"{name}_high": numbers(one.high for one in found),
     }
 
 

@@ -7,17 +7,18 @@ fitted inside the other folds, whose logits come from models blind to the judged
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.errors import DataError, UsageError, first_few
-from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval
 from ensemble_kit.evaluation.crossfit import apply, cross_fit
 from ensemble_kit.evaluation.fallback import beats
-from ensemble_kit.evaluation.figures import Resampled
-from ensemble_kit.metrics import Metric
+from ensemble_kit.evaluation.figures import Scored, paired_gains
+from ensemble_kit.evaluation.interval import Interval
+from ensemble_kit.metrics import Metric, metric
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -98,26 +99,23 @@ def _answers_to(
 
 
 def couplings(
-    crossed: Mapping[str, Resampled], nested: Mapping[str, Resampled], level: float
+    crossed: Mapping[str, Scored], nested: Mapping[str, Scored], level: float
 ) -> dict[str, dict[str, Interval]]:
-    """Cross-fitted minus nested by method and metric, with the interval of paired resamples."""
+    """Cross-fitted minus nested by method and metric, with the interval of the paired difference."""
     return {
         name: {
-            metric: _difference(crossed[name], strict, metric, level)
-            for metric in strict.figures.metrics
+            key: paired_gains({name: crossed[name]}, strict, _as_it_is(key), level=level)[
+                name
+            ].effect
+            for key in strict.figures.metrics
         }
         for name, strict in nested.items()
     }
 
 
-def _difference(loose: Resampled, strict: Resampled, metric: str, level: float) -> Interval:
-    a, b = loose.figures[metric].value, strict.figures[metric].value
-    if a is None or b is None:
-        return Interval(None)
-    if metric not in strict.resamples:
-        return Interval(a - b)
-    ends = percentile_interval(loose.resamples[metric] - strict.resamples[metric], level)
-    return Interval(a - b, *(ends or ()))
+def _as_it_is(name: str) -> Metric:
+    """The metric, of which only the name and the sign are used: more counts as more."""
+    return dataclasses.replace(metric(name), higher_is_better=True)
 
 
 def nested_note(oof: Predictions) -> str:

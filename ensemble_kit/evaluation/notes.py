@@ -5,13 +5,15 @@ Words only; computes no figure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+
+import numpy as np
 
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.voting import MajorityVote
 from ensemble_kit.errors import first_few
-from ensemble_kit.evaluation.figures import Figures
-from ensemble_kit.evaluation.proportions import PROPORTIONS, is_flat
+from ensemble_kit.evaluation.figures import Scored
+from ensemble_kit.metrics import OVER_CLASSES
 from ensemble_kit.predictions.table import Predictions
 
 FEW_GROUPS = 10
@@ -105,14 +107,26 @@ def abstention_note(name: str, crossed: Combined, tested: Combined | None) -> tu
     return (f"{name} abstains, {', and '.join(said)}; {how}",)
 
 
-def wilson_note(parts: Iterable[Figures], group_kind: str) -> tuple[str, ...]:
-    """Whose interval a proportion has where all are right, or none; nothing where none is so."""
-    some = [part.metrics[name] for part in parts for name in PROPORTIONS if name in part.metrics]
-    if not any(one.low is not None and is_flat(one.value) for one in some):
+def interval_note(scored: Mapping[str, Scored], table: Predictions, part: str) -> tuple[str, ...]:
+    """Which metrics have no interval because a class is held by one group alone."""
+    lacking = {
+        name.replace("_", " ")
+        for one in scored.values()
+        for name, left_out in one.left_out.items()
+        if name in OVER_CLASSES and not np.isfinite(left_out).all()
+    }
+    if not lacking:
+        return ()
+    alone = [
+        table.class_names[c]
+        for c in np.unique(table.labels)
+        if len(np.unique(table.groups[table.labels == c])) == 1
+    ]
+    if not alone:
         return ()
     return (
-        "Where all are right, or none, no resample differs, which is no certainty: accuracies and "
-        f"rates have Wilson's interval there, over {group_kind}s.",
+        f"Class {first_few(map(repr, alone))} comes from one {table.group_kind} only ({part}): metrics "
+        "that average over classes have no interval.",
     )
 
 

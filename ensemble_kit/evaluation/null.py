@@ -206,7 +206,7 @@ def _figures(
     answers[CONSTANT] = decided(np.tile(shares, (len(table), 1)))
     judged = judge(
         answers, labels, table.groups, table.n_classes,
-        metrics=[protocol.figure(table.class_names)], n_resamples=0,
+        metrics=[protocol.figure(table.class_names)], intervals=False,
     )  # fmt: skip
     values = {k: one.figures[protocol.metric].value for k, one in judged.items()}
     return {k: np.nan if v is None else v for k, v in values.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.null import NullCheck
 

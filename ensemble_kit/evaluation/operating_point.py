@@ -226,7 +226,7 @@ def _judged(
     def figures(made: Any, labels: Ints, groups: Any) -> DecisionFigures:
         return decision_figures(
             made, labels, groups, table.class_names, has_target=rule.target is not None,
-            n_resamples=options.n_resamples, level=options.level, seed=options.seed,
+            level=options.level, intervals=options.n_resamples > 0,
         )  # fmt: skip
 
     found = {

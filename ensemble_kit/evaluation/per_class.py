@@ -1,4 +1,4 @@
-"""Figures of each class against the rest, from the same group resamples as those of all classes.
+"""Metrics of each class against the rest, with intervals over whole groups.
 
 Takes answers that were made elsewhere; writes and prints nothing.
 """
@@ -6,7 +6,7 @@ Takes answers that were made elsewhere; writes and prints nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,15 +14,8 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.evaluation.bootstrap import (
-    Interval,
-    bca_interval,
-    left_out_weights,
-    percentile_interval,
-    resampling,
-    strata_of,
-)
-from ensemble_kit.evaluation.proportions import class_with_wilson
+from ensemble_kit.evaluation.interval import Interval
+from ensemble_kit.evaluation.jackknife import Jackknife, interval_of
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.resamplers import (
     Resampler,
@@ -71,7 +64,7 @@ class ClassFigures:
 def figures_per_class(
     tables: Mapping[str, Combined], table: Predictions, protocol: Protocol | None = None
 ) -> dict[str, tuple[ClassFigures, ...]]:
-    """Figures of every class by several methods over the same samples and resamples.
+    """Metrics of every class by several methods over the same samples.
 
     Parameters
     ----------
@@ -99,28 +92,45 @@ def figures_per_class(
     protocol = protocol or Protocol()
     labels = np.asarray(table.labels)
     numbered = np.unique(table.groups, return_inverse=True)[1].astype(np.int64)
-    scored = {name: _Scored.of(one, labels, numbered) for name, one in tables.items()}
-    resampled = _resampled(scored, labels, numbered, table.n_classes, protocol)
+    jackknife = Jackknife.of(labels, numbered, table.n_classes) if protocol.intervals else None
     return {
-        name: tuple(
-            ClassFigures(
-                int((labels == c).sum()),
-                len(np.unique(numbered[labels == c])),
-                {
-                    key: class_with_wilson(
-                        _interval(values[c], resampled[name], key, c, protocol.level),
-                        key,
-                        c,
-                        one.counts,
-                        protocol.level,
-                    )
-                    for key, values in one.values.items()
-                },
-            )
-            for c in range(table.n_classes)
+        name: _class_figures(
+            _Scored.of(one, labels, numbered), labels, numbered, jackknife, protocol.level
         )
-        for name, one in scored.items()
+        for name, one in tables.items()
     }
+
+
+def _class_figures(
+    scored: _Scored, labels: Ints, groups: Ints, jackknife: Jackknife | None, level: float
+) -> tuple[ClassFigures, ...]:
+    """One method's metrics of every class."""
+    n_classes = len(scored.values["sensitivity"])
+    has_intervals = jackknife is not None and len(jackknife.blocks) > 0
+    left_out = scored.left_out(jackknife) if jackknife is not None and has_intervals else {}
+
+    def interval(key: str, c: int) -> Interval:
+        value = float(scored.values[key][c])
+        if jackknife is None or key not in left_out or not np.isfinite(value):
+            return Interval(value if np.isfinite(value) else None)
+        design = jackknife.design(_counted(scored.counts, key, c))
+        return interval_of(value, left_out[key][:, c], design, level=level)
+
+    return tuple(
+        ClassFigures(
+            int((labels == c).sum()),
+            len(np.unique(groups[labels == c])),
+            {key: interval(key, c) for key in CLASS_METRICS},
+        )
+        for c in range(n_classes)
+    )
+
+
+def _counted(counts: GroupConfusions, key: str, c: int) -> Array:
+    """The rows of each group that a class's metric rests on, shape (n_groups, n_parts)."""
+    of_class, others, predicted = counts.of_class(c)
+    parts = {"sensitivity": [of_class], "specificity": [others], "precision": [predicted]}
+    return np.stack(parts.get(key, [of_class, others]), axis=1)
 
 
 def per_class_json(
@@ -165,63 +175,15 @@ class _Scored:
             ]
         return _Scored(values, counts, resamplers)
 
-    def resample(self, weights: Array) -> dict[str, Array]:
-        """Each figure under these group weights, shape (n_resamples, n_classes)."""
-        counts = self.counts.weighted(weights)
-        out = {key: figure(counts) for key, figure in OF_CONFUSION.items()}
-        for key, some in self.resamplers.items():
-            # To first order, as beyond some number of groups, a figure may leave its range.
-            out[key] = np.clip(np.stack([one(weights) for one in some], axis=1), 0.0, 1.0)
-        return out
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Resampled:
-    """One method's figures under group weights, (n_resamples, n_classes) each; empty for none.
-
-    For BCa, also those with each group left out in turn, and the strata of the groups.
-    """
-
-    drawn: Mapping[str, Array]
-    left_out: Mapping[str, Array]
-    strata: Ints | None = None
-
-
-def _resampled(
-    scored: Mapping[str, _Scored], labels: Ints, groups: Ints, n_classes: int, protocol: Protocol
-) -> dict[str, _Resampled]:
-    if protocol.n_resamples < 1 or groups.max() < 1:
-        return dict.fromkeys(scored, _Resampled({}, {}))
-    drawn = _joined(
-        scored, resampling(labels, groups, n_classes, protocol.n_resamples, protocol.seed)
-    )
-    if protocol.interval != "bca":
-        return {name: _Resampled(one, {}) for name, one in drawn.items()}
-    chunks, strata = left_out_weights(strata_of(labels, groups, n_classes))
-    left_out = _joined(scored, chunks)
-    return {name: _Resampled(one, left_out[name], strata) for name, one in drawn.items()}
-
-
-def _joined(scored: Mapping[str, _Scored], chunks: Iterable[Array]) -> dict[str, dict[str, Array]]:
-    parts: dict[str, list[dict[str, Array]]] = {name: [] for name in scored}
-    for weights in chunks:
-        for name, one in scored.items():
-            parts[name].append(one.resample(weights))
-    return {
-        name: {key: np.concatenate([part[key] for part in some]) for key in CLASS_METRICS if some}
-        for name, some in parts.items()
-    }
-
-
-def _interval(value: float, resampled: _Resampled, key: str, c: int, level: float) -> Interval:
-    if not np.isfinite(value):
-        return Interval(None)
-    if key not in resampled.drawn:
-        return Interval(float(value))
-    drawn = resampled.drawn[key][:, c]
-    if key not in resampled.left_out:
-        ends = percentile_interval(drawn, level)
-    else:
-        left_out = resampled.left_out[key][:, c]
-        ends = bca_interval(float(value), drawn, left_out, level, strata=resampled.strata)
-    return Interval(float(value), *(ends or ()))
+    def left_out(self, jackknife: Jackknife) -> dict[str, Array]:
+        """Each metric without each block, shape (n_blocks, n_classes)."""
+        parts: dict[str, list[Array]] = {key: [] for key in CLASS_METRICS}
+        for weights in jackknife.weights():
+            counts = self.counts.weighted(weights)
+            for key, figure in OF_CONFUSION.items():
+                parts[key].append(figure(counts))
+            for key, some in self.resamplers.items():
+                # To first order, as beyond some number of groups, a metric may leave its range.
+                drawn = np.stack([one(weights) for one in some], axis=1)
+                parts[key].append(np.clip(drawn, 0.0, 1.0))
+        return {key: np.concatenate(some) for key, some in parts.items()}

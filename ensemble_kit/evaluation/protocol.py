@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import UsageError, did_you_mean
-from ensemble_kit.evaluation.bootstrap import INTERVALS
 from ensemble_kit.evaluation.by_group import FITTED, POOLING
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, Metric, cost_metric, metric
 from ensemble_kit.metrics.costs import EXPECTED_COST, CostMatrix, least_cost
@@ -28,14 +27,13 @@ class Protocol:
     metrics : tuple of str
         All that are computed; empty for the default list, with ordinal ones for ordered classes.
     n_resamples : int
-        Group resamples; 0 for none.
+        Resamples of whole groups that correct the best method's metric for the choice among
+        methods; 0 for none, and for no intervals.
     level : float
-        Of the intervals.
+        Confidence level of the intervals, e.g. 0.95.
     seed : int
     fallback : bool
         Replace a fitted combiner by the mean where it does not beat it cross-fitted, and say so.
-    interval : {"percentile", "bca"}
-        Of the figures; differences have percentile intervals.
     costs : CostMatrix, optional
         What errors cost: adds the metric `expected_cost`.
     pool : {"mean", "vote", "max", "fitted"}
@@ -51,18 +49,11 @@ class Protocol:
     level: float = 0.95
     seed: int = 0
     fallback: bool = True
-    interval: str = "percentile"
     costs: CostMatrix | None = None
     decide_by_cost: bool = False
     pool: str = "mean"
 
     def __post_init__(self) -> None:
-        if self.interval not in INTERVALS:
-            raise UsageError(
-                "An interval is of a known kind",
-                f"got '{self.interval}'",
-                did_you_mean(self.interval, INTERVALS),
-            )
         if self.pool not in (*POOLING, FITTED):
             raise UsageError(
                 "Images are pooled by a known rule",
@@ -73,6 +64,11 @@ class Protocol:
             raise UsageError(
                 "Decisions by cost need costs", "got none", "Give them: --costs costs.csv"
             )
+
+    @property
+    def intervals(self) -> bool:
+        """Whether intervals are computed."""
+        return self.n_resamples > 0
 
     def figure(self, class_names: Sequence[str]) -> Metric:
         """The metric of the verdicts, over these classes."""

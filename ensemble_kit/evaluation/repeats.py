@@ -22,9 +22,9 @@ from ensemble_kit.evaluation.across_runs import (
 )
 from ensemble_kit.evaluation.answers import Answered
 from ensemble_kit.evaluation.baselines import FLOORS
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.crossfit import fold_of
 from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.significance import SMALLEST, nadeau_bengio
 from ensemble_kit.metrics import Metric
@@ -185,7 +185,7 @@ def _per_fold(run: str, answered: dict[str, Answered], figure: Metric) -> list[t
         judged = judge(
             {name: one.combined.take(inside) for name, one in answered.items()},
             table.labels[inside], table.groups[inside], table.n_classes,
-            metrics=[figure], n_resamples=0,
+            metrics=[figure], intervals=False,
         )  # fmt: skip
         values = [one.figures[figure.name].value for one in judged.values()]
         rows.append((run, int(k), int(inside.sum()), *(np.nan if v is None else v for v in values)))

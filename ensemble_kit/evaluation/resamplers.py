@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import decided
-from ensemble_kit.evaluation.slope_resampler import slope_resampler
 from ensemble_kit.metrics.ranking import (
     auroc_influence,
     auroc_pairs,
@@ -211,6 +210,5 @@ def _of_scores(make: Callable[[Ints, Array, Ints], Resampler]) -> Callable[..., 
 RESAMPLERS: dict[str, Callable[..., Resampler]] = {
     "auroc": _of_scores(auroc_resampler),
     "average_precision": _of_scores(average_precision_resampler),
-    "calibration_slope": _of_scores(slope_resampler),
     "aurc": aurc_resampler,
 }

@@ -15,9 +15,9 @@ import pandas as pd
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.answers import Answered
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.conformal import Bools
 from ensemble_kit.evaluation.ensembles import interval_json
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.shares import shares
 
 
@@ -128,7 +128,7 @@ def set_figures(one: Answered, sets: Bools, options: SetOptions) -> dict[str, Se
         parts[f"image {name}"] = (held * those, those.astype(np.float64))
     found = shares(
         parts, labels, table.groups, table.n_classes,
-        n_resamples=options.n_resamples, level=options.level, seed=options.seed,
+        level=options.level, intervals=options.n_resamples > 0,
     )  # fmt: skip
     size = sets.sum(axis=1)
     return {

@@ -1,6 +1,6 @@
-"""Shares of rows (covered, found, referred) with intervals that resample whole groups.
+"""Shares of rows (covered, found, referred) with intervals over whole groups.
 
-A share is a sum over a sum, so that its resamples are matrix products. Knows no method.
+Knows no method.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.evaluation.bootstrap import Interval, percentile_interval, resampling
-from ensemble_kit.evaluation.significance import wilson_interval
+from ensemble_kit.evaluation.interval import Interval
+from ensemble_kit.evaluation.jackknife import Jackknife, interval_of
 
 Ints = npt.NDArray[np.int64]
 
@@ -23,11 +23,10 @@ def shares(
     groups: npt.ArrayLike,
     n_classes: int,
     *,
-    n_resamples: int = 2000,
     level: float = 0.95,
-    seed: int = 0,
+    intervals: bool = True,
 ) -> dict[str, Interval]:
-    """Each share with its interval, all from one set of group resamples.
+    """Each share with its interval over whole groups.
 
     Parameters
     ----------
@@ -35,35 +34,32 @@ def shares(
         Two arrays of shape (n_samples,): the share is their sums' ratio; undefined where nothing
         is below.
     labels : array of int, shape (n_samples,)
-        Resampling is stratified by the groups' most frequent class.
+        Groups are left out within the stratum of their most frequent class.
     groups : array-like, shape (n_samples,)
 
     Returns
     -------
     dict of name to Interval
-        A share of exactly 0 or 1 never varies in a resample, which is no certainty: its interval is
-        Wilson's over the groups that count in it, at least as wide as one over rows. No interval
-        with a single group.
+        No interval with a single group. Groups without a row below do not count.
 
     Examples
     --------
-    >>> hit = np.array([1.0, 1.0, 1.0, 1.0])
-    >>> found = shares({"found": (hit, hit)}, np.zeros(4, dtype=int), ["a", "a", "b", "b"], 2)
-    >>> found["found"].value, round(found["found"].low, 2)
-    (1.0, 0.34)
+    >>> hit = np.ones(16)
+    >>> found = shares({"found": (hit, hit)}, np.zeros(16, dtype=int), np.arange(16) // 2, 2)
+    >>> found["found"].value, round(found["found"].low, 1)
+    (1.0, 0.6)
     """
     numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
     n_groups = int(numbered.max()) + 1 if len(numbered) else 0
+    if not n_groups:
+        return dict.fromkeys(parts, Interval(None))
+    jackknife = Jackknife.of(labels, numbered, n_classes)
     sums = {
         name: tuple(_by_group(one, numbered, n_groups) for one in p) for name, p in parts.items()
     }
-    drawn: dict[str, list[Array]] = {name: [] for name in parts}
-    if n_groups > 1 and n_resamples > 0:
-        for weights in resampling(labels, numbered, n_classes, n_resamples, seed):
-            for name, (above, below) in sums.items():
-                drawn[name].append(_ratio(weights @ above, weights @ below))
     return {
-        name: _interval(above, below, drawn[name], level) for name, (above, below) in sums.items()
+        name: _share(above, below, jackknife, level, intervals)
+        for name, (above, below) in sums.items()
     }
 
 
@@ -71,21 +67,19 @@ def _by_group(values: Array, groups: Ints, n_groups: int) -> Array:
     return np.bincount(groups, weights=np.asarray(values, dtype=np.float64), minlength=n_groups)
 
 
-def _ratio(above: Array, below: Array) -> Array:
-    out = np.full(np.shape(above), np.nan)
-    np.divide(above, below, out=out, where=below > 0)
-    return out
-
-
-def _interval(above: Array, below: Array, drawn: list[Array], level: float) -> Interval:
+def _share(
+    above: Array, below: Array, jackknife: Jackknife, level: float, has_interval: bool
+) -> Interval:
     total = float(below.sum())
     if total <= 0:
         return Interval(None)
     value = float(above.sum()) / total
-    if not drawn:
+    if not has_interval or not len(jackknife.blocks):
         return Interval(value)
-    if min(value, 1.0 - value) < 1e-12:
-        n = int((below > 0).sum())
-        return Interval(float(round(value)), *wilson_interval(round(value) * n, n, level))
-    ends = percentile_interval(np.concatenate(drawn), level)
-    return Interval(value, *ends) if ends else Interval(value)
+    weights = list(jackknife.weights())
+    above_out = np.concatenate([some @ above for some in weights])
+    below_out = np.concatenate([some @ below for some in weights])
+    left_out = np.full(len(above_out), np.nan)
+    np.divide(above_out, below_out, out=left_out, where=below_out > 0)
+    design = jackknife.design(below[:, None])
+    return interval_of(value, left_out, design, level=level)

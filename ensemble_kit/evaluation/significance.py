@@ -103,34 +103,6 @@ def _normal_tail(only_a: int, only_b: int) -> float:
     return NormalDist().cdf(-max(abs(only_a - only_b) - 1, 0) / sqrt(n))
 
 
-def mcnemar_clustered(
-    right_a: npt.ArrayLike, right_b: npt.ArrayLike, groups: npt.ArrayLike
-) -> Test:
-    """McNemar's test where the samples of a group (the patient) are not independent.
-
-    The difference is summed per group, and its variance is that of the group sums.
-
-    References
-    ----------
-    Obuchowski, N. A. (1998). On the comparison of correlated proportions for clustered data.
-    Statistics in Medicine 17(13), 1495-1507.
-    """
-    gain = np.asarray(right_a, dtype=float) - np.asarray(right_b, dtype=float)
-    numbered = np.unique(np.asarray(groups), return_inverse=True)[1]
-    sums = np.bincount(numbered, weights=gain)
-    n_groups, sizes = len(sums), np.bincount(numbered)
-    if n_groups < 2:
-        raise DataError(
-            "A clustered test needs at least two groups",
-            f"got {n_groups}",
-            "Use mcnemar_exact for independent samples",
-        )
-    mean = gain.mean()
-    residual = sums - mean * sizes
-    spread = sqrt(n_groups / (n_groups - 1) * float((residual**2).sum())) / len(gain)
-    return _z_test(float(mean), spread)
-
-
 def delong(positive: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.ArrayLike) -> Test:
     """Test that two scores have the same AUROC on the same samples.
 
@@ -175,14 +147,6 @@ def _in_spreads(estimate: float, spread: float) -> float:
     if abs(estimate) < SMALLEST:
         return 0.0
     return estimate / spread if spread > SMALLEST * abs(estimate) else np.nan
-
-
-def delong_variance(positive: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    """The variance of one AUROC, by its placements."""
-    is_positive = np.asarray(positive, dtype=bool)
-    placed = auroc_placements(is_positive, np.asarray(scores, dtype=np.float64))
-    above, below = placed[is_positive], placed[~is_positive]
-    return float(above.var(ddof=1) / len(above) + below.var(ddof=1) / len(below))
 
 
 def nadeau_bengio(differences: Sequence[float] | Array, *, test_share: float) -> Test:

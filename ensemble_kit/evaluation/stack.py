@@ -78,7 +78,7 @@ class Stacked:
         if best is None:
             return ""
         part = "test" if self.test is not None else "cross_fitted"
-        said = sentence_of_tests(best.tests, part, self.oof.group_kind)
+        said = sentence_of_tests(best.tests, part)
         return f"{best.shown_name} {said}" if said else ""
 
     @property

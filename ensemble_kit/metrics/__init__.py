@@ -23,6 +23,13 @@ Ints = npt.NDArray[np.int64]
 __all__ = ["DEFAULT_METRICS", "METRICS", "ORDINAL_METRICS", "Metric", "Sums", "metric"]
 
 
+Bounds = tuple[float, float | None]
+
+
+def _unit(n_classes: int) -> Bounds:  # noqa: ARG001
+    return 0.0, 1.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Metric:
     """One figure.
@@ -38,6 +45,10 @@ class Metric:
         samples; without `predicted`, of the likeliest classes.
     aims_at : float, optional
         Where neither more nor less is better: the value to be near. It gives no verdict.
+    bounds : callable
+        Of the number of classes: the lowest and the highest value; None where there is no highest.
+    of_decisions : bool
+        Whether it looks at decisions alone, not at probabilities.
     """
 
     name: str
@@ -45,6 +56,8 @@ class Metric:
     of_sums: Callable[[Sums], Array] | None = None
     of_table: Callable[..., float] | None = None
     aims_at: float | None = None
+    bounds: Callable[[int], Bounds] = _unit
+    of_decisions: bool = False
 
     def of(self, labels: Ints, proba: Array, predicted: Ints) -> float:
         """The figure of a whole table.
@@ -60,8 +73,15 @@ class Metric:
         return float(self.of_sums(sums_of(labels, proba, predicted))) if self.of_sums else np.nan
 
 
-def _of_confusion(name: str, figure: Callable[[Confusion], Array], higher: bool = True) -> Metric:
-    return Metric(name, higher, of_sums=lambda sums: figure(sums.counts))
+def _of_confusion(
+    name: str,
+    figure: Callable[[Confusion], Array],
+    higher: bool = True,
+    bounds: Callable[[int], Bounds] = _unit,
+) -> Metric:
+    return Metric(
+        name, higher, of_sums=lambda sums: figure(sums.counts), bounds=bounds, of_decisions=True
+    )
 
 
 def _of_scores(name: str, figure: Callable[[Ints, Array], float]) -> Metric:
@@ -94,7 +114,35 @@ def cost_metric(costs: Array) -> Metric:
     >>> float(cost_metric(np.array([[0.0, 1.0], [10.0, 0.0]])).of_sums(sums))
     5.5
     """
-    return _of_confusion(EXPECTED_COST, lambda confusion: ordinal.cost(confusion, costs), False)
+    highest = max(float(np.max(costs)), 1e-12)
+    return _of_confusion(
+        EXPECTED_COST,
+        lambda confusion: ordinal.cost(confusion, costs),
+        False,
+        lambda _: (0.0, highest),
+    )
+
+
+def _correlation(n_classes: int) -> Bounds:  # noqa: ARG001
+    return -1.0, 1.0
+
+
+def _no_highest(n_classes: int) -> Bounds:  # noqa: ARG001
+    return 0.0, None
+
+
+def _brier(sums: Sums) -> Array:
+    """Mean squared distance to the truth: summed over classes, halved for two, as in scikit-learn."""
+    half = 0.5 if sums.counts.found.shape[-1] == 2 else 1.0
+    return np.asarray(half * sums.brier / sums.n)
+
+
+def _brier_bounds(n_classes: int) -> Bounds:
+    return 0.0, 1.0 if n_classes == 2 else 2.0
+
+
+def _grades(n_classes: int) -> Bounds:
+    return 0.0, max(n_classes - 1.0, 1.0)
 
 
 _ALL = (
@@ -103,12 +151,12 @@ _ALL = (
     _of_confusion("macro_f1", classification.macro_f1),
     _of_confusion("macro_precision", classification.macro_precision),
     _of_confusion("macro_specificity", classification.macro_specificity),
-    _of_confusion("mcc", classification.mcc),
-    _of_confusion("kappa", classification.cohen_kappa),
+    _of_confusion("mcc", classification.mcc, bounds=_correlation),
+    _of_confusion("kappa", classification.cohen_kappa, bounds=_correlation),
     _of_scores("auroc", ranking.macro_auroc),
     _of_scores("average_precision", ranking.macro_average_precision),
-    Metric("log_loss", False, of_sums=lambda sums: sums.log_loss / sums.n),
-    Metric("brier", False, of_sums=lambda sums: sums.brier / sums.n),
+    Metric("log_loss", False, of_sums=lambda sums: sums.log_loss / sums.n, bounds=_no_highest),
+    Metric("brier", False, of_sums=_brier, bounds=_brier_bounds),
     Metric("ece", False, of_sums=lambda sums: calibration.expected_calibration_error(sums.bins)),
     Metric(
         "ece_equal_mass",
@@ -121,12 +169,16 @@ _ALL = (
         of_sums=lambda sums: calibration.debiased_calibration_error(sums.mass_bins),
     ),
     dataclasses.replace(
-        _of_scores("calibration_slope", calibration.calibration_slope), aims_at=1.0
+        _of_scores("calibration_slope", calibration.calibration_slope),
+        aims_at=1.0,
+        bounds=lambda _: (-np.inf, None),
     ),
     Metric("aurc", False, of_table=_aurc),
-    Metric("coverage", True, of_sums=lambda sums: sums.n_decided / sums.n),
-    _of_confusion("quadratic_weighted_kappa", ordinal.quadratic_weighted_kappa),
-    _of_confusion("mean_absolute_error", ordinal.mean_absolute_error, higher=False),
+    Metric("coverage", True, of_sums=lambda sums: sums.n_decided / sums.n, of_decisions=True),
+    _of_confusion(
+        "quadratic_weighted_kappa", ordinal.quadratic_weighted_kappa, bounds=_correlation
+    ),
+    _of_confusion("mean_absolute_error", ordinal.mean_absolute_error, False, _grades),
     _of_confusion("adjacent_errors", ordinal.adjacent_errors, higher=False),
     _of_confusion("far_errors", ordinal.far_errors, higher=False),
     _of_confusion(EXPECTED_COST, _without_costs, higher=False),

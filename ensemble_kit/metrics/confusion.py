@@ -123,30 +123,17 @@ class GroupConfusions:
         found, true, told = np.split(np.asarray(weights @ self.margins), 3, axis=-1)
         return Confusion(found, true, told, self.cells, weights)
 
-    @cached_property
-    def n_groups_true(self) -> Ints:
-        """Number of groups with samples of each class, shape (n_classes,)."""
-        return self._n_groups(1)
-
-    @cached_property
-    def n_groups_told(self) -> Ints:
-        """Number of groups with samples predicted as each class, shape (n_classes,)."""
-        return self._n_groups(2)
-
-    @cached_property
-    def n_groups_of_others(self) -> Ints:
-        """Number of groups with samples of any other class, shape (n_classes,)."""
-        is_there = self._margin(1)
-        is_pure = np.asarray(is_there.sum(axis=1)) == 1
-        return len(is_pure) - np.asarray(is_there[is_pure].sum(axis=0)).astype(np.int64)
-
-    def _n_groups(self, part: int) -> Ints:
-        return np.asarray(self._margin(part).sum(axis=0)).astype(np.int64)
-
-    def _margin(self, part: int) -> Any:
-        """Whether each group has some, shape (n_groups, n_classes)."""
+    def of_class(self, c: int) -> tuple[Array, Array, Array]:
+        """Samples of a class, of the other classes, and predicted as it, per group; (n_groups,) each."""
         n_classes = self.margins.shape[1] // 3
-        return self.margins[:, part * n_classes : (part + 1) * n_classes] > 0
+        true = self.margins[:, n_classes : 2 * n_classes]
+        of_class, told = (_column(self.margins, part * n_classes + c) for part in (1, 2))
+        return of_class, np.asarray(true.sum(axis=1)).ravel() - of_class, told
+
+
+def _column(table: Any, column: int) -> Array:
+    one = table[:, [column]]
+    return np.asarray(one.toarray() if sparse.issparse(one) else one, dtype=np.float64).ravel()
 
 
 def _shared_out(labels: Ints, predicted: Ints, n_classes: int) -> tuple[Ints, Ints, Array]:

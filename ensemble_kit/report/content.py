@@ -130,7 +130,7 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         per_class=per_class_frame(shown),
         optimism=optimism_frame(shown),
         verdicts=tuple(dict.fromkeys(verdicts)),
-        tests=_chosen_tests(tidy, stored, manifest.group_kind) if scores is None else (),
+        tests=_chosen_tests(tidy, stored) if scores is None else (),
         fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
         notes=tuple(dict.fromkeys(notes)),
         answers=read_answers(run, stored, tables),
@@ -155,16 +155,14 @@ def _chosen(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> str |
     return next((m for m in ranked_methods(scores) if m in stored and m not in BOUNDS), None)
 
 
-def _chosen_tests(
-    scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]], group_kind: str
-) -> tuple[str, ...]:
+def _chosen_tests(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
     """The p values of that ensemble, in one sentence."""
     chosen = _chosen(scores, stored)
     if chosen is None:
         return ()
     tests = [FieldTest(**one) for one in stored[chosen].get("tests", [])]
     part = "test" if any(one.part == "test" for one in tests) else "cross_fitted"
-    said = sentence_of_tests(tests, part, group_kind)
+    said = sentence_of_tests(tests, part)
     return (f"{chosen} {said}",) if said else ()
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.evaluation.bootstrap import Interval
 from ensemble_kit.evaluation.conformal import Bools, calibrate, coverage
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.shares import shares
 from ensemble_kit.report.answers import Answers, AnswersByPart
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.cli import app
-from ensemble_kit.evaluation.bootstrap import Interval
+from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.leaderboard import text
 from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
 from ensemble_kit.testing import toy_run

@@ -8,21 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.bootstrap import bca_interval, group_weights, strata_of
+from ensemble_kit.evaluation.bootstrap import group_weights
 from ensemble_kit.evaluation.compare import compare
 from ensemble_kit.evaluation.crossfit import cross_fit, cross_fitted_proba
 from ensemble_kit.evaluation.ensemble_folder import write_ensemble
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.jackknife import Jackknife, strata_of
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.resamplers import auroc_resampler
 from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
+from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics.ranking import macro_auroc
 from ensemble_kit.testing import toy_predictions
 
@@ -139,35 +141,33 @@ def test_baselines_are_always_there_and_rules_have_no_optimism() -> None:
     )
 
 
-def test_weights_are_the_bootstrap_of_copies() -> None:
+def test_a_metric_without_a_group_is_that_of_the_other_rows() -> None:
     table = toy_predictions(300, 3, 3, n_groups=30)
     labels, groups = np.asarray(table.labels), np.unique(table.groups, return_inverse=True)[1]
     proba = softmax(table.logits).mean(axis=1)
-    one = {"mean": decided(proba)}
-    resampled = judge(
-        one,
-        labels,
-        groups,
-        3,
-        metrics=["balanced_accuracy", "auroc", "log_loss"],
-        n_resamples=50,
-        seed=1,
+    names = ["balanced_accuracy", "auroc", "log_loss", "ece_equal_mass", "calibration_slope"]
+    scored = judge({"mean": decided(proba)}, labels, groups, 3, metrics=names)["mean"]
+    blocks = Jackknife.of(labels, groups, 3).blocks
+    one_class = np.array([len(set(labels[groups == g])) == 1 for g in range(30)])
+    for b, block in enumerate(blocks):
+        kept = groups != block[0]
+        y, p = labels[kept], proba[kept]
+        got = {name: values[b] for name, values in scored.left_out.items()}
+        # Groups of one class keep their stratum's weight; scores within a class do not move by that.
+        assert got["ece_equal_mass"] == pytest.approx(
+            METRICS["ece_equal_mass"].of(y, p, p.argmax(axis=1))
+        )
+        assert got["calibration_slope"] == pytest.approx(
+            METRICS["calibration_slope"].of(y, p, p.argmax(axis=1))
+        )
+    assert not one_class.all()
+    single = judge(
+        {"mean": decided(proba)}, np.zeros(300, dtype=int), groups, 3, metrics=["log_loss"]
     )
-    from ensemble_kit.evaluation.bootstrap import resampling
-
-    weights = np.concatenate(list(resampling(labels, groups, 3, 50, 1)))
-    assert (weights.sum(axis=1) == 30).all()
-    for b in range(50):
-        rows = np.concatenate(
-            [np.tile(np.flatnonzero(groups == g), int(w)) for g, w in enumerate(weights[b])]
-        )
-        y, p = labels[rows], proba[rows]
-        got = {k: v[b] for k, v in resampled["mean"].resamples.items()}
-        assert got["balanced_accuracy"] == pytest.approx(
-            balanced_accuracy_score(y, p.argmax(axis=1))
-        )
-        assert got["auroc"] == pytest.approx(roc_auc_score(y, p, multi_class="ovr"))
-        assert got["log_loss"] == pytest.approx(-np.log(p[np.arange(len(y)), y]).mean())
+    for b in range(30):
+        kept = groups != b
+        want = -np.log(proba[kept, 0]).mean()
+        assert single["mean"].left_out["log_loss"][b] == pytest.approx(want)
 
 
 def test_auroc_of_many_groups_resampled_to_first_order_is_close_to_exact() -> None:
@@ -200,12 +200,6 @@ def test_intervals_over_patients_are_wider_than_over_images_where_patients_agree
     )
     assert wide.value == narrow.value
     assert wide.high - wide.low > 1.5 * (narrow.high - narrow.low)
-
-
-def test_bca_is_the_percentile_interval_without_bias_and_skew() -> None:
-    resampled = np.random.default_rng(0).normal(size=100_001)
-    low, high = bca_interval(float(np.median(resampled)), resampled, np.array([-1.0, 0.0, 1.0]))
-    assert (low, high) == pytest.approx((-1.96, 1.96), abs=0.03)
 
 
 def test_verdicts_are_better_worse_or_not_shown() -> None:

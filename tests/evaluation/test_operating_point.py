@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
+import ensemble_kit as ek
 from ensemble_kit.arrays import softmax
 from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
@@ -153,24 +154,16 @@ def test_abstentions_are_referred() -> None:
     assert made.referred.tolist() == [False, True, False]
 
 
-def test_shares_are_a_slow_loop_over_resampled_groups() -> None:
-    from ensemble_kit.evaluation.bootstrap import resampling
-
+def test_shares_have_the_interval_of_the_metric_that_they_are() -> None:
     rng = np.random.default_rng(3)
     groups = np.repeat(np.arange(12), rng.integers(1, 6, 12))
     labels = groups % 2
-    above, below = rng.random(len(groups)) < 0.6, rng.random(len(groups)) < 0.8
-    above &= below
-    found = shares({"x": (above, below)}, labels, groups, 2, n_resamples=300)["x"]
-    slow = []
-    for weights in resampling(labels, groups, 2, 300, 0):
-        for row in weights:
-            rows = np.concatenate(
-                [np.flatnonzero(groups == g) for g in np.repeat(np.arange(12), row.astype(int))]
-            )
-            slow.append(above[rows].sum() / below[rows].sum())
-    assert found.value == above.sum() / below.sum()
-    np.testing.assert_allclose([found.low, found.high], np.quantile(slow, [0.025, 0.975]))
+    right = rng.random(len(groups)) < 0.6
+    ones = np.ones(len(groups))
+    found = shares({"x": (right, ones)}, labels, groups, 2)["x"]
+    proba = np.eye(2)[np.where(right, labels, 1 - labels)]
+    want = ek.metric_interval(labels, proba, groups, metric="accuracy")
+    assert (found.value, found.low, found.high) == pytest.approx((want.value, want.low, want.high))
 
 
 def test_a_share_of_all_is_not_taken_for_certain() -> None:
@@ -179,7 +172,8 @@ def test_a_share_of_all_is_not_taken_for_certain() -> None:
         "x"
     ]
     assert (found.value, found.high) == (1.0, 1.0)
-    assert found.low == pytest.approx(0.5655, abs=1e-4)  # Wilson of 5 of 5 groups, not of 20 rows
+    t = 2.5706  # of 5 groups: 5 of 5 groups, not of 20 rows
+    assert found.low == pytest.approx(5 / (5 + t**2), abs=1e-3)
 
 
 @pytest.fixture(scope="module")

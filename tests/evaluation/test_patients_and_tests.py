@@ -14,7 +14,7 @@ from ensemble_kit.combiners import make_combiner
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.by_group import judge_groups
+from ensemble_kit.evaluation.by_group import judge_groups, pooled
 from ensemble_kit.evaluation.ensembles import metrics_json
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.field_tests import field_tests, sentence_of_tests
@@ -47,36 +47,29 @@ class Contrary(Combiner):
         return decided(softmax(-5.0 * logits[:, 0]))
 
 
-def test_with_one_image_a_patient_the_recognition_rate_is_the_accuracy_bca_interval_too() -> None:
+def test_with_one_image_a_patient_the_recognition_rate_is_the_accuracy() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
     answer = decided(softmax(rng.normal(size=(60, 2)) + 1.5 * np.eye(2)[labels]))
     names = np.array([f"p{i:02d}" for i in range(60)])
-    ends = {}
-    for interval in ("percentile", "bca"):
-        options = {"n_resamples": 500, "interval": interval}
-        one = judge_groups({"m": answer}, labels, names, 2, **options)["m"]
-        image = judge({"m": answer}, labels, names, 2, metrics=["accuracy", "auroc"], **options)
-        wanted = image["m"].figures["accuracy"]
-        assert one.recognition_rate.value == pytest.approx(wanted.value)
-        assert (one.recognition_rate.low, one.recognition_rate.high) == pytest.approx(
-            (wanted.low, wanted.high)
-        )
-        assert one.figures["auroc"] == image["m"].figures["auroc"]
-        ends[interval] = (one.figures["auroc"].low, one.recognition_rate.low)
-    assert ends["bca"] != ends["percentile"]
+    one = judge_groups({"m": answer}, labels, names, 2)["m"]
+    image = judge({"m": answer}, labels, names, 2, metrics=["accuracy", "auroc"])["m"]
+    wanted, rate = image.figures["accuracy"], one.recognition_rate
+    assert (rate.value, rate.low, rate.high) == pytest.approx(
+        (wanted.value, wanted.low, wanted.high)
+    )
+    assert one.figures["auroc"] == image.figures["auroc"]
 
 
-def test_the_table_per_patient_has_intervals_of_the_protocols_kind() -> None:
-    table = patients()
-    found = {
-        kind: evaluate(MeanProba(), table, protocol=dataclasses.replace(QUICK, interval=kind))
-        for kind in ("percentile", "bca")
-    }
-    usual, bca = (found[kind].per_group["cross_fitted"] for kind in ("percentile", "bca"))
-    assert usual.recognition_rate.value == bca.recognition_rate.value
-    assert usual.recognition_rate != bca.recognition_rate
-    assert usual.figures["auroc"] != bca.figures["auroc"]
+def test_votes_of_a_patient_tie_whatever_the_order_of_the_images() -> None:
+    shares = np.array(
+        [[1 / 3, 2 / 3], [2 / 3, 1 / 3], [1, 0], [0, 1], [2 / 3, 1 / 3], [1 / 3, 2 / 3]]
+    )
+    for seed in range(20):
+        proba = shares[np.random.default_rng(seed).permutation(6)]
+        answer, _, _ = pooled(decided(proba), np.zeros(6, dtype=int), ["a"] * 6)
+        assert answer.tied.all()
+        assert answer.proba.tolist() == [[0.5, 0.5]]
 
 
 def test_figures_per_patient_are_those_of_the_images_mean() -> None:
@@ -121,8 +114,9 @@ def test_metrics_json_holds_patients_and_tests() -> None:
     block = stored["cross_fitted"]["per_group"]
     assert (block["rule"], block["n_groups"]) == ("mean", 30)
     assert set(block["recognition_rate"]) == set(block["balanced_accuracy"])
-    assert {t["test"] for t in stored["tests"]} == {"mcnemar", "mcnemar_clustered", "delong"}
-    assert {t["n_methods"] for t in stored["tests"]} == {2}
+    assert stored["tests"] == []  # images of one patient are not independent
+    assert {v["n_compared"] for v in stored["verdicts"]} == {2}
+    assert all(v["p_value"] is None or 0 <= v["p_value"] <= 1 for v in stored["verdicts"])
     assert stored["fell_back_to_mean"] is False
 
 
@@ -142,8 +136,7 @@ def test_p_values_are_holms_over_the_methods() -> None:
     ]
     got = [t.p_adjusted for m in ("a", "b") for t in found[m] if t.test == "mcnemar"]
     np.testing.assert_allclose(got, holm(raw))
-    assert "Holm-adjusted over 2 methods" in sentence_of_tests(found["a"], "test", "patient")
-    assert "by patient" not in sentence_of_tests(found["a"], "test", "patient")
+    assert "Holm-adjusted over 2 methods" in sentence_of_tests(found["a"], "test")
 
 
 def test_a_fallen_method_says_so_in_its_row() -> None:

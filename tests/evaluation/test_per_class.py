@@ -11,7 +11,6 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.combiners.base import Combined, decided
-from ensemble_kit.evaluation.bootstrap import resampling
 from ensemble_kit.evaluation.ensembles import metrics_json
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.figures import judge
@@ -56,7 +55,7 @@ def test_macro_figures_are_the_means_over_classes() -> None:
     whole = judge(
         {"mean": answer}, table.labels, table.groups, 4,
         metrics=["balanced_accuracy", "macro_specificity", "macro_f1", "auroc", "average_precision"],
-        n_resamples=0,
+        intervals=False,
     )["mean"].figures  # fmt: skip
     for macro, key in {
         "balanced_accuracy": "sensitivity",
@@ -69,36 +68,19 @@ def test_macro_figures_are_the_means_over_classes() -> None:
         assert mean == pytest.approx(whole[macro].value), macro
 
 
-@pytest.mark.parametrize("interval", ["percentile", "bca"])
-def test_resamples_are_those_of_the_other_figures(interval: str) -> None:
+def test_of_two_classes_each_has_the_other_ones_interval() -> None:
     table = toy_predictions(160, 3, 2)
-    protocol = Protocol(n_resamples=60, interval=interval)
     answer = mean_of(table)
-    first, second = figures_per_class({"mean": answer}, table, protocol)["mean"]
-    whole = judge(
-        {"mean": answer}, table.labels, table.groups, 2,
-        metrics=["auroc"], n_resamples=60, interval=interval,
-    )["mean"].figures  # fmt: skip
-    want = dataclasses.astuple(whole["auroc"])
-    assert dataclasses.astuple(second["auroc"]) == pytest.approx(want)
-    for one, other in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
-        same = dataclasses.astuple(second[other])
-        assert dataclasses.astuple(first[one]) == pytest.approx(same)
-
-
-def test_weights_are_copies_of_whole_groups() -> None:
-    table = toy_predictions(120, 2, 3, n_groups=15)
-    answer, labels = mean_of(table), np.asarray(table.labels)
-    found = figures_per_class({"mean": answer}, table, QUICK)["mean"][2]
-    numbered = np.unique(table.groups, return_inverse=True)[1]
-    weights = np.concatenate(list(resampling(labels, numbered, 3, 60, 0))).astype(int)
-    slow = []
-    for row in weights:
-        rows = np.repeat(np.arange(120), row[numbered])
-        told = answer.predicted[rows] == 2
-        slow.append(((labels[rows] == 2) & told).sum() / told.sum())
-    low, high = np.quantile(slow, [0.025, 0.975])
-    assert (found["precision"].low, found["precision"].high) == pytest.approx((low, high))
+    first, second = figures_per_class({"mean": answer}, table, QUICK)["mean"]
+    whole = judge({"mean": answer}, table.labels, table.groups, 2, metrics=["auroc"])[
+        "mean"
+    ].figures
+    assert dataclasses.astuple(second["auroc"]) == pytest.approx(
+        dataclasses.astuple(whole["auroc"])
+    )
+    for mine, theirs in (("sensitivity", "specificity"), ("specificity", "sensitivity")):
+        one, other = dataclasses.astuple(first[mine]), dataclasses.astuple(second[theirs])
+        assert one == pytest.approx(other)
 
 
 def test_a_class_that_is_not_there_has_no_figure() -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-from fractions import Fraction
-from math import comb
-
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -14,16 +9,11 @@ from scipy.stats import binomtest, norm
 from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.cli import app
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.claims import verify_claim
-from ensemble_kit.evaluation.field_tests import field_tests, sentence_of_tests
 from ensemble_kit.evaluation.significance import (
     delong,
-    delong_variance,
     holm,
-    mcnemar_clustered,
-    mcnemar_exact,
     nadeau_bengio,
     wilson_interval,
 )
@@ -33,50 +23,6 @@ from ensemble_kit.evaluation.significance import (
 def test_wilson_is_scipys(right: int, n: int) -> None:
     theirs = binomtest(right, n).proportion_ci(method="wilson")
     assert wilson_interval(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-
-
-def test_mcnemar_gives_the_published_worked_example() -> None:
-    # Agresti, Categorical Data Analysis: approval ratings, 86 and 150 discordant pairs, z^2 = 17.36.
-    a = np.array([True] * 150 + [False] * 86 + [True] * 794 + [False] * 570)
-    b = np.array([False] * 150 + [True] * 86 + [True] * 794 + [False] * 570)
-    found = mcnemar_exact(a, b)
-    assert found.p_value == pytest.approx(binomtest(86, 236).pvalue, rel=1e-9)
-    assert found.p_value < 1e-4
-    clustered = mcnemar_clustered(a, b, np.arange(len(a)))
-    assert clustered.estimate == pytest.approx(0.04)
-    assert clustered.statistic**2 == pytest.approx(17.36, abs=0.25)
-
-
-def test_mcnemar_of_the_approval_ratings_by_hand() -> None:
-    """Agresti, Categorical Data Analysis, 10.1: 794 / 150 / 86 / 570 of 1600 asked twice.
-
-    z = (150 - 86) / sqrt(236) = 4.17, z^2 = 17.36; the difference is .04 with standard error .00955.
-    """
-    a = np.array([True] * 150 + [False] * 86 + [True] * 794 + [False] * 570)
-    b = np.array([False] * 150 + [True] * 86 + [True] * 794 + [False] * 570)
-    found = mcnemar_exact(a, b)
-    assert (found.statistic, found.estimate) == (64, 0.04)
-    assert found.statistic**2 / 236 == pytest.approx(17.36, abs=0.005)
-    tail = sum(Fraction(comb(236, k), 2**236) for k in range(87))
-    assert found.p_value == pytest.approx(float(2 * tail), rel=1e-12)
-    alone = mcnemar_clustered(a, b, np.arange(1600))
-    assert alone.estimate / alone.statistic == pytest.approx(0.00955, abs=5e-6)
-
-
-def test_clustered_mcnemar_does_not_take_copies_for_evidence() -> None:
-    rng = np.random.default_rng(0)
-    a, b = rng.random(40) < 0.9, rng.random(40) < 0.6
-    once = mcnemar_clustered(a, b, np.arange(40))
-    copied = mcnemar_clustered(np.repeat(a, 25), np.repeat(b, 25), np.repeat(np.arange(40), 25))
-    assert copied.p_value == pytest.approx(once.p_value, rel=1e-6)
-    assert mcnemar_exact(np.repeat(a, 25), np.repeat(b, 25)).p_value < once.p_value
-
-
-def test_delong_variance_is_the_hand_worked_one() -> None:
-    # Three positives, two negatives: placements 1, 1, .5 and 1, 2/3.
-    positive, scores = [1, 1, 1, 0, 0], [5.0, 4.0, 2.0, 1.0, 3.0]
-    want = np.var([1, 1, 0.5], ddof=1) / 3 + np.var([1, 2 / 3], ddof=1) / 2
-    assert delong_variance(positive, scores) == pytest.approx(want)
 
 
 def test_delong_gives_the_hand_worked_test() -> None:
@@ -204,32 +150,5 @@ def test_verify_claim_answers_on_the_command_line() -> None:
         verify_claim("99.62", 1182)
 
 
-def test_where_nothing_varies_a_gain_has_no_p_value() -> None:
-    """Four samples of two patients: all variances are zero."""
-    by_patient = mcnemar_clustered([1, 1, 1, 1], [1, 0, 1, 0], ["a", "a", "b", "b"])
-    assert (np.isnan(by_patient.p_value), by_patient.estimate) == (True, 0.5)
-    upside_down = delong([0, 0, 1, 1], [1, 2, 3, 4], [4, 3, 2, 1])
-    assert (np.isnan(upside_down.p_value), upside_down.estimate) == (True, 1.0)
-    same = nadeau_bengio([0.02, 0.02, 0.02], test_share=0.5)
-    assert (np.isnan(same.p_value), same.estimate) == (True, pytest.approx(0.02))
-    none = mcnemar_clustered([1, 1, 0, 0], [1, 1, 0, 0], ["a", "a", "b", "b"])
-    assert (none.statistic, none.p_value) == (0.0, 1.0)
-
-
 def test_holm_does_not_count_what_was_no_test() -> None:
     np.testing.assert_allclose(holm([0.04, np.nan, 0.01]), [0.04, np.nan, 0.02])
-
-
-def test_a_test_without_a_p_value_says_so_and_can_be_written() -> None:
-    labels, tied = np.array([0, 0, 1, 1]), np.zeros(4, dtype=bool)
-    answers = {
-        name: Combined(np.eye(2)[chosen], chosen, tied)
-        for name, chosen in {"mean": 1 - labels, "ours": labels}.items()
-    }
-    found = field_tests(answers, labels, floors=["mean"], part="test", groups=["a", "b", "a", "b"])
-    by_kind = {one.test: (one.p_value, one.p_adjusted) for one in found["ours"]}
-    assert by_kind["mcnemar_clustered"] == by_kind["delong"] == (None, None)
-    assert by_kind["mcnemar"] == (0.125, 0.125)
-    said = sentence_of_tests(found["ours"], "test", "patient")
-    assert said.startswith("against mean McNemar p = 0.125, by patient p n/a, DeLong p n/a.")
-    json.dumps([dataclasses.asdict(one) for one in found["ours"]], allow_nan=False)

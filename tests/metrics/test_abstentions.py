@@ -105,7 +105,7 @@ def test_aurc_of_decisions_lies_where_its_resamples_lie(n_groups: int) -> None:
 def test_judging_looks_at_what_was_decided() -> None:
     answer = Combined(PROBA, SILENT, np.zeros(400, dtype=bool))
     names = ["aurc", "ece", "accuracy", "coverage"]
-    found = judge({"it": answer}, LABELS, np.arange(400) % 40, 4, metrics=names, n_resamples=50)
+    found = judge({"it": answer}, LABELS, np.arange(400) % 40, 4, metrics=names)
     for name in names:
         want = METRICS[name].of(LABELS, PROBA, SILENT)
         assert found["it"].figures[name].value == pytest.approx(want)

@@ -70,7 +70,7 @@ def test_without_a_maximum_there_is_no_slope_and_no_interval(labels, proba) -> N
     assert np.isnan(calibration_slope(labels, proba))
     found = judge(
         {"m": decided(proba)}, labels, np.arange(40) // 2, 2,
-        metrics=["calibration_slope"], n_resamples=50,
+        metrics=["calibration_slope"],
     )["m"].figures["calibration_slope"]  # fmt: skip
     assert (found.value, found.low) == (None, None)
 

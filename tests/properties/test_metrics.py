@@ -1,4 +1,4 @@
-"""Laws of the metrics, the joint intervals and the bootstrap, on whatever hypothesis thinks of."""
+"""Laws of the metrics, the intervals and the bootstrap, on whatever hypothesis thinks of."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.evaluation.bootstrap import percentile_interval, resampling
+from ensemble_kit.evaluation.bootstrap import resampling
 from ensemble_kit.evaluation.contribution import left_out, shapley
 from ensemble_kit.evaluation.figures import judge
-from ensemble_kit.evaluation.jointly import joint_intervals
 from ensemble_kit.metrics import METRICS, ORDINAL_METRICS
 from ensemble_kit.metrics.diversity import ambiguity, pairwise
 from ensemble_kit.metrics.sums import sums_of
@@ -74,16 +73,8 @@ def test_a_metric_does_not_know_the_order_of_samples(name: str, table, seed: int
 
 
 @FEW
-@given(value=st.floats(-5, 5), n=st.integers(2, 200))
-def test_a_constant_has_the_interval_of_a_constant(value: float, n: int) -> None:
-    same = np.full(n, value)
-    assert percentile_interval(same) == pytest.approx((value, value))
-    assert joint_intervals({"a": same, "b": same})["b"] == pytest.approx((value, value))
-
-
-@FEW
 @given(table=tables(), right=st.booleans(), n_groups=st.integers(2, 6), seed=st.integers(0, 99))
-def test_always_right_or_wrong_is_so_in_every_resample(
+def test_always_right_or_wrong_is_so_without_any_group_and_has_an_interval(
     table, right: bool, n_groups: int, seed: int
 ) -> None:
     labels, proba = table
@@ -92,10 +83,11 @@ def test_always_right_or_wrong_is_so_in_every_resample(
     answer = Combined(np.eye(n_classes)[predicted], predicted, np.zeros(len(labels), dtype=bool))
     groups = np.random.default_rng(seed).integers(0, n_groups, len(labels))
     assume(len(np.unique(groups)) > 1)
-    one = judge(
-        {"it": answer}, labels, groups, n_classes, metrics=["accuracy"], n_resamples=30, seed=seed
-    )["it"]
-    assert set(one.resamples["accuracy"].tolist()) == {float(right)}
+    one = judge({"it": answer}, labels, groups, n_classes, metrics=["accuracy"])["it"]
+    assert set(one.left_out["accuracy"].tolist()) == {float(right)}
+    found = one.figures["accuracy"]
+    assert found.low < found.high
+    assert (found.high if right else found.low) == float(right)
 
 
 @FEW
@@ -107,30 +99,6 @@ def test_a_resample_draws_as_many_groups_as_there_are(table, n_groups: int, seed
     for weights in resampling(labels, groups, proba.shape[1], 20, seed):
         assert (weights.sum(axis=1) == n_there).all()
         assert (weights >= 0).all()
-
-
-@FEW
-@given(
-    shape=st.tuples(st.integers(1, 6), st.integers(20, 300)),
-    seed=st.integers(0, 999),
-    level=st.sampled_from([0.5, 0.8, 0.95]),
-    steps=st.sampled_from([0.3, 1, 10]),
-)
-def test_joint_intervals_hold_the_plain_ones_and_enough_resamples(
-    shape, seed: int, level: float, steps: float
-) -> None:
-    rng = np.random.default_rng(seed)
-    drawn = {str(i): row for i, row in enumerate((steps * rng.normal(size=shape)).round())}
-    found = joint_intervals(drawn, level)
-    inside = np.ones(shape[1], dtype=bool)
-    for name, row in drawn.items():
-        low, high = found[name]
-        plain = percentile_interval(row, level)
-        assert low <= plain[0] + 1e-12
-        assert high >= plain[1] - 1e-12
-        inside &= (row >= low - 1e-12) & (row <= high + 1e-12)
-    # An interval between two resamples can leave out one at either end.
-    assert inside.sum() >= np.floor(level * shape[1]) - 2
 
 
 @FEW

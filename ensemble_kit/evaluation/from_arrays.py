@@ -1,0 +1,177 @@
+"""Intervals and paired comparisons of predictions given as plain arrays.
+
+The same computations as every command uses, for predictions from anywhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined, decided
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.evaluation.interval import Interval
+from ensemble_kit.evaluation.verdict import verdict
+from ensemble_kit.metrics import metric as metric_of
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What the first of two sets of predictions gains on the second.
+
+    Parameters
+    ----------
+    value, low, high : float or None
+        Paired difference, positive where the first is better, with its interval over groups.
+    p_value : float or None
+        Two-sided, of no difference; None where too few groups differ to show one.
+    verdict : {"better", "not shown", "worse"}
+    n_groups : int
+    sentence : str
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    verdict: str
+    n_groups: int
+    sentence: str
+
+
+def metric_interval(
+    labels: npt.ArrayLike,
+    proba: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    metric: str = "balanced_accuracy",
+    level: float = 0.95,
+) -> Interval:
+    """A metric with its interval over whole groups (patients).
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (n_samples,)
+        Class indices.
+    proba : array-like, shape (n_samples, n_classes)
+        Probabilities; the likeliest class is the decision.
+    groups : array-like, shape (n_samples,)
+        The patient of each sample. Class counts of patients are taken as fixed.
+    metric : str
+        A key of `ek.METRICS`.
+    level : float
+        Confidence level, e.g. 0.95.
+
+    Returns
+    -------
+    Interval
+        `value`, `low`, `high`; the ends are None with one group, or where a class has one group only.
+
+    Raises
+    ------
+    DataError
+        Arrays of different lengths, labels that are no class, or values that are not finite.
+
+    Examples
+    --------
+    >>> proba = np.tile([[0.9, 0.1], [0.2, 0.8]], (40, 1))
+    >>> found = metric_interval([0, 1] * 40, proba, np.arange(80) // 8, metric="accuracy")
+    >>> found.value, round(found.low, 2), found.high
+    (1.0, 0.67, 1.0)
+    """
+    truth, (one,) = _checked(labels, groups, proba)
+    scored = judge(
+        {"it": one},
+        truth,
+        np.asarray(groups),
+        one.proba.shape[1],
+        metrics=[metric_of(metric)],
+        level=level,
+    )
+    return scored["it"].figures[metric]
+
+
+def compare_predictions(
+    labels: npt.ArrayLike,
+    proba_a: npt.ArrayLike,
+    proba_b: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    metric: str = "balanced_accuracy",
+    level: float = 0.95,
+) -> Comparison:
+    """The paired difference of two sets of predictions, over whole groups (patients).
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (n_samples,)
+    proba_a, proba_b : array-like, shape (n_samples, n_classes)
+    groups : array-like, shape (n_samples,)
+    metric : str
+    level : float
+
+    Raises
+    ------
+    DataError
+        Arrays of different lengths, labels that are no class, or values that are not finite.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> labels, groups = np.arange(200) % 2, np.arange(200) // 10
+    >>> p = np.clip(0.5 + 0.3 * (labels - 0.5) + rng.normal(0, 0.3, 200), 0.01, 0.99)
+    >>> good, chance = np.stack([1 - p, p], 1), rng.dirichlet([1, 1], 200)
+    >>> compare_predictions(labels, good, chance, groups).verdict
+    'better'
+    """
+    truth, (first, second) = _checked(labels, groups, proba_a, proba_b)
+    wanted = metric_of(metric)
+    scored = judge(
+        {"a": first, "b": second}, truth, np.asarray(groups), first.proba.shape[1],
+        metrics=[wanted], level=level,
+    )  # fmt: skip
+    said = verdict("a", scored["a"], "b", scored["b"], metric_name=wanted, part="test", level=level)
+    effect, n_groups = said.effect, scored["a"].figures.n_groups
+    return Comparison(
+        effect.value, effect.low, effect.high, said.p_value, said.word, n_groups, said.sentence
+    )
+
+
+def _checked(
+    labels: npt.ArrayLike, groups: npt.ArrayLike, *probas: npt.ArrayLike
+) -> tuple[Ints, list[Combined]]:
+    truth = np.asarray(labels)
+    tables: list[Array] = [np.asarray(one, dtype=np.float64) for one in probas]
+    shapes = [one.shape for one in tables]
+    n = len(truth)
+    if any(len(s) != 2 or s != (n, shapes[0][1]) for s in shapes) or len(np.asarray(groups)) != n:
+        raise DataError(
+            f"{n} labels do not fit probabilities of shape {shapes} and {len(np.asarray(groups))} groups",
+            "a row a sample is needed in each",
+            "Give labels (n,), probabilities (n, n_classes) and groups (n,)",
+        )
+    n_classes = shapes[0][1]
+    if not n or truth.dtype.kind not in "iu" or truth.min() < 0 or truth.max() >= n_classes:
+        raise DataError(
+            f"Labels must be class indices from 0 to {n_classes - 1}",
+            f"got {np.unique(truth)[:5].tolist()} of type {truth.dtype}",
+            "Map class names to their position first",
+        )
+    for one in tables:
+        if (
+            not np.isfinite(one).all()
+            or (one < 0).any()
+            or np.abs(one.sum(axis=1) - 1).max() > 1e-3
+        ):
+            raise DataError(
+                "Probabilities must be finite, not negative, and sum to 1 in each row",
+                f"{int((~np.isfinite(one)).any(axis=1).sum())} rows hold values that are not finite",
+                "Give softmax outputs, not logits",
+            )
+    return truth.astype(np.int64), [decided(one) for one in tables]
