@@ -18,7 +18,12 @@ from ensemble_kit.evaluation.interval import Interval
 from ensemble_kit.evaluation.jackknife import Design, Gain, Jackknife, gains, interval_of
 from ensemble_kit.evaluation.resamplers import RESAMPLERS, Resampler
 from ensemble_kit.metrics import OVER_CLASSES, Metric, metric
-from ensemble_kit.metrics.sums import GroupSums, sums_by_group
+from ensemble_kit.metrics.calibration import (
+    debiased_calibration_error,
+    expected_calibration_error,
+    mass_bins_without,
+)
+from ensemble_kit.metrics.sums import GroupSums, confidence_and_hit, sums_by_group
 
 Ints = npt.NDArray[np.int64]
 
@@ -50,9 +55,13 @@ class Figures:
         return self.metrics[name]
 
 
-# Metrics computed again without each block, where blocks x rows are at most so many.
-REFITTED = ("calibration_slope", "ece_equal_mass", "calibration_error_debiased")
-MAX_REFITTED = 400_000
+# Metrics of bins whose edges are drawn again without each block.
+REBINNED = {
+    "ece_equal_mass": expected_calibration_error,
+    "calibration_error_debiased": debiased_calibration_error,
+}
+# The calibration slope is fitted again where blocks x rows are at most so many; else it has no interval.
+MAX_REFITTED = 20_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -246,14 +255,20 @@ class Measured:
         return out | {name: one(weights) for name, one in self.resamplers.items()}
 
     def refitted(self, jackknife: Jackknife) -> dict[str, Array]:
-        """The metrics whose fit or bins move with the rows, computed again without each block."""
-        some = [m for m in self.metrics if m.name in REFITTED]
-        if not some or len(jackknife.blocks) * len(self.labels) > MAX_REFITTED:
-            return {}
-        out: dict[str, list[float]] = {m.name: [] for m in some}
-        for block in jackknife.blocks:
-            kept = ~np.isin(self.groups, block)
-            rows = self.labels[kept], self.table.proba[kept], self.table.predicted[kept]
-            for one in some:
-                out[one.name].append(one.of(*rows))
-        return {name: np.array(values) for name, values in out.items()}
+        """The metrics whose bins or fit move with the rows, computed again without each block."""
+        names = {m.name: m for m in self.metrics}
+        found: dict[str, Array] = {}
+        if set(names) & set(REBINNED):
+            sure, hit = confidence_and_hit(self.labels, self.table.proba, self.table.predicted)
+            bins = mass_bins_without(sure, hit, self.groups, jackknife.blocks)
+            found = {k: of_bins(bins) for k, of_bins in REBINNED.items() if k in names}
+        slope = names.get("calibration_slope")
+        if slope is not None and len(jackknife.blocks) * len(self.labels) <= MAX_REFITTED:
+            kept = [~np.isin(self.groups, block) for block in jackknife.blocks]
+            found[slope.name] = np.array(
+                [
+                    slope.of(self.labels[k], self.table.proba[k], self.table.predicted[k])
+                    for k in kept
+                ]
+            )
+        return found

@@ -6,6 +6,8 @@ hits. Fits nothing but the slope.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +28,40 @@ def bins_equal_mass(confidence: Array) -> npt.NDArray[np.int64]:
         return np.zeros(0, dtype=np.int64)
     edges = np.quantile(confidence, np.arange(1, N_BINS) / N_BINS)
     return np.searchsorted(edges, confidence, side="left").astype(np.int64)
+
+
+def mass_bins_without(
+    confidence: Array,
+    hit: Array,
+    groups: npt.NDArray[np.int64],
+    blocks: Sequence[npt.NDArray[np.int64]],
+) -> Array:
+    """Bins of equal mass without each block of groups, their edges drawn again; (n_blocks, 3, N_BINS).
+
+    Parameters
+    ----------
+    confidence, hit : array, shape (n_samples,)
+    groups : array of int, shape (n_samples,)
+    blocks : sequence of arrays of int
+        Groups that are left out together.
+    """
+    order = np.argsort(confidence, kind="stable")
+    confidence, hit, groups = confidence[order], hit[order], groups[order]
+    out = np.zeros((len(blocks), 3, N_BINS))
+    for row, block in zip(out, blocks, strict=True):
+        kept = ~np.isin(groups, block)
+        some, right = confidence[kept], hit[kept]
+        if not len(some):
+            continue
+        at = np.arange(1, N_BINS) / N_BINS * (len(some) - 1)
+        low = at.astype(np.int64)
+        above = some[np.minimum(low + 1, len(some) - 1)]
+        edges = some[low] + (at - low) * (above - some[low])
+        ends = np.append(np.searchsorted(some, edges, side="right"), len(some))
+        sums = np.cumsum(np.stack([np.ones(len(some)), some, right]), axis=1)
+        sums = np.concatenate([np.zeros((3, 1)), sums], axis=1)[:, ends]
+        row[:] = np.diff(sums, axis=1, prepend=0.0)
+    return out
 
 
 def expected_calibration_error(bins: Array) -> Array:

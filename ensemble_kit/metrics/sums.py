@@ -130,7 +130,7 @@ def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> 
     def per_group(weights: Array | None = None) -> Array:
         return np.bincount(groups, weights=weights, minlength=n_groups).astype(np.float64)
 
-    sure, hit = _confidence_and_hit(labels, proba, predicted)
+    sure, hit = confidence_and_hit(labels, proba, predicted)
     columns = [
         per_group(),
         per_group((predicted >= 0).astype(np.float64)),
@@ -143,7 +143,7 @@ def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> 
     return GroupSums(counts, np.column_stack(columns))
 
 
-def _confidence_and_hit(labels: Ints, proba: Array, predicted: Ints) -> tuple[Array, Array]:
+def confidence_and_hit(labels: Ints, proba: Array, predicted: Ints) -> tuple[Array, Array]:
     """The probability of the class decided for, and whether that is right; (n_samples,) each."""
     rows = np.arange(len(labels))
     sure, hit = proba[rows, predicted], (predicted == labels).astype(np.float64)
