@@ -23,7 +23,8 @@ def test_the_classical_tests_and_the_registry_of_metrics_are_public() -> None:
     assert {
         "delong",
         "evaluate_all",
-        "mcnemar_clustered",
+        "compare_predictions",
+        "metric_interval",
         "mcnemar_exact",
         "null_check",
         "risk_coverage",

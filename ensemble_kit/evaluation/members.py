@@ -83,6 +83,8 @@ class MemberStudy:
         name, value = least["member"], least["left_out"]
         low, high = least["left_out_low"], least["left_out_high"]
         figure = self.protocol.metric.replace("_", " ")
+        if np.isnan(low) and value == 0 and self.protocol.intervals:
+            return f"{name} could go: without it {figure} is the same, whichever {self.group_kind} is left out."
         if np.isnan(low):
             return f"{name} adds least to the mean: {value:+.3f} in {figure}, without an interval."
         over = (

@@ -47,7 +47,8 @@ def test_equal_predictions_show_no_inflation_at_all() -> None:
     labels = np.arange(80) // 4 % 2
     hits = np.random.default_rng(1).random(80) < 0.7
     out = inflation(table(hits, labels, "image"), table(hits, labels, "group"))
-    assert out[["points", "low", "high"]].to_numpy().ravel().tolist() == [0.0] * 3
+    assert out["points"].tolist() == [0.0]
+    assert out[["low", "high"]].isna().all(axis=None)  # nothing varies that could measure an error
 
 
 def test_two_tables_of_one_protocol_are_refused() -> None:

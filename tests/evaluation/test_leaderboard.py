@@ -49,7 +49,8 @@ def test_the_headline_counts_the_methods_and_names_the_best_and_the_floors(judge
     said = board.headline(judged, QUICK)
     best = board.ranked(judged, QUICK)[2]
     assert said.startswith(f"5 methods compared; best by cross-fitted balanced accuracy: {best} .")
-    assert "Floors: best-member ." in said
+    assert "Baselines: best-member ." in said
+    assert "Corrected for the choice: ." in said
 
 
 def test_tables_fit_120_columns(judged) -> None:
@@ -107,7 +108,7 @@ def test_images_without_groups_are_not_counted_twice_and_noted_once(tmp_path) ->
     run = import_predictions(Run(tmp_path / "run"), tmp_path / "labels.csv", files, kind="logits")
     said = call(run, "--resamples", "50").output
     assert "out-of-fold 60 images\n" in said
-    assert "bootstrap resamples of images." in said
+    assert "jackknife over images." in said
     assert said.lower().count("no groups are known") == 1
 
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.errors import DataError, EnsembleKitError, UsageError
+from ensemble_kit.errors import DataError, EnsembleKitError, IntegrityError, UsageError
 from ensemble_kit.evaluation.answers import answers_by_fold, answers_of
 from ensemble_kit.evaluation.costs import pareto_table
 from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to
@@ -193,5 +193,5 @@ def test_members_trained_since_make_answers_under_a_quorum_old(tmp_path, member:
     stored = run.store.read(member)
     oof = np.where(np.isnan(stored.oof), 0.5, 1.01 * stored.oof)
     run.store.write(member, dataclasses.replace(stored, oof=oof))
-    with pytest.raises(DataError, match="trained again since"):
+    with pytest.raises(IntegrityError, match=member):
         answers_of(run, "mean")
