@@ -11,7 +11,7 @@ import io
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -163,7 +163,7 @@ def names_of(text: str) -> tuple[str, ...]:
     return tuple(name for name in map(strip, cells) if name)
 
 
-def as_list(names: tuple[str, ...] | list[str]) -> str:
+def as_list(names: Iterable[str]) -> str:
     """Names as `names_of` reads them.
 
     Examples

@@ -50,7 +50,7 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @reader_options
 @click.option("--leak/--no-leak", default=True, help="Measure what colour alone predicts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
-def check(path: Path, options: dict[str, str], leak: bool, as_json: bool) -> None:
+def check(path: Path, options: dict[str, Any], leak: bool, as_json: bool) -> None:
     """Look for everything in PATH (data or a run) that would make a result wrong.
 
     Every image is decoded. Ends with exit code 3 where a result would be wrong.
@@ -108,7 +108,7 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
 def show(
     path: Path,
     out: Path,
-    options: dict[str, str],
+    options: dict[str, Any],
     augment: str | None,
     members: tuple[str, ...] | None,
     rows: int,
