@@ -25,6 +25,16 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert is_bound(tmp_path / "r.json")
 
 
+def test_the_digest_is_computed_as_its_description_says(tmp_path: Path) -> None:
+    readme = Path(__file__).resolve().parents[1] / "checkpoints" / "README.md"
+    blocks = re.findall(r"^```python\n(.*?)^```$", readme.read_text("utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
+    found: dict[str, Any] = {}
+    exec(next(block for block in blocks if "def own_digest" in block), found)
+    write_checked(tmp_path / "r.json", RECORD)
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert found["own_digest"](record) == record["own_digest"]
+
+
 def test_every_changed_digit_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     write_checked(path, {"accuracy": 0.8125, "n": 160, "notes": ["7 groups"]})

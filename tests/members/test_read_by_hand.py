@@ -33,7 +33,8 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 @pytest.fixture(scope="module")
 def said() -> dict[str, Callable[..., Any]]:
     """The functions that the README prints."""
-    (block,) = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
+    blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
+    (block,) = (block for block in blocks if "def macenko" in block)
     names: dict[str, Any] = {}
     exec(block, names)
     return names
