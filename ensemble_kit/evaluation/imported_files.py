@@ -151,7 +151,6 @@ def read_member_file(
     where = f"'{path}' of member '{name}'"
     if extra and not (may_add and _are_classes(Values(where, numbers, (), decimals), n_known)):
         raise _strange(extra, class_names, where)
-    plain = unguarded if prefix == "p_" and "predicted" in table else str
     truth = _truth(table[unused], class_names)
     said = [f"{where}: columns {prefix}CLASS are its predictions."] if prefix else []
     if unused:
@@ -161,8 +160,8 @@ def read_member_file(
         str(path),
         numbers,
         (*of_class, *(c.removeprefix(prefix) for c in extra)),
-        [plain(i) for i in table[named]],
-        None if truth is None else [plain(c) for c in table[truth]],
+        [unguarded(i) for i in table[named]],
+        None if truth is None else [unguarded(c) for c in table[truth]],
         decimals,
         tuple(said),
     )

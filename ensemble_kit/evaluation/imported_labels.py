@@ -14,6 +14,7 @@ import pandas as pd
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.folds import Folds, make_folds
 from ensemble_kit.folds.table import whole_folds
+from ensemble_kit.formulas import unguarded
 from ensemble_kit.manifest.columns import (
     FOLDS,
     GROUP_WORDS,
@@ -71,7 +72,7 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
         No column of ids or labels, or an unknown word in the column of splits.
     """
     read = read_table(path)
-    table = read.frame
+    table = read.frame.map(unguarded)  # as tables of runs are written
     named = _column(table, "image ids", IDS, path)
     label = _column(table, "labels", LABELS, path)
     groups = known_columns(table.columns, GROUPS)

@@ -340,6 +340,9 @@ def test_what_stack_wrote_is_a_member_with_the_same_metrics(case) -> None:
         for metric in ("accuracy", "log_loss", "auroc"):
             assert one[metric].value == pytest.approx(two[metric].value, abs=1e-6)
     assert any("p_" in s for s in c.said)
+    labels = import_predictions(Run(c.folder / "labels"), wrote, {"m": wrote}).manifest()
+    assert labels.sample_ids.tolist() == c.ids
+    assert labels.class_names == tuple(c.classes)
     text = wrote.read_text().replace("oof,b,", "oof,'=a,", 1)
     (c.folder / "mean.csv").write_text(text)
     with pytest.raises(DataError, match="other true classes"):
