@@ -14,11 +14,15 @@ from ensemble_kit.cli.options import json_option
 @click.argument("accuracy")
 @click.option("--n", type=int, required=True, help="Number of test samples.")
 @click.option(
-    "--level", default=0.95, show_default=True, help="Of Wilson's interval, between 0 and 1."
+    "--level", default=0.95, show_default=True, help="Confidence level of Wilson's interval."
 )
 @json_option
 def verify_claim_command(accuracy: str, n: int, level: float, as_json: bool) -> None:
-    """Judge an ACCURACY (0.9962, 99.62%) that was claimed over --n samples."""
+    """Check whether ACCURACY (0.9962, 99.62%) is possible over --n samples (GRIM test).
+
+    Prints the counts that give it, rounded or truncated. If no single count gives it, prints the
+    means of several runs or folds that do.
+    """
     from ensemble_kit.evaluation.claims import verify_claim
 
     claim = verify_claim(accuracy, n, level)

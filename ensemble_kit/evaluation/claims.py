@@ -1,4 +1,4 @@
-"""Whether a published accuracy can be: is it a count out of n, and what interval goes with it.
+"""Whether a published accuracy can be a count out of n (GRIM test), and the interval that goes with it.
 
 Arithmetic only.
 """
@@ -6,11 +6,14 @@ Arithmetic only.
 from __future__ import annotations
 
 import dataclasses
-import math
 from decimal import Decimal, InvalidOperation
 
 from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.claim_counts import Printed, Way, single_counts, weaker_ways
 from ensemble_kit.evaluation.significance import wilson_interval
+
+# Counts times accuracies stay exact in decimal arithmetic.
+MOST_DIGITS = 18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,15 +23,21 @@ class Claim:
     Parameters
     ----------
     possible : bool
-        Whether some count, rounded to the claim's digits, gives it.
+        Whether a single count, rounded or truncated to the claim's digits, gives it.
     n_right : int
-        The count nearest to it.
+        The count nearest to it among those that give it, else among all counts.
     nearest : float
         The accuracy of that count.
     fewest, most : int
-        All counts that give it lie in this range; where none does, both are `n_right`.
+        Range of the counts in the first of `counts`; if `counts` is empty, both are `n_right`.
     low, high : float
         Wilson's interval, from the low end of the fewest to the high end of the most.
+    counts : tuple of Way
+        The single counts that give it: rounded, then truncated.
+    weaker : tuple of Way
+        If no single count gives it: counts with padded digits and means of runs or folds that do.
+    not_listed : tuple of str
+        Which means are not listed, and why: they can give nearly any value.
     sentence : str
     """
 
@@ -41,6 +50,9 @@ class Claim:
     most: int
     low: float
     high: float
+    counts: tuple[Way, ...]
+    weaker: tuple[Way, ...]
+    not_listed: tuple[str, ...]
     sentence: str
 
 
@@ -50,11 +62,12 @@ def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
     Parameters
     ----------
     accuracy : str or float
-        As printed, e.g. "0.9962", "99.62%" or "9.962e-1"; the digits say how it was rounded.
+        As printed, e.g. "0.9962", "99.62%" or "9.962e-1"; the digits say how it was rounded
+        or truncated.
     n : int
         Number of test samples.
     level : float
-        Of the interval, in (0, 1).
+        Confidence level of the interval, in (0, 1).
 
     Raises
     ------
@@ -67,6 +80,10 @@ def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
     --------
     >>> verify_claim("0.9962", 1182).possible, verify_claim("0.9958", 1182).n_right
     (False, 1177)
+    >>> print(verify_claim("96.66%", 450).counts[0])
+    435 of 450, truncated
+    >>> print(verify_claim("0.863", 156).weaker[0])
+    404 of 468: the mean of 3 runs of 156, rounded
     >>> claim = verify_claim("0.99", 1000)
     >>> claim.fewest, claim.most
     (985, 995)
@@ -74,27 +91,38 @@ def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
     if not 0 < level < 1:
         raise UsageError("A level lies in (0, 1)", f"got {level:g}", "Use e.g. --level 0.95")
     text = str(accuracy).strip()
-    value, half = _read(text)
-    if n < 1 or not 0 <= value <= 1:
+    printed = _read(text)
+    if n < 1 or not 0 <= printed.value <= 1:
         raise DataError(
             "An accuracy lies in [0, 1] and is over at least one sample",
             f"got {text} over {n}",
             "Write per cent with its sign: 99.62%",
         )
-    fewest, most = max(math.ceil(n * (value - half)), 0), min(math.floor(n * (value + half)), n)
-    possible = fewest <= most
-    n_right = min(max(round(value * n), 0), n)
-    if not possible:
-        fewest = most = n_right
-    low, high = wilson_interval(fewest, n, level)[0], wilson_interval(most, n, level)[1]
+    counts = single_counts(printed, n)
+    weaker, not_listed = ((), ()) if counts else weaker_ways(printed, n)
+    n_right = min(max(round(printed.value * n), 0), n)
+    fewest, most = (counts[0].fewest, counts[0].most) if counts else (n_right, n_right)
+    n_right = min(max(n_right, fewest), most)
     found = Claim(
-        float(value), n, possible, n_right, n_right / n, fewest, most, low, high, sentence=""
+        accuracy=float(printed.value),
+        n=n,
+        possible=bool(counts),
+        n_right=n_right,
+        nearest=n_right / n,
+        fewest=fewest,
+        most=most,
+        low=wilson_interval(fewest, n, level)[0],
+        high=wilson_interval(most, n, level)[1],
+        counts=counts,
+        weaker=weaker,
+        not_listed=not_listed,
+        sentence="",
     )
-    return dataclasses.replace(found, sentence=_sentence(text, found, level))
+    return dataclasses.replace(found, sentence=_sentence(text, found, printed.value, level))
 
 
-def _read(text: str) -> tuple[Decimal, Decimal]:
-    """The accuracy, and half a unit of its last digit; exact, however it is written."""
+def _read(text: str) -> Printed:
+    """Read the accuracy, the unit of its last digit and its zeros, in any notation."""
     percent = text.endswith("%")
     try:
         number = Decimal(text.rstrip("% "))
@@ -102,23 +130,49 @@ def _read(text: str) -> tuple[Decimal, Decimal]:
         number = Decimal("nan")
     if not number.is_finite():
         raise DataError("An accuracy is a number", f"got '{text}'", "Use e.g. 0.9962 or 99.62%")
-    exponent = min(int(number.as_tuple().exponent), 0) - (2 if percent else 0)
-    return number.scaleb(-2 if percent else 0), Decimal(5).scaleb(exponent - 1)
-
-
-def _sentence(text: str, claim: Claim, level: float) -> str:
-    n, right = claim.n, claim.n_right
-    one = f"{right} right, {n - right} wrong"
-    of = f"Wilson {level * 100:g} % interval {claim.low:.4f} to {claim.high:.4f}"
-    interval = f"{of}, if the {n} samples are independent."
-    if not claim.possible:
-        return (
-            f"{text} over {n} is impossible: no count out of {n} gives it. The nearest is "
-            f"{claim.nearest:.5f} ({one}). {interval}"
+    _, digits, exponent = number.as_tuple()
+    last = min(int(exponent), 0)
+    written = "".join(map(str, digits))
+    # The zeros of 0.900 or 90.0% may be padding down to 0.9 or 90%.
+    zeros = min(len(written) - len(written.rstrip("0")), max(-last - (0 if percent else 1), 0))
+    scale = -2 if percent else 0
+    if last + scale < -MOST_DIGITS:
+        raise DataError(
+            f"An accuracy has at most {MOST_DIGITS} decimal places",
+            f"got '{text}'",
+            "Give it as it was printed",
         )
-    if claim.fewest == claim.most:
-        return f"{text} over {n} is possible: {one}. {interval}"
-    return (
-        f"{text} over {n} is possible: one of {claim.most - claim.fewest + 1} counts, from "
-        f"{claim.fewest} to {claim.most} right, which round to it. Over all of them: {interval}"
+    return Printed(number.scaleb(scale), Decimal(1).scaleb(last + scale), zeros)
+
+
+def _sentence(text: str, claim: Claim, value: Decimal, level: float) -> str:
+    n = claim.n
+    interval = (
+        f"Wilson {level * 100:g} % interval {claim.low:.4f} to {claim.high:.4f}, if the {n} samples "
+        "are independent."
     )
+    if claim.possible:
+        found = "; ".join(map(str, claim.counts))
+        over = (
+            str(claim.fewest) if claim.fewest == claim.most else f"{claim.fewest} to {claim.most}"
+        )
+        return f"{text} over {n} is possible: {found}. For {over} of {n}: {interval}"
+    below = min(int(value * n), n - 1)
+    near = " and ".join(f"{c} of {n} ({c / n:.5f})" for c in (below, below + 1))
+    first = (
+        f"{text} over {n} is impossible as a single count: no single count, rounded or truncated, "
+        f"gives it. The nearest counts are {near}. For {claim.n_right} of {n}: {interval}"
+    )
+    return "\n".join([first, *_weaker(claim), *claim.not_listed])
+
+
+def _weaker(claim: Claim) -> list[str]:
+    if not claim.weaker:
+        return [
+            "Padded digits and means of 2 to 10 runs or folds were tried: no informative one gives it."
+        ]
+    return [
+        "Weaker explanations. The percentage is the share of all values with these digits that the "
+        "explanation fits by chance:",
+        *(f"- {way} ({100 * way.share:.2g} %)" for way in claim.weaker),
+    ]

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal
+from fractions import Fraction
+from math import comb
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -11,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 from ensemble_kit.cli import app
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.claims import verify_claim
-from ensemble_kit.evaluation.significance import (
+from ensemble_kit.evaluation.significance import mcnemar_exact, (
     delong,
     holm,
     nadeau_bengio,
@@ -23,6 +29,29 @@ from ensemble_kit.evaluation.significance import (
 def test_wilson_is_scipys(right: int, n: int) -> None:
     theirs = binomtest(right, n).proportion_ci(method="wilson")
     assert wilson_interval(right, n) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_mcnemar_gives_the_published_worked_example() -> None:
+    # Agresti, Categorical Data Analysis: approval ratings, 86 and 150 discordant pairs, z^2 = 17.36.
+    a = np.array([True] * 150 + [False] * 86 + [True] * 794 + [False] * 570)
+    b = np.array([False] * 150 + [True] * 86 + [True] * 794 + [False] * 570)
+    found = mcnemar_exact(a, b)
+    assert found.p_value == pytest.approx(binomtest(86, 236).pvalue, rel=1e-9)
+    assert found.p_value < 1e-4
+
+
+def test_mcnemar_of_the_approval_ratings_by_hand() -> None:
+    """Agresti, Categorical Data Analysis, 10.1: 794 / 150 / 86 / 570 of 1600 asked twice.
+
+    z = (150 - 86) / sqrt(236) = 4.17, z^2 = 17.36; the difference is .04 with standard error .00955.
+    """
+    a = np.array([True] * 150 + [False] * 86 + [True] * 794 + [False] * 570)
+    b = np.array([False] * 150 + [True] * 86 + [True] * 794 + [False] * 570)
+    found = mcnemar_exact(a, b)
+    assert (found.statistic, found.estimate) == (64, 0.04)
+    assert found.statistic**2 / 236 == pytest.approx(17.36, abs=0.005)
+    tail = sum(Fraction(comb(236, k), 2**236) for k in range(87))
+    assert found.p_value == pytest.approx(float(2 * tail), rel=1e-12)
 
 
 def test_delong_gives_the_hand_worked_test() -> None:
@@ -128,7 +157,6 @@ def test_every_count_that_rounds_to_a_claim_is_in_its_range_and_no_other() -> No
         assert (claim.fewest, claim.most) == (counts[0], counts[-1])
         assert claim.low == wilson_interval(counts[0], n)[0]
         assert claim.high == wilson_interval(counts[-1], n)[1]
-    assert "one of 1001 counts, from 98500 to 99500 right" in verify_claim(".99", 100_000).sentence
 
 
 def test_a_level_in_per_cent_and_a_word_for_a_number_are_refused_with_advice() -> None:
@@ -145,9 +173,147 @@ def test_verify_claim_answers_on_the_command_line() -> None:
         .invoke(app, ["verify-claim", "0.9962", "--n", "1182"], catch_exceptions=False)
         .output
     )
-    assert "impossible: no count out of 1182 gives it" in said
+    first, weaker = said.split("\n", 1)
+    assert "impossible" in first
+    assert "2355 of 2364" not in first
+    assert "2355 of 2364" in weaker
     with pytest.raises(DataError, match="per cent with its sign"):
         verify_claim("99.62", 1182)
+
+
+def _by_brute_force(text: str, n: int) -> dict[str, list[int]]:
+    """Return all counts out of n that print as the text, each count printed in exact decimals."""
+    value, one = Decimal(text.rstrip("%")), 100 if text.endswith("%") else 1
+    unit = Decimal(1).scaleb(int(value.as_tuple().exponent))
+    exact = Context(prec=60)
+    modes = {"rounded": (ROUND_HALF_UP, ROUND_HALF_EVEN), "truncated": (ROUND_DOWN,)}
+    return {
+        how: [
+            count
+            for count in range(n + 1)
+            if value
+            in {exact.divide(count * one, n).quantize(unit, mode, exact) for mode in rounding}
+        ]
+        for how, rounding in modes.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        *(("96.66%", 450), ("0.9666", 450), ("96.67%", 450), ("99.58%", 1182), ("99.62%", 1182)),
+        *(("99.57%", 1182), ("0.863", 156), ("0.99", 997), ("0.8", 997), ("97.0%", 401)),
+        *(("0.9900", 50), ("66.6%", 3), ("0.12", 8), ("0.0", 30), ("1.00", 30), ("100%", 30)),
+    ],
+)
+def test_the_counts_of_a_claim_are_those_of_brute_force_rounded_or_truncated(
+    text: str, n: int
+) -> None:
+    claim, expected = verify_claim(text, n), _by_brute_force(text, n)
+    found = {how: list[int]() for how in expected}
+    for way in claim.counts:
+        for how in found:
+            if how in way.how:
+                found[how] = [*range(way.fewest, way.most + 1)]
+    assert found == expected
+    assert claim.possible == any(expected.values())
+    if claim.possible:
+        assert claim.fewest <= claim.n_right <= claim.most
+        assert claim.weaker == ()
+
+
+@pytest.mark.parametrize(("text", "n"), [("0.863", 156), ("99.62%", 1182), ("97.73%", 1182)])
+def test_the_means_of_runs_are_those_of_brute_force_without_repeated_fractions(
+    text: str, n: int
+) -> None:
+    claim = verify_claim(text, n)
+    digits = len(text.rstrip("%").split(".")[1]) + (2 if "%" in text else 0)
+    limit = max(k for k in range(1, 11) if k * n <= 0.9 * 10**digits)
+    expected = {
+        Fraction(count, k * n)
+        for k in range(2, limit + 1)
+        for counts in _by_brute_force(text, k * n).values()
+        for count in counts
+    }
+    runs = [way for way in claim.weaker if way.runs > 1]
+    assert not claim.possible
+    assert {Fraction(way.fewest, way.of) for way in runs} == expected
+    assert len(runs) == len(expected)
+    assert max(way.share for way in runs) <= 0.9
+    assert str(limit + 1) in claim.not_listed[0]
+
+
+def test_a_mean_of_three_runs_is_named_with_its_count_and_its_runs() -> None:
+    first = verify_claim("0.863", 156).weaker[0]
+    assert (first.fewest, first.most, first.of, first.runs) == (404, 404, 468, 3)
+    assert first.share == pytest.approx(0.468)
+
+
+def test_a_count_rounded_to_fewer_digits_is_found_behind_padded_zeros() -> None:
+    way = verify_claim("0.8700", 53).weaker[0]
+    assert (way.fewest, way.most, way.of, way.runs, way.folds) == (46, 46, 53, 1, 1)
+    assert way.share == pytest.approx(0.53 / 100)
+    assert verify_claim("87.0%", 23).weaker == verify_claim("0.870", 23).weaker
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "folds"), [("0.8634", 22, 3), ("0.8700", 53, 10), ("0.7381", 17, 5)]
+)
+def test_a_mean_of_unequal_folds_is_found_where_brute_force_finds_one(
+    text: str, n: int, folds: int
+) -> None:
+    size, larger = divmod(n, folds)
+    in_small = (folds - larger) * size
+    half = Fraction(1, 2 * 10**4)
+    sums = {
+        small + large
+        for small in range(in_small + 1)
+        for large in range(n - in_small + 1)
+        if -half
+        <= (Fraction(small, size) + Fraction(large, size + 1)) / folds - Fraction(text)
+        <= 2 * half
+    }
+    found = {way.fewest for way in verify_claim(text, n).weaker if way.folds == folds}
+    assert found <= sums
+    assert bool(found) == bool(sums)
+
+
+def test_true_means_of_folds_truncated_values_and_means_of_runs_are_never_without_a_way() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        n, runs = int(rng.integers(40, 400)), int(rng.integers(2, 11))
+        right = int(rng.integers(n * runs // 2, n * runs + 1))
+        claim = verify_claim(f"{Decimal(right) / (n * runs):.5f}", n)
+        assert claim.counts or claim.weaker
+        size, larger = divmod(n, runs)
+        sizes = [size + 1] * larger + [size] * (runs - larger)
+        mean = float(np.mean([rng.integers(s // 2, s + 1) / s for s in sizes]))
+        claim = verify_claim(f"{mean:.5f}", n)
+        assert claim.counts or claim.weaker or claim.not_listed
+        assert verify_claim(f"{int(10**5 * (right // runs)) // n / 10**5:.5f}", n).possible
+
+
+def test_a_claim_as_json_holds_every_way(cli: Callable[..., tuple[int, str]]) -> None:
+    found = json.loads(cli("verify-claim", "96.66%", "--n", "450", "--json")[1])
+    assert found["possible"]
+    assert [(way["fewest"], way["how"]) for way in found["counts"]] == [(435, "truncated")]
+    found = json.loads(cli("verify-claim", "0.863", "--n", "156", "--json")[1])
+    assert not found["possible"]
+    assert (found["weaker"][0]["fewest"], found["weaker"][0]["runs"]) == (404, 3)
+
+
+def test_a_claim_with_more_digits_than_any_is_printed_with_is_refused() -> None:
+    for text in ("1e-99999999", "0." + "3" * 40):
+        with pytest.raises(DataError, match="decimal places"):
+            verify_claim(text, 7)
+
+
+def test_where_nothing_varies_a_gain_has_no_p_value() -> None:
+    """All variances are zero."""
+    upside_down = delong([0, 0, 1, 1], [1, 2, 3, 4], [4, 3, 2, 1])
+    assert np.isnan(upside_down.p_value)
+    same = nadeau_bengio([0.02, 0.02, 0.02], test_share=0.5)
+    assert (np.isnan(same.p_value), same.estimate) == (True, pytest.approx(0.02))
 
 
 def test_holm_does_not_count_what_was_no_test() -> None:
