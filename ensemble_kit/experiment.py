@@ -297,7 +297,9 @@ def read_data(data: DataSettings) -> Manifest:
     DataError
         Data that cannot be read, or `classes` that are not those of the data.
     """
-    return with_class_order(_as_recognised(data), data.classes, ordinal=data.ordinal)
+    return with_class_order(
+        _as_recognised(data), data.classes, ordinal=data.ordinal, positive=data.positive
+    )
 
 
 def _as_recognised(data: DataSettings) -> Manifest:

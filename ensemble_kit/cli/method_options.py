@@ -6,13 +6,14 @@ Makes combiners; fits none.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.errors import UsageError, did_you_mean, first_few
 
 if TYPE_CHECKING:
     from ensemble_kit.combiners.base import Combiner
+    from ensemble_kit.manifest.table import Manifest
 
 # Parameters that are tables, or belong to one: flags of their own give them.
 BY_FLAG = {
@@ -71,7 +72,7 @@ def combiners_of(
 
 
 def positive_class(name: str | None, ties: str | None, class_names: Sequence[str]) -> int | None:
-    """The index of the class that wins level votes.
+    """The index of the class of `--positive`, None where the flag was not given.
 
     Raises
     ------
@@ -91,6 +92,44 @@ def positive_class(name: str | None, ties: str | None, class_names: Sequence[str
             did_you_mean(name, class_names),
         )
     return class_names.index(name)
+
+
+def settle_severity(combiners: Mapping[str, Combiner], manifest: Manifest) -> str:
+    """Give the most severe class to votes that break ties by severity, and return its name.
+
+    Returns
+    -------
+    str
+        "" where no vote breaks ties by severity.
+
+    Raises
+    ------
+    UsageError
+        Ties are to be broken by severity, and the most severe class is not known.
+    """
+    name = ""
+    for one in combiners.values():
+        params = one.get_params()
+        for key in [
+            k for k, v in params.items() if k.split("__")[-1] == "ties" and v == "severity"
+        ]:
+            of_vote = key.removesuffix("ties") + "positive"
+            if params[of_vote] is None:
+                one.set_params(**{of_vote: _most_severe(manifest)})
+            chosen = one.get_params()[of_vote]
+            if 0 <= chosen < manifest.n_classes:  # the vote itself refuses other numbers
+                name = manifest.class_names[chosen]
+    return name
+
+
+def _most_severe(manifest: Manifest) -> int:
+    if not manifest.most_severe:
+        raise UsageError(
+            f"The most severe class of {first_few(map(repr, manifest.class_names))} is not known",
+            "got --ties severity, and the order of the classes has no stated meaning",
+            "Name the class that must not be missed, with --positive CLASS",
+        )
+    return manifest.class_names.index(manifest.most_severe)
 
 
 def _set(made: dict[str, Combiner], setting: str) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.limits import Limits
-from ensemble_kit.cli.method_options import combiners_of, positive_class
+from ensemble_kit.cli.method_options import combiners_of, positive_class, settle_severity
 from ensemble_kit.cli.options import (
     json_option,
     metric_option,
@@ -47,7 +47,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
 @click.option(
     "--positive",
     metavar="CLASS",
-    help="The class that wins a tied vote wherever it is among the level ones: --ties severity.",
+    help="The most severe class, e.g. malignant. It wins every tied vote that it is part of. Implies --ties severity. [default: positive in [data]; of ordinal classes the last]",
 )
 @click.option(
     "--set",
@@ -179,7 +179,8 @@ def stack(
         pool=pool,
     )
     is_given = click.get_current_context().get_parameter_source("metric") is not DEFAULT
-    class_names = run.manifest().class_names
+    manifest = run.manifest()
+    class_names = manifest.class_names
     combiners = combiners_of(
         names,
         settings,
@@ -189,6 +190,7 @@ def stack(
         metric=metric if is_given else None,
         error_costs=protocol.error_costs(class_names),
     )
+    severe = settle_severity(combiners, manifest)
     limits.apply(combiners, run)
     costs, unit, why_not = limits.weighed(run, pareto)
     if why_not:
@@ -208,4 +210,8 @@ def stack(
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
     else:
+        if severe:
+            click.echo(
+                printable(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
+            )
         print_stacked(done, run, per_class=per_class)

@@ -166,6 +166,7 @@ def read_breakhis(
         name=_name(wanted),
         notes=(*notes, *_stranger_note(strangers)),
         split_by=split_by,
+        positive="malignant" if "malignant" in _present(names, table) else "",
         layout=f"{shown}; labels: {_LABELS[by]}; patients: file names",
     )
 

@@ -15,7 +15,11 @@ from ensemble_kit.tables import as_list
 
 
 def with_class_order(
-    manifest: Manifest, classes: Sequence[str] = (), *, ordinal: bool | None = None
+    manifest: Manifest,
+    classes: Sequence[str] = (),
+    *,
+    ordinal: bool | None = None,
+    positive: str | None = None,
 ) -> Manifest:
     """The same images with their classes in this order.
 
@@ -26,11 +30,13 @@ def with_class_order(
         Every class once, the mildest first; the reader's order where it is empty.
     ordinal : bool or None
         Whether the order means something; None keeps what the reader knows (HER2 scores).
+    positive : str or None
+        The class that must not be missed; None keeps what the reader knows (BreakHis).
 
     Raises
     ------
     DataError
-        Other names than those of the data, or an ordinal scale whose order is not known: names
+        Other names than those of the data, a positive class that is none of them, or an ordinal scale whose order is not known: names
         without numbers, and no `classes`.
 
     Examples
@@ -50,7 +56,12 @@ def with_class_order(
             f"Give the classes in their order, the mildest first: --classes '{as_list(known)}'",
         )
     is_ordinal = manifest.ordinal if ordinal is None else ordinal
-    return dataclasses.replace(manifest, class_names=tuple(classes) or known, ordinal=is_ordinal)
+    return dataclasses.replace(
+        manifest,
+        class_names=tuple(classes) or known,
+        ordinal=is_ordinal,
+        positive=manifest.positive if positive is None else positive,
+    )
 
 
 def _refuse_other_names(classes: Sequence[str], known: Sequence[str]) -> None:

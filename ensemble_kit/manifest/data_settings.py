@@ -43,7 +43,8 @@ class DataSettings(Settings):
     one that the recognised reader does not know is refused.
 
     `classes` is the order of the classes, the mildest first, and `ordinal` says whether that order
-    means something; by default the reader decides both.
+    means something; by default the reader decides both. `positive` is the class that must not be
+    missed, e.g. `malignant`: it wins tied votes under `stack --ties severity`.
     `test_part = "valid"` tests on the data's validation images (val/); `"drawn"` draws a test part
     although the data bring one.
     The split is the user's own table (`splits`), else `test_groups`, else the data's own, else a
@@ -70,6 +71,7 @@ class DataSettings(Settings):
     group_pattern: str | None = None
     classes: tuple[Annotated[str, BeforeValidator(_number_as_text)], ...] = ()
     ordinal: bool | None = None
+    positive: str | None = None
     split_by: Literal["group", "image"] = "group"
     test_size: float = Field(0.2, gt=0, lt=1)
     test_groups: tuple[str, ...] = ()

@@ -105,6 +105,15 @@ def _check_groups(table: pd.DataFrame) -> None:
         )
 
 
+def check_positive(positive: str, class_names: Sequence[str]) -> None:
+    if positive and positive not in class_names:
+        raise DataError(
+            f"The positive class '{positive}' is none of the classes",
+            f"the classes are {first_few(map(repr, class_names))}",
+            did_you_mean(positive, class_names),
+        )
+
+
 def check_straddling(table: pd.DataFrame) -> None:
     straddling = groups_on_both_sides(table)
     if straddling:

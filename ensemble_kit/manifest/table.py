@@ -22,6 +22,7 @@ from ensemble_kit.manifest.names import in_natural_order, known_groups
 from ensemble_kit.manifest.rows import (
     REQUIRED,
     SPLITS,
+    check_positive,
     check_rows,
     check_straddling,
     require_columns,
@@ -59,6 +60,8 @@ class Manifest:
         `group`, or `image` where groups may straddle the splits on purpose (stamped everywhere).
     absent : sequence of str
         Classes that may have no image: a model predicts them, but these data have none.
+    positive : str
+        The class that must not be missed, e.g. `malignant`; "" where the data do not say.
     layout : str
         What each level of folders was taken for, as a plan shows it. Not stored with a run.
 
@@ -86,6 +89,7 @@ class Manifest:
     split_by: str = "group"
     absent: tuple[str, ...] = ()
     layout: str = ""
+    positive: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_names", tuple(str(c) for c in self.class_names))
@@ -98,6 +102,7 @@ class Manifest:
             table[column] = table[column].astype(str)
         object.__setattr__(self, "table", table)
         check_rows(table, self.class_names, self.absent)
+        check_positive(self.positive, self.class_names)
         if self.split_by == "group":
             check_straddling(table)
 
@@ -146,6 +151,7 @@ class Manifest:
             "notes": list(self.notes),
             "split_by": self.split_by,
             **({"absent": list(self.absent)} if self.absent else {}),
+            **({"positive": self.positive} if self.positive else {}),
         }
 
     @classmethod
@@ -207,6 +213,11 @@ class Manifest:
     @property
     def n_classes(self) -> int:
         return len(self.class_names)
+
+    @property
+    def most_severe(self) -> str:
+        """The positive class; of ordinal classes the highest one; "" where neither is known."""
+        return self.positive or (self.class_names[-1] if self.ordinal else "")
 
     @cached_property
     def n_groups(self) -> int:

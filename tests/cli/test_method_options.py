@@ -8,10 +8,11 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.cli import app
-from ensemble_kit.cli.method_options import combiners_of, positive_class
+from ensemble_kit.cli.method_options import combiners_of, positive_class, settle_severity
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.saved import load_combiner
 from ensemble_kit.errors import UsageError
+from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.testing import toy_run
 
 
@@ -53,6 +54,35 @@ def test_members_are_calibrated_before_a_stacker(stacked) -> None:
 def test_a_positive_class_wins_ties_by_its_name(stacked) -> None:
     params = stacked("vote", "--positive", "class1").get_params()
     assert params == {"ties": "severity", "positive": 1}
+
+
+@pytest.mark.parametrize("args", [("--ties", "severity"), ("--set", "vote.ties=severity")])
+def test_ties_by_severity_need_a_known_most_severe_class(stacked, args) -> None:
+    with pytest.raises(UsageError, match="--positive") as refused:
+        stacked("vote", *args)
+    assert "'class2'" in str(refused.value)
+    assert stacked("vote", *args, "--positive", "class0").get_params()["positive"] == 0
+
+
+@pytest.mark.parametrize(
+    ("known", "want"), [({"positive": "mild"}, 0), ({"ordinal": True}, 1), ({}, None)]
+)
+def test_the_data_say_which_class_is_most_severe(known, want) -> None:
+    rows = [("a", "a.png", "mild", "p1"), ("b", "b.png", "normal", "p2")]
+    manifest = Manifest.from_records(rows, **known)
+    made = combiners_of(["vote", "mean"], [], seed=0, ties="severity")
+    if want is None:
+        with pytest.raises(UsageError, match="--positive"):
+            settle_severity(made, manifest)
+        return
+    assert settle_severity(made, manifest) == manifest.class_names[want]
+    assert made["vote"].get_params()["positive"] == want
+
+
+def test_ties_by_mean_probability_need_no_severe_class() -> None:
+    rows = [("a", "a.png", "mild", "p1"), ("b", "b.png", "normal", "p2")]
+    made = combiners_of(["vote"], [], seed=0)
+    assert settle_severity(made, Manifest.from_records(rows)) == ""
 
 
 @pytest.mark.parametrize(

@@ -67,3 +67,13 @@ def test_the_plan_shows_the_order_of_the_command_line(
     )
     code, said = cli(*words)
     assert (code, "benign < in situ, DCIS" in said) == (0, True)
+
+
+def test_the_positive_class_is_one_of_the_classes_and_is_stored() -> None:
+    manifest = with_class_order(made("malignant", "normal"), positive="malignant")
+    assert manifest.positive == manifest.most_severe == "malignant"
+    assert Manifest(manifest.table, **manifest.about()).positive == "malignant"
+    assert "positive" not in made("malignant", "normal").about()
+    with pytest.raises(DataError) as refused:
+        with_class_order(made("malignant", "normal"), positive="malignent")
+    assert "malignent" in str(refused.value)
