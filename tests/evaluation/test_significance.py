@@ -17,9 +17,10 @@ from sklearn.metrics import roc_auc_score
 from ensemble_kit.cli import app
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.claims import verify_claim
-from ensemble_kit.evaluation.significance import mcnemar_exact, (
+from ensemble_kit.evaluation.significance import (
     delong,
     holm,
+    mcnemar_exact,
     nadeau_bengio,
     wilson_interval,
 )
