@@ -118,8 +118,8 @@ def check_straddling(table: pd.DataFrame) -> None:
     straddling = groups_on_both_sides(table)
     if straddling:
         raise DataError(
-            f"{len(straddling)} groups (patients) stand in train and in test: no group may",
-            f"got {first_few(straddling)}",
+            f"{len(straddling)} groups (patients) stand on both sides of the test split",
+            f"images of {first_few(straddling)} are in train and in test",
             "To draw a test part of whole groups: --test-part drawn. To keep this split knowingly, "
             "with a caveat beside every result: --split-by image",
         )

@@ -239,7 +239,7 @@ def test_row_29_a_group_on_both_sides_is_refused(tmp_path: Path) -> None:
     path = table(
         tmp_path, "path,label,group,split\n1.png,x,p,train\n2.png,y,q,train\n3.png,x,p,test\n"
     )
-    with pytest.raises(DataError, match=r"1 groups .* got p"):
+    with pytest.raises(DataError, match=r"1 groups .* images of p are"):
         read_csv_table(path)
 
 
