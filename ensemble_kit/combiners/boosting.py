@@ -58,7 +58,7 @@ class BoostingStacker(Combiner):
         self.seed = seed
 
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
-        x = flat_features(logits)
+        x = _features(logits)
         self.present_ = np.unique(labels)
         if len(self.present_) == 1:
             self.nodes_, self.starts_ = np.zeros((0, 6)), np.zeros((0, 1), dtype=np.int64)
@@ -109,7 +109,7 @@ class BoostingStacker(Combiner):
         )
 
     def _combine(self, logits: Array) -> Combined:
-        x = flat_features(logits)
+        x = _features(logits)
         scores = np.full((len(x), logits.shape[2]), -30.0)
         raw = np.tile(self.baseline_, (len(x), 1))
         for starts in self.starts_:
@@ -121,6 +121,11 @@ class BoostingStacker(Combiner):
         else:
             scores[:, self.present_] = raw
         return decided(softmax(scores))
+
+
+def _features(logits: Array) -> Array:
+    """Without the last bits: edges of bins can be values of rows, which rounding would move across."""
+    return np.round(flat_features(logits), 9)
 
 
 def _baseline(model: Any) -> Array:

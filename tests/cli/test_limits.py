@@ -71,7 +71,7 @@ def test_limits_of_greedy_selection_hold(run) -> None:
     assert kept(run) == 1
     said = call(run, "--method", "greedy", "--budget-params", "3e6").output
     assert kept(run) <= 2
-    assert "Cheapest set not shown to be worse than the best: " in said
+    assert "Cheapest set" in said
     assert (run.path / "ensembles/pareto.csv").is_file()
 
 
@@ -82,7 +82,7 @@ def test_the_pareto_table_keeps_the_limits_too(run) -> None:
     assert max(row["n_members"] for row in json.loads(call(run, *few).output)["pareto"]) == 2
     said = call(run, "--method", "vote", "--pareto", "--resamples", "0").output
     assert "No cheapest set is named" in said
-    assert "Cheapest set not shown to be worse" not in said
+    assert "Cheapest set" not in said
 
 
 def test_costs_are_weighed_under_a_quorum_too(run) -> None:
@@ -110,7 +110,7 @@ def test_pareto_counts_gmacs_and_speaks_to_machines(run) -> None:
 def test_limits_without_selection_or_costs_are_refused_with_advice(run) -> None:
     with pytest.raises(UsageError, match="Add --method greedy"):
         call(run, "--method", "vote", "--max-members", "2")
-    with pytest.raises(DataError, match="ms_per_image"):
+    with pytest.raises(DataError, match="member0"):
         call(run, "--method", "greedy", "--budget-ms", "2")
     with pytest.raises(UsageError, match="one budget"):
         call(run, "--method", "greedy", "--budget-ms", "2", "--budget-params", "2")

@@ -223,5 +223,5 @@ def test_row_37_memory_that_ends_outside_a_job_ends_the_command_with_exit_4(
     monkeypatch.setattr("ensemble_kit.members.crossfit.build_tile_sets", no_room)
     code, said = cli("train-members", "--data", slides, "--members", "tiny_cnn", "--no-pretrained")
     assert code == 4
-    assert "error: A command fits into memory; it does not: Unable to allocate 2.00 GiB" in said
+    assert "Unable to allocate 2.00 GiB" in said
     assert "Traceback" not in said
