@@ -114,9 +114,7 @@ def test_jobs_elsewhere_settle_what_auto_means_by_the_first_of_them(
     fit(engine=lambda jobs, _: [])
     run = Run(tmp_path / "run")
     spec = run.member_dir("tiny_cnn") / "member.json"
-    spec.write_text(
-        json.dumps({**json.loads(spec.read_text()), "precision": "auto", "settled": {}})
-    )
+    write_checked(spec, {**json.loads(spec.read_text()), "precision": "auto", "settled": {}})
     rule(monkeypatch, "bf16")
     assert open_job(run, "tiny_cnn", 0).precision == "bf16"
     rule(monkeypatch, "fp32")
