@@ -17,7 +17,8 @@ from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.figures import Figures, judge
 from ensemble_kit.evaluation.fitted_pooling import PoolingRule
 from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.jackknife import Jackknife, interval_of
+from ensemble_kit.evaluation.jackknife import Jackknife
+from ensemble_kit.evaluation.t_intervals import interval_of
 from ensemble_kit.metrics import Metric
 from ensemble_kit.predictions.table import Predictions
 

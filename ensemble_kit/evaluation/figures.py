@@ -15,8 +15,9 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.jackknife import Design, Gain, Jackknife, gains, interval_of
+from ensemble_kit.evaluation.jackknife import Design, Jackknife
 from ensemble_kit.evaluation.resamplers import RESAMPLERS, Resampler
+from ensemble_kit.evaluation.t_intervals import Gain, gains, interval_of
 from ensemble_kit.metrics import OVER_CLASSES, Metric, metric
 from ensemble_kit.metrics.calibration import (
     debiased_calibration_error,

@@ -27,9 +27,10 @@ from ensemble_kit.evaluation.contribution import (
 )
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.jackknife import Design, gains, interval_of
+from ensemble_kit.evaluation.jackknife import Design
 from ensemble_kit.evaluation.notes import table_notes
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.t_intervals import gains, interval_of
 from ensemble_kit.files import write_csv, write_json
 from ensemble_kit.metrics import metric
 from ensemble_kit.metrics.diversity import ambiguity, kappa_error, pairwise

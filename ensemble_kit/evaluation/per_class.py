@@ -15,13 +15,14 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.jackknife import Jackknife, interval_of
+from ensemble_kit.evaluation.jackknife import Jackknife
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.resamplers import (
     Resampler,
     auroc_resampler,
     average_precision_resampler,
 )
+from ensemble_kit.evaluation.t_intervals import interval_of
 from ensemble_kit.metrics import classification
 from ensemble_kit.metrics.confusion import Confusion, GroupConfusions
 from ensemble_kit.metrics.ranking import auroc, average_precision

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.jackknife import Jackknife, interval_of
+from ensemble_kit.evaluation.jackknife import Jackknife
+from ensemble_kit.evaluation.t_intervals import interval_of
 
 Ints = npt.NDArray[np.int64]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from ensemble_kit.evaluation.figures import Scored, n_differing_groups, paired_gains
 from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.jackknife import Gain
+from ensemble_kit.evaluation.t_intervals import Gain
 from ensemble_kit.metrics import Metric, metric
 
 PARTS = {

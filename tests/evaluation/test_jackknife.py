@@ -11,7 +11,8 @@ from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation import jackknife
 from ensemble_kit.evaluation.figures import judge, paired_gains
-from ensemble_kit.evaluation.jackknife import Design, Jackknife, gains
+from ensemble_kit.evaluation.jackknife import Design, Jackknife
+from ensemble_kit.evaluation.t_intervals import gains
 from ensemble_kit.metrics import METRICS, metric
 
 NAMES = [name for name in METRICS if name not in ("expected_cost", "calibration_slope")]
