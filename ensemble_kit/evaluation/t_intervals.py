@@ -79,7 +79,8 @@ def _wilson(
     c = quantile**2 * ratio
     middle = (share + c / 2.0) / (1.0 + c)
     half = np.sqrt(max(c * spread, 0.0) + c * c / 4.0) / (1.0 + c)
-    inside = max(middle - half, 0.0), min(middle + half, 1.0)
+    # Rounding may not put an end on the wrong side of the value.
+    inside = min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)
     return low + (high - low) * inside[0], low + (high - low) * inside[1]
 
 
