@@ -83,7 +83,7 @@ def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
     >>> print(verify_claim("96.66%", 450).counts[0])
     435 of 450, truncated
     >>> print(verify_claim("0.863", 156).weaker[0])
-    404 of 468: the mean of 3 runs of 156, rounded
+    404 of 468: the mean of 3 runs of 156, rounded or truncated
     >>> claim = verify_claim("0.99", 1000)
     >>> claim.fewest, claim.most
     (985, 995)
