@@ -195,7 +195,7 @@ def judge_groups(
     jackknife = Jackknife.of(labels, numbered, n_classes) if intervals else None
     out = {}
     for name, rate in rates.items():
-        told = _rate_interval(rate, jackknife, level)
+        told = _rate_interval(rate, sizes, jackknife, level)
         figures = judged[name].figures if name in judged else None
         used = answers.get(name)
         out[name] = GroupFigures(
@@ -208,13 +208,16 @@ def judge_groups(
     return out
 
 
-def _rate_interval(rate: Array, jackknife: Jackknife | None, level: float) -> Interval:
+def _rate_interval(
+    rate: Array, sizes: Array, jackknife: Jackknife | None, level: float
+) -> Interval:
     """Mean of the groups' rates."""
     value = float(rate.mean())
     if jackknife is None or not len(jackknife.blocks):
         return Interval(value)
+    design = jackknife.design(np.ones((len(rate), 1)), rows=sizes)
     left_out = np.concatenate([w @ rate / w.sum(axis=1) for w in jackknife.weights()])
-    return interval_of(value, left_out, jackknife.design(np.ones((len(rate), 1))), level=level)
+    return interval_of(value, left_out, design, level=level, of_decisions=True)
 
 
 def pooled_answers(

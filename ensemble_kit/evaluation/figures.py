@@ -132,7 +132,7 @@ def judge(
         found = {
             m.name: interval_of(
                 measured.value(m), left_out[m.name], designs[m.name],
-                bounds=m.bounds(n_classes), level=level,
+                bounds=m.bounds(n_classes), level=level, of_decisions=m.of_decisions,
             )
             if m.name in left_out
             else _without_interval(measured.value(m))

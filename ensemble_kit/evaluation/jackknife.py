@@ -95,7 +95,7 @@ class Jackknife:
                 row[block] = 0.0
             yield weights
 
-    def design(self, counted: Array) -> Design:
+    def design(self, counted: Array, rows: Array | None = None) -> Design:
         """What a metric that rests on these counts knows of its groups.
 
         Parameters
@@ -103,11 +103,14 @@ class Jackknife:
         counted : array, shape (n_groups, n_parts)
             Rows of each group in each part of the metric: one column of all rows for a mean over
             rows, one column a class for a mean over classes.
+        rows : array, shape (n_groups,), optional
+            Rows of each group where `counted` holds other weights.
         """
+        rows = counted.sum(axis=1) if rows is None else rows
         counted = counted[:, counted.sum(axis=0) > 0]
         share = (counted / counted.sum(axis=0)).mean(axis=1) if counted.size else None
         if share is None or not len(self.blocks):
-            return Design(self.block_strata, np.zeros(0, np.int64), *[np.zeros(0)] * 3)
+            return Design(self.block_strata, np.zeros(0, np.int64), *[np.zeros(0)] * 4)
         blocks = np.array([share[block].sum() for block in self.blocks])
         strata = np.array(
             [s for s in np.unique(self.block_strata) if share[self.strata == s].any()]
@@ -118,6 +121,7 @@ class Jackknife:
             np.array([share[self.strata == s].sum() for s in strata]),
             np.array([_effective(share[self.strata == s]) for s in strata]),
             np.array([_effective(blocks[self.block_strata == s]) for s in strata]),
+            np.array([rows[self.strata == s].sum() for s in strata]),
         )
 
 
@@ -139,6 +143,7 @@ class Design:
         Share of the metric; sums to 1.
     effective, effective_blocks : array, shape (n_strata,)
         Groups, and left-out blocks, if they all had the same size.
+    rows : array, shape (n_strata,)
     """
 
     block_strata: Ints
@@ -146,6 +151,7 @@ class Design:
     weight: Array
     effective: Array
     effective_blocks: Array
+    rows: Array
 
     @property
     def n_effective(self) -> float:
@@ -155,6 +161,11 @@ class Design:
     def floor(self) -> float:
         """Variance, over value x (1 - value), if groups were right or wrong as a whole."""
         return float((self.weight**2 / self.effective).sum())
+
+    @property
+    def row_floor(self) -> float:
+        """The same if rows were right or wrong, each by itself."""
+        return float((self.weight**2 / self.rows).sum())
 
     def variance(self, left_out: Array) -> tuple[Array, Array]:
         """Variance and degrees of freedom of several statistics.

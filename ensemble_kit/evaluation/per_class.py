@@ -115,7 +115,9 @@ def _class_figures(
         if jackknife is None or key not in left_out or not np.isfinite(value):
             return Interval(value if np.isfinite(value) else None)
         design = jackknife.design(_counted(scored.counts, key, c))
-        return interval_of(value, left_out[key][:, c], design, level=level)
+        return interval_of(
+            value, left_out[key][:, c], design, level=level, of_decisions=key in OF_CONFUSION
+        )
 
     return tuple(
         ClassFigures(

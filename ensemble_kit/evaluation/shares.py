@@ -56,11 +56,12 @@ def shares(
         return dict.fromkeys(parts, Interval(None))
     jackknife = Jackknife.of(labels, numbered, n_classes)
     sums = {
-        name: tuple(_by_group(one, numbered, n_groups) for one in p) for name, p in parts.items()
+        name: tuple(_by_group(one, numbered, n_groups) for one in (*p, p[1] > 0))
+        for name, p in parts.items()
     }
     return {
-        name: _share(above, below, jackknife, level, intervals)
-        for name, (above, below) in sums.items()
+        name: _share(above, below, rows, jackknife, level, intervals)
+        for name, (above, below, rows) in sums.items()
     }
 
 
@@ -69,7 +70,12 @@ def _by_group(values: Array, groups: Ints, n_groups: int) -> Array:
 
 
 def _share(
-    above: Array, below: Array, jackknife: Jackknife, level: float, has_interval: bool
+    above: Array,
+    below: Array,
+    rows: Array,
+    jackknife: Jackknife,
+    level: float,
+    has_interval: bool,
 ) -> Interval:
     total = float(below.sum())
     if total <= 0:
@@ -82,5 +88,5 @@ def _share(
     below_out = np.concatenate([some @ below for some in weights])
     left_out = np.full(len(above_out), np.nan)
     np.divide(above_out, below_out, out=left_out, where=below_out > 0)
-    design = jackknife.design(below[:, None])
-    return interval_of(value, left_out, design, level=level)
+    design = jackknife.design(below[:, None], rows)
+    return interval_of(value, left_out, design, level=level, of_decisions=True)

@@ -24,7 +24,13 @@ N_DRAWS = 4000
 
 
 def interval_of(
-    value: float, left_out: Array, design: Design, *, bounds: Bounds = (0.0, 1.0), level: float
+    value: float,
+    left_out: Array,
+    design: Design,
+    *,
+    bounds: Bounds = (0.0, 1.0),
+    level: float,
+    of_decisions: bool = False,
 ) -> Interval:
     """The interval of one metric.
 
@@ -40,6 +46,10 @@ def interval_of(
     bounds : (low, high)
         High is None where the metric has no upper bound, low is -inf where it has none.
     level : float
+    of_decisions : bool
+        Whether rows are right or wrong. The effective sample size is then at most the number of
+        rows: groups that agree within each stratum, as of two patients one right and one wrong, are
+        no certainty (Korn, E. L., & Graubard, B. I. (1998). Survey Methodology 24(2), 193-201).
 
     Returns
     -------
@@ -56,7 +66,10 @@ def interval_of(
     variance *= 1.0 + SKEWNESS / design.n_effective
     low, high = bounds
     if high is not None:
-        ends = _wilson(value, variance, quantile, design, low, high)
+        share = (value - low) / (high - low)
+        of_rows = of_decisions and high == 1.0  # no costs and distances: mostly far from the ends
+        least = share * (1.0 - share) * (high - low) ** 2 * design.row_floor if of_rows else 0.0
+        ends = _wilson(value, max(variance, least), quantile, design, low, high)
     elif variance <= (1e-12 * value) ** 2:
         return Interval(float(value))
     elif low == 0.0:

@@ -101,6 +101,14 @@ def test_one_error_moves_an_interval_little() -> None:
     assert abs(ends[0] - ends[1]) < 0.16
 
 
+def test_patients_that_agree_within_each_class_are_no_certainty() -> None:
+    labels = np.array([0, 0, 1, 1, 1])  # one row a patient: class 0 all wrong, 1 all right
+    found = ek.metric_interval(labels, np.tile([0.1, 0.9], (5, 1)), np.arange(5), metric="accuracy")
+    assert found.value == 0.6
+    assert found.low < 0.25
+    assert found.high > 0.85
+
+
 def test_an_interval_is_wilsons_where_all_groups_are_right() -> None:
     n = 30
     found = ek.metric_interval(
@@ -152,9 +160,7 @@ def test_equal_predictions_have_no_interval_and_no_p_value() -> None:
 
 
 def test_a_gain_that_is_the_same_in_every_group_has_an_interval() -> None:
-    design = Design(
-        np.zeros(10, int), np.array([0]), np.ones(1), np.full(1, 10.0), np.full(1, 10.0)
-    )
+    design = Design(np.zeros(10, int), np.array([0]), np.ones(1), *[np.full(1, 10.0)] * 3)
     one = gains(np.array([0.2]), np.full((10, 1), 0.2), design, level=0.95)[0]
     assert 0 < one.effect.low < 0.2 < one.effect.high
 
