@@ -254,6 +254,16 @@ def test_folds_go_through_a_file_unchanged(tmp_path: Path) -> None:
     assert Folds.read(tmp_path / "folds.csv").digest == folds.digest
 
 
+@pytest.mark.parametrize(
+    "text", ["\ufeffsample_id;fold\r\na;1\r\nb;2;\r\n", "Sample ID\tFold\n a\t0.0\nb \t1.0\n\n"]
+)
+def test_a_user_s_table_of_folds_may_come_from_a_spreadsheet(tmp_path: Path, text: str) -> None:
+    (tmp_path / "folds.csv").write_text(text)
+    folds = Folds.read(tmp_path / "folds.csv")
+    assert folds.sample_ids.tolist() == ["a", "b"]
+    assert folds.fold.tolist() == [0, 1]
+
+
 def test_folds_join_by_sample_id_and_never_by_position() -> None:
     manifest = manifest_of([(p % 2, 3) for p in range(9)])
     folds = make_folds(manifest, 3)

@@ -29,6 +29,7 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
 from ensemble_kit.run.asked import importing
+from ensemble_kit.tables import numbers
 
 KINDS = ("proba", "logits")
 MAKERS_WORD = "imported; whether its rows are out-of-fold is its maker's word"
@@ -192,7 +193,8 @@ def _folds_done(
 
 def _costs(path: str | os.PathLike[str], members: list[str]) -> dict[str, dict[str, Any]]:
     """What each member costs by unit, as its `member.json` says it."""
-    table = table_with(path, "member", what="A table of costs")
+    read = table_with(path, "member", what="A table of costs")
+    table = read.frame
     units = [str(c) for c in table.columns if c != "member"]
     strange = [c for c in units if c not in UNITS]
     if strange or not units:
@@ -208,11 +210,8 @@ def _costs(path: str | os.PathLike[str], members: list[str]) -> dict[str, dict[s
             f"'{path}' has {first_few(table['member'])}",
             did_you_mean(unknown[0], members) if unknown else "Keep one row of each",
         )
-    try:
-        values = table[units].astype(np.float64)
-    except ValueError as error:
-        raise DataError("Costs are numbers", f"'{path}': {error}", "Mend that cell") from error
-    return dict(zip(table["member"], values.to_dict("records"), strict=True))
+    values = (dict(zip(units, row, strict=True)) for row in numbers(read, units).tolist())
+    return dict(zip(table["member"], values, strict=True))
 
 
 def _refuse_paths(names: Iterable[str]) -> None:

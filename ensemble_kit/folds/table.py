@@ -16,7 +16,7 @@ import pandas as pd
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import digest_json, write_csv
-from ensemble_kit.manifest.rows import table_with
+from ensemble_kit.manifest.rows import refuse_missing, table_with
 from ensemble_kit.manifest.table import Manifest
 
 
@@ -104,7 +104,15 @@ class Folds:
         cls, path: str | os.PathLike[str], *, split_by: str = "group", notes: tuple[str, ...] = ()
     ) -> Folds:
         """Folds that `write` wrote, or a user's own table with the same two columns."""
-        table = table_with(path, "sample_id", "fold", what="A fold table")
+        read = table_with(path, "sample_id", "fold", what="A fold table")
+        return cls.from_table(read.frame, path, split_by=split_by, notes=(*notes, *read.notes))
+
+    @classmethod
+    def from_table(
+        cls, table: pd.DataFrame, path: object, *, split_by: str, notes: tuple[str, ...]
+    ) -> Folds:
+        """Folds of a table of text with the columns `sample_id` and `fold`; `path` names it in errors."""
+        refuse_missing(table, ("sample_id", "fold"), "A fold table", f"in '{path}' are")
         fold, said = whole_folds(table.set_index("sample_id")["fold"], path)
         ids = table["sample_id"].to_numpy(dtype=np.str_)
         return cls(ids, fold, split_by, (*notes, *said))

@@ -13,10 +13,13 @@ import pandas as pd
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.manifest.folder import HER2_SCORES
+from ensemble_kit.manifest.image_files import posix
+from ensemble_kit.manifest.names import known_groups
 from ensemble_kit.manifest.phantom.write import MARK, PATIENTS
 from ensemble_kit.manifest.rows import table_with
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.manifest.walk import list_images
+from ensemble_kit.tables import UserTable
 
 STAINS = ("ihc", "he", "both")
 JOINS = ("side", "stack", "channels")
@@ -107,8 +110,12 @@ def read_bci(
         table["pair_path"] = _partners(table["path"], paths)
     synthetic = (top / MARK).is_file()
     owner = groups if groups is not None else (top / PATIENTS if synthetic else None)
-    table["group"] = table["sample_id"] if owner is None else _owners(table["sample_id"], owner)
-    if owner is None:
+    if owner is not None:
+        given = table_with(owner, "file", "patient", what="A table of groups")
+        table["group"] = _owners(table["sample_id"], given)
+        notes = (*notes, *given.notes)
+    else:
+        table["group"] = table["sample_id"]
         notes = (
             *notes,
             "BCI publishes no patients: each image is its own group, so figures may be too good.",
@@ -178,12 +185,18 @@ def _partners(he_paths: pd.Series, paths: list[str]) -> list[str]:
     return wanted
 
 
-def _owners(sample_ids: pd.Series, path: str | os.PathLike[str]) -> list[str]:
-    table = table_with(path, "file", "patient", what="A table of groups")
-    owner = {
-        PurePosixPath(f).name.removesuffix(".png"): p
-        for f, p in zip(table["file"], table["patient"], strict=True)
-    }
+def _owners(sample_ids: pd.Series, given: UserTable) -> list[str]:
+    table, path = given.frame, given.path
+    stems = [PurePosixPath(posix(file)).name.removesuffix(".png") for file in table["file"]]
+    patients = known_groups(table["patient"], stems, where=f"column 'patient' of '{path}'")
+    rows = pd.DataFrame({"file": stems, "patient": patients}).drop_duplicates()
+    if rows["file"].duplicated().any():
+        raise DataError(
+            f"'{path}' gives images more than one patient",
+            f"repeated: {first_few(rows['file'][rows['file'].duplicated()].unique(), 3)}",
+            "Keep one patient of each image",
+        )
+    owner = dict(zip(rows["file"], rows["patient"], strict=True))
     without = [i for i in sample_ids if i not in owner]
     if without:
         raise DataError(

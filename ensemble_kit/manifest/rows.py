@@ -5,6 +5,7 @@ Checks; changes nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,23 +13,28 @@ from pathlib import Path
 import pandas as pd
 
 from ensemble_kit.errors import DataError, did_you_mean, first_few
-from ensemble_kit.files import read_csv
+from ensemble_kit.formulas import unguarded
+from ensemble_kit.manifest.columns import known_columns
+from ensemble_kit.tables import UserTable, read_table
 
 REQUIRED = ("sample_id", "path", "label", "group", "split")
 SPLITS = ("train", "test")
 
 
-def table_with(path: str | os.PathLike[str], *columns: str, what: str) -> pd.DataFrame:
-    """A CSV table, every cell as text, that has these columns.
+def table_with(path: str | os.PathLike[str], *columns: str, what: str) -> UserTable:
+    """A user's table that has these columns; their names are compared as `known_columns` does.
 
     Raises
     ------
     DataError
         No table, or a column is missing: `what` says what the table is called then.
     """
-    table = read_csv(path)
+    read = read_table(path)
+    found = {name: known_columns(read.frame.columns, (name,)) for name in columns}
+    names = {own[0]: name for name, own in found.items() if own and name not in own}
+    table = read.frame.rename(columns=names).map(unguarded)  # as tables of runs are written
     refuse_missing(table, columns, what, f"in '{path}' are")
-    return table
+    return dataclasses.replace(read, frame=table)
 
 
 def refuse_missing(

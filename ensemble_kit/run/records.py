@@ -18,6 +18,7 @@ from typing import Any
 
 from ensemble_kit.checked import read_checked
 from ensemble_kit.errors import DataError, IntegrityError, command, first_few
+from ensemble_kit.files import read_csv
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
 
@@ -125,7 +126,8 @@ def read_folds(folder: Path) -> Folds:
     record, path = read_record(folder), folder / "folds.csv"
     about = record["folds"]
     with _unchanged(path):
-        folds = Folds.read(path, split_by=about["split_by"], notes=tuple(about["notes"]))
+        table, notes = read_csv(path), tuple(about["notes"])
+        folds = Folds.from_table(table, path, split_by=about["split_by"], notes=notes)
     _same_digest(path, folds.digest, record["digests"]["folds"])
     return folds
 

@@ -266,13 +266,13 @@ def test_costs_of_members_come_from_a_table(tmp_path: Path) -> None:
     member_of(tmp_path, "a")
     member_of(tmp_path, "b", 1)
     files = {name: tmp_path / f"{name}.csv" for name in "ab"}
-    (tmp_path / "costs.csv").write_text("member,ms_per_image\nb,2.5\na,4\n")
+    (tmp_path / "costs.csv").write_text("\ufeffMember;ms_per_image\nb;2,5\na;4;\n")
     run = import_predictions(Run(tmp_path / "run"), labels, files, costs=tmp_path / "costs.csv")
     assert member_costs(run, ["a", "b"], "ms_per_image") == {"a": 4.0, "b": 2.5}
     for text, said in (
         ("member,ms\na,1\n", "got|has member, ms"),
         ("member,gmacs\nc,1\n", "one row for each member"),
-        ("member,gmacs\na,x\n", "Costs are numbers"),
+        ("member,gmacs\na,x\n", "'x'"),
     ):
         (tmp_path / "costs.csv").write_text(text)
         with pytest.raises(DataError, match=said):

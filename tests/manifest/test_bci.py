@@ -101,6 +101,28 @@ def test_a_group_table_that_lacks_images_names_them(root: Path, tmp_path: Path) 
         read_bci(root, groups=tmp_path / "g.csv")
 
 
+@pytest.mark.parametrize("begin", ["\ufeffFile;Patient", "sep=;\nfile; patient ;"])
+def test_a_group_table_of_a_spreadsheet_is_read(root: Path, tmp_path: Path, begin: str) -> None:
+    rows = (root / "patients.csv").read_text().splitlines()[1:]
+    text = "\r\n".join([begin, *(row.replace(",", "; ") + ";" for row in rows), ";;"])
+    (tmp_path / "g.csv").write_text(text)
+    given = read_bci(root, groups=tmp_path / "g.csv")
+    assert given.groups.tolist() == read_bci(root).groups.tolist()
+
+
+def test_a_group_table_with_two_patients_for_an_image_or_none_is_refused(
+    root: Path, tmp_path: Path
+) -> None:
+    text = (root / "patients.csv").read_text()
+    file, patient = text.splitlines()[1].split(",")
+    (tmp_path / "g.csv").write_text(f"{text}{file},another\n")
+    with pytest.raises(DataError, match=Path(file).stem):
+        read_bci(root, groups=tmp_path / "g.csv")
+    (tmp_path / "g.csv").write_text(text.replace(f"{file},{patient}", f"{file},N/A"))
+    with pytest.raises(DataError, match="N/A"):
+        read_bci(root, groups=tmp_path / "g.csv")
+
+
 def test_a_missing_partner_is_named(root: Path) -> None:
     gone = next((root / "IHC" / "train").iterdir())
     gone.unlink()
