@@ -39,7 +39,7 @@ def run_job(run_path: Path, member: str, fold: str, threads: int | None) -> None
     job = open_job(Run(run_path), member, fold)
     with (
         ProgressPrinter({member: 1.0}, {member: 1}) as printer,
-        TensorBoard(job.run.path / "tensorboard") as curves,
+        TensorBoard(job.run.path / "tensorboard", printer) as curves,
     ):
         run_one(job, both(printer, curves))
     collect(job)

@@ -145,7 +145,8 @@ def fit_members(
     where, watched = ELSEWHERE if elsewhere else choose_device(device), watcher
     with contextlib.ExitStack() as stack:
         if tensorboard and not elsewhere:
-            watched = both(watcher, stack.enter_context(TensorBoard(run.path / "tensorboard")))
+            curves = TensorBoard(run.path / "tensorboard", watcher)
+            watched = both(watcher, stack.enter_context(curves))
         with run.locked() if shard is None else run.locked(seconds=600):
             if not locks_work(run.path):
                 watched(Notice(NO_LOCKS.format(run.path)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ensemble_kit.members.events import EpochEnded, JobStarted
-from ensemble_kit.members.tracking import TensorBoard
+from ensemble_kit.members import tracking
+from ensemble_kit.members.events import EpochEnded, Event, JobStarted, Notice
+from ensemble_kit.members.tracking import TensorBoard, both
 
 
 def epoch(number: int, loss: float, *, epochs: int) -> EpochEnded:
@@ -50,6 +53,32 @@ def test_a_job_tried_again_under_one_watcher_begins_its_curve_again(tmp_path: Pa
         say(watcher, [8.0, 7.0], first=0, epochs=3)
         say(watcher, [3.0, 2.0, 1.0], first=0, epochs=3)
     assert curve(tmp_path) == [(0, 3.0), (1, 2.0), (2, 1.0)]
+
+
+def test_curves_that_cannot_be_written_are_one_notice_and_training_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[Event] = []
+    seen: list[Event] = []
+    full = Path("/dev/full")
+    monkeypatch.setattr(tracking, "_event_file", lambda _: full.open("wb"))
+    with TensorBoard(tmp_path, said.append) as watcher:
+        told = both(seen.append, watcher)
+        for number in range(3):
+            told(epoch(number, 1.0, epochs=3))
+    assert len(seen) == 3
+    (notice,) = said
+    assert isinstance(notice, Notice)
+    assert str(tmp_path) in notice.text
+    assert os.strerror(errno.ENOSPC) in notice.text
+
+
+def test_a_file_in_the_way_of_the_curves_does_not_end_the_training(tmp_path: Path) -> None:
+    said: list[Event] = []
+    (tmp_path / "tensorboard").touch()
+    with TensorBoard(tmp_path / "tensorboard", said.append) as watcher:
+        say(watcher, [2.0, 1.0], first=0, epochs=2)
+    assert len(said) == 1
 
 
 def test_mlflow_s_own_reports_are_off_before_it_is_imported(
