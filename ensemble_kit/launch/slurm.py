@@ -6,15 +6,29 @@ The run's folder must be on a file system that the nodes share.
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from ensemble_kit.errors import EnvironmentFault, UsageError
+from ensemble_kit.errors import (
+    DataError,
+    EnvironmentFault,
+    IntegrityError,
+    RunLockedError,
+    UsageError,
+    first_few,
+)
+from ensemble_kit.errors import command as follow_up
+from ensemble_kit.files import read_json, write_json
 from ensemble_kit.launch.remote import command, run_command, settle
 from ensemble_kit.members.engine import RemoteEngine
 from ensemble_kit.members.events import JobFailed, Notice, Watcher
 from ensemble_kit.members.job import Job
 
+# In a job's folder: the id that Slurm gave it.
+SUBMITTED = "submitted.json"
 # Options that are submitit's, not sbatch's.
 SUBMITIT = ("python", "setup")
 # Options of sbatch that flags of our own set, or that the array needs.
@@ -71,7 +85,10 @@ class SlurmEngine(RemoteEngine):
     def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
         """Submit all jobs, wait for them unless told otherwise, return those that failed."""
         executor = self._executor(jobs[0])
+        _refuse_queued(jobs)
         submitted = _submitted(executor, [command(job, self.cpus) for job in jobs])
+        for job, task in zip(jobs, submitted, strict=True):
+            write_json(job.folder / SUBMITTED, {"slurm_job": task.job_id})
         watcher(Notice(f"{len(submitted)} jobs are with Slurm (first id {submitted[0].job_id})."))
         if not self.wait:
             return []
@@ -148,6 +165,38 @@ def _submitted(executor: Any, commands: list[list[str]]) -> list[Any]:
             "Ask for what the partition has: --partition, --cpus, --gpus, --time-limit; "
             "--device cpu asks for no GPU",
         ) from error
+
+
+def _refuse_queued(jobs: Sequence[Job]) -> None:
+    """Refuse to submit jobs a second time while Slurm still has them."""
+    ids = {job.folder: _submitted_as(job.folder) for job in jobs}
+    queued = _queued() if any(ids.values()) else set()
+    there = [job_id for job_id in ids.values() if job_id in queued]
+    if there:
+        raise RunLockedError(
+            f"{len(there)} of these {len(jobs)} jobs are already with Slurm",
+            f"Slurm jobs {first_few(there)} are pending or running",
+            f"Wait for them ({follow_up('status', jobs[0].run.path)} shows how far they are). "
+            f"Or cancel them (scancel {' '.join(dict.fromkeys(i.partition('_')[0] for i in there))}) "
+            "and run the same command",
+        )
+
+
+def _submitted_as(folder: Path) -> str:
+    """The Slurm id that a job was submitted under; empty where it never was."""
+    try:
+        return str(read_json(folder / SUBMITTED)["slurm_job"])
+    except (DataError, IntegrityError, KeyError, TypeError):
+        return ""
+
+
+def _queued() -> set[str]:
+    """Ids of this user's jobs that are pending or running; none where Slurm does not say."""
+    asked = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    try:
+        return set(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split())
+    except (OSError, subprocess.CalledProcessError):
+        return set()
 
 
 def _cancel(submitted: Sequence[Any], watcher: Watcher) -> None:

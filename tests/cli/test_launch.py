@@ -128,6 +128,21 @@ def test_without_waiting_an_array_is_submitted_with_its_options_and_status_knows
     assert "0 of 2 jobs are done" in said
 
 
+@pytest.mark.usefixtures("slurm_here")
+def test_jobs_that_are_with_slurm_are_not_submitted_a_second_time(
+    cli: CLI, slides: Path, tmp_path: Path
+) -> None:
+    flags = words(slides, "--engine", "slurm", "--no-wait")
+    squeue = tmp_path / "bin" / "squeue"
+    assert cli(*flags)[0] == 0
+    squeue.write_text("#!/bin/sh\necho 41_0\necho 42_1\n")
+    code, said = cli(*flags)
+    assert (code, "42_1" in said, "42_0" in said) == (6, True, False), said
+    assert "scancel 42)" in said
+    squeue.write_text("#!/bin/sh\nexit 0\n")
+    assert cli(*flags)[0] == 0
+
+
 # -- shards --------------------------------------------------------------------------------
 
 
