@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from ensemble_kit.errors import DataError, IntegrityError, RunLockedError
 from ensemble_kit.files import read_json
 from ensemble_kit.folds import Folds, make_folds
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.run import Run
+from ensemble_kit.run import Run, hold
 from ensemble_kit.run.records import stamped_as_made
 from ensemble_kit.testing import toy_run
 
@@ -256,6 +257,26 @@ def test_a_layout_of_tomorrow_is_refused(begun: tuple[Run, Manifest, Folds]) -> 
 
 
 # -- the lock ------------------------------------------------------------------------------
+
+
+def test_row_8_claims_below_a_dead_one_are_released_in_the_same_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent, beating = tmp_path / "members" / "a" / "fold-0", tmp_path / "members" / "a" / "fold-1"
+    claim = {"pid": 7, "host": "beta", "place": "beta", "started": "", "token": "t", "beat": "0"}
+    for folder in (tmp_path, silent, beating):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".claim").write_text(json.dumps(claim))
+    monkeypatch.setattr(hold, "BEAT_SECONDS", 0.02)
+    beats = itertools.count()
+
+    def sleep(_: float) -> None:
+        (beating / ".claim").write_text(json.dumps(claim | {"beat": str(next(beats))}))
+
+    monkeypatch.setattr(hold.time, "sleep", sleep)
+    with hold.held(tmp_path):
+        assert hold.read_holder(silent) is None
+        assert hold.read_holder(beating) is not None
 
 
 def test_a_second_process_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:

@@ -184,11 +184,16 @@ def _remove(folder: Path, token: str) -> None:
 def _is_dead(folder: Path, other: Holder) -> bool:
     if other.place == _place():
         return not _lives(other)
+    # A run's process holds jobs too: their claims are observed in the same time, not one by one.
+    below = {path.parent: _read(path) for path in folder.glob(f"*/**/{CLAIM}")}
     end = time.monotonic() + PATIENCE * BEAT_SECONDS
     while time.monotonic() < end:
         time.sleep(BEAT_SECONDS / 4)
         if read_holder(folder) != other:
             return False
+    for held_below, holder in below.items():
+        if holder is not None and holder.place != _place() and read_holder(held_below) == holder:
+            _remove(held_below, holder.token)
     return True
 
 
