@@ -5,6 +5,7 @@ Does not train; unknown keys are refused with the nearest known one.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -272,21 +273,30 @@ def _parted(
     data = experiment.data
     if data.splits:
         left_out = whole.take(~np.isin(whole.sample_ids, manifest.sample_ids))
-        return read_splits(data.splits, manifest, by=data.split_by, left_out=left_out)
+        parted, folds = read_splits(data.splits, manifest, by=data.split_by, left_out=left_out)
+        return _read_as(parted, f"split: the table '{data.splits}'"), folds
     if data.test_groups:
-        return hold_out_groups(manifest, data.test_groups, by=data.split_by), None
+        held_out = hold_out_groups(manifest, data.test_groups, by=data.split_by)
+        return _read_as(held_out, "test part: test_groups"), None
     if data.test_part == "valid":
         refuse_overruled(data, {"test_size": "test_part"})
-        return validation_as_test(manifest, by=data.split_by), None
+        parted = validation_as_test(manifest, by=data.split_by)
+        return _read_as(parted, "test part: the validation images"), None
     if data.test_part == "drawn":
         manifest = without_split(manifest)
     if len(manifest.part("test")):
         winner = "the test part that the data bring (to replace it: --test-part drawn)"
         refuse_overruled(data, {"test_size": winner})
-        return manifest, None
+        return _read_as(manifest, "test part: as in the data"), None
     parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
     asked = () if data.test_part == "drawn" else validation_question(manifest)
-    return parted.with_notes(*asked), None
+    said = f"test part: drawn, about {data.test_size:.0%} of each class"
+    return _read_as(parted.with_notes(*asked), said), None
+
+
+def _read_as(manifest: Manifest, test_part: str) -> Manifest:
+    layout = f"{manifest.layout}; {test_part}" if manifest.layout else test_part
+    return dataclasses.replace(manifest, layout=layout)
 
 
 def read_data(data: DataSettings) -> Manifest:

@@ -15,6 +15,7 @@ from ensemble_kit.cli.options import Shard
 from ensemble_kit.cli.several import print_inflation, several
 from ensemble_kit.cli.text import columns, duration, printable
 from ensemble_kit.errors import command
+from ensemble_kit.manifest.names import look_like_grades
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
@@ -220,9 +221,11 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
         " < ".join(manifest.class_names) if manifest.ordinal else ", ".join(manifest.class_names)
     )
     kind = "Ordinal classes" if manifest.ordinal else "Classes"
-    folders = f"\nFolders: {manifest.layout}." if manifest.layout else ""
+    is_graded = not manifest.ordinal and look_like_grades(manifest.class_names)
+    hint = " (without an order; if they are grades: --ordinal)" if is_graded else ""
+    layout = f"\nRead as: {manifest.layout}." if manifest.layout else ""
     return printable_lines(
-        f"{manifest.name}: {len(manifest)} images\n{table}{folders}\n{kind}: {order}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
+        f"{manifest.name}: {len(manifest)} images\n{table}{layout}\n{kind}: {order}{hint}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
     )
 
 

@@ -91,6 +91,7 @@ def read_csv_table(
         name=home.resolve().name,
         split_by=split_by,
         notes=notes,
+        layout=_layout(names, labels, group, found),
     )
 
 
@@ -129,6 +130,15 @@ def _no_groups(columns: Sequence[object]) -> str:
     if not like:
         return said
     return f"{said} Do they stand in column {first_few(like)}? Choose it: --group-column."
+
+
+def _layout(names: str, labels: str, group: str | None, found: list[str]) -> str:
+    """Which columns are used and where the images are, as a plan shows it."""
+    patients = f"column '{group}'" if group else "not known (to set them: --group-column)"
+    return (
+        f"a table; images: column '{names}' (first: {found[0]}); labels: column '{labels}'; "
+        f"patients: {patients}"
+    )
 
 
 def _refuse_blank(read: UserTable, column: str) -> None:

@@ -35,6 +35,7 @@ from ensemble_kit.manifest.names import in_natural_order, known_groups, refuse_n
 from ensemble_kit.manifest.patterns import found_by
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.manifest.walk import ImageTree, image_tree
+from ensemble_kit.tables import SUFFIXES
 
 HER2_SCORES = ("0", "1+", "2+", "3+")
 NO_PATIENTS = "No patients are known: each image is its own group, so figures may be too good."
@@ -148,8 +149,16 @@ def _refuse_loose(
         raise DataError(
             f"'{root}' holds {len(paths)} images, and none of them in a class folder",
             f"images stand in one folder per class{others}",
-            "Sort them into folders named after their classes, or write a table path,label,group",
+            f"{_tables_in(Path(root))}Sort them into folders named after their classes, or write a "
+            "table path,label,group",
         )
+
+
+def _tables_in(root: Path) -> str:
+    tables = sorted(p for p in root.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not tables:
+        return ""
+    return f"If a table there names images and labels ({first_few(p.name for p in tables)}): --data {tables[0]}. "
 
 
 def _class_names(tree: ImageTree, labels: Sequence[str], levels: Levels) -> tuple[str, ...]:
@@ -202,5 +211,6 @@ def _layout(
     shown = "classes: by label_pattern" if label_pattern else levels.sentence()
     if label_pattern and PART in levels.roles:
         shown = f"{levels.sentence()}; {shown}"
-    patients = {NO_GROUPS: "not known", "patient": "their folders"}.get(group_kind)
+    unknown = "not known (to set them: --group-pattern)"
+    patients = {NO_GROUPS: unknown, "patient": "their folders"}.get(group_kind)
     return f"{shown}; patients: {patients if group_pattern is None else 'by group_pattern'}"

@@ -37,6 +37,20 @@ def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(different, key=natural_key))
 
 
+def look_like_grades(class_names: Iterable[str]) -> bool:
+    """Whether at least three names are equal but for a number, which may be Roman.
+
+    Examples
+    --------
+    >>> look_like_grades(["ISUP 1", "ISUP 2", "ISUP 3"]), look_like_grades(["I", "II", "III"])
+    (True, True)
+    >>> look_like_grades(["0", "1"]), look_like_grades(["adenosis", "G1", "G2"])
+    (False, False)
+    """
+    parts = [re.fullmatch(r"(\D*?)[\s_-]*(\d+|[IVX]+)", strip(name)) for name in class_names]
+    return len(parts) > 2 and all(parts) and len({part[1] for part in parts if part}) == 1
+
+
 def is_unknown(group: str) -> bool:
     """Whether a cell says that the patient is not known.
 

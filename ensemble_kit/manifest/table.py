@@ -63,7 +63,7 @@ class Manifest:
     positive : str
         The class that must not be missed, e.g. `malignant`; "" where the data do not say.
     layout : str
-        What each level of folders was taken for, as a plan shows it. Not stored with a run.
+        What each level of folders or column was taken for, as a plan shows it. Not stored with a run.
 
     Raises
     ------

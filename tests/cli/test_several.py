@@ -108,7 +108,32 @@ def test_the_plan_says_what_each_level_of_folders_was_taken_for(
     plan = (*of_data, "--no-pretrained", "--image-size", 16, "--folds", 2, "--dry-run")
     code, text = cli(*plan)
     assert code == 0
-    assert "Folders: train/val > class > image; patients: not known" in text
+    assert "train/val > class > image; patients: not known" in text
+    assert "--group-pattern" in text
+    assert "test part: drawn" in text
     assert "--test-part valid" in text
     code, text = cli(*plan, "--test-part", "valid")
     assert (code, "--test-part valid" in text) == (0, False)
+    assert "test part: the validation images" in text
+
+
+def test_the_plan_of_a_table_names_its_columns_and_where_the_images_are(
+    cli: Callable[..., tuple[int, str]], tmp_path: Path, paint: Callable[..., Path]
+) -> None:
+    root = paint(tmp_path / "data", n_patients=9, n_images=1)
+    images = sorted(p.relative_to(root) for p in root.rglob("*.png"))
+    grades = [f"{path.name},{i % 3}" for i, path in enumerate(images)]
+    (root / "train_labels.csv").write_text("\n".join(["id,label", *grades]))
+    flags = ("--members", "tiny_cnn", "--no-pretrained", "--image-size", 16, "--folds", 2)
+    plan = ("train-members", *flags, "--dry-run", "--data")
+    code, text = cli(*plan, root / "train_labels.csv")
+    assert code == 0, text
+    for name in ("'id'", "'label'", str(images[0]), "--group-column", "--ordinal"):
+        assert name in text
+    code, text = cli(*plan, root / "train_labels.csv", "--ordinal")
+    assert (code, "--ordinal" in text) == (0, False)
+    (root / "train").mkdir()
+    for path in images:
+        (root / path).rename(root / "train" / path.name)
+    code, text = cli(*plan, root)
+    assert (code, "train_labels.csv" in text) == (3, True), text
