@@ -33,7 +33,7 @@ def demo(run_path: str, seed: int) -> None:
     experiment: Experiment = load_experiment({"run": run_path, "seed": seed}, use_file=False)
     run_training(experiment)
     run = Run(run_path)
-    done = stack_run(run, {name: make_combiner(name) for name in all_methods()})
+    done = stack_run(run, {name: make_combiner(name) for name in all_methods(len(run.members()))})
     print_stacked(done, run)
     page = write_report(run)
     click.echo(

@@ -142,13 +142,17 @@ def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
 
     first = next(iter(one.parts.values()))
     hide = {"referred"} if not any(p.counts["referred"] for p in one.parts.values()) else set()
-    names = [name for name in first.shares if name not in hide]
+    names = [n for n in first.shares if n not in hide and not n.endswith(" of all")]
     rows: list[tuple[str, ...]] = [
         ("", "n", f"{group_kind}s", *(SHORT.get(name, name) for name in names))
     ]
     for part, figures in one.parts.items():
         cells = [text(figures.shares[name]) for name in names]
         rows.append((PARTS[part], str(figures.n), str(figures.n_groups), *cells))
+        of_all = [figures.shares.get(f"{name} of all") for name in names]
+        if any(of_all):
+            cells = ["" if one is None else text(one) for one in of_all]
+            rows.append(("  referred = not found", "", "", *cells))
     if all(row[1] == row[2] for row in rows[1:]):
         rows = [row[:1] + row[2:] for row in rows]
     return rows

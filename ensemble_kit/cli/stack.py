@@ -167,7 +167,7 @@ def stack(
     named = [name.strip() for given in methods for name in given.split(",") if name.strip()]
     asked = named or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
     features = "all" in asked and not nested and quorum is None and run.keeps_features
-    everything = all_methods(features=features) if "all" in asked else []
+    everything = all_methods(len(run.members()), features=features) if "all" in asked else []
     names = [n for m in asked for n in (everything if m == "all" else [m])]
     protocol = Protocol(
         metric=metric,

@@ -41,7 +41,18 @@ COMBINERS = {
     "oracle": ("bounds", "Oracle"),
 }
 
-__all__ = ["COMBINERS", "Combined", "Combiner", "combiner_class", "make_combiner", "name_of"]
+# Selections of members image by image; they need a large and varied pool.
+DYNAMIC = ("knora-u", "knora-e", "ola", "lca")
+
+__all__ = [
+    "COMBINERS",
+    "DYNAMIC",
+    "Combined",
+    "Combiner",
+    "combiner_class",
+    "make_combiner",
+    "name_of",
+]
 
 
 def combiner_class(name: str) -> type[Combiner]:

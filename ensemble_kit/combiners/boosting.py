@@ -11,7 +11,7 @@ import numpy as np
 
 from ensemble_kit.arrays import Array, log_softmax, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.features import flat_features
+from ensemble_kit.combiners.features import flat_features, with_absent_classes
 from ensemble_kit.combiners.splits import Ints, inner_folds
 from ensemble_kit.seeding import derive_seed, generator
 
@@ -110,7 +110,7 @@ class BoostingStacker(Combiner):
 
     def _combine(self, logits: Array) -> Combined:
         x = _features(logits)
-        scores = np.full((len(x), logits.shape[2]), -30.0)
+        scores = np.zeros((len(x), logits.shape[2]))
         raw = np.tile(self.baseline_, (len(x), 1))
         for starts in self.starts_:
             _add_leaves(raw, self.nodes_, starts, x)
@@ -120,7 +120,7 @@ class BoostingStacker(Combiner):
                 scores[:, self.present_[1]] = raw[:, 0]
         else:
             scores[:, self.present_] = raw
-        return decided(softmax(scores))
+        return decided(with_absent_classes(softmax(scores), logits, self.present_))
 
 
 def _features(logits: Array) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from ensemble_kit.arrays import Array, log_softmax, softmax
 from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.features import FLOOR, clipped_log_proba
+from ensemble_kit.combiners.features import clipped_log_proba
 from ensemble_kit.combiners.scale import best_scale
 from ensemble_kit.combiners.splits import Ints, inner_folds
 from ensemble_kit.seeding import generator
@@ -77,13 +77,17 @@ class TemperatureScaled(_Around):
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
         inner = self._inner()
         proba = inner_cross_fit(inner, logits, labels, groups)
-        self.scale_ = best_scale(labels, np.log(np.maximum(proba, np.exp(FLOOR))))
+        self.scale_ = best_scale(labels, _log(proba))
         self.inner_ = inner.fit(logits, labels, groups)
 
     def _combine(self, logits: Array) -> Combined:
         inner = self.inner_.combine(logits)
-        scores = np.log(np.maximum(inner.proba, np.exp(FLOOR)))
-        return Combined(softmax(self.scale_ * scores), inner.predicted, inner.tied)
+        return Combined(softmax(self.scale_ * _log(inner.proba)), inner.predicted, inner.tied)
+
+
+def _log(proba: Array) -> Array:
+    """Finite where a probability is 0, of a vote or below what float32 holds."""
+    return np.log(np.maximum(proba, np.finfo(np.float32).tiny))
 
 
 class CalibratedMembers(_Around):
@@ -104,12 +108,12 @@ class CalibratedMembers(_Around):
     fitted_names = ("scales_",)
 
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
-        z = clipped_log_proba(logits)
+        z = _log(softmax(logits))
         self.scales_ = np.array([best_scale(labels, z[:, m]) for m in range(z.shape[1])])
         self.inner_ = self._inner().fit(self._calibrated(logits), labels, groups)
 
     def _calibrated(self, logits: Array) -> Array:
-        return clipped_log_proba(logits) * self.scales_[None, :, None]
+        return _log(softmax(logits)) * self.scales_[None, :, None]
 
     def _combine(self, logits: Array) -> Combined:
         return self.inner_.combine(self._calibrated(logits))

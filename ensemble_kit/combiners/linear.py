@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.features import flat_features
+from ensemble_kit.combiners.features import flat_features, with_absent_classes
 from ensemble_kit.combiners.scale import best_scale
 from ensemble_kit.combiners.splits import Ints
 from ensemble_kit.errors import UsageError, did_you_mean
@@ -41,7 +41,7 @@ class LogisticStacker(Combiner):
     """
 
     is_fitted_to_labels = True
-    fitted_names = ("coefficients_", "intercept_", "mean_", "scale_")
+    fitted_names = ("coefficients_", "intercept_", "mean_", "scale_", "present_")
 
     def __init__(self, c: float = 0.03, features: str = "log_proba") -> None:
         self.c = c
@@ -60,11 +60,10 @@ class LogisticStacker(Combiner):
         raw = self.features == "proba"
         self.mean_ = np.zeros(x.shape[1]) if raw else x.mean(axis=0)
         self.scale_ = np.ones(x.shape[1]) if raw else np.maximum(x.std(axis=0), 1e-3)
-        present, n_classes = np.unique(labels), logits.shape[2]
-        self.coefficients_ = np.zeros((x.shape[1], n_classes))
-        self.intercept_ = np.full(n_classes, -30.0)  # a class without a label is never predicted
+        self.present_ = present = np.unique(labels)
+        self.coefficients_ = np.zeros((x.shape[1], logits.shape[2]))
+        self.intercept_ = np.zeros(logits.shape[2])
         if len(present) == 1:
-            self.intercept_[present] = 0.0
             return
         model = LogisticRegression(C=self.c, max_iter=2000, tol=1e-6)
         model.fit((x - self.mean_) / self.scale_, labels)
@@ -82,7 +81,8 @@ class LogisticStacker(Combiner):
 
     def _combine(self, logits: Array) -> Combined:
         x = (self._features(logits) - self.mean_) / self.scale_
-        return decided(softmax(x @ self.coefficients_ + self.intercept_))
+        proba = softmax(x @ self.coefficients_ + self.intercept_)
+        return decided(with_absent_classes(proba, logits, self.present_))
 
 
 class RidgeStacker(Combiner):

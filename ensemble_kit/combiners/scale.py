@@ -1,7 +1,4 @@
-"""One factor on log-probabilities, fitted by maximum likelihood: the inverse of a temperature.
-
-Newton's method on a convex loss. Knows no combiner.
-"""
+"""One factor on log-probabilities, fitted by maximum likelihood: the inverse of a temperature."""
 
 from __future__ import annotations
 
@@ -10,20 +7,19 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, softmax
 
-# Even scores that know nothing, or worse, keep their order: a factor of 0 would make ties of all.
-SMALLEST = 1e-3
+# Scores that know nothing, or worse, keep their order: a factor of 0 would tie all classes. Scores
+# that separate the classes have no finite optimum.
+SMALLEST, LARGEST = 1e-3, 25.0
 
 
-def best_scale(labels: npt.NDArray[np.int64], scores: Array, n_steps: int = 50) -> float:
-    """The factor s >= `SMALLEST` of least log loss for softmax(s * scores).
+def best_scale(labels: npt.NDArray[np.int64], scores: Array) -> float:
+    """The factor s of least log loss for softmax(s * scores), between `SMALLEST` and `LARGEST`.
 
     Parameters
     ----------
     labels : array of int, shape (n_samples,)
     scores : array, shape (n_samples, n_classes)
-        Finite, e.g. clipped log-probabilities. Where they tell the classes apart without an error,
-        every larger factor is better still: the factor then is where `n_steps` of at most one half
-        end, which is a limit of ours and no finding.
+        Finite, e.g. log-probabilities.
 
     Examples
     --------
@@ -31,16 +27,16 @@ def best_scale(labels: npt.NDArray[np.int64], scores: Array, n_steps: int = 50) 
     >>> round(best_scale(np.array([0, 0, 0, 1]), scores), 3)
     0.239
     """
-    of_truth = scores[np.arange(len(labels)), labels]
-    scale = 1.0
-    for _ in range(n_steps):
-        proba = softmax(scale * scores)
-        mean = (proba * scores).sum(axis=1)
-        curvature = float((proba * (scores - mean[:, None]) ** 2).sum())
-        if curvature < 1e-12:
-            break
-        step = float(np.clip((mean - of_truth).sum() / curvature, -0.5, 0.5))
-        scale = max(scale - step, SMALLEST)
-        if abs(step) < 1e-10 or scale > 1e3:
-            break
-    return scale
+    from scipy.optimize import brentq
+
+    of_truth = scores[np.arange(len(labels)), labels].sum()
+
+    def slope(log_scale: float) -> float:  # of the log loss, which is convex
+        return float((softmax(np.exp(log_scale) * scores) * scores).sum() - of_truth)
+
+    low, high = np.log(SMALLEST), np.log(LARGEST)
+    if slope(low) >= 0:
+        return SMALLEST
+    if slope(high) <= 0:
+        return LARGEST
+    return float(np.exp(brentq(slope, low, high, xtol=1e-12)))

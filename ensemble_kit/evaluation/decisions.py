@@ -147,7 +147,9 @@ class DecisionFigures:
         without, `right, wrong, referred`.
     shares : mapping of name to Interval
         With a target `sensitivity, specificity, ppv, npv`; without, `accuracy` and
-        `sensitivity <class>` of each; all among what is decided, and `referred`.
+        `sensitivity <class>` of each; all among what is decided, and `referred`. Where images are
+        referred, also `sensitivity of all` and `specificity of all`, or `accuracy of all`: a
+        referred image counts as not found.
     """
 
     n: int
@@ -198,6 +200,14 @@ def decision_figures(
             for c, name in enumerate(class_names)
         }
         counts = {"right": kept & made.right, "wrong": kept & ~made.right}
+    if made.referred.any():
+        parts |= {
+            f"{name} of all": (above, sick if name == "sensitivity" else well)
+            for name, (above, _) in parts.items()
+            if has_target and name in ("sensitivity", "specificity")
+        }
+        if not has_target:
+            parts["accuracy of all"] = (kept & made.right, everything)
     parts["referred"] = (made.referred, everything)
     found = shares(
         {name: (above.astype(float), below.astype(float)) for name, (above, below) in parts.items()},

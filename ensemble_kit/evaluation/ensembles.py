@@ -85,7 +85,7 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
             | per_class_json(evaluation.per_class.get(part), oof.class_names)
             for part, figures in evaluation.parts.items()
         },
-        "optimism": optimism_json(evaluation),
+        "differences": optimism_json(evaluation),
         "cross_fitted_minus_nested": {
             name: interval_json(one) for name, one in evaluation.coupling.items()
         }

@@ -1,6 +1,7 @@
-"""The optimism between a method's three figures: in-sample, cross-fitted, test.
+"""Differences between a method's metrics in-sample, cross-fitted and on the test part.
 
-Subtracts what others measured, and puts it in words.
+Only in-sample minus cross-fitted is optimism: test images are predicted by the average of all folds'
+models, and are of other patients.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from ensemble_kit.evaluation.evaluation import Evaluation
 
 
 def optimism_json(evaluation: Evaluation) -> dict[str, Any]:
-    """The block `optimism` of `metrics.json`: differences by metric, null where undefined."""
+    """The block `differences` of `metrics.json`: differences by metric, null where undefined."""
     names = evaluation.cross_fitted.metrics
     lost = {name: evaluation.lost_on_test(name) for name in names}
     return {
@@ -21,18 +22,8 @@ def optimism_json(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def optimism_note(evaluation: Evaluation, metric: str) -> str:
-    """By how much the in-sample and the cross-fitted figure were too high, or too low.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-    metric : str
-        What is said, of all that were judged.
-    """
-    parts = {
-        "in-sample - cross-fitted": evaluation.optimism(metric),
-        "cross-fitted - test": evaluation.lost_on_test(metric),
-    }
-    told = [f"{name} {value:+.3f}" for name, value in parts.items() if value is not None]
+    """In-sample minus cross-fitted of one metric, as a sentence."""
+    value = evaluation.optimism(metric)
     noun = metric.replace("_", " ")
-    return f"Optimism of {evaluation.shown_name}, {noun}: {', '.join(told) or 'undefined'}."
+    told = "undefined" if value is None else f"in-sample - cross-fitted {value:+.3f}"
+    return f"Optimism of {evaluation.shown_name}, {noun}: {told}."

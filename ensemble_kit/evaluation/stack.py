@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ensemble_kit.checked import write_checked
-from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
+from ensemble_kit.combiners import COMBINERS, DYNAMIC, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.baselines import BASELINES, with_floors
@@ -87,12 +87,17 @@ class Stacked:
         return field_notes(self.evaluations)
 
 
-def all_methods(*, features: bool = False) -> list[str]:
-    """Every method that `all` stands for: the registry without the baselines.
+def all_methods(n_members: int, *, features: bool = False) -> list[str]:
+    """Every method that `all` stands for.
 
-    Those on features are among them where the run keeps features.
+    Not among them are the baselines except the mean; the selections image by image, which need a
+    large and varied pool; methods on features where the run stores none; and the trimmed mean of
+    fewer than five members, which trims nobody.
     """
-    named = [name for name in COMBINERS if name == "mean" or name not in BASELINES]
+    dropped = {*BASELINES, *DYNAMIC} - {"mean"}
+    if n_members < 5:
+        dropped.add("trimmed-mean")
+    named = [name for name in COMBINERS if name not in dropped]
     return [name for name in named if features or not combiner_class(name).needs_features]
 
 

@@ -109,7 +109,7 @@ def optimism_frame(stored: Stored) -> pd.DataFrame:
         for method, metrics in stored.items()
         for name in MEMBER_METRICS
         for key, title in DIFFERENCES.items()
-        if name in (block := (metrics.get("optimism") or {}).get(key) or {})
+        if name in (block := (metrics.get("differences") or {}).get(key) or {})
     ]
     return pd.DataFrame(rows, columns=["method", "part", "metric", "value", "low", "high"])
 

@@ -67,7 +67,7 @@ def test_the_search_that_stops_early_finds_the_round_of_the_full_search(n_classe
 
 
 @pytest.mark.parametrize("name", FITTED)
-def test_a_class_absent_from_the_fit_gets_no_prediction_and_no_nan(name: str) -> None:
+def test_a_class_absent_from_the_fit_gives_no_nan(name: str) -> None:
     table = toy_predictions(160, 3, 3, n_groups=16)
     seen = table.labels != 1
     options = {"epochs": 2, "n_networks": 1} if name == "mlp" else {}
@@ -75,6 +75,26 @@ def test_a_class_absent_from_the_fit_gets_no_prediction_and_no_nan(name: str) ->
         table.logits[seen], table.labels[seen], table.groups[seen]
     )
     assert np.isfinite(fitted.predict_proba(table.logits)).all()
+
+
+@pytest.mark.parametrize("name", ["logistic", "boosting"])
+def test_a_class_absent_from_the_fit_has_the_probability_of_the_mean(name: str) -> None:
+    table = toy_predictions(160, 3, 3, n_groups=16)
+    seen = table.labels != 1
+    fitted = make_combiner(name).fit(table.logits[seen], table.labels[seen], table.groups[seen])
+    proba = fitted.predict_proba(table.logits)
+    mean = make_combiner("mean").fit(table.logits, table.labels).predict_proba(table.logits)
+    np.testing.assert_allclose(proba[:, 1], mean[:, 1], rtol=1e-5)
+    np.testing.assert_allclose(proba.sum(axis=1), 1.0)
+
+
+def test_the_temperature_of_one_member_undoes_any_factor_on_its_logits() -> None:
+    table = toy_predictions(300, 1, 3)
+    plain, sharp = (
+        TemperatureScaled().fit(z, table.labels, table.groups).predict_proba(z)
+        for z in (table.logits, table.logits * 10.0)
+    )
+    np.testing.assert_allclose(sharp, plain, atol=1e-4)
 
 
 def test_temperature_leaves_the_class_and_lowers_the_loss_of_overconfident_members() -> None:

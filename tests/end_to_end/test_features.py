@@ -43,14 +43,14 @@ def test_a_run_without_features_says_how_to_get_them(fit: Callable[..., ek.Run],
     code, said = cli("stack", "--run", run.path, "--method", "mean", "--resamples", 0)
     assert code == 0
     assert not run.keeps_features
-    assert "feature-mlp" not in all_methods()
+    assert "feature-mlp" not in all_methods(3)
 
 
 def test_features_asked_for_late_serve_the_stacker(fit: Callable[..., ek.Run], cli: Call) -> None:
     fit()
     run = fit(keep_features=True)
     assert run.keeps_features
-    assert "feature-mlp" in all_methods(features=True)
+    assert "feature-mlp" in all_methods(3, features=True)
     oof = run.predictions("oof", features=True)
     test = run.predictions("test", features=True)
     assert oof.features is not None

@@ -56,7 +56,7 @@ def test_the_headline_counts_the_methods_and_names_the_best_and_the_floors(judge
 def test_tables_fit_120_columns(judged) -> None:
     for rows in (board.leaderboard(judged, QUICK), board.per_group_table(judged, QUICK, "patient")):
         assert max(map(len, columns(rows).splitlines())) <= 120
-    assert max(map(len, all_methods())) <= len("calibrated-members")
+    assert max(map(len, all_methods(5))) <= len("calibrated-members")
 
 
 def test_methods_that_fell_back_share_one_note(judged) -> None:

@@ -18,7 +18,14 @@ from ensemble_kit.cli import app
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.answers import Answered, MethodAnswers
-from ensemble_kit.evaluation.decisions import Rule, choose, cross_fitted, decide
+from ensemble_kit.evaluation.decisions import (
+    Point,
+    Rule,
+    choose,
+    cross_fitted,
+    decide,
+    decision_figures,
+)
 from ensemble_kit.evaluation.operating_point import (
     DecisionOptions,
     _judged,
@@ -152,6 +159,21 @@ def test_abstentions_are_referred() -> None:
     rule = Rule(referral=Referral(max_error=0.0))
     made = decide(rule, choose(rule, combined, labels), combined, labels)
     assert made.referred.tolist() == [False, True, False]
+
+
+def test_a_referred_image_counts_as_not_found_among_all() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 1])
+    proba = np.array([0.1, 0.2, 0.45, 0.4, 0.55, 0.7, 0.8, 0.9])
+    rule = Rule(target=1, aim=Aim("sensitivity", 0.5), referral=Referral(share=0.25))
+    made = decide(rule, Point(0.5, 0.5), decided(np.stack([1 - proba, proba], axis=1)), labels)
+    found = decision_figures(
+        made, labels, np.arange(8), ("benign", "malignant"), has_target=True, intervals=False
+    )
+    kept = ~made.referred
+    assert 0 < kept.sum() < 8
+    sick_found = int((kept & (labels == 1) & (proba >= 0.5)).sum())
+    assert found.shares["sensitivity of all"].value == sick_found / 5
+    assert found.shares["sensitivity"].value == sick_found / int((kept & (labels == 1)).sum())
 
 
 def test_shares_have_the_interval_of_the_metric_that_they_are() -> None:

@@ -124,11 +124,11 @@ def test_optimism_is_told_between_all_three_figures() -> None:
     oof, test = toy_predictions(), toy_predictions(90, kind="test", seed=1, n_groups=9)
     judged = evaluate_all({"boosting": make_combiner("boosting")}, oof, test,
                           protocol=Protocol(n_resamples=0, fallback=False))["boosting"]  # fmt: skip
-    block = metrics_json(judged, oof)["optimism"]
+    block = metrics_json(judged, oof)["differences"]
     for name in ("accuracy", "log_loss", "auroc"):
         inside, crossed, new = (part[name].value for part in judged.parts.values())
         assert block["in_sample_minus_cross_fitted"][name] == pytest.approx(inside - crossed)
         assert block["cross_fitted_minus_test"][name] == pytest.approx(crossed - new)
     assert block["in_sample_minus_cross_fitted"]["accuracy"] > 0
     alone = evaluate_all({"vote": make_combiner("vote")}, oof, protocol=Protocol(n_resamples=0))
-    assert metrics_json(alone["vote"], oof)["optimism"]["cross_fitted_minus_test"] is None
+    assert metrics_json(alone["vote"], oof)["differences"]["cross_fitted_minus_test"] is None

@@ -240,12 +240,12 @@ def test_each_class_has_its_figures_against_the_rest(reported: tuple[Run, Page])
                 assert f"{figure['low']:.3f} to {figure['high']:.3f}" in cell
 
 
-def test_the_optimism_shown_is_the_difference_of_the_figures_shown(
+def test_the_differences_between_parts_are_those_of_the_values_shown(
     reported: tuple[Run, Page],
 ) -> None:
     run, _ = reported
     text = (run.report_dir / "index.html").read_text(encoding="utf-8")
-    (table,) = table_under(text, "Optimism").tables
+    (table,) = table_under(text, "Differences between parts").tables
     assert table[1][1:3] == ["in-sample - cross-fitted", "cross-fitted - test"]
     assert {row[0] for row in table[2:]} == {"vote", "mean", "mlp", "best-member"}
     for row in table[2:]:
