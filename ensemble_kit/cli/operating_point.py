@@ -40,7 +40,7 @@ SHORT = {"ppv": "PPV", "npv": "NPV"}
     "--class",
     "class_name",
     metavar="NAME",
-    help="The class to call, against the rest. [default: of two classes the last]",
+    help="The class to call, against the rest. [default: the positive class of the data, else of two classes the last]",
 )
 @click.option("--refer", metavar="SHARE", help="Refer the least certain, up to this share: 10%.")
 @click.option(

@@ -106,6 +106,21 @@ class Numbers(Names):
         return tuple(int(str(n).rstrip("xX")) for n in names)
 
 
+class Shares(Names):
+    """A comma-separated list of shares: .15 or 15%."""
+
+    name = "SHARES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ensemble_kit.evaluation.thresholds import share
+
+        names = super().convert(value, param, ctx)
+        try:
+            return tuple(share(one) if isinstance(one, str) else float(one) for one in names)
+        except ValueError:
+            self.fail(f"{value!r} is no list of shares; give e.g. .15 or 15%", param, ctx)
+
+
 class Shard(click.ParamType):
     """Part I of N, as I/N."""
 

@@ -13,6 +13,8 @@ import click
 from ensemble_kit.cli.limits import Limits
 from ensemble_kit.cli.method_options import combiners_of, positive_class, settle_severity
 from ensemble_kit.cli.options import (
+    Names,
+    Shares,
     json_option,
     metric_option,
     resamples_option,
@@ -47,7 +49,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
 @click.option(
     "--positive",
     metavar="CLASS",
-    help="The most severe class, e.g. malignant. It wins every tied vote that it is part of. Implies --ties severity. [default: positive in [data]; of ordinal classes the last]",
+    help="The class that must not be missed, e.g. malignant. It wins every tied vote that it is part of (implies --ties severity). Average precision and --clinical are of it. [default: positive in [data]; of ordinal classes the last]",
 )
 @click.option(
     "--set",
@@ -130,6 +132,31 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     is_flag=True,
     help="Show each class of the best ensemble against the rest: sensitivity, specificity, precision, ...",
 )
+@click.option(
+    "--clinical",
+    is_flag=True,
+    help="Show net benefit, calibration, PPV and NPV of the best ensemble for the positive class.",
+)
+@click.option(
+    "--thresholds",
+    type=Shares(),
+    metavar="SHARES",
+    help="Thresholds of net benefit. Implies --clinical. [default: .05,.1,.2,.3,.5]",
+)
+@click.option(
+    "--prevalence",
+    "prevalences",
+    type=Shares(),
+    metavar="SHARES",
+    help="Show PPV and NPV at this prevalence too, e.g. .15. Implies --clinical.",
+)
+@click.option(
+    "--by",
+    "columns",
+    type=Names(),
+    metavar="COLUMNS",
+    help="Show metrics by subgroup: columns of the manifest, e.g. site,scanner. Implies --clinical.",
+)
 @json_option
 def stack(
     run: Run,
@@ -152,6 +179,10 @@ def stack(
     pool: str,
     null_draws: int | None,
     per_class: bool,
+    clinical: bool,
+    thresholds: tuple[float, ...] | None,
+    prevalences: tuple[float, ...] | None,
+    columns: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
     """Combine the stored predictions and judge the ensemble.
@@ -159,6 +190,7 @@ def stack(
     In-sample, cross-fitted and test figures stand beside the best member, the mean and the oracle.
     Writes ensembles/<method>/ in the run folder.
     """
+    from ensemble_kit.evaluation.clinical import THRESHOLDS, ClinicalOptions
     from ensemble_kit.evaluation.protocol import Protocol
     from ensemble_kit.evaluation.stack import all_methods, stack_run
     from ensemble_kit.metrics.costs import read_costs
@@ -177,7 +209,9 @@ def stack(
         costs=None if costs_path is None else read_costs(costs_path),
         decide_by_cost=decide_by_cost,
         pool=pool,
+        positive=positive,
     )
+    block = ClinicalOptions(thresholds or THRESHOLDS, prevalences or (), tuple(columns or ()))
     is_given = click.get_current_context().get_parameter_source("metric") is not DEFAULT
     manifest = run.manifest()
     class_names = manifest.class_names
@@ -206,6 +240,7 @@ def stack(
         max_members=max_members,
         nested=nested,
         null_draws=null_draws or 0,
+        clinical=block,
     )
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
@@ -214,4 +249,5 @@ def stack(
             click.echo(
                 printable(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
             )
-        print_stacked(done, run, per_class=per_class)
+        shows_clinical = clinical or block != ClinicalOptions()
+        print_stacked(done, run, per_class=per_class, clinical=shows_clinical)

@@ -29,6 +29,8 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
         "methods": {name: metrics_json(one, done.oof) for name, one in done.evaluations.items()},
         "verdict": done.verdict,
         "nested_verdict": done.nested_verdict,
+        "positive": None if done.clinical is None else done.clinical.positive,
+        "clinical_method": None if done.clinical is None else done.clinical.method,
         "tests": done.tests_sentence,
         "notes": done.notes,
         "null_check": None if done.null is None else null_json(done.null),
@@ -38,7 +40,9 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     }
 
 
-def print_stacked(done: Stacked, run: Run, *, per_class: bool = False) -> None:
+def print_stacked(
+    done: Stacked, run: Run, *, per_class: bool = False, clinical: bool = False
+) -> None:
     """The leaderboard, what belongs beside it, and the verdict."""
     from ensemble_kit.evaluation import leaderboard as board
     from ensemble_kit.evaluation.compare import chosen
@@ -65,6 +69,8 @@ def print_stacked(done: Stacked, run: Run, *, per_class: bool = False) -> None:
         click.echo(board.per_group_note(pooled, unit, protocol.pool))
     if per_class:
         print_classes(done)
+    if clinical:
+        print_clinical(done)
     if done.pareto is not None:
         click.echo()
         print_table(pareto_rows(done.pareto), n_text=1)
@@ -100,6 +106,24 @@ def print_classes(done: Stacked) -> None:
         click.echo(printable(f"{title}:"))
         print_table(rows, n_text=0)
     click.echo(class_note())
+
+
+def print_clinical(done: Stacked) -> None:
+    """Net benefit, calibration, predictive values and subgroups of that ensemble."""
+    from ensemble_kit.evaluation.clinical_table import clinical_tables
+
+    found = done.clinical
+    if found is None:
+        return
+    for title, rows, note in clinical_tables(found, done.oof.group_kind):
+        click.echo()
+        click.echo(printable(f"{title}:"))
+        print_table(rows, n_text=1 if rows[0][-1] == "remark" else 0)
+        if note:
+            click.echo(printable(note))
+    if found.why_not:
+        click.echo()
+        click.echo(printable(found.why_not))
 
 
 def _sizes(done: Stacked) -> str:

@@ -24,11 +24,12 @@ class MajorityVote(Combiner):
     ----------
     ties : {"proba", "severity", "abstain", "lowest"}
         Who wins among the classes with most votes: `proba`, the one of highest mean probability;
-        `severity`, the named `positive` class if it is among them, else the highest index (ordered
-        classes run from harmless to severe); `abstain`, none (the prediction is -1); `lowest`, the
-        lowest index, as scikit-learn's VotingClassifier does in silence.
+        `severity`, the `positive` class if it is among them, else as `proba`; `abstain`, none (the
+        prediction is -1); `lowest`, the lowest index, as scikit-learn's VotingClassifier does in
+        silence.
     positive : int, optional
-        The class index that `severity` prefers.
+        The class index that `severity` prefers. If it is the last class, classes run from harmless
+        to severe, and `severity` prefers the later of any two. Without it, `severity` is `proba`.
 
     Notes
     -----
@@ -41,7 +42,7 @@ class MajorityVote(Combiner):
     >>> vote = MajorityVote().fit(logits, [0])
     >>> vote.predict(logits).tolist(), vote.combine(logits).n_ties
     ([0], 1)
-    >>> MajorityVote(ties="severity").fit(logits, [0]).predict(logits).tolist()
+    >>> MajorityVote(ties="severity", positive=1).fit(logits, [0]).predict(logits).tolist()
     [1]
     """
 
@@ -85,16 +86,14 @@ class MajorityVote(Combiner):
             return np.full(len(level), ABSTAINED)
         if self.ties == "lowest":
             return level.argmax(axis=1)
-        if self.ties == "severity":
-            return self._most_severe(level)
+        last = level.shape[1] - 1
+        if self.ties == "severity" and self.positive == last:
+            return last - level[:, ::-1].argmax(axis=1)
         mean = mean_softmax(logits.astype(np.float64))
-        return decided(np.where(level, mean, -1.0)).predicted
-
-    def _most_severe(self, level: npt.NDArray[np.bool_]) -> Ints:
-        highest = level.shape[1] - 1 - level[:, ::-1].argmax(axis=1)
-        if self.positive is None:
-            return highest
-        return np.where(level[:, self.positive], self.positive, highest)
+        likeliest = decided(np.where(level, mean, -1.0)).predicted
+        if self.ties == "severity" and self.positive is not None:
+            return np.where(level[:, self.positive], self.positive, likeliest)
+        return likeliest
 
 
 def votes_of(logits: Array) -> Ints:

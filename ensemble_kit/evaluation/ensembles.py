@@ -13,6 +13,7 @@ import pandas as pd
 
 from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.evaluation.by_group import GroupFigures
+from ensemble_kit.evaluation.clinical import clinical_json
 from ensemble_kit.evaluation.evaluation import Evaluation
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.evaluation.interval import Interval
@@ -74,6 +75,8 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         "group_kind": oof.group_kind,
         "member_names": list(oof.member_names),
         "class_names": list(oof.class_names),
+        "positive": evaluation.positive,
+        "average_precision_of": evaluation.ranked_class,
         **_decision(evaluation),
         "in_sample": None,
         "cross_fitted": None,
@@ -93,6 +96,7 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         "corrected_for_choice": None
         if evaluation.corrected is None
         else dataclasses.asdict(evaluation.corrected),
+        "clinical": None if evaluation.clinical is None else clinical_json(evaluation.clinical),
         "fell_back_to_mean": evaluation.fell_back,
         "verdicts": [
             {

@@ -171,6 +171,8 @@ def evaluate_all(
             costs=protocol.costs,
             decided_by_cost=protocol.decide_by_cost,
             corrected=correction if name == best else None,
+            positive=protocol.positive,
+            ranked_class=protocol.ranked_class(oof.class_names),
         )
         for name in everyone
     }

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.evaluation.by_group import GroupFigures
 from ensemble_kit.evaluation.choice_bias import CorrectedChoice
+from ensemble_kit.evaluation.clinical import Clinical
 from ensemble_kit.evaluation.field_tests import FieldTest
 from ensemble_kit.evaluation.figures import Figures
 from ensemble_kit.evaluation.interval import Interval
@@ -58,6 +59,12 @@ class Evaluation:
         where images share a group.
     corrected : CorrectedChoice or None
         Of the method that is best cross-fitted: its metric, corrected for having been chosen.
+    positive : str or None
+        The class that must not be missed; None where it is not known.
+    ranked_class : str or None
+        Of two classes, the one whose average precision is computed.
+    clinical : Clinical or None
+        Of the method that the verdict is about.
     """
 
     name: str
@@ -78,6 +85,9 @@ class Evaluation:
     costs: CostMatrix | None = None
     decided_by_cost: bool = False
     corrected: CorrectedChoice | None = None
+    positive: str | None = None
+    ranked_class: str | None = None
+    clinical: Clinical | None = None
 
     @property
     def shown_name(self) -> str:

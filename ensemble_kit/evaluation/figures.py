@@ -24,6 +24,7 @@ from ensemble_kit.metrics.calibration import (
     expected_calibration_error,
     mass_bins_without,
 )
+from ensemble_kit.metrics.recalibration import slopes_without
 from ensemble_kit.metrics.sums import GroupSums, confidence_and_hit, sums_by_group
 
 Ints = npt.NDArray[np.int64]
@@ -237,7 +238,7 @@ class Measured:
         of_table = [m for m in metrics if m.of_table is not None]
         values = {m.name: m.of(labels, table.proba, table.predicted) for m in of_table}
         resamplers = {
-            m.name: RESAMPLERS[m.name](labels, table.proba, groups, table.predicted)
+            m.name: RESAMPLERS[m.name](*m.swapped(labels, table.proba), groups, table.predicted)
             for m in of_table
             if is_weighted and m.name in RESAMPLERS
         }
@@ -265,11 +266,7 @@ class Measured:
             found = {k: of_bins(bins) for k, of_bins in REBINNED.items() if k in names}
         slope = names.get("calibration_slope")
         if slope is not None and len(jackknife.blocks) * len(self.labels) <= MAX_REFITTED:
-            kept = [~np.isin(self.groups, block) for block in jackknife.blocks]
-            found[slope.name] = np.array(
-                [
-                    slope.of(self.labels[k], self.table.proba[k], self.table.predicted[k])
-                    for k in kept
-                ]
+            found[slope.name] = slopes_without(
+                self.labels, self.table.proba, self.groups, jackknife.blocks
             )
         return found

@@ -43,7 +43,8 @@ class DecisionOptions:
     ----------
     aim : Aim or None
     class_name : str or None
-        The class to call; of two classes the last one where none is named.
+        The class to call; the positive class of the data, else of two classes the last one, where
+        none is named.
     referral : Referral or None
     n_resamples, level, seed
         Of the intervals, over whole patients.
@@ -112,7 +113,7 @@ def operating_point(
     """
     with run.writing_results() if write else contextlib.nullcontext():
         answers = answers_of(run, method)
-        found = _point_of(method, answers, options)
+        found = _point_of(method, answers, options, run.manifest().called_class)
         if write:
             test = answers.test.table if answers.test else None
             bound = {"made_of": made_of(answers.oof.table, test)}
@@ -120,9 +121,11 @@ def operating_point(
     return found
 
 
-def _point_of(method: str, answers: MethodAnswers, options: DecisionOptions) -> OperatingPoint:
+def _point_of(
+    method: str, answers: MethodAnswers, options: DecisionOptions, positive: str
+) -> OperatingPoint:
     table = answers.oof.table
-    rule = _rule(options, table)
+    rule = _rule(options, table, positive)
     notes = list(table_notes(table, answers.test.table if answers.test else None))
     units = {"image": _judged(rule, _per_image(answers), options, "image", notes)}
     if has_larger_groups(table) and table.split_by == "group":
@@ -143,7 +146,7 @@ def _point_of(method: str, answers: MethodAnswers, options: DecisionOptions) -> 
     )
 
 
-def _rule(options: DecisionOptions, table: Predictions) -> Rule:
+def _rule(options: DecisionOptions, table: Predictions, positive: str) -> Rule:
     if options.aim is None and options.referral is None:
         raise UsageError(
             "A decision has an aim, or a referral point",
@@ -158,7 +161,7 @@ def _rule(options: DecisionOptions, table: Predictions) -> Rule:
                 "Add --at, e.g. --at youden",
             )
         return Rule(referral=options.referral)
-    name = options.class_name
+    name = options.class_name if options.class_name is not None else positive or None
     if name is None and table.n_classes > 2:
         raise UsageError(
             "Among several classes, the one to call is named",

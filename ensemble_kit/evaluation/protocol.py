@@ -41,6 +41,9 @@ class Protocol:
         folds.
     decide_by_cost : bool
         Decide for the class of least expected cost, not for the likeliest.
+    positive : str, optional
+        The class that must not be missed, e.g. `malignant`. Of two classes, average precision is
+        of this one; without it, of the last.
     """
 
     metric: str = "balanced_accuracy"
@@ -52,6 +55,7 @@ class Protocol:
     costs: CostMatrix | None = None
     decide_by_cost: bool = False
     pool: str = "mean"
+    positive: str | None = None
 
     def __post_init__(self) -> None:
         if self.pool not in (*POOLING, FITTED):
@@ -88,7 +92,34 @@ class Protocol:
         """A metric by its name, over these classes."""
         if name == EXPECTED_COST and self.costs is not None:
             return cost_metric(self.costs.of(class_names))
-        return metric(name)
+        found = metric(name)
+        if len(class_names) == 2 and self.positive_of(class_names) == 0:
+            return found.of_first_class()
+        return found
+
+    def positive_of(self, class_names: Sequence[str]) -> int | None:
+        """The index of the positive class, None where it is not known.
+
+        Raises
+        ------
+        UsageError
+            It is none of these classes.
+        """
+        if self.positive is None:
+            return None
+        if self.positive not in class_names:
+            raise UsageError(
+                f"The positive class '{self.positive}' is none of the classes",
+                f"got {', '.join(class_names)}",
+                did_you_mean(self.positive, class_names),
+            )
+        return list(class_names).index(self.positive)
+
+    def ranked_class(self, class_names: Sequence[str]) -> str | None:
+        """The class whose average precision is computed; of more than two classes, all of them."""
+        if len(class_names) != 2:
+            return None
+        return class_names[-1] if self.positive is None else self.positive
 
     def error_costs(self, class_names: Sequence[str]) -> tuple[tuple[float, ...], ...] | None:
         """What errors cost in the order of these classes, as plain values; None without costs."""

@@ -16,6 +16,7 @@ from ensemble_kit.combiners import COMBINERS, DYNAMIC, combiner_class, make_comb
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.baselines import BASELINES, with_floors
+from ensemble_kit.evaluation.clinical import Clinical, ClinicalOptions, clinical_of
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
 from ensemble_kit.evaluation.costs import pareto_table
 from ensemble_kit.evaluation.ensemble_folder import write_ensembles
@@ -28,6 +29,8 @@ from ensemble_kit.evaluation.null_table import NULL_CHECK, null_json
 from ensemble_kit.evaluation.pareto_file import write_pareto
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.quorum import with_quorum
+from ensemble_kit.evaluation.subgroups import column_of
+from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 from ensemble_kit.run.folder import ENSEMBLES
@@ -82,6 +85,11 @@ class Stacked:
         return f"{best.shown_name} {said}" if said else ""
 
     @property
+    def clinical(self) -> Clinical | None:
+        """The clinical block of that ensemble, or of the mean where only baselines were asked for."""
+        return next((c for one in self.evaluations.values() if (c := one.clinical)), None)
+
+    @property
     def notes(self) -> list[str]:
         """What must be said beside the figures, each once."""
         return field_notes(self.evaluations)
@@ -113,6 +121,7 @@ def stack_run(
     max_members: int | None = None,
     nested: bool = False,
     null_draws: int = 0,
+    clinical: ClinicalOptions | None = None,
     write: bool = True,
 ) -> Stacked:
     """Combine a run's stored predictions by each method, judge, and write what was made.
@@ -137,6 +146,9 @@ def stack_run(
     null_draws : int
         Cross-fit every method so many times where there is nothing to find, and write what came
         out as `ensembles/null-check.json`.
+    clinical : ClinicalOptions, optional
+        Of the clinical block of the best method. Its positive class is the protocol's, else that of
+        the data.
     write : bool
         Write `ensembles/<method>/`; the oracle gets its figures only.
 
@@ -160,13 +172,18 @@ def stack_run(
         )
     if nested:
         refuse_features(made)
-    protocol = protocol or Protocol()
+    manifest = run.manifest()
+    protocol = _with_positive(protocol or Protocol(), manifest)
+    protocol.positive_of(manifest.class_names)
+    for column in clinical.by if clinical is not None else ():
+        column_of(manifest, column, [])
     features = any(one.needs_features for one in made.values())
     with run.writing_results() if write else contextlib.nullcontext():
         oof = _table(run, "oof", quorum, features)
-        test = _table(run, "test", quorum, features) if len(run.manifest().part("test")) else None
+        test = _table(run, "test", quorum, features) if len(manifest.part("test")) else None
         strict = run.nested_predictions() if nested else None
         judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
+        judged = _with_clinical(judged, oof, test, manifest, protocol, clinical)
         pareto = None
         if costs is not None:
             pareto = pareto_table(
@@ -188,6 +205,30 @@ def stack_run(
         if write:
             write_ensembles(run, judged, oof, test)
     return Stacked(oof, test, judged, protocol, pareto, null)
+
+
+def _with_positive(protocol: Protocol, manifest: Manifest) -> Protocol:
+    """The protocol's positive class, else that of the data."""
+    if protocol.positive is not None or not manifest.called_class:
+        return protocol
+    return dataclasses.replace(protocol, positive=manifest.called_class)
+
+
+def _with_clinical(
+    judged: Mapping[str, Evaluation],
+    oof: Predictions,
+    test: Predictions | None,
+    manifest: Manifest,
+    protocol: Protocol,
+    options: ClinicalOptions | None,
+) -> dict[str, Evaluation]:
+    """The same evaluations; that of the best method, else of the mean, has its clinical block."""
+    one, best = chosen(judged, protocol) or judged["mean"], judged["best-member"]
+    parts = {"cross_fitted": (oof, one.oof_combined, best.oof_combined)}
+    if test is not None and one.test_combined is not None and best.test_combined is not None:
+        parts["test"] = (test, one.test_combined, best.test_combined)
+    found = clinical_of(one.shown_name, parts, manifest, protocol, options)
+    return {**judged, one.name: dataclasses.replace(one, clinical=found)}
 
 
 def _table(run: Run, kind: str, quorum: int | None, features: bool) -> Predictions:

@@ -219,6 +219,11 @@ class Manifest:
         """The positive class; of ordinal classes the highest one; "" where neither is known."""
         return self.positive or (self.class_names[-1] if self.ordinal else "")
 
+    @property
+    def called_class(self) -> str:
+        """The positive class; of two ordinal classes the higher one; "" where neither is known."""
+        return self.most_severe if self.n_classes == 2 else self.positive
+
     @cached_property
     def n_groups(self) -> int:
         return int(self.table["group"].nunique())

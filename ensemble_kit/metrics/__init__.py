@@ -49,6 +49,8 @@ class Metric:
         Of the number of classes: the lowest and the highest value; None where there is no highest.
     of_decisions : bool
         Whether it looks at decisions alone, not at probabilities.
+    swaps_classes : bool
+        Whether, of two classes, it is computed with the first in the place of the second.
     """
 
     name: str
@@ -58,6 +60,11 @@ class Metric:
     aims_at: float | None = None
     bounds: Callable[[int], Bounds] = _unit
     of_decisions: bool = False
+    swaps_classes: bool = False
+
+    def of_first_class(self) -> Metric:
+        """The same metric of the first of two classes, where it is of one of them."""
+        return dataclasses.replace(self, swaps_classes=self.name in OF_SECOND_CLASS)
 
     def of(self, labels: Ints, proba: Array, predicted: Ints) -> float:
         """The figure of a whole table.
@@ -69,8 +76,16 @@ class Metric:
         0.5
         """
         if self.of_table is not None:
-            return float(self.of_table(labels, proba, predicted))
+            return float(self.of_table(*self.swapped(labels, proba), predicted))
         return float(self.of_sums(sums_of(labels, proba, predicted))) if self.of_sums else np.nan
+
+    def swapped(self, labels: Ints, proba: Array) -> tuple[Ints, Array]:
+        """Labels and probabilities with the class in question as the second."""
+        return (1 - labels, proba[:, ::-1]) if self.swaps_classes else (labels, proba)
+
+
+# Of two classes, these metrics are of the second; AUROC is the same for both.
+OF_SECOND_CLASS = frozenset(("average_precision",))
 
 
 def _of_confusion(

@@ -1,11 +1,13 @@
 """Logistic recalibration: one slope on log-probabilities, and an intercept per class but the first.
 
-Newton's method on a convex loss, and that loss's derivatives row by row. Knows no groups.
+Newton's method on a convex loss. With a slope of 1 and two classes, the intercept alone is
+calibration in the large.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +17,15 @@ from ensemble_kit.metrics.probability import SMALLEST_PROBA
 
 Ints = npt.NDArray[np.int64]
 N_STEPS = 50
+N_FEW_STEPS = 8
 # On scores of unit spread: a step below this one means that the maximum is reached.
 SMALLEST_STEP = 1e-9
 # Mean curvature below this one: the data do not tell, for want of spread or of a maximum.
 SMALLEST_CURVATURE = 1e-9
+# Blocks x rows that are refitted at once: 8 MB of float64.
+CHUNK = 1 << 20
+# No step of the intercept is longer: the loss is flat far from the fit.
+LONGEST_STEP = 4.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,48 +51,6 @@ class Recalibration:
     @property
     def slope(self) -> float:
         return float(self.parameters[0] / self.spread)
-
-    def derivatives(self, rows: Ints | slice = slice(None)) -> tuple[Array, Array, Array]:
-        """What the derivatives of rows' log loss, at the fit, are made of.
-
-        Returns
-        -------
-        first : array, shape (n_rows, n_present)
-        weight : array, shape (n_rows, n_present)
-        centred : array, shape (n_rows, n_present, n_present)
-            Class by parameter. The k-th derivative, k = 2 or 3, is the sum over classes of `weight`
-            times the product of k `centred`.
-        """
-        scores, labels = self.scores[rows], self.labels[rows]
-        n, n_classes = scores.shape
-        own = np.broadcast_to(np.eye(n_classes)[:, 1:], (n, n_classes, n_classes - 1))
-        features = np.concatenate([scores[:, :, None], own], axis=2)
-        weight = np.exp(_log_proba(scores, self.parameters))
-        centred = features - np.einsum("nc,nci->ni", weight, features)[:, None]
-        return -centred[np.arange(n), labels], weight, centred
-
-    def steepest(self) -> Array:
-        """The direction in which the slope changes by 1 and the intercepts follow; (n_present,)."""
-        _, curvature = _summed_derivatives(self.scores, self.labels, self.parameters)
-        column = np.linalg.solve(curvature, np.eye(len(curvature))[0])
-        return np.asarray(column / column[0])
-
-    def derivatives_along(
-        self, direction: Array, rows: Ints | slice = slice(None)
-    ) -> tuple[Array, Array, Array]:
-        """The same as `derivatives` with one parameter: the distance along `direction`.
-
-        Returns
-        -------
-        first : array, shape (n_rows, 1)
-        weight : array, shape (n_rows, n_present)
-        centred : array, shape (n_rows, n_present, 1)
-        """
-        scores, labels = self.scores[rows], self.labels[rows]
-        weight = np.exp(_log_proba(scores, self.parameters))
-        along = scores * direction[0] + np.append(0.0, direction[1:])
-        along -= np.einsum("nc,nc->n", weight, along)[:, None]
-        return -along[np.arange(len(along)), labels][:, None], weight, along[..., None]
 
 
 def recalibration(labels: Ints, proba: Array) -> Recalibration | None:
@@ -121,6 +86,123 @@ def recalibration(labels: Ints, proba: Array) -> Recalibration | None:
     if parameters is None:
         return None
     return Recalibration(scores / spread, numbered, parameters, spread)
+
+
+def slopes_without(labels: Ints, proba: Array, groups: Ints, blocks: Sequence[Ints]) -> Array:
+    """The slope fitted again without each block of groups, shape (n_blocks,).
+
+    NaN where no slope fits best, and where a class is lost with the block.
+
+    Parameters
+    ----------
+    labels : array of int, shape (n_samples,)
+    proba : array, shape (n_samples, n_classes)
+    groups : array of int, shape (n_samples,)
+    blocks : sequence of arrays of int
+        Groups that are left out together.
+    """
+    out = np.full(len(blocks), np.nan)
+    fit = recalibration(labels, proba)
+    if fit is None:
+        return out
+    kept = [~np.isin(groups, block) for block in blocks]
+    n_present = fit.scores.shape[1]
+    if n_present == 2:
+        out[:] = _slopes_of_two(fit, kept)
+    for b in np.flatnonzero(np.isnan(out)):
+        rows = kept[b]
+        one = recalibration(labels[rows], proba[rows])
+        if one is not None and one.scores.shape[1] == n_present:
+            out[b] = one.slope
+    return out
+
+
+def _slopes_of_two(fit: Recalibration, kept: Sequence[npt.NDArray[np.bool_]]) -> Array:
+    """Slopes of two classes by a few Newton steps from the whole fit; NaN where those do not do."""
+    x = np.stack([fit.scores[:, 1] - fit.scores[:, 0], np.ones(len(fit.labels))])
+    products = np.stack([x[0] * x[0], x[0], x[1]])
+    n_at_once = max(1, CHUNK // len(fit.labels))
+    parts = []
+    for start in range(0, len(kept), n_at_once):
+        used = np.array(kept[start : start + n_at_once], dtype=np.float64)
+        at = np.tile(fit.parameters, (len(used), 1))
+        for _ in range(N_FEW_STEPS):
+            chance = _logistic(at @ x)
+            first = (used * (chance - fit.labels)) @ x.T
+            aa, ab, bb = ((used * chance * (1.0 - chance)) @ products.T).T
+            flat = aa * bb - ab**2 < SMALLEST_CURVATURE * np.maximum(aa, bb) * len(fit.labels)
+            below = np.where(flat, np.nan, aa * bb - ab**2)
+            step = np.stack(
+                [bb * first[:, 0] - ab * first[:, 1], aa * first[:, 1] - ab * first[:, 0]]
+            )
+            step = (step / below).T
+            at = at - step
+            if not np.nanmax(np.abs(step), initial=0.0) >= SMALLEST_STEP:
+                break
+        reached = np.abs(step).max(axis=1) < SMALLEST_STEP
+        parts.append(np.where(reached, at[:, 0] / fit.spread, np.nan))
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def intercepts_under(positive: npt.NDArray[np.bool_], chance: Array, weights: Array) -> Array:
+    """Calibration in the large: what is added to the log odds so that as many are expected as observed.
+
+    Parameters
+    ----------
+    positive : array of bool, shape (n_samples,)
+    chance : array, shape (n_samples,)
+        Predicted probability of the positive class.
+    weights : array, shape (n_weightings, n_samples)
+
+    Returns
+    -------
+    array, shape (n_weightings,)
+        0 is calibrated in the large, above 0 the probabilities are too low on average. Probabilities
+        of exactly 0 and 1 stay what they are; NaN where then no number fits, as where all samples
+        are positive, or none.
+
+    References
+    ----------
+    Van Calster, B., McLernon, D. J., van Smeden, M., Wynants, L., & Steyerberg, E. W. (2019).
+    Calibration: the Achilles heel of predictive analytics. BMC Medicine 17, 230.
+
+    Examples
+    --------
+    >>> half = np.full(4, 0.5)
+    >>> found = intercepts_under(np.array([True, True, True, False]), half, np.ones((1, 4)))
+    >>> bool(np.isclose(found[0], np.log(3)))
+    True
+    """
+    moves = (chance > SMALLEST_PROBA) & (chance < 1.0 - SMALLEST_PROBA)
+    offset = np.log(chance[moves]) - np.log1p(-chance[moves])
+    observed = weights @ positive - weights @ (~moves & (chance > 0.5))
+    n_at_once = max(1, CHUNK // max(len(offset), 1))
+    parts = [
+        _intercepts(observed[some], offset, weights[some][:, moves])
+        for some in np.array_split(np.arange(len(weights)), -(-len(weights) // n_at_once) or 1)
+    ]
+    return np.concatenate(parts)
+
+
+def _intercepts(observed: Array, offset: Array, weights: Array) -> Array:
+    at, step = np.zeros(len(weights)), np.ones(len(weights))
+    total = weights.sum(axis=1)
+    for _ in range(N_STEPS):
+        chance = _logistic(offset + at[:, None])
+        first = np.einsum("bn,bn->b", weights, chance) - observed
+        slope = np.einsum("bn,bn->b", weights, chance * (1.0 - chance))
+        step = np.clip(first / np.maximum(slope, 1e-300), -LONGEST_STEP, LONGEST_STEP)
+        at = at - step
+        if np.abs(step).max(initial=0.0) < SMALLEST_STEP:
+            break
+    # Weights of a jackknife leave roundings: a whole sample less than all, or more than none.
+    room = 1e-9 * (1.0 + total)
+    defined = (observed > room) & (observed < total - room) & (np.abs(step) < SMALLEST_STEP)
+    return np.where(defined, at, np.nan)
+
+
+def _logistic(x: Array) -> Array:
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -700.0, 700.0))))
 
 
 def _fit(scores: Array, labels: Ints, start: float) -> Array | None:

@@ -118,7 +118,7 @@ TIE = np.log([[[0.6, 0.3, 0.1], [0.1, 0.2, 0.7]], [[0.8, 0.1, 0.1], [0.4, 0.5, 0
 
 @pytest.mark.parametrize(
     ("policy", "want"),
-    [("proba", [2, 0]), ("severity", [2, 1]), ("abstain", [-1, -1]), ("lowest", [0, 0])],
+    [("proba", [2, 0]), ("severity", [2, 0]), ("abstain", [-1, -1]), ("lowest", [0, 0])],
 )
 def test_ties_follow_the_stated_policy_and_are_counted(policy: str, want: list[int]) -> None:
     vote = MajorityVote(ties=policy).fit(TIE, [0, 0])
@@ -137,6 +137,21 @@ def test_severity_prefers_the_named_class_among_those_level() -> None:
         0,
         0,
     ]
+
+
+@pytest.mark.parametrize(
+    ("positive", "want"), [(0, [0, 0]), (1, [2, 1]), (2, [2, 1]), (None, [2, 0])]
+)
+def test_a_tie_without_a_known_order_of_the_classes_goes_by_probability(positive, want) -> None:
+    vote = MajorityVote(ties="severity", positive=positive).fit(TIE, [0, 0])
+    assert vote.predict(TIE).tolist() == want
+    assert vote.combine(TIE).n_ties == 2
+
+
+def test_severity_looks_at_probability_where_the_named_class_is_not_level() -> None:
+    level = np.log([[[0.1, 0.8, 0.1], [0.1, 0.3, 0.6]]])  # a tie of the last two classes
+    assert MajorityVote(ties="severity", positive=0).fit(level, [0]).predict(level).tolist() == [1]
+    assert MajorityVote(ties="severity", positive=2).fit(level, [0]).predict(level).tolist() == [2]
 
 
 def test_an_exact_tie_never_falls_to_the_lowest_class() -> None:
