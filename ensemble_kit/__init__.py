@@ -82,6 +82,8 @@ _HOME = {
     "holm": "evaluation.significance",
     "metric_interval": "evaluation.from_arrays",
     "compare_predictions": "evaluation.from_arrays",
+    "net_benefit": "evaluation.from_arrays",
+    "ClinicalOptions": "evaluation.clinical",
     "evaluate": "evaluation.evaluate",
     "evaluate_all": "evaluation.evaluate",
     "compare": "evaluation.compare",

@@ -6,15 +6,18 @@ The same computations as every command uses, for predictions from anywhere.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, decided
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.figures import judge
 from ensemble_kit.evaluation.interval import Interval
+from ensemble_kit.evaluation.net_benefit import THRESHOLDS, NetBenefit, decision_curve
+from ensemble_kit.evaluation.one_class import OneClass
 from ensemble_kit.evaluation.verdict import verdict
 from ensemble_kit.metrics import metric as metric_of
 
@@ -141,6 +144,61 @@ def compare_predictions(
     return Comparison(
         effect.value, effect.low, effect.high, said.p_value, said.word, n_groups, said.sentence
     )
+
+
+def net_benefit(
+    labels: npt.ArrayLike,
+    proba: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    positive: int,
+    level: float = 0.95,
+) -> tuple[NetBenefit, ...]:
+    """A decision curve: the net benefit of a class against the rest at each threshold.
+
+    Parameters
+    ----------
+    labels : array-like of int, shape (n_samples,)
+        Class indices.
+    proba : array-like, shape (n_samples, n_classes)
+    groups : array-like, shape (n_samples,)
+        The patient of each sample.
+    thresholds : sequence of float
+        Between 0 and 1. A sample is called positive where its probability is at least the threshold.
+    positive : int
+        The index of the positive class.
+    level : float
+        Confidence level, e.g. 0.95.
+
+    Returns
+    -------
+    tuple of NetBenefit
+        `threshold`, `value` (with its interval over groups), `treat_all`, by ascending threshold.
+
+    Raises
+    ------
+    DataError
+        Arrays of different lengths, labels that are no class, or values that are not finite.
+    UsageError
+        A threshold that is not between 0 and 1, or a positive class that is no class.
+
+    Examples
+    --------
+    >>> proba = np.array([[0.1, 0.9], [0.8, 0.2], [0.9, 0.1], [0.7, 0.3], [1.0, 0.0]])
+    >>> found = net_benefit([1, 1, 1, 0, 0], proba, np.arange(5), [0.2], positive=1)
+    >>> round(found[0].value.value, 2), round(found[0].treat_all, 2)
+    (0.35, 0.5)
+    """
+    truth, (one,) = _checked(labels, groups, proba)
+    n_classes = one.proba.shape[1]
+    if not 0 <= positive < n_classes:
+        raise UsageError(
+            f"The positive class {positive} is none of the {n_classes} classes",
+            f"indices run from 0 to {n_classes - 1}",
+            "Give the column of its probability",
+        )
+    return decision_curve(OneClass.of(one, truth, groups, positive, level=level), thresholds).points
 
 
 def _checked(

@@ -86,7 +86,9 @@ def decision_curve(table: OneClass, thresholds: Sequence[float] = THRESHOLDS) ->
                 shares[0][0, i], shares[1][:, i], design, level=table.level, of_decisions=True
             )
         points.append(
-            NetBenefit(threshold, _moved(share, least[i], span[i]), p - (1.0 - p) * weight[i])
+            NetBenefit(
+                threshold, _moved(share, least[i], span[i]), float(p - (1.0 - p) * weight[i])
+            )
         )
     return DecisionCurve(tuple(points), least + span * shares[1])
 

@@ -138,13 +138,15 @@ def gains(
     if not len(usable):
         return out
     largest = _largest_t(left_out[:, usable], design, float(df[usable].min()), seed)
-    alone = 1.0 - level if largest is None else _each_level(largest, df[usable].min(), level)
+    least_df = float(df[usable].min())
+    alone = 1.0 - level if largest is None else _each_level(largest, least_df, level)
+    p_of_largest = None if largest is None else _two_sided(largest, least_df)
     for i in usable:
         error = float(variance[i]) ** 0.5
         half = _t_quantile(1.0 - alone / 2.0, float(df[i])) * error
         p = float(_two_sided(float(values[i]) / error, float(df[i])))
-        if largest is not None:
-            p = max(p, float(np.mean(_two_sided(largest, float(df[usable].min())) <= p)))
+        if p_of_largest is not None:
+            p = max(p, float(np.mean(p_of_largest <= p)))
         value = float(values[i])
         out[i] = Gain(Interval(value, value - half, value + half), p)
     return out

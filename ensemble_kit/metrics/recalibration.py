@@ -99,13 +99,16 @@ def slopes_without(labels: Ints, proba: Array, groups: Ints, blocks: Sequence[In
     proba : array, shape (n_samples, n_classes)
     groups : array of int, shape (n_samples,)
     blocks : sequence of arrays of int
-        Groups that are left out together.
+        Groups that are left out together; none in two blocks.
     """
     out = np.full(len(blocks), np.nan)
     fit = recalibration(labels, proba)
     if fit is None:
         return out
-    kept = [~np.isin(groups, block) for block in blocks]
+    block_of = np.full(int(groups.max(initial=0)) + 1, -1)
+    for b, block in enumerate(blocks):
+        block_of[block] = b
+    kept = block_of[groups] != np.arange(len(blocks))[:, None]
     n_present = fit.scores.shape[1]
     if n_present == 2:
         out[:] = _slopes_of_two(fit, kept)
@@ -117,14 +120,14 @@ def slopes_without(labels: Ints, proba: Array, groups: Ints, blocks: Sequence[In
     return out
 
 
-def _slopes_of_two(fit: Recalibration, kept: Sequence[npt.NDArray[np.bool_]]) -> Array:
+def _slopes_of_two(fit: Recalibration, kept: npt.NDArray[np.bool_]) -> Array:
     """Slopes of two classes by a few Newton steps from the whole fit; NaN where those do not do."""
     x = np.stack([fit.scores[:, 1] - fit.scores[:, 0], np.ones(len(fit.labels))])
     products = np.stack([x[0] * x[0], x[0], x[1]])
     n_at_once = max(1, CHUNK // len(fit.labels))
     parts = []
     for start in range(0, len(kept), n_at_once):
-        used = np.array(kept[start : start + n_at_once], dtype=np.float64)
+        used = kept[start : start + n_at_once].astype(np.float64)
         at = np.tile(fit.parameters, (len(used), 1))
         for _ in range(N_FEW_STEPS):
             chance = _logistic(at @ x)

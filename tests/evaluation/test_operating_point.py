@@ -293,6 +293,17 @@ def test_what_cannot_be_asked_is_refused_in_words(run, args: list[str], words: s
         call("--run", str(run.path), *args)
 
 
+@pytest.mark.parametrize(("positive", "want"), [("class0", "class0"), ("", "class1")])
+def test_the_positive_class_of_the_data_is_called_where_none_is_named(
+    tmp_path, monkeypatch, positive, want
+) -> None:
+    run = toy_run(tmp_path / "run", n_samples=80, n_classes=2, n_groups=20)
+    known = dataclasses.replace(run.manifest(), positive=positive)
+    monkeypatch.setattr(type(run), "manifest", lambda self: known)
+    found = operating_point(run, "member0", DecisionOptions(Aim("youden")), write=False)
+    assert found.class_name == want
+
+
 def test_a_class_among_several_is_named_and_hopeless_limits_are_refused(tmp_path) -> None:
     three = toy_run(tmp_path / "three")
     with pytest.raises(UsageError, match=r"Add e\.g\. --class class2"):
