@@ -110,12 +110,13 @@ def print_classes(done: Stacked) -> None:
 
 def print_clinical(done: Stacked) -> None:
     """Net benefit, calibration, predictive values and subgroups of that ensemble."""
+    from ensemble_kit.evaluation.clinical import clinical_json
     from ensemble_kit.evaluation.clinical_table import clinical_tables
 
     found = done.clinical
     if found is None:
         return
-    for title, rows, note in clinical_tables(found, done.oof.group_kind):
+    for title, rows, note in clinical_tables(clinical_json(found), done.oof.group_kind):
         click.echo()
         click.echo(printable(f"{title}:"))
         print_table(rows, n_text=1 if rows[0][-1] == "remark" else 0)

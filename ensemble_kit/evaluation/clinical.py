@@ -197,14 +197,15 @@ def _why_not(manifest: Manifest) -> str:
 def clinical_json(found: Clinical) -> dict[str, Any]:
     """The block `clinical` of `metrics.json`."""
     return {
+        "method": found.method,
+        "metric": found.metric,
         "positive": found.positive,
         "why_not": found.why_not or None,
         "level": found.level,
         **{part: _part_json(one) for part, one in found.parts.items()},
         "subgroups": {
             column: {
-                part: [_subgroup_json(one, found.metric) for one in some]
-                for part, some in of_part.items()
+                part: [dataclasses.asdict(one) for one in some] for part, some in of_part.items()
             }
             for column, of_part in found.by.items()
         },
@@ -235,8 +236,3 @@ def _part_json(part: ClinicalPart) -> dict[str, Any]:
         "specificity": dataclasses.asdict(part.values.specificity),
         "predictive_values": [dataclasses.asdict(one) for one in part.values.at],
     }
-
-
-def _subgroup_json(one: Subgroup, metric: str) -> dict[str, Any]:
-    values = {key: v for key, v in dataclasses.asdict(one).items() if key != "metric"}
-    return {**values, metric: dataclasses.asdict(one.metric)}

@@ -26,6 +26,7 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.diversity import kappa_error
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report.answers import AnswersByPart, read_answers
+from ensemble_kit.report.clinical import ClinicalContent, clinical_content
 from ensemble_kit.report.stored import (
     MEMBER_METRICS,
     coupling_frame,
@@ -75,6 +76,8 @@ class Content:
     members : DataFrame
         One row per member, part and metric, like `scores`.
     histories : mapping of member to mapping of fold to DataFrame
+    clinical : ClinicalContent or None
+        Of the best ensemble; None where `stack` stored no clinical block.
     """
 
     run: Run
@@ -96,6 +99,7 @@ class Content:
     members: pd.DataFrame
     histories: Mapping[str, Mapping[int, pd.DataFrame]]
     recipes: pd.DataFrame
+    clinical: ClinicalContent | None = None
 
 
 def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
@@ -119,6 +123,8 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         verdicts = [scores.attrs["verdict"]] if scores.attrs.get("verdict") else []
         notes += scores.attrs.get("notes", [])
     shown = stored if scores is None else {}
+    answers = read_answers(run, stored, tables)
+    ranked = ranked_methods(tidy)
     return Content(
         run=run,
         record=run.record,
@@ -133,12 +139,13 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         tests=_chosen_tests(tidy, stored) if scores is None else (),
         fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
         notes=tuple(dict.fromkeys(notes)),
-        answers=read_answers(run, stored, tables),
+        answers=answers,
         pareto=_pareto(run, oof),
         pairs=_pairs(oof),
         members=_member_figures(tables),
         histories=_histories(run, oof),
         recipes=_recipes(run, oof),
+        clinical=clinical_content(ranked, stored, answers, manifest.class_names),
     )
 
 

@@ -16,7 +16,9 @@ from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.files import write_bytes, write_csv, write_text
+from ensemble_kit.plots.calibration import calibration_figure
 from ensemble_kit.plots.confusion import confusion_figure
+from ensemble_kit.plots.decision_curve import decision_curve_figure
 from ensemble_kit.plots.diversity import diversity_figure
 from ensemble_kit.plots.leaderboard import leaderboard_figure
 from ensemble_kit.plots.pareto import pareto_figure
@@ -123,6 +125,10 @@ def draw(content: Content) -> dict[str, Figure]:
         figures["diversity"] = diversity_figure(points, pairs["pair"].tolist())
     if len(content.pareto):
         figures["pareto"] = pareto_figure(content.pareto)
+    if content.clinical is not None and content.clinical.parts:
+        one = content.clinical
+        figures["decision_curve"] = decision_curve_figure(one.curves(), one.treat_all())
+        figures["calibration"] = calibration_figure(one.bins(), one.proba(), one.measures())
     if content.histories:
         figures["training"] = training_figure(content.histories)
     return figures
@@ -180,6 +186,9 @@ def render(content: Content, figures: Mapping[str, bytes]) -> str:
             content.answers, drawn_methods(content), by_group=content.manifest.has_groups
         ).to_dict("records"),
         members=member_table(content.members),
+        clinical=None
+        if content.clinical is None
+        else content.clinical.text_tables(content.manifest.group_kind),
         sides=sides_table(content.manifest, shown.shown_names),
         folds=folds_table(content, shown.shown_names),
         test_groups=sorted(set(content.manifest.part("test").groups.tolist())),

@@ -263,7 +263,10 @@ def test_ppv_is_undefined_where_nothing_is_called_positive_and_that_is_said() ->
     assert found.at[0].npv.value == pytest.approx(2 / 3)
     assert found.at[1].npv.value == pytest.approx(0.85)
     block = clinical_of("mean", parts_of(np.full(N, 0.2)), manifest(), Protocol(positive="tumour"))
-    assert any("PPV is undefined" in note for _, _, note in clinical_tables(block, "patient"))
+    assert any(
+        "PPV is undefined" in note
+        for _, _, note in clinical_tables(clinical_json(block), "patient")
+    )
 
 
 @pytest.mark.parametrize("wrong", [0.0, 1.0, -0.2, 15.0, float("nan")])

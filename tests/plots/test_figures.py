@@ -9,6 +9,8 @@ import pytest
 from ensemble_kit.metrics.calibration import reliability_table
 from ensemble_kit.metrics.selective import risk_coverage
 from ensemble_kit.metrics.sums import sums_of
+from ensemble_kit.plots.calibration import calibration_figure
+from ensemble_kit.plots.decision_curve import decision_curve_figure
 from ensemble_kit.plots.diversity import diversity_figure
 from ensemble_kit.plots.leaderboard import leaderboard_figure
 from ensemble_kit.plots.pareto import pareto_figure
@@ -186,3 +188,19 @@ def test_the_axis_of_costs_has_numbers_without_mathematics() -> None:
     figure = pareto_figure(table)
     figure.draw_without_rendering()
     assert not any("$" in t.get_text() for t in figure.axes[0].get_xticklabels(which="both"))
+
+
+def test_decision_curves_and_calibration_points_are_the_rows_given() -> None:
+    curve = np.array([[0.1, 0.3, 0.2, 0.4], [0.2, 0.25, 0.1, 0.3]])
+    everybody = np.array([[0.1, 0.25], [0.2, 0.2]])
+    axes = decision_curve_figure({"test": {"vote": curve}}, {"test": everybody}).axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+    np.testing.assert_array_equal(lines["vote"], curve[:, :2])
+    np.testing.assert_array_equal(lines["treat all"], everybody)
+    bins = np.array([[0.2, 0.1, 0.05, 0.3], [0.8, 0.9, np.nan, np.nan]])
+    proba = (np.array([0.9]), np.array([0.1, 0.2]))
+    axes = calibration_figure({"test": bins}, {"test": proba}, {"test": ["slope 1.00"]}).axes[0]
+    np.testing.assert_array_equal(axes.lines[1].get_xydata(), bins[:, :2])
+    (interval,) = axes.collections[0].get_segments()
+    np.testing.assert_array_equal(interval, [[0.2, 0.05], [0.2, 0.3]])
+    assert [t.get_text() for t in axes.texts] == ["slope 1.00"]

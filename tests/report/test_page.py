@@ -393,3 +393,40 @@ def test_the_page_is_valid_enough_for_any_browser(reported: tuple[Run, Page]) ->
 def test_a_folder_without_a_run_has_no_report(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"holds run\.json"):
         write_report(Run(tmp_path / "nothing"))
+
+
+def test_the_page_has_the_clinical_block_as_stored_and_its_figures(tmp_path: Path) -> None:
+    from ensemble_kit.evaluation.clinical import ClinicalOptions
+    from ensemble_kit.report.page import draw
+
+    run = toy_run(tmp_path / "two", n_samples=120, n_classes=2, n_groups=20)
+    protocol = Protocol(positive="class0", n_resamples=20)
+    done = stack_run(
+        run, ["vote"], protocol=protocol,
+        clinical=ClinicalOptions(prevalences=(0.15,), by=("split",)),
+    )  # fmt: skip
+    content = gather(run)
+    found, block = content.clinical, done.clinical
+    assert found is not None
+    assert block is not None
+    for part, key in (("cross-fitted", "cross_fitted"), ("test", "test")):
+        curve = found.curves()[part]["vote"]
+        for point in block.parts[key].curve.points:
+            row = curve[np.isclose(curve[:, 0], point.threshold)][0]
+            assert row[1:] == pytest.approx(
+                [point.value.value, point.value.low, point.value.high], abs=1e-9
+            )
+    figures = draw(content)
+    assert {"decision_curve", "calibration"} <= set(figures)
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "Clinical use" in page
+    assert "(stated)" in page
+    assert "vote by split" in page
+
+
+def test_without_a_positive_class_the_page_says_what_to_set(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "two", n_samples=80, n_classes=2, n_groups=20)
+    stack_run(run, ["vote"], protocol=QUICK)
+    page = write_report(run).read_text(encoding="utf-8")
+    assert "--positive CLASS" in page
+    assert "Decision curves" not in page
