@@ -121,15 +121,18 @@ def _subgroup(
     is_other = wanted.name in OVER_CLASSES and bool(missing)
     found = Interval(None) if is_other else scored[wanted.name]
     positive = protocol.positive_of(table.class_names)
-    rates: Sequence[Interval | None] = (None, None)
+    sensitivity = specificity = None
     if positive is not None:
         one = OneClass.of(
             some, labels, groups, positive, level=protocol.level, intervals=protocol.intervals
         )
         values = predictive_values(one)
-        rates = (values.sensitivity, values.specificity)
-    remark = _remark(missing, [found, *rates], table.group_kind) if protocol.intervals else ""
-    return Subgroup(name, len(labels), scored.n_groups, found, *rates, missing, remark)
+        sensitivity, specificity = values.sensitivity, values.specificity
+    shown = [found, sensitivity, specificity]
+    return Subgroup(
+        name, len(labels), scored.n_groups, found, sensitivity, specificity, missing,
+        _remark(missing, shown, table.group_kind) if protocol.intervals else "",
+    )  # fmt: skip
 
 
 def _remark(missing: Sequence[str], found: Sequence[Interval | None], unit: str) -> str:

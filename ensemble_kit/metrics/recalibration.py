@@ -112,7 +112,7 @@ def slopes_without(labels: Ints, proba: Array, groups: Ints, blocks: Sequence[In
     n_present = fit.scores.shape[1]
     if n_present == 2:
         out[:] = _slopes_of_two(fit, kept)
-    for b in np.flatnonzero(np.isnan(out)):
+    for b in np.flatnonzero(np.isnan(out)).tolist():
         rows = kept[b]
         one = recalibration(labels[rows], proba[rows])
         if one is not None and one.scores.shape[1] == n_present:
