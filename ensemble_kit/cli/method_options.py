@@ -71,20 +71,16 @@ def combiners_of(
     return made
 
 
-def positive_class(name: str | None, ties: str | None, class_names: Sequence[str]) -> int | None:
+def positive_class(name: str | None, class_names: Sequence[str]) -> int | None:
     """The index of the class of `--positive`, None where the flag was not given.
 
     Raises
     ------
     UsageError
-        No such class, or ties that are broken otherwise.
+        No such class.
     """
     if name is None:
         return None
-    if ties not in (None, "severity"):
-        raise UsageError(
-            "A positive class wins ties by severity", f"got --ties {ties}", "Use --ties severity"
-        )
     if name not in class_names:
         raise UsageError(
             "The positive class is one of the run's",

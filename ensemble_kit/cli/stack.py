@@ -49,7 +49,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
 @click.option(
     "--positive",
     metavar="CLASS",
-    help="The class that must not be missed, e.g. malignant. It wins every tied vote that it is part of (implies --ties severity). Average precision and --clinical are of it. [default: positive in [data]; of ordinal classes the last]",
+    help="The class that must not be missed, e.g. malignant. Without --ties it wins every tied vote that it is part of. Average precision and --clinical are of it. [default: positive in [data]; of ordinal classes the last]",
 )
 @click.option(
     "--set",
@@ -219,8 +219,8 @@ def stack(
         names,
         settings,
         seed=seed,
-        ties="severity" if positive else ties,
-        positive=positive_class(positive, ties, class_names),
+        ties=ties or ("severity" if positive is not None else None),
+        positive=positive_class(positive, class_names),
         metric=metric if is_given else None,
         error_costs=protocol.error_costs(class_names),
     )

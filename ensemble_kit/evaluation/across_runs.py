@@ -67,8 +67,8 @@ def compare_runs(
         trained again since, or runs split by group and by image: those are never ranked against
         each other.
     """
-    protocol = protocol or Protocol()
     refuse_repeated(runs)
+    protocol = (protocol or Protocol()).for_data(runs[0].manifest())
     _refuse_mixed_splits(runs)
     answered = {run.path.as_posix(): answered_in(run, method, split) for run in runs}
     ids = _shared(answered, split)

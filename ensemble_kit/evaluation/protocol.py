@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.evaluation.by_group import FITTED, POOLING
+from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, Metric, cost_metric, metric
 from ensemble_kit.metrics.costs import EXPECTED_COST, CostMatrix, least_cost
 from ensemble_kit.predictions.table import Predictions
@@ -96,6 +97,12 @@ class Protocol:
         if len(class_names) == 2 and self.positive_of(class_names) == 0:
             return found.of_first_class()
         return found
+
+    def for_data(self, manifest: Manifest) -> Protocol:
+        """The same, with the positive class of the data where none is named."""
+        if self.positive is not None or not manifest.called_class:
+            return self
+        return dataclasses.replace(self, positive=manifest.called_class)
 
     def positive_of(self, class_names: Sequence[str]) -> int | None:
         """The index of the positive class, None where it is not known.

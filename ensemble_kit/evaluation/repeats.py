@@ -125,8 +125,8 @@ def compare_repeats(
     239-281. Bouckaert, R. R., & Frank, E. (2004). Evaluating the replicability of significance
     tests for comparing learning algorithms. PAKDD.
     """
-    protocol = protocol or Protocol()
     refuse_repeated(runs)
+    protocol = (protocol or Protocol()).for_data(runs[0].manifest())
     methods = list(dict.fromkeys([method, *FLOORS]))
     answered = [{name: answered_in(run, name, "oof") for name in methods} for run in runs]
     tables = [of[method].table for of in answered]

@@ -173,7 +173,7 @@ def stack_run(
     if nested:
         refuse_features(made)
     manifest = run.manifest()
-    protocol = _with_positive(protocol or Protocol(), manifest)
+    protocol = (protocol or Protocol()).for_data(manifest)
     protocol.positive_of(manifest.class_names)
     for column in clinical.by if clinical is not None else ():
         column_of(manifest, column, [])
@@ -205,13 +205,6 @@ def stack_run(
         if write:
             write_ensembles(run, judged, oof, test)
     return Stacked(oof, test, judged, protocol, pareto, null)
-
-
-def _with_positive(protocol: Protocol, manifest: Manifest) -> Protocol:
-    """The protocol's positive class, else that of the data."""
-    if protocol.positive is not None or not manifest.called_class:
-        return protocol
-    return dataclasses.replace(protocol, positive=manifest.called_class)
 
 
 def _with_clinical(

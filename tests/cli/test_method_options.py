@@ -56,6 +56,11 @@ def test_a_positive_class_wins_ties_by_its_name(stacked) -> None:
     assert params == {"ties": "severity", "positive": 1}
 
 
+def test_ties_that_are_named_stay_so_beside_a_positive_class(stacked) -> None:
+    params = stacked("vote", "--positive", "class1", "--ties", "lowest").get_params()
+    assert params == {"ties": "lowest", "positive": 1}
+
+
 @pytest.mark.parametrize("args", [("--ties", "severity"), ("--set", "vote.ties=severity")])
 def test_ties_by_severity_need_a_known_most_severe_class(stacked, args) -> None:
     with pytest.raises(UsageError, match="--positive") as refused:
@@ -106,9 +111,8 @@ def test_a_setting_that_means_nothing_is_refused(setting: str, said: str) -> Non
     assert said in str(caught.value)
 
 
-def test_a_positive_class_is_one_of_the_classes_and_means_severity() -> None:
-    assert positive_class(None, "lowest", ("a", "b")) is None
+def test_a_positive_class_is_one_of_the_classes() -> None:
+    assert positive_class(None, ("a", "b")) is None
+    assert positive_class("b", ("a", "b")) == 1
     with pytest.raises(UsageError, match="one of the run's; got 'c'"):
-        positive_class("c", None, ("a", "b"))
-    with pytest.raises(UsageError, match="got --ties lowest"):
-        positive_class("a", "lowest", ("a", "b"))
+        positive_class("c", ("a", "b"))
