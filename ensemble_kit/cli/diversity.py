@@ -44,9 +44,8 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
     from ensemble_kit.plots.diversity import diversity_figure
     from ensemble_kit.plots.style import png_bytes
 
-    found = study_members(
-        run.predictions("oof"), Protocol(metric, n_resamples=resamples, seed=seed)
-    )
+    protocol = Protocol(metric, n_resamples=resamples, seed=seed).for_data(run.manifest())
+    found = study_members(run.predictions("oof"), protocol)
     pairs = found.pairs
     figure = diversity_figure(
         pairs[["kappa", "mean_error"]].to_numpy(),

@@ -42,7 +42,8 @@ def pooled(
         One label a group.
     groups : array-like, shape (n_samples,)
     rule : {"mean", "vote", "max"}
-        Mean of the probabilities; share of the images' votes; highest probability per class.
+        Mean of the probabilities; share of the images' votes, a tie going to the class of highest
+        mean probability; highest probability per class.
 
     Returns
     -------
@@ -67,7 +68,17 @@ def pooled(
             f"{len(mixed)} have several: {first_few(names[mixed])}",
             "Judge per image, or group by slide",
         )
-    return decided(_pool(combined, numbered, len(names), rule)), labels[first], names
+    found = decided(_pool(combined, numbered, len(names), rule))
+    if rule == "vote" and found.n_ties:
+        found = _likeliest_of_tied(found, _pool(combined, numbered, len(names), "mean"))
+    return found, labels[first], names
+
+
+def _likeliest_of_tied(votes: Combined, mean: Array) -> Combined:
+    """Tied votes of a group's images go to the class of highest mean probability; still counted."""
+    level = votes.proba == votes.proba.max(axis=1, keepdims=True)
+    likeliest = decided(np.where(level, mean, -1.0)).predicted
+    return Combined(votes.proba, np.where(votes.tied, likeliest, votes.predicted), votes.tied)
 
 
 def _pool(combined: Combined, numbered: Ints, n_groups: int, rule: str) -> Array:

@@ -182,7 +182,8 @@ class _Worth:
         name = self.protocol.metric
         judged = judge(
             {str(team): one for team, one in answers.items()},
-            np.asarray(self.oof.labels), self.oof.groups, self.oof.n_classes, metrics=[name],
+            np.asarray(self.oof.labels), self.oof.groups, self.oof.n_classes,
+            metrics=[self.protocol.figure(self.oof.class_names)],
             level=self.protocol.level, intervals=self.protocol.intervals,
         )  # fmt: skip
         for team in answers:

@@ -61,6 +61,16 @@ def test_with_one_image_a_patient_the_recognition_rate_is_the_accuracy() -> None
     assert one.figures["auroc"] == image.figures["auroc"]
 
 
+def test_tied_votes_of_a_patient_go_to_the_likelier_class_and_are_counted() -> None:
+    proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.45, 0.55], [0.8, 0.2]])
+    groups = ["a", "a", "b", "b"]
+    found, _, _ = pooled(decided(proba), np.zeros(4, dtype=int), groups, "vote")
+    assert found.predicted.tolist() == [0, 0]
+    assert found.n_ties == 2
+    turned, _, _ = pooled(decided(proba[:, ::-1]), np.zeros(4, dtype=int), groups, "vote")
+    assert turned.predicted.tolist() == [1, 1]
+
+
 def test_votes_of_a_patient_tie_whatever_the_order_of_the_images() -> None:
     shares = np.array(
         [[1 / 3, 2 / 3], [2 / 3, 1 / 3], [1, 0], [0, 1], [2 / 3, 1 / 3], [1 / 3, 2 / 3]]
