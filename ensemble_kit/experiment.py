@@ -21,25 +21,25 @@ from ensemble_kit.audit.groups import infer_groups
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import cache_folder, digest_json, read_toml
 from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
-from ensemble_kit.folds.overruled import overruled, refuse_overruled
+from ensemble_kit.folds.conflicting_settings import overruled, refuse_overruled
 from ensemble_kit.folds.own_split import validation_as_test, validation_question, without_split
-from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.normalise import with_stain_normalisation
-from ensemble_kit.images.presets import PRESETS, Augmentation, preset
-from ensemble_kit.images.readable import without_unreadable
-from ensemble_kit.manifest.bci import DEFAULT_JOIN
+from ensemble_kit.images.augmentation.presets import PRESETS, Augmentation, preset
+from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.reading.skip_unreadable import without_unreadable
+from ensemble_kit.images.stain_normalization import with_stain_normalisation
 from ensemble_kit.manifest.class_order import with_class_order
 from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
+from ensemble_kit.manifest.layouts.bci import DEFAULT_JOIN
+from ensemble_kit.manifest.layouts.detect import read_path
 from ensemble_kit.manifest.phantom.write import write_phantom
-from ensemble_kit.manifest.recognise import read_path
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.catalogue import expand
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.short_form import read_short_form
-from ensemble_kit.precedence import with_flags, with_presets
+from ensemble_kit.members.registry import expand
+from ensemble_kit.members.spec_string import read_short_form
 from ensemble_kit.run import Run
 from ensemble_kit.run.records import stamped_as_made
+from ensemble_kit.setting_precedence import with_flags, with_presets
 from ensemble_kit.settings import Settings, SettingsError, merged
 from ensemble_kit.tune.best import tuned_values
 
@@ -67,7 +67,7 @@ class Experiment(Settings):
     `members` are network or group names, or names of `[member.NAME]` tables, which hold the
     fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`, or a
     `preset`. What differs may stand behind the name instead: `resnet18:seed=1:color=hed`. Flags
-    win over all of these; see `ensemble_kit.precedence`.
+    win over all of these; see `ensemble_kit.setting_precedence`.
     `[augmentation.NAME]` tables hold the fields of an `Augmentation`, for a recipe's
     `augmentation = "NAME"`; the members hold the table itself.
     Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`,

@@ -12,11 +12,11 @@ import tomli_w
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.experiment import Experiment, config_of, load_experiment, prepare
 from ensemble_kit.files import read_toml
-from ensemble_kit.images.presets import Augmentation, preset
+from ensemble_kit.images.augmentation.presets import Augmentation, preset
 from ensemble_kit.manifest.data_settings import EMBEDDED
-from ensemble_kit.members.catalogue import GROUPS
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.registry import GROUPS
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import write_best
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.folds import Folds, hold_out, make_folds
-from ensemble_kit.folds.watched import watched_slice
+from ensemble_kit.folds.validation_split import watched_slice
 from ensemble_kit.manifest.table import Manifest
 
 Patients = list[tuple[int, int]]  # of each patient: its class and its number of images

@@ -8,7 +8,7 @@ import pytest
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.folds import Folds, hold_out_groups, read_splits
-from ensemble_kit.folds.given import n_given_folds
+from ensemble_kit.folds.user_splits import n_given_folds
 from ensemble_kit.manifest.table import Manifest
 
 # Six patients of two images, classes a and b in turn.

@@ -10,7 +10,7 @@ import pytest
 from ensemble_kit import locks
 from ensemble_kit.errors import EnvironmentFault, IntegrityError, RunLockedError
 from ensemble_kit.locks import file_lock
-from ensemble_kit.run import hold
+from ensemble_kit.run import lock as hold
 
 
 def test_a_second_holder_is_refused_until_the_first_lets_go(tmp_path: Path) -> None:

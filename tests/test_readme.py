@@ -15,7 +15,7 @@ from ensemble_kit import errors
 from ensemble_kit.cli import COMMANDS
 from ensemble_kit.errors import EnsembleKitError
 from ensemble_kit.experiment import load_experiment
-from ensemble_kit.members.catalogue import GROUPS, NETWORKS
+from ensemble_kit.members.registry import GROUPS, NETWORKS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

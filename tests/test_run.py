@@ -21,7 +21,8 @@ from ensemble_kit.errors import DataError, IntegrityError, RunLockedError
 from ensemble_kit.files import read_json
 from ensemble_kit.folds import Folds, make_folds
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.run import Run, hold
+from ensemble_kit.run import Run
+from ensemble_kit.run import lock as hold
 from ensemble_kit.run.records import stamped_as_made
 from ensemble_kit.testing import toy_run
 

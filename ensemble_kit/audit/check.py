@@ -17,7 +17,7 @@ from ensemble_kit.audit.findings import Audit, Finding, sorted_findings
 from ensemble_kit.audit.inspect import Look, look_at_images
 from ensemble_kit.audit.names import name_findings
 from ensemble_kit.errors import DataError
-from ensemble_kit.manifest.rows import groups_on_both_sides
+from ensemble_kit.manifest.checks import groups_on_both_sides
 from ensemble_kit.manifest.table import Manifest
 
 LEAK_POINTS = 10
@@ -64,7 +64,7 @@ def quick_check(manifest: Manifest) -> Audit:
     """The cheap part: no image is decoded.
 
     Groups and classes are counted, and where the manifest has file digests
-    (`ensemble_kit.images.digests.with_digests`) equal files are found.
+    (`ensemble_kit.images.reading.digests.with_digests`) equal files are found.
     """
     findings = _tables(manifest)
     if "sha256" in manifest.table:

@@ -6,7 +6,7 @@ Opens no file.
 from __future__ import annotations
 
 from ensemble_kit.audit.findings import Finding
-from ensemble_kit.manifest.masks import mask_files
+from ensemble_kit.manifest.folders.masks import mask_files
 from ensemble_kit.manifest.names import is_unknown, near_equal
 from ensemble_kit.manifest.table import Manifest
 

@@ -13,52 +13,52 @@ import sys
 
 import click
 
-from ensemble_kit.cli import streams
-from ensemble_kit.cli.text import printable
+from ensemble_kit.cli.output import streams
+from ensemble_kit.cli.output.text import printable
 from ensemble_kit.errors import EnsembleKitError, did_you_mean
 from ensemble_kit.faults import machine_fault
 
 # Command -> (module under ensemble_kit.cli, its function, what it does in a line).
 COMMANDS = {
-    "demo": ("demo", "demo", "Train, combine and report on an embedded data set."),
+    "demo": ("commands.demo", "demo", "Train, combine and report on an embedded data set."),
     "train-members": (
-        "train_members",
+        "commands.train_members",
         "train_members",
         "Fine-tune each member on each fold; keep every prediction.",
     ),
-    "stack": ("stack", "stack", "Combine the stored predictions and judge the ensemble."),
+    "stack": ("commands.stack", "stack", "Combine the stored predictions and judge the ensemble."),
     "conformal": (
-        "conformal",
+        "commands.conformal",
         "conformal",
         "Give each image a set of classes that holds the truth as often as promised.",
     ),
     "operating-point": (
-        "operating_point",
+        "commands.operating_point",
         "operating_point_command",
         "Choose a decision threshold and a referral point.",
     ),
     "diversity": (
-        "diversity",
+        "commands.diversity",
         "diversity",
         "Say how the members differ, and which of them could go.",
     ),
-    "compare": ("compare", "compare", "Compare runs on the images that they share."),
+    "compare": ("commands.compare", "compare", "Compare runs on the images that they share."),
     "import-predictions": (
-        "import_predictions",
+        "commands.import_predictions",
         "import_predictions_command",
         "Make a run of other people's predictions.",
     ),
     "verify-claim": (
-        "verify_claim",
+        "commands.verify_claim",
         "verify_claim_command",
         "Check whether a published accuracy is a possible count.",
     ),
-    "tune": ("tune", "tune", "Tune a member's learning rate and batch size."),
-    "data": ("data", "data", "Check a data set, look at it, or make a synthetic one."),
-    "status": ("status", "status", "Say which jobs are done, running, failed or waiting."),
-    "members": ("members", "members", "List the networks that can be members."),
-    "run-job": ("run_job", "run_job", "Run one planned job, for other schedulers."),
-    "report": ("report", "report", "Write the run's report as one HTML page."),
+    "tune": ("commands.tune", "tune", "Tune a member's learning rate and batch size."),
+    "data": ("commands.data", "data", "Check a data set, look at it, or make a synthetic one."),
+    "status": ("commands.status", "status", "Say which jobs are done, running, failed or waiting."),
+    "members": ("commands.members", "members", "List the networks that can be members."),
+    "run-job": ("commands.run_job", "run_job", "Run one planned job, for other schedulers."),
+    "report": ("commands.report", "report", "Write the run's report as one HTML page."),
 }
 
 STOPPED = "Stopped. What is finished is kept; the same command goes on from there."

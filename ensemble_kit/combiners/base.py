@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, check_labels, check_logits
-from ensemble_kit.combiners.splits import Ints, integer_groups
+from ensemble_kit.combiners.inner_folds import Ints, integer_groups
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 
 ABSTAINED = -1

@@ -10,11 +10,11 @@ from typing import Any, Self
 import numpy as np
 
 from ensemble_kit.arrays import Array, log_softmax, softmax
-from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.features import clipped_log_proba
-from ensemble_kit.combiners.scale import best_scale
-from ensemble_kit.combiners.splits import Ints, inner_folds
+from ensemble_kit.combiners.inner_folds import Ints, inner_folds
+from ensemble_kit.combiners.log_proba import clipped_log_proba
+from ensemble_kit.combiners.rules.averaging import MeanProba
+from ensemble_kit.combiners.temperature import best_scale
 from ensemble_kit.seeding import generator
 
 

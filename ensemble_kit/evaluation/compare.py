@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.evaluation.baselines import BASELINES
+from ensemble_kit.evaluation.caveats import fallen_note
+from ensemble_kit.evaluation.cross_validation.baselines import BASELINES
 from ensemble_kit.evaluation.evaluate import evaluate_all
-from ensemble_kit.evaluation.evaluation import Evaluation, merit_of
-from ensemble_kit.evaluation.notes import fallen_note
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.result import Evaluation, merit_of
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -50,7 +50,7 @@ def compare(
     Examples
     --------
     >>> import numpy as np
-    >>> from ensemble_kit.combiners.voting import MajorityVote
+    >>> from ensemble_kit.combiners.rules.voting import MajorityVote
     >>> labels = np.arange(40) % 2
     >>> logits = {m: np.eye(2)[labels] for m in "abc"}
     >>> oof = Predictions.from_arrays(logits, labels, fold=np.arange(40) // 8)

@@ -11,18 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from ensemble_kit.combiners.base import Combined, Combiner
-from ensemble_kit.evaluation.baselines import BASELINES, FLOORS, with_baselines
-from ensemble_kit.evaluation.by_group import has_larger_groups
-from ensemble_kit.evaluation.checks import check_tables
-from ensemble_kit.evaluation.choice_bias import CorrectedChoice, corrected_choice
-from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to
-from ensemble_kit.evaluation.evaluation import Evaluation, fallen_name, merit_of
-from ensemble_kit.evaluation.fallback import beats, fall_back, may_fall
-from ensemble_kit.evaluation.field_tests import FieldTest, field_tests
-from ensemble_kit.evaluation.figures import Scored, judge
-from ensemble_kit.evaluation.group_answers import figures_per_group
-from ensemble_kit.evaluation.nested import couplings, nested_answers, nested_note
-from ensemble_kit.evaluation.notes import (
+from ensemble_kit.evaluation.caveats import (
     abstention_note,
     below_best_note,
     combiner_notes,
@@ -32,9 +21,20 @@ from ensemble_kit.evaluation.notes import (
     order_note,
     table_notes,
 )
-from ensemble_kit.evaluation.per_class import ClassFigures, figures_per_class
+from ensemble_kit.evaluation.checks import check_tables
+from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, FLOORS, with_baselines
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit, fitted_to
+from ensemble_kit.evaluation.cross_validation.fallback import beats, fall_back, may_fall
+from ensemble_kit.evaluation.cross_validation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.verdict import Verdict, corrected_verdict, verdicts
+from ensemble_kit.evaluation.result import Evaluation, fallen_name, merit_of
+from ensemble_kit.evaluation.scores.baseline_tests import FieldTest, field_tests
+from ensemble_kit.evaluation.scores.group_pooling import figures_per_group
+from ensemble_kit.evaluation.scores.per_class import ClassFigures, figures_per_class
+from ensemble_kit.evaluation.scores.per_group import has_larger_groups
+from ensemble_kit.evaluation.scores.per_image import Scored, judge
+from ensemble_kit.evaluation.scores.verdict import Verdict, corrected_verdict, verdicts
+from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice, corrected_choice
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -68,7 +68,7 @@ def evaluate(
 
     Examples
     --------
-    >>> from ensemble_kit.combiners.averaging import MeanProba
+    >>> from ensemble_kit.combiners.rules.averaging import MeanProba
     >>> rng = np.random.default_rng(0)
     >>> labels = np.arange(40) % 2
     >>> logits = {m: rng.normal(size=(40, 2)) + np.eye(2)[labels] for m in "abc"}

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.figures import judge
-from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.net_benefit import THRESHOLDS, NetBenefit, decision_curve
-from ensemble_kit.evaluation.one_class import OneClass
-from ensemble_kit.evaluation.verdict import verdict
+from ensemble_kit.evaluation.clinical.net_benefit import THRESHOLDS, NetBenefit, decision_curve
+from ensemble_kit.evaluation.clinical.one_class import OneClass
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.verdict import verdict
+from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import metric as metric_of
 
 Ints = npt.NDArray[np.int64]

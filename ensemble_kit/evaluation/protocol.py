@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import UsageError, did_you_mean
-from ensemble_kit.evaluation.by_group import FITTED, POOLING
+from ensemble_kit.evaluation.scores.per_group import FITTED, POOLING
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, Metric, cost_metric, metric
 from ensemble_kit.metrics.costs import EXPECTED_COST, CostMatrix, least_cost

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.errors import DataError, did_you_mean
-from ensemble_kit.folds.units import N_DEALS, check_by, counted, units_of
+from ensemble_kit.folds.group_counts import N_DEALS, check_by, counted, units_of
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.seeding import generator
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.errors import DataError, UsageError, first_few
-from ensemble_kit.folds.units import check_by
-from ensemble_kit.manifest.folder_words import part_word
+from ensemble_kit.folds.group_counts import check_by
+from ensemble_kit.manifest.folders.words import part_word
 from ensemble_kit.manifest.table import Manifest
 
 

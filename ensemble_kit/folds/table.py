@@ -16,7 +16,7 @@ import pandas as pd
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import digest_json, write_csv
-from ensemble_kit.manifest.rows import refuse_missing, table_with
+from ensemble_kit.manifest.checks import refuse_missing, table_with
 from ensemble_kit.manifest.table import Manifest
 
 

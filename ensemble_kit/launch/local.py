@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ensemble_kit.checked import read_checked, write_checked
-from ensemble_kit.launch.measured import fastest_share
+from ensemble_kit.launch.measure_slots import fastest_share
 from ensemble_kit.launch.memory import cores, visible_cards
 from ensemble_kit.launch.pool import Pool
 from ensemble_kit.launch.slots import Machine, Peak, Share, first_slots, most_slots, slots_by_memory
-from ensemble_kit.members.catalogue import cost
-from ensemble_kit.members.events import JobFailed, Watcher
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.jobs.events import JobFailed, Watcher
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.registry import cost
 from ensemble_kit.memory import host_free
 from ensemble_kit.run import Run
 

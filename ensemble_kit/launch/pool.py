@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from ensemble_kit.errors import RunLockedError
-from ensemble_kit.folds.left_out import LeftOut
-from ensemble_kit.launch.orphans import child_environment
+from ensemble_kit.folds.fold_key import LeftOut
+from ensemble_kit.launch.end_with_parent import child_environment
 from ensemble_kit.launch.slots import Peak
 from ensemble_kit.launch.worker import CRASH, DONE, PEAK
-from ensemble_kit.members.claim import is_noted, note_failure
-from ensemble_kit.members.collect import collect
-from ensemble_kit.members.events import JobFailed, Notice, Watcher, from_json
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.jobs.collect import collect
+from ensemble_kit.members.jobs.events import JobFailed, Notice, Watcher, from_json
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.progress_files import is_noted, note_failure
 
 TRIES = 2
 

@@ -14,9 +14,9 @@ from typing import Any
 
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.launch.remote import command, run_command, settle
-from ensemble_kit.members.engine import RemoteEngine
-from ensemble_kit.members.events import JobFailed, Notice, Watcher
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.jobs.engine import RemoteEngine
+from ensemble_kit.members.jobs.events import JobFailed, Notice, Watcher
+from ensemble_kit.members.jobs.job import Job
 
 ANSWER_SECONDS = 10.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "auto", "local")

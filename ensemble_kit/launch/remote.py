@@ -15,14 +15,14 @@ from typing import Any
 
 from ensemble_kit.errors import EnvironmentFault, RunLockedError
 from ensemble_kit.files import read_csv
-from ensemble_kit.launch.orphans import child_environment
+from ensemble_kit.launch.end_with_parent import child_environment
 from ensemble_kit.launch.pool import TRIES
-from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.claim import is_noted, note_failure
-from ensemble_kit.members.collect import collect
-from ensemble_kit.members.events import EpochEnded, JobFailed, JobFinished, Notice, Watcher
-from ensemble_kit.members.features import lacks_features
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.jobs.collect import collect
+from ensemble_kit.members.jobs.events import EpochEnded, JobFailed, JobFinished, Notice, Watcher
+from ensemble_kit.members.jobs.fold_files import read_record
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.pooled_features import lacks_features
+from ensemble_kit.members.jobs.progress_files import is_noted, note_failure
 
 TYPES: dict[str, Callable[[str], Any]] = {
     "int": lambda text: int(float(text)),

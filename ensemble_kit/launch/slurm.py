@@ -23,9 +23,9 @@ from ensemble_kit.errors import (
 from ensemble_kit.errors import command as follow_up
 from ensemble_kit.files import read_json, write_json
 from ensemble_kit.launch.remote import command, run_command, settle
-from ensemble_kit.members.engine import RemoteEngine
-from ensemble_kit.members.events import JobFailed, Notice, Watcher
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.jobs.engine import RemoteEngine
+from ensemble_kit.members.jobs.events import JobFailed, Notice, Watcher
+from ensemble_kit.members.jobs.job import Job
 
 # In a job's folder: the id that Slurm gave it.
 SUBMITTED = "submitted.json"

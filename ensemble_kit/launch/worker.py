@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Iterator
 
 from ensemble_kit.errors import EnsembleKitError
-from ensemble_kit.folds.left_out import LeftOut
+from ensemble_kit.folds.fold_key import LeftOut
+from ensemble_kit.launch.end_with_parent import end_with_parent
 from ensemble_kit.launch.memory import card_peak, host_peak
-from ensemble_kit.launch.orphans import end_with_parent
 from ensemble_kit.launch.slots import Peak
-from ensemble_kit.members.claim import reason_of
-from ensemble_kit.members.events import EpochEnded, Event, JobFailed, to_json
+from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFailed, to_json
+from ensemble_kit.members.jobs.progress_files import reason_of
 from ensemble_kit.run import Run
 
 # How lines that are no events begin: the job ended; what it took; why this process ends.
@@ -31,8 +31,8 @@ def main(run_path: str, n_threads: int) -> None:
     end_with_parent()
     import torch
 
-    from ensemble_kit.members.run_job import run_job
-    from ensemble_kit.members.spec import open_job
+    from ensemble_kit.members.jobs.job_spec import open_job
+    from ensemble_kit.members.jobs.run_job import run_job
 
     torch.set_num_threads(n_threads)
     # Whatever a library prints must not stand between the events.

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.manifest.file_kinds import IMAGE_SUFFIXES
-from ensemble_kit.manifest.walk import list_images
+from ensemble_kit.manifest.folders.walk import list_images
 
 Index = dict[str, list[str]]
 # A path into a container, which is opened later: x.npz#train_images/17.

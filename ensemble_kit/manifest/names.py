@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.manifest.walk import natural_key
+from ensemble_kit.manifest.folders.walk import natural_key
 from ensemble_kit.tables import strip
 
 # What tables write where the patient is not known; upper and lower case alike.

@@ -18,8 +18,7 @@ import pandas as pd
 
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import digest_json, read_csv, write_csv
-from ensemble_kit.manifest.names import in_natural_order, known_groups
-from ensemble_kit.manifest.rows import (
+from ensemble_kit.manifest.checks import (
     REQUIRED,
     SPLITS,
     check_positive,
@@ -27,6 +26,7 @@ from ensemble_kit.manifest.rows import (
     check_straddling,
     require_columns,
 )
+from ensemble_kit.manifest.names import in_natural_order, known_groups
 
 # Columns of some readers that decide what a network sees.
 DECIDING = ("pair_path", "join", "color", "stain_norm", "sha256")
@@ -156,36 +156,36 @@ class Manifest:
 
     @classmethod
     def from_breakhis(cls, root: str | os.PathLike[str], **options: Any) -> Manifest:
-        """Read the BreakHis archive: see `ensemble_kit.manifest.breakhis.read_breakhis`."""
-        from ensemble_kit.manifest.breakhis import read_breakhis
+        """Read the BreakHis archive: see `ensemble_kit.manifest.layouts.breakhis.read_breakhis`."""
+        from ensemble_kit.manifest.layouts.breakhis import read_breakhis
 
         return read_breakhis(root, **options)
 
     @classmethod
     def from_folders(cls, root: str | os.PathLike[str], **options: Any) -> Manifest:
-        """Read class folders: see `ensemble_kit.manifest.folder.read_folders`."""
-        from ensemble_kit.manifest.folder import read_folders
+        """Read class folders: see `ensemble_kit.manifest.layouts.class_folders.read_folders`."""
+        from ensemble_kit.manifest.layouts.class_folders import read_folders
 
         return read_folders(root, **options)
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str], **options: Any) -> Manifest:
-        """Read a table `path,label,group[,split]`: see `ensemble_kit.manifest.csv_table.read_csv_table`."""
-        from ensemble_kit.manifest.csv_table import read_csv_table
+        """Read a table `path,label,group[,split]`: see `ensemble_kit.manifest.layouts.csv_table.read_csv_table`."""
+        from ensemble_kit.manifest.layouts.csv_table import read_csv_table
 
         return read_csv_table(path, **options)
 
     @classmethod
     def from_digits(cls, **options: Any) -> Manifest:
-        """The embedded digits: see `ensemble_kit.manifest.digits.read_digits`."""
-        from ensemble_kit.manifest.digits import read_digits
+        """The embedded digits: see `ensemble_kit.manifest.layouts.digits.read_digits`."""
+        from ensemble_kit.manifest.layouts.digits import read_digits
 
         return read_digits(**options)
 
     @classmethod
     def from_path(cls, path: str | os.PathLike[str], **options: Any) -> Manifest:
-        """Recognise what `path` holds and read it: see `ensemble_kit.manifest.recognise`."""
-        from ensemble_kit.manifest.recognise import read_path
+        """Recognise what `path` holds and read it: see `ensemble_kit.manifest.layouts.detect`."""
+        from ensemble_kit.manifest.layouts.detect import read_path
 
         return read_path(path, **options)
 

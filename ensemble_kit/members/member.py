@@ -11,10 +11,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ensemble_kit.files import digest_file, digest_json
-from ensemble_kit.images.join import TileSpec
-from ensemble_kit.members.catalogue import drop_rate_of, native_size, refuse_place, timm_name
+from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.members.naming import name_of
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.registry import drop_rate_of, native_size, refuse_place, timm_name
 from ensemble_kit.settings import Settings
 
 # What a member's default name says where it differs.

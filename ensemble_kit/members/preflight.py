@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from torch import nn
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.color_space import color_channels
-from ensemble_kit.images.join import tile_shape
-from ensemble_kit.images.presets import preset
+from ensemble_kit.images.augmentation.color_space import color_channels
+from ensemble_kit.images.augmentation.presets import preset
+from ensemble_kit.images.tiles.layout import tile_shape
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.catalogue import cost, counted, refuse_size
-from ensemble_kit.members.first_weights import weights_for
-from ensemble_kit.members.head_phase import classifier_of
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import head_modules, head_parameters
-from ensemble_kit.members.optim import check_optimizer
-from ensemble_kit.members.pretrained import require_files
-from ensemble_kit.members.price import network_on_meta
-from ensemble_kit.members.recipe_tables import Optim
+from ensemble_kit.members.networks.build import head_modules, head_parameters
+from ensemble_kit.members.networks.flops import network_on_meta
+from ensemble_kit.members.networks.init_checkpoint import weights_for
+from ensemble_kit.members.networks.pretrained import require_files
+from ensemble_kit.members.recipe_sections import Optim
+from ensemble_kit.members.registry import cost, counted, refuse_size
+from ensemble_kit.members.training.frozen_backbone import classifier_of
+from ensemble_kit.members.training.optim import check_optimizer
 
 
 def check_members(members: Sequence[Member], manifest: Manifest) -> list[str]:

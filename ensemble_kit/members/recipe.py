@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.files import read_toml
-from ensemble_kit.images.presets import NameOrAugmentation
-from ensemble_kit.members.recipe_tables import Optim, Regularize
+from ensemble_kit.images.augmentation.presets import NameOrAugmentation
+from ensemble_kit.members.recipe_sections import Optim, Regularize
 from ensemble_kit.settings import Settings, merged
 
 
@@ -45,7 +45,7 @@ class Recipe(Settings):
         `balanced` weighs the loss by n_samples / (n_classes * count), `effective` by the effective
         number of samples (Cui et al. 2019); counted on the training part.
     augmentation : str or Augmentation
-        A preset's name (see `ensemble_kit.images.presets.PRESETS`), or an augmentation of one's own.
+        A preset's name (see `ensemble_kit.images.augmentation.presets.PRESETS`), or an augmentation of one's own.
     sampling : {"none", "oversample", "undersample", "balanced"}
         On the training part only; validation and test keep their prior. An epoch then shows all
         classes alike, so there is nothing left for `class_weights` to weigh: one of the two.

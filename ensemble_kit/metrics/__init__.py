@@ -17,7 +17,7 @@ from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics import calibration, classification, ordinal, ranking, selective
 from ensemble_kit.metrics.confusion import Confusion
 from ensemble_kit.metrics.costs import EXPECTED_COST
-from ensemble_kit.metrics.sums import Sums, sums_of
+from ensemble_kit.metrics.sufficient_statistics import Sums, sums_of
 
 Ints = npt.NDArray[np.int64]
 __all__ = ["DEFAULT_METRICS", "METRICS", "ORDINAL_METRICS", "Metric", "Sums", "metric"]
@@ -124,7 +124,7 @@ def cost_metric(costs: Array) -> Metric:
 
     Examples
     --------
-    >>> from ensemble_kit.metrics.sums import sums_of
+    >>> from ensemble_kit.metrics.sufficient_statistics import sums_of
     >>> sums = sums_of([0, 1], np.array([[0.4, 0.6], [0.7, 0.3]]))
     >>> float(cost_metric(np.array([[0.0, 1.0], [10.0, 0.0]])).of_sums(sums))
     5.5

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.metrics.recalibration import recalibration
+from ensemble_kit.metrics.calibration_slope import recalibration
 
 N_BINS = 15
 

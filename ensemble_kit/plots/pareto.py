@@ -19,7 +19,7 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        `members, cost, unit, metric, value, on_front`, as `evaluation.costs.pareto_table` gives.
+        `members, cost, unit, metric, value, on_front`, as `evaluation.diversity.pareto.pareto_table` gives.
     """
     figure, (axes,) = grid(1, width=7.4, height=4.2)
     axes.margins(x=0.06, y=0.1)

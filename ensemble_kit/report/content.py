@@ -18,9 +18,9 @@ from ensemble_kit.arrays import softmax
 from ensemble_kit.checked import check_file, read_checked
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import IntegrityError
-from ensemble_kit.evaluation.field_tests import FieldTest, sentence_of_tests
-from ensemble_kit.evaluation.figures import judge
-from ensemble_kit.evaluation.pareto_file import read_pareto
+from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
+from ensemble_kit.evaluation.scores.baseline_tests import FieldTest, sentence_of_tests
+from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.files import read_csv
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.diversity import kappa_error

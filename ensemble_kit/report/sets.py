@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.evaluation.conformal import Bools, calibrate, coverage
-from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.shares import shares
+from ensemble_kit.evaluation.decisions.conformal import Bools, calibrate, coverage
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.evaluation.uncertainty.shares import shares
 from ensemble_kit.report.answers import Answers, AnswersByPart
 
 MISS = (0.1, 0.05)

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ensemble_kit.errors import command, first_few
-from ensemble_kit.evaluation.stored_ensembles import read_metrics, stored_methods, what_changed
+from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods, what_changed
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 

@@ -18,7 +18,7 @@ from ensemble_kit.checked import is_bound, write_checked
 from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.files import read_toml, sweep, write_text
 from ensemble_kit.folds import Folds
-from ensemble_kit.folds.left_out import LeftOut
+from ensemble_kit.folds.fold_key import LeftOut
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore
@@ -30,7 +30,7 @@ from ensemble_kit.run.asked import (
     remember,
 )
 from ensemble_kit.run.features import keeps_features, with_features
-from ensemble_kit.run.hold import held
+from ensemble_kit.run.lock import held
 from ensemble_kit.run.nested import nested_folds
 from ensemble_kit.run.notes import UNBOUND, run_notes
 from ensemble_kit.run.records import (

@@ -14,7 +14,7 @@ import numpy as np
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, command, first_few
 from ensemble_kit.folds import Folds
-from ensemble_kit.folds.left_out import pairs_of
+from ensemble_kit.folds.fold_key import pairs_of
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.store import MemberLogits, aligned
 from ensemble_kit.predictions.table import Predictions

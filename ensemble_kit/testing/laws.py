@@ -12,10 +12,10 @@ import numpy as np
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.combiners.bounds import Oracle
-from ensemble_kit.combiners.on_features import FeatureCombiner
+from ensemble_kit.combiners.baselines import Oracle
+from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.crossfit import apply
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing.toys import toy_predictions
 
@@ -37,7 +37,7 @@ def check_combiner(combiner: Combiner, *, n_classes: int = 3, seed: int = 0) -> 
 
     Examples
     --------
-    >>> from ensemble_kit.combiners.averaging import MeanProba
+    >>> from ensemble_kit.combiners.rules.averaging import MeanProba
     >>> check_combiner(MeanProba())
     """
     table = toy_predictions(120, 4, n_classes, n_groups=20, n_features=6, seed=seed)

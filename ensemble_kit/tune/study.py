@@ -17,18 +17,18 @@ from optuna.trial import TrialState
 
 from ensemble_kit.errors import DataError, JobsFailedError, first_few
 from ensemble_kit.files import cache_folder
-from ensemble_kit.folds.watched import watched_slice
-from ensemble_kit.images.tiles import Tiles, build_tile_sets
+from ensemble_kit.folds.validation_split import watched_slice
+from ensemble_kit.images.tiles.build import Tiles, build_tile_sets
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.checkpoint import changed_keys
-from ensemble_kit.members.fit import Fit, Rows
-from ensemble_kit.members.job import CROP
+from ensemble_kit.members.jobs.fold_files import changed_keys
+from ensemble_kit.members.jobs.job import CROP
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.precision import choose_device
-from ensemble_kit.members.predict import watched_figures
+from ensemble_kit.members.networks.pretrained import require_first_weights
 from ensemble_kit.members.preflight import check_members
-from ensemble_kit.members.pretrained import require_first_weights
-from ensemble_kit.members.state import Training
+from ensemble_kit.members.training.fit import Fit, Rows
+from ensemble_kit.members.training.precision import choose_device
+from ensemble_kit.members.training.predict import watched_figures
+from ensemble_kit.members.training.state import Training
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.best import write_best

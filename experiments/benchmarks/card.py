@@ -15,7 +15,7 @@ import timm
 import torch
 from torch import nn
 
-from ensemble_kit.members.catalogue import cost, timm_name
+from ensemble_kit.members.registry import cost, timm_name
 
 BYTES = 2  # of a bf16 number
 

@@ -23,10 +23,10 @@ from scipy import stats
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners.base import decided
-from ensemble_kit.evaluation.bootstrap import resampling
-from ensemble_kit.evaluation.choice_bias import corrected_choice
-from ensemble_kit.evaluation.figures import Measured, judge, paired_gains
-from ensemble_kit.evaluation.verdict import corrected_verdict, verdict, verdicts
+from ensemble_kit.evaluation.scores.per_image import Measured, judge, paired_gains
+from ensemble_kit.evaluation.scores.verdict import corrected_verdict, verdict, verdicts
+from ensemble_kit.evaluation.uncertainty.bootstrap import resampling
+from ensemble_kit.evaluation.uncertainty.selection_bias import corrected_choice
 from ensemble_kit.files import write_json
 from ensemble_kit.metrics import metric
 from ensemble_kit.run import versions

@@ -19,7 +19,7 @@ import numpy as np
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.stack import all_methods
+from ensemble_kit.evaluation.runs.stack_run import all_methods
 from ensemble_kit.files import write_json
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run, versions

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from ensemble_kit.members.catalogue import expand
+from ensemble_kit.members.registry import expand
 
 HERE = Path(__file__).parent
 

@@ -33,12 +33,12 @@ from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms import v2
 
 from ensemble_kit.files import write_json
-from ensemble_kit.images.batches import Batches
-from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.presets import Augmentation
-from ensemble_kit.images.tiles import build_tiles
-from ensemble_kit.manifest.breakhis import breast_folder
-from ensemble_kit.manifest.recognise import read_path
+from ensemble_kit.images.augmentation.presets import Augmentation
+from ensemble_kit.images.loading.batches import Batches
+from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.tiles.build import build_tiles
+from ensemble_kit.manifest.layouts.breakhis import breast_folder
+from ensemble_kit.manifest.layouts.detect import read_path
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import versions
 

@@ -18,9 +18,9 @@ from timm.optim import create_optimizer_v2
 from torch import nn
 from torchvision import transforms
 
-from ensemble_kit.images.presets import preset
-from ensemble_kit.members.catalogue import timm_name
-from ensemble_kit.members.precision import tuned_convolutions
+from ensemble_kit.images.augmentation.presets import preset
+from ensemble_kit.members.registry import timm_name
+from ensemble_kit.members.training.precision import tuned_convolutions
 
 
 class TimmLine:

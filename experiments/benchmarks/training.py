@@ -28,12 +28,12 @@ from card import Card
 from timm_line import TimmLine
 
 from ensemble_kit.files import write_json
-from ensemble_kit.images.tiles import build_tiles
+from ensemble_kit.images.tiles.build import build_tiles
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.catalogue import timm_name
-from ensemble_kit.members.fit import Fit, Rows
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.registry import timm_name
+from ensemble_kit.members.training.fit import Fit, Rows
 from ensemble_kit.run import versions
 
 NETWORKS = ("resnet18", "efficientnet_b0", "densenet121", "efficientnetv2_b0")

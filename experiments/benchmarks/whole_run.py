@@ -26,16 +26,16 @@ from training import machine
 
 from ensemble_kit.files import write_json
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.tiles import build_tiles
+from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.tiles.build import build_tiles
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.catalogue import expand
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import EpochEnded
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import EpochEnded
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.precision import choose_device
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.registry import expand
+from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.run import Run, versions
 
 

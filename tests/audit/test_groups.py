@@ -11,8 +11,8 @@ from PIL import Image
 from ensemble_kit.audit.groups import infer_groups
 from ensemble_kit.errors import DataError
 from ensemble_kit.folds import make_folds
-from ensemble_kit.manifest.folder import read_folders
-from ensemble_kit.manifest.npz import read_npz
+from ensemble_kit.manifest.layouts.class_folders import read_folders
+from ensemble_kit.manifest.layouts.npz import read_npz
 
 
 @pytest.fixture

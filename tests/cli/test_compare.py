@@ -14,17 +14,17 @@ from click.testing import CliRunner
 
 from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
-from ensemble_kit.combiners.voting import MajorityVote
+from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.errors import DataError, IntegrityError, UsageError
-from ensemble_kit.evaluation.across_runs import compare_runs
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.repeats import compare_repeats
-from ensemble_kit.evaluation.stack import stack_run
-from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
+from ensemble_kit.evaluation.runs.compare_runs import compare_runs
+from ensemble_kit.evaluation.runs.repeated_cv import compare_repeats
+from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predictions
 from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import metric
-from ensemble_kit.metrics.sums import sums_of
+from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_logits, toy_run
 
@@ -280,7 +280,7 @@ def test_training_repeats_ends_with_the_command_that_judges_them(
 ) -> None:
     trained: list[str] = []
     monkeypatch.setattr(
-        "ensemble_kit.cli.train_members.run_training",
+        "ensemble_kit.cli.commands.train_members.run_training",
         lambda one, *_, **__: trained.append(one.run_path.as_posix()),
     )
     code, said = cli("train-members", "--repeats", 2, "--run", "here")

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from ensemble_kit.cli.launch import Launch
+from ensemble_kit.cli.options.launch import Launch
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.launch.ray import RayEngine
 from ensemble_kit.launch.slurm import SlurmEngine
-from ensemble_kit.members.events import JobFailed
+from ensemble_kit.members.jobs.events import JobFailed
 
 CLI = Callable[..., tuple[int, str]]
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.cli import app
-from ensemble_kit.combiners.selection import GreedySelection
+from ensemble_kit.combiners.weights.greedy_selection import GreedySelection
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.testing import toy_logits, toy_run
 

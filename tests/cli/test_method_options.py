@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.cli import app
-from ensemble_kit.cli.method_options import combiners_of, positive_class, settle_severity
+from ensemble_kit.cli.options.methods import combiners_of, positive_class, settle_severity
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.saved import load_combiner
 from ensemble_kit.errors import UsageError

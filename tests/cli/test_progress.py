@@ -7,9 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
-from ensemble_kit.cli.progress import ProgressPrinter
-from ensemble_kit.cli.remaining import Remaining
-from ensemble_kit.members.events import (
+from ensemble_kit.cli.output.progress import ProgressPrinter
+from ensemble_kit.cli.output.time_left import Remaining
+from ensemble_kit.members.jobs.events import (
     EpochEnded,
     Event,
     JobFailed,

@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.across_runs import compare_runs
-from ensemble_kit.evaluation.imported import import_predictions
+from ensemble_kit.evaluation.imports.import_predictions import import_predictions
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.runs.compare_runs import compare_runs
+from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_predictions, toy_run
 

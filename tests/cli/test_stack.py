@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.cli import app
-from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.leaderboard import text
-from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
+from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predictions
+from ensemble_kit.evaluation.tables.leaderboard import text
+from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.testing import toy_run
 
 
@@ -63,7 +63,7 @@ def test_methods_are_named_in_a_list_or_one_by_one(run) -> None:
 
 
 def test_all_runs_the_whole_field_as_json(run) -> None:
-    from ensemble_kit.evaluation.stack import all_methods
+    from ensemble_kit.evaluation.runs.stack_run import all_methods
 
     field = {*all_methods(len(run.members())), "best-member", "oracle"}
     answer = json.loads(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import ensemble_kit.cli as cli_module
-from ensemble_kit.cli import main, streams
+from ensemble_kit.cli import main
+from ensemble_kit.cli.output import streams
 
 # Prints a class name, and opens a file that must not take the place of standard output.
 COMMAND = (

@@ -9,9 +9,9 @@ import pytest
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.features import flat_features
+from ensemble_kit.combiners.log_proba import flat_features
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.crossfit import cross_fitted_proba
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fitted_proba
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.testing import toy_predictions

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ensemble_kit.combiners.averaging import MeanLogits, MeanProba
-from ensemble_kit.combiners.feature_mlp import FeatureMLP
-from ensemble_kit.combiners.on_features import crossing_folds
-from ensemble_kit.combiners.projection import principal_axes
+from ensemble_kit.combiners.rules.averaging import MeanLogits, MeanProba
 from ensemble_kit.combiners.saved import load_combiner, save_combiner
+from ensemble_kit.combiners.stacking.feature_combiner import crossing_folds
+from ensemble_kit.combiners.stacking.feature_mlp import FeatureMLP
+from ensemble_kit.combiners.stacking.pca import principal_axes
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit, fitted_to
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.predictions.features import PooledFeatures

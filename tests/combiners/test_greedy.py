@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.combiners.greedy import pick
-from ensemble_kit.combiners.losses import AnyLoss, ErrorRate, LogLoss
-from ensemble_kit.combiners.selection import GreedySelection
-from ensemble_kit.combiners.weighting import ClasswiseWeights, SimplexWeights, simplex_weights
+from ensemble_kit.combiners.weights.greedy_losses import AnyLoss, ErrorRate, LogLoss
+from ensemble_kit.combiners.weights.greedy_picks import pick
+from ensemble_kit.combiners.weights.greedy_selection import GreedySelection
+from ensemble_kit.combiners.weights.simplex import ClasswiseWeights, SimplexWeights, simplex_weights
 from ensemble_kit.errors import UsageError
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.testing import toy_logits, toy_predictions

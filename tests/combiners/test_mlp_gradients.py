@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ensemble_kit.combiners.mlp_gradients import AdamW, Data, Weights, light
+from ensemble_kit.combiners.stacking.mlp_gradients import AdamW, Data, Weights, light
 
 N, MEMBERS, CLASSES, HIDDEN, NETWORKS = 40, 3, 4, 5, 2
 RNG = np.random.default_rng(0)

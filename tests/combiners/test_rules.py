@@ -9,10 +9,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.combiners import kernels, make_combiner
-from ensemble_kit.combiners.averaging import MeanLogits, MeanProba
-from ensemble_kit.combiners.rules import RULES
-from ensemble_kit.combiners.voting import MajorityVote
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners.rules import kernels
+from ensemble_kit.combiners.rules.averaging import MeanLogits, MeanProba
+from ensemble_kit.combiners.rules.rules import RULES
+from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.errors import UsageError
 
 # Kuncheva, Combining Pattern Classifiers (2004), the decision-profile example: five classifiers,

@@ -15,14 +15,14 @@ from sklearn.naive_bayes import GaussianNB
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.averaging import MeanProba
-from ensemble_kit.combiners.boosting import BoostingStacker
 from ensemble_kit.combiners.calibrated import CalibratedMembers, TemperatureScaled
-from ensemble_kit.combiners.features import flat_features
-from ensemble_kit.combiners.linear import LogisticStacker
-from ensemble_kit.combiners.log_pool import pool_weights
-from ensemble_kit.combiners.splits import inner_folds
-from ensemble_kit.combiners.stacking import MLPStacker, inner_stops
+from ensemble_kit.combiners.inner_folds import inner_folds
+from ensemble_kit.combiners.log_proba import flat_features
+from ensemble_kit.combiners.rules.averaging import MeanProba
+from ensemble_kit.combiners.stacking.boosting import BoostingStacker
+from ensemble_kit.combiners.stacking.linear import LogisticStacker
+from ensemble_kit.combiners.stacking.log_pool import pool_weights
+from ensemble_kit.combiners.stacking.mlp import MLPStacker, inner_stops
 from ensemble_kit.testing import toy_logits, toy_predictions
 
 FITTED = ["simplex", "classwise", "greedy", "logistic", "ridge", "boosting", "mlp", "two-layer"]

@@ -10,11 +10,11 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from ensemble_kit.combiners import COMBINERS, make_combiner
-from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.rules.averaging import MeanProba
+from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.combiners.saved import load_combiner, save_combiner
-from ensemble_kit.combiners.voting import MajorityVote
-from ensemble_kit.evaluation.crossfit import apply, fitted_to
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fitted_to
 from ensemble_kit.testing import LAWS, toy_predictions
 
 QUICK = {

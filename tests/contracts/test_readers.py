@@ -15,15 +15,15 @@ from PIL import Image
 import ensemble_kit.manifest
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import digest_json
-from ensemble_kit.images.decode import read_image
-from ensemble_kit.manifest.bci import read_bci
-from ensemble_kit.manifest.breakhis import read_breakhis
-from ensemble_kit.manifest.csv_table import read_csv_table
-from ensemble_kit.manifest.digits import read_digits
-from ensemble_kit.manifest.folder import read_folders
-from ensemble_kit.manifest.npz import read_npz
+from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.manifest.layouts.bci import read_bci
+from ensemble_kit.manifest.layouts.breakhis import read_breakhis
+from ensemble_kit.manifest.layouts.class_folders import read_folders
+from ensemble_kit.manifest.layouts.csv_table import read_csv_table
+from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.digits import read_digits
+from ensemble_kit.manifest.layouts.npz import read_npz
 from ensemble_kit.manifest.phantom.write import write_phantom
-from ensemble_kit.manifest.recognise import read_path
 from ensemble_kit.manifest.table import Manifest
 
 

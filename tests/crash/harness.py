@@ -22,9 +22,9 @@ import torch
 
 from ensemble_kit.files import digest_file
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.reading.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run

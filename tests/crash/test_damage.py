@@ -14,10 +14,10 @@ import torch
 
 from ensemble_kit.errors import EnsembleKitError, IntegrityError
 from ensemble_kit.files import digest_file, read_json
-from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.resume import load_resume, save_resume
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.resume import load_resume, save_resume
 
 Invoke = Callable[..., tuple[int, str]]
 Commands = Callable[[Path], dict[str, list[object]]]

@@ -17,7 +17,7 @@ import pytest
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.files import digest_bytes, read_json
 from ensemble_kit.launch.slurm import SlurmEngine
-from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
@@ -87,7 +87,7 @@ FILLING = """
 import os, sys
 from pathlib import Path
 from ensemble_kit.errors import EnvironmentFault
-from ensemble_kit.images import tiles
+from ensemble_kit.images.tiles import build as tiles
 from ensemble_kit.manifest.table import Manifest
 
 slides, disk, reserve = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
@@ -152,7 +152,7 @@ CLOSED = """
 import os, sys
 from pathlib import Path
 import ensemble_kit.cli as cli
-from ensemble_kit.run.hold import held
+from ensemble_kit.run.lock import held
 os.chdir(sys.argv[1])
 if os.geteuid() == 0:
     try:

@@ -19,8 +19,8 @@ import pytest
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.files import digest_file
 from ensemble_kit.launch.local import LocalEngine
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import EpochEnded, Event, JobFinished, JobStarted, Notice
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFinished, JobStarted, Notice
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
@@ -267,7 +267,7 @@ def test_mlflow_gets_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     from mlflow.tracking import MlflowClient
 
-    from ensemble_kit.members.tracking import MLflow
+    from ensemble_kit.members.jobs.tracking import MLflow
 
     uri = (tmp_path / "mlruns").as_uri()
     with MLflow("slides", uri) as watcher:

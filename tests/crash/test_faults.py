@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, JobsFailedError
 from ensemble_kit.launch.local import LocalEngine
-from ensemble_kit.members import step as step_module
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFailed, JobStarted, Notice
+from ensemble_kit.members.jobs.resume import load_resume, save_resume
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.resume import load_resume, save_resume
+from ensemble_kit.members.training import step as step_module
 from ensemble_kit.run import Run
 
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=3e-3)
@@ -62,7 +62,7 @@ def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_p
     code = (
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from ensemble_kit.members.resume import save_resume\n"
+        "from ensemble_kit.members.jobs.resume import save_resume\n"
         "torch.set_num_threads(1)\n"
         "state = {'weights': torch.zeros(8_000_000), 'history': []}\n"
         "print('ready', flush=True)\n"

@@ -20,17 +20,17 @@ from PIL import Image
 from ensemble_kit import archives
 from ensemble_kit.audit.open import open_data
 from ensemble_kit.checked import write_checked
-from ensemble_kit.combiners.voting import MajorityVote
+from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.files import digest_bytes
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.decode import read_image
-from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.reading.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.fit import Fit
+from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.training.fit import Fit
 from ensemble_kit.run import Run
 
 CLI = Callable[..., tuple[int, str]]
@@ -163,7 +163,7 @@ def test_row_16_a_jpeg_that_rotted_and_still_decodes_is_found_by_its_digest(tmp_
 READ = """
 import resource, sys, warnings
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.reading.decode import read_image
 warnings.simplefilter("ignore")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -15,11 +15,11 @@ from ensemble_kit import faults
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.launch.remote import run_command
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import EpochEnded, Event, JobFailed, JobStarted, Notice
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFailed, JobStarted, Notice
+from ensemble_kit.members.jobs.status import run_status
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 
 TINY = Member(
@@ -38,8 +38,8 @@ from pathlib import Path
 import torch
 from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Notice
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import Notice
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
@@ -178,7 +178,7 @@ def test_row_40_a_lost_device_fails_its_job_alone_says_so_and_costs_no_slots(
     broken.write_text(
         "import sys\n"
         "if 'ensemble_kit.launch.worker' in ' '.join(sys.orig_argv):\n"
-        "    import ensemble_kit.members.run_job as home\n"
+        "    import ensemble_kit.members.jobs.run_job as home\n"
         "    real = home.run_job\n"
         "    def run_job(one, tell):\n"
         "        if one.fold == 0:\n"
@@ -220,7 +220,7 @@ def test_row_37_memory_that_ends_outside_a_job_ends_the_command_with_exit_4(
     def no_room(*_: Any, **__: Any) -> Any:
         raise MemoryError("Unable to allocate 2.00 GiB for an array")
 
-    monkeypatch.setattr("ensemble_kit.members.crossfit.build_tile_sets", no_room)
+    monkeypatch.setattr("ensemble_kit.members.fit_members.build_tile_sets", no_room)
     code, said = cli("train-members", "--data", slides, "--members", "tiny_cnn", "--no-pretrained")
     assert code == 4
     assert "Unable to allocate 2.00 GiB" in said

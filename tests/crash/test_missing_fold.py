@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
-from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predictions
+from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run

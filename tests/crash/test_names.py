@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.errors import EnsembleKitError
-from ensemble_kit.evaluation.imported import import_predictions
+from ensemble_kit.evaluation.imports.import_predictions import import_predictions
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
 from ensemble_kit.tables import strip

@@ -14,11 +14,11 @@ import pytest
 
 from ensemble_kit.files import digest_file
 from ensemble_kit.launch.local import LocalEngine
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, JobFinished
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import Event, JobFinished
+from ensemble_kit.members.jobs.status import run_status
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 
 RECIPE = Recipe(epochs=40, batch_size=8, learning_rate=1e-3)

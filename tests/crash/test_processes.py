@@ -16,11 +16,12 @@ import pytest
 
 from ensemble_kit.errors import RunLockedError
 from ensemble_kit.launch.slurm import SlurmEngine
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, Notice
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import Event, Notice
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.run import Run, hold
+from ensemble_kit.run import Run
+from ensemble_kit.run import lock as hold
 
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends orphans")
 ENDLESS = Member(
@@ -69,7 +70,9 @@ def test_row_38_a_job_ends_at_once_when_what_started_it_is_killed(
 
 @LINUX
 def test_row_38_a_job_whose_parent_died_before_it_looked_ends_itself(processes: Any) -> None:
-    code = "from ensemble_kit.launch.orphans import end_with_parent as e; e(); print('alive')"
+    code = (
+        "from ensemble_kit.launch.end_with_parent import end_with_parent as e; e(); print('alive')"
+    )
     named = {**os.environ, "ENSEMBLE_KIT_PARENT": "1"}
     done = processes.python(code, env=named)
     assert (done.returncode, done.stdout) == (1, "")
@@ -110,7 +113,7 @@ def test_row_59_stopping_the_command_cancels_its_slurm_array_and_says_so(
         "import sys, click\n"
         "import ensemble_kit.cli as cli\n"
         "from ensemble_kit.launch.slurm import SlurmEngine\n"
-        "from ensemble_kit.members.spec import open_job\n"
+        "from ensemble_kit.members.jobs.job_spec import open_job\n"
         "from ensemble_kit.run import Run\n"
         "def work(**_):\n"
         "    job = open_job(Run(sys.argv[1]), 'tiny_cnn', 0)\n"
@@ -256,7 +259,7 @@ def test_row_8_of_many_that_claim_at_once_one_holds(tmp_path: Path) -> None:
         "import fcntl, sys, time\nfrom pathlib import Path\n"
         "fcntl.flock = lambda *_: None\n"
         "from ensemble_kit.errors import RunLockedError\n"
-        "from ensemble_kit.run.hold import held\n"
+        "from ensemble_kit.run.lock import held\n"
         "print('ready', flush=True); sys.stdin.readline()\n"
         "try:\n"
         "    with held(Path(sys.argv[1])):\n"

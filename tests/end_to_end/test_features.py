@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import ensemble_kit as ek
-from ensemble_kit.evaluation.stack import all_methods
-from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.evaluation.runs.stack_run import all_methods
+from ensemble_kit.members.fit_members import fit_members
 
 Call = Callable[..., tuple[int, str]]
 

@@ -230,8 +230,8 @@ def check_that_timm_gives_the_stored_logits(run: Path, member: str) -> None:
     import torch
 
     from ensemble_kit.files import cache_folder
-    from ensemble_kit.images.tiles import build_tiles
-    from ensemble_kit.members.job import CROP
+    from ensemble_kit.images.tiles.build import build_tiles
+    from ensemble_kit.members.jobs.job import CROP
     from ensemble_kit.run import Run
 
     folder = run / "members" / member / "fold-0"

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.bounds import BestMember
+from ensemble_kit.combiners.baselines import BestMember
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.baselines import with_baselines
+from ensemble_kit.evaluation.cross_validation.baselines import with_baselines
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics.costs import CostMatrix

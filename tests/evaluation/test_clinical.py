@@ -13,17 +13,17 @@ from sklearn.linear_model import LogisticRegression
 import ensemble_kit as ek
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.calibration_curve import calibration_of
-from ensemble_kit.evaluation.clinical import ClinicalOptions, clinical_json, clinical_of
-from ensemble_kit.evaluation.clinical_table import clinical_tables
-from ensemble_kit.evaluation.interval import Interval
-from ensemble_kit.evaluation.net_benefit import THRESHOLDS, benefit_gains, decision_curve
-from ensemble_kit.evaluation.one_class import OneClass
-from ensemble_kit.evaluation.per_class import figures_per_class
-from ensemble_kit.evaluation.predictive_values import _ratio_ends, predictive_values
+from ensemble_kit.evaluation.clinical.block import ClinicalOptions, clinical_json, clinical_of
+from ensemble_kit.evaluation.clinical.calibration_curve import calibration_of
+from ensemble_kit.evaluation.clinical.net_benefit import THRESHOLDS, benefit_gains, decision_curve
+from ensemble_kit.evaluation.clinical.one_class import OneClass
+from ensemble_kit.evaluation.clinical.predictive_values import _ratio_ends, predictive_values
+from ensemble_kit.evaluation.clinical.subgroups import NOT_GIVEN, column_of, subgroups
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.stack import stack_run
-from ensemble_kit.evaluation.subgroups import NOT_GIVEN, column_of, subgroups
+from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.evaluation.scores.per_class import figures_per_class
+from ensemble_kit.evaluation.tables.clinical import clinical_tables
+from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run

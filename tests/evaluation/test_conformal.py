@@ -14,18 +14,18 @@ from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, IntegrityError, UsageError
-from ensemble_kit.evaluation.answers import Answered, answers_by_fold, answers_of
-from ensemble_kit.evaluation.conformal import (
+from ensemble_kit.evaluation.decisions.conformal import (
     calibrate,
     cross_conformal,
     cross_fitted_sets,
     nonconformity,
     units_needed,
 )
-from ensemble_kit.evaluation.prediction_sets import conformal_sets
+from ensemble_kit.evaluation.decisions.set_coverage import SetOptions, sets_frame
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.set_figures import SetOptions, sets_frame
-from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_by_fold, answers_of
+from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
+from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.files import read_csv, write_csv
 from ensemble_kit.testing import toy_predictions, toy_run
 

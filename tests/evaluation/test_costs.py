@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.costs import cheapest_sentence, pareto_table
+from ensemble_kit.evaluation.diversity.pareto import cheapest_sentence, pareto_table
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.testing import toy_predictions
 

@@ -14,16 +14,16 @@ from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.bootstrap import group_weights
 from ensemble_kit.evaluation.compare import compare
-from ensemble_kit.evaluation.crossfit import cross_fit, cross_fitted_proba
-from ensemble_kit.evaluation.ensemble_folder import write_ensemble
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit, cross_fitted_proba
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
-from ensemble_kit.evaluation.figures import judge
-from ensemble_kit.evaluation.jackknife import Jackknife, strata_of
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.resamplers import auroc_resampler
-from ensemble_kit.evaluation.stored_ensembles import read_ensemble_predictions
+from ensemble_kit.evaluation.runs.ensemble_folder import write_ensemble
+from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predictions
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.uncertainty.bootstrap import group_weights
+from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife, strata_of
+from ensemble_kit.evaluation.uncertainty.resampled_metrics import auroc_resampler
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics.ranking import macro_auroc
 from ensemble_kit.testing import toy_predictions

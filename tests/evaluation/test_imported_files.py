@@ -11,9 +11,9 @@ import pytest
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.imported import import_predictions
+from ensemble_kit.evaluation.imports.import_predictions import import_predictions
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.run import Run
 
 QUICK = Protocol(n_resamples=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.inflation import inflation
+from ensemble_kit.evaluation.runs.split_inflation import inflation
 from ensemble_kit.predictions.table import Predictions
 
 

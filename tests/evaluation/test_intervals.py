@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.evaluation import resamplers
-from ensemble_kit.evaluation.bootstrap import group_weights
-from ensemble_kit.evaluation.jackknife import strata_of
-from ensemble_kit.evaluation.resamplers import RESAMPLERS
+from ensemble_kit.evaluation.uncertainty import resampled_metrics as resamplers
+from ensemble_kit.evaluation.uncertainty.bootstrap import group_weights
+from ensemble_kit.evaluation.uncertainty.jackknife import strata_of
+from ensemble_kit.evaluation.uncertainty.resampled_metrics import RESAMPLERS
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.seeding import generator
 

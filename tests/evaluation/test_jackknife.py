@@ -9,10 +9,10 @@ from scipy import stats
 import ensemble_kit as ek
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation import jackknife
-from ensemble_kit.evaluation.figures import judge, paired_gains
-from ensemble_kit.evaluation.jackknife import Design, Jackknife
-from ensemble_kit.evaluation.t_intervals import gains
+from ensemble_kit.evaluation.scores.per_image import judge, paired_gains
+from ensemble_kit.evaluation.uncertainty import jackknife
+from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
+from ensemble_kit.evaluation.uncertainty.t_intervals import gains
 from ensemble_kit.metrics import METRICS, metric
 
 NAMES = [name for name in METRICS if name not in ("expected_cost", "calibration_slope")]

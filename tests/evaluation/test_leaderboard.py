@@ -9,15 +9,15 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.cli import app
-from ensemble_kit.cli.text import columns
+from ensemble_kit.cli.output.text import columns
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.voting import MajorityVote
-from ensemble_kit.evaluation import leaderboard as board
+from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.evaluation.compare import field_notes
 from ensemble_kit.evaluation.evaluate import evaluate_all
-from ensemble_kit.evaluation.imported import import_predictions
+from ensemble_kit.evaluation.imports.import_predictions import import_predictions
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.stack import all_methods
+from ensemble_kit.evaluation.runs.stack_run import all_methods
+from ensemble_kit.evaluation.tables import leaderboard as board
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_predictions, toy_run

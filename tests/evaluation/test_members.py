@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.contribution import shapley
-from ensemble_kit.evaluation.members import study_members
+from ensemble_kit.evaluation.diversity.member_study import study_members
+from ensemble_kit.evaluation.diversity.shapley import shapley
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
-from ensemble_kit.metrics.sums import sums_of
+from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_predictions, toy_run
 

@@ -12,9 +12,9 @@ import pytest
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.compare import compare
-from ensemble_kit.evaluation.leaderboard import leaderboard
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.evaluation.tables.leaderboard import leaderboard
 from ensemble_kit.report import write_report
 from ensemble_kit.testing import toy_run
 

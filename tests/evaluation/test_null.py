@@ -14,15 +14,15 @@ from ensemble_kit.cli import app
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.null import (
+from ensemble_kit.evaluation.permutation_test import (
     NullCheck,
     NullFigures,
     _noise,
     _permuted,
     null_check,
 )
-from ensemble_kit.evaluation.null_table import null_rows
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.tables.permutation_test import null_rows
 from ensemble_kit.testing import toy_predictions, toy_run
 
 

@@ -17,8 +17,7 @@ from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.answers import Answered, MethodAnswers
-from ensemble_kit.evaluation.decisions import (
+from ensemble_kit.evaluation.decisions.threshold_rules import (
     Point,
     Rule,
     choose,
@@ -26,16 +25,17 @@ from ensemble_kit.evaluation.decisions import (
     decide,
     decision_figures,
 )
-from ensemble_kit.evaluation.operating_point import (
+from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral, choose_cut, choose_threshold
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.runs.method_predictions import Answered, MethodAnswers
+from ensemble_kit.evaluation.runs.operating_point import (
     DecisionOptions,
     _judged,
     _per_group,
     operating_point,
 )
-from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.shares import shares
-from ensemble_kit.evaluation.stack import stack_run
-from ensemble_kit.evaluation.thresholds import Aim, Referral, choose_cut, choose_threshold
+from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.evaluation.uncertainty.shares import shares
 from ensemble_kit.files import digest_file
 from ensemble_kit.testing import toy_logits, toy_predictions, toy_run
 

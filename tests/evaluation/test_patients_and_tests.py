@@ -11,17 +11,17 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.by_group import judge_groups, pooled
-from ensemble_kit.evaluation.ensembles import metrics_json
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
-from ensemble_kit.evaluation.field_tests import field_tests, sentence_of_tests
-from ensemble_kit.evaluation.figures import judge
-from ensemble_kit.evaluation.leaderboard import leaderboard, per_group_table
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.significance import holm, mcnemar_exact
+from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
+from ensemble_kit.evaluation.scores.baseline_tests import field_tests, sentence_of_tests
+from ensemble_kit.evaluation.scores.per_group import judge_groups, pooled
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.tables.leaderboard import leaderboard, per_group_table
+from ensemble_kit.evaluation.uncertainty.hypothesis_tests import holm, mcnemar_exact
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_logits, toy_predictions

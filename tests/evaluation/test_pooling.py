@@ -12,23 +12,23 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.cli import app
-from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import decided
+from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.by_group import pooled
-from ensemble_kit.evaluation.ensembles import metrics_json
 from ensemble_kit.evaluation.evaluate import evaluate
-from ensemble_kit.evaluation.fitted_pooling import (
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
+from ensemble_kit.evaluation.scores.fitted_pooling import (
     SHARES,
     _logistic,
     cross_fitted_pooling,
     fit_pooling,
     pooled_scores,
 )
-from ensemble_kit.evaluation.group_answers import FELL_BACK, fitted_group_answers
-from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.scores.group_pooling import FELL_BACK, fitted_group_answers
+from ensemble_kit.evaluation.scores.per_group import pooled
 from ensemble_kit.metrics.costs import CostMatrix
-from ensemble_kit.metrics.probability import log_loss_per_sample
+from ensemble_kit.metrics.proper_scores import log_loss_per_sample
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_run
 

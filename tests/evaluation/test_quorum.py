@@ -13,13 +13,13 @@ from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.errors import DataError, EnsembleKitError, IntegrityError, UsageError
-from ensemble_kit.evaluation.answers import answers_by_fold, answers_of
-from ensemble_kit.evaluation.costs import pareto_table
-from ensemble_kit.evaluation.crossfit import apply, cross_fit, fitted_to
-from ensemble_kit.evaluation.null import _noise
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit, fitted_to
+from ensemble_kit.evaluation.cross_validation.missing_members import complete_logits, with_quorum
+from ensemble_kit.evaluation.diversity.pareto import pareto_table
+from ensemble_kit.evaluation.permutation_test import _noise
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.quorum import complete_logits, with_quorum
-from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.runs.method_predictions import answers_by_fold, answers_of
+from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_predictions, toy_run
 

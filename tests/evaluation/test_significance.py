@@ -16,8 +16,8 @@ from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.cli import app
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.claims import verify_claim
-from ensemble_kit.evaluation.significance import (
+from ensemble_kit.evaluation.grim import verify_claim
+from ensemble_kit.evaluation.uncertainty.hypothesis_tests import (
     delong,
     holm,
     mcnemar_exact,

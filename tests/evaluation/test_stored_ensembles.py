@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from ensemble_kit.errors import IntegrityError, RunLockedError
-from ensemble_kit.evaluation import ensemble_folder
-from ensemble_kit.evaluation.answers import answers_of
-from ensemble_kit.evaluation.operating_point import DecisionOptions, operating_point
-from ensemble_kit.evaluation.pareto_file import read_pareto
-from ensemble_kit.evaluation.prediction_sets import conformal_sets
+from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
+from ensemble_kit.evaluation.decisions.thresholds import Aim
+from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.set_figures import SetOptions
-from ensemble_kit.evaluation.stack import stack_run
-from ensemble_kit.evaluation.thresholds import Aim
+from ensemble_kit.evaluation.runs import ensemble_folder
+from ensemble_kit.evaluation.runs.method_predictions import answers_of
+from ensemble_kit.evaluation.runs.operating_point import DecisionOptions, operating_point
+from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
+from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.files import temporary_beside
 from ensemble_kit.report.content import gather
 from ensemble_kit.run import Run

@@ -12,13 +12,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images import augment as augment_module
-from ensemble_kit.images.augment import PRESETS, Augmentation, augment_batch
-from ensemble_kit.images.geometry import pose_maps, posed, resampled
-from ensemble_kit.images.policy import COLOR, apply_operation, apply_policy, draw_policy
-from ensemble_kit.images.presets import preset
-from ensemble_kit.images.recolor import color_maps, draw_colors, hue_rotation
-from ensemble_kit.images.stains import STAIN_VECTORS, draw_stains, restained
+from ensemble_kit.images.augmentation import augment as augment_module
+from ensemble_kit.images.augmentation.augment import PRESETS, Augmentation, augment_batch
+from ensemble_kit.images.augmentation.color_jitter import color_maps, draw_colors, hue_rotation
+from ensemble_kit.images.augmentation.geometry import pose_maps, posed, resampled
+from ensemble_kit.images.augmentation.presets import preset
+from ensemble_kit.images.augmentation.rand_augment import (
+    COLOR,
+    apply_operation,
+    apply_policy,
+    draw_policy,
+)
+from ensemble_kit.images.augmentation.stain_jitter import STAIN_VECTORS, draw_stains, restained
 
 
 def tiles(n: int = 4, size: int = 16, channels: int = 3, seed: int = 0) -> torch.Tensor:

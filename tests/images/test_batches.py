@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images.augment import PRESETS
-from ensemble_kit.images.batches import Batches
-from ensemble_kit.images.feed import stream
-from ensemble_kit.images.sampling import SAMPLINGS, epoch_length, epoch_order
-from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.images.augmentation.augment import PRESETS
+from ensemble_kit.images.loading.batches import Batches
+from ensemble_kit.images.loading.device_feed import stream
+from ensemble_kit.images.loading.sampling import SAMPLINGS, epoch_length, epoch_order
+from ensemble_kit.images.tiles.build import Tiles
 
 LABELS = np.repeat([0, 1, 2], [23, 9, 4])
 

@@ -10,9 +10,14 @@ import torch
 from PIL import Image
 
 from ensemble_kit.errors import UsageError
-from ensemble_kit.images.augment import augment_batch
-from ensemble_kit.images.color_space import COLORS, color_channels, color_statistics, in_color
-from ensemble_kit.images.presets import PRESETS
+from ensemble_kit.images.augmentation.augment import augment_batch
+from ensemble_kit.images.augmentation.color_space import (
+    COLORS,
+    color_channels,
+    color_statistics,
+    in_color,
+)
+from ensemble_kit.images.augmentation.presets import PRESETS
 
 # Ruifrok & Johnston, Anal Quant Cytol Histol 23:291-299, 2001, table 2: optical densities of red,
 # green and blue for haematoxylin, eosin and DAB.

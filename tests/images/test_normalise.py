@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images.normalise import (
+from ensemble_kit.images.stain_normalization import (
     _MACENKO_VECTORS,
     _REINHARD_MEAN,
     _REINHARD_SPREAD,
@@ -17,8 +17,8 @@ from ensemble_kit.images.normalise import (
     normalise,
     with_stain_normalisation,
 )
-from ensemble_kit.images.tiles import build_tiles
-from ensemble_kit.manifest.bci import read_bci
+from ensemble_kit.images.tiles.build import build_tiles
+from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.phantom.patients import draw_patients
 from ensemble_kit.manifest.phantom.write import draw_pair, write_phantom
 from ensemble_kit.seeding import generator

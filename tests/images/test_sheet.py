@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ensemble_kit.images.join import TileSpec
-from ensemble_kit.images.normalise import normalise
-from ensemble_kit.images.sheet import GAP, TEXT_HEIGHT, input_sheet
-from ensemble_kit.manifest.bci import read_bci
+from ensemble_kit.images.stain_normalization import normalise
+from ensemble_kit.images.tiles.contact_sheet import GAP, TEXT_HEIGHT, input_sheet
+from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.phantom.write import write_phantom
 
 

@@ -14,18 +14,18 @@ import pytest
 from PIL import Image
 
 from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
-from ensemble_kit.images import join as join_module
-from ensemble_kit.images import tiles as tiles_module
-from ensemble_kit.images.decode import read_image
-from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.join import TileSpec
-from ensemble_kit.images.normalise import normalise
-from ensemble_kit.images.resize import resize
-from ensemble_kit.images.tile_cache import prune_cache
-from ensemble_kit.images.tiles import build_tile_sets, build_tiles
-from ensemble_kit.manifest.bci import read_bci
-from ensemble_kit.manifest.digits import read_digits
-from ensemble_kit.manifest.folder import read_folders
+from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.reading.resize import resize
+from ensemble_kit.images.stain_normalization import normalise
+from ensemble_kit.images.tiles import build as tiles_module
+from ensemble_kit.images.tiles import layout as join_module
+from ensemble_kit.images.tiles.build import build_tile_sets, build_tiles
+from ensemble_kit.images.tiles.cache import prune_cache
+from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.manifest.layouts.bci import read_bci
+from ensemble_kit.manifest.layouts.class_folders import read_folders
+from ensemble_kit.manifest.layouts.digits import read_digits
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 
@@ -148,8 +148,8 @@ def test_two_processes_that_build_at_once_get_the_same_whole_tiles(
 ) -> None:
     code = (
         "import sys, hashlib\n"
-        "from ensemble_kit.manifest.folder import read_folders\n"
-        "from ensemble_kit.images.tiles import build_tiles\n"
+        "from ensemble_kit.manifest.layouts.class_folders import read_folders\n"
+        "from ensemble_kit.images.tiles.build import build_tiles\n"
         f"t = build_tiles(read_folders({str(manifest.root)!r}), 64, cache_dir={str(tmp_path / 'c')!r})\n"
         "print(hashlib.sha256(t.pixels.tobytes()).hexdigest())\n"
     )

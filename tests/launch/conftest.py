@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from ensemble_kit.files import cache_folder
-from ensemble_kit.images.tiles import build_tiles
-from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.images.tiles.build import build_tiles
+from ensemble_kit.members.jobs.job import CROP, Job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run

@@ -9,9 +9,9 @@ import pytest
 
 from ensemble_kit.errors import RunLockedError
 from ensemble_kit.launch.remote import settle
-from ensemble_kit.members.events import EpochEnded, Event, JobFinished
-from ensemble_kit.members.run_job import run_job
-from ensemble_kit.members.status import run_status
+from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFinished
+from ensemble_kit.members.jobs.run_job import run_job
+from ensemble_kit.members.jobs.status import run_status
 
 
 def test_the_epochs_of_a_job_that_ran_elsewhere_are_told_as_they_were(make_job: Any) -> None:

@@ -15,7 +15,8 @@ import torch
 
 from ensemble_kit import memory as host
 from ensemble_kit.checked import write_checked
-from ensemble_kit.launch import local, measured, memory
+from ensemble_kit.launch import local, memory
+from ensemble_kit.launch import measure_slots as measured
 from ensemble_kit.launch.local import CHOICE, LocalEngine
 from ensemble_kit.launch.pool import least_used
 from ensemble_kit.launch.slots import (
@@ -28,8 +29,8 @@ from ensemble_kit.launch.slots import (
     most_slots,
     slots_by_memory,
 )
-from ensemble_kit.members.events import Event, JobStarted, Notice
-from ensemble_kit.members.spec import write_spec
+from ensemble_kit.members.jobs.events import Event, JobStarted, Notice
+from ensemble_kit.members.jobs.job_spec import write_spec
 
 GIB = 2**30
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images.decode import read_image
-from ensemble_kit.images.resize import resize
-from ensemble_kit.images.tiles import build_tiles
-from ensemble_kit.manifest.bci import read_bci
+from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.reading.resize import resize
+from ensemble_kit.images.tiles.build import build_tiles
+from ensemble_kit.manifest.layouts.bci import read_bci
+from ensemble_kit.manifest.layouts.detect import read_path
 from ensemble_kit.manifest.phantom.write import write_phantom
-from ensemble_kit.manifest.recognise import read_path
 
 
 @pytest.fixture

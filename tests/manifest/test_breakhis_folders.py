@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.manifest.breakhis import read_breakhis
-from ensemble_kit.manifest.recognise import read_path
+from ensemble_kit.manifest.layouts.breakhis import read_breakhis
+from ensemble_kit.manifest.layouts.detect import read_path
 
 Touch = Callable[..., Path]
 

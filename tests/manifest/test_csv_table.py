@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.manifest.csv_table import read_csv_table
-from ensemble_kit.manifest.recognise import read_path
+from ensemble_kit.manifest.layouts.csv_table import read_csv_table
+from ensemble_kit.manifest.layouts.detect import read_path
 
 
 def touch(root: Path, *paths: str) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.manifest.folder import read_folders
-from ensemble_kit.manifest.recognise import read_path
+from ensemble_kit.manifest.layouts.class_folders import read_folders
+from ensemble_kit.manifest.layouts.detect import read_path
 
 Touch = Callable[..., Path]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.manifest.breakhis import parse_magnifications, read_breakhis
-from ensemble_kit.manifest.csv_table import read_csv_table
-from ensemble_kit.manifest.folder import read_folders
-from ensemble_kit.manifest.recognise import read_path
-from ensemble_kit.manifest.walk import list_images
+from ensemble_kit.manifest.folders.walk import list_images
+from ensemble_kit.manifest.layouts.breakhis import parse_magnifications, read_breakhis
+from ensemble_kit.manifest.layouts.class_folders import read_folders
+from ensemble_kit.manifest.layouts.csv_table import read_csv_table
+from ensemble_kit.manifest.layouts.detect import read_path
 
 
 def touch(root: Path, *paths: str) -> Path:

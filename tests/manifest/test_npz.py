@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images import containers
-from ensemble_kit.images.decode import read_image
-from ensemble_kit.manifest.npz import read_npz
+from ensemble_kit.images.reading import containers
+from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.manifest.layouts.npz import read_npz
 
 
 def save(path: Path, **changes: np.ndarray) -> Path:

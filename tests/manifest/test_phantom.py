@@ -10,7 +10,7 @@ from PIL import Image
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.files import read_csv, read_json
-from ensemble_kit.manifest.bci import read_bci
+from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.phantom.optics import DAB, EOSIN, HAEMATOXYLIN
 from ensemble_kit.manifest.phantom.patients import (
     BCI_COUNTS,

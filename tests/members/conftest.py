@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from ensemble_kit.files import cache_folder
-from ensemble_kit.images.tiles import Tiles, build_tiles
-from ensemble_kit.members.events import EpochEnded, Event
-from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.images.tiles.build import Tiles, build_tiles
+from ensemble_kit.members.jobs.events import EpochEnded, Event
+from ensemble_kit.members.jobs.job import CROP, Job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
 from ensemble_kit.run import Run
 
 

@@ -11,14 +11,14 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ensemble_kit.images.batches import Batches
-from ensemble_kit.images.presets import preset
-from ensemble_kit.members.averaging import Average, renew_statistics
-from ensemble_kit.members.events import EpochEnded, Event, Notice
-from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.run_job import run_job
-from ensemble_kit.members.state import Training
+from ensemble_kit.images.augmentation.presets import preset
+from ensemble_kit.images.loading.batches import Batches
+from ensemble_kit.members.jobs.events import EpochEnded, Event, Notice
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
+from ensemble_kit.members.training.fit import Fit
+from ensemble_kit.members.training.state import Training
+from ensemble_kit.members.training.weight_averaging import Average, renew_statistics
 
 MakeJob = Callable[..., Job]
 

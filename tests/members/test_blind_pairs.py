@@ -14,17 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from ensemble_kit.combiners.averaging import MeanProba
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.evaluation.crossfit import cross_fit
-from ensemble_kit.evaluation.nested import nested_answers
+from ensemble_kit.combiners.rules.averaging import MeanProba
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
+from ensemble_kit.evaluation.cross_validation.nested import nested_answers
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.reading.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members import engine
-from ensemble_kit.members.checkpoint import write_fold
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs import engine
+from ensemble_kit.members.jobs.fold_files import write_fold
+from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.metrics import metric

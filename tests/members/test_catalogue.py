@@ -7,7 +7,9 @@ import timm
 import torch
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.members.catalogue import (
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.networks.build import build_network, head_parameters
+from ensemble_kit.members.registry import (
     GROUPS,
     NETWORKS,
     cost,
@@ -16,9 +18,7 @@ from ensemble_kit.members.catalogue import (
     published_tags,
     timm_name,
 )
-from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network, head_parameters
-from ensemble_kit.members.short_form import make_members
+from ensemble_kit.members.spec_string import make_members
 
 # Millions of parameters with 1,000 classes, as published: Tan & Le 2019 (table 2) and 2021
 # (table 10), He et al. 2016, Huang et al. 2017.

@@ -14,15 +14,15 @@ import torch
 
 from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.files import read_json
-from ensemble_kit.members import crossfit
-from ensemble_kit.members.checkpoint import read_features, read_record
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.features import lacks_features
-from ensemble_kit.members.job import Job
+from ensemble_kit.members import fit_members as crossfit
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.fold_files import read_features, read_record
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.pooled_features import lacks_features
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network, pooled_features
+from ensemble_kit.members.networks.build import build_network, pooled_features
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
 from ensemble_kit.run import Run
 
 MakeJob = Callable[..., Job]
@@ -92,7 +92,7 @@ def test_features_asked_for_later_are_those_of_the_time_and_nothing_is_trained(
     run_job(later)
     assert not (later.folder / "features-oof.npy").exists()
     weights = (later.folder / "model.safetensors").stat().st_mtime_ns
-    monkeypatch.setattr("ensemble_kit.members.fit.run_epochs", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ensemble_kit.members.training.fit.run_epochs", lambda *_, **__: 1 / 0)
     assert lacks_features(keeping(later))
     run_job(keeping(later))
     assert not lacks_features(keeping(later))
@@ -187,7 +187,7 @@ def test_a_finished_run_gets_its_features_without_retraining(
 ) -> None:
     before = fit().predictions("oof")
     assert fit().store.read_features("tiny_cnn") is None
-    monkeypatch.setattr("ensemble_kit.members.fit.run_epochs", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("ensemble_kit.members.training.fit.run_epochs", lambda *_, **__: 1 / 0)
     monkeypatch.setattr(crossfit, "require_first_weights", lambda members: members and 1 / 0)
     run = fit(keep_features=True)
     np.testing.assert_array_equal(run.predictions("oof").logits, before.logits)

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 
 from ensemble_kit import archives
 from ensemble_kit.errors import DataError, EnvironmentFault
-from ensemble_kit.members.first_weights import weights_for
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network, head_parameters
-from ensemble_kit.members.pretrained import require_first_weights
+from ensemble_kit.members.networks.build import build_network, head_parameters
+from ensemble_kit.members.networks.init_checkpoint import weights_for
+from ensemble_kit.members.networks.pretrained import require_first_weights
 
 
 def built(

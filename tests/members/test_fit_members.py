@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import ensemble_kit.members.engine as engine_module
+import ensemble_kit.members.jobs.engine as engine_module
 from ensemble_kit import locks
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import (
@@ -23,13 +23,13 @@ from ensemble_kit.errors import (
     UsageError,
 )
 from ensemble_kit.files import read_json, read_toml
-from ensemble_kit.members import run_job as run_job_module
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, JobFailed, JobFinished, JobSkipped, Notice
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs import run_job as run_job_module
+from ensemble_kit.members.jobs.events import Event, JobFailed, JobFinished, JobSkipped, Notice
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.status import run_status
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 
 

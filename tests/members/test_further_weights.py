@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from ensemble_kit.errors import DataError, IntegrityError
-from ensemble_kit.members.events import JobStarted
-from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.optim import rate_at
+from ensemble_kit.members.jobs.events import JobStarted
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
-from ensemble_kit.members.state import Training
+from ensemble_kit.members.training.fit import Fit
+from ensemble_kit.members.training.optim import rate_at
+from ensemble_kit.members.training.state import Training
 
 MakeJob = Callable[..., Job]
 EMA = {"ema_decay": 0.9}

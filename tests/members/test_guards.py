@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from ensemble_kit.files import read_csv
-from ensemble_kit.members import run_job as run_job_module
-from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.guards import guard
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.predict import watched_figures
+from ensemble_kit.members.jobs import run_job as run_job_module
+from ensemble_kit.members.jobs.fold_files import read_record
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
+from ensemble_kit.members.training.curve_warnings import guard
+from ensemble_kit.members.training.predict import watched_figures
 
 
 def said(answers: list[int], labels: list[int]) -> str:

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.head_phase import FrozenBody, refuse_other_tails
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network, pooled_features
-from ensemble_kit.members.precision import tensor_float32
+from ensemble_kit.members.networks.build import build_network, pooled_features
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.recipe_tables import Optim
-from ensemble_kit.members.run_job import run_job
-from ensemble_kit.members.state import Training
+from ensemble_kit.members.recipe_sections import Optim
+from ensemble_kit.members.training.fit import Fit
+from ensemble_kit.members.training.frozen_backbone import FrozenBody, refuse_other_tails
+from ensemble_kit.members.training.precision import tensor_float32
+from ensemble_kit.members.training.state import Training
 
 MakeJob = Callable[..., Job]
 CACHED = {"head_only_epochs": 2, "cache_features": True}

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from ensemble_kit.members.events import EpochEnded, Event
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.run_job import run_job
+from ensemble_kit.members.jobs.events import EpochEnded, Event
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
 
 
 @pytest.mark.parametrize("after", [1, 3])

@@ -14,14 +14,14 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-import ensemble_kit.members.networks  # noqa: F401  (registers the tiny networks)
+import ensemble_kit.members.networks.build  # noqa: F401  (registers the tiny networks)
 from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.files import read_csv
 from ensemble_kit.folds import make_folds
-from ensemble_kit.members.checkpoint import read_record, write_network
-from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.run_job import run_job
+from ensemble_kit.members.jobs.fold_files import read_record, write_network
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
+from ensemble_kit.members.training.fit import Fit
 
 MakeJob = Callable[..., Job]
 FILES = ("model.safetensors", "config.json", "logits-oof.npy", "logits-test.npy", "history.csv", "recipe.json")  # fmt: skip

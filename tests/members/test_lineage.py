@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from ensemble_kit.folds import make_folds
-from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, Notice
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.lineage import in_another_color, seen_before
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import Event, Notice
+from ensemble_kit.members.jobs.fold_files import read_record
+from ensemble_kit.members.jobs.init_leakage import in_another_color, seen_before
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
 from ensemble_kit.run import Run
 
 WEIGHTS = "model.safetensors"

@@ -10,13 +10,13 @@ import torch
 from torch.nn.functional import one_hot
 
 from ensemble_kit.files import read_csv
-from ensemble_kit.members import train as train_module
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.losses import mixed
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.recipe_tables import Regularize
-from ensemble_kit.members.run_job import run_job
+from ensemble_kit.members.recipe_sections import Regularize
+from ensemble_kit.members.training import loop as train_module
+from ensemble_kit.members.training.losses import mixed
 
 N = 6
 # Each image has one grey of its own, so that a mixed one says what it is made of.

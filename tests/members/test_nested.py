@@ -13,16 +13,16 @@ import pytest
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.files import digest_file, write_json
 from ensemble_kit.folds import make_folds
-from ensemble_kit.folds.left_out import pairs_of, read_left_out
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import EpochEnded, Event, JobFinished, JobStarted
-from ensemble_kit.members.job import Job
+from ensemble_kit.folds.fold_key import pairs_of, read_left_out
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFinished, JobStarted
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.job_spec import open_job
+from ensemble_kit.members.jobs.nested_folds import seconds_of_pairs
+from ensemble_kit.members.jobs.run_job import run_job
+from ensemble_kit.members.jobs.status import run_status
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.nested import seconds_of_pairs
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
-from ensemble_kit.members.spec import open_job
-from ensemble_kit.members.status import run_status
 from ensemble_kit.run import Run
 
 MakeJob = Callable[..., Job]

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble_kit.images import feed
-from ensemble_kit.images.batches import Batches
-from ensemble_kit.images.presets import PRESETS
-from ensemble_kit.images.tiles import Tiles
-from ensemble_kit.members import train as train_module
-from ensemble_kit.members.averaging import Average
-from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.images.augmentation.presets import PRESETS
+from ensemble_kit.images.loading import device_feed as feed
+from ensemble_kit.images.loading.batches import Batches
+from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.predict import predict_logits
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.training import loop as train_module
+from ensemble_kit.members.training.fit import Fit, Rows
+from ensemble_kit.members.training.predict import predict_logits
+from ensemble_kit.members.training.weight_averaging import Average
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 GPU = torch.device("cuda")

@@ -12,14 +12,14 @@ import torch
 
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError
-from ensemble_kit.members import probe
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, JobStarted, Notice
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs import choose_precision as probe
+from ensemble_kit.members.jobs.choose_precision import with_precision
+from ensemble_kit.members.jobs.events import Event, JobStarted, Notice
+from ensemble_kit.members.jobs.job_spec import open_job
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.precision import Precision
-from ensemble_kit.members.probe import with_precision
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.spec import open_job
+from ensemble_kit.members.training.precision import Precision
 from ensemble_kit.run import Run
 
 Fit = Callable[..., list[Event]]

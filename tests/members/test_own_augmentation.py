@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble_kit.files import read_json
-from ensemble_kit.images.presets import PRESETS, Augmentation
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.run_job import run_job
+from ensemble_kit.images.augmentation.presets import PRESETS, Augmentation
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
 
 
 def logits(job: Job) -> bytes:

@@ -15,21 +15,21 @@ import torch
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import cache_folder, read_json
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.tiles import build_tile_sets
-from ensemble_kit.manifest.bci import read_bci
+from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.tiles.build import build_tile_sets
+from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.catalogue import NETWORKS, cost, native_size
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.job import CROP, Job
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.job import CROP, Job
+from ensemble_kit.members.jobs.job_spec import open_job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.networks.build import build_network
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
-from ensemble_kit.members.short_form import make_members
-from ensemble_kit.members.spec import open_job
+from ensemble_kit.members.registry import NETWORKS, cost, native_size
+from ensemble_kit.members.spec_string import make_members
+from ensemble_kit.members.training.fit import Fit
 from ensemble_kit.run import Run
 
 MakeJob = Callable[..., Job]

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network, head_parameters
-from ensemble_kit.members.optim import make_optimizer
+from ensemble_kit.members.networks.build import build_network, head_parameters
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.training.optim import make_optimizer
 
 DECAY = 0.7
 

@@ -11,11 +11,11 @@ import pytest
 
 from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.collect import collect
-from ensemble_kit.members.events import Event, Notice
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.run_job import run_job
+from ensemble_kit.members.jobs.collect import collect
+from ensemble_kit.members.jobs.events import Event, Notice
+from ensemble_kit.members.jobs.fold_files import read_record
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.predictions.store import MemberLogits
 
 

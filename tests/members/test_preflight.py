@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault
-from ensemble_kit.members import preflight, price
-from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members import preflight
+from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.networks import flops as price
+from ensemble_kit.members.networks.build import build_network
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run

@@ -17,16 +17,16 @@ from ensemble_kit.experiment import read_data
 from ensemble_kit.files import read_json
 from ensemble_kit.manifest.data_settings import DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
-from ensemble_kit.members.catalogue import cost
-from ensemble_kit.members.created import created
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.job import Job
+from ensemble_kit.members.architectures.timm_factory import created
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.job_spec import write_spec
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import build_network
+from ensemble_kit.members.networks.build import build_network
+from ensemble_kit.members.networks.flops import price_of
 from ensemble_kit.members.preflight import check_members
-from ensemble_kit.members.price import price_of
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.spec import write_spec
+from ensemble_kit.members.registry import cost
 
 
 def counted(model: nn.Module, *shape: int) -> tuple[int, int]:

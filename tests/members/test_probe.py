@@ -12,15 +12,21 @@ import torch
 from torch import nn
 
 from ensemble_kit.errors import UsageError
-from ensemble_kit.members import measure, probe
-from ensemble_kit.members.events import Event, Notice
-from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.measure import Tried, fastest_precision
-from ensemble_kit.members.precision import Precision, candidates, choose_precision, tensor_float32
-from ensemble_kit.members.probe import Known, with_precision
+from ensemble_kit.members.jobs import choose_precision as probe
+from ensemble_kit.members.jobs.choose_precision import Known, with_precision
+from ensemble_kit.members.jobs.events import Event, Notice
+from ensemble_kit.members.jobs.resume import load_resume, save_resume
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.resume import load_resume, save_resume
-from ensemble_kit.members.state import Training
+from ensemble_kit.members.training import throughput as measure
+from ensemble_kit.members.training.fit import Fit
+from ensemble_kit.members.training.precision import (
+    Precision,
+    candidates,
+    choose_precision,
+    tensor_float32,
+)
+from ensemble_kit.members.training.state import Training
+from ensemble_kit.members.training.throughput import Tried, fastest_precision
 
 CPU = torch.device("cpu")
 

@@ -16,12 +16,12 @@ import pytest
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import IntegrityError, RunLockedError
 from ensemble_kit.locks import file_lock
-from ensemble_kit.members import checkpoint
-from ensemble_kit.members import collect as collect_module
-from ensemble_kit.members.claim import claimed
-from ensemble_kit.members.collect import collect
-from ensemble_kit.members.job import Job
-from ensemble_kit.run import hold
+from ensemble_kit.members.jobs import collect as collect_module
+from ensemble_kit.members.jobs import fold_files as checkpoint
+from ensemble_kit.members.jobs.collect import collect
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.progress_files import claimed
+from ensemble_kit.run import lock as hold
 
 
 def finished_job(trained: Any, make_job: Callable[..., Job], path: Path) -> Job:

@@ -16,14 +16,14 @@ from PIL import Image, ImageOps
 
 from ensemble_kit.files import read_csv, read_json
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.decode import read_image
-from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.normalise import normalise, with_stain_normalisation
-from ensemble_kit.manifest.bci import read_bci
+from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.stain_normalization import normalise, with_stain_normalisation
+from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.phantom.write import write_phantom
-from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.short_form import make_members
+from ensemble_kit.members.spec_string import make_members
 from ensemble_kit.run import Run
 
 README = Path(__file__).resolve().parents[2] / "checkpoints" / "README.md"

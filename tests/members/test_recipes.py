@@ -15,13 +15,13 @@ from torch import nn
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.files import read_toml
-from ensemble_kit.images.sampling import SAMPLINGS, epoch_order
+from ensemble_kit.images.loading.sampling import SAMPLINGS, epoch_order
 from ensemble_kit.members import recipe as recipe_module
-from ensemble_kit.members.losses import class_weights, make_loss
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.optim import make_optimizer, plateau_drops, rate_at
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.recipe_tables import Regularize
+from ensemble_kit.members.recipe_sections import Regularize
+from ensemble_kit.members.training.losses import class_weights, make_loss
+from ensemble_kit.members.training.optim import make_optimizer, plateau_drops, rate_at
 
 # -- rules ---------------------------------------------------------------------------------
 

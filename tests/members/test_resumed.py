@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-import ensemble_kit.members.networks  # noqa: F401  (registers the tiny networks)
+import ensemble_kit.members.networks.build  # noqa: F401  (registers the tiny networks)
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.files import digest_json, read_csv
-from ensemble_kit.members import step as step_module
-from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.events import Event, JobStarted, Notice
-from ensemble_kit.members.fit import Fit
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.optim import rate_at
-from ensemble_kit.members.run_job import run_job
-from ensemble_kit.members.state import Training
+from ensemble_kit.members.jobs.events import Event, JobStarted, Notice
+from ensemble_kit.members.jobs.fold_files import read_record
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.run_job import run_job
+from ensemble_kit.members.training import step as step_module
+from ensemble_kit.members.training.fit import Fit
+from ensemble_kit.members.training.optim import rate_at
+from ensemble_kit.members.training.state import Training
 
 MakeJob = Callable[..., Job]
 CutOff = Callable[[Job, int], None]

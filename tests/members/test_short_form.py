@@ -12,7 +12,7 @@ from ensemble_kit.experiment import Experiment, load_experiment
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.naming import name_of, stored_name
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.short_form import make_members, read_short_form
+from ensemble_kit.members.spec_string import make_members, read_short_form
 
 NAMES = {
     "resnet18": "resnet18",

@@ -10,10 +10,10 @@ import pytest
 
 from ensemble_kit.errors import IntegrityError
 from ensemble_kit.files import write_json
-from ensemble_kit.members.crossfit import fit_members
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.status import JobStatus, run_status
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.status import JobStatus, run_status
 
 BROKEN = ["{", "[]", "{}", '{"seconds": null, "epoch": "two"}']
 

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble_kit.images.tiles import Tiles
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.fit import Fit, Rows
-from ensemble_kit.members.losses import class_weights
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.precision import Precision
-from ensemble_kit.members.predict import predict_logits
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.training.fit import Fit, Rows
+from ensemble_kit.members.training.losses import class_weights
+from ensemble_kit.members.training.precision import Precision
+from ensemble_kit.members.training.predict import predict_logits
 from ensemble_kit.run import Run
 
 
@@ -148,7 +148,7 @@ def test_dense_heads_fit_every_kind_of_network(network: str) -> None:
 def test_the_one_output_network_reopens_with_timm(tmp_path: Path) -> None:
     import timm
 
-    from ensemble_kit.members.checkpoint import write_network
+    from ensemble_kit.members.jobs.fold_files import write_network
 
     tiles, _ = bright_tiles(4)
     big = Tiles(np.repeat(np.repeat(tiles.pixels, 2, axis=1), 2, axis=2), tiles.sample_ids, "", 32)

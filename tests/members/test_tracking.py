@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ensemble_kit.members import tracking
-from ensemble_kit.members.events import EpochEnded, Event, JobStarted, Notice
-from ensemble_kit.members.tracking import TensorBoard, both
+from ensemble_kit.members.jobs import tracking
+from ensemble_kit.members.jobs.events import EpochEnded, Event, JobStarted, Notice
+from ensemble_kit.members.jobs.tracking import TensorBoard, both
 
 
 def epoch(number: int, loss: float, *, epochs: int) -> EpochEnded:
@@ -89,7 +89,7 @@ def test_mlflow_s_own_reports_are_off_before_it_is_imported(
     monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     code = (
-        "import sys\nfrom ensemble_kit.members.tracking import MLflow\n"
+        "import sys\nfrom ensemble_kit.members.jobs.tracking import MLflow\n"
         "MLflow('slides', sys.argv[1])\n"
         "from mlflow.telemetry.utils import is_telemetry_disabled\n"
         "print(is_telemetry_disabled())\n"

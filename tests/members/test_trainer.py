@@ -11,12 +11,12 @@ import pytest
 
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, JobFinished, JobSkipped
-from ensemble_kit.members.job import TRAINER, Job
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import Event, JobFinished, JobSkipped
+from ensemble_kit.members.jobs.job import TRAINER, Job
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
 
 MEMBER = "tiny_cnn"
 

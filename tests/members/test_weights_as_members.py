@@ -13,17 +13,17 @@ import timm
 import torch
 
 import ensemble_kit as ek
-import ensemble_kit.members.networks
+import ensemble_kit.members.networks.build
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.member_costs import member_costs
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, JobStarted
-from ensemble_kit.members.job import Job
+from ensemble_kit.evaluation.diversity.inference_cost import member_costs
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs.events import Event, JobStarted
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.job_spec import open_job
+from ensemble_kit.members.jobs.status import run_status
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.short_form import make_members
-from ensemble_kit.members.spec import open_job
-from ensemble_kit.members.status import run_status
+from ensemble_kit.members.spec_string import make_members
 from ensemble_kit.run import Run
 
 MakeJob = Callable[..., Job]

@@ -18,7 +18,7 @@ from ensemble_kit.metrics import (
     ranking,
     selective,
 )
-from ensemble_kit.metrics.sums import sums_by_group, sums_of
+from ensemble_kit.metrics.sufficient_statistics import sums_by_group, sums_of
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 400)

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from ensemble_kit.arrays import log_softmax, softmax
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics.calibration import calibration_slope
-from ensemble_kit.metrics.recalibration import recalibration
+from ensemble_kit.metrics.calibration_slope import recalibration
 
 
 def toy(n_classes: int, n: int = 400) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +65,7 @@ def test_classes_called_too_often_throughout_leave_the_slope_alone() -> None:
 )
 def test_without_a_maximum_there_is_no_slope_and_no_interval(labels, proba) -> None:
     from ensemble_kit.combiners.base import decided
-    from ensemble_kit.evaluation.figures import judge
+    from ensemble_kit.evaluation.scores.per_image import judge
 
     assert np.isnan(calibration_slope(labels, proba))
     found = judge(

@@ -8,7 +8,7 @@ import pytest
 
 from ensemble_kit.metrics.calibration import reliability_table
 from ensemble_kit.metrics.selective import risk_coverage
-from ensemble_kit.metrics.sums import sums_of
+from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.plots.calibration import calibration_figure
 from ensemble_kit.plots.decision_curve import decision_curve_figure
 from ensemble_kit.plots.diversity import diversity_figure

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ensemble_kit.combiners import combiner_class, make_combiner
-from ensemble_kit.combiners.bounds import Oracle
-from ensemble_kit.combiners.voting import MajorityVote
-from ensemble_kit.evaluation.crossfit import cross_fit
-from ensemble_kit.evaluation.figures import judge
+from ensemble_kit.combiners.baselines import Oracle
+from ensemble_kit.combiners.rules.voting import MajorityVote
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
+from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.testing import toy_predictions
 

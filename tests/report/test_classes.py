@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.report import classes
 from ensemble_kit.report.answers import Answers
 from ensemble_kit.report.classes import confusion_table, shown_classes

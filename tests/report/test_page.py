@@ -18,7 +18,7 @@ import pytest
 import ensemble_kit as ek
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.stack import stack_run
+from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
@@ -396,7 +396,7 @@ def test_a_folder_without_a_run_has_no_report(tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_clinical_block_as_stored_and_its_figures(tmp_path: Path) -> None:
-    from ensemble_kit.evaluation.clinical import ClinicalOptions
+    from ensemble_kit.evaluation.clinical.block import ClinicalOptions
     from ensemble_kit.report.page import draw
 
     run = toy_run(tmp_path / "two", n_samples=120, n_classes=2, n_groups=20)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.evaluation.conformal import calibrate
+from ensemble_kit.evaluation.decisions.conformal import calibrate
 from ensemble_kit.report.answers import Answers
 from ensemble_kit.report.sets import set_table
 

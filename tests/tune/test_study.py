@@ -17,9 +17,9 @@ from optuna.trial import TrialState
 import ensemble_kit.tune.study as study_module
 from ensemble_kit.arrays import softmax
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, JobsFailedError
-from ensemble_kit.images.decode import read_image
-from ensemble_kit.images.normalise import normalise
-from ensemble_kit.images.tiles import Tiles
+from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.stain_normalization import normalise
+from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run

@@ -1,6 +1,6 @@
 """Writes a phantom data set in the layout of BCI, marked as synthetic in every place.
 
-Reads nothing; `ensemble_kit.manifest.bci` reads what this writes.
+Reads nothing; `ensemble_kit.manifest.layouts.bci` reads what this writes.
 """
 
 from __future__ import annotations

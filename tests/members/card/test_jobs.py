@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble_kit.images import feed
-from ensemble_kit.members import probe
-from ensemble_kit.members import step as step_module
-from ensemble_kit.members.checkpoint import read_record
-from ensemble_kit.members.crossfit import fit_members
-from ensemble_kit.members.events import Event, JobStarted, Notice
-from ensemble_kit.members.features import features_of_finished
-from ensemble_kit.members.job import Job
-from ensemble_kit.members.measure import images_per_second
+from ensemble_kit.images.loading import device_feed as feed
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs import choose_precision as probe
+from ensemble_kit.members.jobs.events import Event, JobStarted, Notice
+from ensemble_kit.members.jobs.fold_files import read_record
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.pooled_features import features_of_finished
+from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.run_job import run_job
+from ensemble_kit.members.training import step as step_module
+from ensemble_kit.members.training.throughput import images_per_second
 from ensemble_kit.run import Run
 
 MakeJob = Callable[..., Job]

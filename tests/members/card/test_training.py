@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble_kit.images.presets import PRESETS
-from ensemble_kit.images.tiles import Tiles
-from ensemble_kit.members import train as train_module
-from ensemble_kit.members.fit import Fit, Rows
+from ensemble_kit.images.augmentation.presets import PRESETS
+from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.training import loop as train_module
+from ensemble_kit.members.training.fit import Fit, Rows
 
 N_TRAIN, N_WATCHED, BATCH = 21, 4, 8
 

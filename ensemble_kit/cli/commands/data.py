@@ -1,0 +1,186 @@
+"""`ensemble-kit data`: check a data set, look at it, or make a synthetic one.
+
+Parses and prints; the work is in audit, images.sheet and manifest.phantom.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_kit.cli.options.experiment import READER_FLAGS
+from ensemble_kit.cli.options.shared import Names
+from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.errors import command
+
+if TYPE_CHECKING:
+    from ensemble_kit.audit.findings import Audit
+    from ensemble_kit.manifest.table import Manifest
+
+_MARK = {"error": "ERROR", "warning": "warning", "note": "note"}
+
+
+@click.group("data")
+def data() -> None:
+    """Check a data set, look at it, or make a synthetic one."""
+
+
+def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Hand the command `options`, what its flags say to the reader of the data."""
+    flags = {"magnification": "BreakHis: 40,100,200,400. [default: all]", **READER_FLAGS}
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in flags}
+        return command(*args, options={k: v for k, v in given.items() if v is not None}, **kwargs)
+
+    for name, text in reversed(flags.items()):
+        wrapped = click.option(f"--{name.replace('_', '-')}", name, metavar="X", help=text)(wrapped)
+    return wrapped
+
+
+@data.command("check")
+@click.argument("path", type=click.Path(path_type=Path))
+@reader_options
+@click.option("--leak/--no-leak", default=True, help="Measure what colour alone predicts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def check(path: Path, options: dict[str, Any], leak: bool, as_json: bool) -> None:
+    """Look for everything in PATH (data or a run) that would make a result wrong.
+
+    Every image is decoded. Ends with exit code 3 where a result would be wrong.
+    """
+    from ensemble_kit.audit.check import check_data
+    from ensemble_kit.audit.open import open_data
+
+    manifest, findings = open_data(path, **options)
+    audit = check_data(manifest, leak=leak, before=findings)
+    if as_json:
+        click.echo(json.dumps(audit.to_json(), indent=2, allow_nan=False))
+    else:
+        print_audit(audit)
+    raise SystemExit(audit.exit_code)
+
+
+@data.command("phantom")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--patients", default=40, show_default=True)
+@click.option("--images-per-patient", default=6, show_default=True)
+@click.option("--image-size", default=128, show_default=True, help="Pixels, square.")
+@click.option("--seed", default=0, show_default=True)
+def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, seed: int) -> None:
+    """Write synthetic HER2 tissue to OUT: paired H&E and IHC in the layout of BCI, with masks."""
+    from ensemble_kit.manifest.layouts.bci import read_bci
+    from ensemble_kit.manifest.phantom.write import write_phantom
+
+    write_phantom(
+        out,
+        n_patients=patients,
+        images_per_patient=images_per_patient,
+        image_size=image_size,
+        seed=seed,
+    )
+    manifest = read_bci(out)
+    click.echo(f"Synthetic tissue, no patient and no diagnosis: {printable(out.as_posix())}")
+    click.echo(counts(manifest))
+    click.echo(f"Next: {printable(command('data', 'check', out.as_posix()))}")
+
+
+@data.command("show")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@reader_options
+@click.option(
+    "--augment",
+    metavar="PRESET",
+    help="What this augmentation does to some images; one of yours, too.",
+)
+@click.option("--members", type=Names(), help="What these see: resnet18,resnet18:color=hed,...")
+@click.option("--rows", default=5, show_default=True, help="Images to augment.")
+@click.option("--columns", "n_columns", default=8, show_default=True, help="Pictures a row.")
+@click.option("--tile", default=128, show_default=True, help="Pixels of one picture.")
+@click.option("--seed", default=0, show_default=True)
+def show(
+    path: Path,
+    out: Path,
+    options: dict[str, Any],
+    augment: str | None,
+    members: tuple[str, ...] | None,
+    rows: int,
+    n_columns: int,
+    tile: int,
+    seed: int,
+) -> None:
+    """Write a contact sheet of the data in PATH to OUT.png: a row per class, or an augmentation.
+
+    With --members, a row per member: the same images as each of them sees them.
+    """
+    from ensemble_kit.experiment import load_experiment
+    from ensemble_kit.files import atomic_write
+    from ensemble_kit.images.augmentation.presets import preset
+    from ensemble_kit.images.tiles.contact_sheet import augmentation_sheet, class_sheet, input_sheet
+    from ensemble_kit.manifest.layouts.detect import read_path
+
+    manifest = read_path(path, **options)
+    if members is not None:
+        from ensemble_kit.members.spec_string import make_members
+
+        inputs = {
+            m.name: (dataclasses.replace(m.tile_spec, image_size=m.image_size or tile), m.color)
+            for m in make_members(members)
+        }
+        sheet = input_sheet(manifest, inputs, n_columns=n_columns, tile=tile, seed=seed)
+    elif augment is None:
+        sheet = class_sheet(manifest, n_columns=n_columns, tile=tile, seed=seed)
+    else:
+        augmentation = preset(augment, load_experiment().augmentation)
+        sheet = augmentation_sheet(
+            manifest, augmentation, n_rows=rows, n_columns=n_columns, tile=tile, seed=seed
+        )
+    from PIL import Image
+
+    atomic_write(out, lambda file: Image.fromarray(sheet).save(file, "PNG"))
+    click.echo(f"{printable(out.as_posix())} ({sheet.shape[1]} x {sheet.shape[0]} pixels)")
+
+
+def counts(manifest: Manifest) -> str:
+    """Images and groups per split and class, as text columns."""
+    from ensemble_kit.audit.check import count_table
+
+    table = count_table(manifest)
+    rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
+    return columns(rows, right=[len(table.columns) - 2, len(table.columns) - 1])
+
+
+def print_audit(audit: Audit) -> None:
+    """Counts, findings and the measured leak, for a terminal or a paper's supplement."""
+    click.echo(
+        printable(
+            f"{audit.name}: {audit.n_images} images, {audit.n_groups} groups ({audit.group_kind})"
+        )
+    )
+    table = audit.counts
+    rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
+    click.echo(columns(rows, right=[len(table.columns) - 2, len(table.columns) - 1]))
+    click.echo("")
+    for finding in audit.findings:
+        click.echo(printable(f"{_MARK[finding.severity]}: {finding.message} [{finding.kind}]"))
+        for example in finding.examples:
+            click.echo(printable(f"    {example}"))
+    if audit.leak is not None:
+        leak = audit.leak
+        click.echo(
+            f"Colour alone (linear model, balanced accuracy, {leak.n_splits} folds, mean of "
+            f"{len(leak.by_image_seeds)} seeds): {leak.by_image:.3f} by image, {leak.by_group:.3f} by group "
+            f"[{min(leak.by_group_seeds):.3f}, {max(leak.by_group_seeds):.3f}]; chance {leak.chance:.3f}"
+        )
+    n_warnings = sum(f.severity == "warning" for f in audit.findings)
+    click.echo(
+        f"{audit.n_errors} errors, {n_warnings} warnings"
+        + ("; a result from these data would be wrong" if audit.n_errors else "")
+    )

@@ -1,0 +1,189 @@
+"""`ensemble-kit operating-point`: where to cut and what to refer, chosen out-of-fold.
+
+Parses and prints; the work is `evaluation.runs.operating_point.operating_point`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble_kit.cli.options.shared import json_option, resamples_option, run_option, seed_option
+from ensemble_kit.cli.output.text import columns, printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.evaluation.decisions.threshold_rules import DecisionFigures
+    from ensemble_kit.evaluation.runs.operating_point import OperatingPoint, UnitDecision
+    from ensemble_kit.run import Run
+
+PARTS = {"in_sample": "in-sample", "cross_fitted": "cross-fitted", "test": "test"}
+SHORT = {"ppv": "PPV", "npv": "NPV"}
+
+
+@click.command("operating-point")
+@run_option
+@click.option(
+    "--method",
+    default="mean",
+    show_default=True,
+    metavar="NAME",
+    help="A stacked method, or a member.",
+)
+@click.option(
+    "--at",
+    metavar="AIM",
+    help="sensitivity=.95, specificity=.9, youden, or cost=10:1 (a miss against a false alarm).",
+)
+@click.option(
+    "--class",
+    "class_name",
+    metavar="NAME",
+    help="The class to call, against the rest. [default: the positive class of the data, else of two classes the last]",
+)
+@click.option("--refer", metavar="SHARE", help="Refer the least certain, up to this share: 10%.")
+@click.option(
+    "--max-error",
+    metavar="SHARE",
+    help="Refer the least certain until at most this share of the rest is wrong: .02.",
+)
+@resamples_option
+@seed_option
+@json_option
+def operating_point_command(
+    run: Run,
+    method: str,
+    at: str | None,
+    class_name: str | None,
+    refer: str | None,
+    max_error: str | None,
+    resamples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Choose a decision threshold (--at) and a referral point, on out-of-fold answers only.
+
+    Judged in-sample, cross-fitted (chosen on other folds) and on the test part, per image and per
+    patient. Writes ensembles/<method>/decision.json.
+    """
+    from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral
+    from ensemble_kit.evaluation.runs.operating_point import (
+        DecisionOptions,
+        decision_json,
+        operating_point,
+    )
+
+    referral = None
+    if refer is not None or max_error is not None:
+        referral = Referral(_share(refer), _share(max_error))
+    options = DecisionOptions(
+        Aim.parsed(at) if at else None, class_name, referral, n_resamples=resamples, seed=seed
+    )
+    found = operating_point(run, method, options)
+    if as_json:
+        click.echo(json.dumps(decision_json(found), indent=2, allow_nan=False))
+        return
+    print_point(found)
+    click.echo(printable(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json"))
+
+
+def _share(text: str | None) -> float | None:
+    from ensemble_kit.errors import UsageError
+    from ensemble_kit.evaluation.decisions.thresholds import share
+
+    try:
+        return None if text is None else share(text)
+    except ValueError:
+        raise UsageError("A share is a number", f"got '{text}'", "Use e.g. 10% or .1") from None
+
+
+def print_point(found: OperatingPoint) -> None:
+    """The points, a table per unit, and what belongs beside them."""
+    asked = [str(one) for one in (found.options.aim, found.options.referral) if one is not None]
+    target = "" if found.class_name is None else f"'{found.class_name}' against the rest, "
+    click.echo(printable(f"{found.method}: {target}{'; '.join(asked)}. Chosen out-of-fold."))
+    for unit, one in found.units.items():
+        click.echo()
+        click.echo(printable(f"Per {unit}: {_words(found, unit, one)}"))
+        click.echo(columns(_rows(one, found.group_kind), right=range(1, 12)))
+        click.echo(printable(_reading(found, unit, one)))
+    level = found.options.level * 100
+    over = "images" if found.group_kind == "image" else f"whole {found.group_kind}s"
+    intervals = f"Intervals: {level:.0f} %, over {over}."
+    if found.options.n_resamples == 0:
+        intervals = "No intervals were asked for (0 resamples)."
+    click.echo()
+    click.echo(
+        f"In-sample: chosen and counted on the same rows. Cross-fitted: chosen on the other folds. "
+        f"{intervals}"
+        + (" PPV and NPV are at the share of the class here." if found.class_name else "")
+    )
+    for note in found.notes:
+        click.echo(printable(f"Note: {note}"))
+
+
+def _words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
+    score = "p" if unit == "image" else "mean p of the images"
+    said = []
+    if one.point.threshold is not None:
+        by_fold = [p.threshold for p in one.by_fold.values() if p.threshold is not None]
+        spread = f" ({min(by_fold):.3f} to {max(by_fold):.3f} over folds)" if by_fold else ""
+        said.append(f"'{found.class_name}' where {score} >= {one.point.threshold:.3f}{spread}")
+    if found.options.referral is not None and one.point.threshold is None:
+        said.append(f"referred where the highest {score} < {one.point.refer_below:.3f}")
+    elif found.options.referral is not None:
+        said.append(f"referred within {one.point.refer_below:.3f} log odds of it")
+    return "; ".join(said)
+
+
+def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
+    from ensemble_kit.evaluation.tables.leaderboard import text
+
+    first = next(iter(one.parts.values()))
+    hide = {"referred"} if not any(p.counts["referred"] for p in one.parts.values()) else set()
+    names = [n for n in first.shares if n not in hide and not n.endswith(" of all")]
+    rows: list[tuple[str, ...]] = [
+        ("", "n", f"{group_kind}s", *(SHORT.get(name, name) for name in names))
+    ]
+    for part, figures in one.parts.items():
+        cells = [text(figures.shares[name]) for name in names]
+        rows.append((PARTS[part], str(figures.n), str(figures.n_groups), *cells))
+        of_all = [figures.shares.get(f"{name} of all") for name in names]
+        if any(of_all):
+            cells = ["" if one is None else text(one) for one in of_all]
+            rows.append(("  referred = not found", "", "", *cells))
+    if all(row[1] == row[2] for row in rows[1:]):
+        rows = [row[:1] + row[2:] for row in rows]
+    return rows
+
+
+def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
+    """The last part in counts, and whether the aim held where it was not chosen."""
+    part = list(one.parts)[-1]
+    figures = one.parts[part]
+    n = figures.counts
+    said = f"Reading: of {figures.n} {PARTS[part]} {unit}s"
+    if found.class_name is None:
+        said += f" {n['right']} decided rightly, {n['wrong']} wrongly, {n['referred']} referred."
+    else:
+        sick = n["true_positive"] + n["false_negative"]
+        well = n["true_negative"] + n["false_positive"]
+        said += (
+            f", {n['true_positive']} of {sick} '{found.class_name}' found, "
+            f"{n['false_positive']} false alarms among {well} others"
+            + (f", {n['referred']} referred." if n["referred"] else ".")
+        )
+    return said + "".join(_shortfall(found, p, one.parts[p]) for p in one.parts if p != "in_sample")
+
+
+def _shortfall(found: OperatingPoint, part: str, figures: DecisionFigures) -> str:
+    aim, referral = found.options.aim, found.options.referral
+    if aim is not None and aim.kind in figures.shares:
+        value = figures.shares[aim.kind].value
+        if value is not None and round(value, 3) < aim.value:
+            return f" {PARTS[part].capitalize()}, the aim is missed: {aim.kind} {value:.3f}."
+    limit = None if referral is None else referral.max_error
+    if limit is not None and figures.error is not None and figures.error > limit:
+        return f" {PARTS[part].capitalize()}, the limit is missed: error {figures.error:.3f}."
+    return ""

@@ -1,0 +1,35 @@
+"""`ensemble-kit report`: one HTML page of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble_kit.cli.options.shared import run_option
+from ensemble_kit.cli.output.text import printable
+from ensemble_kit.errors import first_few
+
+if TYPE_CHECKING:
+    from ensemble_kit.run import Run
+
+
+@click.command("report")
+@run_option
+def report(run: Run) -> None:
+    """Write the run's report: results, confusion matrices, ROC and training curves, the split.
+
+    One HTML page that opens offline, beside its figures (SVG) and tables (CSV).
+    """
+    from ensemble_kit.plots.lettering import fonts_for
+    from ensemble_kit.report.page import write_report
+
+    click.echo(printable(f"Written: {write_report(run).as_posix()}"))
+    missing = fonts_for("".join((*run.manifest().class_names, *run.members())))[1]
+    if missing:
+        click.echo(
+            printable(
+                f"Note: no installed font has {first_few(missing)}. The figures hold text instead of "
+                "outlines, which the reader's fonts draw."
+            )
+        )

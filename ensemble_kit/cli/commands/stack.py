@@ -1,0 +1,253 @@
+"""`ensemble-kit stack`: combine a run's stored predictions, and say whether the ensemble pays.
+
+Parses; the work is `evaluation.runs.stack_run.stack_run`, what it found is shown by `cli.stacked`.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble_kit.cli.options.methods import combiners_of, positive_class, settle_severity
+from ensemble_kit.cli.options.selection_limits import Limits
+from ensemble_kit.cli.options.shared import (
+    Names,
+    Shares,
+    json_option,
+    metric_option,
+    resamples_option,
+    run_option,
+    seed_option,
+)
+from ensemble_kit.cli.output.stack import as_values, print_stacked
+from ensemble_kit.cli.output.text import printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.run import Run
+
+DEFAULT = click.core.ParameterSource.DEFAULT
+DEFAULT_METHODS = ("vote", "mean", "mlp")
+
+
+@click.command("stack")
+@run_option
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAMES",
+    help="vote, mean, mlp, ..., comma-separated or repeated, or all. [default: vote,mean,mlp]",
+)
+@metric_option
+@click.option(
+    "--ties",
+    type=click.Choice(["proba", "severity", "abstain", "lowest"]),
+    help="Who wins a tied vote: the highest mean probability, the most severe class, nobody, or the lowest class. [default: proba]",
+)
+@click.option(
+    "--positive",
+    metavar="CLASS",
+    help="The class that must not be missed, e.g. malignant. Without --ties it wins every tied vote that it is part of. Average precision and --clinical are of it. [default: positive in [data]; of ordinal classes the last]",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="METHOD.NAME=VALUE",
+    help="A method's own parameter; repeatable. E.g. greedy.n_bags=20 (bags of whole groups), greedy.n_first=3 (start from the best), dirichlet.combiner=logistic (calibrate members, then stack).",
+)
+@resamples_option
+@seed_option
+@click.option(
+    "--fallback/--no-fallback",
+    default=True,
+    help="Use the plain mean where a fitted combiner does not beat it cross-fitted. [default: fallback]",
+)
+@click.option(
+    "--quorum",
+    type=int,
+    metavar="K",
+    help="Accept members that lack folds where at least K have predicted each image; stamped.",
+)
+@click.option(
+    "--max-members",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Greedy selection (and --pareto) keeps at most N.",
+)
+@click.option(
+    "--budget-params",
+    type=float,
+    metavar="N",
+    help="Greedy selection keeps members of at most N parameters together, e.g. 20e6.",
+)
+@click.option(
+    "--budget-ms",
+    type=float,
+    metavar="MS",
+    help="Likewise, ms an image, as train-members measured them (member.json).",
+)
+@click.option(
+    "--pareto",
+    is_flag=True,
+    help="Weigh quality against cost: the cheapest set of members not shown to be worse than the best.",
+)
+@click.option(
+    "--nested",
+    is_flag=True,
+    help="Add the strict figures, blind to each fold judged; after train-members --nested.",
+)
+@click.option(
+    "--costs",
+    "costs_path",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="What errors cost, CSV or TOML with class names on both axes: adds the expected cost.",
+)
+@click.option(
+    "--decide-by-cost",
+    is_flag=True,
+    help="Decide for the class of least expected cost, not for the likeliest; with --costs.",
+)
+@click.option(
+    "--pool",
+    type=click.Choice(["mean", "vote", "max", "fitted"]),
+    default="mean",
+    show_default=True,
+    help="How a patient's images become one answer; fitted: learnt from patients of other folds.",
+)
+@click.option(
+    "--null-check",
+    "null_draws",
+    type=click.IntRange(1),
+    is_flag=False,
+    flag_value=19,
+    metavar="[R]",
+    help="Cross-fit each method R times on labels dealt anew to whole groups, and R times on members of noise: all must come out at chance. [R: 19]",
+)
+@click.option(
+    "--per-class",
+    is_flag=True,
+    help="Show each class of the best ensemble against the rest: sensitivity, specificity, precision, ...",
+)
+@click.option(
+    "--clinical",
+    is_flag=True,
+    help="Show net benefit, calibration, PPV and NPV of the best ensemble for the positive class.",
+)
+@click.option(
+    "--thresholds",
+    type=Shares(),
+    metavar="SHARES",
+    help="Thresholds of net benefit. Implies --clinical. [default: .05,.1,.2,.3,.5]",
+)
+@click.option(
+    "--prevalence",
+    "prevalences",
+    type=Shares(),
+    metavar="SHARES",
+    help="Show PPV and NPV at this prevalence too, e.g. .15. Implies --clinical.",
+)
+@click.option(
+    "--by",
+    "columns",
+    type=Names(),
+    metavar="COLUMNS",
+    help="Show metrics by subgroup: columns of the manifest, e.g. site,scanner. Implies --clinical.",
+)
+@json_option
+def stack(
+    run: Run,
+    methods: tuple[str, ...],
+    metric: str,
+    ties: str | None,
+    positive: str | None,
+    settings: tuple[str, ...],
+    resamples: int,
+    seed: int,
+    fallback: bool,
+    quorum: int | None,
+    max_members: int | None,
+    budget_params: float | None,
+    budget_ms: float | None,
+    pareto: bool,
+    nested: bool,
+    costs_path: str | None,
+    decide_by_cost: bool,
+    pool: str,
+    null_draws: int | None,
+    per_class: bool,
+    clinical: bool,
+    thresholds: tuple[float, ...] | None,
+    prevalences: tuple[float, ...] | None,
+    columns: tuple[str, ...] | None,
+    as_json: bool,
+) -> None:
+    """Combine the stored predictions and judge the ensemble.
+
+    In-sample, cross-fitted and test figures stand beside the best member, the mean and the oracle.
+    Writes ensembles/<method>/ in the run folder.
+    """
+    from ensemble_kit.evaluation.clinical.block import THRESHOLDS, ClinicalOptions
+    from ensemble_kit.evaluation.protocol import Protocol
+    from ensemble_kit.evaluation.runs.stack_run import all_methods, stack_run
+    from ensemble_kit.metrics.costs import read_costs
+
+    limits = Limits(max_members, budget_params, budget_ms)
+    named = [name.strip() for given in methods for name in given.split(",") if name.strip()]
+    asked = named or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
+    features = "all" in asked and not nested and quorum is None and run.keeps_features
+    everything = all_methods(len(run.members()), features=features) if "all" in asked else []
+    names = [n for m in asked for n in (everything if m == "all" else [m])]
+    protocol = Protocol(
+        metric=metric,
+        n_resamples=resamples,
+        seed=seed,
+        fallback=fallback,
+        costs=None if costs_path is None else read_costs(costs_path),
+        decide_by_cost=decide_by_cost,
+        pool=pool,
+        positive=positive,
+    )
+    block = ClinicalOptions(thresholds or THRESHOLDS, prevalences or (), tuple(columns or ()))
+    is_given = click.get_current_context().get_parameter_source("metric") is not DEFAULT
+    manifest = run.manifest()
+    class_names = manifest.class_names
+    combiners = combiners_of(
+        names,
+        settings,
+        seed=seed,
+        ties=ties or ("severity" if positive is not None else None),
+        positive=positive_class(positive, class_names),
+        metric=metric if is_given else None,
+        error_costs=protocol.error_costs(class_names),
+    )
+    severe = settle_severity(combiners, manifest)
+    limits.apply(combiners, run)
+    costs, unit, why_not = limits.weighed(run, pareto)
+    if why_not:
+        click.echo(printable(why_not), err=True)
+    done = stack_run(
+        run,
+        combiners,
+        protocol=protocol,
+        quorum=quorum,
+        costs=costs,
+        cost_unit=unit,
+        budget=limits.budget,
+        max_members=max_members,
+        nested=nested,
+        null_draws=null_draws or 0,
+        clinical=block,
+    )
+    if as_json:
+        click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
+    else:
+        if severe:
+            click.echo(
+                printable(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
+            )
+        shows_clinical = clinical or block != ClinicalOptions()
+        print_stacked(done, run, per_class=per_class, clinical=shows_clinical)

@@ -1,0 +1,79 @@
+"""`ensemble-kit status`: which jobs are done, running, failed, damaged or waiting."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble_kit.cli.output.text import columns, duration, printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.members.jobs.status import JobStatus
+    from ensemble_kit.run import Run
+
+
+@click.command("status")
+@click.argument("run_path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--watch", is_flag=True, help="Look again every few seconds until nothing runs or waits."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
+    """Say which (member, fold) jobs are done, running, failed, damaged or waiting.
+
+    Without RUN, the settings file's run, else the latest one. Ensembles of what is finished can be
+    made meanwhile: ensemble-kit stack --quorum K.
+    """
+    from ensemble_kit.cli.options.shared import default_run
+    from ensemble_kit.members.jobs.status import run_status
+    from ensemble_kit.run import Run
+
+    run = Run(run_path or default_run())
+    while True:
+        jobs = run_status(run)
+        if watch and not as_json:
+            click.clear()
+        if as_json:
+            click.echo(json.dumps([dataclasses.asdict(job) for job in jobs], allow_nan=False))
+        else:
+            click.echo(printable(_page(run, jobs)))
+        if not watch or all(job.state in {"done", "failed", "damaged"} for job in jobs):
+            return
+        try:
+            time.sleep(2)
+        except KeyboardInterrupt:  # the watching ends, nothing else does
+            return
+
+
+def _page(run: Run, jobs: list[JobStatus]) -> str:
+    if run.is_imported:
+        n_members, n_images = len(run.members()), len(run.manifest())
+        return printable(
+            f"{run.path.as_posix()}: imported predictions of {n_members} "
+            f"member{'s' * (n_members != 1)} over {n_images} images. There is nothing to train."
+        )
+    done = sum(job.state == "done" for job in jobs)
+    rows = [("member", "fold", "state", "epoch", "time", "left", "")]
+    for job in jobs:
+        epoch = (
+            "" if job.epoch is None else f"{job.epoch}" + (f"/{job.epochs}" if job.epochs else "")
+        )
+        rows.append(
+            (
+                job.member,
+                str(job.fold),
+                job.state,
+                epoch,
+                "" if job.seconds is None else duration(job.seconds),
+                "" if job.seconds_left is None else duration(job.seconds_left),
+                job.reason or (f"{job.holder}, since {job.since}" if job.holder else ""),
+            )
+        )
+    return f"{run.path.as_posix()}: {done} of {len(jobs)} jobs are done\n" + columns(
+        rows, right=[1, 3, 4, 5]
+    )

@@ -1,0 +1,270 @@
+"""`ensemble-kit train-members`: print the plan, train what is not finished, say what comes next."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_kit.cli.commands.train_variants import print_inflation, several
+from ensemble_kit.cli.options.experiment import experiment_options
+from ensemble_kit.cli.options.launch import Launch, launch_options
+from ensemble_kit.cli.options.shared import Shard
+from ensemble_kit.cli.output.text import columns, duration, printable
+from ensemble_kit.errors import command
+from ensemble_kit.manifest.names import look_like_grades
+
+if TYPE_CHECKING:
+    from ensemble_kit.experiment import Experiment
+    from ensemble_kit.folds import Folds
+    from ensemble_kit.manifest.table import Manifest
+    from ensemble_kit.members.jobs.events import Watcher
+    from ensemble_kit.members.member import Member
+
+
+@click.command("train-members")
+@experiment_options
+@click.option(
+    "--slots",
+    type=click.IntRange(min=1),
+    help="Jobs side by side. [default: what cores and memory carry, as measured]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray", "slurm"]),
+    default="local",
+    show_default=True,
+    help="Who starts the jobs: worker processes here, an existing Ray cluster, or a Slurm array.",
+)
+@launch_options
+@click.option(
+    "--shard",
+    type=Shard(),
+    help="Only part I of N of the jobs, from 1: for any other scheduler on a shared folder.",
+)
+@click.option(
+    "--protocol",
+    type=click.Choice(["one", "both"]),
+    default="one",
+    show_default=True,
+    help="both: train under a split by group and one by image, and print what the latter flatters.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Draw the folds so many times over one test part; a run each.",
+)
+@click.option(
+    "--nested",
+    is_flag=True,
+    help="Train each member without each pair of folds too, K (K - 1) / 2 jobs more: for stack --nested.",
+)
+@click.option(
+    "--keep-features",
+    is_flag=True,
+    help="Keep pooled features beside the logits: for stack --method feature-mlp. Finished folds are not trained again.",
+)
+@click.option("--mlflow", is_flag=True, help="Log the curves to MLflow too (MLFLOW_TRACKING_URI).")
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option(
+    "--retrain",
+    is_flag=True,
+    help="Train members anew whose settings changed; their old folds are set aside.",
+)
+def train_members(
+    experiment: Experiment, dry_run: bool, protocol: str, repeats: int, **how: Any
+) -> None:
+    """Fine-tune each member on each fold and keep all out-of-fold and test logits.
+
+    Without --data, ./ensemble-kit.toml decides, else an embedded data set is used. Running the
+    same command again skips what is finished.
+    """
+    launch, base = Launch.checked(**how), experiment.run_path.as_posix()
+    runs = several(experiment, protocol, repeats)
+    for one in runs:
+        run_training(one, launch, dry_run=dry_run)
+    if dry_run:
+        return
+    if protocol == "both" and not launch.no_wait:
+        print_inflation(*runs)
+    for one in runs:
+        click.echo(f"Next: {printable(_next_step(one, launch))}")
+    if len(runs) > 1 and protocol == "one":
+        click.echo(f"Then: {printable(command('compare', base))}-repeat-* --repeats --method vote")
+
+
+def _next_step(experiment: Experiment, launch: Launch) -> str:
+    """What to do next: wait for jobs that run elsewhere, else stack."""
+    from ensemble_kit.members.jobs.status import run_status
+    from ensemble_kit.run import Run
+
+    folder = experiment.run_path.as_posix()
+    if launch.shard or launch.no_wait:
+        left = sum(job.state != "done" for job in run_status(Run(folder)))
+        whose = " of another shard" if launch.shard else ""
+        if left:
+            jobs = f"{left} job{whose} is" if left == 1 else f"{left} jobs{whose} are"
+            return f"{jobs} not done yet; see {command('status', folder)}"
+    nested = ["--nested"] if launch.nested else []
+    return command("stack", "--method", "all", *nested, "--run", folder)
+
+
+def run_training(
+    experiment: Experiment, launch: Launch | None = None, *, dry_run: bool = False
+) -> None:
+    """Print the plan and train: what `train-members` and `demo` share."""
+    from ensemble_kit.experiment import config_of, prepare
+    from ensemble_kit.members.fit_members import fit_members, refuse_bad_members
+    from ensemble_kit.members.preflight import check_members
+
+    launch, began = launch or Launch(), time.perf_counter()
+    members = experiment.resolved_members()
+    refuse_bad_members(members)
+    manifest, folds = prepare(experiment)
+    said = check_members(members, manifest)
+    click.echo(data_summary(manifest, folds))
+    work = print_plan(experiment, members, folds, manifest)
+    rounds = [folds.n_splits]
+    if launch.nested:
+        rounds.append(print_nested_plan(experiment, members, folds))
+    jobs = [member.name for n in rounds for member in members for _ in range(n)]
+    if dry_run:
+        for text in said:  # a training says them itself
+            click.echo(f"Note: {text}")
+        return
+    from ensemble_kit.cli.output.progress import ProgressPrinter
+    from ensemble_kit.members.jobs.tracking import MLflow, both
+    from ensemble_kit.run import Run
+
+    ours = launch.own(jobs)
+    engine, is_live = launch.made(len(ours), experiment.device)
+    counts = Counter(ours)
+    with (
+        ProgressPrinter(work, counts, estimates=is_live) as printer,
+        contextlib.ExitStack() as stack,
+    ):
+        watcher: Watcher = printer
+        if launch.mlflow:
+            watcher = both(printer, stack.enter_context(MLflow(experiment.run_path.name)))
+        fit_members(
+            members,
+            manifest,
+            folds,
+            Run(experiment.run_path),
+            device=experiment.device,
+            precision=experiment.precision,
+            seed=experiment.seed,
+            config=config_of(experiment),
+            retrain=launch.retrain,
+            watcher=watcher,
+            engine=engine,
+            shard=launch.shard,
+            nested=launch.nested,
+            keep_features=launch.keep_features,
+        )
+    if launch.no_wait:
+        return
+    those = (
+        f"The jobs of shard {launch.shard[0]} of {launch.shard[1]}"
+        if launch.shard
+        else f"All {len(jobs)} jobs"
+    )
+    took = duration(time.perf_counter() - began)
+    click.echo(f"{those} are done ({took}): {printable(experiment.run_path.as_posix())}")
+
+
+def print_nested_plan(experiment: Experiment, members: list[Member], folds: Folds) -> int:
+    """Echo how many jobs the strict answer adds, and what they take; return those of each member."""
+    from ensemble_kit.members.jobs.nested_folds import pairs_to_train, seconds_of_pairs
+    from ensemble_kit.run import Run
+
+    pairs = pairs_to_train(members, folds.n_splits)
+    seconds = seconds_of_pairs(Run(experiment.run_path), members, folds.n_splits)
+    estimate = f"; about {duration(seconds)} of work, by finished folds" if seconds else ""
+    click.echo(
+        f"Nested: each member without each pair of folds too, K (K - 1) / 2 = {len(pairs)} jobs more "
+        f"a member, {len(pairs) * len(members)} in all{estimate}"
+    )
+    return len(pairs)
+
+
+def data_summary(manifest: Manifest, folds: Folds) -> str:
+    """Who is split how: images and groups per class, in the folds and in the test part."""
+    counts = manifest.counts()
+    unit = manifest.group_kind
+    head = ("", *(f"{name}" for name in manifest.class_names), "all", f"{unit}s")
+    rows: list[tuple[str, ...]] = [head]
+    for split in ("train", "test"):
+        part = manifest.part(split)
+        of = counts[counts["split"] == split].set_index("label")["images"]
+        per_class = [str(int(of.get(name, 0))) for name in manifest.class_names]
+        rows.append((split, *per_class, str(len(part)), str(part.n_groups)))
+    by = "group: no " + unit + " is on both sides or in two folds"
+    if folds.split_by == "image":
+        by = (
+            "IMAGE: images of one "
+            + unit
+            + " stand on both sides; figures measure recognition of the "
+            + unit
+            + " too"
+        )
+    elif not manifest.has_groups:
+        by = "group, but no groups are known: each image is its own group"
+    notes = "".join(f"\nNote: {note}" for note in (*manifest.notes, *folds.notes))
+    table = columns(rows, right=range(1, len(head)))
+    order = (
+        " < ".join(manifest.class_names) if manifest.ordinal else ", ".join(manifest.class_names)
+    )
+    kind = "Ordinal classes" if manifest.ordinal else "Classes"
+    is_graded = not manifest.ordinal and look_like_grades(manifest.class_names)
+    hint = " (without an order; if they are grades: --ordinal)" if is_graded else ""
+    layout = f"\nRead as: {manifest.layout}." if manifest.layout else ""
+    return printable_lines(
+        f"{manifest.name}: {len(manifest)} images\n{table}{layout}\n{kind}: {order}{hint}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
+    )
+
+
+def printable_lines(text: str) -> str:
+    """`printable`, line by line."""
+    return "\n".join(printable(line) for line in text.splitlines())
+
+
+def print_plan(
+    experiment: Experiment, members: list[Member], folds: Folds, manifest: Manifest
+) -> dict[str, float]:
+    """Echo the jobs and what they cost; return the relative cost of a job of each member."""
+    from ensemble_kit.images.augmentation.color_space import color_channels
+    from ensemble_kit.images.tiles.layout import tile_shape
+    from ensemble_kit.members.naming import stored_name
+    from ensemble_kit.members.networks.flops import price_of
+
+    rows: list[tuple[str, ...]] = [
+        ("member", "size", "parameters", "GMACs", "start", "epochs", "batch", "rate")
+    ]
+    work: dict[str, float] = {}
+    for member in members:
+        size, recipe = member.input_size, member.recipe
+        height, width, channels = tile_shape(manifest, member.tile_spec)
+        seen = (height, width, color_channels(member.color, channels))
+        price = price_of(member, manifest.n_classes, seen)
+        work[member.name] = price.work * recipe.epochs
+        rate = f"{recipe.learning_rate:.2g}" + (" (tuned)" if member.tuned else "")
+        rows.append(
+            (member.name, f"{size} px", f"{price.parameters / 1e6:.2f} M", f"{price.macs / 1e9:.3f}",
+             member.start, str(recipe.epochs), str(recipe.batch_size), rate)
+        )  # fmt: skip
+    n = len(members) * folds.n_splits
+    click.echo(columns(rows, right=[1, 2, 3, 5, 6]))
+    click.echo(
+        f"Plan: {len(members)} member{'s' * (len(members) != 1)} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
+    )
+    for member in members:
+        further = [stored_name(member.name, w) for w in member.recipe.further_weights]
+        if further:
+            click.echo(f"{member.name} gives {len(further)} more: {', '.join(further)}")
+    return work

@@ -1,0 +1,189 @@
+"""How jobs are started: the flags of train-members that say no word about the result, and the engine.
+
+Knows click; which engine runs a job makes no difference to its logits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ensemble_kit.errors import UsageError
+
+if TYPE_CHECKING:
+    from ensemble_kit.members.jobs.engine import Engine
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# Flag -> the engines that it is for, and what to do with another one.
+FOR = {
+    "slots": (("local", "slurm"), "Ray runs as many as --cpus and --gpus leave room for"),
+    "ray_address": (("ray",), "Leave it out, or use --engine ray"),
+    "retries": (("ray",), "Leave it out, or use --engine ray"),
+    "partition": (("slurm",), "Leave it out, or use --engine slurm"),
+    "slurm": (("slurm",), "Leave it out, or use --engine slurm"),
+    "no_wait": (("slurm",), "Leave it out, or use --engine slurm"),
+    "time_limit": (("slurm",), "Leave it out, or use --engine slurm"),
+    "gpus": (
+        ("ray", "slurm"),
+        "Name the card of a local job with --device, how many share it with --slots",
+    ),
+}
+
+
+class KeyValue(click.ParamType):
+    """KEY=VALUE, or KEY alone, as a pair."""
+
+    name = "KEY=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        key, _, rest = value.partition("=")
+        key = key.strip().lstrip("-")
+        if not re.fullmatch(r"[A-Za-z][\w-]*", key):
+            self.fail(f"'{value}' has no key; write e.g. account=lab7", param, ctx)
+        return key, rest
+
+
+def launch_options(command: Command) -> Command:
+    """Add the flags of the engines: what a job takes, and where it runs."""
+    for option in reversed(
+        [
+            click.option("--ray-address", help="For --engine ray. [default: auto]"),
+            click.option("--partition", help="For --engine slurm."),
+            click.option(
+                "--slurm",
+                type=KeyValue(),
+                multiple=True,
+                help="For --engine slurm: an option of sbatch, e.g. account=lab7, qos=long, "
+                "constraint=a100. Repeat it for more. python=... is the interpreter on the nodes "
+                "(of a container), setup=... a shell line to run first.",
+            ),
+            click.option(
+                "--no-wait",
+                is_flag=True,
+                help="For --engine slurm: submit the jobs and return. ensemble-kit status shows how far they are.",
+            ),
+            click.option(
+                "--cpus",
+                type=click.IntRange(min=1),
+                help="CPU cores of each job. [default: an even share; ray: 1, slurm: 4]",
+            ),
+            click.option(
+                "--gpus",
+                type=click.FloatRange(min=0),
+                help="GPUs of each Ray or Slurm job; of Ray also parts. [default: 1; with --device cpu: 0]",
+            ),
+            click.option(
+                "--time-limit",
+                type=click.IntRange(min=1),
+                metavar="MINUTES",
+                help="For --engine slurm, of each job; one that runs out goes on when the command is run again. [default: 240]",
+            ),
+            click.option(
+                "--retries",
+                type=click.IntRange(min=0),
+                help="For --engine ray: how often a job is started anew whose worker or node dies. [default: 3]",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+@dataclasses.dataclass(frozen=True)
+class Launch:
+    """How jobs are started; None where the engine's own default counts."""
+
+    slots: int | None = None
+    engine: str = "local"
+    ray_address: str | None = None
+    partition: str | None = None
+    slurm: tuple[tuple[str, str], ...] = ()
+    no_wait: bool = False
+    cpus: int | None = None
+    gpus: float | None = None
+    time_limit: int | None = None
+    retries: int | None = None
+    shard: tuple[int, int] | None = None
+    nested: bool = False
+    keep_features: bool = False
+    mlflow: bool = False
+    retrain: bool = False
+
+    @classmethod
+    def checked(cls, **flags: Any) -> Launch:
+        """Of flags that belong to the engine.
+
+        Raises
+        ------
+        UsageError
+            A flag is for another engine, which would not do as it says.
+        """
+        launch = cls(**flags)
+        for name, (engines, advice) in FOR.items():
+            if _is_given(getattr(launch, name)) and launch.engine not in engines:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is for --engine {' and '.join(engines)}",
+                    f"the engine is {launch.engine}",
+                    advice,
+                )
+        if launch.engine == "slurm" and launch.gpus is not None and launch.gpus % 1:
+            raise UsageError(
+                "A Slurm job takes whole GPUs", f"got --gpus {launch.gpus:g}", "Use 0 or 1"
+            )
+        return launch
+
+    def own(self, jobs: list[str]) -> list[str]:
+        """Those of some jobs, in the order of the plan, that are of this shard."""
+        return jobs[self.shard[0] - 1 :: self.shard[1]] if self.shard else jobs
+
+    def made(self, n_jobs: int, device: str) -> tuple[Engine | None, bool]:
+        """The engine, None for this process, and whether it tells of each epoch as it ends."""
+        if self.engine == "ray":
+            return self._ray(device), False
+        if self.engine == "slurm":
+            return self._slurm(device), False
+        from ensemble_kit.launch.local import LocalEngine
+        from ensemble_kit.members.training.precision import choose_device
+
+        kind = choose_device(device).type
+        # A job on a card gets a process of its own: a lost device is lost to that process alone.
+        alone = kind == "cpu" and (self.slots == 1 or n_jobs == 1) and self.cpus is None
+        return (None if alone else LocalEngine(self.slots, self.cpus or 0)), True
+
+    def _ray(self, device: str) -> Engine:
+        from ensemble_kit.launch.ray import RayEngine
+
+        given = {"cpus": self.cpus, "retries": self.retries, "address": self.ray_address}
+        return RayEngine(gpus=self._gpus(device), **_without_none(given))
+
+    def _slurm(self, device: str) -> Engine:
+        from ensemble_kit.launch.slurm import SlurmEngine
+
+        given = {"cpus": self.cpus, "minutes": self.time_limit, "at_once": self.slots}
+        return SlurmEngine(
+            self.partition,
+            gpus=int(self._gpus(device)),
+            options=self.slurm,
+            wait=not self.no_wait,
+            **_without_none(given),
+        )
+
+    def _gpus(self, device: str) -> float:
+        # What there is on the nodes is not known here.
+        default = 0.0 if device == "cpu" else 1.0
+        return default if self.gpus is None else self.gpus
+
+
+def _is_given(value: object) -> bool:
+    return value is not None and value is not False and value != ()
+
+
+def _without_none(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value is not None}

@@ -1,0 +1,96 @@
+"""`stack`'s limits on greedy selection: how many members, and what they may cost together.
+
+Turns flags into parameters of combiners; selects nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ensemble_kit.errors import DataError, UsageError, first_few
+
+if TYPE_CHECKING:
+    from ensemble_kit.combiners.base import Combiner
+    from ensemble_kit.run import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The flags as given."""
+
+    max_members: int | None
+    budget_params: float | None
+    budget_ms: float | None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is any limit."""
+        return any(one is not None for one in dataclasses.astuple(self))
+
+    @property
+    def unit(self) -> str | None:
+        """What the budget counts; None without one."""
+        if self.budget_params is not None and self.budget_ms is not None:
+            raise UsageError(
+                "A selection has one budget",
+                "got --budget-params and --budget-ms",
+                "Give one of them",
+            )
+        if self.budget_params is not None:
+            return "parameters"
+        return "ms_per_image" if self.budget_ms is not None else None
+
+    @property
+    def budget(self) -> float | None:
+        """What members may cost together, in that unit; None without a budget."""
+        return self.budget_ms if self.budget_params is None else self.budget_params
+
+    def apply(self, combiners: Mapping[str, Combiner], run: Run) -> None:
+        """Set the limits on the combiners that select members.
+
+        Raises
+        ------
+        UsageError
+            None of them does.
+        """
+        if not self.any:
+            return
+        selecting = [one for one in combiners.values() if "budget" in one.get_params(deep=False)]
+        if not selecting:
+            raise UsageError(
+                "Limits on members are for greedy selection",
+                f"got the methods {first_few(combiners)}",
+                "Add --method greedy",
+            )
+        costs = self.costs(run, self.unit) if self.unit else None
+        for one in selecting:
+            one.set_params(max_members=self.max_members)
+            if costs is not None:
+                one.set_params(costs=tuple(costs.values()), budget=self.budget)
+
+    def weighed(self, run: Run, is_asked: bool) -> tuple[dict[str, float] | None, str, str]:
+        """Costs for the Pareto table, their unit, and why there is none where it was asked for.
+
+        In the budget's unit, or in GMACs. A cost that is not known stops a budget, which cannot
+        be kept without it, but only leaves out the table.
+        """
+        unit = self.unit or ("gmacs" if is_asked else None)
+        if unit is None:
+            return None, "", ""
+        from ensemble_kit.evaluation.diversity.inference_cost import UNITS
+
+        try:
+            return self.costs(run, unit), UNITS[unit], ""
+        except DataError as error:
+            if self.unit:
+                raise
+            return None, "", f"No Pareto table. {error}"
+
+    @staticmethod
+    def costs(run: Run, unit: str) -> dict[str, float]:
+        """What each member costs, in the order of the stored predictions."""
+        from ensemble_kit.evaluation.diversity.inference_cost import member_costs
+
+        return member_costs(run, run.predictions("oof", partial=True).member_names, unit)

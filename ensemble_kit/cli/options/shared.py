@@ -1,0 +1,153 @@
+"""Options that several commands share, how they become the run, and how they are typed again.
+
+Knows click; the commands themselves get library values.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from ensemble_kit.errors import DataError, first_few
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+metric_option = click.option(
+    "--metric",
+    default="balanced_accuracy",
+    show_default=True,
+    help="The figure that verdicts are given on; where it is named, greedy selection picks by it too.",
+)
+resamples_option = click.option(
+    "--resamples",
+    type=click.IntRange(0),
+    default=2000,
+    show_default=True,
+    help="Resamples of whole groups that correct the best method for its choice; 0 for no intervals.",
+)
+seed_option = click.option("--seed", default=0, show_default=True)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def run_option(command: Command) -> Command:
+    """Hand the command a `run: Run`: the one named, the settings file's, or the latest one."""
+
+    @click.option(
+        "--run",
+        "run_path",
+        metavar="DIR",
+        help="Run folder. [default: the settings file's, else the latest under checkpoints/]",
+    )
+    @functools.wraps(command)
+    def wrapped(*args: Any, run_path: str | None, **kwargs: Any) -> Any:
+        from ensemble_kit.run import Run
+
+        return command(*args, run=Run(run_path or default_run()), **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def default_run() -> Path:
+    """The settings file's run, else the latest one under checkpoints/."""
+    named = _run_of_settings_file()
+    if named is not None:
+        return named
+    records = sorted(Path("checkpoints").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
+    if not records:
+        raise DataError(
+            "Combining needs a run",
+            "there is none under 'checkpoints/', and no --run was given",
+            "Train members first: ensemble-kit train-members",
+        )
+    return records[-1].parent
+
+
+def _run_of_settings_file() -> Path | None:
+    file = Path("ensemble-kit.toml")
+    if not os.path.lexists(file):
+        return None
+    from ensemble_kit.experiment import load_experiment
+
+    return load_experiment(file=file).run_path
+
+
+class Names(click.ParamType):
+    """A comma-separated list of names; a name with a comma stands in double quotes."""
+
+    name = "NAMES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        from ensemble_kit.tables import names_of
+
+        names = names_of(value)
+        if not names:
+            self.fail("give at least one name", param, ctx)
+        return names
+
+
+class Numbers(Names):
+    """A comma-separated list of whole numbers."""
+
+    name = "NUMBERS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        names = super().convert(value, param, ctx)
+        wrong = [n for n in names if not str(n).rstrip("xX").isdigit()]
+        if wrong:
+            self.fail(f"{first_few(map(repr, wrong))} is no whole number", param, ctx)
+        return tuple(int(str(n).rstrip("xX")) for n in names)
+
+
+class Shares(Names):
+    """A comma-separated list of shares: .15 or 15%."""
+
+    name = "SHARES"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from ensemble_kit.evaluation.decisions.thresholds import share
+
+        names = super().convert(value, param, ctx)
+        try:
+            return tuple(share(one) if isinstance(one, str) else float(one) for one in names)
+        except ValueError:
+            self.fail(f"{value!r} is no list of shares; give e.g. .15 or 15%", param, ctx)
+
+
+class Shard(click.ParamType):
+    """Part I of N, as I/N."""
+
+    name = "I/N"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        number, _, n_shards = value.partition("/")
+        if not (number.isdigit() and n_shards.isdigit() and 1 <= int(number) <= int(n_shards)):
+            self.fail(f"{value!r} is not I/N with I from 1 to N", param, ctx)
+        return int(number), int(n_shards)
+
+
+def given_flags(ctx: click.Context, *, but: Sequence[str] = ()) -> list[str]:
+    """The flags that the user gave to this command, as words to type again."""
+    from ensemble_kit.tables import as_list
+
+    words: list[str] = []
+    for option in ctx.command.params:
+        name = option.name or ""
+        if name in but or ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[name]
+        if isinstance(value, bool):
+            words.append(option.opts[0] if value else option.secondary_opts[0])
+        else:
+            text = as_list([*map(str, value)]) if isinstance(value, tuple) else str(value)
+            words += [option.opts[0], text]
+    return words

@@ -1,0 +1,155 @@
+"""What a stack has found, as tables and sentences on the terminal, or as JSON values.
+
+Computes no figure and knows no option; `stack` and `demo` print it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_kit.cli.output.text import columns, printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.evaluation.runs.stack_run import Stacked
+    from ensemble_kit.predictions.table import Predictions
+    from ensemble_kit.run import Run
+
+
+def as_values(done: Stacked, run: Run) -> dict[str, Any]:
+    """Everything that was found, as JSON values."""
+    from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
+    from ensemble_kit.evaluation.tables.permutation_test import null_json
+
+    return {
+        "run": run.path.as_posix(),
+        "methods": {name: metrics_json(one, done.oof) for name, one in done.evaluations.items()},
+        "verdict": done.verdict,
+        "nested_verdict": done.nested_verdict,
+        "positive": None if done.clinical is None else done.clinical.positive,
+        "clinical_method": None if done.clinical is None else done.clinical.method,
+        "tests": done.tests_sentence,
+        "notes": done.notes,
+        "null_check": None if done.null is None else null_json(done.null),
+        "pareto": None
+        if done.pareto is None
+        else json.loads(done.pareto.to_json(orient="records")),
+    }
+
+
+def print_stacked(
+    done: Stacked, run: Run, *, per_class: bool = False, clinical: bool = False
+) -> None:
+    """The leaderboard, what belongs beside it, and the verdict."""
+    from ensemble_kit.evaluation.compare import chosen
+    from ensemble_kit.evaluation.diversity.pareto import cheapest_sentence, pareto_rows
+    from ensemble_kit.evaluation.scores.optimism import optimism_note
+    from ensemble_kit.evaluation.tables import leaderboard as board
+    from ensemble_kit.evaluation.tables.ordinal import grades_note, grades_table
+    from ensemble_kit.evaluation.tables.permutation_test import null_note, null_rows
+
+    judged, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
+    click.echo(printable(_sizes(done)))
+    click.echo(printable(board.headline(judged, protocol)))
+    print_table(board.leaderboard(judged, protocol))
+    click.echo(board.columns_note(judged, protocol, unit))
+    click.echo(board.ties_note(judged))
+    if best := chosen(judged, protocol):
+        click.echo(printable(optimism_note(best, protocol.metric)))
+    if graded := grades_table(judged, protocol, ordinal=done.oof.ordinal):
+        click.echo()
+        print_table(graded, n_text=0)
+        click.echo(printable(grades_note(done.oof.class_names)))
+    if pooled := board.per_group_table(judged, protocol, unit):
+        click.echo()
+        print_table(pooled, n_text=0)
+        click.echo(board.per_group_note(pooled, unit, protocol.pool))
+    if per_class:
+        print_classes(done)
+    if clinical:
+        print_clinical(done)
+    if done.pareto is not None:
+        click.echo()
+        print_table(pareto_rows(done.pareto), n_text=1)
+        click.echo(printable(cheapest_sentence(done.pareto)))
+    if done.null is not None:
+        click.echo()
+        print_table(null_rows(done.null), n_text=1)
+        click.echo(null_note(done.null))
+        click.echo(printable(f"Null check: {done.null.sentence}"))
+    for note in done.notes:
+        click.echo(printable(f"Note: {note}"))
+    click.echo(
+        printable(
+            f"Verdict: {done.verdict}"
+            if done.verdict
+            else "Verdict: none, since only baselines were asked for."
+        )
+    )
+    if done.nested_verdict:
+        click.echo(printable(f"Nested: {done.nested_verdict}"))
+    if done.tests_sentence:
+        click.echo(printable(f"Tests: {done.tests_sentence}"))
+    click.echo(printable(f"Written: {run.path.as_posix()}/ensembles/"))
+
+
+def print_classes(done: Stacked) -> None:
+    """Each class against the rest, of the ensemble that the verdict is about."""
+    from ensemble_kit.evaluation.tables.per_class import class_note, class_tables
+
+    found = class_tables(done.evaluations, done.protocol, done.oof.class_names)
+    for title, rows in found.items():
+        click.echo()
+        click.echo(printable(f"{title}:"))
+        print_table(rows, n_text=0)
+    click.echo(class_note())
+
+
+def print_clinical(done: Stacked) -> None:
+    """Net benefit, calibration, predictive values and subgroups of that ensemble."""
+    from ensemble_kit.evaluation.clinical.block import clinical_json
+    from ensemble_kit.evaluation.tables.clinical import clinical_tables
+
+    found = done.clinical
+    if found is None:
+        return
+    for title, rows, note in clinical_tables(clinical_json(found), done.oof.group_kind):
+        click.echo()
+        click.echo(printable(f"{title}:"))
+        print_table(rows, n_text=1 if rows[0][-1] == "remark" else 0)
+        if note:
+            click.echo(printable(note))
+    if found.why_not:
+        click.echo()
+        click.echo(printable(found.why_not))
+
+
+def _sizes(done: Stacked) -> str:
+    def size(name: str, table: Predictions) -> str:
+        units = "" if table.group_kind == "image" else f" of {table.n_groups} {table.group_kind}s"
+        return f"{name} {len(table)} images{units}"
+
+    parts = [size("out-of-fold", done.oof)] + ([size("test", done.test)] if done.test else [])
+    stamp = " | SPLIT BY IMAGE" if done.oof.split_by == "image" else ""
+    return f"{done.oof.n_members} members ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{stamp}"
+
+
+def print_table(rows: list[tuple[str, ...]], n_text: int = 2) -> None:
+    """Rows with a header: drawn by rich on a terminal, as aligned text elsewhere.
+
+    The last `n_text` columns are words, flush left.
+    """
+    if not sys.stdout.isatty():
+        click.echo(columns(rows, right=range(1, len(rows[0]) - n_text)))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*rows[0], header_style="bold")
+    for row in rows[1:]:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    Console().print(table)

@@ -1,0 +1,118 @@
+"""The floor and the ceiling of every table: the best single member, and the oracle.
+
+Neither is an ensemble to use: one ignores all members but one, the other looks at the labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array, check_labels, check_logits, softmax
+from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.metric_loss import ErrorCosts, figure_loss
+from ensemble_kit.errors import UsageError
+
+
+class BestMember(Combiner):
+    """The one member that was best on the rows it was fitted to.
+
+    Best by `metric`; level members are told apart by log loss.
+
+    Parameters
+    ----------
+    metric : str, optional
+        None for the one that a table is judged by; by itself that is balanced accuracy (the mean
+        recall of the classes present).
+    error_costs : tuple of tuples of float, shape (n_classes, n_classes), optional
+        What errors cost, true class by answer: for the metric `expected_cost`.
+    decide_by_cost : bool
+        Whether members are judged by their answers of least expected cost, not by the likeliest.
+
+    Examples
+    --------
+    >>> logits = np.array([[[0.0, 1.0], [3.0, 0.0]], [[0.0, 1.0], [0.0, 3.0]]])
+    >>> best = BestMember().fit(logits, [0, 1])
+    >>> best.member_, best.predict(logits).tolist()
+    (1, [0, 1])
+    """
+
+    is_fitted_to_labels = True
+    is_rule = True
+    fitted_names = ("member_",)
+
+    def __init__(
+        self,
+        metric: str | None = None,
+        error_costs: ErrorCosts | None = None,
+        decide_by_cost: bool = False,
+    ) -> None:
+        self.metric = metric
+        self.error_costs = error_costs
+        self.decide_by_cost = decide_by_cost
+
+    def _fit(
+        self,
+        logits: Array,
+        labels: npt.NDArray[np.int64],
+        groups: npt.NDArray[np.int64],  # noqa: ARG002
+    ) -> None:
+        loss = figure_loss(self.metric or "balanced_accuracy", labels, self.error_costs)
+        log_loss = figure_loss("log_loss", labels)
+        losses = []
+        for m in range(logits.shape[1]):
+            answers = decided(softmax(logits[:, m]))
+            losses.append((round(loss(self._judged(answers)), 12), log_loss(answers)))
+        self.member_ = int(min(range(len(losses)), key=losses.__getitem__))
+
+    def _judged(self, answers: Combined) -> Combined:
+        if not self.decide_by_cost or self.error_costs is None:
+            return answers
+        from ensemble_kit.metrics.costs import least_cost
+
+        return least_cost(answers, np.array(self.error_costs, dtype=np.float64))
+
+    def _combine(self, logits: Array) -> Combined:
+        return decided(softmax(logits[:, self.member_]))
+
+
+class Oracle(Combiner):
+    """The ceiling of selection: right wherever any member is right. It looks at the labels.
+
+    `predict` refuses; `combine_with_labels` answers, for tables only.
+
+    References
+    ----------
+    Kuncheva, L. I. (2002). A theoretical study on six classifier fusion strategies. IEEE TPAMI
+    24(2), 281-286.
+
+    Examples
+    --------
+    >>> logits = np.array([[[1.0, 0.0], [0.0, 1.0]]])
+    >>> Oracle().fit(logits, [1]).combine_with_labels(logits, [1]).predicted.tolist()
+    [1]
+    """
+
+    needs_labels = True
+
+    def _combine(self, logits: Array) -> Combined:  # noqa: ARG002
+        raise UsageError(
+            "An oracle sees the labels",
+            "predict was called without them",
+            "Use combine_with_labels(logits, labels), or a combiner that can be deployed",
+        )
+
+    def combine_with_labels(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> Combined:
+        """For each sample the surest member among those that are right, if any is."""
+        checked = self._checked(check_logits(logits))
+        n_samples, n_members, n_classes = checked.shape
+        truth = check_labels(labels, n_samples, n_classes)
+        proba = softmax(checked)  # (n_samples, n_members, n_classes)
+        predicted = decided(proba.reshape(-1, n_classes)).predicted.reshape(n_samples, n_members)
+        right = predicted == truth[:, None]
+        of_truth = np.take_along_axis(proba, truth[:, None, None], axis=2)[:, :, 0]
+        chosen = np.where(right, 1.0 + of_truth, of_truth).argmax(axis=1)
+        rows = np.arange(n_samples)
+        return Combined(
+            proba[rows, chosen], predicted[rows, chosen], np.zeros(n_samples, dtype=bool)
+        )

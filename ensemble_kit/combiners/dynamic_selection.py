@@ -1,0 +1,176 @@
+"""Dynamic selection: for each image, the members that were right on images like it.
+
+Images are alike where the members' log-probabilities are: no pixels are looked at. scikit-learn's
+neighbour search is loaded by `combine` only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.inner_folds import Ints
+from ensemble_kit.combiners.log_proba import flat_features
+from ensemble_kit.combiners.rules.rules import normalised
+from ensemble_kit.errors import UsageError
+
+CHUNK = 4096
+Bools = npt.NDArray[np.bool_]
+
+
+class DynamicSelection(Combiner):
+    """Base of the dynamic rules: finds the region of competence, and mixes by each rule's weights.
+
+    The region of an image are the `n_neighbors` images of the fit that lie nearest in the space
+    of all members' centred log-probabilities (Euclidean). A rule gives each member a weight from
+    its hits there; the answer is the mean of the members' probabilities under these weights, and
+    the plain mean where no member has any.
+
+    Parameters
+    ----------
+    n_neighbors : int
+        Images in the region of competence; all of the fit where those are fewer.
+    """
+
+    is_fitted_to_labels = True
+    is_rule = True
+    fitted_names = ("points_", "assigned_", "labels_")
+
+    def __init__(self, n_neighbors: int = 7) -> None:
+        self.n_neighbors = n_neighbors
+
+    def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:  # noqa: ARG002
+        if self.n_neighbors < 1:
+            raise UsageError(
+                "A region of competence holds one image at least",
+                f"got n_neighbors={self.n_neighbors}",
+                "Use e.g. 7",
+            )
+        self.points_ = flat_features(logits).astype(np.float32)  # (n_fit, n_members * n_classes)
+        self.assigned_ = _classes(logits)
+        self.labels_ = labels.astype(np.int64)
+
+    def _combine(self, logits: Array) -> Combined:
+        from sklearn.neighbors import NearestNeighbors
+
+        n_neighbors = min(self.n_neighbors, len(self.points_))
+        search = NearestNeighbors(n_neighbors=n_neighbors).fit(self.points_.astype(np.float64))
+        out = np.empty((len(logits), logits.shape[2]))
+        for start in range(0, len(logits), CHUNK):
+            rows = logits[start : start + CHUNK]
+            near = search.kneighbors(flat_features(rows), return_distance=False)
+            there = self.assigned_[near]  # (n_rows, n_neighbors, n_members)
+            hits = there == self.labels_[near][:, :, None]
+            weights = self._weights(hits, there == _classes(rows)[:, None])
+            weights = np.where(weights.any(axis=1, keepdims=True), weights, 1.0)
+            shares = weights / weights.sum(axis=1, keepdims=True)
+            out[start : start + CHUNK] = np.einsum("nm,nmc->nc", shares, softmax(rows))
+        return decided(normalised(out))
+
+    def _weights(self, hits: Bools, alike: Bools) -> Array:
+        """Weight of each member for each image, shape (n_rows, n_members).
+
+        Parameters
+        ----------
+        hits : array of bool, shape (n_rows, n_neighbors, n_members)
+            Whether the member was right on the neighbour; nearest first.
+        alike : array of bool, shape (n_rows, n_neighbors, n_members)
+            Whether the member gave the neighbour the class that it gives the image.
+        """
+        raise NotImplementedError
+
+
+class KnoraUnion(DynamicSelection):
+    """KNORA-U: each member weighs as many votes as neighbours that it was right on.
+
+    Parameters
+    ----------
+    n_neighbors : int
+
+    References
+    ----------
+    Ko, A. H. R., Sabourin, R., & Britto, A. S. (2008). From dynamic classifier selection to
+    dynamic ensemble selection. Pattern Recognition 41(5), 1718-1731. Their votes are means of
+    probabilities here.
+
+    Examples
+    --------
+    >>> logits = np.array([[[2.0, 0.0], [0.0, 1.0]], [[3.0, 0.0], [0.0, 2.0]]])
+    >>> KnoraUnion(n_neighbors=1).fit(logits, [0, 1]).predict(logits).tolist()
+    [0, 1]
+    """
+
+    def _weights(self, hits: Bools, alike: Bools) -> Array:  # noqa: ARG002
+        return hits.sum(axis=1).astype(np.float64)
+
+
+class KnoraEliminate(DynamicSelection):
+    """KNORA-E: the members that were right on every neighbour, the region shrunk until there are some.
+
+    The farthest neighbour is dropped while no member is right on all that are left; a member that
+    is wrong on the nearest one is taken only where all are.
+
+    Parameters
+    ----------
+    n_neighbors : int
+
+    References
+    ----------
+    Ko, A. H. R., Sabourin, R., & Britto, A. S. (2008). From dynamic classifier selection to
+    dynamic ensemble selection. Pattern Recognition 41(5), 1718-1731.
+    """
+
+    def _weights(self, hits: Bools, alike: Bools) -> Array:  # noqa: ARG002
+        return _best(np.logical_and.accumulate(hits, axis=1).sum(axis=1).astype(np.float64))
+
+
+class LocalAccuracy(DynamicSelection):
+    """OLA: the one member that was right on the most neighbours; the mean of several level ones.
+
+    Parameters
+    ----------
+    n_neighbors : int
+
+    References
+    ----------
+    Woods, K., Kegelmeyer, W. P., & Bowyer, K. (1997). Combination of multiple classifiers using
+    local accuracy estimates. IEEE TPAMI 19(4), 405-410.
+    """
+
+    def _weights(self, hits: Bools, alike: Bools) -> Array:  # noqa: ARG002
+        return _best(hits.sum(axis=1).astype(np.float64))
+
+
+class LocalClassAccuracy(DynamicSelection):
+    """LCA: the member that was right most often where it said what it says now.
+
+    Of the neighbours to which a member gave the class that it gives the image, the share that has
+    that class; 0 without such a neighbour. The mean of several level members.
+
+    Parameters
+    ----------
+    n_neighbors : int
+
+    References
+    ----------
+    Woods, K., Kegelmeyer, W. P., & Bowyer, K. (1997). Combination of multiple classifiers using
+    local accuracy estimates. IEEE TPAMI 19(4), 405-410.
+    """
+
+    def _weights(self, hits: Bools, alike: Bools) -> Array:
+        n_alike = alike.sum(axis=1)
+        return _best((hits & alike).sum(axis=1) / np.maximum(n_alike, 1))
+
+
+def _best(competence: Array) -> Array:
+    """1 for the members level at the top of each row, 0 for the others."""
+    return (competence == competence.max(axis=1, keepdims=True)).astype(np.float64)
+
+
+def _classes(logits: Array) -> Ints:
+    """The class that each member gives each image, shape (n_samples, n_members)."""
+    n_samples, n_members, n_classes = logits.shape
+    predicted = decided(softmax(logits).reshape(-1, n_classes)).predicted
+    return predicted.reshape(n_samples, n_members)

@@ -1,0 +1,67 @@
+"""A figure by its name as a loss of answers, for combiners that choose by one.
+
+Metrics stand right of combiners on the line, so they are looked up when something is fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.combiners.inner_folds import Ints
+from ensemble_kit.errors import UsageError
+
+# Cost by true class, then by answer; plain values, so that combiners that hold them can be stored.
+ErrorCosts = tuple[tuple[float, ...], ...]
+
+# The loss where a figure has no value: worse than any, and yet a number.
+UNDEFINED = 1e12
+
+
+def figure_loss(
+    metric: str, labels: Ints, error_costs: ErrorCosts | None = None
+) -> Callable[[Combined], float]:
+    """The function of answers to rows with these labels that is low where the figure is good.
+
+    Parameters
+    ----------
+    metric : str
+        A name of the registry of metrics.
+    labels : array of int, shape (n_samples,)
+    error_costs : tuple of tuples of float, shape (n_classes, n_classes), optional
+        For `expected_cost`.
+
+    Raises
+    ------
+    UsageError
+        An unknown name, `expected_cost` without costs, or a figure of which neither more nor less
+        is better.
+
+    Examples
+    --------
+    >>> from ensemble_kit.combiners.base import decided
+    >>> loss = figure_loss("auroc", np.array([0, 1]))
+    >>> loss(decided(np.array([[0.8, 0.2], [0.6, 0.4]])))
+    -1.0
+    """
+    from ensemble_kit.metrics import EXPECTED_COST, cost_metric
+    from ensemble_kit.metrics import metric as named
+
+    wanted = named(metric)
+    if wanted.aims_at is not None:
+        raise UsageError(
+            "What is chosen by is a figure of which more, or less, is better",
+            f"got '{metric}', which should be near {wanted.aims_at:g}",
+            "Use e.g. log_loss or ece",
+        )
+    if metric == EXPECTED_COST and error_costs is not None:
+        wanted = cost_metric(np.array(error_costs, dtype=np.float64))
+    sign = -1.0 if wanted.higher_is_better else 1.0
+
+    def loss(combined: Combined) -> float:
+        value = sign * wanted.of(labels, combined.proba, combined.predicted)
+        return UNDEFINED if np.isnan(value) else value
+
+    return loss

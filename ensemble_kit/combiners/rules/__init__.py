@@ -1,0 +1,1 @@
+"""Combiners without a fit."""

@@ -1,0 +1,103 @@
+"""Majority vote, with a stated policy for ties and a count of them.
+
+Does not weigh members: see `weighting` and `selection`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
+from ensemble_kit.combiners.inner_folds import Ints
+from ensemble_kit.combiners.rules.kernels import mean_softmax, vote_counts
+from ensemble_kit.errors import UsageError, did_you_mean
+
+TIES = ("proba", "severity", "abstain", "lowest")
+
+
+class MajorityVote(Combiner):
+    """Each member votes for its highest class; the class with most votes wins.
+
+    Parameters
+    ----------
+    ties : {"proba", "severity", "abstain", "lowest"}
+        Who wins among the classes with most votes: `proba`, the one of highest mean probability;
+        `severity`, the `positive` class if it is among them, else as `proba`; `abstain`, none (the
+        prediction is -1); `lowest`, the lowest index, as scikit-learn's VotingClassifier does in
+        silence.
+    positive : int, optional
+        The class index that `severity` prefers. If it is the last class, classes run from harmless
+        to severe, and `severity` prefers the later of any two. Without it, `severity` is `proba`.
+
+    Notes
+    -----
+    `predict_proba` holds the shares of the votes. Ties are counted whatever the policy:
+    `combine(logits).n_ties`.
+
+    Examples
+    --------
+    >>> logits = np.array([[[2.0, 0.0], [0.0, 1.0]]])          # one sample, one vote each
+    >>> vote = MajorityVote().fit(logits, [0])
+    >>> vote.predict(logits).tolist(), vote.combine(logits).n_ties
+    ([0], 1)
+    >>> MajorityVote(ties="severity", positive=1).fit(logits, [0]).predict(logits).tolist()
+    [1]
+    """
+
+    is_rule = True
+
+    def __init__(self, ties: str = "proba", positive: int | None = None) -> None:
+        self.ties = ties
+        self.positive = positive
+
+    def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:  # noqa: ARG002
+        self._check_policy()
+        self.n_ties_ = self._combine(logits).n_ties
+
+    fitted_names = ("n_ties_",)
+
+    def _check_policy(self) -> None:
+        if self.ties not in TIES:
+            raise UsageError(
+                "A tie policy has a name", f"got '{self.ties}'", did_you_mean(str(self.ties), TIES)
+            )
+        if self.positive is not None and not 0 <= self.positive < len(self.classes_):
+            raise UsageError(
+                f"The positive class is an index in 0 .. {len(self.classes_) - 1}",
+                f"got {self.positive}",
+                "Give the index of its name in class_names",
+            )
+
+    def _combine(self, logits: Array) -> Combined:
+        votes = vote_counts(logits)
+        proba = votes.astype(np.float64) / logits.shape[1]
+        level = votes == votes.max(axis=1, keepdims=True)
+        tied = level.sum(axis=1) > 1
+        predicted = level.argmax(axis=1).astype(np.int64)  # right where one class is ahead
+        rows = np.flatnonzero(tied)
+        if len(rows):
+            predicted[rows] = self._break(level[rows], logits[rows])
+        return Combined(proba, predicted, tied)
+
+    def _break(self, level: npt.NDArray[np.bool_], logits: Array) -> Ints:
+        if self.ties == "abstain":
+            return np.full(len(level), ABSTAINED)
+        if self.ties == "lowest":
+            return level.argmax(axis=1)
+        last = level.shape[1] - 1
+        if self.ties == "severity" and self.positive == last:
+            return last - level[:, ::-1].argmax(axis=1)
+        mean = mean_softmax(logits.astype(np.float64))
+        likeliest = decided(np.where(level, mean, -1.0)).predicted
+        if self.ties == "severity" and self.positive is not None:
+            return np.where(level[:, self.positive], self.positive, likeliest)
+        return likeliest
+
+
+def votes_of(logits: Array) -> Ints:
+    """Each member's class, shape (n_samples, n_members); its own tie goes to the later class."""
+    n_samples, n_members, n_classes = logits.shape
+    flat = softmax(logits).reshape(-1, n_classes)
+    return decided(flat).predicted.reshape(n_samples, n_members)

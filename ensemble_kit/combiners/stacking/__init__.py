@@ -1,0 +1,1 @@
+"""Combiners that learn from all members' probabilities."""

@@ -1,0 +1,147 @@
+"""The contract of combiners that see pooled features beside logits.
+
+The same verbs as every combiner's, each with the features of its rows. Fits nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.inner_folds import Ints, inner_folds, integer_groups
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.predictions.features import PooledFeatures
+from ensemble_kit.seeding import generator
+
+N_SPLITS = 5
+
+
+class FeatureCombiner(Combiner):
+    """Base of combiners over logits and pooled features.
+
+    A subclass learns in `_fit_on` and answers in `_combine_on`. Each fold's models have feature
+    spaces of their own, so a row can be answered only where rows of its own space were learnt
+    from: cross-fitting goes by `crossing_folds`, not by the table's folds.
+    """
+
+    needs_features = True
+    is_fitted_to_labels = True
+    ignores_member_order = False
+
+    def fit(
+        self,
+        logits: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        groups: npt.ArrayLike | None = None,
+        features: PooledFeatures | None = None,
+    ) -> Self:
+        """Learn from out-of-fold rows.
+
+        Parameters
+        ----------
+        logits : array-like, shape (n_samples, n_members, n_classes)
+        labels : array-like of int, shape (n_samples,)
+        groups : array-like of shape (n_samples,), optional
+        features : PooledFeatures
+            Of the same rows and members; one space a row.
+
+        Raises
+        ------
+        UsageError
+            No features.
+        DataError
+            NaN, wrong shapes, features of other rows, or of several spaces a row.
+        """
+        checked, truth, units = self._inputs(logits, labels, groups)
+        kept = self._same_rows(checked, features)
+        if kept.spaces.shape[1] != 1:
+            raise DataError(
+                "An out-of-fold row has the features of one model",
+                f"got those of {kept.spaces.shape[1]} a row, as test rows have",
+                "Fit on run.predictions('oof', features=True)",
+            )
+        self._note_shape(checked)
+        self._fit_on(checked, truth, units, kept)
+        return self
+
+    def fit_many(
+        self,
+        logits: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        groups: npt.ArrayLike | None,
+        row_sets: Sequence[Ints],
+        features: PooledFeatures | None = None,
+    ) -> list[Self]:
+        """One fitted copy per set of row positions."""
+        checked, truth, units = self._inputs(logits, labels, groups)
+        kept = self._same_rows(checked, features)
+        return [
+            self.fresh().fit(checked[rows], truth[rows], units[rows], kept.take(rows))
+            for rows in row_sets
+        ]
+
+    def combine(self, logits: npt.ArrayLike, features: PooledFeatures | None = None) -> Combined:
+        """Probabilities, classes and ties at once; see `Combiner.combine`."""
+        checked = self._checked(logits)
+        return self._combine_on(checked, self._same_rows(checked, features))
+
+    def predict_proba(self, logits: npt.ArrayLike, features: PooledFeatures | None = None) -> Array:
+        """Class probabilities, float64 of shape (n_samples, n_classes)."""
+        return self.combine(logits, features).proba
+
+    def predict(self, logits: npt.ArrayLike, features: PooledFeatures | None = None) -> Ints:
+        """Class indices, shape (n_samples,)."""
+        return self.combine(logits, features).predicted
+
+    def score(
+        self,
+        logits: npt.ArrayLike,
+        labels: npt.ArrayLike,
+        features: PooledFeatures | None = None,
+    ) -> float:
+        """Accuracy, as scikit-learn's classifiers score."""
+        return float((self.predict(logits, features) == np.asarray(labels)).mean())
+
+    def _fit_on(self, logits: Array, labels: Ints, groups: Ints, features: PooledFeatures) -> None:
+        raise NotImplementedError
+
+    def _combine_on(self, logits: Array, features: PooledFeatures) -> Combined:
+        raise NotImplementedError
+
+    def _same_rows(self, logits: Array, features: PooledFeatures | None) -> PooledFeatures:
+        if features is None:
+            raise UsageError(
+                f"{type(self).__name__} sees the members' pooled features beside their logits",
+                "got logits alone",
+                "Keep features with train-members --keep-features, and pass "
+                "features=table.features of run.predictions(features=True)",
+            )
+        if (len(features), features.n_members) != logits.shape[:2]:
+            raise DataError(
+                "Features are of the logits' rows and members",
+                f"got {len(features)} rows of {features.n_members} members for "
+                f"{logits.shape[0]} of {logits.shape[1]}",
+                "Take both from one table: table.logits, table.features",
+            )
+        return features
+
+
+def crossing_folds(labels: Ints, groups: npt.ArrayLike, spaces: Ints) -> Ints:
+    """Folds that cross the spaces: each space's groups dealt anew, five ways; shape (n_samples,).
+
+    A space of one group has one fold, so nothing of it is learnt from while it is judged.
+    """
+    fold = np.zeros(len(labels), dtype=np.int64)
+    units = integer_groups(groups)
+    for k in np.unique(spaces):
+        rows = np.flatnonzero(spaces == k)
+        numbered = integer_groups(units[rows])
+        n_splits = min(N_SPLITS, int(numbered.max()) + 1)
+        rng = generator(0, "cross-fit", int(k))
+        fold[rows] = inner_folds(labels[rows], numbered, n_splits, rng)
+    return fold

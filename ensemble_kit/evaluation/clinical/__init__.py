@@ -1,0 +1,1 @@
+"""Clinical use of a positive class: net benefit, calibration, predictive values, subgroups."""

@@ -1,0 +1,127 @@
+"""One class against the rest over one table: who has it, its probability, who is called it.
+
+Counts by whole groups, and rates with each group left out. Knows no metric.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OneClass:
+    """The positive class against the rest, by one method over one table.
+
+    Parameters
+    ----------
+    positive : array of bool, shape (n_samples,)
+        Whether a sample is of the class.
+    proba : array, shape (n_samples,)
+        Probability of the class.
+    called : array, shape (n_samples,)
+        1 where the method decides for the class, else 0. An abstention counts as an error.
+    labels : array of int, shape (n_samples,)
+    groups : array of int, shape (n_samples,)
+        Numbered from 0.
+    jackknife : Jackknife or None
+        None where no intervals are asked for, or no group can be left out.
+    level : float
+        Confidence level of the intervals, e.g. 0.95.
+    """
+
+    positive: Bools
+    proba: Array
+    called: Array
+    labels: Ints
+    groups: Ints
+    jackknife: Jackknife | None
+    level: float
+
+    @staticmethod
+    def of(
+        combined: Combined,
+        labels: npt.ArrayLike,
+        groups: npt.ArrayLike,
+        class_index: int,
+        *,
+        level: float = 0.95,
+        intervals: bool = True,
+    ) -> OneClass:
+        """The class with this index against all others."""
+        truth = np.asarray(labels, dtype=np.int64)
+        numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+        n_classes = combined.proba.shape[1]
+        positive = truth == class_index
+        called = (combined.predicted == class_index).astype(np.float64)
+        # Shared out among the wrong classes, as in every metric of decisions.
+        silent = (combined.predicted < 0) & ~positive
+        called[silent] = 1.0 / max(n_classes - 1, 1)
+        jackknife = Jackknife.of(truth, numbered, n_classes) if intervals and len(truth) else None
+        if jackknife is not None and not len(jackknife.blocks):
+            jackknife = None
+        proba = combined.proba[:, class_index]
+        return OneClass(positive, proba, called, truth, numbered, jackknife, level)
+
+    @property
+    def n(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def n_groups(self) -> int:
+        return len(np.unique(self.groups))
+
+    @property
+    def n_positive(self) -> int:
+        return int(self.positive.sum())
+
+    @property
+    def n_positive_groups(self) -> int:
+        return len(np.unique(self.groups[self.positive]))
+
+    @property
+    def prevalence(self) -> float:
+        """Share of samples of the class."""
+        return self.n_positive / self.n if self.n else float("nan")
+
+    def by_group(self, values: Array) -> Array:
+        """Sums of columns (n_samples, n_columns) by group, shape (n_groups, n_columns)."""
+        n_groups = self.n_groups
+        columns = [np.bincount(self.groups, weights=c, minlength=n_groups) for c in values.T]
+        return np.stack(columns, axis=1) if columns else np.zeros((n_groups, 0))
+
+    def sums(self, values: Array) -> tuple[Array, Array]:
+        """Sums of columns: of all samples (n_columns,), and without each block (n_blocks, n_columns)."""
+        by_group = self.by_group(values)
+        if self.jackknife is None:
+            return by_group.sum(axis=0), np.zeros((0, by_group.shape[1]))
+        left_out = np.concatenate([weights @ by_group for weights in self.jackknife.weights()])
+        return by_group.sum(axis=0), left_out
+
+    def design(self, *weights: Array) -> Design | None:
+        """Of a metric that rests on samples with these weights; one array for each of its parts."""
+        if self.jackknife is None:
+            return None
+        counted = self.by_group(
+            np.stack([np.asarray(w, dtype=np.float64) for w in weights], axis=1)
+        )
+        used = np.stack([np.asarray(w) > 0 for w in weights], axis=1).any(axis=1)
+        rows = self.by_group(used[:, None].astype(np.float64))[:, 0]
+        return self.jackknife.design(counted, rows)
+
+
+def ratio(above: Array, below: Array) -> Array:
+    """`above / below`, NaN where nothing is below."""
+    out = np.full(np.broadcast_shapes(np.shape(above), np.shape(below)), np.nan)
+    np.divide(above, below, out=out, where=np.broadcast_to(below, out.shape) > 0)
+    return out

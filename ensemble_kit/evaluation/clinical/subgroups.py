@@ -1,0 +1,158 @@
+"""Metrics by subgroup: one column of the manifest, such as site, scanner, stain or magnification.
+
+Takes predictions that were made elsewhere; compares no subgroups.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.errors import UsageError, did_you_mean, first_few
+from ensemble_kit.evaluation.clinical.one_class import OneClass
+from ensemble_kit.evaluation.clinical.predictive_values import predictive_values
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.metrics import OVER_CLASSES
+from ensemble_kit.predictions.table import Predictions
+
+MAX_SUBGROUPS = 30
+NOT_GIVEN = "(not given)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subgroup:
+    """What one method reached on the rows with one value of a column.
+
+    Parameters
+    ----------
+    name : str
+        The value.
+    n, n_groups : int
+    metric : Interval
+        The protocol's metric. Undefined where it averages over classes and one of them is missing.
+    sensitivity, specificity : Interval or None
+        Of the positive class; None where it is not known.
+    missing_classes : tuple of str
+        Classes of the whole part that no row of the subgroup has.
+    remark : str
+        Why a number or an interval is not there; else empty.
+    """
+
+    name: str
+    n: int
+    n_groups: int
+    metric: Interval
+    sensitivity: Interval | None
+    specificity: Interval | None
+    missing_classes: tuple[str, ...]
+    remark: str
+
+
+def column_of(manifest: Manifest, column: str, sample_ids: npt.ArrayLike) -> npt.NDArray[np.str_]:
+    """The values of a column for these samples, as text.
+
+    Raises
+    ------
+    UsageError
+        No such column, or one with more different values than make subgroups.
+    """
+    if column not in manifest.table:
+        known = [name for name in manifest.table if manifest.table[name].nunique() <= MAX_SUBGROUPS]
+        raise UsageError(
+            f"The manifest has no column '{column}'",
+            "subgroups are the values of one of its columns",
+            did_you_mean(column, known),
+        )
+    values = manifest.table[column].map(_as_text)
+    if (n := values.nunique()) > MAX_SUBGROUPS:
+        raise UsageError(
+            f"Column '{column}' has {n} different values",
+            f"subgroups are at most {MAX_SUBGROUPS}",
+            "Name a column of categories, such as a site or a scanner",
+        )
+    by_id = pd.Series(values.to_numpy(), index=manifest.sample_ids)
+    return by_id.loc[np.asarray(sample_ids)].to_numpy(dtype=np.str_)
+
+
+def subgroups(
+    values: npt.NDArray[np.str_],
+    combined: Combined,
+    table: Predictions,
+    protocol: Protocol,
+) -> tuple[Subgroup, ...]:
+    """One method's metrics for each value of a column, with intervals over groups.
+
+    Parameters
+    ----------
+    values : array of str, shape (n_samples,)
+    combined : Combined
+        Rows as in `table`.
+    table : Predictions
+    protocol : Protocol
+        The metric, and how intervals are made.
+    """
+    names = sorted(set(values.tolist()), key=_natural)
+    return tuple(_subgroup(name, values == name, combined, table, protocol) for name in names)
+
+
+def _subgroup(
+    name: str,
+    rows: npt.NDArray[np.bool_],
+    combined: Combined,
+    table: Predictions,
+    protocol: Protocol,
+) -> Subgroup:
+    labels, groups = np.asarray(table.labels)[rows], table.groups[rows]
+    some, wanted = combined.take(rows), protocol.figure(table.class_names)
+    scored = judge(
+        {"it": some}, labels, groups, table.n_classes, metrics=[wanted], level=protocol.level,
+        intervals=protocol.intervals,
+    )["it"].figures  # fmt: skip
+    absent = np.setdiff1d(np.unique(table.labels), labels)
+    missing = tuple(table.class_names[c] for c in absent)
+    is_other = wanted.name in OVER_CLASSES and bool(missing)
+    found = Interval(None) if is_other else scored[wanted.name]
+    positive = protocol.positive_of(table.class_names)
+    sensitivity = specificity = None
+    if positive is not None:
+        one = OneClass.of(
+            some, labels, groups, positive, level=protocol.level, intervals=protocol.intervals
+        )
+        values = predictive_values(one)
+        sensitivity, specificity = values.sensitivity, values.specificity
+    shown = [found, sensitivity, specificity]
+    return Subgroup(
+        name, len(labels), scored.n_groups, found, sensitivity, specificity, missing,
+        _remark(missing, shown, table.group_kind) if protocol.intervals else "",
+    )  # fmt: skip
+
+
+def _remark(missing: Sequence[str], found: Sequence[Interval | None], unit: str) -> str:
+    said = [f"no image of {first_few(map(repr, missing))}"] if missing else []
+    if any(one is not None and one.value is not None and one.low is None for one in found):
+        said.append(f"too few {unit}s for an interval")
+    return "; ".join(said)
+
+
+def _as_text(value: object) -> str:
+    """Whole numbers without a point; what is empty has a name."""
+    if value is None or value != value:
+        return NOT_GIVEN
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip() or NOT_GIVEN
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return (2 if name == NOT_GIVEN else 1), 0.0, name

@@ -1,0 +1,1 @@
+"""Predictions of combiners for rows that they were not fitted to."""

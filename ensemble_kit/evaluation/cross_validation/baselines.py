@@ -1,0 +1,59 @@
+"""The floors and the ceiling that stand in every table, judged by the table's own protocol.
+
+Names and makes them; fits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ensemble_kit.combiners.base import Combiner
+from ensemble_kit.combiners.baselines import BestMember, Oracle
+from ensemble_kit.combiners.rules.averaging import MeanProba
+from ensemble_kit.errors import UsageError
+from ensemble_kit.evaluation.protocol import Protocol
+
+BASELINES = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
+FLOORS = ("best-member", "mean")
+
+
+def with_floors(
+    combiners: Mapping[str, Combiner], protocol: Protocol, class_names: Sequence[str]
+) -> dict[str, Combiner]:
+    """Best member and mean, then `combiners`; the best member is the best by the protocol's figure.
+
+    Examples
+    --------
+    >>> with_floors({"oracle": Oracle()}, Protocol(metric="log_loss"), ["a", "b"])
+    {'best-member': BestMember(metric='log_loss'), 'mean': MeanProba(), 'oracle': Oracle()}
+    """
+    out: dict[str, Combiner] = {name: BASELINES[name]() for name in FLOORS}
+    return {
+        name: _by_protocol(one, protocol, class_names)
+        for name, one in (out | {**combiners}).items()
+    }
+
+
+def with_baselines(
+    combiners: Mapping[str, Combiner], protocol: Protocol, class_names: Sequence[str]
+) -> dict[str, Combiner]:
+    """The floors, `combiners`, and the oracle last.
+
+    Raises
+    ------
+    UsageError
+        There is nothing to judge.
+    """
+    if not combiners:
+        raise UsageError(
+            "There is something to judge", "got no combiner", "Pass e.g. {'vote': MajorityVote()}"
+        )
+    out = with_floors(combiners, protocol, class_names)
+    return out | ({} if "oracle" in out else {"oracle": Oracle()})
+
+
+def _by_protocol(one: Combiner, protocol: Protocol, class_names: Sequence[str]) -> Combiner:
+    """A best member that says no metric of its own is chosen by the one that tables are judged by."""
+    if not isinstance(one, BestMember) or one.metric is not None:
+        return one
+    return BestMember(protocol.metric, protocol.error_costs(class_names), protocol.decide_by_cost)

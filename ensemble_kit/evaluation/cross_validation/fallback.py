@@ -1,0 +1,86 @@
+"""Fall back to the plain mean where a fitted combiner does not beat it on rows of other groups.
+
+The choice for one fold rests on the other folds' cross-fitted rows, so that the figures of the
+fallback are cross-fitted too. Fits nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.evaluation.cross_validation.baselines import BASELINES
+from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.metrics import Metric, metric
+from ensemble_kit.predictions.table import Predictions
+
+Ints = npt.NDArray[np.int64]
+
+
+def may_fall(combiners: Mapping[str, Combiner], protocol: Protocol) -> list[str]:
+    """The methods that the mean may replace."""
+    if not protocol.fallback:
+        return []
+    return [name for name, one in combiners.items() if name not in BASELINES and one.may_fall_back]
+
+
+def fall_back(
+    combiners: Mapping[str, Combiner],
+    crossed: Mapping[str, Combined],
+    oof: Predictions,
+    protocol: Protocol,
+) -> tuple[set[str], dict[str, Combined]]:
+    """Names that fall back to the mean over all folds, and the answers with the fallback's in place.
+
+    Parameters
+    ----------
+    crossed : mapping of name to Combined
+        Cross-fitted answers of `combiners`, the mean's among them.
+    """
+    fallen, answers = set(), dict(crossed)
+    labels, mean = np.asarray(oof.labels), crossed["mean"]
+    figure = protocol.figure(oof.class_names)
+    for name in may_fall(combiners, protocol):
+        if not beats(crossed[name], mean, labels, figure):
+            fallen.add(name)
+        answers[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), figure)
+    return fallen, answers
+
+
+def beats(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
+    """Whether `ours` has the lower log loss, or the better figure; one of the two suffices."""
+    if _figure(metric("log_loss"), ours, labels) < _figure(metric("log_loss"), mean, labels):
+        return True
+    sign = 1.0 if wanted.higher_is_better else -1.0
+    return sign * _figure(wanted, ours, labels) > sign * _figure(wanted, mean, labels)
+
+
+def _figure(wanted: Metric, answers: Combined, labels: Ints) -> float:
+    return wanted.of(labels, answers.proba, answers.predicted)
+
+
+def with_fallback(
+    ours: Combined, mean: Combined, labels: Ints, fold: Ints, wanted: Metric
+) -> Combined:
+    """The cross-fitted answers of "use this combiner if it beats the mean on the other folds".
+
+    Parameters
+    ----------
+    ours, mean : Combined
+        Cross-fitted, over the same rows.
+    labels, fold : array of int, shape (n_samples,)
+    """
+    use_mean = np.zeros(len(labels), dtype=bool)
+    for k in np.unique(fold):
+        others = fold != k
+        if not beats(ours.take(others), mean.take(others), labels[others], wanted):
+            use_mean |= fold == k
+    return Combined(
+        np.where(use_mean[:, None], mean.proba, ours.proba),
+        np.where(use_mean, mean.predicted, ours.predicted),
+        np.where(use_mean, mean.tied, ours.tied),
+    )

@@ -1,0 +1,136 @@
+"""Members that lack some answers: refused, or, where a quorum is declared, masked and stamped.
+
+Rules are over the members present, and weights are renormalised over them. What has a parameter
+for every member's logits takes the mean probability of those present in an absent one's place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.baselines import Oracle
+from ensemble_kit.combiners.weights.greedy_selection import GreedySelection, weighted_mean_proba
+from ensemble_kit.combiners.weights.simplex import SimplexWeights
+from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.predictions.table import Predictions
+
+SMALLEST_PROBA = 1e-12
+# Means of probabilities: the only fitted combiners that can leave a member out.
+WEIGHTED = (SimplexWeights, GreedySelection)
+WHO_STANDS_IN = (
+    "Where answers are missing, rules (the oracle too) are over the members present, and the "
+    "weights of simplex and greedy are renormalised over them; every other fitted method, and "
+    "every fit, takes the mean probability of those present in an absent member's place."
+)
+Bools = npt.NDArray[np.bool_]
+
+
+def with_quorum(table: Predictions, quorum: int) -> Predictions:
+    """`table`, its gaps accepted, if every sample was predicted by at least `quorum` members.
+
+    Parameters
+    ----------
+    table : Predictions
+        May have NaN rows. They stay: who combines asks the members present.
+    quorum : int
+
+    Returns
+    -------
+    Predictions
+        With a note of how many answers are missing, of which members, and what is done about it.
+
+    Raises
+    ------
+    UsageError
+        A quorum of none, or of more members than there are.
+    DataError
+        Samples predicted by fewer members.
+
+    Examples
+    --------
+    >>> nan = [np.nan, np.nan]
+    >>> table = Predictions.from_arrays({"a": [[0.0, 2.0]], "b": [[0.0, 2.0]], "c": [nan]}, [1])
+    >>> with_quorum(table, 2).notes[0]
+    'Quorum of 2: 1 of 3 out-of-fold answers (image by member) are missing, of c.'
+    """
+    if not 1 <= quorum <= table.n_members:
+        raise UsageError(
+            f"A quorum lies in 1 .. {table.n_members}, the number of members",
+            f"got {quorum}",
+            "Use e.g. --quorum 2",
+        )
+    there = table.available
+    short = there.sum(axis=1) < quorum
+    if short.any():
+        raise DataError(
+            f"Every sample needs answers of {quorum} members",
+            f"{short.sum()} of {len(table)} have fewer: {first_few(table.sample_ids[short])}",
+            "Train the missing folds, or declare a smaller quorum",
+        )
+    if there.all():
+        return table
+    gaps = [table.member_names[m] for m in np.flatnonzero((~there).any(axis=0))]
+    part = "out-of-fold" if table.kind == "oof" else "test"
+    note = (
+        f"Quorum of {quorum}: {(~there).sum()} of {there.size} {part} answers (image by member) "
+        f"are missing, of {first_few(gaps)}."
+    )
+    return dataclasses.replace(table, quorum=quorum, notes=(*table.notes, note, WHO_STANDS_IN))
+
+
+def complete_logits(table: Predictions) -> Array:
+    """The table's logits; under a quorum, gaps hold the mean probability of the members present.
+
+    Returns
+    -------
+    array, shape (n_samples, n_members, n_classes)
+        Without a quorum gaps stay NaN, which combiners refuse.
+    """
+    if table.quorum is None:
+        return table.logits
+    there = table.available[:, :, None]
+    proba = np.where(there, softmax(np.where(there, table.logits, 0.0)), 0.0)
+    mean = proba.sum(axis=1) / there.sum(axis=1)  # (n_samples, n_classes)
+    stand_in = np.log(np.maximum(mean, SMALLEST_PROBA))[:, None]
+    return np.where(there, table.logits, stand_in).astype(np.float32)
+
+
+def combined_by_those_present(combiner: Combiner, table: Predictions) -> Combined:
+    """A fitted combiner's answer to a table with gaps, each row by the members that it has.
+
+    Parameters
+    ----------
+    combiner : Combiner
+        Fitted to `complete_logits`.
+    table : Predictions
+        As `with_quorum` gave it.
+    """
+    if combiner.is_fitted_to_labels and not isinstance(combiner, WEIGHTED):
+        return combiner.combine(complete_logits(table))
+    patterns, pattern_of = np.unique(table.available, axis=0, return_inverse=True)
+    proba = np.empty((len(table), table.n_classes))
+    predicted, tied = np.empty(len(table), dtype=np.int64), np.empty(len(table), dtype=bool)
+    for k, present in enumerate(patterns):
+        rows = np.flatnonzero(pattern_of.ravel() == k)
+        part = _of_some(combiner, table.logits[rows][:, present], table.labels[rows], present)
+        proba[rows], predicted[rows], tied[rows] = part.proba, part.predicted, part.tied
+    return Combined(proba, predicted, tied)
+
+
+def _of_some(
+    combiner: Combiner, logits: Array, labels: npt.NDArray[np.int64], present: Bools
+) -> Combined:
+    """The answer of the `present` members alone; `logits` are theirs."""
+    if isinstance(combiner, WEIGHTED):
+        weights = combiner.weights_[present]
+        # Where none of those with weight is there, the others count alike.
+        return decided(weighted_mean_proba(logits, weights if weights.any() else weights + 1.0))
+    fewer = combiner.fresh().fit(logits, labels)  # a rule: it learns nothing but their number
+    if isinstance(fewer, Oracle):
+        return fewer.combine_with_labels(logits, labels)
+    return fewer.combine(logits)

@@ -1,0 +1,165 @@
+"""The strict answer: each fold judged by members and combiners that never saw its labels.
+
+Cross-fitting a combiner leaves a coupling: it is fitted to logits of models that trained on the
+very fold that it is judged on. Here all that is fitted, the fallback to the mean included, is
+fitted inside the other folds, whose logits come from models blind to the judged one too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit
+from ensemble_kit.evaluation.cross_validation.fallback import beats
+from ensemble_kit.evaluation.scores.per_image import Scored, paired_gains
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.metrics import Metric, metric
+from ensemble_kit.predictions.nested import NestedFold
+from ensemble_kit.predictions.table import Predictions
+
+
+def nested_answers(
+    combiners: Mapping[str, Combiner],
+    nested: Sequence[NestedFold],
+    oof: Predictions,
+    *,
+    may_fall: Collection[str],
+    metric: Metric,
+    decide: Callable[[Combined], Combined] = lambda combined: combined,
+) -> dict[str, Combined]:
+    """What each method says of each row, when its fold was seen by nobody.
+
+    Parameters
+    ----------
+    combiners : mapping of name to Combiner
+        With `mean`, which others fall back to. Left as they are: copies are fitted.
+    nested : sequence of NestedFold
+        Together they judge every row of `oof` once.
+    oof : Predictions
+        The rows, in the order of the answers.
+    may_fall : collection of names
+        The methods that the mean replaces where they do not beat it inside the other folds.
+    metric : Metric
+        What that is decided on, beside log loss.
+    decide : callable, optional
+        How answers become decisions, where not for the likeliest class.
+
+    Raises
+    ------
+    DataError
+        Tables of other members, classes or rows.
+    """
+    refuse_features(combiners)
+    _refuse_strangers(nested, oof)
+    row_of = {sample: i for i, sample in enumerate(oof.sample_ids.tolist())}
+    n_samples, n_classes = len(oof), oof.n_classes
+    out = {
+        name: Combined(
+            np.empty((n_samples, n_classes)),
+            np.empty(n_samples, dtype=np.int64),
+            np.empty(n_samples, dtype=bool),
+        )
+        for name in combiners
+    }
+    for one in nested:
+        rows = [row_of[sample] for sample in one.outer.sample_ids.tolist()]
+        for name, answer in _answers_to(combiners, one, may_fall, metric, decide).items():
+            out[name].proba[rows] = answer.proba
+            out[name].predicted[rows] = answer.predicted
+            out[name].tied[rows] = answer.tied
+    return out
+
+
+def _answers_to(
+    combiners: Mapping[str, Combiner],
+    one: NestedFold,
+    may_fall: Collection[str],
+    metric: Metric,
+    decide: Callable[[Combined], Combined],
+) -> dict[str, Combined]:
+    """Each method fitted to the inner rows, the fallback decided on them, applied to the outer ones."""
+    inner, labels = one.inner, np.asarray(one.inner.labels)
+    answers = {
+        name: apply(combiner.fresh().fit(inner.logits, labels, inner.groups), one.outer)
+        for name, combiner in combiners.items()
+    }
+    answers = {
+        name: one if combiners[name].needs_labels else decide(one) for name, one in answers.items()
+    }
+    mean = decide(cross_fit(combiners["mean"], inner))
+    for name in may_fall:
+        if not beats(decide(cross_fit(combiners[name], inner)), mean, labels, metric):
+            answers[name] = answers["mean"]
+    return answers
+
+
+def couplings(
+    crossed: Mapping[str, Scored], nested: Mapping[str, Scored], level: float
+) -> dict[str, dict[str, Interval]]:
+    """Cross-fitted minus nested by method and metric, with the interval of the paired difference."""
+    return {
+        name: {
+            key: paired_gains({name: crossed[name]}, strict, _as_it_is(key), level=level)[
+                name
+            ].effect
+            for key in strict.figures.metrics
+        }
+        for name, strict in nested.items()
+    }
+
+
+def _as_it_is(name: str) -> Metric:
+    """The metric, of which only the name and the sign are used: more counts as more."""
+    return dataclasses.replace(metric(name), higher_is_better=True)
+
+
+def nested_note(oof: Predictions) -> str:
+    """What must be said beside nested figures."""
+    n = len(np.unique(oof.fold))
+    return (
+        f"Nested: members and combiners are blind to the fold judged. Its members train on {n - 2} "
+        f"of {n} folds, not {n - 1}, and {n - 1} of them answer together: how far the mean itself "
+        "moves says what that does; what a fitted method moves beyond it is the coupling, and that it "
+        "has fewer rows to fit."
+    )
+
+
+def refuse_features(combiners: Mapping[str, Combiner]) -> None:
+    """Refuse combiners that need what pairs of folds do not have."""
+    if names := [name for name, one in combiners.items() if one.needs_features]:
+        raise UsageError(
+            "The strict answer is for combiners on logits: models of pairs of folds keep no features",
+            f"got nested with {first_few(names)}",
+            "Leave it out: its cross-fitted figures are of models and fits blind to the row judged",
+        )
+
+
+def _refuse_strangers(nested: Sequence[NestedFold], oof: Predictions) -> None:
+    judged = [sample for one in nested for sample in one.outer.sample_ids.tolist()]
+    wrong = set(judged) ^ set(oof.sample_ids.tolist())
+    if wrong or len(judged) != len(oof):
+        raise DataError(
+            "Nested folds judge every out-of-fold row once",
+            f"{len(judged)} rows are judged, {len(oof)} are there; {len(wrong)} are in one only",
+            "Take both from one run: run.predictions(), run.nested_predictions()",
+        )
+    for one in nested:
+        by = "groups" if oof.split_by == "group" else "sample_ids"
+        if len(shared := np.intersect1d(getattr(one.inner, by), getattr(one.outer, by))):
+            raise DataError(
+                "Nothing is fitted and judged in one nested fold",
+                f"fold {one.fold} does both with {len(shared)} {by}: {first_few(shared)}",
+                "Take the folds from run.nested_predictions()",
+            )
+        for table in (one.inner, one.outer):
+            if (table.member_names, table.class_names) != (oof.member_names, oof.class_names):
+                raise DataError(
+                    "Nested folds hold the members and classes of the table, in one order",
+                    f"got {first_few(table.member_names)} and {first_few(oof.member_names)}",
+                    "Select them by name: table.select(oof.member_names)",
+                )

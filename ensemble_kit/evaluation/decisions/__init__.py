@@ -1,0 +1,1 @@
+"""Thresholds, referral and prediction sets."""

@@ -1,0 +1,204 @@
+"""What prediction sets hold, measured: coverage per patient and per image, sizes, one row an image.
+
+Sets and labels are handed in; calibrates and writes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.evaluation.decisions.conformal import Bools
+from ensemble_kit.evaluation.runs.ensemble_files import interval_json
+from ensemble_kit.evaluation.runs.method_predictions import Answered
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.evaluation.uncertainty.shares import shares
+
+
+@dataclasses.dataclass(frozen=True)
+class SetOptions:
+    """How sets are made and measured.
+
+    Parameters
+    ----------
+    score : {"lac", "aps", "raps"}
+    miss : float
+        The chance to miss the truth that is accepted, in (0, 1).
+    per_class : bool
+        Keep the promise for each class.
+    cross : bool
+        Cross-conformal: each fold's rows compared by that fold's own models.
+    n_resamples, level, seed
+        Of the intervals, over whole patients.
+    """
+
+    score: str = "lac"
+    miss: float = 0.1
+    per_class: bool = False
+    cross: bool = False
+    n_resamples: int = 2000
+    level: float = 0.95
+    seed: int = 0
+
+    @property
+    def proven(self) -> float:
+        """The share of sets that is proven to hold the truth; what is aimed at is `1 - miss`."""
+        return max(0.0, 1.0 - (2.0 if self.cross else 1.0) * self.miss)
+
+
+@dataclasses.dataclass(frozen=True)
+class SetFigures:
+    """Sets of one class's images, or of all.
+
+    Parameters
+    ----------
+    n, n_groups : int
+        Images, and patients that have one.
+    covered : Interval
+        Share of sets that hold the truth, each patient weighing the same: what was promised.
+    covered_per_image : Interval
+        Likewise, each image weighing the same.
+    mean_size : float
+    single, empty, full : float
+        Shares of sets of one class, of none, of all.
+    right_of_single : float or None
+        Share of the sets of one class that hold the truth; nothing is promised of these alone.
+    """
+
+    n: int
+    n_groups: int
+    covered: Interval
+    covered_per_image: Interval
+    mean_size: float
+    single: float
+    empty: float
+    full: float
+    right_of_single: float | None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PredictionSets:
+    """Sets of a method, and what they hold.
+
+    Parameters
+    ----------
+    method : str
+    options : SetOptions
+    unit : str
+        What weighs the same in calibration: patient, ..., or image.
+    thresholds : mapping of class to float, or None
+        A class is in the set up to this strangeness; None for cross-conformal ones.
+    n_calibrated, n_units : int
+    figures : mapping of part to mapping of class (or "all") to SetFigures
+        `cross_fitted` (each fold under thresholds of the others) and `test`. A part without enough
+        patients for the promise is missing.
+    frame : DataFrame
+        One row an image, as in `sets.csv`.
+    notes : tuple of str
+    """
+
+    method: str
+    options: SetOptions
+    unit: str
+    thresholds: Mapping[str, float] | None
+    n_calibrated: int
+    n_units: int
+    figures: Mapping[str, Mapping[str, SetFigures]]
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+def set_figures(one: Answered, sets: Bools, options: SetOptions) -> dict[str, SetFigures]:
+    """Figures of all images, and of each class's."""
+    table, labels = one.table, np.asarray(one.table.labels)
+    rows = {"all": np.ones(len(labels), dtype=bool)}
+    rows |= {name: labels == c for c, name in enumerate(table.class_names)}
+    held = sets[np.arange(len(labels)), labels].astype(np.float64)
+    parts: dict[str, tuple[Array, Array]] = {}
+    for name, those in rows.items():
+        weight = np.zeros(len(labels))
+        weight[those] = _one_per_group(table.groups[those])
+        parts[f"patient {name}"] = (held * weight, weight)
+        parts[f"image {name}"] = (held * those, those.astype(np.float64))
+    found = shares(
+        parts, labels, table.groups, table.n_classes,
+        level=options.level, intervals=options.n_resamples > 0,
+    )  # fmt: skip
+    size = sets.sum(axis=1)
+    return {
+        name: SetFigures(
+            n=int(those.sum()),
+            n_groups=len(np.unique(table.groups[those])),
+            covered=found[f"patient {name}"],
+            covered_per_image=found[f"image {name}"],
+            mean_size=float(size[those].mean()),
+            single=float((size[those] == 1).mean()),
+            empty=float((size[those] == 0).mean()),
+            full=float((size[those] == table.n_classes).mean()),
+            right_of_single=_mean(held[those & (size == 1)]),
+        )
+        for name, those in rows.items()
+        if those.any()
+    }
+
+
+def _mean(values: Array) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+def _one_per_group(groups: npt.NDArray[np.str_]) -> Array:
+    _, numbered, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.asarray(1.0 / sizes[numbered])
+
+
+def sets_frame(parts: Mapping[str, tuple[Answered, Bools]]) -> pd.DataFrame:
+    """`sample_id, group, split, label, set, size, covered, in_<class> ...`, one row an image."""
+    frames = []
+    for one, sets in parts.values():
+        names = np.array(one.table.class_names)
+        columns: dict[str, Any] = {
+            "sample_id": one.table.sample_ids,
+            "group": one.table.groups,
+            "split": one.table.kind,
+            "label": names[one.table.labels],
+            "set": [" | ".join(names[row]) for row in sets],
+            "size": sets.sum(axis=1),
+            "covered": sets[np.arange(len(sets)), one.table.labels].astype(int),
+        }
+        columns |= {
+            f"in_{name}": sets[:, c].astype(int) for c, name in enumerate(one.table.class_names)
+        }
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def sets_json(found: PredictionSets) -> dict[str, Any]:
+    """Everything in `sets.json`."""
+    return {
+        "schema_version": 1,
+        "method": found.method,
+        **dataclasses.asdict(found.options),
+        "proven": found.options.proven,
+        "unit": found.unit,
+        "n_calibrated": found.n_calibrated,
+        "n_units": found.n_units,
+        "thresholds": found.thresholds,
+        "figures": {
+            part: {
+                name: {
+                    **dataclasses.asdict(one),
+                    "covered": interval_json(one.covered),
+                    "covered_per_image": interval_json(one.covered_per_image),
+                }
+                for name, one in of_class.items()
+            }
+            for part, of_class in found.figures.items()
+        },
+        "notes": list(found.notes),
+    }

@@ -1,0 +1,222 @@
+"""Decisions by a threshold and a referral point, chosen on some rows and applied to others.
+
+Cross-fitting chooses for each fold on the other folds. Knows no run and no files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.evaluation.decisions.thresholds import (
+    Aim,
+    Bools,
+    Referral,
+    certainty_at,
+    choose_cut,
+    choose_threshold,
+)
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.evaluation.uncertainty.shares import shares
+
+Ints = npt.NDArray[np.int64]
+WRONG = ("wrong", "false_positive", "false_negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What is asked for: a class called for an aim, a part referred, or both.
+
+    Parameters
+    ----------
+    target : int or None
+        The class called where its probability reaches the threshold; None decides for the class
+        that the method predicts.
+    aim : Aim or None
+        How the threshold is chosen; None if and only if `target` is.
+    referral : Referral or None
+    """
+
+    target: int | None = None
+    aim: Aim | None = None
+    referral: Referral | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A threshold, and a certainty below which one refers (0: nothing is referred)."""
+
+    threshold: float | None
+    refer_below: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decided:
+    """What was decided of some rows.
+
+    Parameters
+    ----------
+    called : array of int, shape (n_samples,)
+        With a target 1 where it is called, else 0; without, the class.
+    truth : array of int, shape (n_samples,)
+        Likewise.
+    referred : array of bool, shape (n_samples,)
+    """
+
+    called: Ints
+    truth: Ints
+    referred: Bools
+
+    @property
+    def right(self) -> Bools:
+        return np.asarray(self.called == self.truth)
+
+
+def choose(rule: Rule, combined: Combined, labels: Ints) -> Point:
+    """The point that serves the rule on these rows."""
+    threshold = None
+    if rule.aim is not None and rule.target is not None:
+        threshold = choose_threshold(
+            labels == rule.target, combined.proba[:, rule.target], rule.aim
+        )
+    if rule.referral is None:
+        return Point(threshold)
+    made = decide(rule, Point(threshold), combined, labels)
+    certainty = _certainty(rule, threshold, combined)
+    return Point(threshold, choose_cut(made.right & ~made.referred, certainty, rule.referral))
+
+
+def decide(rule: Rule, point: Point, combined: Combined, labels: Ints) -> Decided:
+    """Apply a point; the labels are only laid beside."""
+    referred = _certainty(rule, point.threshold, combined) < point.refer_below
+    if rule.target is None or point.threshold is None:
+        undecided = combined.predicted < 0
+        return Decided(combined.predicted, labels, referred | undecided)
+    called = combined.proba[:, rule.target] >= point.threshold
+    return Decided(called.astype(np.int64), (labels == rule.target).astype(np.int64), referred)
+
+
+def _certainty(rule: Rule, threshold: float | None, combined: Combined) -> Array:
+    if rule.target is None or threshold is None:
+        return np.where(combined.predicted < 0, -1.0, combined.proba.max(axis=1))
+    return certainty_at(combined.proba[:, rule.target], threshold)
+
+
+def cross_fitted(
+    rule: Rule, combined: Combined, labels: Ints, fold: Ints
+) -> tuple[Decided, dict[int, Point]] | None:
+    """Decisions on each fold by the point that the other folds chose, and those points.
+
+    None where some fold's others hold no sample of the class, or nothing else.
+    """
+    if not can_choose(rule, labels) or len(np.unique(fold)) < 2:
+        return None
+    if not all(can_choose(rule, labels[fold != k]) for k in np.unique(fold)):
+        return None
+    points: dict[int, Point] = {}
+    called, truth = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
+    referred = np.zeros(len(labels), dtype=bool)
+    for k in np.unique(fold):
+        kept, others = fold == k, fold != k
+        point = choose(rule, combined.take(others), labels[others])
+        made = decide(rule, point, combined.take(kept), labels[kept])
+        called[kept], truth[kept], referred[kept] = made.called, made.truth, made.referred
+        points[int(k)] = point
+    return Decided(called, truth, referred), points
+
+
+def can_choose(rule: Rule, labels: Ints) -> bool:
+    """Whether these rows hold both sides of the class in question."""
+    return rule.target is None or 0 < int((labels == rule.target).sum()) < len(labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class DecisionFigures:
+    """What the decisions reached on one part.
+
+    Parameters
+    ----------
+    n, n_groups : int
+    counts : mapping of name to int
+        With a target `true_positive, false_positive, true_negative, false_negative, referred`;
+        without, `right, wrong, referred`.
+    shares : mapping of name to Interval
+        With a target `sensitivity, specificity, ppv, npv`; without, `accuracy` and
+        `sensitivity <class>` of each; all among what is decided, and `referred`. Where images are
+        referred, also `sensitivity of all` and `specificity of all`, or `accuracy of all`: a
+        referred image counts as not found.
+    """
+
+    n: int
+    n_groups: int
+    counts: Mapping[str, int]
+    shares: Mapping[str, Interval]
+
+    @property
+    def error(self) -> float | None:
+        """Share of what is decided that is wrong; None where all is referred."""
+        wrong = [n for name, n in self.counts.items() if name in WRONG]
+        n_decided = self.n - self.counts["referred"]
+        return sum(wrong) / n_decided if n_decided else None
+
+
+def decision_figures(
+    made: Decided,
+    labels: Ints,
+    groups: npt.ArrayLike,
+    class_names: tuple[str, ...],
+    *,
+    has_target: bool,
+    level: float = 0.95,
+    intervals: bool = True,
+) -> DecisionFigures:
+    """Shares with intervals over whole groups, and the counts behind them."""
+    kept = ~made.referred
+    one, zero = made.called == 1, made.called == 0
+    sick, well = made.truth == 1, made.truth == 0
+    everything = np.ones(len(labels), dtype=bool)
+    if has_target:
+        parts = {
+            "sensitivity": (kept & sick & one, kept & sick),
+            "specificity": (kept & well & zero, kept & well),
+            "ppv": (kept & sick & one, kept & one),
+            "npv": (kept & well & zero, kept & zero),
+        }
+        counts = {
+            "true_positive": kept & sick & one,
+            "false_positive": kept & well & one,
+            "true_negative": kept & well & zero,
+            "false_negative": kept & sick & zero,
+        }
+    else:
+        parts = {"accuracy": (kept & made.right, kept)}
+        parts |= {
+            f"sensitivity {name}": (kept & made.right & (labels == c), kept & (labels == c))
+            for c, name in enumerate(class_names)
+        }
+        counts = {"right": kept & made.right, "wrong": kept & ~made.right}
+    if made.referred.any():
+        parts |= {
+            f"{name} of all": (above, sick if name == "sensitivity" else well)
+            for name, (above, _) in parts.items()
+            if has_target and name in ("sensitivity", "specificity")
+        }
+        if not has_target:
+            parts["accuracy of all"] = (kept & made.right, everything)
+    parts["referred"] = (made.referred, everything)
+    found = shares(
+        {name: (above.astype(float), below.astype(float)) for name, (above, below) in parts.items()},
+        labels, groups, len(class_names), level=level, intervals=intervals,
+    )  # fmt: skip
+    counts["referred"] = made.referred
+    return DecisionFigures(
+        n=len(labels),
+        n_groups=len(np.unique(np.asarray(groups))),
+        counts={name: int(where.sum()) for name, where in counts.items()},
+        shares=found,
+    )

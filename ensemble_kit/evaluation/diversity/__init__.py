@@ -1,0 +1,1 @@
+"""Members: how they differ, what each adds, what each costs."""

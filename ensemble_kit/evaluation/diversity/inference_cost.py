@@ -1,0 +1,51 @@
+"""What each member of a run costs at inference, as its `member.json` says.
+
+Reads only: counting and timing are done where the members are made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.members.jobs.status import read_spec
+from ensemble_kit.run import Run
+
+# Key in `member.json`, and how it is called in a sentence.
+UNITS = {
+    "parameters": "parameters",
+    "gmacs": "GMACs an image",
+    "ms_per_image": "ms an image",
+}
+
+
+def member_costs(run: Run, members: Sequence[str], unit: str) -> dict[str, float]:
+    """The cost of each member.
+
+    Parameters
+    ----------
+    run : Run
+    members : sequence of str
+    unit : {"parameters", "gmacs", "ms_per_image"}
+
+    Raises
+    ------
+    DataError
+        A member whose cost is not known.
+    """
+    if unit not in UNITS:
+        raise UsageError("A cost has a known unit", f"got '{unit}'", did_you_mean(unit, UNITS))
+    found = {}
+    for name in members:
+        value = read_spec(run, name).get(unit)
+        if value is not None:
+            found[name] = float(value)
+    missing = [name for name in members if name not in found]
+    if missing:
+        raise DataError(
+            f"Weighing {UNITS[unit]} needs that figure of every member",
+            f"'{run.path}' does not have it of {first_few(missing)}",
+            "Run the same train-members command again, which counts it, or give imported members "
+            "their costs: import-predictions --member-costs. Or weigh another cost",
+        )
+    return found

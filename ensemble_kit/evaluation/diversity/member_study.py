@@ -1,0 +1,299 @@
+"""How the members of an ensemble differ, and what each of them adds to the plain mean.
+
+Measures on out-of-fold rows, with intervals over whole groups. Draws nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import Combined, decided
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.caveats import table_notes
+from ensemble_kit.evaluation.diversity.shapley import (
+    MAX_MEMBERS,
+    added,
+    left_out,
+    means_of,
+    shapley,
+)
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.evaluation.uncertainty.jackknife import Design
+from ensemble_kit.evaluation.uncertainty.t_intervals import gains, interval_of
+from ensemble_kit.files import write_csv, write_json
+from ensemble_kit.metrics import metric
+from ensemble_kit.metrics.diversity import ambiguity, kappa_error, pairwise
+from ensemble_kit.predictions.table import Predictions
+
+# Teams judged at a time: bounds the memory of their sums.
+CHUNK_TEAMS = 64
+FOLDER = "diversity"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemberStudy:
+    """How members differ, and what each adds.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        `a, b, disagreement, double_fault, q_statistic, error_correlation, kappa, mean_error`, the
+        most alike in their errors first.
+    members : DataFrame
+        `member`, then `alone, left_out, added, shapley` (NaN beyond 12 members), each but the
+        third with `_low` and `_high`; all as gains, positive where the member helps. The intervals
+        of `left_out` and of `shapley` hold jointly for all members.
+    best : str
+        The member that is best alone, which `added` starts from.
+    decomposition : mapping
+        The mean's Brier score: `members` minus `ambiguity` is `ensemble`.
+    whole : Interval
+        The figure of the mean of all.
+    protocol : Protocol
+    n, n_groups : int
+    group_kind : str
+    notes : tuple of str
+    """
+
+    pairs: pd.DataFrame
+    members: pd.DataFrame
+    best: str
+    decomposition: Mapping[str, float]
+    whole: Interval
+    protocol: Protocol
+    n: int
+    n_groups: int
+    group_kind: str
+    notes: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """Which member could go."""
+        least = self.members.loc[self.members["left_out"].idxmin()]
+        name, value = least["member"], least["left_out"]
+        low, high = least["left_out_low"], least["left_out_high"]
+        figure = self.protocol.metric.replace("_", " ")
+        if np.isnan(low) and value == 0 and self.protocol.intervals:
+            return f"{name} could go: without it {figure} is the same, whichever {self.group_kind} is left out."
+        if np.isnan(low):
+            return f"{name} adds least to the mean: {value:+.3f} in {figure}, without an interval."
+        over = (
+            f"{self.protocol.level * 100:.0f} % jointly for {len(self.members)} members, over "
+            f"{self.n_groups} {self.group_kind}s, out-of-fold"
+        )
+        said = f"gives a gain of {value:+.3f} [{low:+.3f}, {high:+.3f}] in {figure} ({over})"
+        if low > 0:
+            return f"No member could go without a loss: {name}, which adds least, {said}."
+        if high < 0:
+            return f"{name} should go: to the mean of all it {said}."
+        return (
+            f"{name} could go: to the mean of all it {said}, so that it is not shown to help; "
+            f"leaving it out would cost {max(high, 0.0):.3f} at most."
+        )
+
+
+def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberStudy:
+    """Pairwise diversity, the gain of averaging, and each member's contribution to the plain mean.
+
+    Parameters
+    ----------
+    oof : Predictions
+        Every member has predicted every row.
+    protocol : Protocol, optional
+
+    Raises
+    ------
+    DataError
+        Fewer than two members.
+    UsageError
+        The protocol's metric is one of which neither more nor less is better.
+
+    References
+    ----------
+    Kuncheva, L. I., & Whitaker, C. J. (2003). Measures of diversity in classifier ensembles.
+    Machine Learning 51, 181-207. Rozemberczki, B., & Sarkar, R. (2021). The Shapley value of
+    classifiers in ensemble games. CIKM.
+
+    Examples
+    --------
+    >>> rng, labels = np.random.default_rng(0), np.arange(60) % 2
+    >>> logits = {m: rng.normal(size=(60, 2)) + 2 * np.eye(2)[labels] for m in "ab"}
+    >>> logits["noise"] = 5 * rng.normal(size=(60, 2))
+    >>> table = Predictions.from_arrays(logits, labels)
+    >>> study_members(table, Protocol(n_resamples=200)).sentence.split(":")[0]
+    'noise could go'
+    """
+    protocol = protocol or Protocol()
+    if oof.n_members < 2:
+        raise DataError(
+            "Diversity is between members", f"got {oof.n_members}", "Train at least two members"
+        )
+    protocol.names(oof)  # refuses a figure of which nothing is a gain
+    proba = softmax(oof.logits.astype(np.float64))
+    worth = _Worth(oof, proba, protocol)
+    members, best = _contributions(worth, oof.member_names, protocol.level)
+    everyone = (1 << oof.n_members) - 1
+    figure = worth.of[everyone]
+    return MemberStudy(
+        pairs=_pairs(oof, proba),
+        members=members,
+        best=best,
+        decomposition=ambiguity(proba, np.asarray(oof.labels)),
+        whole=Interval(worth.sign * float(figure[0])),
+        protocol=protocol,
+        n=len(oof),
+        n_groups=oof.n_groups,
+        group_kind=oof.group_kind,
+        notes=table_notes(oof, None),
+    )
+
+
+class _Worth:
+    """The metric of teams' means, whole and without each group: `of[team]`, (1 + n_blocks,), higher is better."""
+
+    def __init__(self, oof: Predictions, proba: Array, protocol: Protocol) -> None:
+        self.oof, self.proba, self.protocol = oof, proba, protocol
+        self.sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
+        self.of: dict[int, Array] = {}
+        self.design: Design | None = None
+        # Without members: everybody gets the classes' shares.
+        shares = np.bincount(oof.labels, minlength=oof.n_classes) / len(oof)
+        self._judge({0: decided(np.tile(shares, (len(oof), 1)))})
+
+    def add(self, teams: Sequence[int]) -> None:
+        """Judge these teams, unless they were."""
+        new = [team for team in teams if team not in self.of]
+        for start in range(0, len(new), CHUNK_TEAMS):
+            some = means_of(self.proba, new[start : start + CHUNK_TEAMS])
+            self._judge({team: decided(mean) for team, mean in some})
+
+    def _judge(self, answers: Mapping[int, Combined]) -> None:
+        name = self.protocol.metric
+        judged = judge(
+            {str(team): one for team, one in answers.items()},
+            np.asarray(self.oof.labels), self.oof.groups, self.oof.n_classes,
+            metrics=[self.protocol.figure(self.oof.class_names)],
+            level=self.protocol.level, intervals=self.protocol.intervals,
+        )  # fmt: skip
+        for team in answers:
+            one = judged[str(team)]
+            value = one.figures[name].value
+            left_out = one.left_out.get(name, np.empty(0))
+            first = np.nan if value is None else value
+            self.of[team] = self.sign * np.concatenate([[first], left_out])
+            self.design = one.designs.get(name)
+
+
+def _contributions(worth: _Worth, names: tuple[str, ...], level: float) -> tuple[pd.DataFrame, str]:
+    n_members = len(names)
+    everyone = (1 << n_members) - 1
+    singles = [1 << m for m in range(n_members)]
+    worth.add([everyone, *singles, *(everyone ^ one for one in singles)])
+    best = int(np.nanargmax([worth.of[one][0] for one in singles]))
+    worth.add([singles[best] | one for one in singles])
+    table: dict[str, list[Any]] = {"member": list(names)}
+    table |= _alone(worth, np.array([worth.of[one] for one in singles]), level)
+    table |= _gained("left_out", left_out(worth.of, n_members), worth.design, level)
+    table["added"] = added(worth.of, n_members, best)[:, 0].tolist()
+    if n_members <= MAX_MEMBERS:
+        worth.add(range(1, everyone + 1))
+        stacked = np.array([worth.of[team] for team in range(everyone + 1)])
+        table |= _gained("shapley", shapley(stacked, n_members), worth.design, level)
+    else:
+        table |= _gained("shapley", np.full((n_members, 1), np.nan), None, level)
+    return pd.DataFrame(table), names[best]
+
+
+def _alone(worth: _Worth, values: Array, level: float) -> dict[str, list[Any]]:
+    """Each member's own metric `(n_members, 1 + n_blocks)` as a column with its interval."""
+    bounds = metric(worth.protocol.metric).bounds(worth.oof.n_classes)
+    plain = worth.sign * values
+    found = [
+        Interval(float(row[0]))
+        if worth.design is None
+        else interval_of(float(row[0]), row[1:], worth.design, bounds=bounds, level=level)
+        for row in plain
+    ]
+    return _columns("alone", found)
+
+
+def _gained(name: str, values: Array, design: Design | None, level: float) -> dict[str, list[Any]]:
+    """Gains `(n_members, 1 + n_blocks)` as a column; intervals hold for all members at once."""
+    if design is None:
+        found = [Interval(float(row[0])) for row in values]
+    else:
+        found = [one.effect for one in gains(values[:, 0], values[:, 1:].T, design, level=level)]
+    return _columns(name, found)
+
+
+def _columns(name: str, found: Sequence[Interval]) -> dict[str, list[Any]]:
+    def numbers(some: Iterable[float | None]) -> list[float]:
+        return [np.nan if one is None else one for one in some]
+
+    return {
+        name: numbers(one.value for one in found),
+        f"{name}_low": numbers(one.low for one in found),
+        f"{name}_high": numbers(one.high for one in found),
+    }
+
+
+def _pairs(oof: Predictions, proba: Array) -> pd.DataFrame:
+    labels, n = np.asarray(oof.labels), oof.n_members
+    predicted = np.stack([decided(proba[:, m]).predicted for m in range(n)], axis=1)
+    measured = pairwise(predicted == labels[:, None])
+    a, b = np.triu_indices(n, 1)
+    points = kappa_error(predicted, labels, oof.n_classes)
+    table = pd.DataFrame(
+        {
+            "a": [oof.member_names[i] for i in a],
+            "b": [oof.member_names[i] for i in b],
+            **{name: matrix[a, b] for name, matrix in measured.items()},
+            "kappa": points[:, 0],
+            "mean_error": points[:, 1],
+        }
+    )
+    return table.sort_values("error_correlation", ascending=False, kind="stable", ignore_index=True)
+
+
+def study_json(found: MemberStudy) -> dict[str, Any]:
+    """Everything in `diversity.json`; undefined figures are null."""
+
+    def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(
+            table.to_json(orient="records", double_precision=15)
+        )
+        return rows
+
+    return {
+        "schema_version": 1,
+        "metric": found.protocol.metric,
+        "n": found.n,
+        "n_groups": found.n_groups,
+        "group_kind": found.group_kind,
+        "mean_of_all": found.whole.value,
+        "best_alone": found.best,
+        "brier": dict(found.decomposition),
+        "members": records(found.members),
+        "pairs": records(found.pairs),
+        "reading": found.sentence,
+        "notes": list(found.notes),
+    }
+
+
+def write_study(folder: str | os.PathLike[str], found: MemberStudy) -> None:
+    """Write `members.csv`, `pairs.csv` and `diversity.json`."""
+    target = Path(folder)
+    for name, table in {"members": found.members, "pairs": found.pairs}.items():
+        write_csv(target / f"{name}.csv", table)
+    write_json(target / "diversity.json", study_json(found))

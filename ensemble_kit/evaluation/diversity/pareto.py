@@ -1,0 +1,236 @@
+"""Quality against inference cost: the Pareto front, and the cheapest ensemble not shown to be worse.
+
+Costs are given, one a member (GMACs, parameters, ms per image); an ensemble's is the sum over the
+members that it uses. Measures nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.combiners.rules.averaging import MeanProba
+from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fitted_to
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.verdict import verdicts
+from ensemble_kit.evaluation.tables.leaderboard import text
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.predictions.table import Predictions
+
+PARETO = "pareto.csv"
+
+
+def pareto_table(
+    oof: Predictions,
+    costs: Mapping[str, float],
+    *,
+    unit: str = "cost",
+    budget: float | None = None,
+    max_members: int | None = None,
+    margin: float = 0.02,
+    protocol: Protocol | None = None,
+) -> pd.DataFrame:
+    """Plain means of growing sets of members, judged on the out-of-fold rows.
+
+    Sets grow greedily from each single member by the member that helps the metric most, so that
+    cheap and dear ones are both on the way.
+
+    Parameters
+    ----------
+    oof : Predictions
+    costs : mapping of member name to cost
+    unit : str
+        What a cost counts, e.g. "GMACs an image"; stands in every row.
+    budget : float, optional
+        Sets cost at most this.
+    max_members : int, optional
+    margin : float
+        How much worse than the best set, in units of the metric, a cheaper one may be.
+    protocol : Protocol, optional
+
+    Returns
+    -------
+    pandas.DataFrame
+        `members, n_members, cost, unit, metric, value, low, high, verdict, at_worst, on_front,
+        within_margin`, cheapest first. `verdict` is against the best set; `at_worst` is the low end of
+        what a set gains over the best one, by an interval that holds for all sets at once;
+        `within_margin` says that this is no loss of more than the margin (non-inferiority).
+        `attrs["choice"]` is the cheapest set within the margin, None without intervals.
+        Sets are chosen on the rows that they are judged on, so values are optimistic.
+
+    Raises
+    ------
+    DataError
+        A member without a cost.
+    UsageError
+        Limits that no set meets.
+
+    Examples
+    --------
+    >>> labels = np.arange(40) % 2
+    >>> logits = {m: np.eye(2)[labels] for m in "ab"}
+    >>> table = Predictions.from_arrays(logits, labels, fold=np.arange(40) // 8)
+    >>> pareto_table(table, {"a": 1.0, "b": 3.0}).attrs["choice"]
+    'a'
+    """
+    protocol = protocol or Protocol()
+    unknown = [name for name in oof.member_names if name not in costs]
+    if unknown:
+        raise DataError(
+            "Every member has a cost",
+            f"{first_few(unknown)} has none",
+            "Measure it, or leave it out",
+        )
+    grown = _growing_sets(
+        oof, max_members, lambda s: budget is None or _cost(s, costs) <= budget, protocol
+    )
+    sets = [s for s in grown if _answers_all(oof, s)]
+    if not sets:
+        _refuse_no_set(oof, costs, budget)
+    answers = {"+".join(s): _mean_of(oof, s) for s in sets}
+    judged = judge(
+        answers, np.asarray(oof.labels), oof.groups, oof.n_classes,
+        metrics=[protocol.figure(oof.class_names)], level=protocol.level, intervals=protocol.intervals,
+    )  # fmt: skip
+    sign = 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
+    best = max(judged, key=lambda name: _merit(judged[name].figures[protocol.metric].value, sign))
+    said = verdicts(
+        judged, best, judged[best], metric_name=protocol.figure(oof.class_names),
+        part="cross_fitted", level=protocol.level,
+    )  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "members": name,
+            "n_members": len(members),
+            "cost": _cost(members, costs),
+            "unit": unit,
+            "metric": protocol.metric,
+            **dataclasses.asdict(one.figures[protocol.metric]),
+            "verdict": said[name].word,
+            "at_worst": 0.0 if name == best else said[name].effect.low,
+        }
+        for members, (name, one) in zip(sets, judged.items(), strict=True)
+    )
+    table = table.assign(gain=sign * table["value"].astype(float)).sort_values(
+        ["cost", "gain"], ascending=[True, False], ignore_index=True
+    )
+    table["on_front"] = table["gain"] > table["gain"].cummax().shift(fill_value=-np.inf)
+    table["within_margin"] = table["at_worst"].astype(float) >= -margin
+    choice = table[table["within_margin"]].head(1)
+    table.attrs |= {
+        "choice": None if not protocol.intervals or choice.empty else choice["members"].iloc[0],
+        "margin": margin,
+        "level": protocol.level,
+    }
+    return table.drop(columns="gain")
+
+
+def _refuse_no_set(oof: Predictions, costs: Mapping[str, float], budget: float | None) -> None:
+    cheapest = min(costs[name] for name in oof.member_names)
+    if budget is not None and cheapest > budget:
+        raise UsageError(
+            "A budget pays for one member at least",
+            f"got {budget}; the cheapest costs {cheapest}",
+            "Raise the budget",
+        )
+    raise UsageError(
+        "A set of members is weighed where it answers every image",
+        "none within these limits does",
+        "Allow more members, or train the missing folds",
+    )
+
+
+def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The front of `pareto_table` as rows of text, with a header."""
+    unit, metric_name = table["unit"].iloc[0], table["metric"].iloc[0].replace("_", " ")
+    rows: list[tuple[str, ...]] = [
+        ("on the Pareto front", "members", unit, f"{metric_name}, out-of-fold", "against the best")
+    ]
+    for one in table[table["on_front"]].to_dict("records"):
+        figure = Interval(one["value"], one["low"], one["high"])
+        cost = f"{one['cost']:.3g}" if one["cost"] < 1e4 else f"{one['cost']:,.0f}"
+        rows.append((one["members"], str(one["n_members"]), cost, text(figure), one["verdict"]))
+    return rows
+
+
+def cheapest_sentence(table: pd.DataFrame) -> str:
+    """The cheapest set that is not inferior by more than the margin, in words."""
+    if table.attrs["choice"] is None:
+        return "No cheapest set is named: that takes intervals over several groups."
+    choice = table[table["members"] == table.attrs["choice"]].iloc[0]
+    margin, level = table.attrs["margin"], 100 * table.attrs["level"]
+    share = 100 * choice["cost"] / float(table["cost"].max())
+    sure = (
+        "It is the best set."
+        if choice["at_worst"] == 0
+        else (f"It could be {max(-choice['at_worst'], 0.0):.3f} worse than the best set.")
+    )
+    return (
+        f"Cheapest set not inferior to the best by more than {margin:g} ({level:.0f} %, jointly for "
+        f"{len(table)} sets): {choice['members']}, at {share:.0f} % of the cost of all. {sure} The sets "
+        "were chosen on the same rows, so these values are optimistic."
+    )
+
+
+def _cost(members: tuple[str, ...], costs: Mapping[str, float]) -> float:
+    return float(sum(costs[name] for name in members))
+
+
+def _answers_all(oof: Predictions, members: tuple[str, ...]) -> bool:
+    """Whether each row has an answer of one of them; under a quorum a set may leave some without."""
+    return oof.quorum is None or bool(oof.select(members).available.any(axis=1).all())
+
+
+def _mean_of(oof: Predictions, members: tuple[str, ...]) -> Combined:
+    some = oof.select(members)
+    return apply(fitted_to(MeanProba(), some), some)
+
+
+def _growing_sets(
+    oof: Predictions,
+    max_members: int | None,
+    is_affordable: Callable[[tuple[str, ...]], bool],
+    protocol: Protocol,
+) -> list[tuple[str, ...]]:
+    """Every affordable set on the greedy way from each single member, each once."""
+    found: dict[tuple[str, ...], None] = {}
+    limit = min(max_members or oof.n_members, oof.n_members)
+    for first in oof.member_names:
+        members: tuple[str, ...] = (first,)
+        if not is_affordable(members):
+            continue
+        found[members] = None
+        while len(members) < limit:
+            rest = [name for name in oof.member_names if name not in members]
+            grown: list[tuple[str, ...]] = [tuple(sorted((*members, name))) for name in rest]
+            grown = [some for some in grown if is_affordable(some)]
+            if not grown:
+                break
+            members = max(grown, key=lambda some: _value(oof, some, protocol))
+            found[members] = None
+    return list(found)
+
+
+def _value(oof: Predictions, members: tuple[str, ...], protocol: Protocol) -> float:
+    if not _answers_all(oof, members):
+        return -np.inf
+    judged = judge(
+        {"set": _mean_of(oof, members)},
+        np.asarray(oof.labels),
+        oof.groups,
+        oof.n_classes,
+        metrics=[protocol.figure(oof.class_names)],
+        intervals=False,
+    )
+    sign = 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
+    return _merit(judged["set"].figures[protocol.metric].value, sign)
+
+
+def _merit(value: float | None, sign: float) -> float:
+    return -np.inf if value is None else sign * value

@@ -1,0 +1,178 @@
+"""Whether a published accuracy can be a count out of n (GRIM test), and the interval that goes with it.
+
+Arithmetic only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from decimal import Decimal, InvalidOperation
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.grim_counts import Printed, Way, single_counts, weaker_ways
+from ensemble_kit.evaluation.uncertainty.hypothesis_tests import wilson_interval
+
+# Counts times accuracies stay exact in decimal arithmetic.
+MOST_DIGITS = 18
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """An accuracy claimed over n samples.
+
+    Parameters
+    ----------
+    possible : bool
+        Whether a single count, rounded or truncated to the claim's digits, gives it.
+    n_right : int
+        The count nearest to it among those that give it, else among all counts.
+    nearest : float
+        The accuracy of that count.
+    fewest, most : int
+        Range of the counts in the first of `counts`; if `counts` is empty, both are `n_right`.
+    low, high : float
+        Wilson's interval, from the low end of the fewest to the high end of the most.
+    counts : tuple of Way
+        The single counts that give it: rounded, then truncated.
+    weaker : tuple of Way
+        If no single count gives it: counts with padded digits and means of runs or folds that do.
+    not_listed : tuple of str
+        Which means are not listed, and why: they can give nearly any value.
+    sentence : str
+    """
+
+    accuracy: float
+    n: int
+    possible: bool
+    n_right: int
+    nearest: float
+    fewest: int
+    most: int
+    low: float
+    high: float
+    counts: tuple[Way, ...]
+    weaker: tuple[Way, ...]
+    not_listed: tuple[str, ...]
+    sentence: str
+
+
+def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
+    """Judge an accuracy claimed over `n` samples, to the digits it was given with.
+
+    Parameters
+    ----------
+    accuracy : str or float
+        As printed, e.g. "0.9962", "99.62%" or "9.962e-1"; the digits say how it was rounded
+        or truncated.
+    n : int
+        Number of test samples.
+    level : float
+        Confidence level of the interval, in (0, 1).
+
+    Raises
+    ------
+    DataError
+        No number, one outside [0, 1], or no sample.
+    UsageError
+        A level outside (0, 1).
+
+    Examples
+    --------
+    >>> verify_claim("0.9962", 1182).possible, verify_claim("0.9958", 1182).n_right
+    (False, 1177)
+    >>> print(verify_claim("96.66%", 450).counts[0])
+    435 of 450, truncated
+    >>> print(verify_claim("0.863", 156).weaker[0])
+    404 of 468: the mean of 3 runs of 156, rounded or truncated
+    >>> claim = verify_claim("0.99", 1000)
+    >>> claim.fewest, claim.most
+    (985, 995)
+    """
+    if not 0 < level < 1:
+        raise UsageError("A level lies in (0, 1)", f"got {level:g}", "Use e.g. --level 0.95")
+    text = str(accuracy).strip()
+    printed = _read(text)
+    if n < 1 or not 0 <= printed.value <= 1:
+        raise DataError(
+            "An accuracy lies in [0, 1] and is over at least one sample",
+            f"got {text} over {n}",
+            "Write per cent with its sign: 99.62%",
+        )
+    counts = single_counts(printed, n)
+    weaker, not_listed = ((), ()) if counts else weaker_ways(printed, n)
+    n_right = min(max(round(printed.value * n), 0), n)
+    fewest, most = (counts[0].fewest, counts[0].most) if counts else (n_right, n_right)
+    n_right = min(max(n_right, fewest), most)
+    found = Claim(
+        accuracy=float(printed.value),
+        n=n,
+        possible=bool(counts),
+        n_right=n_right,
+        nearest=n_right / n,
+        fewest=fewest,
+        most=most,
+        low=wilson_interval(fewest, n, level)[0],
+        high=wilson_interval(most, n, level)[1],
+        counts=counts,
+        weaker=weaker,
+        not_listed=not_listed,
+        sentence="",
+    )
+    return dataclasses.replace(found, sentence=_sentence(text, found, printed.value, level))
+
+
+def _read(text: str) -> Printed:
+    """Read the accuracy, the unit of its last digit and its zeros, in any notation."""
+    percent = text.endswith("%")
+    try:
+        number = Decimal(text.rstrip("% "))
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise DataError("An accuracy is a number", f"got '{text}'", "Use e.g. 0.9962 or 99.62%")
+    _, digits, exponent = number.as_tuple()
+    last = min(int(exponent), 0)
+    written = "".join(map(str, digits))
+    # The zeros of 0.900 or 90.0% may be padding down to 0.9 or 90%.
+    zeros = min(len(written) - len(written.rstrip("0")), max(-last - (0 if percent else 1), 0))
+    scale = -2 if percent else 0
+    if last + scale < -MOST_DIGITS:
+        raise DataError(
+            f"An accuracy has at most {MOST_DIGITS} decimal places",
+            f"got '{text}'",
+            "Give it as it was printed",
+        )
+    return Printed(number.scaleb(scale), Decimal(1).scaleb(last + scale), zeros)
+
+
+def _sentence(text: str, claim: Claim, value: Decimal, level: float) -> str:
+    n = claim.n
+    interval = (
+        f"Wilson {level * 100:g} % interval {claim.low:.4f} to {claim.high:.4f}, if the {n} samples "
+        "are independent."
+    )
+    if claim.possible:
+        found = "; ".join(map(str, claim.counts))
+        over = (
+            str(claim.fewest) if claim.fewest == claim.most else f"{claim.fewest} to {claim.most}"
+        )
+        return f"{text} over {n} is possible: {found}. For {over} of {n}: {interval}"
+    below = min(int(value * n), n - 1)
+    near = " and ".join(f"{c} of {n} ({c / n:.5f})" for c in (below, below + 1))
+    first = (
+        f"{text} over {n} is impossible as a single count: no single count, rounded or truncated, "
+        f"gives it. The nearest counts are {near}. For {claim.n_right} of {n}: {interval}"
+    )
+    return "\n".join([first, *_weaker(claim), *claim.not_listed])
+
+
+def _weaker(claim: Claim) -> list[str]:
+    if not claim.weaker:
+        return [
+            "Padded digits and means of 2 to 10 runs or folds were tried: no informative one gives it."
+        ]
+    return [
+        "Weaker explanations. The percentage is the share of all values with these digits that the "
+        "explanation fits by chance:",
+        *(f"- {way} ({100 * way.share:.2g} %)" for way in claim.weaker),
+    ]

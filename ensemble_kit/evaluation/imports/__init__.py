@@ -1,0 +1,1 @@
+"""Predictions of other programs, read into a run."""

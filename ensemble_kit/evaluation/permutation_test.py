@@ -1,0 +1,275 @@
+"""The null check: where labels mean nothing, nothing may be found; else something leaks.
+
+Everything is cross-fitted again on labels dealt anew to whole groups, and on members of noise.
+Fits combiners as they are, without the fallback to the mean, which would hide a leak.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.errors import UsageError, first_few
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.predictions.features import PooledFeatures
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.seeding import generator
+
+# The fewest draws that can give p = 0.05.
+N_DRAWS = 19
+# A mean of fewer has no spread to be held against.
+FEWEST_TESTED = 2
+ALARM = 0.05
+Ints = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NullFigures:
+    """One method's figures where there is nothing to find.
+
+    Parameters
+    ----------
+    value : float
+        Cross-fitted, on the table as it is.
+    permuted, noise : array, shape (n_draws,)
+        Cross-fitted on labels dealt anew, and on members of noise.
+    permuted_gain, noise_gain : array, shape (n_draws,)
+        What these are better by than the constant answer, which knows only the classes' shares.
+    """
+
+    value: float
+    permuted: Array
+    noise: Array
+    permuted_gain: Array
+    noise_gain: Array
+    higher_is_better: bool
+
+    @property
+    def p_value(self) -> float:
+        """Share of labellings, the real one among them, on which the figure is as good.
+
+        References
+        ----------
+        Phipson, B., & Smyth, G. K. (2010). Permutation p-values should never be zero. Statistical
+        Applications in Genetics and Molecular Biology 9(1), 39.
+        """
+        sign = 1.0 if self.higher_is_better else -1.0
+        as_good = int((sign * self.permuted >= sign * self.value - 1e-12).sum())
+        return (1 + as_good) / (1 + len(self.permuted))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class NullCheck:
+    """Every method's null figures.
+
+    Parameters
+    ----------
+    methods : mapping of name to NullFigures
+    metric : str
+    n_draws : int
+    dealt : str
+        How labels were dealt anew, in words.
+    """
+
+    methods: Mapping[str, NullFigures]
+    metric: str
+    n_draws: int
+    dealt: str
+
+    @property
+    def above_chance(self) -> dict[str, list[str]]:
+        """Methods that find something where there is nothing, and in which check.
+
+        One-sided t test of the gain over the constant answer, at 5 % over all methods and checks.
+        """
+        out: dict[str, list[str]] = {}
+        for name, one in self.methods.items():
+            gains = {"labels permuted": one.permuted_gain, "members of noise": one.noise_gain}
+            found = [k for k, v in gains.items() if _is_above(v, 2 * len(self.methods))]
+            if found:
+                out[name] = found
+        return out
+
+    @property
+    def untested(self) -> list[str]:
+        """Methods of which too little was drawn, or is defined, to tell."""
+        return [
+            name
+            for name, one in self.methods.items()
+            if min(_n_known(one.permuted_gain), _n_known(one.noise_gain)) < FEWEST_TESTED
+        ]
+
+    @property
+    def sentence(self) -> str:
+        """Whether all methods come out at chance."""
+        above, untested = self.above_chance, self.untested
+        if not above and untested:
+            return (
+                f"fewer than {FEWEST_TESTED} draws have a figure of {first_few(untested)}: whether "
+                f"that is chance cannot be told. Draw {N_DRAWS}."
+            )
+        if not above:
+            some = f"all {len(self.methods)} methods come" if len(self.methods) > 1 else "it comes"
+            return f"{some} out at chance where there is nothing to find ({self.dealt})."
+        listed = first_few(f"{name} ({', '.join(how)})" for name, how in above.items())
+        return (
+            f"{len(above)} of {len(self.methods)} methods find something where there is nothing: "
+            f"{listed}. Something leaks: do not trust their figures."
+        )
+
+
+def null_check(
+    combiners: Mapping[str, Combiner],
+    oof: Predictions,
+    *,
+    protocol: Protocol | None = None,
+    n_draws: int = N_DRAWS,
+) -> NullCheck:
+    """Cross-fit every method on labels that mean nothing, and on members that know nothing.
+
+    Where each group has one label, the groups' labels are permuted; else their blocks of labels
+    are put in another order. A member of noise keeps its logits, each row at a random other
+    sample; pooled features are drawn anew.
+
+    Parameters
+    ----------
+    combiners : mapping of name to Combiner
+        Left as they are. Those that look at the labels are left out.
+    oof : Predictions
+    protocol : Protocol, optional
+        For its metric and seed.
+    n_draws : int
+        19 is the fewest with which p = 0.05 can be reached.
+
+    References
+    ----------
+    Ojala, M., & Garriga, G. C. (2010). Permutation tests for studying classifier performance. JMLR
+    11, 1833-1863.
+
+    Examples
+    --------
+    >>> from ensemble_kit.combiners.rules.averaging import MeanProba
+    >>> labels = np.arange(60) % 2
+    >>> table = Predictions.from_arrays({"a": np.eye(2)[labels], "b": np.eye(2)[labels]}, labels)
+    >>> found = null_check({"mean": MeanProba()}, table)
+    >>> found.methods["mean"].p_value, found.above_chance
+    (0.05, {})
+    """
+    protocol = protocol or Protocol()
+    if n_draws < 1:
+        raise UsageError("A null check draws at least once", f"got {n_draws}", "Use e.g. 19")
+    methods = {name: one for name, one in combiners.items() if not one.needs_labels}
+    real = _figures(methods, oof, protocol)
+    drawn: dict[str, dict[str, list[float]]] = {"permuted": {}, "noise": {}}
+    for draw in range(n_draws):
+        rng = generator(protocol.seed, f"null-{draw}")
+        tables = {"permuted": _permuted(oof, rng), "noise": _noise(oof, rng)}
+        for kind, table in tables.items():
+            for name, value in _figures(methods, table, protocol).items():
+                drawn[kind].setdefault(name, []).append(value)
+    higher = protocol.figure(oof.class_names).higher_is_better
+    kinds = {
+        kind: {name: np.array(values) for name, values in some.items()}
+        for kind, some in drawn.items()
+    }
+
+    def gain(kind: str, name: str) -> Array:
+        better: Array = kinds[kind][name] - kinds[kind][CONSTANT]
+        return better if higher else -better
+
+    found = {
+        name: NullFigures(
+            real[name], kinds["permuted"][name], kinds["noise"][name],
+            gain("permuted", name), gain("noise", name), higher,
+        )
+        for name in methods
+    }  # fmt: skip
+    return NullCheck(found, protocol.metric, n_draws, _dealt(oof))
+
+
+CONSTANT = "the classes' shares, whatever the image"
+
+
+def _figures(
+    methods: Mapping[str, Combiner], table: Predictions, protocol: Protocol
+) -> dict[str, float]:
+    labels = np.asarray(table.labels)
+    answers: dict[str, Combined] = {k: cross_fit(one, table) for k, one in methods.items()}
+    shares = np.bincount(labels, minlength=table.n_classes) / len(table)
+    answers[CONSTANT] = decided(np.tile(shares, (len(table), 1)))
+    judged = judge(
+        answers, labels, table.groups, table.n_classes,
+        metrics=[protocol.figure(table.class_names)], intervals=False,
+    )  # fmt: skip
+    values = {k: one.figures[protocol.metric].value for k, one in judged.items()}
+    return {k: np.nan if v is None else v for k, v in values.items()}
+
+
+def _group_rows(oof: Predictions) -> list[Ints]:
+    numbered = np.unique(oof.groups, return_inverse=True)[1]
+    order = np.argsort(numbered, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(numbered[order])) + 1)
+
+
+def _has_one_label_each(oof: Predictions) -> bool:
+    return all(len(np.unique(oof.labels[rows])) == 1 for rows in _group_rows(oof))
+
+
+def _permuted(oof: Predictions, rng: np.random.Generator) -> Predictions:
+    """The table with labels dealt anew to whole groups."""
+    rows = _group_rows(oof)
+    order = rng.permutation(len(rows))
+    labels = np.empty(len(oof), dtype=np.int64)
+    if _has_one_label_each(oof):
+        for mine, other in zip(rows, order, strict=True):
+            labels[mine] = oof.labels[rows[other][0]]
+    else:
+        labels[np.concatenate(rows)] = oof.labels[np.concatenate([rows[g] for g in order])]
+    return dataclasses.replace(oof, labels=labels)
+
+
+def _noise(oof: Predictions, rng: np.random.Generator) -> Predictions:
+    """The table with each member's rows in a random order of their own; features are normal noise.
+
+    A member's gaps stay where they are, so that every row keeps its quorum.
+    """
+    logits = oof.logits.copy()
+    for m, there in enumerate(oof.available.T):
+        rows = np.flatnonzero(there)
+        logits[rows, m] = oof.logits[rng.permutation(rows), m]
+    kept = oof.features
+    # Rows cannot move between the spaces of different models.
+    features = kept and PooledFeatures(
+        tuple(rng.normal(size=one.shape).astype(np.float32) for one in kept.values), kept.spaces
+    )
+    return dataclasses.replace(oof, logits=logits, features=features)
+
+
+def _dealt(oof: Predictions) -> str:
+    if oof.group_kind == "image":
+        return "labels dealt anew to single images"
+    if _has_one_label_each(oof):
+        return f"labels dealt anew to whole {oof.group_kind}s"
+    return f"blocks of labels dealt anew, a {oof.group_kind}'s together"
+
+
+def _n_known(gains: Array) -> int:
+    return int(np.isfinite(gains).sum())
+
+
+def _is_above(gains: Array, n_tests: int) -> bool:
+    from scipy.stats import t
+
+    gains = gains[np.isfinite(gains)]
+    n = len(gains)
+    if n < FEWEST_TESTED or gains.mean() <= 0:
+        return False
+    spread = float(gains.std(ddof=1)) / np.sqrt(n)
+    return spread == 0 or float(gains.mean()) / spread > t.ppf(1 - ALARM / n_tests, n - 1)

@@ -1,0 +1,208 @@
+"""Runs against each other, paired on the samples that they share.
+
+Each run is represented by one method's stored answers. Fits nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.evaluation.caveats import table_notes
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.runs.ensemble_folder import METRICS
+from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_of
+from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics
+from ensemble_kit.evaluation.scores.per_image import Figures, judge
+from ensemble_kit.evaluation.scores.verdict import Verdict, verdicts
+from ensemble_kit.run import Run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class AcrossRuns:
+    """Figures of each run on the shared samples, and a verdict of each against the first.
+
+    Parameters
+    ----------
+    figures : mapping of run to Figures
+    verdicts : tuple of Verdict
+    n_left_out : mapping of run to int
+        Samples of its own that not all runs have.
+    notes : tuple of str
+        What must be said beside the figures: of the run that they begin with, or of all.
+    """
+
+    figures: dict[str, Figures]
+    verdicts: tuple[Verdict, ...]
+    n_left_out: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def compare_runs(
+    runs: Sequence[Run],
+    *,
+    method: str = "mean",
+    split: str = "oof",
+    protocol: Protocol | None = None,
+) -> AcrossRuns:
+    """Compare the stored answers of one method across runs, paired by sample id.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        At least two different ones; each stacked by `method`, or with a member of that name.
+    method : str
+    split : {"oof", "test"}
+
+    Raises
+    ------
+    UsageError
+        Fewer than two runs, one of them twice, or none of that method.
+    DataError
+        No shared samples, other classes, another label of a sample, answers of members that were
+        trained again since, or runs split by group and by image: those are never ranked against
+        each other.
+    """
+    refuse_repeated(runs)
+    protocol = (protocol or Protocol()).for_data(runs[0].manifest())
+    _refuse_mixed_splits(runs)
+    answered = {run.path.as_posix(): answered_in(run, method, split) for run in runs}
+    ids = _shared(answered, split)
+    names = list(answered)
+    first = answered[names[0]].table.take(_places(answered[names[0]], ids))
+    combined = {
+        name: _aligned(name, one, ids, answered[names[0]]) for name, one in answered.items()
+    }
+    judged = judge(
+        combined, first.labels, first.groups, first.n_classes,
+        metrics=protocol.figures(first, abstained=any(c.n_abstained for c in combined.values())),
+        level=protocol.level, intervals=protocol.intervals,
+    )  # fmt: skip
+    said = verdicts(
+        {name: judged[name] for name in names[1:]},
+        names[0],
+        judged[names[0]],
+        metric_name=protocol.metric,
+        part="test" if split == "test" else "cross_fitted",
+        group_kind=first.group_kind,
+        level=protocol.level,
+    )
+    return AcrossRuns(
+        {name: one.figures for name, one in judged.items()},
+        tuple(said.values()),
+        {name: len(one.table) - len(ids) for name, one in answered.items()},
+        shared_notes({run.path.as_posix(): notes_of(run, method) for run in runs}),
+    )
+
+
+def refuse_repeated(runs: Sequence[Run]) -> None:
+    """Raise UsageError unless there are two runs at least, each named once."""
+    if len(runs) < 2:
+        raise UsageError(
+            "A comparison takes at least two runs", f"got {len(runs)}", "Name another run"
+        )
+    places = [run.path.resolve() for run in runs]
+    twice = sorted({p.as_posix() for p in places if places.count(p) > 1})
+    if twice:
+        raise UsageError(
+            "A run is named once in a comparison",
+            f"got {first_few(twice)} several times",
+            "Name another run",
+        )
+
+
+def answered_in(run: Run, method: str, split: str) -> Answered:
+    """A method's stored answers to one part of a run.
+
+    Raises
+    ------
+    DataError
+        The run has no test part.
+    """
+    answers = answers_of(run, method)
+    found = answers.test if split == "test" else answers.oof
+    if found is None:
+        raise DataError(
+            "A comparison on the test part needs one in each run",
+            f"'{run.path}' has none",
+            "Leave out --split test",
+        )
+    return found
+
+
+def notes_of(run: Run, method: str) -> tuple[str, ...]:
+    """What was noted when the method was stacked; of a member, what its run says."""
+    if (run.ensemble_dir(method) / METRICS).is_file():
+        return tuple(read_metrics(run, method)["notes"])
+    return table_notes(run.predictions("oof", partial=True), None)
+
+
+def shared_notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Each note once; where not all runs have it, it begins with those that do.
+
+    Examples
+    --------
+    >>> shared_notes({"a": ["Few patients."], "b": ["Few patients.", "Imported."]})
+    ('Few patients.', 'b: Imported.')
+    """
+    owners: dict[str, list[str]] = {}
+    for name, some in notes.items():
+        for note in dict.fromkeys(some):
+            owners.setdefault(note, []).append(name)
+    return tuple(
+        note if len(of) == len(notes) else f"{', '.join(of)}: {note}" for note, of in owners.items()
+    )
+
+
+def _refuse_mixed_splits(runs: Sequence[Run]) -> None:
+    kinds = {run.record["folds"]["split_by"] for run in runs}
+    if len(kinds) > 1:
+        raise DataError(
+            "Runs split by image are not ranked against runs split by group",
+            f"got {first_few(sorted(kinds))}",
+            "Compare runs of one kind of split",
+        )
+
+
+def _shared(answered: Mapping[str, Answered], split: str) -> list[str]:
+    shared = set.intersection(*(set(one.table.sample_ids.tolist()) for one in answered.values()))
+    if not shared:
+        raise DataError(
+            "Runs are compared on shared samples",
+            "they have none",
+            f"Compare runs over the same data, or another split than {split}",
+        )
+    return sorted(shared)
+
+
+def _places(answered: Answered, ids: Sequence[str]) -> np.ndarray:
+    place = {name: i for i, name in enumerate(answered.table.sample_ids.tolist())}
+    return np.array([place[name] for name in ids], dtype=np.int64)
+
+
+def _aligned(name: str, one: Answered, ids: Sequence[str], first: Answered) -> Combined:
+    """Its answers to these samples, classes in the order of the first run's."""
+    ours, theirs = one.table.class_names, first.table.class_names
+    if set(ours) != set(theirs):
+        raise DataError(
+            "Runs share their class names",
+            f"'{name}' has {first_few(ours)}, the first {first_few(theirs)}",
+            "Compare runs over the same classes",
+        )
+    at, at_first = _places(one, ids), _places(first, ids)
+    by_name = np.array([ours.index(c) for c in theirs])
+    new = np.append(np.argsort(by_name), -1)  # the last stands for an abstention
+    if (new[one.table.labels[at]] != first.table.labels[at_first]).any() or (
+        one.table.groups[at] != first.table.groups[at_first]
+    ).any():
+        raise DataError(
+            "A sample has one label and group in all runs",
+            f"'{name}' differs",
+            "Compare runs over the same data",
+        )
+    combined = one.combined
+    return Combined(combined.proba[at][:, by_name], new[combined.predicted[at]], combined.tied[at])

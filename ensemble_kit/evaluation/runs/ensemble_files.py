@@ -1,0 +1,162 @@
+"""An evaluated ensemble as plain values: the rows of `predictions.csv`, all of `metrics.json`.
+
+Reads and writes no files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.combiners.base import ABSTAINED, Combined
+from ensemble_kit.evaluation.clinical.block import clinical_json
+from ensemble_kit.evaluation.result import Evaluation
+from ensemble_kit.evaluation.scores.optimism import optimism_json
+from ensemble_kit.evaluation.scores.per_class import per_class_json
+from ensemble_kit.evaluation.scores.per_group import GroupFigures
+from ensemble_kit.evaluation.scores.per_image import Figures
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.predictions.table import Predictions
+
+SCHEMA_VERSION = 1
+
+
+def about_json(
+    evaluation: Evaluation, oof: Predictions, test: Predictions | None
+) -> dict[str, Any]:
+    """What `combiner.json` says of the tables that the combiner was fitted to."""
+    quorum = oof.quorum if test is None or oof.quorum is not None else test.quorum
+    return {
+        "member_names": list(oof.member_names),
+        "class_names": list(oof.class_names),
+        "manifest": oof.manifest_digest,
+        "n_samples": len(oof),
+        **({} if quorum is None else {"quorum": quorum}),
+        **_decision(evaluation),
+    }
+
+
+def predictions_frame(
+    evaluation: Evaluation, oof: Predictions, test: Predictions | None = None
+) -> pd.DataFrame:
+    """One row per image: `sample_id, group, split, label, predicted, p_<class> ...`.
+
+    `split` is `oof` (cross-fitted) or `test`.
+    """
+    parts = [_frame(oof, evaluation.oof_combined)]
+    if test is not None and evaluation.test_combined is not None:
+        parts.append(_frame(test, evaluation.test_combined))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _frame(table: Predictions, combined: Combined) -> pd.DataFrame:
+    names = np.array(table.class_names)
+    predicted = np.where(combined.predicted == ABSTAINED, "", names[combined.predicted])
+    columns: dict[str, Any] = {
+        "sample_id": table.sample_ids,
+        "group": table.groups,
+        "split": table.kind,
+        "label": names[table.labels],
+        "predicted": predicted,
+    }
+    columns |= {f"p_{name}": combined.proba[:, c] for c, name in enumerate(table.class_names)}
+    return pd.DataFrame(columns)
+
+
+def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
+    """Everything in `metrics.json`; undefined figures are null, never NaN."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "method": evaluation.name,
+        "split_by": oof.split_by,
+        "group_kind": oof.group_kind,
+        "member_names": list(oof.member_names),
+        "class_names": list(oof.class_names),
+        "positive": evaluation.positive,
+        "average_precision_of": evaluation.ranked_class,
+        **_decision(evaluation),
+        "in_sample": None,
+        "cross_fitted": None,
+        "nested": None,
+        "test": None,
+        **{
+            part: figures_json(figures, oof.class_names)
+            | _per_group_json(evaluation.per_group.get(part))
+            | per_class_json(evaluation.per_class.get(part), oof.class_names)
+            for part, figures in evaluation.parts.items()
+        },
+        "differences": optimism_json(evaluation),
+        "cross_fitted_minus_nested": {
+            name: interval_json(one) for name, one in evaluation.coupling.items()
+        }
+        or None,
+        "corrected_for_choice": None
+        if evaluation.corrected is None
+        else dataclasses.asdict(evaluation.corrected),
+        "clinical": None if evaluation.clinical is None else clinical_json(evaluation.clinical),
+        "fell_back_to_mean": evaluation.fell_back,
+        "verdicts": [
+            {
+                "against": v.against,
+                "metric": v.metric,
+                "part": v.part,
+                "word": v.word,
+                "gain": interval_json(v.effect),
+                "n_compared": v.n_compared,
+                "p_value": v.p_value,
+                "sentence": v.sentence,
+            }
+            for v in evaluation.verdicts
+        ],
+        "tests": [dataclasses.asdict(one) for one in evaluation.tests],
+        "notes": list(evaluation.notes),
+    }
+
+
+def _decision(evaluation: Evaluation) -> dict[str, Any]:
+    """How probabilities became classes, and what errors cost; nothing where no cost was given."""
+    if evaluation.costs is None:
+        return {}
+    by_cost = evaluation.decided_by_cost and not evaluation.combiner.needs_labels
+    return {
+        "decision": "least expected cost" if by_cost else "likeliest class",
+        "costs": evaluation.costs.as_mapping(),
+    }
+
+
+def _per_group_json(found: GroupFigures | None) -> dict[str, Any]:
+    """The block `per_group`; nothing where every image is its own group."""
+    if found is None:
+        return {}
+    block: dict[str, Any] = {
+        "rule": found.rule,
+        **({} if found.fitted is None else {"fitted": found.fitted.as_mapping()}),
+        "n_groups": found.n_groups,
+        "recognition_rate": interval_json(found.recognition_rate),
+    }
+    if found.figures is not None:
+        block |= {
+            "n_ties": found.figures.n_ties,
+            **{name: interval_json(one) for name, one in found.figures.metrics.items()},
+        }
+    return {"per_group": block}
+
+
+def figures_json(figures: Figures, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """`n, n_groups, n_ties, ...`, then `value, low, high` per metric."""
+    return {
+        "n": figures.n,
+        "n_groups": figures.n_groups,
+        "n_ties": figures.n_ties,
+        "n_abstained": figures.n_abstained,
+        "missing_classes": [class_names[c] for c in figures.missing_classes],
+        **{name: interval_json(interval) for name, interval in figures.metrics.items()},
+    }
+
+
+def interval_json(interval: Interval) -> dict[str, float | None]:
+    """`value, low, high`; null where undefined."""
+    return {"value": interval.value, "low": interval.low, "high": interval.high}

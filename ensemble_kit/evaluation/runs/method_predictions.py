@@ -1,0 +1,236 @@
+"""What one method answered to a run's rows: cross-fitted ones to learn from, test ones to judge.
+
+The method is a stacked one, or a member by itself. Joins by sample id; fits and judges nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
+from ensemble_kit.combiners.rules.averaging import MeanProba
+from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
+from ensemble_kit.errors import DataError, UsageError, command, did_you_mean, first_few
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fit_many, fitted_to, fold_of
+from ensemble_kit.evaluation.cross_validation.missing_members import with_quorum
+from ensemble_kit.evaluation.runs.ensemble_folder import PREDICTIONS
+from ensemble_kit.evaluation.runs.stored_ensembles import (
+    read_ensemble_predictions,
+    read_metrics,
+    refuse_stale,
+    stored_methods,
+)
+from ensemble_kit.predictions.store import aligned
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.run import Run
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Answered:
+    """One table and a method's answers to its rows.
+
+    Parameters
+    ----------
+    table : Predictions
+        Labels, groups, folds and names; every row answered.
+    combined : Combined
+        Axis 0 as in the table.
+    """
+
+    table: Predictions
+    combined: Combined
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MethodAnswers:
+    """A method's answers: out-of-fold (cross-fitted) and to the test part, where there is one."""
+
+    method: str
+    oof: Answered
+    test: Answered | None
+
+    @property
+    def fold(self) -> npt.NDArray[np.int64]:
+        """The fold of each out-of-fold row, shape (n_samples,)."""
+        return fold_of(self.oof.table)
+
+
+def answers_of(run: Run, method: str) -> MethodAnswers:
+    """The stored answers of a stacked method, or of a member.
+
+    Raises
+    ------
+    UsageError
+        Neither a stacked method nor a member, or the oracle, which looks at the labels.
+    DataError
+        The method was stacked over other rows or labels than the run's.
+    IntegrityError
+        A stored file is damaged, or the run's predictions changed since.
+    """
+    if method == "oracle":
+        raise UsageError(
+            "What is decided by must not look at the labels", "got 'oracle'", "Use e.g. mean"
+        )
+    oof = run.predictions("oof", partial=True)
+    has_test = len(run.manifest().part("test")) > 0
+    test = run.predictions("test", partial=True) if has_test else None
+    if (run.ensemble_dir(method) / PREDICTIONS).is_file():
+        refuse_stale(run, method, read_metrics(run, method), oof, test)
+        frame = read_ensemble_predictions(run.ensemble_dir(method))
+        return MethodAnswers(
+            method,
+            _stacked(frame, oof, run, method),
+            None if test is None else _stacked(frame, test, run, method),
+        )
+    if method in oof.member_names:
+        return MethodAnswers(
+            method, _of_member(oof, method), None if test is None else _of_member(test, method)
+        )
+    stacked = stored_methods(run)
+    raise UsageError(
+        "Answers come from a stacked method or a member",
+        f"'{run.path}' has none of '{method}'",
+        f"Run {command('stack', '--method', method, '--run', run.path)} first. "
+        + did_you_mean(method, [*(n for n in stacked if n != "oracle"), *oof.member_names]),
+    )
+
+
+def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> Answered:
+    rows = frame[frame["split"] == table.kind].set_index("sample_id")
+    wanted = table.sample_ids.tolist()
+    names = table.class_names
+    differ = set(rows.index) ^ set(wanted)
+    about = _about(run, method)
+    columns = [f"p_{name}" for name in table.class_names]
+    stale = bool(differ) or len(rows) != len(wanted) or not set(columns) <= set(rows)
+    if not stale:
+        rows = rows.loc[wanted]
+        stale = rows["label"].tolist() != [names[c] for c in table.labels]
+    if stale:
+        raise DataError(
+            "A method's answers are to the run's own images and labels",
+            f"those of '{method}' differ in {len(differ)} ids: {first_few(sorted(differ))}"
+            if differ
+            else f"those of '{method}' have other labels or classes",
+            f"Run {command('stack', '--method', method, '--run', run.path)} again",
+        )
+    index = {name: c for c, name in enumerate(names)}
+    proba = rows[columns].to_numpy(dtype=np.float64)
+    chosen = np.array([index.get(p, ABSTAINED) for p in rows["predicted"]], dtype=np.int64)
+    combined = Combined(proba, chosen, np.zeros(len(proba), dtype=bool))
+    return Answered(_with_stamp(table, about), combined)
+
+
+def _about(run: Run, method: str) -> dict[str, Any]:
+    """What was noted of a stacked method's members; nothing of a member by itself."""
+    path = run.ensemble_dir(method) / JSON_NAME
+    return dict(read_saved(path.parent).get("about", {})) if path.is_file() else {}
+
+
+def _with_stamp(table: Predictions, about: Mapping[str, Any]) -> Predictions:
+    """The table with the quorum that its members were combined under, if any, noted."""
+    if "quorum" not in about:
+        return table
+    return with_quorum(table.select(about["member_names"]), about["quorum"])
+
+
+def _of_member(table: Predictions, member: str) -> Answered:
+    own = table.select([member])
+    if not own.is_complete:
+        raise DataError(
+            "A member's answers cover every image",
+            f"'{member}' lacks {int((~own.available).sum())} of {len(own)}",
+            "Run the same train-members command again: it goes on where it stopped",
+        )
+    return Answered(table, decided(softmax(own.logits[:, 0])))
+
+
+def answers_by_fold(run: Run, method: str) -> tuple[Answered, dict[int, Array]]:
+    """Out-of-fold answers, and what each fold's own models say of the test part.
+
+    A fitted method is fitted once per fold, to the other folds' rows, as it was cross-fitted.
+
+    Returns
+    -------
+    Answered
+        Out-of-fold.
+    dict of fold to array, shape (n_test, n_classes)
+        Probabilities.
+
+    Raises
+    ------
+    DataError
+        The run has no test part, members that the method was not stacked over, or the same test
+        logits under every fold: those are not of the folds' own models.
+    """
+    combiner, members = _combiner_of(run, method)
+    if combiner.needs_features:
+        raise UsageError(
+            "Answers by fold are those of methods fitted to the other folds' logits",
+            f"'{method}' learns in each fold's own features",
+            "Choose another --method",
+        )
+    about = _about(run, method)
+    gaps = "quorum" in about
+    oof = _with_stamp(run.predictions("oof", partial=gaps).select(members), about)
+    test = run.predictions("test", partial=gaps).select(members)
+    fold = fold_of(oof)
+    logits = _test_logits_by_fold(run, members, test)
+    if _all_equal(logits):
+        raise DataError(
+            "Cross-conformal sets take what each fold's own model says of the test images",
+            f"'{run.path}' holds one answer a member, the same under all {len(logits)} folds",
+            "Leave out --cross",
+        )
+    folds = sorted(logits)
+    if combiner.is_fitted_to_labels:
+        fitted = fit_many(combiner, oof, [np.flatnonzero(fold != k) for k in folds])
+    else:
+        fitted = [fitted_to(combiner, oof)] * len(folds)
+    proba, new = np.empty((len(oof), oof.n_classes)), {}
+    for k, one in zip(folds, fitted, strict=True):
+        proba[fold == k] = apply(one, oof.take(fold == k)).proba
+        tested = dataclasses.replace(test, logits=logits[k])
+        new[k] = apply(one, _with_stamp(tested, about)).proba
+    return Answered(oof, decided(proba)), new
+
+
+def folds_differ(run: Run, test: Predictions) -> bool:
+    """Whether the folds' models answer the test rows each in its own way; imported ones do not."""
+    return not _all_equal(_test_logits_by_fold(run, test.member_names, test))
+
+
+def _combiner_of(run: Run, method: str) -> tuple[Combiner, list[str]]:
+    """The method's unfitted combiner and the members it combines."""
+    folder = run.ensemble_dir(method)
+    if not (folder / JSON_NAME).is_file():
+        return MeanProba(), [method]
+    stored = read_saved(folder)
+    return load_combiner(folder).fresh(), list(stored["about"]["member_names"])
+
+
+def _test_logits_by_fold(run: Run, members: Sequence[str], test: Predictions) -> dict[int, Array]:
+    """NaN where a member has no model of that fold."""
+    stored = {name: run.store.read(name) for name in members}
+    ids = {name: one.test_ids for name, one in stored.items()}
+    out = {}
+    for k in range(run.folds().n_splits):
+        arrays = {}
+        for name, one in stored.items():
+            by_name = [one.class_names.index(c) for c in test.class_names]
+            none = np.full((len(one.test_ids), len(by_name)), np.nan, dtype=np.float32)
+            arrays[name] = one.test.get(k, none)[:, by_name]
+        out[k] = aligned(arrays, ids, test.sample_ids)
+    return out
+
+
+def _all_equal(by_fold: Mapping[int, Array]) -> bool:
+    first, *others = by_fold.values()
+    return all(np.array_equal(first, other, equal_nan=True) for other in others)

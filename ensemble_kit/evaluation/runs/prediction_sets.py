@@ -1,0 +1,212 @@
+"""Prediction sets of a run's method: calibrated out-of-fold, measured on the test, written down.
+
+The one function behind `ensemble-kit conformal`. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.checked import write_checked
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.evaluation.caveats import table_notes
+from ensemble_kit.evaluation.decisions.conformal import (
+    Bools,
+    ConformalSets,
+    calibrate,
+    cross_conformal,
+    cross_fitted_sets,
+    units_needed,
+)
+from ensemble_kit.evaluation.decisions.set_coverage import (
+    PredictionSets,
+    SetOptions,
+    set_figures,
+    sets_frame,
+    sets_json,
+)
+from ensemble_kit.evaluation.runs.ensemble_folder import SETS, SETS_JSON, made_of
+from ensemble_kit.evaluation.runs.method_predictions import (
+    Answered,
+    MethodAnswers,
+    answers_by_fold,
+    answers_of,
+    folds_differ,
+)
+from ensemble_kit.files import digest_file, write_csv
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.run import Run
+
+Ints = npt.NDArray[np.int64]
+
+
+def conformal_sets(
+    run: Run, method: str, options: SetOptions | None = None, *, write: bool = True
+) -> PredictionSets:
+    """Calibrate on a method's out-of-fold answers, measure on its test answers.
+
+    Writes `sets.csv` and `sets.json` beside the method's predictions.
+
+    Raises
+    ------
+    UsageError
+        No such method or score.
+    DataError
+        Too few patients for the promise: only sets of all classes could keep it.
+    """
+    options = options or SetOptions()
+    with run.writing_results() if write else contextlib.nullcontext():
+        answers = answers_of(run, method)
+        found = _sets(run, method, answers, options)
+        if write:
+            _write(run, found, answers)
+    return found
+
+
+def _sets(run: Run, method: str, answers: MethodAnswers, options: SetOptions) -> PredictionSets:
+    oof = answers.oof
+    groups = _groups(oof.table)
+    _refuse_too_few(oof.table, groups, options)
+    proba, labels = oof.combined.proba, np.asarray(oof.table.labels)
+    parts: dict[str, tuple[Answered, Bools]] = {}
+    thresholds = None
+    if _can_leave_a_fold_out(oof.table, groups, answers.fold, options):
+        crossed = cross_fitted_sets(
+            proba, labels, answers.fold, miss=options.miss, score=options.score, groups=groups,
+            per_class=options.per_class,
+        )  # fmt: skip
+        parts["cross_fitted"] = (oof, crossed)
+    if options.cross:
+        parts["test"] = _cross(run, method, answers, options)
+    else:
+        fitted = calibrate(
+            proba, labels, miss=options.miss, score=options.score, groups=groups,
+            per_class=options.per_class,
+        )  # fmt: skip
+        thresholds = _named(fitted, oof.table.class_names)
+        if answers.test is not None:
+            parts["test"] = (answers.test, fitted.predict(answers.test.combined.proba))
+    return PredictionSets(
+        method=method,
+        options=options,
+        unit=oof.table.group_kind if groups is not None else "image",
+        thresholds=thresholds,
+        n_calibrated=len(labels),
+        n_units=len(labels) if groups is None else oof.table.n_groups,
+        figures={part: set_figures(one, sets, options) for part, (one, sets) in parts.items()},
+        frame=sets_frame(parts),
+        notes=_notes(run, answers, parts, groups, options),
+    )
+
+
+def _write(run: Run, found: PredictionSets, answers: MethodAnswers) -> None:
+    """Write the sets, then their metrics with the digests that bind both."""
+    folder = run.ensemble_dir(found.method)
+    write_csv(folder / SETS, found.frame)
+    write_checked(
+        folder / SETS_JSON,
+        {
+            **sets_json(found),
+            "made_of": made_of(answers.oof.table, answers.test.table if answers.test else None),
+            "files": {SETS: digest_file(folder / SETS)},
+        },
+    )
+
+
+def _groups(table: Predictions) -> npt.NDArray[np.str_] | None:
+    """The patients to weigh alike; None where images are what is exchangeable."""
+    by_image = table.split_by == "image" or table.group_kind == "image"
+    return None if by_image else table.groups
+
+
+def _units_per_class(table: Predictions, groups: npt.NDArray[np.str_] | None) -> dict[str, int]:
+    units = table.sample_ids if groups is None else groups
+    return {
+        name: len(np.unique(units[table.labels == c])) for c, name in enumerate(table.class_names)
+    }
+
+
+def _refuse_too_few(
+    table: Predictions, groups: npt.NDArray[np.str_] | None, options: SetOptions
+) -> None:
+    needed = units_needed(options.miss)
+    unit = "image" if groups is None else table.group_kind
+    have = len(table) if groups is None else table.n_groups
+    if have < needed:
+        raise DataError(
+            f"Sets that miss at most {options.miss:g} take {needed} {unit}s to calibrate on",
+            f"there are {have} out-of-fold",
+            f"Ask for --alpha {1 / (have + 1) + 0.0005:.3f} or more, or add {unit}s",
+        )
+    few = {name: n for name, n in _units_per_class(table, groups).items() if n < needed}
+    if options.per_class and few:
+        least = min(few.values())
+        raise DataError(
+            f"Sets that miss at most {options.miss:g} of each class take {needed} {unit}s of each",
+            f"there are {first_few(f'{n} of {name!r}' for name, n in few.items())}",
+            f"Leave out --per-class, or ask for --alpha {1 / (least + 1) + 0.0005:.3f} or more",
+        )
+
+
+def _can_leave_a_fold_out(
+    table: Predictions, groups: npt.NDArray[np.str_] | None, fold: Ints, options: SetOptions
+) -> bool:
+    """Whether every set of other folds has patients enough for the promise."""
+    needed = units_needed(options.miss)
+    units = table.sample_ids if groups is None else groups
+    for k in np.unique(fold):
+        others = table.take(fold != k)
+        if len(np.unique(units[fold != k])) < needed:
+            return False
+        left = None if groups is None else others.groups
+        if options.per_class and min(_units_per_class(others, left).values()) < needed:
+            return False
+    return True
+
+
+def _cross(
+    run: Run, method: str, answers: MethodAnswers, options: SetOptions
+) -> tuple[Answered, Bools]:
+    if answers.test is None:
+        raise DataError(
+            "Cross-conformal sets are made for new images",
+            "the run has no test part",
+            "Leave out --cross, or make a run with --test-size",
+        )
+    oof, new = answers_by_fold(run, method)
+    sets = cross_conformal(
+        oof.combined.proba, np.asarray(oof.table.labels), answers.fold, new, miss=options.miss,
+        score=options.score, groups=_groups(oof.table), per_class=options.per_class,
+    )  # fmt: skip
+    return answers.test, sets
+
+
+def _named(fitted: ConformalSets, class_names: tuple[str, ...]) -> dict[str, float]:
+    return dict(zip(class_names, map(float, fitted.thresholds), strict=True))
+
+
+def _notes(
+    run: Run,
+    answers: MethodAnswers,
+    parts: Mapping[str, tuple[Answered, Bools]],
+    groups: npt.NDArray[np.str_] | None,
+    options: SetOptions,
+) -> tuple[str, ...]:
+    unit = "image" if groups is None else answers.oof.table.group_kind
+    notes = list(table_notes(answers.oof.table, answers.test.table if answers.test else None))
+    if "cross_fitted" not in parts:
+        notes.append(
+            f"No cross-fitted figures: without a fold there are too few {unit}s for this promise."
+        )
+    if answers.test is None:
+        notes.append("No test part: coverage is measured cross-fitted only.")
+    elif not options.cross and folds_differ(run, answers.test.table):
+        notes.append(
+            "Thresholds come from answers of single folds' models, test answers from the average of "
+            "all: the promise holds as far as these are alike. --cross compares like with like."
+        )
+    return tuple(notes)

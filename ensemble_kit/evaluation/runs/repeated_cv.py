@@ -1,0 +1,266 @@
+"""Whether a method gains over repeated folds, by a t test that allows for shared training rows.
+
+Each repeat is a run over the same images with folds drawn anew. Fits and prints nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from math import sqrt
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.cross_validation.baselines import FLOORS
+from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.runs.compare_runs import (
+    answered_in,
+    notes_of,
+    refuse_repeated,
+    shared_notes,
+)
+from ensemble_kit.evaluation.runs.method_predictions import Answered
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.uncertainty.hypothesis_tests import SMALLEST, nadeau_bengio
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.metrics import Metric
+from ensemble_kit.run import Run
+
+CLAIMS = {
+    "better": "{} is better than {}",
+    "worse": "{} is worse than {}",
+    "not shown": "{} is not shown to differ from {}",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RepeatedGain:
+    """What a method gains on a floor, over all folds of all repeats.
+
+    Parameters
+    ----------
+    method, against, metric : str
+    gain : Interval
+        Mean over the folds, positive where `method` is better; interval of the corrected t.
+    p_value : float or None
+        Two-sided; None where no fold differs from another.
+    word : {"better", "not shown", "worse"}
+    n : int
+        Folds in which both figures are defined.
+    sentence : str
+    """
+
+    method: str
+    against: str
+    metric: str
+    gain: Interval
+    p_value: float | None
+    word: str
+    n: int
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Repeats:
+    """A method and its floors over repeated folds.
+
+    Parameters
+    ----------
+    folds : DataFrame
+        `run, fold, n`, then one column per method: its figure on that fold's rows.
+    gains : tuple of RepeatedGain
+    metric : str
+    n, n_groups, n_splits : int
+        Images and groups of each repeat, and its folds.
+    group_kind : str
+    notes : tuple of str
+    """
+
+    folds: pd.DataFrame
+    gains: tuple[RepeatedGain, ...]
+    metric: str
+    n: int
+    n_groups: int
+    n_splits: int
+    group_kind: str
+    notes: tuple[str, ...]
+
+    @property
+    def methods(self) -> list[str]:
+        """The method, then the floors."""
+        return [str(name) for name in self.folds.columns[3:]]
+
+    @property
+    def n_repeats(self) -> int:
+        return int(self.folds["run"].nunique())
+
+
+def compare_repeats(
+    runs: Sequence[Run], *, method: str = "mean", protocol: Protocol | None = None
+) -> Repeats:
+    """Judge a method against best member and mean on every fold of repeated runs.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Made by `train-members --repeats`, each stacked by `method`.
+    method : str
+    protocol : Protocol, optional
+        Its metric and level are used; nothing is resampled.
+
+    Raises
+    ------
+    UsageError
+        Fewer than two runs, one of them twice, or one that was not stacked by `method`.
+    DataError
+        Runs of other images, or members, or of the same folds: those are no repeats.
+
+    References
+    ----------
+    Nadeau, C., & Bengio, Y. (2003). Inference for the generalization error. Machine Learning 52,
+    239-281. Bouckaert, R. R., & Frank, E. (2004). Evaluating the replicability of significance
+    tests for comparing learning algorithms. PAKDD.
+    """
+    refuse_repeated(runs)
+    protocol = (protocol or Protocol()).for_data(runs[0].manifest())
+    methods = list(dict.fromkeys([method, *FLOORS]))
+    answered = [{name: answered_in(run, name, "oof") for name in methods} for run in runs]
+    tables = [of[method].table for of in answered]
+    _refuse_no_repeats(runs, [of[method] for of in answered])
+    figure = next(one for one in protocol.figures(tables[0]) if one.name == protocol.metric)
+    rows = [
+        row
+        for run, of in zip(runs, answered, strict=True)
+        for row in _per_fold(run.path.as_posix(), of, figure)
+    ]
+    folds = pd.DataFrame(rows, columns=["run", "fold", "n", *methods])
+    n_splits = len(np.unique(fold_of(tables[0])))
+    gains = [
+        _gain(folds, method, floor, figure, n_splits=n_splits, level=protocol.level)
+        for floor in methods[1:]
+    ]
+    notes = {run.path.as_posix(): notes_of(run, method) for run in runs}
+    return Repeats(
+        folds, tuple(gains), protocol.metric, len(tables[0]), tables[0].n_groups, n_splits,
+        tables[0].group_kind, shared_notes(notes),
+    )  # fmt: skip
+
+
+def corrected_interval(
+    gains: Array, *, test_share: float, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of the mean gain that belongs to Nadeau and Bengio's test.
+
+    Parameters
+    ----------
+    gains : array, shape (n_folds,)
+        At least two.
+    test_share : float
+        Size of a fold over the size of its training set.
+
+    Examples
+    --------
+    >>> low, high = corrected_interval(np.array([0.02, 0.01, 0.03, 0.02, 0.02]), test_share=0.25)
+    >>> round(low, 4), round(high, 4)
+    (0.0068, 0.0332)
+    """
+    from scipy.stats import t
+
+    n, mean = len(gains), float(gains.mean())
+    spread = sqrt(float(gains.var(ddof=1)) * (1.0 / n + test_share))
+    half = float(t.ppf((1.0 + level) / 2.0, n - 1)) * spread
+    return mean - half, mean + half
+
+
+def _per_fold(run: str, answered: dict[str, Answered], figure: Metric) -> list[tuple[object, ...]]:
+    """Each fold's figure of every method, on the fold's own rows; NaN where undefined."""
+    table = next(iter(answered.values())).table
+    fold, rows = fold_of(table), []
+    for k in np.unique(fold):
+        inside = fold == k
+        judged = judge(
+            {name: one.combined.take(inside) for name, one in answered.items()},
+            table.labels[inside], table.groups[inside], table.n_classes,
+            metrics=[figure], intervals=False,
+        )  # fmt: skip
+        values = [one.figures[figure.name].value for one in judged.values()]
+        rows.append((run, int(k), int(inside.sum()), *(np.nan if v is None else v for v in values)))
+    return rows
+
+
+def _gain(
+    folds: pd.DataFrame, method: str, floor: str, figure: Metric, *, n_splits: int, level: float
+) -> RepeatedGain:
+    sign = 1.0 if figure.higher_is_better else -1.0
+    gains = sign * (folds[method] - folds[floor]).dropna().to_numpy(dtype=np.float64)
+    gain, p_value, share = Interval(None), None, 1.0 / (n_splits - 1)
+    if len(gains):
+        gain = Interval(float(gains.mean()))
+    if len(gains) > 1 and np.ptp(gains) > SMALLEST:  # otherwise t has no scale
+        gain = Interval(gain.value, *corrected_interval(gains, test_share=share, level=level))
+        p_value = nadeau_bengio(gains, test_share=share).p_value
+    word = "better" if (gain.low or 0) > 0 else "worse" if (gain.high or 0) < 0 else "not shown"
+    over = f"{level * 100:.0f} %, over {folds['run'].nunique()} repeats x {n_splits} folds"
+    if undefined := len(folds) - len(gains):
+        over += f", without {undefined} where it is undefined"
+    said = f"{CLAIMS[word].format(method, floor)}: {_said(figure.name, gain, p_value)} ({over})."
+    return RepeatedGain(method, floor, figure.name, gain, p_value, word, len(gains), said)
+
+
+def _said(name: str, gain: Interval, p_value: float | None) -> str:
+    noun = name.replace("_", " ")
+    if gain.value is None:
+        return f"{noun} is undefined in every fold"
+    if gain.low is None:
+        return f"mean gain in {noun} {gain.value:+.3f}, the same in every fold, so no interval"
+    return (
+        f"mean gain in {noun} {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
+        f"p = {p_value:.3f}"
+    )
+
+
+def _refuse_no_repeats(runs: Sequence[Run], answered: Sequence[Answered]) -> None:
+    """Raise DataError unless these are the same images and members under folds drawn anew."""
+    wanted = _facts(answered[0])
+    drawn: dict[tuple[int, ...], Run] = {}
+    for run, one in zip(runs, answered, strict=True):
+        facts = _facts(one)
+        differ = [name for name in facts if facts[name] != wanted[name]]
+        if differ:
+            raise DataError(
+                "Repeats are runs of the same images and members under other folds",
+                f"'{run.path}' has other {differ[0]} than '{runs[0].path}'",
+                "Name the runs of one train-members --repeats, or leave out --repeats",
+            )
+        folds = _partition(one)
+        if folds in drawn:
+            raise DataError(
+                "Repeats draw their folds anew",
+                f"'{run.path}' has those of '{drawn[folds].path}'",
+                "Name the runs of one train-members --repeats",
+            )
+        drawn[folds] = run
+
+
+def _facts(answered: Answered) -> dict[str, object]:
+    """What repeats have in common."""
+    table = answered.table
+    order = np.argsort(table.sample_ids)
+    return {
+        "images": table.sample_ids[order].tolist(),
+        "classes": table.class_names,
+        "labels": table.labels[order].tolist(),
+        "members": sorted(table.member_names),
+        "numbers of folds": len(np.unique(fold_of(table))),
+    }
+
+
+def _partition(answered: Answered) -> tuple[int, ...]:
+    """The same for the same division of the images into folds, however they are numbered."""
+    fold = fold_of(answered.table)[np.argsort(answered.table.sample_ids)]
+    _, first, numbered = np.unique(fold, return_index=True, return_inverse=True)
+    return tuple(first[numbered].tolist())

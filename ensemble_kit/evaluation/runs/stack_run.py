@@ -1,0 +1,236 @@
+"""Stack a run: judge combiners on its stored predictions and keep them under `ensembles/`.
+
+The one function behind `ensemble-kit stack`. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from ensemble_kit.checked import write_checked
+from ensemble_kit.combiners import COMBINERS, DYNAMIC, combiner_class, make_combiner
+from ensemble_kit.combiners.base import Combiner
+from ensemble_kit.errors import UsageError
+from ensemble_kit.evaluation.clinical.block import Clinical, ClinicalOptions, clinical_of
+from ensemble_kit.evaluation.clinical.subgroups import column_of
+from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
+from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, with_floors
+from ensemble_kit.evaluation.cross_validation.missing_members import with_quorum
+from ensemble_kit.evaluation.cross_validation.nested import refuse_features
+from ensemble_kit.evaluation.diversity.pareto import pareto_table
+from ensemble_kit.evaluation.diversity.pareto_file import write_pareto
+from ensemble_kit.evaluation.evaluate import evaluate_all
+from ensemble_kit.evaluation.permutation_test import NullCheck, null_check
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.result import Evaluation
+from ensemble_kit.evaluation.runs.ensemble_folder import write_ensembles
+from ensemble_kit.evaluation.scores.baseline_tests import sentence_of_tests
+from ensemble_kit.evaluation.tables.permutation_test import NULL_CHECK, null_json
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.run import Run
+from ensemble_kit.run.folder import ENSEMBLES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stacked:
+    """What stacking a run gave.
+
+    Parameters
+    ----------
+    oof, test : Predictions
+        The tables judged on; `test` is None for a run without a test part.
+    evaluations : mapping of method to Evaluation
+        The asked ones and the baselines, in the order of every table.
+    protocol : Protocol
+    pareto : DataFrame or None
+        Sets of members by cost, where that was asked for.
+    null : NullCheck or None
+        What comes out where there is nothing to find, where that was asked for.
+    """
+
+    oof: Predictions
+    test: Predictions | None
+    evaluations: Mapping[str, Evaluation]
+    protocol: Protocol
+    pareto: pd.DataFrame | None = None
+    null: NullCheck | None = None
+
+    @property
+    def verdict(self) -> str:
+        """One sentence on the ensemble that is best cross-fitted."""
+        return chosen_verdict(self.evaluations, self.protocol)
+
+    @property
+    def nested_verdict(self) -> str:
+        """The same by the strict figures, where they were asked for."""
+        best = chosen(self.evaluations, self.protocol)
+        said = best.verdicts if best is not None else ()
+        return next(
+            (v.sentence for v in said if (v.part, v.against) == ("nested", "best-member")), ""
+        )
+
+    @property
+    def tests_sentence(self) -> str:
+        """McNemar's and DeLong's p values of that ensemble, on the part of its verdict."""
+        best = chosen(self.evaluations, self.protocol)
+        if best is None:
+            return ""
+        part = "test" if self.test is not None else "cross_fitted"
+        said = sentence_of_tests(best.tests, part)
+        return f"{best.shown_name} {said}" if said else ""
+
+    @property
+    def clinical(self) -> Clinical | None:
+        """The clinical block of that ensemble, or of the mean where only baselines were asked for."""
+        return next((c for one in self.evaluations.values() if (c := one.clinical)), None)
+
+    @property
+    def notes(self) -> list[str]:
+        """What must be said beside the figures, each once."""
+        return field_notes(self.evaluations)
+
+
+def all_methods(n_members: int, *, features: bool = False) -> list[str]:
+    """Every method that `all` stands for.
+
+    Not among them are the baselines except the mean; the selections image by image, which need a
+    large and varied pool; methods on features where the run stores none; and the trimmed mean of
+    fewer than five members, which trims nobody.
+    """
+    dropped = {*BASELINES, *DYNAMIC} - {"mean"}
+    if n_members < 5:
+        dropped.add("trimmed-mean")
+    named = [name for name in COMBINERS if name not in dropped]
+    return [name for name in named if features or not combiner_class(name).needs_features]
+
+
+def stack_run(
+    run: Run,
+    methods: Sequence[str] | Mapping[str, Combiner],
+    *,
+    protocol: Protocol | None = None,
+    quorum: int | None = None,
+    costs: Mapping[str, float] | None = None,
+    cost_unit: str = "cost",
+    budget: float | None = None,
+    max_members: int | None = None,
+    nested: bool = False,
+    null_draws: int = 0,
+    clinical: ClinicalOptions | None = None,
+    write: bool = True,
+) -> Stacked:
+    """Combine a run's stored predictions by each method, judge, and write what was made.
+
+    Parameters
+    ----------
+    run : Run
+        Finished: every fold of every member.
+    methods : sequence of names, or mapping of name to Combiner
+    protocol : Protocol, optional
+    quorum : int, optional
+        Accept members that lack folds, if so many have predicted every sample.
+    costs : mapping of member to cost, optional
+        Weighs quality against these: the plain means of growing sets of members, judged on the
+        out-of-fold rows, are written as `ensembles/pareto.csv`.
+    cost_unit : str
+        What a cost counts, e.g. "GMACs an image".
+    budget, max_members : optional
+        Limits on the sets of members that are weighed.
+    nested : bool
+        Add the strict figures; the run has models without each pair of folds.
+    null_draws : int
+        Cross-fit every method so many times where there is nothing to find, and write what came
+        out as `ensembles/null-check.json`.
+    clinical : ClinicalOptions, optional
+        Of the clinical block of the best method. Its positive class is the protocol's, else that of
+        the data.
+    write : bool
+        Write `ensembles/<method>/`; the oracle gets its figures only.
+
+    Raises
+    ------
+    UsageError
+        No or unknown method.
+    DataError
+        No predictions, an unfinished member, or `nested` without the models that it needs.
+    RunLockedError
+        Another process writes results in this run.
+    """
+    if not methods:
+        raise UsageError("Stacking needs a method", "got none", "Use e.g. --method vote")
+    made = dict(methods) if isinstance(methods, Mapping) else {n: make_combiner(n) for n in methods}
+    if nested and quorum is not None:
+        raise UsageError(
+            "The strict answer has no gaps: every member needs every pair of folds",
+            f"got nested with a quorum of {quorum}",
+            "Leave out --quorum, or --nested",
+        )
+    if nested:
+        refuse_features(made)
+    manifest = run.manifest()
+    protocol = (protocol or Protocol()).for_data(manifest)
+    protocol.positive_of(manifest.class_names)
+    for column in clinical.by if clinical is not None else ():
+        column_of(manifest, column, [])
+    features = any(one.needs_features for one in made.values())
+    with run.writing_results() if write else contextlib.nullcontext():
+        oof = _table(run, "oof", quorum, features)
+        test = _table(run, "test", quorum, features) if len(manifest.part("test")) else None
+        strict = run.nested_predictions() if nested else None
+        judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
+        judged = _with_clinical(judged, oof, test, manifest, protocol, clinical)
+        pareto = None
+        if costs is not None:
+            pareto = pareto_table(
+                oof,
+                costs,
+                unit=cost_unit,
+                budget=budget,
+                max_members=max_members,
+                protocol=protocol,
+            )
+        null = None
+        if null_draws:
+            methods_run = with_floors(made, protocol, oof.class_names)
+            null = null_check(methods_run, oof, protocol=protocol, n_draws=null_draws)
+        if write and null is not None:
+            write_checked(run.path / ENSEMBLES / NULL_CHECK, null_json(null))
+        if write and pareto is not None:
+            write_pareto(run, pareto, oof)
+        if write:
+            write_ensembles(run, judged, oof, test)
+    return Stacked(oof, test, judged, protocol, pareto, null)
+
+
+def _with_clinical(
+    judged: Mapping[str, Evaluation],
+    oof: Predictions,
+    test: Predictions | None,
+    manifest: Manifest,
+    protocol: Protocol,
+    options: ClinicalOptions | None,
+) -> dict[str, Evaluation]:
+    """The same evaluations; that of the best method, else of the mean, has its clinical block."""
+    one, best = chosen(judged, protocol) or judged["mean"], judged["best-member"]
+    parts = {"cross_fitted": (oof, one.oof_combined, best.oof_combined)}
+    if test is not None and one.test_combined is not None and best.test_combined is not None:
+        parts["test"] = (test, one.test_combined, best.test_combined)
+    found = clinical_of(one.shown_name, parts, manifest, protocol, options)
+    return {**judged, one.name: dataclasses.replace(one, clinical=found)}
+
+
+def _table(run: Run, kind: str, quorum: int | None, features: bool) -> Predictions:
+    if quorum is None:
+        return run.predictions(kind, features=features)
+    if features:
+        raise UsageError(
+            "A combiner on features needs those of every member and fold",
+            f"got one with a quorum of {quorum}",
+            "Leave out --quorum, or feature-mlp",
+        )
+    return with_quorum(run.predictions(kind, partial=True), quorum)

@@ -1,0 +1,141 @@
+"""Image-level tests of every method against the baselines, where each image is its own group.
+
+Where patients are known there are none: images of one patient are not independent, and the verdict's
+own p value is over patients. Adjusted for there being several methods.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.evaluation.uncertainty.hypothesis_tests import (
+    Test,
+    delong,
+    holm,
+    mcnemar_exact,
+)
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True)
+class FieldTest:
+    """One test of one method.
+
+    Parameters
+    ----------
+    against, part : str
+    test : {"mcnemar", "delong"}
+        Both count images as independent.
+    estimate : float
+        Accuracy gained, or AUROC gained.
+    p_value : float or None
+        Two-sided, of this test alone; None where nothing varies within either side that could
+        measure the gain's error.
+    p_adjusted : float or None
+        By Holm, over the methods of the table that have a p value.
+    n_methods : int
+    """
+
+    against: str
+    part: str
+    test: str
+    estimate: float
+    p_value: float | None
+    p_adjusted: float | None
+    n_methods: int
+
+
+def field_tests(
+    answers: Mapping[str, Combined],
+    labels: Ints,
+    *,
+    floors: Sequence[str],
+    part: str,
+) -> dict[str, tuple[FieldTest, ...]]:
+    """Every method against every floor.
+
+    Parameters
+    ----------
+    answers : mapping of method to Combined
+        With the floors among them.
+    labels : array of int, shape (n_samples,)
+    floors : sequence of str
+    part : str
+        What the answers are called.
+
+    Returns
+    -------
+    dict of method to tuple of FieldTest
+        Holm's adjustment runs over the methods, for each floor and test.
+
+    References
+    ----------
+    Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal
+    of Statistics 6(2), 65-70.
+    """
+    methods = [name for name in answers if name not in floors]
+    out: dict[str, list[FieldTest]] = {name: [] for name in methods}
+    for against in floors:
+        alone = {name: _tests(answers[name], answers[against], labels) for name in methods}
+        for kind in alone[methods[0]] if methods else ():
+            found = [alone[name][kind] for name in methods]
+            adjusted = holm([one.p_value for one in found])
+            for name, one, p in zip(methods, found, adjusted, strict=True):
+                alone_p, adjusted_p = _told(one.p_value), _told(float(p))
+                out[name].append(
+                    FieldTest(against, part, kind, one.estimate, alone_p, adjusted_p, len(methods))
+                )
+    return {name: tuple(tests) for name, tests in out.items()}
+
+
+def _told(p_value: float) -> float | None:
+    return None if np.isnan(p_value) else p_value
+
+
+def _tests(ours: Combined, theirs: Combined, labels: Ints) -> dict[str, Test]:
+    right = ours.predicted == labels, theirs.predicted == labels
+    found = {"mcnemar": mcnemar_exact(*right)}
+    n_positive = int((labels == 1).sum())
+    if ours.proba.shape[1] == 2 and 2 <= n_positive <= len(labels) - 2:
+        found["delong"] = delong(labels == 1, ours.proba[:, 1], theirs.proba[:, 1])
+    return found
+
+
+def sentence_of_tests(tests: Sequence[FieldTest], part: str) -> str:
+    """The tests of one method on one part, in one plain line; empty without any.
+
+    Examples
+    --------
+    >>> one = FieldTest("mean", "test", "mcnemar", 0.1, 0.02, 0.04, 2)
+    >>> sentence_of_tests([one], "test")
+    'against mean McNemar p = 0.040. Holm-adjusted over 2 methods, images counted as independent.'
+    """
+    some = [one for one in tests if one.part == part]
+    if not some:
+        return ""
+    names = {"mcnemar": "McNemar", "delong": "DeLong"}
+    said = []
+    for against in dict.fromkeys(one.against for one in some):
+        parts = [
+            f"{names[one.test]} {_p(one.p_adjusted)}"
+            for one in some
+            if one.against == against and one.test in names
+        ]
+        said.append(f"against {against} {', '.join(parts)}")
+    n_methods = some[0].n_methods
+    over = (
+        f"Holm-adjusted over {n_methods} methods" if n_methods > 1 else "One method, not adjusted"
+    )
+    return f"{'; '.join(said)}. {over}, images counted as independent."
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "p n/a"
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,0 +1,192 @@
+"""Metrics of each class against the rest, with intervals over whole groups.
+
+Takes answers that were made elsewhere; writes and prints nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
+from ensemble_kit.evaluation.uncertainty.resampled_metrics import (
+    Resampler,
+    auroc_resampler,
+    average_precision_resampler,
+)
+from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
+from ensemble_kit.metrics import classification
+from ensemble_kit.metrics.confusion import Confusion, GroupConfusions
+from ensemble_kit.metrics.ranking import auroc, average_precision
+from ensemble_kit.predictions.table import Predictions
+
+Ints = npt.NDArray[np.int64]
+OF_CONFUSION: dict[str, Callable[[Confusion], Array]] = {
+    "sensitivity": classification.sensitivity_per_class,
+    "specificity": classification.specificity_per_class,
+    "precision": classification.precision_per_class,
+    "f1": classification.f1_per_class,
+}
+OF_SCORES = {
+    "auroc": (auroc, auroc_resampler),
+    "average_precision": (average_precision, average_precision_resampler),
+}
+CLASS_METRICS = (*OF_CONFUSION, *OF_SCORES)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassFigures:
+    """What one method reached on one class against the rest.
+
+    Parameters
+    ----------
+    n, n_groups : int
+        Images of the class, and groups that have some.
+    metrics : mapping of name to Interval
+        The names are `CLASS_METRICS`; None where undefined, as for a class that is not there.
+    """
+
+    n: int
+    n_groups: int
+    metrics: Mapping[str, Interval]
+
+    def __getitem__(self, name: str) -> Interval:
+        return self.metrics[name]
+
+
+def figures_per_class(
+    tables: Mapping[str, Combined], table: Predictions, protocol: Protocol | None = None
+) -> dict[str, tuple[ClassFigures, ...]]:
+    """Metrics of every class by several methods over the same samples.
+
+    Parameters
+    ----------
+    tables : mapping of method to Combined
+        Rows as in `table`.
+    table : Predictions
+        Its labels, groups and classes.
+    protocol : Protocol, optional
+        How intervals are made.
+
+    Returns
+    -------
+    dict of method to tuple of ClassFigures
+        In the order of the classes.
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 1, 1])
+    >>> table = Predictions.from_arrays({"a": np.eye(2)[[0, 1, 1, 1]]}, labels)
+    >>> answer = Combined(np.eye(2)[[0, 1, 1, 1]], np.array([0, 1, 1, 1]), np.zeros(4, dtype=bool))
+    >>> second = figures_per_class({"a": answer}, table, Protocol(n_resamples=0))["a"][1]
+    >>> second.n, second["sensitivity"].value, second["specificity"].value
+    (2, 1.0, 0.5)
+    """
+    protocol = protocol or Protocol()
+    labels = np.asarray(table.labels)
+    numbered = np.unique(table.groups, return_inverse=True)[1].astype(np.int64)
+    jackknife = Jackknife.of(labels, numbered, table.n_classes) if protocol.intervals else None
+    return {
+        name: _class_figures(
+            _Scored.of(one, labels, numbered), labels, numbered, jackknife, protocol.level
+        )
+        for name, one in tables.items()
+    }
+
+
+def _class_figures(
+    scored: _Scored, labels: Ints, groups: Ints, jackknife: Jackknife | None, level: float
+) -> tuple[ClassFigures, ...]:
+    """One method's metrics of every class."""
+    n_classes = len(scored.values["sensitivity"])
+    has_intervals = jackknife is not None and len(jackknife.blocks) > 0
+    left_out = scored.left_out(jackknife) if jackknife is not None and has_intervals else {}
+
+    def interval(key: str, c: int) -> Interval:
+        value = float(scored.values[key][c])
+        if jackknife is None or key not in left_out or not np.isfinite(value):
+            return Interval(value if np.isfinite(value) else None)
+        design = jackknife.design(_counted(scored.counts, key, c))
+        return interval_of(
+            value, left_out[key][:, c], design, level=level, of_decisions=key in OF_CONFUSION
+        )
+
+    return tuple(
+        ClassFigures(
+            int((labels == c).sum()),
+            len(np.unique(groups[labels == c])),
+            {key: interval(key, c) for key in CLASS_METRICS},
+        )
+        for c in range(n_classes)
+    )
+
+
+def _counted(counts: GroupConfusions, key: str, c: int) -> Array:
+    """The rows of each group that a class's metric rests on, shape (n_groups, n_parts)."""
+    of_class, others, predicted = counts.of_class(c)
+    parts = {"sensitivity": [of_class], "specificity": [others], "precision": [predicted]}
+    return np.stack(parts.get(key, [of_class, others]), axis=1)
+
+
+def per_class_json(
+    figures: Sequence[ClassFigures] | None, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """The block `per_class` of a part in `metrics.json`; nothing where there are no figures."""
+    if not figures:
+        return {}
+    return {
+        "per_class": {
+            name: {
+                "n": one.n,
+                "n_groups": one.n_groups,
+                **{key: dataclasses.asdict(interval) for key, interval in one.metrics.items()},
+            }
+            for name, one in zip(class_names, figures, strict=True)
+        }
+    }
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Scored:
+    """One method's figures per class, and how group weights move them."""
+
+    values: dict[str, Array]  # (n_classes,) each
+    counts: GroupConfusions
+    resamplers: dict[str, list[Resampler]]
+
+    @staticmethod
+    def of(one: Combined, labels: Ints, groups: Ints) -> _Scored:
+        n_classes = one.proba.shape[1]
+        counts = GroupConfusions.of(labels, one.predicted, groups, n_classes)
+        whole = counts.weighted(np.ones(counts.n_groups))
+        values = {key: figure(whole) for key, figure in OF_CONFUSION.items()}
+        resamplers = {}
+        for key, (figure, resampler) in OF_SCORES.items():
+            values[key] = np.array([figure(labels == c, one.proba[:, c]) for c in range(n_classes)])
+            # A table of this class alone: label 0 is the class, every other is 1.
+            resamplers[key] = [
+                resampler((labels != c).astype(np.int64), one.proba[:, [c]], groups)
+                for c in range(n_classes)
+            ]
+        return _Scored(values, counts, resamplers)
+
+    def left_out(self, jackknife: Jackknife) -> dict[str, Array]:
+        """Each metric without each block, shape (n_blocks, n_classes)."""
+        parts: dict[str, list[Array]] = {key: [] for key in CLASS_METRICS}
+        for weights in jackknife.weights():
+            counts = self.counts.weighted(weights)
+            for key, figure in OF_CONFUSION.items():
+                parts[key].append(figure(counts))
+            for key, some in self.resamplers.items():
+                # To first order, as beyond some number of groups, a metric may leave its range.
+                drawn = np.stack([one(weights) for one in some], axis=1)
+                parts[key].append(np.clip(drawn, 0.0, 1.0))
+        return {key: np.concatenate(some) for key, some in parts.items()}

@@ -1,0 +1,249 @@
+"""Figures per patient: images of a group pooled to one answer, and the patient recognition rate.
+
+Pooling takes a combined table; what a group is, is in the table. Fits nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined, decided
+from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.evaluation.scores.fitted_pooling import PoolingRule
+from ensemble_kit.evaluation.scores.per_image import Figures, judge
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
+from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
+from ensemble_kit.metrics import Metric
+from ensemble_kit.predictions.table import Predictions
+
+POOLING = ("mean", "vote", "max")
+FITTED = "fitted"
+EXACT_DECIMALS = 12
+PER_GROUP_METRICS = ("accuracy", "balanced_accuracy", "auroc")
+Ints = npt.NDArray[np.int64]
+
+
+def pooled(
+    combined: Combined, labels: Ints, groups: npt.ArrayLike, rule: str = "mean"
+) -> tuple[Combined, Ints, npt.NDArray[np.str_]]:
+    """One answer per group.
+
+    Parameters
+    ----------
+    combined : Combined
+        Per image.
+    labels : array of int, shape (n_samples,)
+        One label a group.
+    groups : array-like, shape (n_samples,)
+    rule : {"mean", "vote", "max"}
+        Mean of the probabilities; share of the images' votes, a tie going to the class of highest
+        mean probability; highest probability per class.
+
+    Returns
+    -------
+    Combined, labels, names
+        Per group, in the order of the names.
+
+    Raises
+    ------
+    DataError
+        A group whose images have several labels: it has no one answer.
+    """
+    if rule not in POOLING:
+        raise UsageError(
+            "Groups are pooled by a known rule", f"got '{rule}'", did_you_mean(rule, POOLING)
+        )
+    names, numbered = np.unique(np.asarray(groups), return_inverse=True)
+    first = np.unique(numbered, return_index=True)[1]
+    mixed = np.unique(numbered[labels != labels[first][numbered]])
+    if len(mixed):
+        raise DataError(
+            "A group has one label to be judged as one",
+            f"{len(mixed)} have several: {first_few(names[mixed])}",
+            "Judge per image, or group by slide",
+        )
+    found = decided(_pool(combined, numbered, len(names), rule))
+    if rule == "vote" and found.n_ties:
+        found = _likeliest_of_tied(found, _pool(combined, numbered, len(names), "mean"))
+    return found, labels[first], names
+
+
+def _likeliest_of_tied(votes: Combined, mean: Array) -> Combined:
+    """Tied votes of a group's images go to the class of highest mean probability; still counted."""
+    level = votes.proba == votes.proba.max(axis=1, keepdims=True)
+    likeliest = decided(np.where(level, mean, -1.0)).predicted
+    return Combined(votes.proba, np.where(votes.tied, likeliest, votes.predicted), votes.tied)
+
+
+def _pool(combined: Combined, numbered: Ints, n_groups: int, rule: str) -> Array:
+    n_classes = combined.proba.shape[1]
+    support = np.zeros((n_groups, n_classes))
+    if rule == "max":
+        np.maximum.at(support, numbered, combined.proba)
+    elif rule == "vote":
+        told = combined.predicted >= 0
+        np.add.at(support, (numbered[told], combined.predicted[told]), 1.0)
+    else:
+        np.add.at(support, numbered, combined.proba)
+    total = support.sum(axis=1, keepdims=True)
+    pooled = np.where(total > 0, support / np.where(total > 0, total, 1.0), 1.0 / n_classes)
+    # Sums of vote shares differ in the last bits by the order of the images: equals must stay equal.
+    return np.asarray(np.round(pooled, EXACT_DECIMALS))
+
+
+def recognition_rate(predicted: Ints, labels: Ints, groups: npt.ArrayLike) -> float:
+    """Mean over patients of the accuracy on their images: BreakHis's patient recognition rate.
+
+    References
+    ----------
+    Spanhol, F. A., Oliveira, L. S., Petitjean, C., & Heutte, L. (2016). A dataset for breast cancer
+    histopathological image classification. IEEE TBME 63(7), 1455-1462.
+
+    Examples
+    --------
+    >>> recognition_rate(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]), ["a", "a", "a", "b"])
+    0.8333333333333333
+    """
+    numbered = np.unique(np.asarray(groups), return_inverse=True)[1]
+    right = np.bincount(numbered, weights=predicted == labels)
+    return float((right / np.bincount(numbered)).mean())
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupFigures:
+    """What one method reached on whole patients.
+
+    Parameters
+    ----------
+    n_groups : int
+    recognition_rate : Interval
+        Mean over patients of the accuracy on their images.
+    figures : Figures or None
+        One pooled answer a patient; None where a patient's images have several labels.
+    rule : str
+        How images were pooled.
+    fitted : PoolingRule or None
+        The fitted rule, to use on new patients.
+    """
+
+    n_groups: int
+    recognition_rate: Interval
+    figures: Figures | None
+    rule: str = "mean"
+    fitted: PoolingRule | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GroupAnswers:
+    """One answer per group, in the order of their names, and the rule that gave them."""
+
+    combined: Combined
+    rule: str
+    fitted: PoolingRule | None = None
+
+
+def has_larger_groups(table: Predictions) -> bool:
+    """Whether groups are known, and at least one holds several images."""
+    return table.group_kind != "image" and table.n_groups < len(table)
+
+
+def judge_groups(
+    tables: Mapping[str, Combined],
+    labels: Ints,
+    groups: npt.ArrayLike,
+    n_classes: int,
+    *,
+    rule: str = "mean",
+    answers: Mapping[str, GroupAnswers] | None = None,
+    metrics: Sequence[str | Metric] = PER_GROUP_METRICS,
+    level: float = 0.95,
+    intervals: bool = True,
+) -> dict[str, GroupFigures]:
+    """Metrics per patient of several methods, with intervals over patients.
+
+    Parameters
+    ----------
+    tables : mapping of method to Combined
+        Per image.
+    labels : array of int, shape (n_samples,)
+    groups : array-like, shape (n_samples,)
+    rule : {"mean", "vote", "max"}
+    answers : mapping of method to GroupAnswers, optional
+        Made otherwise than by the rule, in its place.
+    metrics : sequence of str or Metric
+        Of one answer a group.
+    level : float
+        Confidence level of the intervals, e.g. 0.95.
+    intervals : bool
+        Whether to compute intervals.
+
+    Examples
+    --------
+    >>> answer = decided(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]))
+    >>> found = judge_groups({"mean": answer}, np.array([0, 0, 1]), ["a", "a", "b"], 2)["mean"]
+    >>> found.figures["accuracy"].value, found.recognition_rate.value
+    (1.0, 0.75)
+    """
+    names, numbered = np.unique(np.asarray(groups), return_inverse=True)
+    sizes = np.bincount(numbered)
+    rates = {
+        name: np.bincount(numbered, weights=one.predicted == labels) / sizes
+        for name, one in tables.items()
+    }
+    if answers is None:
+        answers = pooled_answers(tables, labels, groups, rule)
+    first = np.unique(numbered, return_index=True)[1]
+    judged = judge(
+        {name: one.combined for name, one in answers.items()}, labels[first], names, n_classes,
+        metrics=metrics, level=level, intervals=intervals,
+    )  # fmt: skip
+    jackknife = Jackknife.of(labels, numbered, n_classes) if intervals else None
+    out = {}
+    for name, rate in rates.items():
+        told = _rate_interval(rate, sizes, jackknife, level)
+        figures = judged[name].figures if name in judged else None
+        used = answers.get(name)
+        out[name] = GroupFigures(
+            len(names),
+            told,
+            figures,
+            rule if used is None else used.rule,
+            None if used is None else used.fitted,
+        )
+    return out
+
+
+def _rate_interval(
+    rate: Array, sizes: Array, jackknife: Jackknife | None, level: float
+) -> Interval:
+    """Mean of the groups' rates."""
+    value = float(rate.mean())
+    if jackknife is None or not len(jackknife.blocks):
+        return Interval(value)
+    design = jackknife.design(np.ones((len(rate), 1)), rows=sizes)
+    left_out = np.concatenate([w @ rate / w.sum(axis=1) for w in jackknife.weights()])
+    return interval_of(value, left_out, design, level=level, of_decisions=True)
+
+
+def pooled_answers(
+    tables: Mapping[str, Combined], labels: Ints, groups: npt.ArrayLike, rule: str
+) -> dict[str, GroupAnswers]:
+    """One answer per group of several methods; none where a group has several labels."""
+    if is_mixed(labels, groups):
+        return {}
+    return {
+        name: GroupAnswers(pooled(one, labels, groups, rule)[0], rule)
+        for name, one in tables.items()
+    }
+
+
+def is_mixed(labels: Ints, groups: npt.ArrayLike) -> bool:
+    """Whether some group's images have several labels."""
+    _, first, numbered = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
+    return bool((labels != labels[first][numbered]).any())

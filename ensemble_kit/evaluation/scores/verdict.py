@@ -1,0 +1,228 @@
+"""The verdict on an ensemble against a simpler choice: better, not shown, or worse; in one sentence.
+
+Rests on paired differences over whole groups; where several methods are compared, "better" holds
+for all of them at once. Knows no combiner.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from ensemble_kit.evaluation.scores.per_image import Scored, n_differing_groups, paired_gains
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.evaluation.uncertainty.t_intervals import Gain
+from ensemble_kit.metrics import Metric, metric
+
+PARTS = {
+    "in_sample": "in-sample",
+    "cross_fitted": "cross-fitted",
+    "nested": "nested",
+    "test": "test",
+}
+
+CLAIMS = {
+    "better": "{} is better than {}",
+    "worse": "{} is worse than {}",
+    "not shown": "{} is not shown to differ from {}",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What may be said of one method against another.
+
+    Parameters
+    ----------
+    method, against, metric, part : str
+    word : {"better", "not shown", "worse"}
+    effect : Interval
+        Paired difference, positive where `method` is better; its interval holds jointly for all
+        methods that were compared.
+    sentence : str
+    n_compared : int
+        How many methods were compared with `against`.
+    p_value : float or None
+        Two-sided, of no difference, adjusted for all methods that were compared.
+    """
+
+    method: str
+    against: str
+    metric: str
+    part: str
+    word: str
+    effect: Interval
+    sentence: str
+    n_compared: int = 1
+    p_value: float | None = None
+
+
+def verdict(
+    method: str,
+    ours: Scored,
+    against: str,
+    theirs: Scored,
+    *,
+    metric_name: str | Metric,
+    part: str,
+    group_kind: str = "group",
+    level: float = 0.95,
+) -> Verdict:
+    """Compare `ours` with `theirs`, both over the same samples.
+
+    Parameters
+    ----------
+    method, against : str
+        What the two are called.
+    metric_name : str or Metric
+        A key of `METRICS`, or the metric itself.
+    part : {"in_sample", "cross_fitted", "nested", "test"}
+    """
+    return verdicts(
+        {method: ours}, against, theirs,
+        metric_name=metric_name, part=part, group_kind=group_kind, level=level,
+    )[method]  # fmt: skip
+
+
+def verdicts(
+    methods: Mapping[str, Scored],
+    against: str,
+    theirs: Scored,
+    *,
+    metric_name: str | Metric,
+    part: str,
+    group_kind: str = "group",
+    level: float = 0.95,
+    shown: Mapping[str, str] | None = None,
+    n_compared: int | None = None,
+) -> dict[str, Verdict]:
+    """Compare several methods with one: intervals hold for all at once, so that the best may be picked.
+
+    Parameters
+    ----------
+    methods : mapping of name to Scored
+        Over the same samples as `theirs`.
+    shown : mapping of name to str, optional
+        What the sentences call methods otherwise than by their name.
+    n_compared : int, optional
+        Among how many methods these were picked; as many as are given by default.
+    """
+    wanted = metric(metric_name) if isinstance(metric_name, str) else metric_name
+    found = paired_gains(methods, theirs, wanted, level=level)
+    over = _over(theirs, len(methods), part, group_kind, level)
+    n_compared = len(methods) if n_compared is None else n_compared
+    return {
+        name: _verdict(
+            name, ours, against, theirs, wanted, found[name], part=part, over=over,
+            few=too_few(n_differing_groups(ours, theirs, wanted), ours.figures.n_groups, group_kind, level),
+            called=(shown or {}).get(name, name), n_compared=n_compared,
+        )
+        for name, ours in methods.items()
+    }  # fmt: skip
+
+
+def _verdict(
+    name: str,
+    ours: Scored,
+    against: str,
+    theirs: Scored,
+    wanted: Metric,
+    gain: Gain,
+    *,
+    part: str,
+    over: str,
+    few: str,
+    called: str,
+    n_compared: int,
+) -> Verdict:
+    effect = gain.effect
+    word = "not shown" if few else _word(effect)
+    values = ours.figures[wanted.name].value, theirs.figures[wanted.name].value
+    sentence = _sentence(called, against, word, effect, values, wanted.name.replace("_", " "), over)
+    if few and _word(effect) != "not shown":
+        sentence += f" {few[0].upper()}{few[1:]}."
+    p_value = None if few else gain.p_value
+    return Verdict(name, against, wanted.name, part, word, effect, sentence, n_compared, p_value)
+
+
+def corrected_verdict(said: Verdict, gain: float | None) -> Verdict:
+    """The verdict on the best of several methods, its gain corrected for the choice.
+
+    Parameters
+    ----------
+    said : Verdict
+        With an interval that holds for all methods that were compared.
+    gain : float or None
+        The corrected gain; None where it could not be computed, which leaves no verdict.
+    """
+    effect, (_, _, facts) = said.effect, said.sentence.partition(": ")
+    if gain is None or effect.value is None or effect.low is None or effect.high is None:
+        return said if said.word == "not shown" else dataclasses.replace(said, word="not shown")
+    # A correction can lower the gain of a method that was picked for it, never raise it.
+    moved = min(gain - effect.value, 0.0)
+    new = Interval(effect.value + moved, effect.low + moved, effect.high + moved)
+    word = "not shown" if said.word == "not shown" else _word(new)
+    claim = CLAIMS[word].format(said.sentence.partition(" is ")[0], said.against)
+    before, _, over = facts.partition(", gain ")
+    level = over[over.index("(") :]
+    sentence = (
+        f"{claim}: {before}, gain corrected for the choice {new.value:+.3f} "
+        f"[{new.low:+.3f}, {new.high:+.3f}] {level}"
+    )
+    p_value = said.p_value if word == said.word else None
+    return dataclasses.replace(said, effect=new, word=word, sentence=sentence, p_value=p_value)
+
+
+def too_few(n_differing: int, n_groups: int, group_kind: str = "group", level: float = 0.95) -> str:
+    """Why no difference can be shown, in words; empty where one can.
+
+    The smallest p value of a test that swaps two methods in each group is 2 / 2**n over the n groups
+    in which they differ: at 95 % that takes six groups.
+    """
+    if 2.0 ** (1 - n_differing) <= 1.0 - level + 1e-12:
+        return ""
+    smallest = min(2.0 ** (1 - n_differing), 1.0)
+    where = (
+        f"with {n_groups} {group_kind}{'s' * (n_groups != 1)}"
+        if n_differing == n_groups
+        else f"the two differ in {n_differing} of {n_groups} {group_kind}s, with which"
+    )
+    return (
+        f"{where} no difference can be shown at {level * 100:.0f} %: the smallest possible p value is "
+        f"{smallest:.2g}"
+    )
+
+
+def _word(effect: Interval) -> str:
+    if effect.low is not None and effect.low > 0:
+        return "better"
+    if effect.high is not None and effect.high < 0:
+        return "worse"
+    return "not shown"
+
+
+def _over(theirs: Scored, n_methods: int, part: str, group_kind: str, level: float) -> str:
+    n_groups = theirs.figures.n_groups
+    noun = group_kind if n_groups == 1 else f"{group_kind}s"
+    joint = f" jointly for {n_methods} methods," if n_methods > 1 else ""
+    return f"{level * 100:.0f} %{joint} over {n_groups} {noun}, {PARTS[part]}"
+
+
+def _sentence(
+    method: str,
+    against: str,
+    word: str,
+    effect: Interval,
+    values: tuple[float | None, float | None],
+    noun: str,
+    over: str,
+) -> str:
+    claim = CLAIMS[word].format(method, against)
+    if effect.value is None:
+        return f"{claim}: {noun} is undefined here ({over})."
+    a, b = values
+    if effect.low is None:
+        over = f"no interval, {over.rpartition(', ')[2]}"
+        return f"{claim}: {noun} {a:.3f} against {b:.3f}, gain {effect.value:+.3f} ({over})."
+    interval = f"[{effect.low:+.3f}, {effect.high:+.3f}]"
+    return f"{claim}: {noun} {a:.3f} against {b:.3f}, gain {effect.value:+.3f} {interval} ({over})."

@@ -1,0 +1,140 @@
+"""The clinical block as rows of text and the sentences beside them.
+
+Takes the block as `metrics.json` has it; computes nothing and prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ensemble_kit.evaluation.scores.verdict import PARTS
+from ensemble_kit.evaluation.tables.leaderboard import text
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+
+Block = Mapping[str, Any]
+Rows = list[tuple[str, ...]]
+CALIBRATED = {
+    "slope": ("slope", "1"),
+    "intercept": ("intercept", "0"),
+    "observed_to_expected": ("observed / expected", "1"),
+}
+
+
+def clinical_tables(block: Block, unit: str) -> Iterator[tuple[str, Rows, str]]:
+    """Title, rows with a header, and a sentence: first of the positive class, then of subgroups.
+
+    Parameters
+    ----------
+    block : mapping
+        As `clinical_json` gives it.
+    unit : str
+        What a group is, e.g. "patient".
+    """
+    method, positive = block["method"], str(block["positive"])
+    for part in [p for p in PARTS if p in block]:
+        one, name = block[part], PARTS[part]
+        sizes = (
+            f"{one['n_positive']} of {one['n']} images, "
+            f"{one['n_positive_groups']} of {one['n_groups']} {unit}s are positive"
+        )
+        yield (
+            f"{method}, '{positive}' against the rest, {name} ({sizes})",
+            benefit_rows(one),
+            benefit_note(one, block["level"]),
+        )
+        yield f"Calibration, {name}", calibration_rows(one), calibration_note(one)
+        yield f"Predictive values, {name}", value_rows(one), value_note(one, positive)
+    for column, of_part in block["subgroups"].items():
+        for part, some in of_part.items():
+            title = f"{method} by {column}, {PARTS[part]}"
+            yield title, subgroup_rows(some, block["metric"], unit), ""
+
+
+def benefit_rows(part: Block) -> Rows:
+    """Header and one row per threshold."""
+    rows: Rows = [("threshold", "net benefit", "best member", "gain", "treat all", "treat none")]
+    for one in part["net_benefit"]:
+        cells = [_text(one[key]) for key in ("method", "best_member", "gain")]
+        cells += [text(Interval(one[key])) for key in ("treat_all", "treat_none")]
+        rows.append((f"{one['threshold']:g}".removeprefix("0"), *cells))
+    return rows
+
+
+def benefit_note(part: Block, level: float) -> str:
+    """What net benefit is, and what its intervals hold for."""
+    gains = [one["gain"] for one in part["net_benefit"]]
+    said = (
+        "Net benefit: true positives minus weighted false positives, per image. "
+        "The weight is threshold / (1 - threshold). The share of positive images is taken as fixed."
+    )
+    if len(gains) > 1 and any(gain["low"] is not None for gain in gains):
+        said += f" The {level * 100:.0f} % intervals of the gains hold for all thresholds at once."
+    return said
+
+
+def calibration_rows(part: Block) -> Rows:
+    """Header and one row per measure."""
+    found = part["calibration"]
+    rows = [(name, _text(found[key]), want) for key, (name, want) in CALIBRATED.items()]
+    return [("", "value", "calibrated"), *rows]
+
+
+def calibration_note(part: Block) -> str:
+    """What is too high or too low, and why something is not there."""
+    found = part["calibration"]
+    said = [
+        "Slope below 1: the probabilities are too extreme. "
+        "Intercept above 0: they are too low on average."
+    ]
+    if found["slope"]["value"] is None:
+        said.append(
+            "There is no slope: one class is missing, or the probabilities are all equal or "
+            "tell the classes apart without an error."
+        )
+    if found["intercept"]["value"] is None:
+        said.append("There is no intercept: one class is missing, or all probabilities are 0 or 1.")
+    return " ".join(said)
+
+
+def value_rows(part: Block) -> Rows:
+    """Header, and one row per prevalence: the study's own first."""
+    rates = [_text(part[key]) for key in ("sensitivity", "specificity")]
+    rows: Rows = [("prevalence", "PPV", "NPV", "sensitivity", "specificity")]
+    for one in part["predictive_values"]:
+        origin = "study" if one["is_of_study"] else "stated"
+        name = f"{text(Interval(one['prevalence']))} ({origin})"
+        rows.append((name, _text(one["ppv"]), _text(one["npv"]), *rates))
+    return rows
+
+
+def value_note(part: Block, positive: str) -> str:
+    """Which decisions these are, and why a value is undefined."""
+    said = [f"Decisions of the method, as in the table of methods: '{positive}' or not."]
+    study = part["predictive_values"][0]
+    if study["ppv"]["value"] is None:
+        said.append(f"No image is called '{positive}', so PPV is undefined.")
+    if study["npv"]["value"] is None:
+        said.append(f"Every image is called '{positive}', so NPV is undefined.")
+    if len(part["predictive_values"]) > 1:
+        said.append("A stated prevalence is taken as known.")
+    return " ".join(said)
+
+
+def subgroup_rows(some: list[Block], metric: str, unit: str) -> Rows:
+    """Header and one row per value of the column."""
+    keys = [
+        key
+        for key in ("metric", "sensitivity", "specificity")
+        if any(one[key] is not None for one in some)
+    ]
+    names = [metric if key == "metric" else key for key in keys]
+    rows: Rows = [("", "images", f"{unit}s", *(n.replace("_", " ") for n in names), "remark")]
+    for one in some:
+        cells = [_text(one[key]) for key in keys]
+        rows.append((one["name"], str(one["n"]), str(one["n_groups"]), *cells, one["remark"]))
+    return rows
+
+
+def _text(interval: Mapping[str, float | None]) -> str:
+    return text(Interval(**interval))

@@ -1,0 +1,215 @@
+"""The leaderboard: evaluations laid out as rows of text, floor first, ceiling last.
+
+Computes nothing and prints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ensemble_kit.evaluation.compare import chosen, merit
+from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, FLOORS
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.result import Evaluation
+from ensemble_kit.evaluation.scores.per_group import FITTED, PER_GROUP_METRICS
+from ensemble_kit.evaluation.scores.per_image import Figures
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.metrics.costs import EXPECTED_COST
+
+BESIDE = ("accuracy", "auroc", "log_loss")
+POOLED_BY = {"mean": "mean", "vote": "votes", "max": "maximum"}
+
+
+def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
+    """How many methods were compared, the best of them cross-fitted, and the floors beside it."""
+    name = protocol.metric.replace("_", " ")
+    floors = ", ".join(
+        f"{key} {text(judged[key].cross_fitted[protocol.metric])}"
+        for key in FLOORS
+        if key in judged
+    )
+    best = chosen(judged, protocol)
+    if best is None:
+        return f"Cross-fitted {name}: {floors}."
+    n_methods = sum(key not in BASELINES for key in judged)
+    figure = text(best.cross_fitted[protocol.metric])
+    compared = (
+        f"{n_methods} methods compared; best by cross-fitted" if n_methods > 1 else "Cross-fitted"
+    )
+    corrected = (
+        ""
+        if best.corrected is None
+        else f" Corrected for the choice: {_number(best.corrected.value)}."
+    )
+    return f"{compared} {name}: {best.shown_name} {figure}.{corrected} Baselines: {floors}."
+
+
+def _number(value: float | None) -> str:
+    return text(Interval(value))
+
+
+def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
+    """Header and one row per method.
+
+    Columns: method, with a star where it fell back to the mean; the protocol's metric in-sample,
+    cross-fitted, nested where that was asked for (with what cross-fitted is above it) and on the
+    test, all but the first with intervals; accuracy, AUROC and log loss on the last part, and the
+    share decided where somebody abstained; the verdicts there against best member and mean.
+    """
+    has_nested = any(one.nested is not None for one in judged.values())
+    has_test = any(one.test is not None for one in judged.values())
+    head = (
+        "method",
+        "in-sample",
+        "cross-fitted",
+        *(("nested", "cross-fitted - nested") if has_nested else ()),
+        *(("test",) if has_test else ()),
+        *(key.replace("_", " ") for key in _beside(protocol)),
+        *(("coverage",) if _has_abstained(judged) else ()),
+        "vs best",
+        "vs mean",
+    )
+    last = "test" if has_test else "cross_fitted"
+    return [
+        head,
+        *(
+            _row(judged[key], protocol, last, has_coverage=_has_abstained(judged))
+            for key in ranked(judged, protocol)
+        ),
+    ]
+
+
+def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
+    """What the columns of the leaderboard are."""
+    name = protocol.metric.replace("_", " ")
+    last = "test" if any(one.test is not None for one in judged.values()) else "cross-fitted"
+    nested = ", nested" if any(one.nested is not None for one in judged.values()) else ""
+    names = [*_beside(protocol), *(["coverage"] if _has_abstained(judged) else [])]
+    beside = ", ".join(key.replace("_", " ") for key in names)
+    parts = f"in-sample, cross-fitted{nested}" + (", test" if last == "test" else "")
+    what = f"{parts}: {name}. {beside}, vs best member, vs mean: {last}."
+    if protocol.n_resamples == 0:
+        return f"{what} No intervals were asked for (0 resamples)."
+    whole = "images" if group_kind == "image" else f"whole {group_kind}s"
+    return f"{what} Intervals: {protocol.level * 100:.0f} %, jackknife over {whole}."
+
+
+def ties_note(judged: Mapping[str, Evaluation]) -> str:
+    """Which methods met ties, and how many, out-of-fold and on the test."""
+    counts = {one.name: _tie_counts(one) for one in judged.values()}
+    met = [f"{name} {'+'.join(map(str, some))}" for name, some in counts.items() if any(some)]
+    where = "out-of-fold + test" if any(one.test for one in judged.values()) else "out-of-fold"
+    return f"Ties ({where}): {', '.join(met)}; no other." if met else f"No ties ({where})."
+
+
+def per_group_table(
+    judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str
+) -> list[tuple[str, ...]]:
+    """Header and one row per method on whole patients; empty where every image is its own.
+
+    Columns: method; the recognition rate cross-fitted, nested and on the test; where every patient
+    has one label, accuracy, balanced accuracy and AUROC of one pooled answer a patient on the last part.
+    """
+    found = {key: judged[key].per_group for key in ranked(judged, protocol)}
+    found = {key: parts for key, parts in found.items() if parts}
+    if not found:
+        return []
+    in_order = ("cross_fitted", "nested", "test")
+    shown = [part for part in in_order if all(part in p for p in found.values())]
+    last = shown[-1]
+    is_pooled = all(parts[last].figures is not None for parts in found.values())
+    priced = (EXPECTED_COST,) if protocol.costs is not None else ()
+    columns = (*PER_GROUP_METRICS, *priced) if is_pooled else ()
+    head = [f"rate: {part.replace('_', '-')}" for part in shown]
+    head += [key.replace("_", " ") for key in columns]
+    has_rules = protocol.pool == FITTED and is_pooled
+    head += ["pooled by"] if has_rules else []
+    rows = [(f"per {group_kind}", *head)]
+    for key, parts in found.items():
+        cells = [text(parts[part].recognition_rate) for part in shown]
+        figures = parts[last].figures
+        cells += [text(figures[name]) for name in columns] if figures is not None else []
+        cells += [parts[last].rule] if has_rules else []
+        rows.append((_starred(judged[key]), *cells))
+    return rows
+
+
+def per_group_note(rows: Sequence[tuple[str, ...]], unit: str, pool: str = "mean") -> str:
+    """What the columns of the table per patient are."""
+    rate = f"rate: recognition rate, the mean over {unit}s of the accuracy on their images."
+    if any(not cell.startswith("rate: ") for cell in rows[0][1:]):
+        last = [cell for cell in rows[0] if cell.startswith("rate: ")][-1].removeprefix("rate: ")
+        if pool == FITTED:
+            how = f"images pooled by a rule fitted to other {unit}s where it beats their mean"
+        else:
+            how = f"images pooled by the {POOLED_BY[pool]}"
+        return f"{rate} Other columns, {last}: one answer a {unit}, {how}."
+    return f"{rate} A {unit} has images of several classes here: there is no one answer a {unit}."
+
+
+def ranked(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
+    """Method names: floors, then by cross-fitted figure from best to worst, the oracle last."""
+
+    def key(name: str) -> tuple[int, float]:
+        if name in FLOORS:
+            return 0, float(FLOORS.index(name))
+        return (2 if judged[name].combiner.needs_labels else 1), -merit(judged[name], protocol)
+
+    return sorted(judged, key=key)
+
+
+def _beside(protocol: Protocol) -> list[str]:
+    beside = (*BESIDE, *((EXPECTED_COST,) if protocol.costs is not None else ()))
+    return [key for key in beside if key != protocol.metric]
+
+
+def _starred(one: Evaluation) -> str:
+    return f"{one.name}*" if one.fell_back else one.name
+
+
+def _has_abstained(judged: Mapping[str, Evaluation]) -> bool:
+    return any(part.n_abstained for one in judged.values() for part in one.parts.values())
+
+
+def _row(one: Evaluation, protocol: Protocol, last: str, *, has_coverage: bool) -> tuple[str, ...]:
+    figures = one.parts.get(last, one.cross_fitted)
+    words = {v.against: v.word for v in one.verdicts if v.part == last}
+    nested = (one.nested[protocol.metric], one.coupling[protocol.metric]) if one.nested else ()
+    return (
+        _starred(one),
+        text(Interval(one.in_sample[protocol.metric].value)),
+        text(one.cross_fitted[protocol.metric]),
+        *map(text, nested),
+        *((text(one.test[protocol.metric]),) if one.test else ()),
+        *(text(Interval(_value(figures, key))) for key in _beside(protocol)),
+        *((text(Interval(1.0 - figures.n_abstained / figures.n)),) if has_coverage else ()),
+        words.get("best-member", ""),
+        words.get("mean", ""),
+    )
+
+
+def _value(figures: Figures, key: str) -> float | None:
+    return figures.metrics[key].value if key in figures.metrics else None
+
+
+def _tie_counts(one: Evaluation) -> list[int]:
+    return [one.cross_fitted.n_ties] + ([one.test.n_ties] if one.test else [])
+
+
+def text(interval: Interval) -> str:
+    """A figure in the field's short form: three digits, no leading zero.
+
+    Examples
+    --------
+    >>> text(Interval(0.9, 0.85, 1.0)), text(Interval(1.383)), text(Interval(None))
+    ('.900 [.850, 1.00]', '1.38', 'n/a')
+    """
+
+    def short(value: float) -> str:
+        return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.2f}"
+
+    if interval.value is None:
+        return "n/a"
+    if interval.low is None or interval.high is None:
+        return short(interval.value)
+    return f"{short(interval.value)} [{short(interval.low)}, {short(interval.high)}]"

@@ -1,0 +1,151 @@
+"""Folds that keep a group (the patient) whole and every class in every part, by a seeded search.
+
+Many greedy deals, the best one kept. Sees labels and groups only, never pixels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.folds.group_counts import N_DEALS, check_by, counted, units_of
+from ensemble_kit.folds.table import Folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.seeding import generator
+
+
+def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str = "group") -> Folds:
+    """Stratified folds of the training rows in which no group is in two folds.
+
+    Groups are dealt to folds by a seeded search over greedy deals; kept is the deal in which
+    the fewest (fold, class) pairs lack the class, then the one whose class counts are the most even.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        Rows whose split is `train` are dealt; others are left out.
+    n_splits : int
+    seed : int
+    by : {"group", "image"}
+        `image` ignores groups; the result is stamped so.
+
+    Returns
+    -------
+    Folds
+        `notes` names every class that is not in every fold.
+
+    Raises
+    ------
+    DataError
+        Fewer groups than folds, or a class whose groups all fall into one fold, so that a model
+        would be trained without it.
+
+    Examples
+    --------
+    >>> rows = [(f"i{i}", f"i{i}.png", "ab"[i % 2], f"p{i // 4}-{i % 2}") for i in range(24)]
+    >>> folds = make_folds(Manifest.from_records(rows), n_splits=3)
+    >>> folds.n_splits, folds.notes
+    (3, ())
+    """
+    check_by(by)
+    train = manifest.part("train")
+    if n_splits < 2:
+        raise DataError(
+            "Cross-validation needs at least two folds", f"got {n_splits}", "Use --folds 2 or more"
+        )
+    unit_of, table = units_of(train, by)
+    if len(table) < n_splits:
+        raise DataError(
+            f"{n_splits} folds need at least {n_splits} groups ({train.group_kind}s)",
+            f"the training part has {len(table)}",
+            f"Use at most --folds {len(table)}" if len(table) > 1 else "Add data from other groups",
+        )
+    _refuse_lonely_classes(train, table)
+    dealt = _deal(table[:, table.any(axis=0)], n_splits, seed)
+    fold = dealt[unit_of].astype(np.int64)
+    return Folds(train.sample_ids, fold, by, _missing_notes(train, table, dealt, n_splits))
+
+
+def _refuse_lonely_classes(train: Manifest, table: npt.NDArray[np.int64]) -> None:
+    n_groups = (table > 0).sum(axis=0)
+    few = [train.class_names[c] for c in np.flatnonzero(n_groups < 2)]
+    lonely = [name for name in few if name not in train.absent]
+    if lonely:
+        counts = first_few(
+            f"{name}: {counted(int(n), train.group_kind)}"
+            for name, n in zip(train.class_names, n_groups, strict=True)
+        )
+        raise DataError(
+            "Every class needs two groups in the training part, or one fold trains without it",
+            f"too few for {first_few(map(repr, lonely))} ({counts})",
+            "Merge or drop that class, add groups, or make the test part smaller (--test-size)",
+        )
+
+
+def _missing_notes(
+    train: Manifest, table: npt.NDArray[np.int64], dealt: npt.NDArray[np.int64], n_splits: int
+) -> tuple[str, ...]:
+    notes = []
+    for c, name in enumerate(train.class_names):
+        present = len(np.unique(dealt[table[:, c] > 0]))
+        if present < n_splits and name not in train.absent:
+            held = counted(int((table[:, c] > 0).sum()), train.group_kind)
+            notes.append(
+                f"Class '{name}' is in {present} of {n_splits} folds: its images come from {held}. "
+                "Figures of the other folds do not speak of it."
+            )
+    return tuple(notes)
+
+
+def _deal(table: npt.NDArray[np.int64], n_splits: int, seed: int) -> npt.NDArray[np.int64]:
+    """The fold of each unit, shape (n_units,)."""
+    if (table.sum(axis=1) == 1).all() and (table.sum(axis=0) >= n_splits).all():
+        return _deal_singles(table.argmax(axis=1), n_splits, seed)
+    rng = generator(seed, "folds")
+    n_deals = max(1, min(N_DEALS, 200_000 // len(table)))
+    deals = (_greedy_deal(table, n_splits, rng) for _ in range(n_deals))
+    return min(deals, key=lambda dealt: _deal_cost(table, dealt, n_splits))
+
+
+def _deal_singles(
+    classes: npt.NDArray[np.int64], n_splits: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Stratified folds where every unit is one image: class after class, dealt round."""
+    order = generator(seed, "folds").permutation(len(classes))
+    order = order[np.argsort(classes[order], kind="stable")]
+    dealt = np.empty(len(classes), dtype=np.int64)
+    dealt[order] = np.arange(len(classes)) % n_splits
+    return dealt
+
+
+def _greedy_deal(
+    table: npt.NDArray[np.int64], n_splits: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    share = table / np.maximum(table.sum(axis=0), 1)
+    # Largest first, with noise so that deals differ; ties and near-ties trade places.
+    order = np.argsort(-share.max(axis=1) * rng.uniform(0.5, 1.5, len(table)))
+    filled = np.zeros((n_splits, table.shape[1]))
+    n_units = np.zeros(n_splits)
+    dealt = np.zeros(len(table), dtype=np.int64)
+    for step, unit in enumerate(order):
+        # How much fuller the folds get where this unit adds; an empty fold must be served in time.
+        cost = (filled * share[unit]).sum(axis=1) + 1e-6 * filled.sum(axis=1)
+        if (n_units == 0).sum() >= len(order) - step:
+            cost = np.where(n_units == 0, cost, np.inf)
+        k = int(rng.choice(np.flatnonzero(cost <= cost.min() + 1e-12)))
+        dealt[unit] = k
+        filled[k] += share[unit]
+        n_units[k] += 1
+    return dealt
+
+
+def _deal_cost(
+    table: npt.NDArray[np.int64], dealt: npt.NDArray[np.int64], n_splits: int
+) -> tuple[int, int, float]:
+    per_fold = np.zeros((n_splits, table.shape[1]))
+    np.add.at(per_fold, dealt, table)
+    untrained = int((per_fold.sum(axis=0) - per_fold == 0).sum())
+    lacking = int((per_fold == 0).sum())
+    uneven = float(((per_fold / per_fold.sum(axis=0) - 1 / n_splits) ** 2).sum())
+    return untrained, lacking, uneven

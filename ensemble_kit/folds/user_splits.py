@@ -1,0 +1,152 @@
+"""Splits that the user gives: honoured as they are, checked, never made anew.
+
+Knows one table: `sample_id, split[, fold]`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.folds.table import Folds, whole_folds
+from ensemble_kit.manifest.folders.split_words import split_of_rows, validation_note
+from ensemble_kit.manifest.image_files import posix
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.tables import read_table
+
+
+def read_splits(
+    path: str | os.PathLike[str],
+    manifest: Manifest,
+    *,
+    by: str = "group",
+    left_out: Manifest | None = None,
+) -> tuple[Manifest, Folds | None]:
+    """The user's split of a manifest, and his folds where the table has them.
+
+    Parameters
+    ----------
+    path : path
+        A CSV with `sample_id` (or `path`) and `split` (`train` or `test`; `validation`, `val` and
+        `valid` count as `train`, since folds are made from it), and perhaps `fold` (0, 1, ... or
+        1, 2, ...; empty for test rows).
+    by : {"group", "image"}
+        `image` allows groups on both sides. Where folds are given, it is stamped only if one is.
+    left_out : Manifest or None
+        Images of the data that the manifest lacks on purpose: their rows are passed over, and a
+        note says how many.
+
+    Returns
+    -------
+    manifest : Manifest
+        Rows in their old order with the given split.
+    folds : Folds or None
+
+    Raises
+    ------
+    DataError
+        Missing columns, images without a split or that are not there, or a group on both sides or
+        in two folds.
+    """
+    rows, notes = _rows(path)
+    manifest = manifest.with_notes(*notes)
+    key = str(rows.index.name)
+    if left_out is not None:
+        gone = rows.index.isin(left_out.table[key])
+        if gone.any():
+            manifest = manifest.with_notes(
+                f"{gone.sum()} rows of '{path}' are of images that were left out."
+            )
+        rows = rows[~gone]
+    wanted = manifest.table[key]
+    missing, strange = sorted(set(wanted) - set(rows.index)), sorted(set(rows.index) - set(wanted))
+    if missing or strange:
+        raise DataError(
+            "A table of splits names exactly the images of the data",
+            f"{len(missing)} images have no row ({first_few(missing, 3)}), and {len(strange)} rows "
+            f"name no image ({first_few(strange, 3)})",
+            f"Give every image one row by its {key}",
+        )
+    rows = rows.loc[wanted]
+    named = dataclasses.replace(
+        manifest, table=manifest.table.assign(split=rows["split"].to_numpy()), split_by=by
+    )
+    if "fold" not in rows:
+        return named, None
+    fold, said = whole_folds(rows["fold"][_is_train(rows)], path)
+    by = by if _is_torn(named, fold) else "group"
+    named = dataclasses.replace(named, split_by=by)
+    folds = _given_folds(path, fold, named, by)
+    return named, dataclasses.replace(folds, notes=said)
+
+
+def n_given_folds(path: str | os.PathLike[str]) -> int | None:
+    """How many folds a table of splits gives to its training rows; None without a column `fold`.
+
+    Raises
+    ------
+    DataError
+        As `read_splits`, as far as it can be told without the images.
+    """
+    rows, _ = _rows(path)
+    if "fold" not in rows:
+        return None
+    return len(np.unique(whole_folds(rows["fold"][_is_train(rows)], path)[0]))
+
+
+def _rows(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table by its `sample_id` (or `path`), its splits `train` or `test`, and what to say."""
+    read = read_table(path)
+    table = read.frame
+    key = "sample_id" if "sample_id" in table else "path"
+    for column in (key, "split"):
+        if column not in table:
+            raise DataError(
+                "A table of splits has the columns sample_id (or path), split and perhaps fold",
+                f"'{path}' has {first_few(table.columns, 12)}",
+                did_you_mean(column, map(str, table.columns)),
+            )
+    written = table["split"].tolist()
+    table = table.assign(split=split_of_rows(read))
+    if key == "path":
+        table[key] = table[key].map(posix)
+    rows = table.set_index(key)
+    if rows.index.has_duplicates:
+        twice = rows.index[rows.index.duplicated()]
+        raise DataError(
+            f"'{path}' gives images more than one split",
+            f"repeated: {first_few(twice, 3)}",
+            "Keep one row of each image",
+        )
+    return rows, (*read.notes, *validation_note(written))
+
+
+def _is_train(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    return (rows["split"] == "train").to_numpy()
+
+
+def _is_torn(manifest: Manifest, fold: npt.NDArray[np.int64]) -> bool:
+    """Whether images of one group stand on both sides or in two folds; `fold` is of training rows."""
+    place = np.full(len(manifest), -1)
+    place[_is_train(manifest.table)] = fold
+    return bool((pd.Series(place).groupby(manifest.groups).nunique() > 1).any())
+
+
+def _given_folds(path: object, fold: npt.NDArray[np.int64], manifest: Manifest, by: str) -> Folds:
+    part = manifest.part("train")
+    folds = Folds(part.sample_ids, fold, by)
+    folds.of(part)
+    for k in range(folds.n_splits):
+        untrained = set(part.table["label"]) - set(part.table["label"][fold != k])
+        if untrained:
+            raise DataError(
+                "Every class is in the training part of every fold",
+                f"without fold {k} of '{path}' there is no image of {first_few(sorted(untrained))}",
+                "Spread that class over two folds, or leave the fold column out",
+            )
+    return folds

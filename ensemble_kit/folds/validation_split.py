@@ -1,0 +1,101 @@
+"""A slice of the training rows to watch a training on: whole groups, every class where groups allow.
+
+What the slice lacks is said. Sees labels and groups only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.folds.group_counts import counted, units_of
+from ensemble_kit.folds.holdout import hold_out
+from ensemble_kit.manifest.table import Manifest
+
+# Of its share of the slice, what a class must have; of its images, what training must keep.
+ENOUGH_WATCHED, ENOUGH_LEFT = 0.5, 0.5
+
+
+def watched_slice(
+    train: Manifest, *, share: float, seed: int, by: str = "group"
+) -> tuple[Manifest, tuple[str, ...]]:
+    """`train` parted by its `split` column: rows to learn from, and rows to watch (`test`).
+
+    As `hold_out`, which leaves every class two groups. A class that then has less than half its
+    share of the slice gets the group that comes nearest to it, as long as training keeps one group
+    and half of the images of each class: the slice is then larger than `share`.
+
+    Returns
+    -------
+    Manifest
+    tuple of str
+        What the slice still has too little of: "no image of class 'a'", "1 image of class 'b'".
+
+    Raises
+    ------
+    DataError
+        No group can be taken out.
+
+    Examples
+    --------
+    >>> rows = [(f"{p}{i}", f"{p}{i}.png", p[0], p) for p in ("a1", "a2", "b1", "b2") for i in "xy"]
+    >>> parted, lacks = watched_slice(Manifest.from_records(rows), share=0.2, seed=0)
+    >>> sorted(set(parted.part("test").labels.tolist())), lacks
+    ([0, 1], ())
+    """
+    unit_of, table = units_of(train, by)
+    held, refused = np.zeros(len(table), dtype=bool), None
+    try:
+        parted = hold_out(train, test_size=share, seed=seed, by=by)
+        held[unit_of[(parted.table["split"] == "test").to_numpy()]] = True
+    except DataError as error:
+        refused = error
+    held = _with_short_classes(table, held, share)
+    if refused and not held.any():
+        raise refused
+    split = np.where(held[unit_of], "test", "train")
+    slice_of = dataclasses.replace(train.with_columns(split=split), split_by=by)
+    return slice_of, _lacks(train, table, held, share)
+
+
+def _with_short_classes(
+    table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], share: float
+) -> npt.NDArray[np.bool_]:
+    """`held` and, for each class that is short of its share, the unit that brings it nearest."""
+    held, target = held.copy(), share * table.sum(axis=0)
+    scale = np.maximum(table.sum(axis=0), 1)
+    for c in np.flatnonzero(_is_short(table, held, share)):
+        units = np.flatnonzero(~held & (table[:, c] > 0)).tolist()
+        able = [unit for unit in units if _can_go(table, held, unit)]
+        if able and _is_short(table, held, share)[c]:  # one taken before may hold it too
+            now = table[held].sum(axis=0)
+            far = [(((now + table[unit] - target) / scale) ** 2).sum() for unit in able]
+            held[able[int(np.argmin(far))]] = True
+    return held
+
+
+def _can_go(table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], unit: int) -> bool:
+    """Whether training keeps a unit and half the images of each of this unit's classes."""
+    left = table[~held & (np.arange(len(table)) != unit)]
+    has = table[unit] > 0
+    return bool((left.sum(axis=0) >= np.maximum(ENOUGH_LEFT * table.sum(axis=0), 1))[has].all())
+
+
+def _is_short(
+    table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], share: float
+) -> npt.NDArray[np.bool_]:
+    total, watched = table.sum(axis=0), table[held].sum(axis=0)
+    return (total > 0) & (watched < np.maximum(ENOUGH_WATCHED * share * total, 1))
+
+
+def _lacks(
+    train: Manifest, table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], share: float
+) -> tuple[str, ...]:
+    watched = table[held].sum(axis=0)
+    return tuple(
+        f"{counted(int(watched[c]), 'image') if watched[c] else 'no image'} of class '{train.class_names[c]}'"
+        for c in np.flatnonzero(_is_short(table, held, share))
+    )

@@ -1,0 +1,62 @@
+"""Stain augmentation: haematoxylin, eosin and DAB separated, each made stronger or weaker.
+
+Does not know slides or scanners. Vectors: Ruifrok & Johnston, Anal Quant Cytol Histol 23:291-299,
+2001; as augmentation: Tellez et al., IEEE TMI 37(9):2126-2136, 2018.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ensemble_kit.images.augmentation.geometry import uniform
+from ensemble_kit.images.loading.to_device import sent
+
+# Optical densities of red, green, blue: haematoxylin, eosin, DAB; unit length each.
+STAIN_VECTORS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
+# Shift of a stain's amount as a share of `spread`: a haze over the whole field.
+_HAZE = 0.1
+
+
+def draw_stains(n: int, spread: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """How `n` pictures are stained anew: each stain times 1 - spread .. 1 + spread, on its own.
+
+    Optical density is linear in the stains, so this is one matrix and one offset for it: shapes
+    (n, 3, 3) and (n, 3, 1).
+    """
+    vectors = torch.tensor(STAIN_VECTORS)
+    scale = 1 + uniform(3 * n, spread, generator).view(-1, 1, 3)
+    haze = uniform(3 * n, _HAZE * spread, generator).view(-1, 1, 3)
+    # Densities are columns here: density' = vectors.T @ diag(scale) @ inv(vectors.T) @ density.
+    matrix = (vectors.T * scale) @ torch.linalg.inv(vectors.T)
+    return matrix, (vectors.T * haze).sum(dim=2, keepdim=True)
+
+
+def restained(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
+    """Images whose optical densities are `matrix @ density + offset`.
+
+    Parameters
+    ----------
+    images : Tensor of float, shape (batch, channels, height, width)
+        0 .. 255; every triplet of channels is a picture with stains of its own.
+    matrix, offset : Tensor
+        As `draw_stains` gives them, one for each picture.
+
+    Returns
+    -------
+    Tensor of float, same shape
+        0 .. 255.
+
+    Examples
+    --------
+    >>> white = torch.full((1, 3, 8, 8), 255.0)
+    >>> drawn = draw_stains(1, 0.0, torch.Generator().manual_seed(0))
+    >>> torch.allclose(restained(white, *drawn), white)
+    True
+    """
+    height, width = images.shape[2:]
+    pictures = images.reshape(len(matrix), 3, height * width)
+    # One grey level is added so that black has a density; it comes off again.
+    density = -torch.log10((pictures + 1) / 256)
+    changed = torch.baddbmm(sent(offset, images.device), sent(matrix, images.device), density)
+    return (torch.pow(10.0, -changed) * 256 - 1).clamp_(0, 255).view(images.shape)

@@ -1,0 +1,1 @@
+"""Batches of tiles for the device."""

@@ -1,0 +1,108 @@
+"""Images that live inside one file: `sklearn-digits#17`, `breastmnist.npz#train_images/17`.
+
+Does not know manifests; gives uint8 arrays as stored.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from ensemble_kit.archives import read_array
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError
+from ensemble_kit.manifest.layouts.digits import CONTAINER as DIGITS
+
+_READING = threading.Lock()
+
+
+def split_reference(path: str) -> tuple[str, str] | None:
+    """Container and place of a reference into one, or None for a plain file.
+
+    A `#` in the name of a plain file means nothing.
+
+    Examples
+    --------
+    >>> split_reference("sklearn-digits#17"), split_reference("a#1.png")
+    (('sklearn-digits', '17'), None)
+    """
+    container, mark, place = path.rpartition("#")
+    if mark and (container == DIGITS or container.lower().endswith(".npz")):
+        return container, place
+    return None
+
+
+def read_contained(root: Path, container: str, place: str) -> Array:
+    """The stored uint8 pixels of one image, shape (height, width) or (height, width, channels).
+
+    Raises
+    ------
+    DataError
+        No such container, array or index; or an array that holds no 8-bit images.
+    """
+    if container == DIGITS:
+        array, index = _digits(), place
+    else:
+        key, _, index = place.rpartition("/")
+        file = root / container
+        array = _npz_array(os.fspath(file), key, _modified(file))
+    if not index.isdecimal() or int(index) >= len(array):
+        raise DataError(
+            f"'{container}' holds images 0 .. {len(array) - 1}",
+            f"got '{place}'",
+            "Read the manifest again",
+        )
+    return array[int(index)]
+
+
+@functools.lru_cache(maxsize=1)
+def _digits() -> Array:
+    from sklearn.datasets import load_digits
+
+    # Stored as 0 .. 16; 255 / 16 keeps black and white where they are.
+    return np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+
+
+def _modified(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError as error:
+        raise DataError(
+            "The array file must be there", f"'{file}' is not", "Check the path"
+        ) from error
+
+
+def _npz_array(file: str, key: str, modified: int) -> Array:
+    # One thread reads; the others wait for what it read instead of reading it too.
+    with _READING:
+        return _read_once(file, key, modified)
+
+
+@functools.lru_cache(maxsize=3)
+def _read_once(file: str, key: str, modified: int) -> Array:
+    del modified  # Only part of the cache's key: a replaced file is read again.
+    return load_npz(file, key)
+
+
+def load_npz(file: str | os.PathLike[str], key: str) -> Array:
+    """The uint8 image array called `key` of an `.npz` file; nothing in it can run code.
+
+    Raises
+    ------
+    DataError
+        No such array, no uint8 images, damaged, or too large when unpacked.
+    EnvironmentFault
+        It does not fit into the memory that is free.
+    """
+    array = read_array(file, key)
+    if array.dtype != np.uint8 or array.ndim not in (3, 4):
+        raise DataError(
+            "Image arrays are uint8 (n, height, width[, channels])",
+            f"'{key}' of '{os.fspath(file)}' is {array.dtype} {array.shape}",
+            "Convert it",
+        )
+    return array

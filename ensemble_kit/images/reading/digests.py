@@ -1,0 +1,149 @@
+"""Digests of the image files, so that changed data is noticed.
+
+Does not decode files: a digest is of the bytes as they lie on disk.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from PIL import Image
+
+from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault
+from ensemble_kit.files import digest_bytes, digest_file
+from ensemble_kit.images.reading.containers import read_contained, split_reference
+from ensemble_kit.images.reading.decode import inside
+from ensemble_kit.manifest.table import Manifest
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+
+def with_digests(manifest: Manifest) -> Manifest:
+    """`manifest` with a column `sha256`: the digest of each file's bytes.
+
+    An image inside an array has the digest of its own pixels; a pair has that of both files.
+
+    Raises
+    ------
+    DataError
+        Files that are missing or unreadable, all of them, by path.
+
+    Examples
+    --------
+    >>> from ensemble_kit.manifest.layouts.digits import read_digits
+    >>> len(with_digests(read_digits().take([0, 1])).table["sha256"][0])
+    64
+    """
+    columns = [c for c in ("path", "pair_path") if c in manifest.table]
+    rows = [
+        tuple(p for p in row if p)
+        for row in manifest.table[columns].astype(str).itertuples(index=False)
+    ]
+    digests, faults = map_images(lambda row: _digest(manifest.root, row), rows)
+    refuse_faults(faults, len(rows))
+    return manifest.with_columns(sha256=digests)
+
+
+def map_images(
+    work: Callable[[T], U], items: list[T], *, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[U | None], dict[int, EnsembleKitError]]:
+    """`work` on every item in threads: results in order, and the error of each that failed.
+
+    An error is a DataError, or an EnvironmentFault of an item that lacks memory even when it is
+    tried again alone.
+    """
+    results: list[U | None] = [None] * len(items)
+    faults: dict[int, EnsembleKitError] = {}
+    lacking: list[int] = []
+    # Set and taken back here, outside the threads: images that large are refused by name anyway.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with ThreadPoolExecutor(min(16, n_cores())) as pool:
+            for i, future in enumerate([pool.submit(work, item) for item in items]):
+                try:
+                    results[i] = future.result()
+                except DataError as error:
+                    faults[i] = error
+                except MemoryError:
+                    lacking.append(i)
+                if progress is not None:
+                    progress(i + 1, len(items))
+        for i in lacking:
+            try:
+                results[i] = work(items[i])
+            except DataError as error:
+                faults[i] = error
+            except MemoryError as error:
+                faults[i] = _lack_of_memory(error)
+    return results, faults
+
+
+def refuse_faults(faults: dict[int, EnsembleKitError], n: int) -> None:
+    """One error that names every image in `faults`.
+
+    Raises
+    ------
+    EnvironmentFault
+        An image lacked memory.
+    DataError
+        There is any other.
+    """
+    refuse_lack_of_memory(faults)
+    if len(faults) == 1:
+        raise next(iter(faults.values()))
+    if faults:
+        raise DataError(
+            "Every image must be readable, or a result would be of other data than it says",
+            f"{len(faults)} of {n} are not: "
+            + "; ".join(error.got for error in list(faults.values())[:20]),
+            "Replace those files or take them out; `ensemble-kit data check` lists them all",
+        )
+
+
+def refuse_lack_of_memory(faults: dict[int, EnsembleKitError]) -> None:
+    """The first lack of memory in `faults`, which says nothing of the image.
+
+    Raises
+    ------
+    EnvironmentFault
+        If there is any.
+    """
+    for error in faults.values():
+        if isinstance(error, EnvironmentFault):
+            raise error
+
+
+def _lack_of_memory(error: MemoryError) -> EnvironmentFault:
+    return EnvironmentFault(
+        "An image does not fit into the memory",
+        str(error) or "no memory is left",
+        "Close other programs, use a machine with more memory, or cut the image into smaller ones",
+    )
+
+
+def n_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _digest(root: Path, row: tuple[str, ...]) -> str:
+    parts = [_digest_one(root, path) for path in row]
+    return parts[0] if len(parts) == 1 else digest_bytes("".join(parts).encode())
+
+
+def _digest_one(root: Path, path: str) -> str:
+    reference = split_reference(path)
+    if reference is not None:
+        return digest_bytes(read_contained(root, *reference).tobytes())
+    try:
+        return digest_file(inside(root, path))
+    except OSError as error:
+        raise DataError(
+            "Every image must be there", f"'{path}': {error.strerror}", "Check the path"
+        ) from error

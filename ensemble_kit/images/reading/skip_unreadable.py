@@ -1,0 +1,57 @@
+"""Leaving unreadable images out, on request: named, counted, bounded, and said beside every result.
+
+By default nothing is left out; see `digests.refuse_faults`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.reading.digests import map_images, refuse_lack_of_memory
+from ensemble_kit.manifest.table import Manifest
+
+
+def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
+    """`manifest` without the images that do not decode, and a note that names them.
+
+    Every image is decoded in full, since half a JPEG passes for a whole one until then.
+
+    Parameters
+    ----------
+    max_bad : int
+        More than so many is an error.
+
+    Raises
+    ------
+    EnvironmentFault
+        An image does not fit into the memory, so it is not known whether it is readable.
+    DataError
+        Too many are unreadable, or a class would be left without images.
+    """
+    columns = [c for c in ("path", "pair_path") if c in manifest.table]
+    rows = [
+        [p for p in row if p] for row in manifest.table[columns].astype(str).itertuples(index=False)
+    ]
+    _, faults = map_images(lambda row: [read_image(manifest.root, p).shape for p in row], rows)
+    refuse_lack_of_memory(faults)
+    if not faults:
+        return manifest
+    bad = np.isin(np.arange(len(manifest)), list(faults))
+    named = first_few(manifest.sample_ids[bad], max(max_bad, 5))
+    if len(faults) > max_bad:
+        raise DataError(
+            f"At most {max_bad} unreadable images may be left out",
+            f"{len(faults)} of {len(manifest)} are unreadable: {named}",
+            "Replace them, or raise --max-bad knowingly",
+        )
+    kept = manifest.take(~bad)
+    lost = sorted(set(manifest.table["label"]) - set(kept.table["label"]))
+    if lost:
+        raise DataError(
+            "Every class has at least one image",
+            f"all of {first_few(lost)} are unreadable: {named}",
+            "Replace them",
+        )
+    return kept.with_notes(f"{len(faults)} unreadable images were left out on request: {named}.")

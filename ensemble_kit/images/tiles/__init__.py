@@ -1,0 +1,1 @@
+"""Tiles of one size, stored for training."""

@@ -1,0 +1,207 @@
+"""Reads BCI: paired H&E and IHC images of HER2 scores, one stain or both; and phantoms.
+
+Does not know pixels: joining a pair into one input is written down here and done in images.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.manifest.checks import table_with
+from ensemble_kit.manifest.folders.walk import list_images
+from ensemble_kit.manifest.image_files import posix
+from ensemble_kit.manifest.layouts.class_folders import HER2_SCORES
+from ensemble_kit.manifest.names import known_groups
+from ensemble_kit.manifest.phantom.write import MARK, PATIENTS
+from ensemble_kit.manifest.table import NO_GROUPS, Manifest
+from ensemble_kit.tables import UserTable
+
+STAINS = ("ihc", "he", "both")
+JOINS = ("side", "stack", "channels")
+DEFAULT_JOIN = "stack"
+COLORS = ("rgb", "grayscale")
+_FOLDERS = {"ihc": "IHC", "he": "HE"}
+_NAME = re.compile(r"(?P<number>\d+)_(?P<split>train|test)_(?P<score>0|1\+|2\+|3\+)")
+
+
+def read_bci(
+    root: str | os.PathLike[str],
+    *,
+    stain: str = "ihc",
+    join: str | None = None,
+    color: str = "rgb",
+    groups: str | os.PathLike[str] | None = None,
+    split_by: str = "group",
+) -> Manifest:
+    """A manifest of the BCI layout: `HE/{train,test}/00001_train_1+.png`, `IHC/...` alike.
+
+    BCI publishes no patients. Without a table of groups each image is its own group, and that is
+    stamped: patches of one patient may then stand in several folds, and in its official split
+    they do stand on both sides. A phantom brings its own `patients.csv`, which is used.
+
+    Parameters
+    ----------
+    root : path
+        The folder with `HE` and `IHC`.
+    stain : {"ihc", "he", "both"}
+    join : {"stack", "side", "channels"} or None
+        For both stains alone, H&E first. `stack`, the default: each squeezed to half the width of
+        one square; `side`: side by side, twice as wide; `channels`: six channels.
+    color : {"rgb", "grayscale"}
+    groups : path or None
+        A CSV with the columns `file` (the image's name, with or without suffix) and `patient`.
+    split_by : {"group", "image"}
+        `image` allows patients in train and in test, stamped as such; BCI's own split needs it.
+
+    Returns
+    -------
+    Manifest
+        Ordinal classes 0 < 1+ < 2+ < 3+; `sample_id` is the file's stem; further columns `stain`,
+        `join`, `color`, and for both stains `pair_path` (the IHC image).
+
+    Raises
+    ------
+    UsageError
+        An unknown option value, or a join of one stain.
+    DataError
+        No such files, an image without its partner, or a table of groups that lacks images.
+
+    References
+    ----------
+    Liu et al.: BCI: Breast Cancer Immunohistochemical Image Generation through Pyramid Pix2pix.
+    CVPR Workshops 2022.
+    """
+    for option, value, known in (
+        ("stain", stain, STAINS),
+        ("join", DEFAULT_JOIN if join is None else join, JOINS),
+        ("color", color, COLORS),
+    ):
+        if value not in known:
+            raise UsageError(
+                f"{option} is one of {', '.join(known)}",
+                f"got '{value}'",
+                did_you_mean(value, known),
+            )
+    if join is not None and stain != "both":
+        raise UsageError(
+            "A join makes one input of both stains",
+            f"got join '{join}' for stain '{stain}' alone",
+            "Leave the join out, or read both stains: --stain both",
+        )
+    top = bci_folder(root)
+    if top is None:
+        raise DataError(
+            "BCI holds the folders HE and IHC, with files like 00001_train_1+.png",
+            f"'{root}' does not",
+            "Point to the unpacked folder that holds both",
+        )
+    paths, notes = list_images(top)
+    first = "he" if stain == "both" else stain
+    table = _rows(paths, _FOLDERS[first], str(root))
+    table["stain"] = "HE+IHC" if stain == "both" else _FOLDERS[first]
+    table["join"] = (join or DEFAULT_JOIN) if stain == "both" else "none"
+    table["color"] = color
+    if stain == "both":
+        table["pair_path"] = _partners(table["path"], paths)
+    synthetic = (top / MARK).is_file()
+    owner = groups if groups is not None else (top / PATIENTS if synthetic else None)
+    if owner is not None:
+        given = table_with(owner, "file", "patient", what="A table of groups")
+        table["group"] = _owners(table["sample_id"], given)
+        notes = (*notes, *given.notes)
+    else:
+        table["group"] = table["sample_id"]
+        notes = (
+            *notes,
+            "BCI publishes no patients: each image is its own group, so figures may be too good.",
+        )
+    if synthetic:
+        notes = (*notes, "Synthetic tissue (phantom): figures say nothing about any disease.")
+    have = set(table["label"])
+    return Manifest(
+        table,
+        tuple(score for score in HER2_SCORES if score in have),
+        root=top,
+        ordinal=True,
+        group_kind=NO_GROUPS if owner is None else "patient",
+        name=("phantom" if synthetic else "BCI") + f" {table['stain'].iloc[0]}",
+        notes=notes,
+        split_by=split_by,
+        layout="stain > train/test > image; labels: file names; patients: "
+        + ("not known" if owner is None else "a table"),
+    )
+
+
+def bci_folder(root: str | os.PathLike[str]) -> Path | None:
+    """The folder with HE and IHC at or one below `root`, or None."""
+    top = Path(root)
+    if not top.is_dir():
+        return None
+    for candidate in [top, *sorted(p for p in top.iterdir() if p.is_dir())]:
+        if all((candidate / folder).is_dir() for folder in _FOLDERS.values()):
+            return candidate
+    return None
+
+
+def _rows(paths: list[str], folder: str, root: str) -> pd.DataFrame:
+    records, strangers = [], []
+    for path in paths:
+        parts = PurePosixPath(path).parts
+        if parts[0] != folder:
+            continue
+        match = _NAME.fullmatch(PurePosixPath(path).stem)
+        if match is None or len(parts) != 3 or parts[1] != match["split"]:
+            strangers.append(path)
+        else:
+            stem = PurePosixPath(path).stem
+            records.append(
+                {"sample_id": stem, "path": path, "label": match["score"], "split": match["split"]}
+            )
+    if strangers or not records:
+        raise DataError(
+            "BCI files are named like train/00001_train_1+.png",
+            f"{len(strangers)} of {len(strangers) + len(records)} in '{root}' ({folder}) are not"
+            + (f" (first: {strangers[0]})" if strangers else ""),
+            "Take them out, or restore the archive's names",
+        )
+    return pd.DataFrame.from_records(records)
+
+
+def _partners(he_paths: pd.Series, paths: list[str]) -> list[str]:
+    have = set(paths)
+    wanted = [_FOLDERS["ihc"] + path.removeprefix(_FOLDERS["he"]) for path in he_paths]
+    missing = [path for path in wanted if path not in have]
+    if missing:
+        raise DataError(
+            "Every H&E image has its IHC partner",
+            f"{len(missing)} of {len(wanted)} are missing (first: {first_few(missing, 3)})",
+            "Restore them, or use one stain: stain='he'",
+        )
+    return wanted
+
+
+def _owners(sample_ids: pd.Series, given: UserTable) -> list[str]:
+    table, path = given.frame, given.path
+    stems = [PurePosixPath(posix(file)).name.removesuffix(".png") for file in table["file"]]
+    patients = known_groups(table["patient"], stems, where=f"column 'patient' of '{path}'")
+    rows = pd.DataFrame({"file": stems, "patient": patients}).drop_duplicates()
+    if rows["file"].duplicated().any():
+        raise DataError(
+            f"'{path}' gives images more than one patient",
+            f"repeated: {first_few(rows['file'][rows['file'].duplicated()].unique(), 3)}",
+            "Keep one patient of each image",
+        )
+    owner = dict(zip(rows["file"], rows["patient"], strict=True))
+    without = [i for i in sample_ids if i not in owner]
+    if without:
+        raise DataError(
+            "Every image has a patient in the table of groups",
+            f"{len(without)} of {len(sample_ids)} have none (first: {first_few(without, 3)})",
+            "Add them",
+        )
+    return [owner[i] for i in sample_ids]

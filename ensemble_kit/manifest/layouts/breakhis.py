@@ -1,0 +1,317 @@
+"""Reads BreakHis: label, subtype, slide, patient and magnification, all from the file names.
+
+Does not know pixels. The official archive needs no change, and copies with other folders
+around the same file names are read too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.manifest.folders.level_columns import (
+    add_parts,
+    folders_of,
+    names_at,
+    refuse_untrained,
+    without_unlabelled,
+)
+from ensemble_kit.manifest.folders.levels import CLASS, Levels
+from ensemble_kit.manifest.folders.masks import without_masks
+from ensemble_kit.manifest.folders.walk import image_tree
+from ensemble_kit.manifest.layouts.breakhis_folders import breakhis_folders
+from ensemble_kit.manifest.layouts.class_folders import is_her2
+from ensemble_kit.manifest.names import in_natural_order, refuse_near_equal
+from ensemble_kit.manifest.table import Manifest
+
+BINARY = {"B": "benign", "M": "malignant"}
+SUBTYPES = {
+    "A": "adenosis",
+    "F": "fibroadenoma",
+    "PT": "phyllodes_tumor",
+    "TA": "tubular_adenoma",
+    "DC": "ductal_carcinoma",
+    "LC": "lobular_carcinoma",
+    "MC": "mucinous_carcinoma",
+    "PC": "papillary_carcinoma",
+}
+MAGNIFICATIONS = (40, 100, 200, 400)
+LABEL_BY = ("binary", "subtype", "folder")
+GROUP_BY = ("patient", "slide")
+_LABELS = {
+    "binary": "file names (benign, malignant)",
+    "subtype": "file names (subtypes)",
+    "folder": "class folders (--label-by binary takes benign, malignant of the file names)",
+}
+
+_NAME = re.compile(
+    r"SOB_(?P<tumour>[BM])_(?P<subtype>[A-Z]{1,2})-(?P<year>\d+)-(?P<patient>\d+)(?P<part>[A-Z]*)"
+    r"-(?P<magnification>\d+)-(?P<image>\d+)"
+)
+
+
+def parse_name(stem: str) -> dict[str, str] | None:
+    """What a BreakHis file name says, or None where it is none.
+
+    Examples
+    --------
+    >>> parts = parse_name("SOB_B_A-14-22549AB-40-001")
+    >>> parts["label"], parts["subtype"], parts["patient"], parts["slide"], parts["magnification"]
+    ('benign', 'adenosis', '22549', '14-22549AB', '40')
+    """
+    match = _NAME.fullmatch(stem)
+    if match is None or match["subtype"] not in SUBTYPES:
+        return None
+    return {
+        "label": BINARY[match["tumour"]],
+        "subtype": SUBTYPES[match["subtype"]],
+        "patient": match["patient"],
+        "slide": f"{match['year']}-{match['patient']}{match['part']}",
+        "magnification": match["magnification"],
+    }
+
+
+def read_breakhis(
+    root: str | os.PathLike[str],
+    *,
+    magnification: int | str | Sequence[int | str] | None = None,
+    label_by: str | None = None,
+    group_by: str = "patient",
+    split_by: str = "group",
+) -> Manifest:
+    """A manifest of the BreakHis archive.
+
+    The patient is the number in the file name: `22549AB`, `22549CD` and `22549G` are three slides
+    of patient 22549, and `13412` stands under two carcinomas. The slide (`14-22549AB`) is what
+    the archive's folders and most papers call a patient; it would let one person's tissue stand on
+    both sides of a split, so it is a choice (`group_by="slide"`), not the default.
+
+    Parameters
+    ----------
+    root : path
+        `BreaKHis_v1`, a folder above it, its `histology_slides` or `breast` part, or any folder
+        of files with the original names.
+    magnification : int, sequence of int, or None
+        Keep 40, 100, 200 and/or 400; all by default.
+    label_by : {"binary", "subtype", "folder"} or None
+        Two classes (benign, malignant), the eight subtypes (benign ones first), or the names of
+        the topmost class folders. By default the folders decide: those of a user's own (low, mid,
+        high) are the classes, else the file names give benign and malignant, or the subtypes where
+        there is one folder for each.
+    group_by : {"patient", "slide"}
+    split_by : {"group", "image"}
+        `image` allows patients in train and in test; a note says so.
+
+    Returns
+    -------
+    Manifest
+        `sample_id` is the file's stem; further columns `subtype`, `magnification`, `patient`,
+        `slide`, and `part` where folders are parts of a split (train/, valid/, test/).
+
+    Raises
+    ------
+    UsageError
+        An unknown option value.
+    DataError
+        No such files, or none at this magnification; folders that are neither parts of a split
+        nor classes; a patient in train and in test.
+
+    References
+    ----------
+    Spanhol, Oliveira, Petitjean, Heutte: A dataset for breast cancer histopathological image
+    classification. IEEE TBME 63(7):1455-1462, 2016.
+    """
+    if label_by is not None:
+        _check_choice("label_by", label_by, LABEL_BY)
+    _check_choice("group_by", group_by, GROUP_BY)
+    wanted = parse_magnifications(magnification)
+    archive = breast_folder(root)
+    home = archive or Path(root)
+    tree = image_tree(home)
+    paths, mask_notes = without_masks(tree.paths)
+    records, strangers = _records(paths)
+    if not records:
+        raise DataError(
+            "BreakHis files are named like SOB_B_A-14-22549AB-40-001.png",
+            f"none of {len(paths)} images under '{root}' is",
+            "Point to the unpacked BreaKHis_v1 folder",
+        )
+    named = [record["path"] for record in records]
+    folders = breakhis_folders(folders_of(named), records, str(root), chosen=label_by is not None)
+    kept, unlabelled_notes = without_unlabelled(named, folders.levels)
+    table = pd.DataFrame.from_records(records)
+    table = table[table["path"].isin(kept)].reset_index(drop=True)
+    table["group"] = table[group_by]
+    by = label_by or folders.label_by
+    if by == "folder":
+        _refuse_strangers(strangers)
+    names = _label(table, by, folders.levels)
+    part_notes = add_parts(table, folders.levels)
+    table = _keep_magnifications(table, wanted, str(root))
+    refuse_untrained(table)
+    shown = "those of the archive" if archive else folders.levels.sentence()
+    notes = (*tree.notes, *mask_notes, *unlabelled_notes, *part_notes)
+    return Manifest(
+        table,
+        _present(names, table),
+        root=home,
+        ordinal=is_her2(names),
+        group_kind=group_by,
+        name=_name(wanted),
+        notes=(*notes, *_stranger_note(strangers)),
+        split_by=split_by,
+        positive="malignant" if "malignant" in _present(names, table) else "",
+        layout=f"{shown}; labels: {_LABELS[by]}; patients: file names",
+    )
+
+
+def breast_folder(root: str | os.PathLike[str]) -> Path | None:
+    """The archive's `breast` folder at or at most three folders below `root`, or None."""
+    top = Path(root)
+    candidates = [
+        top,
+        top / "breast",
+        top / "histology_slides/breast",
+        *_only(top.glob("*/histology_slides/breast")),
+    ]
+    for candidate in candidates:
+        if any((candidate / name / "SOB").is_dir() for name in BINARY.values()):
+            return candidate
+    return None
+
+
+def _only(candidates: Iterable[Path]) -> list[Path]:
+    # Several archives side by side (train/, test/) are parts; none of them is the data alone.
+    found = list(candidates)
+    return found if len(found) == 1 else []
+
+
+def parse_magnifications(value: int | str | Sequence[int | str] | None) -> tuple[int, ...] | None:
+    """Magnifications as integers; accepts `100`, `"40,100"`, `"100X"`, `[40, 100]` and None.
+
+    Raises
+    ------
+    UsageError
+        A magnification that BreakHis does not have.
+
+    Examples
+    --------
+    >>> parse_magnifications("40X,100")
+    (40, 100)
+    """
+    if value is None:
+        return None
+    parts = (
+        value.split(",")
+        if isinstance(value, str)
+        else [value]
+        if isinstance(value, int)
+        else list(value)
+    )
+    texts = [str(part).strip().upper().removesuffix("X") for part in parts]
+    odd = [text for text in texts if text not in map(str, MAGNIFICATIONS)]
+    if odd or not texts:
+        raise UsageError(
+            "BreakHis has the magnifications 40, 100, 200 and 400",
+            f"got {first_few(map(repr, odd)) or 'none'}",
+            "Use e.g. 100 or 40,100",
+        )
+    return tuple(sorted({int(text) for text in texts}))
+
+
+def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
+    """Fill the column `label`; the classes in their order."""
+    if by == "binary":
+        return tuple(BINARY.values())
+    if by == "subtype":
+        table["label"] = table["subtype"]
+        return tuple(SUBTYPES.values())
+    if CLASS not in levels.roles:
+        raise DataError(
+            "There are no class folders here to take the labels from",
+            f"the folders are: {levels.sentence()}",
+            "Leave --label-by folder out",
+        )
+    table["label"] = names_at(table["path"].tolist(), levels, CLASS)
+    names = in_natural_order(table["label"])
+    refuse_near_equal(names, "the data folder")
+    return names
+
+
+def _refuse_strangers(strangers: list[str]) -> None:
+    if strangers:
+        raise DataError(
+            f"{len(strangers)} images in class folders have no BreakHis name",
+            f"their patients are not known (first: {first_few(strangers, 3)})",
+            "Move them out of the data, or write a table path,label,group of all images",
+        )
+
+
+def _stranger_note(strangers: list[str]) -> tuple[str, ...]:
+    if not strangers:
+        return ()
+    shown = first_few(strangers, 3)
+    return (f"{len(strangers)} images without a BreakHis name passed over: {shown}.",)
+
+
+def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(
+            f"{option} is {' or '.join(map(repr, known))}",
+            f"got '{value}'",
+            did_you_mean(value, known),
+        )
+
+
+def _records(paths: list[str]) -> tuple[list[dict[str, str]], list[str]]:
+    records, strangers = [], []
+    for path in paths:
+        stem = PurePosixPath(path).stem
+        parts = parse_name(stem)
+        if parts is None:
+            strangers.append(path)
+        else:
+            records.append(
+                {
+                    "sample_id": stem,
+                    "path": path,
+                    "label": "",
+                    "group": "",
+                    "split": "train",
+                    **parts,
+                }
+            )
+    return records, strangers
+
+
+def _keep_magnifications(
+    table: pd.DataFrame, wanted: tuple[int, ...] | None, root: str
+) -> pd.DataFrame:
+    if wanted is None:
+        return table
+    kept = table[table["magnification"].isin(map(str, wanted))]
+    if not len(kept):
+        have = Counter(table["magnification"])
+        raise DataError(
+            f"Images at {', '.join(map(str, wanted))}X must be there",
+            f"'{root}' holds "
+            + ", ".join(f"{n} at {m}X" for m, n in sorted(have.items(), key=lambda i: int(i[0]))),
+            "Choose one of those",
+        )
+    return kept
+
+
+def _present(names: tuple[str, ...], table: pd.DataFrame) -> tuple[str, ...]:
+    # The class order is the archive's; a subtype that a partial copy lacks is no class of it.
+    have = set(table["label"])
+    return tuple(name for name in names if name in have)
+
+
+def _name(wanted: tuple[int, ...] | None) -> str:
+    return "BreakHis" + (" " + ", ".join(f"{m}X" for m in wanted) if wanted else "")

@@ -1,0 +1,1 @@
+"""Networks that this package builds, and those of timm."""

@@ -1,0 +1,1 @@
+"""One job: a member on a fold, with its files."""

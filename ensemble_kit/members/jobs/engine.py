@@ -1,0 +1,57 @@
+"""Who runs the waiting jobs: this process by default, or an engine of `ensemble_kit.launch`.
+
+Starts them one after the other; how one job trains is its own affair.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+
+from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, JobsFailedError, first_few
+from ensemble_kit.members.jobs.collect import collect
+from ensemble_kit.members.jobs.events import JobFailed, Watcher
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.jobs.progress_files import exit_code_of, reason_of
+from ensemble_kit.members.jobs.run_job import run_job
+
+Engine = Callable[[Sequence[Job], Watcher], list[JobFailed]]
+
+
+class RemoteEngine(abc.ABC):
+    """An engine whose jobs run on other machines.
+
+    What `auto` means is decided there, by each job's own process: this machine may have no GPU.
+    Those processes write their own TensorBoard events.
+    """
+
+    @abc.abstractmethod
+    def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+        """Run all jobs; return those that failed."""
+
+
+def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+    """The engine that runs one job after the other in this process."""
+    failures = []
+    for job in jobs:
+        try:
+            run_job(job, watcher)
+        except Exception as error:
+            failed = JobFailed(job.member.name, job.fold, reason_of(error), exit_code_of(error))
+            failures.append(failed)
+            watcher(failed)
+        else:
+            collect(job)
+    return failures
+
+
+def told(failures: Sequence[JobFailed], n_jobs: int) -> EnsembleKitError:
+    """The error for failed jobs; the machine's where it is behind all of them."""
+    machine = all(f.exit_code == EnvironmentFault.exit_code for f in failures)
+    reasons = (f"{f.member} fold {f.fold}: {f.reason.rstrip('.')}" for f in failures)
+    listed = first_few(reasons, 1 if machine else 3)
+    return (EnvironmentFault if machine else JobsFailedError)(
+        "Every (member, fold) job ends with kept logits",
+        f"{len(failures)} of {n_jobs} failed: {listed}",
+        "The finished ones are kept: mend the cause and run the same command",
+    )

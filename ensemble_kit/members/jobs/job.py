@@ -1,0 +1,148 @@
+"""One job: one member on one fold, and what it is made of. Done when `fold.json` stands there.
+
+Does not choose folds, order jobs or run one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.folds import Folds
+from ensemble_kit.folds.fold_key import LeftOut
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.jobs import fold_files as checkpoint
+from ensemble_kit.members.jobs.job_rows import Parts, parts_of
+from ensemble_kit.members.jobs.resume import is_made_of, newest_record
+from ensemble_kit.members.member import Member
+from ensemble_kit.run import Run
+from ensemble_kit.seeding import derive_seed
+
+CROP = "squash"
+# The version of the training: raised where the same settings give other weights than before.
+TRAINER = 2
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """A member, a fold, and the data that both belong to.
+
+    Parameters
+    ----------
+    fold : int or str
+        What is left out: a fold, or a pair of folds such as "0-2".
+    manifest : Manifest
+        Training and test rows.
+    tiles : Tiles
+        At the member's input size; joined to the manifest by sample id.
+    eval_tiles : Tiles, optional
+        The same images at the size that predictions are made at, where it differs.
+    keep_features : bool
+        Keep the pooled features of the kept fold and the test rows beside their logits. Says
+        nothing about the logits, so it is no part of `made_of`; a pair of folds keeps none.
+    """
+
+    run: Run
+    member: Member
+    fold: LeftOut
+    manifest: Manifest
+    folds: Folds
+    tiles: Tiles
+    device: torch.device
+    precision: str = "auto"
+    seed: int = 0
+    eval_tiles: Tiles | None = None
+    keep_features: bool = False
+
+    @property
+    def folder(self) -> Path:
+        return self.run.fold_dir(self.member.name, self.fold)
+
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """Everything that decides the logits, as plain JSON values."""
+        return {
+            "member": self.member.facts(self.tiles.image_size),
+            "fold": self.fold,
+            "seed": self.seed,
+            "manifest": self.manifest.digest,
+            "folds": self.folds.digest,
+            "crop": CROP,
+        }
+
+    @property
+    def begun_of(self) -> dict[str, Any]:
+        """What a training state goes on with: `made_of`, by this very line of training."""
+        return {**self.made_of, "trainer": TRAINER}
+
+    @property
+    def model_seed(self) -> int:
+        return derive_seed(self.seed, self.member.name, self.member.seed, self.fold)
+
+    def parts(self) -> Parts:
+        """Which rows train, are watched, are kept out and test."""
+        return parts_of(
+            self.member, self.manifest, self.folds, self.fold, self.tiles, seed=self.seed
+        )
+
+    def changes(self) -> list[str]:
+        """What differs between the job's settings and those of what stands in its folder.
+
+        That is the finished fold, or the training state that it would go on from.
+        """
+        record, asked = checkpoint.read_record(self.folder), self.made_of
+        if record is None:
+            record, asked = newest_record(self.folder), self.begun_of
+        if record is None or is_made_of(record["made_of"], asked):
+            return []
+        if isinstance(record["made_of"], str):
+            return ["settings that a training state of an earlier version does not name"]
+        return checkpoint.changed_keys({"trainer": 1, **record["made_of"]}, {"trainer": 1, **asked})
+
+    def differs_by_tuning_alone(self) -> bool:
+        """Whether what stands in the folder differs only because its recipe was tuned since."""
+        tuned = ("member.tuned:", "member.recipe.learning_rate:", "member.recipe.batch_size:")
+        changes = self.changes()
+        return self.member.tuned and bool(changes) and all(c.startswith(tuned) for c in changes)
+
+    def finished(self) -> bool:
+        """Whether the fold is done with exactly these data and settings, its files whole.
+
+        Raises
+        ------
+        DataError
+            It is done, or begun, with other settings; the message lists the changed keys.
+        IntegrityError
+            A file of it is damaged.
+        """
+        record = checkpoint.read_record(self.folder)
+        if changes := self.changes():
+            what = "finished fold is kept" if record else "job that was cut off goes on"
+            raise DataError(
+                f"A {what} only with the settings that it was trained with",
+                f"'{self.folder}' differs in {first_few(changes)}",
+                "Use another --run folder, or --retrain to train this member anew (its old folds are set aside)",
+            )
+        if record is None:
+            self._refuse_other_trainer()
+            return False
+        checkpoint.check_files(self.folder, record)
+        return True
+
+    def _refuse_other_trainer(self) -> None:
+        """Refuse to train a fold beside finished ones that an earlier line of training made."""
+        for path in sorted(self.folder.parent.glob("fold-*/fold.json")):
+            trainer = (checkpoint.read_record(path.parent) or {}).get("trainer", 1)
+            if trainer != TRAINER:
+                raise DataError(
+                    "The folds of a member are trained alike",
+                    f"'{path.parent}' was trained by version {trainer} of the training, and this is "
+                    f"version {TRAINER}",
+                    "Use --retrain to train this member anew (its old folds are set aside), or the "
+                    "package's version that began it",
+                )

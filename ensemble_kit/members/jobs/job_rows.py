@@ -1,0 +1,84 @@
+"""Which rows of one job train, which are watched, which are kept out, which test.
+
+Whole groups everywhere, unless the folds are by image. Knows labels and groups, never pixels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.folds import Folds
+from ensemble_kit.folds.fold_key import LeftOut, folds_in
+from ensemble_kit.folds.validation_split import watched_slice
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.training.fit import Rows
+from ensemble_kit.seeding import derive_seed, generator
+
+INNER_SHARE = 0.15
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Parts:
+    """The rows of one job: those to fit, those kept out, those of the test part.
+
+    `lacks` is what an inner slice has too little of, such as "no image of class 'benign'".
+    """
+
+    fit: Rows
+    watched_name: str
+    kept: npt.NDArray[np.int64]
+    test: npt.NDArray[np.int64]
+    lacks: tuple[str, ...] = ()
+
+
+def parts_of(
+    member: Member, manifest: Manifest, folds: Folds, fold: LeftOut, tiles: Tiles, *, seed: int = 0
+) -> Parts:
+    """Which rows train, which are watched, which are kept out, which test.
+
+    With `select_on="inner"` the watched rows are whole groups taken out of the training folds, of
+    every class where the groups allow it.
+    A pair of folds keeps out the rows of both, and has no test rows: it serves the strict answer.
+    """
+    train, test = manifest.part("train"), manifest.part("test")
+    left_out = folds_in(fold)
+    in_kept = np.isin(folds.of(train), left_out)
+    learning, kept = train.take(~in_kept), train.take(in_kept)
+    test = test if len(left_out) == 1 else test.take(np.arange(0))
+    lacks: tuple[str, ...] = ()
+    watched, name = kept, "kept fold"
+    if member.recipe.select_on == "inner":
+        inner_seed = derive_seed(seed, "inner", fold)
+        parted, lacks = watched_slice(
+            learning, share=INNER_SHARE, seed=inner_seed, by=folds.split_by
+        )
+        learning, watched, name = parted.part("train"), parted.part("test"), "inner slice"
+    if member.bag:
+        learning = _bagged(learning, derive_seed(seed, "bag", member.name, member.seed, fold))
+    place = tiles.rows
+    return Parts(
+        fit=Rows(
+            place(learning.sample_ids), learning.labels, place(watched.sample_ids), watched.labels
+        ),
+        watched_name=name,
+        kept=place(kept.sample_ids),
+        test=place(test.sample_ids),
+        lacks=lacks,
+    )
+
+
+def _bagged(learning: Manifest, seed: int) -> Manifest:
+    """As many groups as there are, drawn with replacement; until every class is among them."""
+    rng = generator(seed, "groups")
+    names, group_of = np.unique(learning.groups, return_inverse=True)
+    for _ in range(1000):
+        drawn = rng.integers(len(names), size=len(names))
+        rows = np.concatenate([np.flatnonzero(group_of == g) for g in drawn])
+        if len(np.unique(learning.labels[rows])) == len(np.unique(learning.labels)):
+            break
+    return learning.take(rows)

@@ -1,0 +1,53 @@
+"""The jobs of the strict answer: which pairs of folds a member is trained without, and what they take.
+
+Plans; starts nothing and imports no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ensemble_kit.checked import read_checked
+from ensemble_kit.errors import UsageError, first_few
+from ensemble_kit.folds.fold_key import pairs_of
+from ensemble_kit.members.jobs.status import DAMAGED
+from ensemble_kit.members.member import Member
+from ensemble_kit.run import Run
+
+
+def pairs_to_train(members: Sequence[Member], n_splits: int) -> list[str]:
+    """The pairs of folds that every member is trained without.
+
+    Raises
+    ------
+    UsageError
+        A member that looks at the folds that it leaves out could not give a strict answer.
+    DataError
+        Two folds: nothing would be left to train on.
+    """
+    looking = [m.name for m in members if m.recipe.select_on == "kept-fold"]
+    if looking:
+        raise UsageError(
+            "The strict answer is blind to the fold that it is about",
+            f"{first_few(looking)} chooses its epoch on the folds left out (select_on)",
+            "Use select_on = 'none' or 'inner'",
+        )
+    return pairs_of(n_splits)
+
+
+def seconds_of_pairs(run: Run, members: Sequence[Member], n_splits: int) -> float | None:
+    """What the unfinished pairs would take, one at a time; None before every member has a fold.
+
+    A pair trains on K - 2 folds where a finished fold trained on K - 1.
+    """
+    pairs, total = pairs_of(n_splits), 0.0
+    for member in members:
+        folders = [run.fold_dir(member.name, k) for k in range(n_splits)]
+        records = [f / "fold.json" for f in folders if (f / "fold.json").is_file()]
+        done = [read_checked(path, advice=DAMAGED.format(path, path.parent)) for path in records]
+        if not done:
+            return None
+        left = sum(not (run.fold_dir(member.name, p) / "fold.json").is_file() for p in pairs)
+        mean = sum(record["seconds"] for record in done) / len(done)
+        total += left * mean * (n_splits - 2) / (n_splits - 1)
+    return total

@@ -1,0 +1,232 @@
+"""A job is run: a network is trained, its kept fold and the test rows are predicted and stored.
+
+Goes on where a cut-off job stood. Does not choose jobs, order them or combine anything.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ensemble_kit.errors import IntegrityError
+from ensemble_kit.faults import told_apart
+from ensemble_kit.members.jobs import fold_files as checkpoint
+from ensemble_kit.members.jobs.events import (
+    EpochEnded,
+    JobFinished,
+    JobSkipped,
+    JobStarted,
+    Notice,
+    Watcher,
+    nobody,
+)
+from ensemble_kit.members.jobs.init_leakage import in_another_color, seen_before
+from ensemble_kit.members.jobs.input_config import own_input
+from ensemble_kit.members.jobs.job import CROP, TRAINER, Job
+from ensemble_kit.members.jobs.job_rows import Parts
+from ensemble_kit.members.jobs.pooled_features import (
+    features_by,
+    features_of_finished,
+    lacks_features,
+    wants_features,
+)
+from ensemble_kit.members.jobs.progress_files import (
+    claimed,
+    forget_failure,
+    note_failure,
+    note_progress,
+)
+from ensemble_kit.members.jobs.resume import load_resume, save_resume
+from ensemble_kit.members.training.curve_warnings import guard
+from ensemble_kit.members.training.fit import Fit
+from ensemble_kit.members.training.state import State, Training
+from ensemble_kit.members.training.threads import settle_threads, threads_given_back
+from ensemble_kit.run import versions
+
+
+def run_job(job: Job, watcher: Watcher = nobody) -> None:
+    """Train one member on one fold, predict its kept fold and the test rows, and store all of it.
+
+    A job that was cut off goes on after its last finished epoch; on the CPU the result is the one
+    of an uninterrupted job, bit for bit.
+
+    Raises
+    ------
+    RunLockedError
+        Another process is at this very job.
+    JobsFailedError, EnvironmentFault
+        The job cannot end well; the message says why.
+    """
+    with told_apart(job.folder / "fold.json"), claimed(job.folder), threads_given_back():
+        if job.finished():
+            if lacks_features(job):
+                checkpoint.add_features(job.folder, features_of_finished(job))
+                watcher(JobSkipped(job.member.name, job.fold))
+            return
+        forget_failure(job.folder)
+        try:
+            with told_apart(job.folder / "fold.json"):
+                _run_claimed(job, watcher)
+        except Exception as error:
+            note_failure(job.folder, error)
+            raise
+
+
+def _run_claimed(job: Job, watcher: Watcher) -> None:
+    began, said = time.perf_counter(), list[str]()
+    member, parts = job.member, job.parts()
+
+    def notice(text: str) -> None:
+        said.append(text)
+        watcher(Notice(f"{member.name} fold {job.fold}: {text}"))
+
+    state = load_resume(job.folder, job.begun_of, notice)
+    settle_threads(job, state, watcher)
+    earlier = _earlier(state, said)
+    fit = Fit.start(
+        member,
+        job.tiles,
+        job.manifest.n_classes,
+        device=job.device,
+        precision=job.precision,
+        seed=job.model_seed,
+        eval_tiles=job.eval_tiles,
+        state=state,
+    )
+    epochs, first = member.recipe.epochs, fit.training.epoch
+    watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
+    note_progress(job.folder, first, first, epochs, began)
+    known = [*_inherited(job), *in_another_color(member.weights, member.color), *_unwatched(parts)]
+    for text in known if first == 0 else []:
+        notice(f"Note: {text}")
+
+    def after_epoch(training: Training) -> None:
+        if training.epoch < epochs:
+            so_far = {
+                "said": list(said),
+                "seconds": earlier + time.perf_counter() - began,
+                "threads": torch.get_num_threads(),
+            }
+            save_resume(job.folder, training.state() | so_far, job.begun_of)
+        checkpoint.write_history(job.folder, _watched(training, parts))
+        note_progress(job.folder, first, training.epoch, epochs, began)
+        last = training.history[-1]
+        watcher(EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.watched_name, **last))
+
+    fit.run(parts.fit, after_epoch, notice)
+    chosen, labels = fit.training.chosen_epoch, parts.fit.watched_labels
+    for text in guard(fit.training.history, labels, member.recipe, chosen):
+        notice(text)
+    seconds = earlier + time.perf_counter() - began
+    _store(job, fit, parts, seconds, said)
+    watcher(JobFinished(member.name, job.fold, seconds, chosen))
+
+
+def _watched(training: Training, parts: Parts) -> list[dict[str, Any]]:
+    """The epochs so far, each with the name of the rows that its validation figures are of."""
+    return [{**row, "val_on": parts.watched_name} for row in training.history]
+
+
+def _earlier(state: State | None, said: list[str]) -> float:
+    """The seconds that earlier processes took up to this state; what they said comes first in `said`."""
+    if state is None:
+        return 0.0
+    said[:0] = state.get("said", [])
+    return float(state.get("seconds", 0.0))
+
+
+def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) -> None:
+    began = time.perf_counter()
+    oof, test = fit.logits(parts.kept), fit.logits(parts.test)
+    predicting = time.perf_counter() - began
+    _refuse_nan(job, oof, test)
+    features = {"": features_by(fit, parts)} if wants_features(job) else {}
+    _write_network(job, fit, job.folder)
+    further = {}
+    for name in job.member.recipe.further_weights:
+        with fit.holding(name):
+            further[name] = fit.logits(parts.kept), fit.logits(parts.test)
+            _refuse_nan(job, *further[name])
+            if features:
+                features[name] = features_by(fit, parts)
+            _write_network(job, fit, job.folder / name)
+    checkpoint.write_fold(
+        job.folder,
+        oof=oof,
+        test=test,
+        further=further,
+        features=features,
+        history=_watched(fit.training, parts),
+        recipe=job.member.recipe.model_dump(mode="json"),
+        record={
+            "member": job.member.name,
+            "fold": job.fold,
+            "class_names": list(job.manifest.class_names),
+            "rows": {
+                "train": len(parts.fit.train),
+                "kept": len(parts.kept),
+                "test": len(parts.test),
+            },
+            "trainer": TRAINER,
+            "chosen_epoch": fit.training.chosen_epoch,
+            "seconds": round(seconds, 3),
+            "ms_per_image": round(1000 * predicting / (len(parts.kept) + len(parts.test)), 4),
+            "device": str(job.device),
+            "threads": torch.get_num_threads(),
+            "precision": fit.precision.name,
+            "micro_batches": fit.training.micro_batches,
+            "stamps": stamps(job, parts),
+            "said": said,
+            "versions": versions(),
+        },
+        made_of=job.made_of,
+    )
+
+
+def stamps(job: Job, parts: Parts) -> list[str]:
+    """What must be said beside every figure of this fold's network."""
+    member = job.member
+    said = [*_inherited(job), *_unwatched(parts)]
+    if member.recipe.select_on == "kept-fold":
+        said.append(
+            "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold figures are optimistic."
+        )
+    if member.tuned:
+        said.append(
+            "its recipe was tuned on these folds, so its out-of-fold figures are optimistic."
+        )
+    return said
+
+
+def _inherited(job: Job) -> list[str]:
+    return seen_before(job.member.weights, job.manifest, job.folds, job.fold)
+
+
+def _unwatched(parts: Parts) -> list[str]:
+    return [f"its epoch is chosen on rows that hold {what}." for what in parts.lacks]
+
+
+def _write_network(job: Job, fit: Fit, folder: Path) -> None:
+    checkpoint.write_network(
+        folder,
+        fit.model,
+        class_names=job.manifest.class_names,
+        input_config=fit.input_config(CROP),
+        own_input=own_input(job),
+        published=job.member.starts_published,
+    )
+
+
+def _refuse_nan(job: Job, *tables: npt.NDArray[np.float32]) -> None:
+    bad = sum(int((~np.isfinite(table)).any(axis=1).sum()) for table in tables)
+    if bad:
+        raise IntegrityError(
+            "Kept logits are finite numbers",
+            f"{bad} rows of {job.member.name} fold {job.fold} are not",
+            "Lower learning_rate, then run the same command",
+        )

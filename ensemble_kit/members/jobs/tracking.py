@@ -1,0 +1,162 @@
+"""Training curves for the tools that people watch them in: TensorBoard, and MLflow as an extra.
+
+Watchers like any other: they get events and write them down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.members.jobs.events import EpochEnded, Event, JobStarted, Notice, Watcher, nobody
+
+FIGURES = (
+    "train_loss",
+    "train_accuracy",
+    "val_log_loss",
+    "val_accuracy",
+    "val_balanced_accuracy",
+    "learning_rate",
+    "images_per_second",
+)
+NO_CURVES = (
+    "TensorBoard curves cannot be written to '{}': {}. Training continues without them; "
+    "history.csv of each fold holds the same values."
+)
+
+
+def both(one: Watcher, other: Watcher) -> Watcher:
+    """A watcher that tells two."""
+
+    def tell(event: Event) -> None:
+        one(event)
+        other(event)
+
+    return tell
+
+
+class TensorBoard:
+    """Writes `<folder>/<member>-fold-<k>/`: one curve per metric and epoch. Used as a context.
+
+    A job that starts again or resumes removes the curve of the same epochs from an earlier
+    training. After the first file that cannot be written, one notice is sent and no more curves
+    are written; training goes on.
+
+    Parameters
+    ----------
+    folder : Path
+    watcher : callable
+        Receives the notice.
+    """
+
+    def __init__(self, folder: Path, watcher: Watcher = nobody) -> None:
+        self._folder, self._watcher = folder, watcher
+        self._curves: dict[tuple[str, int | str], Any] = {}
+        self._failed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for curve in self._curves.values():
+            _close(curve)
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, JobStarted):
+            _close(self._curves.pop((event.member, event.fold), None))
+        elif isinstance(event, EpochEnded) and not self._failed:
+            try:
+                self._write(event)
+            except OSError as error:
+                self._failed = True
+                self._watcher(Notice(NO_CURVES.format(self._folder, error.strerror or error)))
+
+    def _write(self, event: EpochEnded) -> None:
+        key = (event.member, event.fold)
+        if key not in self._curves:
+            folder = self._folder / f"{event.member}-fold-{event.fold}"
+            self._curves[key] = _event_file(folder)
+            _append(self._curves[key], file_version="brain.Event:2")
+            # Removes what an earlier training wrote of this epoch and those after it.
+            _append(self._curves[key], event.epoch, session_log={"status": 1})
+        values = dataclasses.asdict(event)
+        points = [{"tag": name, "simple_value": values[name]} for name in FIGURES]
+        _append(self._curves[key], event.epoch, summary={"value": points})
+        if event.epoch + 1 == event.epochs:
+            _close(self._curves.pop(key))
+
+
+def _event_file(folder: Path) -> BinaryIO:
+    folder.mkdir(parents=True, exist_ok=True)
+    # TensorBoard reads the files of a folder in the order of their names.
+    number = sum(1 for _ in folder.iterdir())
+    name = f"events.out.tfevents.{int(time.time()):010d}.{platform.node()}.{os.getpid()}.{number}"
+    return (folder / name).open("xb")
+
+
+def _append(file: BinaryIO, step: int = 0, **content: Any) -> None:
+    from tensorboard.compat.proto.event_pb2 import Event as Record
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    record = Record(wall_time=time.time(), step=step, **content)
+    RecordWriter(file).write(record.SerializeToString())
+    file.flush()
+
+
+def _close(file: BinaryIO | None) -> None:
+    if file is not None:
+        # What a full disk did not take stays in the buffer, and cannot be written now either.
+        with contextlib.suppress(OSError):
+            file.close()
+
+
+class MLflow:
+    """Logs each job's curves as a run of an MLflow experiment. Used as a context.
+
+    Raises
+    ------
+    EnvironmentFault
+        MLflow is not installed.
+    """
+
+    def __init__(self, experiment: str, tracking_uri: str | None = None) -> None:
+        # Read when MLflow is imported: it would look up its maker's host, even for a local folder.
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        try:
+            from mlflow.tracking import MlflowClient
+        except ImportError as error:
+            raise EnvironmentFault(
+                "Logging to MLflow needs the mlflow package",
+                "it is not installed",
+                "Install it: pip install 'ensemble-kit[mlflow]'",
+            ) from error
+        self._client = MlflowClient(tracking_uri)
+        known = self._client.get_experiment_by_name(experiment)
+        self._experiment = (
+            known.experiment_id if known else self._client.create_experiment(experiment)
+        )
+        self._runs: dict[tuple[str, int | str], str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for run in self._runs.values():
+            self._client.set_terminated(run)
+
+    def __call__(self, event: Event) -> None:
+        if not isinstance(event, EpochEnded):
+            return
+        key = (event.member, event.fold)
+        if key not in self._runs:
+            name = f"{event.member} fold {event.fold}"
+            self._runs[key] = self._client.create_run(self._experiment, run_name=name).info.run_id
+        for name, value in dataclasses.asdict(event).items():
+            if name in FIGURES:
+                self._client.log_metric(self._runs[key], name, float(value), step=event.epoch)

@@ -1,0 +1,1 @@
+"""A network with its head, its initial checkpoint and its size."""

@@ -1,0 +1,126 @@
+"""Building a member's network with its first weights: published, from a checkpoint, or random.
+
+Does not train; architectures of our own are in `small_networks` and `dense_networks`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+import ensemble_kit.members.architectures.dense_cnn  # noqa: F401  (registers ours with timm)
+from ensemble_kit.errors import DataError
+from ensemble_kit.members.architectures.timm_factory import created
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.networks.init_checkpoint import weights_for
+from ensemble_kit.members.networks.pretrained import no_weights
+from ensemble_kit.members.registry import FIXED_SIZE, timm_name, unfit
+
+
+def build_network(
+    member: Member, n_classes: int, *, image_size: int, in_channels: int = 3
+) -> nn.Module:
+    """The member's network with a head of `n_classes`, its first weights in place.
+
+    The head is new, but where a checkpoint has one of the same shape.
+
+    The caller seeds torch: what is not loaded is drawn from its current generator. Pretrained
+    stems are adapted to other channel counts than 3 as timm does.
+
+    Raises
+    ------
+    DataError
+        An unknown network, or a checkpoint that does not fit it.
+    EnvironmentFault
+        Pretrained weights are asked for and cannot be had.
+    """
+    name = timm_name(member.network)
+    settings: dict[str, Any] = {
+        "num_classes": n_classes,
+        "in_chans": in_channels,
+        "drop_rate": member.drop_rate,
+        "drop_path_rate": member.recipe.regularize.drop_path,
+    }
+    if name in FIXED_SIZE:
+        settings["img_size"] = image_size
+    published = member.starts_published
+    model = _created(member, name, published, settings)
+    if member.weights:
+        first = weights_for(model, member.weights, head_modules(model))
+        model.load_state_dict(first.tensors, strict=False)
+    return model
+
+
+def _created(member: Member, name: str, published: bool, settings: dict[str, Any]) -> nn.Module:
+    try:
+        if member.head:
+            return _with_head(member, name, published, settings)
+        plain = created(name, published, settings)
+    except TypeError as error:
+        raise DataError(
+            "A network takes the settings that its member names",
+            f"'{member.network}' does not: {error}",
+            "Leave drop_rate or drop_path out for this network",
+        ) from error
+    except ValueError as error:
+        raise unfit(member.network, error) from error
+    except Exception as error:
+        if not published:
+            raise
+        reason = str(error).partition("\n")[0][:160]
+        raise no_weights(
+            [member.network], f"cannot be loaded ({type(error).__name__}: {reason})"
+        ) from error
+    return plain
+
+
+def _with_head(member: Member, name: str, published: bool, settings: dict[str, Any]) -> nn.Module:
+    made: Any = created(
+        "ek_with_head", False, {**settings, "backbone": name, "hidden": member.head}
+    )
+    body: Any = made.body
+    if published:
+        body = _created(member.model_copy(update={"head": ()}), name, True, settings)
+        own = made.body.state_dict()
+        made.body.load_state_dict({k: v for k, v in body.state_dict().items() if k in own})
+    # Inputs are normalised as the backbone's weights want them.
+    for key in ("mean", "std", "interpolation"):
+        made.pretrained_cfg[key] = body.pretrained_cfg[key]
+    return made
+
+
+def head_modules(model: nn.Module) -> list[str]:
+    """Names of the modules that are the classifier; networks that were distilled have two."""
+    found = model.get_classifier()  # type: ignore[operator]
+    heads = found if isinstance(found, tuple) else (found,)
+    return [name for name, module in model.named_modules() if any(module is h for h in heads)]
+
+
+def head_parameters(model: nn.Module) -> list[str]:
+    """Names of the classifier's parameters."""
+    heads = tuple(f"{name}." for name in head_modules(model))
+    return [name for name, _ in model.named_parameters() if name.startswith(heads)]
+
+
+def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
+    """What the classifier sees of some images, shape (n, n_features).
+
+    The network's `get_classifier()` stands right behind it; a head of our own (`Member.head`) is
+    that classifier.
+
+    Raises
+    ------
+    DataError
+        The network has no such point.
+    """
+    network: Any = model
+    try:
+        pooled: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
+    except (AttributeError, TypeError) as error:
+        raise DataError(
+            "Pooled features are what a network's classifier sees",
+            f"{type(model).__name__} has no such point ({error})",
+            "Leave out keep_features and cache_features, or this network",
+        ) from error
+    return pooled.flatten(1)

@@ -1,0 +1,282 @@
+"""The networks by the names that people use, their groups, and what each costs.
+
+Names map to things in one dict literal; any other timm name is taken as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ensemble_kit.errors import DataError, first_few
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# Name -> (timm's name, native input size in pixels).
+NETWORKS = {
+    "efficientnet_b0": ("efficientnet_b0", 224),
+    "efficientnet_b1": ("efficientnet_b1", 240),
+    "efficientnet_b2": ("efficientnet_b2", 260),
+    "efficientnet_b3": ("efficientnet_b3", 300),
+    "efficientnet_b4": ("efficientnet_b4", 380),
+    "efficientnetv2_b0": ("tf_efficientnetv2_b0", 224),
+    "efficientnetv2_b1": ("tf_efficientnetv2_b1", 240),
+    "efficientnetv2_b2": ("tf_efficientnetv2_b2", 260),
+    "efficientnetv2_b3": ("tf_efficientnetv2_b3", 300),
+    "efficientnetv2_s": ("tf_efficientnetv2_s", 384),
+    "resnet18": ("resnet18", 224),
+    "densenet121": ("densenet121", 224),
+    "efficientnetv2_m": ("tf_efficientnetv2_m", 480),
+    "efficientnetv2_l": ("tf_efficientnetv2_l", 480),
+    "efficientnetv2_rw_t": ("efficientnetv2_rw_t", 288),
+    "efficientnetv2_rw_s": ("efficientnetv2_rw_s", 384),
+    "basic_cnn": ("ek_basic_cnn", 224),
+    "cnn4": ("ek_cnn4", 224),
+    "cnn3_sigmoid": ("ek_cnn3_sigmoid", 512),
+    "tiny_cnn": ("ek_tiny_cnn", 32),
+    "tiny_resnet": ("ek_tiny_resnet", 32),
+    "tiny_mobile": ("ek_tiny_mobile", 32),
+}
+_SIZES = dict(NETWORKS.values())
+# How timm names a network by where it lies.
+PLACES = ("hf-hub:", "hf_hub:", "local-dir:")
+# Networks that are described with dropout, by timm's names; it stands behind each dense layer.
+_DROP_RATES = {"ek_basic_cnn": 0.5, "ek_cnn4": 0.5}
+# Networks that are built for one input size.
+FIXED_SIZE = ("ek_cnn3_sigmoid",)
+_CARD = (
+    *(f"efficientnet_b{i}" for i in range(5)),
+    *(f"efficientnetv2_b{i}" for i in range(4)),
+    "efficientnetv2_s",
+    "resnet18",
+    "densenet121",
+)
+GROUPS = {
+    "efficientnetv1": tuple(n for n in _CARD if n.startswith("efficientnet_b")),
+    "efficientnetv2": tuple(n for n in _CARD if n.startswith("efficientnetv2")),
+    "small": ("tiny_cnn", "tiny_resnet", "tiny_mobile"),
+    "all": _CARD,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What one image costs: parameters, and what one forward pass over it takes.
+
+    Parameters
+    ----------
+    macs : int
+        Multiply-accumulates.
+    activations : int
+        Numbers that its convolutions and dense layers put out, as far as they are modules of their
+        own (Radosavovic et al. 2020, "Designing network design spaces": what time goes with where
+        memory is the limit).
+    """
+
+    parameters: int
+    macs: int
+    activations: int
+
+    @property
+    def work(self) -> float:
+        """What a training step takes, relative to other networks on the same machine.
+
+        A number that is put out takes as long as 560 multiply-accumulates: fitted to ResNet18 and
+        EfficientNet-B0 at 224 px in bf16 on two CPU cores; there EfficientNetV2-B0 comes out at
+        1.01 of what it takes, DenseNet121 at .88.
+        """
+        return self.activations + self.macs / 560
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Network names with groups replaced by their members, each once, in order.
+
+    What follows a colon stays with each of the group.
+
+    Examples
+    --------
+    >>> expand(["resnet18", "small"])
+    ('resnet18', 'tiny_cnn', 'tiny_resnet', 'tiny_mobile')
+    >>> expand(["small:seed=1"])
+    ('tiny_cnn:seed=1', 'tiny_resnet:seed=1', 'tiny_mobile:seed=1')
+    """
+    out: dict[str, None] = {}
+    for name in names:
+        head, colon, rest = name.partition(":")
+        out.update({one + colon + rest: None for one in GROUPS.get(head, (head,))})
+    return tuple(out)
+
+
+def timm_name(network: str) -> str:
+    """The name under which timm builds `network`; a tag of published weights stays behind it.
+
+    Raises
+    ------
+    DataError
+        Neither the catalogue nor timm knows the network or the tag; the message names the nearest
+        ones. A place such as `hf-hub:...` is none.
+
+    Examples
+    --------
+    >>> timm_name("efficientnetv2_s"), timm_name("efficientnetv2_s.in1k")
+    ('tf_efficientnetv2_s', 'tf_efficientnetv2_s.in1k')
+    """
+    refuse_place(network)
+    base, dot, tag = network.partition(".")
+    name = NETWORKS.get(base, (base,))[0]
+    if base in NETWORKS and not dot:
+        return name
+    import timm
+
+    import ensemble_kit.members.architectures.dense_cnn  # noqa: F401  (registers ours)
+
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(base, {*NETWORKS, *GROUPS, *timm.list_models()}, n=3)
+        raise DataError(
+            "A member's network is in the catalogue or in timm",
+            f"got '{network}'",
+            f"Did you mean {first_few(map(repr, near))}?"
+            if near
+            else "See timm.list_models() for all names",
+        )
+    if dot and tag not in (tags := published_tags(base)):
+        raise DataError(
+            "What follows a network's point names weights that timm publishes for it",
+            f"got '{network}', and '{base}' has " + (f"{first_few(tags)}" if tags else "none"),
+            f"Leave it out: {base}" if not tags else f"Choose one, e.g. {base}.{tags[0]}",
+        )
+    return f"{name}{dot}{tag}"
+
+
+def refuse_place(network: str) -> None:
+    """Refuse a network that is named by where it lies: its weights may be others tomorrow."""
+    if network.startswith(PLACES):
+        raise DataError(
+            "A member's network is a name in the catalogue or in timm, not a place",
+            f"got '{network}'",
+            "Fetch the weights and give them to their network, as in resnet18:weights=PATH",
+        )
+
+
+def native_size(network: str) -> int:
+    """The input size in pixels that the network was designed for, however its name is spelled."""
+    architecture = timm_name(network).partition(".")[0]
+    if architecture in _SIZES:
+        return _SIZES[architecture]
+    import timm
+
+    config = timm.get_pretrained_cfg(timm_name(network))
+    return int(config.input_size[-1]) if config else 224
+
+
+def drop_rate_of(network: str) -> float:
+    """The dropout that belongs to a network, where its member sets none."""
+    return _DROP_RATES.get(NETWORKS.get(network, (network,))[0], 0.0)
+
+
+def published_tags(network: str) -> list[str]:
+    """Tags of the weights that timm publishes for `network`, or the one that its name asks for."""
+    import timm
+
+    name, dot, tag = timm_name(network).partition(".")
+    if dot:
+        return [tag]
+    if name.startswith("ek_"):
+        return []
+    return [one.partition(".")[2] for one in timm.list_pretrained(f"{name}.*")]
+
+
+@contextlib.contextmanager
+def refuse_size(
+    network: str, image_size: int, good: int | None = None, *, width: int | None = None
+) -> Iterator[None]:
+    """Inside the block, what a network says of an input that it cannot take becomes a `DataError`.
+
+    `good` is a size that it takes; the one that it was designed for where absent. `width` is that
+    of images that are not square.
+    """
+    try:
+        yield
+    except (RuntimeError, AssertionError) as error:
+        good = good or native_size(network)
+        law, fault = "A network takes the size of its images", f"takes none of {image_size} px"
+        if image_size < good and not _takes_one_size(network):
+            law = "Images are large enough for their network"
+            fault = f"{image_size} px are too small for it"
+        advice = f"Use another size, e.g. {good}, or another network"
+        if width not in {None, image_size}:
+            law, fault = "A network takes the shape of its images", "takes none that are wide"
+            advice = "Join pairs by stack or channels, or use another network"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160].rstrip(".")
+        raise DataError(
+            law,
+            f"'{network}': {fault} ({reason})",
+            advice,
+        ) from error
+
+
+def _takes_one_size(network: str) -> bool:
+    """Whether timm builds a network for its native size alone."""
+    import timm
+
+    config = timm.get_pretrained_cfg(timm_name(network))
+    return bool(config and config.fixed_input_size)
+
+
+def unfit(network: str, error: ValueError) -> DataError:
+    """The error for a network that refuses the classes, channels or head that it is to have."""
+    return DataError(
+        "A network fits the classes and the head that it is to have",
+        f"'{network}': {error}",
+        "Choose another network",
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def cost(network: str, image_size: int, n_classes: int = 2, in_channels: int = 3) -> Cost:
+    """Parameters, multiply-accumulates and activations, counted on a network without memory.
+
+    Raises
+    ------
+    DataError
+        An unknown network, or one that takes neither this size nor so many classes.
+    """
+    import timm
+    import torch
+
+    import ensemble_kit.members.architectures.dense_cnn  # noqa: F401
+
+    name = timm_name(network)
+    sized: dict[str, Any] = {"img_size": image_size} if name in FIXED_SIZE else {}
+    with torch.device("meta"):
+        try:
+            model = timm.create_model(name, num_classes=n_classes, in_chans=in_channels, **sized)
+        except ValueError as error:
+            raise unfit(network, error) from error
+        with refuse_size(network, image_size):
+            return counted(model, (image_size, image_size, in_channels))
+
+
+def counted(model: nn.Module, shape: tuple[int, int, int]) -> Cost:
+    """What a network on the meta device takes for one image of height, width, channels."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    put_out: list[int] = []
+    hooks = [
+        module.register_forward_hook(lambda *args: put_out.append(args[2].numel()))
+        for module in model.modules()
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear)
+    ]
+    height, width, channels = shape
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(torch.empty(1, channels, height, width, device="meta"))
+    for hook in hooks:
+        hook.remove()
+    parameters = sum(p.numel() for p in model.parameters())
+    return Cost(parameters, counter.get_total_flops() // 2, sum(put_out))

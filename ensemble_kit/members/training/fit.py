@@ -1,0 +1,260 @@
+"""Fitting one network to given rows of tiles: what a job and a tuning trial share.
+
+Knows rows, not folds; writes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.images.augmentation.color_space import color_channels, color_statistics
+from ensemble_kit.images.augmentation.presets import preset
+from ensemble_kit.images.loading.batches import Batches
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.networks.build import build_network
+from ensemble_kit.members.training.frozen_backbone import FrozenBody, refuse_other_tails
+from ensemble_kit.members.training.loop import run_epochs, seeded
+from ensemble_kit.members.training.losses import make_loss
+from ensemble_kit.members.training.precision import (
+    FULL,
+    Precision,
+    choose_precision,
+    keep_depthwise_in_float32,
+    tensor_float32,
+    tuned_convolutions,
+)
+from ensemble_kit.members.training.predict import predict_features, predict_logits, watched_figures
+from ensemble_kit.members.training.state import Plan, State, Training
+
+
+def _silent(text: str) -> None:
+    """Where notices go that nobody asked for."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows:
+    """Positions in the tiles and labels: those that train, and those that each epoch is judged on."""
+
+    train: npt.NDArray[np.int64]
+    train_labels: npt.NDArray[np.int64]
+    watched: npt.NDArray[np.int64]
+    watched_labels: npt.NDArray[np.int64]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fit:
+    """A network on its device, with what its inputs are normalised by.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+    training : Training
+        The loop's state; after `run` the model holds the chosen weights.
+    mean, std : tuple of float
+        Per channel, of pixels scaled to [0, 1] or in the member's colour space.
+    """
+
+    member: Member
+    tiles: Tiles
+    eval_tiles: Tiles
+    n_classes: int
+    model: nn.Module
+    training: Training
+    precision: Precision
+    device: torch.device
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+
+    @classmethod
+    def start(
+        cls,
+        member: Member,
+        tiles: Tiles,
+        n_classes: int,
+        *,
+        device: torch.device,
+        precision: str,
+        seed: int,
+        eval_tiles: Tiles | None = None,
+        state: State | None = None,
+    ) -> Fit:
+        """A network with its first weights drawn from `seed`, or going on from `state`.
+
+        `eval_tiles` are the same images at the size that predictions are made at.
+        """
+        channels = color_channels(member.color, tiles.pixels.shape[-1])
+        with seeded(seed, "weights", device=device):
+            model = build_network(
+                member, n_classes, image_size=tiles.image_size, in_channels=channels
+            )
+        config: Any = model.pretrained_cfg
+        model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        chosen = choose_precision(precision, device)
+        if chosen.autocasts and device.type == "cpu":
+            keep_depthwise_in_float32(model)
+        training = Training.start(model, member.recipe, chosen, device)
+        if state is not None:
+            training.restore(state)
+        of_rgb = (_per_channel(config[k], 3) for k in ("mean", "std"))
+        mean, std = (
+            _per_channel(values, channels) for values in color_statistics(member.color, *of_rgb)
+        )
+        judged_on = eval_tiles or tiles
+        return cls(
+            member, tiles, judged_on, n_classes, model, training, chosen, device, mean, std, seed
+        )
+
+    def run(
+        self,
+        rows: Rows,
+        after_epoch: Callable[[Training], None],
+        notice: Callable[[str], None] = _silent,
+    ) -> None:
+        """Train to the end of the recipe."""
+        recipe = self.member.recipe
+        batches = Batches(
+            self.tiles,
+            rows.train,
+            rows.train_labels,
+            batch_size=recipe.batch_size,
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+            color=self.member.color,
+            augmentation=preset(recipe.augmentation),
+            sampling=recipe.sampling,
+            drop_single=True,
+            seed=self.seed,
+        )
+        plan = Plan(
+            recipe=recipe,
+            loss_of=make_loss(recipe, rows.train_labels, self.n_classes, self.device),
+            n_classes=self.n_classes,
+            precision=self.precision,
+            device=self.device,
+            seed=self.seed,
+            name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
+        )
+        on_card = self.device.type == "cuda"
+        with tensor_float32(on_card), tuned_convolutions(self.precision.tunes):
+            run_epochs(
+                self.training,
+                batches,
+                plan,
+                validate=lambda network: watched_figures(
+                    self.watched_logits(rows.watched, network), rows.watched_labels
+                ),
+                freeze_body=lambda: self._frozen_body(rows),
+                after_epoch=after_epoch,
+                notice=notice,
+            )
+
+    def _frozen_body(self, rows: Rows) -> FrozenBody:
+        """The body's output for all rows, each seen once, in the precision of the training."""
+        few = rows.watched[:4]
+        refuse_other_tails(
+            self.model, self._seen(few, self.eval_tiles, FULL), self.logits(few, tta="none")
+        )
+        once, place = np.unique(rows.train, return_inverse=True)
+        return FrozenBody(
+            torch.from_numpy(self._seen(once, self.tiles)[place]).to(self.device),
+            torch.from_numpy(self._seen(rows.watched, self.eval_tiles)).to(self.device),
+            rows.watched_labels,
+            # A head of our own holds its dropout itself.
+            drop_rate=0.0 if self.member.head else self.member.drop_rate,
+        )
+
+    @contextlib.contextmanager
+    def holding(self, name: str) -> Iterator[nn.Module]:
+        """The model with further weights of its training inside the block: a snapshot or an average."""
+        own = copy.deepcopy(self.model.state_dict())
+        self.model.load_state_dict(self.training.further_weights[name])
+        try:
+            yield self.model
+        finally:
+            self.model.load_state_dict(own)
+
+    def watched_logits(self, positions: npt.NDArray[np.int64], network: nn.Module) -> Array:
+        """Logits to watch an epoch by: one pose, in the precision of the training, never kept."""
+        return predict_logits(
+            network,
+            self.eval_tiles,
+            positions,
+            n_classes=self.n_classes,
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+            color=self.member.color,
+            precision=self.precision,
+        )
+
+    def logits(self, positions: npt.NDArray[np.int64], tta: str | None = None) -> Array:
+        """Logits of the tiles at `positions`: float32, shape (n, n_classes)."""
+        return predict_logits(
+            self.model,
+            self.eval_tiles,
+            positions,
+            n_classes=self.n_classes,
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+            color=self.member.color,
+            tta=tta or self.member.recipe.regularize.tta,
+        )
+
+    def input_config(self, crop: str) -> dict[str, Any]:
+        """timm's words for the input that predictions are made of; `crop` is how tiles were cut."""
+        height, width = self.eval_tiles.pixels.shape[1:3]
+        return {
+            "input_size": (len(self.mean), height, width),
+            "mean": self.mean,
+            "std": self.std,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": crop,
+        }
+
+    def features(self, positions: npt.NDArray[np.int64]) -> Array:
+        """Pooled features of the tiles at `positions`: float32, shape (n, n_features)."""
+        return self._seen(positions, self.eval_tiles, FULL, tta=self.member.recipe.regularize.tta)
+
+    def _seen(
+        self,
+        positions: npt.NDArray[np.int64],
+        tiles: Tiles,
+        precision: Precision | None = None,
+        tta: str = "none",
+    ) -> Array:
+        return predict_features(
+            self.model,
+            tiles,
+            positions,
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+            color=self.member.color,
+            tta=tta,
+            precision=precision or self.precision,
+        )
+
+
+def _per_channel(values: Any, n_channels: int) -> tuple[float, ...]:
+    # Networks state three; a joined pair of images has the same statistics twice.
+    given = tuple(float(v) for v in values)
+    return (
+        given
+        if len(given) == n_channels
+        else tuple(given[i % len(given)] for i in range(n_channels))
+    )

@@ -1,0 +1,261 @@
+"""The training loop of one network: visible, seeded per epoch, resumable after any of them.
+
+Knows nothing of folds and files: it gets batches and rows, and hands its state to a callback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ensemble_kit.errors import JobsFailedError, first_few
+from ensemble_kit.images.loading.batches import Batches
+from ensemble_kit.members.networks.build import head_parameters
+from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.training.frozen_backbone import FrozenBody
+from ensemble_kit.members.training.losses import mixed
+from ensemble_kit.members.training.optim import epochs_before_full_rate, rate_at, set_rate
+from ensemble_kit.members.training.state import Plan, State, Training
+from ensemble_kit.members.training.step import cap_parts, take_step
+from ensemble_kit.members.training.weight_averaging import renew_statistics
+from ensemble_kit.seeding import derive_seed
+
+RATE_AFTER_NAN = 0.1
+
+
+class NotFiniteError(RuntimeError):
+    """A loss is no finite number; carries the step, or None where it is the validation's."""
+
+    def __init__(self, step: int | None, value: float) -> None:
+        super().__init__(step, value)
+        self.step, self.value = step, value
+
+
+def run_epochs(
+    training: Training,
+    batches: Batches,
+    plan: Plan,
+    *,
+    validate: Callable[[nn.Module], dict[str, float]],
+    freeze_body: Callable[[], FrozenBody],
+    after_epoch: Callable[[Training], None],
+    notice: Callable[[str], None],
+) -> None:
+    """Train until the recipe's epochs are done or its patience is at an end.
+
+    `validate(network)` gives at least `log_loss` and `accuracy` on the watched rows; `after_epoch`
+    may store `training.state()`; `freeze_body()` gives what the body says of the images, where the
+    recipe has the head trained on that. On return the model holds the chosen weights.
+
+    Raises
+    ------
+    JobsFailedError
+        A loss, of a step or of the watched rows, was not finite twice; once is rolled back with a
+        lower rate.
+    EnvironmentFault
+        Not even the smallest parts of a batch fit into memory.
+    """
+    recipe, body = plan.recipe, None
+    while training.epoch < recipe.epochs and not _patience_is_over(training, recipe):
+        epoch, began = training.epoch, time.perf_counter()
+        before = copy.deepcopy(training.state())
+        caching = recipe.optim.cache_features and epoch < recipe.optim.head_only_epochs
+        body = (body or freeze_body()) if caching else None
+        try:
+            with seeded(plan.seed, "epoch", epoch, device=plan.device):
+                loss, accuracy, n_images = _train_epoch(training, batches, plan, notice, body)
+            trained_in = time.perf_counter() - began
+            _average_epoch(training, batches, plan)
+            watched = (body.validate if body else validate)(training.judged)
+            # The last step may have thrown the weights far off, and no later one told of it.
+            if not math.isfinite(watched["log_loss"]):
+                raise NotFiniteError(None, watched["log_loss"])
+        except NotFiniteError as error:
+            _roll_back(training, before, error, batches, plan, notice)
+            continue
+        training.history.append(
+            {
+                "epoch": epoch,
+                "learning_rate": _rate(training, recipe, len(batches) - 1, len(batches)),
+                "train_loss": loss,
+                "train_accuracy": accuracy,
+                **{f"val_{name}": value for name, value in watched.items()},
+                "seconds": time.perf_counter() - began,
+                "images_per_second": n_images / trained_in,
+            }
+        )
+        _note_best(training, recipe, watched)
+        _note_further(training, recipe)
+        after_epoch(training)
+    _say_if_nothing_is_averaged(training, recipe, notice)
+    chosen = training.best_weights or training.judged.state_dict()
+    training.model.load_state_dict(copy.deepcopy(chosen))
+
+
+def _train_epoch(
+    training: Training,
+    batches: Batches,
+    plan: Plan,
+    notice: Callable[[str], None],
+    body: FrozenBody | None,
+) -> tuple[float, float, int]:
+    recipe, device, epoch, steps = plan.recipe, plan.device, training.epoch, len(batches)
+    _set_mode(training.model, recipe, epoch)
+    if training.micro_batches > 1:
+        cap_parts(training, len(batches.steps(epoch)[0]), notice)
+    # Losses and hits stay on the device: the host waits once, at the end of the epoch.
+    figures, sizes = torch.zeros(2, steps, device=device), torch.zeros(steps)
+    head = body.head_of(training.model) if body else None
+    given = body.steps(batches, epoch) if body else batches.epoch(epoch)
+    for step, (images, labels, _) in enumerate(given):
+        set_rate(training.optimizer, _rate(training, recipe, step, steps))
+        target = labels
+        if not body and (recipe.regularize.mixup or recipe.regularize.cutmix):
+            draws = torch.Generator().manual_seed(derive_seed(plan.seed, "mix", epoch, step))
+            images, target = mixed(images, labels, plan.n_classes, recipe.regularize, draws)
+        if not body:
+            images = images.contiguous(memory_format=torch.channels_last)
+        loss, logits = take_step(training, images, target, plan, notice, head)
+        figures[0, step], sizes[step] = loss, len(labels)
+        # Of a mixed image the class that weighs more is the right one.
+        wanted = target if target.ndim == 1 else target.argmax(dim=1)
+        figures[1, step] = (logits.argmax(dim=1) == wanted).sum()
+        if recipe.regularize.ema_decay and training.averaged is not None:
+            training.averaged.update()
+    losses, hits = figures.cpu()
+    if not bool(torch.isfinite(losses).all()):
+        first = int((~torch.isfinite(losses)).nonzero()[0])
+        raise NotFiniteError(first, float(losses[first]))
+    n_images = int(sizes.sum())
+    return float((losses * sizes).sum()) / n_images, float(hits.sum()) / n_images, n_images
+
+
+def _set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:
+    model.train()
+    head = set(head_parameters(model))
+    head_only = epoch < recipe.optim.head_only_epochs
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not head_only or name in head)
+    for name, module in model.named_modules():
+        if not isinstance(module, _BatchNorm):
+            continue
+        if recipe.optim.freeze_batch_norm:
+            module.eval().requires_grad_(False)
+        # Statistics are no parameters: they would follow the images though the body stands still.
+        elif head_only and f"{name}.weight" not in head:
+            module.eval()
+
+
+def _rate(training: Training, recipe: Recipe, step: int, steps: int) -> float:
+    """The recipe's rate in one step of the epoch that runs; each group scales it."""
+    watched = [row["val_log_loss"] for row in training.history]
+    rate = rate_at(training.epoch * steps + step, recipe, steps, watched)
+    return rate * training.rate_factor
+
+
+def _average_epoch(training: Training, batches: Batches, plan: Plan) -> None:
+    """Take the epoch's weights into the average of the last ones, and give that its own statistics."""
+    recipe, average = plan.recipe, training.averaged
+    first = recipe.epochs - recipe.regularize.average_last
+    if average is None or not recipe.regularize.average_last or training.epoch < first:
+        return
+    average.update()
+    # A body that stands still has its statistics, and so has one whose normalisation is frozen.
+    stands_still = training.epoch < recipe.optim.head_only_epochs
+    if not stands_still and not recipe.optim.freeze_batch_norm:
+        with torch.autocast(
+            plan.device.type, dtype=plan.precision.dtype, enabled=plan.precision.autocasts
+        ):
+            renew_statistics(average.network, _images(training, batches))
+
+
+def _images(training: Training, batches: Batches) -> Iterator[Tensor]:
+    """The images of the epoch that ran, in the parts that they were trained in."""
+    for images, _, _ in batches.epoch(training.epoch):
+        whole = images.contiguous(memory_format=torch.channels_last)
+        # At least two images each: it is batch normalisation that sees them.
+        yield from whole.tensor_split(min(training.micro_batches, max(len(whole) // 2, 1)))
+
+
+def _say_if_nothing_is_averaged(
+    training: Training, recipe: Recipe, notice: Callable[[str], None]
+) -> None:
+    last, epoch = recipe.regularize.average_last, training.chosen_epoch
+    if last and epoch < recipe.epochs - last:
+        notice(
+            f"Nothing was averaged: the weights are those of epoch {epoch + 1}, and average_last = "
+            f"{last} begins in epoch {recipe.epochs - last + 1} of {recipe.epochs}. For an average "
+            "whatever epoch is chosen, use ema_decay."
+        )
+
+
+def _roll_back(
+    training: Training,
+    before: State,
+    error: NotFiniteError,
+    batches: Batches,
+    plan: Plan,
+    notice: Callable[[str], None],
+) -> None:
+    what = _what_is_not_finite(error, training.epoch, batches, plan)
+    if before["rate_factor"] < 1.0:
+        raise JobsFailedError(
+            "A loss is a finite number",
+            f"{what}, again after the rate was lowered",
+            "Lower learning_rate, or look at the images with 'ensemble-kit data check'",
+        )
+    training.restore(before)
+    training.rate_factor = RATE_AFTER_NAN
+    notice(
+        f"{what[0].upper()}{what[1:]}: rolled back to the epoch before, going on at "
+        f"{RATE_AFTER_NAN:g} times the rate."
+    )
+
+
+def _what_is_not_finite(error: NotFiniteError, epoch: int, batches: Batches, plan: Plan) -> str:
+    if error.step is None:
+        return f"the validation loss became {error.value} after epoch {epoch + 1}"
+    images = first_few(plan.name_of(int(row)) for row in batches.steps(epoch)[error.step])
+    return f"the loss became {error.value} in epoch {epoch + 1}, step {error.step + 1} (images {images})"
+
+
+def _note_best(training: Training, recipe: Recipe, watched: dict[str, float]) -> None:
+    if recipe.select_on == "none":
+        return
+    metric = recipe.regularize.select_metric
+    score = watched[metric] if metric == "log_loss" else -watched[metric]
+    if score < training.best_score:
+        training.best_epoch, training.best_score = training.epoch - 1, score
+        training.best_weights = copy.deepcopy(training.judged.state_dict())
+
+
+def _note_further(training: Training, recipe: Recipe) -> None:
+    """Keep what becomes a member of its own: snapshots, and the average of the chosen epoch."""
+    for k, epochs in enumerate(recipe.snapshot_epochs[:-1], start=1):
+        if training.epoch == epochs:
+            training.further_weights[f"snap{k}"] = copy.deepcopy(training.judged.state_dict())
+    chosen = recipe.epochs if recipe.select_on == "none" else training.best_epoch + 1
+    if recipe.regularize.average_beside and training.epoch == chosen:
+        name = recipe.further_weights[-1]
+        training.further_weights[name] = copy.deepcopy(training.average.state_dict())
+
+
+def _patience_is_over(training: Training, recipe: Recipe) -> bool:
+    """Whether so many epochs were no better, of those in which the whole network learns at full rate."""
+    since = max(training.best_epoch + 1, epochs_before_full_rate(recipe))
+    return recipe.patience > 0 and training.epoch - since >= recipe.patience
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *names: object, device: torch.device) -> Iterator[None]:
+    """Give torch's own generators a derived seed inside a block, and their old state after it."""
+    with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(seed, *names))
+        yield

@@ -1,0 +1,173 @@
+"""Logits and pooled features of a network for given tiles: float32, evaluation mode, not augmented.
+
+The same numbers come out whatever the batch they stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ensemble_kit.arrays import Array, log_softmax
+from ensemble_kit.faults import is_out_of_memory
+from ensemble_kit.images.loading.batches import Batches
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.members.networks.build import pooled_features
+from ensemble_kit.members.training.precision import FULL, Precision, tensor_float32
+
+# (mirror left-right, mirror up-down, transpose): what the poses of test-time augmentation do.
+POSES = {
+    "none": ((False, False, False),),
+    "flips": tuple((h, v, False) for h in (False, True) for v in (False, True)),
+    "dihedral": tuple(
+        (h, v, t) for h in (False, True) for v in (False, True) for t in (False, True)
+    ),
+}
+
+
+def poses_of(tta: str, *, is_square: bool) -> tuple[tuple[bool, bool, bool], ...]:
+    """The poses that `tta` averages over; images that are not square are mirrored, never turned.
+
+    A network was trained on images of their shape alone.
+
+    Examples
+    --------
+    >>> len(poses_of("dihedral", is_square=True)), len(poses_of("dihedral", is_square=False))
+    (8, 4)
+    """
+    return tuple(pose for pose in POSES[tta] if is_square or not pose[2])
+
+
+def predict_logits(
+    model: nn.Module,
+    tiles: Tiles,
+    rows: npt.NDArray[np.int64],
+    *,
+    n_classes: int,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    color: str = "rgb",
+    tta: str = "none",
+    batch_size: int = 64,
+    precision: Precision = FULL,
+) -> Array:
+    """Logits of the tiles at `rows`, in that order, averaged over the poses of `tta`.
+
+    Parameters
+    ----------
+    precision : Precision
+        What is kept is computed in full; what is only watched may be computed as it is trained.
+
+    Returns
+    -------
+    array of float32, shape (n_rows, n_classes)
+    """
+    found = _answers(
+        model, model, tiles, rows,
+        device=device, mean=mean, std=std, color=color, tta=tta, batch_size=batch_size,
+        precision=precision,
+    )  # fmt: skip
+    return np.empty((0, n_classes), dtype=np.float32) if found is None else found
+
+
+def predict_features(
+    model: nn.Module,
+    tiles: Tiles,
+    rows: npt.NDArray[np.int64],
+    *,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    color: str = "rgb",
+    tta: str = "none",
+    batch_size: int = 64,
+    precision: Precision = FULL,
+) -> Array:
+    """Pooled features of the tiles at `rows`, in that order, averaged over the poses of `tta`.
+
+    Returns
+    -------
+    array of float32, shape (n_rows, n_features)
+        What the classifier sees. One space per network: columns of two networks do not correspond,
+        not even those of two folds' models of one member.
+    """
+    found = _answers(
+        model, lambda images: pooled_features(model, images), tiles, rows,
+        device=device, mean=mean, std=std, color=color, tta=tta, batch_size=batch_size,
+        precision=precision,
+    )  # fmt: skip
+    return np.empty((0, 0), dtype=np.float32) if found is None else found
+
+
+def _answers(
+    model: nn.Module,
+    answer: Callable[[Tensor], Tensor],
+    tiles: Tiles,
+    rows: npt.NDArray[np.int64],
+    *,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    color: str,
+    tta: str,
+    batch_size: int,
+    precision: Precision,
+) -> Array | None:
+    """`answer` to each row, shape (n_rows, n_columns); None where there are no rows."""
+    if not len(rows):
+        return None
+    batches = Batches(
+        tiles,
+        rows,
+        np.zeros(len(rows), dtype=np.int64),
+        batch_size=batch_size,
+        device=device,
+        mean=mean,
+        std=std,
+        color=color,
+        shuffle=False,
+    )
+    model.eval()
+    autocast = torch.autocast(device.type, dtype=precision.dtype, enabled=precision.autocasts)
+    with torch.inference_mode(), tensor_float32(False), autocast:
+        parts = [_in_parts(answer, images, tta).cpu().numpy() for images, _, _ in batches.epoch(0)]
+    return np.concatenate(parts)
+
+
+def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> Tensor:
+    """The answers to a batch, averaged over poses; in halves where memory runs out."""
+    try:
+        poses = poses_of(tta, is_square=images.shape[2] == images.shape[3])
+        answers = [answer(_posed(images, *pose)).float() for pose in poses]
+        return torch.stack(answers).mean(dim=0)
+    except (RuntimeError, MemoryError) as error:
+        if len(images) == 1 or not is_out_of_memory(error):
+            raise
+    return torch.cat([_in_parts(answer, half, tta) for half in images.tensor_split(2)])
+
+
+def _posed(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
+    axes = [axis for axis, flipped in ((3, left_right), (2, up_down)) if flipped]
+    out = images.flip(axes) if axes else images
+    out = out.transpose(2, 3) if transpose else out
+    return out.contiguous(memory_format=torch.channels_last)
+
+
+def watched_figures(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:
+    """Log loss (nats), accuracy, balanced accuracy over the classes present, and how many classes
+    are answered, of 2-D logits.
+    """
+    log_proba = log_softmax(logits)
+    answers = log_proba.argmax(axis=1)
+    hits = answers == labels
+    return {
+        "log_loss": float(-log_proba[np.arange(len(labels)), labels].mean()),
+        "accuracy": float(hits.mean()),
+        "balanced_accuracy": float(np.mean([hits[labels == c].mean() for c in np.unique(labels)])),
+        "answered_classes": len(np.unique(answers)),
+    }

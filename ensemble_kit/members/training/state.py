@@ -1,0 +1,129 @@
+"""What a training carries from epoch to epoch, and what stays the same over all of them.
+
+Takes no step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ensemble_kit.members.networks.build import head_parameters
+from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.training.losses import Loss
+from ensemble_kit.members.training.optim import make_optimizer
+from ensemble_kit.members.training.precision import Precision
+from ensemble_kit.members.training.weight_averaging import Average
+
+State = dict[str, Any]
+
+
+@dataclasses.dataclass
+class Training:
+    """What one job's loop carries from epoch to epoch.
+
+    `state()` and `restore()` cover everything that decides the next step; generators need no
+    storing, since every epoch draws from streams derived from (seed, epoch).
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    averaged: Average | None = None
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    best_epoch: int = -1
+    best_score: float = math.inf
+    best_weights: dict[str, Tensor] | None = None
+    further_weights: dict[str, dict[str, Tensor]] = dataclasses.field(default_factory=dict)
+    average_beside: bool = False
+    rate_factor: float = 1.0
+    micro_batches: int = 1
+    compiled: Callable[[Tensor], Tensor] | None = None
+
+    @classmethod
+    def start(
+        cls, model: nn.Module, recipe: Recipe, precision: Precision, device: torch.device
+    ) -> Training:
+        scaler = torch.amp.GradScaler(device.type, enabled=precision.scales_loss)
+        optimizer = make_optimizer(model, recipe, head_parameters(model))
+        regularize = recipe.regularize
+        averages = bool(regularize.ema_decay or regularize.average_last)
+        averaged = Average(model, regularize.ema_decay) if averages else None
+        # Batches come in two sizes at most: each gets code of its own.
+        compiled = torch.compile(model, dynamic=False) if precision.compiles else None
+        return cls(
+            model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches, compiled=compiled,
+            average_beside=recipe.regularize.average_beside,
+        )  # fmt: skip
+
+    @property
+    def forward(self) -> Callable[[Tensor], Tensor]:
+        """What a training step calls: the model, or its compiled form over the same weights."""
+        return self.compiled or self.model
+
+    @property
+    def epoch(self) -> int:
+        """The number of finished epochs."""
+        return len(self.history)
+
+    @property
+    def chosen_epoch(self) -> int:
+        """The 0-based epoch whose weights count: the last one, unless one was selected."""
+        return self.epoch - 1 if self.best_weights is None else self.best_epoch
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that predicts: the averaged one where it takes the place of the last."""
+        return self.model if self.average_beside else self.average
+
+    @property
+    def average(self) -> nn.Module:
+        """The averaged network; the model itself where nothing is averaged yet."""
+        if self.averaged is None or not self.averaged.count:
+            return self.model
+        return self.averaged.network
+
+    def state(self) -> State:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state(),
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best_score": self.best_score,
+            "best_weights": self.best_weights,
+            "further_weights": self.further_weights,
+            "rate_factor": self.rate_factor,
+            "micro_batches": self.micro_batches,
+        }
+
+    def restore(self, state: State) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:  # empty where the job went on in another precision before
+            self.scaler.load_state_dict(state["scaler"])
+        if self.averaged is not None:
+            self.averaged.restore(state["averaged"])
+        self.history = list(state["history"])
+        self.further_weights = dict(state.get("further_weights", {}))
+        for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
+            setattr(self, name, state[name])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """What stays the same over all epochs of one training."""
+
+    recipe: Recipe
+    loss_of: Loss
+    n_classes: int
+    precision: Precision
+    device: torch.device
+    seed: int
+    name_of: Callable[[int], str]  # row position -> sample id, for messages

@@ -1,0 +1,61 @@
+"""How many CPU threads a job trains with: one that goes on takes those that it began with.
+
+Sums depend on how they are shared out, so another number of threads gives other last digits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from ensemble_kit.errors import IntegrityError
+from ensemble_kit.members.jobs.events import Notice, Watcher
+from ensemble_kit.members.jobs.fold_files import read_record
+from ensemble_kit.members.jobs.job import Job
+from ensemble_kit.members.training.state import State
+
+
+@contextlib.contextmanager
+def threads_given_back() -> Iterator[None]:
+    """After the block, this process has the number of threads that it had before."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
+
+
+def settle_threads(job: Job, state: State | None, watcher: Watcher) -> None:
+    """Set the threads that a job on the CPU began with; warn where its member's folds differ in them."""
+    if job.device.type != "cpu":
+        return
+    own = torch.get_num_threads()
+    begun = state.get("threads", own) if state is not None else own
+    name = f"{job.member.name} fold {job.fold}"
+    if begun != own:
+        torch.set_num_threads(begun)
+        watcher(Notice(f"{name} goes on with {begun} CPU threads, as it began, not with {own}."))
+    others = {k: n for k, n in _threads_of_finished(job).items() if n != begun}
+    if others:
+        fold, n = next(iter(others.items()))
+        watcher(
+            Notice(
+                f"{name} trains with {begun} CPU threads, {fold} with {n}: the last digits of its "
+                "logits can differ from a run with one number of threads. "
+                "Keep --slots and --cpus as they were for the same bytes."
+            )
+        )
+
+
+def _threads_of_finished(job: Job) -> dict[str, int]:
+    found = {}
+    for folder in sorted(job.run.member_dir(job.member.name).glob("fold-*")):
+        # A damaged record is named where its own fold is looked at.
+        with contextlib.suppress(IntegrityError):
+            record = read_record(folder) or {}
+            if folder != job.folder and record.get("device") == "cpu" and "threads" in record:
+                found[folder.name.replace("-", " ", 1)] = int(record["threads"])
+    return found
