@@ -42,7 +42,7 @@ LAYERS = (
     "tune",
     "export",
     "serve",
-    "precedence",
+    "setting_precedence",
     "experiment",
     "launch",
     "testing",

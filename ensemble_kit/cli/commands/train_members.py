@@ -15,7 +15,6 @@ from ensemble_kit.cli.options.launch import Launch, launch_options
 from ensemble_kit.cli.options.shared import Shard
 from ensemble_kit.cli.output.text import columns, duration, printable
 from ensemble_kit.errors import command
-from ensemble_kit.manifest.names import look_like_grades
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
@@ -195,6 +194,8 @@ def print_nested_plan(experiment: Experiment, members: list[Member], folds: Fold
 
 def data_summary(manifest: Manifest, folds: Folds) -> str:
     """Who is split how: images and groups per class, in the folds and in the test part."""
+    from ensemble_kit.manifest.names import look_like_grades
+
     counts = manifest.counts()
     unit = manifest.group_kind
     head = ("", *(f"{name}" for name in manifest.class_names), "all", f"{unit}s")

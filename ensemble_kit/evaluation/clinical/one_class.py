@@ -112,10 +112,9 @@ class OneClass:
         """Of a metric that rests on samples with these weights; one array for each of its parts."""
         if self.jackknife is None:
             return None
-        counted = self.by_group(
-            np.stack([np.asarray(w, dtype=np.float64) for w in weights], axis=1)
-        )
-        used = np.stack([np.asarray(w) > 0 for w in weights], axis=1).any(axis=1)
+        stacked = np.stack([np.asarray(w, dtype=np.float64) for w in weights], axis=1)
+        counted = self.by_group(stacked)
+        used = (stacked > 0).any(axis=1)
         rows = self.by_group(used[:, None].astype(np.float64))[:, 0]
         return self.jackknife.design(counted, rows)
 
