@@ -1,7 +1,7 @@
 """Kills the commands that follow a training at each change of a file: forks a child per attempt.
 
 Run as a script, so that no state of the test process is forked:
-    python commands_harness.py FOLDER
+    python commands_harness.py FOLDER STEP
 Prints one JSON line.
 """
 
@@ -124,7 +124,8 @@ def fault_at(name: str, point: int, start: Path, run: Path, want: dict[str, str]
     return f"left {left}" if (left := [p.name for p in run.rglob("*.tmp")]) else ""
 
 
-def check(folder: Path) -> dict[str, Any]:
+def check(folder: Path, step: int) -> dict[str, Any]:
+    """Die at every `step`th change of each command."""
     start, faults, points = prepared(folder / "start"), [], {}
     for name in words_of(start, 20):
         clean = folder / f"{name}-clean"
@@ -133,8 +134,7 @@ def check(folder: Path) -> dict[str, Any]:
         assert code == 0, name
         fresh = digests(clean)
         want = {n: d for n, d in fresh.items() if d != digests(start).get(n)}
-        # Every third change of the longest command: those of one method come in other numbers.
-        for point in range(0, points[name], 1 + 2 * (name == "stack")):
+        for point in range(0, points[name], step):
             if fault := fault_at(name, point, start, folder / f"{name}-{point}", want):
                 faults.append(f"{name}, change {point}: {fault}")
         start = clean
@@ -142,4 +142,4 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(check(Path(sys.argv[1]))))
+    print(json.dumps(check(Path(sys.argv[1]), int(sys.argv[2]))))

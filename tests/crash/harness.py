@@ -2,7 +2,7 @@
 
 Run as a script, so that no state of the test process is forked:
     python harness.py kills SLIDES FOLDER N_KILLS SEED
-    python harness.py points SLIDES FOLDER
+    python harness.py points SLIDES FOLDER STEP
     python harness.py tuning SLIDES FOLDER
 Prints one JSON line.
 """
@@ -21,7 +21,7 @@ import optuna
 import torch
 
 from ensemble_kit.files import digest_file
-from ensemble_kit.folds import make_folds
+from ensemble_kit.folds import Folds, make_folds
 from ensemble_kit.images.reading.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit_members import fit_members
@@ -36,7 +36,7 @@ KEPT = (
     "members/*/fold-*/model.safetensors",
     "members/*/fold-*/logits-*.npy",
 )
-RECIPE = Recipe(epochs=6, batch_size=8, learning_rate=3e-3)
+RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=3e-3)
 
 
 def members(n: int) -> list[Member]:
@@ -50,16 +50,25 @@ def members(n: int) -> list[Member]:
     ][:n]
 
 
-def train(slides: Path, folder: Path, n: int) -> None:
-    torch.set_num_threads(1)
+def read(slides: Path) -> tuple[Manifest, Folds]:
+    """What every training is of, read once: children inherit it."""
     manifest = Manifest.from_folders(slides, group_pattern=r"(P\d+)_")
     part, test = manifest.split(test_size=0.2, seed=0)
     whole = with_digests(part.joined(test))
-    fit_members(members(n), whole, make_folds(whole, 2, seed=0), Run(folder), device="cpu")
+    return whole, make_folds(whole, 2, seed=0)
+
+
+def train(data: tuple[Manifest, Folds], folder: Path, n: int) -> None:
+    torch.set_num_threads(1)
+    fit_members(members(n), *data, Run(folder), device="cpu")
 
 
 def forked(
-    slides: Path, folder: Path, environment: dict[str, str] | None = None, *, n_members: int = 2
+    data: tuple[Manifest, Folds],
+    folder: Path,
+    environment: dict[str, str] | None = None,
+    *,
+    n_members: int = 2,
 ) -> int:
     """Start a training in a child; its pid."""
     pid = os.fork()
@@ -67,7 +76,7 @@ def forked(
         os.environ.update(environment or {})
         code = 1
         try:
-            train(slides, folder, n_members)
+            train(data, folder, n_members)
             code = 0
         finally:
             os._exit(code)
@@ -83,15 +92,15 @@ def ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def kills(slides: Path, folder: Path, n_kills: int, seed: int) -> dict:
+def kills(data: tuple[Manifest, Folds], folder: Path, n_kills: int, seed: int) -> dict:
     """Kill until `n_kills` trainings were cut off, beginning a new run whenever one got through."""
-    assert ended(forked(slides, folder / "undisturbed")) == 0
+    assert ended(forked(data, folder / "undisturbed")) == 0
     want = digests(folder / "undisturbed")
     rng, killed, runs, unequal = random.Random(seed), 0, 0, []
     while killed < n_kills:
         run = folder / f"run-{runs}"
         while True:
-            pid = forked(slides, run)
+            pid = forked(data, run)
             time.sleep(rng.uniform(0.02, 0.7))
             if killed < n_kills:
                 os.kill(pid, signal.SIGKILL)
@@ -106,28 +115,32 @@ def kills(slides: Path, folder: Path, n_kills: int, seed: int) -> dict:
     return {"killed": killed, "runs": runs, "unequal": unequal, "n_files": len(want)}
 
 
-def points(slides: Path, folder: Path) -> dict:
-    """Die at every write of a training, before and after its rename, and go on each time."""
-    assert ended(forked(slides, folder / "undisturbed", n_members=1)) == 0
+def points(data: tuple[Manifest, Folds], folder: Path, step: int) -> dict:
+    """Die at every write of a training, before or after its rename, and go on each time.
+
+    With step 1 both before and after; with step 2 one of the two by turns.
+    """
+    assert ended(forked(data, folder / "undisturbed", n_members=1)) == 0
     want = digests(folder / "undisturbed")
     names = {p.name for p in (folder / "undisturbed").rglob("*") if p.is_file()}
     names = {n for n in names if not n.startswith((".", "events."))} | {
         "resume-0.pt",
         "resume-1.json",
-        "resume-3.pt",
+        "resume-2.pt",
     }
     unequal, died = [], 0
-    for name in sorted(names - {"failed.json"}):
-        for stage in ("written", "renamed"):
-            run = folder / f"at-{name}-{stage}"
-            fail = {"ENSEMBLE_KIT_FAIL_AT": f"{name}:{stage}"}
-            died += ended(forked(slides, run, fail, n_members=1)) == 9
-            if ended(forked(slides, run, n_members=1)) != 0 or digests(run) != want:
-                unequal.append(f"{name}:{stage}")
-            left = [p.name for p in run.rglob("*.tmp")]
-            if left:
-                unequal.append(f"{name}:{stage} left {left}")
-    return {"points": 2 * len(names), "died": died, "unequal": unequal}
+    stages = [(name, stage) for name in sorted(names) for stage in ("written", "renamed")]
+    tried = [at for i, at in enumerate(stages) if step == 1 or i % 4 in {0, 3}]
+    for name, stage in tried:
+        run = folder / f"at-{name}-{stage}"
+        fail = {"ENSEMBLE_KIT_FAIL_AT": f"{name}:{stage}"}
+        died += ended(forked(data, run, fail, n_members=1)) == 9
+        if ended(forked(data, run, n_members=1)) != 0 or digests(run) != want:
+            unequal.append(f"{name}:{stage}")
+        left = [p.name for p in run.rglob("*.tmp")]
+        if left:
+            unequal.append(f"{name}:{stage} left {left}")
+    return {"points": len(tried), "died": died, "unequal": unequal}
 
 
 def tuning(slides: Path, folder: Path) -> dict:
@@ -170,8 +183,9 @@ def tuning(slides: Path, folder: Path) -> dict:
 if __name__ == "__main__":
     mode, slides_path, folder_path, *rest = sys.argv[1:]
     if mode == "kills":
-        out = kills(Path(slides_path), Path(folder_path), *map(int, rest))
+        out = kills(read(Path(slides_path)), Path(folder_path), *map(int, rest))
+    elif mode == "points":
+        out = points(read(Path(slides_path)), Path(folder_path), *map(int, rest))
     else:
-        work = {"points": points, "tuning": tuning}[mode]
-        out = work(Path(slides_path), Path(folder_path))
+        out = tuning(Path(slides_path), Path(folder_path))
     print(json.dumps(out))

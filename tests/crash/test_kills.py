@@ -14,6 +14,7 @@ import pytest
 from ensemble_kit.run import Run
 
 HERE = Path(__file__).parent
+DENSE = pytest.mark.dense
 
 
 def harness(*arguments: object, script: str = "harness.py") -> dict:
@@ -28,27 +29,32 @@ def harness(*arguments: object, script: str = "harness.py") -> dict:
 
 
 @pytest.mark.slow
-def test_row_1_thirty_seeded_sigkills_end_with_the_digests_of_an_undisturbed_run(
-    slides: Path, tmp_path: Path
+@pytest.mark.parametrize("n_kills", [12, pytest.param(60, marks=DENSE)])
+def test_row_1_seeded_sigkills_end_with_the_digests_of_an_undisturbed_run(
+    slides: Path, tmp_path: Path, n_kills: int
 ) -> None:
-    out = harness("kills", slides, tmp_path, 30, 7)
-    assert out["killed"] == 30
+    out = harness("kills", slides, tmp_path, n_kills, 7)
+    assert out["killed"] == n_kills
     assert out["n_files"] >= 16
     assert out["unequal"] == []
 
 
 @pytest.mark.slow
-def test_row_3_death_at_every_write_point_loses_nothing(slides: Path, tmp_path: Path) -> None:
-    out = harness("points", slides, tmp_path)
+@pytest.mark.parametrize("step", [2, pytest.param(1, marks=DENSE)])
+def test_row_3_death_at_every_write_point_loses_nothing(
+    slides: Path, tmp_path: Path, step: int
+) -> None:
+    out = harness("points", slides, tmp_path, step)
     assert out["died"] == out["points"], "a write point was never reached"
     assert out["unequal"] == []
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("step", [5, pytest.param(1, marks=DENSE)])
 def test_row_3_death_at_any_change_that_a_command_makes_leaves_old_results_or_new_ones(
-    tmp_path: Path,
+    tmp_path: Path, step: int
 ) -> None:
-    out = harness(tmp_path, script="commands_harness.py")
+    out = harness(tmp_path, step, script="commands_harness.py")
     assert out["points"].keys() == {"stack", "conformal", "operating-point"}
     assert min(out["points"].values()) > 0
     assert out["faults"] == []
