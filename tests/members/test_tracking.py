@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.members.jobs import tracking
 from ensemble_kit.members.jobs.events import EpochEnded, Event, JobStarted, Notice
 from ensemble_kit.members.jobs.tracking import TensorBoard, both
@@ -79,6 +80,35 @@ def test_a_file_in_the_way_of_the_curves_does_not_end_the_training(tmp_path: Pat
     with TensorBoard(tmp_path / "tensorboard", said.append) as watcher:
         say(watcher, [2.0, 1.0], first=0, epochs=2)
     assert len(said) == 1
+
+
+def test_an_mlflow_store_that_takes_nothing_is_one_notice_and_training_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = pytest.importorskip("mlflow.tracking").MlflowClient
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    said: list[Event] = []
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with tracking.MLflow("slides", (tmp_path / "mlruns").as_uri(), said.append) as watcher:
+        monkeypatch.setattr(client, "log_metric", refuse)
+        for number in range(2):
+            watcher(epoch(number, 1.0, epochs=2))
+    (notice,) = said
+    assert isinstance(notice, Notice)
+    assert os.strerror(errno.ENOSPC) in notice.text
+
+
+def test_an_mlflow_store_that_does_not_answer_is_exit_4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    (tmp_path / "mlruns").touch()
+    with pytest.raises(EnvironmentFault):
+        tracking.MLflow("slides", (tmp_path / "mlruns" / "below").as_uri())
 
 
 def test_mlflow_s_own_reports_are_off_before_it_is_imported(

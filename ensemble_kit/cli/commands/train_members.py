@@ -149,7 +149,8 @@ def run_training(
     ):
         watcher: Watcher = printer
         if launch.mlflow:
-            watcher = both(printer, stack.enter_context(MLflow(experiment.run_path.name)))
+            tracked = MLflow(experiment.run_path.name, watcher=printer)
+            watcher = both(printer, stack.enter_context(tracked))
         fit_members(
             members,
             manifest,

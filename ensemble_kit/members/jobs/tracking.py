@@ -41,6 +41,12 @@ def both(one: Watcher, other: Watcher) -> Watcher:
     return tell
 
 
+NO_MLFLOW = (
+    "MLflow does not take the metrics: {}. Training continues without it; history.csv of each fold "
+    "holds the same values."
+)
+
+
 class TensorBoard:
     """Writes `<folder>/<member>-fold-<k>/`: one curve per metric and epoch. Used as a context.
 
@@ -119,16 +125,30 @@ def _close(file: BinaryIO | None) -> None:
 class MLflow:
     """Logs each job's curves as a run of an MLflow experiment. Used as a context.
 
+    After the first metric that MLflow does not take, one notice is sent and no more metrics are
+    logged; training goes on.
+
+    Parameters
+    ----------
+    experiment : str
+    tracking_uri : str, optional
+        `MLFLOW_TRACKING_URI` by default.
+    watcher : callable
+        Receives the notice.
+
     Raises
     ------
     EnvironmentFault
-        MLflow is not installed.
+        MLflow is not installed, or does not answer.
     """
 
-    def __init__(self, experiment: str, tracking_uri: str | None = None) -> None:
+    def __init__(
+        self, experiment: str, tracking_uri: str | None = None, watcher: Watcher = nobody
+    ) -> None:
         # Read when MLflow is imported: it would look up its maker's host, even for a local folder.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
         try:
+            from mlflow.exceptions import MlflowException
             from mlflow.tracking import MlflowClient
         except ImportError as error:
             raise EnvironmentFault(
@@ -136,23 +156,40 @@ class MLflow:
                 "it is not installed",
                 "Install it: pip install 'ensemble-kit[mlflow]'",
             ) from error
-        self._client = MlflowClient(tracking_uri)
-        known = self._client.get_experiment_by_name(experiment)
-        self._experiment = (
-            known.experiment_id if known else self._client.create_experiment(experiment)
-        )
+        self._watcher, self._failed = watcher, False
+        self._faults = (MlflowException, OSError)
+        try:
+            self._client = MlflowClient(tracking_uri)
+            known = self._client.get_experiment_by_name(experiment)
+            self._experiment = (
+                known.experiment_id if known else self._client.create_experiment(experiment)
+            )
+        except self._faults as error:
+            raise EnvironmentFault(
+                "MLflow does not answer",
+                " ".join(str(error).split())[:300],
+                "Check MLFLOW_TRACKING_URI, or leave out --mlflow",
+            ) from error
         self._runs: dict[tuple[str, int | str], str] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for run in self._runs.values():
-            self._client.set_terminated(run)
+        with contextlib.suppress(*self._faults):
+            for run in self._runs.values():
+                self._client.set_terminated(run)
 
     def __call__(self, event: Event) -> None:
-        if not isinstance(event, EpochEnded):
+        if not isinstance(event, EpochEnded) or self._failed:
             return
+        try:
+            self._log(event)
+        except self._faults as error:
+            self._failed = True
+            self._watcher(Notice(NO_MLFLOW.format(" ".join(str(error).split())[:300])))
+
+    def _log(self, event: EpochEnded) -> None:
         key = (event.member, event.fold)
         if key not in self._runs:
             name = f"{event.member} fold {event.fold}"
