@@ -44,7 +44,8 @@ class DataSettings(Settings):
 
     `classes` is the order of the classes, the mildest first, and `ordinal` says whether that order
     means something; by default the reader decides both. `positive` is the class that must not be
-    missed, e.g. `malignant`: it wins tied votes under `stack --ties severity`.
+    missed, e.g. `malignant`: it wins tied votes under `stack --ties severity`, and average precision,
+    operating points and `stack --clinical` are of it.
     `test_part = "valid"` tests on the data's validation images (val/); `"drawn"` draws a test part
     although the data bring one.
     The split is the user's own table (`splits`), else `test_groups`, else the data's own, else a

@@ -338,6 +338,12 @@ def test_a_column_is_matched_by_sample_and_numbers_are_in_their_order() -> None:
     assert sum(one.n for one in found) == N
 
 
+def test_named_values_are_in_natural_order() -> None:
+    site = np.array(["p10", "p2", "p1"])[np.arange(N) % 3]
+    found = subgroups(site, two(PROBA), predictions(), Protocol())
+    assert [one.name for one in found] == ["p1", "p2", "p10"]
+
+
 def test_unknown_columns_and_those_of_many_values_are_refused() -> None:
     made = manifest(scanner="A")
     with pytest.raises(UsageError, match="scanner"):

@@ -190,7 +190,7 @@ def _why_not(manifest: Manifest) -> str:
     more = ", ..." if manifest.n_classes > 4 else ""
     return (
         f"No clinical block: it is not known which class of {names}{more} is the positive one. "
-        "Name it with --positive CLASS, or as positive under [data] in the settings file."
+        "Name it with --positive CLASS; for new runs, also as positive under [data] in the settings file."
     )
 
 

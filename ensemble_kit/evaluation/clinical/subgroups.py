@@ -19,6 +19,7 @@ from ensemble_kit.evaluation.clinical.predictive_values import predictive_values
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.manifest.names import in_natural_order
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import OVER_CLASSES
 from ensemble_kit.predictions.table import Predictions
@@ -99,7 +100,8 @@ def subgroups(
     protocol : Protocol
         The metric, and how intervals are made.
     """
-    names = sorted(set(values.tolist()), key=_natural)
+    given = in_natural_order(set(values.tolist()) - {NOT_GIVEN})
+    names = [*given, *({NOT_GIVEN} & set(values.tolist()))]
     return tuple(_subgroup(name, values == name, combined, table, protocol) for name in names)
 
 
@@ -149,10 +151,3 @@ def _as_text(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value).strip() or NOT_GIVEN
-
-
-def _natural(name: str) -> tuple[int, float, str]:
-    try:
-        return 0, float(name), name
-    except ValueError:
-        return (2 if name == NOT_GIVEN else 1), 0.0, name

@@ -92,6 +92,10 @@ def calibration_note(part: Block) -> str:
             "There is no slope: one class is missing, or the probabilities are all equal or "
             "tell the classes apart without an error."
         )
+    elif found["slope"]["low"] is None and found["observed_to_expected"]["low"] is not None:
+        said.append(
+            "The slope has no interval: it is not defined without some group, or the data are large."
+        )
     if found["intercept"]["value"] is None:
         said.append("There is no intercept: one class is missing, or all probabilities are 0 or 1.")
     return " ".join(said)
