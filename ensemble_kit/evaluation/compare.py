@@ -11,10 +11,10 @@ import pandas as pd
 
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.caveats import fallen_note
-from ensemble_kit.evaluation.cross_validation.baselines import BASELINES
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.result import Evaluation, merit_of
+from ensemble_kit.evaluation.result import Evaluation
+from ensemble_kit.evaluation.winner import winner
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -45,7 +45,7 @@ def compare(
     pandas.DataFrame
         One row per method, part and metric: `method, part, metric, value, low, high, n, n_groups,
         n_ties, verdict`. `attrs["verdict"]` is one sentence on the method that is best
-        cross-fitted; `attrs["verdicts"]` has all of them; `attrs["notes"]` what must be said.
+        cross-fitted by `attrs["metric"]`; `attrs["verdicts"]` has all of them; `attrs["notes"]` what must be said.
 
     Examples
     --------
@@ -84,6 +84,7 @@ def scores_table(judged: Mapping[str, Evaluation], protocol: Protocol) -> pd.Dat
     ]
     table = pd.DataFrame.from_records(rows).astype({"value": float, "low": float, "high": float})
     table.attrs = {
+        "metric": protocol.metric,
         "verdict": chosen_verdict(judged, protocol),
         "verdicts": [v.sentence for one in judged.values() for v in one.verdicts],
         "notes": field_notes(judged),
@@ -102,14 +103,10 @@ def verdict_word(one: Evaluation, part: str, metric_name: str) -> str:
 
 
 def chosen(judged: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation | None:
-    """The ensemble that is best cross-fitted: the test table takes no part in the choice."""
-    ensembles = [one for name, one in judged.items() if name not in BASELINES]
-    return max(ensembles, key=lambda one: merit(one, protocol), default=None)
-
-
-def merit(one: Evaluation, protocol: Protocol) -> float:
-    """The cross-fitted metric, higher is better; the least there is where it is undefined."""
-    return merit_of(one.cross_fitted, protocol)
+    """The method that is best cross-fitted; None where there are baselines only."""
+    values = {name: one.cross_fitted[protocol.metric].value for name, one in judged.items()}
+    best = winner(values, protocol.metric)
+    return None if best is None else judged[best]
 
 
 def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:

@@ -27,7 +27,7 @@ from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit,
 from ensemble_kit.evaluation.cross_validation.fallback import beats, fall_back, may_fall
 from ensemble_kit.evaluation.cross_validation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.result import Evaluation, fallen_name, merit_of
+from ensemble_kit.evaluation.result import Evaluation, fallen_name
 from ensemble_kit.evaluation.scores.baseline_tests import FieldTest, field_tests
 from ensemble_kit.evaluation.scores.group_pooling import figures_per_group
 from ensemble_kit.evaluation.scores.per_class import ClassFigures, figures_per_class
@@ -35,6 +35,7 @@ from ensemble_kit.evaluation.scores.per_group import has_larger_groups
 from ensemble_kit.evaluation.scores.per_image import Scored, judge
 from ensemble_kit.evaluation.scores.verdict import Verdict, corrected_verdict, verdicts
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice, corrected_choice
+from ensemble_kit.evaluation.winner import simplest_first, winner
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -173,6 +174,7 @@ def evaluate_all(
             corrected=correction if name == best else None,
             positive=protocol.positive,
             ranked_class=protocol.ranked_class(oof.class_names),
+            metric=protocol.metric,
         )
         for name in everyone
     }
@@ -180,15 +182,15 @@ def evaluate_all(
 
 def _best(crossed: Mapping[str, Scored], protocol: Protocol) -> str | None:
     """The method that is best cross-fitted; the test part takes no part in the choice."""
-    ensembles = {name: one.figures for name, one in crossed.items() if name not in BASELINES}
-    return max(ensembles, key=lambda name: merit_of(ensembles[name], protocol), default=None)
+    values = {name: one.figures[protocol.metric].value for name, one in crossed.items()}
+    return winner(values, protocol.metric)
 
 
 def _correction(
     crossed: Mapping[str, Combined], oof: Predictions, protocol: Protocol
 ) -> CorrectedChoice | None:
     """The best method's metric, corrected for the choice; None where there was none."""
-    methods = {name: one for name, one in crossed.items() if name not in BASELINES}
+    methods = {name: crossed[name] for name in simplest_first(crossed) if name not in BASELINES}
     if len(methods) < 2 or not protocol.intervals or oof.n_groups < 2:
         return None
     return corrected_choice(

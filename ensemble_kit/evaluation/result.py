@@ -6,12 +6,10 @@ Holds what `evaluate` found; computes nothing but differences.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.evaluation.clinical.block import Clinical
-from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.baseline_tests import FieldTest
 from ensemble_kit.evaluation.scores.per_class import ClassFigures
 from ensemble_kit.evaluation.scores.per_group import GroupFigures
@@ -19,7 +17,6 @@ from ensemble_kit.evaluation.scores.per_image import Figures
 from ensemble_kit.evaluation.scores.verdict import Verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice
-from ensemble_kit.metrics import metric
 from ensemble_kit.metrics.costs import CostMatrix
 
 
@@ -65,6 +62,8 @@ class Evaluation:
         Of two classes, the one whose average precision is computed.
     clinical : Clinical or None
         Of the method that the verdict is about.
+    metric : str
+        Methods are ranked and compared by it.
     """
 
     name: str
@@ -88,6 +87,7 @@ class Evaluation:
     positive: str | None = None
     ranked_class: str | None = None
     clinical: Clinical | None = None
+    metric: str = "balanced_accuracy"
 
     @property
     def shown_name(self) -> str:
@@ -124,10 +124,3 @@ def _difference(first: Figures, then: Figures, name: str) -> float | None:
 def fallen_name(name: str) -> str:
     """What a method is called that the mean stands behind."""
     return f"{name} (fell back to mean)"
-
-
-def merit_of(figures: Figures, protocol: Protocol) -> float:
-    """The protocol's metric, higher is better; the least there is where it is undefined."""
-    value = figures[protocol.metric].value
-    sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
-    return -math.inf if value is None else sign * value

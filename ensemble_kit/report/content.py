@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from ensemble_kit.checked import check_file, read_checked
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import IntegrityError
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
+from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.baseline_tests import FieldTest, sentence_of_tests
 from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.tables.answer import answer
+from ensemble_kit.evaluation.tables.scores import long_scores
+from ensemble_kit.evaluation.winner import NO_CHOICE, ranked
 from ensemble_kit.files import read_csv
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.diversity import kappa_error
@@ -32,9 +37,6 @@ from ensemble_kit.report.stored import (
     coupling_frame,
     current_metrics,
     optimism_frame,
-    per_class_frame,
-    per_group_frame,
-    scores_frame,
 )
 from ensemble_kit.run import Run
 
@@ -42,7 +44,6 @@ HISTORY = "history.csv"
 TRAIN_AGAIN = (
     "Delete the folder '{}' and run the same train-members command: only that fold is trained again"
 )
-BOUNDS = ("best-member", "mean", "oracle")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,6 +54,8 @@ class Content:
     ----------
     scores : DataFrame
         `method, part, metric, value, low, high, n, n_groups, n_ties`; empty without ensembles.
+    metric : str
+        Methods are ranked by it.
     per_group : DataFrame
         `method, part, metric, value, low, high, n_groups` of whole patients; may be empty.
     coupling : DataFrame
@@ -85,6 +88,7 @@ class Content:
     manifest: Manifest
     fold_counts: pd.DataFrame
     scores: pd.DataFrame
+    metric: str
     per_group: pd.DataFrame
     coupling: pd.DataFrame
     per_class: pd.DataFrame
@@ -116,27 +120,33 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     test = run.predictions("test", partial=True) if len(manifest.part("test")) else None
     tables = {"cross-fitted": oof} | ({"test": test} if test is not None else {})
     stored, old = current_metrics(run, oof, test)
-    tidy = scores_frame(stored) if scores is None else scores
-    verdicts = _chosen_verdicts(tidy, stored)
+    long = long_scores(stored if scores is None else {})
+    of_images = (long["unit"] == "image") & (long["class"] == "")
+    tidy = long[of_images] if scores is None else scores
+    metric = (
+        chosen_metric(stored) if scores is None else scores.attrs.get("metric", Protocol().metric)
+    )
+    verdicts = _answer(metric, stored)
     notes = [*old, *oof.notes, *(n for m in stored.values() for n in m["notes"])]
     if scores is not None:
         verdicts = [scores.attrs["verdict"]] if scores.attrs.get("verdict") else []
         notes += scores.attrs.get("notes", [])
     shown = stored if scores is None else {}
     answers = read_answers(run, stored, tables)
-    ranked = ranked_methods(tidy)
+    methods = ranked_methods(tidy, metric)
     return Content(
         run=run,
         record=run.record,
         manifest=manifest,
         fold_counts=folds.counts(manifest.part("train")),
         scores=tidy,
-        per_group=per_group_frame(shown),
+        metric=metric,
+        per_group=long[long["unit"] != "image"],
         coupling=coupling_frame(shown),
-        per_class=per_class_frame(shown),
+        per_class=long[long["class"] != ""],
         optimism=optimism_frame(shown),
         verdicts=tuple(dict.fromkeys(verdicts)),
-        tests=_chosen_tests(tidy, stored) if scores is None else (),
+        tests=_chosen_tests(tidy, metric, stored) if scores is None else (),
         fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
         notes=tuple(dict.fromkeys(notes)),
         answers=answers,
@@ -145,43 +155,55 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         members=_member_figures(tables),
         histories=_histories(run, oof),
         recipes=_recipes(run, oof),
-        clinical=clinical_content(ranked, stored, answers, manifest.class_names),
+        clinical=clinical_content(methods, stored, answers, manifest.class_names),
     )
 
 
-def ranked_methods(scores: pd.DataFrame) -> list[str]:
-    """Methods by their cross-fitted balanced accuracy, best first; the oracle last."""
-    part = scores[(scores["part"] == "cross_fitted") & (scores["metric"] == "balanced_accuracy")]
-    ordered = part.sort_values(["value", "method"], ascending=[False, True], kind="stable")
-    names = ordered["method"].tolist()
+def ranked_methods(scores: pd.DataFrame, metric: str) -> list[str]:
+    """Methods by their cross-fitted metric, best first; the oracle last."""
+    part = scores[(scores["part"] == "cross_fitted") & (scores["metric"] == metric)]
+    values = {
+        m: None if np.isnan(v) else v for m, v in zip(part["method"], part["value"], strict=True)
+    }
+    names = ranked(values, metric)
     return [m for m in names if m != "oracle"] + [m for m in names if m == "oracle"]
 
 
-def _chosen(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> str | None:
-    """The ensemble that is best cross-fitted."""
-    return next((m for m in ranked_methods(scores) if m in stored and m not in BOUNDS), None)
+def metric_of(one: Mapping[str, Any]) -> str:
+    """The metric that a stored method was ranked by."""
+    compared = (v["metric"] for v in one["verdicts"])
+    return one.get("metric") or next(compared, Protocol().metric)
 
 
-def _chosen_tests(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> tuple[str, ...]:
+def chosen_metric(stored: Mapping[str, dict[str, Any]]) -> str:
+    """The metric that most of the stored methods were ranked by."""
+    named = Counter(metric_of(one) for one in stored.values())
+    return named.most_common(1)[0][0] if named else Protocol().metric
+
+
+def _answer(metric: str, stored: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What `stack` prints first, of all methods that are ranked by this metric."""
+    same = {m: one | {"metric": metric} for m, one in stored.items() if metric_of(one) == metric}
+    return [" ".join(answer(same))] if same else []
+
+
+def _chosen(scores: pd.DataFrame, metric: str, stored: Mapping[str, dict[str, Any]]) -> str | None:
+    """The method that is best cross-fitted."""
+    names = ranked_methods(scores, metric)
+    return next((m for m in names if m in stored and m not in NO_CHOICE), None)
+
+
+def _chosen_tests(
+    scores: pd.DataFrame, metric: str, stored: Mapping[str, dict[str, Any]]
+) -> tuple[str, ...]:
     """The p values of that ensemble, in one sentence."""
-    chosen = _chosen(scores, stored)
+    chosen = _chosen(scores, metric, stored)
     if chosen is None:
         return ()
     tests = [FieldTest(**one) for one in stored[chosen].get("tests", [])]
     part = "test" if any(one.part == "test" for one in tests) else "cross_fitted"
     said = sentence_of_tests(tests, part)
     return (f"{chosen} {said}",) if said else ()
-
-
-def _chosen_verdicts(scores: pd.DataFrame, stored: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What is said of the chosen ensemble: on the test part where there is one."""
-    chosen = _chosen(scores, stored)
-    if chosen is None:
-        return []
-    said = stored[chosen]["verdicts"]
-    parts = {v["part"] for v in said}
-    last = [v for v in said if v["part"] == "nested" or "test" not in parts or v["part"] == "test"]
-    return [v["sentence"] for v in last]
 
 
 def _pareto(run: Run, oof: Predictions) -> pd.DataFrame:

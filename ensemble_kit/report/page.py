@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.evaluation.winner import NO_CHOICE
 from ensemble_kit.files import write_bytes, write_csv, write_text
 from ensemble_kit.plots.calibration import calibration_figure
 from ensemble_kit.plots.confusion import confusion_figure
@@ -29,10 +30,9 @@ from ensemble_kit.plots.style import svg_bytes
 from ensemble_kit.plots.training import training_figure
 from ensemble_kit.report.answers import Answers
 from ensemble_kit.report.classes import ShownClasses, confusion_table, shown_classes
-from ensemble_kit.report.content import BOUNDS, Content, gather, ranked_methods
+from ensemble_kit.report.content import Content, gather, ranked_methods
 from ensemble_kit.report.sets import set_table
 from ensemble_kit.report.tables import (
-    SHOWN,
     class_tables,
     coupling_table,
     folds_table,
@@ -117,7 +117,7 @@ def draw(content: Content) -> dict[str, Figure]:
     )
     if not content.scores.empty:
         figures["leaderboard"] = leaderboard_figure(
-            content.scores, ranked_methods(content.scores), metric=SHOWN[0]
+            content.scores, ranked_methods(content.scores, content.metric), metric=content.metric
         )
     pairs = content.pairs.dropna()
     if len(pairs):
@@ -152,7 +152,11 @@ def classes_of(content: Content) -> ShownClasses:
 def drawn_methods(content: Content) -> list[str]:
     """The methods that get figures: the best cross-fitted ones, and the best member as their floor."""
     have = {method for method, _ in content.answers}
-    order = [m for m in ranked_methods(content.scores) if m in have and m not in BOUNDS]
+    order = [
+        m
+        for m in ranked_methods(content.scores, content.metric)
+        if m in have and m not in NO_CHOICE
+    ]
     floor = [m for m in ("best-member", "mean") if m in have]
     return [*order[: MAX_DRAWN - len(floor)], *floor] or sorted(have)[:MAX_DRAWN]
 
@@ -176,7 +180,7 @@ def render(content: Content, figures: Mapping[str, bytes]) -> str:
         title=f"{content.manifest.name}: {content.run.path.name}",
         content=content,
         figures=sources,
-        results=results_table(content.scores),
+        results=results_table(content.scores, content.metric),
         per_group=per_group_table(content),
         coupling=coupling_table(content),
         optimism=optimism_table(content),

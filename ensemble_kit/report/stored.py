@@ -5,7 +5,7 @@ Reads those files alone; judges nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -15,10 +15,6 @@ from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_m
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
-PARTS = ("in_sample", "cross_fitted", "nested", "test")
-NO_METRIC = {
-    "n", "n_groups", "n_ties", "n_abstained", "missing_classes", "per_group", "per_class",
-}  # fmt: skip
 MEMBER_METRICS = ("balanced_accuracy", "accuracy", "auroc", "log_loss")
 DIFFERENCES = {
     "in_sample_minus_cross_fitted": "in-sample - cross-fitted",
@@ -52,32 +48,6 @@ def current_metrics(
     return {method: one for method, one in stored.items() if not changed[method]}, notes
 
 
-def scores_frame(stored: Stored) -> pd.DataFrame:
-    """The figures by method, part and metric."""
-    rows = [
-        {"method": method, "part": part, "metric": name, **interval}
-        | {key: figures[key] for key in ("n", "n_groups", "n_ties")}
-        for method, part, figures in _by_part(stored)
-        for name, interval in figures.items()
-        if name not in NO_METRIC and isinstance(interval, dict)
-    ]
-    columns = ["method", "part", "metric", "value", "low", "high", "n", "n_groups", "n_ties"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def per_group_frame(stored: Stored) -> pd.DataFrame:
-    """The figures of whole patients by method, part and metric."""
-    rows = [
-        {"method": method, "part": part, "metric": name, **interval, "n_groups": block["n_groups"]}
-        for method, part, figures in _by_part(stored)
-        for block in (figures.get("per_group", {}),)
-        for name, interval in block.items()
-        if isinstance(interval, dict)
-    ]
-    columns = ["method", "part", "metric", "value", "low", "high", "n_groups"]
-    return pd.DataFrame(rows, columns=columns)
-
-
 def coupling_frame(stored: Stored) -> pd.DataFrame:
     """Cross-fitted minus nested by method and metric."""
     rows = [
@@ -87,19 +57,6 @@ def coupling_frame(stored: Stored) -> pd.DataFrame:
         if name in MEMBER_METRICS
     ]
     return pd.DataFrame(rows, columns=["method", "part", "metric", "value", "low", "high"])
-
-
-def per_class_frame(stored: Stored) -> pd.DataFrame:
-    """Each class against the rest: `method, part, class, n, metric, value, low, high`."""
-    rows = [
-        {"method": method, "part": part, "class": name, "n": block["n"], "metric": key, **interval}
-        for method, part, figures in _by_part(stored)
-        for name, block in figures.get("per_class", {}).items()
-        for key, interval in block.items()
-        if isinstance(interval, dict)
-    ]
-    columns = ["method", "part", "class", "n", "metric", "value", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def optimism_frame(stored: Stored) -> pd.DataFrame:
@@ -112,10 +69,3 @@ def optimism_frame(stored: Stored) -> pd.DataFrame:
         if name in (block := (metrics.get("differences") or {}).get(key) or {})
     ]
     return pd.DataFrame(rows, columns=["method", "part", "metric", "value", "low", "high"])
-
-
-def _by_part(stored: Stored) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    for method, metrics in stored.items():
-        for part in PARTS:
-            if metrics.get(part):
-                yield method, part, metrics[part]

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from ensemble_kit.evaluation.tables.scores import PARTS
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.report.content import Content, ranked_methods
-from ensemble_kit.report.stored import PARTS
 
 SHOWN = (
     "balanced_accuracy",
@@ -39,19 +39,19 @@ TITLES = {
 Table = dict[str, Any]
 
 
-def results_table(scores: pd.DataFrame) -> Table:
-    """Methods down; metrics across, each as in-sample, cross-fitted and test."""
+def results_table(scores: pd.DataFrame, metric: str) -> Table:
+    """Methods down; metrics across, each as in-sample, cross-fitted and test; `metric` first."""
     if scores.empty:
         return {"metrics": [], "rows": []}
-    metrics = [m for m in SHOWN if m in set(scores["metric"])]
+    metrics = [m for m in dict.fromkeys((metric, *SHOWN)) if m in set(scores["metric"])]
     parts = [p for p in PARTS if p in set(scores["part"])]
     cells = {(r["method"], r["part"], r["metric"]): r for r in scores.to_dict("records")}
     rows = []
-    for method in ranked_methods(scores):
+    for method in ranked_methods(scores, metric):
         row = []
-        for metric in metrics:
-            for part in parts if metric == metrics[0] else parts[1:]:
-                row.append(_cell(cells.get((method, part, metric))))
+        for name in metrics:
+            for part in parts if name == metrics[0] else parts[1:]:
+                row.append(_cell(cells.get((method, part, name))))
         ties = [
             str(int(cells[method, p, metrics[0]]["n_ties"])) for p in parts[1:] if p != "nested"
         ]
@@ -77,7 +77,7 @@ def per_group_table(content: Content) -> Table:
     table = content.per_group[content.per_group["part"] != "in_sample"]
     if table.empty:
         return {"metrics": [], "rows": []}
-    order = [m for m in ranked_methods(content.scores) if m in set(table["method"])]
+    order = [m for m in ranked_methods(content.scores, content.metric) if m in set(table["method"])]
     in_order = pd.concat([table[table["method"] == m] for m in order])
     shown = in_order.assign(part=in_order["part"].str.replace("_", "-"))
     sizes = shown.groupby("part", sort=False)["n_groups"].first().to_dict()
@@ -86,7 +86,11 @@ def per_group_table(content: Content) -> Table:
 
 def coupling_table(content: Content) -> Table:
     """Methods down; across, what cross-fitted figures are above (or below) nested ones."""
-    order = [m for m in ranked_methods(content.scores) if m in set(content.coupling["method"])]
+    order = [
+        m
+        for m in ranked_methods(content.scores, content.metric)
+        if m in set(content.coupling["method"])
+    ]
     in_order = [content.coupling[content.coupling["method"] == m] for m in order]
     return member_table(pd.concat(in_order) if in_order else content.coupling)
 
@@ -94,7 +98,7 @@ def coupling_table(content: Content) -> Table:
 def optimism_table(content: Content) -> Table:
     """Methods down; across, what in-sample figures are above cross-fitted ones, and those above test."""
     table = content.optimism[content.optimism["method"] != "oracle"]
-    order = [m for m in ranked_methods(content.scores) if m in set(table["method"])]
+    order = [m for m in ranked_methods(content.scores, content.metric) if m in set(table["method"])]
     in_order = [table[table["method"] == m] for m in order]
     return member_table(pd.concat(in_order) if in_order else table)
 

@@ -124,7 +124,7 @@ def test_a_missing_cost_leaves_out_the_pareto_table_alone(run) -> None:
         "No Pareto table. Weighing GMACs an image needs that figure of every member" in asked.stderr
     )
     assert "does not have it of member2" in asked.stderr
-    assert "Verdict: vote" in asked.stdout
+    assert "Method: vote" in asked.stdout
     assert not (run.path / "ensembles/pareto.csv").exists()
     assert json.loads(call(run, "--method", "vote", "--pareto", "--json").stdout)["pareto"] is None
     assert call(run, "--method", "greedy", "--max-members", "2", "--pareto").exit_code == 0

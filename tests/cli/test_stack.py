@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 
@@ -27,19 +28,36 @@ def call(*args: str):
     return CliRunner().invoke(app, ["stack", *args], catch_exceptions=False)
 
 
-def test_the_table_shows_three_parts_floor_ceiling_ties_and_a_verdict(run) -> None:
-    said = call("--run", str(run.path), "--method", "vote", "--resamples", "200").output
-    for word in (
-        "in-sample",
-        "cross-fitted",
-        "test",
-        "best-member",
-        "mean",
-        "oracle",
-        "ties",
-        "Verdict: vote",
-    ):
+def test_the_output_fits_one_screen_with_the_answer_first(run) -> None:
+    said = call("--run", str(run.path), "--method", "all", "--resamples", "50").output.splitlines()
+    stored = json.loads(
+        call("--run", str(run.path), "--method", "all", "--resamples", "50", "--json").output
+    )
+    assert said[: len(stored["answer"])] == stored["answer"]
+    assert len(said) <= 26
+    assert max(map(len, said[len(stored["answer"]) + 1 :][:14])) <= 100
+    assert sum(line.startswith("Caveat: ") for line in said) <= 3
+    assert len([*dict.fromkeys(said)]) >= len(said) - said.count("") + 1, "no line stands twice"
+
+
+def test_verbose_shows_three_parts_baselines_oracle_and_ties(run) -> None:
+    said = call("--run", str(run.path), "--method", "vote", "--resamples", "50", "--verbose").output
+    for word in ("in-sample", "cross-fitted", "test", "best-member", "mean", "oracle", "ties"):
         assert word in said
+
+
+def test_scores_csv_holds_every_value_of_metrics_json(run) -> None:
+    call("--run", str(run.path), "--method", "vote,mlp", "--resamples", "50")
+    scores = pd.read_csv(run.path / "ensembles" / "scores.csv", keep_default_na=False)
+    assert set(scores["method"]) == {"vote", "mlp", "mean", "best-member", "oracle"}
+    stored = json.loads((run.ensemble_dir("mlp") / "metrics.json").read_text())["test"]
+    some = scores[(scores["method"] == "mlp") & (scores["part"] == "test")]
+    whole = some[(some["unit"] == "image") & (some["class"] == "")].set_index("metric")
+    assert float(whole.loc["auroc", "low"]) == stored["auroc"]["low"]
+    rate = some[some["unit"] == "patient"].set_index("metric").loc["recognition_rate", "value"]
+    assert float(rate) == stored["per_group"]["recognition_rate"]["value"]
+    of_class = some[some["class"] == "class1"].set_index("metric").loc["sensitivity", "value"]
+    assert float(of_class) == stored["per_class"]["class1"]["sensitivity"]["value"]
 
 
 def test_vote_and_mean_equal_a_recomputation_from_the_files(run) -> None:
@@ -105,7 +123,7 @@ def test_a_run_without_predictions_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_each_class_is_shown_against_the_rest_in_120_columns(run) -> None:
-    said = call("--run", str(run.path), "--method", "vote", "--resamples", "50", "--per-class")
+    said = call("--run", str(run.path), "--method", "vote", "--resamples", "50", "--verbose")
     for title, part in (("vote, cross-fitted:", "cross_fitted"), ("vote, test:", "test")):
         table = said.output.partition(f"\n{title}\n")[2].splitlines()[:4]
         stored = json.loads((run.ensemble_dir("vote") / "metrics.json").read_text())
@@ -120,7 +138,16 @@ def test_each_class_is_shown_against_the_rest_in_120_columns(run) -> None:
 
 
 def test_the_optimism_of_the_best_ensemble_is_told(run) -> None:
-    said = call("--run", str(run.path), "--method", "boosting", "--no-fallback", "--resamples", "0")
+    said = call(
+        "--run",
+        str(run.path),
+        "--method",
+        "boosting",
+        "--no-fallback",
+        "--resamples",
+        "0",
+        "--verbose",
+    )
     stored = json.loads((run.ensemble_dir("boosting") / "metrics.json").read_text())["differences"]
     inside = stored["in_sample_minus_cross_fitted"]["balanced_accuracy"]
     assert inside > 0

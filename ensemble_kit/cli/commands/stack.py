@@ -128,9 +128,9 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     help="Cross-fit each method R times on labels dealt anew to whole groups, and R times on members of noise: all must come out at chance. [R: 19]",
 )
 @click.option(
-    "--per-class",
+    "--verbose",
     is_flag=True,
-    help="Show each class of the best ensemble against the rest: sensitivity, specificity, precision, ...",
+    help="Show every column, metrics per patient and per class, and all caveats.",
 )
 @click.option(
     "--clinical",
@@ -178,7 +178,7 @@ def stack(
     decide_by_cost: bool,
     pool: str,
     null_draws: int | None,
-    per_class: bool,
+    verbose: bool,
     clinical: bool,
     thresholds: tuple[float, ...] | None,
     prevalences: tuple[float, ...] | None,
@@ -245,9 +245,9 @@ def stack(
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
     else:
-        if severe:
+        if severe and verbose:
             click.echo(
                 printable(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
             )
         shows_clinical = clinical or block != ClinicalOptions()
-        print_stacked(done, run, per_class=per_class, clinical=shows_clinical)
+        print_stacked(done, run, verbose=verbose, clinical=shows_clinical)

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ensemble_kit.evaluation.runs.stack_run import Stacked
     from ensemble_kit.predictions.table import Predictions
     from ensemble_kit.run import Run
@@ -21,17 +24,21 @@ if TYPE_CHECKING:
 
 def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     """Everything that was found, as JSON values."""
-    from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
+    from ensemble_kit.evaluation.tables.answer import answer
     from ensemble_kit.evaluation.tables.permutation_test import null_json
+
+    methods = _stored(done)
 
     return {
         "run": run.path.as_posix(),
-        "methods": {name: metrics_json(one, done.oof) for name, one in done.evaluations.items()},
+        "methods": methods,
+        "answer": answer(methods),
         "verdict": done.verdict,
         "nested_verdict": done.nested_verdict,
         "positive": None if done.clinical is None else done.clinical.positive,
         "clinical_method": None if done.clinical is None else done.clinical.method,
         "tests": done.tests_sentence,
+        "caveats": done.caveats,
         "notes": done.notes,
         "null_check": None if done.null is None else null_json(done.null),
         "pareto": None
@@ -40,18 +47,82 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     }
 
 
+N_CAVEATS = 3
+
+
 def print_stacked(
-    done: Stacked, run: Run, *, per_class: bool = False, clinical: bool = False
+    done: Stacked, run: Run, *, verbose: bool = False, clinical: bool = False
 ) -> None:
-    """The leaderboard, what belongs beside it, and the verdict."""
-    from ensemble_kit.evaluation.compare import chosen
+    """The answer, the methods, the caveats that change how it is read, and where the rest is."""
+    from ensemble_kit.evaluation.tables import leaderboard as board
+    from ensemble_kit.evaluation.tables.answer import answer
+
+    for sentence in answer(_stored(done)):
+        click.echo(printable(sentence))
+    click.echo()
+    rows, n_hidden = board.short_leaderboard(done.evaluations, done.protocol, _best_member(done))
+    print_table(rows, n_text=1)
+    if n_hidden:
+        click.echo(f"{n_hidden} more methods: ensembles/scores.csv, or --verbose.")
+    click.echo(board.short_note(done.evaluations, done.protocol, done.oof.group_kind))
+    _print_asked(done, clinical=clinical)
+    if verbose:
+        _print_rest(done)
+    click.echo()
+    _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
+    folder = run.path.as_posix()
+    click.echo(printable(f"All values: {folder}/ensembles/scores.csv, or stack --verbose."))
+    click.echo(printable(f"Next: {command('report', '--run', run.path)}"))
+
+
+def _stored(done: Stacked) -> dict[str, dict[str, Any]]:
+    from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
+
+    return {name: metrics_json(one, done.oof) for name, one in done.evaluations.items()}
+
+
+def _best_member(done: Stacked) -> str | None:
+    from ensemble_kit.evaluation.runs.ensemble_files import best_member_of
+
+    return best_member_of(done.evaluations["best-member"], done.oof)
+
+
+def _print_caveats(some: Sequence[str], everything: Sequence[str], *, verbose: bool) -> None:
+    shown = some if verbose else some[:N_CAVEATS]
+    for caveat in shown:
+        click.echo(printable(f"Caveat: {caveat}"))
+    left = len(everything) - len(shown)
+    if left:
+        click.echo(f"{left} more remarks: --verbose, or the report.")
+
+
+def _print_asked(done: Stacked, *, clinical: bool) -> None:
+    """The tables that a flag asked for."""
     from ensemble_kit.evaluation.diversity.pareto import cheapest_sentence, pareto_rows
+    from ensemble_kit.evaluation.tables.permutation_test import null_note, null_rows
+
+    if clinical:
+        print_clinical(done)
+    if done.pareto is not None:
+        click.echo()
+        print_table(pareto_rows(done.pareto), n_text=1)
+        click.echo(printable(cheapest_sentence(done.pareto)))
+    if done.null is not None:
+        click.echo()
+        print_table(null_rows(done.null), n_text=1)
+        click.echo(null_note(done.null))
+        click.echo(printable(f"Permutation test: {done.null.sentence}"))
+
+
+def _print_rest(done: Stacked) -> None:
+    """Every column, every unit and every class."""
+    from ensemble_kit.evaluation.compare import chosen
     from ensemble_kit.evaluation.scores.optimism import optimism_note
     from ensemble_kit.evaluation.tables import leaderboard as board
     from ensemble_kit.evaluation.tables.ordinal import grades_note, grades_table
-    from ensemble_kit.evaluation.tables.permutation_test import null_note, null_rows
 
     judged, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
+    click.echo()
     click.echo(printable(_sizes(done)))
     click.echo(printable(board.headline(judged, protocol)))
     print_table(board.leaderboard(judged, protocol))
@@ -67,33 +138,11 @@ def print_stacked(
         click.echo()
         print_table(pooled, n_text=0)
         click.echo(board.per_group_note(pooled, unit, protocol.pool))
-    if per_class:
-        print_classes(done)
-    if clinical:
-        print_clinical(done)
-    if done.pareto is not None:
-        click.echo()
-        print_table(pareto_rows(done.pareto), n_text=1)
-        click.echo(printable(cheapest_sentence(done.pareto)))
-    if done.null is not None:
-        click.echo()
-        print_table(null_rows(done.null), n_text=1)
-        click.echo(null_note(done.null))
-        click.echo(printable(f"Null check: {done.null.sentence}"))
-    for note in done.notes:
-        click.echo(printable(f"Note: {note}"))
-    click.echo(
-        printable(
-            f"Verdict: {done.verdict}"
-            if done.verdict
-            else "Verdict: none, since only baselines were asked for."
-        )
-    )
-    if done.nested_verdict:
-        click.echo(printable(f"Nested: {done.nested_verdict}"))
+    print_classes(done)
+    if done.verdict:
+        click.echo(printable(f"Verdict: {done.verdict}"))
     if done.tests_sentence:
         click.echo(printable(f"Tests: {done.tests_sentence}"))
-    click.echo(printable(f"Written: {run.path.as_posix()}/ensembles/"))
 
 
 def print_classes(done: Stacked) -> None:

@@ -114,8 +114,8 @@ class OneClass:
             return None
         stacked = np.stack([np.asarray(w, dtype=np.float64) for w in weights], axis=1)
         counted = self.by_group(stacked)
-        used = (stacked > 0).any(axis=1)
-        rows = self.by_group(used[:, None].astype(np.float64))[:, 0]
+        used = (stacked.max(axis=1, keepdims=True) > 0).astype(np.float64)
+        rows = self.by_group(used)[:, 0]
         return self.jackknife.design(counted, rows)
 
 

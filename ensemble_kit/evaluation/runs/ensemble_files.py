@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.combiners.base import ABSTAINED, Combined
+from ensemble_kit.combiners.baselines import BestMember
 from ensemble_kit.evaluation.clinical.block import clinical_json
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.optimism import optimism_json
@@ -71,6 +72,8 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "method": evaluation.name,
+        "metric": evaluation.metric,
+        "best_member": best_member_of(evaluation, oof),
         "split_by": oof.split_by,
         "group_kind": oof.group_kind,
         "member_names": list(oof.member_names),
@@ -108,12 +111,19 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
                 "n_compared": v.n_compared,
                 "p_value": v.p_value,
                 "sentence": v.sentence,
+                "too_few": v.too_few,
             }
             for v in evaluation.verdicts
         ],
         "tests": [dataclasses.asdict(one) for one in evaluation.tests],
         "notes": list(evaluation.notes),
     }
+
+
+def best_member_of(evaluation: Evaluation, oof: Predictions) -> str | None:
+    """The member that `best-member` is; None for other methods."""
+    combiner = evaluation.combiner
+    return oof.member_names[combiner.member_] if isinstance(combiner, BestMember) else None
 
 
 def _decision(evaluation: Evaluation) -> dict[str, Any]:

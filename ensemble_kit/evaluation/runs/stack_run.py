@@ -15,6 +15,7 @@ from ensemble_kit.checked import write_checked
 from ensemble_kit.combiners import COMBINERS, DYNAMIC, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
+from ensemble_kit.evaluation.caveats import combiner_notes
 from ensemble_kit.evaluation.clinical.block import Clinical, ClinicalOptions, clinical_of
 from ensemble_kit.evaluation.clinical.subgroups import column_of
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
@@ -27,13 +28,18 @@ from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.permutation_test import NullCheck, null_check
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
+from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.runs.ensemble_folder import write_ensembles
 from ensemble_kit.evaluation.scores.baseline_tests import sentence_of_tests
 from ensemble_kit.evaluation.tables.permutation_test import NULL_CHECK, null_json
+from ensemble_kit.evaluation.tables.scores import long_scores
+from ensemble_kit.files import write_csv
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 from ensemble_kit.run.folder import ENSEMBLES
+
+SCORES = "scores.csv"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,6 +94,12 @@ class Stacked:
     def clinical(self) -> Clinical | None:
         """The clinical block of that ensemble, or of the mean where only baselines were asked for."""
         return next((c for one in self.evaluations.values() if (c := one.clinical)), None)
+
+    @property
+    def caveats(self) -> list[str]:
+        """Those notes that change how the values are read, without the explanations of methods."""
+        about = {n for one in self.evaluations.values() for n in combiner_notes(one.combiner)}
+        return [note for note in self.notes if note not in about]
 
     @property
     def notes(self) -> list[str]:
@@ -204,6 +216,8 @@ def stack_run(
             write_pareto(run, pareto, oof)
         if write:
             write_ensembles(run, judged, oof, test)
+            stored = {name: metrics_json(one, oof) for name, one in judged.items()}
+            write_csv(run.path / ENSEMBLES / SCORES, long_scores(stored))
     return Stacked(oof, test, judged, protocol, pareto, null)
 
 

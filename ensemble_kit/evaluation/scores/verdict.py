@@ -44,6 +44,8 @@ class Verdict:
         How many methods were compared with `against`.
     p_value : float or None
         Two-sided, of no difference, adjusted for all methods that were compared.
+    too_few : str
+        Why no difference can be shown with these groups, in words; empty where one can.
     """
 
     method: str
@@ -55,6 +57,7 @@ class Verdict:
     sentence: str
     n_compared: int = 1
     p_value: float | None = None
+    too_few: str = ""
 
 
 def verdict(
@@ -142,7 +145,9 @@ def _verdict(
     if few and _word(effect) != "not shown":
         sentence += f" {few[0].upper()}{few[1:]}."
     p_value = None if few else gain.p_value
-    return Verdict(name, against, wanted.name, part, word, effect, sentence, n_compared, p_value)
+    return Verdict(
+        name, against, wanted.name, part, word, effect, sentence, n_compared, p_value, few
+    )
 
 
 def corrected_verdict(said: Verdict, gain: float | None) -> Verdict:
@@ -183,13 +188,13 @@ def too_few(n_differing: int, n_groups: int, group_kind: str = "group", level: f
         return ""
     smallest = min(2.0 ** (1 - n_differing), 1.0)
     where = (
-        f"with {n_groups} {group_kind}{'s' * (n_groups != 1)}"
+        f"there are {n_groups} {group_kind}s only"
         if n_differing == n_groups
-        else f"the two differ in {n_differing} of {n_groups} {group_kind}s, with which"
+        else f"the two differ in {n_differing} of {n_groups} {group_kind}s only"
     )
     return (
-        f"{where} no difference can be shown at {level * 100:.0f} %: the smallest possible p value is "
-        f"{smallest:.2g}"
+        f"no difference can be shown at {level * 100:.0f} %: {where}, and the smallest possible p "
+        f"value is {smallest:.2g}"
     )
 
 

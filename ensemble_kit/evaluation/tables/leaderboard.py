@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ensemble_kit.evaluation.compare import chosen, merit
+from ensemble_kit.evaluation.compare import chosen
 from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, FLOORS
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.per_group import FITTED, PER_GROUP_METRICS
 from ensemble_kit.evaluation.scores.per_image import Figures
+from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.evaluation.winner import ranked
 from ensemble_kit.metrics.costs import EXPECTED_COST
 
 BESIDE = ("accuracy", "auroc", "log_loss")
@@ -74,9 +76,54 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
         head,
         *(
             _row(judged[key], protocol, last, has_coverage=_has_abstained(judged))
-            for key in ranked(judged, protocol)
+            for key in methods_in_order(judged, protocol)
         ),
     ]
+
+
+def short_leaderboard(
+    judged: Mapping[str, Evaluation],
+    protocol: Protocol,
+    best_member: str | None = None,
+    n_shown: int = 10,
+) -> tuple[list[tuple[str, ...]], int]:
+    """The `n_shown` best methods with the best member and the mean, and how many are left out.
+
+    Columns: method; the protocol's metric cross-fitted, nested and on the test part, as far as they
+    exist; the verdict against the best member on the last part. The oracle has no row.
+    """
+    parts = [
+        p
+        for p in ("cross_fitted", "nested", "test")
+        if any(p in one.parts for one in judged.values())
+    ]
+    names = [n for n in methods_in_order(judged, protocol) if n != "oracle"]
+    kept = {n for n in names if n not in BASELINES}
+    kept = {*[n for n in names if n in kept][:n_shown], *FLOORS}
+    rows = [("method", *(PARTS[p] for p in parts), "against the best member")]
+    for name in names:
+        if name in kept:
+            one = judged[name]
+            words = {v.against: v.word for v in one.verdicts if v.part == parts[-1]}
+            shown = (
+                f"best member ({best_member})" if name == "best-member" and best_member else name
+            )
+            cells = [text(one.parts[p][protocol.metric]) if p in one.parts else "" for p in parts]
+            star = "*" if one.fell_back else ""
+            rows.append((f"{shown}{star}", *cells, words.get("best-member", "")))
+    return rows, len(set(names) - kept)
+
+
+def short_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
+    """What the columns of the short leaderboard are."""
+    noun = protocol.metric.replace("_", " ")
+    stars = " *: replaced by the mean." if any(one.fell_back for one in judged.values()) else ""
+    if protocol.n_resamples == 0:
+        return f"{noun[0].upper()}{noun[1:]}; no intervals.{stars}"
+    whole = "images" if group_kind == "image" else f"whole {group_kind}s"
+    return (
+        f"{noun[0].upper()}{noun[1:]} [{protocol.level * 100:.0f} % interval over {whole}].{stars}"
+    )
 
 
 def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
@@ -110,7 +157,7 @@ def per_group_table(
     Columns: method; the recognition rate cross-fitted, nested and on the test; where every patient
     has one label, accuracy, balanced accuracy and AUROC of one pooled answer a patient on the last part.
     """
-    found = {key: judged[key].per_group for key in ranked(judged, protocol)}
+    found = {key: judged[key].per_group for key in methods_in_order(judged, protocol)}
     found = {key: parts for key, parts in found.items() if parts}
     if not found:
         return []
@@ -147,15 +194,11 @@ def per_group_note(rows: Sequence[tuple[str, ...]], unit: str, pool: str = "mean
     return f"{rate} A {unit} has images of several classes here: there is no one answer a {unit}."
 
 
-def ranked(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
-    """Method names: floors, then by cross-fitted figure from best to worst, the oracle last."""
-
-    def key(name: str) -> tuple[int, float]:
-        if name in FLOORS:
-            return 0, float(FLOORS.index(name))
-        return (2 if judged[name].combiner.needs_labels else 1), -merit(judged[name], protocol)
-
-    return sorted(judged, key=key)
+def methods_in_order(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
+    """Method names by cross-fitted metric from best to worst, the oracle last."""
+    values = {name: one.cross_fitted[protocol.metric].value for name, one in judged.items()}
+    names = ranked(values, protocol.metric)
+    return [n for n in names if n != "oracle"] + [n for n in names if n == "oracle"]
 
 
 def _beside(protocol: Protocol) -> list[str]:

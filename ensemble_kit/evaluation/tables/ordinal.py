@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
-from ensemble_kit.evaluation.tables.leaderboard import ranked, text
+from ensemble_kit.evaluation.tables.leaderboard import methods_in_order, text
 from ensemble_kit.metrics import ORDINAL_METRICS
 
 
@@ -30,7 +30,7 @@ def grades_table(
             f"{judged[key].name}{'*' * judged[key].fell_back}",
             *(text(judged[key].parts[last][name]) for name in shown),
         )
-        for key in ranked(judged, protocol)
+        for key in methods_in_order(judged, protocol)
     ]
     return [head, *rows]
 

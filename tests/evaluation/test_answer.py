@@ -1,0 +1,71 @@
+"""The answer of `stack` as sentences: best method, against the best member, against the mean."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.evaluation.evaluate import evaluate_all
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
+from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.evaluation.tables.answer import answer, chosen_of
+from ensemble_kit.evaluation.winner import ranked, winner
+from ensemble_kit.report.content import gather
+from ensemble_kit.testing import toy_predictions, toy_run
+
+
+def found(*names: str, test: bool = True, metric: str = "balanced_accuracy"):
+    oof = toy_predictions(160, 4, 3, n_groups=16)
+    other = toy_predictions(90, 4, 3, kind="test", seed=1, n_groups=9) if test else None
+    methods = {n: make_combiner(n) for n in names}
+    protocol = Protocol(metric=metric, n_resamples=100)
+    judged = evaluate_all(methods, oof, other, protocol=protocol)
+    return judged, {name: metrics_json(one, oof) for name, one in judged.items()}
+
+
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss", "auroc"])
+def test_the_winner_is_the_method_of_the_best_cross_fitted_metric(metric: str) -> None:
+    judged, stored = found("vote", "median", "mean-logits", metric=metric)
+    values = {n: judged[n].cross_fitted[metric].value for n in ("vote", "median", "mean-logits")}
+    best = (min if metric == "log_loss" else max)(values.values())
+    assert values[chosen_of(stored)] == best
+
+
+def test_of_equal_methods_the_simpler_one_wins_in_any_order() -> None:
+    for names in (("mlp", "greedy", "vote"), ("vote", "mlp", "greedy")):
+        assert winner(dict.fromkeys(names, 0.8), "accuracy") == "vote"
+    assert ranked({"b": None, "vote": 0.1, "a": None}, "log_loss") == ["vote", "a", "b"]
+
+
+def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -> None:
+    judged, stored = found("vote", "median")
+    said = answer(stored)
+    best = judged[chosen_of(stored)]
+    gain = next(v for v in best.verdicts if (v.part, v.against) == ("test", "best-member")).effect
+    assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in said[1]
+    assert stored["best-member"]["best_member"] in said[1]
+    assert "90 images of 9" in said[0]
+
+
+def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
+    judged, stored = found("vote", "median", test=False)
+    corrected = judged[chosen_of(stored)].corrected
+    assert f"{corrected.value:.3f}".lstrip("0") in answer(stored)[0]
+
+
+def test_baselines_alone_have_no_verdict() -> None:
+    assert len(answer(found("mean")[1])) == 1
+
+
+def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
+    run = toy_run(tmp_path / "toy")
+    done = stack_run(
+        run, ["vote", "median", "product"], protocol=Protocol(metric="auroc", n_resamples=50)
+    )
+    content = gather(run)
+    stored = {m: metrics_json(one, done.oof) for m, one in done.evaluations.items()}
+    assert content.metric == "auroc"
+    assert content.verdicts == (" ".join(answer(json.loads(json.dumps(stored)))),)
