@@ -219,7 +219,7 @@ LOCKLESS = (
     "    if number:\n        raise OSError(number, os.strerror(number))\n"
     "fcntl.flock = flock\n"
     "platform.node = lambda: host\n"
-    "from ensemble_kit.run import Run, hold\n"
+    "from ensemble_kit.run import Run, lock as hold\n"
     "hold.BEAT_SECONDS = 0.2\n"
     "hold._place = lambda: host\n"
     "import ensemble_kit.cli as cli\n"
