@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import random
 import shutil
 import signal
 import subprocess
@@ -59,28 +58,33 @@ def python(code: str, *arguments: object, **options: Any) -> subprocess.Complete
 
 
 def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_path: Path) -> None:
+    # torch is loaded once; each writer is a fork of that process.
     code = (
-        "import sys, torch\n"
+        "import os, random, signal, sys, time, torch\n"
         "from pathlib import Path\n"
         "from ensemble_kit.members.jobs.resume import save_resume\n"
-        "torch.set_num_threads(1)\n"
-        "state = {'weights': torch.zeros(8_000_000), 'history': []}\n"
-        "print('ready', flush=True)\n"
-        "for step in range(10_000):\n"
-        "    state['history'].append(step); state['weights'].fill_(step)\n"
-        "    save_resume(Path(sys.argv[1]), state, {'of': 'this'})\n"
+        "def write(folder):\n"
+        "    torch.set_num_threads(1)\n"
+        "    state = {'weights': torch.zeros(8_000_000), 'history': []}\n"
+        "    for step in range(10_000):\n"
+        "        state['history'].append(step); state['weights'].fill_(step)\n"
+        "        save_resume(folder, state, {'of': 'this'})\n"
+        "rng = random.Random(3)\n"
+        "for attempt in range(6):\n"
+        "    folder = Path(sys.argv[1]) / str(attempt)\n"
+        "    if (pid := os.fork()) == 0:\n"
+        "        write(folder)\n"
+        "        os._exit(1)\n"
+        "    while not (folder / 'resume-0.json').exists():\n"
+        "        time.sleep(0.01)\n"
+        "    time.sleep(rng.uniform(0.0, 0.6))\n"
+        "    os.kill(pid, signal.SIGKILL)\n"
+        "    assert os.WIFSIGNALED(os.waitpid(pid, 0)[1])\n"
     )
-    rng = random.Random(3)
+    done = python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
     for attempt in range(6):
         folder = tmp_path / str(attempt)
-        writer = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE)
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        while not (folder / "resume-0.json").exists():
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0.0, 0.6))
-        writer.kill()
-        writer.wait()
         state = load_resume(folder, {"of": "this"}, notice=pytest.fail)
         assert state is not None, "no whole state survived"
         step = state["history"][-1]
