@@ -6,7 +6,7 @@ hits. Fits nothing but the slope.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -46,22 +46,42 @@ def mass_bins_without(
         Groups that are left out together.
     """
     order = np.argsort(confidence, kind="stable")
-    confidence, hit, groups = confidence[order], hit[order], groups[order]
+    confidence, n = confidence[order], len(confidence)
+    values = np.stack([np.ones(n), confidence, hit[order]])
+    before = _with_zero(np.cumsum(values, axis=1))
     out = np.zeros((len(blocks), 3, N_BINS))
-    for row, block in zip(out, blocks, strict=True):
-        kept = ~np.isin(groups, block)
-        some, right = confidence[kept], hit[kept]
-        if not len(some):
+    for row, removed in zip(out, _rows_of(groups[order], blocks), strict=True):
+        n_kept = n - len(removed)
+        if not n_kept:
             continue
-        at = np.arange(1, N_BINS) / N_BINS * (len(some) - 1)
+        # The kept row k is the row k + (how many removed rows stand before it).
+        shift = removed - np.arange(len(removed))
+        at = np.arange(1, N_BINS) / N_BINS * (n_kept - 1)
         low = at.astype(np.int64)
-        above = some[np.minimum(low + 1, len(some) - 1)]
-        edges = some[low] + (at - low) * (above - some[low])
-        ends = np.append(np.searchsorted(some, edges, side="right"), len(some))
-        sums = np.cumsum(np.stack([np.ones(len(some)), some, right]), axis=1)
-        sums = np.concatenate([np.zeros((3, 1)), sums], axis=1)[:, ends]
+        first, second = (
+            confidence[k + np.searchsorted(shift, k, side="right")]
+            for k in (low, np.minimum(low + 1, n_kept - 1))
+        )
+        edges = first + (at - low) * (second - first)
+        ends = np.append(np.searchsorted(confidence, edges, side="right"), n)
+        gone = _with_zero(np.cumsum(values[:, removed], axis=1))
+        sums = before[:, ends] - gone[:, np.searchsorted(removed, ends, side="left")]
         row[:] = np.diff(sums, axis=1, prepend=0.0)
     return out
+
+
+def _with_zero(sums: Array) -> Array:
+    return np.concatenate([np.zeros((len(sums), 1)), sums], axis=1)
+
+
+def _rows_of(
+    groups: npt.NDArray[np.int64], blocks: Sequence[npt.NDArray[np.int64]]
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The sorted rows of each block of groups."""
+    by_group = np.argsort(groups, kind="stable")
+    starts = np.searchsorted(groups[by_group], np.arange(int(groups.max(initial=-1)) + 2))
+    for block in blocks:
+        yield np.sort(np.concatenate([by_group[starts[g] : starts[g + 1]] for g in block]))
 
 
 def expected_calibration_error(bins: Array) -> Array:

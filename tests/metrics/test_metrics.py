@@ -18,6 +18,7 @@ from ensemble_kit.metrics import (
     ranking,
     selective,
 )
+from ensemble_kit.metrics.calibration import N_BINS, bins_equal_mass, mass_bins_without
 from ensemble_kit.metrics.sufficient_statistics import sums_by_group, sums_of
 
 RNG = np.random.default_rng(0)
@@ -217,3 +218,18 @@ def test_ambiguity_splits_the_ensembles_loss_exactly() -> None:
     assert points.shape == (10, 2)
     want = sk.cohen_kappa_score(proba[:, 0].argmax(axis=1), proba[:, 1].argmax(axis=1))
     assert points[0, 0] == pytest.approx(want)
+
+
+def test_bins_of_equal_mass_without_a_block_are_those_of_the_other_rows() -> None:
+    rng = np.random.default_rng(0)
+    for digits in (1, 2, 8):  # ties of many rows, of few, none
+        confidence, hit = np.round(rng.random(70), digits), (rng.random(70) < 0.5).astype(float)
+        groups = np.sort(rng.integers(0, 7, 70))
+        blocks = [np.array([0]), np.array([2, 6]), np.array([5])]
+        found = mass_bins_without(confidence, hit, groups, blocks)
+        for row, block in zip(found, blocks, strict=True):
+            kept = ~np.isin(groups, block)
+            bins = bins_equal_mass(confidence[kept])
+            for at, values in enumerate((np.ones(70), confidence, hit)):
+                want = np.bincount(bins, weights=values[kept], minlength=N_BINS)
+                np.testing.assert_allclose(row[at], want, atol=1e-9)
