@@ -66,19 +66,21 @@ def test_a_budget_below_the_cheapest_member_is_refused() -> None:
 
 
 def test_limits_of_greedy_selection_hold(run) -> None:
-    said = call(run, "--method", "greedy", "--max-members", "1").output
+    said = call(run, "--method", "greedy", "--set", "max_members=1").output
     assert "greedy (fell back" not in said
     assert kept(run) == 1
-    said = call(run, "--method", "greedy", "--budget-params", "3e6").output
+    said = call(run, "--method", "greedy", "--set", "budget_params=3e6").output
     assert kept(run) <= 2
     assert "Cheapest set" in said
     assert (run.path / "ensembles/pareto.csv").is_file()
 
 
 def test_the_pareto_table_keeps_the_limits_too(run) -> None:
-    answer = json.loads(call(run, "--method", "greedy", "--budget-params", "3e6", "--json").output)
+    answer = json.loads(
+        call(run, "--method", "greedy", "--set", "budget_params=3e6", "--json").output
+    )
     assert {row["cost"] for row in answer["pareto"]} == {1e6, 2e6, 3e6}
-    few = ("--method", "greedy", "--max-members", "2", "--pareto", "--json")
+    few = ("--method", "greedy", "--set", "max_members=2", "--pareto", "--json")
     assert max(row["n_members"] for row in json.loads(call(run, *few).output)["pareto"]) == 2
     said = call(run, "--method", "vote", "--pareto", "--resamples", "0").output
     assert "No cheapest set is named" in said
@@ -92,7 +94,16 @@ def test_costs_are_weighed_under_a_quorum_too(run) -> None:
     test = {k: z for k, z in one.test.items() if k != 1}
     about = one.about | {"folds_done": [0, 2, 3]}
     run.store.write("member2", dataclasses.replace(one, oof=oof, test=test, about=about))
-    args = ("--method", "greedy", "--quorum", "3", "--budget-params", "15e6", "--null-check", "2")
+    args = (
+        "--method",
+        "greedy",
+        "--quorum",
+        "3",
+        "--set",
+        "budget_params=15e6",
+        "--null-check",
+        "2",
+    )
     answer = json.loads(call(run, *args, "--json").output)
     assert "member2" not in [row["members"] for row in answer["pareto"]]
     assert any("member2" in row["members"] for row in answer["pareto"])
@@ -109,11 +120,11 @@ def test_pareto_counts_gmacs_and_speaks_to_machines(run) -> None:
 
 def test_limits_without_selection_or_costs_are_refused_with_advice(run) -> None:
     with pytest.raises(UsageError, match="Add --method greedy"):
-        call(run, "--method", "vote", "--max-members", "2")
+        call(run, "--method", "vote", "--set", "max_members=2")
     with pytest.raises(DataError, match="member0"):
-        call(run, "--method", "greedy", "--budget-ms", "2")
+        call(run, "--method", "greedy", "--set", "budget_ms=2")
     with pytest.raises(UsageError, match="one budget"):
-        call(run, "--method", "greedy", "--budget-ms", "2", "--budget-params", "2")
+        call(run, "--method", "greedy", "--set", "budget_ms=2", "--set", "budget_params=2")
 
 
 def test_a_missing_cost_leaves_out_the_pareto_table_alone(run) -> None:
@@ -127,4 +138,4 @@ def test_a_missing_cost_leaves_out_the_pareto_table_alone(run) -> None:
     assert "Method: vote" in asked.stdout
     assert not (run.path / "ensembles/pareto.csv").exists()
     assert json.loads(call(run, "--method", "vote", "--pareto", "--json").stdout)["pareto"] is None
-    assert call(run, "--method", "greedy", "--max-members", "2", "--pareto").exit_code == 0
+    assert call(run, "--method", "greedy", "--set", "max_members=2", "--pareto").exit_code == 0

@@ -21,7 +21,7 @@ def stacked(tmp_path) -> Callable[..., Combiner]:
     run = toy_run(tmp_path / "toy")
 
     def call(method: str, *args: str) -> Combiner:
-        argv = ["stack", "--run", str(run.path), "--resamples", "0", "--no-fallback"]
+        argv = ["stack", "--run", str(run.path), "--resamples", "0", "--set", "fallback=false"]
         CliRunner().invoke(app, [*argv, "--method", method, *args], catch_exceptions=False)
         return load_combiner(run.ensemble_dir(method))
 

@@ -175,7 +175,7 @@ def test_stack_takes_the_rule_and_costs(tmp_path) -> None:
     costs = tmp_path / "costs.csv"
     costs.write_text("true,class0,class1\nclass0,0,1\nclass1,5,0\n")
     asked = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "50", "--json"]
-    call = [*asked, "--pool", "max", "--costs", str(costs), "--decide-by-cost"]
+    call = [*asked, "--set", "pool=max", "--costs", str(costs), "--set", "decide_by_cost=true"]
     plain = json.loads(output(asked))
     answer = json.loads(output(call))
     one, before = answer["methods"]["mean"], plain["methods"]["mean"]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.methods import combiners_of, positive_class, settle_severity
-from ensemble_kit.cli.options.selection_limits import Limits
 from ensemble_kit.cli.options.shared import (
     Names,
     Shares,
@@ -21,6 +20,7 @@ from ensemble_kit.cli.options.shared import (
     run_option,
     seed_option,
 )
+from ensemble_kit.cli.options.stack_settings import read_stack_settings
 from ensemble_kit.cli.output.stack import as_values, print_stacked
 from ensemble_kit.cli.output.text import printable
 
@@ -55,39 +55,16 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     "--set",
     "settings",
     multiple=True,
-    metavar="METHOD.NAME=VALUE",
-    help="A method's own parameter; repeatable. E.g. greedy.n_bags=20 (bags of whole groups), greedy.n_first=3 (start from the best), dirichlet.combiner=logistic (calibrate members, then stack).",
+    metavar="KEY=VALUE",
+    help="A rarely used setting; repeat it for more. fallback=false, pool=vote, decide_by_cost=true, max_members=3, budget_params=20e6, budget_ms=5. Of a method: greedy.n_bags=20, dirichlet.combiner=logistic.",
 )
 @resamples_option
 @seed_option
-@click.option(
-    "--fallback/--no-fallback",
-    default=True,
-    help="Use the plain mean where a fitted combiner does not beat it cross-fitted. [default: fallback]",
-)
 @click.option(
     "--quorum",
     type=int,
     metavar="K",
     help="Accept members that lack folds where at least K have predicted each image; stamped.",
-)
-@click.option(
-    "--max-members",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Greedy selection (and --pareto) keeps at most N.",
-)
-@click.option(
-    "--budget-params",
-    type=float,
-    metavar="N",
-    help="Greedy selection keeps members of at most N parameters together, e.g. 20e6.",
-)
-@click.option(
-    "--budget-ms",
-    type=float,
-    metavar="MS",
-    help="Likewise, ms an image, as train-members measured them (member.json).",
 )
 @click.option(
     "--pareto",
@@ -105,18 +82,6 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
     help="What errors cost, CSV or TOML with class names on both axes: adds the expected cost.",
-)
-@click.option(
-    "--decide-by-cost",
-    is_flag=True,
-    help="Decide for the class of least expected cost, not for the likeliest; with --costs.",
-)
-@click.option(
-    "--pool",
-    type=click.Choice(["mean", "vote", "max", "fitted"]),
-    default="mean",
-    show_default=True,
-    help="How a patient's images become one answer; fitted: learnt from patients of other folds.",
 )
 @click.option(
     "--null-check",
@@ -167,16 +132,10 @@ def stack(
     settings: tuple[str, ...],
     resamples: int,
     seed: int,
-    fallback: bool,
     quorum: int | None,
-    max_members: int | None,
-    budget_params: float | None,
-    budget_ms: float | None,
     pareto: bool,
     nested: bool,
     costs_path: str | None,
-    decide_by_cost: bool,
-    pool: str,
     null_draws: int | None,
     verbose: bool,
     clinical: bool,
@@ -195,7 +154,8 @@ def stack(
     from ensemble_kit.evaluation.runs.stack_run import all_methods, stack_run
     from ensemble_kit.metrics.costs import read_costs
 
-    limits = Limits(max_members, budget_params, budget_ms)
+    chosen, of_methods = read_stack_settings(settings)
+    limits = chosen.limits
     named = [name.strip() for given in methods for name in given.split(",") if name.strip()]
     asked = named or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
     features = "all" in asked and not nested and quorum is None and run.keeps_features
@@ -205,10 +165,10 @@ def stack(
         metric=metric,
         n_resamples=resamples,
         seed=seed,
-        fallback=fallback,
+        fallback=chosen.fallback,
         costs=None if costs_path is None else read_costs(costs_path),
-        decide_by_cost=decide_by_cost,
-        pool=pool,
+        decide_by_cost=chosen.decide_by_cost,
+        pool=chosen.pool,
         positive=positive,
     )
     block = ClinicalOptions(thresholds or THRESHOLDS, prevalences or (), tuple(columns or ()))
@@ -217,7 +177,7 @@ def stack(
     class_names = manifest.class_names
     combiners = combiners_of(
         names,
-        settings,
+        of_methods,
         seed=seed,
         ties=ties or ("severity" if positive is not None else None),
         positive=positive_class(positive, class_names),
@@ -237,7 +197,7 @@ def stack(
         costs=costs,
         cost_unit=unit,
         budget=limits.budget,
-        max_members=max_members,
+        max_members=chosen.max_members,
         nested=nested,
         null_draws=null_draws or 0,
         clinical=block,

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # Parameters that are tables, or belong to one: flags of their own give them.
 BY_FLAG = {
-    "costs": "--budget-params or --budget-ms",
-    "budget": "--budget-params or --budget-ms",
+    "costs": "--set budget_params=N or --set budget_ms=MS",
+    "budget": "--set budget_params=N or --set budget_ms=MS",
     "error_costs": "--costs",
 }
 WORDS = {"true": True, "false": False, "none": None}
@@ -154,10 +154,10 @@ def _set(made: dict[str, Combiner], setting: str) -> None:
             f"got '{setting}'",
             f"Use {BY_FLAG[name]}",
         )
-    made[method].set_params(**{name: _value(setting, name, value, params[name])})
+    made[method].set_params(**{name: typed_value(setting, name, value, params[name])})
 
 
-def _value(setting: str, name: str, text: str, default: Any) -> Any:
+def typed_value(setting: str, name: str, text: str, default: Any) -> Any:
     """`text` as a value of the kind of `default`; a combiner inside is given by its name."""
     if name == "combiner":
         from ensemble_kit.combiners import make_combiner

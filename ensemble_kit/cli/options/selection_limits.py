@@ -1,4 +1,4 @@
-"""`stack`'s limits on greedy selection: how many members, and what they may cost together.
+"""Limits of `stack` on greedy selection: how many members, and what they may cost together.
 
 Turns flags into parameters of combiners; selects nothing.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The flags as given."""
+    """The settings as given."""
 
     max_members: int | None
     budget_params: float | None
@@ -35,7 +35,7 @@ class Limits:
         if self.budget_params is not None and self.budget_ms is not None:
             raise UsageError(
                 "A selection has one budget",
-                "got --budget-params and --budget-ms",
+                "got budget_params and budget_ms",
                 "Give one of them",
             )
         if self.budget_params is not None:

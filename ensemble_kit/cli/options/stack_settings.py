@@ -1,0 +1,81 @@
+"""`stack --set KEY=VALUE`: the rarely used settings of `stack` that belong to no single method."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from ensemble_kit.cli.options.methods import typed_value
+from ensemble_kit.cli.options.selection_limits import Limits
+from ensemble_kit.errors import UsageError, did_you_mean
+
+POOLS = ("mean", "vote", "max", "fitted")
+
+
+@dataclasses.dataclass(frozen=True)
+class StackSettings:
+    """Settings by their key.
+
+    Parameters
+    ----------
+    fallback : bool
+        Replace a fitted method by the mean where it is not better cross-fitted.
+    pool : {"mean", "vote", "max", "fitted"}
+        How the images of a patient become one prediction.
+    decide_by_cost : bool
+        Predict the class of least expected cost; needs `--costs`.
+    max_members : int or None
+        Greedy selection and `--pareto` select at most as many members.
+    budget_params, budget_ms : float or None
+        Parameters, or milliseconds per image, of all selected members together.
+    """
+
+    fallback: bool = True
+    pool: str = "mean"
+    decide_by_cost: bool = False
+    max_members: int | None = None
+    budget_params: float | None = None
+    budget_ms: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What greedy selection must keep to."""
+        return Limits(self.max_members, self.budget_params, self.budget_ms)
+
+
+_KINDS = {"max_members": 1, "budget_params": 1.0, "budget_ms": 1.0}
+
+
+def read_stack_settings(given: Sequence[str]) -> tuple[StackSettings, list[str]]:
+    """The settings without a method, and those of methods (`METHOD.NAME=VALUE`) as they were given.
+
+    Raises
+    ------
+    UsageError
+        An unknown key, or a value of another kind.
+
+    Examples
+    --------
+    >>> found, rest = read_stack_settings(["pool=max", "greedy.n_bags=20"])
+    >>> found.pool, rest
+    ('max', ['greedy.n_bags=20'])
+    """
+    known = {f.name: f.default for f in dataclasses.fields(StackSettings)}
+    values, rest = {}, []
+    for one in given:
+        key, sign, value = one.partition("=")
+        if "." in key or not sign:
+            rest.append(one)
+            continue
+        if key not in known:
+            raise UsageError(
+                f"Unknown setting '{key}'",
+                f"got '{one}'",
+                f"{did_you_mean(key, known)} Parameters of a method: METHOD.NAME=VALUE",
+            )
+        values[key] = typed_value(one, key, value, _KINDS.get(key, known[key]))
+    if (pool := values.get("pool")) is not None and pool not in POOLS:
+        raise UsageError(
+            f"Unknown pool '{pool}'", f"got 'pool={pool}'", did_you_mean(str(pool), POOLS)
+        )
+    return StackSettings(**values), rest
