@@ -20,7 +20,7 @@ from ensemble_kit.cli.options.shared import (
     run_option,
     seed_option,
 )
-from ensemble_kit.cli.options.stack_settings import read_stack_settings
+from ensemble_kit.cli.options.shared.stack_settings import read_stack_settings
 from ensemble_kit.cli.output.stack import as_values, print_stacked
 from ensemble_kit.cli.output.text import printable
 
