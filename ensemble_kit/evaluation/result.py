@@ -13,7 +13,7 @@ from ensemble_kit.evaluation.clinical.block import Clinical
 from ensemble_kit.evaluation.scores.baseline_tests import FieldTest
 from ensemble_kit.evaluation.scores.per_class import ClassFigures
 from ensemble_kit.evaluation.scores.per_group import GroupFigures
-from ensemble_kit.evaluation.scores.per_image import Figures
+from ensemble_kit.evaluation.scores.per_image import MetricValues
 from ensemble_kit.evaluation.scores.verdict import Verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice
@@ -29,9 +29,9 @@ class Evaluation:
     name : str
     combiner : Combiner
         Fitted to the whole out-of-fold table: the one to deploy.
-    in_sample, cross_fitted, test : Figures
+    in_sample, cross_fitted, test : MetricValues
         On the rows it was fitted to; on rows of other groups; on the test table (None without).
-    nested : Figures or None
+    nested : MetricValues or None
         On rows whose fold neither members nor combiner saw; None without nested predictions.
     coupling : mapping of metric to Interval
         Cross-fitted minus nested, on the same resamples; empty without nested predictions.
@@ -68,9 +68,9 @@ class Evaluation:
 
     name: str
     combiner: Combiner
-    in_sample: Figures
-    cross_fitted: Figures
-    test: Figures | None
+    in_sample: MetricValues
+    cross_fitted: MetricValues
+    test: MetricValues | None
     oof_combined: Combined
     test_combined: Combined | None
     verdicts: tuple[Verdict, ...]
@@ -79,7 +79,7 @@ class Evaluation:
     per_group: Mapping[str, GroupFigures] = dataclasses.field(default_factory=dict)
     per_class: Mapping[str, tuple[ClassFigures, ...]] = dataclasses.field(default_factory=dict)
     tests: tuple[FieldTest, ...] = ()
-    nested: Figures | None = None
+    nested: MetricValues | None = None
     coupling: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     costs: CostMatrix | None = None
     decided_by_cost: bool = False
@@ -95,7 +95,7 @@ class Evaluation:
         return fallen_name(self.name) if self.fell_back else self.name
 
     @property
-    def parts(self) -> dict[str, Figures]:
+    def parts(self) -> dict[str, MetricValues]:
         """The figures by part, in the order in which they are read."""
         found = {
             "in_sample": self.in_sample,
@@ -114,7 +114,7 @@ class Evaluation:
         return None if self.test is None else _difference(self.cross_fitted, self.test, name)
 
 
-def _difference(first: Figures, then: Figures, name: str) -> float | None:
+def _difference(first: MetricValues, then: MetricValues, name: str) -> float | None:
     if name not in first.metrics or name not in then.metrics:  # coverage, where nobody abstained
         return None
     a, b = first[name].value, then[name].value

@@ -17,7 +17,7 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS
 from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_of
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics
-from ensemble_kit.evaluation.scores.per_image import Figures, judge
+from ensemble_kit.evaluation.scores.per_image import MetricValues, judge
 from ensemble_kit.evaluation.scores.verdict import Verdict, verdicts
 from ensemble_kit.run import Run
 
@@ -28,7 +28,7 @@ class AcrossRuns:
 
     Parameters
     ----------
-    figures : mapping of run to Figures
+    figures : mapping of run to MetricValues
     verdicts : tuple of Verdict
     n_left_out : mapping of run to int
         Samples of its own that not all runs have.
@@ -36,7 +36,7 @@ class AcrossRuns:
         What must be said beside the figures: of the run that they begin with, or of all.
     """
 
-    figures: dict[str, Figures]
+    figures: dict[str, MetricValues]
     verdicts: tuple[Verdict, ...]
     n_left_out: dict[str, int]
     notes: tuple[str, ...] = ()

@@ -18,7 +18,7 @@ from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.optimism import optimism_json
 from ensemble_kit.evaluation.scores.per_class import per_class_json
 from ensemble_kit.evaluation.scores.per_group import GroupFigures
-from ensemble_kit.evaluation.scores.per_image import Figures
+from ensemble_kit.evaluation.scores.per_image import MetricValues
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.table import Predictions
 
@@ -155,7 +155,7 @@ def _per_group_json(found: GroupFigures | None) -> dict[str, Any]:
     return {"per_group": block}
 
 
-def figures_json(figures: Figures, class_names: tuple[str, ...]) -> dict[str, Any]:
+def figures_json(figures: MetricValues, class_names: tuple[str, ...]) -> dict[str, Any]:
     """`n, n_groups, n_ties, ...`, then `value, low, high` per metric."""
     return {
         "n": figures.n,

@@ -15,7 +15,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.scores.fitted_pooling import PoolingRule
-from ensemble_kit.evaluation.scores.per_image import Figures, judge
+from ensemble_kit.evaluation.scores.per_image import MetricValues, judge
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
@@ -124,7 +124,7 @@ class GroupFigures:
     n_groups : int
     recognition_rate : Interval
         Mean over patients of the accuracy on their images.
-    figures : Figures or None
+    figures : MetricValues or None
         One pooled answer a patient; None where a patient's images have several labels.
     rule : str
         How images were pooled.
@@ -134,7 +134,7 @@ class GroupFigures:
 
     n_groups: int
     recognition_rate: Interval
-    figures: Figures | None
+    figures: MetricValues | None
     rule: str = "mean"
     fitted: PoolingRule | None = None
 

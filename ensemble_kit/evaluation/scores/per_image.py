@@ -31,7 +31,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
-class Figures:
+class MetricValues:
     """What one method reached on one table.
 
     Parameters
@@ -72,7 +72,7 @@ class Scored:
 
     Parameters
     ----------
-    figures : Figures
+    figures : MetricValues
     left_out : mapping of metric to array, shape (n_blocks,)
         The same blocks for all methods over one table; empty where there are no intervals.
     designs : mapping of metric to Design
@@ -81,7 +81,7 @@ class Scored:
         Numbered from 0.
     """
 
-    figures: Figures
+    figures: MetricValues
     left_out: Mapping[str, Array]
     designs: Mapping[str, Design]
     combined: Combined
@@ -139,7 +139,7 @@ def judge(
             else _without_interval(measured.value(m))
             for m in wanted
         }  # fmt: skip
-        figures = Figures(
+        figures = MetricValues(
             len(labels), len(present), table.n_ties, table.n_abstained, missing, found, fewest
         )
         out[name] = Scored(figures, left_out, designs, table, numbered)

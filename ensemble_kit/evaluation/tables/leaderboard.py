@@ -12,7 +12,7 @@ from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, FLOORS
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.per_group import FITTED, PER_GROUP_METRICS
-from ensemble_kit.evaluation.scores.per_image import Figures
+from ensemble_kit.evaluation.scores.per_image import MetricValues
 from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.winner import ranked
@@ -231,7 +231,7 @@ def _row(one: Evaluation, protocol: Protocol, last: str, *, has_coverage: bool) 
     )
 
 
-def _value(figures: Figures, key: str) -> float | None:
+def _value(figures: MetricValues, key: str) -> float | None:
     return figures.metrics[key].value if key in figures.metrics else None
 
 
