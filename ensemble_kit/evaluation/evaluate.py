@@ -28,7 +28,7 @@ from ensemble_kit.evaluation.cross_validation.fallback import beats, fall_back, 
 from ensemble_kit.evaluation.cross_validation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation, fallen_name
-from ensemble_kit.evaluation.scores.baseline_tests import FieldTest, field_tests
+from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, baseline_tests
 from ensemble_kit.evaluation.scores.group_pooling import figures_per_group
 from ensemble_kit.evaluation.scores.per_class import ClassFigures, figures_per_class
 from ensemble_kit.evaluation.scores.per_group import has_larger_groups
@@ -305,9 +305,9 @@ def _verdicts(
 
 def _tests(
     part: str, answers: Mapping[str, Combined], table: Predictions
-) -> dict[str, tuple[FieldTest, ...]]:
+) -> dict[str, tuple[BaselineTest, ...]]:
     """Image-level tests, where no image shares a group with another."""
     methods = {name: one for name, one in answers.items() if name != "oracle"}
     if has_larger_groups(table):
         return {name: () for name in methods if name not in FLOORS}
-    return field_tests(methods, np.asarray(table.labels), floors=FLOORS, part=part)
+    return baseline_tests(methods, np.asarray(table.labels), floors=FLOORS, part=part)

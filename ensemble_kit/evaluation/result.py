@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.evaluation.clinical.block import Clinical
-from ensemble_kit.evaluation.scores.baseline_tests import FieldTest
+from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest
 from ensemble_kit.evaluation.scores.per_class import ClassFigures
 from ensemble_kit.evaluation.scores.per_group import GroupFigures
 from ensemble_kit.evaluation.scores.per_image import MetricValues
@@ -51,7 +51,7 @@ class Evaluation:
         What errors were said to cost.
     decided_by_cost : bool
         Whether classes are those of least expected cost, not the likeliest.
-    tests : tuple of FieldTest
+    tests : tuple of BaselineTest
         Against the best member and the mean, p values adjusted over the methods of the table; none
         where images share a group.
     corrected : CorrectedChoice or None
@@ -78,7 +78,7 @@ class Evaluation:
     fell_back: bool = False
     per_group: Mapping[str, GroupFigures] = dataclasses.field(default_factory=dict)
     per_class: Mapping[str, tuple[ClassFigures, ...]] = dataclasses.field(default_factory=dict)
-    tests: tuple[FieldTest, ...] = ()
+    tests: tuple[BaselineTest, ...] = ()
     nested: MetricValues | None = None
     coupling: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     costs: CostMatrix | None = None

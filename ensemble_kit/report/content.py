@@ -21,7 +21,7 @@ from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import IntegrityError
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.baseline_tests import FieldTest, sentence_of_tests
+from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, sentence_of_tests
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.tables.answer import answer
 from ensemble_kit.evaluation.tables.scores import long_scores
@@ -200,7 +200,7 @@ def _chosen_tests(
     chosen = _chosen(scores, metric, stored)
     if chosen is None:
         return ()
-    tests = [FieldTest(**one) for one in stored[chosen].get("tests", [])]
+    tests = [BaselineTest(**one) for one in stored[chosen].get("tests", [])]
     part = "test" if any(one.part == "test" for one in tests) else "cross_fitted"
     said = sentence_of_tests(tests, part)
     return (f"{chosen} {said}",) if said else ()

@@ -17,7 +17,7 @@ from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
-from ensemble_kit.evaluation.scores.baseline_tests import field_tests, sentence_of_tests
+from ensemble_kit.evaluation.scores.baseline_tests import baseline_tests, sentence_of_tests
 from ensemble_kit.evaluation.scores.per_group import judge_groups, pooled
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.tables.leaderboard import leaderboard, per_group_table
@@ -139,7 +139,7 @@ def test_p_values_are_holms_over_the_methods() -> None:
         return decided(np.eye(2)[np.where(right, labels, 1 - labels)] * 0.8 + 0.1)
 
     answers = {"mean": answer(0.6), "a": answer(0.7), "b": answer(0.75)}
-    found = field_tests(answers, labels, floors=["mean"], part="test")
+    found = baseline_tests(answers, labels, floors=["mean"], part="test")
     raw = [
         mcnemar_exact(answers[m].predicted == labels, answers["mean"].predicted == labels).p_value
         for m in ("a", "b")

@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
-class FieldTest:
+class BaselineTest:
     """One test of one method.
 
     Parameters
@@ -51,13 +51,13 @@ class FieldTest:
     n_methods: int
 
 
-def field_tests(
+def baseline_tests(
     answers: Mapping[str, Combined],
     labels: Ints,
     *,
     floors: Sequence[str],
     part: str,
-) -> dict[str, tuple[FieldTest, ...]]:
+) -> dict[str, tuple[BaselineTest, ...]]:
     """Every method against every floor.
 
     Parameters
@@ -71,7 +71,7 @@ def field_tests(
 
     Returns
     -------
-    dict of method to tuple of FieldTest
+    dict of method to tuple of BaselineTest
         Holm's adjustment runs over the methods, for each floor and test.
 
     References
@@ -80,7 +80,7 @@ def field_tests(
     of Statistics 6(2), 65-70.
     """
     methods = [name for name in answers if name not in floors]
-    out: dict[str, list[FieldTest]] = {name: [] for name in methods}
+    out: dict[str, list[BaselineTest]] = {name: [] for name in methods}
     for against in floors:
         alone = {name: _tests(answers[name], answers[against], labels) for name in methods}
         for kind in alone[methods[0]] if methods else ():
@@ -89,7 +89,9 @@ def field_tests(
             for name, one, p in zip(methods, found, adjusted, strict=True):
                 alone_p, adjusted_p = _told(one.p_value), _told(float(p))
                 out[name].append(
-                    FieldTest(against, part, kind, one.estimate, alone_p, adjusted_p, len(methods))
+                    BaselineTest(
+                        against, part, kind, one.estimate, alone_p, adjusted_p, len(methods)
+                    )
                 )
     return {name: tuple(tests) for name, tests in out.items()}
 
@@ -107,12 +109,12 @@ def _tests(ours: Combined, theirs: Combined, labels: Ints) -> dict[str, Test]:
     return found
 
 
-def sentence_of_tests(tests: Sequence[FieldTest], part: str) -> str:
+def sentence_of_tests(tests: Sequence[BaselineTest], part: str) -> str:
     """The tests of one method on one part, in one plain line; empty without any.
 
     Examples
     --------
-    >>> one = FieldTest("mean", "test", "mcnemar", 0.1, 0.02, 0.04, 2)
+    >>> one = BaselineTest("mean", "test", "mcnemar", 0.1, 0.02, 0.04, 2)
     >>> sentence_of_tests([one], "test")
     'against mean McNemar p = 0.040. Holm-adjusted over 2 methods, images counted as independent.'
     """
