@@ -22,7 +22,11 @@ from ensemble_kit.evaluation.caveats import (
     table_notes,
 )
 from ensemble_kit.evaluation.checks import check_tables
-from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, FLOORS, with_baselines
+from ensemble_kit.evaluation.cross_validation.baselines import (
+    BASELINES,
+    REFERENCE_METHODS,
+    with_baselines,
+)
 from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit, fitted_to
 from ensemble_kit.evaluation.cross_validation.fallback import beats, fall_back, may_fall
 from ensemble_kit.evaluation.cross_validation.nested import couplings, nested_answers, nested_note
@@ -190,11 +194,13 @@ def _correction(
     crossed: Mapping[str, Combined], oof: Predictions, protocol: Protocol
 ) -> CorrectedChoice | None:
     """The best method's metric, corrected for the choice; None where there was none."""
-    methods = {name: crossed[name] for name in simplest_first(crossed) if name not in BASELINES}
+    methods = {
+        name: crossed[name] for name in simplest_first(crossed) if name not in REFERENCE_METHODS
+    }
     if len(methods) < 2 or not protocol.intervals or oof.n_groups < 2:
         return None
     return corrected_choice(
-        methods, {name: crossed[name] for name in FLOORS}, np.asarray(oof.labels), oof.groups,
+        methods, {name: crossed[name] for name in BASELINES}, np.asarray(oof.labels), oof.groups,
         oof.n_classes, wanted=protocol.figure(oof.class_names), n_resamples=protocol.n_resamples,
         seed=protocol.seed,
     )  # fmt: skip
@@ -209,7 +215,9 @@ def _below_best(
 ) -> list[str]:
     """Fitted methods that are no better than the best member; the mean speaks for the fallen."""
     labels, figure = np.asarray(oof.labels), protocol.figure(oof.class_names)
-    learnt = [n for n, one in everyone.items() if n not in BASELINES and one.is_fitted_to_labels]
+    learnt = [
+        n for n, one in everyone.items() if n not in REFERENCE_METHODS and one.is_fitted_to_labels
+    ]
     best = crossed["best-member"]
     return [n for n in learnt if n not in fallen and not beats(crossed[n], best, labels, figure)]
 
@@ -279,9 +287,9 @@ def _verdicts(
     """
     found: dict[str, list[Verdict]] = {}
     for part in [p for p in ("cross_fitted", "nested", "test") if p in judged]:
-        methods = {name: one for name, one in judged[part].items() if name not in BASELINES}
+        methods = {name: one for name, one in judged[part].items() if name not in REFERENCE_METHODS}
         alone = {best: methods[best]} if part == "test" and best is not None else {}
-        for against in FLOORS:
+        for against in BASELINES:
             said: dict[str, Verdict] = {}
             for some in (methods, alone):
                 said |= verdicts(
@@ -309,5 +317,5 @@ def _tests(
     """Image-level tests, where no image shares a group with another."""
     methods = {name: one for name, one in answers.items() if name != "oracle"}
     if has_larger_groups(table):
-        return {name: () for name in methods if name not in FLOORS}
-    return baseline_tests(methods, np.asarray(table.labels), floors=FLOORS, part=part)
+        return {name: () for name in methods if name not in BASELINES}
+    return baseline_tests(methods, np.asarray(table.labels), floors=BASELINES, part=part)

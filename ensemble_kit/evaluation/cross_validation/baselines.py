@@ -13,21 +13,21 @@ from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.protocol import Protocol
 
-BASELINES = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
-FLOORS = ("best-member", "mean")
+REFERENCE_METHODS = {"best-member": BestMember, "mean": MeanProba, "oracle": Oracle}
+BASELINES = ("best-member", "mean")
 
 
-def with_floors(
+def with_best_and_mean(
     combiners: Mapping[str, Combiner], protocol: Protocol, class_names: Sequence[str]
 ) -> dict[str, Combiner]:
     """Best member and mean, then `combiners`; the best member is the best by the protocol's figure.
 
     Examples
     --------
-    >>> with_floors({"oracle": Oracle()}, Protocol(metric="log_loss"), ["a", "b"])
+    >>> with_best_and_mean({"oracle": Oracle()}, Protocol(metric="log_loss"), ["a", "b"])
     {'best-member': BestMember(metric='log_loss'), 'mean': MeanProba(), 'oracle': Oracle()}
     """
-    out: dict[str, Combiner] = {name: BASELINES[name]() for name in FLOORS}
+    out: dict[str, Combiner] = {name: REFERENCE_METHODS[name]() for name in BASELINES}
     return {
         name: _by_protocol(one, protocol, class_names)
         for name, one in (out | {**combiners}).items()
@@ -48,7 +48,7 @@ def with_baselines(
         raise UsageError(
             "There is something to judge", "got no combiner", "Pass e.g. {'vote': MajorityVote()}"
         )
-    out = with_floors(combiners, protocol, class_names)
+    out = with_best_and_mean(combiners, protocol, class_names)
     return out | ({} if "oracle" in out else {"oracle": Oracle()})
 
 

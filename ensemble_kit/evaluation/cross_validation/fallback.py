@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.combiners.base import Combined, Combiner
-from ensemble_kit.evaluation.cross_validation.baselines import BASELINES
+from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import Metric, metric
@@ -25,7 +25,11 @@ def may_fall(combiners: Mapping[str, Combiner], protocol: Protocol) -> list[str]
     """The methods that the mean may replace."""
     if not protocol.fallback:
         return []
-    return [name for name, one in combiners.items() if name not in BASELINES and one.may_fall_back]
+    return [
+        name
+        for name, one in combiners.items()
+        if name not in REFERENCE_METHODS and one.may_fall_back
+    ]
 
 
 def fall_back(

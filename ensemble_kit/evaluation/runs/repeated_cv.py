@@ -14,7 +14,7 @@ import pandas as pd
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.cross_validation.baselines import FLOORS
+from ensemble_kit.evaluation.cross_validation.baselines import BASELINES
 from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.compare_runs import (
@@ -127,7 +127,7 @@ def compare_repeats(
     """
     refuse_repeated(runs)
     protocol = (protocol or Protocol()).for_data(runs[0].manifest())
-    methods = list(dict.fromkeys([method, *FLOORS]))
+    methods = list(dict.fromkeys([method, *BASELINES]))
     answered = [{name: answered_in(run, name, "oof") for name in methods} for run in runs]
     tables = [of[method].table for of in answered]
     _refuse_no_repeats(runs, [of[method] for of in answered])

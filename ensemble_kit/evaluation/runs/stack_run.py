@@ -19,7 +19,7 @@ from ensemble_kit.evaluation.caveats import combiner_notes
 from ensemble_kit.evaluation.clinical.block import Clinical, ClinicalOptions, clinical_of
 from ensemble_kit.evaluation.clinical.subgroups import column_of
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
-from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, with_floors
+from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS, with_best_and_mean
 from ensemble_kit.evaluation.cross_validation.missing_members import with_quorum
 from ensemble_kit.evaluation.cross_validation.nested import refuse_features
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
@@ -114,7 +114,7 @@ def all_methods(n_members: int, *, features: bool = False) -> list[str]:
     large and varied pool; methods on features where the run stores none; and the trimmed mean of
     fewer than five members, which trims nobody.
     """
-    dropped = {*BASELINES, *DYNAMIC} - {"mean"}
+    dropped = {*REFERENCE_METHODS, *DYNAMIC} - {"mean"}
     if n_members < 5:
         dropped.add("trimmed-mean")
     named = [name for name in COMBINERS if name not in dropped]
@@ -208,7 +208,7 @@ def stack_run(
             )
         null = None
         if null_draws:
-            methods_run = with_floors(made, protocol, oof.class_names)
+            methods_run = with_best_and_mean(made, protocol, oof.class_names)
             null = null_check(methods_run, oof, protocol=protocol, n_draws=null_draws)
         if write and null is not None:
             write_checked(run.path / ENSEMBLES / NULL_CHECK, null_json(null))

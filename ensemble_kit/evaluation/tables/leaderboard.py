@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ensemble_kit.evaluation.compare import chosen
-from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, FLOORS
+from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, REFERENCE_METHODS
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.per_group import FITTED, PER_GROUP_METRICS
@@ -27,13 +27,13 @@ def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
     name = protocol.metric.replace("_", " ")
     floors = ", ".join(
         f"{key} {text(judged[key].cross_fitted[protocol.metric])}"
-        for key in FLOORS
+        for key in BASELINES
         if key in judged
     )
     best = chosen(judged, protocol)
     if best is None:
         return f"Cross-fitted {name}: {floors}."
-    n_methods = sum(key not in BASELINES for key in judged)
+    n_methods = sum(key not in REFERENCE_METHODS for key in judged)
     figure = text(best.cross_fitted[protocol.metric])
     compared = (
         f"{n_methods} methods compared; best by cross-fitted" if n_methods > 1 else "Cross-fitted"
@@ -98,8 +98,8 @@ def short_leaderboard(
         if any(p in one.parts for one in judged.values())
     ]
     names = [n for n in methods_in_order(judged, protocol) if n != "oracle"]
-    kept = {n for n in names if n not in BASELINES}
-    kept = {*[n for n in names if n in kept][:n_shown], *FLOORS}
+    kept = {n for n in names if n not in REFERENCE_METHODS}
+    kept = {*[n for n in names if n in kept][:n_shown], *BASELINES}
     rows = [("method", *(PARTS[p] for p in parts), "against the best member")]
     for name in names:
         if name in kept:
