@@ -147,12 +147,12 @@ def below_best_note(*names: str) -> tuple[str, ...]:
     )
 
 
-def fallen_note(*names: str) -> str:
+def replaced_note(*names: str) -> str:
     """That methods were replaced by the mean.
 
     Examples
     --------
-    >>> fallen_note("mlp").partition(":")[0]
+    >>> replaced_note("mlp").partition(":")[0]
     'mlp does not beat the mean cross-fitted, neither on the metric nor on log loss'
     """
     do = "does" if len(names) == 1 else "do"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.evaluation.caveats import fallen_note
+from ensemble_kit.evaluation.caveats import replaced_note
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
@@ -131,6 +131,6 @@ def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
 def field_notes(judged: Mapping[str, Evaluation]) -> list[str]:
     """What must be said beside the figures of all methods, each thing once."""
     fallen = [name for name, one in judged.items() if one.fell_back]
-    alone = {fallen_note(name) for name in fallen}
+    alone = {replaced_note(name) for name in fallen}
     notes = [n for one in judged.values() for n in one.notes if n not in alone]
-    return [*dict.fromkeys(notes), *([fallen_note(*fallen)] if fallen else [])]
+    return [*dict.fromkeys(notes), *([replaced_note(*fallen)] if fallen else [])]

@@ -16,9 +16,9 @@ from ensemble_kit.evaluation.caveats import (
     below_best_note,
     combiner_notes,
     cost_note,
-    fallen_note,
     interval_note,
     order_note,
+    replaced_note,
     table_notes,
 )
 from ensemble_kit.evaluation.checks import check_tables
@@ -31,7 +31,7 @@ from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit,
 from ensemble_kit.evaluation.cross_validation.fallback import beats, fall_back, may_fall
 from ensemble_kit.evaluation.cross_validation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.result import Evaluation, fallen_name
+from ensemble_kit.evaluation.result import Evaluation, replaced_name
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, baseline_tests
 from ensemble_kit.evaluation.scores.group_pooling import figures_per_group
 from ensemble_kit.evaluation.scores.per_class import ClassFigures, figures_per_class
@@ -166,7 +166,7 @@ def evaluate_all(
             notes
             + combiner_notes(everyone[name])
             + abstention_note(name, crossed[name], tested.get(name))
-            + ((fallen_note(name),) if name in fallen else ()),
+            + ((replaced_note(name),) if name in fallen else ()),
             fell_back=name in fallen,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
             per_class={part: of[name] for part, of in per_class.items() if name in of},
@@ -301,7 +301,7 @@ def _verdicts(
                     group_kind=oof.group_kind,
                     level=protocol.level,
                     # Nested, each fold decides anew whether to fall back.
-                    shown={name: fallen_name(name) for name in fallen if part != "nested"},
+                    shown={name: replaced_name(name) for name in fallen if part != "nested"},
                     n_compared=len(methods),
                 )
             if part == "cross_fitted" and best is not None and correction is not None:

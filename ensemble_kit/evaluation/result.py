@@ -92,7 +92,7 @@ class Evaluation:
     @property
     def shown_name(self) -> str:
         """The name, and whether the mean stands behind it."""
-        return fallen_name(self.name) if self.fell_back else self.name
+        return replaced_name(self.name) if self.fell_back else self.name
 
     @property
     def parts(self) -> dict[str, MetricValues]:
@@ -121,6 +121,6 @@ def _difference(first: MetricValues, then: MetricValues, name: str) -> float | N
     return None if a is None or b is None else a - b
 
 
-def fallen_name(name: str) -> str:
+def replaced_name(name: str) -> str:
     """What a method is called that the mean stands behind."""
     return f"{name} (fell back to mean)"
