@@ -87,7 +87,7 @@ _HOME = {
     "evaluate": "evaluation.evaluate",
     "evaluate_all": "evaluation.evaluate",
     "compare": "evaluation.compare",
-    "null_check": "evaluation.permutation_test",
+    "permutation_test": "evaluation.permutation_test",
     "stack_run": "evaluation.runs.stack_run",
     "compare_runs": "evaluation.runs.compare_runs",
     "compare_repeats": "evaluation.runs.repeated_cv",

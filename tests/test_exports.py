@@ -26,7 +26,7 @@ def test_the_classical_tests_and_the_registry_of_metrics_are_public() -> None:
         "compare_predictions",
         "metric_interval",
         "mcnemar_exact",
-        "null_check",
+        "permutation_test",
         "risk_coverage",
         "study_members",
         "wilson_interval",

@@ -66,7 +66,7 @@ class NullFigures:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class NullCheck:
+class PermutationTest:
     """Every method's null figures.
 
     Parameters
@@ -125,13 +125,13 @@ class NullCheck:
         )
 
 
-def null_check(
+def permutation_test(
     combiners: Mapping[str, Combiner],
     oof: Predictions,
     *,
     protocol: Protocol | None = None,
     n_draws: int = N_DRAWS,
-) -> NullCheck:
+) -> PermutationTest:
     """Cross-fit every method on labels that mean nothing, and on members that know nothing.
 
     Where each group has one label, the groups' labels are permuted; else their blocks of labels
@@ -158,7 +158,7 @@ def null_check(
     >>> from ensemble_kit.combiners.rules.averaging import MeanProba
     >>> labels = np.arange(60) % 2
     >>> table = Predictions.from_arrays({"a": np.eye(2)[labels], "b": np.eye(2)[labels]}, labels)
-    >>> found = null_check({"mean": MeanProba()}, table)
+    >>> found = permutation_test({"mean": MeanProba()}, table)
     >>> found.methods["mean"].p_value, found.above_chance
     (0.05, {})
     """
@@ -191,7 +191,7 @@ def null_check(
         )
         for name in methods
     }  # fmt: skip
-    return NullCheck(found, protocol.metric, n_draws, _dealt(oof))
+    return PermutationTest(found, protocol.metric, n_draws, _dealt(oof))
 
 
 CONSTANT = "the classes' shares, whatever the image"

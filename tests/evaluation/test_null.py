@@ -15,11 +15,11 @@ from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.permutation_test import (
-    NullCheck,
     NullFigures,
+    PermutationTest,
     _noise,
     _permuted,
-    null_check,
+    permutation_test,
 )
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.tables.permutation_test import null_rows
@@ -52,7 +52,7 @@ METHODS = ("vote", "mean", "simplex", "greedy", "logistic")
 def test_combiners_are_at_chance_where_there_is_nothing_to_find(metric: str) -> None:
     table = toy_predictions(180, 3, 3, n_groups=60)
     methods = {name: make_combiner(name) for name in METHODS}
-    found = null_check(methods, table, protocol=Protocol(metric=metric))
+    found = permutation_test(methods, table, protocol=Protocol(metric=metric))
     assert found.above_chance == {}
     assert {one.p_value for one in found.methods.values()} == {0.05}
     assert found.sentence.startswith("all 5 methods come out at chance")
@@ -64,7 +64,7 @@ def test_combiners_are_at_chance_where_there_is_nothing_to_find(metric: str) -> 
 
 def test_a_combiner_that_leaks_is_caught_in_both_checks() -> None:
     methods = {"leaky": Leaky(), "mean": make_combiner("mean")}
-    found = null_check(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=9)
+    found = permutation_test(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=9)
     assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
     assert "Something leaks" in found.sentence
     assert found.methods["leaky"].p_value == 1.0
@@ -72,7 +72,7 @@ def test_a_combiner_that_leaks_is_caught_in_both_checks() -> None:
 
 def test_members_that_know_nothing_have_no_small_p_value() -> None:
     table = _noise(toy_predictions(180, 3, 3, n_groups=60), np.random.default_rng(0))
-    found = null_check({"mean": make_combiner("mean")}, table, n_draws=19)
+    found = permutation_test({"mean": make_combiner("mean")}, table, n_draws=19)
     assert found.methods["mean"].p_value > 0.05
 
 
@@ -120,19 +120,19 @@ def test_combiners_on_features_find_nothing_in_features_of_noise() -> None:
     np.testing.assert_array_equal(noise.features.spaces, table.features.spaces)
     assert abs(np.corrcoef(noise.features.values[0].ravel(), table.features.values[0].ravel())[0, 1]) < 0.2  # fmt: skip
     name = next(k for k in COMBINERS if combiner_class(k).needs_features)
-    found = null_check({name: make_combiner(name)}, blind, n_draws=3)
+    found = permutation_test({name: make_combiner(name)}, blind, n_draws=3)
     assert found.methods[name].value > 0.5
     assert found.methods[name].noise.mean() < 0.5
 
 
 def test_a_check_without_draws_is_refused() -> None:
     with pytest.raises(UsageError, match="draws at least once"):
-        null_check({"mean": make_combiner("mean")}, toy_predictions(), n_draws=0)
+        permutation_test({"mean": make_combiner("mean")}, toy_predictions(), n_draws=0)
 
 
 def test_one_draw_tells_nothing_and_says_so() -> None:
     methods = {"mean": make_combiner("mean")}
-    found = null_check(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=1)
+    found = permutation_test(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=1)
     assert (found.untested, found.above_chance) == (["mean"], {})
     assert "cannot be told. Draw 19" in found.sentence
     assert "out at chance" not in found.sentence
@@ -142,10 +142,10 @@ def test_one_draw_tells_nothing_and_says_so() -> None:
 def test_a_leak_is_found_although_some_draws_have_no_figure() -> None:
     gains = np.array([np.nan, 0.4, 0.5, 0.45, 0.5])
     one = NullFigures(0.9, gains, gains, gains, gains, True)
-    found = NullCheck({"leaky": one}, "auroc", 5, "labels dealt anew")
+    found = PermutationTest({"leaky": one}, "auroc", 5, "labels dealt anew")
     assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
     undefined = dataclasses.replace(one, noise_gain=np.full(5, np.nan))
-    assert NullCheck({"odd": undefined}, "auroc", 5, "").untested == ["odd"]
+    assert PermutationTest({"odd": undefined}, "auroc", 5, "").untested == ["odd"]
 
 
 def test_what_errors_cost_can_be_null_checked(tmp_path) -> None:

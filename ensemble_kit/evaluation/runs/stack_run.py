@@ -25,7 +25,7 @@ from ensemble_kit.evaluation.cross_validation.nested import refuse_features
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
 from ensemble_kit.evaluation.diversity.pareto_file import write_pareto
 from ensemble_kit.evaluation.evaluate import evaluate_all
-from ensemble_kit.evaluation.permutation_test import NullCheck, null_check
+from ensemble_kit.evaluation.permutation_test import PermutationTest, permutation_test
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
@@ -55,7 +55,7 @@ class Stacked:
     protocol : Protocol
     pareto : DataFrame or None
         Sets of members by cost, where that was asked for.
-    null : NullCheck or None
+    null : PermutationTest or None
         What comes out where there is nothing to find, where that was asked for.
     """
 
@@ -64,7 +64,7 @@ class Stacked:
     evaluations: Mapping[str, Evaluation]
     protocol: Protocol
     pareto: pd.DataFrame | None = None
-    null: NullCheck | None = None
+    null: PermutationTest | None = None
 
     @property
     def verdict(self) -> str:
@@ -209,7 +209,7 @@ def stack_run(
         null = None
         if null_draws:
             methods_run = with_best_and_mean(made, protocol, oof.class_names)
-            null = null_check(methods_run, oof, protocol=protocol, n_draws=null_draws)
+            null = permutation_test(methods_run, oof, protocol=protocol, n_draws=null_draws)
         if write and null is not None:
             write_checked(run.path / ENSEMBLES / NULL_CHECK, null_json(null))
         if write and pareto is not None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.evaluation.permutation_test import NullCheck
+from ensemble_kit.evaluation.permutation_test import PermutationTest
 from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 
 NULL_CHECK = "null-check.json"
 
 
-def null_rows(found: NullCheck) -> list[tuple[str, ...]]:
+def null_rows(found: PermutationTest) -> list[tuple[str, ...]]:
     """Header and one row per method: the figure, then mean and range where there is nothing."""
 
     def spread(values: Array) -> str:
@@ -43,7 +43,7 @@ def null_rows(found: NullCheck) -> list[tuple[str, ...]]:
     return rows
 
 
-def null_note(found: NullCheck) -> str:
+def null_note(found: PermutationTest) -> str:
     """What the columns are."""
     draws = "1 draw" if found.n_draws == 1 else f"{found.n_draws} draws"
     return (
@@ -53,7 +53,7 @@ def null_note(found: NullCheck) -> str:
     )
 
 
-def null_json(found: NullCheck) -> dict[str, Any]:
+def null_json(found: PermutationTest) -> dict[str, Any]:
     """Everything that was found, as JSON values."""
     return {
         "metric": found.metric,
