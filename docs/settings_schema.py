@@ -28,6 +28,8 @@ def settings_schema() -> dict[str, Any]:
     definitions["Member"] = member
     presets = read_toml(Path(recipe.__file__).with_name("recipes.toml"))
     definitions["Recipe"]["properties"]["preset"] = {"enum": sorted(presets), "type": "string"}
+    # A class named by a number may be written as one.
+    definitions["DataSettings"]["properties"]["classes"]["items"]["type"] = ["string", "integer"]
     schema["$defs"] = definitions
     schema["properties"]["member"]["additionalProperties"] = {"$ref": "#/$defs/Member"}
     for table in (schema, *definitions.values()):

@@ -25,12 +25,16 @@ import pytest
 import ensemble_kit as ek
 from ensemble_kit import errors
 from ensemble_kit.cli import COMMANDS, app
+from ensemble_kit.combiners import COMBINERS
 from ensemble_kit.errors import EnsembleKitError
 from ensemble_kit.experiment import load_experiment
+from ensemble_kit.files import read_toml
+from ensemble_kit.members import recipe
 from ensemble_kit.members.registry import GROUPS, NETWORKS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
+OTHERS = ["CONTRIBUTING.md", "checkpoints/README.md", "data/README.md"]
 INSTALL = "python3 -m venv .venv && . .venv/bin/activate && pip install -e . && ensemble-kit demo"
 TEST = "python3 -m venv .venv && . .venv/bin/activate && pip install -e '.[test]' && pytest -n 2 --dist loadfile"
 
@@ -163,7 +167,7 @@ def test_the_python_block_is_about_fifteen_lines() -> None:
     assert len([line for line in block.splitlines() if line.strip()]) <= 16
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+@pytest.mark.parametrize("page", ["README.md", *OTHERS, *PAGES])
 def test_every_public_name_in_the_text_exists(page: str) -> None:
     assert set(re.findall(r"\bek\.([A-Za-z_]+)", read(page))) <= set(ek.__all__)
 
@@ -221,14 +225,22 @@ def test_the_exit_codes_are_those_of_the_errors() -> None:
     assert {int(n) for row in rows for n in row.split(",")} == codes | {0, 130, 143}
 
 
-def test_every_network_in_the_list_is_in_the_registry() -> None:
-    section = read("docs/members.md").partition("## Networks")[2].partition("\n##")[0]
-    named = re.findall(r"^\| `([a-z0-9_]+)` \|", section, re.MULTILINE)
-    assert len(named) > 8
-    assert set(named) <= {*NETWORKS, *GROUPS}
+def first_cells(page: str, heading: str) -> set[str]:
+    """The names in the first column of the table below a heading."""
+    section = read(page).partition(f"\n## {heading}\n")[2].partition("\n##")[0]
+    cells = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
+def test_the_tables_of_names_are_complete() -> None:
+    networks = first_cells("docs/members.md", "Networks")
+    assert set(GROUPS) <= networks <= {*NETWORKS, *GROUPS}
+    assert first_cells("docs/reading-the-table.md", "Methods") == set(COMBINERS)
+    presets = Path(recipe.__file__).with_name("recipes.toml")
+    assert first_cells("docs/members.md", "Recipes") == set(read_toml(presets))
+
+
+@pytest.mark.parametrize("page", ["README.md", *OTHERS, *PAGES])
 def test_every_link_within_the_repository_leads_somewhere(page: str) -> None:
     for link, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", read(page)):
         target = (ROOT / page).parent / link if link else ROOT / page
@@ -238,7 +250,7 @@ def test_every_link_within_the_repository_leads_somewhere(page: str) -> None:
             assert anchor in {re.sub(r"[^\w -]", "", h).strip().lower().replace(" ", "-") for h in heads}  # fmt: skip
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", *PAGES])
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", *OTHERS, *PAGES])
 def test_documents_use_plain_signs(page: str) -> None:
     assert "—" not in read(page)
     assert not re.search(r"/(?:work|home|tmp)/", read(page))
