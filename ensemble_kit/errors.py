@@ -1,7 +1,4 @@
-"""The errors that users meet: each states the law, what was found, and what to do.
-
-Knows nothing of how they are printed; the command line turns `exit_code` into its own.
-"""
+"""The errors that users meet: what was found, what is allowed, and what to do next."""
 
 from __future__ import annotations
 
@@ -19,19 +16,28 @@ class EnsembleKitError(Exception):
     Parameters
     ----------
     law : str
-        What must hold, as a sentence without its full stop.
+        What is allowed, as a sentence without its full stop.
     got : str
-        What was found instead, with figures and the first offenders.
+        What was found instead, with the user's own value. Where it begins with "got", it is printed
+        first.
     advice : str
-        What the user can do about it.
+        What to do next.
+
+    Attributes
+    ----------
+    exit_code : int
+        Exit code of the command line.
+    code : str
+        Short name of the kind of error, which stays the same when sentences change.
 
     Examples
     --------
     >>> print(DataError("Labels must name a class", "got 'malign'", "Did you mean 'malignant'?"))
-    Labels must name a class; got 'malign'. Did you mean 'malignant'?
+    got 'malign'. Labels must name a class. Did you mean 'malignant'?
     """
 
     exit_code = 1
+    code = "error"
 
     def __init__(self, law: str, got: str, advice: str) -> None:
         super().__init__(law, got, advice)
@@ -39,6 +45,8 @@ class EnsembleKitError(Exception):
 
     def __str__(self) -> str:
         end = "" if self.advice.endswith((".", "?", "!", ")")) else "."
+        if self.got.startswith("got "):
+            return f"{self.got}. {self.law}. {self.advice}{end}"
         return f"{self.law}; {self.got}. {self.advice}{end}"
 
 
@@ -46,36 +54,42 @@ class UsageError(EnsembleKitError, ValueError):
     """A name, option or combination that does not exist."""
 
     exit_code = 2
+    code = "usage"
 
 
 class DataError(EnsembleKitError, ValueError):
     """Data or settings from which no right number can come."""
 
     exit_code = 3
+    code = "data"
 
 
 class EnvironmentFault(EnsembleKitError, RuntimeError):
     """The machine lacks something: disk, memory, a GPU, a package, the network."""
 
     exit_code = 4
+    code = "environment"
 
 
 class JobsFailedError(EnsembleKitError, RuntimeError):
     """Some (member, fold) jobs failed; the others are kept."""
 
     exit_code = 5
+    code = "jobs-failed"
 
 
 class RunLockedError(EnsembleKitError, RuntimeError):
     """Another process is working on the same run."""
 
     exit_code = 6
+    code = "locked"
 
 
 class IntegrityError(EnsembleKitError, RuntimeError):
     """A stored artefact is damaged, swapped or from another run."""
 
     exit_code = 7
+    code = "integrity"
 
 
 # What a disk refuses with: the reason in words, and what helps.

@@ -24,7 +24,7 @@ class Settings(BaseModel):
     200
     >>> Oven(celcius=200)
     Traceback (most recent call last):
-    ensemble_kit.settings.SettingsError: Settings have known keys only; got 'celcius'. Did you mean 'celsius'?
+    ensemble_kit.settings.SettingsError: got 'celcius'. Settings have known keys only. Did you mean 'celsius'?
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -149,7 +149,7 @@ def test_test_rows_are_in_no_fold() -> None:
 
 @pytest.mark.parametrize("n_splits", [-1, 0, 1])
 def test_fewer_than_two_folds_are_refused(n_splits: int) -> None:
-    with pytest.raises(DataError, match=f"at least two folds; got {n_splits}"):
+    with pytest.raises(DataError, match=f"got {n_splits}"):
         make_folds(manifest_of([(0, 1), (1, 1), (0, 1), (1, 1)]), n_splits)
 
 
@@ -167,7 +167,7 @@ def test_a_class_of_one_patient_is_refused_by_its_name() -> None:
 
 
 def test_an_unknown_way_to_split_names_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"got 'groups'\. Did you mean 'group'\?"):
+    with pytest.raises(DataError, match=r"got 'groups'\. .*Did you mean 'group'\?"):
         make_folds(manifest_of([(0, 1), (1, 1), (0, 1), (1, 1)]), 2, by="groups")
 
 
@@ -234,7 +234,7 @@ def test_a_class_that_the_test_part_lacks_is_said() -> None:
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.2, 1.5])
 def test_a_share_outside_0_and_1_is_refused(share: float) -> None:
-    with pytest.raises(DataError, match=f"between 0 and 1; got {share}"):
+    with pytest.raises(DataError, match=f"got {share}"):
         hold_out(manifest_of([(0, 1), (1, 1)]), test_size=share)
 
 
@@ -294,7 +294,7 @@ def test_a_user_s_folds_that_split_a_patient_are_refused(tmp_path: Path) -> None
     [
         ("id,fold\na,0\n", "has the columns sample_id, fold"),
         ("sample_id,fold\na,one\n", "'one'"),
-        ("sample_id,fold\na,0\na,1\n", "Every sample is in one fold; got 2 ids \\(1 different\\)"),
+        ("sample_id,fold\na,0\na,1\n", "got 2 ids \\(1 different\\)"),
         ("sample_id,fold\na,0\nb,2\n", "the folds 0, 2"),
         ("sample_id,fold\na,0\nb,0\n", "the folds 0\\."),
     ],

@@ -27,15 +27,17 @@ def refused(**values: object) -> str:
 
 
 def test_an_unknown_key_names_the_nearest_one() -> None:
-    assert refused(ovn={}) == "Settings have known keys only; got 'ovn'. Did you mean 'oven'?"
+    assert refused(ovn={}) == "got 'ovn'. Settings have known keys only. Did you mean 'oven'?"
 
 
 def test_an_unknown_key_of_an_inner_table_is_named_in_full() -> None:
-    assert "got 'oven.celcius'. Did you mean 'celsius'?" in refused(oven={"celcius": 200})
+    said = refused(oven={"celcius": 200})
+    assert said.startswith("got 'oven.celcius'")
+    assert said.endswith("Did you mean 'celsius'?")
 
 
 def test_a_key_that_belongs_to_an_inner_table_is_sent_there() -> None:
-    assert refused(celsius=200).endswith("got 'celsius'. Did you mean 'oven.celsius'?")
+    assert refused(celsius=200).endswith("Did you mean 'oven.celsius'?")
 
 
 def test_a_far_off_key_is_answered_with_the_known_ones() -> None:
@@ -44,7 +46,8 @@ def test_a_far_off_key_is_answered_with_the_known_ones() -> None:
 
 def test_a_wrong_value_is_shown_with_its_key_and_the_reason() -> None:
     said = refused(oven={"celsius": -3})
-    assert said.startswith("The setting 'oven.celsius' must be right; got -3: input should be")
+    assert said.startswith("got -3: input should be")
+    assert "'oven.celsius'" in said
 
 
 def test_a_missing_setting_is_named() -> None:
@@ -74,4 +77,4 @@ def test_equal_values_are_equal_settings() -> None:
 
 def test_an_error_put_under_a_table_keeps_its_words() -> None:
     inner = SettingsError("'{key}' is bad", "got {key}", "Mend it", key="b")
-    assert str(inner.under(["a", 0])) == "'a.0.b' is bad; got a.0.b. Mend it."
+    assert str(inner.under(["a", 0])) == "got a.0.b. 'a.0.b' is bad. Mend it."

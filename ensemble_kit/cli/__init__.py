@@ -26,7 +26,11 @@ COMMANDS = {
         "train_members",
         "Fine-tune each member on each fold; keep every prediction.",
     ),
-    "stack": ("commands.stack", "stack", "Combine the stored predictions and judge the ensemble."),
+    "stack": (
+        "commands.stack",
+        "stack",
+        "Combine the members, and compare the result with the best member.",
+    ),
     "conformal": (
         "commands.conformal",
         "conformal",
@@ -112,6 +116,8 @@ def main() -> None:
         app(prog_name="ensemble-kit", standalone_mode=False)
         sys.stdout.flush()
     except EnsembleKitError as error:
+        if "--json" in sys.argv:
+            _print_json(error)
         _end(f"error: {error}", error.exit_code)
     except click.exceptions.Exit as ended:
         sys.exit(ended.exit_code)
@@ -131,6 +137,15 @@ def main() -> None:
         _end(f"error: {fault}", fault.exit_code)
     finally:
         streams.let_go()
+
+
+def _print_json(error: EnsembleKitError) -> None:
+    """The error on standard output, for programs: its code, exit code, and the message."""
+    import json
+
+    values = {"code": error.code, "exit_code": error.exit_code, "message": str(error)}
+    with contextlib.suppress(OSError):
+        click.echo(json.dumps({"error": values}))
 
 
 def _on_terminate(*_: object) -> None:

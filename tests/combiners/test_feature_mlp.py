@@ -161,7 +161,7 @@ def test_principal_axes_are_those_of_the_singular_value_decomposition() -> None:
 def test_logits_alone_are_refused(oof: Predictions) -> None:
     bare = dataclasses.replace(oof, features=None)
     with pytest.raises(
-        UsageError, match=r"pooled features beside.*got logits alone.*--keep-features"
+        UsageError, match=r"got logits alone.*pooled features beside.*--keep-features"
     ):
         fitted_to(small(), bare)
     with pytest.raises(UsageError, match="got logits alone"):
@@ -169,7 +169,7 @@ def test_logits_alone_are_refused(oof: Predictions) -> None:
 
 
 def test_test_rows_are_not_fitted_to(test: Predictions) -> None:
-    with pytest.raises(DataError, match=r"features of one model.*got those of 4 a row"):
+    with pytest.raises(DataError, match=r"got those of 4 a row.*features of one model"):
         fitted_to(small(), test)
 
 
@@ -178,10 +178,10 @@ def test_features_of_other_rows_or_widths_are_refused(oof: Predictions) -> None:
     kept = oof.features
     assert isinstance(fitted, FeatureMLP)
     assert kept is not None
-    with pytest.raises(DataError, match=r"logits' rows and members.*got 10 rows of 2 members"):
+    with pytest.raises(DataError, match=r"got 10 rows of 2 members.*logits' rows and members"):
         fitted.combine(oof.logits, kept.take(np.arange(10)))
     narrow = PooledFeatures(tuple(v[:, :, :4] for v in kept.values), kept.spaces)
-    with pytest.raises(DataError, match=r"as wide as.*got 4, 4, fitted to 6, 6"):
+    with pytest.raises(DataError, match=r"got 4, 4, fitted to 6, 6.*as wide as"):
         fitted.combine(oof.logits, narrow)
     with pytest.raises(DataError, match="of the table's rows and members"):
         dataclasses.replace(oof, features=kept.take([0]))

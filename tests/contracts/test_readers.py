@@ -99,7 +99,7 @@ def manifest(request: pytest.FixtureRequest, tmp_path: Path) -> Manifest:
 
 def test_every_public_reader_is_in_this_suite() -> None:
     found = set()
-    for module in pkgutil.iter_modules(ensemble_kit.manifest.__path__, "ensemble_kit.manifest."):
+    for module in pkgutil.walk_packages(ensemble_kit.manifest.__path__, "ensemble_kit.manifest."):
         for name, value in inspect.getmembers(
             importlib.import_module(module.name), inspect.isfunction
         ):

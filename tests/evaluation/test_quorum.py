@@ -162,7 +162,7 @@ def test_what_rests_on_a_quorum_says_so(stacked, command: tuple[str, ...]) -> No
     run, _ = stacked
     argv = [*command, "--run", str(run.path), "--method", "vote", "--resamples", "20"]
     said = CliRunner().invoke(app, argv, catch_exceptions=False).output
-    assert said.count("Note: Quorum of 3: ") == 1
+    assert said.count("Caveat: Quorum of 3: ") == 1
     assert "of member2" in said
     assert said.count("weights of simplex and greedy are renormalised") == 1
     stored = json.loads((run.ensemble_dir("vote") / "combiner.json").read_text())

@@ -127,7 +127,7 @@ def test_what_does_not_fit_is_refused() -> None:
         augment_batch(
             TILES, None, generator=generator(), mean=[0.0] * 3, std=[1.0] * 3, color="grayscale"
         )
-    with pytest.raises(UsageError, match="three channels a picture; got 4"):
+    with pytest.raises(UsageError, match="got 4"):
         augment_batch(
             torch.zeros(1, 8, 8, 4, dtype=torch.uint8), None,
             generator=generator(), mean=[0.0] * 4, std=[1.0] * 4,

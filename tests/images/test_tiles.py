@@ -298,7 +298,7 @@ def test_inputs_that_the_data_do_not_have_are_refused(
     with pytest.raises(DataError, match=r"are single images.*--stain both"):
         build_tiles(manifest, 16, cache_dir=tmp_path / "c", stain="he")
     both = read_bci(pairs, stain="both")
-    with pytest.raises(UsageError, match="One stain of a pair is he or ihc; got 'both'"):
+    with pytest.raises(UsageError, match="got 'both'"):
         build_tiles(both, 16, cache_dir=tmp_path / "c", stain="both")
     for stain in (None, "ihc"):
         with pytest.raises(DataError, match="in IHC the brown is the score"):

@@ -98,7 +98,7 @@ def test_a_size_or_recipe_that_all_members_share_is_in_no_name() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("resnet18:sed=1", r"got 'resnet18:sed=1'. Did you mean 'seed'\?"),
+        ("resnet18:sed=1", r"got 'resnet18:sed=1'. .*Did you mean 'seed'\?"),
         ("resnet18:bagg", r"Did you mean 'bag'\?"),
         ("resnet18:seed", "'seed' of a member has a value.* Write resnet18:seed=VALUE"),
         ("resnet18:preset=bets", r"Did you mean 'best'\?"),
@@ -118,14 +118,14 @@ def test_a_network_that_is_named_by_a_place_is_refused_however_it_is_written(pla
         lambda: Member(place),
         lambda: Experiment(members=["there"], member=table).resolved_members(),
     ):
-        with pytest.raises(DataError, match=f"not a place; got '{place}'.*resnet18:weights=PATH"):
+        with pytest.raises(DataError, match=f"got '{place}'.*resnet18:weights=PATH"):
             write()
 
 
 def test_values_that_cannot_be_right_are_refused_by_the_member_s_name() -> None:
-    with pytest.raises(DataError, match=r"'member\.there\.network' must be right; got 5"):
+    with pytest.raises(DataError, match=r"got 5.*'member\.there\.network'"):
         Experiment(members=["there"], member={"there": {"network": 5}}).resolved_members()
-    with pytest.raises(DataError, match=r"'member.resnet18-hde.color' must be right; got 'hde'"):
+    with pytest.raises(DataError, match=r"got 'hde'.*'member.resnet18-hde.color'"):
         Experiment(members=["resnet18:color=hde"]).resolved_members()
     with pytest.raises(DataError, match="two at least; snapshots is 0"):
         make_members(["resnet18:schedule=cyclic"])

@@ -68,7 +68,7 @@ def test_an_unknown_manifest_may_join_and_another_may_not(
 ) -> None:
     ours, theirs = halves
     assert ours.join(dataclasses.replace(theirs, manifest_digest="")).n_members == 4
-    with pytest.raises(DataError, match="the same manifest; got digests m, n"):
+    with pytest.raises(DataError, match="got digests m, n"):
         ours.join(dataclasses.replace(theirs, manifest_digest="n"))
 
 
@@ -76,8 +76,8 @@ def test_an_unknown_manifest_may_join_and_another_may_not(
     ("change", "said"),
     [
         ({"class_names": ("class0", "class1", "class9")}, "same class names"),
-        ({"kind": "test"}, "same kind and split; got oof by group and test by group"),
-        ({"split_by": "image"}, "same kind and split; got oof by group and oof by image"),
+        ({"kind": "test"}, "got oof by group and test by group"),
+        ({"split_by": "image"}, "got oof by group and oof by image"),
         ({"member_names": ("member0", "x")}, "different members; member0 is in both"),
     ],
 )

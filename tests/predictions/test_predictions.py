@@ -73,7 +73,7 @@ def test_every_axis_is_named_once(table: Predictions, field: str, value: object)
 
 
 def test_labels_outside_the_classes_are_refused(table: Predictions) -> None:
-    with pytest.raises(DataError, match=r"Labels lie in 0 \.\. 2; got 0 \.\. 3"):
+    with pytest.raises(DataError, match=r"got 0 \.\. 3"):
         dataclasses.replace(table, labels=np.where(np.arange(90) == 0, 3, table.labels))
 
 
@@ -103,7 +103,7 @@ def test_selecting_keeps_the_order_asked_for(table: Predictions) -> None:
     picked = table.select(["member3", "member1"])
     assert picked.member_names == ("member3", "member1")
     assert np.array_equal(picked.logits, table.logits[:, [3, 1]])
-    with pytest.raises(DataError, match=r"got 'membr1'\. Did you mean 'member1'\?"):
+    with pytest.raises(DataError, match=r"got 'membr1'\. .*Did you mean 'member1'\?"):
         table.select(["membr1"])
 
 

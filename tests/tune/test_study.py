@@ -383,4 +383,4 @@ def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: 
     recipe = json.loads(Path("run/members/tiny_cnn/fold-0/recipe.json").read_text())
     assert {k: recipe[k] for k in values} == values
     code, said = cli("stack", "--run", "run", "--method", "vote", "--resamples", 20)
-    assert "Note: tiny_cnn: its recipe was tuned on these folds" in said
+    assert "Caveat: tiny_cnn: its recipe was tuned on these folds" in said

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.methods import combiners_of, positive_class, settle_severity
+from ensemble_kit.cli.options.panels import STACKING, PanelCommand
 from ensemble_kit.cli.options.shared import (
     Names,
     Shares,
@@ -32,32 +33,32 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 DEFAULT_METHODS = ("vote", "mean", "mlp")
 
 
-@click.command("stack")
+@click.command("stack", cls=PanelCommand, panels=STACKING)
 @run_option
 @click.option(
     "--method",
     "methods",
     multiple=True,
     metavar="NAMES",
-    help="vote, mean, mlp, ..., comma-separated or repeated, or all. [default: vote,mean,mlp]",
+    help="Comma-separated methods, e.g. vote,mean,mlp, or all. [default: vote,mean,mlp]",
 )
 @metric_option
 @click.option(
     "--ties",
     type=click.Choice(["proba", "severity", "abstain", "lowest"]),
-    help="Who wins a tied vote: the highest mean probability, the most severe class, nobody, or the lowest class. [default: proba]",
+    help="How tied votes are broken: by the mean probability, for the most severe class, not at all (abstain), or for the first class. [default: proba]",
 )
 @click.option(
     "--positive",
     metavar="CLASS",
-    help="The class that must not be missed, e.g. malignant. Without --ties it wins every tied vote that it is part of. Average precision and --clinical are of it. [default: positive in [data]; of ordinal classes the last]",
+    help="Positive class, e.g. malignant. Average precision and --clinical are computed for it, and it wins tied votes unless --ties is given. [default: that of the data; the last ordinal class]",
 )
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A rarely used setting; repeat it for more. fallback=false, pool=vote, decide_by_cost=true, max_members=3, budget_params=20e6, budget_ms=5. Of a method: greedy.n_bags=20, dirichlet.combiner=logistic.",
+    help="A setting; repeat it for more. fallback=false, pool=vote, decide_by_cost=true, max_members=3, budget_params=20e6, budget_ms=5. Parameters of a method: greedy.n_bags=20, dirichlet.combiner=logistic.",
 )
 @resamples_option
 @seed_option
@@ -65,24 +66,24 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     "--quorum",
     type=int,
     metavar="K",
-    help="Accept members that lack folds where at least K have predicted each image; stamped.",
+    help="Accept members without all folds if at least K members predicted each image. Shown as a caveat.",
 )
 @click.option(
     "--pareto",
     is_flag=True,
-    help="Weigh quality against cost: the cheapest set of members not shown to be worse than the best.",
+    help="Find the cheapest set of members that is not inferior to the best set (margin .02).",
 )
 @click.option(
     "--nested",
     is_flag=True,
-    help="Add the strict figures, blind to each fold judged; after train-members --nested.",
+    help="Add nested cross-validation. Needs a run of train-members --nested.",
 )
 @click.option(
     "--costs",
     "costs_path",
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
-    help="What errors cost, CSV or TOML with class names on both axes: adds the expected cost.",
+    help="Costs of misclassification: a CSV or TOML table with class names on both axes. Adds the expected cost.",
 )
 @click.option(
     "--null-check",
@@ -91,17 +92,17 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     is_flag=False,
     flag_value=19,
     metavar="[R]",
-    help="Cross-fit each method R times on labels dealt anew to whole groups, and R times on members of noise: all must come out at chance. [R: 19]",
+    help="Permutation test: refit every method R times on labels permuted between patients, and R times on random members. A method above chance there indicates leakage. [R: 19]",
 )
 @click.option(
     "--verbose",
     is_flag=True,
-    help="Show every column, metrics per patient and per class, and all caveats.",
+    help="Show all columns, metrics per patient and per class, and all caveats.",
 )
 @click.option(
     "--clinical",
     is_flag=True,
-    help="Show net benefit, calibration, PPV and NPV of the best ensemble for the positive class.",
+    help="Show net benefit, calibration, PPV and NPV of the best method for the positive class.",
 )
 @click.option(
     "--thresholds",
@@ -114,7 +115,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     "prevalences",
     type=Shares(),
     metavar="SHARES",
-    help="Show PPV and NPV at this prevalence too, e.g. .15. Implies --clinical.",
+    help="Also show PPV and NPV at this prevalence, e.g. .15. Implies --clinical.",
 )
 @click.option(
     "--by",
@@ -145,10 +146,9 @@ def stack(
     columns: tuple[str, ...] | None,
     as_json: bool,
 ) -> None:
-    """Combine the stored predictions and judge the ensemble.
+    """Combine the members' predictions, and compare the result with the best member and the mean.
 
-    In-sample, cross-fitted and test figures stand beside the best member, the mean and the oracle.
-    Writes ensembles/<method>/ in the run folder.
+    Writes ensembles/<method>/ and ensembles/scores.csv in the run folder.
     """
     from ensemble_kit.evaluation.clinical.block import THRESHOLDS, ClinicalOptions
     from ensemble_kit.evaluation.protocol import Protocol

@@ -12,6 +12,7 @@ import click
 from ensemble_kit.cli.commands.train_variants import print_inflation, several
 from ensemble_kit.cli.options.experiment import experiment_options
 from ensemble_kit.cli.options.launch import Launch, launch_options
+from ensemble_kit.cli.options.panels import TRAINING, PanelCommand
 from ensemble_kit.cli.options.shared import Shard
 from ensemble_kit.cli.output.text import columns, duration, printable
 from ensemble_kit.errors import command
@@ -24,56 +25,58 @@ if TYPE_CHECKING:
     from ensemble_kit.members.member import Member
 
 
-@click.command("train-members")
+@click.command("train-members", cls=PanelCommand, panels=TRAINING)
 @experiment_options
 @click.option(
     "--slots",
     type=click.IntRange(min=1),
-    help="Jobs side by side. [default: what cores and memory carry, as measured]",
+    help="Jobs that run at the same time. [default: measured, by cores and memory]",
 )
 @click.option(
     "--engine",
     type=click.Choice(["local", "ray", "slurm"]),
     default="local",
     show_default=True,
-    help="Who starts the jobs: worker processes here, an existing Ray cluster, or a Slurm array.",
+    help="Where jobs run: processes on this machine, a Ray cluster, or a Slurm array.",
 )
 @launch_options
 @click.option(
     "--shard",
     type=Shard(),
-    help="Only part I of N of the jobs, from 1: for any other scheduler on a shared folder.",
+    help="Run shard I of N (I starts at 1). Use it with your own scheduler and a shared run folder.",
 )
 @click.option(
     "--protocol",
     type=click.Choice(["one", "both"]),
     default="one",
     show_default=True,
-    help="both: train under a split by group and one by image, and print what the latter flatters.",
+    help="both: train with a split by patient and with a split by image, and print the difference.",
 )
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Draw the folds so many times over one test part; a run each.",
+    help="Repeat cross-validation N times with new folds and the same test part. Each is a run of its own.",
 )
 @click.option(
     "--nested",
     is_flag=True,
-    help="Train each member without each pair of folds too, K (K - 1) / 2 jobs more: for stack --nested.",
+    help="Also train each member without each pair of folds, for stack --nested: K (K - 1) / 2 more jobs per member.",
 )
 @click.option(
     "--keep-features",
     is_flag=True,
-    help="Keep pooled features beside the logits: for stack --method feature-mlp. Finished folds are not trained again.",
+    help="Also store pooled features, for stack --method feature-mlp. Finished folds are not trained again.",
 )
-@click.option("--mlflow", is_flag=True, help="Log the curves to MLflow too (MLFLOW_TRACKING_URI).")
+@click.option(
+    "--mlflow", is_flag=True, help="Also log the training curves to MLflow (MLFLOW_TRACKING_URI)."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
     "--retrain",
     is_flag=True,
-    help="Train members anew whose settings changed; their old folds are set aside.",
+    help="Train members again whose settings changed. Their old folds move to replaced/.",
 )
 def train_members(
     experiment: Experiment, dry_run: bool, protocol: str, repeats: int, **how: Any

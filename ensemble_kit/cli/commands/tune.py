@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.experiment import experiment_options
+from ensemble_kit.cli.options.panels import TUNING, PanelCommand
 from ensemble_kit.cli.options.shared import given_flags
 from ensemble_kit.cli.output.text import columns, printable
 from ensemble_kit.errors import command
@@ -20,14 +21,14 @@ if TYPE_CHECKING:
 OWN = ("member_name", "trials", "learning_rate", "batch_size")
 
 
-@click.command("tune")
-@click.option("--member", "member_name", help="The member to tune. [default: the first one]")
+@click.command("tune", cls=PanelCommand, panels=TUNING)
+@click.option("--member", "member_name", help="Member to tune. [default: the first one]")
 @click.option(
     "--trials",
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Finished trials in all, those of earlier calls included.",
+    help="Total number of finished trials, including those of earlier calls.",
 )
 @experiment_options
 def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:

@@ -22,12 +22,12 @@ READER_FLAGS = {
     "color": "BCI, phantom: rgb or grayscale.",
     "groups": "BCI: a CSV file,patient.",
     "image_root": "CSV: the folder of the images. [default: the folder of the CSV]",
-    "image_suffix": "CSV: what the names of the images lack, e.g. .tif.",
+    "image_suffix": "CSV: suffix to append to image names, e.g. .tif.",
     "path_column": "CSV: the column of image paths or ids.",
     "label_column": "CSV: the column of labels.",
     "group_column": "CSV: the column of patients.",
-    "label_pattern": "Class folders: a regular expression that finds the class in a path.",
-    "group_pattern": "Class folders: a regular expression that finds the patient in a path.",
+    "label_pattern": "Class folders: regular expression whose first group is the class, matched against the path.",
+    "group_pattern": "Class folders: regular expression whose first group is the patient, matched against the path.",
 }
 
 # Flag -> where it stands in the settings.
@@ -69,16 +69,18 @@ def experiment_options(command: Command) -> Command:
         click.option(
             "--config",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="Settings file; ./ensemble-kit.toml where it is there. A flag wins over the file.",
+            help="Settings file. Flags override it. [default: ./ensemble-kit.toml if it exists]",
         ),
         click.option(
             "--data",
             "path",
             metavar="PATH",
-            help="BreakHis archive, class folders, a CSV (path,label,group), or the name of embedded data.",
+            help="A BreakHis archive, a folder with one folder per class, a CSV (path,label,group), a MedMNIST .npz, or the name of embedded data: phantom, digits.",
         ),
         click.option(
-            "--magnification", type=Numbers(), help="BreakHis: 40,100,200,400. [default: all]"
+            "--magnification",
+            type=Numbers(),
+            help="BreakHis: magnifications to use, e.g. 40,100. [default: all]",
         ),
         *(
             click.option(f"--{name.replace('_', '-')}", name, metavar="X", help=text)
@@ -88,39 +90,41 @@ def experiment_options(command: Command) -> Command:
             "--classes",
             type=Names(),
             metavar="A,B,...",
-            help="The classes in their order, the mildest first. Put a name with a comma in double quotes. [default: by their names and numbers]",
+            help="Class names in order, the mildest first. Put a name with a comma in double quotes. [default: sorted by name or number]",
         ),
         click.option(
             "--ordinal/--no-ordinal",
             default=None,
-            help="The order of the classes means something, as in grades: metrics for grades are added. [default: for HER2 scores]",
+            help="The classes are ordinal, e.g. tumour grades. Adds ordinal metrics. [default: only for HER2 scores]",
         ),
         click.option(
             "--split-by",
             type=click.Choice(["group", "image"]),
-            help="Keep groups (patients) whole, or split single images; the latter is stamped on every figure. [default: group]",
+            help="Split by patient (group) or by image. A split by image is shown as a caveat beside every result. [default: group]",
         ),
         click.option(
             "--test-size",
             type=float,
-            help="Share of the images held out for the test. [default: 0.2]",
+            help="Share of the images in the test part. [default: 0.2]",
         ),
         click.option(
             "--test-part",
             type=click.Choice(["own", "valid", "drawn"]),
-            help="own: test/ of the data, else a drawn share. valid: val/ of the data is the test part. drawn: a drawn share, whatever split the data bring. [default: own]",
+            help="own: the test/ folder or column of the data, or a random part if there is none. valid: the val/ folder. drawn: a random part, even if the data have a split. [default: own]",
         ),
-        click.option("--test-groups", type=Names(), help="Exactly these groups are the test part."),
+        click.option(
+            "--test-groups", type=Names(), help="Names of the patients (groups) in the test part."
+        ),
         click.option(
             "--splits",
             metavar="CSV",
-            help="Your own split: sample_id,split[,fold]. Honoured, never made anew.",
+            help="Your own split as a CSV: sample_id,split[,fold].",
         ),
         click.option(
             "--infer-groups",
             is_flag=True,
             default=None,
-            help="Group near-duplicate images where no groups are known; stamped as inferred.",
+            help="Group near-duplicate images if no patients are known. Shown as a caveat beside every result.",
         ),
         click.option(
             "--stain-norm",
@@ -130,40 +134,48 @@ def experiment_options(command: Command) -> Command:
         click.option(
             "--on-bad-image",
             type=click.Choice(["fail", "skip"]),
-            help="Unreadable images: stop, or leave up to --max-bad of them out and say which. [default: fail]",
+            help="Unreadable images: stop, or skip at most --max-bad of them and list them. [default: fail]",
         ),
-        click.option("--max-bad", type=int, help="[default: 10]"),
-        click.option("--recipe", "preset", help="A named recipe: fast, standard, best, paper-..."),
-        click.option("--folds", type=int, help="Number of folds. [default: 5; embedded data: 3]"),
+        click.option("--max-bad", type=int, help="Most images that may be skipped. [default: 10]"),
+        click.option(
+            "--recipe", "preset", help="Named training recipe: fast, standard, best, paper-..."
+        ),
+        click.option(
+            "--folds", type=int, help="Number of folds. [default: 5; for embedded data 3]"
+        ),
         click.option(
             "--members",
             type=Names(),
-            help="Networks or groups: resnet18, efficientnet_b0..b4, efficientnetv2_b0..b3, efficientnetv2_s, densenet121, any timm name; efficientnetv1, efficientnetv2, small, all. What differs stands behind it: resnet18:seed=1, resnet18:bag, resnet18:size=128:color=hed, resnet18:stain_norm=macenko, resnet18:snapshots=3.",
+            help="Comma-separated networks (see: ensemble-kit members list), or groups of networks: efficientnetv1, efficientnetv2, small, all. Settings of one member follow its name: resnet18:seed=1:size=128.",
         ),
         click.option(
             "--image-size",
             type=int,
-            help="Side of the input in pixels. [default: each network's own]",
+            help="Height and width of the input in pixels. [default: that of each network]",
         ),
-        click.option("--epochs", type=int, help="[default: 15; embedded data: 12]"),
-        click.option("--batch-size", type=int, help="[default: 32; embedded data: 32]"),
         click.option(
-            "--learning-rate", type=float, help="Peak rate. [default: 5e-4; embedded data: 5e-3]"
+            "--epochs", type=int, help="Epochs of training. [default: 15; for embedded data 12]"
+        ),
+        click.option("--batch-size", type=int, help="Images per batch. [default: 32]"),
+        click.option(
+            "--learning-rate",
+            type=float,
+            help="Peak learning rate. [default: 5e-4; for embedded data 5e-3]",
         ),
         click.option(
             "--augmentation",
             metavar="PRESET",
-            help="One of the package, or of the [augmentation.NAME] tables. [default: light]",
+            help="Augmentation preset: one of the package, or an [augmentation.NAME] table of the settings file. [default: light]",
         ),
         click.option(
             "--pretrained/--no-pretrained",
             default=None,
-            help="Start from timm's published weights, or from random ones.",
+            help="Start from timm's pretrained weights, or from random weights. [default: pretrained; for embedded data random]",
         ),
         click.option(
             "--weights",
             type=click.Path(dir_okay=False, path_type=Path),
-            help="Start from this checkpoint.",
+            help="Start from this checkpoint file.",
         ),
         click.option(
             "--run",
@@ -171,12 +183,12 @@ def experiment_options(command: Command) -> Command:
             metavar="DIR",
             help="Run folder. [default: checkpoints/NAME-OF-DATA]",
         ),
-        click.option("--seed", type=int, help="[default: 0]"),
-        click.option("--device", help="auto, cpu, cuda, cuda:1, mps. [default: auto]"),
+        click.option("--seed", type=int, help="Random seed. [default: 0]"),
+        click.option("--device", help="Device: auto, cpu, cuda, cuda:1, mps. [default: auto]"),
         click.option(
             "--precision",
             type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-            help="Number format while training; what is kept is predicted in fp32. [default: auto]",
+            help="Number format during training. Stored predictions are always computed in fp32. [default: auto]",
         ),
     ]
 

@@ -54,41 +54,41 @@ def launch_options(command: Command) -> Command:
     """Add the flags of the engines: what a job takes, and where it runs."""
     for option in reversed(
         [
-            click.option("--ray-address", help="For --engine ray. [default: auto]"),
-            click.option("--partition", help="For --engine slurm."),
+            click.option("--ray-address", help="Ray: address of the cluster. [default: auto]"),
+            click.option("--partition", help="Slurm: partition."),
             click.option(
                 "--slurm",
                 type=KeyValue(),
                 multiple=True,
-                help="For --engine slurm: an option of sbatch, e.g. account=lab7, qos=long, "
-                "constraint=a100. Repeat it for more. python=... is the interpreter on the nodes "
-                "(of a container), setup=... a shell line to run first.",
+                help="Slurm: an option of sbatch, e.g. account=lab7, qos=long, "
+                "constraint=a100. Repeat it for more. python=PATH sets the interpreter on the nodes, "
+                "setup=LINE a shell line that runs before it.",
             ),
             click.option(
                 "--no-wait",
                 is_flag=True,
-                help="For --engine slurm: submit the jobs and return. ensemble-kit status shows how far they are.",
+                help="Slurm: submit the jobs and return. ensemble-kit status shows their progress.",
             ),
             click.option(
                 "--cpus",
                 type=click.IntRange(min=1),
-                help="CPU cores of each job. [default: an even share; ray: 1, slurm: 4]",
+                help="CPU cores per job. [default: an equal share; Ray 1, Slurm 4]",
             ),
             click.option(
                 "--gpus",
                 type=click.FloatRange(min=0),
-                help="GPUs of each Ray or Slurm job; of Ray also parts. [default: 1; with --device cpu: 0]",
+                help="GPUs per job. Ray accepts fractions, e.g. 0.5. [default: 1; with --device cpu 0]",
             ),
             click.option(
                 "--time-limit",
                 type=click.IntRange(min=1),
                 metavar="MINUTES",
-                help="For --engine slurm, of each job; one that runs out goes on when the command is run again. [default: 240]",
+                help="Slurm: time limit per job. A job that reaches it continues when the command is run again. [default: 240]",
             ),
             click.option(
                 "--retries",
                 type=click.IntRange(min=0),
-                help="For --engine ray: how often a job is started anew whose worker or node dies. [default: 3]",
+                help="Ray: how often a job is restarted after its worker or node died. [default: 3]",
             ),
         ]
     ):

@@ -22,17 +22,17 @@ metric_option = click.option(
     "--metric",
     default="balanced_accuracy",
     show_default=True,
-    help="The figure that verdicts are given on; where it is named, greedy selection picks by it too.",
+    help="Metric that ranks the methods and that verdicts are about. If given, greedy selection uses it too.",
 )
 resamples_option = click.option(
     "--resamples",
     type=click.IntRange(0),
     default=2000,
     show_default=True,
-    help="Resamples of whole groups that correct the best method for its choice; 0 for no intervals.",
+    help="Bootstrap resamples that correct the best method for having been chosen. 0: no intervals.",
 )
-seed_option = click.option("--seed", default=0, show_default=True)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def run_option(command: Command) -> Command:
@@ -42,7 +42,7 @@ def run_option(command: Command) -> Command:
         "--run",
         "run_path",
         metavar="DIR",
-        help="Run folder. [default: the settings file's, else the latest under checkpoints/]",
+        help="Run folder. [default: that of the settings file, else the latest in checkpoints/]",
     )
     @functools.wraps(command)
     def wrapped(*args: Any, run_path: str | None, **kwargs: Any) -> Any:
