@@ -172,7 +172,9 @@ def test_stack_prints_a_line_a_method_and_keeps_the_draws(tmp_path) -> None:
     argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20"]
     said = CliRunner().invoke(app, [*argv, "--null-check", "4"], catch_exceptions=False).output
     assert "mean [least, greatest] of 4 draws" in said
-    assert "Permutation test: all 3 methods come out at chance where there is nothing to find" in said
+    assert (
+        "Permutation test: all 3 methods come out at chance where there is nothing to find" in said
+    )
     assert [line for line in said.splitlines() if line.startswith("vote") and "at chance" in line]
     stored = json.loads((run.path / "ensembles" / "null-check.json").read_text())
     assert {k: len(v["labels_permuted"]) for k, v in stored["methods"].items()} == {
