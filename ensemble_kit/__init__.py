@@ -103,6 +103,7 @@ _HOME = {
     "DecisionOptions": "evaluation.runs.operating_point",
     "Aim": "evaluation.decisions.thresholds",
     "Referral": "evaluation.decisions.thresholds",
+    "load_ensemble": "inference.ensemble",
     "write_report": "report.page",
 }
 

@@ -176,12 +176,19 @@ def write_csv(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
     Text that a spreadsheet would run as a formula has an apostrophe before it, which `read_csv`
     takes away.
     """
+    write_text(path, csv_text(frame))
+
+
+def csv_text(frame: pd.DataFrame, *, header: bool = True) -> str:
+    """The text that `write_csv` writes, or its rows alone."""
     safe = _each_text(frame, guarded)
     # A carriage return ends a row unless it is quoted.
-    text = safe.to_csv(index=False, lineterminator="\n")
+    text = safe.to_csv(index=False, lineterminator="\n", header=header)
     if "\r" in text:
-        text = safe.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    write_text(path, text)
+        text = safe.to_csv(
+            index=False, lineterminator="\n", header=header, quoting=csv.QUOTE_NONNUMERIC
+        )
+    return text
 
 
 def _each_text(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:

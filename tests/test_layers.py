@@ -36,6 +36,7 @@ LAYERS = (
     "combiners",
     "metrics",
     "evaluation",
+    "inference",
     "plots",
     "report",
     "explain",

@@ -41,6 +41,11 @@ COMMANDS = {
         "operating_point_command",
         "Choose a decision threshold and a referral point.",
     ),
+    "predict": (
+        "commands.predict",
+        "predict",
+        "Predict new images with the ensemble of a run.",
+    ),
     "diversity": (
         "commands.diversity",
         "diversity",

@@ -130,6 +130,16 @@ def _check_member(
         )
 
 
+def mean_of_folds(by_fold: Mapping[int, Array]) -> Array:
+    """A member's logits of images that no fold trained on: the mean of its folds' models.
+
+    Parameters
+    ----------
+    by_fold : mapping of fold to array of float32, shape (n_samples, n_classes)
+    """
+    return np.mean([by_fold[k] for k in sorted(by_fold)], axis=0)
+
+
 def _stack(
     stored: Mapping[str, MemberLogits], kind: str, part: Manifest, class_names: tuple[str, ...]
 ) -> Array:
@@ -145,7 +155,7 @@ def _stack(
         if kind == "oof":
             array = logits.oof
         elif logits.test:
-            array = np.mean([logits.test[k] for k in sorted(logits.test)], axis=0)
+            array = mean_of_folds(logits.test)
         else:
             array = np.full((len(logits.test_ids), len(class_names)), np.nan, dtype=np.float32)
         members[name] = array[:, by_name]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -137,6 +137,16 @@ def render(
     list of array of uint8, shape (height, width, channels)
         As `recipe.shape` says; every one resized from the original.
     """
+    return laid_out(lambda path: read_image(root, path), tiles, crop=crop)
+
+
+def laid_out(
+    read: Callable[[str], npt.NDArray[np.uint8]],
+    tiles: Sequence[tuple[Recipe, int]],
+    *,
+    crop: str = "squash",
+) -> list[npt.NDArray[np.uint8]]:
+    """As `render`, of one sample whose images `read` gives by their path; each is read once."""
     decoded: dict[str, npt.NDArray[np.uint8]] = {}
     made: dict[tuple[str, str, str], npt.NDArray[np.uint8]] = {}
 
@@ -144,7 +154,7 @@ def render(
         key = path, recipe.stain_norm, recipe.color
         if key not in made:
             if path not in decoded:
-                decoded[path] = read_image(root, path)
+                decoded[path] = read(path)
             made[key] = colored(normalise(decoded[path], recipe.stain_norm), recipe.color)
         return made[key]
 

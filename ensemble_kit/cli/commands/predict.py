@@ -1,0 +1,112 @@
+"""`ensemble-kit predict`: predictions of new images by the ensemble of a run.
+
+Parses and prints; the work is `inference.ensemble` and `inference.predict_files`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble_kit.cli.options.shared import json_option, run_option
+from ensemble_kit.cli.output.text import printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.inference.find_images import FoundImages
+    from ensemble_kit.run import Run
+
+OUT = "predictions.csv"
+
+
+@click.command("predict")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
+@run_option
+@click.option(
+    "--method",
+    metavar="NAME",
+    help="A stacked method, or a member. [default: the best method of stack]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"The table to write. [default: {OUT}; of one image nothing is written]",
+)
+@json_option
+@click.option(
+    "--group-column", metavar="NAME", help="Column of the table of images with the patient."
+)
+@click.option(
+    "--group-pattern",
+    metavar="REGEX",
+    help="Pattern whose first group is the patient in each path.",
+)
+@click.option(
+    "--on-bad-image",
+    type=click.Choice(["skip", "fail"]),
+    default="skip",
+    show_default=True,
+    help="Unreadable images: name them in the column error, or stop.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+def predict(
+    images: tuple[str, ...],
+    run: Run,
+    method: str | None,
+    out: Path | None,
+    as_json: bool,
+    group_column: str | None,
+    group_pattern: str | None,
+    on_bad_image: str,
+    device: str,
+) -> None:
+    """Predict new images with the ensemble of a run.
+
+    IMAGES are files, folders, globs, a CSV of paths, or a MedMNIST .npz. One image is printed.
+    Several are written to a table; the same command continues it after a stop.
+
+    Each image gets its class, all probabilities, the vote of each member and the uncertainty.
+    Prediction sets and decisions are added if conformal and operating-point were run before.
+    """
+    from ensemble_kit.inference.find_images import find_sources
+
+    found = find_sources(images, group_column=group_column, group_pattern=group_pattern)
+    if out is not None:
+        _refuse_input(out, found, images)
+    from ensemble_kit.inference.ensemble import load_ensemble
+
+    ensemble = load_ensemble(run, method=method, device=device)
+    if out is None and (found.is_single or as_json):
+        from ensemble_kit.cli.output.predict import print_card, stream_json
+
+        if as_json:
+            stream_json(ensemble, run, found, fail=on_bad_image == "fail")
+        else:
+            print_card(ensemble, run, found)
+        return
+    from ensemble_kit.cli.output.predict import bar, print_written, written_json
+    from ensemble_kit.inference.predict_files import predict_files
+
+    with bar(quiet=as_json) as progress:
+        done = predict_files(
+            ensemble, found.sources, out or Path(OUT), on_bad_image=on_bad_image, progress=progress
+        )
+    if as_json:
+        click.echo(json.dumps(written_json(ensemble, run, done), indent=2, allow_nan=False))
+    else:
+        print_written(ensemble, found.notes, done)
+
+
+def _refuse_input(out: Path, found: FoundImages, images: tuple[str, ...]) -> None:
+    """Refuse to write over what is predicted."""
+    from ensemble_kit.errors import UsageError
+
+    named = {Path(name).resolve() for name in (*images, *(one.name for one in found.sources))}
+    if out.resolve() in named:
+        raise UsageError(
+            printable(f"'{out}' is one of the images"),
+            "--out would replace it",
+            "Name another file",
+        )

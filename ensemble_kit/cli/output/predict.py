@@ -1,0 +1,157 @@
+"""What `predict` prints: one image as a card, several as a summary, both as JSON; a progress bar.
+
+Computes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_kit.cli.output.text import columns, printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.inference.ensemble import Ensemble
+    from ensemble_kit.inference.find_images import FoundImages
+    from ensemble_kit.inference.image_predictions import ImagePredictions
+    from ensemble_kit.inference.predict_files import Written
+    from ensemble_kit.run import Run
+
+WIDTH = 30
+QUIET_SECONDS = 3.0
+
+
+def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
+    """One image's prediction for a reader."""
+    (block,) = ensemble.predict_blocks(found.sources)
+    for error in block.faults.values():
+        raise error
+    one = block.predictions
+    for line in [*_card(ensemble, one), f"Method: {ensemble.method} of {run.path.as_posix()}."]:
+        click.echo(printable(line))
+    for note in ensemble.notes:
+        click.echo(printable(f"Note: {note}"))
+
+
+def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
+    proba, predicted = one.proba[0], str(one.classes[0])
+    lines = [one.names[0], f"Predicted: {predicted or 'none (the method abstained)'}", ""]
+    rows = [
+        (name, f"{p:.3f}", "#" * round(WIDTH * p))
+        for name, p in zip(one.class_names, proba, strict=True)
+    ]
+    lines += [*columns(rows, right=[1]).splitlines(), ""]
+    votes = [(name, str(vote)) for name, vote in zip(one.member_names, one.votes[0], strict=True)]
+    lines += ["Votes of the members:", *columns([("  " + n, v) for n, v in votes]).splitlines()]
+    n_other = round(float(one.disagreement[0]) * len(votes))
+    lines.append(
+        f"Uncertainty: {n_other} of {len(votes)} members voted for another class; "
+        f"entropy {one.entropy[0]:.3f} nats, of it {one.mutual_information[0]:.3f} by disagreement."
+    )
+    if ensemble.stored.sets is not None:
+        classes = ", ".join(one.set_of(0) or ()) or "no class (unlike every class)"
+        share = 100 * (1 - ensemble.stored.sets.alpha)
+        lines.append(f"Prediction set ({share:.4g} % of sets hold the truth): {classes}")
+    if one.decisions is not None:
+        lines.append(f"Decision at the stored operating point: {one.decisions[0]}")
+    return lines
+
+
+def stream_json(ensemble: Ensemble, run: Run, found: FoundImages, *, fail: bool) -> None:
+    """All predictions as one JSON object, block by block; unreadable images are under `errors`."""
+    from ensemble_kit.images.reading.digests import refuse_faults
+
+    blocks, errors, first = ensemble.predict_blocks(found.sources), [], True
+    for block in blocks:
+        if fail or len(block.faults) == len(found.sources):
+            refuse_faults(dict(block.faults), len(block.sources))
+        if first:
+            click.echo(json.dumps(_about(ensemble, run), ensure_ascii=False)[:-1] + ', "images": [')
+        errors += [
+            {"image": block.sources[i].name, "error": f"{error.law}: {error.got}"}
+            for i, error in block.faults.items()
+        ]
+        for record, source in zip(
+            block.predictions.records(), [block.sources[i] for i in block.good], strict=True
+        ):
+            group = {"group": source.group} if source.group else {}
+            text = json.dumps(record | group, allow_nan=False, ensure_ascii=False)
+            click.echo(text if first else f",{text}")
+            first = False
+    click.echo(f'], "errors": {json.dumps(errors, ensure_ascii=False)}}}')
+
+
+def _about(ensemble: Ensemble, run: Run) -> dict[str, Any]:
+    return {
+        "run": run.path.as_posix(),
+        "method": ensemble.method,
+        "class_names": list(ensemble.class_names),
+        "member_names": list(ensemble.member_names),
+        "notes": list(ensemble.notes),
+    }
+
+
+def written_json(ensemble: Ensemble, run: Run, done: Written) -> dict[str, Any]:
+    """What was written, as JSON values."""
+    return {
+        **_about(ensemble, run),
+        "written": done.path.as_posix(),
+        "written_per_group": None if done.per_group is None else done.per_group.as_posix(),
+        "n_images": done.n_images,
+        "n_unreadable": done.n_bad,
+        "errors": [{"image": name, "error": reason} for name, reason in done.bad],
+    }
+
+
+def print_written(ensemble: Ensemble, notes: tuple[str, ...], done: Written) -> None:
+    """How many images were predicted, which cannot be read, and where the tables are."""
+    said = [f"{done.n_images - done.n_bad} images predicted by {ensemble.method}."]
+    if done.n_before:
+        said[0] += f" {done.n_before} of {done.n_images} were in the table before."
+    if done.n_bad:
+        said.append(f"{done.n_bad} images cannot be read (column error):")
+        said += [f"  {name}: {reason}" for name, reason in done.bad[:5]]
+        said += [f"  and {done.n_bad - 5} more"] if done.n_bad > 5 else []
+    said += [f"Note: {note}" for note in (*notes, *ensemble.notes)]
+    said.append(f"Written: {done.path.as_posix()}")
+    said += (
+        [f"Per {ensemble.stored.group_kind}: {done.per_group.as_posix()}"] if done.per_group else []
+    )
+    for line in said:
+        click.echo(printable(line))
+
+
+@contextlib.contextmanager
+def bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, a line now and then elsewhere, nothing where `quiet`."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield _lines(quiet)
+        return
+    shown = Progress(
+        "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console, transient=True,
+    )  # fmt: skip
+    with shown:
+        task = shown.add_task("images")
+        yield lambda done, total: shown.update(task, completed=done, total=total)
+
+
+def _lines(quiet: bool) -> Callable[[int, int], None]:
+    last = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal last
+        if not quiet and time.monotonic() - last > QUIET_SECONDS:
+            last = time.monotonic()
+            click.echo(f"predicted {done} of {total} images", err=True)
+
+    return line

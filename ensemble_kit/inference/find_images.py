@@ -1,0 +1,210 @@
+"""The images that a user means: files, folders, globs, tables of paths, MedMNIST array files.
+
+Opens no image: what cannot be read is found when it is predicted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ensemble_kit.archives import ARCHIVE_FAULTS, open_zip, shape_of
+from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.inference.sources import Source, file_source
+from ensemble_kit.manifest.columns import PATHS, known_columns
+from ensemble_kit.manifest.file_kinds import not_read, suffix_of
+from ensemble_kit.manifest.folders.walk import list_images, natural_key
+from ensemble_kit.manifest.image_files import posix
+from ensemble_kit.manifest.names import known_groups
+from ensemble_kit.manifest.patterns import found_by
+from ensemble_kit.tables import read_table
+
+TABLES = (".csv", ".tsv", ".tab", ".txt")
+PAIR = "pair_path"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FoundImages:
+    """Images in the order in which they were named, each once.
+
+    Parameters
+    ----------
+    sources : tuple of Source
+    is_single : bool
+        Whether the user named one image file, and nothing else.
+    notes : tuple of str
+        What was passed over.
+    """
+
+    sources: tuple[Source, ...]
+    is_single: bool
+    notes: tuple[str, ...]
+
+
+def find_sources(
+    images: Sequence[str], *, group_column: str | None = None, group_pattern: str | None = None
+) -> FoundImages:
+    """The images that the arguments name.
+
+    Parameters
+    ----------
+    images : sequence of str
+        Files, folders, globs, tables of paths (.csv, .tsv, .txt), MedMNIST .npz files.
+    group_column : str, optional
+        The column of the tables that holds the patient.
+    group_pattern : str, optional
+        A regular expression whose first group is the patient, searched in each image's name.
+
+    Raises
+    ------
+    UsageError
+        Both ways of naming patients, or a column without a table.
+    DataError
+        Nothing of that name, no image in it, a table without paths, or images without a patient.
+    """
+    if group_column and group_pattern:
+        raise UsageError(
+            "Patients come from a column or from a pattern",
+            "got both --group-column and --group-pattern",
+            "Leave one of them out",
+        )
+    notes: list[str] = []
+    found = [one for name in images for one in _named(name, group_column, notes)]
+    once = list({source.name: source for source in found}.values())
+    if len(once) < len(found):
+        notes.append(f"{len(found) - len(once)} images were named twice: each is predicted once.")
+    if not once:
+        raise DataError(
+            "There are no images to predict", f"got {first_few(images)}", "Name files or a folder"
+        )
+    if group_pattern:
+        patients = found_by(
+            group_pattern, [one.name for one in once], option="--group-pattern", what="patient"
+        )
+        once = [dataclasses.replace(o, group=g) for o, g in zip(once, patients, strict=True)]
+    elif group_column:
+        _refuse_without_group([one.name for one in once if not one.group], group_column)
+    is_single = len(images) == 1 and Path(images[0]).is_file() and not _holds_images(images[0])
+    return FoundImages(tuple(once), is_single, tuple(notes))
+
+
+def _holds_images(name: str) -> bool:
+    return suffix_of(name) in (*TABLES, ".npz")
+
+
+def _named(name: str, group_column: str | None, notes: list[str]) -> Iterator[Source]:
+    path = Path(name)
+    if path.is_dir():
+        yield from _in_folder(path, notes)
+    elif not os.path.lexists(path):
+        yield from _by_glob(name, group_column, notes)
+    elif suffix_of(name) in TABLES:
+        yield from _in_table(path, group_column)
+    elif suffix_of(name) == ".npz":
+        yield from _in_array_file(path)
+    elif (known := not_read(suffix_of(name))) is not None:
+        raise DataError(f"'{name}' is no image that is read", f"it is a {known[0]}", known[1])
+    else:
+        yield file_source(path.parent, path.name, name=name)
+
+
+def _in_folder(folder: Path, notes: list[str]) -> Iterator[Source]:
+    paths, passed_over = list_images(folder)
+    notes.extend(passed_over)
+    if not paths:
+        raise DataError(
+            f"The folder '{folder}' has no images",
+            "files of known kinds are predicted (.png, .jpg, .tif, .bmp, .webp)",
+            "Check the path",
+        )
+    for path in paths:
+        yield file_source(folder, path, name=(folder / path).as_posix())
+
+
+def _by_glob(name: str, group_column: str | None, notes: list[str]) -> Iterator[Source]:
+    matches = sorted(glob.glob(name, recursive=True), key=natural_key)  # noqa: PTH207
+    if not matches:
+        raise DataError(
+            f"There is no file, folder or glob '{name}'",
+            f"got '{name}' in '{Path.cwd()}'",
+            "Check the path",
+        )
+    for match in matches:
+        yield from _named(match, group_column, notes)
+
+
+def _in_table(path: Path, group_column: str | None) -> Iterator[Source]:
+    read = read_table(path)
+    frame, columns = read.frame, [str(c) for c in read.frame.columns]
+    candidates = known_columns(columns, PATHS)
+    if not candidates:
+        raise DataError(
+            f"'{path}' has no column of image paths",
+            f"its columns are {first_few(columns, 12)}",
+            "Call the column of the paths 'path'",
+        )
+    groups = _groups(frame, path, group_column, columns)
+    pairs = frame[PAIR] if PAIR in frame else [""] * len(frame)
+    for image, pair, group in zip(frame[candidates[0]], pairs, groups, strict=True):
+        inside, beside = _below(path.parent, image), _below(path.parent, pair)
+        name = (path.parent / inside).as_posix()
+        source = file_source(path.parent, inside, name=name, pair_path=beside)
+        yield dataclasses.replace(source, group=group)
+
+
+def _groups(
+    frame: pd.DataFrame, path: Path, column: str | None, columns: list[str]
+) -> Sequence[str]:
+    if column is None:
+        return [""] * len(frame)
+    if column not in columns:
+        raise DataError(
+            f"'{path}' has no column '{column}'",
+            f"its columns are {first_few(columns, 12)}",
+            did_you_mean(column, columns),
+        )
+    return known_groups(
+        frame[column], frame.index.astype(str), where=f"column '{column}' of '{path}'"
+    )
+
+
+def _below(root: Path, path: str) -> str:
+    """A path of a table, relative to the table's folder where it lies in it."""
+    plain = posix(path)
+    full = Path(plain)
+    if full.is_absolute() and full.is_relative_to(root.resolve()):
+        return full.relative_to(root.resolve()).as_posix()
+    return plain
+
+
+def _in_array_file(path: Path) -> Iterator[Source]:
+    try:
+        with open_zip(path) as archive:
+            held = [name.removesuffix(".npy") for name in archive.namelist()]
+    except ARCHIVE_FAULTS as error:
+        raise DataError(f"'{path}' is no whole array file", str(error), "Fetch it again") from error
+    keys = [key for key in held if key == "images" or key.endswith("_images")]
+    if not keys:
+        raise DataError(
+            f"'{path}' holds no images",
+            f"arrays of images are called images or ..._images; it has {first_few(held, 8)}",
+            "Rename the array",
+        )
+    for key in keys:
+        for i in range((*shape_of(path, key), 0)[0]):
+            place = f"{path.name}#{key}/{i}"
+            yield file_source(path.parent, place, name=(path.parent / place).as_posix())
+
+
+def _refuse_without_group(names: list[str], column: str) -> None:
+    if names:
+        raise DataError(
+            f"{len(names)} images have no patient in a column '{column}'",
+            f"they come from no table (first: {first_few(names, 2)})",
+            "Use --group-pattern, or name the images in a table",
+        )

@@ -1,0 +1,195 @@
+"""A member's trained networks, one a fold, opened from a run with their digests checked.
+
+Their logits are averaged over the folds as those of the run's test part.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load
+from torch import nn
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.checked import check_file
+from ensemble_kit.errors import DataError, IntegrityError, command, first_few
+from ensemble_kit.files import read_json
+from ensemble_kit.images.augmentation.color_space import color_channels
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.images.tiles.layout import TileSpec, tile_shape
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.jobs import fold_files
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.networks.build import build_network
+from ensemble_kit.members.training.predict import predict_logits
+from ensemble_kit.run import Run
+from ensemble_kit.run.tables import mean_of_folds
+
+CONFIG, LOGITS = "config.json", "logits-oof.npy"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FoldNetwork:
+    """One trained network and the input that it takes.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        On its device, in evaluation mode.
+    member : Member
+        Its settings, as they were trained.
+    mean, std : tuple of float
+        Per channel.
+    by_name : array of int, shape (n_classes,)
+        Which of its outputs is each class of the run.
+    """
+
+    model: nn.Module
+    member: Member
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    by_name: npt.NDArray[np.int64]
+    device: torch.device
+
+    def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
+        """Logits of all tiles, shape (n_samples, n_classes), classes in the run's order."""
+        own = tiles[self.member.eval_spec]
+        found = predict_logits(
+            self.model,
+            own,
+            np.arange(len(own)),
+            n_classes=len(self.by_name),
+            device=self.device,
+            mean=self.mean,
+            std=self.std,
+            color=self.member.color,
+            tta=self.member.recipe.regularize.tta,
+        )
+        return found[:, self.by_name]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemberNetworks:
+    """A member: its networks by fold."""
+
+    name: str
+    by_fold: Mapping[int, FoldNetwork]
+
+    @property
+    def specs(self) -> list[TileSpec]:
+        """The tiles that its networks see."""
+        return list(dict.fromkeys(one.member.eval_spec for one in self.by_fold.values()))
+
+    def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
+        """Mean logits over the folds, float32, shape (n_samples, n_classes)."""
+        return mean_of_folds({k: one.logits(tiles) for k, one in self.by_fold.items()})
+
+
+def open_member(run: Run, name: str, manifest: Manifest, device: torch.device) -> MemberNetworks:
+    """The networks of those folds of a member that its stored predictions are of.
+
+    Raises
+    ------
+    DataError
+        A fold's network is not in the run.
+    IntegrityError
+        A file is damaged, or a fold was trained again after its predictions were stored.
+    """
+    made = run.store.read_index(name)["made_of"]
+    folds = sorted(made.get("folds_done", []))
+    if not folds:
+        raise _no_network(run, name, "any fold")
+    opened: dict[int, FoldNetwork] = {}
+    for k in folds:
+        like = next(iter(opened.values()), None)
+        opened[k] = _open_fold(run, name, k, made["logits"], manifest, device, like)
+    return MemberNetworks(name, opened)
+
+
+def _open_fold(
+    run: Run,
+    name: str,
+    fold: int,
+    logits: Mapping[str, str],
+    manifest: Manifest,
+    device: torch.device,
+    like: FoldNetwork | None,
+) -> FoldNetwork:
+    """One fold's network; `like` is another fold's, which is copied rather than built again."""
+    folder, home = run.fold_dir(name, fold), run.member_dir(name) / f"fold-{fold}"
+    record = fold_files.read_record(home)
+    if record is None:
+        raise _no_network(run, name, f"fold {fold}")
+    weights = Path(name.partition("@")[2])
+    files = {file: record["files"].get((weights / file).as_posix()) for file in
+             (fold_files.WEIGHTS, CONFIG, LOGITS)}  # fmt: skip
+    if files[LOGITS] != logits.get(str(fold)):
+        raise IntegrityError(
+            f"'{home}' was trained again after its predictions were stored",
+            "a combiner is used with the networks that it was fitted to",
+            "Run the same train-members command again, then stack again",
+        )
+    again = fold_files.TRAIN_AGAIN.format(home)
+    for file in (fold_files.WEIGHTS, CONFIG):
+        check_file(folder / file, str(files[file]), advice=again)
+    member = _member_of(record["made_of"]["member"])
+    config = read_json(folder / CONFIG)["pretrained_cfg"]
+    return FoldNetwork(
+        model=_trained(
+            _built(member, manifest)
+            if like is None or like.member != member
+            else copy.deepcopy(like.model),
+            folder,
+            device,
+        ),
+        member=member,
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        by_name=_by_name(home, record["class_names"], manifest.class_names),
+        device=device,
+    )
+
+
+def _member_of(facts: Mapping[str, Any]) -> Member:
+    """The member's settings as its fold was trained; first weights are not needed any more."""
+    return Member(**{**facts, "weights": None, "pretrained": False})
+
+
+def _built(member: Member, manifest: Manifest) -> nn.Module:
+    channels = color_channels(member.color, tile_shape(manifest, member.eval_spec)[2])
+    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, then replaced
+        return build_network(
+            member, manifest.n_classes, image_size=member.input_size, in_channels=channels
+        )
+
+
+def _trained(model: nn.Module, folder: Path, device: torch.device) -> nn.Module:
+    model.load_state_dict(load((folder / fold_files.WEIGHTS).read_bytes()))
+    placed: nn.Module = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed.eval().requires_grad_(False)
+
+
+def _by_name(home: Path, own: list[str], class_names: tuple[str, ...]) -> npt.NDArray[np.int64]:
+    if sorted(own) != sorted(class_names):
+        raise IntegrityError(
+            f"'{home}' was trained for other classes",
+            f"it has {first_few(own)}, the run {first_few(class_names)}",
+            fold_files.TRAIN_AGAIN.format(home),
+        )
+    return np.array([own.index(name) for name in class_names], dtype=np.int64)
+
+
+def _no_network(run: Run, name: str, what: str) -> DataError:
+    return DataError(
+        f"'{run.path}' has no network of '{name}' for {what}",
+        f"none is finished in '{run.member_dir(name)}'",
+        "Copy the folder members/ of that run too, or train it: "
+        f"{command('train-members', '--run', run.path)}; or stack without this member",
+    )

@@ -1,0 +1,165 @@
+"""What an ensemble predicts for some images: classes, votes, uncertainty, sets and decisions.
+
+As arrays, as a table, and as values for JSON. Computes from members' logits; reads no file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import ABSTAINED, Combined
+from ensemble_kit.evaluation.decisions.conformal import Bools
+from ensemble_kit.inference.stored_method import StoredMethod
+
+ERROR = "error"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImagePredictions:
+    """Predictions of some images; axis 0 is the images everywhere.
+
+    Parameters
+    ----------
+    names : tuple of str
+        What each image is called: its path, or its number.
+    class_names, member_names : tuple of str
+    combined : Combined
+        The ensemble's probabilities and classes.
+    member_proba : array, shape (n_images, n_members, n_classes)
+    sets : array of bool, shape (n_images, n_classes), optional
+        Conformal prediction sets, where the run has thresholds for them.
+    decisions : tuple of str, optional
+        A class, `not CLASS` or `refer`, where the run has an operating point.
+    """
+
+    names: tuple[str, ...]
+    class_names: tuple[str, ...]
+    member_names: tuple[str, ...]
+    combined: Combined
+    member_proba: Array
+    sets: Bools | None = None
+    decisions: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def proba(self) -> Array:
+        """Probabilities of the ensemble, shape (n_images, n_classes)."""
+        return self.combined.proba
+
+    @property
+    def classes(self) -> npt.NDArray[np.str_]:
+        """The predicted class of each image, "" where the method abstained."""
+        names = np.array([*self.class_names, ""])
+        return np.asarray(
+            names[np.where(self.combined.predicted == ABSTAINED, -1, self.combined.predicted)]
+        )
+
+    @property
+    def votes(self) -> npt.NDArray[np.str_]:
+        """The likeliest class of each member, shape (n_images, n_members)."""
+        return np.asarray(np.array(self.class_names)[self._voted])
+
+    @property
+    def disagreement(self) -> Array:
+        """Share of the members that voted for another class than the ensemble, in [0, 1]."""
+        return np.asarray((self._voted != self.combined.predicted[:, None]).mean(axis=1))
+
+    @property
+    def entropy(self) -> Array:
+        """Entropy of the members' mean probabilities, in nats: the uncertainty in all."""
+        return _entropy(self.member_proba.mean(axis=1))
+
+    @property
+    def mutual_information(self) -> Array:
+        """The part of the entropy that comes from members that contradict each other, in nats."""
+        within = _entropy(self.member_proba).mean(axis=1)
+        return np.asarray(np.maximum(self.entropy - within, 0.0))
+
+    @property
+    def _voted(self) -> npt.NDArray[np.int64]:
+        last = len(self.class_names) - 1
+        # Of classes exactly level the last one, as everywhere.
+        return np.asarray(last - self.member_proba[:, :, ::-1].argmax(axis=2))
+
+    def set_of(self, i: int) -> tuple[str, ...] | None:
+        """The classes in image i's prediction set; None where there are no sets."""
+        if self.sets is None:
+            return None
+        return tuple(c for c, inside in zip(self.class_names, self.sets[i], strict=True) if inside)
+
+    def frame(self) -> pd.DataFrame:
+        """One row an image: `image, predicted, p_<class> ..., vote_<member> ..., disagreement, entropy, ...`."""
+        columns: dict[str, Any] = {"image": list(self.names), "predicted": self.classes}
+        columns |= {f"p_{name}": self.proba[:, c] for c, name in enumerate(self.class_names)}
+        columns |= {f"vote_{name}": self.votes[:, m] for m, name in enumerate(self.member_names)}
+        columns |= {
+            "disagreement": self.disagreement,
+            "entropy": self.entropy,
+            "mutual_information": self.mutual_information,
+        }
+        if self.sets is not None:
+            columns["set"] = [" | ".join(self.set_of(i) or ()) for i in range(len(self))]
+        if self.decisions is not None:
+            columns["decision"] = list(self.decisions)
+        return pd.DataFrame(columns)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The same as JSON values, one object an image."""
+        return [self._record(i) for i in range(len(self))]
+
+    def _record(self, i: int) -> dict[str, Any]:
+        record: dict[str, Any] = {
+            "image": self.names[i],
+            "predicted": str(self.classes[i]) or None,
+            "probabilities": _named(self.class_names, self.proba[i]),
+            "votes": dict(zip(self.member_names, map(str, self.votes[i]), strict=True)),
+            "disagreement": float(self.disagreement[i]),
+            "entropy": float(self.entropy[i]),
+            "mutual_information": float(self.mutual_information[i]),
+        }
+        if self.sets is not None:
+            record["set"] = list(self.set_of(i) or ())
+        if self.decisions is not None:
+            record["decision"] = self.decisions[i]
+        return record
+
+
+def predictions_of(method: StoredMethod, logits: Array, names: Sequence[str]) -> ImagePredictions:
+    """What a method predicts from its members' logits.
+
+    Parameters
+    ----------
+    logits : array of float32, shape (n_images, n_members, n_classes)
+    names : sequence of str, length n_images
+    """
+    combined = method.combine(logits)
+    return ImagePredictions(
+        names=tuple(names),
+        class_names=method.class_names,
+        member_names=method.member_names,
+        combined=combined,
+        member_proba=softmax(logits),
+        sets=None if method.sets is None else method.sets.rule.predict(combined.proba),
+        decisions=None
+        if method.decision is None
+        else tuple(method.decision.decide(combined, method.class_names)),
+    )
+
+
+def _entropy(proba: Array) -> Array:
+    """Along the last axis, in nats."""
+    safe = np.where(proba > 0, proba, 1.0)
+    return np.asarray(-(proba * np.log(safe)).sum(axis=-1))
+
+
+def _named(names: Sequence[str], values: Array) -> Mapping[str, float]:
+    return dict(zip(names, map(float, values), strict=True))

@@ -1,0 +1,188 @@
+"""Many images into one table of predictions, and one more per patient; continued after a kill.
+
+The function behind `ensemble-kit predict`. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.evaluation.scores.per_group import pooled
+from ensemble_kit.files import csv_text, digest_json, write_csv
+from ensemble_kit.formulas import unguarded
+from ensemble_kit.images.reading.digests import refuse_faults
+from ensemble_kit.inference.ensemble import BlockPredictions, Ensemble
+from ensemble_kit.inference.prediction_file import PredictionFile, opened
+from ensemble_kit.inference.sources import Source
+
+SKIP, FAIL = "skip", "fail"
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """What became of a prediction.
+
+    Parameters
+    ----------
+    path : path
+        The table, one row an image.
+    per_group : path or None
+        The table with one row a patient.
+    n_images, n_bad, n_before : int
+        All images; those that cannot be read; those that an earlier start had predicted.
+    bad : tuple of (name, reason)
+        The first unreadable images.
+    """
+
+    path: Path
+    per_group: Path | None
+    n_images: int
+    n_bad: int
+    n_before: int
+    bad: tuple[tuple[str, str], ...]
+
+
+def predict_files(
+    ensemble: Ensemble,
+    sources: Sequence[Source],
+    path: Path,
+    *,
+    on_bad_image: str = SKIP,
+    progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Predict images and write `path`; where patients are known, also `STEM-per-group.csv`.
+
+    A second call with the same images and ensemble continues where the first was stopped, and ends
+    with the same bytes.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    on_bad_image : {"skip", "fail"}
+        `skip` keeps a row with the reason in the column `error`; `fail` stops.
+    progress : callable, optional
+        Called with (images done, images in all).
+
+    Raises
+    ------
+    DataError
+        An unreadable image under `fail`, or no readable image at all; a table of another plan.
+    RunLockedError
+        Another process writes the same table.
+    """
+    with opened(path, _plan(ensemble, sources)) as table:
+        before = table.n_done
+        if progress:
+            progress(before, len(sources))
+        for block in ensemble.predict_blocks(sources, before):
+            if on_bad_image == FAIL:
+                refuse_faults(dict(block.faults), len(block.sources))
+            text = csv_text(block_frame(block), header=table.n_done == 0)
+            table.append(text, len(block.sources))
+            if progress:
+                progress(table.n_done, len(sources))
+        bad = _bad(table)
+        per_group = _write_groups(ensemble, table, path) if sources[0].group else None
+        table.finish()
+    if len(bad) == len(sources):
+        raise DataError(
+            f"None of {len(sources)} images can be read",
+            first_few((reason for _, reason in bad), 3),
+            f"Check the files; '{path}' lists every reason",
+        )
+    return Written(path, per_group, len(sources), len(bad), before, tuple(bad[:20]))
+
+
+def block_frame(block: BlockPredictions) -> pd.DataFrame:
+    """The rows of a block, in the order of its images; an unreadable one has its reason in `error`."""
+    everything = np.arange(len(block.sources))
+    frame = block.predictions.frame().set_index(block.good).reindex(everything)
+    frame["image"] = [source.name for source in block.sources]
+    if any(source.group for source in block.sources):
+        frame.insert(1, "group", [source.group for source in block.sources])
+    frame["error"] = [_reason(block, i) for i in range(len(block.sources))]
+    return frame
+
+
+def _reason(block: BlockPredictions, i: int) -> str:
+    error = block.faults.get(i)
+    return "" if error is None else " ".join(f"{error.law}: {error.got}".split())
+
+
+def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:
+    """Digests of all that decides the rows."""
+    stored = ensemble.stored
+    decided = [
+        None
+        if stored.sets is None
+        else [stored.sets.rule.score, stored.sets.rule.thresholds.tolist()],
+        None if stored.decision is None else dataclasses.asdict(stored.decision),
+        None if stored.costs is None else stored.costs.tolist(),
+    ]
+    return {
+        "images": digest_json([[s.name, s.path, s.pair_path, s.group, s.stamp] for s in sources]),
+        "method": stored.name,
+        "members": digest_json(dict(stored.made_of)),
+        "decisions": digest_json(repr(decided)),
+    }
+
+
+def _columns(table: PredictionFile, wanted: Sequence[str]) -> pd.DataFrame:
+    """Some columns of the table, as text."""
+    frame = pd.read_csv(
+        table.part, usecols=list(wanted), dtype=str, keep_default_na=False, encoding="utf-8"
+    )
+    return frame[list(wanted)]
+
+
+def _bad(table: PredictionFile) -> list[tuple[str, str]]:
+    rows = _columns(table, ["image", "error"])
+    rows = rows[rows["error"] != ""]
+    return [(unguarded(i), unguarded(e)) for i, e in zip(rows["image"], rows["error"], strict=True)]
+
+
+def _write_groups(ensemble: Ensemble, table: PredictionFile, path: Path) -> Path:
+    target = path.with_name(f"{path.stem}-per-group.csv")
+    names = [f"p_{name}" for name in ensemble.class_names]
+    rows = _columns(table, ["group", "predicted", *names, "error"])
+    rows["group"] = rows["group"].map(unguarded)
+    write_csv(target, group_frame(ensemble, rows, rows[names]))
+    return target
+
+
+def group_frame(ensemble: Ensemble, rows: pd.DataFrame, proba: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient: the mean of the images' probabilities, as patients are evaluated.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        `group` and `error` of every image.
+    proba : DataFrame
+        The probabilities as text, empty for unreadable images.
+    """
+    good = (rows["error"] == "").to_numpy()
+    values = proba[good].astype(np.float64).to_numpy()
+    none = np.zeros(len(values), dtype=np.int64)
+    combined, _, groups = pooled(
+        Combined(values, none, none.astype(bool)), none, rows["group"][good].to_numpy(dtype=np.str_)
+    )
+    names = np.array(ensemble.class_names)
+    columns: dict[str, Any] = {"group": groups, "predicted": names[combined.predicted]}
+    columns |= {f"p_{name}": combined.proba[:, c] for c, name in enumerate(names)}
+    decision, unit = ensemble.stored.decision, ensemble.stored.group_kind
+    if decision is not None and unit in decision.points:
+        columns["decision"] = decision.decide(combined, ensemble.class_names, unit)
+    frame = pd.DataFrame(columns).set_index("group")
+    counts = rows.groupby("group", sort=True)["error"].agg(
+        images="size", unreadable=lambda errors: int((errors != "").sum())
+    )
+    # A patient of whom no image can be read keeps a row without a prediction.
+    return counts.join(frame).reset_index()

@@ -1,0 +1,120 @@
+"""One image to predict, and how its pixels are read: a file, a place in an array file, or an array.
+
+Decodes by the rules of training (`images.reading.decode`); knows no tiles and no network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.errors import UsageError
+from ensemble_kit.images.reading.containers import split_reference
+from ensemble_kit.images.reading.decode import as_rgb, read_image
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """One image, or a pair of H&E and IHC.
+
+    Parameters
+    ----------
+    name : str
+        What the image is called in results.
+    path, pair_path : str
+        What `read` is asked for; `pair_path` is empty without a pair.
+    read : callable
+        Gives the pixels of a path: uint8, shape (height, width, 3).
+    group : str
+        The patient, where known.
+    stamp : str
+        What tells a changed file from the old one: its size and time.
+    """
+
+    name: str
+    path: str
+    read: Callable[[str], Pixels]
+    pair_path: str = ""
+    group: str = ""
+    stamp: str = ""
+
+
+def file_source(root: Path, path: str, *, name: str, pair_path: str = "") -> Source:
+    """The image at `root/path`, which may be a place in an array file: `x.npz#images/3`."""
+    reference = split_reference(path)
+    files = [
+        root / (reference[0] if reference else path),
+        *([root / pair_path] if pair_path else []),
+    ]
+    return Source(
+        name,
+        path,
+        lambda asked: read_image(root, asked),
+        pair_path,
+        stamp=" ".join(map(_stamp, files)),
+    )
+
+
+def _stamp(file: Path) -> str:
+    try:
+        about = file.stat()
+    except (OSError, ValueError):
+        return "missing"
+    return f"{about.st_size}:{about.st_mtime_ns}"
+
+
+def as_sources(images: Any) -> list[Source]:
+    """Sources of paths and arrays, as Python users give them.
+
+    Parameters
+    ----------
+    images : path, array, or iterable of them
+        Arrays are uint8, (height, width) or (height, width, 3); one of shape
+        (n, height, width, 3) is n images. A tuple of two is a pair: H&E, then IHC.
+    """
+    if isinstance(images, str | os.PathLike) or (np.ndim(images) in (2, 3) and _is_array(images)):
+        images = [images]
+    elif not isinstance(images, Iterable):
+        raise UsageError(
+            "Images are paths or arrays", f"got {type(images).__name__}", "Give a list of them"
+        )
+    return [_as_source(i, one) for i, one in enumerate(images)]
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") or hasattr(value, "__array_interface__")
+
+
+def _as_source(i: int, one: Any) -> Source:
+    parts = one if isinstance(one, tuple) else (one,)
+    if not 1 <= len(parts) <= 2:
+        raise UsageError(
+            "An image is one, or a pair of H&E and IHC",
+            f"got {len(parts)}",
+            "Give a pair as (he, ihc)",
+        )
+    readers = {f"image {i}{' pair' * p}": _reader(part) for p, part in enumerate(parts)}
+    path, *pair = readers
+    first = parts[0]
+    name = os.fspath(first) if isinstance(first, str | os.PathLike) else path
+    return Source(str(name), path, lambda asked: readers[asked](asked), *pair)
+
+
+def _reader(part: Any) -> Callable[[str], Pixels]:
+    if isinstance(part, str | os.PathLike):
+        file = Path(part)
+        return lambda _: read_image(file.parent, file.name)
+    if not _is_array(part):
+        raise UsageError(
+            "Images are paths or arrays", f"got {type(part).__name__}", "Give np.asarray(image)"
+        )
+    pixels = np.asarray(part)
+    return lambda asked: as_rgb(pixels, asked)

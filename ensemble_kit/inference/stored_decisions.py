@@ -1,0 +1,173 @@
+"""What a run stores for deciding about new images: set thresholds, a threshold, a rejection rule.
+
+Reads `sets.json` and `decision.json` of one method, checked, and applies them. Fits nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble_kit.checked import read_checked
+from ensemble_kit.combiners.base import Combined
+from ensemble_kit.errors import IntegrityError, command
+from ensemble_kit.evaluation.decisions.conformal import ConformalSets
+from ensemble_kit.evaluation.decisions.threshold_rules import Point, Rule, decide
+from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
+
+REFER, IMAGE = "refer", "image"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredSets:
+    """Prediction sets as `conformal` stored their thresholds.
+
+    Parameters
+    ----------
+    rule : ConformalSets
+    alpha : float
+        The accepted chance that a set misses the truth.
+    """
+
+    rule: ConformalSets
+    alpha: float
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredDecision:
+    """An operating point as `operating-point` stored it.
+
+    Parameters
+    ----------
+    target : int or None
+        The class that is called from a threshold on; None decides for the predicted class.
+    points : mapping of unit to Point
+        `image`, and the group's kind where there is a point per group.
+    """
+
+    target: int | None
+    points: Mapping[str, Point]
+
+    def decide(
+        self, combined: Combined, class_names: Sequence[str], unit: str = IMAGE
+    ) -> list[str]:
+        """The decision about each row: a class, `not CLASS`, or `refer`; length n_samples."""
+        none = np.zeros(len(combined.proba), dtype=np.int64)
+        made = decide(Rule(self.target), self.points[unit], combined, none)
+        words = _words(class_names, self.target)
+        return [
+            REFER if referred else words[called]
+            for called, referred in zip(made.called, made.referred, strict=True)
+        ]
+
+
+def _words(class_names: Sequence[str], target: int | None) -> list[str]:
+    """What each value of `Decided.called` means."""
+    if target is None:
+        return list(class_names)
+    others = [name for c, name in enumerate(class_names) if c != target]
+    called = class_names[target]
+    return [others[0] if len(others) == 1 else f"not {called}", called]
+
+
+def read_sets(
+    folder: Path, class_names: Sequence[str], now: Mapping[str, Any]
+) -> tuple[StoredSets | None, str]:
+    """The stored prediction sets, and what must be said of them.
+
+    None where the run has none, or cross-conformal ones, which hold for the run's own test part.
+
+    Parameters
+    ----------
+    folder : path
+        `run.ensemble_dir(method)`.
+    now : mapping
+        What the method is made of now: see `ensemble_folder.made_of`.
+
+    Raises
+    ------
+    IntegrityError
+        The file is damaged, or of other predictions.
+    """
+    stored = _read(folder / SETS_JSON, "conformal", now)
+    if stored is None:
+        return None, ""
+    thresholds = stored["thresholds"]
+    if thresholds is None:
+        return None, (
+            "The run's prediction sets are cross-conformal: they have no thresholds for new images. "
+            f"Run {_again(folder / SETS_JSON, 'conformal')} without --cross for sets."
+        )
+    _same_classes(folder / SETS_JSON, thresholds, class_names)
+    rule = ConformalSets(stored["score"], np.array([thresholds[c] for c in class_names]))
+    return StoredSets(rule, float(stored["miss"])), ""
+
+
+def read_decision(
+    folder: Path, class_names: Sequence[str], now: Mapping[str, Any]
+) -> StoredDecision | None:
+    """The stored operating point; None where there is none. Parameters as for `read_sets`.
+
+    Raises
+    ------
+    IntegrityError
+        The file is damaged, or of other predictions.
+    """
+    stored = _read(folder / DECISION, "operating-point", now)
+    if stored is None:
+        return None
+    called = stored["class"]
+    if called is not None:
+        _same_classes(folder / DECISION, {called, *class_names}, class_names)
+    points = {unit: _point(one) for unit, one in stored["units"].items()}
+    if any((called is None) != (point.threshold is None) for point in points.values()):
+        raise IntegrityError(
+            f"'{folder / DECISION}' is damaged",
+            "a class that is called has a threshold",
+            f"Run {_again(folder / DECISION, 'operating-point')} again",
+        )
+    return StoredDecision(None if called is None else list(class_names).index(called), points)
+
+
+def _point(stored: Mapping[str, Any]) -> Point:
+    return Point(stored["threshold"], stored["refer_below"] or 0.0)
+
+
+def _read(path: Path, what: str, now: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    again = f"Run {_again(path, what)} again"
+    stored = read_checked(path, advice=again)
+    made = stored.get("made_of", now)
+    if stored.get("method") != path.parent.name:
+        raise IntegrityError(
+            f"'{path}' is of the method '{stored.get('method')}'",
+            "it lies in the folder of another method",
+            again,
+        )
+    members = {name: made["members"].get(name) for name in now["members"]}
+    if {**made, "members": members} != now:
+        raise IntegrityError(
+            f"'{path}' is out of date",
+            "the run's predictions changed since it was written",
+            again,
+        )
+    return stored
+
+
+def _same_classes(path: Path, found: Any, class_names: Sequence[str]) -> None:
+    if set(found) != set(class_names):
+        raise IntegrityError(
+            f"'{path}' is of other classes",
+            f"it has {', '.join(map(str, found))}, the run {', '.join(class_names)}",
+            f"Run {_again(path, 'conformal' if path.name == SETS_JSON else 'operating-point')} again",
+        )
+
+
+def _again(path: Path, what: str) -> str:
+    folder = path.parent
+    return command(what, "--method", folder.name, "--run", folder.parent.parent)

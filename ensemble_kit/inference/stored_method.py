@@ -1,0 +1,221 @@
+"""The method of a run that predicts new images: its fitted combiner, members, and stored decisions.
+
+Chooses by the rule of `stack`. Checks that everything stored belongs together; opens no network.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.rules.averaging import MeanProba
+from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
+from ensemble_kit.errors import DataError, IntegrityError, UsageError, command, did_you_mean
+from ensemble_kit.evaluation.cross_validation.cross_fit import fitted_to
+from ensemble_kit.evaluation.runs.ensemble_folder import METRICS, made_of
+from ensemble_kit.evaluation.runs.stored_ensembles import (
+    read_metrics,
+    refuse_stale,
+    stored_methods,
+    what_changed,
+)
+from ensemble_kit.evaluation.tables.answer import chosen_of
+from ensemble_kit.inference.stored_decisions import (
+    StoredDecision,
+    StoredSets,
+    read_decision,
+    read_sets,
+)
+from ensemble_kit.metrics.costs import CostMatrix, least_cost
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.run import Run
+
+MEAN = "mean"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class StoredMethod:
+    """A method that can predict.
+
+    Parameters
+    ----------
+    name : str
+        A stacked method, a member, or `mean`.
+    member_names : tuple of str
+        In the order that the combiner was fitted to.
+    combiner : Combiner
+        Fitted to all out-of-fold rows.
+    costs : array, shape (n_classes, n_classes), optional
+        What errors cost, where the method decides for the least expected cost.
+    sets : StoredSets, optional
+    decision : StoredDecision, optional
+    made_of : mapping
+        Digests of the predictions that it was fitted to.
+    notes : tuple of str
+        How the method was chosen, and what could not be used.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    member_names: tuple[str, ...]
+    combiner: Combiner
+    costs: Array | None
+    sets: StoredSets | None
+    decision: StoredDecision | None
+    group_kind: str
+    made_of: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def combine(self, logits: Array) -> Combined:
+        """Probabilities and classes of new images; `logits` is (n_samples, n_members, n_classes)."""
+        combined = self.combiner.combine(logits)
+        return combined if self.costs is None else least_cost(combined, self.costs)
+
+
+def open_method(run: Run, name: str | None = None) -> StoredMethod:
+    """The method called `name`, a member, or by default the one that `stack` chose.
+
+    Raises
+    ------
+    UsageError
+        No such method, or one that cannot predict new images.
+    DataError
+        There is no run, or an imported one, which has no networks.
+    IntegrityError
+        A stored file is damaged, or the run's predictions changed since it was written.
+    """
+    _refuse_imported(run)
+    oof = run.predictions("oof", partial=True)
+    has_test = len(run.manifest().part("test")) > 0
+    test = run.predictions("test", partial=True) if has_test else None
+    notes: tuple[str, ...] = ()
+    if name is None:
+        name, notes = _chosen(run, oof, test)
+    combiner, members, about = _fitted(run, name, oof, test)
+    now = made_of(oof.select(members), None if test is None else test.select(members))
+    folder = run.ensemble_dir(name)
+    sets, about_sets = read_sets(folder, oof.class_names, now)
+    return StoredMethod(
+        name=name,
+        class_names=oof.class_names,
+        member_names=tuple(members),
+        combiner=combiner,
+        costs=_costs(about, oof.class_names),
+        sets=sets,
+        decision=read_decision(folder, oof.class_names, now),
+        group_kind=oof.group_kind,
+        made_of=now,
+        notes=(*notes, about_sets) if about_sets else notes,
+    )
+
+
+def _refuse_imported(run: Run) -> None:
+    # A folder without a run is refused by its record.
+    if run.record and run.is_imported:
+        raise DataError(
+            f"'{run.path}' holds imported predictions and no networks",
+            "new images are predicted by the networks of a run",
+            f"Train members here: {command('train-members', '--data', 'DIR')}, then predict with that run",
+        )
+
+
+def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, tuple[str, ...]]:
+    """The method that `stack` chose, and what is said of the choice."""
+    latest_first = sorted(
+        stored_methods(run),
+        key=lambda one: (
+            -(run.ensemble_dir(one) / METRICS).stat().st_mtime_ns
+            if (run.ensemble_dir(one) / METRICS).is_file()
+            else 0
+        ),
+    )
+    stored = {one: read_metrics(run, one) for one in latest_first}
+    if not stored:
+        again = command("stack", "--method", "all", "--run", run.path)
+        return MEAN, (f"Nothing was stacked: the mean of all members predicts. Run {again} first.",)
+    current = {
+        one: metrics
+        for one, metrics in stored.items()
+        if not what_changed(run, one, metrics, oof, test)
+    }
+    if not current:
+        first = next(iter(stored))
+        refuse_stale(run, first, stored[first], oof, test)
+    metric = next(iter(current.values()))["metric"]
+    comparable = {one: m for one, m in current.items() if metric in m["cross_fitted"]}
+    chosen = chosen_of(comparable)
+    if chosen is None:
+        return MEAN, ("Only baselines were stacked: the mean of all members predicts.",)
+    return chosen, ()
+
+
+def _fitted(
+    run: Run, name: str, oof: Predictions, test: Predictions | None
+) -> tuple[Combiner, list[str], Mapping[str, Any]]:
+    """The fitted combiner, its members, and what was stored of it."""
+    if name == "oracle":
+        raise UsageError(
+            "The oracle cannot predict: it looks at the labels", "got 'oracle'", "Use e.g. mean"
+        )
+    folder = run.ensemble_dir(name)
+    if (folder / JSON_NAME).is_file() or (folder / METRICS).is_file():
+        refuse_stale(run, name, read_metrics(run, name), oof, test)
+        about = read_saved(folder)["about"]
+        combiner = load_combiner(folder)
+        _refuse_features(combiner, name)
+        _same_axes(run, name, combiner, about, oof)
+        return combiner, list(about["member_names"]), about
+    if name == MEAN:
+        return _mean_of(oof, list(oof.member_names))
+    if name in oof.member_names:
+        return _mean_of(oof, [name])
+    known = [n for n in stored_methods(run) if n != "oracle"]
+    raise UsageError(
+        f"'{run.path}' has no stacked method and no member '{name}'",
+        "a method predicts once it is stacked",
+        f"Run {command('stack', '--method', name, '--run', run.path)} first. "
+        + did_you_mean(name, [*known, *oof.member_names]),
+    )
+
+
+def _mean_of(oof: Predictions, members: list[str]) -> tuple[Combiner, list[str], dict[str, Any]]:
+    table = oof.select(members)
+    rows = np.flatnonzero(table.available.all(axis=1))
+    return fitted_to(MeanProba(), table.take(rows)), members, {}
+
+
+def _refuse_features(combiner: Combiner, name: str) -> None:
+    if combiner.needs_features:
+        raise UsageError(
+            f"'{name}' cannot predict new images yet",
+            "it combines the pooled features of the run's own images",
+            "Name another method, e.g. --method mean",
+        )
+
+
+def _same_axes(
+    run: Run, name: str, combiner: Combiner, about: Mapping[str, Any], oof: Predictions
+) -> None:
+    """Refuse a combiner whose classes or members are not the run's, in the run's order."""
+    stored, members = list(about["class_names"]), list(about["member_names"])
+    shape = combiner.n_members_, len(combiner.classes_)
+    if stored != list(oof.class_names) or shape != (len(members), len(stored)):
+        raise IntegrityError(
+            f"The combiner of '{name}' is of other classes or members",
+            f"it has {shape[0]} members and the classes {', '.join(stored)}; the run has "
+            f"{', '.join(oof.class_names)}",
+            f"Run {command('stack', '--method', name, '--run', run.path)} again",
+        )
+
+
+def _costs(about: Mapping[str, Any], class_names: tuple[str, ...]) -> Array | None:
+    if about.get("decision") != "least expected cost":
+        return None
+    costs = about["costs"]
+    rows = tuple(tuple(costs[true][answer] for answer in class_names) for true in class_names)
+    return CostMatrix(class_names, rows).of(class_names)
