@@ -75,7 +75,7 @@ def test_an_imported_run_can_be_stacked(tmp_path: Path) -> None:
     ).output
     assert "3 members" in said
     assert (
-        "Verdict"
+        "best single member"
         in call(
             "stack", "--run", str(tmp_path / "run"), "--method", "vote", "--resamples", "50"
         ).output

@@ -36,7 +36,7 @@ def states_are_whole(run: Path) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("slots", [pytest.param(1, marks=pytest.mark.dense), 2])
 def test_row_5_a_full_disk_ends_with_exit_4_and_figures_and_the_old_state_goes_on(
     processes: Any, slides: Path, mounted: Mount, tmp_path: Path, slots: int
 ) -> None:

@@ -119,7 +119,7 @@ def test_slurm_arrays_end_alike_by_submitits_local_executor(
     assert kept(tmp_path / "run") == undisturbed
 
 
-@pytest.mark.slow
+@pytest.mark.dense
 def test_ray_loses_a_worker_and_a_node_and_ends_alike(
     trained: Any,
     tmp_path: Path,

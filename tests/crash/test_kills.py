@@ -40,7 +40,7 @@ def test_row_1_seeded_sigkills_end_with_the_digests_of_an_undisturbed_run(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [2, pytest.param(1, marks=DENSE)])
+@pytest.mark.parametrize("step", [4, pytest.param(1, marks=DENSE)])
 def test_row_3_death_at_every_write_point_loses_nothing(
     slides: Path, tmp_path: Path, step: int
 ) -> None:

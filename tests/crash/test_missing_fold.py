@@ -62,7 +62,7 @@ def test_row_43_under_a_quorum_the_gap_is_masked_and_named_and_never_a_zero(
     run = lacking.path
     code, said = cli("stack", "--run", run, "--method", "mean,vote", "--quorum", 1, *QUICK)
     assert code == 0, said
-    assert "tiny_mobile" in said.split("Note", 1)[1]
+    assert "tiny_mobile" in said.split("Caveat", 1)[1]
     train, fold = lacking.manifest().part("train"), lacking.folds()
     lost = fold.of(train) == LOST
     alone = softmax(lacking.store.read("tiny_cnn").oof)

@@ -102,7 +102,9 @@ def plan(trained: Any, run: Run) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.dense)]
+)
 def test_row_59_stopping_the_command_cancels_its_slurm_array_and_says_so(
     trained: Any, processes: Any, tmp_path: Path, number: int
 ) -> None:

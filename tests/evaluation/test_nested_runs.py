@@ -56,7 +56,7 @@ def test_stack_writes_and_shows_the_strict_figures(nested_run, cli) -> None:
     assert head[1:6] == ("in-sample", "cross-fitted", "nested", "cross-fitted - nested", "test")  # fmt: skip
     assert all(len(row) == len(head) for row in rows)
     assert any("Its members train on 2 of 4 folds, not 3" in note for note in done.notes)
-    code, said = cli("stack", "--nested", "--method", "greedy", "--resamples", 50, "--run", nested_run.path)  # fmt: skip
+    code, said = cli("stack", "--nested", "--method", "greedy", "--resamples", 50, "--verbose", "--run", nested_run.path)  # fmt: skip
     assert code == 0
     assert "cross-fitted - nested" in said
     assert "rate: nested" in said

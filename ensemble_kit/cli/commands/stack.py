@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.methods import combiners_of, positive_class, settle_severity
+from ensemble_kit.cli.options.panels import STACKING, PanelCommand
 from ensemble_kit.cli.options.shared import (
     Names,
     Shares,
@@ -20,7 +21,6 @@ from ensemble_kit.cli.options.shared import (
     run_option,
     seed_option,
 )
-from ensemble_kit.cli.options.shared.panels import STACKING, PanelCommand
 from ensemble_kit.cli.output.stack import as_values, print_stacked
 from ensemble_kit.cli.output.text import printable
 

@@ -12,8 +12,8 @@ import click
 from ensemble_kit.cli.commands.train_variants import print_inflation, several
 from ensemble_kit.cli.options.experiment import experiment_options
 from ensemble_kit.cli.options.launch import Launch, launch_options
+from ensemble_kit.cli.options.panels import TRAINING, PanelCommand
 from ensemble_kit.cli.options.shared import Shard
-from ensemble_kit.cli.options.shared.panels import TRAINING, PanelCommand
 from ensemble_kit.cli.output.text import columns, duration, printable
 from ensemble_kit.errors import command
 

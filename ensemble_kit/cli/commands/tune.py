@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.experiment import experiment_options
+from ensemble_kit.cli.options.panels import TUNING, PanelCommand
 from ensemble_kit.cli.options.shared import given_flags
-from ensemble_kit.cli.options.shared.panels import TUNING, PanelCommand
 from ensemble_kit.cli.output.text import columns, printable
 from ensemble_kit.errors import command
 
