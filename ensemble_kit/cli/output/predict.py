@@ -16,6 +16,7 @@ import click
 from ensemble_kit.cli.output.text import columns, printable
 
 if TYPE_CHECKING:
+    from ensemble_kit.errors import EnsembleKitError
     from ensemble_kit.inference.ensemble import Ensemble
     from ensemble_kit.inference.find_images import FoundImages
     from ensemble_kit.inference.image_predictions import ImagePredictions
@@ -66,24 +67,21 @@ def stream_json(ensemble: Ensemble, run: Run, found: FoundImages, *, fail: bool)
     """All predictions as one JSON object, block by block; unreadable images are under `errors`."""
     from ensemble_kit.images.reading.digests import refuse_faults
 
-    blocks, errors, first = ensemble.predict_blocks(found.sources), [], True
-    for block in blocks:
-        if fail or len(block.faults) == len(found.sources):
+    errors: list[tuple[str, EnsembleKitError]] = []
+    between = json.dumps(_about(ensemble, run), ensure_ascii=False)[:-1] + ', "images": [\n'
+    for block in ensemble.predict_blocks(found.sources):
+        if fail:
             refuse_faults(dict(block.faults), len(block.sources))
-        if first:
-            click.echo(json.dumps(_about(ensemble, run), ensure_ascii=False)[:-1] + ', "images": [')
-        errors += [
-            {"image": block.sources[i].name, "error": f"{error.law}: {error.got}"}
-            for i, error in block.faults.items()
-        ]
-        for record, source in zip(
-            block.predictions.records(), [block.sources[i] for i in block.good], strict=True
-        ):
-            group = {"group": source.group} if source.group else {}
-            text = json.dumps(record | group, allow_nan=False, ensure_ascii=False)
-            click.echo(text if first else f",{text}")
-            first = False
-    click.echo(f'], "errors": {json.dumps(errors, ensure_ascii=False)}}}')
+        errors += [(block.sources[i].name, error) for i, error in block.faults.items()]
+        for i, record in zip(block.good, block.predictions.records(), strict=True):
+            group = block.sources[i].group
+            values = record | ({"group": group} if group else {})
+            click.echo(between + json.dumps(values, allow_nan=False, ensure_ascii=False), nl=False)
+            between = ",\n"
+    if len(errors) == len(found.sources):
+        refuse_faults({i: error for i, (_, error) in enumerate(errors)}, len(errors))
+    reasons = [{"image": name, "error": f"{error.law}: {error.got}"} for name, error in errors]
+    click.echo(f'\n], "errors": {json.dumps(reasons, ensure_ascii=False)}}}')
 
 
 def _about(ensemble: Ensemble, run: Run) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""`ensemble-kit predict`: a card, a table, JSON, and exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble_kit.files import read_csv
+from ensemble_kit.inference.ensemble import Ensemble
+
+CLI = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def simplex(stacked: Any) -> tuple[object, ...]:
+    """The options of the run and method of `ensemble`."""
+    return "--run", stacked.run.path, "--method", "simplex", "--device", "cpu"
+
+
+def test_one_image_is_printed_and_nothing_is_written(
+    cli: CLI, simplex: tuple[object, ...], ensemble: Ensemble, slides: Path, tmp_path: Path
+) -> None:
+    image = slides / "benign" / "P00_0.png"
+    code, said = cli("predict", image, *simplex)
+    one = ensemble.predict_all(image)
+    assert code == 0
+    assert f"Predicted: {one.classes[0]}" in said
+    for c, name in enumerate(ensemble.class_names):
+        assert f"{name}" in said
+        assert f"{one.proba[0, c]:.3f}" in said
+    assert all(name in said for name in ensemble.member_names)
+    assert "Prediction set (80 %" in said
+    assert f"operating point: {(one.decisions or ())[0]}" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_becomes_a_table_of_the_latest_run(
+    cli: CLI, stacked: Any, slides: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(stacked.run.path, tmp_path / "checkpoints" / "slides")
+    code, said = cli("predict", slides, "--group-pattern", r"(P\d+)_")
+    assert code == 0, said
+    assert len(read_csv(tmp_path / "predictions.csv")) == 80
+    assert len(read_csv(tmp_path / "predictions-per-group.csv")) == 20
+    assert "80 images" in said
+    assert "predictions-per-group.csv" in said
+
+
+def test_json_of_images_and_of_a_written_table(
+    cli: CLI, simplex: tuple[object, ...], ensemble: Ensemble, slides: Path, tmp_path: Path
+) -> None:
+    good = [slides / "benign" / f"P00_{i}.png" for i in range(2)]
+    (tmp_path / "text.png").write_text("no image")
+    code, said = cli("predict", *good, tmp_path / "text.png", "--json", *simplex)
+    found = json.loads(said)
+    assert code == 0
+    assert [one["image"] for one in found["images"]] == list(map(str, good))
+    assert [one["image"] for one in found["errors"]] == [str(tmp_path / "text.png")]
+    for one, record in zip(ensemble.predict_all(good).records(), found["images"], strict=True):
+        assert (record["predicted"], record["votes"], record["set"], record["decision"]) == (
+            one["predicted"], one["votes"], one["set"], one["decision"],
+        )  # fmt: skip
+        assert record["probabilities"] == pytest.approx(one["probabilities"], abs=1e-6)
+    code, said = cli("predict", *good, "--json", "--out", "o/p.csv", *simplex)
+    assert (code, json.loads(said)["n_images"]) == (0, 2)
+    assert len(read_csv(tmp_path / "o" / "p.csv")) == 2
+
+
+def test_json_with_an_unreadable_first_block_is_still_json(
+    cli: CLI, simplex: tuple[object, ...], slides: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from ensemble_kit.inference import tile_blocks
+
+    monkeypatch.setattr(tile_blocks, "BLOCK", 1)
+    (tmp_path / "text.png").write_text("no image")
+    good = [slides / "benign" / f"P00_{i}.png" for i in range(2)]
+    code, said = cli("predict", tmp_path / "text.png", *good, "--json", *simplex)
+    assert code == 0
+    assert len(json.loads(said)["images"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "named"),
+    [
+        (("text.png",), 3, "text.png"),
+        (("text.png", "--json"), 3, "text.png"),
+        (("nowhere.png",), 3, "nowhere.png"),
+        (("slide.svs",), 3, "slide.svs"),
+        (("good.png", "text.png", "--on-bad-image", "fail"), 3, "text.png"),
+        (("good.png", "--out", "good.png"), 2, "good.png"),
+        (("good.png", "--method", "simplx"), 2, "simplx"),
+        (("good.png", "--run", "nowhere"), 3, "nowhere"),
+        (("good.png", "--device", "cuda:99"), 4, "cuda:99"),
+        ((), 2, "IMAGES"),
+    ],
+)
+def test_exit_codes_and_what_they_name(
+    cli: CLI, stacked: Any, slides: Path, tmp_path: Path, words: tuple[str, ...], code: int, named: str
+) -> None:  # fmt: skip
+    shutil.copy(slides / "benign" / "P00_0.png", tmp_path / "good.png")
+    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "slide.svs").write_text("x")
+    run = () if "--run" in words else ("--run", stacked.run.path)
+    got, said = cli("predict", *words, *run)
+    assert got == code, said
+    assert named in said
+    assert not list(tmp_path.glob("*.part*"))
+
+
+def test_escape_codes_in_a_name_do_not_reach_the_terminal(
+    cli: CLI, simplex: tuple[object, ...], slides: Path, tmp_path: Path
+) -> None:
+    shutil.copy(slides / "benign" / "P00_0.png", tmp_path / "a\x1b]0;b.png")
+    code, said = cli("predict", "a\x1b]0;b.png", *simplex)
+    assert code == 0
+    assert "\x1b" not in said
