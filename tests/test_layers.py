@@ -25,6 +25,7 @@ LAYERS = (
     "replaced",
     "tables",
     "locks",
+    "doctor",
     "settings",
     "manifest",
     "folds",

@@ -67,6 +67,7 @@ COMMANDS = {
     "status": ("commands.status", "status", "Say which jobs are done, running, failed or waiting."),
     "members": ("commands.members", "members", "List the networks that can be members."),
     "run-job": ("commands.run_job", "run_job", "Run one planned job, for other schedulers."),
+    "doctor": ("commands.doctor", "doctor_command", "Check what this machine has for a run."),
     "report": ("commands.report", "report", "Write the run's report as one HTML page."),
 }
 

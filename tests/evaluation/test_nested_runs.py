@@ -60,7 +60,7 @@ def test_stack_writes_and_shows_the_strict_figures(nested_run, cli) -> None:
     assert code == 0
     assert "cross-fitted - nested" in said
     assert "rate: nested" in said
-    assert "\nNested: greedy is " in said
+    assert "Nested cross-validation: greedy is " in said
     code, said = cli("report", "--run", nested_run.path)
     page = (nested_run.report_dir / "index.html").read_text()
     assert "<h2>Nested</h2>" in page

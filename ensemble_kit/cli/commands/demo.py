@@ -34,13 +34,14 @@ def demo(run_path: str, seed: int) -> None:
     run_training(experiment)
     run = Run(run_path)
     done = stack_run(run, {name: make_combiner(name) for name in all_methods(len(run.members()))})
-    print_stacked(done, run)
+    click.echo()
+    print_stacked(done, run, has_next=False)
     page = write_report(run)
     click.echo(
         f"Report: {printable(page.as_posix())} ({duration(time.perf_counter() - began)} in all)"
     )
     click.echo(
-        "Next, on your own images (a BreakHis archive, class folders, or a CSV path,label,group):\n"
+        "\nOn your own images (a BreakHis archive, class folders, or a CSV path,label,group):\n"
         "  ensemble-kit train-members --data DIR --members resnet18,efficientnet_b0 --run checkpoints/mine\n"
         "  ensemble-kit stack --method all --run checkpoints/mine\n"
         "  ensemble-kit report --run checkpoints/mine"

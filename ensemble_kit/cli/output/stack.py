@@ -51,7 +51,12 @@ N_CAVEATS = 3
 
 
 def print_stacked(
-    done: Stacked, run: Run, *, verbose: bool = False, clinical: bool = False
+    done: Stacked,
+    run: Run,
+    *,
+    verbose: bool = False,
+    clinical: bool = False,
+    has_next: bool = True,
 ) -> None:
     """The answer, the methods, the caveats that change how it is read, and where the rest is."""
     from ensemble_kit.evaluation.tables import leaderboard as board
@@ -72,7 +77,8 @@ def print_stacked(
     _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
     folder = run.path.as_posix()
     click.echo(printable(f"All values: {folder}/ensembles/scores.csv, or stack --verbose."))
-    click.echo(printable(f"Next: {command('report', '--run', run.path)}"))
+    if has_next:
+        click.echo(printable(f"Next: {command('report', '--run', run.path)}"))
 
 
 def _stored(done: Stacked) -> dict[str, dict[str, Any]]:
@@ -93,7 +99,7 @@ def _print_caveats(some: Sequence[str], everything: Sequence[str], *, verbose: b
         click.echo(printable(f"Caveat: {caveat}"))
     left = len(everything) - len(shown)
     if left:
-        click.echo(f"{left} more remarks: --verbose, or the report.")
+        click.echo(f"{left} more caveat{'s' * (left != 1)}: --verbose, or the report.")
 
 
 def _print_asked(done: Stacked, *, clinical: bool) -> None:

@@ -1,0 +1,42 @@
+"""`ensemble-kit doctor`: what this machine has for a run, and what is missing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import click
+
+from ensemble_kit.cli.options.shared import json_option
+from ensemble_kit.cli.output.text import columns, printable
+
+MISSING = 4
+
+
+@click.command("doctor")
+@click.option(
+    "--run",
+    "folder",
+    default="checkpoints",
+    show_default=True,
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Folder whose disk and locks are checked.",
+)
+@json_option
+def doctor_command(folder: Path, as_json: bool) -> None:
+    """Check Python, packages, device, memory, disk and file locks. Exit code 4 if something is missing."""
+    from ensemble_kit.doctor import diagnose
+
+    checks = diagnose(folder)
+    problems = [one for one in checks if one.problem]
+    if as_json:
+        click.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=2))
+    else:
+        click.echo(printable(columns([(one.name, one.found) for one in checks], right=())))
+        for one in problems:
+            click.echo(printable(f"Missing: {one.name}: {one.found}. {one.problem}."))
+        if not problems:
+            click.echo("Nothing is missing.")
+    raise SystemExit(MISSING if problems else 0)
