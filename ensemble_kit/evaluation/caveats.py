@@ -1,7 +1,4 @@
-"""What must be said beside figures: about the tables they come from, and about a combiner.
-
-Words only; computes no figure.
-"""
+"""Caveats that are shown beside results: about the prediction tables, and about a combiner."""
 
 from __future__ import annotations
 
@@ -20,95 +17,102 @@ FEW_GROUPS = 10
 
 
 def table_notes(oof: Predictions, test: Predictions | None) -> tuple[str, ...]:
-    """What must be said beside every figure from these tables."""
+    """Caveats on every metric that is computed from these tables."""
     notes = [*oof.notes, *(test.notes if test is not None else ())]
     if oof.split_by == "image" and not any("by image" in note.lower() for note in notes):
         notes.insert(
             0,
-            "Split by image: images of one group stand on both sides. Not comparable with a split by group.",
+            "Split by image: images of one group are on both sides of the split. Do not compare these "
+            "metrics with metrics of a split by group.",
         )
     elif oof.group_kind == "image" and not any("no groups" in note.lower() for note in notes):
-        notes.insert(0, "No groups are known: each image is its own group.")
+        notes.insert(0, "No groups are known: every image is treated as its own group.")
     for part, table in (("out-of-fold", oof), ("test", test)):
         if table is None:
             continue
         absent = [name for c, name in enumerate(table.class_names) if not (table.labels == c).any()]
         if absent:
             notes.append(
-                f"No {part} sample is of class {first_few(map(repr, absent))}: figures do not speak of it."
+                f"The {part} part has no image of class {first_few(map(repr, absent))}. The metrics "
+                "say nothing about that class."
             )
         if table.n_groups < FEW_GROUPS:
             notes.append(
-                f"The {part} part has {table.n_groups} {table.group_kind}s only: intervals over so few are rough."
+                f"The {part} part has only {table.n_groups} {table.group_kind}{'s' * (table.n_groups > 1)}: "
+                "its intervals are rough."
             )
     return tuple(dict.fromkeys(notes))
 
 
 def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
-    """What must be said beside every figure of this combiner."""
+    """Caveats on every metric of this combiner."""
     if combiner.needs_labels:
         return (
-            "The oracle looks at the labels and takes a right member where there is one: a ceiling "
-            "for choosing among members, not for combining them.",
+            "The oracle uses the labels: it takes a member that is right, if there is one. It is an "
+            "upper bound for methods that choose one member per image. A combination can exceed it.",
         )
     if isinstance(combiner, MajorityVote):
         return (
-            "vote's probabilities are shares of hard votes: where all members err it is as wrong as "
-            "can be, so do not hold its log loss and calibration against those of probabilities.",
+            "`vote` outputs vote shares, not probabilities. Do not compare its log loss or "
+            "calibration with other methods.",
         )
     if combiner.needs_features:
         return (
-            "Each fold's models have features of their own, so networks are fitted in each of these "
-            "spaces, to the rows that its models kept out: far fewer rows than other stackers learn "
-            "from. The models and networks that answer a cross-fitted row were trained without it.",
+            "The models of each fold have their own feature space. One network is therefore fitted "
+            "per fold, on the held-out images of that fold only: far fewer images than other stackers "
+            "learn from. A cross-fitted prediction comes from models and networks that were trained "
+            "without that image.",
         )
     if combiner.is_fitted_to_labels:
         return (
-            "Fitted to out-of-fold predictions, whose members saw the labels of the other folds: "
-            "cross-fitted figures are free of the combiner's own optimism, not of that coupling; "
-            "those of --nested are.",
+            "Cross-fitted metrics can still be slightly optimistic: the members were trained on the "
+            "labels of the other folds. `--nested` removes this bias.",
         )
     return ()
 
 
 def order_note(table: Predictions) -> str:
-    """That classes are taken for grades without anything that says so."""
+    """Caveat that ordinal metrics assume the order of the class names."""
     return (
-        f"Figures of grades take the classes in the order {', '.join(table.class_names)}; nothing "
-        "says that this order means something. Imported ones are ordered by --classes and --ordinal."
+        f"The ordinal metrics assume the class order {', '.join(table.class_names)}. The data do not "
+        "say that the classes are ordered. For imported predictions, set the order with --classes "
+        "and --ordinal."
     )
 
 
 def cost_note() -> str:
-    """That classes are not the likeliest ones."""
-    return "Decided for the class of least expected cost, not for the likeliest, the oracle apart."
+    """Caveat that predicted classes minimise the expected cost."""
+    return (
+        "Predicted classes are the classes of least expected cost, not the most probable classes. "
+        "The oracle is the exception."
+    )
 
 
 def abstention_note(name: str, crossed: Combined, tested: Combined | None) -> tuple[str, ...]:
-    """How much a method decides, and how figures take what it does not; nothing if it decides all.
+    """Caveat on a method that abstains: its coverage, and how abstentions count; else empty.
 
     Examples
     --------
     >>> import numpy as np
-    >>> silent = Combined(np.full((4, 2), 0.5), np.array([0, 1, 1, -1]), np.ones(4, dtype=bool))
-    >>> abstention_note("vote", silent, None)[0].partition(";")[0]
-    'vote abstains, cross-fitted, on 1 of 4 rows (coverage 0.750)'
+    >>> one = Combined(np.full((4, 2), 0.5), np.array([0, 1, 1, -1]), np.ones(4, dtype=bool))
+    >>> abstention_note("vote", one, None)[0].partition(".")[0]
+    'vote abstains on 1 of 4 images cross-fitted (coverage 0'
     """
-    parts = {"cross-fitted": crossed, **({} if tested is None else {"on the test": tested})}
-    said = [
-        f"{part}, on {one.n_abstained} of {len(one.predicted)} rows "
+    parts = {"cross-fitted": crossed, **({} if tested is None else {"of the test part": tested})}
+    shares = [
+        f"{one.n_abstained} of {len(one.predicted)} images {part} "
         f"(coverage {1 - one.n_abstained / len(one.predicted):.3f})"
         for part, one in parts.items()
         if one.n_abstained
     ]
-    if not said:
+    if not shares:
         return ()
-    how = "an abstention counts as an error, shared out evenly among the wrong classes."
-    return (f"{name} abstains, {', and '.join(said)}; {how}",)
+    how = "An abstention counts as an error, divided equally among the wrong classes."
+    return (f"{name} abstains on {' and on '.join(shares)}. {how}",)
 
 
 def interval_note(scored: Mapping[str, Scored], table: Predictions, part: str) -> tuple[str, ...]:
-    """Which metrics have no interval because a class is held by one group alone."""
+    """Caveat that metrics lack an interval because all images of a class come from one group."""
     lacking = {
         name.replace("_", " ")
         for one in scored.values()
@@ -125,39 +129,38 @@ def interval_note(scored: Mapping[str, Scored], table: Predictions, part: str) -
     if not alone:
         return ()
     return (
-        f"Class {first_few(map(repr, alone))} comes from one {table.group_kind} only ({part}): metrics "
-        "that average over classes have no interval.",
+        f"All images of class {first_few(map(repr, alone))} come from one {table.group_kind} ({part}): "
+        "metrics that average over classes have no interval.",
     )
 
 
 def below_best_note(*names: str) -> tuple[str, ...]:
-    """That one member alone is better than fitted methods; nothing where none is named.
+    """Caveat that fitted methods are not better than the best member; empty without names.
 
     Examples
     --------
     >>> below_best_note("mlp")[0].partition(":")[0]
-    'mlp does not beat the best member cross-fitted, neither on the metric nor on log loss'
+    'mlp is not better than the best member cross-fitted, neither in the metric nor in log loss'
     """
     if not names:
         return ()
-    do = "does" if len(names) == 1 else "do"
+    verb = "is" if len(names) == 1 else "are"
     return (
-        f"{', '.join(names)} {do} not beat the best member cross-fitted, neither on the metric nor "
-        "on log loss: that member alone is the better choice.",
+        f"{', '.join(names)} {verb} not better than the best member cross-fitted, neither in the "
+        "metric nor in log loss: prefer the best member alone.",
     )
 
 
 def replaced_note(*names: str) -> str:
-    """That methods were replaced by the mean.
+    """Caveat that methods were replaced by the mean.
 
     Examples
     --------
-    >>> replaced_note("mlp").partition(":")[0]
-    'mlp does not beat the mean cross-fitted, neither on the metric nor on log loss'
+    >>> replaced_note("mlp").partition(", and")[0]
+    'mlp is not better than the mean cross-fitted, neither in the metric nor in log loss'
     """
-    do = "does" if len(names) == 1 else "do"
-    place = "its" if len(names) == 1 else "their"
+    verb, was = ("is", "was") if len(names) == 1 else ("are", "were")
     return (
-        f"{', '.join(names)} {do} not beat the mean cross-fitted, neither on the metric nor on log "
-        f"loss: the plain mean is used in {place} place (*)."
+        f"{', '.join(names)} {verb} not better than the mean cross-fitted, neither in the metric nor "
+        f"in log loss, and {was} replaced by the mean (*)."
     )

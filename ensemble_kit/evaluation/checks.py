@@ -1,7 +1,4 @@
-"""What must hold of the two tables of a run before anything is judged on them.
-
-Judges nothing.
-"""
+"""Checks of the out-of-fold and test tables before an evaluation."""
 
 from __future__ import annotations
 
@@ -12,20 +9,21 @@ from ensemble_kit.predictions.table import Predictions
 
 
 def check_tables(oof: Predictions, test: Predictions | None) -> None:
-    """Raise DataError unless the test table, if any, is of the same members and other groups."""
+    """Raise DataError unless the test table has the same members and classes, and other groups."""
     if test is None:
         return
     if (test.member_names, test.class_names) != (oof.member_names, oof.class_names):
         raise DataError(
-            "Both tables hold the same members and classes, in one order",
-            f"got {first_few(oof.member_names)} ({first_few(oof.class_names)}) and "
+            "The out-of-fold and test tables have different members or classes: "
+            f"{first_few(oof.member_names)} ({first_few(oof.class_names)}) and "
             f"{first_few(test.member_names)} ({first_few(test.class_names)})",
-            "Select them by name: test.select(oof.member_names)",
+            "both need the same members and classes in the same order",
+            "Select the members by name: test.select(oof.member_names)",
         )
     shared = np.intersect1d(oof.groups, test.groups)
     if len(shared) and oof.split_by == "group":
         raise DataError(
-            "No group stands on both sides of the test split",
-            f"{len(shared)} do: {first_few(shared)}",
-            "Split by whole groups, or say split_by='image' and have it stamped",
+            f"{len(shared)} groups are in both the out-of-fold and the test table: {first_few(shared)}",
+            "a group may be on one side of the test split only",
+            "Split by whole groups, or set split_by='image', which adds a caveat to every result",
         )

@@ -1,7 +1,4 @@
-"""Compare combiners in one tidy table, with a verdict on each.
-
-Judging is in `evaluate`; this only lays it out.
-"""
+"""Compare combiners in one tidy table, with a verdict on each."""
 
 from __future__ import annotations
 
@@ -27,16 +24,17 @@ def compare(
     protocol: Protocol | None = None,
     nested: Sequence[NestedFold] | None = None,
 ) -> pd.DataFrame:
-    """Fit on out-of-fold rows, score on held-out ones, beside best member, mean and oracle.
+    """Compare combiners, fitted on out-of-fold predictions, with best member, mean and oracle.
 
     Parameters
     ----------
     combiners : mapping of name to Combiner
     fit_on : Predictions
-        Out-of-fold predictions; cross-fitted figures come from here.
+        Out-of-fold predictions. In-sample and cross-fitted metrics are computed on them.
     score_on : Predictions, optional
-        Test predictions.
+        Test predictions, used only for scoring.
     protocol : Protocol, optional
+        Settings of the evaluation.
     nested : sequence of NestedFold, optional
         `run.nested_predictions()`: adds the part `nested`.
 
@@ -44,8 +42,9 @@ def compare(
     -------
     pandas.DataFrame
         One row per method, part and metric: `method, part, metric, value, low, high, n, n_groups,
-        n_ties, verdict`. `attrs["verdict"]` is one sentence on the method that is best
-        cross-fitted by `attrs["metric"]`; `attrs["verdicts"]` has all of them; `attrs["notes"]` what must be said.
+        n_ties, verdict`. `attrs["verdict"]` is one sentence on the method with the best
+        cross-fitted `attrs["metric"]`. `attrs["verdicts"]` has the sentences of all methods, and
+        `attrs["notes"]` the caveats.
 
     Examples
     --------
@@ -93,7 +92,7 @@ def scores_table(judged: Mapping[str, Evaluation], protocol: Protocol) -> pd.Dat
 
 
 def verdict_word(one: Evaluation, part: str, metric_name: str) -> str:
-    """The word on this method against the best member, where one was given."""
+    """The verdict's word on this method against the best member; empty without a verdict."""
     words = [
         v.word
         for v in one.verdicts
@@ -103,16 +102,16 @@ def verdict_word(one: Evaluation, part: str, metric_name: str) -> str:
 
 
 def chosen(judged: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation | None:
-    """The method that is best cross-fitted; None where there are baselines only."""
+    """The best method by cross-validation; None if there are only baselines."""
     values = {name: one.cross_fitted[protocol.metric].value for name, one in judged.items()}
     best = winner(values, protocol.metric)
     return None if best is None else judged[best]
 
 
 def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
-    """What is said of the chosen ensemble: on the test table where there is one.
+    """The verdict on the best method against the best member, on the test part if there is one.
 
-    Where it was picked among several methods, by their cross-fitted figures, that is said too.
+    If it was chosen among several methods, the sentence names their number.
     """
     best = chosen(judged, protocol)
     if best is None or not best.verdicts:
@@ -121,15 +120,15 @@ def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
     said = next(v for v in best.verdicts if v.part == part and v.against == "best-member")
     if said.n_compared == 1:
         return said.sentence
-    unseen = ", before the test part was looked at" if part == "test" else ""
+    unseen = ", without using the test part" if part == "test" else ""
     return (
-        f"{said.sentence} It was picked among {said.n_compared} methods by its cross-fitted "
+        f"{said.sentence} It was chosen among {said.n_compared} methods by its cross-fitted "
         f"{protocol.metric.replace('_', ' ')}{unseen}."
     )
 
 
 def field_notes(judged: Mapping[str, Evaluation]) -> list[str]:
-    """What must be said beside the figures of all methods, each thing once."""
+    """The caveats of all methods, each once."""
     fallen = [name for name, one in judged.items() if one.fell_back]
     alone = {replaced_note(name) for name in fallen}
     notes = [n for one in judged.values() for n in one.notes if n not in alone]

@@ -1,6 +1,6 @@
 """Intervals and paired comparisons of predictions given as plain arrays.
 
-The same computations as every command uses, for predictions from anywhere.
+The commands use the same computations.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Ints = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What the first of two sets of predictions gains on the second.
+    """The gain of the first of two sets of predictions over the second.
 
     Parameters
     ----------
     value, low, high : float or None
-        Paired difference, positive where the first is better, with its interval over groups.
+        Paired difference, positive if the first is better, with its interval over groups.
     p_value : float or None
-        Two-sided, of no difference; None where too few groups differ to show one.
+        Two-sided p value; None if too few groups differ to show a difference.
     verdict : {"better", "not shown", "worse"}
     n_groups : int
     sentence : str
@@ -63,9 +63,9 @@ def metric_interval(
     labels : array-like of int, shape (n_samples,)
         Class indices.
     proba : array-like, shape (n_samples, n_classes)
-        Probabilities; the likeliest class is the decision.
+        Probabilities; the most probable class is the predicted class.
     groups : array-like, shape (n_samples,)
-        The patient of each sample. Class counts of patients are taken as fixed.
+        The patient of each sample. The interval treats the class counts of patients as fixed.
     metric : str
         A key of `ek.METRICS`.
     level : float
@@ -74,12 +74,13 @@ def metric_interval(
     Returns
     -------
     Interval
-        `value`, `low`, `high`; the ends are None with one group, or where a class has one group only.
+        `value`, `low`, `high`. The ends are None with a single group. Metrics that average over
+        classes also have no ends if all images of a class come from one group.
 
     Raises
     ------
     DataError
-        Arrays of different lengths, labels that are no class, or values that are not finite.
+        Arrays of different lengths, labels that are not class indices, or invalid probabilities.
 
     Examples
     --------
@@ -114,15 +115,24 @@ def compare_predictions(
     Parameters
     ----------
     labels : array-like of int, shape (n_samples,)
+        Class indices.
     proba_a, proba_b : array-like, shape (n_samples, n_classes)
+        Probabilities of the same samples.
     groups : array-like, shape (n_samples,)
+        The patient of each sample.
     metric : str
+        A key of `ek.METRICS`.
     level : float
+        Confidence level, e.g. 0.95.
+
+    Returns
+    -------
+    Comparison
 
     Raises
     ------
     DataError
-        Arrays of different lengths, labels that are no class, or values that are not finite.
+        Arrays of different lengths, labels that are not class indices, or invalid probabilities.
 
     Examples
     --------
@@ -165,7 +175,7 @@ def net_benefit(
     groups : array-like, shape (n_samples,)
         The patient of each sample.
     thresholds : sequence of float
-        Between 0 and 1. A sample is called positive where its probability is at least the threshold.
+        Between 0 and 1. A sample is positive if its probability is at least the threshold.
     positive : int
         The index of the positive class.
     level : float
@@ -179,9 +189,9 @@ def net_benefit(
     Raises
     ------
     DataError
-        Arrays of different lengths, labels that are no class, or values that are not finite.
+        Arrays of different lengths, labels that are not class indices, or invalid probabilities.
     UsageError
-        A threshold that is not between 0 and 1, or a positive class that is no class.
+        A threshold that is not between 0 and 1, or a positive class that is not a class index.
 
     Examples
     --------
@@ -194,9 +204,9 @@ def net_benefit(
     n_classes = one.proba.shape[1]
     if not 0 <= positive < n_classes:
         raise UsageError(
-            f"The positive class {positive} is none of the {n_classes} classes",
-            f"indices run from 0 to {n_classes - 1}",
-            "Give the column of its probability",
+            f"The positive class {positive} is not one of the {n_classes} classes",
+            f"indices go from 0 to {n_classes - 1}",
+            "Set `positive` to the column of its probability",
         )
     return decision_curve(OneClass.of(one, truth, groups, positive, level=level), thresholds).points
 
@@ -211,25 +221,24 @@ def _checked(
     if any(len(s) != 2 or s != (n, shapes[0][1]) for s in shapes) or len(np.asarray(groups)) != n:
         raise DataError(
             f"{n} labels do not fit probabilities of shape {shapes} and {len(np.asarray(groups))} groups",
-            "a row a sample is needed in each",
+            "each needs one row per sample",
             "Give labels (n,), probabilities (n, n_classes) and groups (n,)",
         )
     n_classes = shapes[0][1]
     if not n or truth.dtype.kind not in "iu" or truth.min() < 0 or truth.max() >= n_classes:
         raise DataError(
-            f"Labels must be class indices from 0 to {n_classes - 1}",
-            f"got {np.unique(truth)[:5].tolist()} of type {truth.dtype}",
-            "Map class names to their position first",
+            f"Invalid labels {np.unique(truth)[:5].tolist()} of type {truth.dtype}",
+            f"labels are class indices from 0 to {n_classes - 1}",
+            "Map class names to their column first",
         )
     for one in tables:
-        if (
-            not np.isfinite(one).all()
-            or (one < 0).any()
-            or np.abs(one.sum(axis=1) - 1).max() > 1e-3
-        ):
+        sums_to_one = np.abs(one.sum(axis=1) - 1) <= 1e-3
+        bad = np.flatnonzero(~(sums_to_one & np.isfinite(one).all(axis=1) & (one >= 0).all(axis=1)))
+        if len(bad):
             raise DataError(
-                "Probabilities must be finite, not negative, and sum to 1 in each row",
-                f"{int((~np.isfinite(one)).any(axis=1).sum())} rows hold values that are not finite",
+                f"{len(bad)} of {n} rows are not probabilities, e.g. row {bad[0]}: "
+                f"{one[bad[0]].round(3).tolist()}",
+                "probabilities are finite, not negative, and sum to 1 in each row",
                 "Give softmax outputs, not logits",
             )
     return truth.astype(np.int64), [decided(one) for one in tables]

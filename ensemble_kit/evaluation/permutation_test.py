@@ -1,7 +1,7 @@
-"""The null check: where labels mean nothing, nothing may be found; else something leaks.
+"""Permutation test: a method that is above chance on permuted labels indicates leakage.
 
-Everything is cross-fitted again on labels dealt anew to whole groups, and on members of noise.
-Fits combiners as they are, without the fallback to the mean, which would hide a leak.
+Every method is cross-fitted again on labels permuted between whole groups, and on members that are
+noise. No method is replaced by the mean here, since that would hide a leak.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ensemble_kit.seeding import generator
 
 # The fewest draws that can give p = 0.05.
 N_DRAWS = 19
-# A mean of fewer has no spread to be held against.
+# A standard error needs at least two draws.
 FEWEST_TESTED = 2
 ALARM = 0.05
 Ints = npt.NDArray[np.int64]
@@ -32,16 +32,16 @@ Ints = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class NullFigures:
-    """One method's figures where there is nothing to find.
+    """One method's metric on the real table, on permuted labels and on noise members.
 
     Parameters
     ----------
     value : float
-        Cross-fitted, on the table as it is.
+        Cross-fitted, on the real table.
     permuted, noise : array, shape (n_draws,)
-        Cross-fitted on labels dealt anew, and on members of noise.
+        Cross-fitted on permuted labels, and on noise members.
     permuted_gain, noise_gain : array, shape (n_draws,)
-        What these are better by than the constant answer, which knows only the classes' shares.
+        Gain of these over a constant prediction of the class shares.
     """
 
     value: float
@@ -53,7 +53,7 @@ class NullFigures:
 
     @property
     def p_value(self) -> float:
-        """Share of labellings, the real one among them, on which the figure is as good.
+        """Share of labellings, the real one included, on which the metric is at least as good.
 
         References
         ----------
@@ -67,7 +67,7 @@ class NullFigures:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PermutationTest:
-    """Every method's null figures.
+    """The result of the permutation test for every method.
 
     Parameters
     ----------
@@ -75,7 +75,7 @@ class PermutationTest:
     metric : str
     n_draws : int
     dealt : str
-        How labels were dealt anew, in words.
+        How the labels were permuted, in words.
     """
 
     methods: Mapping[str, NullFigures]
@@ -85,9 +85,10 @@ class PermutationTest:
 
     @property
     def above_chance(self) -> dict[str, list[str]]:
-        """Methods that find something where there is nothing, and in which check.
+        """Methods above chance, and on which data: permuted labels or noise members.
 
-        One-sided t test of the gain over the constant answer, at 5 % over all methods and checks.
+        One-sided t test of the gain over a constant prediction, at 5 % over all methods and both
+        kinds of data (Bonferroni).
         """
         out: dict[str, list[str]] = {}
         for name, one in self.methods.items():
@@ -99,7 +100,7 @@ class PermutationTest:
 
     @property
     def untested(self) -> list[str]:
-        """Methods of which too little was drawn, or is defined, to tell."""
+        """Methods with too few draws, or too few defined values, for the t test."""
         return [
             name
             for name, one in self.methods.items()
@@ -108,20 +109,21 @@ class PermutationTest:
 
     @property
     def sentence(self) -> str:
-        """Whether all methods come out at chance."""
+        """One sentence: whether all methods are at chance."""
         above, untested = self.above_chance, self.untested
         if not above and untested:
             return (
-                f"fewer than {FEWEST_TESTED} draws have a figure of {first_few(untested)}: whether "
-                f"that is chance cannot be told. Draw {N_DRAWS}."
+                f"{first_few(untested)} cannot be tested: fewer than {FEWEST_TESTED} draws have a "
+                f"value. Use {N_DRAWS} draws."
             )
         if not above:
-            some = f"all {len(self.methods)} methods come" if len(self.methods) > 1 else "it comes"
-            return f"{some} out at chance where there is nothing to find ({self.dealt})."
+            some = f"all {len(self.methods)} methods are" if len(self.methods) > 1 else "it is"
+            return f"{some} at chance on permuted labels and on noise members ({self.dealt})."
         listed = first_few(f"{name} ({', '.join(how)})" for name, how in above.items())
         return (
-            f"{len(above)} of {len(self.methods)} methods find something where there is nothing: "
-            f"{listed}. Something leaks: do not trust their figures."
+            f"{len(above)} of {len(self.methods)} methods are above chance although labels or "
+            f"members carry no information: {listed}. This indicates leakage: do not trust the "
+            "metrics of these methods."
         )
 
 
@@ -132,21 +134,33 @@ def permutation_test(
     protocol: Protocol | None = None,
     n_draws: int = N_DRAWS,
 ) -> PermutationTest:
-    """Cross-fit every method on labels that mean nothing, and on members that know nothing.
+    """Permutation test: cross-fit every method on permuted labels, and on noise members.
 
-    Where each group has one label, the groups' labels are permuted; else their blocks of labels
-    are put in another order. A member of noise keeps its logits, each row at a random other
-    sample; pooled features are drawn anew.
+    If each group has one label, the labels of the groups are permuted. Otherwise the blocks of
+    labels of the groups are put in another order. A noise member has the logits of the member,
+    with its rows in random order; pooled features are replaced by normal noise.
 
     Parameters
     ----------
     combiners : mapping of name to Combiner
-        Left as they are. Those that look at the labels are left out.
+        Copies are fitted. Combiners that use the labels of the predicted rows (the oracle) are
+        skipped.
     oof : Predictions
+        Out-of-fold predictions.
     protocol : Protocol, optional
-        For its metric and seed.
+        Its metric and seed are used.
     n_draws : int
-        19 is the fewest with which p = 0.05 can be reached.
+        Number of permutations. With fewer than 19, p cannot reach 0.05.
+
+    Returns
+    -------
+    PermutationTest
+        `p_value` per method, `above_chance`, and one `sentence`.
+
+    Raises
+    ------
+    UsageError
+        `n_draws` is below 1.
 
     References
     ----------
@@ -164,7 +178,11 @@ def permutation_test(
     """
     protocol = protocol or Protocol()
     if n_draws < 1:
-        raise UsageError("A null check draws at least once", f"got {n_draws}", "Use e.g. 19")
+        raise UsageError(
+            f"Invalid number of draws for the permutation test: {n_draws}",
+            "it must be at least 1",
+            f"Use e.g. {N_DRAWS}",
+        )
     methods = {name: one for name, one in combiners.items() if not one.needs_labels}
     real = _figures(methods, oof, protocol)
     drawn: dict[str, dict[str, list[float]]] = {"permuted": {}, "noise": {}}
@@ -223,7 +241,7 @@ def _has_one_label_each(oof: Predictions) -> bool:
 
 
 def _permuted(oof: Predictions, rng: np.random.Generator) -> Predictions:
-    """The table with labels dealt anew to whole groups."""
+    """The table with labels permuted between whole groups."""
     rows = _group_rows(oof)
     order = rng.permutation(len(rows))
     labels = np.empty(len(oof), dtype=np.int64)
@@ -236,16 +254,16 @@ def _permuted(oof: Predictions, rng: np.random.Generator) -> Predictions:
 
 
 def _noise(oof: Predictions, rng: np.random.Generator) -> Predictions:
-    """The table with each member's rows in a random order of their own; features are normal noise.
+    """The table with each member's rows in random order; features are normal noise.
 
-    A member's gaps stay where they are, so that every row keeps its quorum.
+    Missing predictions of a member stay in their rows, so that every row still meets the quorum.
     """
     logits = oof.logits.copy()
     for m, there in enumerate(oof.available.T):
         rows = np.flatnonzero(there)
         logits[rows, m] = oof.logits[rng.permutation(rows), m]
     kept = oof.features
-    # Rows cannot move between the spaces of different models.
+    # Features of different models have different spaces, so rows cannot be exchanged.
     features = kept and PooledFeatures(
         tuple(rng.normal(size=one.shape).astype(np.float32) for one in kept.values), kept.spaces
     )
@@ -254,10 +272,10 @@ def _noise(oof: Predictions, rng: np.random.Generator) -> Predictions:
 
 def _dealt(oof: Predictions) -> str:
     if oof.group_kind == "image":
-        return "labels dealt anew to single images"
+        return "labels permuted between images"
     if _has_one_label_each(oof):
-        return f"labels dealt anew to whole {oof.group_kind}s"
-    return f"blocks of labels dealt anew, a {oof.group_kind}'s together"
+        return f"labels permuted between whole {oof.group_kind}s"
+    return f"blocks of labels permuted, one block per {oof.group_kind}"
 
 
 def _n_known(gains: Array) -> int:

@@ -1,7 +1,4 @@
-"""How figures are made: the same for every method of a table, and fixed before any is looked at.
-
-Settings only; judges nothing.
-"""
+"""Settings of an evaluation, the same for every method of a table and fixed in advance."""
 
 from __future__ import annotations
 
@@ -19,32 +16,32 @@ from ensemble_kit.predictions.table import Predictions
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """How figures are made: the same for every method of a table.
+    """Settings of an evaluation, the same for every method of a table.
 
     Parameters
     ----------
     metric : str
-        The one that verdicts are given on and methods are chosen by.
+        The metric that methods are ranked and compared by.
     metrics : tuple of str
-        All that are computed; empty for the default list, with ordinal ones for ordered classes.
+        All metrics to compute. Empty: the default list, and ordinal metrics if classes are ordered.
     n_resamples : int
-        Resamples of whole groups that correct the best method's metric for the choice among
-        methods; 0 for none, and for no intervals.
+        Resamples of whole groups for the correction of the best method's metric for the choice
+        among methods. 0: no correction and no intervals.
     level : float
         Confidence level of the intervals, e.g. 0.95.
     seed : int
     fallback : bool
-        Replace a fitted combiner by the mean where it does not beat it cross-fitted, and say so.
+        Replace a fitted combiner by the mean if it is not better cross-fitted, with a caveat.
     costs : CostMatrix, optional
-        What errors cost: adds the metric `expected_cost`.
+        Costs of errors; adds the metric `expected_cost`.
     pool : {"mean", "vote", "max", "fitted"}
-        How a patient's images become one answer; `fitted` learns it from the patients of other
-        folds.
+        How the images of a patient are pooled into one prediction. `fitted` fits a pooling rule to
+        the patients of other folds.
     decide_by_cost : bool
-        Decide for the class of least expected cost, not for the likeliest.
+        Predict the class of least expected cost, not the most probable class.
     positive : str, optional
-        The class that must not be missed, e.g. `malignant`. Of two classes, average precision is
-        of this one; without it, of the last.
+        The positive class, e.g. `malignant`. With two classes, average precision is computed for
+        this class; by default for the last one.
     """
 
     metric: str = "balanced_accuracy"
@@ -61,13 +58,15 @@ class Protocol:
     def __post_init__(self) -> None:
         if self.pool not in (*POOLING, FITTED):
             raise UsageError(
-                "Images are pooled by a known rule",
-                f"got '{self.pool}'",
+                f"Unknown pooling rule '{self.pool}'",
+                f"the rules are {', '.join((*POOLING, FITTED))}",
                 did_you_mean(self.pool, (*POOLING, FITTED)),
             )
         if self.decide_by_cost and self.costs is None:
             raise UsageError(
-                "Decisions by cost need costs", "got none", "Give them: --costs costs.csv"
+                "Decisions by cost need a cost table",
+                "no costs were given",
+                "Add --costs costs.csv",
             )
 
     @property
@@ -85,7 +84,7 @@ class Protocol:
         return [self.resolved(name, table.class_names) for name in names]
 
     def takes_an_order(self, table: Predictions) -> bool:
-        """Whether figures of grades are asked for where the order of the classes is not known."""
+        """Whether ordinal metrics are requested although the classes have no known order."""
         asked = {*self.metrics, self.metric} & {*ORDINAL_METRICS}
         return bool(asked) and not table.ordinal
 
@@ -99,43 +98,43 @@ class Protocol:
         return found
 
     def for_data(self, manifest: Manifest) -> Protocol:
-        """The same, with the positive class of the data where none is named."""
+        """The same protocol; without a positive class, the positive class of the data is used."""
         if self.positive is not None or not manifest.called_class:
             return self
         return dataclasses.replace(self, positive=manifest.called_class)
 
     def positive_of(self, class_names: Sequence[str]) -> int | None:
-        """The index of the positive class, None where it is not known.
+        """The index of the positive class; None if it is not known.
 
         Raises
         ------
         UsageError
-            It is none of these classes.
+            The positive class is not one of `class_names`.
         """
         if self.positive is None:
             return None
         if self.positive not in class_names:
             raise UsageError(
-                f"The positive class '{self.positive}' is none of the classes",
-                f"got {', '.join(class_names)}",
+                f"Unknown positive class '{self.positive}'",
+                f"the classes are {', '.join(class_names)}",
                 did_you_mean(self.positive, class_names),
             )
         return list(class_names).index(self.positive)
 
     def ranked_class(self, class_names: Sequence[str]) -> str | None:
-        """The class whose average precision is computed; of more than two classes, all of them."""
+        """Of two classes, the one whose average precision is computed; else None (mean over all)."""
         if len(class_names) != 2:
             return None
         return class_names[-1] if self.positive is None else self.positive
 
     def error_costs(self, class_names: Sequence[str]) -> tuple[tuple[float, ...], ...] | None:
-        """What errors cost in the order of these classes, as plain values; None without costs."""
+        """Costs of errors in the order of these classes, as plain values; None without costs."""
         if self.costs is None:
             return None
         return tuple(tuple(row) for row in self.costs.of(class_names).tolist())
 
     def decided(self, combined: Combined, class_names: Sequence[str]) -> Combined:
-        """The answers as this protocol decides: by cost, where that is asked for."""
+        """Predictions with the classes that this protocol decides: by cost, if so set."""
         if self.costs is None or not self.decide_by_cost:
             return combined
         return least_cost(combined, self.costs.of(class_names))
@@ -144,13 +143,16 @@ class Protocol:
         """The metrics for this table by name, each once."""
         if metric(self.metric).aims_at is not None:
             raise UsageError(
-                "Verdicts are given on a figure of which more, or less, is better",
-                f"got '{self.metric}', which should be near {metric(self.metric).aims_at:g}",
+                f"Methods cannot be ranked by '{self.metric}': its ideal value is "
+                f"{metric(self.metric).aims_at:g}, and both higher and lower values are worse",
+                "a metric is needed where higher, or lower, is always better",
                 "Use e.g. log_loss or ece",
             )
         if self.metric == EXPECTED_COST and self.costs is None:
             raise UsageError(
-                "An expected cost needs costs", "got none", "Give them: --costs costs.csv"
+                "The metric expected_cost needs a cost table",
+                "no costs were given",
+                "Add --costs costs.csv",
             )
         wanted = [*(self.metrics or DEFAULT_METRICS), self.metric]
         if self.costs is not None:

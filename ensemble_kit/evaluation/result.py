@@ -1,7 +1,4 @@
-"""One combiner, judged: its figures, verdicts, tests and notes as one value.
-
-Holds what `evaluate` found; computes nothing but differences.
-"""
+"""The result of `evaluate` for one combiner: metrics, verdicts, tests and caveats."""
 
 from __future__ import annotations
 
@@ -22,48 +19,48 @@ from ensemble_kit.metrics.costs import CostMatrix
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One combiner, judged.
+    """The evaluation of one combiner.
 
     Parameters
     ----------
     name : str
     combiner : Combiner
-        Fitted to the whole out-of-fold table: the one to deploy.
+        Fitted to the whole out-of-fold table; use this one on new images.
     in_sample, cross_fitted, test : MetricValues
-        On the rows it was fitted to; on rows of other groups; on the test table (None without).
+        On the rows it was fitted to; on rows of other folds; on the test table (None without).
     nested : MetricValues or None
-        On rows whose fold neither members nor combiner saw; None without nested predictions.
+        On folds that neither members nor combiner were trained on; None without nested predictions.
     coupling : mapping of metric to Interval
-        Cross-fitted minus nested, on the same resamples; empty without nested predictions.
+        Base-model leakage: cross-fitted minus nested, paired; empty without nested predictions.
     oof_combined, test_combined : Combined
-        The cross-fitted and the test answers.
+        The cross-fitted and the test predictions.
     verdicts : tuple of Verdict
-        Against the best member and the mean, on the cross-fitted and the test part.
+        Against the best member and the mean, on the cross-fitted, nested and test part.
     notes : tuple of str
-        What belongs beside every figure.
+        Caveats, to be shown beside every metric.
     fell_back : bool
-        Whether the plain mean is used in its place.
+        Whether the method was replaced by the mean.
     per_group : mapping of part to GroupFigures
-        Per patient; empty where every image is its own group.
+        Metrics per patient; empty if every image is its own group.
     per_class : mapping of part to tuple of ClassFigures
-        Each class against the rest, cross-fitted and on the test; empty for the oracle.
+        Each class against the rest, cross-fitted and on the test part; empty for the oracle.
     costs : CostMatrix or None
-        What errors were said to cost.
+        Costs of errors.
     decided_by_cost : bool
-        Whether classes are those of least expected cost, not the likeliest.
+        Whether predicted classes are the classes of least expected cost.
     tests : tuple of BaselineTest
-        Against the best member and the mean, p values adjusted over the methods of the table; none
-        where images share a group.
+        Against the best member and the mean, Holm-adjusted over the methods of the table; empty if
+        images share a group.
     corrected : CorrectedChoice or None
-        Of the method that is best cross-fitted: its metric, corrected for having been chosen.
+        The metric corrected for the choice; only of the best cross-fitted method.
     positive : str or None
-        The class that must not be missed; None where it is not known.
+        The positive class; None if it is not known.
     ranked_class : str or None
         Of two classes, the one whose average precision is computed.
     clinical : Clinical or None
-        Of the method that the verdict is about.
+        The clinical block; only of the method that the verdict is about.
     metric : str
-        Methods are ranked and compared by it.
+        The metric that methods are ranked and compared by.
     """
 
     name: str
@@ -91,12 +88,12 @@ class Evaluation:
 
     @property
     def shown_name(self) -> str:
-        """The name, and whether the mean stands behind it."""
+        """The name, marked if the method was replaced by the mean."""
         return replaced_name(self.name) if self.fell_back else self.name
 
     @property
     def parts(self) -> dict[str, MetricValues]:
-        """The figures by part, in the order in which they are read."""
+        """The metrics by part: in-sample, cross-fitted, nested, test."""
         found = {
             "in_sample": self.in_sample,
             "cross_fitted": self.cross_fitted,
@@ -106,21 +103,21 @@ class Evaluation:
         return {part: figures for part, figures in found.items() if figures is not None}
 
     def optimism(self, name: str) -> float | None:
-        """In-sample minus cross-fitted: what a figure on the fitted rows would have pretended."""
+        """Optimism: in-sample minus cross-fitted; None if undefined."""
         return _difference(self.in_sample, self.cross_fitted, name)
 
     def lost_on_test(self, name: str) -> float | None:
-        """Cross-fitted minus test: what the folds promised beyond what new groups kept."""
+        """Cross-fitted minus test; None if undefined."""
         return None if self.test is None else _difference(self.cross_fitted, self.test, name)
 
 
 def _difference(first: MetricValues, then: MetricValues, name: str) -> float | None:
-    if name not in first.metrics or name not in then.metrics:  # coverage, where nobody abstained
+    if name not in first.metrics or name not in then.metrics:  # coverage, if no method abstained
         return None
     a, b = first[name].value, then[name].value
     return None if a is None or b is None else a - b
 
 
 def replaced_name(name: str) -> str:
-    """What a method is called that the mean stands behind."""
-    return f"{name} (fell back to mean)"
+    """The printed name of a method that was replaced by the mean."""
+    return f"{name} (replaced by the mean)"

@@ -1,6 +1,6 @@
 """Which method is best: one rule for the terminal, the report and everything that uses a method.
 
-Methods are ranked by their cross-fitted metric; the test part takes no part. Of methods with equal
+Methods are ranked by their cross-fitted metric, never by the test part. Of methods with equal
 values the simpler one is first: rules before weights before stackers, as `COMBINERS` lists them.
 """
 
@@ -16,7 +16,7 @@ SIMPLICITY = {name: at for at, name in enumerate(COMBINERS)}
 
 
 def simplest_first(names: Iterable[str]) -> list[str]:
-    """Method names by simplicity; names of no combiner of this package last.
+    """Method names from simple to complex; names that are not in `COMBINERS` are last.
 
     Examples
     --------
@@ -32,9 +32,9 @@ def ranked(values: Mapping[str, float | None], metric_name: str) -> list[str]:
     Parameters
     ----------
     values : mapping of method to float or None
-        The cross-fitted metric; None where it is undefined: these are last.
+        The cross-fitted metric; methods with None (undefined) are last.
     metric_name : str
-        A key of `METRICS`: whether higher or lower is better.
+        A key of `METRICS`; it decides whether higher or lower is better.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def ranked(values: Mapping[str, float | None], metric_name: str) -> list[str]:
 
 
 def winner(values: Mapping[str, float | None], metric_name: str) -> str | None:
-    """The best of the methods that are no baselines; None where there is none.
+    """The best method apart from baselines and oracle; None if there is none.
 
     Examples
     --------

@@ -55,7 +55,9 @@ def results_table(scores: pd.DataFrame, metric: str) -> Table:
         ties = [
             str(int(cells[method, p, metrics[0]]["n_ties"])) for p in parts[1:] if p != "nested"
         ]
-        kind = {"oracle": "ceiling", "best-member": "floor", "mean": "floor"}.get(method, "")
+        kind = {"oracle": "upper bound", "best-member": "baseline", "mean": "baseline"}.get(
+            method, ""
+        )
         rows.append({"method": method, "kind": kind, "cells": row, "ties": " + ".join(ties)})
     first = next(iter(cells.values()))
     sizes = {p: next((r for k, r in cells.items() if k[1] == p), first) for p in parts}

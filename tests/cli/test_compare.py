@@ -163,7 +163,7 @@ def test_notes_of_the_stacked_answers_stand_beside_a_comparison(
     write_checked(path, stored)
     said = call(repeats[0].path, tmp_path / "noted", "--method", "vote", "--resamples", 50)
     assert f"Note: {(tmp_path / 'noted').as_posix()}: Quorum: 3 of 4.\n" in said
-    assert said.count("Note: vote's probabilities are shares of hard votes") == 1
+    assert said.count("`vote` outputs vote shares") == 1
 
 
 def test_the_coverage_is_shown_where_some_images_were_not_decided(tmp_path: Path) -> None:

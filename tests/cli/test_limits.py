@@ -67,7 +67,7 @@ def test_a_budget_below_the_cheapest_member_is_refused() -> None:
 
 def test_limits_of_greedy_selection_hold(run) -> None:
     said = call(run, "--method", "greedy", "--set", "max_members=1").output
-    assert "greedy (fell back" not in said
+    assert "greedy (replaced" not in said
     assert kept(run) == 1
     said = call(run, "--method", "greedy", "--set", "budget_params=3e6").output
     assert kept(run) <= 2

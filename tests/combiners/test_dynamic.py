@@ -154,7 +154,9 @@ def test_noise_makes_it_fall_back_and_say_so() -> None:
     for name in NAMES:
         one = judged[name]
         assert one.cross_fitted["auroc"].value == pytest.approx(0.5, abs=0.12)
-        assert one.fell_back == any(f"{name} does not beat the mean" in note for note in one.notes)
+        assert one.fell_back == any(
+            f"{name} is not better than the mean" in note for note in one.notes
+        )
     assert any(judged[name].fell_back for name in NAMES)
 
 

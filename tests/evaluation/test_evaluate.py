@@ -109,7 +109,7 @@ def test_cross_fitting_fits_on_other_folds_only() -> None:
 def test_a_group_in_two_folds_is_refused_unless_the_table_is_split_by_image() -> None:
     table = toy_predictions()
     torn = dataclasses.replace(table, fold=np.arange(len(table)) % 4)
-    with pytest.raises(DataError, match="No group stands in two folds; 24 do: oof-p0"):
+    with pytest.raises(DataError, match=r"24 groups.*oof-p0"):
         cross_fit(make_combiner("simplex"), torn)
     stamped = evaluate(
         make_combiner("simplex"), dataclasses.replace(torn, split_by="image"), protocol=QUICK
@@ -120,7 +120,7 @@ def test_a_group_in_two_folds_is_refused_unless_the_table_is_split_by_image() ->
 def test_a_group_on_both_sides_of_the_test_split_is_refused() -> None:
     table = toy_predictions()
     test = dataclasses.replace(table, kind="test", fold=np.full(len(table), -1))
-    with pytest.raises(DataError, match="both sides of the test split; 24 do"):
+    with pytest.raises(DataError, match="24 groups"):
         evaluate(make_combiner("mean"), table, test)
 
 
@@ -222,7 +222,7 @@ def test_one_group_gives_no_interval_and_says_so() -> None:
     )
     judged = evaluate(make_combiner("vote"), table, test, protocol=QUICK)
     assert judged.test["accuracy"].low is None
-    assert any("1 patients only" in note for note in judged.notes)
+    assert any("only 1 patient:" in note for note in judged.notes)
 
 
 def test_a_class_missing_from_the_test_is_named() -> None:
@@ -230,7 +230,7 @@ def test_a_class_missing_from_the_test_is_named() -> None:
     short = test.take(test.labels != 2)
     judged = evaluate(make_combiner("vote"), table, short, protocol=QUICK)
     assert judged.test.missing_classes == (2,)
-    assert any("No test sample is of class 'class2'" in note for note in judged.notes)
+    assert any("test" in note and "'class2'" in note for note in judged.notes)
 
 
 class Backwards(Combiner):
@@ -244,7 +244,7 @@ def test_a_fitted_combiner_that_does_not_beat_the_mean_falls_back_and_says_so() 
     table = toy_predictions()
     judged = evaluate_all({"bad": Backwards()}, table, protocol=QUICK)
     assert judged["bad"].cross_fitted["accuracy"] == judged["mean"].cross_fitted["accuracy"]
-    assert any("bad does not beat the mean" in note for note in judged["bad"].notes)
+    assert any(note.startswith("bad ") and "mean" in note for note in judged["bad"].notes)
     kept = evaluate_all(
         {"bad": Backwards()}, table, protocol=Protocol(n_resamples=50, fallback=False)
     )

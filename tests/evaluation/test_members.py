@@ -113,7 +113,7 @@ def test_the_command_writes_what_it_says_and_reads_it_in_a_sentence(tmp_path) ->
     argv = ["diversity", "--run", str(run.path), "--resamples", "100"]
     said = CliRunner().invoke(app, argv, catch_exceptions=False).output
     assert "Reading: " in said
-    assert "(95 % jointly for 4 members, over 32 patients, out-of-fold)" in said
+    assert "for 4 members, over 32 patients, out-of-fold)" in said
     assert max(map(len, said.split("\n\n")[1].splitlines()[:-2])) <= 120
     folder = run.path / "diversity"
     assert len(pd.read_csv(folder / "pairs.csv")) == 6

@@ -1,4 +1,4 @@
-"""The null check: honest combiners come out at chance, one that leaks is caught."""
+"""The permutation test: combiners are at chance, and one that leaks is found."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_combiners_are_at_chance_where_there_is_nothing_to_find(metric: str) -> 
     found = permutation_test(methods, table, protocol=Protocol(metric=metric))
     assert found.above_chance == {}
     assert {one.p_value for one in found.methods.values()} == {0.05}
-    assert found.sentence.startswith("all 5 methods come out at chance")
+    assert found.sentence.startswith("all 5 methods are at chance")
     if metric == "balanced_accuracy":
         for one in found.methods.values():
             assert one.permuted.mean() == pytest.approx(1 / 3, abs=0.06)
@@ -66,7 +66,7 @@ def test_a_combiner_that_leaks_is_caught_in_both_checks() -> None:
     methods = {"leaky": Leaky(), "mean": make_combiner("mean")}
     found = permutation_test(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=9)
     assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
-    assert "Something leaks" in found.sentence
+    assert "leaky" in found.sentence
     assert found.methods["leaky"].p_value == 1.0
 
 
@@ -126,7 +126,7 @@ def test_combiners_on_features_find_nothing_in_features_of_noise() -> None:
 
 
 def test_a_check_without_draws_is_refused() -> None:
-    with pytest.raises(UsageError, match="draws at least once"):
+    with pytest.raises(UsageError, match=r"draws.*0"):
         permutation_test({"mean": make_combiner("mean")}, toy_predictions(), n_draws=0)
 
 
@@ -134,15 +134,15 @@ def test_one_draw_tells_nothing_and_says_so() -> None:
     methods = {"mean": make_combiner("mean")}
     found = permutation_test(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=1)
     assert (found.untested, found.above_chance) == (["mean"], {})
-    assert "cannot be told. Draw 19" in found.sentence
-    assert "out at chance" not in found.sentence
+    assert "19 draws" in found.sentence
+    assert "at chance" not in found.sentence
     assert null_rows(found)[1][-1] == "not tested"
 
 
 def test_a_leak_is_found_although_some_draws_have_no_figure() -> None:
     gains = np.array([np.nan, 0.4, 0.5, 0.45, 0.5])
     one = NullFigures(0.9, gains, gains, gains, gains, True)
-    found = PermutationTest({"leaky": one}, "auroc", 5, "labels dealt anew")
+    found = PermutationTest({"leaky": one}, "auroc", 5, "labels permuted")
     assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
     undefined = dataclasses.replace(one, noise_gain=np.full(5, np.nan))
     assert PermutationTest({"odd": undefined}, "auroc", 5, "").untested == ["odd"]
@@ -171,10 +171,8 @@ def test_stack_prints_a_line_a_method_and_keeps_the_draws(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20"]
     said = CliRunner().invoke(app, [*argv, "--null-check", "4"], catch_exceptions=False).output
-    assert "mean [least, greatest] of 4 draws" in said
-    assert (
-        "Permutation test: all 3 methods come out at chance where there is nothing to find" in said
-    )
+    assert "of 4 draws" in said
+    assert "all 3 methods are at chance" in said
     assert [line for line in said.splitlines() if line.startswith("vote") and "at chance" in line]
     stored = json.loads((run.path / "ensembles" / "null-check.json").read_text())
     assert {k: len(v["labels_permuted"]) for k, v in stored["methods"].items()} == {

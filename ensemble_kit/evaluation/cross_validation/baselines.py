@@ -1,7 +1,4 @@
-"""The floors and the ceiling that stand in every table, judged by the table's own protocol.
-
-Names and makes them; fits nothing.
-"""
+"""The baselines (best member, mean) and the upper bound (oracle) that are in every table."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ BASELINES = ("best-member", "mean")
 def with_best_and_mean(
     combiners: Mapping[str, Combiner], protocol: Protocol, class_names: Sequence[str]
 ) -> dict[str, Combiner]:
-    """Best member and mean, then `combiners`; the best member is the best by the protocol's figure.
+    """Best member and mean, then `combiners`; the best member is chosen by the protocol's metric.
 
     Examples
     --------
@@ -37,23 +34,25 @@ def with_best_and_mean(
 def with_baselines(
     combiners: Mapping[str, Combiner], protocol: Protocol, class_names: Sequence[str]
 ) -> dict[str, Combiner]:
-    """The floors, `combiners`, and the oracle last.
+    """The baselines, `combiners`, and the oracle last.
 
     Raises
     ------
     UsageError
-        There is nothing to judge.
+        `combiners` is empty.
     """
     if not combiners:
         raise UsageError(
-            "There is something to judge", "got no combiner", "Pass e.g. {'vote': MajorityVote()}"
+            "No combiner was given",
+            "at least one is needed",
+            "Pass e.g. {'vote': MajorityVote()}",
         )
     out = with_best_and_mean(combiners, protocol, class_names)
     return out | ({} if "oracle" in out else {"oracle": Oracle()})
 
 
 def _by_protocol(one: Combiner, protocol: Protocol, class_names: Sequence[str]) -> Combiner:
-    """A best member that says no metric of its own is chosen by the one that tables are judged by."""
+    """A best member without its own metric is chosen by the protocol's metric."""
     if not isinstance(one, BestMember) or one.metric is not None:
         return one
     return BestMember(protocol.metric, protocol.error_costs(class_names), protocol.decide_by_cost)

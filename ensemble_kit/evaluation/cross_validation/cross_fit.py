@@ -1,8 +1,4 @@
-"""Cross-fitting: whatever a combiner learns, it learns on other groups than it is scored on.
-
-Uses the table's own folds, so that a row scored is in a fold that the combiner did not see. Knows
-no metric.
-"""
+"""Cross-fitting: each fold is predicted by a combiner that was fitted to the other folds."""
 
 from __future__ import annotations
 
@@ -28,18 +24,23 @@ N_SPLITS = 5
 
 
 def cross_fitted_proba(combiner: Combiner, oof: Predictions) -> Array:
-    """Class probabilities for every row, from fits on the other folds.
+    """Class probabilities for every row, from a combiner fitted to the other folds.
 
     Parameters
     ----------
     combiner : Combiner
-        Left as it is: copies are fitted.
+        Copies are fitted; the given object stays unfitted.
     oof : Predictions
         Out-of-fold predictions.
 
     Returns
     -------
     array of float64, shape (n_samples, n_classes)
+
+    Raises
+    ------
+    DataError
+        A test table, a group in two folds (unless the table is split by image), or a single fold.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def cross_fit(combiner: Combiner, oof: Predictions) -> Combined:
 
 
 def _crossing(oof: Predictions, fold: Ints) -> Ints:
-    """Folds that leave rows of every feature space to learn from, where its groups allow it."""
+    """Folds that leave training rows of every feature space, if the groups allow it."""
     spaces = fold if oof.features is None else oof.features.spaces[:, 0]
     crossing = crossing_folds(oof.labels, oof.groups, spaces)
     return crossing if crossing.any() else fold
@@ -101,7 +102,7 @@ def fit_many(combiner: Combiner, table: Predictions, row_sets: Sequence[Ints]) -
 
 
 def apply(combiner: Combiner, table: Predictions) -> Combined:
-    """A fitted combiner's answer to a table; the oracle is shown the labels."""
+    """Predictions of a fitted combiner for a table; the oracle also gets the labels."""
     if table.quorum is not None:
         return combined_by_those_present(combiner, table)
     if isinstance(combiner, Oracle):
@@ -112,7 +113,7 @@ def apply(combiner: Combiner, table: Predictions) -> Combined:
 
 
 def fold_of(oof: Predictions) -> npt.NDArray[np.int64]:
-    """The table's folds; where it has none, five group-safe ones, always the same.
+    """The table's folds; without folds, five deterministic folds of whole groups.
 
     Raises
     ------
@@ -121,8 +122,8 @@ def fold_of(oof: Predictions) -> npt.NDArray[np.int64]:
     """
     if oof.kind != "oof":
         raise DataError(
-            "Combiners are fitted to out-of-fold predictions",
-            f"got a table of kind '{oof.kind}'",
+            f"The predictions to fit on are of kind '{oof.kind}'",
+            "combiners are fitted to out-of-fold predictions (kind 'oof')",
             "Pass the test table as score_on",
         )
     fold = np.asarray(oof.fold)
@@ -130,9 +131,9 @@ def fold_of(oof: Predictions) -> npt.NDArray[np.int64]:
         fold = _made_folds(oof)
     if len(np.unique(fold)) < 2:
         raise DataError(
-            "Cross-fitting needs at least two folds",
-            f"got {len(np.unique(fold))}",
-            "Predict over more folds",
+            f"The predictions are of {len(np.unique(fold))} fold only",
+            "cross-fitting needs at least two folds",
+            "Train or import the other folds",
         )
     if oof.split_by == "group":
         _refuse_straddling(oof, fold)
@@ -144,8 +145,8 @@ def _made_folds(oof: Predictions) -> npt.NDArray[np.int64]:
     n_groups = int(groups.max()) + 1
     if n_groups < 2:
         raise DataError(
-            "Cross-fitting needs at least two groups",
-            f"all {len(oof)} samples are of one",
+            f"All {len(oof)} samples are of one group",
+            "cross-fitting needs at least two groups",
             "Add samples of other groups",
         )
     return inner_folds(oof.labels, groups, min(N_SPLITS, n_groups), generator(0, "cross-fit"))
@@ -157,7 +158,8 @@ def _refuse_straddling(oof: Predictions, fold: npt.NDArray[np.int64]) -> None:
     straddling = names[np.flatnonzero(np.bincount(pairs[:, 0]) > 1)]
     if len(straddling):
         raise DataError(
-            "No group stands in two folds",
-            f"{len(straddling)} do: {first_few(straddling)}",
-            "Give all images of a patient one fold, or say split_by='image' and have it stamped",
+            f"{len(straddling)} groups are in more than one fold: {first_few(straddling)}",
+            "all images of a group must be in one fold",
+            "Assign each patient to one fold, or set split_by='image', which adds a caveat to every "
+            "result",
         )

@@ -1,7 +1,7 @@
-"""Fall back to the plain mean where a fitted combiner does not beat it on rows of other groups.
+"""Replace a fitted combiner by the mean if it is not better than the mean, cross-fitted.
 
-The choice for one fold rests on the other folds' cross-fitted rows, so that the figures of the
-fallback are cross-fitted too. Fits nothing.
+The choice for one fold uses the cross-fitted predictions of the other folds only, so the metrics
+after the replacement are cross-fitted too.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Ints = npt.NDArray[np.int64]
 
 
 def may_fall(combiners: Mapping[str, Combiner], protocol: Protocol) -> list[str]:
-    """The methods that the mean may replace."""
+    """The methods that may be replaced by the mean."""
     if not protocol.fallback:
         return []
     return [
@@ -38,12 +38,12 @@ def fall_back(
     oof: Predictions,
     protocol: Protocol,
 ) -> tuple[set[str], dict[str, Combined]]:
-    """Names that fall back to the mean over all folds, and the answers with the fallback's in place.
+    """Names that are replaced by the mean over all folds, and all predictions after replacement.
 
     Parameters
     ----------
     crossed : mapping of name to Combined
-        Cross-fitted answers of `combiners`, the mean's among them.
+        Cross-fitted predictions of `combiners`, including the mean.
     """
     fallen, answers = set(), dict(crossed)
     labels, mean = np.asarray(oof.labels), crossed["mean"]
@@ -56,7 +56,7 @@ def fall_back(
 
 
 def beats(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
-    """Whether `ours` has the lower log loss, or the better figure; one of the two suffices."""
+    """Whether `ours` has the lower log loss or the better metric; one of the two suffices."""
     if _figure(metric("log_loss"), ours, labels) < _figure(metric("log_loss"), mean, labels):
         return True
     sign = 1.0 if wanted.higher_is_better else -1.0
@@ -70,12 +70,12 @@ def _figure(wanted: Metric, answers: Combined, labels: Ints) -> float:
 def with_fallback(
     ours: Combined, mean: Combined, labels: Ints, fold: Ints, wanted: Metric
 ) -> Combined:
-    """The cross-fitted answers of "use this combiner if it beats the mean on the other folds".
+    """Cross-fitted predictions of "use this combiner if it beats the mean on the other folds".
 
     Parameters
     ----------
     ours, mean : Combined
-        Cross-fitted, over the same rows.
+        Cross-fitted predictions of the same rows.
     labels, fold : array of int, shape (n_samples,)
     """
     use_mean = np.zeros(len(labels), dtype=bool)

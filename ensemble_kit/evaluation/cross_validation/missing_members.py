@@ -1,7 +1,8 @@
-"""Members that lack some answers: refused, or, where a quorum is declared, masked and stamped.
+"""Missing member predictions: an error, or, with a quorum, left out with a caveat.
 
-Rules are over the members present, and weights are renormalised over them. What has a parameter
-for every member's logits takes the mean probability of those present in an absent one's place.
+Rules combine the members that predicted the image, and weights are renormalised over these members.
+Combiners with parameters for every member's logits use the mean probability of the other members
+in place of a missing prediction.
 """
 
 from __future__ import annotations
@@ -23,31 +24,34 @@ SMALLEST_PROBA = 1e-12
 # Means of probabilities: the only fitted combiners that can leave a member out.
 WEIGHTED = (SimplexWeights, GreedySelection)
 WHO_STANDS_IN = (
-    "Where answers are missing, rules (the oracle too) are over the members present, and the "
-    "weights of simplex and greedy are renormalised over them; every other fitted method, and "
-    "every fit, takes the mean probability of those present in an absent member's place."
+    "If predictions of an image are missing, rules and the oracle use the other members. The "
+    "weights of simplex and greedy are renormalised over the other members. Every other fitted "
+    "method, and every fit, uses the mean probability of the other members in place of a missing "
+    "prediction."
 )
 Bools = npt.NDArray[np.bool_]
 
 
 def with_quorum(table: Predictions, quorum: int) -> Predictions:
-    """`table`, its gaps accepted, if every sample was predicted by at least `quorum` members.
+    """Accept missing predictions if every sample was predicted by at least `quorum` members.
 
     Parameters
     ----------
     table : Predictions
-        May have NaN rows. They stay: who combines asks the members present.
+        May have NaN rows, which stay.
     quorum : int
+        Minimum number of members per sample.
 
     Returns
     -------
     Predictions
-        With a note of how many answers are missing, of which members, and what is done about it.
+        The table with caveats: how many predictions are missing, of which members, and how they
+        are treated.
 
     Raises
     ------
     UsageError
-        A quorum of none, or of more members than there are.
+        A quorum below 1, or above the number of members.
     DataError
         Samples predicted by fewer members.
 
@@ -56,40 +60,41 @@ def with_quorum(table: Predictions, quorum: int) -> Predictions:
     >>> nan = [np.nan, np.nan]
     >>> table = Predictions.from_arrays({"a": [[0.0, 2.0]], "b": [[0.0, 2.0]], "c": [nan]}, [1])
     >>> with_quorum(table, 2).notes[0]
-    'Quorum of 2: 1 of 3 out-of-fold answers (image by member) are missing, of c.'
+    'Quorum of 2: 1 of 3 out-of-fold predictions (image by member) are missing, of c.'
     """
     if not 1 <= quorum <= table.n_members:
         raise UsageError(
-            f"A quorum lies in 1 .. {table.n_members}, the number of members",
-            f"got {quorum}",
+            f"Invalid quorum {quorum}",
+            f"it must be between 1 and {table.n_members}, the number of members",
             "Use e.g. --quorum 2",
         )
     there = table.available
     short = there.sum(axis=1) < quorum
     if short.any():
         raise DataError(
-            f"Every sample needs answers of {quorum} members",
-            f"{short.sum()} of {len(table)} have fewer: {first_few(table.sample_ids[short])}",
-            "Train the missing folds, or declare a smaller quorum",
+            f"{short.sum()} of {len(table)} images were predicted by fewer than {quorum} members: "
+            f"{first_few(table.sample_ids[short])}",
+            f"the quorum needs {quorum} members per image",
+            "Train the missing folds, or set a smaller quorum",
         )
     if there.all():
         return table
     gaps = [table.member_names[m] for m in np.flatnonzero((~there).any(axis=0))]
     part = "out-of-fold" if table.kind == "oof" else "test"
     note = (
-        f"Quorum of {quorum}: {(~there).sum()} of {there.size} {part} answers (image by member) "
+        f"Quorum of {quorum}: {(~there).sum()} of {there.size} {part} predictions (image by member) "
         f"are missing, of {first_few(gaps)}."
     )
     return dataclasses.replace(table, quorum=quorum, notes=(*table.notes, note, WHO_STANDS_IN))
 
 
 def complete_logits(table: Predictions) -> Array:
-    """The table's logits; under a quorum, gaps hold the mean probability of the members present.
+    """The logits; with a quorum, gaps hold the log of the mean probability of the other members.
 
     Returns
     -------
     array, shape (n_samples, n_members, n_classes)
-        Without a quorum gaps stay NaN, which combiners refuse.
+        Without a quorum, gaps stay NaN, and combiners raise an error.
     """
     if table.quorum is None:
         return table.logits
@@ -101,14 +106,14 @@ def complete_logits(table: Predictions) -> Array:
 
 
 def combined_by_those_present(combiner: Combiner, table: Predictions) -> Combined:
-    """A fitted combiner's answer to a table with gaps, each row by the members that it has.
+    """Predictions of a fitted combiner for a table with gaps, each row by the members it has.
 
     Parameters
     ----------
     combiner : Combiner
         Fitted to `complete_logits`.
     table : Predictions
-        As `with_quorum` gave it.
+        A table from `with_quorum`.
     """
     if combiner.is_fitted_to_labels and not isinstance(combiner, WEIGHTED):
         return combiner.combine(complete_logits(table))
@@ -125,12 +130,12 @@ def combined_by_those_present(combiner: Combiner, table: Predictions) -> Combine
 def _of_some(
     combiner: Combiner, logits: Array, labels: npt.NDArray[np.int64], present: Bools
 ) -> Combined:
-    """The answer of the `present` members alone; `logits` are theirs."""
+    """Predictions of the `present` members alone; `logits` holds only these members."""
     if isinstance(combiner, WEIGHTED):
         weights = combiner.weights_[present]
-        # Where none of those with weight is there, the others count alike.
+        # If all members with a positive weight are missing, the others get equal weights.
         return decided(weighted_mean_proba(logits, weights if weights.any() else weights + 1.0))
-    fewer = combiner.fresh().fit(logits, labels)  # a rule: it learns nothing but their number
+    fewer = combiner.fresh().fit(logits, labels)  # a rule learns only the number of members
     if isinstance(fewer, Oracle):
         return fewer.combine_with_labels(logits, labels)
     return fewer.combine(logits)

@@ -1,6 +1,6 @@
-"""Conformal prediction sets: class sets that hold the truth with a stated chance.
+"""Conformal prediction sets: sets of classes with a guaranteed coverage of 1 - alpha.
 
-Calibrate on rows that the scores did not learn from: cross-fitted ones. Knows no combiner.
+Calibrate on cross-fitted predictions: rows that the probabilities were not fitted to.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ensemble_kit.errors import DataError, UsageError, did_you_mean
 SCORES = ("lac", "aps", "raps")
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-# Sums of equal weights must not decide by their last digit.
+# Rounding tolerance for sums of equal weights.
 SLACK = 1e-12
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ConformalSets:
-    """Calibrated thresholds; a class is in the set where its score is at most its threshold.
+    """Calibrated thresholds; a class is in the set if its score is at most its threshold.
 
     Parameters
     ----------
     score : {"lac", "aps", "raps"}
     thresholds : array, shape (n_classes,)
-        Infinite where there are too few calibration rows to promise anything less than all.
+        Infinite if there are too few calibration rows; sets then contain every class.
     """
 
     score: str
@@ -43,10 +43,11 @@ class ConformalSets:
 
 
 def nonconformity(proba: Array, score: str) -> Array:
-    """How strange each class would be, shape (n_samples, n_classes).
+    """Nonconformity score of each class, shape (n_samples, n_classes).
 
-    `lac`: one minus its probability. `aps`: the probability of all classes likelier, and its own.
-    `raps`: that, with .01 for each rank beyond the second, against long sets.
+    `lac`: one minus the probability of the class. `aps`: cumulative probability of the class and
+    all more probable classes. `raps`: `aps` plus a penalty of .01 for each rank beyond the second,
+    which makes sets smaller.
 
     References
     ----------
@@ -55,7 +56,9 @@ def nonconformity(proba: Array, score: str) -> Array:
     """
     if score not in SCORES:
         raise UsageError(
-            "A conformal score has a name", f"got '{score}'", did_you_mean(score, SCORES)
+            f"Unknown conformal score '{score}'",
+            f"the scores are {', '.join(SCORES)}",
+            did_you_mean(score, SCORES),
         )
     if score == "lac":
         return np.asarray(1.0 - proba)
@@ -69,7 +72,7 @@ def nonconformity(proba: Array, score: str) -> Array:
 
 
 def units_needed(miss: float) -> int:
-    """The fewest patients (or images) that a promise takes: with fewer, sets hold all classes.
+    """Minimum number of patients (or images) for calibration; with fewer, sets contain all classes.
 
     Examples
     --------
@@ -82,7 +85,11 @@ def units_needed(miss: float) -> int:
 
 def _check_miss(miss: float) -> None:
     if not 0 < miss < 1:
-        raise DataError("The chance to miss lies in (0, 1)", f"got {miss}", "Use e.g. miss=0.1")
+        raise DataError(
+            f"Invalid error rate (alpha) {miss}",
+            "it must be between 0 and 1",
+            "Use e.g. 0.1 for a coverage of 90 %",
+        )
 
 
 def calibrate(
@@ -94,23 +101,23 @@ def calibrate(
     groups: npt.ArrayLike | None = None,
     per_class: bool = False,
 ) -> ConformalSets:
-    """Thresholds so that sets miss the truth of a new sample with a chance of at most `miss`.
+    """Thresholds of sets that contain the true class of a new sample with probability of at least 1 - `miss`.
 
     Parameters
     ----------
     proba : array, shape (n_samples, n_classes)
-        Cross-fitted, so that they are exchangeable with those of new samples.
+        Cross-fitted probabilities; they should be exchangeable with the probabilities of new samples.
     labels : array of int, shape (n_samples,)
     miss : float
-        In (0, 1).
+        Error rate (alpha), between 0 and 1.
     score : {"lac", "aps", "raps"}
     groups : array-like, shape (n_samples,), optional
-        Patients: then each weighs the same, whatever its number of images. Assumed is that patients
-        are exchangeable, and the images within each; images of different patients need not be.
-        The promise is for a random image of a new patient.
+        Patients. Each patient has the same weight, whatever the number of images. The coverage
+        holds for a random image of a new patient, if patients are exchangeable and the images
+        within each patient are exchangeable.
     per_class : bool
-        Keep the promise for each class: for a random image of that class of a new patient who has
-        one.
+        Calibrate for each class separately (class-conditional coverage). The coverage holds for a
+        random image of that class of a new patient who has one.
 
     References
     ----------
@@ -143,13 +150,13 @@ def _units(groups: npt.ArrayLike | None, n_samples: int) -> Ints:
 
 
 def _weights(units: Ints) -> Array:
-    """Of each row: units weigh the same, and one to come weighs as much; shape (n_samples,)."""
+    """Weight of each row, shape (n_samples,): equal for all units, one of them for the new unit."""
     _, numbered, sizes = np.unique(units, return_inverse=True, return_counts=True)
     return np.asarray(1.0 / sizes[numbered] / (len(sizes) + 1))
 
 
 def _threshold(strange: Array, units: Ints, miss: float) -> float:
-    """The smallest value that units of equal weight, and one to come, stay under often enough."""
+    """The conformal quantile: the 1 - `miss` quantile of the scores, with the new unit at infinity."""
     if not len(strange):
         return np.inf
     order = np.argsort(strange, kind="stable")
@@ -169,20 +176,21 @@ def cross_conformal(
     groups: npt.ArrayLike | None = None,
     per_class: bool = False,
 ) -> Bools:
-    """Sets of new samples, each compared with every fold's rows by that fold's own models.
+    """Cross-conformal sets: each new sample is compared with each fold by the models of that fold.
 
-    Like is compared with like: split conformal applies thresholds of single folds' models to the
-    average of all. The proven bound is `1 - 2 miss`, what is met in practice near `1 - miss`.
+    Split conformal applies thresholds from the models of single folds to the average of all
+    models. Cross-conformal prediction avoids this mismatch. The guaranteed coverage is
+    `1 - 2 miss`; in practice it is near `1 - miss`.
 
     Parameters
     ----------
     proba : array, shape (n_samples, n_classes)
-        Out-of-fold.
+        Out-of-fold probabilities.
     labels, fold : array of int, shape (n_samples,)
     new : mapping of fold to array of shape (n_new, n_classes)
-        What the models that left that fold out say of the new samples.
+        Probabilities of the new samples by the models that were trained without that fold.
     miss, score, groups, per_class
-        As in `calibrate`.
+        See `calibrate`.
 
     Returns
     -------
@@ -229,7 +237,7 @@ def cross_fitted_sets(
     groups: npt.ArrayLike | None = None,
     per_class: bool = False,
 ) -> Bools:
-    """Sets of the calibration rows themselves, each under thresholds of the other folds."""
+    """Sets of the calibration rows, each with thresholds of the other folds."""
     out = np.ones(proba.shape, dtype=bool)
     units = _units(groups, len(labels))
     for k in np.unique(fold):
@@ -243,7 +251,7 @@ def cross_fitted_sets(
 
 
 def coverage(sets: Bools, labels: Ints) -> dict[str, float]:
-    """Measured: share of sets that hold the truth, their mean size, share of one class, of none."""
+    """Measured coverage, mean set size, share of sets with one class, share of empty sets."""
     size = sets.sum(axis=1)
     return {
         "coverage": float(sets[np.arange(len(labels)), labels].mean()),

@@ -1,7 +1,4 @@
-"""What prediction sets hold, measured: coverage per patient and per image, sizes, one row an image.
-
-Sets and labels are handed in; calibrates and writes nothing.
-"""
+"""Measured coverage and size of prediction sets, per patient and per image."""
 
 from __future__ import annotations
 
@@ -23,19 +20,22 @@ from ensemble_kit.evaluation.uncertainty.shares import shares
 
 @dataclasses.dataclass(frozen=True)
 class SetOptions:
-    """How sets are made and measured.
+    """Settings of prediction sets.
 
     Parameters
     ----------
     score : {"lac", "aps", "raps"}
     miss : float
-        The chance to miss the truth that is accepted, in (0, 1).
+        Error rate (alpha), between 0 and 1; the nominal coverage is `1 - miss`.
     per_class : bool
-        Keep the promise for each class.
+        Calibrate for each class separately (class-conditional coverage).
     cross : bool
-        Cross-conformal: each fold's rows compared by that fold's own models.
-    n_resamples, level, seed
-        Of the intervals, over whole patients.
+        Cross-conformal prediction: new samples are compared with each fold by that fold's models.
+    n_resamples : int
+        0: no intervals.
+    level : float
+        Confidence level of the intervals over whole patients, e.g. 0.95.
+    seed : int
     """
 
     score: str = "lac"
@@ -48,27 +48,29 @@ class SetOptions:
 
     @property
     def proven(self) -> float:
-        """The share of sets that is proven to hold the truth; what is aimed at is `1 - miss`."""
+        """The guaranteed coverage; the nominal coverage is `1 - miss`."""
         return max(0.0, 1.0 - (2.0 if self.cross else 1.0) * self.miss)
 
 
 @dataclasses.dataclass(frozen=True)
 class SetFigures:
-    """Sets of one class's images, or of all.
+    """Coverage and size of the sets of one class, or of all images.
 
     Parameters
     ----------
     n, n_groups : int
-        Images, and patients that have one.
+        Images, and patients with such images.
     covered : Interval
-        Share of sets that hold the truth, each patient weighing the same: what was promised.
+        Coverage with equal weight per patient, which the guarantee is about.
     covered_per_image : Interval
-        Likewise, each image weighing the same.
+        Coverage with equal weight per image.
     mean_size : float
+        Mean number of classes in a set.
     single, empty, full : float
-        Shares of sets of one class, of none, of all.
+        Share of sets with one class, with none, with all.
     right_of_single : float or None
-        Share of the sets of one class that hold the truth; nothing is promised of these alone.
+        Share of the one-class sets that contain the true class. The guarantee does not cover
+        these sets alone.
     """
 
     n: int
@@ -84,22 +86,23 @@ class SetFigures:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PredictionSets:
-    """Sets of a method, and what they hold.
+    """Prediction sets of a method, and their measured coverage.
 
     Parameters
     ----------
     method : str
     options : SetOptions
     unit : str
-        What weighs the same in calibration: patient, ..., or image.
+        Unit with equal weight in calibration, e.g. "patient" or "image".
     thresholds : mapping of class to float, or None
-        A class is in the set up to this strangeness; None for cross-conformal ones.
+        A class is in the set if its nonconformity score is at most this; None for cross-conformal
+        sets.
     n_calibrated, n_units : int
     figures : mapping of part to mapping of class (or "all") to SetFigures
-        `cross_fitted` (each fold under thresholds of the others) and `test`. A part without enough
-        patients for the promise is missing.
+        `cross_fitted` (each fold with thresholds of the other folds) and `test`. A part with too
+        few patients for the guarantee is missing.
     frame : DataFrame
-        One row an image, as in `sets.csv`.
+        One row per image, as in `sets.csv`.
     notes : tuple of str
     """
 
@@ -115,7 +118,7 @@ class PredictionSets:
 
 
 def set_figures(one: Answered, sets: Bools, options: SetOptions) -> dict[str, SetFigures]:
-    """Figures of all images, and of each class's."""
+    """Coverage and sizes of all images, and of the images of each class."""
     table, labels = one.table, np.asarray(one.table.labels)
     rows = {"all": np.ones(len(labels), dtype=bool)}
     rows |= {name: labels == c for c, name in enumerate(table.class_names)}
@@ -158,7 +161,7 @@ def _one_per_group(groups: npt.NDArray[np.str_]) -> Array:
 
 
 def sets_frame(parts: Mapping[str, tuple[Answered, Bools]]) -> pd.DataFrame:
-    """`sample_id, group, split, label, set, size, covered, in_<class> ...`, one row an image."""
+    """`sample_id, group, split, label, set, size, covered, in_<class> ...`, one row per image."""
     frames = []
     for one, sets in parts.values():
         names = np.array(one.table.class_names)

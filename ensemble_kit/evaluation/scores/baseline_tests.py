@@ -1,7 +1,7 @@
-"""Image-level tests of every method against the baselines, where each image is its own group.
+"""Image-level tests of every method against the baselines, used only if no groups are known.
 
-Where patients are known there are none: images of one patient are not independent, and the verdict's
-own p value is over patients. Adjusted for there being several methods.
+If patients are known, these tests are not computed: images of one patient are not independent, and
+the verdict has a p value over patients. P values are adjusted for the number of methods (Holm).
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ Ints = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class BaselineTest:
-    """One test of one method.
+    """One test of one method against one baseline.
 
     Parameters
     ----------
     against, part : str
     test : {"mcnemar", "delong"}
-        Both count images as independent.
+        Both treat images as independent.
     estimate : float
-        Accuracy gained, or AUROC gained.
+        Gain in accuracy, or in AUROC.
     p_value : float or None
-        Two-sided, of this test alone; None where nothing varies within either side that could
-        measure the gain's error.
+        Two-sided and unadjusted; None if the variance of the gain cannot be estimated.
     p_adjusted : float or None
-        By Holm, over the methods of the table that have a p value.
+        Holm-adjusted over the methods of the table that have a p value.
     n_methods : int
     """
 
@@ -58,21 +57,21 @@ def baseline_tests(
     floors: Sequence[str],
     part: str,
 ) -> dict[str, tuple[BaselineTest, ...]]:
-    """Every method against every floor.
+    """Tests of every method against every baseline.
 
     Parameters
     ----------
     answers : mapping of method to Combined
-        With the floors among them.
+        Predictions, including the baselines.
     labels : array of int, shape (n_samples,)
     floors : sequence of str
     part : str
-        What the answers are called.
+        Name of the part, e.g. "test".
 
     Returns
     -------
     dict of method to tuple of BaselineTest
-        Holm's adjustment runs over the methods, for each floor and test.
+        P values are Holm-adjusted over the methods, separately for each baseline and test.
 
     References
     ----------
@@ -110,13 +109,13 @@ def _tests(ours: Combined, theirs: Combined, labels: Ints) -> dict[str, Test]:
 
 
 def sentence_of_tests(tests: Sequence[BaselineTest], part: str) -> str:
-    """The tests of one method on one part, in one plain line; empty without any.
+    """The tests of one method on one part, in one line; empty without tests.
 
     Examples
     --------
     >>> one = BaselineTest("mean", "test", "mcnemar", 0.1, 0.02, 0.04, 2)
     >>> sentence_of_tests([one], "test")
-    'against mean McNemar p = 0.040. Holm-adjusted over 2 methods, images counted as independent.'
+    'against mean McNemar p = 0.040. Holm-adjusted over 2 methods; images treated as independent.'
     """
     some = [one for one in tests if one.part == part]
     if not some:
@@ -134,7 +133,7 @@ def sentence_of_tests(tests: Sequence[BaselineTest], part: str) -> str:
     over = (
         f"Holm-adjusted over {n_methods} methods" if n_methods > 1 else "One method, not adjusted"
     )
-    return f"{'; '.join(said)}. {over}, images counted as independent."
+    return f"{'; '.join(said)}. {over}; images treated as independent."
 
 
 def _p(value: float | None) -> str:

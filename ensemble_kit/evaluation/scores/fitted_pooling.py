@@ -1,8 +1,8 @@
-"""A rule for one answer a patient, fitted out-of-fold: which images count, and how much.
+"""A pooling rule from images to patients, fitted out-of-fold.
 
-A patient's score for a class is the mean log-probability of its top share of images; scale and
-offsets of a penalised logistic regression turn scores into probabilities. The share is chosen on
-inner folds of patients. Knows no run.
+A patient's score for a class is the mean log-probability of its top share of images. A penalised
+logistic regression (scale and offsets) turns scores into probabilities. The share is chosen on
+inner folds of patients.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.metrics.proper_scores import log_loss_per_sample
 
 Ints = npt.NDArray[np.int64]
-# Shares of a patient's images, from the clearest few (the classical rule where a tumour fills part
-# of a slide) to all.
+# Shares of a patient's images: from the top few, which suits slides that are partly tumour, to all.
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 PENALTY = 1.0
 N_INNER = 5
@@ -27,12 +26,12 @@ SMALLEST_PROBA = 1e-6
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class PoolingRule:
-    """A fitted rule.
+    """A fitted pooling rule.
 
     Parameters
     ----------
     share : float
-        Of each patient's images, the highest for each class: at least one counts.
+        Share of each patient's images that count for a class, the highest first; at least one.
     scale : float
     offsets : array, shape (n_classes,)
 
@@ -47,7 +46,7 @@ class PoolingRule:
     offsets: Array
 
     def apply(self, proba: Array, groups: Ints) -> Combined:
-        """One answer per group, in the order of their numbers."""
+        """One prediction per group, in the order of their numbers."""
         return decided(self._proba(pooled_scores(proba, groups, self.share)))
 
     def _proba(self, scores: Array) -> Array:
@@ -71,7 +70,7 @@ def pooled_scores(proba: Array, groups: Ints, share: float) -> Array:
     groups : array of int, shape (n_samples,)
         Numbered `0 .. n_groups - 1`.
     share : float
-        Of a group's images, rounded up.
+        Share of a group's images that count, rounded up.
 
     Examples
     --------
@@ -93,19 +92,19 @@ def pooled_scores(proba: Array, groups: Ints, share: float) -> Array:
 
 
 def fit_pooling(proba: Array, labels: Ints, groups: Ints) -> PoolingRule:
-    """The rule of least log loss on patients left out in turn.
+    """The pooling rule with the lowest log loss on held-out patients.
 
     Parameters
     ----------
     proba : array, shape (n_samples, n_classes)
-        Of images; cross-fitted.
+        Cross-fitted probabilities of images.
     labels : array of int, shape (n_groups,)
     groups : array of int, shape (n_samples,)
         Numbered `0 .. n_groups - 1`.
     """
     scores = {share: pooled_scores(proba, groups, share) for share in SHARES}
     losses = {share: _left_out_loss(some, labels) for share, some in scores.items()}
-    # Of shares that do alike, the one that uses the most images.
+    # Of shares with equal loss, the one that uses the most images.
     best = max(share for share in SHARES if losses[share] <= min(losses.values()) + 1e-9)
     return PoolingRule(best, *_logistic(scores[best], labels))
 
@@ -121,7 +120,7 @@ def _left_out_loss(scores: Array, labels: Ints) -> float:
 
 
 def _inner(labels: Ints) -> Ints:
-    """Folds of patients, each class dealt in turn; always the same."""
+    """Deterministic folds of patients, stratified by class."""
     fold = np.empty(len(labels), dtype=np.int64)
     order = np.argsort(labels, kind="stable")
     fold[order] = np.arange(len(labels)) % min(N_INNER, len(labels))
@@ -129,7 +128,7 @@ def _inner(labels: Ints) -> Ints:
 
 
 def _logistic(scores: Array, labels: Ints) -> tuple[float, Array]:
-    """Scale and offsets of least penalised log loss: Newton's method, drawn to scale 1, offsets 0."""
+    """Scale and offsets by Newton's method on the log loss, with a penalty towards scale 1, offsets 0."""
     n_classes = scores.shape[1]
     centred = scores - scores.mean(axis=1, keepdims=True)
     # Columns: the scale, then an offset for each class.
@@ -166,7 +165,7 @@ def _penalised(design: Array, truth: Array, at: Array, pull: Array) -> float:
 
 
 def cross_fitted_pooling(proba: Array, labels: Ints, groups: Ints, fold: Ints) -> Combined:
-    """Answers to each fold's groups by the rule of the other folds'.
+    """Predictions of each fold's groups by the rule fitted to the other folds.
 
     Parameters
     ----------

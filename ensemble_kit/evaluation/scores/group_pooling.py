@@ -1,7 +1,7 @@
-"""Figures per patient of all parts: one answer a patient by the protocol's rule, or a fitted one.
+"""Metrics per patient of all parts, pooled by the protocol's rule or by a fitted rule.
 
-A fitted rule stands back for the mean where it is no better. Everything of it is cross-fitted over
-patients, that choice included.
+A fitted rule that is not better than the mean is replaced by the mean. The fit and this choice are
+both cross-fitted over patients.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def figures_per_group(
     test: Predictions | None,
     protocol: Protocol,
 ) -> dict[str, dict[str, GroupFigures]]:
-    """Figures per patient by part and method; none where every image is its own group."""
+    """Metrics per patient by part and method; empty if every image is its own group."""
     is_fitted = protocol.pool == FITTED and has_larger_groups(oof)
     pooled = fitted_group_answers(parts, tested, oof, test) if is_fitted else {}
     tables = {part: (answers, oof) for part, answers in parts.items()}
@@ -81,7 +81,7 @@ def figures_per_group(
 def _decided(
     answers: Mapping[str, GroupAnswers], table: Predictions, protocol: Protocol
 ) -> dict[str, GroupAnswers]:
-    """As the protocol decides; the oracle has seen the labels."""
+    """Classes as the protocol decides; the oracle's classes stay, since it uses the labels."""
     return {
         name: one
         if name == "oracle"
@@ -96,21 +96,22 @@ def fitted_group_answers(
     oof: Predictions,
     test: Predictions | None,
 ) -> dict[str, dict[str, GroupAnswers]]:
-    """Answers per patient by part and method.
+    """Predictions per patient by part and method.
 
     Parameters
     ----------
     parts : mapping of part to mapping of method to Combined
-        Answers to the images of `oof`: `cross_fitted`, and `in_sample`, `nested`.
+        Predictions of the images of `oof`: `cross_fitted`, and `in_sample`, `nested`.
     tested : mapping of method to Combined
-        Answers to the images of `test`.
+        Predictions of the images of `test`.
 
     Returns
     -------
     dict of part to dict of method to GroupAnswers
-        Empty where a patient's images have several labels. The rule to use on new patients is
-        fitted to the cross-fitted answers; that of the parts `cross_fitted` and `nested` to the
-        patients of other folds, by which it is also decided whether it beats the mean in log loss.
+        Empty if the images of a patient have several labels. The rule for new patients is fitted to
+        the cross-fitted predictions. In the parts `cross_fitted` and `nested` the rule is fitted to
+        the patients of other folds. The same patients decide whether its log loss is lower than
+        that of the mean.
     """
     labels = np.asarray(oof.labels)
     if oof.split_by == "image" or is_mixed(labels, oof.groups):
@@ -150,7 +151,7 @@ def _crossed(
 def _final_rule(
     combined: Combined, oof: Predictions, numbered: Ints, truth: Ints, fold: Ints
 ) -> PoolingRule | None:
-    """The rule for new patients; None where the mean does as well, cross-fitted."""
+    """The rule for new patients; None if it is not better than the mean, cross-fitted."""
     ours = cross_fitted_pooling(combined.proba, truth, numbered, fold)
     mean = pooled(combined, np.asarray(oof.labels), oof.groups)[0]
     if not beats(ours, mean, truth, LOG_LOSS):

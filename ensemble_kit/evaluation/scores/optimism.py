@@ -1,7 +1,7 @@
 """Differences between a method's metrics in-sample, cross-fitted and on the test part.
 
-Only in-sample minus cross-fitted is optimism: test images are predicted by the average of all folds'
-models, and are of other patients.
+Only in-sample minus cross-fitted is optimism. Test images come from other patients, and are
+predicted by the average of the models of all folds.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ensemble_kit.evaluation.result import Evaluation
 
 
 def optimism_json(evaluation: Evaluation) -> dict[str, Any]:
-    """The block `differences` of `metrics.json`: differences by metric, null where undefined."""
+    """The block `differences` of `metrics.json`, by metric; null if undefined."""
     names = evaluation.cross_fitted.metrics
     lost = {name: evaluation.lost_on_test(name) for name in names}
     return {

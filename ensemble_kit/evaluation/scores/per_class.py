@@ -1,7 +1,4 @@
-"""Metrics of each class against the rest, with intervals over whole groups.
-
-Takes answers that were made elsewhere; writes and prints nothing.
-"""
+"""Metrics of each class against the rest, with intervals over whole groups."""
 
 from __future__ import annotations
 
@@ -44,14 +41,14 @@ CLASS_METRICS = (*OF_CONFUSION, *OF_SCORES)
 
 @dataclasses.dataclass(frozen=True)
 class ClassFigures:
-    """What one method reached on one class against the rest.
+    """The metrics of one method on one class against the rest.
 
     Parameters
     ----------
     n, n_groups : int
-        Images of the class, and groups that have some.
+        Images of the class, and groups with such images.
     metrics : mapping of name to Interval
-        The names are `CLASS_METRICS`; None where undefined, as for a class that is not there.
+        The names are `CLASS_METRICS`. Values are None if undefined, e.g. if the class is absent.
     """
 
     n: int
@@ -72,9 +69,9 @@ def figures_per_class(
     tables : mapping of method to Combined
         Rows as in `table`.
     table : Predictions
-        Its labels, groups and classes.
+        Gives labels, groups and classes.
     protocol : Protocol, optional
-        How intervals are made.
+        Settings of the intervals.
 
     Returns
     -------
@@ -130,7 +127,7 @@ def _class_figures(
 
 
 def _counted(counts: GroupConfusions, key: str, c: int) -> Array:
-    """The rows of each group that a class's metric rests on, shape (n_groups, n_parts)."""
+    """Rows of each group that enter the metric of a class, shape (n_groups, n_parts)."""
     of_class, others, predicted = counts.of_class(c)
     parts = {"sensitivity": [of_class], "specificity": [others], "precision": [predicted]}
     return np.stack(parts.get(key, [of_class, others]), axis=1)
@@ -139,7 +136,7 @@ def _counted(counts: GroupConfusions, key: str, c: int) -> Array:
 def per_class_json(
     figures: Sequence[ClassFigures] | None, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """The block `per_class` of a part in `metrics.json`; nothing where there are no figures."""
+    """The block `per_class` of a part in `metrics.json`; empty without metrics per class."""
     if not figures:
         return {}
     return {
@@ -156,7 +153,7 @@ def per_class_json(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Scored:
-    """One method's figures per class, and how group weights move them."""
+    """One method's metrics per class, and their values under group weights."""
 
     values: dict[str, Array]  # (n_classes,) each
     counts: GroupConfusions
@@ -171,7 +168,7 @@ class _Scored:
         resamplers = {}
         for key, (figure, resampler) in OF_SCORES.items():
             values[key] = np.array([figure(labels == c, one.proba[:, c]) for c in range(n_classes)])
-            # A table of this class alone: label 0 is the class, every other is 1.
+            # A one-column table: label 0 is this class, label 1 is every other class.
             resamplers[key] = [
                 resampler((labels != c).astype(np.int64), one.proba[:, [c]], groups)
                 for c in range(n_classes)
@@ -186,7 +183,7 @@ class _Scored:
             for key, figure in OF_CONFUSION.items():
                 parts[key].append(figure(counts))
             for key, some in self.resamplers.items():
-                # To first order, as beyond some number of groups, a metric may leave its range.
+                # With many groups the values are first-order approximations and may leave [0, 1].
                 drawn = np.stack([one(weights) for one in some], axis=1)
                 parts[key].append(np.clip(drawn, 0.0, 1.0))
         return {key: np.concatenate(some) for key, some in parts.items()}

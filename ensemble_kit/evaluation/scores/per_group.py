@@ -1,7 +1,4 @@
-"""Figures per patient: images of a group pooled to one answer, and the patient recognition rate.
-
-Pooling takes a combined table; what a group is, is in the table. Fits nothing.
-"""
+"""Metrics per patient: images of a group pooled into one prediction, and the patient recognition rate."""
 
 from __future__ import annotations
 
@@ -32,18 +29,18 @@ Ints = npt.NDArray[np.int64]
 def pooled(
     combined: Combined, labels: Ints, groups: npt.ArrayLike, rule: str = "mean"
 ) -> tuple[Combined, Ints, npt.NDArray[np.str_]]:
-    """One answer per group.
+    """One prediction per group.
 
     Parameters
     ----------
     combined : Combined
-        Per image.
+        Predictions per image.
     labels : array of int, shape (n_samples,)
-        One label a group.
+        All images of a group must have the same label.
     groups : array-like, shape (n_samples,)
     rule : {"mean", "vote", "max"}
-        Mean of the probabilities; share of the images' votes, a tie going to the class of highest
-        mean probability; highest probability per class.
+        `mean`: mean of the probabilities. `vote`: share of the images' votes; a tie goes to the
+        class of highest mean probability. `max`: highest probability per class, normalised.
 
     Returns
     -------
@@ -53,20 +50,22 @@ def pooled(
     Raises
     ------
     DataError
-        A group whose images have several labels: it has no one answer.
+        The images of a group have several labels.
     """
     if rule not in POOLING:
         raise UsageError(
-            "Groups are pooled by a known rule", f"got '{rule}'", did_you_mean(rule, POOLING)
+            f"Unknown pooling rule '{rule}'",
+            f"the rules are {', '.join(POOLING)}",
+            did_you_mean(rule, POOLING),
         )
     names, numbered = np.unique(np.asarray(groups), return_inverse=True)
     first = np.unique(numbered, return_index=True)[1]
     mixed = np.unique(numbered[labels != labels[first][numbered]])
     if len(mixed):
         raise DataError(
-            "A group has one label to be judged as one",
-            f"{len(mixed)} have several: {first_few(names[mixed])}",
-            "Judge per image, or group by slide",
+            f"{len(mixed)} groups have images of several classes: {first_few(names[mixed])}",
+            "metrics per group need one label per group",
+            "Evaluate per image, or group by slide",
         )
     found = decided(_pool(combined, numbered, len(names), rule))
     if rule == "vote" and found.n_ties:
@@ -75,7 +74,7 @@ def pooled(
 
 
 def _likeliest_of_tied(votes: Combined, mean: Array) -> Combined:
-    """Tied votes of a group's images go to the class of highest mean probability; still counted."""
+    """Tied votes go to the class of highest mean probability, and still count as ties."""
     level = votes.proba == votes.proba.max(axis=1, keepdims=True)
     likeliest = decided(np.where(level, mean, -1.0)).predicted
     return Combined(votes.proba, np.where(votes.tied, likeliest, votes.predicted), votes.tied)
@@ -93,7 +92,7 @@ def _pool(combined: Combined, numbered: Ints, n_groups: int, rule: str) -> Array
         np.add.at(support, numbered, combined.proba)
     total = support.sum(axis=1, keepdims=True)
     pooled = np.where(total > 0, support / np.where(total > 0, total, 1.0), 1.0 / n_classes)
-    # Sums of vote shares differ in the last bits by the order of the images: equals must stay equal.
+    # Sums of vote shares differ in the last bits with the order of the images; rounding keeps ties.
     return np.asarray(np.round(pooled, EXACT_DECIMALS))
 
 
@@ -170,7 +169,7 @@ def judge_groups(
     Parameters
     ----------
     tables : mapping of method to Combined
-        Per image.
+        Predictions per image.
     labels : array of int, shape (n_samples,)
     groups : array-like, shape (n_samples,)
     rule : {"mean", "vote", "max"}
@@ -222,7 +221,7 @@ def judge_groups(
 def _rate_interval(
     rate: Array, sizes: Array, jackknife: Jackknife | None, level: float
 ) -> Interval:
-    """Mean of the groups' rates."""
+    """Mean of the groups' rates, with its interval."""
     value = float(rate.mean())
     if jackknife is None or not len(jackknife.blocks):
         return Interval(value)
@@ -234,7 +233,7 @@ def _rate_interval(
 def pooled_answers(
     tables: Mapping[str, Combined], labels: Ints, groups: npt.ArrayLike, rule: str
 ) -> dict[str, GroupAnswers]:
-    """One answer per group of several methods; none where a group has several labels."""
+    """Predictions per group of several methods; empty if a group has several labels."""
     if is_mixed(labels, groups):
         return {}
     return {
@@ -244,6 +243,6 @@ def pooled_answers(
 
 
 def is_mixed(labels: Ints, groups: npt.ArrayLike) -> bool:
-    """Whether some group's images have several labels."""
+    """Whether the images of some group have several labels."""
     _, first, numbered = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     return bool((labels != labels[first][numbered]).any())

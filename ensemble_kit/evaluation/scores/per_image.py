@@ -1,7 +1,6 @@
 """The metrics of one combined table, each with its interval over whole groups.
 
-Several methods over one table leave out the same groups, so that differences are paired. Knows no
-combiner.
+All methods on one table leave out the same groups, so differences between methods are paired.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ Ints = npt.NDArray[np.int64]
 
 @dataclasses.dataclass(frozen=True)
 class MetricValues:
-    """What one method reached on one table.
+    """The metrics of one method on one table.
 
     Parameters
     ----------
     n, n_groups : int
     n_ties, n_abstained : int
     missing_classes : tuple of int
-        Classes without a sample: no figure speaks of them.
+        Classes without a sample in the table.
     metrics : mapping of name to Interval
     fewest_groups : int
-        How many groups hold the class that the fewest groups hold, of those that are there.
+        Number of groups with images of the rarest class, counted in groups.
     """
 
     n: int
@@ -57,24 +56,24 @@ class MetricValues:
         return self.metrics[name]
 
 
-# Metrics of bins whose edges are drawn again without each block.
+# Metrics of bins whose edges are computed again without each block.
 REBINNED = {
     "ece_equal_mass": expected_calibration_error,
     "calibration_error_debiased": debiased_calibration_error,
 }
-# The calibration slope is fitted again where blocks x rows are at most so many; else it has no interval.
+# The calibration slope has an interval only if blocks x rows is at most this: it is refitted per block.
 MAX_REFITTED = 20_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scored:
-    """One method's metrics, and each of them without each group in turn: what differences need.
+    """One method's metrics, with the leave-one-group-out values that paired differences need.
 
     Parameters
     ----------
     figures : MetricValues
     left_out : mapping of metric to array, shape (n_blocks,)
-        The same blocks for all methods over one table; empty where there are no intervals.
+        The same blocks for all methods on one table; empty if no intervals were computed.
     designs : mapping of metric to Design
     combined : Combined
     groups : array of int, shape (n_samples,)
@@ -105,9 +104,9 @@ def judge(
     tables : mapping of method to Combined
     labels : array of int, shape (n_samples,)
     groups : array-like, shape (n_samples,)
-        Left out whole.
+        Group (patient) of each sample; whole groups are left out.
     metrics : sequence of str or Metric
-        Names in `METRICS`, or metrics of your own.
+        Names in `METRICS`, or your own metrics.
     level : float
         Confidence level of the intervals, e.g. 0.95.
     intervals : bool
@@ -116,7 +115,7 @@ def judge(
     Returns
     -------
     dict of method to Scored
-        With a single group there is no interval.
+        Intervals have no ends if there is a single group.
     """
     wanted = [one if isinstance(one, Metric) else metric(one) for one in metrics]
     numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
@@ -149,16 +148,16 @@ def judge(
 def paired_gains(
     ours: Mapping[str, Scored], theirs: Scored, wanted: Metric, *, level: float = 0.95
 ) -> dict[str, Gain]:
-    """What each method gains on another, positive where it is better; intervals hold jointly.
+    """The gain of each method over another, positive if better, with simultaneous intervals.
 
     Parameters
     ----------
     ours : mapping of method to Scored
-        Over the same samples as `theirs`.
+        Scored on the same samples as `theirs`.
     wanted : Metric
-        One of those that were computed.
+        One of the metrics that were computed.
     level : float
-        Of all intervals together.
+        Simultaneous confidence level of all intervals, e.g. 0.95.
     """
     sign, name = (1.0 if wanted.higher_is_better else -1.0), wanted.name
     values = np.array(
@@ -172,7 +171,7 @@ def paired_gains(
 
 
 def n_differing_groups(ours: Scored, theirs: Scored, wanted: Metric) -> int:
-    """In how many groups two methods differ in what this metric looks at."""
+    """Number of groups in which two methods differ: in classes or in probabilities, as the metric uses."""
     if wanted.of_decisions:
         differs = ours.combined.predicted != theirs.combined.predicted
     else:
@@ -191,7 +190,7 @@ def _without_interval(value: float) -> Interval:
 
 
 def _class_counts(labels: Ints, groups: Ints) -> Array:
-    """Samples of each class that is there at all, per group; shape (n_groups, n_present)."""
+    """Samples per group of each class that occurs, shape (n_groups, n_present)."""
     present, column = np.unique(labels, return_inverse=True)
     counts = np.zeros((int(groups.max()) + 1, len(present)))
     np.add.at(counts, (groups, column), 1.0)
@@ -199,19 +198,19 @@ def _class_counts(labels: Ints, groups: Ints) -> Array:
 
 
 def _designs(wanted: Sequence[Metric], present: Array, jackknife: Jackknife) -> dict[str, Design]:
-    """Of means over classes, and of means over rows."""
+    """Jackknife designs: of means over classes, and of means over rows."""
     over_classes = jackknife.design(present)
     over_rows = jackknife.design(present.sum(axis=1, keepdims=True))
     return {m.name: over_classes if m.name in OVER_CLASSES else over_rows for m in wanted}
 
 
 def _left_out(measured: Measured, jackknife: Jackknife, present: Array) -> dict[str, Array]:
-    """Every metric without each block, shape (n_blocks,); NaN where a class is lost with it."""
+    """Every metric without each block, shape (n_blocks,); NaN if leaving out the block loses a class."""
     parts: dict[str, list[Array]] = {}
     for weights in jackknife.weights():
         whole = (weights @ present > 0).all(axis=1)
         for key, values in measured.under(weights).items():
-            # A mean over fewer classes is another metric.
+            # A mean over fewer classes would be a different metric.
             kept = np.where(whole, values, np.nan) if key in OVER_CLASSES else values
             parts.setdefault(key, []).append(kept)
     found = {key: np.concatenate(some) for key, some in parts.items()}
@@ -220,7 +219,7 @@ def _left_out(measured: Measured, jackknife: Jackknife, present: Array) -> dict[
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Measured:
-    """One method over one table: its metrics under any weights of the groups."""
+    """One method on one table: its metrics under any weights of the groups."""
 
     table: Combined
     labels: Ints
@@ -251,13 +250,13 @@ class Measured:
         return self.values[wanted.name]
 
     def under(self, weights: Array) -> dict[str, Array]:
-        """Every metric under group weights (n, n_groups), shape (n,); those only refitted are left out."""
+        """Metrics under group weights (n, n_groups), shape (n,); without metrics that need a refit."""
         drawn = self.sums.weighted(weights)
         out = {m.name: m.of_sums(drawn) for m in self.metrics if m.of_sums is not None}
         return out | {name: one(weights) for name, one in self.resamplers.items()}
 
     def refitted(self, jackknife: Jackknife) -> dict[str, Array]:
-        """The metrics whose bins or fit move with the rows, computed again without each block."""
+        """Metrics whose bins or fit depend on all rows, computed again without each block."""
         names = {m.name: m for m in self.metrics}
         found: dict[str, Array] = {}
         if set(names) & set(REBINNED):

@@ -1,7 +1,7 @@
-"""The verdict on an ensemble against a simpler choice: better, not shown, or worse; in one sentence.
+"""The verdict on a method against a baseline: better, not shown, or worse, in one sentence.
 
-Rests on paired differences over whole groups; where several methods are compared, "better" holds
-for all of them at once. Knows no combiner.
+Verdicts use paired differences over whole groups. If several methods are compared, the intervals
+are simultaneous.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ CLAIMS = {
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What may be said of one method against another.
+    """Whether one method is better than another, with the evidence.
 
     Parameters
     ----------
     method, against, metric, part : str
     word : {"better", "not shown", "worse"}
     effect : Interval
-        Paired difference, positive where `method` is better; its interval holds jointly for all
+        Paired difference, positive if `method` is better. Its interval is simultaneous for all
         methods that were compared.
     sentence : str
     n_compared : int
-        How many methods were compared with `against`.
+        Number of methods that were compared with `against`.
     p_value : float or None
-        Two-sided, of no difference, adjusted for all methods that were compared.
+        Two-sided p value, adjusted for all methods that were compared.
     too_few : str
-        Why no difference can be shown with these groups, in words; empty where one can.
+        Why no difference can be shown with these groups, as a sentence; else empty.
     """
 
     method: str
@@ -71,12 +71,12 @@ def verdict(
     group_kind: str = "group",
     level: float = 0.95,
 ) -> Verdict:
-    """Compare `ours` with `theirs`, both over the same samples.
+    """Compare `ours` with `theirs`, both scored on the same samples.
 
     Parameters
     ----------
     method, against : str
-        What the two are called.
+        Names of the two.
     metric_name : str or Metric
         A key of `METRICS`, or the metric itself.
     part : {"in_sample", "cross_fitted", "nested", "test"}
@@ -99,16 +99,16 @@ def verdicts(
     shown: Mapping[str, str] | None = None,
     n_compared: int | None = None,
 ) -> dict[str, Verdict]:
-    """Compare several methods with one: intervals hold for all at once, so that the best may be picked.
+    """Compare several methods with one baseline, with simultaneous intervals.
 
     Parameters
     ----------
     methods : mapping of name to Scored
-        Over the same samples as `theirs`.
+        Scored on the same samples as `theirs`.
     shown : mapping of name to str, optional
-        What the sentences call methods otherwise than by their name.
+        Names to print in the sentences, for methods whose printed name differs.
     n_compared : int, optional
-        Among how many methods these were picked; as many as are given by default.
+        Number of methods that these were picked from; by default the number given.
     """
     wanted = metric(metric_name) if isinstance(metric_name, str) else metric_name
     found = paired_gains(methods, theirs, wanted, level=level)
@@ -151,19 +151,19 @@ def _verdict(
 
 
 def corrected_verdict(said: Verdict, gain: float | None) -> Verdict:
-    """The verdict on the best of several methods, its gain corrected for the choice.
+    """The verdict on the best of several methods, with its gain corrected for the choice.
 
     Parameters
     ----------
     said : Verdict
-        With an interval that holds for all methods that were compared.
+        The verdict before the correction, with a simultaneous interval.
     gain : float or None
-        The corrected gain; None where it could not be computed, which leaves no verdict.
+        The corrected gain. If it is None (could not be computed), the verdict is "not shown".
     """
     effect, (_, _, facts) = said.effect, said.sentence.partition(": ")
     if gain is None or effect.value is None or effect.low is None or effect.high is None:
         return said if said.word == "not shown" else dataclasses.replace(said, word="not shown")
-    # A correction can lower the gain of a method that was picked for it, never raise it.
+    # The correction may lower the gain of the chosen method, but not raise it.
     moved = min(gain - effect.value, 0.0)
     new = Interval(effect.value + moved, effect.low + moved, effect.high + moved)
     word = "not shown" if said.word == "not shown" else _word(new)
@@ -179,18 +179,18 @@ def corrected_verdict(said: Verdict, gain: float | None) -> Verdict:
 
 
 def too_few(n_differing: int, n_groups: int, group_kind: str = "group", level: float = 0.95) -> str:
-    """Why no difference can be shown, in words; empty where one can.
+    """Why no difference can be shown, as a sentence; empty if one can be shown.
 
-    The smallest p value of a test that swaps two methods in each group is 2 / 2**n over the n groups
-    in which they differ: at 95 % that takes six groups.
+    If two methods differ in n groups, the smallest possible p value of a sign-flip permutation
+    test is 2 / 2**n. Below .05 this needs six groups.
     """
     if 2.0 ** (1 - n_differing) <= 1.0 - level + 1e-12:
         return ""
     smallest = min(2.0 ** (1 - n_differing), 1.0)
     where = (
-        f"there are {n_groups} {group_kind}s only"
+        f"there are only {n_groups} {group_kind}s"
         if n_differing == n_groups
-        else f"the two differ in {n_differing} of {n_groups} {group_kind}s only"
+        else f"the two differ in only {n_differing} of {n_groups} {group_kind}s"
     )
     return (
         f"no difference can be shown at {level * 100:.0f} %: {where}, and the smallest possible p "
@@ -209,7 +209,7 @@ def _word(effect: Interval) -> str:
 def _over(theirs: Scored, n_methods: int, part: str, group_kind: str, level: float) -> str:
     n_groups = theirs.figures.n_groups
     noun = group_kind if n_groups == 1 else f"{group_kind}s"
-    joint = f" jointly for {n_methods} methods," if n_methods > 1 else ""
+    joint = f", simultaneous for {n_methods} methods," if n_methods > 1 else ""
     return f"{level * 100:.0f} %{joint} over {n_groups} {noun}, {PARTS[part]}"
 
 

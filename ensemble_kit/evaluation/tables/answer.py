@@ -1,6 +1,6 @@
-"""What `stack` found, in a few sentences: the best method, and whether it pays.
+"""The result of `stack` in a few sentences: the best method, and whether it is better than the baselines.
 
-From the values in `metrics.json`, so that the terminal and the report say the same.
+The terminal and the report both print these sentences, from the values in `metrics.json`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VERDICTS = {
 
 
 def chosen_of(methods: Mapping[str, Stored]) -> str | None:
-    """The method that is best cross-fitted; None where there are baselines only."""
+    """The best method by cross-validation; None if there are only baselines."""
     if not methods:
         return None
     metric = next(iter(methods.values()))["metric"]
@@ -30,7 +30,7 @@ def chosen_of(methods: Mapping[str, Stored]) -> str | None:
 
 
 def answer(methods: Mapping[str, Stored]) -> list[str]:
-    """The answer as sentences.
+    """The result as sentences.
 
     Parameters
     ----------

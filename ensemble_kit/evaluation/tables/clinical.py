@@ -1,7 +1,4 @@
-"""The clinical block as rows of text and the sentences beside them.
-
-Takes the block as `metrics.json` has it; computes nothing and prints nothing.
-"""
+"""The clinical block of `metrics.json` as rows of text, each table with its legend."""
 
 from __future__ import annotations
 
@@ -22,14 +19,14 @@ CALIBRATED = {
 
 
 def clinical_tables(block: Block, unit: str) -> Iterator[tuple[str, Rows, str]]:
-    """Title, rows with a header, and a sentence: first of the positive class, then of subgroups.
+    """Title, rows with a header, and a legend: of the positive class, then of subgroups.
 
     Parameters
     ----------
     block : mapping
-        As `clinical_json` gives it.
+        The result of `clinical_json`.
     unit : str
-        What a group is, e.g. "patient".
+        Name of a group, e.g. "patient".
     """
     method, positive = block["method"], str(block["positive"])
     for part in [p for p in PARTS if p in block]:
@@ -62,14 +59,16 @@ def benefit_rows(part: Block) -> Rows:
 
 
 def benefit_note(part: Block, level: float) -> str:
-    """What net benefit is, and what its intervals hold for."""
+    """Legend of the net benefit, and the meaning of its intervals."""
     gains = [one["gain"] for one in part["net_benefit"]]
     said = (
         "Net benefit: true positives minus weighted false positives, per image. "
         "The weight is threshold / (1 - threshold). The share of positive images is taken as fixed."
     )
     if len(gains) > 1 and any(gain["low"] is not None for gain in gains):
-        said += f" The {level * 100:.0f} % intervals of the gains hold for all thresholds at once."
+        said += (
+            f" The {level * 100:.0f} % intervals of the gains are simultaneous for all thresholds."
+        )
     return said
 
 
@@ -81,7 +80,7 @@ def calibration_rows(part: Block) -> Rows:
 
 
 def calibration_note(part: Block) -> str:
-    """What is too high or too low, and why something is not there."""
+    """How to read slope and intercept, and why one is missing."""
     found = part["calibration"]
     said = [
         "Slope below 1: the probabilities are too extreme. "
@@ -89,15 +88,18 @@ def calibration_note(part: Block) -> str:
     ]
     if found["slope"]["value"] is None:
         said.append(
-            "There is no slope: one class is missing, or the probabilities are all equal or "
-            "tell the classes apart without an error."
+            "The slope is undefined: one class is missing, all probabilities are equal, or the "
+            "probabilities separate the classes perfectly."
         )
     elif found["slope"]["low"] is None and found["observed_to_expected"]["low"] is not None:
         said.append(
-            "The slope has no interval: it is not defined without some group, or the data are large."
+            "The slope has no interval: it is undefined when one of the groups is left out, or the "
+            "data are too large."
         )
     if found["intercept"]["value"] is None:
-        said.append("There is no intercept: one class is missing, or all probabilities are 0 or 1.")
+        said.append(
+            "The intercept is undefined: one class is missing, or all probabilities are 0 or 1."
+        )
     return " ".join(said)
 
 
@@ -113,15 +115,15 @@ def value_rows(part: Block) -> Rows:
 
 
 def value_note(part: Block, positive: str) -> str:
-    """Which decisions these are, and why a value is undefined."""
-    said = [f"Decisions of the method, as in the table of methods: '{positive}' or not."]
+    """Legend of the predictive values, and why one is undefined."""
+    said = [f"The predicted class is '{positive}' or not, as in the table of methods."]
     study = part["predictive_values"][0]
     if study["ppv"]["value"] is None:
-        said.append(f"No image is called '{positive}', so PPV is undefined.")
+        said.append(f"No image is predicted as '{positive}', so PPV is undefined.")
     if study["npv"]["value"] is None:
-        said.append(f"Every image is called '{positive}', so NPV is undefined.")
+        said.append(f"Every image is predicted as '{positive}', so NPV is undefined.")
     if len(part["predictive_values"]) > 1:
-        said.append("A stated prevalence is taken as known.")
+        said.append("The intervals treat a stated prevalence as known exactly.")
     return " ".join(said)
 
 

@@ -1,7 +1,4 @@
-"""The leaderboard: evaluations laid out as rows of text, floor first, ceiling last.
-
-Computes nothing and prints nothing.
-"""
+"""The leaderboard: evaluations as rows of text, the best method first, the oracle last."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ POOLED_BY = {"mean": "mean", "vote": "votes", "max": "maximum"}
 
 
 def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
-    """How many methods were compared, the best of them cross-fitted, and the floors beside it."""
+    """One sentence: number of methods, the best cross-fitted method, and the baselines."""
     name = protocol.metric.replace("_", " ")
     floors = ", ".join(
         f"{key} {text(judged[key].cross_fitted[protocol.metric])}"
@@ -53,10 +50,10 @@ def _number(value: float | None) -> str:
 def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
     """Header and one row per method.
 
-    Columns: method, with a star where it fell back to the mean; the protocol's metric in-sample,
-    cross-fitted, nested where that was asked for (with what cross-fitted is above it) and on the
-    test, all but the first with intervals; accuracy, AUROC and log loss on the last part, and the
-    share decided where somebody abstained; the verdicts there against best member and mean.
+    Columns: the method, with a star if it was replaced by the mean. The protocol's metric
+    in-sample (without interval), cross-fitted, nested and on the test part, as far as they exist;
+    with nested also cross-fitted minus nested. Accuracy, AUROC and log loss on the last part. The
+    coverage, if a method abstained. The verdicts against best member and mean on the last part.
     """
     has_nested = any(one.nested is not None for one in judged.values())
     has_test = any(one.test is not None for one in judged.values())
@@ -87,7 +84,7 @@ def short_leaderboard(
     best_member: str | None = None,
     n_shown: int = 10,
 ) -> tuple[list[tuple[str, ...]], int]:
-    """The `n_shown` best methods with the best member and the mean, and how many are left out.
+    """The `n_shown` best methods with the best member and the mean, and the number of other methods.
 
     Columns: method; the protocol's metric cross-fitted, nested and on the test part, as far as they
     exist; the verdict against the best member on the last part. The oracle has no row.
@@ -115,7 +112,7 @@ def short_leaderboard(
 
 
 def short_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
-    """What the columns of the short leaderboard are."""
+    """Legend of the short leaderboard."""
     noun = protocol.metric.replace("_", " ")
     stars = " *: replaced by the mean." if any(one.fell_back for one in judged.values()) else ""
     if protocol.n_resamples == 0:
@@ -127,35 +124,41 @@ def short_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind:
 
 
 def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
-    """What the columns of the leaderboard are."""
+    """Legend of the columns of the leaderboard."""
     name = protocol.metric.replace("_", " ")
     last = "test" if any(one.test is not None for one in judged.values()) else "cross-fitted"
     nested = ", nested" if any(one.nested is not None for one in judged.values()) else ""
     names = [*_beside(protocol), *(["coverage"] if _has_abstained(judged) else [])]
     beside = ", ".join(key.replace("_", " ") for key in names)
     parts = f"in-sample, cross-fitted{nested}" + (", test" if last == "test" else "")
-    what = f"{parts}: {name}. {beside}, vs best member, vs mean: {last}."
+    what = (
+        f"The columns {parts} show {name}. The columns {beside}, vs best and vs mean are of the "
+        f"{last} predictions."
+    )
     if protocol.n_resamples == 0:
-        return f"{what} No intervals were asked for (0 resamples)."
+        return f"{what} There are no intervals (0 resamples)."
     whole = "images" if group_kind == "image" else f"whole {group_kind}s"
     return f"{what} Intervals: {protocol.level * 100:.0f} %, jackknife over {whole}."
 
 
 def ties_note(judged: Mapping[str, Evaluation]) -> str:
-    """Which methods met ties, and how many, out-of-fold and on the test."""
+    """Number of tied images of each method, out-of-fold and on the test part."""
     counts = {one.name: _tie_counts(one) for one in judged.values()}
     met = [f"{name} {'+'.join(map(str, some))}" for name, some in counts.items() if any(some)]
     where = "out-of-fold + test" if any(one.test for one in judged.values()) else "out-of-fold"
-    return f"Ties ({where}): {', '.join(met)}; no other." if met else f"No ties ({where})."
+    return (
+        f"Ties ({where}): {', '.join(met)}. Other methods: none." if met else f"No ties ({where})."
+    )
 
 
 def per_group_table(
     judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str
 ) -> list[tuple[str, ...]]:
-    """Header and one row per method on whole patients; empty where every image is its own.
+    """Header and one row per method with metrics per patient; empty if every group has one image.
 
-    Columns: method; the recognition rate cross-fitted, nested and on the test; where every patient
-    has one label, accuracy, balanced accuracy and AUROC of one pooled answer a patient on the last part.
+    Columns: the method; the recognition rate cross-fitted, nested and on the test part. If every
+    patient has one label: accuracy, balanced accuracy and AUROC of one pooled prediction per
+    patient, on the last part.
     """
     found = {key: judged[key].per_group for key in methods_in_order(judged, protocol)}
     found = {key: parts for key, parts in found.items() if parts}
@@ -182,16 +185,22 @@ def per_group_table(
 
 
 def per_group_note(rows: Sequence[tuple[str, ...]], unit: str, pool: str = "mean") -> str:
-    """What the columns of the table per patient are."""
-    rate = f"rate: recognition rate, the mean over {unit}s of the accuracy on their images."
+    """Legend of the table per patient."""
+    rate = f"Rate: recognition rate, the mean over {unit}s of the accuracy on their images."
     if any(not cell.startswith("rate: ") for cell in rows[0][1:]):
         last = [cell for cell in rows[0] if cell.startswith("rate: ")][-1].removeprefix("rate: ")
         if pool == FITTED:
-            how = f"images pooled by a rule fitted to other {unit}s where it beats their mean"
+            how = (
+                f"images are pooled by a rule fitted to other {unit}s, or by their mean if that rule "
+                "is not better"
+            )
         else:
-            how = f"images pooled by the {POOLED_BY[pool]}"
-        return f"{rate} Other columns, {last}: one answer a {unit}, {how}."
-    return f"{rate} A {unit} has images of several classes here: there is no one answer a {unit}."
+            how = f"images are pooled by the {POOLED_BY[pool]}"
+        return f"{rate} Other columns ({last}): one prediction per {unit}; {how}."
+    return (
+        f"{rate} Some {unit}s have images of several classes, so there is no single prediction per "
+        f"{unit}."
+    )
 
 
 def methods_in_order(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
@@ -240,7 +249,7 @@ def _tie_counts(one: Evaluation) -> list[int]:
 
 
 def text(interval: Interval) -> str:
-    """A figure in the field's short form: three digits, no leading zero.
+    """A value with its interval as text: three digits, no leading zero.
 
     Examples
     --------

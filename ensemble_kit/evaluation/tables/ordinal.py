@@ -1,7 +1,4 @@
-"""The figures of ordered classes as rows of text: by how many grades methods err.
-
-Computes nothing and prints nothing.
-"""
+"""The metrics of ordinal classes as rows of text."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from ensemble_kit.metrics import ORDINAL_METRICS
 def grades_table(
     judged: Mapping[str, Evaluation], protocol: Protocol, *, ordinal: bool
 ) -> list[tuple[str, ...]]:
-    """Header and one row per method, of the test part where there is one; empty without grades."""
+    """Header and one row per method, of the test part if there is one; empty without an order."""
     if not ordinal:
         return []
     last = "test" if any(one.test is not None for one in judged.values()) else "cross_fitted"
@@ -24,7 +21,7 @@ def grades_table(
     shown = [name for name in ORDINAL_METRICS if name in known]
     if not shown:
         return []
-    head = (f"grades: {last.replace('_', '-')}", *(name.replace("_", " ") for name in shown))
+    head = (f"ordinal: {last.replace('_', '-')}", *(name.replace("_", " ") for name in shown))
     rows = [
         (
             f"{judged[key].name}{'*' * judged[key].fell_back}",
@@ -36,14 +33,14 @@ def grades_table(
 
 
 def grades_note(class_names: tuple[str, ...]) -> str:
-    """What the columns are.
+    """Legend of the table.
 
     Examples
     --------
     >>> print(grades_note(("0", "1+", "2+")))
-    Grades: 0 < 1+ < 2+. Adjacent errors: off by one grade; far errors: by two or more.
+    Class order: 0 < 1+ < 2+. Adjacent errors: off by one class. Far errors: off by two or more.
     """
     return (
-        f"Grades: {' < '.join(class_names)}. "
-        "Adjacent errors: off by one grade; far errors: by two or more."
+        f"Class order: {' < '.join(class_names)}. "
+        "Adjacent errors: off by one class. Far errors: off by two or more."
     )

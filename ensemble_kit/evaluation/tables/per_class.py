@@ -1,7 +1,4 @@
-"""Each class against the rest as rows of text, of the ensemble that the verdict is about.
-
-Computes nothing and prints nothing.
-"""
+"""One-vs-rest metrics of each class as rows of text, for the best method."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 
-# All have an interval in metrics.json; here those without one keep lines short.
+# Only these columns show intervals, to keep lines short; metrics.json has the intervals of all.
 WITH_INTERVAL = ("sensitivity", "specificity", "precision", "auroc")
 COLUMNS = {
     "sensitivity": "sensitivity",
@@ -29,9 +26,9 @@ COLUMNS = {
 def class_tables(
     judged: Mapping[str, Evaluation], protocol: Protocol, class_names: Sequence[str]
 ) -> dict[str, list[tuple[str, ...]]]:
-    """By title, header and one row per class: cross-fitted, then on the test, of one method.
+    """By title, header and one row per class: cross-fitted, then on the test part.
 
-    That is the ensemble that is best cross-fitted, or the mean where only baselines were judged.
+    The method is the best one by cross-validation, or the mean if only baselines were evaluated.
     """
     one = chosen(judged, protocol) or judged["mean"]
     return {
@@ -47,10 +44,10 @@ def class_tables(
 
 
 def class_note() -> str:
-    """What the columns are."""
+    """Legend of the columns."""
     return (
-        "Each class against the rest; auroc and average precision by its probability. "
-        "All intervals, and those of the other methods: metrics.json."
+        "Each class against the rest. AUROC and average precision rank images by the probability of "
+        "that class. metrics.json has all intervals, and the other methods."
     )
 
 

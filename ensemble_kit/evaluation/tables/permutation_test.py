@@ -1,7 +1,4 @@
-"""The null check as rows of text and as JSON values.
-
-Computes nothing and prints nothing.
-"""
+"""The permutation test as rows of text and as JSON values."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ NULL_CHECK = "null-check.json"
 
 
 def null_rows(found: PermutationTest) -> list[tuple[str, ...]]:
-    """Header and one row per method: the figure, then mean and range where there is nothing."""
+    """Header and one row per method: its metric, then mean and range under permuted labels and noise."""
 
     def spread(values: Array) -> str:
         return text(Interval(float(values.mean()), float(values.min()), float(values.max())))
 
     rows: list[tuple[str, ...]] = [
-        ("null check", "cross-fitted", "labels permuted", "p", "members of noise", "reading")
+        ("permutation test", "cross-fitted", "labels permuted", "p", "noise members", "result")
     ]
     above, untested = found.above_chance, found.untested
     for name, one in found.methods.items():
@@ -44,17 +41,17 @@ def null_rows(found: PermutationTest) -> list[tuple[str, ...]]:
 
 
 def null_note(found: PermutationTest) -> str:
-    """What the columns are."""
+    """Legend of the columns."""
     draws = "1 draw" if found.n_draws == 1 else f"{found.n_draws} draws"
     return (
-        f"{found.metric.replace('_', ' ')}, without falling back to the mean; where there is "
-        f"nothing to find, mean [least, greatest] of {draws}. p: share of labellings, "
-        "the real one included, on which the method does as well."
+        f"Metric: {found.metric.replace('_', ' ')}; no method is replaced by the mean here. Permuted "
+        f"labels and noise members: mean [minimum, maximum] of {draws}. p: share of labellings, the "
+        "real one included, on which the method scores at least as well as on the real one."
     )
 
 
 def null_json(found: PermutationTest) -> dict[str, Any]:
-    """Everything that was found, as JSON values."""
+    """The result as JSON values."""
     return {
         "metric": found.metric,
         "n_draws": found.n_draws,
