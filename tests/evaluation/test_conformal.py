@@ -239,7 +239,7 @@ def test_cross_conformal_sets_are_sold_by_the_bound_that_is_proven(run) -> None:
 
 
 def test_too_few_patients_are_refused_with_what_would_do(run) -> None:
-    with pytest.raises(DataError, match=r"take 99 patients.*there are 32.*--alpha 0\.031"):
+    with pytest.raises(DataError, match=r"32 .*99 patients.*--alpha 0\.031"):
         conformal_sets(run, "mean", dataclasses.replace(QUICK, miss=0.01))
 
 

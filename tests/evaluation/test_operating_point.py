@@ -277,7 +277,7 @@ def test_one_answer_a_patient_has_a_point_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("args", "words"),
     [
-        ([], "got neither"),
+        ([], "--refer"),
         (["--at", "sens=.9"], "Known: cost"),
         (["--at", "sensitivity=1.5"], "share above 0 and up to 1"),
         (["--at", "cost=10"], "cost=10:1"),
@@ -285,7 +285,7 @@ def test_one_answer_a_patient_has_a_point_of_its_own() -> None:
         (["--refer", "10%", "--max-error", ".1"], "got 2 of the two"),
         (["--refer", "many"], "got 'many'"),
         (["--refer", "0"], "between 0 and 1"),
-        (["--class", "class1", "--refer", "10%"], "got a class without one"),
+        (["--class", "class1", "--refer", "10%"], "'class1'"),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_words(run, args: list[str], words: str) -> None:
@@ -310,7 +310,7 @@ def test_a_class_among_several_is_named_and_hopeless_limits_are_refused(tmp_path
         operating_point(three, "member0", DecisionOptions(Aim("youden")))
     found = operating_point(three, "member0", DecisionOptions(Aim("youden"), "class1"))
     assert found.class_name == "class1"
-    assert "several classes here: no point per patient" in " ".join(found.notes)
+    assert "no threshold per patient" in " ".join(found.notes)
     hopeless, choice = _wrong_where_sure(three), DecisionOptions(referral=Referral(max_error=0.0))
     with pytest.raises(DataError, match="would have to be referred"):
         operating_point(hopeless, "member0", choice)

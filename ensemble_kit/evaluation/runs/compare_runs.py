@@ -1,7 +1,4 @@
-"""Runs against each other, paired on the samples that they share.
-
-Each run is represented by one method's stored answers. Fits nothing.
-"""
+"""Compare runs by one method's stored predictions, paired on the images that they share."""
 
 from __future__ import annotations
 
@@ -24,16 +21,16 @@ from ensemble_kit.run import Run
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class AcrossRuns:
-    """Figures of each run on the shared samples, and a verdict of each against the first.
+    """Metrics of each run on the shared images, and a verdict on each against the first run.
 
     Parameters
     ----------
     figures : mapping of run to MetricValues
     verdicts : tuple of Verdict
     n_left_out : mapping of run to int
-        Samples of its own that not all runs have.
+        Number of images of each run that are not in all runs.
     notes : tuple of str
-        What must be said beside the figures: of the run that they begin with, or of all.
+        Caveats. One that does not apply to all runs begins with the names of its runs.
     """
 
     figures: dict[str, MetricValues]
@@ -49,23 +46,27 @@ def compare_runs(
     split: str = "oof",
     protocol: Protocol | None = None,
 ) -> AcrossRuns:
-    """Compare the stored answers of one method across runs, paired by sample id.
+    """Compare the stored predictions of one method across runs, paired by sample id.
 
     Parameters
     ----------
     runs : sequence of Run
-        At least two different ones; each stacked by `method`, or with a member of that name.
+        At least two different runs. `method` is stacked in each, or is a member of each.
     method : str
     split : {"oof", "test"}
+    protocol : Protocol, optional
+
+    Returns
+    -------
+    AcrossRuns
 
     Raises
     ------
     UsageError
-        Fewer than two runs, one of them twice, or none of that method.
+        Fewer than two runs, the same run twice, or a run without that method.
     DataError
-        No shared samples, other classes, another label of a sample, answers of members that were
-        trained again since, or runs split by group and by image: those are never ranked against
-        each other.
+        No shared samples, different classes, different labels of a sample, predictions of members
+        that were trained again since, or runs split by group and runs split by image.
     """
     refuse_repeated(runs)
     protocol = (protocol or Protocol()).for_data(runs[0].manifest())
@@ -100,23 +101,25 @@ def compare_runs(
 
 
 def refuse_repeated(runs: Sequence[Run]) -> None:
-    """Raise UsageError unless there are two runs at least, each named once."""
+    """Raise UsageError unless there are at least two runs, each named once."""
     if len(runs) < 2:
         raise UsageError(
-            "A comparison takes at least two runs", f"got {len(runs)}", "Name another run"
+            f"{len(runs)} run was given" if runs else "No run was given",
+            "a comparison needs at least two runs",
+            "Name another run",
         )
     places = [run.path.resolve() for run in runs]
     twice = sorted({p.as_posix() for p in places if places.count(p) > 1})
     if twice:
         raise UsageError(
-            "A run is named once in a comparison",
-            f"got {first_few(twice)} several times",
+            f"The same run was given more than once: {first_few(twice)}",
+            "a comparison needs different runs",
             "Name another run",
         )
 
 
 def answered_in(run: Run, method: str, split: str) -> Answered:
-    """A method's stored answers to one part of a run.
+    """A method's stored predictions of one part of a run.
 
     Raises
     ------
@@ -127,22 +130,22 @@ def answered_in(run: Run, method: str, split: str) -> Answered:
     found = answers.test if split == "test" else answers.oof
     if found is None:
         raise DataError(
-            "A comparison on the test part needs one in each run",
-            f"'{run.path}' has none",
+            f"The run '{run.path}' has no test part",
+            "a comparison on the test part needs one in each run",
             "Leave out --split test",
         )
     return found
 
 
 def notes_of(run: Run, method: str) -> tuple[str, ...]:
-    """What was noted when the method was stacked; of a member, what its run says."""
+    """The caveats stored with a stacked method; of a member, the caveats of its run."""
     if (run.ensemble_dir(method) / METRICS).is_file():
         return tuple(read_metrics(run, method)["notes"])
     return table_notes(run.predictions("oof", partial=True), None)
 
 
 def shared_notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Each note once; where not all runs have it, it begins with those that do.
+    """Each caveat once; one that only some runs have begins with their names.
 
     Examples
     --------
@@ -162,9 +165,9 @@ def _refuse_mixed_splits(runs: Sequence[Run]) -> None:
     kinds = {run.record["folds"]["split_by"] for run in runs}
     if len(kinds) > 1:
         raise DataError(
-            "Runs split by image are not ranked against runs split by group",
-            f"got {first_few(sorted(kinds))}",
-            "Compare runs of one kind of split",
+            f"The runs have different kinds of splits: {first_few(sorted(kinds))}",
+            "runs split by image and runs split by group cannot be compared",
+            "Compare runs with one kind of split",
         )
 
 
@@ -172,9 +175,9 @@ def _shared(answered: Mapping[str, Answered], split: str) -> list[str]:
     shared = set.intersection(*(set(one.table.sample_ids.tolist()) for one in answered.values()))
     if not shared:
         raise DataError(
-            "Runs are compared on shared samples",
-            "they have none",
-            f"Compare runs over the same data, or another split than {split}",
+            f"The runs share no images in the split '{split}'",
+            "runs are compared on the images that all of them have",
+            "Compare runs over the same data, or choose the other --split",
         )
     return sorted(shared)
 
@@ -185,12 +188,13 @@ def _places(answered: Answered, ids: Sequence[str]) -> np.ndarray:
 
 
 def _aligned(name: str, one: Answered, ids: Sequence[str], first: Answered) -> Combined:
-    """Its answers to these samples, classes in the order of the first run's."""
+    """Its predictions of these samples, with classes in the order of the first run."""
     ours, theirs = one.table.class_names, first.table.class_names
     if set(ours) != set(theirs):
         raise DataError(
-            "Runs share their class names",
-            f"'{name}' has {first_few(ours)}, the first {first_few(theirs)}",
+            f"The runs have different classes: '{name}' has {first_few(ours)}, the first run has "
+            f"{first_few(theirs)}",
+            "all runs need the same class names",
             "Compare runs over the same classes",
         )
     at, at_first = _places(one, ids), _places(first, ids)
@@ -200,8 +204,8 @@ def _aligned(name: str, one: Answered, ids: Sequence[str], first: Answered) -> C
         one.table.groups[at] != first.table.groups[at_first]
     ).any():
         raise DataError(
-            "A sample has one label and group in all runs",
-            f"'{name}' differs",
+            f"Images in '{name}' have other labels or groups than in the first run",
+            "each image needs the same label and group in all runs",
             "Compare runs over the same data",
         )
     combined = one.combined

@@ -1,6 +1,6 @@
-"""An operating point of a run's method: chosen out-of-fold, judged cross-fitted and on the test.
+"""A decision threshold for a run's method: chosen out-of-fold, evaluated cross-fitted and on the test part.
 
-The one function behind `ensemble-kit operating-point`. Test labels are only counted. Prints nothing.
+Test labels are used for evaluation only.
 """
 
 from __future__ import annotations
@@ -37,17 +37,21 @@ from ensemble_kit.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class DecisionOptions:
-    """What is asked for.
+    """Settings of an operating point.
 
     Parameters
     ----------
     aim : Aim or None
+        Target of the threshold, e.g. a sensitivity; None: no threshold.
     class_name : str or None
-        The class to call; the positive class of the data, else of two classes the last one, where
-        none is named.
+        The positive class. By default the positive class of the data, else the last of two classes.
     referral : Referral or None
-    n_resamples, level, seed
-        Of the intervals, over whole patients.
+        Share of images to refer, or largest error; None: no referral.
+    n_resamples : int
+        0: no intervals.
+    level : float
+        Confidence level of the intervals over whole patients, e.g. 0.95.
+    seed : int
     """
 
     aim: Aim | None = None
@@ -60,16 +64,16 @@ class DecisionOptions:
 
 @dataclasses.dataclass(frozen=True)
 class UnitDecision:
-    """The point for one unit (image or patient), and what it reached.
+    """The thresholds for one unit (image or patient), and the metrics of the decisions.
 
     Parameters
     ----------
     point : Point
-        Chosen on all out-of-fold rows: the one to use.
+        Thresholds chosen on all out-of-fold rows; use these.
     by_fold : mapping of fold to Point
-        Those that gave the cross-fitted figures.
+        Thresholds chosen on the other folds, which the cross-fitted metrics use.
     parts : mapping of part to DecisionFigures
-        `in_sample`, `cross_fitted` and `test`, where they can be told.
+        `in_sample`, `cross_fitted` and `test`, as far as they are defined.
     """
 
     point: Point
@@ -86,7 +90,8 @@ class OperatingPoint:
     class_name : str or None
     group_kind : str
     units : mapping of unit to UnitDecision
-        `image`, and the group's kind where every group has one label and some several images.
+        `image`; and the kind of group, e.g. `patient`, if every group has one label and some groups
+        have several images.
     """
 
     method: str
@@ -100,16 +105,27 @@ class OperatingPoint:
 def operating_point(
     run: Run, method: str, options: DecisionOptions, *, write: bool = True
 ) -> OperatingPoint:
-    """Choose a threshold and a referral point on out-of-fold answers, and judge them.
+    """Choose a decision threshold and a referral threshold out-of-fold, and evaluate the decisions.
 
-    Writes `decision.json` beside the method's predictions.
+    Parameters
+    ----------
+    run : Run
+    method : str
+        A stacked method, or a member.
+    options : DecisionOptions
+    write : bool
+        Write `decision.json` beside the method's predictions.
+
+    Returns
+    -------
+    OperatingPoint
 
     Raises
     ------
     UsageError
-        Nothing asked for, no such class or method, or a class to name among several.
+        Neither aim nor referral, an unknown class or method, or no class among more than two.
     DataError
-        The class, or everything else, is missing out-of-fold, or no point serves the aim.
+        All or no out-of-fold images are of the class, or no threshold reaches the aim.
     """
     with run.writing_results() if write else contextlib.nullcontext():
         answers = answers_of(run, method)
@@ -131,7 +147,8 @@ def _point_of(
     if has_larger_groups(table) and table.split_by == "group":
         if is_mixed(table.labels, table.groups):
             notes.append(
-                f"A {table.group_kind} has images of several classes here: no point per {table.group_kind}."
+                f"Some {table.group_kind}s have images of several classes, so there is no threshold per "
+                f"{table.group_kind}."
             )
         else:
             parts = _per_group(answers)
@@ -149,29 +166,29 @@ def _point_of(
 def _rule(options: DecisionOptions, table: Predictions, positive: str) -> Rule:
     if options.aim is None and options.referral is None:
         raise UsageError(
-            "A decision has an aim, or a referral point",
-            "got neither",
+            "Nothing to choose: no aim and no referral was given",
+            "at least one is needed",
             "Use e.g. --at sensitivity=.95, --refer 10% or --max-error .02",
         )
     if options.aim is None:
         if options.class_name is not None:
             raise UsageError(
-                "A class is called for an aim",
-                "got a class without one",
+                f"The class '{options.class_name}' was given without an aim",
+                "a class is used only with a threshold",
                 "Add --at, e.g. --at youden",
             )
         return Rule(referral=options.referral)
     name = options.class_name if options.class_name is not None else positive or None
     if name is None and table.n_classes > 2:
         raise UsageError(
-            "Among several classes, the one to call is named",
-            f"got none of {', '.join(table.class_names)}",
+            f"No positive class among {', '.join(table.class_names)}",
+            "with more than two classes, it must be named",
             f"Add e.g. --class {table.class_names[-1]}",
         )
     name = table.class_names[-1] if name is None else name
     if name not in table.class_names:
         raise UsageError(
-            "The class to call is one of the run's", f"got '{name}'",
+            f"Unknown class '{name}'", f"the classes are {', '.join(table.class_names)}",
             did_you_mean(name, table.class_names),
         )  # fmt: skip
     return Rule(table.class_names.index(name), options.aim, options.referral)
@@ -179,7 +196,7 @@ def _rule(options: DecisionOptions, table: Predictions, positive: str) -> Rule:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Parts:
-    """Answers per unit: out-of-fold with folds, and to the test part."""
+    """Predictions per unit: out-of-fold with folds, and of the test part."""
 
     oof: Answered
     labels: Ints
@@ -200,7 +217,7 @@ def _per_image(answers: MethodAnswers) -> _Parts:
 
 
 def _per_group(answers: MethodAnswers) -> _Parts:
-    """One answer a patient, images pooled by the mean."""
+    """One prediction per patient: the mean over its images."""
     oof, test = answers.oof, answers.test
     combined, labels, names = pooled(oof.combined, np.asarray(oof.table.labels), oof.table.groups)
     first = np.unique(oof.table.groups, return_index=True)[1]
@@ -219,9 +236,9 @@ def _judged(
     table, combined = parts.oof.table, parts.oof.combined
     if not can_choose(rule, parts.labels):
         raise DataError(
-            "A threshold is chosen between a class and the others",
-            f"all or none of {len(parts.labels)} out-of-fold {unit}s are of it",
-            "Call another class, or add data",
+            f"All or none of {len(parts.labels)} out-of-fold {unit}s are of the class",
+            f"a threshold needs {unit}s of the class and of other classes",
+            "Choose another class, or add data",
         )
     point = choose(rule, combined, parts.labels)
     _refuse_no_point(rule, point, unit)
@@ -240,7 +257,8 @@ def _judged(
     crossed = cross_fitted(rule, combined, parts.labels, parts.fold)
     if crossed is None:
         notes.append(
-            f"No cross-fitted figures per {unit}: without some fold the class, or all else, is missing."
+            f"No cross-fitted metrics per {unit}: without one of the folds, the class or all other "
+            "classes are missing."
         )
     else:
         found["cross_fitted"] = figures(crossed[0], parts.labels, parts.groups)
@@ -253,20 +271,20 @@ def _judged(
 def _refuse_no_point(rule: Rule, point: Point, unit: str) -> None:
     if point.threshold is not None and not np.isfinite(point.threshold):
         raise DataError(
-            "An operating point calls the class at least once",
-            f"for {rule.aim} it would be called for no out-of-fold {unit}",
-            "Ask for less, or weigh misses more",
+            f"No threshold gives {rule.aim} with any out-of-fold {unit} predicted as positive",
+            "a usable threshold predicts the class at least once",
+            "Choose a lower aim, or a higher cost of missed cases",
         )
     if not np.isfinite(point.refer_below):
         raise DataError(
-            "A referral point leaves something to decide",
-            f"for so few errors every out-of-fold {unit} would have to be referred",
-            "Allow a larger --max-error, or name a share with --refer",
+            f"For an error this small, every out-of-fold {unit} would be referred",
+            f"at least one {unit} must be decided",
+            "Use a larger --max-error, or set the referred share with --refer",
         )
 
 
 def decision_json(found: OperatingPoint) -> dict[str, Any]:
-    """Everything in `decision.json`; a threshold that calls nothing is null."""
+    """Content of `decision.json`; an infinite threshold is null."""
 
     def point_json(point: Point) -> dict[str, float | None]:
         values = {"threshold": point.threshold, "refer_below": point.refer_below}

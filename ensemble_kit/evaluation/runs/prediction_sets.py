@@ -1,7 +1,4 @@
-"""Prediction sets of a run's method: calibrated out-of-fold, measured on the test, written down.
-
-The one function behind `ensemble-kit conformal`. Prints nothing.
-"""
+"""Prediction sets of a run's method: calibrated out-of-fold, coverage measured on the test part."""
 
 from __future__ import annotations
 
@@ -47,16 +44,27 @@ Ints = npt.NDArray[np.int64]
 def conformal_sets(
     run: Run, method: str, options: SetOptions | None = None, *, write: bool = True
 ) -> PredictionSets:
-    """Calibrate on a method's out-of-fold answers, measure on its test answers.
+    """Conformal prediction sets, calibrated out-of-fold, with measured coverage.
 
-    Writes `sets.csv` and `sets.json` beside the method's predictions.
+    Parameters
+    ----------
+    run : Run
+    method : str
+        A stacked method, or a member.
+    options : SetOptions, optional
+    write : bool
+        Write `sets.csv` and `sets.json` beside the method's predictions.
+
+    Returns
+    -------
+    PredictionSets
 
     Raises
     ------
     UsageError
-        No such method or score.
+        Unknown method or score.
     DataError
-        Too few patients for the promise: only sets of all classes could keep it.
+        Too few patients for this alpha: every set would contain all classes.
     """
     options = options or SetOptions()
     with run.writing_results() if write else contextlib.nullcontext():
@@ -118,7 +126,7 @@ def _write(run: Run, found: PredictionSets, answers: MethodAnswers) -> None:
 
 
 def _groups(table: Predictions) -> npt.NDArray[np.str_] | None:
-    """The patients to weigh alike; None where images are what is exchangeable."""
+    """Patients, which get equal weight; None if images are the exchangeable units."""
     by_image = table.split_by == "image" or table.group_kind == "image"
     return None if by_image else table.groups
 
@@ -138,24 +146,25 @@ def _refuse_too_few(
     have = len(table) if groups is None else table.n_groups
     if have < needed:
         raise DataError(
-            f"Sets that miss at most {options.miss:g} take {needed} {unit}s to calibrate on",
-            f"there are {have} out-of-fold",
-            f"Ask for --alpha {1 / (have + 1) + 0.0005:.3f} or more, or add {unit}s",
+            f"{have} out-of-fold {unit}s are too few for an alpha of {options.miss:g}",
+            f"calibration needs at least {needed} {unit}s",
+            f"Use --alpha {1 / (have + 1) + 0.0005:.3f} or more, or add {unit}s",
         )
     few = {name: n for name, n in _units_per_class(table, groups).items() if n < needed}
     if options.per_class and few:
         least = min(few.values())
         raise DataError(
-            f"Sets that miss at most {options.miss:g} of each class take {needed} {unit}s of each",
-            f"there are {first_few(f'{n} of {name!r}' for name, n in few.items())}",
-            f"Leave out --per-class, or ask for --alpha {1 / (least + 1) + 0.0005:.3f} or more",
+            f"Too few {unit}s for an alpha of {options.miss:g} per class: "
+            f"{first_few(f'{n} of {name!r}' for name, n in few.items())}",
+            f"calibration per class needs at least {needed} {unit}s of each class",
+            f"Leave out --per-class, or use --alpha {1 / (least + 1) + 0.0005:.3f} or more",
         )
 
 
 def _can_leave_a_fold_out(
     table: Predictions, groups: npt.NDArray[np.str_] | None, fold: Ints, options: SetOptions
 ) -> bool:
-    """Whether every set of other folds has patients enough for the promise."""
+    """Whether calibration has enough patients when each fold is left out."""
     needed = units_needed(options.miss)
     units = table.sample_ids if groups is None else groups
     for k in np.unique(fold):
@@ -173,8 +182,8 @@ def _cross(
 ) -> tuple[Answered, Bools]:
     if answers.test is None:
         raise DataError(
-            "Cross-conformal sets are made for new images",
-            "the run has no test part",
+            "The run has no test part",
+            "cross-conformal sets are computed for test images",
             "Leave out --cross, or make a run with --test-size",
         )
     oof, new = answers_by_fold(run, method)
@@ -200,7 +209,7 @@ def _notes(
     notes = list(table_notes(answers.oof.table, answers.test.table if answers.test else None))
     if "cross_fitted" not in parts:
         notes.append(
-            f"No cross-fitted figures: without a fold there are too few {unit}s for this promise."
+            f"No cross-fitted coverage: without one fold there are too few {unit}s for this alpha."
         )
     if answers.test is None:
         notes.append("No test part: coverage is measured cross-fitted only.")

@@ -1,6 +1,6 @@
-"""Whether a method gains over repeated folds, by a t test that allows for shared training rows.
+"""Compare a method with the baselines over repeated cross-validation (Nadeau and Bengio's t test).
 
-Each repeat is a run over the same images with folds drawn anew. Fits and prints nothing.
+Each repeat is a run over the same images with other random folds.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ CLAIMS = {
 
 @dataclasses.dataclass(frozen=True)
 class RepeatedGain:
-    """What a method gains on a floor, over all folds of all repeats.
+    """The gain of a method over a baseline, over all folds of all repeats.
 
     Parameters
     ----------
     method, against, metric : str
     gain : Interval
-        Mean over the folds, positive where `method` is better; interval of the corrected t.
+        Mean over the folds, positive if `method` is better, with the interval of the corrected t
+        test.
     p_value : float or None
-        Two-sided; None where no fold differs from another.
+        Two-sided; None if the gain is equal in all folds.
     word : {"better", "not shown", "worse"}
     n : int
-        Folds in which both figures are defined.
+        Number of folds in which both metrics are defined.
     sentence : str
     """
 
@@ -66,12 +67,12 @@ class RepeatedGain:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Repeats:
-    """A method and its floors over repeated folds.
+    """A method and the baselines over repeated folds.
 
     Parameters
     ----------
     folds : DataFrame
-        `run, fold, n`, then one column per method: its figure on that fold's rows.
+        `run, fold, n`, then one column per method: its metric on the images of that fold.
     gains : tuple of RepeatedGain
     metric : str
     n, n_groups, n_splits : int
@@ -91,7 +92,7 @@ class Repeats:
 
     @property
     def methods(self) -> list[str]:
-        """The method, then the floors."""
+        """The method, then the baselines."""
         return [str(name) for name in self.folds.columns[3:]]
 
     @property
@@ -102,7 +103,7 @@ class Repeats:
 def compare_repeats(
     runs: Sequence[Run], *, method: str = "mean", protocol: Protocol | None = None
 ) -> Repeats:
-    """Judge a method against best member and mean on every fold of repeated runs.
+    """Compare a method with best member and mean over repeated cross-validation.
 
     Parameters
     ----------
@@ -110,14 +111,18 @@ def compare_repeats(
         Made by `train-members --repeats`, each stacked by `method`.
     method : str
     protocol : Protocol, optional
-        Its metric and level are used; nothing is resampled.
+        Its metric and level are used.
+
+    Returns
+    -------
+    Repeats
 
     Raises
     ------
     UsageError
-        Fewer than two runs, one of them twice, or one that was not stacked by `method`.
+        Fewer than two runs, the same run twice, or a run that was not stacked by `method`.
     DataError
-        Runs of other images, or members, or of the same folds: those are no repeats.
+        Runs with different images or members, or with the same folds.
 
     References
     ----------
@@ -177,7 +182,7 @@ def corrected_interval(
 
 
 def _per_fold(run: str, answered: dict[str, Answered], figure: Metric) -> list[tuple[object, ...]]:
-    """Each fold's figure of every method, on the fold's own rows; NaN where undefined."""
+    """Each fold's metric of every method, on the images of the fold; NaN if undefined."""
     table = next(iter(answered.values())).table
     fold, rows = fold_of(table), []
     for k in np.unique(fold):
@@ -200,13 +205,13 @@ def _gain(
     gain, p_value, share = Interval(None), None, 1.0 / (n_splits - 1)
     if len(gains):
         gain = Interval(float(gains.mean()))
-    if len(gains) > 1 and np.ptp(gains) > SMALLEST:  # otherwise t has no scale
+    if len(gains) > 1 and np.ptp(gains) > SMALLEST:  # else the variance is zero
         gain = Interval(gain.value, *corrected_interval(gains, test_share=share, level=level))
         p_value = nadeau_bengio(gains, test_share=share).p_value
     word = "better" if (gain.low or 0) > 0 else "worse" if (gain.high or 0) < 0 else "not shown"
     over = f"{level * 100:.0f} %, over {folds['run'].nunique()} repeats x {n_splits} folds"
     if undefined := len(folds) - len(gains):
-        over += f", without {undefined} where it is undefined"
+        over += f", without {undefined} folds in which the metric is undefined"
     said = f"{CLAIMS[word].format(method, floor)}: {_said(figure.name, gain, p_value)} ({over})."
     return RepeatedGain(method, floor, figure.name, gain, p_value, word, len(gains), said)
 
@@ -224,7 +229,7 @@ def _said(name: str, gain: Interval, p_value: float | None) -> str:
 
 
 def _refuse_no_repeats(runs: Sequence[Run], answered: Sequence[Answered]) -> None:
-    """Raise DataError unless these are the same images and members under folds drawn anew."""
+    """Raise DataError unless the runs have the same images and members, and different folds."""
     wanted = _facts(answered[0])
     drawn: dict[tuple[int, ...], Run] = {}
     for run, one in zip(runs, answered, strict=True):
@@ -232,22 +237,22 @@ def _refuse_no_repeats(runs: Sequence[Run], answered: Sequence[Answered]) -> Non
         differ = [name for name in facts if facts[name] != wanted[name]]
         if differ:
             raise DataError(
-                "Repeats are runs of the same images and members under other folds",
                 f"'{run.path}' has other {differ[0]} than '{runs[0].path}'",
+                "repeats have the same images and members, and other folds",
                 "Name the runs of one train-members --repeats, or leave out --repeats",
             )
         folds = _partition(one)
         if folds in drawn:
             raise DataError(
-                "Repeats draw their folds anew",
-                f"'{run.path}' has those of '{drawn[folds].path}'",
+                f"'{run.path}' has the same folds as '{drawn[folds].path}'",
+                "each repeat needs other random folds",
                 "Name the runs of one train-members --repeats",
             )
         drawn[folds] = run
 
 
 def _facts(answered: Answered) -> dict[str, object]:
-    """What repeats have in common."""
+    """The properties that must be equal in all repeats."""
     table = answered.table
     order = np.argsort(table.sample_ids)
     return {
@@ -260,7 +265,7 @@ def _facts(answered: Answered) -> dict[str, object]:
 
 
 def _partition(answered: Answered) -> tuple[int, ...]:
-    """The same for the same division of the images into folds, however they are numbered."""
+    """A key of the division into folds that does not depend on the numbers of the folds."""
     fold = fold_of(answered.table)[np.argsort(answered.table.sample_ids)]
     _, first, numbered = np.unique(fold, return_index=True, return_inverse=True)
     return tuple(first[numbered].tolist())

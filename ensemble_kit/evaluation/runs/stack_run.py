@@ -1,7 +1,4 @@
-"""Stack a run: judge combiners on its stored predictions and keep them under `ensembles/`.
-
-The one function behind `ensemble-kit stack`. Prints nothing.
-"""
+"""Evaluate combiners on a run's stored predictions and write the results to `ensembles/`."""
 
 from __future__ import annotations
 
@@ -44,19 +41,19 @@ SCORES = "scores.csv"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stacked:
-    """What stacking a run gave.
+    """The result of stacking a run.
 
     Parameters
     ----------
     oof, test : Predictions
-        The tables judged on; `test` is None for a run without a test part.
+        The evaluated predictions; `test` is None for a run without a test part.
     evaluations : mapping of method to Evaluation
-        The asked ones and the baselines, in the order of every table.
+        The requested methods, the baselines and the oracle.
     protocol : Protocol
     pareto : DataFrame or None
-        Sets of members by cost, where that was asked for.
+        Sets of members by cost; None without `costs`.
     null : PermutationTest or None
-        What comes out where there is nothing to find, where that was asked for.
+        The permutation test; None without `null_draws`.
     """
 
     oof: Predictions
@@ -68,12 +65,12 @@ class Stacked:
 
     @property
     def verdict(self) -> str:
-        """One sentence on the ensemble that is best cross-fitted."""
+        """One sentence on the best method by cross-validation."""
         return chosen_verdict(self.evaluations, self.protocol)
 
     @property
     def nested_verdict(self) -> str:
-        """The same by the strict figures, where they were asked for."""
+        """The verdict of nested cross-validation on that method; empty without it."""
         best = chosen(self.evaluations, self.protocol)
         said = best.verdicts if best is not None else ()
         return next(
@@ -82,7 +79,7 @@ class Stacked:
 
     @property
     def tests_sentence(self) -> str:
-        """McNemar's and DeLong's p values of that ensemble, on the part of its verdict."""
+        """P values (McNemar, DeLong) of that method, on the part of its verdict; may be empty."""
         best = chosen(self.evaluations, self.protocol)
         if best is None:
             return ""
@@ -92,27 +89,27 @@ class Stacked:
 
     @property
     def clinical(self) -> Clinical | None:
-        """The clinical block of that ensemble, or of the mean where only baselines were asked for."""
+        """The clinical block of that method, or of the mean if there are only baselines."""
         return next((c for one in self.evaluations.values() if (c := one.clinical)), None)
 
     @property
     def caveats(self) -> list[str]:
-        """Those notes that change how the values are read, without the explanations of methods."""
+        """The caveats that change how values are read, without the explanations of methods."""
         about = {n for one in self.evaluations.values() for n in combiner_notes(one.combiner)}
         return [note for note in self.notes if note not in about]
 
     @property
     def notes(self) -> list[str]:
-        """What must be said beside the figures, each once."""
+        """All caveats, each once."""
         return field_notes(self.evaluations)
 
 
 def all_methods(n_members: int, *, features: bool = False) -> list[str]:
-    """Every method that `all` stands for.
+    """The methods that `all` stands for.
 
-    Not among them are the baselines except the mean; the selections image by image, which need a
-    large and varied pool; methods on features where the run stores none; and the trimmed mean of
-    fewer than five members, which trims nobody.
+    Left out: best member and oracle; dynamic selection, which needs a large and varied pool of
+    members; methods on features, if the run stores no features; and the trimmed mean with fewer
+    than five members, which would equal the mean.
     """
     dropped = {*REFERENCE_METHODS, *DYNAMIC} - {"mean"}
     if n_members < 5:
@@ -136,33 +133,39 @@ def stack_run(
     clinical: ClinicalOptions | None = None,
     write: bool = True,
 ) -> Stacked:
-    """Combine a run's stored predictions by each method, judge, and write what was made.
+    """Combine a run's stored predictions with each method, evaluate, and write the results.
 
     Parameters
     ----------
     run : Run
-        Finished: every fold of every member.
+        All folds of all members must be finished, unless `quorum` is given.
     methods : sequence of names, or mapping of name to Combiner
     protocol : Protocol, optional
+        Settings of the evaluation.
     quorum : int, optional
-        Accept members that lack folds, if so many have predicted every sample.
+        Accept members that lack folds, if at least this many members predicted every image.
     costs : mapping of member to cost, optional
-        Weighs quality against these: the plain means of growing sets of members, judged on the
-        out-of-fold rows, are written as `ensembles/pareto.csv`.
+        Inference cost of each member. Means of growing sets of members are evaluated out-of-fold
+        against their cost, and written to `ensembles/pareto.csv`.
     cost_unit : str
-        What a cost counts, e.g. "GMACs an image".
-    budget, max_members : optional
-        Limits on the sets of members that are weighed.
+        Unit of a cost, e.g. "GMACs an image".
+    budget : float, optional
+        Largest cost of a set of members.
+    max_members : int, optional
+        Largest number of members in a set.
     nested : bool
-        Add the strict figures; the run has models without each pair of folds.
+        Add nested cross-validation. The run needs models without each pair of folds.
     null_draws : int
-        Cross-fit every method so many times where there is nothing to find, and write what came
-        out as `ensembles/null-check.json`.
+        Number of draws of the permutation test, written to `ensembles/null-check.json`; 0: no test.
     clinical : ClinicalOptions, optional
-        Of the clinical block of the best method. Its positive class is the protocol's, else that of
-        the data.
+        Settings of the clinical block of the best method. The positive class comes from the
+        protocol, else from the data.
     write : bool
-        Write `ensembles/<method>/`; the oracle gets its figures only.
+        Write `ensembles/<method>/`; of the oracle only the metrics are written.
+
+    Returns
+    -------
+    Stacked
 
     Raises
     ------
@@ -174,12 +177,12 @@ def stack_run(
         Another process writes results in this run.
     """
     if not methods:
-        raise UsageError("Stacking needs a method", "got none", "Use e.g. --method vote")
+        raise UsageError("No method was given", "at least one is needed", "Use e.g. --method vote")
     made = dict(methods) if isinstance(methods, Mapping) else {n: make_combiner(n) for n in methods}
     if nested and quorum is not None:
         raise UsageError(
-            "The strict answer has no gaps: every member needs every pair of folds",
-            f"got nested with a quorum of {quorum}",
+            f"Nested cross-validation cannot be used with a quorum (here {quorum})",
+            "every member needs models without every pair of folds",
             "Leave out --quorum, or --nested",
         )
     if nested:
@@ -229,7 +232,7 @@ def _with_clinical(
     protocol: Protocol,
     options: ClinicalOptions | None,
 ) -> dict[str, Evaluation]:
-    """The same evaluations; that of the best method, else of the mean, has its clinical block."""
+    """The same evaluations, with a clinical block for the best method, or else for the mean."""
     one, best = chosen(judged, protocol) or judged["mean"], judged["best-member"]
     parts = {"cross_fitted": (oof, one.oof_combined, best.oof_combined)}
     if test is not None and one.test_combined is not None and best.test_combined is not None:
@@ -243,8 +246,8 @@ def _table(run: Run, kind: str, quorum: int | None, features: bool) -> Predictio
         return run.predictions(kind, features=features)
     if features:
         raise UsageError(
-            "A combiner on features needs those of every member and fold",
-            f"got one with a quorum of {quorum}",
+            f"Methods on features cannot be used with a quorum (here {quorum})",
+            "they need the features of every member and fold",
             "Leave out --quorum, or feature-mlp",
         )
     return with_quorum(run.predictions(kind, partial=True), quorum)
