@@ -1,7 +1,4 @@
-"""The floor and the ceiling of every table: the best single member, and the oracle.
-
-Neither is an ensemble to use: one ignores all members but one, the other looks at the labels.
-"""
+"""References of every table: the best single member (a baseline) and the oracle (an upper bound)."""
 
 from __future__ import annotations
 
@@ -15,19 +12,16 @@ from ensemble_kit.errors import UsageError
 
 
 class BestMember(Combiner):
-    """The one member that was best on the rows it was fitted to.
-
-    Best by `metric`; level members are told apart by log loss.
+    """The single member with the best `metric` on the fitted rows; log loss breaks ties.
 
     Parameters
     ----------
     metric : str, optional
-        None for the one that a table is judged by; by itself that is balanced accuracy (the mean
-        recall of the classes present).
+        By default the metric of the evaluation; outside an evaluation, balanced accuracy.
     error_costs : tuple of tuples of float, shape (n_classes, n_classes), optional
-        What errors cost, true class by answer: for the metric `expected_cost`.
+        Costs, true class by predicted class, for the metric `expected_cost`.
     decide_by_cost : bool
-        Whether members are judged by their answers of least expected cost, not by the likeliest.
+        Evaluate members by the class of least expected cost, not by the most probable class.
 
     Examples
     --------
@@ -77,9 +71,9 @@ class BestMember(Combiner):
 
 
 class Oracle(Combiner):
-    """The ceiling of selection: right wherever any member is right. It looks at the labels.
+    """Upper bound of choosing one member per image: right if any member is right. Uses the labels.
 
-    `predict` refuses; `combine_with_labels` answers, for tables only.
+    `predict` raises an error; `combine_with_labels` needs the labels.
 
     References
     ----------

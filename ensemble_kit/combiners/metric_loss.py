@@ -1,4 +1,4 @@
-"""A figure by its name as a loss of answers, for combiners that choose by one.
+"""A metric by its name as a loss of predictions, for combiners that optimise a metric.
 
 Metrics stand right of combiners on the line, so they are looked up when something is fitted.
 """
@@ -16,14 +16,14 @@ from ensemble_kit.errors import UsageError
 # Cost by true class, then by answer; plain values, so that combiners that hold them can be stored.
 ErrorCosts = tuple[tuple[float, ...], ...]
 
-# The loss where a figure has no value: worse than any, and yet a number.
+# The loss if a metric is undefined: finite, and worse than any defined value.
 UNDEFINED = 1e12
 
 
 def figure_loss(
     metric: str, labels: Ints, error_costs: ErrorCosts | None = None
 ) -> Callable[[Combined], float]:
-    """The function of answers to rows with these labels that is low where the figure is good.
+    """A loss function of predictions for these labels: the lower, the better the metric.
 
     Parameters
     ----------

@@ -32,14 +32,14 @@ def _unit(n_classes: int) -> Bounds:  # noqa: ARG001
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """One figure.
+    """One metric.
 
     Parameters
     ----------
     name : str
     higher_is_better : bool
     of_sums : callable, optional
-        The figure as a function of `Sums` with any leading axes.
+        The metric as a function of `Sums` with any leading axes.
     of_table : callable, optional
         The figure as a function of (labels, proba, predicted), for those that do not add up over
         samples; without `predicted`, of the likeliest classes.
@@ -67,7 +67,7 @@ class Metric:
         return dataclasses.replace(self, swaps_classes=self.name in OF_SECOND_CLASS)
 
     def of(self, labels: Ints, proba: Array, predicted: Ints) -> float:
-        """The figure of a whole table.
+        """The value of the metric for a whole table.
 
         Examples
         --------
@@ -100,7 +100,7 @@ def _of_confusion(
 
 
 def _of_scores(name: str, figure: Callable[[Ints, Array], float]) -> Metric:
-    """A figure of probabilities, whatever is decided."""
+    """A metric of probabilities that does not depend on the predicted classes."""
     return Metric(name, True, of_table=lambda labels, proba, _=None: figure(labels, proba))
 
 
@@ -199,7 +199,7 @@ _ALL = (
     _of_confusion(EXPECTED_COST, _without_costs, higher=False),
 )
 METRICS = {metric.name: metric for metric in _ALL}
-# Of all classes together: another figure wherever a class is missing.
+# Averages over classes: they change their meaning if a class is missing.
 OVER_CLASSES = frozenset(
     (
         "balanced_accuracy",

@@ -1,6 +1,6 @@
 """Calibration: whether a confidence of 80 % is right 8 times in 10.
 
-Figures are functions of sums per bin of confidence, (..., 3, n_bins): count, summed confidence,
+Metrics are functions of sums per bin of confidence, (..., 3, n_bins): count, summed confidence,
 hits. Fits nothing but the slope.
 """
 

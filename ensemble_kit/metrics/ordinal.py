@@ -1,4 +1,4 @@
-"""Figures for ordered classes (0 < 1+ < 2+ < 3+), of confusion matrices (..., n_classes, n_classes).
+"""Metrics of ordinal classes (0 < 1+ < 2+ < 3+), from confusion matrices (..., n_classes, n_classes).
 
 Leading axes stay. Assumes that neighbouring classes are one grade apart.
 """

@@ -1,4 +1,4 @@
-"""The leaderboard as a forest plot: every method's figure with its interval.
+"""The leaderboard as a forest plot: every method's metric with its interval.
 
 Intervals are handed in; nothing is computed here.
 """
@@ -27,7 +27,7 @@ def leaderboard_figure(
     methods : sequence of str
     metric : str
     floor : str
-        The method whose figure is drawn as a line through the pane.
+        The method whose metric is drawn as a line through the panel.
     """
     parts = [p for p in ("cross_fitted", "test") if p in set(scores["part"])]
     height = 0.27 * len(methods) + 0.9

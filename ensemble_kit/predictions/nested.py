@@ -1,4 +1,4 @@
-"""One outer fold of a nested evaluation: rows to fit on and rows to judge, both blind to it.
+"""One outer fold of nested cross-validation: rows to fit on, and held-out rows to evaluate.
 
 Two tables; knows neither runs nor combiners.
 """

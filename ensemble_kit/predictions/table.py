@@ -47,7 +47,7 @@ class Predictions:
     ordinal : bool
         Whether the order of `class_names` means something.
     notes : tuple of str
-        Plain statements that belong beside every figure from these rows.
+        Caveats, shown beside every metric of these rows.
     features : PooledFeatures, optional
         Of the same rows and members; None where they are not kept, or were not asked for.
     quorum : int, optional
@@ -150,7 +150,7 @@ class Predictions:
             Logits, or logarithms of probabilities, of each member; rows in one common order.
         labels : array-like of int, shape (n_samples,)
         sample_ids, groups, fold : array-like of shape (n_samples,), optional
-            Without groups each sample stands for itself, and that is stamped (`group_kind`).
+            Without groups each sample is its own group, and `group_kind` is "image".
         class_names : sequence of str, optional
             In the order of the columns; their numbers by default.
 

@@ -113,7 +113,7 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     ----------
     run : Run
     scores : DataFrame, optional
-        The table of `compare`, shown instead of the ensembles' stored figures.
+        The table of `compare`, shown instead of the stored metrics.
     """
     manifest, folds = run.manifest(), run.folds()
     oof = run.predictions("oof", partial=True)

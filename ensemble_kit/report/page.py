@@ -56,7 +56,7 @@ def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
     run : Run
         With stored predictions; ensembles that `stack` wrote are shown where they are there.
     scores : DataFrame, optional
-        The table of `compare`, shown instead of the stored figures.
+        The table of `compare`, shown instead of the stored metrics.
 
     Raises
     ------

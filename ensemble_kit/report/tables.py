@@ -75,7 +75,7 @@ def results_table(scores: pd.DataFrame, metric: str) -> Table:
 
 
 def per_group_table(content: Content) -> Table:
-    """Methods down; the recognition rate and pooled figures of whole patients across."""
+    """One row per method: the recognition rate and the pooled metrics per patient."""
     table = content.per_group[content.per_group["part"] != "in_sample"]
     if table.empty:
         return {"metrics": [], "rows": []}
@@ -87,7 +87,7 @@ def per_group_table(content: Content) -> Table:
 
 
 def coupling_table(content: Content) -> Table:
-    """Methods down; across, what cross-fitted figures are above (or below) nested ones."""
+    """One row per method: cross-fitted minus nested, by metric."""
     order = [
         m
         for m in ranked_methods(content.scores, content.metric)
@@ -98,7 +98,7 @@ def coupling_table(content: Content) -> Table:
 
 
 def optimism_table(content: Content) -> Table:
-    """Methods down; across, what in-sample figures are above cross-fitted ones, and those above test."""
+    """One row per method: in-sample minus cross-fitted, and cross-fitted minus test, by metric."""
     table = content.optimism[content.optimism["method"] != "oracle"]
     order = [m for m in ranked_methods(content.scores, content.metric) if m in set(table["method"])]
     in_order = [table[table["method"] == m] for m in order]

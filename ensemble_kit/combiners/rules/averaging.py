@@ -23,7 +23,7 @@ from ensemble_kit.errors import UsageError
 
 
 class MeanProba(Combiner):
-    """The mean of the members' probabilities: the plain ensemble, and the floor of every table.
+    """The mean of the members' probabilities: the simplest ensemble, and a baseline of every table.
 
     Examples
     --------
