@@ -51,7 +51,7 @@ def test_it_learns_what_only_features_know(oof: Predictions, test: Predictions) 
     for part in ("cross_fitted", "test"):
         assert found.parts[part]["accuracy"].value > 0.9
         assert mean.parts[part]["accuracy"].value < 0.45
-    assert any("features of their own" in note for note in found.notes)
+    assert any("own feature space" in note for note in found.notes)
 
 
 def test_networks_over_mixed_spaces_would_not(oof: Predictions, test: Predictions) -> None:

@@ -23,7 +23,7 @@ def test_a_fallen_combiners_in_sample_figures_are_those_of_the_mean() -> None:
     )
     judged = evaluate_all({"boosting": BoostingStacker()}, oof, protocol=Protocol(n_resamples=0))
     fell = judged["boosting"]
-    assert any("the plain mean is used in its place" in note for note in fell.notes)
+    assert any("replaced by the mean" in note for note in fell.notes)
     assert fell.in_sample.metrics == judged["mean"].in_sample.metrics
 
 
