@@ -98,6 +98,6 @@ def test_fitted_methods_below_the_best_member_are_named() -> None:
         {"last": LastMember(), "vote": make_combiner("vote")}, table, protocol=protocol
     )
     said = [note for note in judged["vote"].notes if "not better than the best member" in note]
-    assert [note.partition(" do")[0] for note in said] == ["last"]
+    assert [note.partition(" is ")[0] for note in said] == ["last"]
     fine = evaluate_all({"simplex": make_combiner("simplex")}, table, protocol=protocol)
     assert not any("not better than the best member" in note for note in fine["simplex"].notes)
