@@ -93,7 +93,7 @@ def _missing_notes(
             held = counted(int((table[:, c] > 0).sum()), train.group_kind)
             notes.append(
                 f"Class '{name}' is in {present} of {n_splits} folds: its images come from {held}. "
-                "Figures of the other folds do not speak of it."
+                "The other folds have no image of it."
             )
     return tuple(notes)
 

@@ -145,7 +145,7 @@ def _open_fold(
         model=_trained(
             _built(member, manifest)
             if like is None or like.member != member
-            else copy.deepcopy(like.model),
+            else _copied(like.model),
             folder,
             device,
         ),
@@ -170,8 +170,14 @@ def _built(member: Member, manifest: Manifest) -> nn.Module:
         )
 
 
+def _copied(model: nn.Module) -> nn.Module:
+    """The same modules with the same tensors, which loading weights then replaces by others."""
+    shared = {id(one): one for one in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared)
+
+
 def _trained(model: nn.Module, folder: Path, device: torch.device) -> nn.Module:
-    model.load_state_dict(load((folder / fold_files.WEIGHTS).read_bytes()))
+    model.load_state_dict(load((folder / fold_files.WEIGHTS).read_bytes()), assign=True)
     placed: nn.Module = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return placed.eval().requires_grad_(False)
 

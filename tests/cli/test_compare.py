@@ -162,7 +162,7 @@ def test_notes_of_the_stacked_answers_stand_beside_a_comparison(
     stored["notes"].append("Quorum: 3 of 4.")
     write_checked(path, stored)
     said = call(repeats[0].path, tmp_path / "noted", "--method", "vote", "--resamples", 50)
-    assert f"Note: {(tmp_path / 'noted').as_posix()}: Quorum: 3 of 4.\n" in said
+    assert f"Caveat: {(tmp_path / 'noted').as_posix()}: Quorum: 3 of 4.\n" in said
     assert said.count("`vote` outputs vote shares") == 1
 
 

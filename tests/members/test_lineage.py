@@ -96,7 +96,7 @@ def test_what_first_weights_have_seen_is_stamped_on_the_fold_and_said_at_once(
     assert record is not None
     assert record["stamps"] == said(trained, weights, fold)
     assert len(record["stamps"]) == fold
-    notices = [e.text for e in events if isinstance(e, Notice) and "Note: its first" in e.text]
+    notices = [e.text for e in events if isinstance(e, Notice) and "Caveat: its first" in e.text]
     assert len(notices) == fold
 
 

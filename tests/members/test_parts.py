@@ -51,11 +51,11 @@ def test_a_slice_that_lacks_a_class_is_said_and_stamped(
     events: list[Event] = []
     run_job(job, events.append)
     want = "its epoch is chosen on rows that hold no image of class 'benign'."
-    assert any(isinstance(e, Notice) and e.text.endswith(f"Note: {want}") for e in events)
+    assert any(isinstance(e, Notice) and e.text.endswith(f"Caveat: {want}") for e in events)
     record = read_record(job.folder)
     assert record is not None
     assert record["stamps"] == [want]
-    assert f"Note: {want}" in record["said"]
+    assert f"Caveat: {want}" in record["said"]
     collect(job)
     stored: MemberLogits = job.run.store.read("tiny_cnn")
     assert stored.about["stamps"] == [want]

@@ -92,7 +92,7 @@ def print_across(found: AcrossRuns, metric: str) -> None:
     ]
     click.echo(columns(rows, right=range(1, len(rows[0]))))
     for note in found.notes:
-        click.echo(printable(f"Note: {note}"))
+        click.echo(printable(f"Caveat: {note}"))
     for one in found.verdicts:
         click.echo(printable(f"Verdict: {one.sentence}"))
 
@@ -119,7 +119,7 @@ def print_repeats(found: Repeats) -> None:
         "Machine Learning 52)."
     )
     for note in found.notes:
-        click.echo(printable(f"Note: {note}"))
+        click.echo(printable(f"Caveat: {note}"))
     for one in found.gains:
         click.echo(printable(f"Verdict: {one.sentence}"))
 

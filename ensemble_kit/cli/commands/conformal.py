@@ -115,7 +115,7 @@ def print_sets(found: PredictionSets) -> None:
     click.echo(reading_of(found))
     click.echo(promise_of(found))
     for note in found.notes:
-        click.echo(printable(f"Note: {note}"))
+        click.echo(printable(f"Caveat: {note}"))
 
 
 def reading_of(found: PredictionSets) -> str:

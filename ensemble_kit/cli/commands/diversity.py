@@ -96,7 +96,7 @@ def print_study(found: MemberStudy) -> None:
         f"{brier['ambiguity']:.3f}, is the mean's {brier['ensemble']:.3f}: what averaging gains."
     )
     for note in found.notes:
-        click.echo(printable(f"Note: {note}"))
+        click.echo(printable(f"Caveat: {note}"))
     click.echo(printable(f"Reading: {found.sentence}"))
 
 

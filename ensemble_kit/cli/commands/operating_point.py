@@ -120,7 +120,7 @@ def print_point(found: OperatingPoint) -> None:
         + (" PPV and NPV are at the share of the class here." if found.class_name else "")
     )
     for note in found.notes:
-        click.echo(printable(f"Note: {note}"))
+        click.echo(printable(f"Caveat: {note}"))
 
 
 def _words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:

@@ -58,7 +58,7 @@ def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:
         rows.append((*_cells(trial), "best" if trial.number == result.best else ""))
     click.echo(columns(rows, right=[0, 1, 2, 3]))
     for note in result.notes:
-        click.echo(f"Note: {printable(note)}")
+        click.echo(f"Caveat: {printable(note)}")
     best, again = result.best_trial, given_flags(click.get_current_context(), but=OWN)
     click.echo(
         f"Kept for {member.name}: learning_rate {best.learning_rate:.3g}, batch_size {best.batch_size}. "

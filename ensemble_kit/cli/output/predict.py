@@ -36,7 +36,7 @@ def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
     for line in [*_card(ensemble, one), f"Method: {ensemble.method} of {run.path.as_posix()}."]:
         click.echo(printable(line))
     for note in ensemble.notes:
-        click.echo(printable(f"Note: {note}"))
+        click.echo(printable(f"Caveat: {note}"))
 
 
 def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
@@ -115,7 +115,7 @@ def print_written(ensemble: Ensemble, notes: tuple[str, ...], done: Written) -> 
         said.append(f"{done.n_bad} images cannot be read (column error):")
         said += [f"  {name}: {reason}" for name, reason in done.bad[:5]]
         said += [f"  and {done.n_bad - 5} more"] if done.n_bad > 5 else []
-    said += [f"Note: {note}" for note in (*notes, *ensemble.notes)]
+    said += [f"Caveat: {note}" for note in (*notes, *ensemble.notes)]
     said.append(f"Written: {done.path.as_posix()}")
     said += (
         [f"Per {ensemble.stored.group_kind}: {done.per_group.as_posix()}"] if done.per_group else []

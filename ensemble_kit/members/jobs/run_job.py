@@ -103,7 +103,7 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     note_progress(job.folder, first, first, epochs, began)
     known = [*_inherited(job), *in_another_color(member.weights, member.color), *_unwatched(parts)]
     for text in known if first == 0 else []:
-        notice(f"Note: {text}")
+        notice(f"Caveat: {text}")
 
     def after_epoch(training: Training) -> None:
         if training.epoch < epochs:
