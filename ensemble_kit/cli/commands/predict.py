@@ -27,7 +27,7 @@ OUT = "predictions.csv"
 @click.option(
     "--method",
     metavar="NAME",
-    help="A stacked method, or a member. [default: the best method of stack]",
+    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
 )
 @click.option(
     "--out",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -51,8 +52,9 @@ def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
     lines += ["Votes of the members:", *columns([("  " + n, v) for n, v in votes]).splitlines()]
     n_other = round(float(one.disagreement[0]) * len(votes))
     lines.append(
-        f"Uncertainty: {n_other} of {len(votes)} members voted for another class; "
-        f"entropy {one.entropy[0]:.3f} nats, of it {one.mutual_information[0]:.3f} by disagreement."
+        f"Uncertainty: {n_other} of {len(votes)} members voted for another class. Entropy of the "
+        f"members' mean: {one.entropy[0]:.3f} of at most {math.log(len(one.class_names)):.3f} nats; "
+        f"{one.mutual_information[0]:.3f} because they disagree."
     )
     if ensemble.stored.sets is not None:
         classes = ", ".join(one.set_of(0) or ()) or "no class (unlike every class)"

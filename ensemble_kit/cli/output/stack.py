@@ -65,18 +65,24 @@ def print_stacked(
     for sentence in answer(_stored(done)):
         click.echo(printable(sentence))
     click.echo()
-    rows, n_hidden = board.short_leaderboard(done.evaluations, done.protocol, _best_member(done))
+    rows, n_hidden = board.short_leaderboard(done.evaluations, done.protocol)
     print_table(rows, n_text=1)
     if n_hidden:
         click.echo(f"{n_hidden} more methods: ensembles/scores.csv, or --verbose.")
-    click.echo(board.short_note(done.evaluations, done.protocol, done.oof.group_kind))
+    best_member = _best_member(done) if done.test is not None else None
+    note = board.short_note(done.evaluations, done.protocol, done.oof.group_kind, best_member)
+    click.echo(printable(note))
     _print_asked(done, clinical=clinical)
     if verbose:
         _print_rest(done)
     click.echo()
     _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
     folder = run.path.as_posix()
-    click.echo(printable(f"All values: {folder}/ensembles/scores.csv, or stack --verbose."))
+    click.echo(
+        printable(
+            f"All values of these methods: {folder}/ensembles/scores.csv, or stack --verbose."
+        )
+    )
     if has_next:
         click.echo(printable(f"Next: {command('report', '--run', run.path)}"))
 

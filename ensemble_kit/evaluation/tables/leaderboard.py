@@ -81,7 +81,6 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
 def short_leaderboard(
     judged: Mapping[str, Evaluation],
     protocol: Protocol,
-    best_member: str | None = None,
     n_shown: int = 10,
 ) -> tuple[list[tuple[str, ...]], int]:
     """The `n_shown` best methods with the best member and the mean, and the number of other methods.
@@ -102,25 +101,34 @@ def short_leaderboard(
         if name in kept:
             one = judged[name]
             words = {v.against: v.word for v in one.verdicts if v.part == parts[-1]}
-            shown = (
-                f"best member ({best_member})" if name == "best-member" and best_member else name
-            )
+            shown = "best member" if name == "best-member" else name
             cells = [text(one.parts[p][protocol.metric]) if p in one.parts else "" for p in parts]
             star = "*" if one.fell_back else ""
             rows.append((f"{shown}{star}", *cells, words.get("best-member", "")))
     return rows, len(set(names) - kept)
 
 
-def short_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
+def short_note(
+    judged: Mapping[str, Evaluation],
+    protocol: Protocol,
+    group_kind: str,
+    best_member: str | None = None,
+) -> str:
     """Legend of the short leaderboard."""
     noun = protocol.metric.replace("_", " ")
-    stars = " *: replaced by the mean." if any(one.fell_back for one in judged.values()) else ""
-    if protocol.n_resamples == 0:
-        return f"{noun[0].upper()}{noun[1:]}; no intervals.{stars}"
+    noun = f"{noun[0].upper()}{noun[1:]}"
     whole = "images" if group_kind == "image" else f"whole {group_kind}s"
-    return (
-        f"{noun[0].upper()}{noun[1:]} [{protocol.level * 100:.0f} % interval over {whole}].{stars}"
-    )
+    interval = f" [{protocol.level * 100:.0f} % interval over {whole}]"
+    lines = [f"{noun}{interval}." if protocol.n_resamples else f"{noun}; no intervals."]
+    if best_member:
+        lines.append(
+            f"Best member: cross-fitted, the best one of the other folds; on the test part {best_member}."
+        )
+    if any(one.fell_back for one in judged.values()):
+        lines.append(
+            "*: replaced by the mean, because its own cross-fitted value, shown here, is not better."
+        )
+    return "\n".join(lines)
 
 
 def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
