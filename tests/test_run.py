@@ -246,7 +246,7 @@ def test_members_are_known_by_their_folders_where_the_list_is_lost(tmp_path: Pat
 
 def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    with pytest.raises(DataError, match=r"holds run\.json; '.*run' has none"):
+    with pytest.raises(DataError, match="is no run folder"):
         Run(tmp_path / "run").record
 
 

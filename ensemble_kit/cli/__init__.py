@@ -34,7 +34,7 @@ COMMANDS = {
     "conformal": (
         "commands.conformal",
         "conformal",
-        "Give each image a set of classes that holds the truth as often as promised.",
+        "Give each image a prediction set: classes with a stated coverage.",
     ),
     "operating-point": (
         "commands.operating_point",

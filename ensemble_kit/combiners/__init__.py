@@ -65,7 +65,7 @@ def combiner_class(name: str) -> type[Combiner]:
     """
     if name not in COMBINERS:
         raise UsageError(
-            "A combiner has a known name", f"got '{name}'", did_you_mean(name, COMBINERS)
+            f"Unknown method '{name}'", "no combiner has this name", did_you_mean(name, COMBINERS)
         )
     module, attribute = COMBINERS[name]
     found: type[Combiner] = getattr(

@@ -74,9 +74,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     path = folder / RECORD
     if not path.is_file():
+        missing = "it has no run.json" if folder.is_dir() else "this folder does not exist"
         raise DataError(
-            "A run folder holds run.json",
-            f"'{folder}' has none",
+            f"'{folder}' is no run folder",
+            missing,
             f"Train members first: {command('train-members', '--run', folder)}",
         )
     record = read_checked(path, advice=RESTORE)

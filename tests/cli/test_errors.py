@@ -216,7 +216,7 @@ def test_other_settings_in_a_finished_run_are_exit_3_and_listed(cli: CLI, own: P
 def test_a_folder_without_a_run_is_exit_3_and_says_what_comes_first(cli: CLI, command: str) -> None:
     code, said = cli(command, "--run", "nowhere")
     assert code == 3
-    assert "'nowhere' has none. Train members first: ensemble-kit train-members --run nowhere" in said  # fmt: skip
+    assert "Train members first: ensemble-kit train-members --run nowhere" in said  # fmt: skip
     code, said = cli(command)
     assert code == 3
     assert "Train members first" in said

@@ -312,7 +312,7 @@ def test_a_class_among_several_is_named_and_hopeless_limits_are_refused(tmp_path
     assert found.class_name == "class1"
     assert "no threshold per patient" in " ".join(found.notes)
     hopeless, choice = _wrong_where_sure(three), DecisionOptions(referral=Referral(max_error=0.0))
-    with pytest.raises(DataError, match="would have to be referred"):
+    with pytest.raises(DataError, match="would be referred"):
         operating_point(hopeless, "member0", choice)
 
 

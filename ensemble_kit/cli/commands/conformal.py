@@ -1,4 +1,4 @@
-"""`ensemble-kit conformal`: prediction sets that hold the truth as often as promised.
+"""`ensemble-kit conformal`: prediction sets with a stated coverage.
 
 Parses and prints; the work is `evaluation.runs.prediction_sets.conformal_sets`.
 """
@@ -85,13 +85,13 @@ def print_sets(found: PredictionSets) -> None:
     from ensemble_kit.evaluation.tables.leaderboard import text
 
     options, unit = found.options, found.unit
-    each = "the truth of each class" if options.per_class else "the truth"
-    hold = "aim to hold" if options.cross else "hold"
+    each = " for each class" if options.per_class else ""
+    about = "about " if options.cross else ""
     kind = "cross-conformal" if options.cross else "split conformal"
     click.echo(
         printable(
-            f"{found.method}: sets that {hold} {each} in {100 * (1 - options.miss):.4g} % of cases "
-            f"({kind}, score {options.score.upper()})"
+            f"Method {found.method}: prediction sets with {about}{100 * (1 - options.miss):.4g} % coverage"
+            f"{each} ({kind}, score {options.score.upper()})"
         )
     )
     click.echo(
@@ -102,8 +102,8 @@ def print_sets(found: PredictionSets) -> None:
             else "."
         )
     )
-    rows: list[tuple[str, ...]] = [("", "images", f"{unit}s", f"held, per {unit}", "held, per image", "mean size",
-             "one class", "none", "all")]  # fmt: skip
+    rows: list[tuple[str, ...]] = [("", "images", f"{unit}s", f"coverage, per {unit}", "coverage, per image",
+             "mean size", "1 class", "empty", "all classes")]  # fmt: skip
     for part, of_class in found.figures.items():
         for name, one in of_class.items():
             rows.append((f"{PARTS[part]}: {name}", str(one.n), str(one.n_groups), text(one.covered),
@@ -127,25 +127,25 @@ def reading_of(found: PredictionSets) -> str:
     single, none, full = (round(one.n * share) for share in (one.single, one.empty, one.full))
     right = "" if one.right_of_single is None else f" ({one.right_of_single:.0%} of them right)"
     return (
-        f"Reading: of {one.n} {PARTS[part]} images {single} get one class{right}, "
-        f"{none} none (unlike every class), {full} all classes (which says nothing)."
+        f"Reading: of {one.n} {PARTS[part]} images, {single} have a set with one class{right}, {none} "
+        f"an empty set (unlike all classes), and {full} a set with all classes (no information)."
     )
 
 
 def promise_of(found: PredictionSets) -> str:
     """What is promised, for whom, and what it rests on."""
     over = "images" if found.unit == "image" else f"whole {found.unit}s"
-    promised = "Promised"
+    promised = "The coverage is guaranteed"
     if found.options.cross:
         promised = (
-            f"Proven of cross-conformal sets is {100 * found.options.proven:.4g} %; what is met in "
-            f"practice is near {100 * (1 - found.options.miss):.4g} %. That is"
+            f"Cross-conformal sets have a proven coverage of {100 * found.options.proven:.4g} %, and in "
+            f"practice about {100 * (1 - found.options.miss):.4g} %. This holds"
         )
     level = f"Intervals: {found.options.level * 100:.0f} %, over {over}."
     if found.options.n_resamples == 0:
         level = "No intervals were asked for (0 resamples)."
     whose = "a new image" if found.unit == "image" else f"a random image of a new {found.unit}"
     return (
-        f"{promised} for {whose}, if new {found.unit}s are like these ones (exchangeable): "
-        f"not for another scanner, stain or clinic. {level}"
+        f"{promised} for {whose}, if new {found.unit}s resemble these (exchangeable). It does not "
+        f"hold for another scanner, stain or clinic. {level}"
     )

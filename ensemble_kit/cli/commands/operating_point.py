@@ -6,6 +6,7 @@ Parses and prints; the work is `evaluation.runs.operating_point.operating_point`
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +15,7 @@ from ensemble_kit.cli.options.shared import json_option, resamples_option, run_o
 from ensemble_kit.cli.output.text import columns, printable
 
 if TYPE_CHECKING:
-    from ensemble_kit.evaluation.decisions.threshold_rules import DecisionFigures
+    from ensemble_kit.evaluation.decisions.threshold_rules import DecisionFigures, Point
     from ensemble_kit.evaluation.runs.operating_point import OperatingPoint, UnitDecision
     from ensemble_kit.run import Run
 
@@ -133,8 +134,18 @@ def _words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     if found.options.referral is not None and one.point.threshold is None:
         said.append(f"referred where the highest {score} < {one.point.refer_below:.3f}")
     elif found.options.referral is not None:
-        said.append(f"referred within {one.point.refer_below:.3f} log odds of it")
+        said.append(f"referred where {score} is {_referred_range(one.point)}")
     return "; ".join(said)
+
+
+def _referred_range(point: Point) -> str:
+    """The probabilities nearest to the threshold, in log odds."""
+    threshold, reach = point.threshold, point.refer_below
+    if threshold is None or not 0.0 < threshold < 1.0:
+        return f"within {reach:.3f} log odds of the threshold"
+    middle = math.log(threshold / (1.0 - threshold))
+    low, high = (1.0 / (1.0 + math.exp(-(middle + sign * reach))) for sign in (-1, 1))
+    return f"between {low:.3f} and {high:.3f}"
 
 
 def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
@@ -152,7 +163,7 @@ def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
         of_all = [figures.shares.get(f"{name} of all") for name in names]
         if any(of_all):
             cells = ["" if one is None else text(one) for one in of_all]
-            rows.append(("  referred = not found", "", "", *cells))
+            rows.append(("  referred counted as errors", "", "", *cells))
     if all(row[1] == row[2] for row in rows[1:]):
         rows = [row[:1] + row[2:] for row in rows]
     return rows
@@ -174,6 +185,8 @@ def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
             f"{n['false_positive']} false alarms among {well} others"
             + (f", {n['referred']} referred." if n["referred"] else ".")
         )
+        if well and n["false_positive"] == well:
+            said += f" Every decided {unit} is called '{found.class_name}': this tells nothing."
     return said + "".join(_shortfall(found, p, one.parts[p]) for p in one.parts if p != "in_sample")
 
 

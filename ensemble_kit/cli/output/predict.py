@@ -59,7 +59,7 @@ def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
     if ensemble.stored.sets is not None:
         classes = ", ".join(one.set_of(0) or ()) or "no class (unlike every class)"
         share = 100 * (1 - ensemble.stored.sets.alpha)
-        lines.append(f"Prediction set ({share:.4g} % of sets hold the truth): {classes}")
+        lines.append(f"Prediction set ({share:.4g} % coverage): {classes}")
     if one.decisions is not None:
         lines.append(f"Decision at the stored operating point: {one.decisions[0]}")
     return lines

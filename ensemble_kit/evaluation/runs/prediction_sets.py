@@ -215,7 +215,8 @@ def _notes(
         notes.append("No test part: coverage is measured cross-fitted only.")
     elif not options.cross and folds_differ(run, answers.test.table):
         notes.append(
-            "Thresholds come from answers of single folds' models, test answers from the average of "
-            "all: the promise holds as far as these are alike. --cross compares like with like."
+            "The thresholds were calibrated on predictions of single folds' models; test images are "
+            "predicted by the average of all folds. If these differ, so can the coverage. --cross "
+            "compares each fold's images with predictions of that fold's models."
         )
     return tuple(notes)
