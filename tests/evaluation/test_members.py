@@ -134,5 +134,5 @@ def test_without_resamples_the_reading_has_no_interval(tmp_path) -> None:
 
 
 def test_a_figure_that_should_be_near_one_has_no_gains() -> None:
-    with pytest.raises(UsageError, match="should be near 1"):
+    with pytest.raises(UsageError, match="calibration_slope"):
         study_members(toy_predictions(60, 2, 2), Protocol(metric="calibration_slope"))
