@@ -65,7 +65,7 @@ def test_features_asked_for_late_serve_the_stacker(fit: Callable[..., ek.Run], c
     figures = json.loads(said)["methods"]["feature-mlp"]
     assert figures["cross_fitted"]["n"] == len(oof)
     assert figures["test"]["n"] == len(test)
-    assert any("features of their own" in note for note in figures["notes"])
+    assert any("own feature space" in note for note in figures["notes"])
     fitted = ek.load_combiner(run.ensemble_dir("feature-mlp"))
     assert fitted.n_members_ == 2
 
