@@ -94,6 +94,8 @@ class Pool:
             self._on_peak(Peak(**json.loads(line.removeprefix(PEAK))))
         elif line.startswith(CRASH):
             worker.words = line.removeprefix(CRASH)
+        elif not line.startswith("{"):
+            sys.stderr.write(f"{line}\n")  # of a library that prints while it is loaded
         else:
             event = from_json(line)
             if isinstance(event, JobFailed):
