@@ -100,6 +100,11 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     help="Show all columns, metrics per patient and per class, and all caveats.",
 )
 @click.option(
+    "--per-class",
+    is_flag=True,
+    help="Show the metrics of each class of the best method.",
+)
+@click.option(
     "--clinical",
     is_flag=True,
     help="Show net benefit, calibration, PPV and NPV of the best method for the positive class.",
@@ -140,6 +145,7 @@ def stack(
     costs_path: str | None,
     null_draws: int | None,
     verbose: bool,
+    per_class: bool,
     clinical: bool,
     thresholds: tuple[float, ...] | None,
     prevalences: tuple[float, ...] | None,
@@ -211,4 +217,4 @@ def stack(
                 printable(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
             )
         shows_clinical = clinical or block != ClinicalOptions()
-        print_stacked(done, run, verbose=verbose, clinical=shows_clinical)
+        print_stacked(done, run, verbose=verbose, per_class=per_class, clinical=shows_clinical)

@@ -23,7 +23,7 @@ TUNING = {
 }
 STACKING = {
     "Methods": ("--run", "--method", "--metric", "--positive", "--quorum"),
-    "Output": ("--verbose", "--clinical", "--prevalence", "--by", "--json"),
+    "Output": ("--verbose", "--per-class", "--clinical", "--prevalence", "--by", "--json"),
     "Further analyses": ("--nested", "--pareto", "--costs", "--null-check"),
 }
 EXPERT = "Expert"

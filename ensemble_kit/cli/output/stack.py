@@ -55,6 +55,7 @@ def print_stacked(
     run: Run,
     *,
     verbose: bool = False,
+    per_class: bool = False,
     clinical: bool = False,
     has_next: bool = True,
 ) -> None:
@@ -73,6 +74,8 @@ def print_stacked(
     note = board.short_note(done.evaluations, done.protocol, done.oof.group_kind, best_member)
     click.echo(printable(note))
     _print_asked(done, clinical=clinical)
+    if per_class and not verbose:
+        print_classes(done)
     if verbose:
         _print_rest(done)
     click.echo()
