@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ensemble_kit.combiners import COMBINERS
+from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.metrics import metric
 
-NO_CHOICE = ("best-member", "mean", "oracle")
 SIMPLICITY = {name: at for at, name in enumerate(COMBINERS)}
 
 
@@ -58,5 +58,5 @@ def winner(values: Mapping[str, float | None], metric_name: str) -> str | None:
     >>> winner({"mlp": 0.8, "mean": 0.9, "vote": 0.8}, "accuracy")
     'vote'
     """
-    methods = [name for name in ranked(values, metric_name) if name not in NO_CHOICE]
+    methods = [name for name in ranked(values, metric_name) if name not in REFERENCE_METHODS]
     return methods[0] if methods else None

@@ -19,13 +19,14 @@ from ensemble_kit.arrays import softmax
 from ensemble_kit.checked import check_file, read_checked
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import IntegrityError
+from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, sentence_of_tests
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.tables.answer import answer
 from ensemble_kit.evaluation.tables.scores import long_scores
-from ensemble_kit.evaluation.winner import NO_CHOICE, ranked
+from ensemble_kit.evaluation.winner import ranked
 from ensemble_kit.files import read_csv
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.diversity import kappa_error
@@ -190,7 +191,7 @@ def _answer(metric: str, stored: Mapping[str, dict[str, Any]]) -> list[str]:
 def _chosen(scores: pd.DataFrame, metric: str, stored: Mapping[str, dict[str, Any]]) -> str | None:
     """The method that is best cross-fitted."""
     names = ranked_methods(scores, metric)
-    return next((m for m in names if m in stored and m not in NO_CHOICE), None)
+    return next((m for m in names if m in stored and m not in REFERENCE_METHODS), None)
 
 
 def _chosen_tests(

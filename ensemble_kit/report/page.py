@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.evaluation.winner import NO_CHOICE
+from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.files import write_bytes, write_csv, write_text
 from ensemble_kit.plots.calibration import calibration_figure
 from ensemble_kit.plots.confusion import confusion_figure
@@ -155,7 +155,7 @@ def drawn_methods(content: Content) -> list[str]:
     order = [
         m
         for m in ranked_methods(content.scores, content.metric)
-        if m in have and m not in NO_CHOICE
+        if m in have and m not in REFERENCE_METHODS
     ]
     floor = [m for m in ("best-member", "mean") if m in have]
     return [*order[: MAX_DRAWN - len(floor)], *floor] or sorted(have)[:MAX_DRAWN]

@@ -21,10 +21,9 @@ from ensemble_kit.cli.options.shared import (
     run_option,
     seed_option,
 )
+from ensemble_kit.cli.options.stack_settings import read_stack_settings
 from ensemble_kit.cli.output.stack import as_values, print_stacked
 from ensemble_kit.cli.output.text import printable
-
-from ..options.stack_settings import read_stack_settings
 
 if TYPE_CHECKING:
     from ensemble_kit.run import Run

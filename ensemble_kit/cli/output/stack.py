@@ -22,17 +22,18 @@ if TYPE_CHECKING:
     from ensemble_kit.run import Run
 
 
+N_CAVEATS = 3
+
+
 def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     """Everything that was found, as JSON values."""
     from ensemble_kit.evaluation.tables.answer import answer
     from ensemble_kit.evaluation.tables.permutation_test import null_json
 
-    methods = _stored(done)
-
     return {
         "run": run.path.as_posix(),
-        "methods": methods,
-        "answer": answer(methods),
+        "methods": done.stored,
+        "answer": answer(done.stored),
         "verdict": done.verdict,
         "nested_verdict": done.nested_verdict,
         "positive": None if done.clinical is None else done.clinical.positive,
@@ -45,9 +46,6 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
         if done.pareto is None
         else json.loads(done.pareto.to_json(orient="records")),
     }
-
-
-N_CAVEATS = 3
 
 
 def print_stacked(
@@ -63,7 +61,7 @@ def print_stacked(
     from ensemble_kit.evaluation.tables import leaderboard as board
     from ensemble_kit.evaluation.tables.answer import answer
 
-    for sentence in answer(_stored(done)):
+    for sentence in answer(done.stored):
         click.echo(printable(sentence))
     click.echo()
     rows, n_hidden = board.short_leaderboard(done.evaluations, done.protocol)
@@ -88,12 +86,6 @@ def print_stacked(
     )
     if has_next:
         click.echo(printable(f"Next: {command('report', '--run', run.path)}"))
-
-
-def _stored(done: Stacked) -> dict[str, dict[str, Any]]:
-    from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
-
-    return {name: metrics_json(one, done.oof) for name, one in done.evaluations.items()}
 
 
 def _best_member(done: Stacked) -> str | None:

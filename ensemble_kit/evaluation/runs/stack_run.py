@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -91,6 +93,11 @@ class Stacked:
     def clinical(self) -> Clinical | None:
         """The clinical block of that method, or of the mean if there are only baselines."""
         return next((c for one in self.evaluations.values() if (c := one.clinical)), None)
+
+    @functools.cached_property
+    def stored(self) -> dict[str, dict[str, Any]]:
+        """Every method as in its `metrics.json`."""
+        return {name: metrics_json(one, self.oof) for name, one in self.evaluations.items()}
 
     @property
     def caveats(self) -> list[str]:
@@ -217,11 +224,11 @@ def stack_run(
             write_checked(run.path / ENSEMBLES / NULL_CHECK, null_json(null))
         if write and pareto is not None:
             write_pareto(run, pareto, oof)
+        done = Stacked(oof, test, judged, protocol, pareto, null)
         if write:
             write_ensembles(run, judged, oof, test)
-            stored = {name: metrics_json(one, oof) for name, one in judged.items()}
-            write_csv(run.path / ENSEMBLES / SCORES, long_scores(stored))
-    return Stacked(oof, test, judged, protocol, pareto, null)
+            write_csv(run.path / ENSEMBLES / SCORES, long_scores(done.stored))
+    return done
 
 
 def _with_clinical(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.winner import winner
@@ -62,7 +63,7 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
 
 def _first(chosen: str, best: Stored, methods: Mapping[str, Stored], part: str) -> str:
     metric, values = best["metric"], best[part]
-    n_methods = sum(v not in ("best-member", "mean", "oracle") for v in methods)
+    n_methods = sum(name not in REFERENCE_METHODS for name in methods)
     among = f" of {n_methods} methods" if n_methods > 1 else ""
     name = f"{chosen} (replaced by the mean)" if best["fell_back_to_mean"] else chosen
     head = f"Best{among} by cross-validation: {name}." if among else f"Method: {name}."
