@@ -69,3 +69,13 @@ def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
     stored = {m: metrics_json(one, done.oof) for m, one in done.evaluations.items()}
     assert content.metric == "auroc"
     assert content.verdicts == (" ".join(answer(json.loads(json.dumps(stored)))),)
+
+
+def test_an_interval_without_zero_and_without_a_verdict_is_explained() -> None:
+    _, stored = found("vote", "median")
+    best = stored[chosen_of(stored)]
+    at = next(v for v in best["verdicts"] if (v["part"], v["against"]) == ("test", "best-member"))
+    at |= {"word": "not shown", "gain": {"value": 0.3, "low": 0.1, "high": 0.5}}
+    plain = answer(stored)[1]
+    at["too_few"] = "no difference can be shown"
+    assert len(answer(stored)[1]) > len(plain)

@@ -97,4 +97,8 @@ def _compared(found: Stored, noun: str, other: Stored | None, part: str) -> str:
         value += f" [{gain['low']:+.3f}, {gain['high']:+.3f}]"
     if other is not None:
         noun = f"{noun} ({text(Interval(other[part][found['metric']]['value']))})"
-    return VERDICTS[found["word"]].format(noun, value)
+    said = VERDICTS[found["word"]].format(noun, value)
+    excludes_zero = gain["low"] is not None and not gain["low"] <= 0 <= gain["high"]
+    if found.get("too_few") and excludes_zero:
+        said += " The interval excludes 0, but too few patients differ for a verdict."
+    return said
