@@ -164,4 +164,7 @@ def _end(text: str, code: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         click.echo(printable(text), err=True)
+    # Ctrl-C inside an `exec` of a library (a dataclass in the making) leaves a flag in the
+    # interpreter, which then ends by the signal whatever the exit code. The next `exec` clears it.
+    exec("")
     sys.exit(code)

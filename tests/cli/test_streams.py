@@ -80,3 +80,16 @@ def test_output_is_escaped_in_this_process_too(
     sys.stdout.flush()
     assert raw.getvalue() == b"\\u826f\\u6027\n"
     streams.let_go()
+
+
+def test_ctrl_c_inside_an_exec_of_a_library_is_exit_130(tmp_path: Path) -> None:
+    (tmp_path / "probe.py").write_text(
+        "import ensemble_kit.cli as cli\n"
+        "def work(**_):\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "cli.app = work\ncli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "probe"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert done.returncode == 130
