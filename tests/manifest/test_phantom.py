@@ -122,6 +122,15 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, phantom: Path)
     assert (phantom / "patients.csv").stat().st_mtime_ns == before
 
 
-def test_too_few_patients_are_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="12 patients"):
-        write_phantom(tmp_path / "p", n_patients=5)
+def test_fewer_patients_than_scores_are_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="4 patients"):
+        write_phantom(tmp_path / "p", n_patients=3)
+
+
+@pytest.mark.parametrize("n", [4, 7, 11])
+def test_a_score_with_fewer_than_three_patients_has_none_in_the_test_part(n: int) -> None:
+    patients = draw_patients(n)
+    by_score = {s: [p.split for p in patients if p.score == s] for s in SCORES}
+    assert len(patients) == n
+    assert all(by_score.values())
+    assert all(("test" in parts) == (len(parts) >= 3) for parts in by_score.values())

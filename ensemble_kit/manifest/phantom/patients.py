@@ -15,7 +15,7 @@ from ensemble_kit.seeding import generator
 SCORES = ("0", "1+", "2+", "3+")
 # Images per score in BCI (0, 1+, 2+, 3+), whose imbalance is kept.
 BCI_COUNTS = (240, 1153, 2142, 1338)
-MIN_PATIENTS = 12
+MIN_PATIENTS = len(SCORES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,8 @@ def draw_patients(n_patients: int, *, seed: int = 0) -> list[Patient]:
     Parameters
     ----------
     n_patients : int
-        At least 12, so that each score has three: two to train with and one to test.
+        At least 4, one per score. From 12 on each score has at least three: two to train with and
+        one to test. A score with fewer than three patients has none in the test part.
     seed : int
 
     Raises
@@ -102,9 +103,9 @@ def draw_patients(n_patients: int, *, seed: int = 0) -> list[Patient]:
     """
     if n_patients < MIN_PATIENTS:
         raise UsageError(
-            f"The phantom needs {MIN_PATIENTS} patients, three per score",
+            f"The phantom needs {MIN_PATIENTS} patients, one per score",
             f"got {n_patients}",
-            "Use --patients 40",
+            "Use --patients 12 or more for a data set that can be trained, e.g. 40",
         )
     rng = generator(seed, "phantom", "patients")
     scores = [
@@ -126,13 +127,14 @@ def draw_patients(n_patients: int, *, seed: int = 0) -> list[Patient]:
 
 
 def patients_per_score(n_patients: int) -> list[int]:
-    """Patients per score in BCI's proportions, at least three each."""
+    """Patients per score in BCI's proportions, at least three each if there are 12 or more."""
+    least = min(3, n_patients // len(SCORES))
     share = np.array(BCI_COUNTS) / sum(BCI_COUNTS) * n_patients
-    counts = np.maximum(np.floor(share).astype(int), 3)
+    counts = np.maximum(np.floor(share).astype(int), least)
     while counts.sum() != n_patients:
         step = 1 if counts.sum() < n_patients else -1
         gap = (share - counts) * step
-        gap[(counts <= 3) & (step < 0)] = -np.inf
+        gap[(counts <= least) & (step < 0)] = -np.inf
         counts[int(gap.argmax())] += step
     return [int(c) for c in counts]
 
@@ -141,7 +143,8 @@ def _test_patients(scores: list[str]) -> set[int]:
     chosen: set[int] = set()
     for score in SCORES:
         own = [i for i, s in enumerate(scores) if s == score]
-        chosen.update(own[: max(1, round(0.2 * len(own)))])
+        if len(own) >= 3:
+            chosen.update(own[: max(1, round(0.2 * len(own)))])
     return chosen
 
 
