@@ -39,7 +39,7 @@ _HOME = {
     "LocalEngine": "launch.local",
     "RayEngine": "launch.ray",
     "SlurmEngine": "launch.slurm",
-    "tune_member": "tune.study",
+    "tune_members": "tune.tune_members",
     "Combiner": "combiners.base",
     "MajorityVote": "combiners.rules.voting",
     "MeanProba": "combiners.rules.averaging",

@@ -42,6 +42,7 @@ from ensemble_kit.run.records import stamped_as_made
 from ensemble_kit.setting_precedence import with_flags, with_presets
 from ensemble_kit.settings import Settings, SettingsError, merged
 from ensemble_kit.tune.best import tuned_values
+from ensemble_kit.tune.space import TuneSettings, placed
 
 SETTINGS_FILE = "ensemble-kit.toml"
 # What the linter finds and the split itself already says, in its own words.
@@ -57,7 +58,7 @@ EMBEDDED_DEFAULTS: dict[str, Any] = {
     "recipe": {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3},
 }
 
-# What `ensemble-kit tune` searches.
+# A flag or a member's own table that names one of these puts the tuned values aside.
 TUNED = {"learning_rate", "batch_size"}
 
 
@@ -87,6 +88,7 @@ class Experiment(Settings):
     recipe: Recipe = Recipe()
     augmentation: dict[str, Augmentation] = Field(default_factory=dict)
     use_tuned: bool = True
+    tune: TuneSettings = TuneSettings()
     member: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -140,7 +142,9 @@ class Experiment(Settings):
         said = own.pop("recipe", {})
         recipe = merged(self.recipe.model_dump(exclude_unset=True), said)
         use_tuned = self.use_tuned and not said.keys() & TUNED
-        tuned = tuned_values(Run(self.run_path), name) if use_tuned else {}
+        tuned = placed(tuned_values(Run(self.run_path), name) if use_tuned else {})
+        if _says_one_of(tuned, {**own, "recipe": said}):
+            tuned = {}
         shared = {
             "image_size": self.image_size,
             "pretrained": self.pretrained,
@@ -148,8 +152,8 @@ class Experiment(Settings):
         }
         settings = {"network": short.base, "name": name, **shared, **own}
         if tuned:
-            settings["tuned"] = True
-            recipe |= tuned
+            settings |= {"tuned": True, **{k: v for k, v in tuned.items() if k != "recipe"}}
+            recipe = merged(recipe, tuned.get("recipe", {}))
         augmentation = recipe.get("augmentation")
         if isinstance(augmentation, str):
             preset(augmentation, self.augmentation)
@@ -215,6 +219,17 @@ def _is_wrong(written: Mapping[str, Any]) -> bool:
     except SettingsError:
         return True
     return False
+
+
+def _says_one_of(tuned: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    """Whether a member's own table sets one of the values that were tuned."""
+    return any(
+        _says_one_of(value, own[key])
+        if isinstance(value, Mapping) and isinstance(own[key], Mapping)
+        else True
+        for key, value in tuned.items()
+        if key in own
+    )
 
 
 def _bases(members: Sequence[str]) -> set[str]:

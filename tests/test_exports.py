@@ -38,4 +38,4 @@ def test_what_launches_tunes_and_watches_a_training_is_public() -> None:
     assert (ek.RayEngine(cpus=2).cpus, ek.LocalEngine(slots=2).slots) == (2, 2)
     recipe = ek.Recipe(optim=ek.Optim(name="sgd"), regularize=ek.Regularize(ema_decay=0.9))
     assert recipe.regularize.ema_decay == 0.9
-    assert {"run_status", "tune_member"} <= set(ek.__all__)
+    assert {"run_status", "tune_members"} <= set(ek.__all__)

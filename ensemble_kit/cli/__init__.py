@@ -62,7 +62,7 @@ COMMANDS = {
         "verify_claim_command",
         "Check whether a published accuracy is a possible count.",
     ),
-    "tune": ("commands.tune", "tune", "Tune a member's learning rate and batch size."),
+    "tune": ("commands.tune", "tune", "Tune each member with Optuna, and say whether it helped."),
     "data": ("commands.data", "data", "Check a data set, look at it, or make a synthetic one."),
     "status": ("commands.status", "status", "Say which jobs are done, running, failed or waiting."),
     "members": ("commands.members", "members", "List the networks that can be members."),

@@ -17,8 +17,8 @@ def best_path(run: Run, member: str) -> Path:
     return run.path / "tuned" / f"{member}.json"
 
 
-def tuned_values(run: Run, member: str) -> dict[str, Any]:
-    """Recipe fields that were tuned for `member` in this run; empty where none were.
+def best_record(run: Run, member: str) -> dict[str, Any] | None:
+    """Everything that is stored about the best trial of a member; None if it was not tuned.
 
     Raises
     ------
@@ -27,8 +27,8 @@ def tuned_values(run: Run, member: str) -> dict[str, Any]:
     """
     path = best_path(run, member)
     if not path.is_file():
-        return {}
-    advice = f"Delete it and run tune --member {member} again, or set use_tuned = false in the settings file"
+        return None
+    advice = f"Delete it and run tune --member {member} again, or use train-members --no-tuned"
     best = read_checked(path, advice=advice)
     values = best.get("values")
     if best.get("member") != member or not isinstance(values, dict):
@@ -38,11 +38,24 @@ def tuned_values(run: Run, member: str) -> dict[str, Any]:
             else "holds no values"
         )
         raise IntegrityError(f"'{path}' {whose}", "tuned values belong to their member", advice)
-    return dict(values)
+    return best
+
+
+def tuned_values(run: Run, member: str) -> dict[str, Any]:
+    """Settings that were tuned for `member` in this run, by their names in the search space.
+
+    Empty if the member was not tuned, or if no trial was better than the default.
+
+    Raises
+    ------
+    IntegrityError
+        As `best_record`.
+    """
+    return dict((best_record(run, member) or {}).get("values", {}))
 
 
 def write_best(run: Run, member: str, values: dict[str, Any], about: dict[str, Any]) -> None:
-    """Keep the best recipe fields of `member`, with where they come from."""
+    """Store the best settings of `member`, with where they come from."""
     write_checked(
-        best_path(run, member), {"schema_version": 1, "member": member, "values": values, **about}
+        best_path(run, member), {"schema_version": 2, "member": member, "values": values, **about}
     )

@@ -1,30 +1,105 @@
-"""The database of a study: where it lies, how it is opened, and what its errors mean.
+"""The database of the studies: where it lies, how it is opened, and what its errors mean.
 
-Knows Optuna and SQLite; does not train.
+One SQLite file in the run folder, or a database server by its URL. Knows Optuna; does not train.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import importlib.util
+import re
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
-from ensemble_kit.errors import EnsembleKitError, IntegrityError
+from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, IntegrityError, UsageError
 from ensemble_kit.faults import chain, machine_fault
 from ensemble_kit.run import Run
 
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
-# Marks of trials: the recipe as it stands, a second try, and why a training failed.
-RECIPE, RETRIED, FAILED = "recipe", "retried", "failed"
+# A worker that was not heard of for so long is taken as dead (database servers only).
+HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
+# The server, its Python driver, and the extra that brings it.
+SERVERS = {"postgresql": ("psycopg", "ensemble-kit[postgresql]")}
 
 
-def study_path(run: Run, member: str) -> Path:
-    """The study's SQLite file."""
-    return run.path / "tuned" / f"{member}.db"
+def storage_path(run: Run) -> Path:
+    """The SQLite file that holds the studies of all members."""
+    return run.path / "tuned" / "studies.db"
+
+
+def is_server(url: str | None) -> bool:
+    """Whether the studies are on a database server that several hosts can reach."""
+    return url is not None and not url.startswith("sqlite")
+
+
+def open_storage(run: Run, url: str | None = None) -> optuna.storages.RDBStorage:
+    """The storage of a run's studies, which is created where it is missing.
+
+    Raises
+    ------
+    UsageError
+        A URL that is not one of a known database.
+    EnvironmentFault
+        The server cannot be reached, or its driver is not installed.
+    IntegrityError
+        The SQLite file is damaged.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    if url is None:
+        path = storage_path(run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with database(path):
+            return optuna.storages.RDBStorage(
+                f"sqlite:///{path.resolve()}", engine_kwargs={"connect_args": {"timeout": 60}}
+            )
+    return _server(url)
+
+
+def _server(url: str) -> optuna.storages.RDBStorage:
+    kind = url.partition("://")[0].partition("+")[0]
+    if kind not in SERVERS:
+        raise UsageError(
+            f"Unknown storage '{without_password(url)}'",
+            f"known: {', '.join(SERVERS)}",
+            "Use e.g. postgresql://USER@HOST/DATABASE, or leave out --storage for a file in the run folder",
+        )
+    driver, extra = SERVERS[kind]
+    if importlib.util.find_spec(driver) is None:
+        raise EnvironmentFault(
+            f"'{without_password(url)}' needs the package {driver}",
+            "it is not installed",
+            f"Install it: pip install '{extra}'",
+        )
+    rest = url.partition("://")[2]
+    try:
+        return optuna.storages.RDBStorage(
+            f"{kind}+{driver}://{rest}",
+            engine_kwargs={"pool_pre_ping": True},
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+        )
+    except Exception as error:
+        reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+        raise EnvironmentFault(
+            f"The database server '{without_password(url)}' cannot be used",
+            reason[:200],
+            "Check the address, the user and that the server runs, then run the same command",
+        ) from error
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be printed.
+
+    Examples
+    --------
+    >>> without_password("postgresql://me:secret@host/db")
+    'postgresql://me:***@host/db'
+    """
+    return re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
 
 
 @contextlib.contextmanager
@@ -36,7 +111,7 @@ def database(path: Path) -> Iterator[None]:
     EnvironmentFault
         The disk is full or read-only; the trials that are stored stay.
     IntegrityError
-        The file is no database of a study.
+        The file is no database of studies.
     """
     try:
         yield
@@ -48,44 +123,7 @@ def database(path: Path) -> Iterator[None]:
         if any(getattr(link, "sqlite_errorname", "").startswith(DAMAGED) for link in chain(error)):
             raise IntegrityError(
                 f"'{path}' is damaged",
-                "a study is an SQLite database that Optuna wrote",
-                "Delete that file, then run the same command: the study begins again",
+                "it must be an SQLite database that Optuna wrote",
+                "Delete that file, then run the same command: the studies begin again",
             ) from error
         raise
-
-
-def open_study(path: Path, pruner: optuna.pruners.BasePruner) -> optuna.Study:
-    """The study in this file, which is created where it is missing."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return optuna.create_study(
-        storage=f"sqlite:///{path.resolve()}",
-        study_name=path.stem,
-        direction="minimize",
-        load_if_exists=True,
-        pruner=pruner,
-    )
-
-
-def retry_cut_off(study: optuna.Study, recipe: Mapping[str, Any]) -> None:
-    """Put trials that were cut off in line again: others once, the recipe as it stands until it ends."""
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        study.tell(trial.number, state=TrialState.FAIL)
-        if not (trial.user_attrs.get(RETRIED) or trial.user_attrs.get(RECIPE)):
-            study.enqueue_trial(trial.params, user_attrs={RETRIED: True}, skip_if_exists=False)
-    if not any(trial.user_attrs.get(RECIPE) and _counts(trial) for trial in study.trials):
-        study.enqueue_trial(dict(recipe), user_attrs={RECIPE: True}, skip_if_exists=False)
-
-
-def finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that ended with a value, or were pruned."""
-    return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
-
-
-def ended(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    """Trials that finished or whose training failed; not those that were cut off."""
-    return [trial for trial in study.trials if trial.state.is_finished() and _counts(trial)]
-
-
-def _counts(trial: optuna.trial.FrozenTrial) -> bool:
-    return trial.state != TrialState.FAIL or FAILED in trial.user_attrs

@@ -167,10 +167,10 @@ def test_a_shard_counts_its_own_jobs_and_leaves_stacking_to_the_last(
 
 def test_the_line_that_follows_tuning_trains_the_same_data(cli: CLI, slides: Path) -> None:
     flags = words(slides, "--device", "cpu", "--run", "my runs/r9")[1:]
-    code, said = cli("tune", *flags, "--trials", 1)
+    code, said = cli("tune", *flags, "--trials", 5)
     assert code == 0
     line = next(line for line in said.splitlines() if "Next: " in line)
-    typed = shlex.split(line.split("Next: ensemble-kit ")[1].split(" (trains")[0])
+    typed = shlex.split(line.split("Next: ensemble-kit ")[1].split(" (uses")[0])
     assert typed[0] == "train-members"
     assert "--trials" not in typed
     code, said = cli(*typed, "--slots", 1)

@@ -29,7 +29,8 @@ from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import tuned_values
-from ensemble_kit.tune.study import study_path, tune_member
+from ensemble_kit.tune.storage import open_storage
+from ensemble_kit.tune.tune_members import tune_members
 
 KEPT = (
     "predictions/*/*.npy",
@@ -147,7 +148,7 @@ def tuning(slides: Path, folder: Path) -> dict:
     """Kill a tuner in its first trial and in its third, and go on each time."""
     recipe = RECIPE.model_copy(update={"epochs": 3})
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
-    train, _ = Manifest.from_folders(slides, group_pattern=r"(P\d+)_").split(test_size=0.2, seed=0)
+    manifest, folds = read(slides)
     run, report = Run(folder / "run"), optuna.Trial.report
 
     def tuner(killed_in: int) -> int:
@@ -162,19 +163,20 @@ def tuning(slides: Path, folder: Path) -> dict:
             try:
                 torch.set_num_threads(1)
                 optuna.Trial.report = report_and_die
-                tune_member(member, train, run, n_trials=3, device="cpu", precision="fp32")
+                tune_members(
+                    [member], manifest, folds, run, n_trials=3, device="cpu", precision="fp32"
+                )
                 code = 0
             finally:
                 os._exit(code)
         return ended(pid)
 
     codes = [tuner(trial) for trial in (0, 2, -1)]
-    storage = f"sqlite:///{study_path(run, 'tiny_cnn').resolve()}"
-    trials = optuna.load_study(study_name="tiny_cnn", storage=storage).get_trials()
+    trials = optuna.load_study(study_name="tiny_cnn", storage=open_storage(run)).get_trials()
     return {
         "codes": codes,
         "states": [trial.state.name for trial in trials],
-        "params": [trial.params for trial in trials],
+        "values": [trial.user_attrs["values"] for trial in trials],
         "asked": {"learning_rate": recipe.learning_rate, "batch_size": recipe.batch_size},
         "best": tuned_values(run, "tiny_cnn"),
     }

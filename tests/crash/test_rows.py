@@ -60,8 +60,8 @@ ROWS: dict[int, tuple[str, ...]] = {
     44: (),  # a tied vote
     45: (),  # a stacker that saw its own rows
     46: (  # tuning that looks at the test part
-        "tune/test_study.py::test_a_study_is_handed_no_test_image",
-        "tune/test_study.py::test_other_test_images_and_labels_change_no_trial",
+        "tune/test_tune_members.py::test_a_study_is_handed_no_test_image",
+        "tune/test_tune_members.py::test_other_test_images_labels_and_predictions_change_no_trial",
     ),
     47: (),  # a killed tuner
     49: (),  # several tuners at once

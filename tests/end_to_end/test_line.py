@@ -175,9 +175,13 @@ def test_the_same_command_again_trains_nothing(walked: tuple[Path, dict[str, str
 
 def test_tuning_feeds_the_next_training(walked: tuple[Path, dict[str, str]]) -> None:
     home = walked[0]
-    said = ensemble_kit("tune", "--trials", 2, "--run", "checkpoints/tuned", cwd=home)
-    assert "Kept for tiny_cnn" in said
+    said = ensemble_kit(
+        "tune", "--member", "tiny_cnn", "--trials", 5, "--learning-rate", 1e-5,
+        "--run", "checkpoints/tuned", cwd=home,
+    )  # fmt: skip
+    assert "tiny_cnn 5 of 5: " in said
     kept = json.loads((home / "checkpoints/tuned/tuned/tiny_cnn.json").read_text())["values"]
+    kept = {name: kept[name] for name in ("learning_rate", "batch_size")}
     said = ensemble_kit(
         "train-members", "--members", "tiny_cnn", "--run", "checkpoints/tuned", "--slots", 1, cwd=home
     )  # fmt: skip

@@ -1,76 +1,153 @@
-"""`ensemble-kit tune`: find a member's learning rate and batch size, and keep them for the next training."""
+"""`ensemble-kit tune`: tune each member, say whether it helped, and store the best values.
+
+`tune status`, `tune best` and `tune report` read what is stored.
+"""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ensemble_kit.cli.options.experiment import experiment_options
-from ensemble_kit.cli.options.panels import TUNING, PanelCommand
-from ensemble_kit.cli.options.shared import given_flags
+from ensemble_kit.cli.options.panels import TUNING, PanelGroup
+from ensemble_kit.cli.options.shared import given_flags, json_option, run_option
+from ensemble_kit.cli.options.tuning import storage_option, tuning_options
 from ensemble_kit.cli.output.text import columns, printable
-from ensemble_kit.errors import command
+from ensemble_kit.errors import UsageError, command, did_you_mean
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
-    from ensemble_kit.tune.study import TrialResult
-
-
-# What the next training knows by itself, has been told by this one, or would put its values aside.
-OWN = ("member_name", "trials", "learning_rate", "batch_size")
-
-
-@click.command("tune", cls=PanelCommand, panels=TUNING)
-@click.option("--member", "member_name", help="Member to tune. [default: the first one]")
-@click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    help="Total number of finished trials, including those of earlier calls.",
-)
-@experiment_options
-def tune(experiment: Experiment, member_name: str | None, trials: int) -> None:
-    """Tune the learning rate and batch size of one member with Optuna.
-
-    Trials are judged by log loss on whole held-out groups of the training rows, predicted as the
-    member predicts (eval_size, tta); the test part is never read. Stop at any time: the same command goes on. The next train-members uses the best
-    values, and says so beside every figure.
-    """
-    from ensemble_kit.experiment import config_of, prepare
-    from ensemble_kit.members.registry import expand
+    from ensemble_kit.members.member import Member
     from ensemble_kit.run import Run
-    from ensemble_kit.tune.study import METRIC, tune_member
+    from ensemble_kit.tune.space import Space
 
+# Flags that the next training does not take, or that would put the tuned values aside.
+OWN = ("only", "trials", "time_limit", "space_file", "objective", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
+OPTIMISTIC = (
+    "The best values were chosen on these folds. Out-of-fold metrics of tuned members are therefore "
+    "optimistic; the gains above are not chosen and evaluated on the same fold."
+)
+
+
+@click.group("tune", cls=PanelGroup, panels=TUNING, invoke_without_command=True)
+@tuning_options
+@experiment_options
+@click.pass_context
+def tune(
+    ctx: click.Context,
+    experiment: Experiment,
+    only: tuple[str, ...] | None,
+    trials: int,
+    time_limit: float | None,
+    space_file: Path | None,
+    objective: str,
+    storage: str | None,
+) -> None:
+    """Tune each member with Optuna, and say whether it helped.
+
+    A trial is scored by log loss on held-out patients of the training part. The test part is never
+    read. Stop at any time: the same command continues. The next train-members uses the best values.
+    """
+    if ctx.invoked_subcommand:
+        return
+    from ensemble_kit.cli.output.tuning import TuningPrinter, answer
+    from ensemble_kit.experiment import config_of, prepare
+    from ensemble_kit.run import Run
+    from ensemble_kit.tune.tune_members import tune_members
+
+    members = _members(experiment, only)
+    space = _space(space_file) if space_file else experiment.tune.space
     manifest, folds = prepare(experiment)
-    member = experiment.resolved_member(member_name or expand(experiment.members)[0])
     run = Run(experiment.run_path)
-    click.echo(f"Tuning {member.name} in {printable(run.path.as_posix())}: {METRIC}")
-    with run.locked():
-        run.begin(manifest, folds, config_of(experiment))
-        result = tune_member(
-            member, manifest.part("train"), run, n_trials=trials, device=experiment.device,
-            precision=experiment.precision, seed=experiment.seed, split_by=folds.split_by, after_trial=_say,
+    names = ", ".join(m.name for m in members)
+    click.echo(f"Tuning {printable(names)} in {printable(run.path.as_posix())}")
+    with TuningPrinter() as printer:
+        result = tune_members(
+            members, manifest, folds, run, n_trials=trials, time_limit=time_limit, space=space,
+            objective=objective, storage=storage, device=experiment.device,
+            precision=experiment.precision, seed=experiment.seed, config=config_of(experiment), watcher=printer,
         )  # fmt: skip
-    rows = [("trial", "learning rate", "batch", "log loss", "")]
-    for trial in sorted(result.trials, key=lambda t: (t.value is None, t.value)):
-        rows.append((*_cells(trial), "best" if trial.number == result.best else ""))
-    click.echo(columns(rows, right=[0, 1, 2, 3]))
-    for note in result.notes:
+    click.echo(answer(result, trials))
+    for note in (*result.notes, OPTIMISTIC):
         click.echo(f"Caveat: {printable(note)}")
-    best, again = result.best_trial, given_flags(click.get_current_context(), but=OWN)
+    again = given_flags(ctx, but=OWN)
     click.echo(
-        f"Kept for {member.name}: learning_rate {best.learning_rate:.3g}, batch_size {best.batch_size}. "
-        f"Next: {command('train-members', *again)} (trains {member.name} with them)"
+        f"Next: {command('train-members', *again)} (uses these values; with --no-tuned it does not)"
     )
 
 
-def _cells(trial: TrialResult) -> tuple[str, str, str, str]:
-    loss = trial.state if trial.value is None else f"{trial.value:.4f}"
-    return str(trial.number), f"{trial.learning_rate:.3g}", str(trial.batch_size), loss
+def _members(experiment: Experiment, only: tuple[str, ...] | None) -> list[Member]:
+    """The members as they stand, without values of an earlier tuning."""
+    members = experiment.model_copy(update={"use_tuned": False}).resolved_members()
+    by_name = {member.name: member for member in members}
+    for name in only or ():
+        if name not in by_name:
+            raise UsageError(
+                f"Unknown member '{name}'", "it is not in --members", did_you_mean(name, by_name)
+            )
+    return [by_name[name] for name in only] if only else members
 
 
-def _say(trial: TrialResult) -> None:
-    number, rate, batch, loss = _cells(trial)
-    click.echo(f"trial {number}: learning rate {rate}, batch {batch}: {loss}")
+def _space(path: Path) -> Space:
+    from ensemble_kit.files import read_toml
+    from ensemble_kit.tune.space import Space
+
+    table = read_toml(path)
+    return Space(**table.get("tune", {}).get("space", table))
+
+
+@tune.command("status")
+@run_option
+@storage_option
+@json_option
+def status(run: Run, storage: str | None, as_json: bool) -> None:
+    """Show the trials of each member of a run."""
+    from ensemble_kit.cli.output.tuning import HEAD, status_row
+    from ensemble_kit.tune.stored import stored_results
+
+    found = stored_results(run, storage)
+    if as_json:
+        click.echo(json.dumps({name: [vars(t) for t in trials] for name, trials in found.items()}))
+        return
+    rows = [HEAD, *(status_row(name, trials, None) for name, trials in found.items())]
+    click.echo(columns(rows, right=range(1, len(HEAD))))
+    click.echo(
+        "Log loss on held-out patients. The gain of the best trial is optimistic: it was chosen."
+    )
+
+
+@tune.command("best")
+@run_option
+@json_option
+def best(run: Run, as_json: bool) -> None:
+    """Show the best values of each tuned member."""
+    from ensemble_kit.cli.output.tuning import settings_text
+    from ensemble_kit.tune.stored import best_records
+
+    found = best_records(run)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    rows = [("member", "best values", "loss", "default", "trial")]
+    for name, record in found.items():
+        values = settings_text(record["values"]) or "the default"
+        default = record.get("default")
+        shown = "" if default is None else f"{default:.4f}"
+        trial = f"{record['trial']} of {record['n_trials']}"
+        rows.append((name, values, f"{record['value']:.4f}", shown, trial))
+    click.echo(columns(rows, right=[2, 3]))
+
+
+@tune.command("report")
+@run_option
+@storage_option
+def report(run: Run, storage: str | None) -> None:
+    """Draw each study with the plots of Optuna."""
+    from ensemble_kit.tune.plots import draw_studies
+
+    paths = draw_studies(run, storage)
+    for path in paths:
+        click.echo(printable(path.as_posix()))

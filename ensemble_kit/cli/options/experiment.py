@@ -60,6 +60,7 @@ _FLAGS = {
     "seed": ("seed",),
     "device": ("device",),
     "precision": ("precision",),
+    "use_tuned": ("use_tuned",),
 }
 
 
@@ -184,6 +185,12 @@ def experiment_options(command: Command) -> Command:
             help="Run folder. [default: checkpoints/NAME-OF-DATA]",
         ),
         click.option("--seed", type=int, help="Random seed. [default: 0]"),
+        click.option(
+            "--tuned/--no-tuned",
+            "use_tuned",
+            default=None,
+            help="Use the values that `tune` found in this run. [default: --tuned]",
+        ),
         click.option("--device", help="Device: auto, cpu, cuda, cuda:1, mps. [default: auto]"),
         click.option(
             "--precision",

@@ -18,8 +18,9 @@ TRAINING = {
     "Where it runs": ("--run", "--device", "--slots", "--engine", "--dry-run"),
 }  # fmt: skip
 TUNING = {
-    "What is tuned": ("--member", "--trials"),
-    **TRAINING,
+    "What is tuned": ("--member", "--trials", "--time-limit", "--space"),
+    **{title: flags for title, flags in TRAINING.items() if title != "Where it runs"},
+    "Where it runs": ("--run", "--device"),
 }
 STACKING = {
     "Methods": ("--run", "--method", "--metric", "--positive", "--quorum"),
@@ -67,6 +68,17 @@ class PanelCommand(click.Command):
         if not every:
             formatter.write_paragraph()
             formatter.write_text(f"{len(by_flag)} more options: --help-all")
+
+
+class PanelGroup(PanelCommand, click.Group):
+    """A command whose help has panels, and that has subcommands too."""
+
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter, *, every: bool = False
+    ) -> None:
+        """Write the subcommands, then the panels."""
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter, every=every)
 
 
 def _write(

@@ -26,6 +26,23 @@ from ensemble_kit.seeding import derive_seed
 CROP = "squash"
 # The version of the training: raised where the same settings give other weights than before.
 TRAINER = 2
+# What tuning may change in a member.
+TUNED = (
+    "member.tuned:",
+    "member.drop_rate:",
+    "member.recipe.learning_rate:",
+    "member.recipe.batch_size:",
+    "member.recipe.weight_decay:",
+    "member.recipe.label_smoothing:",
+    "member.recipe.augmentation:",
+    "member.recipe.class_weights:",
+    "member.recipe.sampling:",
+    "member.recipe.optim.head_rate:",
+    "member.recipe.optim.layer_decay:",
+    "member.recipe.regularize.drop_path:",
+    "member.recipe.regularize.mixup:",
+    "member.recipe.regularize.ema_decay:",
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,9 +123,8 @@ class Job:
 
     def differs_by_tuning_alone(self) -> bool:
         """Whether what stands in the folder differs only because its recipe was tuned since."""
-        tuned = ("member.tuned:", "member.recipe.learning_rate:", "member.recipe.batch_size:")
         changes = self.changes()
-        return self.member.tuned and bool(changes) and all(c.startswith(tuned) for c in changes)
+        return self.member.tuned and bool(changes) and all(c.startswith(TUNED) for c in changes)
 
     def finished(self) -> bool:
         """Whether the fold is done with exactly these data and settings, its files whole.

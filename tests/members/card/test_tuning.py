@@ -10,15 +10,15 @@ import numpy as np
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
-from ensemble_kit.tune.study import tune_member
+from ensemble_kit.tune.tune_members import tune_members
 
 
 def test_trials_train_and_are_judged_there(card: Any, trained: Any, tmp_path: Path) -> None:
     member = Member(
         "tiny_cnn", image_size=16, pretrained=False, recipe=Recipe(epochs=1, batch_size=16)
     )
-    found = tune_member(
-        member, trained.manifest.part("train"), Run(tmp_path), n_trials=2, device="auto"
+    found = tune_members(
+        [member], trained.manifest, trained.folds, Run(tmp_path), n_trials=2, prunes=False
     )
-    assert np.isfinite([trial.value for trial in found.trials]).all()
+    assert np.isfinite([trial.loss for trial in found.members[0].trials]).all()
     assert card.waits, "nothing ran on the card"

@@ -1,0 +1,76 @@
+"""Options of `tune`: what is tuned, for how long, and where trials run.
+
+Knows click; what the settings mean is in `ensemble_kit.tune`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ensemble_kit.cli.options.shared import Command, Names
+
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+class Duration(click.ParamType):
+    """A time such as 90s, 30m, 2h or 1h30m, in seconds."""
+
+    name = "TIME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        parts = re.findall(r"([\d.]+)\s*(min|[smhd])", value)
+        if not parts or "".join(n + u for n, u in parts) != re.sub(r"\s", "", value):
+            self.fail(f"{value!r} is not a time; give e.g. 90s, 30m, 2h or 1h30m", param, ctx)
+        try:
+            return sum(float(number) * _UNITS[unit] for number, unit in parts)
+        except ValueError:
+            self.fail(f"{value!r} is not a time; give e.g. 90s, 30m, 2h or 1h30m", param, ctx)
+
+
+storage_option = click.option(
+    "--storage",
+    metavar="URL",
+    help="PostgreSQL server for several hosts, e.g. postgresql://USER@HOST/DATABASE. [default: a file in the run folder]",
+)
+
+
+def tuning_options(command: Command) -> Command:
+    """The options of `tune` itself, the most used first."""
+    options = [
+        click.option("--member", "only", type=Names(), help="Members to tune. [default: all]"),
+        click.option(
+            "--trials",
+            type=click.IntRange(min=1),
+            default=20,
+            show_default=True,
+            help="Trials of each member in all, including those of earlier calls.",
+        ),
+        click.option(
+            "--time-limit",
+            type=Duration(),
+            help="Time in all, e.g. 30m or 2h. It goes to the members that still gain most. [default: none]",
+        ),
+        click.option(
+            "--space",
+            "space_file",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="TOML file with the settings to tune, as in [tune.space] of the settings file. [default: learning rate and batch size]",
+        ),
+        click.option(
+            "--objective",
+            type=click.Choice(["solo", "team"]),
+            default="solo",
+            show_default=True,
+            help="solo: the loss of the member. team: the loss of its mean with the stored predictions of the other members.",
+        ),
+        storage_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,183 @@
+"""What `tune` prints: a live table while it runs, the answer at its end.
+
+Formats results; decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from ensemble_kit.cli.output.text import columns, duration, printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.tune.outcome import Gain, TunedMember, TuningResult
+    from ensemble_kit.tune.trials import TrialResult
+    from ensemble_kit.tune.tune_members import Progress
+
+HEAD = ("member", "trials", "pruned", "default", "best", "gain")
+
+
+class TuningPrinter:
+    """A watcher for `tune_members`; used as a context. A live table on a terminal, else one line a trial."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._live = (
+            Live(console=self.console, transient=True) if self.console.is_terminal else None
+        )
+
+    def __enter__(self) -> TuningPrinter:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        if self._live:
+            self._live.update(_table(progress))
+        elif progress.latest:
+            name, result = progress.latest
+            done = len(progress.results[name])
+            line = f"{name} {done} of {progress.n_trials}: {settings_text(result.values)}: {outcome_text(result)}"
+            self.console.print(escape(printable(f"{line}{_left(progress)}")), soft_wrap=True)
+
+
+def _table(progress: Progress) -> Table:
+    table = Table(*HEAD, title=f"Tuning{_left(progress)}", title_justify="left", box=None)
+    for name, results in progress.results.items():
+        mark = " *" if name == progress.at_work else ""
+        table.add_row(*status_row(f"{name}{mark}", results, progress.n_trials))
+    return table
+
+
+def _left(progress: Progress) -> str:
+    seconds = progress.seconds_left
+    return "" if not seconds else f"; about {duration(seconds)} left"
+
+
+def status_row(name: str, results: Sequence[TrialResult], n_trials: int | None) -> tuple[str, ...]:
+    """One member's row of the live table and of `tune status`."""
+    whole = [one.loss for one in results if one.loss is not None]
+    default = next((t.loss for t in results if t.origin == "default" and t.loss is not None), None)
+    best = min(whole, default=None)
+    pruned = sum(one.outcome == "pruned" for one in results)
+    gain = "" if best is None or default is None else f"{default - best:+.4f}"
+    of = f" of {n_trials}" if n_trials else ""
+    return (
+        printable(name), f"{len(results)}{of}", str(pruned), _number(default), _number(best), gain,
+    )  # fmt: skip
+
+
+def outcome_text(result: TrialResult) -> str:
+    """How a trial ended: its loss, or why it has none."""
+    return result.outcome.replace("-", " ") if result.loss is None else f"{result.loss:.4f}"
+
+
+def settings_text(values: Mapping[str, Any]) -> str:
+    """Settings in a line.
+
+    Examples
+    --------
+    >>> settings_text({"learning_rate": 0.00123, "batch_size": 32})
+    'learning rate 0.00123, batch size 32'
+    """
+    return ", ".join(f"{name.replace('_', ' ')} {value_text(v)}" for name, v in values.items())
+
+
+def value_text(value: Any) -> str:
+    """A setting's value with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def answer(result: TuningResult, n_trials: int) -> str:
+    """The result on one screen: did it help, by how much, and which values were found."""
+    gains = [one.gain for one in result.members if one.gain is not None]
+    parts = [headline(result)]
+    if gains:
+        parts.append(gain_table([*gains, *([result.ensemble] if result.ensemble else [])]))
+        n_groups = gains[0].comparison.n_groups
+        parts.append(
+            "Log loss on held-out patients; a positive gain is better. Tuned: the values of each fold "
+            f"are chosen on the other folds.\nIntervals are over {n_groups} patients."
+        )
+    parts.append(values_table(result.members, n_trials))
+    return "\n\n".join(parts)
+
+
+def headline(result: TuningResult) -> str:
+    """One sentence: for which members tuning is shown to help."""
+    helped = [m.name for m in result.members if m.gain and m.gain.comparison.verdict == "better"]
+    hurt = [m.name for m in result.members if m.gain and m.gain.comparison.verdict == "worse"]
+    n = len(result.members)
+    said = (
+        f"Tuning is shown to help {len(helped)} of {n} members: {', '.join(helped)}."
+        if helped
+        else f"Tuning is not shown to help {'any of the ' + str(n) + ' members' if n > 1 else result.members[0].name}."
+    )
+    if hurt:
+        said += f" It is shown to harm {', '.join(hurt)}."
+    if result.ensemble:
+        word = {"better": "better", "worse": "worse"}.get(result.ensemble.comparison.verdict)
+        said += (
+            f" The mean of all members is {word}."
+            if word
+            else " The mean of all members is not shown to differ."
+        )
+    return said
+
+
+def gain_table(gains: Sequence[Gain]) -> str:
+    """Default, tuned, and the paired gain with its interval."""
+    rows = [("member", "default", "tuned", "gain [95 % interval]", "verdict")]
+    for gain in gains:
+        found = gain.comparison
+        value = found.value if found.value is not None else gain.default - gain.tuned
+        ends = "" if found.low is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
+        rows.append(
+            (gain.name, _number(gain.default), _number(gain.tuned), f"{value:+.3f}{ends}", found.verdict)
+        )  # fmt: skip
+    return columns(rows, right=[1, 2])
+
+
+def values_table(members: Sequence[TunedMember], n_trials: int) -> str:
+    """The best trial of each member, and what finding it took."""
+    names = list(dict.fromkeys(name for m in members if m.best for name in m.best.values))
+    head = (
+        "best values",
+        *(n.replace("_", " ") for n in names),
+        "loss",
+        "trials",
+        "pruned",
+        "images",
+    )
+    rows: list[tuple[str, ...]] = [head]
+    for member in members:
+        best = member.best
+        values = best.values if best else {}
+        share = "" if member.share_of_images is None else f"{member.share_of_images:.0%}"
+        mark = " (default)" if best and best.origin == "default" else ""
+        rows.append(
+            (f"{member.name}{mark}", *(value_text(values.get(n, "")) for n in names),
+             _number(best.loss if best else None), f"{len(member.trials)} of {n_trials}",
+             str(member.n_pruned), share)
+        )  # fmt: skip
+    return columns(rows, right=range(1, len(head)))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,97 @@
+"""The trials that a study begins with, and trials that were cut off and go on.
+
+Puts trials in line; runs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ensemble_kit.members.member import Member
+from ensemble_kit.tune.space import Dimension, own_values
+from ensemble_kit.tune.trials import CONTINUES, DEFAULT, ORIGIN, OUTCOME, OVERRIDES
+
+# Settings of published systems: learning rate and batch size, and the head's rate where it differs.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "1e-3 with 256": {"learning_rate": 1e-3, "batch_size": 256},
+    "1e-4 with 256": {"learning_rate": 1e-4, "batch_size": 256},
+    "1e-3 with 32": {"learning_rate": 1e-3, "batch_size": 32},
+    "1e-4, head 1e-3, with 32": {"learning_rate": 1e-4, "batch_size": 32, "head_rate": 10.0},
+}
+# So often in a row may a trial be cut off without finishing an epoch; the default has no limit.
+MOST_CUT_OFFS = 5
+PROGRESS, IN_VAIN = "progress", "in_vain"
+
+
+def first_trials(
+    member: Member, axes: Sequence[Dimension]
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
+    """The values of each first trial by its name, and the names of those outside of the space.
+
+    The first is the member as it stands. A setting of a published system that is no axis of the
+    space is an override of that one trial.
+    """
+    own, by_name = own_values(member), {axis.name: axis for axis in axes}
+    planned, outside = {DEFAULT: {name: own[name] for name in by_name}}, []
+    for origin, values in PUBLISHED.items():
+        full = {**{name: own[name] for name in by_name}, **values}
+        if not all(axis.holds(full[name]) for name, axis in by_name.items()):
+            outside.append(origin)
+        elif full not in planned.values() and by_name.keys() & values.keys():
+            planned[origin] = full
+    return planned, tuple(outside)
+
+
+def put_in_line(
+    study: optuna.Study, planned: Mapping[str, Mapping[str, Any]], axes: Sequence[Dimension]
+) -> None:
+    """Enqueue the first trials that the study does not have yet."""
+    there = {trial.user_attrs.get(ORIGIN) for trial in study.get_trials(deepcopy=False)}
+    names = {axis.name for axis in axes}
+    for origin, values in planned.items():
+        if origin not in there:
+            study.enqueue_trial(
+                {axis.parameter: axis.coordinate(values[axis.name]) for axis in axes},
+                user_attrs={
+                    ORIGIN: origin,
+                    OVERRIDES: {k: v for k, v in values.items() if k not in names},
+                },
+                skip_if_exists=False,
+            )
+
+
+def continue_cut_off(
+    study: optuna.Study,
+    progress: Callable[[FrozenTrial], int],
+    *,
+    dead: Callable[[FrozenTrial], bool],
+) -> None:
+    """Put trials that were cut off in line again, with the same values.
+
+    Parameters
+    ----------
+    progress : callable
+        Epochs of a trial that are on the disk.
+    dead : callable
+        Whether nobody is at a trial that is said to run.
+    """
+    trials = study.get_trials(deepcopy=False)
+    continued = {trial.user_attrs.get(CONTINUES) for trial in trials}
+    for trial in trials:
+        if trial.state == TrialState.RUNNING and dead(trial):
+            study.tell(trial.number, state=TrialState.FAIL)
+        elif trial.state != TrialState.FAIL or OUTCOME in trial.user_attrs:
+            continue
+        if trial.number in continued:
+            continue
+        params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        attrs = {k: v for k, v in trial.user_attrs.items() if k in {ORIGIN, OVERRIDES}}
+        now, before = progress(trial), trial.user_attrs.get(PROGRESS, 0)
+        in_vain = trial.user_attrs.get(IN_VAIN, 0) + 1 if now <= before else 0
+        if params and (in_vain < MOST_CUT_OFFS or attrs.get(ORIGIN) == DEFAULT):
+            again = {CONTINUES: trial.number, PROGRESS: now, IN_VAIN: in_vain}
+            study.enqueue_trial(params, user_attrs={**attrs, **again}, skip_if_exists=False)

@@ -1,0 +1,173 @@
+"""The study of one member: opened or gone on with, and its next trial.
+
+Knows Optuna's samplers and pruners. One trial is in `objective.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.members.jobs.fold_files import changed_keys
+from ensemble_kit.seeding import derive_seed
+from ensemble_kit.tune.first_trials import continue_cut_off, first_trials, put_in_line
+from ensemble_kit.tune.objective import Objective
+from ensemble_kit.tune.trials import CONTINUES, VALUES, TrialResult, ended, result_of
+
+# Beyond so many trials the Gaussian process is replaced by the tree-structured Parzen estimator.
+MOST_OF_GP, RANDOM_TRIALS = 100, 6
+TEAM = "@team"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemberStudy:
+    """A member's study and what its trials are trained with.
+
+    Parameters
+    ----------
+    has_server : bool
+        The storage is a database server: other hosts may be at trials of this study.
+    """
+
+    objective: Objective
+    study: optuna.Study
+    has_server: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.objective.member.name
+
+    @classmethod
+    def opened(
+        cls, objective: Objective, storage: optuna.storages.RDBStorage, *, has_server: bool = False
+    ) -> MemberStudy:
+        """The member's study in this storage, which is created where it is missing.
+
+        Raises
+        ------
+        DataError
+            The study is of other data, another recipe or another space.
+        """
+        member = objective.member
+        study = optuna.create_study(
+            storage=storage,
+            study_name=study_name(member.name, team=objective.team is not None),
+            direction="minimize",
+            load_if_exists=True,
+            pruner=_pruner(objective),
+        )
+        facts = _facts(objective)
+        known = study.user_attrs.get("facts")
+        if known is not None and (changes := changed_keys(known, facts)):
+            raise DataError(
+                f"The study of {member.name} was begun with other data or settings",
+                f"it differs in {first_few(changes)}",
+                "Use another --run folder, or delete the folder 'tuned' in the run to begin again",
+            )
+        if known is None:
+            study.set_user_attr("facts", facts)
+        return cls(objective, study, has_server)
+
+    def prepare(self) -> None:
+        """Put the first trials in line, and those that were cut off."""
+        planned, outside = first_trials(self.objective.member, self.objective.axes)
+        if self.study.user_attrs.get("outside") is None:
+            self.study.set_user_attr("outside", list(outside))
+        put_in_line(self.study, planned, self.objective.axes)
+        # With a file, the caller holds the run's lock: nobody else is at a trial.
+        continue_cut_off(self.study, self._progress, dead=lambda _: not self.has_server)
+
+    def run_one(self) -> TrialResult:
+        """Ask for a trial, train it and tell the study; the sampler follows the number of trials."""
+        objective = self.objective
+        n_trials = self._n_begun()
+        self.study.sampler = _sampler(
+            derive_seed(objective.seed, self.name, "sampler", n_trials), n_trials
+        )
+        numbers: list[int] = []
+
+        def run(trial: optuna.Trial) -> float:
+            numbers.append(trial.number)
+            return objective(trial)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self.study.optimize(run, n_trials=1)
+        return result_of(self.study.trials[numbers[0]])
+
+    def results(self) -> list[TrialResult]:
+        """All trials that ended, in their order."""
+        return [result_of(trial) for trial in ended(self.study)]
+
+    def adopt_stale(self) -> None:
+        """With a server: put trials of workers that are gone in line again."""
+        if self.has_server:
+            optuna.storages.fail_stale_trials(self.study)
+            continue_cut_off(self.study, self._progress, dead=lambda _: False)
+
+    def at_work(self) -> int:
+        """Trials that are said to run."""
+        return len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+
+    def _n_begun(self) -> int:
+        """Trials so far. One that was cut off and goes on counts once: the same values come next."""
+        trials = self.study.get_trials(deepcopy=False)
+        continued = {trial.user_attrs.get(CONTINUES) for trial in trials}
+        begun = [t for t in trials if t.state != TrialState.WAITING and t.number not in continued]
+        return len(begun)
+
+    def _progress(self, trial: FrozenTrial) -> int:
+        if VALUES not in trial.user_attrs:
+            return 0
+        member = self.objective.tried(trial.user_attrs)
+        files = self.objective.files_of(trial.user_attrs)
+        return files.epochs_done(self.objective.folds.n_splits, member.recipe.epochs)
+
+
+def study_name(member: str, *, team: bool = False) -> str:
+    """What the study of a member is called in the storage."""
+    return f"{member}{TEAM}" if team else member
+
+
+def _pruner(objective: Objective) -> optuna.pruners.BasePruner:
+    if not objective.prunes:
+        return optuna.pruners.NopPruner()
+    warmup = max(objective.member.recipe.epochs // 3, 1)
+    return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=warmup)
+
+
+def _sampler(seed: int, n_trials: int) -> optuna.samplers.BaseSampler:
+    seed %= 2**32
+    if n_trials < MOST_OF_GP:
+        return optuna.samplers.GPSampler(
+            seed=seed, n_startup_trials=RANDOM_TRIALS, warn_independent_sampling=False
+        )
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+
+
+def _facts(objective: Objective) -> Mapping[str, Any]:
+    """What all trials of a study have in common; their losses are compared."""
+    member = objective.member
+    facts = member.facts(member.input_size)
+    facts.pop("tuned")
+    team = objective.team
+    return {
+        "member": facts,
+        "train": objective.train.digest,
+        "folds": objective.folds.digest,
+        "seed": objective.seed,
+        "space": [_axis(axis) for axis in objective.axes],
+        "team": None if team is None else [len(team[0]), float(np.sum(team[:, :, 0]))],
+    }
+
+
+def _axis(axis: Any) -> dict[str, Any]:
+    values = dataclasses.asdict(axis)
+    return {**values, "choices": list(values["choices"])}

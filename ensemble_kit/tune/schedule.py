@@ -1,0 +1,72 @@
+"""Which member gets the next trial, and how long the rest takes.
+
+Without a time limit one member after the other. With one, the member with the most to gain per
+second. Knows results only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from ensemble_kit.tune.trials import WHOLE, TrialResult
+
+# So many trials each before members are compared; so many last trials tell how fast one improves.
+FIRST, LAST = 6, 5
+
+
+def next_member(
+    results: Mapping[str, Sequence[TrialResult]], n_trials: int, *, by_gain: bool
+) -> str | None:
+    """The member that gets the next trial; None if all have `n_trials`.
+
+    Parameters
+    ----------
+    by_gain : bool
+        There is a time limit: after a few trials each, the member whose best loss fell most per
+        second over its last trials goes first; of equals the one with fewer trials.
+
+    Examples
+    --------
+    >>> next_member({"a": [], "b": []}, 20, by_gain=True)
+    'a'
+    """
+    waiting = [name for name, done in results.items() if len(done) < n_trials]
+    if not waiting or not by_gain:
+        return waiting[0] if waiting else None
+    fewest = min(waiting, key=lambda name: len(results[name]))
+    if len(results[fewest]) < min(FIRST, n_trials):
+        return fewest
+    return max(waiting, key=lambda name: (gain_per_second(results[name]), -len(results[name])))
+
+
+def gain_per_second(done: Sequence[TrialResult]) -> float:
+    """How much the best loss fell over the last trials, per second of theirs."""
+    seconds = sum(one.seconds for one in done[-LAST:])
+    before, now = _best(done[:-LAST]), _best(done)
+    if not math.isfinite(before) or not seconds:
+        return 0.0
+    return (before - now) / seconds
+
+
+def seconds_left(
+    results: Mapping[str, Sequence[TrialResult]], n_trials: int, workers: int = 1
+) -> float | None:
+    """How long the remaining trials take, by those that ended; None if none did."""
+    means = {
+        name: sum(one.seconds for one in done) / len(done) for name, done in results.items() if done
+    }
+    if not means:
+        return None
+    typical = sum(means.values()) / len(means)
+    left = sum(
+        max(n_trials - len(done), 0) * means.get(name, typical) for name, done in results.items()
+    )
+    return left / workers
+
+
+def _best(done: Sequence[TrialResult]) -> float:
+    return min(
+        (one.loss for one in done if one.outcome == WHOLE and one.loss is not None),
+        default=math.inf,
+    )

@@ -1,0 +1,251 @@
+"""The search space: which settings of a member are tuned, in which range, and where each one belongs.
+
+Plain values; knows neither Optuna nor torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ensemble_kit.members.member import Member
+from ensemble_kit.settings import Settings, SettingsError, merged
+
+Kind = Literal["float", "log", "log2", "int", "choice"]
+Range = bool | tuple[float, float]
+IntRange = bool | tuple[int, int]
+
+# Where each setting stands in a member, how it is sampled, and its range if none is given.
+PLACES: dict[str, tuple[tuple[str, ...], Kind, tuple[Any, ...]]] = {
+    "learning_rate": (("recipe", "learning_rate"), "log", (1e-5, 1e-1)),
+    "batch_size": (("recipe", "batch_size"), "log2", (8, 256)),
+    "weight_decay": (("recipe", "weight_decay"), "log", (1e-4, 0.5)),
+    "head_rate": (("recipe", "optim", "head_rate"), "log", (1.0, 10.0)),
+    "layer_decay": (("recipe", "optim", "layer_decay"), "float", (0.6, 1.0)),
+    "drop_rate": (("drop_rate",), "float", (0.0, 0.6)),
+    "drop_path": (("recipe", "regularize", "drop_path"), "float", (0.0, 0.3)),
+    "label_smoothing": (("recipe", "label_smoothing"), "float", (0.0, 0.2)),
+    "mixup": (("recipe", "regularize", "mixup"), "float", (0.0, 1.0)),
+    "ema_decay": (("recipe", "regularize", "ema_decay"), "choice", (0.0, 0.99, 0.998)),
+    "epochs": (("recipe", "epochs"), "int", (5, 30)),
+    "augmentation": (("recipe", "augmentation"), "choice", ("light", "strong-affine", "trivial")),
+    "imbalance": (("recipe", "imbalance"), "choice", ("none", "balanced", "oversample")),
+}
+IMBALANCE = {
+    "none": {"class_weights": "none", "sampling": "none"},
+    "balanced": {"class_weights": "balanced", "sampling": "none"},
+    "effective": {"class_weights": "effective", "sampling": "none"},
+    "oversample": {"class_weights": "none", "sampling": "oversample"},
+    "undersample": {"class_weights": "none", "sampling": "undersample"},
+}
+# Learning rates by how the network starts: published weights are lost at a rate that random ones need.
+PRETRAINED_RATES, ATTENTION_RATES = (1e-5, 1e-2), (1e-6, 3e-3)
+ATTENTION = ("vit", "deit", "swin", "beit", "eva", "cait", "coat", "maxvit", "xcit", "volo")
+
+
+class Space(Settings):
+    """Which settings are tuned: true for the default range, a range or a list of choices, or false.
+
+    Parameters
+    ----------
+    learning_rate : bool or [low, high]
+        On a logarithmic scale. The default range depends on the network and its initial weights.
+    batch_size : bool or [low, high]
+        Powers of two. The default range ends at a quarter of the training images of a fold.
+    weight_decay, head_rate : bool or [low, high]
+        On a logarithmic scale. `head_rate` is the head's learning rate as a multiple of the backbone's.
+    layer_decay, drop_rate, drop_path, label_smoothing, mixup : bool or [low, high]
+    epochs : bool or [low, high]
+    ema_decay, augmentation, imbalance : bool or list of choices
+        `imbalance` is one of none, balanced, effective (class weights), oversample and undersample.
+
+    Examples
+    --------
+    >>> Space(weight_decay=True).searched
+    ('learning_rate', 'batch_size', 'weight_decay')
+    """
+
+    learning_rate: Range = True
+    batch_size: IntRange = True
+    weight_decay: Range = False
+    head_rate: Range = False
+    layer_decay: Range = False
+    drop_rate: Range = False
+    drop_path: Range = False
+    label_smoothing: Range = False
+    mixup: Range = False
+    epochs: IntRange = False
+    ema_decay: bool | tuple[float, ...] = False
+    augmentation: bool | tuple[str, ...] = False
+    imbalance: bool | tuple[Literal["none", "balanced", "effective", "oversample", "undersample"], ...] = Field(False)  # fmt: skip
+
+    @model_validator(mode="after")
+    def _ranges_rise(self) -> Space:
+        for name in self.searched:
+            given, kind = getattr(self, name), PLACES[name][1]
+            if given is True:
+                continue
+            if kind == "choice":
+                right, rule = len(set(given)) >= 2, "two or more different choices"
+            else:
+                low = 2 if kind == "log2" else 1 if kind == "int" else 0
+                right = low <= given[0] < given[1] and (kind != "log" or given[0] > 0)
+                rule = f"[low, high] with {'0 < ' if kind == 'log' else f'{low} <= '}low < high"
+            if not right:
+                raise SettingsError(
+                    f"'{{key}}' needs {rule}", f"got {list(given)}", "Change that value", key=name
+                )
+        if not self.searched:
+            raise SettingsError(
+                "At least one setting is tuned",
+                "got {key} without any",
+                "Set one of them to true, e.g. learning_rate = true",
+                key="space",
+            )
+        return self
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Names of the settings that are tuned."""
+        return tuple(name for name in PLACES if getattr(self, name) is not False)
+
+
+class TuneSettings(Settings):
+    """The `[tune]` table of a settings file."""
+
+    space: Space = Space()
+
+
+@dataclasses.dataclass(frozen=True)
+class Dimension:
+    """One axis of a member's space: a range, or choices, that hold the member's own value.
+
+    Parameters
+    ----------
+    low, high : float
+        For `log2` the exponents. Unused for choices.
+    """
+
+    name: str
+    kind: Kind
+    low: float = 0.0
+    high: float = 0.0
+    choices: tuple[Any, ...] = ()
+
+    @property
+    def parameter(self) -> str:
+        """Its name in the study."""
+        return f"{self.name}_log2" if self.kind == "log2" else self.name
+
+    def coordinate(self, value: Any) -> Any:
+        """A setting's value as the study holds it: the nearest point of the axis.
+
+        Examples
+        --------
+        >>> Dimension("batch_size", "log2", 3, 6).coordinate(24)
+        5
+        """
+        if self.kind == "choice":  # an augmentation of one's own has no name
+            return value if value in self.choices else self.choices[0]
+        at = math.log2(value) if self.kind == "log2" else value
+        at = min(max(at, self.low), self.high)
+        return round(at) if self.kind in {"log2", "int"} else float(at)
+
+    def value(self, coordinate: Any) -> Any:
+        """The setting's value at a coordinate of the study."""
+        return 2 ** int(coordinate) if self.kind == "log2" else coordinate
+
+    def holds(self, value: Any) -> bool:
+        """Whether a setting's value lies on the axis."""
+        return self.kind == "choice" or math.isclose(self.value(self.coordinate(value)), value)
+
+
+def dimensions(space: Space, member: Member, n_learning: int) -> tuple[Dimension, ...]:
+    """The axes of a member's space; each one is widened to hold the member's own value.
+
+    Parameters
+    ----------
+    n_learning : int
+        Training images of a fold: larger batches than a quarter of them are not tried by default.
+    """
+    own = own_values(member)
+    return tuple(_dimension(name, space, member, own[name], n_learning) for name in space.searched)
+
+
+def _dimension(name: str, space: Space, member: Member, own: Any, n_learning: int) -> Dimension:
+    _, kind, default = PLACES[name]
+    given = getattr(space, name)
+    if kind == "choice":
+        choices = default if given is True else given
+        known = own in choices or not isinstance(own, (str, float, int))
+        return Dimension(name, kind, choices=tuple(choices) if known else (*choices, own))
+    low, high = _default_range(name, member, n_learning, default) if given is True else given
+    low, high = (min(low, own), max(high, own)) if kind != "log" or own > 0 else (low, high)
+    if kind == "log2":
+        return Dimension(
+            name, kind, math.floor(math.log2(low)), max(math.floor(math.log2(high)), 1)
+        )
+    return Dimension(name, kind, low, high)
+
+
+def _default_range(
+    name: str, member: Member, n_learning: int, default: tuple[float, float]
+) -> tuple[float, float]:
+    if name == "batch_size":
+        high = min(default[1], max(n_learning // 4, 2))
+        return min(default[0], high), high
+    if name == "learning_rate" and (member.starts_published or member.weights):
+        is_attention = member.network.rpartition("/")[2].startswith(ATTENTION)
+        return ATTENTION_RATES if is_attention else PRETRAINED_RATES
+    return default
+
+
+def own_values(member: Member) -> dict[str, Any]:
+    """The member's own value of every setting that can be tuned."""
+    recipe, values = member.recipe, {}
+    for name, (path, *_) in PLACES.items():
+        if name == "imbalance":
+            values[name] = recipe.class_weights if recipe.sampling == "none" else recipe.sampling
+            continue
+        value: Any = member
+        for key in path:
+            value = getattr(value, key)
+        values[name] = value
+    return values
+
+
+def placed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Tuned values as nested settings of a member.
+
+    Examples
+    --------
+    >>> placed({"learning_rate": 0.001, "head_rate": 10.0, "drop_rate": 0.2})
+    {'recipe': {'learning_rate': 0.001, 'optim': {'head_rate': 10.0}}, 'drop_rate': 0.2}
+    """
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        path: tuple[str, ...] = PLACES[name][0]
+        nested: Any = {path[-1]: value} if name != "imbalance" else dict(IMBALANCE[value])
+        for key in reversed(path[:-1]):
+            nested = {key: nested}
+        out = merged(out, nested)
+    return out
+
+
+def with_values(member: Member, values: Mapping[str, Any]) -> Member:
+    """The member with these settings in place of its own."""
+    nested = placed(values)
+    said = nested.pop("recipe", {})
+    recipe = member.recipe.model_copy(
+        update={
+            key: getattr(member.recipe, key).model_copy(update=value)
+            if isinstance(value, Mapping)
+            else value
+            for key, value in said.items()
+        }
+    )
+    return member.model_copy(update={**nested, "recipe": recipe})

@@ -1,0 +1,103 @@
+"""What a study says about its trials: their outcomes, losses, and the best one.
+
+Reads trials of Optuna; changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ensemble_kit.tune.losses import FoldLoss
+
+# User attributes of a trial. `origin`: which of the first trials it is. `outcome`: how it ended.
+ORIGIN, OUTCOME, CONTINUES, OVERRIDES = "origin", "outcome", "continues", "overrides"
+VALUES, IMAGES, SECONDS, FOLD = "values", "epoch_images", "seconds", "fold-"
+DEFAULT = "default"
+# Outcomes: all folds trained; stopped early; no finite loss; memory ran out.
+WHOLE, PRUNED, DIVERGED, OUT_OF_MEMORY = "whole", "pruned", "diverged", "out-of-memory"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialResult:
+    """One trial that ended.
+
+    Parameters
+    ----------
+    number : int
+    values : dict
+        The settings that were tried.
+    loss : float or None
+        Log loss over all held-out images; None unless all folds were trained.
+    outcome : {"whole", "pruned", "diverged", "out-of-memory"}
+    origin : str
+        "default" for the recipe as it stands, a name for the other first trials, "" for those of
+        the sampler.
+    epoch_images : int
+        Images that it was trained on, counted once per epoch.
+    seconds : float
+    """
+
+    number: int
+    values: dict[str, Any]
+    loss: float | None
+    outcome: str
+    origin: str
+    epoch_images: int
+    seconds: float
+
+
+def result_of(trial: FrozenTrial) -> TrialResult:
+    """A trial that ended, as plain values."""
+    attrs = trial.user_attrs
+    return TrialResult(
+        trial.number,
+        dict(attrs.get(VALUES, {})),
+        trial.value if attrs[OUTCOME] == WHOLE else None,
+        attrs[OUTCOME],
+        attrs.get(ORIGIN, ""),
+        int(attrs.get(IMAGES, 0)),
+        float(attrs.get(SECONDS, 0.0)),
+    )
+
+
+def ended(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that count: those with an outcome. Trials that were cut off have none."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [trial for trial in trials if OUTCOME in trial.user_attrs]
+
+
+def whole(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
+    """Trials whose folds were all trained."""
+    return [trial for trial in trials if trial.user_attrs.get(OUTCOME) == WHOLE]
+
+
+def best_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """The trial with the lowest loss of those whose folds were all trained; of equals the first."""
+    return min(whole(trials), key=lambda t: (t.value, t.number), default=None)
+
+
+def default_of(trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
+    """The finished trial of the recipe as it stands."""
+    return next((t for t in whole(trials) if t.user_attrs.get(ORIGIN) == DEFAULT), None)
+
+
+def losses_of(trial: FrozenTrial) -> list[FoldLoss]:
+    """The losses of a trial's folds, from fold 0 on."""
+    found: list[FoldLoss] = []
+    while (key := f"{FOLD}{len(found)}") in trial.user_attrs:
+        found.append(FoldLoss.from_json(trial.user_attrs[key]))
+    return found
+
+
+def known_values(trials: Sequence[FrozenTrial]) -> list[float]:
+    """The losses that the sampler knows of, without those of trials that could not train."""
+    return [
+        float(t.value)
+        for t in trials
+        if t.value is not None and t.user_attrs.get(OUTCOME) in {WHOLE, PRUNED}
+    ]

@@ -1,0 +1,243 @@
+"""Tuning of several members: trials one after the other or in workers, until they or the time end.
+
+Chooses whose trial is next and stores the best values; one trial is in `objective.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ensemble_kit.errors import JobsFailedError, first_few
+from ensemble_kit.folds import Folds
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.fit_members import refuse_bad_members
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.networks.pretrained import require_first_weights
+from ensemble_kit.members.preflight import check_members
+from ensemble_kit.run import Run
+from ensemble_kit.tune.best import write_best
+from ensemble_kit.tune.member_study import MemberStudy
+from ensemble_kit.tune.outcome import TuningResult, tuning_result
+from ensemble_kit.tune.plan import TunePlan
+from ensemble_kit.tune.schedule import next_member, seconds_left
+from ensemble_kit.tune.space import Space
+from ensemble_kit.tune.storage import database, is_server, storage_path
+from ensemble_kit.tune.trials import DEFAULT, TrialResult, best_of, default_of, ended, result_of
+
+METRIC = "log loss on held-out patients of the training rows"
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """Where a tuning stands.
+
+    Parameters
+    ----------
+    results : mapping of member name to its trials that ended
+    latest : (str, TrialResult), optional
+        The member and trial that just ended.
+    seconds_left : float or None
+        By the trials that ended; None if none did.
+    """
+
+    results: Mapping[str, Sequence[TrialResult]]
+    n_trials: int
+    latest: tuple[str, TrialResult] | None = None
+    at_work: str | None = None
+    seconds_left: float | None = None
+
+
+Watcher = Callable[[Progress], None]
+
+
+class TimeIsUp(BaseException):
+    """Ends a trial after an epoch; the next call goes on with it."""
+
+
+def tune_members(
+    members: Sequence[Member],
+    train: Manifest,
+    folds: Folds,
+    run: Run,
+    *,
+    n_trials: int = 20,
+    time_limit: float | None = None,
+    space: Space | None = None,
+    objective: str = "solo",
+    prunes: bool = True,
+    storage: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    config: Mapping[str, Any] | None = None,
+    watcher: Watcher = lambda _: None,
+    cache: Path | None = None,
+) -> TuningResult:
+    """Tune each member until its study holds `n_trials` trials or the time is up.
+
+    A trial trains the member fold by fold and is scored by log loss on the held-out patients. It is
+    stopped when it is worse than the best trial so far. The first trial is the member as it stands.
+    The same call continues an interrupted tuning. The best values are stored in the run folder.
+
+    Parameters
+    ----------
+    members : sequence of Member
+    train : Manifest
+        Rows of the test part, if there are any, are left out at once.
+    folds : Folds
+        Of the training rows.
+    run : Run
+        The studies are stored under `tuned/`.
+    n_trials : int
+        Trials of each member in all, including those of earlier calls.
+    time_limit : float, optional
+        Seconds in all. They are shared out by how much each member still gains.
+    space : Space, optional
+        What is tuned; by default the learning rate and the batch size.
+    objective : {"solo", "team"}
+        `team` scores a trial by the mean with the stored predictions of the other members.
+    prunes : bool
+        Stop trials that are worse than the best one.
+    storage : str, optional
+        URL of a PostgreSQL server, for several hosts. By default an SQLite file in the run folder.
+    watcher : callable
+        Receives a `Progress` after each trial.
+
+    Returns
+    -------
+    TuningResult
+
+    Raises
+    ------
+    DataError
+        A study was begun with other data or settings.
+    EnvironmentFault
+        The disk is full or the server cannot be reached; finished trials are kept.
+    JobsFailedError
+        No trial of a member ended with a finite loss.
+    RunLockedError
+        Another process works on this run.
+    """
+    refuse_bad_members(members)
+    only_train = train.part("train")
+    check_members(members, only_train)
+    require_first_weights(members)
+    plan = TunePlan(
+        tuple(members), only_train, folds, run.path, space or Space(), storage, device,
+        precision, seed, objective == "team", prunes, cache,
+    )  # fmt: skip
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(contextlib.ExitStack())
+        lock.enter_context(run.locked(seconds=600 if is_server(storage) else 0))
+        if config is not None:
+            run.begin(train, folds, config)
+        if is_server(storage):
+            lock.close()  # other hosts may share the folder
+        tuning = _Tuning(plan, run, n_trials, deadline, watcher)
+        with database(storage_path(run)):
+            with contextlib.suppress(TimeIsUp):
+                tuning.run_all()
+            return tuning.result()
+
+
+class _Tuning:
+    """The loop over trials of this process."""
+
+    def __init__(
+        self, plan: TunePlan, run: Run, n_trials: int, deadline: float | None, watcher: Watcher
+    ) -> None:
+        self._plan, self._run, self._n_trials = plan, run, n_trials
+        self._deadline, self._watcher = deadline, watcher
+        self._studies = plan.opened(self._refuse_late_epoch)
+        for study in self._studies.values():
+            study.prepare()
+
+    def run_all(self) -> None:
+        """Run trials until all members have theirs, or the time is up."""
+        self._tell(None)
+        while (name := self._next()) is not None:
+            if self._is_late():
+                return
+            self._tell(None, name)
+            self._after_trial(name, self._studies[name].run_one())
+
+    def result(self) -> TuningResult:
+        """The answer; stores the best values.
+
+        Raises
+        ------
+        JobsFailedError
+            A member has its trials, and none ended with a finite loss.
+        """
+        for study in self._studies.values():
+            store_best(self._run, study, self._plan.train)
+        done = {name: study.results() for name, study in self._studies.items()}
+        hopeless = [
+            name
+            for name, trials in done.items()
+            if len(trials) >= self._n_trials and all(t.loss is None for t in trials)
+        ]
+        if hopeless:
+            raise JobsFailedError(
+                f"No trial of {first_few(hopeless)} ended with a finite loss",
+                f"{len(done[hopeless[0]])} were tried",
+                "Lower the recipe's learning_rate and look at 'ensemble-kit data check'",
+            )
+        return tuning_result(self._studies, self._plan.train, self._plan.folds.notes)
+
+    def _after_trial(self, name: str, result: TrialResult) -> None:
+        store_best(self._run, self._studies[name], self._plan.train)
+        self._tell((name, result))
+
+    def _results(self) -> dict[str, list[TrialResult]]:
+        return {name: study.results() for name, study in self._studies.items()}
+
+    def _next(self) -> str | None:
+        for study in self._studies.values():
+            study.adopt_stale()
+        return next_member(self._results(), self._n_trials, by_gain=self._deadline is not None)
+
+    def _tell(self, latest: tuple[str, TrialResult] | None, at_work: str | None = None) -> None:
+        results = self._results()
+        left = seconds_left(results, self._n_trials)
+        if self._deadline is not None:
+            until = max(self._deadline - time.monotonic(), 0.0)
+            left = until if left is None else min(left, until)
+        self._watcher(Progress(results, self._n_trials, latest, at_work, left))
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def _refuse_late_epoch(self) -> None:
+        if self._is_late():
+            raise TimeIsUp
+
+
+def store_best(run: Run, study: MemberStudy, train: Manifest) -> None:
+    """Store the best values of a member; none if its default is the best trial."""
+    trials = ended(study.study)
+    best, default = best_of(trials), default_of(trials)
+    if best is None:
+        return
+    found = result_of(best)
+    write_best(
+        run,
+        study.name,
+        {} if found.origin == DEFAULT else found.values,
+        {
+            "metric": METRIC,
+            "value": found.loss,
+            "default": None if default is None else default.value,
+            "trial": found.number,
+            "n_trials": len(trials),
+            "objective": "solo" if study.objective.team is None else "team",
+            "train": train.digest,
+            "folds": study.objective.folds.digest,
+        },
+    )
