@@ -65,6 +65,8 @@ def parse(words: list[str]) -> None:
     command: click.Command = app
     context = click.Context(app)
     while isinstance(command, click.Group):
+        if command.invoke_without_command and words[:1] and words[0].startswith("-"):
+            break  # a command that has subcommands too
         _, found, words = command.resolve_command(context, list(words))
         assert found is not None
         command = found
