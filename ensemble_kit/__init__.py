@@ -104,6 +104,7 @@ _HOME = {
     "Aim": "evaluation.decisions.thresholds",
     "Referral": "evaluation.decisions.thresholds",
     "load_ensemble": "inference.ensemble",
+    "export_bundle": "export.bundle",
     "write_report": "report.page",
 }
 

@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
 
 CLASSES = ("benign", "malignant")
+STACKED = ("vote", "simplex", "logistic")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -125,6 +127,42 @@ def trained(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
         device="cpu",
     )
     return Trained(run, manifest, folds)
+
+
+@pytest.fixture(scope="session")
+def stacked(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A copy of the trained run with STACKED stacked, and sets and a decision of `simplex`."""
+    from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
+    from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral
+    from ensemble_kit.evaluation.protocol import Protocol
+    from ensemble_kit.evaluation.runs.operating_point import DecisionOptions, operating_point
+    from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
+    from ensemble_kit.evaluation.runs.stack_run import stack_run
+
+    own = trained.copied_to(tmp_path_factory.mktemp("stacked") / "slides")
+    stack_run(own.run, STACKED, protocol=Protocol(n_resamples=0, fallback=False))
+    conformal_sets(own.run, "simplex", SetOptions(miss=0.2, n_resamples=0))
+    operating_point(
+        own.run,
+        "simplex",
+        DecisionOptions(Aim("youden"), referral=Referral(share=0.3), n_resamples=0),
+    )
+    return own
+
+
+@pytest.fixture(scope="session")
+def ensemble(stacked: Trained) -> Any:
+    """The run's `simplex`, which has sets and a decision."""
+    from ensemble_kit.inference.ensemble import load_ensemble
+
+    return load_ensemble(stacked.run, method="simplex", device="cpu")
+
+
+@pytest.fixture
+def test_paths(stacked: Trained) -> list[Path]:
+    """The run's own test images."""
+    test = stacked.manifest.part("test")
+    return [test.root / path for path in test.table["path"]]
 
 
 @pytest.fixture

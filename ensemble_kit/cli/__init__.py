@@ -46,6 +46,11 @@ COMMANDS = {
         "predict",
         "Predict new images with the ensemble of a run.",
     ),
+    "export": (
+        "commands.export",
+        "export",
+        "Write the ensemble of a run as a bundle that predicts without it.",
+    ),
     "diversity": (
         "commands.diversity",
         "diversity",

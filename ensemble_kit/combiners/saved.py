@@ -62,31 +62,44 @@ def save_combiner(
     UsageError
         It is not fitted.
     """
+    record, content = packed(combiner)
+    target = Path(folder)
+    if content is not None:
+        write_bytes(target / ARRAYS_NAME, content)
+    else:
+        (target / ARRAYS_NAME).unlink(missing_ok=True)
+    write_checked(target / JSON_NAME, {**record, "about": about or {}})
+
+
+def packed(combiner: Combiner) -> tuple[dict[str, Any], bytes | None]:
+    """A fitted combiner as JSON values, and its arrays as safetensors where it has any.
+
+    Raises
+    ------
+    UsageError
+        It is not fitted.
+    """
     if not hasattr(combiner, "classes_"):
         raise UsageError(
             "Only fitted combiners are stored", f"{combiner!r} is not", "Call fit first"
         )
     plain, arrays = combiner.state()
-    target, digest = Path(folder), None
-    if arrays:
-        content = _packed(arrays)
-        digest = digest_bytes(content)
-        write_bytes(target / ARRAYS_NAME, content)
-    else:
-        (target / ARRAYS_NAME).unlink(missing_ok=True)
-    write_checked(
-        target / JSON_NAME,
-        {
-            "schema_version": SCHEMA_VERSION,
-            **described(combiner),
-            "state": plain,
-            "arrays": digest,
-            "about": about or {},
-        },
-    )
+    content = _content(arrays) if arrays else None
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        **described(combiner),
+        "state": plain,
+        "arrays": None if content is None else digest_bytes(content),
+    }
+    return record, content
 
 
-def _packed(arrays: dict[str, Array]) -> bytes:
+def unpacked(record: dict[str, Any], content: bytes | None) -> Combiner:
+    """The fitted combiner that `packed` gave; whoever reads the two checks their digests."""
+    return made_of(record).restore(record["state"], {} if content is None else _arrays(content))
+
+
+def _content(arrays: dict[str, Array]) -> bytes:
     from safetensors.numpy import save
 
     content: bytes = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
@@ -104,10 +117,8 @@ def load_combiner(folder: str | os.PathLike[str]) -> Combiner:
         It is damaged or was changed, its arrays are missing, or it is of a newer layout.
     """
     source, stored = Path(folder), read_saved(folder)
-    arrays: dict[str, Array] = {}
-    if stored["arrays"]:
-        arrays = _unpacked(source / ARRAYS_NAME, stored["arrays"])
-    return made_of(stored).restore(stored["state"], arrays)
+    content = _checked(source / ARRAYS_NAME, stored["arrays"]) if stored["arrays"] else None
+    return unpacked(stored, content)
 
 
 def read_saved(folder: str | os.PathLike[str]) -> dict[str, Any]:
@@ -131,9 +142,7 @@ def read_saved(folder: str | os.PathLike[str]) -> dict[str, Any]:
     return stored
 
 
-def _unpacked(path: Path, digest: str) -> dict[str, Array]:
-    from safetensors.numpy import load
-
+def _checked(path: Path, digest: str) -> bytes:
     content = path.read_bytes() if path.is_file() else b""
     if digest_bytes(content) != digest:
         raise IntegrityError(
@@ -141,5 +150,11 @@ def _unpacked(path: Path, digest: str) -> dict[str, Array]:
             f"'{path}' {'does not match its digest' if content else 'is missing'}",
             "Run ensemble-kit stack again",
         )
+    return content
+
+
+def _arrays(content: bytes) -> dict[str, Array]:
+    from safetensors.numpy import load
+
     found: dict[str, Array] = load(content)
     return found

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,14 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import EnsembleKitError, UsageError, command
 from ensemble_kit.images.reading.digests import refuse_faults
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.inference.backends import refuse_graph_of_run
+from ensemble_kit.inference.bundle_files import is_bundle
+from ensemble_kit.inference.card_facts import run_facts
 from ensemble_kit.inference.fold_networks import MemberNetworks, open_member
 from ensemble_kit.inference.image_predictions import ImagePredictions, predictions_of
+from ensemble_kit.inference.model_card import model_card
 from ensemble_kit.inference.sources import Source, as_sources
 from ensemble_kit.inference.stored_method import StoredMethod, open_method
 from ensemble_kit.inference.tile_blocks import in_blocks, tile_block
@@ -48,24 +54,72 @@ class BlockPredictions:
     faults: Mapping[int, EnsembleKitError]
 
 
+class Graph(Protocol):
+    """All networks of an ensemble as one graph of another backend than PyTorch."""
+
+    backend: str
+    specs: Sequence[TileSpec]
+
+    def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
+        """Logits of all members, shape (n_images, n_members, n_classes), float32."""
+
+
 class Ensemble:
-    """A method of a run and the networks of its members. See `load_ensemble`.
+    """A method and the networks of its members, of a run or a bundle. See `load_ensemble`.
 
     Calls from several threads take turns.
+
+    Parameters
+    ----------
+    members : sequence of MemberNetworks
+        Empty where a graph predicts.
+    manifest : Manifest
+        Holds the data settings.
+    source : str
+        The run folder or the bundle.
+    card : callable, optional
+        Gives the model card.
+    graph : Graph, optional
+        Predicts in place of the networks.
     """
 
     def __init__(
-        self, method: StoredMethod, members: Sequence[MemberNetworks], manifest: Manifest
+        self,
+        method: StoredMethod,
+        members: Sequence[MemberNetworks],
+        manifest: Manifest,
+        *,
+        source: str = "",
+        card: Callable[[], str] = str,
+        graph: Graph | None = None,
     ) -> None:
         self.stored, self._members, self._manifest = method, tuple(members), manifest
+        self.source, self._card, self._graph = source, card, graph
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         n_networks = sum(len(one.by_fold) for one in self._members)
+        networks = f"{n_networks} networks" if self._graph is None else "one graph"
         return (
-            f"Ensemble({self.method!r}: {len(self._members)} members, {n_networks} networks, "
-            f"classes {', '.join(self.class_names)})"
+            f"Ensemble({self.method!r}: {len(self.member_names)} members, {networks}, "
+            f"classes {', '.join(self.class_names)}, backend {self.backend})"
         )
+
+    @property
+    def backend(self) -> str:
+        """What computes the networks: `torch`, `onnxruntime` or `openvino`."""
+        return "torch" if self._graph is None else self._graph.backend
+
+    @property
+    def device(self) -> str:
+        """Where the networks are, e.g. `cpu` or `cuda`."""
+        networks = [one for member in self._members for one in member.by_fold.values()]
+        return str(networks[0].device) if networks else "cpu"
+
+    @property
+    def card(self) -> str:
+        """The model card, as Markdown in the format of Hugging Face."""
+        return self._card()
 
     @property
     def method(self) -> str:
@@ -81,6 +135,11 @@ class Ensemble:
     def member_names(self) -> tuple[str, ...]:
         """The members, in the order of the votes."""
         return self.stored.member_names
+
+    @property
+    def members(self) -> tuple[MemberNetworks, ...]:
+        """The networks by member and fold; empty where a graph predicts."""
+        return self._members
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -126,7 +185,10 @@ class Ensemble:
         DataError
             Images that cannot be read, all of them, by name.
         """
-        sources = as_sources(images)
+        return self.predict_sources(as_sources(images))
+
+    def predict_sources(self, sources: Sequence[Source]) -> ImagePredictions:
+        """As `predict_all`, of images whose pixels `Source.read` gives."""
         blocks = list(self.predict_blocks(sources))
         faults = [error for block in blocks for error in block.faults.values()]
         refuse_faults(dict(enumerate(faults)), len(sources))
@@ -149,14 +211,32 @@ class Ensemble:
             yield found
 
     def _predict_block(self, sources: Sequence[Source]) -> BlockPredictions:
-        specs = [spec for member in self._members for spec in member.specs]
-        made = tile_block(self._manifest, sources, specs)
+        made = tile_block(self._manifest, sources, self.specs)
         if not len(made.good):
             return BlockPredictions(sources, self._none(), made.good, made.faults)
-        logits = np.stack([member.logits(made.tiles) for member in self._members], axis=1)
+        logits = self.member_logits(made.tiles)
         names = [sources[i].name for i in made.good]
         found = predictions_of(self.stored, logits, names)
         return BlockPredictions(sources, found, made.good, made.faults)
+
+    @property
+    def specs(self) -> list[TileSpec]:
+        """The tiles that the networks see."""
+        if self._graph is not None:
+            return list(self._graph.specs)
+        return list(dict.fromkeys(spec for member in self._members for spec in member.specs))
+
+    def tiles_of(self, sources: Sequence[Source]) -> Mapping[TileSpec, Tiles]:
+        """The tiles of some images, which all must be readable."""
+        made = tile_block(self._manifest, sources, self.specs)
+        refuse_faults(dict(made.faults), len(sources))
+        return made.tiles
+
+    def member_logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
+        """Logits of all members, shape (n_images, n_members, n_classes); see `specs`."""
+        if self._graph is not None:
+            return self._graph.logits(tiles)
+        return np.stack([member.logits(tiles) for member in self._members], axis=1)
 
     def _none(self) -> ImagePredictions:
         shape = 0, len(self.member_names), len(self.class_names)
@@ -172,33 +252,54 @@ class Ensemble:
 
 
 def load_ensemble(
-    run: Run | str | os.PathLike[str], *, method: str | None = None, device: str = "auto"
+    run: Run | str | os.PathLike[str],
+    *,
+    method: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
 ) -> Ensemble:
-    """Open a run's ensemble for predicting new images.
+    """Open the ensemble of a run or of a bundle for predicting new images.
 
     Parameters
     ----------
     run : Run or path
+        A run folder, or a folder or .zip that `ensemble-kit export` wrote.
     method : str, optional
         A stacked method, or a member; by default the method that `stack` chose, and the mean of all
-        members where nothing was stacked (see `Ensemble.notes`).
+        members where nothing was stacked (see `Ensemble.notes`). A bundle has one method.
     device : str
         `auto` is the first of CUDA, MPS and CPU that is there.
+    backend : {"auto", "torch", "onnxruntime", "openvino"}
+        What computes the networks. `auto` is the first of openvino and onnxruntime that is installed
+        where a bundle has a graph and the device is the CPU, else torch.
 
     Raises
     ------
     UsageError
-        No such method, or one that cannot predict new images.
+        No such method, one that cannot predict new images, or a backend without a graph.
     DataError
         There is no run, an imported one, or a network is missing.
     IntegrityError
         A stored file is damaged, or belongs to other predictions.
+    EnvironmentFault
+        A backend is not installed, or does not give the bundle's stored predictions.
     """
+    if not isinstance(run, Run) and is_bundle(run):
+        from ensemble_kit.inference.open_bundle import open_bundle
+
+        return open_bundle(run, method=method, device=device, backend=backend)
+    refuse_graph_of_run(backend)
     opened = run if isinstance(run, Run) else Run(run)
     stored, manifest = open_method(opened, method), opened.manifest()
     place: torch.device = choose_device(device)
     members = [open_member(opened, name, manifest, place) for name in stored.member_names]
-    return Ensemble(stored, members, manifest)
+    return Ensemble(
+        stored,
+        members,
+        manifest,
+        source=opened.path.as_posix(),
+        card=lambda: model_card(run_facts(opened, stored, manifest)),
+    )
 
 
 def _joined(parts: Sequence[ImagePredictions]) -> ImagePredictions:

@@ -1,13 +1,13 @@
 """A member's trained networks, one a fold, opened from a run with their digests checked.
 
-Their logits are averaged over the folds as those of the run's test part.
+Their logits are averaged over the folds, in the same way as those of the run's test part.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,25 +139,52 @@ def _open_fold(
     again = fold_files.TRAIN_AGAIN.format(home)
     for file in (fold_files.WEIGHTS, CONFIG):
         check_file(folder / file, str(files[file]), advice=again)
-    member = _member_of(record["made_of"]["member"])
     config = read_json(folder / CONFIG)["pretrained_cfg"]
-    return FoldNetwork(
-        model=_trained(
-            _built(member, manifest)
-            if like is None or like.member != member
-            else _copied(like.model),
-            folder,
-            device,
-        ),
-        member=member,
-        mean=tuple(config["mean"]),
-        std=tuple(config["std"]),
+    return trained_network(
+        member_of(record["made_of"]["member"]),
+        (folder / fold_files.WEIGHTS).read_bytes(),
+        manifest,
+        mean=config["mean"],
+        std=config["std"],
         by_name=_by_name(home, record["class_names"], manifest.class_names),
+        device=device,
+        like=like,
+    )
+
+
+def trained_network(
+    member: Member,
+    weights: bytes,
+    manifest: Manifest,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    by_name: npt.NDArray[np.int64],
+    device: torch.device,
+    like: FoldNetwork | None = None,
+) -> FoldNetwork:
+    """A network with its trained weights, ready to predict.
+
+    Parameters
+    ----------
+    weights : bytes
+        The content of a safetensors file.
+    like : FoldNetwork, optional
+        A network of the same member, which is copied rather than built again.
+    """
+    same = like is not None and like.member == member
+    model = _copied(like.model) if like is not None and same else _built(member, manifest)
+    return FoldNetwork(
+        model=_trained(model, weights, device),
+        member=member,
+        mean=tuple(mean),
+        std=tuple(std),
+        by_name=by_name,
         device=device,
     )
 
 
-def _member_of(facts: Mapping[str, Any]) -> Member:
+def member_of(facts: Mapping[str, Any]) -> Member:
     """The member's settings as its fold was trained; first weights are not needed any more."""
     return Member(**{**facts, "weights": None, "pretrained": False})
 
@@ -176,8 +203,8 @@ def _copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, shared)
 
 
-def _trained(model: nn.Module, folder: Path, device: torch.device) -> nn.Module:
-    model.load_state_dict(load((folder / fold_files.WEIGHTS).read_bytes()), assign=True)
+def _trained(model: nn.Module, weights: bytes, device: torch.device) -> nn.Module:
+    model.load_state_dict(load(weights), assign=True)
     placed: nn.Module = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return placed.eval().requires_grad_(False)
 

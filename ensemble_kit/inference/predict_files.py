@@ -19,6 +19,7 @@ from ensemble_kit.evaluation.scores.per_group import pooled
 from ensemble_kit.files import csv_text, digest_json, write_csv
 from ensemble_kit.formulas import unguarded
 from ensemble_kit.images.reading.digests import refuse_faults
+from ensemble_kit.inference.backends import TORCH
 from ensemble_kit.inference.ensemble import BlockPredictions, Ensemble
 from ensemble_kit.inference.prediction_file import PredictionFile, opened
 from ensemble_kit.inference.sources import Source
@@ -132,6 +133,8 @@ def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:
         "method": stored.name,
         "members": digest_json(dict(stored.made_of)),
         "decisions": digest_json(repr(decided)),
+        # The backends differ in the last digits.
+        **({} if ensemble.backend == TORCH else {"backend": ensemble.backend}),
     }
 
 

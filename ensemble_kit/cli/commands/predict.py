@@ -1,4 +1,4 @@
-"""`ensemble-kit predict`: predictions of new images by the ensemble of a run.
+"""`ensemble-kit predict`: predictions of new images by the ensemble of a run or of a bundle.
 
 Parses and prints; the work is `inference.ensemble` and `inference.predict_files`.
 """
@@ -51,6 +51,12 @@ OUT = "predictions.csv"
     help="Unreadable images: name them in the column error, or stop.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+@click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    help="auto, torch, onnxruntime or openvino. The last two need a bundle with a graph.",
+)
 def predict(
     images: tuple[str, ...],
     run: Run,
@@ -61,8 +67,9 @@ def predict(
     group_pattern: str | None,
     on_bad_image: str,
     device: str,
+    backend: str,
 ) -> None:
-    """Predict new images with the ensemble of a run.
+    """Predict new images with the ensemble of a run or of a bundle.
 
     IMAGES are files, folders, globs, a CSV of paths, or a MedMNIST .npz. One image is printed.
     Several are written to a table; the same command continues it after a stop.
@@ -77,7 +84,7 @@ def predict(
         _refuse_input(out, found, images)
     from ensemble_kit.inference.ensemble import load_ensemble
 
-    ensemble = load_ensemble(run, method=method, device=device)
+    ensemble = load_ensemble(run.path, method=method, device=device, backend=backend)
     if out is None and (found.is_single or as_json):
         from ensemble_kit.cli.output.predict import print_card, stream_json
 

@@ -1,0 +1,87 @@
+"""`ensemble-kit export`: a run as a bundle that predicts without the run.
+
+Parses and prints; the work is `export.bundle`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ensemble_kit.cli.options.shared import default_run, json_option
+from ensemble_kit.cli.output.text import printable
+
+if TYPE_CHECKING:
+    from ensemble_kit.export.bundle import Exported
+
+
+@click.command("export")
+@click.argument("places", nargs=-1, required=True, metavar="[RUN] OUT")
+@click.option(
+    "--method",
+    metavar="NAME",
+    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
+)
+@click.option(
+    "--folds",
+    type=click.Choice(["all", "best", "soup"]),
+    default="all",
+    show_default=True,
+    help="Networks: of all folds, the best fold of each member, or the mean weights of the folds.",
+)
+@json_option
+def export(places: tuple[str, ...], method: str | None, folds: str, as_json: bool) -> None:
+    """Write the ensemble of a run as a bundle that predicts without the run.
+
+    RUN is a run folder [default: that of the settings file, else the latest in checkpoints/].
+    OUT is a new folder, or a .zip.
+
+    The bundle holds the networks, the combiner, thresholds, prediction sets, a model card and eight
+    small images with their predictions. It holds no code and no pickle. Open it with
+    `ensemble-kit predict IMAGES --run OUT`.
+    """
+    from ensemble_kit.errors import UsageError
+
+    if len(places) > 2:
+        raise UsageError(
+            f"'{places[2]}' is one argument too many",
+            "export takes a run folder and the place to write to",
+            "Use: ensemble-kit export RUN OUT",
+        )
+    *named, out = places
+    from ensemble_kit.export.bundle import export_bundle
+
+    done = export_bundle(named[0] if named else str(default_run()), out, method=method, folds=folds)
+    if as_json:
+        click.echo(json.dumps(_as_json(done), indent=2, allow_nan=False))
+        return
+    for line in _words(done):
+        click.echo(printable(line))
+
+
+def _as_json(done: Exported) -> dict[str, object]:
+    from ensemble_kit.export.fold_choice import choice_json
+
+    return {
+        "written": done.path.as_posix(),
+        "n_bytes": done.n_bytes,
+        "method": done.method,
+        "folds": choice_json(done.choice),
+        "golden_difference": done.golden_difference,
+    }
+
+
+def _words(done: Exported) -> list[str]:
+    from ensemble_kit.export.fold_choice import choice_words
+
+    place = Path(done.path).as_posix()
+    return [
+        f"{place}: {done.method}, {done.choice.n_networks} networks, {done.n_bytes / 2**20:.1f} MiB.",
+        *choice_words(done.choice),
+        "Opened again: the stored images get the same probabilities (largest difference "
+        f"{done.golden_difference:.2g}).",
+        f"Next: ensemble-kit predict IMAGES --run {place}",
+    ]

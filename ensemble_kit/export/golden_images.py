@@ -1,0 +1,124 @@
+"""Picks the golden images of a bundle from a run's own images, and makes them small.
+
+The images are of the test part where the run has one. Compares nothing: see `inference.golden`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.errors import DataError
+from ensemble_kit.images.reading.resize import resize
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.golden import N_IMAGES
+from ensemble_kit.inference.sources import Pixels, Source, file_source
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.run import Run
+
+N_CANDIDATES = 32
+# Members whose two likeliest classes are closer than this may vote otherwise after rounding.
+MARGIN = 0.01
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class GoldenImages:
+    """Small images and the logits that all members give them.
+
+    Parameters
+    ----------
+    sources : tuple of Source
+        With the names of the files in the bundle.
+    files : dict of name to bytes
+        PNG.
+    member_logits : array, shape (n_images, n_members, n_classes)
+    """
+
+    sources: tuple[Source, ...]
+    files: dict[str, bytes]
+    member_logits: Array
+
+
+def data_root(run: Run, manifest: Manifest) -> Manifest:
+    """The manifest with the folder that its images are in, from wherever the command runs."""
+    if manifest.root.is_dir():
+        return manifest
+    return dataclasses.replace(manifest, root=run.record.get("data_folder", manifest.root))
+
+
+def sources_of(manifest: Manifest) -> list[Source]:
+    """The images of a manifest, by their sample ids."""
+    table = manifest.table
+    pairs = table["pair_path"] if "pair_path" in table else [""] * len(table)
+    rows = zip(table["path"], pairs, table["sample_id"], strict=True)
+    return [file_source(manifest.root, p, name=name, pair_path=pair) for p, pair, name in rows]
+
+
+def candidates(manifest: Manifest, n: int = N_CANDIDATES) -> Manifest:
+    """Some images of the test part (of all images without one): classes and groups in turn."""
+    part = manifest.part("test") if (manifest.table["split"] == "test").any() else manifest
+    table = part.table
+    turn = table.groupby(["label", "group"]).cumcount()
+    order = np.lexsort((np.arange(len(table)), table["label"].to_numpy(str), turn.to_numpy()))
+    by_class = {c: [i for i in order if table["label"].iloc[i] == c] for c in part.class_names}
+    picked = [rows[k] for k in range(len(table)) for rows in by_class.values() if k < len(rows)]
+    return part.take(np.array(picked[:n], dtype=np.int64))
+
+
+def golden_images(ensemble: Ensemble, manifest: Manifest) -> GoldenImages:
+    """Eight images of `candidates`, of the largest size that a network sees.
+
+    Raises
+    ------
+    DataError
+        The images of the run cannot be read.
+    """
+    size = max(spec.image_size for spec in ensemble.specs)
+    small = [_small(one, size) for one in _readable(sources_of(candidates(manifest)), manifest)]
+    logits = ensemble.member_logits(ensemble.tiles_of(small))
+    rows = _clear_first(logits)[:N_IMAGES]
+    files, sources = {}, []
+    for i, row in enumerate(rows):
+        one = small[row]
+        names = [f"golden/{i}.png", *([f"golden/{i}-pair.png"] if one.pair_path else [])]
+        pixels = [one.read(path) for path in (one.path, one.pair_path) if path]
+        files.update({n: _png(p) for n, p in zip(names, pixels, strict=True)})
+        by_name = dict(zip(names, pixels, strict=True))
+        sources.append(Source(names[0], names[0], by_name.__getitem__, *names[1:]))
+    return GoldenImages(tuple(sources), files, logits[rows])
+
+
+def _readable(sources: Sequence[Source], manifest: Manifest) -> Sequence[Source]:
+    if not sources or not manifest.root.exists():
+        raise DataError(
+            "A bundle stores eight small images of the run's data",
+            f"the folder '{manifest.root}' is not there",
+            "Export where the images of the run are",
+        )
+    return sources
+
+
+def _small(source: Source, size: int) -> Source:
+    pixels: dict[str, Pixels] = {
+        path: resize(source.read(path), size, size) for path in (source.path, source.pair_path) if path
+    }  # fmt: skip
+    return dataclasses.replace(source, read=pixels.__getitem__)
+
+
+def _clear_first(logits: Array) -> npt.NDArray[np.int64]:
+    """All rows; those in which no member is nearly undecided come first."""
+    top = np.sort(softmax(logits), axis=2)
+    margin = (top[:, :, -1] - top[:, :, -2]).min(axis=1)
+    return np.argsort(margin < MARGIN, kind="stable")
+
+
+def _png(pixels: Pixels) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, format="PNG")
+    return out.getvalue()

@@ -1,0 +1,92 @@
+"""Which backend computes an ensemble's networks: PyTorch, ONNX Runtime or OpenVINO.
+
+Chooses by name; the graphs are in `onnx_graph` and `openvino_graph`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from typing import Any
+
+from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
+
+AUTO, TORCH, ONNX, OPENVINO = "auto", "torch", "onnxruntime", "openvino"
+# Those of a graph in the order in which `auto` takes them: see experiments/benchmarks/inference.py.
+OF_GRAPH = (OPENVINO, ONNX)
+BACKENDS = (AUTO, TORCH, *OF_GRAPH)
+WITH_GRAPH = "Export the run with --format onnx"
+
+
+def is_installed(backend: str) -> bool:
+    """Whether the package of a backend can be imported."""
+    return importlib.util.find_spec(backend) is not None
+
+
+def choose_backend(asked: str, graph: Mapping[str, Any] | None, *, on_cpu: bool) -> str:
+    """The backend to use for a bundle.
+
+    Parameters
+    ----------
+    asked : str
+        One of `BACKENDS`.
+    graph : mapping, optional
+        What the bundle's record says of its graph.
+    on_cpu : bool
+
+    Raises
+    ------
+    UsageError
+        An unknown backend, or one that needs a graph or the CPU.
+    EnvironmentFault
+        It is not installed.
+    """
+    _refuse_unknown(asked)
+    if asked == AUTO:
+        usable = [one for one in OF_GRAPH if graph and on_cpu and is_installed(one)]
+        return (*usable, TORCH)[0]
+    if asked == TORCH:
+        return asked
+    if graph is None:
+        raise UsageError(f"The backend '{asked}' needs a graph", "this bundle has none", WITH_GRAPH)
+    if not on_cpu:
+        raise UsageError(
+            f"The backend '{asked}' computes on the CPU",
+            "another device was asked for",
+            "Use --device cpu, or --backend torch",
+        )
+    if not is_installed(asked):
+        raise EnvironmentFault(
+            f"The backend '{asked}' is not installed",
+            f"there is no package '{asked}'",
+            "Install it: pip install 'ensemble-kit[onnx]', or use --backend torch"
+            if asked == ONNX
+            else "Install it: pip install 'ensemble-kit[openvino]', or use --backend torch",
+        )
+    return asked
+
+
+def refuse_graph_of_run(asked: str) -> None:
+    """Refuse a backend that needs a graph for a run, which has none.
+
+    Raises
+    ------
+    UsageError
+        It is neither `auto` nor `torch`.
+    """
+    _refuse_unknown(asked)
+    if asked not in (AUTO, TORCH):
+        raise UsageError(
+            f"The backend '{asked}' needs a bundle with a graph",
+            "a run folder has none",
+            f"{WITH_GRAPH}, then open the bundle",
+        )
+
+
+def _refuse_unknown(asked: str) -> None:
+    if asked not in BACKENDS:
+        raise UsageError(
+            f"Unknown backend '{asked}'",
+            f"the backends are {', '.join(BACKENDS)}",
+            did_you_mean(asked, BACKENDS),
+        )

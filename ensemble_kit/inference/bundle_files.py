@@ -1,0 +1,231 @@
+"""The files of a bundle, read from its folder or its zip archive, each checked before it is used.
+
+Nothing is unpacked to the disk, and nothing that is read can run code. Knows no networks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ensemble_kit.archives import ARCHIVE_FAULTS, check_unpacked, open_zip
+from ensemble_kit.checked import OWN_DIGEST
+from ensemble_kit.errors import DataError, EnsembleKitError, IntegrityError, first_few
+from ensemble_kit.files import MAX_TEXT_BYTES, digest_bytes, digest_json
+
+RECORD, CARD = "bundle.json", "README.md"
+SCHEMA_VERSION = 1
+AGAIN = "Copy the bundle again from where it was made, or export it again"
+
+
+def is_bundle(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is meant as a bundle: a folder with `bundle.json`, or a zip archive."""
+    place = Path(path)
+    return (place / RECORD).is_file() or (place.is_file() and place.suffix.lower() == ".zip")
+
+
+class BundleFiles:
+    """The files of one bundle; made by `open_files`.
+
+    Parameters
+    ----------
+    path : path
+        The folder or the archive.
+    record : mapping
+        The content of `bundle.json`.
+    digest : str
+        Of that content, which names the digests of all other files.
+    card : str
+        The model card as it is now.
+    card_changed : bool
+        Whether somebody has edited the model card since the export.
+    """
+
+    def __init__(self, path: Path, place: _Place, record: Mapping[str, Any], digest: str) -> None:
+        self.path, self.record, self.digest = path, record, digest
+        self._place, self._listed = place, record["files"]
+        self._checked: set[str] = set()
+        card = place.read(CARD, MAX_TEXT_BYTES) if CARD in self._listed else b""
+        self.card = card.decode("utf-8", errors="replace")
+        self.card_changed = digest_bytes(card) != self._listed.get(CARD, {}).get("sha256")
+
+    def has(self, name: str) -> bool:
+        """Whether the bundle's record lists a file."""
+        return name in self._listed
+
+    def read(self, name: str) -> bytes:
+        """The content of a file that the record lists, its digest checked.
+
+        Raises
+        ------
+        IntegrityError
+            The file is missing, changed, or not listed.
+        """
+        if name not in self._listed:
+            raise _damaged(self.path, f"its record does not list the file '{name}'")
+        about = self._listed[name]
+        content = self._place.read(name, int(about["bytes"]))
+        if digest_bytes(content) != about["sha256"]:
+            raise _damaged(self.path, f"the file '{name}' does not match its digest")
+        self._checked.add(name)
+        return content
+
+    def check_rest(self) -> None:
+        """Compare every file that was not read yet with its digest, but the model card."""
+        for name in set(self._listed) - self._checked - {CARD}:
+            self.read(name)
+
+
+@contextlib.contextmanager
+def open_files(path: str | os.PathLike[str]) -> Iterator[BundleFiles]:
+    """The files of the bundle at `path`, its record checked.
+
+    Raises
+    ------
+    DataError
+        There is no bundle, or a zip archive that unpacks to far more than its size.
+    IntegrityError
+        The record is damaged or of a newer version; a file is missing, unexpected, or lies outside.
+    """
+    place = Path(path)
+    if place.is_file():
+        with _opened_zip(place) as archive:
+            yield _checked(place, _Archive(place, archive))
+    else:
+        yield _checked(place, _Folder(place))
+
+
+@contextlib.contextmanager
+def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        check_unpacked(path)
+        with open_zip(path) as archive:
+            yield archive
+    except EnsembleKitError:
+        raise
+    except ARCHIVE_FAULTS as error:
+        raise _damaged(path, f"it is no whole zip archive ({error})") from error
+
+
+def _checked(path: Path, place: _Place) -> BundleFiles:
+    names = place.names()
+    for name in names:
+        _refuse_outside(path, name)
+    if RECORD not in names:
+        raise DataError(
+            f"'{path}' is no bundle",
+            f"it has no {RECORD}",
+            "Name a folder or .zip that ensemble-kit export wrote, or a run folder",
+        )
+    record, digest = _record(path, place.read(RECORD, MAX_TEXT_BYTES))
+    listed = record.get("files")
+    if not isinstance(listed, dict):
+        raise _damaged(path, f"{RECORD} lists no files")
+    if missing := sorted(set(listed) - set(names) - {CARD}):
+        raise _damaged(path, f"missing: {first_few(missing)}")
+    if unknown := sorted(n for n in set(names) - set(listed) - {RECORD, CARD} if not _hidden(n)):
+        raise IntegrityError(
+            f"'{path}' holds files that are not part of the bundle",
+            f"{first_few(unknown)}; none of them was opened",
+            "Remove them, or fetch the bundle again from somebody that you trust",
+        )
+    return BundleFiles(path, place, record, digest)
+
+
+def _hidden(name: str) -> bool:
+    """Files of version control and of file managers."""
+    return any(part.startswith(".") for part in name.split("/")) or name.startswith("__MACOSX/")
+
+
+def _record(path: Path, content: bytes) -> tuple[dict[str, Any], str]:
+    try:
+        record = json.loads(content.decode("utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("it holds no JSON object")
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"{RECORD} cannot be read ({error})") from error
+    version = record.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise IntegrityError(
+            f"'{path}' is a bundle of schema version {version}",
+            f"this version of ensemble-kit reads version {SCHEMA_VERSION}",
+            "Install the version of ensemble-kit that wrote it: see created_by in " + RECORD,
+        )
+    digest = record.pop(OWN_DIGEST, None)
+    if digest is None or digest != digest_json(record):
+        raise _damaged(path, f"{RECORD} was changed since it was written")
+    return record, digest
+
+
+def _refuse_outside(path: Path, name: str) -> None:
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
+        raise IntegrityError(
+            f"'{path}' holds a file whose name leads out of the bundle",
+            f"got '{name}'; nothing was opened",
+            "Fetch the bundle again from somebody that you trust",
+        )
+
+
+def _damaged(path: Path, what: str) -> IntegrityError:
+    return IntegrityError(f"The bundle '{path}' is damaged", what, AGAIN)
+
+
+class _Place:
+    """Where the files lie."""
+
+    def names(self) -> list[str]:
+        """All files, with slashes."""
+        raise NotImplementedError
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The content of a file, at most one byte more than `limit`."""
+        raise NotImplementedError
+
+
+class _Folder(_Place):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def names(self) -> list[str]:
+        return [
+            Path(root, name).relative_to(self._path).as_posix()
+            for root, _, names in os.walk(self._path)
+            for name in names
+        ]
+
+    def read(self, name: str, limit: int) -> bytes:
+        try:
+            with (self._path / name).open("rb") as file:
+                return file.read(limit + 1)
+        except OSError as error:
+            raise _damaged(self._path, f"'{name}' cannot be read ({error.strerror})") from error
+
+
+class _Archive(_Place):
+    """A zip archive whose files lie at its root, or all in one folder."""
+
+    def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
+        self._path, self._archive = path, archive
+        every = [one.filename for one in archive.infolist() if not one.is_dir()]
+        if len(set(every)) < len(every):
+            raise _damaged(path, "two of its files have the same name")
+        tops = {name.partition("/")[0] for name in every if not _hidden(name)}
+        top = next(iter(tops)) if len(tops) == 1 else ""
+        self._top = f"{top}/" if f"{top}/{RECORD}" in every else ""
+        self._every = every
+
+    def names(self) -> list[str]:
+        return [name.removeprefix(self._top) for name in self._every]
+
+    def read(self, name: str, limit: int) -> bytes:
+        try:
+            with self._archive.open(self._top + name) as file:
+                return file.read(limit + 1)
+        except ARCHIVE_FAULTS as error:
+            raise _damaged(self._path, f"'{name}' cannot be read ({error})") from error

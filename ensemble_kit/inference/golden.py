@@ -1,0 +1,129 @@
+"""Eight images of a bundle with their predictions: predicted again before a machine trusts the bundle.
+
+A check that passed is remembered in the cache folder, for this bundle, machine and backend.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, IntegrityError
+from ensemble_kit.files import cache_folder, digest_json, write_json
+from ensemble_kit.images.reading.decode import as_rgb
+from ensemble_kit.inference.bundle_files import AGAIN, BundleFiles
+from ensemble_kit.inference.sources import Pixels, Source
+
+if TYPE_CHECKING:
+    from ensemble_kit.inference.ensemble import Ensemble
+    from ensemble_kit.inference.image_predictions import ImagePredictions
+
+GOLDEN = "golden.json"
+N_IMAGES = 8
+# Largest accepted difference of a probability, of the ensemble and of each member.
+TOLERANCE = 1e-4
+
+
+def golden_sources(files: BundleFiles) -> list[Source]:
+    """The stored images, to be predicted like any others."""
+    return [_source(files, one) for one in json.loads(files.read(GOLDEN))["images"]]
+
+
+def _source(files: BundleFiles, about: Mapping[str, str]) -> Source:
+    decoded = {name: _decoded(files, name) for name in about.values() if name}
+    return Source(about["file"], about["file"], lambda asked: decoded[asked], about["pair"])
+
+
+def _decoded(files: BundleFiles, name: str) -> Pixels:
+    with Image.open(io.BytesIO(files.read(name)), formats=["PNG"]) as image:
+        return as_rgb(np.array(image), name)
+
+
+def golden_json(found: ImagePredictions, member_logits: Array) -> dict[str, Any]:
+    """What is stored of the predictions of the golden images."""
+    return {
+        "tolerance": TOLERANCE,
+        "class_names": list(found.class_names),
+        "member_names": list(found.member_names),
+        "predicted": found.classes.tolist(),
+        "probabilities": found.proba.tolist(),
+        "member_logits": member_logits.tolist(),
+    }
+
+
+def check_golden(ensemble: Ensemble, files: BundleFiles) -> float | None:
+    """Predict the golden images and compare; None where that passed before on this machine.
+
+    Returns
+    -------
+    float
+        The largest difference of a probability.
+
+    Raises
+    ------
+    EnvironmentFault
+        The backend gives other predictions on this machine than where the bundle was made.
+    """
+    remembered = _passed(ensemble, files)
+    if remembered is not None and remembered.is_file():
+        return None
+    difference = compare_golden(ensemble, files)
+    if remembered is not None:
+        # Without a cache folder the check is made each time.
+        with contextlib.suppress(EnsembleKitError):
+            write_json(remembered, {"largest_difference": difference})
+    return difference
+
+
+def compare_golden(ensemble: Ensemble, files: BundleFiles) -> float:
+    """The largest difference of a probability of the golden images; see `check_golden`."""
+    stored = json.loads(files.read(GOLDEN))
+    if stored["class_names"] != list(ensemble.class_names):
+        raise IntegrityError(
+            f"The classes of '{files.path}' do not agree",
+            f"{GOLDEN} has {', '.join(stored['class_names'])}; "
+            f"the bundle has {', '.join(ensemble.class_names)}",
+            AGAIN,
+        )
+    found = ensemble.predict_sources(golden_sources(files))
+    wanted = softmax(np.array(stored["member_logits"], dtype=np.float32))
+    of_members = np.abs(found.member_proba - wanted)
+    of_ensemble = np.abs(found.proba - np.array(stored["probabilities"]))
+    difference = float(max(of_members.max(), of_ensemble.max()))
+    other = [str(a) for a, b in zip(found.classes, stored["predicted"], strict=True) if a != b]
+    if not difference <= TOLERANCE or other:
+        raise EnvironmentFault(
+            f"The backend '{ensemble.backend}' computes other probabilities here than the stored ones",
+            f"the largest difference on the {len(found)} stored images is {difference:.2g}, and "
+            f"{len(other)} classes differ; accepted are {TOLERANCE:g} and 0",
+            "Use another --backend, e.g. torch, or other versions of its packages",
+        )
+    return difference
+
+
+def _passed(ensemble: Ensemble, files: BundleFiles) -> Path | None:
+    """Where it is remembered that this bundle passed on this machine with this backend."""
+    package = ensemble.backend
+    key = digest_json(
+        {
+            "bundle": files.digest,
+            "backend": package,
+            "version": importlib.metadata.version(package),
+            "device": ensemble.device,
+            "machine": [platform.node(), platform.machine(), platform.platform()],
+        }
+    )
+    try:
+        return cache_folder() / "bundles" / f"{key}.json"
+    except EnvironmentFault:
+        return None

@@ -1,0 +1,51 @@
+"""A bundle as an ensemble that predicts: opened, its backend chosen, its golden images checked.
+
+Writes nothing but that the check passed.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ensemble_kit.errors import UsageError
+from ensemble_kit.inference.backends import TORCH, choose_backend
+from ensemble_kit.inference.bundle import read_bundle
+from ensemble_kit.inference.bundle_files import BundleFiles, open_files
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.golden import check_golden
+from ensemble_kit.members.training.precision import choose_device
+
+
+def open_bundle(
+    path: str | os.PathLike[str],
+    *,
+    method: str | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+) -> Ensemble:
+    """The ensemble of a bundle; parameters and errors as for `load_ensemble`."""
+    place = choose_device(device)
+    with open_files(path) as files:
+        _refuse_other_method(files, method)
+        chosen = choose_backend(backend, files.record["graph"], on_cpu=place.type == "cpu")
+        parts = read_bundle(files, place if chosen == TORCH else None)
+        ensemble = Ensemble(
+            parts.stored,
+            parts.members,
+            parts.manifest,
+            source=files.path.as_posix(),
+            card=lambda card=files.card: card,  # type: ignore[misc]
+        )
+        files.check_rest()
+        check_golden(ensemble, files)
+        return ensemble
+
+
+def _refuse_other_method(files: BundleFiles, method: str | None) -> None:
+    own = files.record["method"]
+    if method not in (None, own):
+        raise UsageError(
+            f"'{files.path}' has no method '{method}'",
+            f"a bundle has one method; this one has '{own}'",
+            f"Leave --method out, or export the run with --method {method}",
+        )
