@@ -24,8 +24,8 @@ IMPORTED_AS = {
 }
 # What a dependency itself depends on, always, and who declares it.
 COMES_WITH = {"huggingface_hub": "timm", "torchvision": "timm", "packaging": "matplotlib"}
-# Imported by a dependency where the package asks it to: torch.utils.tensorboard.
-USED_BY = {"tensorboard": "torch"}
+# Imported by a dependency where the package asks it to: torch.utils.tensorboard, torch.onnx.
+USED_BY = {"tensorboard": "torch", "onnx": "torch"}
 # The first versions without a known fault that a prepared file can use, and the fault.
 SAFE_SINCE = {
     "jinja2": ((3, 1), "escaping of attributes"),

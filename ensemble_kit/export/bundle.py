@@ -27,7 +27,12 @@ from ensemble_kit.export.fold_choice import (
     chosen_networks,
     measured,
 )
-from ensemble_kit.export.golden_images import data_root, golden_images, sources_of
+from ensemble_kit.export.golden_images import (
+    candidates,
+    data_root,
+    golden_images,
+    sources_of,
+)
 from ensemble_kit.files import atomic_write, digest_bytes, write_bytes
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.bundle import COMBINER_ARRAYS, decision_json, sets_json
@@ -65,6 +70,8 @@ class Exported:
     choice : FoldChoice
     golden_difference : float
         Largest difference of a probability, of the bundle opened again and the run's networks.
+    graph_differences : mapping of str to float
+        The same of the graph on real images, by backend; empty without a graph.
     """
 
     path: Path
@@ -72,10 +79,16 @@ class Exported:
     method: str
     choice: FoldChoice
     golden_difference: float
+    graph_differences: Mapping[str, float]
 
 
 def export_bundle(
-    run: Run | str, out: str | Path, *, method: str | None = None, folds: str = ALL
+    run: Run | str,
+    out: str | Path,
+    *,
+    method: str | None = None,
+    folds: str = ALL,
+    graph: str | None = None,
 ) -> Exported:
     """Write the ensemble of a run as a bundle that `load_ensemble` opens anywhere.
 
@@ -88,6 +101,8 @@ def export_bundle(
         A stacked method, or a member; by default the method that `stack` chose.
     folds : {"all", "best", "soup"}
         All fold networks, the best one of each member, or one with their mean weights.
+    graph : {"onnx", "openvino"}, optional
+        Also write all networks and the combiner as one graph, for other backends than PyTorch.
 
     Raises
     ------
@@ -115,10 +130,10 @@ def export_bundle(
         facts["primary_metric"] or "balanced_accuracy",
     )  # fmt: skip
     with _written(target) as folder:
-        _fill(folder, chosen, manifest, choice, facts)
-        difference = _opened_again(folder)
+        _fill(folder, chosen, manifest, choice, facts, graph)
+        difference, differences = _opened_again(folder)
         n_bytes = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
-    return Exported(target, n_bytes, stored.name, choice, difference)
+    return Exported(target, n_bytes, stored.name, choice, difference, differences)
 
 
 def _fill(
@@ -127,6 +142,7 @@ def _fill(
     manifest: Manifest,
     choice: FoldChoice,
     facts: Mapping[str, Any],
+    graph: str | None,
 ) -> None:
     stored, files = ensemble.stored, _Files(folder)
     members = [
@@ -137,6 +153,7 @@ def _fill(
     if arrays is not None:
         files.write(COMBINER_ARRAYS, arrays)
     _write_golden(files, ensemble, manifest)
+    about_graph = None if graph is None else _write_graph(files, ensemble, manifest, graph)
     words = choice_words(choice)
     section = ["## Fold networks\n\n" + "\n".join(words)] if words else []
     files.write(CARD, model_card(facts, section).encode("utf-8"))
@@ -162,7 +179,7 @@ def _fill(
             "decision": decision_json(stored.decision, stored.class_names),
             "made_of": dict(stored.made_of),
             "notes": [*stored.notes, *words],
-            "graph": None,
+            "graph": about_graph,
             "files": files.listed,
         },
     )
@@ -233,10 +250,27 @@ def _write_golden(files: _Files, ensemble: Ensemble, manifest: Manifest) -> None
     files.write(GOLDEN, (json.dumps(content, allow_nan=False) + "\n").encode("utf-8"))
 
 
-def _opened_again(folder: Path) -> float:
+def _write_graph(
+    files: _Files, ensemble: Ensemble, manifest: Manifest, graph: str
+) -> dict[str, Any]:
+    """The graph, compared with PyTorch on real images before it is written."""
+    from ensemble_kit.export.graph_files import compare_graph, graph_files
+
+    join = data_settings_of(manifest).get("join", "none")
+    contents, about = graph_files(ensemble, join, graph)
+    sources = sources_of(candidates(manifest))
+    differences = compare_graph(ensemble, contents, about, sources)
+    for name, content in contents.items():
+        files.write(name, content)
+    return {**about, "n_compared": len(sources), "largest_difference": differences}
+
+
+def _opened_again(folder: Path) -> tuple[float, dict[str, float]]:
     ensemble = open_bundle(folder, device="cpu", backend="torch")
     with open_files(folder) as files:
-        return compare_golden(ensemble, files)
+        return compare_golden(ensemble, files), (files.record["graph"] or {}).get(
+            "largest_difference", {}
+        )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """Which backend computes an ensemble's networks: PyTorch, ONNX Runtime or OpenVINO.
 
-Chooses by name; the graphs are in `onnx_graph` and `openvino_graph`.
+Chooses by name; the graphs are in `graphs`.
 """
 
 from __future__ import annotations
@@ -43,27 +43,48 @@ def choose_backend(asked: str, graph: Mapping[str, Any] | None, *, on_cpu: bool)
     """
     _refuse_unknown(asked)
     if asked == AUTO:
-        usable = [one for one in OF_GRAPH if graph and on_cpu and is_installed(one)]
+        usable = [one for one in _of(graph) if on_cpu and is_installed(one)]
         return (*usable, TORCH)[0]
     if asked == TORCH:
         return asked
-    if graph is None:
-        raise UsageError(f"The backend '{asked}' needs a graph", "this bundle has none", WITH_GRAPH)
+    if asked not in _of(graph):
+        raise UsageError(
+            f"The backend '{asked}' needs a graph",
+            f"this bundle has graphs for {', '.join(_of(graph)) or 'no backend'}",
+            WITH_GRAPH,
+        )
     if not on_cpu:
         raise UsageError(
             f"The backend '{asked}' computes on the CPU",
             "another device was asked for",
             "Use --device cpu, or --backend torch",
         )
-    if not is_installed(asked):
-        raise EnvironmentFault(
-            f"The backend '{asked}' is not installed",
-            f"there is no package '{asked}'",
-            "Install it: pip install 'ensemble-kit[onnx]', or use --backend torch"
-            if asked == ONNX
-            else "Install it: pip install 'ensemble-kit[openvino]', or use --backend torch",
-        )
+    refuse_absent(asked)
     return asked
+
+
+def _of(graph: Mapping[str, Any] | None) -> list[str]:
+    """The backends that can use a bundle's graph. OpenVINO reads ONNX too."""
+    if not graph:
+        return []
+    return [one for one in OF_GRAPH if one == OPENVINO or graph["onnx"]]
+
+
+def refuse_absent(package: str) -> None:
+    """Refuse a package of an extra that is not installed.
+
+    Raises
+    ------
+    EnvironmentFault
+        The message names the extra.
+    """
+    if not is_installed(package):
+        extra = OPENVINO if package == OPENVINO else "onnx"
+        raise EnvironmentFault(
+            f"The package '{package}' is not installed",
+            f"it comes with the extra '{extra}'",
+            f"Install it: pip install 'ensemble-kit[{extra}]', or use PyTorch",
+        )
 
 
 def refuse_graph_of_run(asked: str) -> None:

@@ -57,8 +57,13 @@ class BlockPredictions:
 class Graph(Protocol):
     """All networks of an ensemble as one graph of another backend than PyTorch."""
 
-    backend: str
-    specs: Sequence[TileSpec]
+    @property
+    def backend(self) -> str:
+        """What computes it."""
+
+    @property
+    def specs(self) -> Sequence[TileSpec]:
+        """The tiles that it sees."""
 
     def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
         """Logits of all members, shape (n_images, n_members, n_classes), float32."""

@@ -74,9 +74,9 @@ def check_golden(ensemble: Ensemble, files: BundleFiles) -> float | None:
     EnvironmentFault
         The backend gives other predictions on this machine than where the bundle was made.
     """
-    remembered = _passed(ensemble, files)
-    if remembered is not None and remembered.is_file():
+    if has_passed(files, ensemble.backend, ensemble.device):
         return None
+    remembered = _remembered(files, ensemble.backend, ensemble.device)
     difference = compare_golden(ensemble, files)
     if remembered is not None:
         # Without a cache folder the check is made each time.
@@ -111,15 +111,19 @@ def compare_golden(ensemble: Ensemble, files: BundleFiles) -> float:
     return difference
 
 
-def _passed(ensemble: Ensemble, files: BundleFiles) -> Path | None:
-    """Where it is remembered that this bundle passed on this machine with this backend."""
-    package = ensemble.backend
+def has_passed(files: BundleFiles, backend: str, device: str) -> bool:
+    """Whether the golden images were right before, with this bundle, machine and backend."""
+    remembered = _remembered(files, backend, device)
+    return remembered is not None and remembered.is_file()
+
+
+def _remembered(files: BundleFiles, backend: str, device: str) -> Path | None:
     key = digest_json(
         {
             "bundle": files.digest,
-            "backend": package,
-            "version": importlib.metadata.version(package),
-            "device": ensemble.device,
+            "backend": backend,
+            "version": importlib.metadata.version(backend),
+            "device": device,
             "machine": [platform.node(), platform.machine(), platform.platform()],
         }
     )

@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 
 from ensemble_kit.errors import UsageError
-from ensemble_kit.inference.backends import TORCH, choose_backend
+from ensemble_kit.inference.backends import OPENVINO, TORCH, choose_backend
 from ensemble_kit.inference.bundle import read_bundle
 from ensemble_kit.inference.bundle_files import BundleFiles, open_files
 from ensemble_kit.inference.ensemble import Ensemble
-from ensemble_kit.inference.golden import check_golden
+from ensemble_kit.inference.golden import check_golden, has_passed
+from ensemble_kit.inference.graphs import OpenGraph, open_graph, try_openvino
 from ensemble_kit.members.training.precision import choose_device
 
 
@@ -29,16 +30,25 @@ def open_bundle(
         _refuse_other_method(files, method)
         chosen = choose_backend(backend, files.record["graph"], on_cpu=place.type == "cpu")
         parts = read_bundle(files, place if chosen == TORCH else None)
+        graph = None if chosen == TORCH else _graph(chosen, files)
         ensemble = Ensemble(
             parts.stored,
             parts.members,
             parts.manifest,
             source=files.path.as_posix(),
             card=lambda card=files.card: card,  # type: ignore[misc]
+            graph=graph,
         )
         files.check_rest()
         check_golden(ensemble, files)
         return ensemble
+
+
+def _graph(backend: str, files: BundleFiles) -> OpenGraph:
+    about = files.record["graph"]
+    if backend == OPENVINO and not has_passed(files, backend, "cpu"):
+        try_openvino(about, files.read)
+    return open_graph(backend, about, files.read)
 
 
 def _refuse_other_method(files: BundleFiles, method: str | None) -> None:

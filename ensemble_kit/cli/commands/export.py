@@ -32,8 +32,18 @@ if TYPE_CHECKING:
     show_default=True,
     help="Networks: of all folds, the best fold of each member, or the mean weights of the folds.",
 )
+@click.option(
+    "--format",
+    "fmt",
+    type=click.Choice(["bundle", "onnx", "openvino"]),
+    default="bundle",
+    show_default=True,
+    help="onnx, openvino: a bundle with one graph from pixels to probabilities.",
+)
 @json_option
-def export(places: tuple[str, ...], method: str | None, folds: str, as_json: bool) -> None:
+def export(
+    places: tuple[str, ...], method: str | None, folds: str, fmt: str, as_json: bool
+) -> None:
     """Write the ensemble of a run as a bundle that predicts without the run.
 
     RUN is a run folder [default: that of the settings file, else the latest in checkpoints/].
@@ -54,7 +64,9 @@ def export(places: tuple[str, ...], method: str | None, folds: str, as_json: boo
     *named, out = places
     from ensemble_kit.export.bundle import export_bundle
 
-    done = export_bundle(named[0] if named else str(default_run()), out, method=method, folds=folds)
+    run = named[0] if named else str(default_run())
+    graph = None if fmt == "bundle" else fmt
+    done = export_bundle(run, out, method=method, folds=folds, graph=graph)
     if as_json:
         click.echo(json.dumps(_as_json(done), indent=2, allow_nan=False))
         return
@@ -71,6 +83,7 @@ def _as_json(done: Exported) -> dict[str, object]:
         "method": done.method,
         "folds": choice_json(done.choice),
         "golden_difference": done.golden_difference,
+        "graph_differences": dict(done.graph_differences),
     }
 
 
@@ -83,5 +96,9 @@ def _words(done: Exported) -> list[str]:
         *choice_words(done.choice),
         "Opened again: the stored images get the same probabilities (largest difference "
         f"{done.golden_difference:.2g}).",
+        *(
+            f"Graph against PyTorch, {name.replace('_', ' ')}: largest difference {value:.2g}."
+            for name, value in done.graph_differences.items()
+        ),
         f"Next: ensemble-kit predict IMAGES --run {place}",
     ]

@@ -1,0 +1,163 @@
+"""Writes an ensemble as an ONNX file or an OpenVINO model, and compares it with PyTorch on real images.
+
+A graph that gives other probabilities is not written.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import EnvironmentFault, UsageError
+from ensemble_kit.export.pixel_graph import PixelGraph, input_names
+from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.inference.backends import ONNX, OPENVINO, is_installed, refuse_absent
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.golden import TOLERANCE
+from ensemble_kit.inference.graphs import GRAPH, IR, open_graph
+from ensemble_kit.inference.sources import Source
+
+OPSET = 18
+# An ONNX file is a protobuf message, which ends at 2 GiB.
+MAX_BYTES = 19 * 2**30 // 10
+OUTPUTS = ("probabilities", "member_logits")
+RESIZE = (
+    "Images of any size are resized inside the graph by Pillow's bicubic rule, first across, then down. "
+    "A few pixels in ten thousand differ from Pillow's by one grey level. Pillow resizes images that are "
+    "much taller than wide in the other order: there the values differ by a few grey levels."
+)
+
+
+def graph_files(ensemble: Ensemble, join: str, fmt: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """The files of a graph, and what the bundle's record says of it, without its check.
+
+    Parameters
+    ----------
+    fmt : {"onnx", "openvino"}
+
+    Raises
+    ------
+    UsageError
+        The ensemble cannot be a graph.
+    EnvironmentFault
+        A package is not installed.
+    """
+    refuse_absent(ONNX if fmt == "onnx" else OPENVINO)
+    refuse_absent("onnx")
+    module = PixelGraph(ensemble, join).eval()
+    _refuse_too_large(module)
+    content = onnx_bytes(module)
+    about = {
+        "inputs": [
+            {"name": name, **_about(spec)}
+            for name, spec in zip(input_names(module.specs), module.specs, strict=True)
+        ],
+        "input_layout": "uint8, (batch, height, width, 3), RGB, any size",
+        "outputs": list(OUTPUTS),
+        "opset": OPSET,
+        "resize": RESIZE,
+    }
+    if fmt == "onnx":
+        return {GRAPH: content}, {"onnx": GRAPH, "ir": None, **about}
+    return _intermediate(content), {"onnx": None, "ir": list(IR), **about}
+
+
+def _refuse_too_large(module: PixelGraph) -> None:
+    n_bytes = sum(one.numel() * one.element_size() for one in module.state_dict().values())
+    if n_bytes > MAX_BYTES:
+        raise UsageError(
+            f"The networks are too large for one graph: {n_bytes / 2**30:.1f} GiB",
+            f"one ONNX file holds {MAX_BYTES / 2**30:.1f} GiB",
+            "Use --folds best, or --format bundle",
+        )
+
+
+def _about(spec: TileSpec) -> dict[str, Any]:
+    return {"image_size": spec.image_size, "stain": spec.stain, "stain_norm": spec.stain_norm}
+
+
+def onnx_bytes(module: PixelGraph) -> bytes:
+    """The module as one ONNX file; batch, height and width are free."""
+    names = input_names(module.specs)
+    axes = {name: {0: "batch", 1: "height", 2: "width"} for name in names}
+    # Not the size of a tile: the trace must keep the resizing.
+    example = tuple(
+        torch.zeros((2, s.image_size + 9, s.image_size + 5, 3), dtype=torch.uint8)
+        for s in module.specs
+    )
+    out = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            example,
+            out,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=names,
+            output_names=list(OUTPUTS),
+            dynamic_axes={**axes, **{name: {0: "batch"} for name in OUTPUTS}},
+            external_data=False,
+        )
+    return out.getvalue()
+
+
+def _intermediate(content: bytes) -> dict[str, bytes]:
+    """OpenVINO's own two files, in single precision."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / IR[0]
+        model = openvino.Core().read_model(content, b"")
+        openvino.save_model(model, str(path), compress_to_fp16=False)
+        return {name: (Path(scratch) / name).read_bytes() for name in IR}
+
+
+def compare_graph(
+    ensemble: Ensemble, files: dict[str, bytes], about: dict[str, Any], sources: Sequence[Source]
+) -> dict[str, float]:
+    """The largest difference of a probability between each backend and PyTorch, over real images.
+
+    `NAME` is of the same tiles. `NAME_from_pixels` is of whole images, which the graph resizes.
+
+    Raises
+    ------
+    EnvironmentFault
+        A backend gives other probabilities, or another class.
+    """
+    found: dict[str, float] = {}
+    want = ensemble.predict_sources(sources)
+    tiles = ensemble.tiles_of(sources)
+    for backend in (ONNX, OPENVINO):
+        if not is_installed(backend) or (backend == ONNX and about["onnx"] is None):
+            continue
+        graph = open_graph(backend, about, files.__getitem__)
+        by_tiles = graph.run(tiles)
+        found[backend] = _difference(backend, by_tiles, want.proba, sources)
+        by_pixels = [graph.run_pixels(one.read(one.path)[None]) for one in sources[:8]]
+        whole = np.concatenate([proba for proba, _ in by_pixels])
+        found[f"{backend}_from_pixels"] = float(np.abs(whole - want.proba[: len(whole)]).max())
+    return found
+
+
+def _difference(
+    backend: str, outputs: tuple[Array, Array], want: Array, sources: Sequence[Source]
+) -> float:
+    proba = outputs[0]
+    difference = float(np.abs(proba - want).max())
+    if not difference <= TOLERANCE:
+        raise EnvironmentFault(
+            f"The graph does not give PyTorch's probabilities with {backend}",
+            f"the largest difference on {len(sources)} images is {difference:.2g}; accepted is "
+            f"{TOLERANCE:g}",
+            "Nothing was written. Export with --format bundle, which predicts with PyTorch",
+        )
+    return difference

@@ -1,0 +1,180 @@
+"""A bundle's graph opened by ONNX Runtime or OpenVINO, in single precision.
+
+Takes tiles, or whole images that the graph resizes. Exports nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.inference.backends import ONNX, OPENVINO
+
+GRAPH, IR = "model.onnx", ("model.xml", "model.bin")
+BATCH = 16
+# OpenVINO takes bf16 by default on processors that have it.
+PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
+Read = Callable[[str], bytes]
+Run = Callable[[Mapping[str, npt.NDArray[np.uint8]]], Sequence[Array]]
+
+
+class OpenGraph:
+    """A graph that is ready to run.
+
+    Parameters
+    ----------
+    backend : str
+    about : mapping
+        `graph` in the bundle's record.
+    run : callable
+    """
+
+    def __init__(self, backend: str, about: Mapping[str, Any], run: Run) -> None:
+        self._backend, self._run = backend, run
+        self._names = [one["name"] for one in about["inputs"]]
+        self._specs = [
+            TileSpec(one["image_size"], one["stain"], one["stain_norm"]) for one in about["inputs"]
+        ]
+
+    @property
+    def backend(self) -> str:
+        """`onnxruntime` or `openvino`."""
+        return self._backend
+
+    @property
+    def specs(self) -> Sequence[TileSpec]:
+        """The tiles of each input."""
+        return self._specs
+
+    def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
+        """Logits of all members, shape (n_images, n_members, n_classes), float32."""
+        return self.run(tiles)[1]
+
+    def run(self, tiles: Mapping[TileSpec, Tiles]) -> tuple[Array, Array]:
+        """Probabilities and member logits of some tiles."""
+        n = len(tiles[self.specs[0]])
+        parts = [
+            self._run(
+                {
+                    name: np.ascontiguousarray(tiles[spec].pixels[start : start + BATCH])
+                    for name, spec in zip(self._names, self.specs, strict=True)
+                }
+            )
+            for start in range(0, n, BATCH)
+        ]
+        return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+
+    def run_pixels(self, images: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
+        """Probabilities and member logits of whole images, shape (n, height, width, 3)."""
+        proba, logits = self._run(dict.fromkeys(self._names, images))
+        return np.asarray(proba), np.asarray(logits)
+
+
+def open_graph(
+    backend: str, about: Mapping[str, Any], read: Read, *, n_threads: int | None = None
+) -> OpenGraph:
+    """A graph of a bundle.
+
+    Parameters
+    ----------
+    about : mapping
+        `graph` in the bundle's record.
+    read : callable
+        Gives the content of a file of the bundle, checked.
+    n_threads : int, optional
+        Of the backend; those of PyTorch by default.
+
+    Raises
+    ------
+    EnvironmentFault
+        The backend cannot open it, or ends the process that tries it.
+    """
+    import torch
+
+    threads = n_threads or torch.get_num_threads()
+    try:
+        run = _onnx(about, read, threads) if backend == ONNX else _openvino(about, read, threads)
+    except EnvironmentFault:
+        raise
+    except Exception as error:  # each backend has exceptions of its own
+        raise _unusable(backend, f"{type(error).__name__}: {str(error).splitlines()[0][:160]}") from error  # fmt: skip
+    return OpenGraph(backend, about, run)
+
+
+def _onnx(about: Mapping[str, Any], read: Read, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        read(about["onnx"]), options, providers=["CPUExecutionProvider"]
+    )
+    return lambda inputs: session.run(None, dict(inputs))
+
+
+def _openvino(about: Mapping[str, Any], read: Read, threads: int) -> Run:
+    import openvino
+
+    files = [read(one) for one in (about["ir"] or (about["onnx"],))]
+    core = openvino.Core()
+    model = core.read_model(files[0], files[1] if len(files) > 1 else b"")
+    compiled = core.compile_model(model, "CPU", {**PRECISION, "INFERENCE_NUM_THREADS": threads})
+
+    def run(inputs: Mapping[str, npt.NDArray[np.uint8]]) -> Sequence[Array]:
+        found = compiled(dict(inputs))
+        # Copies: the next call writes into the same memory.
+        return [np.array(found[i]) for i in range(2)]
+
+    return run
+
+
+_TRY = (
+    "import sys, openvino; core = openvino.Core(); a = [open(f, 'rb').read() for f in sys.argv[1:]]; "
+    "core.compile_model(core.read_model(a[0], a[1] if len(a) > 1 else b''), 'CPU', "
+    "{'INFERENCE_PRECISION_HINT': 'f32'})"
+)
+
+
+def try_openvino(about: Mapping[str, Any], read: Read) -> None:
+    """Compile a graph in a process of its own: a crash of the compiler then ends that one only.
+
+    Raises
+    ------
+    EnvironmentFault
+        It crashed or failed.
+    """
+    names = about["ir"] or (about["onnx"],)
+    with tempfile.TemporaryDirectory() as scratch:
+        places = [Path(scratch) / Path(name).name for name in names]
+        for place, name in zip(places, names, strict=True):
+            place.write_bytes(read(name))
+        done = subprocess.run(
+            [sys.executable, "-c", _TRY, *map(os.fspath, places)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
+        raise _unusable(OPENVINO, f"compiling it ended with code {done.returncode} ({said[:160]})")
+
+
+def _unusable(backend: str, what: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"The backend '{backend}' cannot open the graph on this machine",
+        what,
+        "Use --backend torch, or another version of the package",
+    )
