@@ -90,7 +90,7 @@ def golden_images(ensemble: Ensemble, manifest: Manifest) -> GoldenImages:
         pixels = [one.read(path) for path in (one.path, one.pair_path) if path]
         files.update({n: _png(p) for n, p in zip(names, pixels, strict=True)})
         by_name = dict(zip(names, pixels, strict=True))
-        sources.append(Source(names[0], names[0], by_name.__getitem__, *names[1:]))
+        sources.append(Source(names[0], names[0], by_name.__getitem__, "".join(names[1:])))
     return GoldenImages(tuple(sources), files, logits[rows])
 
 

@@ -25,6 +25,7 @@ from ensemble_kit.inference.backends import refuse_graph_of_run
 from ensemble_kit.inference.bundle_files import is_bundle
 from ensemble_kit.inference.card_facts import run_facts
 from ensemble_kit.inference.fold_networks import MemberNetworks, open_member
+from ensemble_kit.inference.image_caveats import KnownImages
 from ensemble_kit.inference.image_predictions import ImagePredictions, predictions_of
 from ensemble_kit.inference.model_card import model_card
 from ensemble_kit.inference.sources import Source, as_sources
@@ -100,6 +101,7 @@ class Ensemble:
     ) -> None:
         self.stored, self._members, self._manifest = method, tuple(members), manifest
         self.source, self._card, self._graph = source, card, graph
+        self._known = KnownImages.of(manifest)
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -220,8 +222,7 @@ class Ensemble:
         if not len(made.good):
             return BlockPredictions(sources, self._none(), made.good, made.faults)
         logits = self.member_logits(made.tiles)
-        names = [sources[i].name for i in made.good]
-        found = predictions_of(self.stored, logits, names)
+        found = predictions_of(self.stored, logits, [sources[i] for i in made.good], self._known)
         return BlockPredictions(sources, found, made.good, made.faults)
 
     @property
@@ -322,4 +323,5 @@ def _joined(parts: Sequence[ImagePredictions]) -> ImagePredictions:
         decisions=None
         if first.decisions is None
         else tuple(one for part in parts for one in part.decisions or ()),
+        caveats=tuple(one for part in parts for one in part.caveats),
     )

@@ -47,7 +47,11 @@ class FoundImages:
 
 
 def find_sources(
-    images: Sequence[str], *, group_column: str | None = None, group_pattern: str | None = None
+    images: Sequence[str],
+    *,
+    group_column: str | None = None,
+    group_pattern: str | None = None,
+    image_root: Path | None = None,
 ) -> FoundImages:
     """The images that the arguments name.
 
@@ -59,11 +63,13 @@ def find_sources(
         The column of the tables that holds the patient.
     group_pattern : str, optional
         A regular expression whose first group is the patient, searched in each image's name.
+    image_root : path, optional
+        The folder that the paths of a table are relative to; the table's own by default.
 
     Raises
     ------
     UsageError
-        Both ways of naming patients, or a column without a table.
+        Both ways of naming patients, a column without a table, or an `image_root` without one.
     DataError
         Nothing of that name, no image in it, a table without paths, or images without a patient.
     """
@@ -73,8 +79,10 @@ def find_sources(
             "got both --group-column and --group-pattern",
             "Leave one of them out",
         )
+    _check_root(image_root, images)
     notes: list[str] = []
-    found = [one for name in images for one in _named(name, group_column, notes)]
+    tables = _Tables(group_column, image_root)
+    found = [one for name in images for one in _named(name, tables, notes)]
     once = list({source.name: source for source in found}.values())
     if len(once) < len(found):
         notes.append(f"{len(found) - len(once)} images were named twice: each is predicted once.")
@@ -93,18 +101,41 @@ def find_sources(
     return FoundImages(tuple(once), is_single, tuple(notes))
 
 
+def _check_root(root: Path | None, images: Sequence[str]) -> None:
+    if root is None:
+        return
+    if not any(suffix_of(name) in TABLES for name in images):
+        raise UsageError(
+            "--image-root is for tables of paths",
+            f"got {first_few(images, 2)}",
+            "Leave it out, or name a .csv",
+        )
+    if not root.is_dir():
+        raise DataError(
+            "The folder of the images is not there", f"got '{root}'", "Check --image-root"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tables:
+    """How tables of paths are read."""
+
+    group_column: str | None
+    image_root: Path | None
+
+
 def _holds_images(name: str) -> bool:
     return suffix_of(name) in (*TABLES, ".npz")
 
 
-def _named(name: str, group_column: str | None, notes: list[str]) -> Iterator[Source]:
+def _named(name: str, tables: _Tables, notes: list[str]) -> Iterator[Source]:
     path = Path(name)
     if path.is_dir():
         yield from _in_folder(path, notes)
     elif not os.path.lexists(path):
-        yield from _by_glob(name, group_column, notes)
+        yield from _by_glob(name, tables, notes)
     elif suffix_of(name) in TABLES:
-        yield from _in_table(path, group_column)
+        yield from _in_table(path, tables)
     elif suffix_of(name) == ".npz":
         yield from _in_array_file(path)
     elif (known := not_read(suffix_of(name))) is not None:
@@ -126,7 +157,7 @@ def _in_folder(folder: Path, notes: list[str]) -> Iterator[Source]:
         yield file_source(folder, path, name=(folder / path).as_posix())
 
 
-def _by_glob(name: str, group_column: str | None, notes: list[str]) -> Iterator[Source]:
+def _by_glob(name: str, tables: _Tables, notes: list[str]) -> Iterator[Source]:
     matches = sorted(glob.glob(name, recursive=True), key=natural_key)  # noqa: PTH207
     if not matches:
         raise DataError(
@@ -135,11 +166,11 @@ def _by_glob(name: str, group_column: str | None, notes: list[str]) -> Iterator[
             "Check the path",
         )
     for match in matches:
-        yield from _named(match, group_column, notes)
+        yield from _named(match, tables, notes)
 
 
-def _in_table(path: Path, group_column: str | None) -> Iterator[Source]:
-    read = read_table(path)
+def _in_table(path: Path, tables: _Tables) -> Iterator[Source]:
+    read, root = read_table(path), tables.image_root or path.parent
     frame, columns = read.frame, [str(c) for c in read.frame.columns]
     candidates = known_columns(columns, PATHS)
     if not candidates:
@@ -148,12 +179,12 @@ def _in_table(path: Path, group_column: str | None) -> Iterator[Source]:
             f"its columns are {first_few(columns, 12)}",
             "Call the column of the paths 'path'",
         )
-    groups = _groups(frame, path, group_column, columns)
+    groups = _groups(frame, path, tables.group_column, columns)
     pairs = frame[PAIR] if PAIR in frame else [""] * len(frame)
     for image, pair, group in zip(frame[candidates[0]], pairs, groups, strict=True):
-        inside, beside = _below(path.parent, image), _below(path.parent, pair)
-        name = (path.parent / inside).as_posix()
-        source = file_source(path.parent, inside, name=name, pair_path=beside)
+        inside, beside = _below(root, image), _below(root, pair)
+        name = (root / inside).as_posix()
+        source = file_source(root, inside, name=name, pair_path=beside)
         yield dataclasses.replace(source, group=group)
 
 

@@ -16,6 +16,8 @@ import pandas as pd
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.evaluation.decisions.conformal import Bools
+from ensemble_kit.inference.image_caveats import SEPARATOR, KnownImages
+from ensemble_kit.inference.sources import Source
 from ensemble_kit.inference.stored_method import StoredMethod
 
 ERROR = "error"
@@ -37,6 +39,8 @@ class ImagePredictions:
         Conformal prediction sets, where the run has thresholds for them.
     decisions : tuple of str, optional
         A class, `not CLASS` or `refer`, where the run has an operating point.
+    caveats : tuple of tuple of str
+        What must be said of each image: see `image_caveats`.
     """
 
     names: tuple[str, ...]
@@ -46,6 +50,7 @@ class ImagePredictions:
     member_proba: Array
     sets: Bools | None = None
     decisions: tuple[str, ...] | None = None
+    caveats: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -110,6 +115,7 @@ class ImagePredictions:
             columns["set"] = [" | ".join(self.set_of(i) or ()) for i in range(len(self))]
         if self.decisions is not None:
             columns["decision"] = list(self.decisions)
+        columns["caveat"] = [SEPARATOR.join(said) for said in self.caveats]
         return pd.DataFrame(columns)
 
     def records(self) -> list[dict[str, Any]]:
@@ -130,20 +136,26 @@ class ImagePredictions:
             record["set"] = list(self.set_of(i) or ())
         if self.decisions is not None:
             record["decision"] = self.decisions[i]
+        if self.caveats[i]:
+            record["caveats"] = list(self.caveats[i])
         return record
 
 
-def predictions_of(method: StoredMethod, logits: Array, names: Sequence[str]) -> ImagePredictions:
+def predictions_of(
+    method: StoredMethod, logits: Array, sources: Sequence[Source], known: KnownImages
+) -> ImagePredictions:
     """What a method predicts from its members' logits.
 
     Parameters
     ----------
     logits : array of float32, shape (n_images, n_members, n_classes)
-    names : sequence of str, length n_images
+    sources : sequence of Source, length n_images
+    known : KnownImages
+        The images of the run.
     """
     combined = method.combine(logits)
     return ImagePredictions(
-        names=tuple(names),
+        names=tuple(source.name for source in sources),
         class_names=method.class_names,
         member_names=method.member_names,
         combined=combined,
@@ -152,6 +164,7 @@ def predictions_of(method: StoredMethod, logits: Array, names: Sequence[str]) ->
         decisions=None
         if method.decision is None
         else tuple(method.decision.decide(combined, method.class_names)),
+        caveats=tuple(known.caveats(source) for source in sources),
     )
 
 

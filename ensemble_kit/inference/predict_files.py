@@ -6,7 +6,8 @@ The function behind `ensemble-kit predict`. Prints nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ensemble_kit.formulas import unguarded
 from ensemble_kit.images.reading.digests import refuse_faults
 from ensemble_kit.inference.backends import TORCH
 from ensemble_kit.inference.ensemble import BlockPredictions, Ensemble
+from ensemble_kit.inference.image_caveats import SEPARATOR
 from ensemble_kit.inference.prediction_file import PredictionFile, opened
 from ensemble_kit.inference.sources import Source
 
@@ -41,6 +43,8 @@ class Written:
         All images; those that cannot be read; those that an earlier start had predicted.
     bad : tuple of (name, reason)
         The first unreadable images.
+    caveats : mapping of str to int
+        What must be said of some images, and of how many.
     """
 
     path: Path
@@ -49,6 +53,7 @@ class Written:
     n_bad: int
     n_before: int
     bad: tuple[tuple[str, str], ...]
+    caveats: Mapping[str, int]
 
 
 def predict_files(
@@ -90,7 +95,7 @@ def predict_files(
             table.append(text, len(block.sources))
             if progress:
                 progress(table.n_done, len(sources))
-        bad = _bad(table)
+        bad, caveats = _bad(table), _caveats(table)
         per_group = _write_groups(ensemble, table, path) if sources[0].group else None
         table.finish()
     if len(bad) == len(sources):
@@ -99,7 +104,7 @@ def predict_files(
             first_few((reason for _, reason in bad), 3),
             f"Check the files; '{path}' lists every reason",
         )
-    return Written(path, per_group, len(sources), len(bad), before, tuple(bad[:20]))
+    return Written(path, per_group, len(sources), len(bad), before, tuple(bad[:20]), caveats)
 
 
 def block_frame(block: BlockPredictions) -> pd.DataFrame:
@@ -150,6 +155,11 @@ def _bad(table: PredictionFile) -> list[tuple[str, str]]:
     rows = _columns(table, ["image", "error"])
     rows = rows[rows["error"] != ""]
     return [(unguarded(i), unguarded(e)) for i, e in zip(rows["image"], rows["error"], strict=True)]
+
+
+def _caveats(table: PredictionFile) -> dict[str, int]:
+    said = _columns(table, ["caveat"])["caveat"]
+    return dict(Counter(one for text in said[said != ""] for one in text.split(SEPARATOR)))
 
 
 def _write_groups(ensemble: Ensemble, table: PredictionFile, path: Path) -> Path:

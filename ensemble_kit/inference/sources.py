@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ensemble_kit.errors import UsageError
 from ensemble_kit.images.reading.containers import split_reference
 from ensemble_kit.images.reading.decode import as_rgb, read_image
+from ensemble_kit.images.reading.digests import digest_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -37,6 +38,8 @@ class Source:
         The patient, where known.
     stamp : str
         What tells a changed file from the old one: its size and time.
+    digest : callable, optional
+        Gives the digest of the files, as a manifest has it.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Source:
     pair_path: str = ""
     group: str = ""
     stamp: str = ""
+    digest: Callable[[], str] | None = None
 
 
 def file_source(root: Path, path: str, *, name: str, pair_path: str = "") -> Source:
@@ -60,6 +64,7 @@ def file_source(root: Path, path: str, *, name: str, pair_path: str = "") -> Sou
         lambda asked: read_image(root, asked),
         pair_path,
         stamp=" ".join(map(_stamp, files)),
+        digest=lambda: digest_of(root, (path, pair_path) if pair_path else (path,)),
     )
 
 
@@ -105,7 +110,18 @@ def _as_source(i: int, one: Any) -> Source:
     path, *pair = readers
     first = parts[0]
     name = os.fspath(first) if isinstance(first, str | os.PathLike) else path
-    return Source(str(name), path, lambda asked: readers[asked](asked), *pair)
+    digest = _digest_of_files(parts)
+    beside = pair[0] if pair else ""
+    return Source(str(name), path, lambda asked: readers[asked](asked), beside, digest=digest)
+
+
+def _digest_of_files(parts: tuple[Any, ...]) -> Callable[[], str] | None:
+    """The digest of one or two files; None where one is an array."""
+    if not all(isinstance(part, str | os.PathLike) for part in parts):
+        return None
+    files = [Path(part).absolute() for part in parts]
+    root = Path(files[0].anchor)
+    return lambda: digest_of(root, tuple(file.relative_to(root).as_posix() for file in files))
 
 
 def _reader(part: Any) -> Callable[[str], Pixels]:

@@ -6,7 +6,7 @@ Reads `sets.json` and `decision.json` of one method, checked, and applies them. 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ def read_sets(
             "The run's prediction sets are cross-conformal: they have no thresholds for new images. "
             f"Run {_again(folder / SETS_JSON, 'conformal')} without --cross for sets."
         )
-    _same_classes(folder / SETS_JSON, thresholds, class_names)
+    if set(thresholds) != set(class_names):
+        raise _of_other_classes(folder / SETS_JSON, thresholds, class_names)
     rule = ConformalSets(stored["score"], np.array([thresholds[c] for c in class_names]))
     return StoredSets(rule, float(stored["miss"])), ""
 
@@ -121,8 +122,8 @@ def read_decision(
     if stored is None:
         return None
     called = stored["class"]
-    if called is not None:
-        _same_classes(folder / DECISION, {called, *class_names}, class_names)
+    if called is not None and called not in class_names:
+        raise _of_other_classes(folder / DECISION, [called], class_names)
     points = {unit: _point(one) for unit, one in stored["units"].items()}
     if any((called is None) != (point.threshold is None) for point in points.values()):
         raise IntegrityError(
@@ -159,13 +160,14 @@ def _read(path: Path, what: str, now: Mapping[str, Any]) -> dict[str, Any] | Non
     return stored
 
 
-def _same_classes(path: Path, found: Any, class_names: Sequence[str]) -> None:
-    if set(found) != set(class_names):
-        raise IntegrityError(
-            f"'{path}' is of other classes",
-            f"it has {', '.join(map(str, found))}, the run {', '.join(class_names)}",
-            f"Run {_again(path, 'conformal' if path.name == SETS_JSON else 'operating-point')} again",
-        )
+def _of_other_classes(
+    path: Path, found: Iterable[str], class_names: Sequence[str]
+) -> IntegrityError:
+    return IntegrityError(
+        f"'{path}' is of other classes",
+        f"it has {', '.join(map(str, found))}, the run {', '.join(class_names)}",
+        f"Run {_again(path, 'conformal' if path.name == SETS_JSON else 'operating-point')} again",
+    )
 
 
 def _again(path: Path, what: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.combiners import COMBINERS
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
@@ -25,6 +26,7 @@ from ensemble_kit.evaluation.runs.stored_ensembles import (
     what_changed,
 )
 from ensemble_kit.evaluation.tables.answer import chosen_of
+from ensemble_kit.inference.method_caveats import of_chance, of_other_methods
 from ensemble_kit.inference.stored_decisions import (
     StoredDecision,
     StoredSets,
@@ -100,6 +102,8 @@ def open_method(run: Run, name: str | None = None) -> StoredMethod:
     now = made_of(oof.select(members), None if test is None else test.select(members))
     folder = run.ensemble_dir(name)
     sets, about_sets = read_sets(folder, oof.class_names, now)
+    decision = read_decision(folder, oof.class_names, now)
+    notes = (*notes, *of_chance(run, name), *of_other_methods(run, name))
     return StoredMethod(
         name=name,
         class_names=oof.class_names,
@@ -107,7 +111,7 @@ def open_method(run: Run, name: str | None = None) -> StoredMethod:
         combiner=combiner,
         costs=_costs(about, oof.class_names),
         sets=sets,
-        decision=read_decision(folder, oof.class_names, now),
+        decision=decision,
         group_kind=oof.group_kind,
         made_of=now,
         notes=(*notes, about_sets) if about_sets else notes,
@@ -176,10 +180,11 @@ def _fitted(
         return _mean_of(oof, [name])
     known = [n for n in stored_methods(run) if n != "oracle"]
     raise UsageError(
-        f"'{run.path}' has no stacked method and no member '{name}'",
-        "a method predicts once it is stacked",
-        f"Run {command('stack', '--method', name, '--run', run.path)} first. "
-        + did_you_mean(name, [*known, *oof.member_names]),
+        f"'{run.path}' has no stacked method and no member of that name",
+        f"got '{name}'",
+        f"Run {command('stack', '--method', name, '--run', run.path)} first"
+        if name in COMBINERS
+        else did_you_mean(name, {*known, MEAN, *oof.member_names}),
     )
 
 

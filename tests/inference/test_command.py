@@ -12,6 +12,7 @@ import pytest
 
 from ensemble_kit.files import read_csv
 from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.image_caveats import TRAINED
 
 CLI = Callable[..., tuple[int, str]]
 
@@ -29,14 +30,44 @@ def test_one_image_is_printed_and_nothing_is_written(
     code, said = cli("predict", image, *simplex)
     one = ensemble.predict_all(image)
     assert code == 0
-    assert f"Predicted: {one.classes[0]}" in said
+    assert f"Decision: {(one.decisions or ())[0]}" in said
+    assert "Predicted" not in said
     for c, name in enumerate(ensemble.class_names):
         assert f"{name}" in said
         assert f"{one.proba[0, c]:.3f}" in said
     assert all(name in said for name in ensemble.member_names)
     assert "Prediction set (80 %" in said
-    assert f"operating point: {(one.decisions or ())[0]}" in said
+    assert TRAINED in said
     assert not list(tmp_path.iterdir())
+
+
+def test_without_an_operating_point_the_card_begins_with_the_class(
+    cli: CLI, stacked: Any, slides: Path
+) -> None:
+    code, said = cli("predict", slides / "benign" / "P00_0.png", "--run", stacked.run.path, "--method", "vote")  # fmt: skip
+    assert code == 0
+    assert said.splitlines()[1].startswith("Predicted: ")
+    assert "Prediction sets are stored for simplex" in said
+    assert "Decisions are stored for simplex" in said
+
+
+def test_an_unknown_method_is_named_once(cli: CLI, stacked: Any, slides: Path) -> None:
+    image = slides / "benign" / "P00_0.png"
+    _, said = cli("predict", image, "--run", stacked.run.path, "--method", "zzz")
+    assert said.count("zzz") == said.count("simplex") == said.count("mean") == 1
+
+
+def test_a_table_of_paths_below_another_folder(
+    cli: CLI, simplex: tuple[object, ...], slides: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new.csv").write_text("path\nbenign/P00_0.png\nmalignant/P10_0.png\n")
+    code, said = cli("predict", "new.csv", "--image-root", slides, *simplex)
+    assert code == 0, said
+    assert read_csv(tmp_path / "predictions.csv")["error"].tolist() == ["", ""]
+    for words, named in ((("new.csv", "--image-root", "nowhere"), "nowhere"), ((slides, "--image-root", slides), "--image-root")):  # fmt: skip
+        code, said = cli("predict", *words, *simplex)
+        assert code in (2, 3)
+        assert named in said
 
 
 def test_a_folder_becomes_a_table_of_the_latest_run(

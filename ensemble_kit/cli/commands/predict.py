@@ -44,6 +44,11 @@ OUT = "predictions.csv"
     help="Pattern whose first group is the patient in each path.",
 )
 @click.option(
+    "--image-root",
+    type=click.Path(path_type=Path),
+    help="Folder that the paths of a table are relative to. [default: the folder of the table]",
+)
+@click.option(
     "--on-bad-image",
     type=click.Choice(["skip", "fail"]),
     default="skip",
@@ -65,6 +70,7 @@ def predict(
     as_json: bool,
     group_column: str | None,
     group_pattern: str | None,
+    image_root: Path | None,
     on_bad_image: str,
     device: str,
     backend: str,
@@ -79,7 +85,9 @@ def predict(
     """
     from ensemble_kit.inference.find_images import find_sources
 
-    found = find_sources(images, group_column=group_column, group_pattern=group_pattern)
+    found = find_sources(
+        images, group_column=group_column, group_pattern=group_pattern, image_root=image_root
+    )
     if out is not None:
         _refuse_input(out, found, images)
     from ensemble_kit.inference.ensemble import load_ensemble

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.inference.stored_decisions import IMAGE, REFER
 
 if TYPE_CHECKING:
     from ensemble_kit.errors import EnsembleKitError
@@ -36,13 +37,13 @@ def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
     one = block.predictions
     for line in [*_card(ensemble, one), f"Method: {ensemble.method} of {run.path.as_posix()}."]:
         click.echo(printable(line))
-    for note in ensemble.notes:
+    for note in (*one.caveats[0], *ensemble.notes):
         click.echo(printable(f"Caveat: {note}"))
 
 
 def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
-    proba, predicted = one.proba[0], str(one.classes[0])
-    lines = [one.names[0], f"Predicted: {predicted or 'none (the method abstained)'}", ""]
+    proba = one.proba[0]
+    lines = [one.names[0], _headline(ensemble, one), ""]
     rows = [
         (name, f"{p:.3f}", "#" * round(WIDTH * p))
         for name, p in zip(one.class_names, proba, strict=True)
@@ -60,9 +61,22 @@ def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
         classes = ", ".join(one.set_of(0) or ()) or "no class (unlike every class)"
         share = 100 * (1 - ensemble.stored.sets.alpha)
         lines.append(f"Prediction set ({share:.4g} % coverage): {classes}")
-    if one.decisions is not None:
-        lines.append(f"Decision at the stored operating point: {one.decisions[0]}")
     return lines
+
+
+def _headline(ensemble: Ensemble, one: ImagePredictions) -> str:
+    """The decision where the run has an operating point, else the predicted class: never both as answers."""
+    likeliest = str(one.classes[0]) or "none (the method abstained)"
+    if one.decisions is None or ensemble.stored.decision is None:
+        return f"Predicted: {likeliest}"
+    decided, target = one.decisions[0], ensemble.stored.decision.target
+    if decided == REFER:
+        return f"Decision: refer, too uncertain for the stored operating point. Likeliest class: {likeliest}."
+    if target is None:
+        return f"Decision: {decided}, not referred by the stored operating point."
+    threshold = ensemble.stored.decision.points[IMAGE].threshold
+    said = f"Decision: {decided} ('{one.class_names[target]}' is called from {threshold:.3f} on)."
+    return said if decided == likeliest else f"{said} Likeliest class: {likeliest}."
 
 
 def stream_json(ensemble: Ensemble, run: Run, found: FoundImages, *, fail: bool) -> None:
@@ -105,6 +119,7 @@ def written_json(ensemble: Ensemble, run: Run, done: Written) -> dict[str, Any]:
         "n_images": done.n_images,
         "n_unreadable": done.n_bad,
         "errors": [{"image": name, "error": reason} for name, reason in done.bad],
+        "caveats": dict(done.caveats),
     }
 
 
@@ -117,7 +132,8 @@ def print_written(ensemble: Ensemble, notes: tuple[str, ...], done: Written) -> 
         said.append(f"{done.n_bad} images cannot be read (column error):")
         said += [f"  {name}: {reason}" for name, reason in done.bad[:5]]
         said += [f"  and {done.n_bad - 5} more"] if done.n_bad > 5 else []
-    said += [f"Caveat: {note}" for note in (*notes, *ensemble.notes)]
+    of_images = [f"{n} of {done.n_images} images: {what}" for what, n in done.caveats.items()]
+    said += [f"Caveat: {note}" for note in (*notes, *of_images, *ensemble.notes)]
     said.append(f"Written: {done.path.as_posix()}")
     said += (
         [f"Per {ensemble.stored.group_kind}: {done.per_group.as_posix()}"] if done.per_group else []

@@ -45,7 +45,7 @@ def with_digests(manifest: Manifest) -> Manifest:
         tuple(p for p in row if p)
         for row in manifest.table[columns].astype(str).itertuples(index=False)
     ]
-    digests, faults = map_images(lambda row: _digest(manifest.root, row), rows)
+    digests, faults = map_images(lambda row: digest_of(manifest.root, row), rows)
     refuse_faults(faults, len(rows))
     return manifest.with_columns(sha256=digests)
 
@@ -132,7 +132,14 @@ def n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _digest(root: Path, row: tuple[str, ...]) -> str:
+def digest_of(root: Path, row: tuple[str, ...]) -> str:
+    """The digest of one image as `with_digests` makes it; `row` is its path, and that of its pair.
+
+    Raises
+    ------
+    DataError
+        A file is missing or unreadable.
+    """
     parts = [_digest_one(root, path) for path in row]
     return parts[0] if len(parts) == 1 else digest_bytes("".join(parts).encode())
 

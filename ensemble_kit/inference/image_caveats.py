@@ -1,0 +1,76 @@
+"""What must be said of one image: it trained the networks, or it has another magnification.
+
+Knows names and digests; decodes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.inference.sources import Source
+from ensemble_kit.manifest.layouts.breakhis import parse_name
+from ensemble_kit.manifest.table import Manifest
+
+TRAINED = (
+    "Training image of this run: its networks have seen it, so new images are predicted less well."
+)
+SEPARATOR = " | "
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class KnownImages:
+    """The images of a run, as far as new ones are compared with them.
+
+    Parameters
+    ----------
+    split_of : mapping of str to str
+        Digest of a file, or name of a BreakHis image, to `train` or `test`.
+    has_digests : bool
+    magnifications : frozenset of str
+        Of the run's BreakHis images; empty for other data.
+    """
+
+    split_of: Mapping[str, str]
+    has_digests: bool
+    magnifications: frozenset[str]
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> KnownImages:
+        """Those of a run's manifest."""
+        table = manifest.table
+        named = {
+            name: split
+            for name, split in zip(table["sample_id"], table["split"], strict=True)
+            if parse_name(name) is not None
+        }
+        digests = (
+            dict(zip(table["sha256"], table["split"], strict=True)) if "sha256" in table else {}
+        )
+        seen = table["magnification"].astype(str) if named and "magnification" in table else ()
+        return cls({**named, **digests}, bool(digests), frozenset(seen))
+
+    def caveats(self, source: Source) -> tuple[str, ...]:
+        """The caveats of one image, as sentences."""
+        said = [TRAINED] if "train" in self._splits(source) else []
+        parsed = parse_name(_stem(source))
+        own = "" if parsed is None else parsed["magnification"]
+        if own and self.magnifications and own not in self.magnifications:
+            trained = ", ".join(sorted(self.magnifications, key=int))
+            said.append(f"Magnification {own}x by its name; the run was trained at {trained}x.")
+        return tuple(said)
+
+    def _splits(self, source: Source) -> set[str]:
+        keys = [_stem(source)]
+        if self.has_digests and source.digest is not None:
+            # A file that vanished since it was decoded has no digest.
+            with contextlib.suppress(DataError):
+                keys.append(source.digest())
+        return {self.split_of[key] for key in keys if key in self.split_of}
+
+
+def _stem(source: Source) -> str:
+    return PurePosixPath(source.name.replace("\\", "/")).stem

@@ -1,0 +1,52 @@
+"""What must be said of a method before it predicts: its own evaluation, and decisions it does not have.
+
+Reads the run's stored results; fits nothing.
+"""
+
+from __future__ import annotations
+
+from ensemble_kit.errors import command
+from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, METRICS, SETS_JSON
+from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods
+from ensemble_kit.evaluation.tables.leaderboard import text
+from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.run import Run
+
+_STORED = {
+    SETS_JSON: ("Prediction sets", "conformal"),
+    DECISION: ("Decisions", "operating-point"),
+}
+
+
+def of_other_methods(run: Run, name: str) -> list[str]:
+    """Caveats where sets or decisions are stored for other methods, and not for this one."""
+    said = []
+    for file, (what, source) in _STORED.items():
+        others = [one for one in stored_methods(run) if (run.ensemble_dir(one) / file).is_file()]
+        if others and name not in others:
+            again = command(source, "--method", name, "--run", run.path)
+            said.append(
+                f"{what} are stored for {', '.join(others)}. This prediction is by {name} and has none: "
+                f"use --method {others[0]}, or run {again}."
+            )
+    return said
+
+
+def of_chance(run: Run, name: str) -> list[str]:
+    """A caveat where the method's own evaluation does not show that it is better than chance."""
+    if not (run.ensemble_dir(name) / METRICS).is_file():
+        return []
+    values = read_metrics(run, name)["cross_fitted"] or {}
+    found = values.get("balanced_accuracy")
+    n_present = len(run.manifest().class_names) - len(values.get("missing_classes", []))
+    if not found or found["value"] is None or n_present < 2:
+        return []
+    chance = 1 / n_present
+    lowest = found["value"] if found["low"] is None else found["low"]
+    if lowest > chance:
+        return []
+    word = "at chance" if found["value"] <= chance else "not shown to be better than chance"
+    return [
+        f"{name} is {word} in its own evaluation: balanced accuracy {text(Interval(**found))} "
+        f"cross-fitted, {text(Interval(chance))} by chance."
+    ]

@@ -1,0 +1,111 @@
+"""Caveats of a method and of single images: nothing that makes a prediction too good is silent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble_kit.checked import read_checked, write_checked
+from ensemble_kit.files import digest_bytes
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.find_images import find_sources
+from ensemble_kit.inference.image_caveats import TRAINED, KnownImages
+from ensemble_kit.inference.method_caveats import of_chance, of_other_methods
+from ensemble_kit.inference.predict_files import predict_files
+from ensemble_kit.manifest.table import Manifest
+
+NAME = "SOB_B_A-14-22549AB-100-001"
+
+
+def painted(folder: Path, name: str, seed: int) -> Path:
+    folder.mkdir(exist_ok=True)
+    path = folder / f"{name}.png"
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def breakhis(tmp_path: Path) -> tuple[KnownImages, Path]:
+    """A run's images by BreakHis names at 100x, and their folder."""
+    image = painted(tmp_path / "run", NAME, 0)
+    test = painted(tmp_path / "run", "SOB_M_DC-14-11031-100-001", 1)
+    rows = [
+        (path.stem, path.name, label, label, split, "100", digest_bytes(path.read_bytes()))
+        for path, label, split in ((image, "benign", "train"), (test, "malignant", "test"))
+    ]
+    columns = "sample_id", "path", "label", "group", "split", "magnification", "sha256"
+    return KnownImages.of(Manifest.from_records(rows, columns=columns)), tmp_path
+
+
+def said(known: KnownImages, path: Path) -> tuple[str, ...]:
+    (source,) = find_sources([str(path)]).sources
+    return known.caveats(source)
+
+
+def test_a_training_image_is_known_by_its_bytes_and_by_its_breakhis_name(
+    breakhis: tuple[KnownImages, Path],
+) -> None:
+    known, home = breakhis
+    (home / "new").mkdir()
+    copy = shutil.copy(home / "run" / f"{NAME}.png", home / "new" / "renamed.png")
+    assert said(known, home / "run" / f"{NAME}.png") == (TRAINED,)
+    assert said(known, Path(copy)) == (TRAINED,)
+    assert said(known, painted(home / "new", NAME, 5)) == (TRAINED,)
+    assert said(known, home / "run" / "SOB_M_DC-14-11031-100-001.png") == ()
+    assert said(known, painted(home / "new", "other", 6)) == ()
+
+
+def test_another_magnification_than_the_runs_is_said(breakhis: tuple[KnownImages, Path]) -> None:
+    known, home = breakhis
+    (caveat,) = said(known, painted(home / "new", "SOB_B_A-14-22549AB-40-001", 5))
+    assert "40x" in caveat
+    assert "100x" in caveat
+
+
+def test_tables_and_python_have_the_caveats_of_each_image(
+    ensemble: Ensemble, stacked: Any, test_paths: list[Path], paint: Callable[..., Path], tmp_path: Path
+) -> None:  # fmt: skip
+    train = stacked.manifest.part("train")
+    paths = [train.root / train.table["path"][0], *test_paths[:2]]
+    found = ensemble.predict_all(paths)
+    assert found.caveats == ((TRAINED,), (), ())
+    assert found.frame()["caveat"].tolist() == [TRAINED, "", ""]
+    assert ["caveats" in one for one in found.records()] == [True, False, False]
+    done = predict_files(
+        ensemble, find_sources([str(p) for p in paths]).sources, tmp_path / "p.csv"
+    )
+    assert done.caveats == {TRAINED: 1}
+    assert ensemble.predict_all(np.asarray(Image.open(paths[0]))).caveats == ((),)
+
+
+def test_sets_and_decisions_of_another_method_are_named(stacked: Any) -> None:
+    assert of_other_methods(stacked.run, "simplex") == []
+    sets, decisions = of_other_methods(stacked.run, "vote")
+    assert "--method simplex" in sets
+    assert "conformal --method vote" in sets
+    assert "operating-point --method vote" in decisions
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "word"),
+    [(0.8, 0.6, None), (0.8, 0.4, "not shown"), (0.45, 0.2, "at chance"), (0.8, None, None)],
+)
+def test_a_method_at_chance_says_so(
+    stacked: Any, tmp_path: Path, value: float, low: float | None, word: str | None
+) -> None:
+    own = stacked.copied_to(tmp_path / "run")
+    path = own.run.ensemble_dir("vote") / "metrics.json"
+    metrics = read_checked(path, advice="")
+    high = None if low is None else 0.9
+    metrics["cross_fitted"]["balanced_accuracy"] = {"value": value, "low": low, "high": high}
+    write_checked(path, metrics)
+    found = of_chance(own.run, "vote")
+    assert len(found) == (word is not None)
+    assert all(word in one and "vote" in one for one in found if word)
+    assert of_chance(own.run, "tiny_cnn") == []
