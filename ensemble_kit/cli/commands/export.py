@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "fmt",
-    type=click.Choice(["bundle", "onnx", "openvino"]),
+    type=click.Choice(["bundle", "onnx", "openvino", "mlflow"]),
     default="bundle",
     show_default=True,
-    help="onnx, openvino: a bundle with one graph from pixels to probabilities.",
+    help="onnx, openvino: a bundle with one graph from pixels to probabilities. mlflow: a pyfunc model folder.",
 )
 @json_option
 def export(
@@ -65,6 +65,9 @@ def export(
     from ensemble_kit.export.bundle import export_bundle
 
     run = named[0] if named else str(default_run())
+    if fmt == "mlflow":
+        _write_mlflow(run, Path(out), method, folds, as_json)
+        return
     graph = None if fmt == "bundle" else fmt
     done = export_bundle(run, out, method=method, folds=folds, graph=graph)
     if as_json:
@@ -72,6 +75,37 @@ def export(
         return
     for line in _words(done):
         click.echo(printable(line))
+
+
+def _write_mlflow(run: str, out: Path, method: str | None, folds: str, as_json: bool) -> None:
+    import tempfile
+
+    from ensemble_kit.export.bundle import export_bundle
+    from ensemble_kit.export.mlflow_folder import refuse_mlflow, write_mlflow
+
+    refuse_mlflow(out)
+    out.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".bundle-") as scratch:
+        bundle = Path(scratch) / "bundle"
+        done = export_bundle(run, bundle, method=method, folds=folds)
+        difference = write_mlflow(bundle, out)
+    if as_json:
+        about = {"written": out.as_posix(), "mlflow_difference": difference}
+        click.echo(json.dumps({**_as_json(done), **about}, indent=2, allow_nan=False))
+        return
+    for line in (
+        f"{out.as_posix()}: an MLflow model of {done.method}, {done.choice.n_networks} networks.",
+        *_choice_words(done),
+        f"Opened by MLflow: the largest difference of a probability is {difference:.2g}.",
+        f"Next: mlflow models serve -m {out.as_posix()} --env-manager local",
+    ):
+        click.echo(printable(line))
+
+
+def _choice_words(done: Exported) -> list[str]:
+    from ensemble_kit.export.fold_choice import choice_words
+
+    return choice_words(done.choice)
 
 
 def _as_json(done: Exported) -> dict[str, object]:
@@ -88,12 +122,10 @@ def _as_json(done: Exported) -> dict[str, object]:
 
 
 def _words(done: Exported) -> list[str]:
-    from ensemble_kit.export.fold_choice import choice_words
-
     place = Path(done.path).as_posix()
     return [
         f"{place}: {done.method}, {done.choice.n_networks} networks, {done.n_bytes / 2**20:.1f} MiB.",
-        *choice_words(done.choice),
+        *_choice_words(done),
         "Opened again: the stored images get the same probabilities (largest difference "
         f"{done.golden_difference:.2g}).",
         *(

@@ -1,0 +1,91 @@
+"""A bundle as an MLflow pyfunc model folder, which `mlflow models serve` starts.
+
+The folder holds the bundle and the name of our loader; no pickle. It is opened by MLflow before it
+gets its name.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ensemble_kit.errors import DataError, EnvironmentFault
+from ensemble_kit.export.mlflow_loader import COLUMN
+from ensemble_kit.inference.golden import GOLDEN, TOLERANCE
+from ensemble_kit.replaced import replaced_whole
+
+LOADER = "ensemble_kit.export.mlflow_loader"
+
+
+def refuse_mlflow(out: Path) -> None:
+    """Refuse what cannot be written, before anything is computed.
+
+    Raises
+    ------
+    DataError
+        There is something at `out`, or it is a zip archive.
+    EnvironmentFault
+        MLflow is not installed.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        raise EnvironmentFault(
+            "The package 'mlflow' is not installed",
+            "it comes with the extra 'mlflow'",
+            "Install it: pip install 'ensemble-kit[mlflow]'",
+        )
+    if out.suffix.lower() == ".zip" or (out.exists() and not (out / "MLmodel").is_file()):
+        raise DataError(
+            f"'{out}' cannot become an MLflow model",
+            "an MLflow model is a new folder, or replaces an MLflow model",
+            "Name another folder",
+        )
+
+
+def write_mlflow(bundle: Path, out: Path) -> float:
+    """Write the model folder; the largest difference of a probability that MLflow's loader gives.
+
+    Parameters
+    ----------
+    bundle : path
+        A folder that `export_bundle` wrote; it is copied.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    from ensemble_kit import __version__
+
+    with replaced_whole(out) as fresh:
+        mlflow.pyfunc.save_model(
+            str(fresh / "model"),
+            loader_module=LOADER,
+            data_path=str(bundle),
+            pip_requirements=[f"ensemble-kit=={__version__}"],
+            signature=ModelSignature(inputs=Schema([ColSpec(DataType.string, COLUMN)])),
+        )
+        for one in (fresh / "model").iterdir():
+            one.rename(fresh / one.name)
+        (fresh / "model").rmdir()
+        return _checked(fresh, bundle)
+
+
+def _checked(folder: Path, bundle: Path) -> float:
+    import mlflow.pyfunc
+
+    golden = json.loads((bundle / GOLDEN).read_text())
+    cells = [base64.b64encode((bundle / one["file"]).read_bytes()).decode() for one in golden["images"]]  # fmt: skip
+    found = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame({COLUMN: cells}))
+    columns = [f"p_{name}" for name in golden["class_names"]]
+    difference = float(np.abs(found[columns].to_numpy() - golden["probabilities"]).max())
+    if not difference <= TOLERANCE:
+        raise EnvironmentFault(
+            "MLflow's loader gives other probabilities than the run",
+            f"the largest difference is {difference:.2g}; accepted is {TOLERANCE:g}",
+            "Nothing was written. Use the bundle itself: --format bundle",
+        )
+    return difference

@@ -1,0 +1,43 @@
+"""An exported MLflow model gives the run's predictions through MLflow's own loader."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ensemble_kit.errors import DataError
+from ensemble_kit.inference.ensemble import Ensemble
+
+mlflow = pytest.importorskip("mlflow")
+
+
+@pytest.fixture
+def model(cli: Callable[..., tuple[int, str]], stacked: Any, tmp_path: Path) -> Path:
+    code, said = cli("export", stacked.run.path, "m", "--method", "simplex", "--format", "mlflow")
+    assert code == 0, said
+    assert [one.name for one in tmp_path.iterdir()] == ["m"]
+    return tmp_path / "m"
+
+
+def test_mlflow_predicts_as_the_run(
+    model: Path, ensemble: Ensemble, test_paths: list[Path], cli: Callable[..., tuple[int, str]]
+) -> None:
+    import mlflow.pyfunc
+
+    opened = mlflow.pyfunc.load_model(str(model))
+    cells = [base64.b64encode(path.read_bytes()).decode() for path in test_paths]
+    found = opened.predict(pd.DataFrame({"image": cells}))
+    want = ensemble.predict_all(test_paths)
+    assert found["predicted"].tolist() == want.classes.tolist()
+    np.testing.assert_allclose(found[["p_benign", "p_malignant"]], want.proba, atol=1e-6)
+    with pytest.raises(DataError, match="Row 0"):
+        opened.predict(pd.DataFrame({"image": [base64.b64encode(b"no image").decode()]}))
+    assert not [p for p in model.rglob("*") if p.suffix in (".pkl", ".pickle")]
+    (model.parent / "other").mkdir()
+    assert cli("export", model, "other", "--format", "mlflow")[0] == 3
