@@ -13,7 +13,7 @@ from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
 
 AUTO, TORCH, ONNX, OPENVINO = "auto", "torch", "onnxruntime", "openvino"
 # Those of a graph in the order in which `auto` takes them: see experiments/benchmarks/inference.py.
-OF_GRAPH = (OPENVINO, ONNX)
+OF_GRAPH = (ONNX, OPENVINO)
 BACKENDS = (AUTO, TORCH, *OF_GRAPH)
 WITH_GRAPH = "Export the run with --format onnx"
 

@@ -276,7 +276,7 @@ def load_ensemble(
     device : str
         `auto` is the first of CUDA, MPS and CPU that is there.
     backend : {"auto", "torch", "onnxruntime", "openvino"}
-        What computes the networks. `auto` is the first of openvino and onnxruntime that is installed
+        What computes the networks. `auto` is the first of onnxruntime and openvino that is installed
         where a bundle has a graph and the device is the CPU, else torch.
 
     Raises
