@@ -19,11 +19,17 @@ IMPORTED_AS = {
     "jinja2": "jinja2",
     "mlflow-skinny": "mlflow",
     "pillow": "PIL",
+    "python-multipart": "python_multipart",
     "scikit-learn": "sklearn",
     "tomli-w": "tomli_w",
 }
 # What a dependency itself depends on, always, and who declares it.
-COMES_WITH = {"huggingface_hub": "timm", "torchvision": "timm", "packaging": "matplotlib"}
+COMES_WITH = {
+    "huggingface_hub": "timm",
+    "torchvision": "timm",
+    "packaging": "matplotlib",
+    "starlette": "fastapi",
+}
 # Imported by a dependency where the package asks it to: torch.utils.tensorboard, torch.onnx.
 USED_BY = {"tensorboard": "torch", "onnx": "torch"}
 # The first versions without a known fault that a prepared file can use, and the fault.

@@ -51,6 +51,11 @@ COMMANDS = {
         "export",
         "Write the ensemble of a run as a bundle that predicts without it.",
     ),
+    "serve": (
+        "commands.serve",
+        "serve",
+        "Serve an ensemble over HTTP, with a page for people.",
+    ),
     "diversity": (
         "commands.diversity",
         "diversity",

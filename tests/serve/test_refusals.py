@@ -1,0 +1,175 @@
+"""What the server refuses, with which status; nothing a client sends ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import struct
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from PIL import Image
+from starlette.testclient import TestClient
+
+from ensemble_kit.errors import UsageError
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.serve.app import make_app
+from ensemble_kit.serve.limits import Limits, check_host
+
+TOKEN = "a-token-of-some-length"
+
+
+def huge_header() -> bytes:
+    head = b"IHDR" + struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + head
+        + struct.pack(">I", zlib.crc32(head))
+        + b"\x00\x00\x01\x00IDATx"
+    )
+
+
+def png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 400),
+        (b"no image", 400),
+        (b"<html></html>", 400),
+        (png(40, 40)[:60], 400),
+        (png(4, 4), 400),
+        (png(500, 400), 413),
+        (huge_header(), 413),
+        (bytes(200_000), 413),
+    ],
+)
+def test_images_that_are_refused(
+    client: TestClient, image: bytes, content: bytes, status: int
+) -> None:
+    answer = client.post("/predict", content=content)
+    assert answer.status_code == status, answer.text
+    assert answer.json()["error"].endswith(".")
+    assert "/tmp" not in answer.text
+    assert client.post("/predict", content=image).status_code == 200
+
+
+def test_a_body_without_a_length_is_counted_as_it_arrives(client: TestClient) -> None:
+    answer = client.post("/predict", content=(bytes(50_000) for _ in range(4)))
+    assert answer.status_code == 413
+
+
+def test_a_form_of_many_parts_or_without_a_file_is_refused(
+    client: TestClient, image: bytes
+) -> None:
+    many = [("image", (f"{i}.png", image[:9])) for i in range(200)]
+    assert client.post("/predict", files=many).status_code == 400
+    head = {"content-type": "multipart/form-data; boundary=x"}
+    assert client.post("/predict", content=b"--x--\r\n", headers=head).status_code == 400
+    assert client.post("/predict", content=b"nonsense", headers=head).status_code == 400
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 90_000,
+        b"{}",
+        b"null",
+        b'{"inputs": [{"datatype": "BYTES", "data": ["%%"]}]}',
+        b'{"inputs": [{"datatype": "FP32", "data": [1]}]}',
+        b'{"inputs": [{"datatype": "BYTES", "shape": [2], "data": ["AA=="]}]}',
+        b'{"inputs": [{"datatype": "UINT8", "shape": [1, 9, 9, 3], "data": [1, 2]}]}',
+        b'{"inputs": [{"datatype": "UINT8", "shape": [1, 1, 1, 3], "data": [1, 2, 999]}]}',
+    ],
+)
+def test_requests_of_the_protocol_that_are_refused(client: TestClient, body: bytes) -> None:
+    answer = client.post("/v2/models/ensemble/infer", content=body)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]
+
+
+def test_too_many_images_in_one_request_are_refused(client: TestClient) -> None:
+    body = {"inputs": [{"datatype": "BYTES", "data": ["AA=="] * 5}]}
+    assert client.post("/v2/models/ensemble/infer", json=body).status_code == 413
+
+
+def test_a_web_page_of_another_name_does_not_reach_the_server(client: TestClient) -> None:
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 403
+
+
+def test_a_token_is_needed_where_there_is_one(served: Ensemble, image: bytes) -> None:
+    app: Any = make_app(served, token=TOKEN)
+    with TestClient(app, base_url="http://hospital.example") as other:
+        assert other.post("/predict", content=image).status_code == 401
+        wrong = {"authorization": f"Bearer {TOKEN}x"}
+        assert other.post("/predict", content=image, headers=wrong).status_code == 401
+        assert other.get("/metrics").status_code == 401
+        right = {"authorization": f"Bearer {TOKEN}"}
+        assert other.post("/predict", content=image, headers=right).status_code == 200
+        assert other.get("/v2/health/ready").status_code == 200
+        assert 'id="token"' in other.get("/").text
+
+
+def test_hosts_that_others_reach_need_a_token() -> None:
+    check_host("127.0.0.1", None)
+    check_host("0.0.0.0", TOKEN)
+    for host, token in (("0.0.0.0", None), ("hospital", None), ("127.0.0.1", "short")):
+        with pytest.raises(UsageError) as caught:
+            check_host(host, token)
+        assert caught.value.exit_code == 2
+
+
+def test_no_more_requests_are_in_work_than_allowed(served: Ensemble, image: bytes) -> None:
+    app: Any = make_app(served, Limits(max_requests=0))
+    with TestClient(app, base_url="http://localhost") as busy:
+        assert busy.post("/predict", content=image).status_code == 429
+
+
+@contextlib.contextmanager
+def running(app: Any) -> Iterator[Callable[[], socket.socket]]:
+    """A real server on a free port of this machine; gives what connects to it."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield lambda: socket.create_connection(listening.getsockname(), timeout=30)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listening.close()
+
+
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def test_slow_and_endless_bodies_over_a_real_socket(served: Ensemble) -> None:
+    app = make_app(served, Limits(max_bytes=100_000, seconds=0.3))
+    with running(app) as connect:
+        with connect() as slow:
+            slow.sendall(HEAD + b"Content-Length: 50\r\n\r\nabc")
+            assert b" 408 " in slow.recv(100)
+        with connect() as endless, contextlib.suppress(ConnectionError):
+            endless.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+            for _ in range(5):
+                endless.sendall(b"7530\r\n" + bytes(0x7530) + b"\r\n")
+            assert b" 413 " in endless.recv(100)
+        with connect() as long:
+            long.sendall(HEAD + b"Content-Length: 99999999999\r\n\r\n")
+            assert b" 413 " in long.recv(100)
+        with connect() as good:
+            good.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b" 200 " in good.recv(100)
