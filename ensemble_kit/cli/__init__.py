@@ -56,6 +56,7 @@ COMMANDS = {
         "serve",
         "Serve an ensemble over HTTP, with a page for people.",
     ),
+    "bench": ("commands.bench", "bench", "Measure how fast a bundle predicts here, by backend."),
     "diversity": (
         "commands.diversity",
         "diversity",

@@ -1,0 +1,43 @@
+"""`ensemble-kit bench`: the speed of a bundle on this machine, by backend.
+
+Parses and prints; the work is `export.bench`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import click
+
+from ensemble_kit.cli.options.shared import json_option
+from ensemble_kit.cli.output.text import columns, printable
+
+
+@click.command("bench")
+@click.argument("bundle")
+@json_option
+def bench(bundle: str, as_json: bool) -> None:
+    """Measure how fast BUNDLE predicts on this machine with each installed backend.
+
+    BUNDLE is a folder or .zip that export wrote. Each backend runs in a process of its own.
+    """
+    from ensemble_kit.export.bench import bench_bundle
+
+    found = bench_bundle(bundle)
+    if as_json:
+        values = [dataclasses.asdict(one) for one in found]
+        click.echo(json.dumps({"bundle": bundle, "backends": values}, indent=2, allow_nan=False))
+        return
+    rows = [["backend", "images/s", "p50 ms", "p99 ms", "memory MiB", "open s"]]
+    for one in found:
+        own = (one.images_per_second, one.p50_ms, one.p99_ms, one.memory_mib, one.open_seconds)
+        rows.append([one.backend, *("-" if v is None else f"{v:.1f}" for v in own)])
+    click.echo(columns(rows, right=[1, 2, 3, 4, 5]))
+    for one in found:
+        if one.error:
+            click.echo(printable(f"{one.backend}: {one.error}"))
+    click.echo(
+        "images/s: the networks, 8 images in one batch. p50, p99: one decoded image to its prediction.\n"
+        "memory: the largest of the process, libraries included."
+    )

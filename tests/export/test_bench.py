@@ -1,0 +1,42 @@
+"""`bench` measures every backend of a bundle, and names one that fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ensemble_kit.errors import UsageError
+from ensemble_kit.export import bench
+from ensemble_kit.export.bundle import export_bundle
+
+CLI = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def bundle(stacked: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bench") / "b"
+    export_bundle(stacked.run, out, method="vote")
+    return out
+
+
+def test_values_of_a_backend_are_positive_and_ordered(bundle: Path) -> None:
+    found = bench._measured(str(bundle), "torch", 5)
+    assert found.error == ""
+    assert 0 < found.p50_ms <= found.p99_ms
+    assert found.images_per_second > 0
+    assert found.memory_mib > 10
+
+
+def test_the_command_prints_a_row_for_each_backend_and_the_reason_of_a_failure(
+    bundle: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.sys, "executable", "false")
+    code, said = cli("bench", bundle)
+    assert code == 0
+    assert "torch" in said
+    assert "code 1" in said
+    with pytest.raises(UsageError, match="thesis"):
+        bench.bench_bundle("thesis")
