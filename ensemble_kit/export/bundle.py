@@ -174,6 +174,7 @@ def _fill(
             "members": _with_licences(members, facts),
             "folds": choice_json(choice),
             "combiner": {**combiner, "class_names": list(stored.class_names)},
+            "pooling": stored.pooling.as_mapping(),
             "costs": None if stored.costs is None else stored.costs.tolist(),
             "sets": sets_json(stored.sets, stored.class_names),
             "decision": decision_json(stored.decision, stored.class_names),

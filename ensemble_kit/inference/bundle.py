@@ -25,6 +25,7 @@ from ensemble_kit.inference.fold_networks import (
     member_of,
     trained_network,
 )
+from ensemble_kit.inference.pooling import Pooling
 from ensemble_kit.inference.stored_decisions import StoredDecision, StoredSets
 from ensemble_kit.inference.stored_method import StoredMethod
 from ensemble_kit.manifest.table import Manifest
@@ -120,6 +121,7 @@ def _method(files: BundleFiles) -> StoredMethod:
         decision=_decision(record["decision"], names),
         group_kind=record["group_kind"],
         made_of=record["made_of"],
+        pooling=Pooling.from_mapping(record.get("pooling", {})),
         notes=(*record["notes"], *((EDITED,) if files.card_changed else ())),
     )
 

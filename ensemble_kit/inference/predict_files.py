@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.combiners.base import Combined
+from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.evaluation.scores.per_group import pooled
 from ensemble_kit.files import csv_text, digest_json, write_csv
 from ensemble_kit.formulas import unguarded
 from ensemble_kit.images.reading.digests import refuse_faults
 from ensemble_kit.inference.backends import TORCH
 from ensemble_kit.inference.ensemble import BlockPredictions, Ensemble
 from ensemble_kit.inference.image_caveats import SEPARATOR
+from ensemble_kit.inference.pooling import Pooling
 from ensemble_kit.inference.prediction_file import PredictionFile, opened
 from ensemble_kit.inference.sources import Source
+from ensemble_kit.metrics.costs import least_cost
 
 SKIP, FAIL = "skip", "fail"
 
@@ -132,6 +133,7 @@ def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:
         else [stored.sets.rule.score, stored.sets.rule.thresholds.tolist()],
         None if stored.decision is None else dataclasses.asdict(stored.decision),
         None if stored.costs is None else stored.costs.tolist(),
+        stored.pooling.as_mapping(),
     ]
     return {
         "images": digest_json([[s.name, s.path, s.pair_path, s.group, s.stamp] for s in sources]),
@@ -172,27 +174,32 @@ def _write_groups(ensemble: Ensemble, table: PredictionFile, path: Path) -> Path
 
 
 def group_frame(ensemble: Ensemble, rows: pd.DataFrame, proba: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient: the mean of the images' probabilities, as patients are evaluated.
+    """One row a patient, pooled and decided as `stack` evaluates patients.
 
     Parameters
     ----------
     rows : DataFrame
-        `group` and `error` of every image.
+        `group`, `predicted` and `error` of every image.
     proba : DataFrame
         The probabilities as text, empty for unreadable images.
     """
     good = (rows["error"] == "").to_numpy()
     values = proba[good].astype(np.float64).to_numpy()
-    none = np.zeros(len(values), dtype=np.int64)
-    combined, _, groups = pooled(
-        Combined(values, none, none.astype(bool)), none, rows["group"][good].to_numpy(dtype=np.str_)
-    )
-    names = np.array(ensemble.class_names)
+    names, stored = np.array(ensemble.class_names), ensemble.stored
+    place = {name: c for c, name in enumerate(names)} | {"": ABSTAINED}
+    voted = np.array([place[one] for one in rows["predicted"][good]], dtype=np.int64)
+    images = Combined(values, voted, np.zeros(len(values), dtype=np.bool_))
+    of_images = rows["group"][good].to_numpy(dtype=np.str_)
+    combined, groups = stored.pooling.apply(images, of_images)
+    if stored.costs is not None:
+        combined = least_cost(combined, stored.costs)
     columns: dict[str, Any] = {"group": groups, "predicted": names[combined.predicted]}
     columns |= {f"p_{name}": combined.proba[:, c] for c, name in enumerate(names)}
-    decision, unit = ensemble.stored.decision, ensemble.stored.group_kind
+    decision, unit = stored.decision, stored.group_kind
     if decision is not None and unit in decision.points:
-        columns["decision"] = decision.decide(combined, ensemble.class_names, unit)
+        # The threshold was chosen on means.
+        mean, _ = Pooling().apply(images, of_images)
+        columns["decision"] = decision.decide(mean, ensemble.class_names, unit)
     frame = pd.DataFrame(columns).set_index("group")
     counts = rows.groupby("group", sort=True)["error"].agg(
         images="size", unreadable=lambda errors: int((errors != "").sum())

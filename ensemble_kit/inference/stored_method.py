@@ -27,6 +27,7 @@ from ensemble_kit.evaluation.runs.stored_ensembles import (
 )
 from ensemble_kit.evaluation.tables.answer import chosen_of
 from ensemble_kit.inference.method_caveats import of_chance, of_other_methods
+from ensemble_kit.inference.pooling import Pooling, pooling_of
 from ensemble_kit.inference.stored_decisions import (
     StoredDecision,
     StoredSets,
@@ -60,6 +61,8 @@ class StoredMethod:
         Digests of the predictions that it was fitted to.
     notes : tuple of str
         How the method was chosen, and what could not be used.
+    pooling : Pooling
+        How a patient's images become one prediction.
     """
 
     name: str
@@ -72,6 +75,7 @@ class StoredMethod:
     group_kind: str
     made_of: Mapping[str, Any]
     notes: tuple[str, ...]
+    pooling: Pooling = dataclasses.field(default_factory=Pooling)
 
     def combine(self, logits: Array) -> Combined:
         """Probabilities and classes of new images; `logits` is (n_samples, n_members, n_classes)."""
@@ -115,6 +119,7 @@ def open_method(run: Run, name: str | None = None) -> StoredMethod:
         group_kind=oof.group_kind,
         made_of=now,
         notes=(*notes, about_sets) if about_sets else notes,
+        pooling=pooling_of(run, name),
     )
 
 
