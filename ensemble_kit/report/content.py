@@ -22,6 +22,7 @@ from ensemble_kit.errors import IntegrityError
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.runs.stored_ensembles import current_metrics
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, sentence_of_tests
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.tables.answer import answer
@@ -36,7 +37,6 @@ from ensemble_kit.report.clinical import ClinicalContent, clinical_content
 from ensemble_kit.report.stored import (
     MEMBER_METRICS,
     coupling_frame,
-    current_metrics,
     optimism_frame,
 )
 from ensemble_kit.run import Run

@@ -10,42 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from ensemble_kit.errors import command, first_few
-from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods, what_changed
-from ensemble_kit.predictions.table import Predictions
-from ensemble_kit.run import Run
-
 MEMBER_METRICS = ("balanced_accuracy", "accuracy", "auroc", "log_loss")
 DIFFERENCES = {
     "in_sample_minus_cross_fitted": "in-sample - cross-fitted",
     "cross_fitted_minus_test": "cross-fitted - test",
 }
 Stored = Mapping[str, dict[str, Any]]
-
-
-def current_metrics(
-    run: Run, oof: Predictions, test: Predictions | None
-) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Every method's `metrics.json` by its name, and a caveat on those that are out of date.
-
-    Methods that were stacked over other predictions than the run's are left out.
-
-    Raises
-    ------
-    IntegrityError
-        A stored file is damaged or was changed.
-    """
-    stored = {method: read_metrics(run, method) for method in stored_methods(run)}
-    changed = {m: what_changed(run, m, metrics, oof, test) for m, metrics in stored.items()}
-    old = {method: what for method, what in changed.items() if what}
-    notes = []
-    if old:
-        what = first_few(dict.fromkeys(old.values()))
-        notes.append(
-            f"Not shown: {first_few(old, len(old))}. The run's predictions changed since they were "
-            f"stacked ({what}). Run {command('stack', '--run', run.path)} again."
-        )
-    return {method: one for method, one in stored.items() if not changed[method]}, notes
 
 
 def coupling_frame(stored: Stored) -> pd.DataFrame:

@@ -11,7 +11,15 @@ from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.runs.stack_run import stack_run
-from ensemble_kit.evaluation.tables.answer import answer, chosen_of
+from ensemble_kit.evaluation.scores.verdict import too_few
+from ensemble_kit.evaluation.tables.answer import (
+    answer,
+    chance_sentence,
+    chance_warning,
+    chosen_of,
+    claim,
+)
+from ensemble_kit.evaluation.tables.chance import chance_of
 from ensemble_kit.evaluation.winner import ranked, winner
 from ensemble_kit.report.content import gather
 from ensemble_kit.testing import toy_predictions, toy_run
@@ -53,7 +61,64 @@ def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -
 def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
     judged, stored = found("vote", "median", test=False)
     corrected = judged[chosen_of(stored)].corrected
-    assert f"{corrected.value:.3f}".lstrip("0") in answer(stored)[0]
+    assert f"corrected for the choice: {corrected.value:.3f}" in answer(stored)[0]
+
+
+def test_with_a_test_part_the_corrected_cross_fitted_value_is_the_last_sentence() -> None:
+    judged, stored = found("vote", "median")
+    best = judged[chosen_of(stored)]
+    said = answer(stored)[-1]
+    assert f"{best.cross_fitted['balanced_accuracy'].value:.3f}" in said
+    assert f"corrected for the choice: {best.corrected.value:.3f}" in said
+
+
+def test_a_method_whose_interval_holds_chance_gets_a_warning() -> None:
+    _, stored = found("vote", "median")
+    best = stored[chosen_of(stored)]
+    assert chance_sentence(stored) == "Chance level: 0.333 (1 / 3 classes)."
+    assert not chance_warning(best)
+    best["test"]["balanced_accuracy"]["low"] = 0.3
+    assert "chance, 0.333" in chance_warning(best)[0]
+    assert chance_warning(best)[0] in answer(stored)
+
+
+def test_without_a_test_part_the_correction_moves_the_interval_that_is_held_against_chance() -> (
+    None
+):
+    _, stored = found("vote", "median", test=False)
+    best = stored[chosen_of(stored)]
+    best["cross_fitted"]["balanced_accuracy"] |= {"value": 0.6, "low": 0.35, "high": 0.8}
+    best["corrected_for_choice"]["value"] = 0.59
+    assert not chance_warning(best)
+    best["corrected_for_choice"]["value"] = 0.57
+    assert chance_warning(best)
+
+
+@pytest.mark.parametrize(
+    ("metric", "level"),
+    [("balanced_accuracy", 0.5), ("accuracy", 0.75), ("auroc", 0.5), ("mcc", 0.0), ("log_loss", 0.5623)],
+)  # fmt: skip
+def test_chance_levels_of_thirty_and_ten_images(metric: str, level: float) -> None:
+    block = {"per_class": {"a": {"n": 30}, "b": {"n": 10}, "absent": {"n": 0}}}
+    assert chance_of(metric, block).level == pytest.approx(level, abs=1e-4)
+    assert chance_of(metric, {"per_class": {"a": {"n": 30}}}) is None
+
+
+def test_a_lower_log_loss_is_a_negative_difference() -> None:
+    _, stored = found("vote", "median", metric="log_loss")
+    best = stored[chosen_of(stored)]
+    at = next(v for v in best["verdicts"] if (v["part"], v["against"]) == ("test", "best-member"))
+    at |= {"word": "better", "gain": {"value": 0.2, "low": 0.1, "high": 0.3}}
+    assert "difference -0.200 [-0.300, -0.100]" in " ".join(answer(stored))
+    assert claim(stored).startswith(f"The ensemble ({chosen_of(stored)}) is better than")
+
+
+def test_why_nothing_can_be_shown_names_both_methods_and_the_part() -> None:
+    few = too_few(1, 5, "patient", pair=("mlp", "best-member"), part="test")
+    assert "mlp and the best member differ in only 1 of 5 patients (test)" in few
+    same = too_few(0, 5, "patient", pair=("mlp", "mean"), part="cross_fitted")
+    assert "mlp and the mean of all members are equal for all 5 patients (cross-fitted)" in same
+    assert not too_few(6, 10)
 
 
 def test_baselines_alone_have_no_verdict() -> None:

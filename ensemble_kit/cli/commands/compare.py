@@ -80,14 +80,13 @@ def compare(
 
 def print_across(found: AcrossRuns, metric: str) -> None:
     """A row for each run, and what belongs beside it."""
-    from ensemble_kit.evaluation.tables.leaderboard import text
 
     has_abstained = any(one.n_abstained for one in found.figures.values())
     names = list(dict.fromkeys([metric, "accuracy", "auroc", "log_loss"]))
     names += ["coverage"] if has_abstained else []
     rows = [("run", "images", "left out", *(name.replace("_", " ") for name in names))]
     rows += [
-        (path, str(one.n), str(found.n_left_out[path]), *(text(one[name]) for name in names))
+        (path, str(one.n), str(found.n_left_out[path]), *(str(one[name]) for name in names))
         for path, one in found.figures.items()
     ]
     click.echo(columns(rows, right=range(1, len(rows[0]))))
@@ -99,7 +98,6 @@ def print_across(found: AcrossRuns, metric: str) -> None:
 
 def print_repeats(found: Repeats) -> None:
     """Each repeat's mean over its folds, and what the method gains over all of them."""
-    from ensemble_kit.evaluation.tables.leaderboard import text
     from ensemble_kit.evaluation.uncertainty.interval import Interval
 
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
@@ -110,7 +108,7 @@ def print_repeats(found: Repeats) -> None:
     rows: list[tuple[str, ...]] = [("run", *found.methods)]
     for run, part in found.folds.groupby("run", sort=False):
         means = part[found.methods].mean()
-        cells = (text(Interval(None if m != m else float(m))) for m in means)  # NaN
+        cells = (str(Interval(None if m != m else float(m))) for m in means)  # NaN
         rows.append((str(run), *cells))
     click.echo(columns(rows, right=range(1, len(rows[0]))))
     click.echo(

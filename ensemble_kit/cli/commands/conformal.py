@@ -82,7 +82,6 @@ def conformal(
 
 def print_sets(found: PredictionSets) -> None:
     """The promise, the table of what was measured, and what belongs beside it."""
-    from ensemble_kit.evaluation.tables.leaderboard import text
 
     options, unit = found.options, found.unit
     each = " for each class" if options.per_class else ""
@@ -106,8 +105,8 @@ def print_sets(found: PredictionSets) -> None:
              "mean size", "1 class", "empty", "all classes")]  # fmt: skip
     for part, of_class in found.figures.items():
         for name, one in of_class.items():
-            rows.append((f"{PARTS[part]}: {name}", str(one.n), str(one.n_groups), text(one.covered),
-                         text(one.covered_per_image), f"{one.mean_size:.2f}",
+            rows.append((f"{PARTS[part]}: {name}", str(one.n), str(one.n_groups), str(one.covered),
+                         str(one.covered_per_image), f"{one.mean_size:.2f}",
                          *(f"{share:.0%}" for share in (one.single, one.empty, one.full))))  # fmt: skip
     if unit == "image":
         rows = [row[:2] + row[4:] for row in rows]

@@ -69,13 +69,12 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
 
 def print_study(found: MemberStudy) -> None:
     """What each member adds, the pairs, the split of the Brier score, and the reading."""
-    from ensemble_kit.evaluation.tables.leaderboard import text
 
     name = found.protocol.metric.replace("_", " ")
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
     click.echo(
         printable(
-            f"{len(found.members)} members on {found.n} out-of-fold images{units}; {name} of their mean {text(found.whole)}"
+            f"{len(found.members)} members on {found.n} out-of-fold images{units}; {name} of their mean {found.whole!s}"
         )
     )
     click.echo(columns(_member_rows(found), right=range(1, 5)))
@@ -101,22 +100,20 @@ def print_study(found: MemberStudy) -> None:
 
 
 def _member_rows(found: MemberStudy) -> list[tuple[str, ...]]:
-    from ensemble_kit.evaluation.tables.leaderboard import text
     from ensemble_kit.evaluation.uncertainty.interval import Interval
 
     rows: list[tuple[str, ...]] = [("member", "alone", "left out", "with best", "Shapley")]
     for one in found.members.to_dict("records"):
         cells = {
-            key: text(Interval(*(_number(one[k]) for k in (key, f"{key}_low", f"{key}_high"))))
+            key: str(Interval(*(_number(one[k]) for k in (key, f"{key}_low", f"{key}_high"))))
             for key in ("alone", "left_out", "shapley")
         }
-        with_best = "" if one["member"] == found.best else text(Interval(one["added"]))
+        with_best = "" if one["member"] == found.best else str(Interval(one["added"]))
         rows.append((one["member"], cells["alone"], cells["left_out"], with_best, cells["shapley"]))
     return rows
 
 
 def _pair_rows(found: MemberStudy) -> tuple[list[tuple[str, ...]], int]:
-    from ensemble_kit.evaluation.tables.leaderboard import text
     from ensemble_kit.evaluation.uncertainty.interval import Interval
 
     shown = {
@@ -129,7 +126,7 @@ def _pair_rows(found: MemberStudy) -> tuple[list[tuple[str, ...]], int]:
     }
     rows: list[tuple[str, ...]] = [("pair", *shown)]
     for one in found.pairs.head(MAX_PAIRS).to_dict("records"):
-        cells = (text(Interval(_number(one[key]))) for key in shown.values())
+        cells = (str(Interval(_number(one[key]))) for key in shown.values())
         rows.append((f"{one['a']}, {one['b']}", *cells))
     return rows, max(len(found.pairs) - MAX_PAIRS, 0)
 

@@ -149,7 +149,6 @@ def _referred_range(point: Point) -> str:
 
 
 def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
-    from ensemble_kit.evaluation.tables.leaderboard import text
 
     first = next(iter(one.parts.values()))
     hide = {"referred"} if not any(p.counts["referred"] for p in one.parts.values()) else set()
@@ -158,11 +157,11 @@ def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
         ("", "n", f"{group_kind}s", *(SHORT.get(name, name) for name in names))
     ]
     for part, figures in one.parts.items():
-        cells = [text(figures.shares[name]) for name in names]
+        cells = [str(figures.shares[name]) for name in names]
         rows.append((PARTS[part], str(figures.n), str(figures.n_groups), *cells))
         of_all = [figures.shares.get(f"{name} of all") for name in names]
         if any(of_all):
-            cells = ["" if one is None else text(one) for one in of_all]
+            cells = ["" if one is None else str(one) for one in of_all]
             rows.append(("  referred counted as errors", "", "", *cells))
     if all(row[1] == row[2] for row in rows[1:]):
         rows = [row[:1] + row[2:] for row in rows]
@@ -180,9 +179,12 @@ def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     else:
         sick = n["true_positive"] + n["false_negative"]
         well = n["true_negative"] + n["false_positive"]
+        decided = "decided " if n["referred"] else ""
+        hits = f"{n['true_positive']} of {sick} {decided}'{found.class_name}' found"
+        alarms = f"{n['false_positive']} false alarms among {well} {decided}others"
         said += (
-            f", {n['true_positive']} of {sick} '{found.class_name}' found, "
-            f"{n['false_positive']} false alarms among {well} others"
+            f", {hits if sick else f'no {decided}{unit} is {found.class_name!r}'}, "
+            f"{alarms if well else f'no {decided}{unit} is of another class'}"
             + (f", {n['referred']} referred." if n["referred"] else ".")
         )
         if well and n["false_positive"] == well:

@@ -59,7 +59,7 @@ def print_stacked(
 ) -> None:
     """The answer, the methods, the caveats that change how it is read, and where the rest is."""
     from ensemble_kit.evaluation.tables import leaderboard as board
-    from ensemble_kit.evaluation.tables.answer import answer
+    from ensemble_kit.evaluation.tables.answer import answer, chance_sentence
 
     for sentence in answer(done.stored):
         click.echo(printable(sentence))
@@ -69,7 +69,13 @@ def print_stacked(
     if n_hidden:
         click.echo(f"{n_hidden} more methods: ensembles/scores.csv, or --verbose.")
     best_member = _best_member(done) if done.test is not None else None
-    note = board.short_note(done.evaluations, done.protocol, done.oof.group_kind, best_member)
+    note = board.short_note(
+        done.evaluations,
+        done.protocol,
+        done.oof.group_kind,
+        best_member,
+        chance_sentence(done.stored),
+    )
     click.echo(printable(note))
     _print_asked(done, clinical=clinical)
     if per_class and not verbose:
@@ -79,11 +85,7 @@ def print_stacked(
     click.echo()
     _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
     folder = run.path.as_posix()
-    click.echo(
-        printable(
-            f"All values of these methods: {folder}/ensembles/scores.csv, or stack --verbose."
-        )
-    )
+    click.echo(printable(f"All values of all methods in this run: {folder}/ensembles/scores.csv"))
     if has_next:
         click.echo(printable(f"Next: {command('report', '--run', run.path)}"))
 

@@ -19,7 +19,6 @@ from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fitted_to
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.scores.verdict import verdicts
-from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.table import Predictions
 
@@ -155,7 +154,7 @@ def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
     for one in table[table["on_front"]].to_dict("records"):
         figure = Interval(one["value"], one["low"], one["high"])
         cost = f"{one['cost']:.3g}" if one["cost"] < 1e4 else f"{one['cost']:,.0f}"
-        rows.append((one["members"], str(one["n_members"]), cost, text(figure), one["verdict"]))
+        rows.append((one["members"], str(one["n_members"]), cost, str(figure), one["verdict"]))
     return rows
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from ensemble_kit.checked import write_checked
 from ensemble_kit.combiners import COMBINERS, DYNAMIC, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.errors import UsageError
+from ensemble_kit.errors import IntegrityError, UsageError
 from ensemble_kit.evaluation.caveats import combiner_notes
 from ensemble_kit.evaluation.clinical.block import Clinical, ClinicalOptions, clinical_of
 from ensemble_kit.evaluation.clinical.subgroups import column_of
@@ -29,6 +29,7 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.runs.ensemble_folder import write_ensembles
+from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods, what_changed
 from ensemble_kit.evaluation.scores.baseline_tests import sentence_of_tests
 from ensemble_kit.evaluation.tables.permutation_test import NULL_CHECK, null_json
 from ensemble_kit.evaluation.tables.scores import long_scores
@@ -227,7 +228,7 @@ def stack_run(
         done = Stacked(oof, test, judged, protocol, pareto, null)
         if write:
             write_ensembles(run, judged, oof, test)
-            write_csv(run.path / ENSEMBLES / SCORES, long_scores(done.stored))
+            write_csv(run.path / ENSEMBLES / SCORES, long_scores(_with_stored(run, done)))
     return done
 
 
@@ -246,6 +247,19 @@ def _with_clinical(
         parts["test"] = (test, one.test_combined, best.test_combined)
     found = clinical_of(one.shown_name, parts, manifest, protocol, options)
     return {**judged, one.name: dataclasses.replace(one, clinical=found)}
+
+
+def _with_stored(run: Run, done: Stacked) -> dict[str, dict[str, Any]]:
+    """The methods of this call, then those that earlier calls stored over the same predictions."""
+    found = dict(done.stored)
+    for name in stored_methods(run):
+        if name in found:
+            continue
+        with contextlib.suppress(IntegrityError):  # a damaged folder is reported by what reads it
+            metrics = read_metrics(run, name)
+            if not what_changed(run, name, metrics, done.oof, done.test):
+                found[name] = metrics
+    return found
 
 
 def _table(run: Run, kind: str, quorum: int | None, features: bool) -> Predictions:

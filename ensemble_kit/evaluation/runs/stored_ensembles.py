@@ -116,6 +116,31 @@ def _changed_since_earlier_version(run: Run, method: str, own: Predictions) -> s
     return "" if same else "the predictions of its members changed"
 
 
+def current_metrics(
+    run: Run, oof: Predictions, test: Predictions | None
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Every method's `metrics.json` by its name, and a caveat on those that are out of date.
+
+    Methods that were stacked over other predictions than the run's are left out.
+
+    Raises
+    ------
+    IntegrityError
+        A stored file is damaged or was changed.
+    """
+    stored = {method: read_metrics(run, method) for method in stored_methods(run)}
+    changed = {m: what_changed(run, m, metrics, oof, test) for m, metrics in stored.items()}
+    old = {method: what for method, what in changed.items() if what}
+    notes = []
+    if old:
+        what = first_few(dict.fromkeys(old.values()))
+        notes.append(
+            f"Not shown: {first_few(old, len(old))}. The run's predictions changed since they were "
+            f"stacked ({what}). Run {command('stack', '--run', run.path)} again."
+        )
+    return {method: one for method, one in stored.items() if not changed[method]}, notes
+
+
 def refuse_stale(
     run: Run, method: str, metrics: Mapping[str, Any], oof: Predictions, test: Predictions | None
 ) -> None:

@@ -21,6 +21,7 @@ PARTS = {
     "test": "test",
 }
 
+NOUNS = {"best-member": "the best member", "mean": "the mean of all members"}
 CLAIMS = {
     "better": "{} is better than {}",
     "worse": "{} is worse than {}",
@@ -117,7 +118,10 @@ def verdicts(
     return {
         name: _verdict(
             name, ours, against, theirs, wanted, found[name], part=part, over=over,
-            few=too_few(n_differing_groups(ours, theirs, wanted), ours.figures.n_groups, group_kind, level),
+            few=too_few(
+                n_differing_groups(ours, theirs, wanted), ours.figures.n_groups, group_kind, level,
+                pair=(name, against), part=part,
+            ),
             called=(shown or {}).get(name, name), n_compared=n_compared,
         )
         for name, ours in methods.items()
@@ -141,7 +145,7 @@ def _verdict(
     effect = gain.effect
     word = "not shown" if few else _word(effect)
     values = ours.figures[wanted.name].value, theirs.figures[wanted.name].value
-    sentence = _sentence(called, against, word, effect, values, wanted.name.replace("_", " "), over)
+    sentence = _sentence(called, against, word, effect, values, wanted, over)
     if few and _word(effect) != "not shown":
         sentence += f" {few[0].upper()}{few[1:]}."
     p_value = None if few else gain.p_value
@@ -168,29 +172,42 @@ def corrected_verdict(said: Verdict, gain: float | None) -> Verdict:
     new = Interval(effect.value + moved, effect.low + moved, effect.high + moved)
     word = "not shown" if said.word == "not shown" else _word(new)
     claim = CLAIMS[word].format(said.sentence.partition(" is ")[0], said.against)
-    before, _, over = facts.partition(", gain ")
+    before, _, over = facts.partition(", difference ")
     level = over[over.index("(") :]
-    sentence = (
-        f"{claim}: {before}, gain corrected for the choice {new.value:+.3f} "
-        f"[{new.low:+.3f}, {new.high:+.3f}] {level}"
-    )
+    shown = difference(new, higher_is_better=metric(said.metric).higher_is_better)
+    sentence = f"{claim}: {before}, difference corrected for the choice {shown} {level}"
     p_value = said.p_value if word == said.word else None
     return dataclasses.replace(said, effect=new, word=word, sentence=sentence, p_value=p_value)
 
 
-def too_few(n_differing: int, n_groups: int, group_kind: str = "group", level: float = 0.95) -> str:
-    """Why no difference can be shown, as a sentence; empty if one can be shown.
+def too_few(
+    n_differing: int,
+    n_groups: int,
+    group_kind: str = "group",
+    level: float = 0.95,
+    *,
+    pair: tuple[str, str] = ("the first", "the second"),
+    part: str = "cross_fitted",
+) -> str:
+    """Why no difference between the two methods of `pair` can be shown; empty if one can be shown.
 
     If two methods differ in n groups, the smallest possible p value of a sign-flip permutation
     test is 2 / 2**n. Below .05 this needs six groups.
     """
     if 2.0 ** (1 - n_differing) <= 1.0 - level + 1e-12:
         return ""
+    against = NOUNS.get(pair[1], pair[1])
+    if n_differing == 0:
+        return (
+            f"no difference can be shown: {pair[0]} and {against} are equal for all {n_groups} "
+            f"{group_kind}s ({PARTS[part]})"
+        )
     smallest = min(2.0 ** (1 - n_differing), 1.0)
     where = (
-        f"there are only {n_groups} {group_kind}s"
+        f"there are only {n_groups} {group_kind}s ({PARTS[part]})"
         if n_differing == n_groups
-        else f"the two differ in only {n_differing} of {n_groups} {group_kind}s"
+        else f"{pair[0]} and {against} differ in only {n_differing} of {n_groups} "
+        f"{group_kind}s ({PARTS[part]})"
     )
     return (
         f"no difference can be shown at {level * 100:.0f} %: {where}, and the smallest possible p "
@@ -219,15 +236,34 @@ def _sentence(
     word: str,
     effect: Interval,
     values: tuple[float | None, float | None],
-    noun: str,
+    wanted: Metric,
     over: str,
 ) -> str:
-    claim = CLAIMS[word].format(method, against)
+    claim, noun = CLAIMS[word].format(method, against), wanted.name.replace("_", " ")
     if effect.value is None:
         return f"{claim}: {noun} is undefined here ({over})."
     a, b = values
     if effect.low is None:
         over = f"no interval, {over.rpartition(', ')[2]}"
-        return f"{claim}: {noun} {a:.3f} against {b:.3f}, gain {effect.value:+.3f} ({over})."
-    interval = f"[{effect.low:+.3f}, {effect.high:+.3f}]"
-    return f"{claim}: {noun} {a:.3f} against {b:.3f}, gain {effect.value:+.3f} {interval} ({over})."
+    shown = difference(effect, higher_is_better=wanted.higher_is_better)
+    return f"{claim}: {noun} {a:.3f} against {b:.3f}, difference {shown} ({over})."
+
+
+def difference(gain: Interval, *, higher_is_better: bool) -> str:
+    """A gain as the plain difference of two values, ours minus theirs, with signs.
+
+    Examples
+    --------
+    >>> difference(Interval(0.2, 0.1, 0.3), higher_is_better=True)
+    '+0.200 [+0.100, +0.300]'
+    >>> difference(Interval(0.2, 0.1, 0.3), higher_is_better=False)
+    '-0.200 [-0.300, -0.100]'
+    """
+    if gain.value is None:
+        return "n/a"
+    sign = 1.0 if higher_is_better else -1.0
+    value = f"{sign * gain.value:+.3f}"
+    if gain.low is None or gain.high is None:
+        return value
+    low, high = sorted((sign * gain.low, sign * gain.high))
+    return f"{value} [{low:+.3f}, {high:+.3f}]"

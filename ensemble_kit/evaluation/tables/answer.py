@@ -9,16 +9,24 @@ from collections.abc import Mapping
 from typing import Any
 
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
-from ensemble_kit.evaluation.tables.leaderboard import text
+from ensemble_kit.evaluation.scores.verdict import difference
+from ensemble_kit.evaluation.tables.chance import above_chance, chance_of
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.winner import winner
+from ensemble_kit.metrics import metric as metric_named
 
 Stored = Mapping[str, Any]
 VERDICTS = {
-    "better": "It is better than {}: gain {}.",
-    "worse": "It is worse than {}: gain {}.",
-    "not shown": "It is not shown to be better than {}: gain {}.",
+    "better": "It is better than {}: difference {}.",
+    "worse": "It is worse than {}: difference {}.",
+    "not shown": "It is not shown to be better than {}: difference {}.",
 }
+CLAIMS = {
+    "better": "{} is better than {}.",
+    "worse": "{} is worse than {}.",
+    "not shown": "{} is not shown to be better than {}.",
+}
+NO_METHOD = "Only baselines were evaluated: there is no method to compare with them."
 
 
 def chosen_of(methods: Mapping[str, Stored]) -> str | None:
@@ -28,6 +36,32 @@ def chosen_of(methods: Mapping[str, Stored]) -> str | None:
     metric = next(iter(methods.values()))["metric"]
     values = {name: one["cross_fitted"][metric]["value"] for name, one in methods.items()}
     return winner(values, metric)
+
+
+def part_of(method: Stored) -> str:
+    """The part that the answer is about: the test part if there is one."""
+    return "test" if method["test"] else "cross_fitted"
+
+
+def claim(methods: Mapping[str, Stored]) -> str:
+    """The verdict against the best single member in one short sentence without numbers.
+
+    Parameters
+    ----------
+    methods : mapping of method to dict
+        As for `answer`.
+    """
+    chosen = chosen_of(methods)
+    if chosen is None:
+        return NO_METHOD
+    best = methods[chosen]
+    found = _verdict(best, part_of(best), "best-member")
+    name, noun = f"The ensemble ({_called(chosen, best)})", _best_member(methods)
+    if len(best["member_names"]) == 1:
+        return f"{name} has one member, so there is nothing to combine."
+    if found is None or found["gain"]["value"] is None:
+        return f"{name} cannot be compared with {noun}."
+    return CLAIMS[found["word"]].format(name, noun)
 
 
 def answer(methods: Mapping[str, Stored]) -> list[str]:
@@ -40,16 +74,17 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
     """
     chosen = chosen_of(methods)
     if chosen is None:
-        return ["Only baselines were evaluated: there is no method to compare with them."]
+        return [NO_METHOD]
     best = methods[chosen]
-    part = "test" if best["test"] else "cross_fitted"
+    part = part_of(best)
     said = [_first(chosen, best, methods, part)]
+    said += chance_warning(best)
     for against, noun in (
         ("best-member", _best_member(methods)),
         ("mean", "the mean of all members"),
     ):
-        found = [v for v in best["verdicts"] if (v["part"], v["against"]) == (part, against)]
-        said += [_compared(found[0], noun, methods.get(against), part)] if found else []
+        found = _verdict(best, part, against)
+        said += [_compared(found, noun, methods.get(against), part, best)] if found else []
     said += [
         f"Nested cross-validation: {v['sentence']}"
         for v in best["verdicts"]
@@ -58,22 +93,67 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
     few = next(
         (v["too_few"] for v in best["verdicts"] if v["part"] == part and v.get("too_few")), ""
     )
-    return said + ([f"{few[0].upper()}{few[1:]}."] if few else [])
+    said += [f"{few[0].upper()}{few[1:]}."] if few else []
+    return said + (_cross_fitted(best) if part == "test" else [])
+
+
+def chance_warning(best: Stored) -> list[str]:
+    """A warning if the method is not shown to be above chance; else empty."""
+    name, part = best["metric"], part_of(best)
+    values, moved = best[part], 0.0
+    corrected = best.get("corrected_for_choice")
+    if part == "cross_fitted" and corrected and corrected["value"] is not None:
+        shift = corrected["value"] - values[name]["value"]
+        moved = min(shift, 0.0) if metric_named(name).higher_is_better else max(shift, 0.0)
+    if above_chance(name, values, moved=moved) is not False:
+        return []
+    return [f"Warning: it is not shown to be better than chance, {chance_of(name, values)}."]
+
+
+def chance_sentence(methods: Mapping[str, Stored]) -> str:
+    """The chance level on the part that the answer is about; empty if it is not defined."""
+    name = chosen_of(methods) or ("mean" if "mean" in methods else "")
+    if not name:
+        return ""
+    best = methods[name]
+    chance = chance_of(best["metric"], best[part_of(best)])
+    return "" if chance is None else f"Chance level: {chance}."
+
+
+def _verdict(best: Stored, part: str, against: str) -> Stored | None:
+    found = [v for v in best["verdicts"] if (v["part"], v["against"]) == (part, against)]
+    return found[0] if found else None
+
+
+def _called(name: str, one: Stored) -> str:
+    return f"{name} (replaced by the mean)" if one["fell_back_to_mean"] else name
 
 
 def _first(chosen: str, best: Stored, methods: Mapping[str, Stored], part: str) -> str:
     metric, values = best["metric"], best[part]
     n_methods = sum(name not in REFERENCE_METHODS for name in methods)
-    among = f" of {n_methods} methods" if n_methods > 1 else ""
-    name = f"{chosen} (replaced by the mean)" if best["fell_back_to_mean"] else chosen
-    head = f"Best{among} by cross-validation: {name}." if among else f"Method: {name}."
+    name = _called(chosen, best)
+    head = f"Method: {name}."
+    if n_methods > 1:
+        head = f"Best of {n_methods} methods by cross-validation: {name}."
     noun = metric.replace("_", " ")
-    value = text(Interval(**values[metric]))
+    value = Interval(**values[metric])
     if part == "test":
         return f"{head} Its {noun} on the test part: {value} ({_size(best, values)})."
+    return f"{head} Its {noun}, cross-fitted: {value}{_corrected(best)} ({_size(best, values)})."
+
+
+def _cross_fitted(best: Stored) -> list[str]:
+    """The value that the choice was made by, and what is left of it after correction."""
+    if not best.get("corrected_for_choice"):
+        return []
+    noun, values = best["metric"].replace("_", " "), best["cross_fitted"]
+    return [f"Its {noun}, cross-fitted: {Interval(**values[best['metric']])}{_corrected(best)}."]
+
+
+def _corrected(best: Stored) -> str:
     corrected = best.get("corrected_for_choice")
-    after = f", corrected for the choice {text(Interval(corrected['value']))}" if corrected else ""
-    return f"{head} Its {noun}, cross-fitted: {value}{after} ({_size(best, values)})."
+    return f"; corrected for the choice: {Interval(corrected['value'])}" if corrected else ""
 
 
 def _size(best: Stored, values: Stored) -> str:
@@ -88,17 +168,18 @@ def _best_member(methods: Mapping[str, Stored]) -> str:
     return f"the best single member, {name}" if name else "the best single member"
 
 
-def _compared(found: Stored, noun: str, other: Stored | None, part: str) -> str:
-    gain = found["gain"]
-    if gain["value"] is None:
-        return f"It cannot be compared with {noun}: {found['metric']} is undefined."
-    value = f"{gain['value']:+.3f}"
-    if gain["low"] is not None:
-        value += f" [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+def _compared(found: Stored, noun: str, other: Stored | None, part: str, best: Stored) -> str:
+    gain, name = Interval(**found["gain"]), found["metric"]
+    if gain.value is None:
+        return f"It cannot be compared with {noun}: {name} is undefined."
+    value = difference(gain, higher_is_better=metric_named(name).higher_is_better)
     if other is not None:
-        noun = f"{noun} ({text(Interval(other[part][found['metric']]['value']))})"
+        noun = f"{noun} ({Interval(other[part][name]['value'])})"
     said = VERDICTS[found["word"]].format(noun, value)
-    excludes_zero = gain["low"] is not None and not gain["low"] <= 0 <= gain["high"]
+    excludes_zero = (
+        gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)
+    )
     if found.get("too_few") and excludes_zero:
-        said += " The interval excludes 0, but too few patients differ for a verdict."
+        unit = best["group_kind"]
+        said += f" The interval excludes 0, but too few {unit}s differ for a verdict."
     return said

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ensemble_kit.evaluation.scores.verdict import PARTS
-from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 
 Block = Mapping[str, Any]
@@ -50,11 +49,13 @@ def clinical_tables(block: Block, unit: str) -> Iterator[tuple[str, Rows, str]]:
 
 def benefit_rows(part: Block) -> Rows:
     """Header and one row per threshold."""
-    rows: Rows = [("threshold", "net benefit", "best member", "gain", "treat all", "treat none")]
+    rows: Rows = [
+        ("threshold", "net benefit", "best member", "difference", "treat all", "treat none")
+    ]
     for one in part["net_benefit"]:
         cells = [_text(one[key]) for key in ("method", "best_member", "gain")]
-        cells += [text(Interval(one[key])) for key in ("treat_all", "treat_none")]
-        rows.append((f"{one['threshold']:g}".removeprefix("0"), *cells))
+        cells += [str(Interval(one[key])) for key in ("treat_all", "treat_none")]
+        rows.append((f"{one['threshold']:g}", *cells))
     return rows
 
 
@@ -66,9 +67,7 @@ def benefit_note(part: Block, level: float) -> str:
         "The weight is threshold / (1 - threshold). The share of positive images is taken as fixed."
     )
     if len(gains) > 1 and any(gain["low"] is not None for gain in gains):
-        said += (
-            f" The {level * 100:.0f} % intervals of the gains are simultaneous for all thresholds."
-        )
+        said += f" The {level * 100:.0f} % intervals of the differences are simultaneous for all thresholds."
     return said
 
 
@@ -109,7 +108,7 @@ def value_rows(part: Block) -> Rows:
     rows: Rows = [("prevalence", "PPV", "NPV", "sensitivity", "specificity")]
     for one in part["predictive_values"]:
         origin = "study" if one["is_of_study"] else "stated"
-        name = f"{text(Interval(one['prevalence']))} ({origin})"
+        name = f"{Interval(one['prevalence'])!s} ({origin})"
         rows.append((name, _text(one["ppv"]), _text(one["npv"]), *rates))
     return rows
 
@@ -143,4 +142,4 @@ def subgroup_rows(some: list[Block], metric: str, unit: str) -> Rows:
 
 
 def _text(interval: Mapping[str, float | None]) -> str:
-    return text(Interval(**interval))
+    return str(Interval(**interval))

@@ -23,15 +23,13 @@ def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
     """One sentence: number of methods, the best cross-fitted method, and the baselines."""
     name = protocol.metric.replace("_", " ")
     floors = ", ".join(
-        f"{key} {text(judged[key].cross_fitted[protocol.metric])}"
-        for key in BASELINES
-        if key in judged
+        f"{key} {judged[key].cross_fitted[protocol.metric]!s}" for key in BASELINES if key in judged
     )
     best = chosen(judged, protocol)
     if best is None:
         return f"Cross-fitted {name}: {floors}."
     n_methods = sum(key not in REFERENCE_METHODS for key in judged)
-    figure = text(best.cross_fitted[protocol.metric])
+    figure = str(best.cross_fitted[protocol.metric])
     compared = (
         f"{n_methods} methods compared; best by cross-fitted" if n_methods > 1 else "Cross-fitted"
     )
@@ -44,7 +42,7 @@ def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
 
 
 def _number(value: float | None) -> str:
-    return text(Interval(value))
+    return str(Interval(value))
 
 
 def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
@@ -81,7 +79,7 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
 def short_leaderboard(
     judged: Mapping[str, Evaluation],
     protocol: Protocol,
-    n_shown: int = 10,
+    n_shown: int = 8,
 ) -> tuple[list[tuple[str, ...]], int]:
     """The `n_shown` best methods with the best member and the mean, and the number of other methods.
 
@@ -102,7 +100,12 @@ def short_leaderboard(
             one = judged[name]
             words = {v.against: v.word for v in one.verdicts if v.part == parts[-1]}
             shown = "best member" if name == "best-member" else name
-            cells = [text(one.parts[p][protocol.metric]) if p in one.parts else "" for p in parts]
+            cells = [
+                str(one.parts[p][protocol.metric]) + "*" * (one.fell_back and p == "test")
+                if p in one.parts
+                else ""
+                for p in parts
+            ]
             star = "*" if one.fell_back else ""
             rows.append((f"{shown}{star}", *cells, words.get("best-member", "")))
     return rows, len(set(names) - kept)
@@ -113,22 +116,31 @@ def short_note(
     protocol: Protocol,
     group_kind: str,
     best_member: str | None = None,
+    chance: str = "",
 ) -> str:
-    """Legend of the short leaderboard."""
+    """Legend of the short leaderboard, with a sentence on the chance level."""
     noun = protocol.metric.replace("_", " ")
     noun = f"{noun[0].upper()}{noun[1:]}"
     whole = "images" if group_kind == "image" else f"whole {group_kind}s"
     interval = f" [{protocol.level * 100:.0f} % interval over {whole}]"
     lines = [f"{noun}{interval}." if protocol.n_resamples else f"{noun}; no intervals."]
+    lines[0] += f" {chance}" if chance else ""
     if best_member:
         lines.append(
             f"Best member: cross-fitted, the best one of the other folds; on the test part {best_member}."
         )
     if any(one.fell_back for one in judged.values()):
-        lines.append(
-            "*: replaced by the mean, because its own cross-fitted value, shown here, is not better."
-        )
+        lines.append(replaced_legend(has_test=any(one.test for one in judged.values())))
     return "\n".join(lines)
+
+
+def replaced_legend(*, has_test: bool) -> str:
+    """Legend of the star: which values of that row are the mean's."""
+    said = (
+        "*: replaced by the mean, because it is not better than the mean in cross-validation. Its "
+        "cross-fitted value is its own, except for folds where the other folds favour the mean."
+    )
+    return f"{said} Its test value is that of the mean." if has_test else said
 
 
 def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
@@ -184,9 +196,9 @@ def per_group_table(
     head += ["pooled by"] if has_rules else []
     rows = [(f"per {group_kind}", *head)]
     for key, parts in found.items():
-        cells = [text(parts[part].recognition_rate) for part in shown]
+        cells = [str(parts[part].recognition_rate) for part in shown]
         figures = parts[last].figures
-        cells += [text(figures[name]) for name in columns] if figures is not None else []
+        cells += [str(figures[name]) for name in columns] if figures is not None else []
         cells += [parts[last].rule] if has_rules else []
         rows.append((_starred(judged[key]), *cells))
     return rows
@@ -237,12 +249,12 @@ def _row(one: Evaluation, protocol: Protocol, last: str, *, has_coverage: bool) 
     nested = (one.nested[protocol.metric], one.coupling[protocol.metric]) if one.nested else ()
     return (
         _starred(one),
-        text(Interval(one.in_sample[protocol.metric].value)),
-        text(one.cross_fitted[protocol.metric]),
-        *map(text, nested),
-        *((text(one.test[protocol.metric]),) if one.test else ()),
-        *(text(Interval(_value(figures, key))) for key in _beside(protocol)),
-        *((text(Interval(1.0 - figures.n_abstained / figures.n)),) if has_coverage else ()),
+        str(Interval(one.in_sample[protocol.metric].value)),
+        str(one.cross_fitted[protocol.metric]),
+        *map(str, nested),
+        *((str(one.test[protocol.metric]) + "*" * one.fell_back,) if one.test else ()),
+        *(str(Interval(_value(figures, key))) for key in _beside(protocol)),
+        *((str(Interval(1.0 - figures.n_abstained / figures.n)),) if has_coverage else ()),
         words.get("best-member", ""),
         words.get("mean", ""),
     )
@@ -254,22 +266,3 @@ def _value(figures: MetricValues, key: str) -> float | None:
 
 def _tie_counts(one: Evaluation) -> list[int]:
     return [one.cross_fitted.n_ties] + ([one.test.n_ties] if one.test else [])
-
-
-def text(interval: Interval) -> str:
-    """A value with its interval as text: three digits, no leading zero.
-
-    Examples
-    --------
-    >>> text(Interval(0.9, 0.85, 1.0)), text(Interval(1.383)), text(Interval(None))
-    ('.900 [.850, 1.00]', '1.38', 'n/a')
-    """
-
-    def short(value: float) -> str:
-        return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.2f}"
-
-    if interval.value is None:
-        return "n/a"
-    if interval.low is None or interval.high is None:
-        return short(interval.value)
-    return f"{short(interval.value)} [{short(interval.low)}, {short(interval.high)}]"

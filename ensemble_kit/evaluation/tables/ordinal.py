@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
-from ensemble_kit.evaluation.tables.leaderboard import methods_in_order, text
+from ensemble_kit.evaluation.tables.leaderboard import methods_in_order
 from ensemble_kit.metrics import ORDINAL_METRICS
 
 
@@ -25,7 +25,7 @@ def grades_table(
     rows = [
         (
             f"{judged[key].name}{'*' * judged[key].fell_back}",
-            *(text(judged[key].parts[last][name]) for name in shown),
+            *(str(judged[key].parts[last][name]) for name in shown),
         )
         for key in methods_in_order(judged, protocol)
     ]

@@ -8,7 +8,6 @@ from ensemble_kit.evaluation.compare import chosen
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.verdict import PARTS
-from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 
 # Only these columns show intervals, to keep lines short; metrics.json has the intervals of all.
@@ -52,4 +51,4 @@ def class_note() -> str:
 
 
 def _cell(key: str, interval: Interval) -> str:
-    return text(interval if key in WITH_INTERVAL else Interval(interval.value))
+    return str(interval if key in WITH_INTERVAL else Interval(interval.value))

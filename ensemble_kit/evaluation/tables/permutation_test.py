@@ -6,7 +6,6 @@ from typing import Any
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.permutation_test import PermutationTest
-from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 
 NULL_CHECK = "null-check.json"
@@ -16,7 +15,7 @@ def null_rows(found: PermutationTest) -> list[tuple[str, ...]]:
     """Header and one row per method: its metric, then mean and range under permuted labels and noise."""
 
     def spread(values: Array) -> str:
-        return text(Interval(float(values.mean()), float(values.min()), float(values.max())))
+        return str(Interval(float(values.mean()), float(values.min()), float(values.max())))
 
     rows: list[tuple[str, ...]] = [
         ("permutation test", "cross-fitted", "labels permuted", "p", "noise members", "result")
@@ -26,7 +25,7 @@ def null_rows(found: PermutationTest) -> list[tuple[str, ...]]:
         rows.append(
             (
                 name,
-                text(Interval(one.value)),
+                str(Interval(one.value)),
                 spread(one.permuted),
                 f"{one.p_value:.3f}",
                 spread(one.noise),

@@ -10,7 +10,15 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A value with the ends of its interval; None where undefined, or where no interval exists."""
+    """A value with the ends of its interval; None where undefined, or where no interval exists.
+
+    As text, every value has three decimals and a leading zero.
+
+    Examples
+    --------
+    >>> str(Interval(0.9, 0.85, 1.0)), str(Interval(1.383)), str(Interval(None))
+    ('0.900 [0.850, 1.000]', '1.383', 'n/a')
+    """
 
     value: float | None
     low: float | None = None
