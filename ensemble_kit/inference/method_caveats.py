@@ -8,7 +8,6 @@ from __future__ import annotations
 from ensemble_kit.errors import command
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, METRICS, SETS_JSON
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods
-from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.run import Run
 
@@ -47,6 +46,6 @@ def of_chance(run: Run, name: str) -> list[str]:
         return []
     word = "at chance" if found["value"] <= chance else "not shown to be better than chance"
     return [
-        f"{name} is {word} in its own evaluation: balanced accuracy {text(Interval(**found))} "
-        f"cross-fitted, {text(Interval(chance))} by chance."
+        f"{name} is {word} in its own evaluation: balanced accuracy {Interval(**found)} "
+        f"cross-fitted, {Interval(chance)} by chance."
     ]
