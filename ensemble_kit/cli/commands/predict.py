@@ -49,6 +49,12 @@ OUT = "predictions.csv"
     help="Folder that the paths of a table are relative to. [default: the folder of the table]",
 )
 @click.option(
+    "--geojson",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Also write SLIDE.geojson for QuPath. Names of tiles hold the place: 'SLIDE [x=0,y=0,w=512,h=512].png'.",
+)
+@click.option(
     "--on-bad-image",
     type=click.Choice(["skip", "fail"]),
     default="skip",
@@ -71,6 +77,7 @@ def predict(
     group_column: str | None,
     group_pattern: str | None,
     image_root: Path | None,
+    geojson: Path | None,
     on_bad_image: str,
     device: str,
     backend: str,
@@ -90,10 +97,14 @@ def predict(
     )
     if out is not None:
         _refuse_input(out, found, images)
+    if geojson is not None:
+        from ensemble_kit.inference.qupath import check_names
+
+        check_names([one.name for one in found.sources])
     from ensemble_kit.inference.ensemble import load_ensemble
 
     ensemble = load_ensemble(run.path, method=method, device=device, backend=backend)
-    if out is None and (found.is_single or as_json):
+    if out is None and geojson is None and (found.is_single or as_json):
         from ensemble_kit.cli.output.predict import print_card, stream_json
 
         if as_json:
@@ -108,10 +119,16 @@ def predict(
         done = predict_files(
             ensemble, found.sources, out or Path(OUT), on_bad_image=on_bad_image, progress=progress
         )
+    if geojson is not None:
+        from ensemble_kit.inference.qupath import write_geojson
+
+        slides = write_geojson(ensemble, done.path, geojson)
     if as_json:
         click.echo(json.dumps(written_json(ensemble, run, done), indent=2, allow_nan=False))
     else:
         print_written(ensemble, found.notes, done)
+        if geojson is not None:
+            click.echo(printable(f"For QuPath: {len(slides)} files in {geojson.as_posix()}"))
 
 
 def _refuse_input(out: Path, found: FoundImages, images: tuple[str, ...]) -> None:
