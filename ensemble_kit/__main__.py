@@ -8,17 +8,17 @@ from types import FrameType
 
 
 def main() -> None:
-    """Load the command line and run it; Ctrl-C while it loads ends with exit code 130."""
-    before = signal.getsignal(signal.SIGINT)
-    signal.signal(signal.SIGINT, _leave)
+    """Load the command line and run it; a signal while it loads ends with 128 plus its number."""
+    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
     from ensemble_kit import cli
 
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
     cli.main()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-    os._exit(130)
+    os._exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,8 @@ from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, rea
 from ensemble_kit.folds.conflicting_settings import overruled, refuse_overruled
 from ensemble_kit.folds.own_split import validation_as_test, validation_question, without_split
 from ensemble_kit.images.augmentation.presets import PRESETS, Augmentation, preset
-from ensemble_kit.images.reading.digests import with_digests
-from ensemble_kit.images.reading.skip_unreadable import without_unreadable
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.skip_unreadable import without_unreadable
 from ensemble_kit.images.stain_normalization import with_stain_normalisation
 from ensemble_kit.manifest.class_order import with_class_order
 from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings

@@ -104,7 +104,7 @@ def trained(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Two tiny networks over three folds, trained once for all tests. Copy before you change it."""
     import torch
 
-    from ensemble_kit.images.reading.digests import with_digests
+    from ensemble_kit.images.digests import with_digests
     from ensemble_kit.members.fit_members import fit_members
     from ensemble_kit.members.member import Member
     from ensemble_kit.members.recipe import Recipe

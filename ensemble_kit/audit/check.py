@@ -64,7 +64,7 @@ def quick_check(manifest: Manifest) -> Audit:
     """The cheap part: no image is decoded.
 
     Groups and classes are counted, and where the manifest has file digests
-    (`ensemble_kit.images.reading.digests.with_digests`) equal files are found.
+    (`ensemble_kit.images.digests.with_digests`) equal files are found.
     """
     findings = _tables(manifest)
     if "sha256" in manifest.table:

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.reading.strips import strips
+from ensemble_kit.images.strips import strips
 from ensemble_kit.manifest.table import Manifest
 
 QUANTILES = (5, 25, 50, 75, 95)

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.ndimage import gaussian_filter
 
-from ensemble_kit.images.reading.strips import strips
+from ensemble_kit.images.strips import strips
 
 SIDE = 64
 _LOW = 8

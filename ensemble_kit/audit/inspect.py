@@ -17,10 +17,10 @@ from PIL import Image
 from ensemble_kit.audit.color import color_features
 from ensemble_kit.audit.fingerprint import dct_signs, thumbnail
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.reading.containers import split_reference
-from ensemble_kit.images.reading.decode import inside, look_into, read_image
-from ensemble_kit.images.reading.deep import is_deep
-from ensemble_kit.images.reading.digests import map_images
+from ensemble_kit.images.containers import split_reference
+from ensemble_kit.images.decode import inside, look_into, read_image
+from ensemble_kit.images.deep import is_deep
+from ensemble_kit.images.digests import map_images
 from ensemble_kit.manifest.table import Manifest
 
 ORIENTATION = 0x0112

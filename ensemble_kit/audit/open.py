@@ -12,7 +12,7 @@ from typing import Any
 from ensemble_kit.audit.findings import Finding
 from ensemble_kit.audit.names import note_findings
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.layouts.detect import read_path
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run

@@ -50,7 +50,7 @@ from ensemble_kit.run import Run, versions
 
 PREPROCESSING = {
     "decode": "8-bit RGB. Grey becomes three equal channels; transparency becomes white; the EXIF "
-    "orientation is applied; 16 bits become 8. See ensemble_kit.images.reading.decode.",
+    "orientation is applied; 16 bits become 8. See ensemble_kit.images.decode.",
     "resize": "to the square input size of each network, bicubic with antialiasing, as Pillow does; "
     "the aspect ratio is not kept",
     "crop": CROP,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.reading.resize import resize
+from ensemble_kit.images.resize import resize
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.golden import N_IMAGES
 from ensemble_kit.inference.sources import Pixels, Source, file_source

@@ -15,7 +15,7 @@ import pandas as pd
 from PIL import Image
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.reading.decode import FORMATS, check_size
+from ensemble_kit.images.decode import FORMATS, check_size
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 
 COLUMN = "image"

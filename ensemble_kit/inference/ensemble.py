@@ -18,7 +18,7 @@ import torch
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import EnsembleKitError, UsageError, command
-from ensemble_kit.images.reading.digests import refuse_faults
+from ensemble_kit.images.digests import refuse_faults
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.backends import refuse_graph_of_run

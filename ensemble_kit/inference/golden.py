@@ -20,7 +20,7 @@ from PIL import Image
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, IntegrityError
 from ensemble_kit.files import cache_folder, digest_json, write_json
-from ensemble_kit.images.reading.decode import as_rgb
+from ensemble_kit.images.decode import as_rgb
 from ensemble_kit.inference.bundle_files import AGAIN, BundleFiles
 from ensemble_kit.inference.sources import Pixels, Source
 

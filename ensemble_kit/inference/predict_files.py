@@ -18,7 +18,7 @@ from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import csv_text, digest_json, write_csv
 from ensemble_kit.formulas import unguarded
-from ensemble_kit.images.reading.digests import refuse_faults
+from ensemble_kit.images.digests import refuse_faults
 from ensemble_kit.inference.backends import TORCH
 from ensemble_kit.inference.ensemble import BlockPredictions, Ensemble
 from ensemble_kit.inference.image_caveats import SEPARATOR

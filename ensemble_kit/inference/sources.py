@@ -1,6 +1,6 @@
 """One image to predict, and how its pixels are read: a file, a place in an array file, or an array.
 
-Decodes by the rules of training (`images.reading.decode`); knows no tiles and no network.
+Decodes by the rules of training (`images.decode`); knows no tiles and no network.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.errors import UsageError
-from ensemble_kit.images.reading.containers import split_reference
-from ensemble_kit.images.reading.decode import as_rgb, read_image
-from ensemble_kit.images.reading.digests import digest_of
+from ensemble_kit.images.containers import split_reference
+from ensemble_kit.images.decode import as_rgb, read_image
+from ensemble_kit.images.digests import digest_of
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.errors import EnsembleKitError
-from ensemble_kit.images.reading.digests import map_images, refuse_lack_of_memory
+from ensemble_kit.images.digests import map_images, refuse_lack_of_memory
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec, laid_out, recipes
 from ensemble_kit.inference.sources import Source

@@ -21,7 +21,7 @@ from ensemble_kit.errors import (
 from ensemble_kit.files import cache_folder
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.fold_key import LeftOut
-from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.tiles.build import build_tile_sets
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.jobs.choose_precision import refuse_other_precision, with_precision

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from ensemble_kit.images.reading.decode import look_into
+from ensemble_kit.images.decode import look_into
 from ensemble_kit.inference.sources import Source, file_source
 from ensemble_kit.serve.refusals import RefusedError
 

@@ -34,8 +34,8 @@ from torchvision.transforms import v2
 
 from ensemble_kit.files import write_json
 from ensemble_kit.images.augmentation.presets import Augmentation
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.loading.batches import Batches
-from ensemble_kit.images.reading.digests import with_digests
 from ensemble_kit.images.tiles.build import build_tiles
 from ensemble_kit.manifest.layouts.breakhis import breast_folder
 from ensemble_kit.manifest.layouts.detect import read_path

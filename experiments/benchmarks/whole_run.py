@@ -26,7 +26,7 @@ from training import machine
 
 from ensemble_kit.files import write_json
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.tiles.build import build_tiles
 from ensemble_kit.launch.local import LocalEngine
 from ensemble_kit.manifest.table import Manifest

@@ -18,9 +18,9 @@ from ensemble_kit.audit.findings import Audit, Finding
 from ensemble_kit.audit.fingerprint import clusters, dct_signs, near_pairs, poses, thumbnail
 from ensemble_kit.audit.open import open_data
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.reading.decode import read_image
-from ensemble_kit.images.reading.digests import with_digests
-from ensemble_kit.images.reading.strips import strips
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.strips import strips
 from ensemble_kit.images.tiles.layout import colored
 from ensemble_kit.manifest.layouts.csv_table import read_csv_table
 from ensemble_kit.manifest.layouts.detect import read_path
@@ -224,7 +224,7 @@ def test_strips_change_neither_colour_statistics_nor_thumbnails(
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8) // 3 * 2
     whole = color_features(image), thumbnail(image), colored(image, "grayscale")
-    monkeypatch.setattr("ensemble_kit.images.reading.strips.STRIP_PIXELS", 500)
+    monkeypatch.setattr("ensemble_kit.images.strips.STRIP_PIXELS", 500)
     assert len(list(strips(*shape[:2]))) in (1, 3, 32)
     for got, want in zip(
         (color_features(image), thumbnail(image), colored(image, "grayscale")), whole, strict=True

@@ -15,7 +15,7 @@ from PIL import Image
 import ensemble_kit.manifest
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import digest_json
-from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.decode import read_image
 from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.layouts.breakhis import read_breakhis
 from ensemble_kit.manifest.layouts.class_folders import read_folders

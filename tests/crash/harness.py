@@ -22,7 +22,7 @@ import torch
 
 from ensemble_kit.files import digest_file
 from ensemble_kit.folds import Folds, make_folds
-from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member

@@ -24,8 +24,8 @@ from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.errors import DataError, JobsFailedError
 from ensemble_kit.files import digest_bytes
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.reading.decode import read_image
-from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
@@ -163,7 +163,7 @@ def test_row_16_a_jpeg_that_rotted_and_still_decodes_is_found_by_its_digest(tmp_
 READ = """
 import resource, sys, warnings
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.decode import read_image
 warnings.simplefilter("ignore")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images.decode import read_image
 
 
 def ramp(dtype: type = np.uint8, top: float = 255) -> np.ndarray:

@@ -9,8 +9,8 @@ from unittest import mock
 import pytest
 
 from ensemble_kit.errors import DataError, EnvironmentFault
-from ensemble_kit.images.reading import skip_unreadable as readable
-from ensemble_kit.images.reading.skip_unreadable import without_unreadable
+from ensemble_kit.images import skip_unreadable as readable
+from ensemble_kit.images.skip_unreadable import without_unreadable
 from ensemble_kit.manifest.table import Manifest
 
 

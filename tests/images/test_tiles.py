@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
-from ensemble_kit.images.reading.decode import read_image
-from ensemble_kit.images.reading.digests import with_digests
-from ensemble_kit.images.reading.resize import resize
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.digests import with_digests
+from ensemble_kit.images.resize import resize
 from ensemble_kit.images.stain_normalization import normalise
 from ensemble_kit.images.tiles import build as tiles_module
 from ensemble_kit.images.tiles import layout as join_module

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images.reading.decode import read_image
-from ensemble_kit.images.reading.resize import resize
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.resize import resize
 from ensemble_kit.images.tiles.build import build_tiles
 from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.layouts.detect import read_path

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.images.reading import containers
-from ensemble_kit.images.reading.decode import read_image
+from ensemble_kit.images import containers
+from ensemble_kit.images.decode import read_image
 from ensemble_kit.manifest.layouts.npz import read_npz
 
 

@@ -19,7 +19,7 @@ from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.cross_validation.nested import nested_answers
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.jobs import engine

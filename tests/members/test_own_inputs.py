@@ -15,7 +15,7 @@ import torch
 from ensemble_kit.errors import DataError
 from ensemble_kit.files import cache_folder, read_json
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.tiles.build import build_tile_sets
 from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.phantom.write import write_phantom

@@ -16,8 +16,8 @@ from PIL import Image, ImageOps
 
 from ensemble_kit.files import read_csv, read_json
 from ensemble_kit.folds import make_folds
-from ensemble_kit.images.reading.decode import read_image
-from ensemble_kit.images.reading.digests import with_digests
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.stain_normalization import normalise, with_stain_normalisation
 from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.phantom.write import write_phantom

@@ -81,7 +81,7 @@ def _headline(ensemble: Ensemble, one: ImagePredictions) -> str:
 
 def stream_json(ensemble: Ensemble, run: Run, found: FoundImages, *, fail: bool) -> None:
     """All predictions as one JSON object, block by block; unreadable images are under `errors`."""
-    from ensemble_kit.images.reading.digests import refuse_faults
+    from ensemble_kit.images.digests import refuse_faults
 
     errors: list[tuple[str, EnsembleKitError]] = []
     between = json.dumps(_about(ensemble, run), ensure_ascii=False)[:-1] + ', "images": [\n'

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from ensemble_kit.errors import DataError, EnsembleKitError, UsageError
 from ensemble_kit.files import digest_json
-from ensemble_kit.images.reading.digests import map_images, refuse_faults, with_digests
-from ensemble_kit.images.reading.resize import check_crop
+from ensemble_kit.images.digests import map_images, refuse_faults, with_digests
+from ensemble_kit.images.resize import check_crop
 from ensemble_kit.images.tiles.cache import (
     MAX_CACHE_BYTES,
     VERSION,
@@ -106,7 +106,7 @@ def build_tiles(
     stain, stain_norm : str, optional
         See `ensemble_kit.images.tiles.layout.TileSpec`.
     crop : {"squash", "center", "pad"}
-        See `ensemble_kit.images.reading.resize.resize`.
+        See `ensemble_kit.images.resize.resize`.
     progress : callable or None
         Called with (images done, images in all).
     max_cache_bytes : int

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
-from ensemble_kit.images.reading.decode import read_image
-from ensemble_kit.images.reading.resize import resize
-from ensemble_kit.images.reading.strips import strips
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.resize import resize
 from ensemble_kit.images.stain_normalization import METHODS, normalise, refuse_ihc
+from ensemble_kit.images.strips import strips
 from ensemble_kit.manifest.table import Manifest
 
 JOINS = ("none", "side", "stack", "channels")

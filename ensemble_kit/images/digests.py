@@ -16,8 +16,8 @@ from PIL import Image
 
 from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault
 from ensemble_kit.files import digest_bytes, digest_file
-from ensemble_kit.images.reading.containers import read_contained, split_reference
-from ensemble_kit.images.reading.decode import inside
+from ensemble_kit.images.containers import read_contained, split_reference
+from ensemble_kit.images.decode import inside
 from ensemble_kit.manifest.table import Manifest
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.images.reading.decode import read_image
-from ensemble_kit.images.reading.digests import map_images, refuse_lack_of_memory
+from ensemble_kit.images.decode import read_image
+from ensemble_kit.images.digests import map_images, refuse_lack_of_memory
 from ensemble_kit.manifest.table import Manifest
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.reading.strips import strips
+from ensemble_kit.images.strips import strips
 
 # The brightest value of an image that uses more than 14 of its 16 bits reaches this.
 MIN_BRIGHTEST = 16384

@@ -32,16 +32,16 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.reading.containers import read_contained, split_reference
-from ensemble_kit.images.reading.deep import (
+from ensemble_kit.images.containers import read_contained, split_reference
+from ensemble_kit.images.deep import (
     check_layout,
     check_range,
     grey_to_8_bits,
     is_deep,
     white_is_zero,
 )
-from ensemble_kit.images.reading.png_pixels import is_too_much_text, pixels_only
-from ensemble_kit.images.reading.strips import strips
+from ensemble_kit.images.png_pixels import is_too_much_text, pixels_only
+from ensemble_kit.images.strips import strips
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM")
 MIN_SIDE = 8
