@@ -29,6 +29,10 @@ from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics import metric as metric_of
 from ensemble_kit.predictions.table import Predictions
 
+FITTED_BEFORE = (
+    "The combiner, thresholds and prediction sets were fitted to the predictions of the original networks, "
+    "and are not fitted again: the coverage of prediction sets is not known for this choice."
+)
 ALL, BEST, SOUP = "all", "best", "soup"
 CHOICES = (ALL, BEST, SOUP)
 NO_TEST = (
@@ -210,7 +214,8 @@ def choice_words(choice: FoldChoice) -> list[str]:
         return []
     what = {BEST: "the best fold network of each member", SOUP: "the mean weights of the folds"}
     said = [
-        f"This bundle has {what[choice.folds]}: {choice.n_networks} networks instead of {choice.n_before}."
+        f"This bundle has {what[choice.folds]}: {choice.n_networks} networks instead of {choice.n_before}.",
+        FITTED_BEFORE,
     ]
     if choice.note:
         return [*said, choice.note]

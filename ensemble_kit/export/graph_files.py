@@ -26,6 +26,10 @@ from ensemble_kit.inference.graphs import GRAPH, IR, open_graph
 from ensemble_kit.inference.sources import Source
 
 OPSET = 18
+CLASSES = (
+    "The class of highest probability is the predicted class, but for tied votes, abstentions and costs: "
+    "load_ensemble decides these."
+)
 # An ONNX file is a protobuf message, which ends at 2 GiB.
 MAX_BYTES = 19 * 2**30 // 10
 OUTPUTS = ("probabilities", "member_logits")
@@ -62,6 +66,7 @@ def graph_files(ensemble: Ensemble, join: str, fmt: str) -> tuple[dict[str, byte
         ],
         "input_layout": "uint8, (batch, height, width, 3), RGB, any size",
         "outputs": list(OUTPUTS),
+        "classes": CLASSES,
         "opset": OPSET,
         "resize": RESIZE,
     }

@@ -162,7 +162,7 @@ def _metrics(facts: Facts) -> str:
     ]
     said = (
         f"Values with 95 % intervals over whole {facts['group_kind']}s. Cross-fitted: each image is predicted by "
-        "networks and combiners that were not fitted to it. They are metrics of all fold networks together."
+        "networks and combiners that were not fitted to it. The test part is predicted by the networks of all folds."
     )
     verdicts = _bullets(facts["verdicts"])
     return "\n\n".join(one for one in (said, _table(("metric", *head), rows), verdicts) if one)
