@@ -147,6 +147,7 @@ def gain_table(gains: Sequence[Gain]) -> str:
     for gain in gains:
         found = gain.comparison
         value = found.value if found.value is not None else gain.default - gain.tuned
+        value += 0.0  # no minus before zero
         ends = "" if found.low is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
         rows.append(
             (gain.name, _number(gain.default), _number(gain.tuned), f"{value:+.3f}{ends}", found.verdict)
