@@ -6,6 +6,8 @@ Knows Optuna's samplers and pruners. One trial is in `objective.py`.
 from __future__ import annotations
 
 import dataclasses
+import os
+import socket
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -88,9 +90,10 @@ class MemberStudy:
         """Ask for a trial, train it and tell the study; the sampler follows the number of trials."""
         objective = self.objective
         n_trials = self._n_begun()
-        self.study.sampler = _sampler(
-            derive_seed(objective.seed, self.name, "sampler", n_trials), n_trials
-        )
+        # Two hosts that ask at the same moment must not draw the same values.
+        own = (socket.gethostname(), os.getpid()) if self.has_server else ()
+        seed = derive_seed(objective.seed, self.name, "sampler", n_trials, *own)
+        self.study.sampler = _sampler(seed, n_trials)
         numbers: list[int] = []
 
         def run(trial: optuna.Trial) -> float:

@@ -6,7 +6,6 @@ One SQLite file in the run folder, or a database server by its URL. Knows Optuna
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import re
 import warnings
 from collections.abc import Iterator
@@ -21,8 +20,8 @@ from ensemble_kit.run import Run
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 # A worker that was not heard of for so long is taken as dead (database servers only).
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
-# The server, its Python driver, and the extra that brings it.
-SERVERS = {"postgresql": ("psycopg", "ensemble-kit[postgresql]")}
+# The server, its Python driver, and the package that brings it with its library (extra postgresql).
+SERVERS = {"postgresql": ("psycopg", "psycopg[binary]")}
 
 
 def storage_path(run: Run) -> Path:
@@ -68,12 +67,14 @@ def _server(url: str) -> optuna.storages.RDBStorage:
             "Use e.g. postgresql://USER@HOST/DATABASE, or leave out --storage for a file in the run folder",
         )
     driver, extra = SERVERS[kind]
-    if importlib.util.find_spec(driver) is None:
+    try:
+        import psycopg  # noqa: F401  (only to know whether it is there)
+    except ImportError as error:
         raise EnvironmentFault(
             f"'{without_password(url)}' needs the package {driver}",
             "it is not installed",
             f"Install it: pip install '{extra}'",
-        )
+        ) from error
     rest = url.partition("://")[2]
     try:
         return optuna.storages.RDBStorage(
