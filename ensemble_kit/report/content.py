@@ -5,10 +5,11 @@ Draws nothing and formats no HTML.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,15 @@ import pandas as pd
 from ensemble_kit.arrays import softmax
 from ensemble_kit.checked import check_file, read_checked
 from ensemble_kit.combiners.base import Combined, decided
-from ensemble_kit.errors import IntegrityError
+from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
+from ensemble_kit.evaluation.diversity.inference_cost import member_costs
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.stored_ensembles import current_metrics
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, sentence_of_tests
 from ensemble_kit.evaluation.scores.per_image import judge
-from ensemble_kit.evaluation.tables.answer import answer
+from ensemble_kit.evaluation.tables.answer import answer, chance_sentence, claim
 from ensemble_kit.evaluation.tables.scores import long_scores
 from ensemble_kit.evaluation.winner import ranked
 from ensemble_kit.files import read_csv
@@ -34,6 +36,7 @@ from ensemble_kit.metrics.diversity import kappa_error
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report.answers import AnswersByPart, read_answers
 from ensemble_kit.report.clinical import ClinicalContent, clinical_content
+from ensemble_kit.report.decisions import stored_decisions
 from ensemble_kit.report.stored import (
     MEMBER_METRICS,
     coupling_frame,
@@ -82,6 +85,14 @@ class Content:
     histories : mapping of member to mapping of fold to DataFrame
     clinical : ClinicalContent or None
         Of the best ensemble; None where `stack` stored no clinical block.
+    claim : str
+        The verdict in one sentence; empty without ensembles.
+    chance : str
+        A sentence on the chance level; empty if it is not defined.
+    price : str
+        What all members cost against the best one, in one sentence; empty if it is not known.
+    decisions : mapping of file name to list
+        The stored operating points and prediction sets.
     """
 
     run: Run
@@ -105,6 +116,10 @@ class Content:
     histories: Mapping[str, Mapping[int, pd.DataFrame]]
     recipes: pd.DataFrame
     clinical: ClinicalContent | None = None
+    claim: str = ""
+    chance: str = ""
+    price: str = ""
+    decisions: Mapping[str, list[Mapping[str, Any]]] = dataclasses.field(default_factory=dict)
 
 
 def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
@@ -127,12 +142,15 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     metric = (
         chosen_metric(stored) if scores is None else scores.attrs.get("metric", Protocol().metric)
     )
-    verdicts = _answer(metric, stored)
+    verdicts = _answer(_of_metric(metric, stored))
     notes = [*old, *oof.notes, *(n for m in stored.values() for n in m["notes"])]
     if scores is not None:
         verdicts = [scores.attrs["verdict"]] if scores.attrs.get("verdict") else []
         notes += scores.attrs.get("notes", [])
     shown = stored if scores is None else {}
+    same = _of_metric(metric, stored)
+    decisions, stale = stored_decisions(run, shown, oof, test)
+    notes += stale
     answers = read_answers(run, stored, tables)
     methods = ranked_methods(tidy, metric)
     return Content(
@@ -157,6 +175,10 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         histories=_histories(run, oof),
         recipes=_recipes(run, oof),
         clinical=clinical_content(methods, stored, answers, manifest.class_names),
+        claim=claim(same) if same and scores is None else "",
+        chance=chance_sentence(same) if same and scores is None else "",
+        price=_price(run, oof.member_names, stored.get("best-member", {}).get("best_member")),
+        decisions=decisions,
     )
 
 
@@ -182,10 +204,31 @@ def chosen_metric(stored: Mapping[str, dict[str, Any]]) -> str:
     return named.most_common(1)[0][0] if named else Protocol().metric
 
 
-def _answer(metric: str, stored: Mapping[str, dict[str, Any]]) -> list[str]:
-    """What `stack` prints first, of all methods that are ranked by this metric."""
-    same = {m: one | {"metric": metric} for m, one in stored.items() if metric_of(one) == metric}
+def _of_metric(metric: str, stored: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The methods that are ranked by this metric."""
+    return {m: one | {"metric": metric} for m, one in stored.items() if metric_of(one) == metric}
+
+
+def _answer(same: Mapping[str, dict[str, Any]]) -> list[str]:
+    """What `stack` prints first, of these methods."""
     return [" ".join(answer(same))] if same else []
+
+
+def _price(run: Run, members: Sequence[str], best: str | None) -> str:
+    """Networks, parameters and multiplications of all members against those of the best one."""
+    if best is None or best not in members or len(members) < 2:
+        return ""
+    said = [f"Cost of the ensemble: {len(members)} networks instead of 1"]
+    for unit, noun, scale in (
+        ("parameters", "million parameters", 1e6),
+        ("gmacs", "GMACs an image", 1),
+    ):
+        with contextlib.suppress(DataError):
+            costs = member_costs(run, members, unit)
+            said.append(
+                f"{sum(costs.values()) / scale:.2f} {noun} instead of {costs[best] / scale:.2f}"
+            )
+    return f"{'; '.join(said)} (best member: {best})."
 
 
 def _chosen(scores: pd.DataFrame, metric: str, stored: Mapping[str, dict[str, Any]]) -> str | None:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
+from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
 from ensemble_kit.files import write_bytes, write_csv, write_text
 from ensemble_kit.plots.calibration import calibration_figure
 from ensemble_kit.plots.confusion import confusion_figure
@@ -26,11 +27,12 @@ from ensemble_kit.plots.pareto import pareto_figure
 from ensemble_kit.plots.reliability import reliability_figure
 from ensemble_kit.plots.risk_coverage import risk_coverage_figure
 from ensemble_kit.plots.roc import roc_figure
-from ensemble_kit.plots.style import svg_bytes
+from ensemble_kit.plots.style import png_bytes, svg_bytes
 from ensemble_kit.plots.training import training_figure
 from ensemble_kit.report.answers import Answers
 from ensemble_kit.report.classes import ShownClasses, confusion_table, shown_classes
 from ensemble_kit.report.content import Content, gather, ranked_methods
+from ensemble_kit.report.decisions import point_rows, set_rows
 from ensemble_kit.report.sets import set_table
 from ensemble_kit.report.tables import (
     class_tables,
@@ -46,6 +48,10 @@ from ensemble_kit.report.tables import (
 from ensemble_kit.run import Run
 
 MAX_DRAWN = 4
+# On the first screen; the section of caveats has all.
+N_CAVEATS = 4
+# With more methods than this, the first table shows the best ones and the baselines.
+MAX_ROWS, N_BEST = 6, 3
 
 
 def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
@@ -72,9 +78,11 @@ def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
 
 
 def _written(run: Run, content: Content) -> Path:
-    figures = {name: svg_bytes(figure) for name, figure in draw(content).items()}
-    for name, image in figures.items():
-        write_bytes(run.report_dir / "figures" / f"{name}.svg", image)
+    figures = {}
+    for name, figure in draw(content).items():
+        figures[name] = svg_bytes(figure)
+        write_bytes(run.report_dir / "figures" / f"{name}.svg", figures[name])
+        write_bytes(run.report_dir / "figures" / f"{name}.png", png_bytes(figure))
     tables = {
         "results": content.scores,
         "members": content.members,
@@ -189,6 +197,10 @@ def render(content: Content, figures: Mapping[str, bytes]) -> str:
         sets=set_table(
             content.answers, drawn_methods(content), by_group=content.manifest.has_groups
         ).to_dict("records"),
+        stored_tables=_stored_tables(content),
+        few_methods=few_methods(content),
+        split_sentence=_split_sentence(content),
+        n_caveats=N_CAVEATS,
         members=member_table(content.members),
         clinical=None
         if content.clinical is None
@@ -202,3 +214,41 @@ def render(content: Content, figures: Mapping[str, bytes]) -> str:
         recipes=recipe_table(content.recipes),
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
+
+
+def few_methods(content: Content) -> list[str]:
+    """The methods of the first table: all of a few, else the best ones and the baselines."""
+    names = ranked_methods(content.scores, content.metric)
+    if len(names) <= MAX_ROWS:
+        return names
+    best = [name for name in names if name not in REFERENCE_METHODS][:N_BEST]
+    return [name for name in names if name in (*best, "best-member", "mean")]
+
+
+def _stored_tables(content: Content) -> list[tuple[str, list[tuple[str, ...]], str]]:
+    """Title, rows and a sentence: what `operating-point` and `conformal` stored."""
+    return [
+        (
+            "Stored operating point",
+            point_rows(content.decisions.get(DECISION, [])),
+            "As operating-point stored it. In-sample: chosen and counted on the same rows. "
+            "Cross-fitted: chosen on the other folds.",
+        ),
+        (
+            "Stored prediction sets",
+            set_rows(content.decisions.get(SETS_JSON, [])),
+            "As conformal stored them: predict uses these sets.",
+        ),
+    ]
+
+
+def _split_sentence(content: Content) -> str:
+    """Images and patients of both parts, and the unit of the split."""
+    manifest = content.manifest
+    said = []
+    for split, noun in (("train", "training with cross-validation"), ("test", "the test part")):
+        part = manifest.part(split)
+        if len(part):
+            of = f" of {part.n_groups} {manifest.group_kind}s" if manifest.has_groups else ""
+            said.append(f"{len(part)} images{of} for {noun}")
+    return f"{'; '.join(said)}. Split by {content.record['folds']['split_by']}."

@@ -1,0 +1,62 @@
+"""Stored operating points and prediction sets on the page, and the first screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ensemble_kit.errors import IntegrityError
+from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
+from ensemble_kit.evaluation.decisions.thresholds import Referral
+from ensemble_kit.evaluation.protocol import Protocol
+from ensemble_kit.evaluation.runs.operating_point import DecisionOptions, operating_point
+from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
+from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.report.content import gather
+from ensemble_kit.report.page import few_methods, write_report
+from ensemble_kit.testing import toy_run
+
+
+def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> None:
+    run = toy_run(tmp_path / "run")
+    stack_run(run, ["vote"], protocol=Protocol(n_resamples=20))
+    point = operating_point(run, "vote", DecisionOptions(referral=Referral(0.1, None)))
+    sets = conformal_sets(run, "vote", SetOptions(n_resamples=0))
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "<h2>Stored operating point</h2>" in text
+    assert str(point.units["image"].parts["test"].shares["accuracy"]) in text
+    assert "<h2>Stored prediction sets</h2>" in text
+    assert str(sets.figures["test"]["all"].covered) in text
+    (run.ensemble_dir("vote") / "decision.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"decision\.json"):
+        write_report(run)
+
+
+def test_the_page_begins_with_the_claim_the_chance_level_and_the_first_caveats(
+    tmp_path: Path,
+) -> None:
+    run = toy_run(tmp_path / "run")
+    stack_run(run, ["vote", "median"], protocol=Protocol(n_resamples=20))
+    content = gather(run)
+    text = write_report(run).read_text(encoding="utf-8")
+    first = text.partition("<h2>")[0]
+    assert content.claim.startswith("The ensemble (")
+    assert content.claim in first
+    assert "Chance level: 0.333 (1 / 3 classes)." in first
+    assert f"{len(run.manifest().part('test'))} images" in first
+
+
+def test_of_many_methods_the_first_table_has_the_best_ones_and_the_baselines(
+    tmp_path: Path,
+) -> None:
+    run = toy_run(tmp_path / "run")
+    names = ["vote", "median", "max", "min", "product"]
+    stack_run(run, names, protocol=Protocol(n_resamples=20))
+    shown = few_methods(gather(run))
+    assert {"best-member", "mean"} <= set(shown)
+    assert len(shown) == 5
+    text = write_report(run).read_text(encoding="utf-8")
+    assert "<summary>All 8 methods</summary>" in text
+    figures = {path.suffix for path in (run.report_dir / "figures").iterdir()}
+    assert figures == {".svg", ".png"}
