@@ -21,6 +21,7 @@ from ensemble_kit.members.jobs.fold_files import changed_keys
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.first_trials import continue_cut_off, first_trials, put_in_line
 from ensemble_kit.tune.objective import Objective
+from ensemble_kit.tune.storage import one_host_at_a_time
 from ensemble_kit.tune.trials import CONTINUES, VALUES, TrialResult, ended, result_of
 
 # Beyond so many trials the Gaussian process is replaced by the tree-structured Parzen estimator.
@@ -40,6 +41,7 @@ class MemberStudy:
 
     objective: Objective
     study: optuna.Study
+    storage: optuna.storages.RDBStorage
     has_server: bool = False
 
     @property
@@ -75,10 +77,14 @@ class MemberStudy:
             )
         if known is None:
             study.set_user_attr("facts", facts)
-        return cls(objective, study, has_server)
+        return cls(objective, study, storage, has_server)
 
     def prepare(self) -> None:
         """Put the first trials in line, and those that were cut off."""
+        with one_host_at_a_time(self.storage, has_server=self.has_server):
+            self._prepare()
+
+    def _prepare(self) -> None:
         planned, outside = first_trials(self.objective.member, self.objective.axes)
         if self.study.user_attrs.get("outside") is None:
             self.study.set_user_attr("outside", list(outside))
@@ -112,8 +118,9 @@ class MemberStudy:
     def adopt_stale(self) -> None:
         """With a server: put trials of workers that are gone in line again."""
         if self.has_server:
-            optuna.storages.fail_stale_trials(self.study)
-            continue_cut_off(self.study, self._progress, dead=lambda _: False)
+            with one_host_at_a_time(self.storage, has_server=True):
+                optuna.storages.fail_stale_trials(self.study)
+                continue_cut_off(self.study, self._progress, dead=lambda _: False)
 
     def at_work(self) -> int:
         """Trials that are said to run."""

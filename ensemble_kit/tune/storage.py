@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from ensemble_kit.run import Run
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 # A worker that was not heard of for so long is taken as dead (database servers only).
 HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 60
+LOCK = 7130216
 # The server, its Python driver, and the package that brings it with its library (extra postgresql).
 SERVERS = {"postgresql": ("psycopg", "psycopg[binary]")}
 
@@ -77,12 +79,7 @@ def _server(url: str) -> optuna.storages.RDBStorage:
         ) from error
     rest = url.partition("://")[2]
     try:
-        return optuna.storages.RDBStorage(
-            f"{kind}+{driver}://{rest}",
-            engine_kwargs={"pool_pre_ping": True},
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-        )
+        return _tables(f"{kind}+{driver}://{rest}")
     except Exception as error:
         reason = (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
         raise EnvironmentFault(
@@ -90,6 +87,33 @@ def _server(url: str) -> optuna.storages.RDBStorage:
             reason[:200],
             "Check the address, the user and that the server runs, then run the same command",
         ) from error
+
+
+def _tables(url: str, tries: int = 5) -> optuna.storages.RDBStorage:
+    """The storage; of two hosts that create its tables at the same moment one tries again."""
+    try:
+        return optuna.storages.RDBStorage(
+            url,
+            engine_kwargs={"pool_pre_ping": True},
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+        )
+    except Exception:
+        if tries == 1:
+            raise
+    time.sleep(0.5)
+    return _tables(url, tries - 1)
+
+
+@contextlib.contextmanager
+def one_host_at_a_time(storage: optuna.storages.RDBStorage, *, has_server: bool) -> Iterator[None]:
+    """Inside the block, no other host is in such a block of the same database."""
+    if not has_server:
+        yield
+        return
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql(f"select pg_advisory_xact_lock({LOCK})")
+        yield
 
 
 def without_password(url: str) -> str:
