@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,10 @@ import pandas as pd
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.checked import check_file, read_checked
+from ensemble_kit.combiners import COMBINERS, make_combiner
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, IntegrityError
+from ensemble_kit.evaluation.caveats import combiner_notes
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.diversity.inference_cost import member_costs
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
@@ -167,7 +169,7 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         verdicts=tuple(dict.fromkeys(verdicts)),
         tests=_chosen_tests(tidy, metric, stored) if scores is None else (),
         fell_back=frozenset(m for m, one in stored.items() if one.get("fell_back_to_mean")),
-        notes=tuple(dict.fromkeys(notes)),
+        notes=_in_order(notes, stored),
         answers=answers,
         pareto=_pareto(run, oof),
         pairs=_pairs(oof),
@@ -202,6 +204,13 @@ def chosen_metric(stored: Mapping[str, dict[str, Any]]) -> str:
     """The metric that most of the stored methods were ranked by."""
     named = Counter(metric_of(one) for one in stored.values())
     return named.most_common(1)[0][0] if named else Protocol().metric
+
+
+def _in_order(notes: Sequence[str], methods: Iterable[str]) -> tuple[str, ...]:
+    """Each caveat once: those that change how values are read, then the explanations of methods."""
+    known = [make_combiner(name) for name in methods if name in COMBINERS]
+    about = {note for one in known for note in combiner_notes(one)}
+    return tuple(dict.fromkeys(sorted(notes, key=lambda note: note in about)))
 
 
 def _of_metric(metric: str, stored: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

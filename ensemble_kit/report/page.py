@@ -251,4 +251,5 @@ def _split_sentence(content: Content) -> str:
         if len(part):
             of = f" of {part.n_groups} {manifest.group_kind}s" if manifest.has_groups else ""
             said.append(f"{len(part)} images{of} for {noun}")
-    return f"{'; '.join(said)}. Split by {content.record['folds']['split_by']}."
+    by_image = content.record["folds"]["split_by"] == "image"
+    return f"{'; '.join(said)}. Split by {'image' if by_image else manifest.group_kind}."
