@@ -21,6 +21,7 @@ from ensemble_kit.errors import DataError, UsageError, did_you_mean, disk_fault
 from ensemble_kit.export.fold_choice import (
     ALL,
     CHOICES,
+    TIME,
     FoldChoice,
     choice_json,
     choice_words,
@@ -35,7 +36,12 @@ from ensemble_kit.export.golden_images import (
 )
 from ensemble_kit.files import atomic_write, digest_bytes, write_bytes
 from ensemble_kit.images.tiles.layout import TileSpec
-from ensemble_kit.inference.bundle import COMBINER_ARRAYS, decision_json, sets_json
+from ensemble_kit.inference.bundle import (
+    COMBINER_ARRAYS,
+    decision_json,
+    known_json,
+    sets_json,
+)
 from ensemble_kit.inference.bundle_files import CARD, RECORD, SCHEMA_VERSION, is_bundle, open_files
 from ensemble_kit.inference.card_facts import data_settings_of, run_facts
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
@@ -179,7 +185,8 @@ def _fill(
             "sets": sets_json(stored.sets, stored.class_names),
             "decision": decision_json(stored.decision, stored.class_names),
             "made_of": dict(stored.made_of),
-            "notes": [*stored.notes, *words],
+            "notes": [*stored.notes, *(one for one in words if not one.startswith(TIME))],
+            "known_images": known_json(manifest),
             "graph": about_graph,
             "files": files.listed,
         },

@@ -34,6 +34,7 @@ FITTED_BEFORE = (
     "and are not fitted again: the coverage of prediction sets is not known for this choice."
 )
 ALL, BEST, SOUP = "all", "best", "soup"
+TIME = "Time of the networks"
 CHOICES = (ALL, BEST, SOUP)
 NO_TEST = (
     "The change of the metric is not measured: the run has no test part, and every image of its folds "
@@ -230,7 +231,7 @@ def choice_words(choice: FoldChoice) -> list[str]:
     )
     if choice.seconds_all and choice.seconds_chosen:
         said.append(
-            f"Time of the networks: {1000 * choice.seconds_chosen:.3g} ms an image, with all fold networks "
+            f"{TIME}: {1000 * choice.seconds_chosen:.3g} ms an image, with all fold networks "
             f"{1000 * choice.seconds_all:.3g} ms ({choice.seconds_all / choice.seconds_chosen:.1f} times as long)."
         )
     return said

@@ -25,6 +25,7 @@ from ensemble_kit.inference.fold_networks import (
     member_of,
     trained_network,
 )
+from ensemble_kit.inference.image_caveats import KnownImages
 from ensemble_kit.inference.pooling import Pooling
 from ensemble_kit.inference.stored_decisions import StoredDecision, StoredSets
 from ensemble_kit.inference.stored_method import StoredMethod
@@ -95,6 +96,21 @@ def data_settings(record: Mapping[str, Any]) -> Manifest:
         name=record["data"]["name"],
         positive=record["positive"],
     )
+
+
+def known_images(record: Mapping[str, Any]) -> KnownImages:
+    """The digests of the run's images: an image that trained the networks gets a caveat."""
+    known = record.get("known_images") or {"digests": {}, "magnifications": []}
+    return KnownImages(
+        dict(known["digests"]), bool(known["digests"]), frozenset(known["magnifications"])
+    )
+
+
+def known_json(manifest: Manifest) -> dict[str, Any]:
+    """What a bundle stores of the run's images: digests and splits, no names."""
+    table, known = manifest.table, KnownImages.of(manifest)
+    digests = dict(zip(table["sha256"], table["split"], strict=True)) if "sha256" in table else {}
+    return {"digests": digests, "magnifications": sorted(known.magnifications)}
 
 
 def _method(files: BundleFiles) -> StoredMethod:

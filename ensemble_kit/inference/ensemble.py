@@ -9,7 +9,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,13 @@ from ensemble_kit.inference.backends import refuse_graph_of_run
 from ensemble_kit.inference.bundle_files import is_bundle
 from ensemble_kit.inference.card_facts import run_facts
 from ensemble_kit.inference.fold_networks import MemberNetworks, open_member
+from ensemble_kit.inference.graphs import OpenGraph
 from ensemble_kit.inference.image_caveats import KnownImages
-from ensemble_kit.inference.image_predictions import ImagePredictions, predictions_of
+from ensemble_kit.inference.image_predictions import (
+    ImagePredictions,
+    joined,
+    predictions_of,
+)
 from ensemble_kit.inference.model_card import model_card
 from ensemble_kit.inference.sources import Source, as_sources
 from ensemble_kit.inference.stored_method import StoredMethod, open_method
@@ -55,21 +60,6 @@ class BlockPredictions:
     faults: Mapping[int, EnsembleKitError]
 
 
-class Graph(Protocol):
-    """All networks of an ensemble as one graph of another backend than PyTorch."""
-
-    @property
-    def backend(self) -> str:
-        """What computes it."""
-
-    @property
-    def specs(self) -> Sequence[TileSpec]:
-        """The tiles that it sees."""
-
-    def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
-        """Logits of all members, shape (n_images, n_members, n_classes), float32."""
-
-
 class Ensemble:
     """A method and the networks of its members, of a run or a bundle. See `load_ensemble`.
 
@@ -85,8 +75,10 @@ class Ensemble:
         The run folder or the bundle.
     card : callable, optional
         Gives the model card.
-    graph : Graph, optional
+    graph : OpenGraph, optional
         Predicts in place of the networks.
+    known : KnownImages, optional
+        The images of the run; those of the manifest by default.
     """
 
     def __init__(
@@ -97,11 +89,12 @@ class Ensemble:
         *,
         source: str = "",
         card: Callable[[], str] = str,
-        graph: Graph | None = None,
+        graph: OpenGraph | None = None,
+        known: KnownImages | None = None,
     ) -> None:
         self.stored, self._members, self._manifest = method, tuple(members), manifest
         self.source, self._card, self._graph = source, card, graph
-        self._known = KnownImages.of(manifest)
+        self._known = KnownImages.of(manifest) if known is None else known
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -199,7 +192,7 @@ class Ensemble:
         blocks = list(self.predict_blocks(sources))
         faults = [error for block in blocks for error in block.faults.values()]
         refuse_faults(dict(enumerate(faults)), len(sources))
-        return _joined([block.predictions for block in blocks]) if blocks else self._none()
+        return joined([block.predictions for block in blocks]) if blocks else self._none()
 
     def predict_blocks(
         self, sources: Sequence[Source], start: int = 0
@@ -305,23 +298,4 @@ def load_ensemble(
         manifest,
         source=opened.path.as_posix(),
         card=lambda: model_card(run_facts(opened, stored, manifest)),
-    )
-
-
-def _joined(parts: Sequence[ImagePredictions]) -> ImagePredictions:
-    first = parts[0]
-    return dataclasses.replace(
-        first,
-        names=tuple(name for part in parts for name in part.names),
-        combined=Combined(
-            np.concatenate([part.combined.proba for part in parts]),
-            np.concatenate([part.combined.predicted for part in parts]),
-            np.concatenate([part.combined.tied for part in parts]),
-        ),
-        member_proba=np.concatenate([part.member_proba for part in parts]),
-        sets=None if first.sets is None else np.concatenate([p.sets for p in parts]),  # type: ignore[misc]
-        decisions=None
-        if first.decisions is None
-        else tuple(one for part in parts for one in part.decisions or ()),
-        caveats=tuple(one for part in parts for one in part.caveats),
     )

@@ -168,6 +168,26 @@ def predictions_of(
     )
 
 
+def joined(parts: Sequence[ImagePredictions]) -> ImagePredictions:
+    """The predictions of all parts, in their order; at least one part."""
+    first = parts[0]
+    return dataclasses.replace(
+        first,
+        names=tuple(name for part in parts for name in part.names),
+        combined=Combined(
+            np.concatenate([part.combined.proba for part in parts]),
+            np.concatenate([part.combined.predicted for part in parts]),
+            np.concatenate([part.combined.tied for part in parts]),
+        ),
+        member_proba=np.concatenate([part.member_proba for part in parts]),
+        sets=None if first.sets is None else np.concatenate([p.sets for p in parts]),  # type: ignore[misc]
+        decisions=None
+        if first.decisions is None
+        else tuple(one for part in parts for one in part.decisions or ()),
+        caveats=tuple(one for part in parts for one in part.caveats),
+    )
+
+
 def _entropy(proba: Array) -> Array:
     """Along the last axis, in nats."""
     safe = np.where(proba > 0, proba, 1.0)

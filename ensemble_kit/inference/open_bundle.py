@@ -9,7 +9,7 @@ import os
 
 from ensemble_kit.errors import UsageError
 from ensemble_kit.inference.backends import OPENVINO, TORCH, choose_backend
-from ensemble_kit.inference.bundle import read_bundle
+from ensemble_kit.inference.bundle import known_images, read_bundle
 from ensemble_kit.inference.bundle_files import BundleFiles, open_files
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.golden import check_golden, has_passed
@@ -38,6 +38,7 @@ def open_bundle(
             source=files.path.as_posix(),
             card=lambda card=files.card: card,  # type: ignore[misc]
             graph=graph,
+            known=known_images(files.record),
         )
         files.check_rest()
         check_golden(ensemble, files)

@@ -259,3 +259,17 @@ def test_the_command_predicts_with_a_bundle(cli: CLI, bundle: Path, slides: Path
     code, said = cli("predict", slides / "benign" / "P00_0.png", "--run", bundle, "--device", "cpu")
     assert code == 0, said
     assert f"simplex of {bundle.as_posix()}" in said
+
+
+def test_a_training_image_has_its_caveat_with_a_bundle_too(
+    bundle: Path, stacked: Any, tmp_path: Path, test_paths: list[Path]
+) -> None:
+    train = stacked.manifest.part("train")
+    renamed = shutil.copy(train.root / train.table["path"].iloc[0], tmp_path / "new.png")
+    opened = load_ensemble(bundle, device="cpu")
+    assert (
+        opened.predict_all([renamed]).caveats
+        == load_ensemble(stacked.run, method="simplex", device="cpu").predict_all([renamed]).caveats
+    )
+    assert any("Training image" in one for one in opened.predict_all([renamed]).caveats[0])
+    assert opened.predict_all(test_paths[:1]).caveats == ((),)
