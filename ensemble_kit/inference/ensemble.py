@@ -9,7 +9,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,9 @@ from ensemble_kit.inference.tile_blocks import in_blocks, tile_block
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.run import Run
+
+if TYPE_CHECKING:
+    from ensemble_kit.explain.explain import Explanation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,10 +95,10 @@ class Ensemble:
         graph: OpenGraph | None = None,
         known: KnownImages | None = None,
     ) -> None:
-        self.stored, self._members, self._manifest = method, tuple(members), manifest
+        self.stored, self._members, self.manifest = method, tuple(members), manifest
         self.source, self._card, self._graph = source, card, graph
         self._known = KnownImages.of(manifest) if known is None else known
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def __repr__(self) -> str:
         n_networks = sum(len(one.by_fold) for one in self._members)
@@ -194,6 +197,14 @@ class Ensemble:
         refuse_faults(dict(enumerate(faults)), len(sources))
         return joined([block.predictions for block in blocks]) if blocks else self._none()
 
+    def explain(
+        self, images: Any, method: str = "gradcam", *, class_name: str | None = None
+    ) -> Explanation:
+        """Where each member and the ensemble look: see `ensemble_kit.explain.explain.explain`."""
+        from ensemble_kit.explain.explain import explain
+
+        return explain(self, images, method, class_name=class_name)
+
     def predict_blocks(
         self, sources: Sequence[Source], start: int = 0
     ) -> Iterator[BlockPredictions]:
@@ -206,17 +217,21 @@ class Ensemble:
             The first one, a multiple of `tile_blocks.BLOCK`.
         """
         for block in in_blocks(sources, start):
-            with self._lock:
+            with self.lock:
                 found = self._predict_block(block)
             yield found
 
     def _predict_block(self, sources: Sequence[Source]) -> BlockPredictions:
-        made = tile_block(self._manifest, sources, self.specs)
+        made = tile_block(self.manifest, sources, self.specs)
         if not len(made.good):
             return BlockPredictions(sources, self._none(), made.good, made.faults)
         logits = self.member_logits(made.tiles)
-        found = predictions_of(self.stored, logits, [sources[i] for i in made.good], self._known)
+        found = self.predictions_of(logits, [sources[i] for i in made.good])
         return BlockPredictions(sources, found, made.good, made.faults)
+
+    def predictions_of(self, logits: Array, sources: Sequence[Source]) -> ImagePredictions:
+        """What the method predicts from logits (n_images, n_members, n_classes) of some images."""
+        return predictions_of(self.stored, logits, sources, self._known)
 
     @property
     def specs(self) -> list[TileSpec]:
@@ -227,7 +242,7 @@ class Ensemble:
 
     def tiles_of(self, sources: Sequence[Source]) -> Mapping[TileSpec, Tiles]:
         """The tiles of some images, which all must be readable."""
-        made = tile_block(self._manifest, sources, self.specs)
+        made = tile_block(self.manifest, sources, self.specs)
         refuse_faults(dict(made.faults), len(sources))
         return made.tiles
 

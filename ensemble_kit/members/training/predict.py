@@ -143,7 +143,7 @@ def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> T
     """The answers to a batch, averaged over poses; in halves where memory runs out."""
     try:
         poses = poses_of(tta, is_square=images.shape[2] == images.shape[3])
-        answers = [answer(_posed(images, *pose)).float() for pose in poses]
+        answers = [answer(posed(images, *pose)).float() for pose in poses]
         return torch.stack(answers).mean(dim=0)
     except (RuntimeError, MemoryError) as error:
         if len(images) == 1 or not is_out_of_memory(error):
@@ -151,11 +151,28 @@ def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> T
     return torch.cat([_in_parts(answer, half, tta) for half in images.tensor_split(2)])
 
 
-def _posed(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
-    axes = [axis for axis, flipped in ((3, left_right), (2, up_down)) if flipped]
-    out = images.flip(axes) if axes else images
+def posed(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
+    """Images (n, channels, height, width), mirrored and then transposed as told."""
+    out = _mirrored(images, left_right, up_down)
     out = out.transpose(2, 3) if transpose else out
     return out.contiguous(memory_format=torch.channels_last)
+
+
+def unposed(maps: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
+    """Maps (..., height, width) of posed images, as the images were before.
+
+    Examples
+    --------
+    >>> image = torch.arange(4.0).view(1, 1, 2, 2)
+    >>> bool((unposed(posed(image, True, False, True), True, False, True) == image).all())
+    True
+    """
+    return _mirrored(maps.transpose(-2, -1) if transpose else maps, left_right, up_down)
+
+
+def _mirrored(images: Tensor, left_right: bool, up_down: bool) -> Tensor:
+    axes = [axis for axis, flipped in ((-1, left_right), (-2, up_down)) if flipped]
+    return images.flip(axes) if axes else images
 
 
 def watched_figures(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:

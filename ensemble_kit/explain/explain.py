@@ -1,0 +1,245 @@
+"""What each member and the ensemble look at in some images: maps on one grid.
+
+Loads and lays out images as `Ensemble.predict` does. Draws and writes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners.base import ABSTAINED
+from ensemble_kit.errors import DataError, EnsembleKitError, UsageError, did_you_mean
+from ensemble_kit.explain.combiner_slope import combiner_slope
+from ensemble_kit.explain.fuse import disagreement, on_grid
+from ensemble_kit.explain.member_pass import member_pass
+from ensemble_kit.explain.methods import check_method
+from ensemble_kit.images.digests import refuse_faults
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.images.tiles.layout import TileSpec, recipes, tile_shape
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.image_predictions import ImagePredictions, joined
+from ensemble_kit.inference.sources import Source, as_sources
+from ensemble_kit.inference.tile_blocks import TileBlock, tile_block
+
+# Images that are explained at once: their graphs are in memory together.
+BLOCK = 16
+# Pixels per side of maps, at most, and of pictures, at least.
+LARGEST, PICTURE = 224, 384
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Explanation:
+    """Maps of some images; axis 0 is the images everywhere.
+
+    Parameters
+    ----------
+    predictions : ImagePredictions
+    method : str
+        How the maps were made.
+    explained : array of int64, shape (n_images,)
+        The class that the maps are about.
+    maps : array of float32, shape (n_images, n_members, height, width)
+        What speaks for the class in each member: at least 0, in units of its logit.
+    ensemble : array of float32, shape (n_images, height, width)
+        Members' evidence, weighted by the combiner's derivative; at least 0.
+    disagreement : array of float32, shape (n_images, height, width)
+        Standard deviation of the members' relative maps, 0 to .5.
+    directions : array of float64, shape (n_images, n_members, n_classes)
+        The derivative of the ensemble's score with respect to each logit.
+    replaced : array of bool, shape (n_images,)
+        Where the combiner has no derivative, and equal weights took its place.
+    cells : mapping of member to (rows, columns)
+        The resolution of each member's own map, before it was put on the grid.
+    pictures : array of uint8, shape (n_images, height, width, 3)
+        The images as laid out for the networks, in a size for the eye.
+    """
+
+    predictions: ImagePredictions
+    method: str
+    explained: npt.NDArray[np.int64]
+    maps: Array
+    ensemble: Array
+    disagreement: Array
+    directions: Array
+    replaced: npt.NDArray[np.bool_]
+    cells: Mapping[str, tuple[int, int]]
+    pictures: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.explained)
+
+    @property
+    def class_names(self) -> npt.NDArray[np.str_]:
+        """The explained class of each image."""
+        return np.asarray(np.array(self.predictions.class_names)[self.explained])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class BlockExplanation:
+    """A block of images: maps of those that can be read, by method; and why others cannot."""
+
+    sources: Sequence[Source]
+    by_method: Mapping[str, Explanation]
+    good: npt.NDArray[np.int64]
+    faults: Mapping[int, EnsembleKitError]
+
+
+def explain(
+    ensemble: Ensemble, images: Any, method: str = "gradcam", *, class_name: str | None = None
+) -> Explanation:
+    """Where each member and the ensemble look in some images.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Of `ek.load_ensemble`.
+    images : path, array, or sequence of them
+        As for `Ensemble.predict_all`.
+    method : {"gradcam", "layercam", "gradientshap", "integrated-gradients", "occlusion"}
+    class_name : str, optional
+        What the maps are about; by default the class that the ensemble predicts for each image.
+
+    Returns
+    -------
+    Explanation
+        `maps` (n_images, n_members, height, width), `ensemble` and `disagreement`.
+
+    Raises
+    ------
+    UsageError
+        An unknown method or class.
+    DataError
+        Images that cannot be read, or a network whose layers the method does not know.
+    """
+    sources = as_sources(images)
+    if not sources:
+        raise DataError("There are no images to explain", "got none", "Give at least one")
+    blocks = list(explain_blocks(ensemble, sources, (method,), class_name=class_name))
+    faults = [error for block in blocks for error in block.faults.values()]
+    refuse_faults(dict(enumerate(faults)), len(sources))
+    return _joined([block.by_method[method] for block in blocks])
+
+
+def explain_blocks(
+    ensemble: Ensemble,
+    sources: Sequence[Source],
+    methods: Sequence[str] = ("gradcam",),
+    *,
+    class_name: str | None = None,
+) -> Iterator[BlockExplanation]:
+    """As `explain`, block by block in constant memory; unreadable images are in `faults`."""
+    methods = [check_method(one) for one in methods]
+    wanted = None if class_name is None else _class_index(ensemble, class_name)
+    layout = _Layout.of(ensemble)
+    for start in range(0, len(sources), BLOCK):
+        some = sources[start : start + BLOCK]
+        with ensemble.lock:
+            made = tile_block(ensemble.manifest, some, [*layout.specs, layout.picture])
+            found = {
+                one: _explain_tiles(ensemble, made, some, one, wanted, layout)
+                for one in methods
+                if len(made.good)
+            }
+        yield BlockExplanation(some, found, made.good, made.faults)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Layout:
+    """Tiles that the members see, the picture that people see, and the grid of all maps."""
+
+    specs: Sequence[TileSpec]
+    picture: TileSpec
+    grid: tuple[int, int]
+
+    @staticmethod
+    def of(ensemble: Ensemble) -> _Layout:
+        specs = [spec for member in ensemble.members for spec in member.specs]
+        manifest = ensemble.manifest
+        joins = {
+            recipes(manifest.take([0]), stain=one.stain, stain_norm=one.stain_norm)[0].join
+            for one in specs
+        }
+        # Both lay the two images of a pair beside each other, at different widths.
+        if len(joins) > 1 and joins & {"side", "stack"}:
+            raise DataError(
+                "Members see pairs in different layouts",
+                f"got {', '.join(sorted(joins))}: their maps have no common grid",
+                "Explain one member: --method MEMBER",
+            )
+        largest = max(specs, key=lambda one: one.image_size)
+        side = min(largest.image_size, LARGEST)
+        height, width, _ = tile_shape(manifest, dataclasses.replace(largest, image_size=side))
+        picture = dataclasses.replace(largest, image_size=max(largest.image_size, PICTURE))
+        return _Layout(specs, picture, (height, width))
+
+
+def _explain_tiles(
+    ensemble: Ensemble,
+    made: TileBlock,
+    sources: Sequence[Source],
+    method: str,
+    wanted: int | None,
+    layout: _Layout,
+) -> Explanation:
+    passes = [member_pass(method, member, made.tiles) for member in ensemble.members]
+    logits = np.stack([one.logits for one in passes], axis=1)
+    predictions = ensemble.predictions_of(logits, [sources[i] for i in made.good])
+    explained = _explained(predictions, wanted)
+    slope = combiner_slope(ensemble.stored.combiner, logits, explained)
+    own = np.zeros_like(logits)
+    own[np.arange(len(own)), :, explained] = 1.0
+    maps, total, cells = [], np.zeros((len(own), *layout.grid), np.float32), {}
+    for m, (name, one) in enumerate(zip(ensemble.member_names, passes, strict=True)):
+        evidence, share = one.maps(np.stack([own[:, m], slope.directions[:, m]]))
+        cells[name] = (evidence.shape[1], evidence.shape[2])
+        maps.append(on_grid(np.maximum(evidence, 0.0), layout.grid))
+        total += on_grid(share, layout.grid)
+    stacked = np.stack(maps, axis=1)
+    return Explanation(
+        predictions, method, explained, stacked, np.maximum(total, 0.0), disagreement(stacked),
+        slope.directions, slope.replaced, cells, _pictures(made.tiles[layout.picture]),
+    )  # fmt: skip
+
+
+def _explained(predictions: ImagePredictions, wanted: int | None) -> npt.NDArray[np.int64]:
+    if wanted is not None:
+        return np.full(len(predictions), wanted, dtype=np.int64)
+    predicted = predictions.combined.predicted
+    return np.where(predicted == ABSTAINED, predictions.proba.argmax(axis=1), predicted)
+
+
+def _class_index(ensemble: Ensemble, name: str) -> int:
+    if name not in ensemble.class_names:
+        raise UsageError(
+            f"Unknown class '{name}'",
+            f"the classes are {', '.join(ensemble.class_names)}",
+            did_you_mean(name, ensemble.class_names),
+        )
+    return ensemble.class_names.index(name)
+
+
+def _pictures(tiles: Tiles) -> npt.NDArray[np.uint8]:
+    """Of pairs in six channels the first image."""
+    return np.ascontiguousarray(tiles.pixels[..., :3])
+
+
+def _joined(parts: Sequence[Explanation]) -> Explanation:
+    first = parts[0]
+    return Explanation(
+        predictions=joined([one.predictions for one in parts]),
+        method=first.method,
+        explained=np.concatenate([one.explained for one in parts]),
+        maps=np.concatenate([one.maps for one in parts]),
+        ensemble=np.concatenate([one.ensemble for one in parts]),
+        disagreement=np.concatenate([one.disagreement for one in parts]),
+        directions=np.concatenate([one.directions for one in parts]),
+        replaced=np.concatenate([one.replaced for one in parts]),
+        cells=first.cells,
+        pictures=np.concatenate([one.pictures for one in parts]),
+    )

@@ -1,0 +1,109 @@
+"""A batch of tiles through all networks of a member: mean logits, and mean maps of any scores of them.
+
+Test-time poses are averaged as in predictions; their maps are turned back first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.explain.methods import Pass, pass_of
+from ensemble_kit.images.loading.batches import Batches
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
+from ensemble_kit.members.training.precision import tensor_float32
+from ensemble_kit.members.training.predict import posed, poses_of, unposed
+
+Pose = tuple[bool, bool, bool]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MemberPass:
+    """What a member says of a batch, and can explain.
+
+    Parameters
+    ----------
+    logits : array of float32, shape (n, n_classes)
+        Mean over folds and poses, classes in the run's order.
+    passes : sequence of (pass, pose, network)
+    """
+
+    logits: Array
+    passes: Sequence[tuple[Pass, Pose, FoldNetwork]]
+
+    def maps(self, directions: Array) -> Array:
+        """Mean signed maps of the scores `(logits * direction).sum(1)`.
+
+        Parameters
+        ----------
+        directions : array, shape (n_directions, n, n_classes)
+
+        Returns
+        -------
+        array of float32, shape (n_directions, n, height, width)
+            Height and width are those of the method and the network.
+        """
+        with tensor_float32(False):
+            found = [_maps(*one, directions) for one in self.passes]
+        return torch.stack(found).mean(dim=0).cpu().numpy()
+
+
+def member_pass(method: str, member: MemberNetworks, tiles: Mapping[TileSpec, Tiles]) -> MemberPass:
+    """Send tiles through all networks of a member, once for each pose.
+
+    Parameters
+    ----------
+    method : str
+        A method of making maps: see `methods.METHODS`.
+    """
+    passes = []
+    with tensor_float32(False):
+        for network in member.by_fold.values():
+            own = tiles[network.member.eval_spec]
+            images = normalised(network, own)
+            white = normalised(network, _white_like(own))
+            tta = network.member.recipe.regularize.tta
+            for pose in poses_of(tta, is_square=images.shape[2] == images.shape[3]):
+                turned = posed(images, *pose)
+                name = network.member.network
+                passes.append(
+                    (pass_of(method, network.model, turned, white, name=name), pose, network)
+                )
+        logits = [one.logits.detach().float().cpu().numpy()[:, n.by_name] for one, _, n in passes]
+    return MemberPass(np.mean(logits, axis=0), passes)
+
+
+def normalised(network: FoldNetwork, tiles: Tiles) -> Tensor:
+    """Tiles as the network sees them, shape (n, channels, height, width)."""
+    n = len(tiles)
+    batches = Batches(
+        tiles,
+        np.arange(n),
+        np.zeros(n, dtype=np.int64),
+        batch_size=n,
+        device=network.device,
+        mean=network.mean,
+        std=network.std,
+        color=network.member.color,
+        shuffle=False,
+    )
+    return next(images for images, _, _ in batches.epoch(0))
+
+
+def _white_like(tiles: Tiles) -> Tiles:
+    pixels = np.full_like(tiles.pixels[:1], 255)
+    return Tiles(pixels, np.array(["white"]), "", tiles.image_size)
+
+
+def _maps(one: Pass, pose: Pose, network: FoldNetwork, directions: Array) -> Tensor:
+    own: npt.NDArray[np.float32] = np.empty_like(directions, dtype=np.float32)
+    own[..., network.by_name] = directions  # the network's outputs have an order of their own
+    return unposed(one.maps(torch.from_numpy(own).to(network.device)), *pose)

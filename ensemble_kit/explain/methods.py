@@ -1,0 +1,74 @@
+"""The methods of making a map, by name."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.explain.class_activation import gradcam, hooked_pass, layercam
+from ensemble_kit.explain.input_attribution import GradientShap, IntegratedGradients, Occlusion
+from ensemble_kit.explain.target_layer import target_layer
+
+# Class activation maps: how gradients weigh activations, and the cells per side that are wanted.
+_ACTIVATION = {"gradcam": (gradcam, 1), "layercam": (layercam, 14)}
+_INPUT = {
+    "gradientshap": GradientShap,
+    "integrated-gradients": IntegratedGradients,
+    "occlusion": Occlusion,
+}
+METHODS = (*_ACTIVATION, *_INPUT)
+
+
+class Pass(Protocol):
+    """A batch that went through a network: its logits, and maps of any scores of them."""
+
+    @property
+    def logits(self) -> Tensor:
+        """Shape (n, n_outputs)."""
+
+    def maps(self, directions: Tensor) -> Tensor:
+        """Signed maps, shape (n_directions, n, height, width), of `(logits * direction).sum(1)`."""
+
+
+def check_method(name: str) -> str:
+    """`name` if it is a method of making maps.
+
+    Raises
+    ------
+    UsageError
+        It is not.
+    """
+    if name not in METHODS:
+        raise UsageError(
+            f"Unknown map '{name}'", f"maps are {', '.join(METHODS)}", did_you_mean(name, METHODS)
+        )
+    return name
+
+
+def pass_of(method: str, model: nn.Module, images: Tensor, white: Tensor, *, name: str) -> Pass:
+    """One pass of a batch through a network, with what `method` needs of it.
+
+    Parameters
+    ----------
+    method : str
+        One of `METHODS`.
+    model : torch.nn.Module
+        In evaluation mode.
+    images, white : Tensor, shape (n, channels, height, width) and (1, channels, height, width)
+        As the network sees them; `white` stands for no tissue.
+    name : str
+        What the network is called in an error.
+
+    Raises
+    ------
+    DataError
+        A class activation map of a network whose layers are not known.
+    """
+    if method in _ACTIVATION:
+        weigh, cells = _ACTIVATION[method]
+        side = min(images.shape[2:])
+        target = target_layer(model, name=name, least_cells=cells, side=side)
+        return hooked_pass(model, target, images, weigh)
+    return _INPUT[method](model, images, white)
