@@ -106,7 +106,7 @@ _HOME = {
     "load_ensemble": "inference.ensemble",
     "export_bundle": "export.bundle",
     "write_report": "report.page",
-    "explain": "explain.explain",
+    "explain": "explanation.explain",
 }
 
 __all__ = [*_HOME]

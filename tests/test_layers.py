@@ -40,7 +40,7 @@ LAYERS = (
     "inference",
     "plots",
     "report",
-    "explain",
+    "explanation",
     "tune",
     "export",
     "serve",

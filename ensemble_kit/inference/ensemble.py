@@ -41,7 +41,7 @@ from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.run import Run
 
 if TYPE_CHECKING:
-    from ensemble_kit.explain.explain import Explanation
+    from ensemble_kit.explanation.explain import Explanation
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -200,8 +200,8 @@ class Ensemble:
     def explain(
         self, images: Any, method: str = "gradcam", *, class_name: str | None = None
     ) -> Explanation:
-        """Where each member and the ensemble look: see `ensemble_kit.explain.explain.explain`."""
-        from ensemble_kit.explain.explain import explain
+        """Where each member and the ensemble look: see `ensemble_kit.explanation.explain.explain`."""
+        from ensemble_kit.explanation.explain import explain
 
         return explain(self, images, method, class_name=class_name)
 

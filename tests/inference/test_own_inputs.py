@@ -36,7 +36,7 @@ def test_each_member_gives_the_logits_of_its_test_part(varied: Run, trained: Any
     table, part = varied.predictions("test"), trained.manifest.part("test")
     ensemble = load_ensemble(varied, method="mean", device="cpu")
     assert len(ensemble.member_names) == 4
-    specs = {spec for member in ensemble.members for spec in member.specs}
+    specs = {spec for member in ensemble._members for spec in member.specs}
     assert specs == {TileSpec(16), TileSpec(24), TileSpec(16, None, "reinhard")}
     found = ensemble.predict_all([part.root / path for path in part.table["path"]])
     for m, name in enumerate(ensemble.member_names):

@@ -67,7 +67,7 @@ def combiner_slope(combiner: Combiner, logits: Array, classes: Ints) -> Combiner
     --------
     >>> logits = np.zeros((1, 2, 2))
     >>> combiner = MeanProba().fit(logits, [0])
-    >>> combiner_slope(combiner, logits, np.array([1])).directions[0].tolist()
+    >>> combiner_slope(combiner, logits, np.array([1])).directions[0].round(6).tolist()
     [[-0.5, 0.5], [-0.5, 0.5]]
     """
     logits = np.asarray(logits, dtype=np.float64)

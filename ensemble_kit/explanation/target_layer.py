@@ -64,7 +64,7 @@ class TargetLayer:
         )
 
 
-def target_layer(model: nn.Module, *, name: str = "", least_cells: int = 1, side: int = 0) -> TargetLayer:  # fmt: skip
+def target_layer(model: nn.Module, *, name: str = "", least_cells: int = 0, side: int = 0) -> TargetLayer:  # fmt: skip
     """The last stage of a network before its pooling; for transformers the first norm of its last block.
 
     Parameters

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.explain.methods import Pass, pass_of
+from ensemble_kit.explanation.methods import Pass, pass_of
 from ensemble_kit.images.loading.batches import Batches
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec

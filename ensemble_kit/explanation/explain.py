@@ -15,10 +15,10 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import ABSTAINED
 from ensemble_kit.errors import DataError, EnsembleKitError, UsageError, did_you_mean
-from ensemble_kit.explain.combiner_slope import combiner_slope
-from ensemble_kit.explain.fuse import disagreement, on_grid
-from ensemble_kit.explain.member_pass import member_pass
-from ensemble_kit.explain.methods import check_method
+from ensemble_kit.explanation.combiner_slope import combiner_slope
+from ensemble_kit.explanation.fuse import disagreement, on_grid
+from ensemble_kit.explanation.member_pass import member_pass
+from ensemble_kit.explanation.methods import check_method
 from ensemble_kit.images.digests import refuse_faults
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec, recipes, tile_shape
@@ -135,6 +135,12 @@ def explain_blocks(
 ) -> Iterator[BlockExplanation]:
     """As `explain`, block by block in constant memory; unreadable images are in `faults`."""
     methods = [check_method(one) for one in methods]
+    if not ensemble.members:
+        raise UsageError(
+            f"The backend '{ensemble.backend}' has no gradients",
+            "maps are made with PyTorch",
+            "Open the run, or the bundle with backend='torch' (--backend torch)",
+        )
     wanted = None if class_name is None else _class_index(ensemble, class_name)
     layout = _Layout.of(ensemble)
     for start in range(0, len(sources), BLOCK):

@@ -7,12 +7,12 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from ensemble_kit.errors import UsageError, did_you_mean
-from ensemble_kit.explain.class_activation import gradcam, hooked_pass, layercam
-from ensemble_kit.explain.input_attribution import GradientShap, IntegratedGradients, Occlusion
-from ensemble_kit.explain.target_layer import target_layer
+from ensemble_kit.explanation.class_activation import gradcam, hooked_pass, layercam
+from ensemble_kit.explanation.input_attribution import GradientShap, IntegratedGradients, Occlusion
+from ensemble_kit.explanation.target_layer import target_layer
 
 # Class activation maps: how gradients weigh activations, and the cells per side that are wanted.
-_ACTIVATION = {"gradcam": (gradcam, 1), "layercam": (layercam, 14)}
+_ACTIVATION = {"gradcam": (gradcam, 0), "layercam": (layercam, 14)}
 _INPUT = {
     "gradientshap": GradientShap,
     "integrated-gradients": IntegratedGradients,

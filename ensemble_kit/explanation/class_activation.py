@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ensemble_kit.explain.target_layer import TargetLayer
+from ensemble_kit.explanation.target_layer import TargetLayer
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,154 @@
+"""Maps of one network: equal to captum's, linear in the score, and in the right place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+from captum.attr import IntegratedGradients as CaptumIntegratedGradients
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.explanation.class_activation import gradcam, hooked_pass
+from ensemble_kit.explanation.input_attribution import STEPS
+from ensemble_kit.explanation.methods import METHODS, check_method, pass_of
+from ensemble_kit.explanation.target_layer import target_layer
+
+
+def network(name: str, **settings: object) -> nn.Module:
+    torch.manual_seed(0)
+    made: nn.Module = timm.create_model(name, num_classes=3, **settings)
+    return made.eval().requires_grad_(False)
+
+
+def some_images(side: int = 32, n: int = 2) -> Tensor:
+    return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(1))
+
+
+def towards(c: int, n: int = 2) -> Tensor:
+    out = torch.zeros(1, n, 3)
+    out[:, :, c] = 1
+    return out
+
+
+def maps_of(method: str, model: nn.Module, images: Tensor, directions: Tensor) -> Tensor:
+    return pass_of(method, model, images, torch.ones_like(images[:1]), name="it").maps(directions)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "resnet18"])
+def test_gradcam_is_captums(name: str) -> None:
+    model, images = network(name), some_images(64)
+    ours = maps_of("gradcam", model, images, towards(2))[0]
+    layer = target_layer(model).module
+    theirs = LayerGradCam(model.requires_grad_(True), layer).attribute(images, target=2)
+    torch.testing.assert_close(ours, theirs[:, 0].detach(), rtol=1e-3, atol=1e-6)
+
+
+def test_integrated_gradients_are_captums() -> None:
+    model, images = network("ek_tiny_cnn"), some_images()
+    theirs = CaptumIntegratedGradients(model).attribute(
+        images, torch.ones_like(images), target=1, n_steps=STEPS, method="riemann_middle"
+    )
+    ours = maps_of("integrated-gradients", model, images, towards(1))[0]
+    torch.testing.assert_close(ours, theirs.sum(dim=1).float(), rtol=1e-3, atol=1e-6)
+
+
+def test_gradientshap_of_a_linear_network_is_gradient_times_mean_difference() -> None:
+    torch.manual_seed(0)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16, 3)), some_images(4)
+    weights = model[1].weight[2].detach().view(3, 4, 4)
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    want = (weights * (images - (torch.ones_like(images) + mean) / 2)).sum(dim=1)
+    torch.testing.assert_close(maps_of("gradientshap", model, images, towards(2))[0], want)
+
+
+class LooksAtCorner(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        corner = images[:, :, :4, -4:].mean(dim=(1, 2, 3))
+        return torch.stack([corner, -corner, 0 * corner], dim=1)
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gradientshap", "integrated-gradients"])
+def test_what_a_network_does_not_look_at_is_zero(method: str) -> None:
+    found = maps_of(method, LooksAtCorner(), some_images(), towards(0))[0].abs()
+    scale = 32 // found.shape[1]
+    corner = found[:, : 4 // scale, -4 // scale :].sum(dim=(1, 2))
+    torch.testing.assert_close(corner, found.sum(dim=(1, 2)))
+    assert (corner > 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_map_does_not_depend_on_the_batch(method: str) -> None:
+    model, images = network("ek_tiny_cnn"), some_images(n=3)
+    together = maps_of(method, model, images, towards(1, 3))[0, 1:2]
+    alone = maps_of(method, model, images[1:2], towards(1, 1))[0]
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "layercam"])
+def test_maps_are_linear_in_the_score(method: str) -> None:
+    model, images = network("ek_tiny_cnn"), some_images()
+    a, b = towards(0), towards(1)
+    first, second, both = maps_of(method, model, images, torch.cat([a, b, 2 * a - b]))
+    torch.testing.assert_close(both, 2 * first - second, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "layer", "grid"),
+    [
+        ("test_vit", {"img_size": 64}, "norm1", (4, 4)),
+        ("vit_tiny_patch16_224", {"img_size": 64, "depth": 1}, "blocks.0.norm1", (4, 4)),
+        (
+            "swin_tiny_patch4_window7_224",
+            {"img_size": 64, "window_size": 2, "depths": (1, 1), "num_heads": (1, 2)},
+            "layers.1.blocks.0.norm1",
+            (8, 8),
+        ),
+        ("resnet18", {}, "layer4", (2, 2)),
+        ("densenet121", {}, "features.norm5", (2, 2)),
+        ("ek_cnn4", {}, "stages", (1, 1)),
+    ],
+)
+def test_the_target_layer_and_its_grid(
+    name: str, settings: dict[str, object], layer: str, grid: tuple[int, int]
+) -> None:
+    model = network(name, **settings)
+    assert target_layer(model).name.endswith(layer)
+    found = maps_of("gradcam", model, some_images(64), towards(0))
+    assert found.shape == (1, 2, *grid)
+    assert found.abs().amax() > 0
+
+
+def test_prefix_tokens_are_dropped_and_patches_stay_in_order() -> None:
+    model = network("vit_tiny_patch16_224", img_size=64, depth=2)
+    target = target_layer(model)
+    one = hooked_pass(model, target, some_images(64), gradcam)
+    assert one.features.shape[1] == 17
+    grid = target.as_grid(one.features, (64, 64))
+    torch.testing.assert_close(grid[:, :, 1, 2], one.features[:, 1 + 4 + 2])
+
+
+def test_layercam_reads_a_finer_layer_than_gradcam() -> None:
+    model, images = network("resnet18"), some_images(64)
+    assert maps_of("layercam", model, images, towards(0)).shape[2:] == (16, 16)
+
+
+def test_a_network_without_known_layers_is_refused_by_name() -> None:
+    with pytest.raises(DataError, match="my_net"):
+        pass_of("gradcam", nn.Linear(2, 2), some_images(), some_images(), name="my_net")
+
+
+def test_an_unknown_method_is_refused_by_name() -> None:
+    with pytest.raises(UsageError, match="gradcamm") as caught:
+        check_method("gradcamm")
+    assert caught.value.exit_code == 2
+    assert "gradcam" in caught.value.advice
+
+
+def test_the_logits_of_a_hooked_pass_are_those_of_the_network() -> None:
+    model, images = network("test_resnet"), some_images(64)
+    np.testing.assert_allclose(
+        hooked_pass(model, target_layer(model), images, gradcam).logits.detach(), model(images)
+    )
