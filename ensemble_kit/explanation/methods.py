@@ -11,8 +11,8 @@ from ensemble_kit.explanation.class_activation import gradcam, hooked_pass, laye
 from ensemble_kit.explanation.input_attribution import GradientShap, IntegratedGradients, Occlusion
 from ensemble_kit.explanation.target_layer import target_layer
 
-# Class activation maps: how gradients weigh activations, and the cells per side that are wanted.
-_ACTIVATION = {"gradcam": (gradcam, 0), "layercam": (layercam, 14)}
+# How gradients weigh activations.
+_ACTIVATION = {"gradcam": gradcam, "layercam": layercam}
 _INPUT = {
     "gradientshap": GradientShap,
     "integrated-gradients": IntegratedGradients,
@@ -67,8 +67,5 @@ def pass_of(method: str, model: nn.Module, images: Tensor, white: Tensor, *, nam
         A class activation map of a network whose layers are not known.
     """
     if method in _ACTIVATION:
-        weigh, cells = _ACTIVATION[method]
-        side = min(images.shape[2:])
-        target = target_layer(model, name=name, least_cells=cells, side=side)
-        return hooked_pass(model, target, images, weigh)
+        return hooked_pass(model, target_layer(model, name=name), images, _ACTIVATION[method])
     return _INPUT[method](model, images, white)

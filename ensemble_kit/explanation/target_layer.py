@@ -64,17 +64,14 @@ class TargetLayer:
         )
 
 
-def target_layer(model: nn.Module, *, name: str = "", least_cells: int = 0, side: int = 0) -> TargetLayer:  # fmt: skip
-    """The last stage of a network before its pooling; for transformers the first norm of its last block.
+def target_layer(model: nn.Module, *, name: str = "") -> TargetLayer:
+    """The last stage of a network before its pooling; of a transformer the first norm of its last block.
 
     Parameters
     ----------
     model : torch.nn.Module
     name : str
         What the network is called in an error.
-    least_cells, side : int
-        Take the last stage that has at least `least_cells` cells per side of an input of `side` pixels,
-        or the first stage if none has.
 
     Raises
     ------
@@ -82,7 +79,7 @@ def target_layer(model: nn.Module, *, name: str = "", least_cells: int = 0, side
         The network does not describe its stages.
     """
     if isinstance(model, WithHead):
-        return target_layer(model.body, name=name, least_cells=least_cells, side=side)
+        return target_layer(model.body, name=name)
     if isinstance(model, SmallNetwork | DenseCNN):
         return TargetLayer("stages", model.stages)
     stages = _stages(model)
@@ -92,8 +89,7 @@ def target_layer(model: nn.Module, *, name: str = "", least_cells: int = 0, side
             "networks of timm with a feature_info, and those of this package, have one",
             OTHER_METHODS,
         )
-    fine = [one for one in stages if side // one["reduction"] >= least_cells]
-    stage = fine[-1] if fine else stages[0]
+    stage = stages[-1]
     found = _last_norm(model, stage["module"])
     return TargetLayer(
         found,

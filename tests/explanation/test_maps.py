@@ -130,9 +130,12 @@ def test_prefix_tokens_are_dropped_and_patches_stay_in_order() -> None:
     torch.testing.assert_close(grid[:, :, 1, 2], one.features[:, 1 + 4 + 2])
 
 
-def test_layercam_reads_a_finer_layer_than_gradcam() -> None:
-    model, images = network("resnet18"), some_images(64)
-    assert maps_of("layercam", model, images, towards(0)).shape[2:] == (16, 16)
+def test_layercam_weighs_each_cell_by_its_own_positive_gradient() -> None:
+    model, images = network("test_resnet"), some_images(64)
+    one = hooked_pass(model, target_layer(model), images, gradcam)
+    (slope,) = torch.autograd.grad(one.logits[:, 0].sum(), one.features, retain_graph=True)
+    want = (slope.clamp(min=0) * one.features).sum(dim=1).detach()
+    torch.testing.assert_close(maps_of("layercam", model, images, towards(0))[0], want)
 
 
 def test_a_network_without_known_layers_is_refused_by_name() -> None:

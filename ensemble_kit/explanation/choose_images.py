@@ -1,0 +1,123 @@
+"""Images of a run that are worth a look, by its stored predictions: worst, disputed, or right.
+
+Test images if the run has some, since no network has seen them. Opens no image.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.errors import DataError, UsageError, did_you_mean
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.image_predictions import ImagePredictions
+from ensemble_kit.inference.sources import Source, file_source
+from ensemble_kit.run import Run
+
+Ints = npt.NDArray[np.int64]
+TRAINED = (
+    "The run has no test part. These images trained all but one network of each member, so the maps "
+    "show what networks know of their own training images."
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ChosenImages:
+    """Images to explain.
+
+    Parameters
+    ----------
+    kind : str
+        `worst`, `disputed`, `right`, or `images` for images that the user named.
+    sources : tuple of Source
+    truth : tuple of str
+        The class of each image; "" if it is not known.
+    notes : tuple of str
+    """
+
+    kind: str
+    sources: tuple[Source, ...]
+    truth: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def _worst(found: ImagePredictions, labels: Ints) -> Array:
+    """The lowest probability of the true class first."""
+    return found.proba[np.arange(len(labels)), labels]
+
+
+def _right(found: ImagePredictions, labels: Ints) -> Array:
+    """Images with a right prediction, the surest first; all others are left out."""
+    right = found.combined.predicted == labels
+    return np.where(right, -_worst(found, labels), np.nan)
+
+
+def _disputed(found: ImagePredictions, labels: Ints) -> Array:  # noqa: ARG001
+    """Images on which members contradict each other most come first."""
+    return -found.mutual_information
+
+
+KINDS: dict[str, Callable[[ImagePredictions, Ints], Array]] = {
+    "worst": _worst,
+    "disputed": _disputed,
+    "right": _right,
+}
+
+
+def choose_images(run: Run, ensemble: Ensemble, kind: str, n_images: int) -> ChosenImages:
+    """The first `n_images` of one kind.
+
+    Parameters
+    ----------
+    run : Run
+        Of the ensemble.
+    kind : {"worst", "disputed", "right"}
+        `worst`: the true class has the lowest probability. `disputed`: the members contradict each
+        other most (mutual information). `right`: right predictions, the surest first.
+
+    Raises
+    ------
+    UsageError
+        An unknown kind.
+    DataError
+        The run has no such image.
+    """
+    if kind not in KINDS:
+        raise UsageError(
+            f"Unknown choice '{kind}'", f"known are {', '.join(KINDS)}", did_you_mean(kind, KINDS)
+        )
+    manifest = run.manifest()
+    has_test = len(manifest.part("test")) > 0
+    table = run.predictions("test" if has_test else "oof", partial=True)
+    table = table.select(list(ensemble.member_names))
+    table = table.take(np.flatnonzero(table.available.all(axis=1)))
+    names = [Source(str(one), "", _not_read) for one in table.sample_ids]
+    score = KINDS[kind](ensemble.predictions_of(table.logits, names), table.labels)
+    order = np.argsort(score, kind="stable")[: int(np.isfinite(score).sum())][:n_images]
+    if not len(order):
+        raise DataError(
+            f"No image is '{kind}'",
+            f"the run has {len(table)} images with predictions of all members",
+            "Choose another kind, e.g. --worst 12",
+        )
+    place = {name: i for i, name in enumerate(manifest.sample_ids)}
+    rows = manifest.table.iloc[[place[str(table.sample_ids[i])] for i in order]]
+    sources = [
+        dataclasses.replace(
+            file_source(
+                manifest.root, row["path"], name=row["path"], pair_path=row.get("pair_path", "")
+            ),
+            group=row["group"],
+        )
+        for row in rows.to_dict("records")
+    ]
+    truth = tuple(table.class_names[table.labels[i]] for i in order)
+    return ChosenImages(kind, tuple(sources), truth, () if has_test else (TRAINED,))
+
+
+def _not_read(path: str) -> npt.NDArray[np.uint8]:
+    raise AssertionError(path)

@@ -1,0 +1,66 @@
+"""What a panel of one image says: titles, captions and relative maps, in the order in which they are drawn."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from ensemble_kit.explanation.explain import Explanation
+from ensemble_kit.explanation.fuse import relative
+from ensemble_kit.explanation.ledger import sentence
+from ensemble_kit.plots.explanation import Pane, panel_figure
+from ensemble_kit.plots.lettering import short
+
+TITLES = {
+    "gradcam": "Grad-CAM",
+    "layercam": "Layer-CAM",
+    "gradientshap": "GradientSHAP",
+    "integrated-gradients": "integrated gradients",
+    "occlusion": "occlusion",
+}
+
+
+def explanation_panel(explanation: Explanation, i: int, *, truth: str = "") -> Figure:
+    """The panel of image `i`: the image, each member, the ensemble and the disagreement."""
+    wanted = str(explanation.class_names[i])
+    return panel_figure(
+        explanation.pictures[i],
+        panes_of(explanation, i),
+        title=title_of(explanation, i, truth),
+        about=f"{TITLES[explanation.method]}: evidence for {short(wanted)}, over each map's peak",
+        ledger=sentence(explanation, i),
+        name=explanation.predictions.names[i].rpartition("/")[2],
+    )
+
+
+def panes_of(explanation: Explanation, i: int) -> list[Pane]:
+    """The members' maps, the ensemble's, and the disagreement of two members or more."""
+    found, c = explanation.predictions, explanation.explained[i]
+    panes = []
+    for m, name in enumerate(found.member_names):
+        own = explanation.maps[i, m]
+        caption = f"{found.votes[i, m]}, p {found.member_proba[i, m, c]:.2f}{_peak(own.max())}"
+        panes.append(Pane(name, caption, relative(own)))
+    whole = explanation.ensemble[i]
+    caption = f"p {found.proba[i, c]:.2f}{_peak(whole.max())}"
+    panes.append(Pane("ensemble", caption, relative(whole)))
+    if len(found.member_names) > 1:
+        spread = explanation.disagreement[i]
+        panes.append(Pane("disagreement", f"highest {spread.max():.2f}", spread, is_spread=True))
+    return panes
+
+
+def title_of(explanation: Explanation, i: int, truth: str) -> str:
+    """The prediction and the truth in a line."""
+    found, c = explanation.predictions, explanation.explained[i]
+    predicted = str(found.classes[i])
+    wanted = str(explanation.class_names[i])
+    p = f"p {found.proba[i, c]:.2f}"
+    said = f"Predicted: {short(predicted) if predicted else 'none (abstained)'}"
+    said += f" ({p})" if predicted == wanted else f"; maps: {short(wanted)} ({p})"
+    if truth:
+        said += f".  Truth: {short(truth)}" + ("" if truth == predicted else " (wrong)")
+    return said
+
+
+def _peak(value: float) -> str:
+    return ", empty map" if value <= 0 else f", peak {value:.2g}"
