@@ -17,7 +17,7 @@ from ensemble_kit.combiners.base import ABSTAINED
 from ensemble_kit.errors import DataError, EnsembleKitError, UsageError, did_you_mean
 from ensemble_kit.explanation.combiner_slope import combiner_slope
 from ensemble_kit.explanation.fuse import disagreement, on_grid
-from ensemble_kit.explanation.member_pass import member_pass
+from ensemble_kit.explanation.member_pass import MemberPass, member_pass
 from ensemble_kit.explanation.methods import check_method
 from ensemble_kit.images.digests import refuse_faults
 from ensemble_kit.images.tiles.build import Tiles
@@ -82,9 +82,19 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockExplanation:
-    """A block of images: maps of those that can be read, by method; and why others cannot."""
+    """A block of images: maps and tiles of those that can be read; and why others cannot.
+
+    Parameters
+    ----------
+    sources : sequence of Source
+    by_method : mapping of method to Explanation
+        Of `sources[i] for i in good`; empty if none can be read.
+    tiles : mapping of TileSpec to Tiles
+        What the networks saw, rows as in `good`.
+    """
 
     sources: Sequence[Source]
+    tiles: Mapping[TileSpec, Tiles]
     by_method: Mapping[str, Explanation]
     good: npt.NDArray[np.int64]
     faults: Mapping[int, EnsembleKitError]
@@ -152,7 +162,8 @@ def explain_blocks(
                 for one in methods
                 if len(made.good)
             }
-        yield BlockExplanation(some, found, made.good, made.faults)
+        tiles = {spec: one for spec, one in made.tiles.items() if spec in layout.specs}
+        yield BlockExplanation(some, tiles, found, made.good, made.faults)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -198,19 +209,55 @@ def _explain_tiles(
     predictions = ensemble.predictions_of(logits, [sources[i] for i in made.good])
     explained = _explained(predictions, wanted)
     slope = combiner_slope(ensemble.stored.combiner, logits, explained)
-    own = np.zeros_like(logits)
-    own[np.arange(len(own)), :, explained] = 1.0
-    maps, total, cells = [], np.zeros((len(own), *layout.grid), np.float32), {}
-    for m, (name, one) in enumerate(zip(ensemble.member_names, passes, strict=True)):
-        evidence, share = one.maps(np.stack([own[:, m], slope.directions[:, m]]))
-        cells[name] = (evidence.shape[1], evidence.shape[2])
-        maps.append(on_grid(np.maximum(evidence, 0.0), layout.grid))
-        total += on_grid(share, layout.grid)
-    stacked = np.stack(maps, axis=1)
+    fused = fused_maps(passes, explained, slope.directions, layout.grid)
     return Explanation(
-        predictions, method, explained, stacked, np.maximum(total, 0.0), disagreement(stacked),
-        slope.directions, slope.replaced, cells, _pictures(made.tiles[layout.picture]),
-    )  # fmt: skip
+        predictions=predictions,
+        method=method,
+        explained=explained,
+        maps=fused.maps,
+        ensemble=fused.ensemble,
+        disagreement=disagreement(fused.maps),
+        directions=slope.directions,
+        replaced=slope.replaced,
+        cells=dict(zip(ensemble.member_names, fused.cells, strict=True)),
+        pictures=_pictures(made.tiles[layout.picture]),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FusedMaps:
+    """Maps of a batch on one grid; see `Explanation` for the shapes."""
+
+    maps: Array
+    ensemble: Array
+    cells: Sequence[tuple[int, int]]
+
+
+def fused_maps(
+    passes: Sequence[MemberPass],
+    explained: npt.NDArray[np.int64],
+    directions: Array,
+    grid: tuple[int, int],
+) -> FusedMaps:
+    """The members' maps of a class, and their evidence for the ensemble's score, summed with its sign.
+
+    Parameters
+    ----------
+    passes : sequence of MemberPass
+        Of the same images.
+    explained : array of int, shape (n,)
+    directions : array, shape (n, n_members, n_classes)
+        The derivative of the ensemble's score with respect to the logits.
+    """
+    own = np.zeros((len(explained), directions.shape[2]))
+    own[np.arange(len(own)), explained] = 1.0
+    maps, total, cells = [], np.zeros((len(own), *grid), np.float32), []
+    for m, one in enumerate(passes):
+        evidence, share = one.maps(np.stack([own, directions[:, m]]))
+        cells.append((evidence.shape[1], evidence.shape[2]))
+        maps.append(on_grid(np.maximum(evidence, 0.0), grid))
+        total += on_grid(share, grid)
+    return FusedMaps(np.stack(maps, axis=1), np.maximum(total, 0.0), cells)
 
 
 def _explained(predictions: ImagePredictions, wanted: int | None) -> npt.NDArray[np.int64]:

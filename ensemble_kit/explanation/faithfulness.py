@@ -1,0 +1,129 @@
+"""Whether a map can be believed: how the ensemble's probability follows the most important pixels.
+
+Deletion covers them with white, insertion uncovers them on white; all steps go through the networks
+in one batch. Baselines are a random map and a spot in the centre.
+
+References
+----------
+Petsiuk, V., Das, A., & Saenko, K. (2018). RISE. BMVC.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.explanation.fuse import on_grid
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.seeding import generator
+
+# Shares of the pixels that are covered.
+SHARES = np.linspace(0.0, 1.0, 11)
+RANDOM, CENTRE, ENSEMBLE = "random map", "centre", "ensemble"
+# Cells per side of a random map: those of Grad-CAM at 224 pixels.
+RANDOM_CELLS = 7
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Curves:
+    """The probability of the explained class as pixels go, or come, by one map.
+
+    Parameters
+    ----------
+    deletion, insertion : array, shape (len(SHARES),)
+    """
+
+    deletion: Array
+    insertion: Array
+
+    @property
+    def deletion_area(self) -> float:
+        """0 to 1. A faithful map has a low one."""
+        return area(self.deletion)
+
+    @property
+    def insertion_area(self) -> float:
+        """0 to 1. A faithful map has a high one."""
+        return area(self.insertion)
+
+
+def area(curve: Array) -> float:
+    """The area under a curve over `SHARES`, by trapezoids."""
+    return float(np.trapezoid(curve, SHARES))
+
+
+def with_baselines(maps: Mapping[str, Array], seed_name: str) -> dict[str, Array]:
+    """Maps (height, width) by name, with a random map and a spot in the centre added.
+
+    Parameters
+    ----------
+    seed_name : str
+        The image: the same image has the same random map.
+    """
+    height, width = next(iter(maps.values())).shape
+    cells = generator(0, "random-map", seed_name).random((1, RANDOM_CELLS, RANDOM_CELLS))
+    y, x = np.mgrid[0:height, 0:width]
+    distance = ((y + 0.5) / height - 0.5) ** 2 + ((x + 0.5) / width - 0.5) ** 2
+    return {**maps, RANDOM: on_grid(cells, (height, width))[0], CENTRE: np.exp(-distance / 0.1)}
+
+
+def curves(
+    ensemble: Ensemble,
+    tiles: Mapping[TileSpec, Tiles],
+    maps: Mapping[str, Array],
+    explained: int,
+    *,
+    seed_name: str = "",
+) -> dict[str, Curves]:
+    """Deletion and insertion of one image by each of several maps of it.
+
+    Parameters
+    ----------
+    tiles : mapping of TileSpec to Tiles
+        Of this image alone: one row each.
+    maps : mapping of name to array, shape (height, width)
+    explained : int
+        The class whose probability is followed.
+    """
+    names = list(maps)
+    ranks = {name: _ranks(maps[name], f"{seed_name}/{name}") for name in names}
+    wanted = [
+        (name, kind, s) for name in names for kind in ("deletion", "insertion") for s in SHARES
+    ]
+    covered = [_covered(ranks[name], kind, s) for name, kind, s in wanted]
+    rows = {spec: _with_white(one, covered) for spec, one in tiles.items()}
+    logits = ensemble.member_logits(rows)
+    proba = ensemble.stored.combine(logits).proba[:, explained].reshape(len(names), 2, len(SHARES))
+    return {name: Curves(*one) for name, one in zip(names, proba, strict=True)}
+
+
+def _ranks(found: Array, seed_name: str) -> npt.NDArray[np.float64]:
+    """The share of pixels that are more important than each pixel; equal ones in random order."""
+    flat = np.asarray(found, dtype=np.float64).ravel()
+    chance = generator(0, "ties", seed_name).random(len(flat))
+    ranks = np.empty(len(flat))
+    ranks[np.lexsort((chance, -flat))] = np.arange(len(flat)) / len(flat)
+    return ranks.reshape(found.shape)
+
+
+def _covered(ranks: Array, kind: str, share: float) -> npt.NDArray[np.bool_]:
+    return ranks < share if kind == "deletion" else ranks >= share
+
+
+def _with_white(tiles: Tiles, covered: list[npt.NDArray[np.bool_]]) -> Tiles:
+    """The image once for each mask, white where the mask says so."""
+    pixels = tiles.pixels[0]
+    height, width = pixels.shape[:2]
+    out = np.repeat(pixels[None], len(covered), axis=0)
+    for row, mask in zip(out, covered, strict=True):
+        rows = np.arange(height) * mask.shape[0] // height
+        columns = np.arange(width) * mask.shape[1] // width
+        row[mask[rows[:, None], columns[None]]] = 255
+    ids = np.array([str(i) for i in range(len(out))])
+    return Tiles(out, ids, "", tiles.image_size)
