@@ -57,6 +57,11 @@ COMMANDS = {
         "Serve an ensemble over HTTP, with a page for people.",
     ),
     "bench": ("commands.bench", "bench", "Measure how fast a bundle predicts here, by backend."),
+    "explain": (
+        "commands.explain",
+        "explain",
+        "Show where each member and the ensemble look, and whether the maps can be believed.",
+    ),
     "diversity": (
         "commands.diversity",
         "diversity",

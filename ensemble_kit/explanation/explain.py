@@ -16,8 +16,9 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import ABSTAINED
 from ensemble_kit.errors import DataError, EnsembleKitError, UsageError, did_you_mean
 from ensemble_kit.explanation.combiner_slope import combiner_slope
-from ensemble_kit.explanation.fuse import disagreement, on_grid
-from ensemble_kit.explanation.member_pass import MemberPass, member_pass
+from ensemble_kit.explanation.fuse import disagreement
+from ensemble_kit.explanation.fused_maps import fused_maps
+from ensemble_kit.explanation.member_pass import member_pass
 from ensemble_kit.explanation.methods import check_method
 from ensemble_kit.images.digests import refuse_faults
 from ensemble_kit.images.tiles.build import Tiles
@@ -222,42 +223,6 @@ def _explain_tiles(
         cells=dict(zip(ensemble.member_names, fused.cells, strict=True)),
         pictures=_pictures(made.tiles[layout.picture]),
     )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class FusedMaps:
-    """Maps of a batch on one grid; see `Explanation` for the shapes."""
-
-    maps: Array
-    ensemble: Array
-    cells: Sequence[tuple[int, int]]
-
-
-def fused_maps(
-    passes: Sequence[MemberPass],
-    explained: npt.NDArray[np.int64],
-    directions: Array,
-    grid: tuple[int, int],
-) -> FusedMaps:
-    """The members' maps of a class, and their evidence for the ensemble's score, summed with its sign.
-
-    Parameters
-    ----------
-    passes : sequence of MemberPass
-        Of the same images.
-    explained : array of int, shape (n,)
-    directions : array, shape (n, n_members, n_classes)
-        The derivative of the ensemble's score with respect to the logits.
-    """
-    own = np.zeros((len(explained), directions.shape[2]))
-    own[np.arange(len(own)), explained] = 1.0
-    maps, total, cells = [], np.zeros((len(own), *grid), np.float32), []
-    for m, one in enumerate(passes):
-        evidence, share = one.maps(np.stack([own, directions[:, m]]))
-        cells.append((evidence.shape[1], evidence.shape[2]))
-        maps.append(on_grid(np.maximum(evidence, 0.0), grid))
-        total += on_grid(share, grid)
-    return FusedMaps(np.stack(maps, axis=1), np.maximum(total, 0.0), cells)
 
 
 def _explained(predictions: ImagePredictions, wanted: int | None) -> npt.NDArray[np.int64]:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.explanation.explain import Explanation, fused_maps
+from ensemble_kit.explanation.explain import Explanation
+from ensemble_kit.explanation.fused_maps import fused_maps
 from ensemble_kit.explanation.member_pass import member_pass
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec

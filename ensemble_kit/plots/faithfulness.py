@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def faithfulness_figure(
     for one, (kind, by_map) in zip(axes, curves.items(), strict=True):
         members = 0
         for name, curve in by_map.items():
-            style = {"color": color(members), "linewidth": 1.3}
+            style: dict[str, Any] = {"color": color(members), "linewidth": 1.3}
             if name in BASELINES:
                 style = {"color": MUTED, "linewidth": 1.3, "linestyle": BASELINES[name]}
             elif name == "ensemble":

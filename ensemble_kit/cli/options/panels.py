@@ -27,6 +27,12 @@ STACKING = {
     "Output": ("--verbose", "--per-class", "--clinical", "--prevalence", "--by", "--json"),
     "Further analyses": ("--nested", "--pareto", "--costs", "--null-check"),
 }
+EXPLAINING = {
+    "Images": ("--run", "--worst", "--disputed", "--right", "--method"),
+    "Maps": ("--maps", "--class", "--stain", "--geojson"),
+    "Can they be believed?": ("--faithfulness", "--masks"),
+    "Output": ("--out", "--json"),
+}
 EXPERT = "Expert"
 
 

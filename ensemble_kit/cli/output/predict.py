@@ -143,14 +143,14 @@ def print_written(ensemble: Ensemble, notes: tuple[str, ...], done: Written) -> 
 
 
 @contextlib.contextmanager
-def bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def bar(*, quiet: bool, done_word: str = "predicted") -> Iterator[Callable[[int, int], None]]:
     """A progress bar on a terminal, a line now and then elsewhere, nothing where `quiet`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
-        yield _lines(quiet)
+        yield _lines(quiet, done_word)
         return
     shown = Progress(
         "images", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -161,13 +161,13 @@ def bar(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: shown.update(task, completed=done, total=total)
 
 
-def _lines(quiet: bool) -> Callable[[int, int], None]:
+def _lines(quiet: bool, done_word: str) -> Callable[[int, int], None]:
     last = time.monotonic()
 
     def line(done: int, total: int) -> None:
         nonlocal last
         if not quiet and time.monotonic() - last > QUIET_SECONDS:
             last = time.monotonic()
-            click.echo(f"predicted {done} of {total} images", err=True)
+            click.echo(f"{done_word} {done} of {total} images", err=True)
 
     return line

@@ -1,0 +1,153 @@
+"""`ensemble-kit explain`: maps of members and of the ensemble, and whether they can be believed.
+
+Parses and prints; the work is `explanation.write`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ensemble_kit.cli.options.panels import EXPLAINING, PanelCommand
+from ensemble_kit.cli.options.shared import Names, json_option, run_option
+from ensemble_kit.errors import UsageError
+
+if TYPE_CHECKING:
+    from ensemble_kit.explanation.choose_images import ChosenImages
+    from ensemble_kit.inference.ensemble import Ensemble
+    from ensemble_kit.run import Run
+
+DEFAULT = ("worst", 12)
+
+
+def _number(flag: str, text: str) -> Any:
+    return click.option(flag, type=click.IntRange(1), metavar="N", help=text)
+
+
+@click.command("explain", cls=PanelCommand, panels=EXPLAINING)
+@click.argument("images", nargs=-1, metavar="[IMAGES...]")
+@run_option
+@_number("--worst", "The N images whose true class has the lowest probability. [default: 12]")
+@_number("--disputed", "The N images on which the members contradict each other most.")
+@_number("--right", "The N right predictions with the highest probability.")
+@click.option(
+    "--method",
+    metavar="NAME",
+    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
+)
+@click.option(
+    "--maps",
+    type=Names(),
+    default="gradcam",
+    show_default=True,
+    help="One or more of gradcam, layercam, gradientshap, integrated-gradients, occlusion.",
+)
+@click.option(
+    "--class",
+    "class_name",
+    metavar="NAME",
+    help="What the maps are about. [default: the predicted class]",
+)
+@click.option(
+    "--stain",
+    type=click.Choice(["haematoxylin", "eosin", "dab"]),
+    help="Also predict each image with 0 to 2 times this stain, and plot the probabilities.",
+)
+@click.option(
+    "--geojson", is_flag=True, help="Also write the hottest regions as polygons for QuPath."
+)
+@click.option(
+    "--faithfulness",
+    is_flag=True,
+    help="Deletion and insertion curves, and the check with shuffled weights.",
+)
+@click.option(
+    "--masks",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Masks of what should matter, with the file names of the images: share of the map on them.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Folder to write to. [default: explanations/ in the run folder]",
+)
+@json_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+def explain(
+    images: tuple[str, ...],
+    run: Run,
+    worst: int | None,
+    disputed: int | None,
+    right: int | None,
+    method: str | None,
+    maps: tuple[str, ...],
+    class_name: str | None,
+    stain: str | None,
+    geojson: bool,
+    faithfulness: bool,
+    masks: Path | None,
+    out: Path | None,
+    as_json: bool,
+    device: str,
+) -> None:
+    """Show where each member and the ensemble look.
+
+    IMAGES are files, folders, globs or a CSV of paths. Without IMAGES, images of the run are chosen
+    by its stored predictions: test images if there are some.
+
+    Each image gets a panel with the map of each member, of the ensemble, and where members disagree.
+    The same command continues after a stop.
+    """
+    from ensemble_kit.explanation.methods import check_method
+    from ensemble_kit.explanation.options import ExplainOptions
+
+    maps = tuple(dict.fromkeys(check_method(one) for one in maps))
+    kind, n_images = _kind({"worst": worst, "disputed": disputed, "right": right}, images)
+    from ensemble_kit.inference.ensemble import load_ensemble
+
+    ensemble = load_ensemble(run.path, method=method, device=device, backend="torch")
+    chosen = _chosen(run, ensemble, images, kind, n_images)
+    folder = out or run.path / "explanations" / kind
+    from ensemble_kit.cli.output.explain import print_explained
+    from ensemble_kit.cli.output.predict import bar
+    from ensemble_kit.explanation.write import write_explanations
+
+    options = ExplainOptions(maps, class_name, faithfulness, masks, stain, geojson)
+    with bar(quiet=as_json, done_word="explained") as progress:
+        index = write_explanations(ensemble, chosen, folder, options, progress=progress)
+    if as_json:
+        click.echo(json.dumps({"folder": folder.as_posix(), **index}, indent=2, allow_nan=False))
+    else:
+        print_explained(folder, index)
+
+
+def _kind(asked: dict[str, int | None], images: tuple[str, ...]) -> tuple[str, int]:
+    """Which images are explained, and how many of the run's."""
+    given = {kind: n for kind, n in asked.items() if n is not None}
+    if len(given) + bool(images) > 1:
+        raise UsageError(
+            f"Several choices of images: {', '.join(['IMAGES'] * bool(images) + [f'--{k}' for k in given])}",
+            "one call explains one choice",
+            "Call the command once for each; each has a folder of its own",
+        )
+    if images:
+        return "images", len(images)
+    return next(iter(given.items()), DEFAULT)
+
+
+def _chosen(
+    run: Run, ensemble: Ensemble, images: tuple[str, ...], kind: str, n_images: int
+) -> ChosenImages:
+    from ensemble_kit.explanation.choose_images import ChosenImages, choose_images
+
+    if not images:
+        return choose_images(run, ensemble, kind, n_images)
+    from ensemble_kit.inference.find_images import find_sources
+
+    found = find_sources(images)
+    return ChosenImages(kind, found.sources, ("",) * len(found.sources), found.notes)

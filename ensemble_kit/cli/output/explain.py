@@ -1,0 +1,82 @@
+"""What `explain` prints: what was explained, the first sentences, whether maps can be believed, where files are.
+
+Computes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ensemble_kit.cli.output.text import columns, printable
+
+SHOWN = 5
+WHAT = {
+    "worst": "with the lowest probability of their true class",
+    "disputed": "on which the members contradict each other most",
+    "right": "with the surest right predictions",
+    "images": "named by you",
+}
+TITLES = {
+    "deletion": "deletion area (lower is better)",
+    "insertion": "insertion area (higher is better)",
+    "pointing": "pointing game (higher is better)",
+    "share": "share on mask (higher is better)",
+}
+
+
+def print_explained(folder: Path, index: Mapping[str, Any]) -> None:
+    """A summary that fits one screen."""
+    for line in _lines(folder, index):
+        click.echo(printable(line))
+
+
+def _lines(folder: Path, index: Mapping[str, Any]) -> Iterator[str]:
+    images = index["images"]
+    good = [one for one in images if "error" not in one]
+    yield f"{len(good)} images {WHAT[index['kind']]}, explained for {index['method']}."
+    first = index["maps"][0]
+    for one in good[:SHOWN]:
+        truth = f" (truth: {one['truth']})" if one["truth"] else ""
+        name = one["image"].rpartition("/")[2]
+        yield f"{one['number']:3d} {name}: {one['predicted'] or 'no class'}{truth}"
+        yield f"    {one['maps'][first]['sentence']}"
+        if "stain" in one:
+            yield f"    {one['stain']['sentence']}"
+    if len(good) > SHOWN:
+        yield f"    {len(good) - SHOWN} more: ledger.csv"
+    for one in [one for one in images if "error" in one][:SHOWN]:
+        yield f"Not readable: {one['image']}: {one['error']}"
+    for method, found in index["faithfulness"].items():
+        yield from _faithfulness(method, found)
+    yield ""
+    yield from (f"Caveat: {note}" for note in index["notes"])
+    yield f"Panels: {(folder / 'panels').as_posix()}"
+    sheets = index["sheets"][first]
+    if sheets:
+        yield f"Contact sheet: {(folder / sheets[0]).as_posix()}"
+
+
+def _faithfulness(method: str, found: Mapping[str, Any]) -> Iterator[str]:
+    measures = [name for name in TITLES if name in found]
+    if measures:
+        one = found[measures[0]]
+        yield ""
+        yield f"{method}, {one['n_images']} images of {one['n_groups']} patients [95 % interval over patients]:"
+        rows = [["map", *(TITLES[name].partition(" (")[0] for name in measures)]]
+        for name in one["maps"]:
+            rows.append([name, *(_interval(found[m]["maps"][name]) for m in measures)])
+        yield from columns(rows, right=range(1, len(rows[0]))).splitlines()
+        yield from (found[name]["sentence"] for name in measures)
+    if "shuffled" in found:
+        said = ", ".join(f"{k} {_interval(v)}" for k, v in found["shuffled"].items())
+        yield f"Correlation with maps of shuffled weights (near 0 is good): {said}."
+
+
+def _interval(one: Mapping[str, float | None]) -> str:
+    if one["low"] is None:
+        return f"{one['value']:.3f}"
+    return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"

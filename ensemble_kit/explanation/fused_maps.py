@@ -1,0 +1,49 @@
+"""Maps of all members of a batch on one grid, and the ensemble's map: evidence summed with its sign."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.explanation.fuse import on_grid
+from ensemble_kit.explanation.member_pass import MemberPass
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FusedMaps:
+    """Maps of a batch on one grid; see `Explanation` for the shapes."""
+
+    maps: Array
+    ensemble: Array
+    cells: Sequence[tuple[int, int]]
+
+
+def fused_maps(
+    passes: Sequence[MemberPass],
+    explained: npt.NDArray[np.int64],
+    directions: Array,
+    grid: tuple[int, int],
+) -> FusedMaps:
+    """The members' maps of a class, and their evidence for the ensemble's score, summed with its sign.
+
+    Parameters
+    ----------
+    passes : sequence of MemberPass
+        Of the same images.
+    explained : array of int, shape (n,)
+    directions : array, shape (n, n_members, n_classes)
+        The derivative of the ensemble's score with respect to the logits.
+    """
+    own = np.zeros((len(explained), directions.shape[2]))
+    own[np.arange(len(own)), explained] = 1.0
+    maps, total, cells = [], np.zeros((len(own), *grid), np.float32), []
+    for m, one in enumerate(passes):
+        evidence, share = one.maps(np.stack([own, directions[:, m]]))
+        cells.append((evidence.shape[1], evidence.shape[2]))
+        maps.append(on_grid(np.maximum(evidence, 0.0), grid))
+        total += on_grid(share, grid)
+    return FusedMaps(np.stack(maps, axis=1), np.maximum(total, 0.0), cells)

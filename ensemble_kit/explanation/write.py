@@ -1,0 +1,281 @@
+"""Explanations of many images into one folder: panels, maps, records, sheets, and an index.
+
+Continues where it was stopped: images with a whole record are not explained again. Memory does not
+grow with the number of images. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ensemble_kit.errors import DataError, RunLockedError, UsageError, first_few
+from ensemble_kit.explanation.choose_images import ChosenImages
+from ensemble_kit.explanation.explain import BLOCK, BlockExplanation, Explanation, explain_blocks
+from ensemble_kit.explanation.faithfulness import ENSEMBLE, curves, with_baselines
+from ensemble_kit.explanation.fuse import relative
+from ensemble_kit.explanation.image_files import ImageFiles
+from ensemble_kit.explanation.index import write_index
+from ensemble_kit.explanation.ledger import sentence
+from ensemble_kit.explanation.masks import Masks, on_mask
+from ensemble_kit.explanation.methods import check_method
+from ensemble_kit.explanation.options import ExplainOptions
+from ensemble_kit.explanation.panes import explanation_panel
+from ensemble_kit.explanation.randomised import shuffled_correlations, with_shuffled_weights
+from ensemble_kit.explanation.regions import feature_collection, hot_regions
+from ensemble_kit.explanation.stain_files import write_stain_curve
+from ensemble_kit.files import digest_json
+from ensemble_kit.images.tiles.build import Tiles
+from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.fold_networks import MemberNetworks
+from ensemble_kit.inference.qupath import place_of
+from ensemble_kit.inference.sources import Source
+from ensemble_kit.locks import file_lock
+from ensemble_kit.plots.style import png_bytes
+
+# Raise if the same settings give other files.
+VERSION = 1
+
+
+def write_explanations(
+    ensemble: Ensemble,
+    chosen: ChosenImages,
+    folder: Path,
+    options: ExplainOptions | None = None,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Explain images and write everything to `folder`.
+
+    Parameters
+    ----------
+    chosen : ChosenImages
+    folder : path
+    options : ExplainOptions, optional
+    progress : callable, optional
+        Called with (images done, images in all).
+
+    Returns
+    -------
+    dict
+        The content of `folder/index.json`: see `index.write_index`.
+
+    Raises
+    ------
+    UsageError
+        An unknown method, class or stain.
+    DataError
+        No image can be read.
+    RunLockedError
+        Another process writes to the folder.
+    """
+    options = options or ExplainOptions()
+    for one in options.maps:
+        check_method(one)
+    _refuse_pairs(ensemble, options)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(folder / ".lock", seconds=0):
+            return _Writer(ensemble, chosen, folder, options, progress).write()
+    except TimeoutError as error:
+        raise RunLockedError(
+            f"Another process writes to '{folder}'", "the folder is locked", "Wait for it, or name another --out"
+        ) from error  # fmt: skip
+
+
+class _Writer:
+    """One writing of one folder."""
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        chosen: ChosenImages,
+        folder: Path,
+        options: ExplainOptions,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.ensemble, self.chosen, self.folder = ensemble, chosen, folder
+        self.options, self.progress = options, progress or (lambda *_: None)
+        self.masks = None if options.masks is None else Masks(options.masks)
+        self.shuffled: list[MemberNetworks] = []
+        if options.faithfulness:
+            self.shuffled = [with_shuffled_weights(one) for one in ensemble.members]
+        self.places = [ImageFiles(folder, i + 1, one.name) for i, one in enumerate(chosen.sources)]
+
+    def write(self) -> dict[str, Any]:
+        total = len(self.places)
+        waiting = [i for i in range(total) if self._finished(i) is None]
+        before = total - len(waiting)
+        self.progress(before, total)
+        for start in range(0, len(waiting), BLOCK):
+            some = waiting[start : start + BLOCK]
+            self._write_block(some)
+            self.progress(before + start + len(some), total)
+        records = [self._finished(i) or {} for i in range(total)]
+        bad = [one["error"] for one in records if "error" in one]
+        if len(bad) == total:
+            raise DataError(
+                f"None of {total} images can be read", first_few(bad, 3), "Check the files"
+            )
+        return write_index(self.folder, self.ensemble, self.chosen, self.options, records)
+
+    def _finished(self, i: int) -> dict[str, Any] | None:
+        return self.places[i].finished(self._plan(i))
+
+    def _plan(self, i: int) -> str:
+        source = self.chosen.sources[i]
+        return digest_json(
+            {
+                "version": VERSION,
+                "image": [source.name, source.path, source.pair_path, source.stamp, source.group],
+                "truth": self.chosen.truth[i],
+                "method": self.ensemble.method,
+                "members": self.ensemble.stored.made_of,
+                "options": self.options.plan(),
+            }
+        )
+
+    def _write_block(self, some: Sequence[int]) -> None:
+        sources = [self.chosen.sources[i] for i in some]
+        options = self.options
+        (block,) = explain_blocks(
+            self.ensemble, sources, options.maps, class_name=options.class_name
+        )
+        for position, error in block.faults.items():
+            i = some[position]
+            facts = self._about(i) | {"error": f"{error.law}: {error.got}"}
+            self.places[i].finish(self._plan(i), facts)
+        correlations = {
+            name: shuffled_correlations(self.shuffled, one, block.tiles)
+            for name, one in block.by_method.items()
+            if self.shuffled
+        }
+        for row, position in enumerate(block.good.tolist()):
+            i = some[position]
+            facts = self._about(i) | {"maps": {}}
+            for name, found in block.by_method.items():
+                tiles = {spec: _row(one, row) for spec, one in block.tiles.items()}
+                own = self._measured(found, row, tiles)
+                if name in correlations:
+                    own["shuffled"] = dict(zip((*found.predictions.member_names, ENSEMBLE), correlations[name][row].tolist(), strict=True))  # fmt: skip
+                facts["maps"][name] = own | self._files(i, found, row)
+            facts |= _prediction(next(iter(block.by_method.values())), row)
+            facts["picture"] = self.places[i].write("pictures", "png", _png(_first(block), row))
+            if options.stain is not None:
+                facts["stain"] = write_stain_curve(
+                    self.ensemble, self.chosen.sources[i], options.stain, self.places[i]
+                )
+            self.places[i].finish(self._plan(i), facts)
+
+    def _about(self, i: int) -> dict[str, Any]:
+        source = self.chosen.sources[i]
+        return {"number": i + 1, "image": source.name, "group": source.group, "truth": self.chosen.truth[i]}  # fmt: skip
+
+    def _measured(
+        self, found: Explanation, row: int, tiles: Mapping[TileSpec, Tiles]
+    ) -> dict[str, Any]:
+        """What is measured on the maps of one image."""
+        name = found.predictions.names[row]
+        by_name = dict(zip(found.predictions.member_names, found.maps[row], strict=True))
+        maps = with_baselines({**by_name, ENSEMBLE: found.ensemble[row]}, Path(name).name)
+        out: dict[str, Any] = {
+            "class": str(found.class_names[row]),
+            "sentence": sentence(found, row),
+            "cells": {name: list(cells) for name, cells in found.cells.items()},
+            "replaced": bool(found.replaced[row]),
+        }
+        if self.options.faithfulness:
+            with self.ensemble.lock:
+                by_map = curves(
+                    self.ensemble, tiles, maps, int(found.explained[row]), seed_name=Path(name).name
+                )
+            out["curves"] = {
+                k: {"deletion": v.deletion.tolist(), "insertion": v.insertion.tolist()}
+                for k, v in by_map.items()
+            }
+        inside = None if self.masks is None else self.masks.of(name, found.ensemble[row].shape)
+        if inside is not None:
+            scored = {k: on_mask(v, inside) for k, v in maps.items()}
+            out["on_mask"] = {k: {"hit": v.hit, "share": v.share} for k, v in scored.items()}
+            out["mask_area"] = float(inside.mean())
+        return out
+
+    def _files(self, i: int, found: Explanation, row: int) -> dict[str, str]:
+        place, method = self.places[i], found.method
+        panel = explanation_panel(found, row, truth=self.chosen.truth[i])
+        arrays = np.concatenate(
+            [found.maps[row], found.ensemble[row][None], found.disagreement[row][None]]
+        )
+        written = {
+            "panel": place.write("panels", f"{method}.png", png_bytes(panel)),
+            "arrays": place.write("maps", f"{method}.npy", _npy(arrays)),
+        }
+        if self.options.geojson:
+            content = json.dumps(_regions(self.chosen.sources[i], found, row), allow_nan=False)
+            written["regions"] = place.write("regions", f"{method}.geojson", content.encode())
+        return written
+
+
+def _first(block: BlockExplanation) -> Explanation:
+    return next(iter(block.by_method.values()))
+
+
+def _prediction(found: Explanation, row: int) -> dict[str, Any]:
+    said = found.predictions
+    return {
+        "predicted": str(said.classes[row]),
+        "proba": dict(zip(said.class_names, map(float, said.proba[row]), strict=True)),
+        "votes": dict(zip(said.member_names, map(str, said.votes[row]), strict=True)),
+        "caveats": list(said.caveats[row]),
+    }
+
+
+def _regions(source: Source, found: Explanation, row: int) -> dict[str, Any]:
+    place = place_of(source.name)
+    if place is None:
+        height, width = source.read(source.path).shape[:2]
+        polygons = hot_regions(relative(found.ensemble[row]), width, height)
+    else:
+        polygons = hot_regions(
+            relative(found.ensemble[row]), place.width, place.height, x=place.x, y=place.y
+        )
+    wanted = str(found.class_names[row])
+    p = float(found.predictions.proba[row, found.explained[row]])
+    return feature_collection(
+        polygons, name=f"{found.method} {Path(source.name).stem}", classification=wanted,
+        measurements={f"p_{wanted}": p},
+    )  # fmt: skip
+
+
+def _refuse_pairs(ensemble: Ensemble, options: ExplainOptions) -> None:
+    table = ensemble.manifest.table
+    join = str(table["join"].iloc[0]) if "join" in table else "none"
+    if options.geojson and join in ("side", "stack"):
+        raise UsageError(
+            f"Pairs of this run are joined by '{join}'",
+            "a region of such a map lies on two images",
+            "Leave --geojson out",
+        )
+
+
+def _row(tiles: Tiles, row: int) -> Tiles:
+    return Tiles(tiles.pixels[row : row + 1], tiles.sample_ids[row : row + 1], "", tiles.image_size)
+
+
+def _png(found: Explanation, row: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(found.pictures[row]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _npy(array: Any) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
