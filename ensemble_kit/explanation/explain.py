@@ -216,7 +216,7 @@ def _explain_tiles(
         method=method,
         explained=explained,
         maps=fused.maps,
-        ensemble=fused.ensemble,
+        ensemble=np.maximum(fused.ensemble, 0.0),
         disagreement=disagreement(fused.maps),
         directions=slope.directions,
         replaced=slope.replaced,

@@ -15,7 +15,17 @@ from ensemble_kit.explanation.member_pass import MemberPass
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FusedMaps:
-    """Maps of a batch on one grid; see `Explanation` for the shapes."""
+    """Maps of a batch on one grid.
+
+    Parameters
+    ----------
+    maps : array of float32, shape (n, n_members, height, width)
+        At least 0.
+    ensemble : array of float32, shape (n, height, width)
+        Signed: what speaks against the score is negative.
+    cells : sequence of (rows, columns)
+        Of each member's own map.
+    """
 
     maps: Array
     ensemble: Array
@@ -46,4 +56,4 @@ def fused_maps(
         cells.append((evidence.shape[1], evidence.shape[2]))
         maps.append(on_grid(np.maximum(evidence, 0.0), grid))
         total += on_grid(share, grid)
-    return FusedMaps(np.stack(maps, axis=1), np.maximum(total, 0.0), cells)
+    return FusedMaps(np.stack(maps, axis=1), total, cells)

@@ -16,7 +16,7 @@ import torch
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.explanation.explain import Explanation
-from ensemble_kit.explanation.fused_maps import fused_maps
+from ensemble_kit.explanation.fuse import on_grid
 from ensemble_kit.explanation.member_pass import member_pass
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
@@ -33,34 +33,48 @@ def with_shuffled_weights(member: MemberNetworks, seed: int = 0) -> MemberNetwor
 
 
 def shuffled_correlations(
-    members: Sequence[MemberNetworks], explanation: Explanation, tiles: Mapping[TileSpec, Tiles]
+    trained: Sequence[MemberNetworks],
+    shuffled: Sequence[MemberNetworks],
+    explanation: Explanation,
+    tiles: Mapping[TileSpec, Tiles],
 ) -> Array:
-    """How much each map resembles that of shuffled weights: Spearman's correlation, -1 to 1.
+    """How much signed maps resemble those of shuffled weights, up to their sign: 0 to 1.
 
     Parameters
     ----------
-    members : sequence of MemberNetworks
-        With shuffled weights.
+    trained, shuffled : sequence of MemberNetworks
     explanation : Explanation
         Of the trained ones, of the same tiles.
 
     Returns
     -------
     array, shape (n_images, n_members + 1)
-        The last column is the ensemble's.
+        Absolute rank correlations; the last column is the ensemble's. NaN where a map is constant.
     """
-    passes = [member_pass(explanation.method, one, tiles) for one in members]
-    grid = explanation.ensemble.shape[1], explanation.ensemble.shape[2]
-    found = fused_maps(passes, explanation.explained, explanation.directions, grid)
-    pairs = (
-        np.concatenate([one.maps, one.ensemble[:, None]], axis=1) for one in (explanation, found)
-    )
+    first, second = (_signed(one, explanation, tiles) for one in (trained, shuffled))
     return np.array(
         [
-            [rank_correlation(a, b) for a, b in zip(*rows, strict=True)]
-            for rows in zip(*pairs, strict=True)
+            [abs(rank_correlation(a, b)) for a, b in zip(*rows, strict=True)]
+            for rows in zip(first, second, strict=True)
         ]
     )
+
+
+def _signed(
+    members: Sequence[MemberNetworks], explanation: Explanation, tiles: Mapping[TileSpec, Tiles]
+) -> Array:
+    """Signed maps, shape (n_images, n_members + 1, height, width); the ensemble's is the last."""
+    grid = explanation.ensemble.shape[1], explanation.ensemble.shape[2]
+    directions = explanation.directions
+    own = np.zeros_like(directions)
+    own[np.arange(len(own)), :, explanation.explained] = 1.0
+    maps, total = [], np.zeros(explanation.ensemble.shape)
+    for m, member in enumerate(members):
+        pair = np.stack([own[:, m], directions[:, m]])
+        evidence, share = member_pass(explanation.method, member, tiles).maps(pair)
+        maps.append(on_grid(evidence, grid))
+        total += on_grid(share, grid)
+    return np.stack([*maps, total], axis=1)
 
 
 def _shuffled(network: FoldNetwork, seed: int) -> FoldNetwork:
@@ -74,10 +88,10 @@ def _shuffled(network: FoldNetwork, seed: int) -> FoldNetwork:
 
 
 def rank_correlation(one: Array, other: Array) -> float:
-    """Spearman's correlation of two maps; 0 where one of them is constant."""
+    """Spearman's correlation of two maps; NaN if one of them is constant."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(m.ravel()) for m in (one, other)]
     ranks = [r - r.mean() for r in ranks]
     size = float(np.sqrt((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum()))
-    return float((ranks[0] * ranks[1]).sum() / size) if size > 0 else 0.0
+    return float((ranks[0] * ranks[1]).sum() / size) if size > 0 else float("nan")

@@ -47,16 +47,10 @@ def summary_of(records: Sequence[Mapping[str, Any]], method: str, class_names: S
         if some:
             values = _values(some, method, measure)
             out[measure] = _compared(values, some, method, class_names, words, more_is_better)
-    some = [r for r in records if "shuffled" in r["maps"][method]]
-    if some:
-        groups, strata = _groups(some), _strata(some, method, class_names)
-        columns = {
-            name: np.array([r["maps"][method]["shuffled"][name] for r in some])
-            for name in some[0]["maps"][method]["shuffled"]
-        }
-        out["shuffled"] = {
-            name: _interval(one, groups, strata, (-1.0, 1.0)) for name, one in columns.items()
-        }
+    shuffled = [r for r in records if "shuffled" in r["maps"][method]]
+    if shuffled:
+        names = shuffled[0]["maps"][method]["shuffled"]
+        out["shuffled"] = {name: _shuffled(shuffled, method, name, class_names) for name in names}
     return out
 
 
@@ -88,6 +82,18 @@ def _values(records: Sequence[Mapping[str, Any]], method: str, measure: str) -> 
         name: np.array([float(one["on_mask"][name][key]) for one in facts])
         for name in facts[0]["on_mask"]
     }
+
+
+def _shuffled(
+    records: Sequence[Mapping[str, Any]], method: str, name: str, class_names: Sequence[str]
+) -> dict[str, float | None]:
+    """The mean correlation of one map, without images where a map is constant."""
+    some = [r for r in records if r["maps"][method]["shuffled"][name] is not None]
+    if not some:
+        return {"value": None, "low": None, "high": None, "n_images": 0}
+    values = np.array([r["maps"][method]["shuffled"][name] for r in some])
+    found = _interval(values, _groups(some), _strata(some, method, class_names), (0.0, 1.0))
+    return {**found, "n_images": len(some)}
 
 
 def _compared(

@@ -153,7 +153,7 @@ class _Writer:
             facts = self._about(i) | {"error": f"{error.law}: {error.got}"}
             self.places[i].finish(self._plan(i), facts)
         correlations = {
-            name: shuffled_correlations(self.shuffled, one, block.tiles)
+            name: self._shuffled_correlations(one, block)
             for name, one in block.by_method.items()
             if self.shuffled
         }
@@ -164,7 +164,7 @@ class _Writer:
                 tiles = {spec: _row(one, row) for spec, one in block.tiles.items()}
                 own = self._measured(found, row, tiles)
                 if name in correlations:
-                    own["shuffled"] = dict(zip((*found.predictions.member_names, ENSEMBLE), correlations[name][row].tolist(), strict=True))  # fmt: skip
+                    own["shuffled"] = correlations[name][row]
                 facts["maps"][name] = own | self._files(i, found, row)
             facts |= _prediction(next(iter(block.by_method.values())), row)
             facts["picture"] = self.places[i].write("pictures", "png", _png(_first(block), row))
@@ -173,6 +173,20 @@ class _Writer:
                     self.ensemble, self.chosen.sources[i], options.stain, self.places[i]
                 )
             self.places[i].finish(self._plan(i), facts)
+
+    def _shuffled_correlations(
+        self, found: Explanation, block: BlockExplanation
+    ) -> list[dict[str, float | None]]:
+        """One mapping of map to correlation an image; None where a map is constant."""
+        names = (*found.predictions.member_names, ENSEMBLE)
+        with self.ensemble.lock:
+            values = shuffled_correlations(
+                self.ensemble.members, self.shuffled, found, block.tiles
+            ).tolist()
+        return [
+            {name: v if np.isfinite(v) else None for name, v in zip(names, row, strict=True)}
+            for row in values
+        ]
 
     def _about(self, i: int) -> dict[str, Any]:
         source = self.chosen.sources[i]

@@ -65,7 +65,7 @@ def _faithfulness(method: str, found: Mapping[str, Any]) -> Iterator[str]:
     if measures:
         one = found[measures[0]]
         yield ""
-        yield f"{method}, {one['n_images']} images of {one['n_groups']} patients [95 % interval over patients]:"
+        yield f"{method}, {one['n_images']} images of {one['n_groups']} patient{'s' * (one['n_groups'] != 1)} [95 % interval over patients]:"
         rows = [["map", *(TITLES[name].partition(" (")[0] for name in measures)]]
         for name in one["maps"]:
             rows.append([name, *(_interval(found[m]["maps"][name]) for m in measures)])
@@ -73,10 +73,12 @@ def _faithfulness(method: str, found: Mapping[str, Any]) -> Iterator[str]:
         yield from (found[name]["sentence"] for name in measures)
     if "shuffled" in found:
         said = ", ".join(f"{k} {_interval(v)}" for k, v in found["shuffled"].items())
-        yield f"Correlation with maps of shuffled weights (near 0 is good): {said}."
+        yield f"Rank correlation with maps of shuffled weights, without sign (0: the map depends on training; 1: it does not): {said}."
 
 
 def _interval(one: Mapping[str, float | None]) -> str:
+    if one["value"] is None:
+        return "not defined"
     if one["low"] is None:
         return f"{one['value']:.3f}"
     return f"{one['value']:.3f} [{one['low']:.3f}, {one['high']:.3f}]"
