@@ -81,7 +81,7 @@ def target_layer(model: nn.Module, *, name: str = "") -> TargetLayer:
     if isinstance(model, WithHead):
         return target_layer(model.body, name=name)
     if isinstance(model, SmallNetwork | DenseCNN):
-        return TargetLayer("stages", model.stages)
+        return _before_pooling(model.stages)
     stages = _stages(model)
     if not stages:
         raise DataError(
@@ -98,6 +98,13 @@ def target_layer(model: nn.Module, *, name: str = "") -> TargetLayer:
         int(stage["reduction"]),
         int(getattr(model, "num_prefix_tokens", 0)),
     )
+
+
+def _before_pooling(stages: nn.Sequential) -> TargetLayer:
+    """The last layer of our own networks whose cells are not pooled yet."""
+    pools = nn.MaxPool2d | nn.AdaptiveAvgPool2d
+    last = max(i for i, one in enumerate(stages) if not isinstance(one, pools))
+    return TargetLayer(f"stages.{last}", stages[last])
 
 
 def _stages(model: nn.Module) -> list[dict[str, Any]]:

@@ -108,7 +108,8 @@ def test_maps_are_linear_in_the_score(method: str) -> None:
         ),
         ("resnet18", {}, "layer4", (2, 2)),
         ("densenet121", {}, "features.norm5", (2, 2)),
-        ("ek_cnn4", {}, "stages", (1, 1)),
+        ("ek_cnn4", {}, "stages.14", (8, 8)),
+        ("ek_tiny_resnet", {}, "stages.4", (16, 16)),
     ],
 )
 def test_the_target_layer_and_its_grid(
