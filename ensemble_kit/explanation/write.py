@@ -111,13 +111,15 @@ class _Writer:
 
     def write(self) -> dict[str, Any]:
         total = len(self.places)
-        waiting = [i for i in range(total) if self._finished(i) is None]
-        before = total - len(waiting)
-        self.progress(before, total)
-        for start in range(0, len(waiting), BLOCK):
-            some = waiting[start : start + BLOCK]
-            self._write_block(some)
-            self.progress(before + start + len(some), total)
+        waiting = {i for i in range(total) if self._finished(i) is None}
+        self.progress(total - len(waiting), total)
+        for start in range(0, total, BLOCK):
+            some = range(start, min(start + BLOCK, total))
+            if missing := waiting & set(some):
+                # The whole block, so that every number is that of a call without a stop.
+                self._write_block(some, missing)
+                waiting -= missing
+                self.progress(total - len(waiting), total)
         records = [self._finished(i) or {} for i in range(total)]
         bad = [one["error"] for one in records if "error" in one]
         if len(bad) == total:
@@ -142,7 +144,7 @@ class _Writer:
             }
         )
 
-    def _write_block(self, some: Sequence[int]) -> None:
+    def _write_block(self, some: Sequence[int], missing: set[int]) -> None:
         sources = [self.chosen.sources[i] for i in some]
         options = self.options
         (block,) = explain_blocks(
@@ -159,6 +161,8 @@ class _Writer:
         }
         for row, position in enumerate(block.good.tolist()):
             i = some[position]
+            if i not in missing:
+                continue
             facts = self._about(i) | {"maps": {}}
             for name, found in block.by_method.items():
                 tiles = {spec: _row(one, row) for spec, one in block.tiles.items()}
