@@ -67,7 +67,7 @@ def untrained(size: int) -> Ensemble:
 
 def with_graph(ensemble: Ensemble, graph: OpenGraph) -> Ensemble:
     """The same ensemble, computed by a graph."""
-    return Ensemble(ensemble.stored, (), ensemble._manifest, graph=graph)
+    return Ensemble(ensemble.stored, (), ensemble.manifest, graph=graph)
 
 
 def peers(ensemble: Ensemble, threads: int) -> dict[str, Callable[[np.ndarray], Any]]:
