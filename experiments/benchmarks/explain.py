@@ -140,8 +140,8 @@ def main() -> None:
             "machine": platform.processor() or platform.machine(),
             "versions": {
                 **versions(),
-                "grad-cam": __import__("importlib.metadata").metadata.version("grad-cam"),
-            },  # fmt: skip
+                "grad-cam": version("grad-cam"),
+            },
         }
         asked.json.write_text(json.dumps(record, indent=2) + "\n")
 
