@@ -6,16 +6,19 @@ Test images if the run has some, since no network has seen them. Opens no image.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
+from ensemble_kit.evaluation.diversity.shapley import MAX_MEMBERS, member_values
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.image_predictions import ImagePredictions
 from ensemble_kit.inference.sources import Source, file_source
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
 Ints = npt.NDArray[np.int64]
@@ -37,12 +40,16 @@ class ChosenImages:
     truth : tuple of str
         The class of each image; "" if it is not known.
     notes : tuple of str
+    values : mapping of member to float
+        Shapley value of each member: its mean gain of balanced accuracy in the plain mean, on the
+        part that the images come from. Empty if it is not known.
     """
 
     kind: str
     sources: tuple[Source, ...]
     truth: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    values: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def _worst(found: ImagePredictions, labels: Ints) -> Array:
@@ -116,7 +123,22 @@ def choose_images(run: Run, ensemble: Ensemble, kind: str, n_images: int) -> Cho
         for row in rows.to_dict("records")
     ]
     truth = tuple(table.class_names[table.labels[i]] for i in order)
-    return ChosenImages(kind, tuple(sources), truth, () if has_test else (TRAINED,))
+    notes = () if has_test else (TRAINED,)
+    return ChosenImages(kind, tuple(sources), truth, notes, _values(table))
+
+
+def _values(table: Predictions) -> dict[str, float]:
+    """None of too many members, or of one."""
+    if not 1 < table.n_members <= MAX_MEMBERS:
+        return {}
+    classes = np.unique(table.labels)
+
+    def balanced_accuracy(proba: Array) -> float:
+        hits = decided(proba).predicted == table.labels
+        return float(np.mean([hits[table.labels == c].mean() for c in classes]))
+
+    found = member_values(softmax(table.logits), balanced_accuracy, empty=1 / table.n_classes)
+    return dict(zip(table.member_names, map(float, found["shapley"]), strict=True))
 
 
 def _not_read(path: str) -> npt.NDArray[np.uint8]:

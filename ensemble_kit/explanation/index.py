@@ -44,7 +44,7 @@ class StoredExplanations:
     ----------
     folder : path
     index : mapping
-        `kind`, `method`, `maps`, `images` (one record each, with paths in the folder), `sheets`,
+        `kind`, `method`, `maps`, `member_values` (Shapley), `images` (one record each, with paths in the folder), `sheets`,
         `faithfulness` (by map: measures and figure), `notes`.
     """
 
@@ -101,6 +101,7 @@ def write_index(
         "source": ensemble.source,
         "method": ensemble.method,
         "members": list(ensemble.member_names),
+        "member_values": dict(chosen.values),
         "class_names": list(ensemble.class_names),
         "maps": list(options.maps),
         "images": [{k: v for k, v in one.items() if k not in ("plan", "files")} for one in records],

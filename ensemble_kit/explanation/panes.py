@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from matplotlib.figure import Figure
 
 from ensemble_kit.explanation.explain import Explanation
@@ -19,27 +21,43 @@ TITLES = {
 }
 
 
-def explanation_panel(explanation: Explanation, i: int, *, truth: str = "") -> Figure:
-    """The panel of image `i`: the image, each member, the ensemble and the disagreement."""
+def explanation_panel(
+    explanation: Explanation,
+    i: int,
+    *,
+    truth: str = "",
+    values: Mapping[str, float] | None = None,
+) -> Figure:
+    """The panel of image `i`: the image, each member, the ensemble and the disagreement.
+
+    Parameters
+    ----------
+    truth : str
+        The image's class; "" if it is not known.
+    values : mapping of member to float, optional
+        What each member is worth, written beside its name.
+    """
     wanted = str(explanation.class_names[i])
     return panel_figure(
         explanation.pictures[i],
-        panes_of(explanation, i),
+        panes_of(explanation, i, values or {}),
         title=title_of(explanation, i, truth),
         about=f"{TITLES[explanation.method]}: evidence for {short(wanted)}, over each map's peak",
-        ledger=sentence(explanation, i),
+        ledger=sentence(explanation, i)
+        + (" In brackets: Shapley value, balanced accuracy." if values else ""),
         name=explanation.predictions.names[i].rpartition("/")[2],
     )
 
 
-def panes_of(explanation: Explanation, i: int) -> list[Pane]:
+def panes_of(explanation: Explanation, i: int, values: Mapping[str, float]) -> list[Pane]:
     """The members' maps, the ensemble's, and the disagreement of two members or more."""
     found, c = explanation.predictions, explanation.explained[i]
     panes = []
     for m, name in enumerate(found.member_names):
         own = explanation.maps[i, m]
         caption = f"{found.votes[i, m]}, p {found.member_proba[i, m, c]:.2f}{_peak(own.max())}"
-        panes.append(Pane(name, caption, relative(own)))
+        title = f"{short(name, 18)} ({values[name]:+.3f})" if name in values else name
+        panes.append(Pane(title, caption, relative(own)))
     whole = explanation.ensemble[i]
     caption = f"p {found.proba[i, c]:.2f}{_peak(whole.max())}"
     panes.append(Pane("ensemble", caption, relative(whole)))

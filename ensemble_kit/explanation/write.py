@@ -227,7 +227,7 @@ class _Writer:
 
     def _files(self, i: int, found: Explanation, row: int) -> dict[str, str]:
         place, method = self.places[i], found.method
-        panel = explanation_panel(found, row, truth=self.chosen.truth[i])
+        panel = explanation_panel(found, row, truth=self.chosen.truth[i], values=self.chosen.values)
         arrays = np.concatenate(
             [found.maps[row], found.ensemble[row][None], found.disagreement[row][None]]
         )

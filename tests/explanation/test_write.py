@@ -224,6 +224,20 @@ def test_the_command_explains_named_images(
     assert "1 images named by you" in said
 
 
+def test_a_bundle_explains_named_images_and_stays_as_it_is(
+    explained_run: Any, test_paths: list[Path], cli: CLI, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    assert cli("export", explained_run.run.path, bundle, "--method", "mean")[0] == 0
+    code, said = cli("explain", test_paths[0], "--run", bundle)
+    assert code == 0, said
+    assert (tmp_path / "explanations" / "images" / "index.json").is_file()
+    assert not (bundle / "explanations").exists()
+    code, said = cli("explain", "--run", bundle, "--worst", 3)
+    assert code == 2
+    assert str(bundle) in said
+
+
 @pytest.mark.parametrize(
     ("words", "named"),
     [

@@ -12,10 +12,13 @@ from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.plots.calibration import calibration_figure
 from ensemble_kit.plots.decision_curve import decision_curve_figure
 from ensemble_kit.plots.diversity import diversity_figure
+from ensemble_kit.plots.explanation import Pane, panel_figure
+from ensemble_kit.plots.faithfulness import faithfulness_figure
 from ensemble_kit.plots.leaderboard import leaderboard_figure
 from ensemble_kit.plots.pareto import pareto_figure
 from ensemble_kit.plots.reliability import reliability_figure
 from ensemble_kit.plots.risk_coverage import risk_coverage_figure
+from ensemble_kit.plots.stain_curve import stain_curve_figure
 
 
 def test_the_reliability_line_goes_through_the_bins() -> None:
@@ -204,3 +207,40 @@ def test_decision_curves_and_calibration_points_are_the_rows_given() -> None:
     (interval,) = axes.collections[0].get_segments()
     np.testing.assert_array_equal(interval, [[0.2, 0.05], [0.2, 0.3]])
     assert [t.get_text() for t in axes.texts] == ["slope 1.00"]
+
+
+def test_a_panel_draws_each_map_at_its_place_and_says_what_it_is_told() -> None:
+    picture = np.full((40, 40, 3), 200, np.uint8)
+    found = np.zeros((4, 4))
+    found[0, 3] = 1.0
+    panes = [Pane("resnet18", "p 0.9", found), Pane("disagreement", "", found / 2, is_spread=True)]
+    figure = panel_figure(picture, panes, title="Predicted: a", name="x.png", about="b", ledger="c")
+    image, member, spread, *scales = figure.axes
+    assert [one.get_title(loc="left") for one in (image, member, spread)] == [
+        "image",
+        "resnet18",
+        "disagreement",
+    ]
+    heat = member.images[1].get_array()
+    assert heat[..., 3].argmax() == 3  # row 0, column 3
+    assert member.images[1].get_extent() == [-0.5, 39.5, 39.5, -0.5]
+    assert spread.images[1].get_array()[0, 3, 3] == heat[0, 3, 3]
+    assert len(scales) == 2
+    assert figure.get_suptitle() == "Predicted: a\nx.png"
+    assert figure.get_supxlabel() == "c"
+
+
+def test_faithfulness_and_stain_curves_go_through_their_values() -> None:
+    shares = np.linspace(0, 1, 5)
+    curves = {k: {"m": shares, "random map": 1 - shares} for k in ("deletion", "insertion")}
+    areas = {k: {"m": 0.5, "random map": 0.25} for k in curves}
+    axes = faithfulness_figure(shares, curves, areas).axes
+    np.testing.assert_array_equal(axes[0].lines[0].get_ydata(), shares)
+    labels = [t.get_text() for t in axes[1].get_legend().get_texts()]
+    assert labels == ["m 0.500", "random map 0.250"]
+    proba = np.stack([shares, 1 - shares], axis=1)
+    small = [np.zeros((8, 8, 3), np.uint8)] * 3
+    figure = stain_curve_figure(shares, proba, "ab", [0.5], small, stain="dab", title="t")
+    lines = figure.axes[-1].lines
+    np.testing.assert_array_equal(lines[1].get_ydata(), 1 - shares)
+    assert list(lines[3].get_xdata()) == [0.5, 0.5]

@@ -74,7 +74,7 @@ def _number(flag: str, text: str) -> Any:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Folder to write to. [default: explanations/ in the run folder]",
+    help="Folder to write to. [default: explanations/ in the run folder; with a bundle in the current one]",
 )
 @json_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
@@ -108,11 +108,11 @@ def explain(
 
     maps = tuple(dict.fromkeys(check_method(one) for one in maps))
     kind, n_images = _kind({"worst": worst, "disputed": disputed, "right": right}, images)
+    folder = out or _home(run, images) / kind
     from ensemble_kit.inference.ensemble import load_ensemble
 
     ensemble = load_ensemble(run.path, method=method, device=device, backend="torch")
     chosen = _chosen(run, ensemble, images, kind, n_images)
-    folder = out or run.path / "explanations" / kind
     from ensemble_kit.cli.output.explain import print_explained
     from ensemble_kit.cli.output.predict import bar
     from ensemble_kit.explanation.write import write_explanations
@@ -138,6 +138,19 @@ def _kind(asked: dict[str, int | None], images: tuple[str, ...]) -> tuple[str, i
     if images:
         return "images", len(images)
     return next(iter(given.items()), DEFAULT)
+
+
+def _home(run: Run, images: tuple[str, ...]) -> Path:
+    """Where explanations go by default: into the run, never into a bundle."""
+    from ensemble_kit.inference.bundle_files import is_bundle
+
+    if not is_bundle(run.path):
+        return run.path / "explanations"
+    if not images:
+        raise UsageError(
+            f"'{run.path}' is a bundle", "a bundle has no images of its own", "Name IMAGES"
+        )
+    return Path("explanations")
 
 
 def _chosen(
