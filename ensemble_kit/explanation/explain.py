@@ -46,7 +46,8 @@ class Explanation:
     explained : array of int64, shape (n_images,)
         The class that the maps are about.
     maps : array of float32, shape (n_images, n_members, height, width)
-        What speaks for the class in each member: at least 0, in units of its logit.
+        What speaks for the class in each member: at least 0. The mean over the image is in units of
+        the logit, whatever the resolution of the member's own map.
     ensemble : array of float32, shape (n_images, height, width)
         Members' evidence, weighted by the combiner's derivative; at least 0.
     disagreement : array of float32, shape (n_images, height, width)

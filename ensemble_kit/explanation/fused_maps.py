@@ -20,7 +20,7 @@ class FusedMaps:
     Parameters
     ----------
     maps : array of float32, shape (n, n_members, height, width)
-        At least 0.
+        At least 0; its mean over the image is the evidence in all, in units of the logit.
     ensemble : array of float32, shape (n, height, width)
         Signed: what speaks against the score is negative.
     cells : sequence of (rows, columns)
@@ -54,6 +54,8 @@ def fused_maps(
     for m, one in enumerate(passes):
         evidence, share = one.maps(np.stack([own, directions[:, m]]))
         cells.append((evidence.shape[1], evidence.shape[2]))
+        # Evidence in all is the sum over cells: without this, members with few cells would drown others.
+        evidence, share = (x * (x.shape[1] * x.shape[2]) for x in (evidence, share))
         maps.append(on_grid(np.maximum(evidence, 0.0), grid))
         total += on_grid(share, grid)
     return FusedMaps(np.stack(maps, axis=1), total, cells)

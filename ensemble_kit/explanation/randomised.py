@@ -73,7 +73,7 @@ def _signed(
         pair = np.stack([own[:, m], directions[:, m]])
         evidence, share = member_pass(explanation.method, member, tiles).maps(pair)
         maps.append(on_grid(evidence, grid))
-        total += on_grid(share, grid)
+        total += on_grid(share * (share.shape[1] * share.shape[2]), grid)
     return np.stack([*maps, total], axis=1)
 
 

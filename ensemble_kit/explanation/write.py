@@ -41,7 +41,7 @@ from ensemble_kit.locks import file_lock
 from ensemble_kit.plots.style import png_bytes
 
 # Raise if the same settings give other files.
-VERSION = 1
+VERSION = 2
 
 
 def write_explanations(

@@ -14,6 +14,7 @@ from PIL import Image
 import ensemble_kit as ek
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.explanation.fuse import disagreement, mean_overlap, on_grid, overlap
+from ensemble_kit.explanation.fused_maps import fused_maps
 from ensemble_kit.explanation.member_pass import member_pass, normalised
 from ensemble_kit.explanation.target_layer import target_layer
 from ensemble_kit.inference.ensemble import Ensemble
@@ -48,7 +49,7 @@ def test_a_members_map_is_the_mean_gradcam_of_its_fold_networks(
         handle.remove()
         (slope,) = torch.autograd.grad(logits[:, network.by_name[1]].sum(), kept[0])
         total.append((slope.mean(dim=(2, 3), keepdim=True) * kept[0]).sum(dim=1).detach().numpy())
-    want = on_grid(np.maximum(np.mean(total, axis=0), 0), (16, 16))
+    want = 16 * on_grid(np.maximum(np.mean(total, axis=0), 0), (16, 16))  # 4 x 4 cells
     np.testing.assert_allclose(found.maps[:, 0], want, atol=1e-5)
 
 
@@ -60,8 +61,25 @@ def test_the_ensembles_map_is_the_weighted_evidence_of_its_members(
     total = np.zeros((4, 16, 16))
     sign = np.where(found.explained[:, None] == np.arange(2), 1.0, -1.0)
     for member in ensemble.members:  # of two classes, the log odds are the difference of the logits
-        total += on_grid(member_pass("gradcam", member, tiles).maps(sign[None] / 2)[0], (16, 16))
+        own = member_pass("gradcam", member, tiles).maps(sign[None] / 2)[0]
+        total += own.shape[1] * own.shape[2] * on_grid(own, (16, 16))
     np.testing.assert_allclose(found.ensemble, np.maximum(total, 0), atol=1e-5)
+
+
+def test_a_members_part_in_the_ensembles_map_does_not_depend_on_its_cells() -> None:
+    class Uniform:
+        """Evidence of 1 in all, spread over `side` x `side` cells."""
+
+        def __init__(self, side: int) -> None:
+            self.side = side
+
+        def maps(self, directions: np.ndarray) -> np.ndarray:
+            return np.full((2, 1, self.side, self.side), 1 / self.side**2, np.float32)
+
+    passes: Any = [Uniform(2), Uniform(8)]
+    found = fused_maps(passes, np.array([0]), np.zeros((1, 2, 2)), (8, 8))
+    np.testing.assert_allclose(found.maps, 1.0)
+    np.testing.assert_allclose(found.ensemble, 2.0)
 
 
 def test_outputs_in_another_order_are_explained_by_name(
