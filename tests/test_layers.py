@@ -46,6 +46,7 @@ LAYERS = (
     "serve",
     "setting_precedence",
     "experiment",
+    "reproduce",
     "launch",
     "testing",
     "cli",

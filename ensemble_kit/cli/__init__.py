@@ -84,6 +84,11 @@ COMMANDS = {
     "members": ("commands.members", "members", "List the networks that can be members."),
     "run-job": ("commands.run_job", "run_job", "Run one planned job, for other schedulers."),
     "doctor": ("commands.doctor", "doctor_command", "Check what this machine has for a run."),
+    "reproduce": (
+        "commands.reproduce",
+        "reproduce",
+        "Rerun a published system: all its variants, one table.",
+    ),
     "report": ("commands.report", "report", "Write the run's report as one HTML page."),
 }
 

@@ -36,8 +36,10 @@ NETWORKS = {
     "efficientnetv2_rw_t": ("efficientnetv2_rw_t", 288),
     "efficientnetv2_rw_s": ("efficientnetv2_rw_s", 384),
     "basic_cnn": ("ek_basic_cnn", 224),
+    "basic_cnn_flat": ("ek_basic_cnn_flat", 1024),
     "cnn4": ("ek_cnn4", 224),
     "cnn3_sigmoid": ("ek_cnn3_sigmoid", 512),
+    "cnn3_two_sigmoids": ("ek_cnn3_two_sigmoids", 512),
     "tiny_cnn": ("ek_tiny_cnn", 32),
     "tiny_resnet": ("ek_tiny_resnet", 32),
     "tiny_mobile": ("ek_tiny_mobile", 32),
@@ -46,9 +48,9 @@ _SIZES = dict(NETWORKS.values())
 # How timm names a network by where it lies.
 PLACES = ("hf-hub:", "hf_hub:", "local-dir:")
 # Networks that are described with dropout, by timm's names; it stands behind each dense layer.
-_DROP_RATES = {"ek_basic_cnn": 0.5, "ek_cnn4": 0.5}
+_DROP_RATES = {"ek_basic_cnn": 0.5, "ek_basic_cnn_flat": 0.5, "ek_cnn4": 0.5}
 # Networks that are built for one input size.
-FIXED_SIZE = ("ek_cnn3_sigmoid",)
+FIXED_SIZE = ("ek_basic_cnn_flat", "ek_cnn3_sigmoid", "ek_cnn3_two_sigmoids")
 _CARD = (
     *(f"efficientnet_b{i}" for i in range(5)),
     *(f"efficientnetv2_b{i}" for i in range(4)),

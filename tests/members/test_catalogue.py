@@ -29,7 +29,7 @@ PUBLISHED = {
     "resnet18": 11.7, "densenet121": 8.0,
 }  # fmt: skip
 
-TWO_CLASSES = ("cnn3_sigmoid",)  # one sigmoid output
+TWO_CLASSES = ("cnn3_sigmoid", "cnn3_two_sigmoids")  # one sigmoid output
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -146,6 +146,39 @@ def test_small_networks_take_any_size_and_channels(name: str, size: int, channel
     assert features.shape[:2] == (2, model.num_features)
     pooled = model.forward_head(features, pre_logits=True)  # type: ignore[operator]
     assert torch.equal(model(images), model.get_classifier()(pooled))  # type: ignore[operator]
+
+
+def layer_counts(name: str, n_classes: int) -> list[int]:
+    """Parameters of each convolution and dense layer at the network's own size."""
+    with torch.device("meta"):
+        model = build_network(
+            Member(name, pretrained=False), n_classes, image_size=native_size(name)
+        )
+    layers = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    return [sum(p.numel() for p in layer.parameters()) for layer in layers]
+
+
+@pytest.mark.parametrize("name", TWO_CLASSES)
+def test_the_binary_cnn_has_the_published_parameters_layer_by_layer(name: str) -> None:
+    counts = layer_counts(name, 2)
+    assert counts == [896, 18_496, 73_856, 125_960_448, 257]
+    assert sum(counts) == 126_053_953
+
+
+def test_the_flat_cnn_sees_all_of_its_last_feature_map() -> None:
+    # 1,024 px halved four times: 64 x 64 positions of 64 channels.
+    dense = [64 * 64 * 64 * 64 + 64, 64 * 128 + 128, 128 * 256 + 256, 256 * 4 + 4]
+    assert layer_counts("basic_cnn_flat", 4) == [224, 1168, 4640, 18_496, *dense]
+
+
+def test_the_two_binary_cnns_differ_in_the_activation_of_the_dense_layer_alone() -> None:
+    def kinds(name: str) -> list[type]:
+        with torch.device("meta"):
+            model = build_network(Member(name, pretrained=False), 2, image_size=32)
+        return [type(module) for module in model.modules()]
+
+    pairs = zip(*map(kinds, TWO_CLASSES), strict=True)
+    assert [pair for pair in pairs if pair[0] is not pair[1]] == [(torch.nn.ReLU, torch.nn.Sigmoid)]
 
 
 def test_small_networks_have_no_published_weights_and_need_none() -> None:

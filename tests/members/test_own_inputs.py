@@ -27,7 +27,7 @@ from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks.build import build_network
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.registry import NETWORKS, cost, native_size
+from ensemble_kit.members.registry import FIXED_SIZE, NETWORKS, cost, native_size
 from ensemble_kit.members.spec_string import make_members
 from ensemble_kit.members.training.fit import Fit
 from ensemble_kit.run import Run
@@ -184,8 +184,8 @@ def test_a_member_trained_elsewhere_gives_the_logits_of_this_machine(
 @pytest.mark.parametrize("network", ["resnet18", "efficientnet_b0", "densenet121", "efficientnetv2_b0",
                                      *(n for n in NETWORKS if NETWORKS[n][0].startswith("ek_"))])  # fmt: skip
 def test_every_kind_of_network_takes_one_two_and_six_channels(network: str, channels: int) -> None:
-    # One of ours is built for its size, and would have 126 million parameters at its native one.
-    size = 32 if network == "cnn3_sigmoid" else min(native_size(network), 64)
+    # Some of ours are built for their size, and would have 126 million parameters at their native one.
+    size = 32 if NETWORKS[network][0] in FIXED_SIZE else min(native_size(network), 64)
     member = Member(network, pretrained=False)
     model = build_network(member, 2, image_size=size, in_channels=channels)
     with torch.inference_mode():

@@ -72,6 +72,29 @@ def compare_runs(
     protocol = (protocol or Protocol()).for_data(runs[0].manifest())
     _refuse_mixed_splits(runs)
     answered = {run.path.as_posix(): answered_in(run, method, split) for run in runs}
+    found = compare_answers(answered, split=split, protocol=protocol)
+    notes = shared_notes({run.path.as_posix(): notes_of(run, method) for run in runs})
+    return dataclasses.replace(found, notes=notes)
+
+
+def compare_answers(
+    answered: Mapping[str, Answered], *, split: str, protocol: Protocol
+) -> AcrossRuns:
+    """Metrics of stored predictions on the images that all have, and a verdict on each against the first.
+
+    Parameters
+    ----------
+    answered : mapping of name to Answered
+        Predictions of one method each; with a single one there is no verdict.
+    split : {"oof", "test"}
+        Part of the runs that the predictions are of.
+    protocol : Protocol
+
+    Raises
+    ------
+    DataError
+        No shared samples, different classes, or different labels of a sample.
+    """
     ids = _shared(answered, split)
     names = list(answered)
     first = answered[names[0]].table.take(_places(answered[names[0]], ids))
@@ -83,20 +106,24 @@ def compare_runs(
         metrics=protocol.figures(first, abstained=any(c.n_abstained for c in combined.values())),
         level=protocol.level, intervals=protocol.intervals,
     )  # fmt: skip
-    said = verdicts(
-        {name: judged[name] for name in names[1:]},
-        names[0],
-        judged[names[0]],
-        metric_name=protocol.metric,
-        part="test" if split == "test" else "cross_fitted",
-        group_kind=first.group_kind,
-        level=protocol.level,
+    others = {name: judged[name] for name in names[1:]}
+    said = (
+        verdicts(
+            others,
+            names[0],
+            judged[names[0]],
+            metric_name=protocol.metric,
+            part="test" if split == "test" else "cross_fitted",
+            group_kind=first.group_kind,
+            level=protocol.level,
+        )
+        if others
+        else {}
     )
     return AcrossRuns(
         {name: one.figures for name, one in judged.items()},
         tuple(said.values()),
         {name: len(one.table) - len(ids) for name, one in answered.items()},
-        shared_notes({run.path.as_posix(): notes_of(run, method) for run in runs}),
     )
 
 

@@ -33,6 +33,8 @@ class DenseCNN(nn.Module):
     padding : int
         Of the convolutions; 0 is "valid".
     batch_norm : bool
+    activation : {"relu", "sigmoid"}
+        Of the dense layers.
     one_output : bool
         A single sigmoid output z for two classes, given as the two logits (0, z): their softmax is
         the sigmoid, and cross-entropy on them is binary cross-entropy on z.
@@ -46,6 +48,7 @@ class DenseCNN(nn.Module):
         pool: int = 4,
         padding: int = 1,
         batch_norm: bool = False,
+        activation: str = "relu",
         one_output: bool = False,
         img_size: int | tuple[int, int] = 224,
         num_classes: int = 1000,
@@ -76,7 +79,8 @@ class DenseCNN(nn.Module):
         features = channels * (pool or side) ** 2
         layers: list[nn.Module] = []
         for width in dense:
-            layers += [nn.Linear(features, width), nn.ReLU(inplace=True), nn.Dropout(drop_rate)]
+            after: nn.Module = nn.Sigmoid() if activation == "sigmoid" else nn.ReLU(inplace=True)
+            layers += [nn.Linear(features, width), after, nn.Dropout(drop_rate)]
             features = width
         self.num_features = features
         self.dense = nn.Sequential(nn.Flatten(), *layers)
@@ -198,6 +202,13 @@ def ek_basic_cnn(pretrained: bool = False, **settings: Any) -> nn.Module:
 
 
 @register_model
+def ek_basic_cnn_flat(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """The same with all of the last feature map before the dense layers; fits one image size."""
+    shape = {"widths": (8, 16, 32, 64), "dense": (64, 128, 256), "pool": 0}
+    return _dense("ek_basic_cnn_flat", pretrained, **{**shape, **settings})
+
+
+@register_model
 def ek_cnn4(pretrained: bool = False, **settings: Any) -> nn.Module:
     """Four blocks of convolution, batch normalisation and pooling, 32-64-128-256, dense 128, dropout."""
     shape = {"widths": (32, 64, 128, 256), "dense": (128,), "pool": 1, "batch_norm": True}
@@ -209,6 +220,15 @@ def ek_cnn3_sigmoid(pretrained: bool = False, **settings: Any) -> nn.Module:
     """Three valid 3x3 convolutions 32-64-128, dense 256, one sigmoid output; fits one image size."""
     shape = {"widths": (32, 64, 128), "dense": (256,), "pool": 0, "padding": 0, "one_output": True}
     return _dense("ek_cnn3_sigmoid", pretrained, **{**shape, **settings})
+
+
+@register_model
+def ek_cnn3_two_sigmoids(pretrained: bool = False, **settings: Any) -> nn.Module:
+    """`ek_cnn3_sigmoid` with a sigmoid after its dense layer too."""
+    shape = {"widths": (32, 64, 128), "dense": (256,), "pool": 0, "padding": 0, "one_output": True}
+    return _dense(
+        "ek_cnn3_two_sigmoids", pretrained, **{**shape, "activation": "sigmoid", **settings}
+    )
 
 
 @register_model

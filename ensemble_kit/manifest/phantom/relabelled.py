@@ -1,0 +1,73 @@
+"""Writes a phantom's IHC images again as two classes: class folders with a split, or the BreakHis archive.
+
+Scores 0 and 1+ are the first class, 2+ and 3+ the second. Draws nothing itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from ensemble_kit.files import read_csv, read_json, write_bytes, write_json
+from ensemble_kit.manifest.phantom.write import MARK, PATIENTS, write_phantom
+
+Place = Callable[[str, str, bool, int], str]  # file, patient, is second class, place in the list
+
+
+def write_phantom_as(
+    layout: str,
+    out: str | os.PathLike[str],
+    *,
+    n_patients: int = 40,
+    images_per_patient: int = 6,
+    image_size: int = 128,
+    seed: int = 0,
+) -> Path:
+    """A phantom in one of `LAYOUTS`; with the same settings it is there already, nothing is done.
+
+    Parameters
+    ----------
+    layout : {"bci", "folders", "breakhis"}
+        `folders` has `train/low/P001_00001.png` and `test/high/...`; `breakhis` has the archive's
+        names and no split.
+    out : path
+        A new or empty folder.
+    n_patients, images_per_patient, image_size, seed : int
+        As for `write_phantom`.
+    """
+    folder = Path(out)
+    drawn = write_phantom(
+        folder if layout == "bci" else folder.with_name(f"{folder.name}-pairs"),
+        n_patients=n_patients,
+        images_per_patient=images_per_patient,
+        image_size=image_size,
+        seed=seed,
+    )
+    if layout == "bci":
+        return drawn
+    meant = {"layout": layout, **read_json(drawn / MARK)}
+    if (folder / MARK).is_file() and read_json(folder / MARK) == meant:
+        return folder
+    owners = read_csv(drawn / PATIENTS).astype(str)
+    for k, (file, patient) in enumerate(zip(owners["file"], owners["patient"], strict=True)):
+        _, split, score = Path(file).stem.split("_")
+        name = LAYOUTS[layout](split, patient, score in ("2+", "3+"), k)
+        source = drawn / "IHC" / split / file
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / name, source.read_bytes())
+    write_json(folder / MARK, meant)
+    return folder
+
+
+def _in_folders(split: str, patient: str, is_second: bool, place: int) -> str:
+    return f"{split}/{'high' if is_second else 'low'}/{patient}_{place:05d}.png"
+
+
+def _in_breakhis(_: str, patient: str, is_second: bool, place: int) -> str:
+    slide = f"{'M_DC' if is_second else 'B_A'}-14-{10000 + int(patient[1:])}"
+    kind = "malignant/SOB/ductal_carcinoma" if is_second else "benign/SOB/adenosis"
+    return f"breast/{kind}/SOB_{slide.replace('-', '_', 1)}/100X/SOB_{slide}-100-{place:03d}.png"
+
+
+LAYOUTS: dict[str, Place] = {"folders": _in_folders, "breakhis": _in_breakhis}

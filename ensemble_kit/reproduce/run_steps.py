@@ -1,0 +1,140 @@
+"""Runs the steps of every variant that are not done yet, and remembers which are.
+
+The commands themselves are called by whoever hands in `call`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+import ensemble_kit
+from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.files import digest_json, read_json, write_json, write_text
+from ensemble_kit.reproduce.experiment_file import Plan, Planned
+from ensemble_kit.reproduce.steps import SETTINGS_FILE, STEPS, Target
+
+DONE = "steps.json"
+# Called with the words of a command and the file for what it prints.
+Call = Callable[[Sequence[str], Path], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepEnded:
+    """A step of a variant that was run, or was done before (`seconds` is None then)."""
+
+    variant: str
+    step: str
+    number: int
+    total: int
+    seconds: float | None
+
+
+def run_steps(
+    plan: Plan, call: Call, *, only: str | None = None, tell: Callable[[StepEnded], None]
+) -> None:
+    """Run what is missing, variant by variant.
+
+    A step is done if it ended before with the same words, settings, version and image files (names,
+    sizes, times), and the steps before it were not run since. Each command's output is kept in
+    `runs/VARIANT/logs/STEP.txt`.
+
+    Raises
+    ------
+    UsageError
+        `only` is not a step of the experiment.
+    EnsembleKitError
+        What a step raised; what was done before is kept.
+    """
+    steps = plan.file.steps
+    if only is not None and only not in steps:
+        raise UsageError(
+            f"Unknown step '{only}'",
+            f"the steps of this experiment are {', '.join(steps)}",
+            did_you_mean(only, steps),
+        )
+    asked = [only] if only else list(steps)
+    total, number = len(plan.variants) * len(asked), 0
+    for planned in plan.variants:
+        for step, words, key in _keyed(plan, planned):
+            if step in asked:
+                number += 1
+                seconds = _run(plan, planned, step, words, key, call)
+                tell(StepEnded(planned.name, step, number, total, seconds))
+
+
+def seconds_of(plan: Plan) -> dict[str, dict[str, float]]:
+    """Seconds that each step of each variant took, for those that are done."""
+    return {
+        one.name: {
+            step: done["seconds"] for step, done in _read(_folder(plan, one, "train")).items()
+        }
+        for one in plan.variants
+    }
+
+
+def _keyed(plan: Plan, planned: Planned) -> list[tuple[str, list[str], str]]:
+    """Each step with its words and its key, which holds the keys of the steps before it."""
+    settings = dict(planned.variant.settings)
+    config = plan.runs / planned.name / SETTINGS_FILE
+    found, before = [], ""
+    files = files_stamp(planned.experiment.data.path)
+    for step in plan.file.steps:
+        words = STEPS[step](Target(planned.experiment, config))
+        words += planned.arguments.get(step, ())
+        of = words if step == "check" else [before, settings, words]
+        key = digest_json([ensemble_kit.__version__, files, of])
+        found.append((step, words, key))
+        before = before if step in ("check", "report") else key
+    return found
+
+
+@functools.lru_cache(maxsize=8)
+def files_stamp(path: str) -> str:
+    """A digest of the names, sizes and times of all files at `path`; of a name that is no path, of the name."""
+    found = []
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        for name in sorted(files):
+            about = (Path(folder) / name).stat()
+            found.append([folder, name, about.st_size, about.st_mtime_ns])
+    if Path(path).is_file():
+        about = Path(path).stat()
+        found.append([about.st_size, about.st_mtime_ns])
+    return digest_json([path, found])
+
+
+def _run(
+    plan: Plan, planned: Planned, step: str, words: list[str], key: str, call: Call
+) -> float | None:
+    folder = _folder(plan, planned, step)
+    done = _read(folder)
+    name = key if step == "check" else step
+    if done.get(name, {}).get("key") == key:
+        return None
+    if step != "check":
+        settings = {**planned.variant.settings, "run": planned.experiment.run_path.as_posix()}
+        write_text(folder / SETTINGS_FILE, tomli_w.dumps(settings))
+    log = plan.runs / planned.name / "logs" / f"{step}.txt"
+    began = time.perf_counter()
+    call(words, log)
+    seconds = round(time.perf_counter() - began, 1)
+    write_json(folder / DONE, {**done, name: {"key": key, "seconds": seconds}})
+    return seconds
+
+
+def _folder(plan: Plan, planned: Planned, step: str) -> Path:
+    """Where a step is remembered: a check in the folder of all runs, the rest in the run's own."""
+    return plan.runs if step == "check" else plan.runs / planned.name
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / DONE
+    return dict(read_json(path)) if path.is_file() else {}
