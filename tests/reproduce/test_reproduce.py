@@ -1,0 +1,238 @@
+"""Every experiment of `experiments/`, from its folder to RESULTS.md in its smallest size."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from ensemble_kit.cli import COMMANDS, app
+from ensemble_kit.cli.commands.reproduce import call_command
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.reproduce.experiment_file import FILE, Plan, read_plan
+from ensemble_kit.reproduce.reproduce import Reproduced, plan_of, reproduce
+from ensemble_kit.reproduce.results import gather
+from ensemble_kit.reproduce.results_page import constant_rows
+from ensemble_kit.reproduce.run_steps import StepEnded
+from ensemble_kit.reproduce.steps import STEPS, Target
+
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+NAMES = sorted(path.parent.name for path in EXPERIMENTS.glob(f"*/{FILE}"))
+SMALLEST: dict[str, Any] = {
+    "image_size": 32,
+    "data": {"folds": 2},
+    "recipe": {"epochs": 1, "patience": 0, "schedule": "constant"},
+}
+FEW = {"her2_resnet18_he_ihc": {"members": ["tiny_resnet"]}}
+SMALL_DATA = "[quick.phantom]\nn_patients = 12\nimages_per_patient = 3\nimage_size = 32\n"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """An experiment of two variants: the second one's rate is so small that it learns nothing."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / FILE).write_text(
+        'title = "Small"\nmembers = ["tiny_cnn"]\nmethods = ["mean"]\nimage_size = 32\n'
+        "pretrained = false\n[data]\nfolds = 2\nstain = 'ihc'\n[recipe]\nepochs = 1\n"
+        "[matrix.rate.usual]\n[matrix.rate.tiny.recipe]\nlearning_rate = 1e-9\n"
+        '[[published]]\nvalue = ".4565"\nimages = 977\nvariant = "usual"\n[expected]\nimages = 36\n'
+        f"{SMALL_DATA}",
+        encoding="utf-8",
+    )
+    return folder
+
+
+def run(plan: Plan, only: str | None = None) -> tuple[Reproduced, list[StepEnded]]:
+    told: list[StepEnded] = []
+    return reproduce(plan, call_command, only=only, tell=told.append), told
+
+
+def test_all_five_systems_are_here() -> None:
+    assert NAMES == [
+        "breakhis_efficientnet_ensemble",
+        "breast_binary_cnn",
+        "her2_basic_cnn",
+        "her2_cnn_densenet121_xai",
+        "her2_resnet18_he_ihc",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_runs_from_its_folder_to_its_results(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    shutil.copy(EXPERIMENTS / name / FILE, folder / FILE)
+    plan = plan_of(folder, quick=True, over={**SMALLEST, **FEW.get(name, {})})
+    chosen = plan.variants[:2]
+    done, _ = run(Plan(plan.name, plan.out, plan.file, chosen, plan.is_quick, plan.is_phantom))
+    assert done.page is not None
+    page = done.page.read_text(encoding="utf-8")
+    for one in chosen:
+        assert f"| {one.name} | " in page
+        for step in plan.file.steps:
+            assert step == "check" or (plan.runs / one.name / "logs" / f"{step}.txt").stat().st_size
+        assert (plan.runs / one.name / "report" / "index.html").is_file()
+        assert list((plan.runs / one.name / "tensorboard").glob("*/events*"))
+    assert "Quick run" in page
+    assert "Published figures" not in page
+    assert (plan.out / "figures" / "variants.svg").is_file()
+
+
+def test_what_is_done_is_skipped_and_what_is_missing_is_run(small: Path) -> None:
+    plan = plan_of(small, quick=True)
+    _, first = run(plan)
+    # Both variants read the same images: one check is enough.
+    assert [e.step for e in first if e.seconds is None] == ["check"]
+    _, second = run(plan)
+    assert {e.seconds for e in second} == {None}
+    shutil.rmtree(plan.runs / "tiny")
+    _, third = run(plan)
+    again = [(e.variant, e.step) for e in third if e.seconds is not None]
+    assert again == [("tiny", "train"), ("tiny", "stack"), ("tiny", "report")]
+
+
+def test_the_table_compares_each_variant_with_the_first_over_patients(small: Path) -> None:
+    plan = plan_of(small, quick=True)
+    done, _ = run(plan)
+    assert done.results is not None
+    usual, tiny = done.results.rows
+    assert usual.parts["cross_fitted"].against_first is None
+    verdict = tiny.parts["cross_fitted"].against_first
+    assert verdict is not None
+    values = [row.parts["cross_fitted"].metrics["balanced_accuracy"].value for row in (usual, tiny)]
+    assert verdict.effect.value == pytest.approx(values[1] - values[0])
+    assert usual.group_kind == "patient"
+    table = pd.read_csv(plan.out / "results.csv")
+    rows = table[(table["metric"] == "balanced_accuracy") & (table["part"] == "cross_fitted")]
+    np.testing.assert_allclose(rows["value"], values)
+
+
+def test_a_constant_classifier_is_named_with_its_class(small: Path) -> None:
+    done, _ = run(plan_of(small, quick=True))
+    assert done.results is not None
+    part = done.results.rows[1].parts["test"]
+    columns = part.confusion.sum(axis=0)
+    is_constant = (columns > 0).sum() == 1
+    assert (part.constant != "") == is_constant
+    if is_constant:
+        assert part.constant == done.results.class_names[int(columns.argmax())]
+        assert "small" not in constant_rows(done.results)
+
+
+def test_a_published_figure_is_answered_by_a_full_run_on_its_data_only(small: Path) -> None:
+    quick = plan_of(small, quick=True)
+    data = quick.variants[0].experiment.data.path
+    done, _ = run(read_plan(small, data=data))
+    assert done.page == small / "RESULTS.md"
+    assert "| .4565 | 446 of 977 |  |  | ." in done.page.read_text(encoding="utf-8")
+    text = (small / FILE).read_text(encoding="utf-8").replace("images = 36", "images = 37")
+    (small / FILE).write_text(text, encoding="utf-8")
+    other, _ = run(read_plan(small, data=data))
+    assert other.page is not None
+    page = other.page.read_text(encoding="utf-8")
+    assert "| .4565 | 446 of 977 |  |  | not comparable |" in page
+    assert "The published data have 37 images; these have 36." in page
+
+
+def test_the_bias_of_a_split_by_image_is_paired_on_the_images_of_both(small: Path) -> None:
+    text = (small / FILE).read_text(encoding="utf-8")
+    text = text.replace("[matrix.rate.usual]\n[matrix.rate.tiny.recipe]\nlearning_rate = 1e-9\n",
+                        "[matrix.split.by-patient]\n[matrix.split.by-image.data]\nsplit_by = 'image'\ntest_part = 'drawn'\n")  # fmt: skip
+    text = text.replace("stain = 'ihc'", "stain = 'ihc'\ntest_part = 'drawn'")
+    (small / FILE).write_text(text, encoding="utf-8")
+    done, _ = run(plan_of(small, quick=True))
+    assert done.results is not None
+    (bias,) = done.results.bias
+    assert (bias.by_image, bias.by_group, bias.method) == ("by-image", "by-patient", "mean")
+    assert None not in (bias.values[0].value, bias.values[1].value)
+    assert bias.difference.value == pytest.approx(bias.values[0].value - bias.values[1].value)
+    assert [row.split_by for row in done.results.rows] == ["group", "image"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "named"),
+    [
+        (("[data]", "steps = ['chek']\n[data]"), DataError, "chek"),
+        (("epochs = 1", "epoch = 1"), DataError, "epoch"),
+        (("learning_rate = 1e-9", ""), DataError, "'usual' and 'tiny'"),
+        (("[quick.phantom]", "[quick]\nvariants = ['tine']\n[quick.phantom]"), DataError, "tine"),
+    ],
+)
+def test_what_an_experiment_file_has_wrong_is_named(
+    small: Path, change: tuple[str, str], error: type[Exception], named: str
+) -> None:
+    text = (small / FILE).read_text(encoding="utf-8")
+    if "steps" in change[1]:
+        text = "steps = ['chek']\n" + text
+    else:
+        text = text.replace(*change)
+    (small / FILE).write_text(text, encoding="utf-8")
+    with pytest.raises(error, match=named):
+        plan_of(small, quick=True)
+
+
+def test_unknown_steps_folders_and_missing_data_are_refused(small: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="trian"):
+        run(plan_of(small, quick=True), only="trian")
+    with pytest.raises(DataError, match="no experiment"):
+        plan_of(tmp_path)
+    with pytest.raises(DataError, match="--data"):
+        plan_of(small)
+
+
+def test_a_step_that_fails_leaves_its_output_and_is_run_again(small: Path) -> None:
+    plan = plan_of(small, quick=True)
+    calls: list[str] = []
+
+    def failing(words: Any, log: Path) -> None:
+        calls.append(words[0])
+        if words[0] == "stack":
+            raise DataError("no", "got it", "do")
+        call_command(words, log)
+
+    with pytest.raises(DataError):
+        reproduce(plan, failing, tell=lambda ended: None)
+    assert calls == ["data", "train-members", "stack"]
+    calls.clear()
+    with pytest.raises(DataError):
+        reproduce(plan, failing, tell=lambda ended: None)
+    assert calls == ["stack"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_words_of_a_step_are_a_command_that_exists(step: str, small: Path) -> None:
+    planned = plan_of(small, quick=True).variants[0]
+    words = STEPS[step](Target(planned.experiment, small / FILE))
+    if words[0] not in COMMANDS:
+        pytest.skip(f"the command {words[0]} is not part of this version")
+    command: click.Command = app
+    while isinstance(command, click.Group):
+        _, found, words = command.resolve_command(click.Context(command), words)
+        assert found is not None
+        command = found
+    words += ["--at", "youden"] if step == "operating-point" else []
+    command.make_parser(click.Context(command)).parse_args(list(words))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_step_of_an_experiment_has_its_command(name: str) -> None:
+    plan = read_plan(EXPERIMENTS / name, data="somewhere")
+    for step in plan.file.steps:
+        target = Target(plan.variants[0].experiment, Path(FILE))
+        assert STEPS[step](target)[0] in COMMANDS, step
+
+
+def test_the_command_prints_the_table_and_where_the_page_is(small: Path) -> None:
+    done = CliRunner().invoke(app, ["reproduce", str(small), "--quick"], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "Quick run" in done.output
+    assert f"Written: {(small / 'quick' / 'RESULTS.md').as_posix()}" in done.output
+    assert gather(plan_of(small, quick=True)).rows[0].variant == "usual"
