@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ensemble_kit.evaluation.grim import verify_claim
-from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.reproduce.experiment_file import Expected, Plan, Published
 from ensemble_kit.reproduce.results import Results
@@ -56,6 +55,6 @@ def published_rows(
         for row in results.rows if is_answer else ():
             wanted = one.method or (row.method if row.is_main else "")
             if (row.variant, row.method) == (one.variant, wanted) and "test" in row.parts:
-                mine = text(row.parts["test"].metrics["accuracy"])
+                mine = str(row.parts["test"].metrics["accuracy"])
         rows.append((one.value, count_of(one), one.source, one.says, mine))
     return rows

@@ -13,7 +13,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ensemble_kit.doctor import diagnose
-from ensemble_kit.evaluation.tables.leaderboard import text
 from ensemble_kit.files import digest_json, write_bytes, write_csv, write_text
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.plots.confusion import confusion_figure
@@ -116,7 +115,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def verdict_of(part: Part) -> tuple[str, str]:
     """The difference to the first row with its interval, and the verdict in a word."""
     said = part.against_first
-    return ("", "first row") if said is None else (_signed(text(said.effect)), said.word)
+    return ("", "first row") if said is None else (_signed(str(said.effect)), said.word)
 
 
 def constant_rows(results: Results) -> list[str]:
@@ -133,7 +132,7 @@ def constant_sentences(results: Results) -> list[str]:
     found = []
     for row in results.rows:
         said = [
-            f"'{part.constant}' for all {part.n} images ({name.replace('_', '-')}), accuracy {text(part.metrics['accuracy'])}"
+            f"'{part.constant}' for all {part.n} images ({name.replace('_', '-')}), accuracy {part.metrics['accuracy']!s}"
             for name, part in row.parts.items()
             if part.constant
         ]
@@ -151,8 +150,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     word += " (constant)" if any(p.constant for p in row.parts.values()) else ""
     of_test = ["no test part"] * 2
     if test is not None:
-        of_test = [text(test.metrics[m]) for m in ("accuracy", METRIC)]
-    return (row.variant, row.method, *of_test, text(fitted.metrics[METRIC]), difference, word)
+        of_test = [str(test.metrics[m]) for m in ("accuracy", METRIC)]
+    return (row.variant, row.method, *of_test, str(fitted.metrics[METRIC]), difference, word)
 
 
 def _reading(results: Results) -> str:
@@ -184,9 +183,9 @@ def _bias(results: Results) -> list[str]:
         (
             one.by_image,
             one.method,
-            text(one.values[0]),
-            text(one.values[1]),
-            _signed(text(one.difference)),
+            str(one.values[0]),
+            str(one.values[1]),
+            _signed(str(one.difference)),
         )
         for one in results.bias
     ]

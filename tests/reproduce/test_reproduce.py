@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from click.testing import CliRunner
 from ensemble_kit.cli import COMMANDS, app
 from ensemble_kit.cli.commands.reproduce import call_command
 from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.experiment import config_of, load_experiment, prepare
+from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.reproduce.experiment_file import FILE, Plan, read_plan
 from ensemble_kit.reproduce.reproduce import Reproduced, plan_of, reproduce
 from ensemble_kit.reproduce.results import gather
 from ensemble_kit.reproduce.results_page import constant_rows
 from ensemble_kit.reproduce.run_steps import StepEnded
 from ensemble_kit.reproduce.steps import STEPS, Target
+from ensemble_kit.run import Run
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 NAMES = sorted(path.parent.name for path in EXPERIMENTS.glob(f"*/{FILE}"))
@@ -29,7 +33,11 @@ SMALLEST: dict[str, Any] = {
     "data": {"folds": 2},
     "recipe": {"epochs": 1, "patience": 0, "schedule": "constant"},
 }
-FEW = {"her2_resnet18_he_ihc": {"members": ["tiny_resnet"]}}
+# One of several networks is enough where the variants do not name them.
+FEW = {
+    "her2_resnet18_he_ihc": {"members": ["tiny_resnet"]},
+    "breakhis_efficientnet_ensemble": {"members": ["tiny_cnn", "tiny_resnet"]},
+}
 SMALL_DATA = "[quick.phantom]\nn_patients = 12\nimages_per_patient = 3\nimage_size = 32\n"
 
 
@@ -49,9 +57,30 @@ def small(tmp_path: Path) -> Path:
     return folder
 
 
+def call(words: Sequence[str], log: Path) -> None:
+    """A command as it is called, but training in this process: a worker takes seconds to start."""
+    if words[0] != "train-members":
+        call_command(words, log)
+        return
+    experiment = load_experiment(file=Path(words[words.index("--config") + 1]))
+    manifest, folds = prepare(experiment)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("trained", encoding="utf-8")
+    fit_members(
+        experiment.resolved_members(),
+        manifest,
+        folds,
+        Run(experiment.run_path),
+        device="cpu",
+        seed=experiment.seed,
+        config=config_of(experiment),
+        keep_features="--keep-features" in words,
+    )
+
+
 def run(plan: Plan, only: str | None = None) -> tuple[Reproduced, list[StepEnded]]:
     told: list[StepEnded] = []
-    return reproduce(plan, call_command, only=only, tell=told.append), told
+    return reproduce(plan, call, only=only, tell=told.append), told
 
 
 def test_all_five_systems_are_here() -> None:
@@ -124,7 +153,7 @@ def test_a_constant_classifier_is_named_with_its_class(small: Path) -> None:
     assert (part.constant != "") == is_constant
     if is_constant:
         assert part.constant == done.results.class_names[int(columns.argmax())]
-        assert "small" not in constant_rows(done.results)
+        assert "tiny / mean" in constant_rows(done.results)
 
 
 def test_a_published_figure_is_answered_by_a_full_run_on_its_data_only(small: Path) -> None:
@@ -132,7 +161,7 @@ def test_a_published_figure_is_answered_by_a_full_run_on_its_data_only(small: Pa
     data = quick.variants[0].experiment.data.path
     done, _ = run(read_plan(small, data=data))
     assert done.page == small / "RESULTS.md"
-    assert "| .4565 | 446 of 977 |  |  | ." in done.page.read_text(encoding="utf-8")
+    assert "| .4565 | 446 of 977 |  |  | 0." in done.page.read_text(encoding="utf-8")
     text = (small / FILE).read_text(encoding="utf-8").replace("images = 36", "images = 37")
     (small / FILE).write_text(text, encoding="utf-8")
     other, _ = run(read_plan(small, data=data))
@@ -196,7 +225,7 @@ def test_a_step_that_fails_leaves_its_output_and_is_run_again(small: Path) -> No
         calls.append(words[0])
         if words[0] == "stack":
             raise DataError("no", "got it", "do")
-        call_command(words, log)
+        call(words, log)
 
     with pytest.raises(DataError):
         reproduce(plan, failing, tell=lambda ended: None)
@@ -214,7 +243,8 @@ def test_the_words_of_a_step_are_a_command_that_exists(step: str, small: Path) -
     if words[0] not in COMMANDS:
         pytest.skip(f"the command {words[0]} is not part of this version")
     command: click.Command = app
-    while isinstance(command, click.Group):
+    # Some groups are a command by themselves.
+    while isinstance(command, click.Group) and not words[0].startswith("-"):
         _, found, words = command.resolve_command(click.Context(command), words)
         assert found is not None
         command = found

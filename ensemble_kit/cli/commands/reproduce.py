@@ -92,7 +92,6 @@ def _say(ended: StepEnded) -> None:
 
 def print_results(done: Reproduced) -> None:
     """The table of the main methods, constant classifiers, the image-split bias, and the page."""
-    from ensemble_kit.evaluation.tables.leaderboard import text
     from ensemble_kit.reproduce.results import METRIC
     from ensemble_kit.reproduce.results_page import constant_rows, verdict_of
 
@@ -106,8 +105,8 @@ def print_results(done: Reproduced) -> None:
         if row.is_main:
             test, fitted = row.parts.get("test"), row.parts["cross_fitted"]
             cells = (
-                "" if test is None else text(test.metrics[METRIC]),
-                text(fitted.metrics[METRIC]),
+                "" if test is None else str(test.metrics[METRIC]),
+                str(fitted.metrics[METRIC]),
             )
             rows.append((row.variant, row.method, *cells, *verdict_of(fitted)))
     click.echo(columns(rows, right=[2, 3, 4]))
@@ -116,7 +115,7 @@ def print_results(done: Reproduced) -> None:
         if one.method == next(r.method for r in done.results.rows if r.variant == one.by_image):
             click.echo(
                 printable(
-                    f"Split by image adds {text(one.difference)} to {one.method} ({one.by_image})."
+                    f"Split by image adds {one.difference!s} to {one.method} ({one.by_image})."
                 )
             )
     named = constant_rows(done.results)
