@@ -57,6 +57,6 @@ STEPS: dict[str, Callable[[Target], Words]] = {
     "stack": _stack,
     "operating-point": _on_method("operating-point"),
     "conformal": _on_method("conformal"),
-    "explain": lambda target: ["explain", *target.run],
+    "explain": _on_method("explain"),
     "report": lambda target: ["report", *target.run],
 }
