@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
+from collections.abc import Callable
 from types import FrameType
 
 
 def main() -> None:
-    """Load the command line and run it; a signal while it loads ends with 128 plus its number."""
-    before = {number: signal.signal(number, _leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Load the command line and run it. A signal ends with 128 plus its number at every moment.
+
+    While the command line loads, and after the command has ended, a signal ends the process at
+    once. In the last moments, when Python takes itself apart, signals are ignored: the work is
+    done, and Python's own default would end the process by the signal, without an exit code.
+    """
+    interrupt = signal.getsignal(signal.SIGINT)
+    _on_signal(_leave)
+    atexit.register(_on_signal, signal.SIG_IGN)  # the first that is registered runs last
     from ensemble_kit import cli
 
-    for number, handler in before.items():
-        signal.signal(number, handler)
-    cli.main()
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        cli.main()
+    finally:
+        _on_signal(_leave)
+
+
+def _on_signal(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:  # stays ignored, as the caller wants
+            signal.signal(number, handler)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
