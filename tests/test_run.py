@@ -394,7 +394,7 @@ def test_a_split_by_image_is_stamped_first(tmp_path: Path) -> None:
     manifest = made(records())
     run = Run(tmp_path / "run")
     run.begin(manifest, make_folds(manifest, 2, by="image"), {})
-    assert run.notes()[0].startswith("Split by image: images of one group stand on both sides")
+    assert run.notes()[0].startswith("Split by image")
 
 
 def test_setting_a_member_aside_deletes_nothing(tmp_path: Path) -> None:

@@ -146,10 +146,16 @@ def _no_highest(n_classes: int) -> Bounds:  # noqa: ARG001
     return 0.0, None
 
 
+def _per_sample(total: Array, n: Array) -> Array:
+    """A sum over its number of samples; NaN without samples."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / n)
+
+
 def _brier(sums: Sums) -> Array:
     """Mean squared distance to the truth: summed over classes, halved for two, as in scikit-learn."""
     half = 0.5 if sums.counts.found.shape[-1] == 2 else 1.0
-    return np.asarray(half * sums.brier / sums.n)
+    return _per_sample(half * sums.brier, sums.n)
 
 
 def _brier_bounds(n_classes: int) -> Bounds:
@@ -170,7 +176,12 @@ _ALL = (
     _of_confusion("kappa", classification.cohen_kappa, bounds=_correlation),
     _of_scores("auroc", ranking.macro_auroc),
     _of_scores("average_precision", ranking.macro_average_precision),
-    Metric("log_loss", False, of_sums=lambda sums: sums.log_loss / sums.n, bounds=_no_highest),
+    Metric(
+        "log_loss",
+        False,
+        of_sums=lambda sums: _per_sample(sums.log_loss, sums.n),
+        bounds=_no_highest,
+    ),
     Metric("brier", False, of_sums=_brier, bounds=_brier_bounds),
     Metric("ece", False, of_sums=lambda sums: calibration.expected_calibration_error(sums.bins)),
     Metric(
@@ -189,7 +200,12 @@ _ALL = (
         bounds=lambda _: (-np.inf, None),
     ),
     Metric("aurc", False, of_table=_aurc),
-    Metric("coverage", True, of_sums=lambda sums: sums.n_decided / sums.n, of_decisions=True),
+    Metric(
+        "coverage",
+        True,
+        of_sums=lambda sums: _per_sample(sums.n_decided, sums.n),
+        of_decisions=True,
+    ),
     _of_confusion(
         "quadratic_weighted_kappa", ordinal.quadratic_weighted_kappa, bounds=_correlation
     ),

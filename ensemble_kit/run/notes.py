@@ -12,8 +12,8 @@ from ensemble_kit.errors import first_few
 from ensemble_kit.predictions.store import MemberLogits
 
 BY_IMAGE = (
-    "Split by image: images of one group stand on both sides, so these figures measure recognition "
-    "of the group too. Not comparable with a split by group."
+    "Split by image: images of one group are on both sides of the split, so these metrics also "
+    "reward recognising the group. Do not compare them with metrics of a split by group."
 )
 NO_GROUPS = "No groups are known: each image is its own group."
 UNBOUND = "This run was written before digests were kept: changes in its files may go unnoticed."

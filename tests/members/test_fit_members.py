@@ -217,7 +217,7 @@ def test_a_recipe_that_was_only_tuned_is_retrained_without_asking_and_stamped(
     fit(copied, member("tiny_cnn", tuned=True, learning_rate=1e-3, batch_size=8))
     assert (copied.path / "replaced" / "tiny_cnn-1").is_dir()
     notes = copied.predictions("oof").notes
-    assert "tiny_cnn: its recipe was tuned on these folds, so its out-of-fold figures are optimistic." in notes  # fmt: skip
+    assert "tiny_cnn: its recipe was tuned on these folds, so its out-of-fold metrics are optimistic." in notes  # fmt: skip
     with pytest.raises(DataError, match="epochs"):
         fit(copied, member("tiny_cnn", tuned=True, epochs=5, learning_rate=1e-4))
 

@@ -33,7 +33,7 @@ def test_a_fold_s_network_has_seen_every_fold_but_its_own(trained: Any) -> None:
     assert said(trained, weights, 1) == []
     for fold in (0, 2, "0-1"):
         (text,) = said(trained, weights, fold)
-        assert "that are kept out here, so its out-of-fold figures are optimistic" in text
+        assert "that are kept out here, so its out-of-fold metrics are optimistic" in text
         assert str(weights) in text
 
 
@@ -42,14 +42,14 @@ def test_the_same_images_in_another_split_are_known_by_their_bytes(
 ) -> None:
     weights = trained.run.fold_dir("tiny_cnn", 0) / WEIGHTS
     other = make_folds(trained.manifest, 3, seed=9)
-    assert said(trained, weights, 0, other)[0].endswith("out-of-fold figures are optimistic.")
+    assert said(trained, weights, 0, other)[0].endswith("out-of-fold metrics are optimistic.")
     table = trained.manifest.table.copy()
     table["split"] = table["split"].map({"train": "test", "test": "train"})
     table["sample_id"] = [f"x{i}" for i in range(len(table))]
     swapped = dataclasses.replace(trained.manifest, table=table)
     folds = make_folds(swapped, 3, seed=0)
     (text,) = seen_before(weights, swapped, folds, 0)
-    assert text.endswith("so its test figures are optimistic.")
+    assert text.endswith("so its test metrics are optimistic.")
 
 
 def test_weights_without_a_record_of_theirs_tell_nothing(trained: Any, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_record_whose_run_is_gone_leaves_a_doubt_unless_the_data_are_the_same(
     shutil.copytree(trained.run.fold_dir("tiny_cnn", 0), tmp_path / "a" / "b" / "fold")
     weights = tmp_path / "a" / "b" / "fold" / WEIGHTS
     assert said(trained, weights, 0) == []
-    assert "out-of-fold figures are optimistic" in said(trained, weights, 1)[0]
+    assert "out-of-fold metrics are optimistic" in said(trained, weights, 1)[0]
     other = make_folds(trained.manifest, 3, seed=9)
     assert "does not tell any more" not in said(trained, weights, 1)[0]
     assert "may be among those kept out" in said(trained, weights, 1, other)[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -233,3 +236,11 @@ def test_bins_of_equal_mass_without_a_block_are_those_of_the_other_rows() -> Non
             for at, values in enumerate((np.ones(70), confidence, hit)):
                 want = np.bincount(bins, weights=values[kept], minlength=N_BINS)
                 np.testing.assert_allclose(row[at], want, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ["log_loss", "brier", "coverage"])
+def test_a_metric_of_no_sample_is_nan_without_a_warning(name: str) -> None:
+    empty = dataclasses.replace(one := sums_of(LABELS, PROBA, CHOSEN), others=0 * one.others)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(METRICS[name].of_sums(empty))

@@ -214,7 +214,7 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
         by = (
             "IMAGE: images of one "
             + unit
-            + " stand on both sides; figures measure recognition of the "
+            + " are on both sides of the split; metrics also reward recognising the "
             + unit
             + " too"
         )

@@ -42,7 +42,7 @@ def seen_before(weights: Path | None, manifest: Manifest, folds: Folds, fold: Le
     kept = ours.take(np.isin(folds.of(ours), folds_in(fold)))
     parts = (("out-of-fold", kept), ("test", manifest.part("test")))
     return [
-        f"{what} that are kept out here, so its {name} figures are optimistic."
+        f"{what} that are kept out here, so its {name} metrics are optimistic."
         for name, part in parts
         if seen & _images(part, there)
     ]

@@ -194,11 +194,11 @@ def stamps(job: Job, parts: Parts) -> list[str]:
     said = [*_inherited(job), *_unwatched(parts)]
     if member.recipe.select_on == "kept-fold":
         said.append(
-            "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold figures are optimistic."
+            "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold metrics are optimistic."
         )
     if member.tuned:
         said.append(
-            "its recipe was tuned on these folds, so its out-of-fold figures are optimistic."
+            "its recipe was tuned on these folds, so its out-of-fold metrics are optimistic."
         )
     return said
 
