@@ -86,6 +86,8 @@ class Combiner:
     - with `ignores_member_order`, permuting members changes nothing;
     - with `is_rule`, a member repeated M times is that member;
     - the same seed gives the same fit.
+
+    With `gives_vote_shares`, `predict_proba` holds shares of votes and no probabilities.
     """
 
     _estimator_type = "classifier"
@@ -94,6 +96,7 @@ class Combiner:
     is_rule: ClassVar[bool] = False
     needs_labels: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
+    gives_vote_shares: ClassVar[bool] = False
     fitted_names: ClassVar[tuple[str, ...]] = ()
 
     classes_: Ints

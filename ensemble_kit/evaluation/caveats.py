@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from ensemble_kit.combiners.base import Combined, Combiner
-from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.errors import first_few
 from ensemble_kit.evaluation.scores.per_image import Scored
 from ensemble_kit.metrics import OVER_CLASSES
@@ -51,7 +50,7 @@ def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
             "The oracle uses the labels: it takes a member that is right, if there is one. It is an "
             "upper bound for methods that choose one member per image. A combination can exceed it.",
         )
-    if isinstance(combiner, MajorityVote):
+    if combiner.gives_vote_shares:
         return (
             "`vote` outputs vote shares, not probabilities. Do not compare its log loss or "
             "calibration with other methods.",

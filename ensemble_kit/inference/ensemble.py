@@ -130,6 +130,11 @@ class Ensemble:
         return self.stored.name
 
     @property
+    def gives_vote_shares(self) -> bool:
+        """Whether the method gives shares of votes in place of probabilities."""
+        return self.stored.combiner.gives_vote_shares
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes in their order: columns of `predict_proba`."""
         return self.stored.class_names

@@ -50,6 +50,7 @@ def page(ensemble: Ensemble, limits: Limits, *, needs_token: bool) -> str:
         script=_SCRIPT,
         classes=ensemble.class_names,
         method=ensemble.method,
+        noun="Shares of the votes" if ensemble.gives_vote_shares else "Probabilities",
         n_members=len(ensemble.member_names),
         alpha=None if ensemble.stored.sets is None else ensemble.stored.sets.alpha,
         must_not=must_not(ensemble.card),

@@ -51,6 +51,15 @@ def test_without_an_operating_point_the_card_begins_with_the_class(
     assert "Decisions are stored for simplex" in said
 
 
+def test_shares_of_votes_are_not_called_probabilities(cli: CLI, stacked: Any, slides: Path) -> None:
+    image = slides / "benign" / "P00_0.png"
+    for method, shares in (("vote", True), ("mean", False)):
+        _, said = cli("predict", image, "--run", stacked.run.path, "--method", method)
+        assert ("Probabilities:" in said) is not shares
+        _, said = cli("predict", image, "--run", stacked.run.path, "--method", method, "--json")
+        assert json.loads(said)["gives_vote_shares"] is shares
+
+
 def test_an_unknown_method_is_named_once(cli: CLI, stacked: Any, slides: Path) -> None:
     image = slides / "benign" / "P00_0.png"
     _, said = cli("predict", image, "--run", stacked.run.path, "--method", "zzz")

@@ -43,9 +43,10 @@ def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
 
 def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
     proba = one.proba[0]
-    lines = [one.names[0], _headline(ensemble, one), ""]
+    noun = "Shares of the members' votes" if ensemble.gives_vote_shares else "Probabilities"
+    lines = [one.names[0], _headline(ensemble, one), "", f"{noun}:"]
     rows = [
-        (name, f"{p:.3f}", "#" * round(WIDTH * p))
+        (f"  {name}", f"{p:.3f}", "#" * round(WIDTH * p))
         for name, p in zip(one.class_names, proba, strict=True)
     ]
     lines += [*columns(rows, right=[1]).splitlines(), ""]
@@ -106,6 +107,7 @@ def _about(ensemble: Ensemble, run: Run) -> dict[str, Any]:
         "method": ensemble.method,
         "class_names": list(ensemble.class_names),
         "member_names": list(ensemble.member_names),
+        "gives_vote_shares": ensemble.gives_vote_shares,
         "notes": list(ensemble.notes),
     }
 

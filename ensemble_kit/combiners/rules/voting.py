@@ -47,6 +47,7 @@ class MajorityVote(Combiner):
     """
 
     is_rule = True
+    gives_vote_shares = True
 
     def __init__(self, ties: str = "proba", positive: int | None = None) -> None:
         self.ties = ties
