@@ -9,13 +9,14 @@ import dataclasses
 import os
 import socket
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
+from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.members.jobs.fold_files import changed_keys
 from ensemble_kit.seeding import derive_seed
@@ -144,6 +145,24 @@ class MemberStudy:
 def study_name(member: str, *, team: bool = False) -> str:
     """What the study of a member is called in the storage."""
     return f"{member}{TEAM}" if team else member
+
+
+def oof_logits(study: MemberStudy, chosen: Sequence[FrozenTrial]) -> Array | None:
+    """Out-of-fold logits of the training rows, fold k by the k-th of these trials.
+
+    Returns
+    -------
+    array of float32, shape (n_train, n_classes), or None
+        None if logits of a trial are on another host or damaged.
+    """
+    objective = study.objective
+    out = np.full((len(objective.train), objective.train.n_classes), np.nan, dtype=np.float32)
+    for fold, trial in enumerate(chosen):
+        found = objective.files_of(trial.user_attrs).read(fold)
+        if found is None:
+            return None
+        out[objective.held_out(fold)] = found.logits
+    return out
 
 
 def _pruner(objective: Objective) -> optuna.pruners.BasePruner:

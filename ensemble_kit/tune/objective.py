@@ -75,6 +75,8 @@ class Objective:
     team : array, shape (n_train, n_others, n_classes), optional
         Out-of-fold probabilities of the other members; a trial is then scored by the mean with them.
     prunes : bool
+    keeps_networks : bool
+        Store the network of each fold beside its logits; those of pruned trials are removed.
     on_epoch : callable
         Called after each epoch; may raise to stop.
     """
@@ -90,6 +92,7 @@ class Objective:
     seed: int = 0
     team: Array | None = None
     prunes: bool = True
+    keeps_networks: bool = False
     on_epoch: Callable[[], None] = lambda: None
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -109,6 +112,8 @@ class Objective:
             give_back(self.device)
             value, outcome, memory = self._useless(trial.study), OUT_OF_MEMORY, 1.0
         files.drop_states()
+        if outcome != WHOLE:
+            files.drop_networks()
         trial.set_constraint(MEMORY, memory)
         trial.set_user_attr(IMAGES, cost[IMAGES])
         trial.set_user_attr(SECONDS, max(cost[SECONDS], time.perf_counter() - began))
@@ -215,6 +220,8 @@ class Objective:
 
         fit.run(parts.fit, after_epoch)
         history = fit.training.history
+        if self.keeps_networks:
+            files.keep_network(fold, fit.training.state())
         return FoldResult(
             fit.logits(parts.kept),
             tuple(float(row["val_log_loss"]) for row in history),

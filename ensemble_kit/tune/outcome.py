@@ -16,8 +16,9 @@ from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.evaluation.from_arrays import Comparison, compare_predictions
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.proper_scores import log_loss_per_sample
+from ensemble_kit.tune.kept_trials import Library, Pick
 from ensemble_kit.tune.losses import overall
-from ensemble_kit.tune.member_study import MemberStudy
+from ensemble_kit.tune.member_study import MemberStudy, oof_logits
 from ensemble_kit.tune.trials import (
     OUT_OF_MEMORY,
     PRUNED,
@@ -30,7 +31,7 @@ from ensemble_kit.tune.trials import (
     whole,
 )
 
-ENSEMBLE = "mean of all"
+ENSEMBLE, KEPT = "mean of all", "kept trials"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,22 +82,37 @@ class TunedMember:
 
 @dataclasses.dataclass(frozen=True)
 class TuningResult:
-    """The studies of all members, and the gain of the mean of their predictions."""
+    """The studies of all members, and the gains of ensembles over the mean of the defaults.
+
+    Parameters
+    ----------
+    ensemble : Gain or None
+        Of the mean of all tuned members; None with a single member, or if a member has no gain.
+    kept : Gain or None
+        Of the trials that greedy selection picks; None without `keep_trials`.
+    picks : tuple of Pick
+        Those trials.
+    """
 
     members: tuple[TunedMember, ...]
     ensemble: Gain | None
     notes: tuple[str, ...] = ()
+    kept: Gain | None = None
+    picks: tuple[Pick, ...] = ()
 
 
 def tuning_result(
-    studies: Mapping[str, MemberStudy], train: Manifest, notes: Sequence[str] = ()
+    studies: Mapping[str, MemberStudy],
+    train: Manifest,
+    notes: Sequence[str] = (),
+    library: Library | None = None,
 ) -> TuningResult:
-    """What the studies found, and whether it helped."""
+    """What the studies found, and whether it helped; with a library, its greedy selection too."""
     members, pairs = [], []
     for name, study in studies.items():
         trials = ended(study.study)
         pair = _probabilities(study, trials)
-        gain = None if pair is None else _gain(name, *pair, train)
+        gain = None if pair is None else paired_gain(name, *_as_scored(study, pair), train)
         pairs.append(pair)
         best, default = best_of(trials), default_of(trials)
         results = tuple(result_of(trial) for trial in trials)
@@ -110,11 +126,15 @@ def tuning_result(
                 share_of_images(results),
             )
         )
-    ensemble = None
-    if len(pairs) > 1 and all(pair is not None for pair in pairs):
+    ensemble = kept = None
+    if pairs and all(pair is not None for pair in pairs):
         default, tuned = (np.mean([p[i] for p in pairs if p is not None], axis=0) for i in (0, 1))
-        ensemble = _gain(ENSEMBLE, default, tuned, train)
-    return TuningResult(tuple(members), ensemble, tuple(notes))
+        if len(pairs) > 1:
+            ensemble = paired_gain(ENSEMBLE, default, tuned, train)
+        if library is not None:
+            kept = paired_gain(KEPT, default, library.proba(), train)
+    picks = tuple(library.picks()) if library is not None else ()
+    return TuningResult(tuple(members), ensemble, tuple(notes), kept, picks)
 
 
 def share_of_images(trials: Sequence[TrialResult]) -> float | None:
@@ -151,31 +171,35 @@ def cross_fitted_choice(losses: Sequence[Sequence[Any]]) -> list[int]:
     ]
 
 
-def oof_proba(study: MemberStudy, chosen: Sequence[FrozenTrial]) -> Array | None:
-    """Out-of-fold probabilities of the training rows, fold k by the k-th of these trials."""
-    objective = study.objective
-    out = np.full((len(objective.train), objective.train.n_classes), np.nan)
-    for fold, trial in enumerate(chosen):
-        found = objective.files_of(trial.user_attrs).read(fold)
-        if found is None:
-            return None
-        logits = found.logits.astype(np.float64)
-        out[objective.held_out(fold)] = softmax(logits[:, None])[:, 0]
-    return out
-
-
 def _probabilities(study: MemberStudy, trials: list[FrozenTrial]) -> tuple[Array, Array] | None:
     """Those of the default, and of the trials that the other folds choose."""
     default, tried = default_of(trials), whole(trials)
     if default is None:
         return None
     chosen = cross_fitted_choice([losses_of(trial) for trial in tried])
-    of_default = oof_proba(study, [default] * len(chosen))
-    of_chosen = oof_proba(study, [tried[t] for t in chosen])
-    return None if of_default is None or of_chosen is None else (of_default, of_chosen)
+    of_default = oof_logits(study, [default] * len(chosen))
+    of_chosen = oof_logits(study, [tried[t] for t in chosen])
+    if of_default is None or of_chosen is None:
+        return None
+    return _proba(of_default), _proba(of_chosen)
 
 
-def _gain(name: str, default: Array, tuned: Array, train: Manifest) -> Gain:
+def _as_scored(study: MemberStudy, pair: tuple[Array, Array]) -> tuple[Array, Array]:
+    """The probabilities that the objective scores: with a team, the mean with the other members."""
+    team = study.objective.team
+    if team is None:
+        return pair
+    n_others, others = team.shape[1], team.sum(axis=1)
+    default, tuned = ((one + others) / (n_others + 1) for one in pair)
+    return default, tuned
+
+
+def _proba(logits: Array) -> Array:
+    return softmax(logits[:, None].astype(np.float64))[:, 0]
+
+
+def paired_gain(name: str, default: Array, tuned: Array, train: Manifest) -> Gain:
+    """The gain of some probabilities over others, shapes (n_train, n_classes), paired over patients."""
     losses = [float(log_loss_per_sample(train.labels, p).mean()) for p in (default, tuned)]
     compared = compare_predictions(train.labels, tuned, default, train.groups, metric="log_loss")
     return Gain(name, losses[0], losses[1], compared)

@@ -39,6 +39,8 @@ class TunePlan:
         Training rows only.
     team : bool
         Score trials by the mean with the stored out-of-fold predictions of the other members.
+    keeps_networks : bool
+        Store the networks of finished trials.
     """
 
     members: tuple[Member, ...]
@@ -52,6 +54,7 @@ class TunePlan:
     seed: int = 0
     team: bool = False
     prunes: bool = True
+    keeps_networks: bool = False
     cache: Path | None = None
 
     def tiles(self) -> dict[TileSpec, Tiles]:
@@ -96,6 +99,7 @@ class TunePlan:
             self.seed,
             others_proba(run, member.name, self.train) if self.team else None,
             self.prunes,
+            self.keeps_networks,
             on_epoch,
         )
 

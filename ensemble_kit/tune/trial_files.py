@@ -1,6 +1,8 @@
-"""Files of one trial: the out-of-fold logits of each finished fold, and the state of the one that is trained.
+"""Files of one trial: the out-of-fold logits of each finished fold, and training states.
 
-A trial is named by its settings, so one that was cut off finds what it had. Does not train.
+The state of the fold that is trained is removed at its end. With `--keep-trials` the last state of
+each fold stays: it holds the network. A trial is named by its settings, so one that was cut off
+finds what it had. Does not train.
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.checked import check_file, read_checked, write_checked
 from ensemble_kit.errors import EnsembleKitError
 from ensemble_kit.files import digest_file, digest_json, read_npy, write_npy
-from ensemble_kit.members.jobs.resume import newest_record
+from ensemble_kit.members.jobs.resume import load_resume, newest_record, save_resume
+from ensemble_kit.members.training.state import State
 from ensemble_kit.run import Run
 
 
@@ -80,8 +83,23 @@ class TrialFiles:
         self.drop_states()
 
     def drop_states(self) -> None:
-        """Remove all training states."""
+        """Remove the states of trainings that are not finished."""
         for folder in self.folder.glob("fold-*/"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def keep_network(self, fold: int, state: State) -> None:
+        """Store the last training state of a fold, without the moments of its optimizer."""
+        shutil.rmtree(self._network(fold), ignore_errors=True)
+        optimizer = {**state["optimizer"], "state": {}}
+        save_resume(self._network(fold), {**state, "optimizer": optimizer}, self.made_of)
+
+    def network(self, fold: int) -> State | None:
+        """The last training state of a fold; None where it was not kept."""
+        return load_resume(self._network(fold), self.made_of, lambda _: None)
+
+    def drop_networks(self) -> None:
+        """Remove the last training states of all folds."""
+        for folder in self.folder.glob("network-*/"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def epochs_done(self, n_folds: int, epochs: int) -> int:
@@ -93,6 +111,9 @@ class TrialFiles:
             elif (record := newest_record(self.state_folder(fold))) is not None:
                 done += int(record["epoch"])
         return done
+
+    def _network(self, fold: int) -> Path:
+        return self.folder / f"network-{fold}"
 
     def _paths(self, fold: int) -> tuple[Path, Path]:
         return self.folder / f"fold-{fold}.json", self.folder / f"fold-{fold}.npy"

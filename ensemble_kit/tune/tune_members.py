@@ -21,6 +21,7 @@ from ensemble_kit.members.networks.pretrained import require_first_weights
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import write_best
+from ensemble_kit.tune.kept_trials import Library, keep_picks
 from ensemble_kit.tune.member_study import MemberStudy
 from ensemble_kit.tune.outcome import TuningResult, tuning_result
 from ensemble_kit.tune.plan import TunePlan
@@ -70,6 +71,7 @@ def tune_members(
     space: Space | None = None,
     objective: str = "solo",
     prunes: bool = True,
+    keep_trials: bool = False,
     storage: str | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -103,6 +105,8 @@ def tune_members(
         `team` scores a trial by the mean with the stored predictions of the other members.
     prunes : bool
         Stop trials that are worse than the best one.
+    keep_trials : bool
+        Store the networks of finished trials, and make members of those that greedy selection picks.
     storage : str, optional
         URL of a PostgreSQL server, for several hosts. By default an SQLite file in the run folder.
     watcher : callable
@@ -129,7 +133,7 @@ def tune_members(
     require_first_weights(members)
     plan = TunePlan(
         tuple(members), only_train, folds, run.path, space or Space(), storage, device,
-        precision, seed, objective == "team", prunes, cache,
+        precision, seed, objective == "team", prunes, keep_trials, cache,
     )  # fmt: skip
     deadline = None if time_limit is None else time.monotonic() + time_limit
     with contextlib.ExitStack() as stack:
@@ -143,7 +147,7 @@ def tune_members(
         with database(storage_path(run)):
             with contextlib.suppress(TimeIsUp):
                 tuning.run_all()
-            return tuning.result()
+            return tuning.result(train if keep_trials else None)
 
 
 class _Tuning:
@@ -167,8 +171,8 @@ class _Tuning:
             self._tell(None, name)
             self._after_trial(name, self._studies[name].run_one())
 
-    def result(self) -> TuningResult:
-        """The answer; stores the best values.
+    def result(self, whole: Manifest | None = None) -> TuningResult:
+        """The answer; stores the best values. With the whole manifest, members of picked trials too.
 
         Raises
         ------
@@ -189,7 +193,12 @@ class _Tuning:
                 f"{len(done[hopeless[0]])} were tried",
                 "Lower the recipe's learning_rate and look at 'ensemble-kit data check'",
             )
-        return tuning_result(self._studies, self._plan.train, self._plan.folds.notes)
+        train = self._plan.train
+        library = None if whole is None else Library.of(self._studies, train)
+        found = tuning_result(self._studies, train, self._plan.folds.notes, library)
+        if library is not None and whole is not None:
+            keep_picks(self._run, library, found.picks, whole)
+        return found
 
     def _after_trial(self, name: str, result: TrialResult) -> None:
         store_best(self._run, self._studies[name], self._plan.train)

@@ -77,7 +77,7 @@ def test_a_study_is_handed_no_test_image(
     assert not set.union(*built) & test_ids
 
 
-@pytest.mark.parametrize("objective", ["solo", "team"])
+@pytest.mark.parametrize("objective", ["solo", "team", "kept"])
 def test_other_test_images_labels_and_predictions_change_no_trial(
     trained: Any, tmp_path: Path, tune: Tune, copied_run: Callable[[str], Run], objective: str
 ) -> None:
@@ -99,10 +99,13 @@ def test_other_test_images_labels_and_predictions_change_no_trial(
         write_checked(index, record)
     others = [Run(tmp_path / folder).predictions("test").logits for folder in ("run", "other")]
     assert not np.allclose(*others)
-    member = tiny("tiny_resnet")
-    want = tune(3, members=[member], objective=objective)
-    got = tune(3, members=[member], objective=objective, folder="other", train=other)
+    options: dict[str, Any] = {"members": [tiny("tiny_resnet")], "objective": objective}
+    if objective == "kept":
+        options |= {"objective": "solo", "keep_trials": True}
+    want = tune(3, **options)
+    got = tune(3, **options, folder="other", train=other)
     assert [_figures(t) for t in got.members[0].trials] == [_figures(t) for t in want.members[0].trials]  # fmt: skip
+    assert (got.picks, got.kept) == (want.picks, want.kept)
 
 
 def _figures(trial: Any) -> Any:

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
     from ensemble_kit.members.member import Member
     from ensemble_kit.run import Run
+    from ensemble_kit.tune.kept_trials import Pick
     from ensemble_kit.tune.space import Space
 
 # Flags that the next training does not take, or that would put the tuned values aside.
-OWN = ("only", "trials", "time_limit", "space_file", "objective", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
+OWN = ("only", "trials", "time_limit", "space_file", "objective", "keep_trials", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
 OPTIMISTIC = (
     "The best values were chosen on these folds. Out-of-fold metrics of tuned members are therefore "
     "optimistic; the gains above are not chosen and evaluated on the same fold."
@@ -44,6 +45,7 @@ def tune(
     time_limit: float | None,
     space_file: Path | None,
     objective: str,
+    keep_trials: bool,
     storage: str | None,
 ) -> None:
     """Tune each member with Optuna, and say whether it helped.
@@ -67,7 +69,7 @@ def tune(
     with TuningPrinter() as printer:
         result = tune_members(
             members, manifest, folds, run, n_trials=trials, time_limit=time_limit, space=space,
-            objective=objective, storage=storage, device=experiment.device,
+            objective=objective, keep_trials=keep_trials, storage=storage, device=experiment.device,
             precision=experiment.precision, seed=experiment.seed, config=config_of(experiment), watcher=printer,
         )  # fmt: skip
     click.echo(answer(result, trials))
@@ -77,6 +79,13 @@ def tune(
     click.echo(
         f"Next: {command('train-members', *again)} (uses these values; with --no-tuned it does not)"
     )
+    if result.picks:
+        picked = ",".join(_written(experiment, pick) for pick in result.picks)
+        again = given_flags(ctx, but=(*OWN, "members"))
+        click.echo(
+            f"Or: {command('train-members', *again, '--members', picked)} "
+            "(the picked trials; they are trained already and are only predicted)"
+        )
 
 
 def _members(experiment: Experiment, only: tuple[str, ...] | None) -> list[Member]:
@@ -89,6 +98,15 @@ def _members(experiment: Experiment, only: tuple[str, ...] | None) -> list[Membe
                 f"Unknown member '{name}'", "it is not in --members", did_you_mean(name, by_name)
             )
     return [by_name[name] for name in only] if only else members
+
+
+def _written(experiment: Experiment, pick: Pick) -> str:
+    """A picked trial as `--members` takes it."""
+    from ensemble_kit.members.registry import expand
+    from ensemble_kit.members.spec_string import read_short_form
+
+    text = next(t for t in expand(experiment.members) if read_short_form(t).name == pick.member)
+    return text if pick.name == pick.member else f"{text}:name={pick.name}"
 
 
 def _space(path: Path) -> Space:

@@ -69,6 +69,11 @@ def tuning_options(command: Command) -> Command:
             show_default=True,
             help="solo: the loss of the member. team: the loss of its mean with the stored predictions of the other members.",
         ),
+        click.option(
+            "--keep-trials",
+            is_flag=True,
+            help="Keep the networks of finished trials. Greedy selection picks an ensemble from all of them.",
+        ),
         storage_option,
     ]
     for option in reversed(options):

@@ -109,13 +109,20 @@ def answer(result: TuningResult, n_trials: int) -> str:
     gains = [one.gain for one in result.members if one.gain is not None]
     parts = [headline(result)]
     if gains:
-        parts.append(gain_table([*gains, *([result.ensemble] if result.ensemble else [])]))
+        ensembles = [gain for gain in (result.ensemble, result.kept) if gain is not None]
+        parts.append(gain_table([*gains, *ensembles]))
         n_groups = gains[0].comparison.n_groups
         parts.append(
             "Log loss on held-out patients; a positive gain is better. Tuned: the values of each fold "
             f"are chosen on the other folds.\nIntervals are over {n_groups} patients."
         )
     parts.append(values_table(result.members, n_trials))
+    if result.picks:
+        picks = ", ".join(f"{pick.name} ({pick.weight:.0%})" for pick in result.picks)
+        parts.append(
+            f"Kept trials: greedy selection picks {picks}. Their default in the table is the mean of "
+            "all members as they stand."
+        )
     return "\n\n".join(parts)
 
 

@@ -1,0 +1,47 @@
+"""Kept trials: greedy selection picks from all of them, and the next training only predicts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ensemble_kit.members.training.loop as loop_module
+from ensemble_kit.arrays import softmax
+from ensemble_kit.run import Run
+
+CLI = Callable[..., tuple[int, str]]
+COMMON = ("--image-size", 16, "--epochs", 1, "--folds", 2, "--no-pretrained", "--device", "cpu", "--run", "run")  # fmt: skip
+
+
+def test_a_picked_trial_is_a_member_that_is_only_predicted(
+    cli: CLI, slides: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = ("--data", slides, "--members", "tiny_cnn", *COMMON)
+    code, said = cli("tune", *data, "--trials", 6, "--keep-trials")
+    assert code == 0, said
+    picked = re.findall(r"tiny_cnn-trial\d+", said)
+    assert picked, said
+    name = picked[0]
+    trial = json.loads(Path(f"run/tuned/{name}.json").read_text())["trial"]
+    members = re.search(r"--members (\S*:name=\S+)", said.partition("Or: ")[2])
+    assert members is not None
+
+    def epoch(*_: object) -> None:
+        raise AssertionError("an epoch was trained")
+
+    monkeypatch.setattr(loop_module, "_train_epoch", epoch)
+    code, said = cli("train-members", "--data", slides, "--members", f"tiny_cnn:name={name}", *COMMON, "--slots", 1)  # fmt: skip
+    assert code == 0, said
+    run = Run("run")
+    oof = run.predictions("oof").select([name])
+    losses = -np.log(softmax(oof.logits.astype(np.float64))[np.arange(len(oof)), 0, oof.labels])
+    code, said = cli("tune", "status", "--run", "run", "--json")
+    found = next(t for t in json.loads(said)["tiny_cnn"] if t["number"] == trial)
+    assert losses.mean() == pytest.approx(found["loss"], abs=1e-9)
+    code, said = cli("stack", "--run", "run", "--method", "greedy", "--resamples", 20)
+    assert f"Caveat: {name}: its recipe was tuned on these folds" in said
