@@ -264,8 +264,7 @@ def _write_graph(
     """The graph, compared with PyTorch on real images before it is written."""
     from ensemble_kit.export.graph_files import compare_graph, graph_files
 
-    join = data_settings_of(manifest).get("join", "none")
-    contents, about = graph_files(ensemble, join, graph)
+    contents, about = graph_files(ensemble, data_settings_of(manifest), graph)
     sources = sources_of(candidates(manifest))
     differences = compare_graph(ensemble, contents, about, sources)
     for name, content in contents.items():

@@ -8,17 +8,17 @@ from __future__ import annotations
 import io
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import EnvironmentFault, UsageError
-from ensemble_kit.export.pixel_graph import PixelGraph, input_names
-from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.export.pixel_graph import PixelGraph
 from ensemble_kit.inference.backends import ONNX, OPENVINO, is_installed, refuse_absent
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.golden import TOLERANCE
@@ -40,11 +40,15 @@ RESIZE = (
 )
 
 
-def graph_files(ensemble: Ensemble, join: str, fmt: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+def graph_files(
+    ensemble: Ensemble, data: Mapping[str, str], fmt: str
+) -> tuple[dict[str, bytes], dict[str, Any]]:
     """The files of a graph, and what the bundle's record says of it, without its check.
 
     Parameters
     ----------
+    data : mapping
+        The run's data settings; see `PixelGraph`.
     fmt : {"onnx", "openvino"}
 
     Raises
@@ -56,14 +60,12 @@ def graph_files(ensemble: Ensemble, join: str, fmt: str) -> tuple[dict[str, byte
     """
     refuse_absent(ONNX if fmt == "onnx" else OPENVINO)
     refuse_absent("onnx")
-    module = PixelGraph(ensemble, join).eval()
+    module = PixelGraph(ensemble, data).eval()
     _refuse_too_large(module)
     content = onnx_bytes(module)
     about = {
-        "inputs": [
-            {"name": name, **_about(spec)}
-            for name, spec in zip(input_names(module.specs), module.specs, strict=True)
-        ],
+        "inputs": module.inputs,
+        "join": module.join,
         "input_layout": "uint8, (batch, height, width, 3), RGB, any size",
         "outputs": list(OUTPUTS),
         "classes": CLASSES,
@@ -85,18 +87,14 @@ def _refuse_too_large(module: PixelGraph) -> None:
         )
 
 
-def _about(spec: TileSpec) -> dict[str, Any]:
-    return {"image_size": spec.image_size, "stain": spec.stain, "stain_norm": spec.stain_norm}
-
-
 def onnx_bytes(module: PixelGraph) -> bytes:
     """The module as one ONNX file; batch, height and width are free."""
-    names = input_names(module.specs)
+    names = [one["name"] for one in module.inputs]
     axes = {name: {0: "batch", 1: "height", 2: "width"} for name in names}
     # Not the size of a tile: the trace must keep the resizing.
     example = tuple(
-        torch.zeros((2, s.image_size + 9, s.image_size + 5, 3), dtype=torch.uint8)
-        for s in module.specs
+        torch.zeros((2, one["image_size"] + 9, one["image_size"] + 5, 3), dtype=torch.uint8)
+        for one in module.inputs
     )
     out = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
@@ -147,10 +145,15 @@ def compare_graph(
         graph = open_graph(backend, about, files.__getitem__)
         by_tiles = graph.run(tiles)
         found[backend] = _difference(backend, by_tiles, want.proba, sources)
-        by_pixels = [graph.run_pixels(one.read(one.path)[None]) for one in sources[:8]]
+        by_pixels = [graph.run_pixels(*_whole(one)) for one in sources[:8]]
         whole = np.concatenate([proba for proba, _ in by_pixels])
         found[f"{backend}_from_pixels"] = float(np.abs(whole - want.proba[: len(whole)]).max())
     return found
+
+
+def _whole(source: Source) -> list[npt.NDArray[np.uint8]]:
+    """The pixels of an image or of a pair, each with an axis for the batch."""
+    return [source.read(path)[None] for path in (source.path, source.pair_path) if path]
 
 
 def _difference(

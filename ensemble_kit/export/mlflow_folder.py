@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.errors import DataError, EnvironmentFault
-from ensemble_kit.export.mlflow_loader import COLUMN
+from ensemble_kit.export.mlflow_loader import COLUMN, PAIR
 from ensemble_kit.inference.golden import GOLDEN, TOLERANCE
 from ensemble_kit.replaced import replaced_whole
 
@@ -66,7 +66,9 @@ def write_mlflow(bundle: Path, out: Path) -> float:
             loader_module=LOADER,
             data_path=str(bundle),
             pip_requirements=[f"ensemble-kit=={__version__}"],
-            signature=ModelSignature(inputs=Schema([ColSpec(DataType.string, COLUMN)])),
+            signature=ModelSignature(
+                inputs=Schema([ColSpec(DataType.string, one) for one in _golden_table(bundle)])
+            ),
         )
         for one in (fresh / "model").iterdir():
             one.rename(fresh / one.name)
@@ -74,12 +76,19 @@ def write_mlflow(bundle: Path, out: Path) -> float:
         return _checked(fresh, bundle)
 
 
+def _golden_table(bundle: Path) -> pd.DataFrame:
+    """The golden images as MLflow takes them: a column of images, and one of pairs if there are any."""
+    images = json.loads((bundle / GOLDEN).read_text())["images"]
+    names = pd.DataFrame([[one["file"], one["pair"]] for one in images], columns=[COLUMN, PAIR])
+    kept = names.loc[:, (names != "").all()]
+    return kept.map(lambda name: base64.b64encode((bundle / name).read_bytes()).decode())
+
+
 def _checked(folder: Path, bundle: Path) -> float:
     import mlflow.pyfunc
 
     golden = json.loads((bundle / GOLDEN).read_text())
-    cells = [base64.b64encode((bundle / one["file"]).read_bytes()).decode() for one in golden["images"]]  # fmt: skip
-    found = mlflow.pyfunc.load_model(str(folder)).predict(pd.DataFrame({COLUMN: cells}))
+    found = mlflow.pyfunc.load_model(str(folder)).predict(_golden_table(bundle))
     columns = [f"p_{name}" for name in golden["class_names"]]
     difference = float(np.abs(found[columns].to_numpy() - golden["probabilities"]).max())
     if not difference <= TOLERANCE:

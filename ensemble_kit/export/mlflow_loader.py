@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.images.decode import FORMATS, check_size
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
+from ensemble_kit.inference.sources import Source, file_source
 
-COLUMN = "image"
+COLUMN, PAIR = "image", "pair"
 
 
 class MlflowModel:
@@ -33,7 +33,8 @@ class MlflowModel:
         Parameters
         ----------
         model_input : DataFrame
-            PNG or JPEG files as bytes, or as base64 text.
+            Image files as bytes, or as base64 text. Of pairs the H&E image is in the column
+            `image`, and the IHC image is in the column `pair`.
 
         Raises
         ------
@@ -46,25 +47,27 @@ class MlflowModel:
                 f"its columns are {', '.join(map(str, model_input.columns))}",
                 f"Name the column '{COLUMN}'; it holds image files as base64",
             )
-        images = [_pixels(i, cell) for i, cell in enumerate(model_input[COLUMN])]
-        return self.ensemble.predict_all(images).frame()
+        # Decoded by the rules of training, which read files.
+        with tempfile.TemporaryDirectory(prefix="ensemble-kit-") as folder:
+            sources = list(_sources(model_input, Path(folder)))
+            return self.ensemble.predict_sources(sources).frame()
 
 
-def _pixels(i: int, cell: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _sources(table: pd.DataFrame, folder: Path) -> Iterator[Source]:
+    columns = [one for one in (COLUMN, PAIR) if one in table]
+    for i, cells in enumerate(table[columns].itertuples(index=False, name=None)):
+        names = [f"row-{i}{end}" for end in ("", "-pair")[: len(cells)]]
+        for name, cell in zip(names, cells, strict=True):
+            (folder / name).write_bytes(_content(i, cell))
+        yield file_source(folder, names[0], name=names[0], pair_path="".join(names[1:]))
+
+
+def _content(i: int, cell: Any) -> bytes:
     try:
-        content = cell if isinstance(cell, bytes) else base64.b64decode(cell, validate=True)
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            if image.mode not in ("RGB", "L"):
-                raise ValueError(f"its mode is {image.mode}; convert it to 8-bit RGB")
-            check_size(image.width, image.height, f"row {i}")
-            return np.array(image)
-    except (TypeError, ValueError, OSError, SyntaxError, binascii.Error) as error:
-        if isinstance(error, DataError):
-            raise
+        return cell if isinstance(cell, bytes) else base64.b64decode(cell, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
         raise DataError(
-            f"Row {i} of the column '{COLUMN}' is no image that is read here",
-            str(error)[:200],
-            "Give a PNG or JPEG file as base64",
+            f"Row {i} is not base64", str(error)[:200], "Give the bytes of an image file as base64"
         ) from error
 
 

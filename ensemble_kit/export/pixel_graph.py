@@ -6,14 +6,18 @@ images of any size go in.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.export.combiner_graph import combined, refuse_no_graph
+from ensemble_kit.images.augmentation.color_jitter import LUMA
 from ensemble_kit.images.augmentation.color_space import in_color
-from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.images.tiles.layout import STAINS, TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
 from ensemble_kit.members.training.predict import poses_of
@@ -34,16 +38,21 @@ def bicubic_weights(n_in: Tensor | int, n_out: int) -> Tensor:
     return weights / weights.sum(dim=1, keepdim=True)
 
 
-def resized(images: Tensor, size: int) -> Tensor:
-    """Images of 0 to 255 at `size` x `size`, rounded to whole values after each direction as Pillow does.
+def resized(images: Tensor, height: int, width: int) -> Tensor:
+    """Images of 0 to 255 at another size, rounded to whole values after each direction as Pillow does.
 
     Parameters
     ----------
-    images : Tensor of float, shape (batch, channels, height, width)
+    images : Tensor of float, shape (batch, channels, any height, any width)
     """
-    height, width = images.shape[2], images.shape[3]
-    across = torch.round((images @ bicubic_weights(width, size).T).clamp(0, 255))
-    return torch.round((bicubic_weights(height, size) @ across).clamp(0, 255))
+    across = torch.round((images @ bicubic_weights(images.shape[3], width).T).clamp(0, 255))
+    return torch.round((bicubic_weights(images.shape[2], height) @ across).clamp(0, 255))
+
+
+def luma(images: Tensor) -> Tensor:
+    """Three equal channels of whole values, as tiles of grayscale data have them."""
+    weights = torch.tensor(LUMA).reshape(1, 3, 1, 1)
+    return torch.round((images * weights).sum(dim=1, keepdim=True)).expand(-1, 3, -1, -1)
 
 
 class _Network(nn.Module):
@@ -61,8 +70,11 @@ class _Network(nn.Module):
         self.register_buffer("std", unit * torch.tensor(one.std).reshape(1, -1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        x = (in_color(images, self.color) - self.mean) / self.std
-        views = [self.model(_view(x, *pose)) for pose in poses_of(self.tta, is_square=True)]
+        x = in_color(images, self.color)
+        n_pictures = int(x.shape[1]) // int(self.mean.shape[1])
+        x = (x - self.mean.repeat(1, n_pictures, 1, 1)) / self.std.repeat(1, n_pictures, 1, 1)
+        poses = poses_of(self.tta, is_square=bool(images.shape[2] == images.shape[3]))
+        views = [self.model(_view(x, *pose)) for pose in poses]
         return torch.stack(views).mean(dim=0)[:, self.order]
 
 
@@ -84,7 +96,12 @@ class _Member(nn.Module):
 class PixelGraph(nn.Module):
     """From uint8 images (batch, height, width, 3) to probabilities and member logits.
 
-    There is one input for each size of tiles; all get the same images.
+    `inputs` names its inputs: one for each size of tiles, and two where tiles show pairs.
+
+    Parameters
+    ----------
+    data : mapping
+        The run's data settings: `join`, `color`, `stain_norm`.
 
     Raises
     ------
@@ -92,46 +109,61 @@ class PixelGraph(nn.Module):
         The combiner, or the preprocessing of a member, cannot be a graph; the message names it.
     """
 
-    def __init__(self, ensemble: Ensemble, join: str) -> None:
+    def __init__(self, ensemble: Ensemble, data: Mapping[str, str]) -> None:
         super().__init__()
-        self.specs = ensemble.specs
+        self.specs, self.join = ensemble.specs, data.get("join", "none")
+        self.is_grey = data.get("color", "rgb") == "grayscale"
         self.combiner: Combiner = ensemble.stored.combiner
         refuse_no_graph(self.combiner)
-        _refuse_preprocessing(ensemble, join)
+        _refuse_preprocessing(ensemble, data.get("stain_norm", "none"))
         self.members = nn.ModuleList(_Member(one) for one in ensemble.members)
         self.takes = [self.specs.index(one.specs[0]) for one in ensemble.members]
 
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """Name, tile size and stain of each input, in the order of `forward`."""
+        return [one for spec in self.specs for one in _inputs(spec, self.join, len(self.specs))]
+
     def forward(self, *pixels: Tensor) -> tuple[Tensor, Tensor]:
-        tiles = [
-            resized(one.permute(0, 3, 1, 2).float(), spec.image_size)
-            for one, spec in zip(pixels, self.specs, strict=True)
-        ]
-        return self.of_tiles(tiles)
+        images = iter(pixels)
+        return self.of_tiles([self._tile(spec, images) for spec in self.specs])
 
     def of_tiles(self, tiles: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """From images of 0 to 255 at the size of each input, shape (batch, 3, size, size)."""
+        """From images of 0 to 255 at the size of each network, shape (batch, channels, height, width)."""
         each = [member(tiles[i]) for member, i in zip(self.members, self.takes, strict=True)]
         logits = torch.stack(each, dim=1)
         return combined(self.combiner, logits), logits
 
+    def _tile(self, spec: TileSpec, images: Iterator[Tensor]) -> Tensor:
+        """The next image or pair, laid out as `images.tiles.layout` lays out tiles."""
+        size = spec.image_size
+        if self.join == "none" or spec.stain is not None:
+            return resized(self._planar(next(images)), size, size)
+        widths = (size - size // 2, size // 2) if self.join == "stack" else (size, size)
+        both = [resized(self._planar(next(images)), size, width) for width in widths]
+        return torch.cat(both, dim=1 if self.join == "channels" else 3)
 
-def input_names(specs: list[TileSpec]) -> list[str]:
-    """What the inputs of a graph are called: `pixels` where there is one."""
-    if len(specs) == 1:
-        return ["pixels"]
-    return [f"pixels_{spec.image_size}" for spec in specs]
+    def _planar(self, pixels: Tensor) -> Tensor:
+        images = pixels.permute(0, 3, 1, 2).float()
+        return luma(images) if self.is_grey else images
 
 
-def _refuse_preprocessing(ensemble: Ensemble, join: str) -> None:
-    if join != "none":
-        raise UsageError(
-            "Pairs of H&E and IHC cannot be a graph", f"got images joined by '{join}'", INSTEAD
-        )
+def _inputs(spec: TileSpec, join: str, n_specs: int) -> list[dict[str, Any]]:
+    name = "pixels" if n_specs == 1 else f"pixels_{spec.image_size}"
+    about = {"image_size": spec.image_size, "stain": spec.stain, "stain_norm": spec.stain_norm}
+    if join == "none":
+        return [{"name": name, **about}]
+    if spec.stain is not None:
+        return [{"name": f"{name}_only_{spec.stain}", **about, "image": spec.stain}]
+    return [{"name": f"{name}_{image}", **about, "image": image} for image in STAINS]
+
+
+def _refuse_preprocessing(ensemble: Ensemble, of_data: str) -> None:
     for member in ensemble.members:
-        for spec in member.specs:
-            if spec.stain_norm not in (None, "none"):
+        for norm in [spec.stain_norm or of_data for spec in member.specs]:
+            if norm != "none":
                 raise UsageError(
-                    f"The stain normalisation '{spec.stain_norm}' cannot be a graph",
+                    f"The stain normalisation '{norm}' cannot be a graph",
                     f"the member '{member.name}' uses it",
                     INSTEAD,
                 )

@@ -19,15 +19,17 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.images.tiles.build import Tiles
-from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.images.tiles.layout import STAINS, TileSpec
 from ensemble_kit.inference.backends import ONNX, OPENVINO
 
 GRAPH, IR = "model.onnx", ("model.xml", "model.bin")
 BATCH = 16
+HE = STAINS[0]
 # OpenVINO takes bf16 by default on processors that have it.
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 Read = Callable[[str], bytes]
-Run = Callable[[Mapping[str, npt.NDArray[np.uint8]]], Sequence[Array]]
+Pixels = npt.NDArray[np.uint8]
+Run = Callable[[Mapping[str, Pixels]], Sequence[Array]]
 
 
 class OpenGraph:
@@ -42,11 +44,14 @@ class OpenGraph:
     """
 
     def __init__(self, backend: str, about: Mapping[str, Any], run: Run) -> None:
-        self._backend, self._run = backend, run
-        self._names = [one["name"] for one in about["inputs"]]
-        self._specs = [
-            TileSpec(one["image_size"], one["stain"], one["stain_norm"]) for one in about["inputs"]
-        ]
+        self._backend, self._run, self._join = backend, run, about.get("join", "none")
+        self._inputs = {
+            one["name"]: (
+                TileSpec(one["image_size"], one["stain"], one["stain_norm"]),
+                one.get("image", HE),
+            )
+            for one in about["inputs"]
+        }
 
     @property
     def backend(self) -> str:
@@ -55,8 +60,8 @@ class OpenGraph:
 
     @property
     def specs(self) -> Sequence[TileSpec]:
-        """The tiles of each input."""
-        return self._specs
+        """The tiles of the inputs."""
+        return list(dict.fromkeys(spec for spec, _ in self._inputs.values()))
 
     def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
         """Logits of all members, shape (n_images, n_members, n_classes), float32."""
@@ -68,17 +73,34 @@ class OpenGraph:
         parts = [
             self._run(
                 {
-                    name: np.ascontiguousarray(tiles[spec].pixels[start : start + BATCH])
-                    for name, spec in zip(self._names, self.specs, strict=True)
+                    name: self._part(spec, image, tiles[spec].pixels[start : start + BATCH])
+                    for name, (spec, image) in self._inputs.items()
                 }
             )
             for start in range(0, n, BATCH)
         ]
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
-    def run_pixels(self, images: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
-        """Probabilities and member logits of whole images, shape (n, height, width, 3)."""
-        proba, logits = self._run(dict.fromkeys(self._names, images))
+    def _part(self, spec: TileSpec, image: str, tiles: Pixels) -> Pixels:
+        """What one input takes of some tiles: all of it, or one image of a joined pair."""
+        if self._join == "none" or spec.stain is not None:
+            return np.ascontiguousarray(tiles)
+        axis = 3 if self._join == "channels" else 2
+        # Of an odd width the H&E image has the larger half.
+        halves = np.split(tiles, [tiles.shape[axis] - tiles.shape[axis] // 2], axis=axis)
+        return np.ascontiguousarray(halves[0 if image == HE else 1])
+
+    def run_pixels(self, images: Pixels, pairs: Pixels | None = None) -> tuple[Array, Array]:
+        """Probabilities and member logits of whole images, or of pairs of H&E and IHC.
+
+        Parameters
+        ----------
+        images, pairs : array of uint8, shape (n, height, width, 3)
+        """
+        given = {
+            name: images if image == HE else pairs for name, (_, image) in self._inputs.items()
+        }
+        proba, logits = self._run(given)  # type: ignore[arg-type]
         return np.asarray(proba), np.asarray(logits)
 
 
@@ -133,7 +155,7 @@ def _openvino(about: Mapping[str, Any], read: Read, threads: int) -> Run:
     model = core.read_model(files[0], files[1] if len(files) > 1 else b"")
     compiled = core.compile_model(model, "CPU", {**PRECISION, "INFERENCE_NUM_THREADS": threads})
 
-    def run(inputs: Mapping[str, npt.NDArray[np.uint8]]) -> Sequence[Array]:
+    def run(inputs: Mapping[str, Pixels]) -> Sequence[Array]:
         found = compiled(dict(inputs))
         # Copies: the next call writes into the same memory.
         return [np.array(found[i]) for i in range(2)]

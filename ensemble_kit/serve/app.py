@@ -30,7 +30,7 @@ from ensemble_kit.serve.page import CSP, docs_page, page
 from ensemble_kit.serve.received import received
 from ensemble_kit.serve.refusals import RefusedError, refusal_of
 
-NAME = "ensemble"
+NAME, PAIR = "ensemble", "pair"
 _IMAGE_BODY = {
     "requestBody": {
         "required": True,
@@ -39,7 +39,10 @@ _IMAGE_BODY = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {"image": {"type": "string", "format": "binary"}},
+                    "properties": {
+                        "image": {"type": "string", "format": "binary"},
+                        "pair": {"type": "string", "format": "binary"},
+                    },
                 }
             },
         },
@@ -74,8 +77,8 @@ class Server:
         finally:
             self.n_in_work -= 1
 
-    async def predict(self, images: Sequence[bytes]) -> list[Record]:
-        """A record of each image; see `ImagePredictions.records`."""
+    async def predict(self, images: Sequence[Sequence[bytes]]) -> list[Record]:
+        """A record of each image or pair of H&E and IHC; see `ImagePredictions.records`."""
         with received(images, self.limits.max_pixels) as sources:
             futures = [asyncio.wrap_future(one) for one in self.batcher.submit(sources)]
             done, pending = await asyncio.wait(futures, timeout=self.limits.seconds)
@@ -132,7 +135,7 @@ def make_app(
 def _add_predict(app: FastAPI, server: Server) -> None:
     @app.post("/predict", openapi_extra=_IMAGE_BODY, summary="Predict one image")
     async def predict(request: Request) -> JSONResponse:
-        """The image is the body, or the only file of a multipart form."""
+        """The image is the body, or a file of a multipart form; the IHC image of a pair is `pair`."""
         with server.in_work():
             (record,) = await server.predict([await _image_of(request)])
         about = {"method": server.ensemble.method, "caveats": []}
@@ -140,15 +143,23 @@ def _add_predict(app: FastAPI, server: Server) -> None:
         return JSONResponse({**about, **record})
 
 
-async def _image_of(request: Request) -> bytes:
+async def _image_of(request: Request) -> list[bytes]:
+    """The image, and the IHC image of a pair."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
-        return await request.body()
+        return [await request.body()]
     try:
-        async with request.form(max_files=1, max_fields=8) as form:
-            files = [one for one in form.values() if not isinstance(one, str)]
-            if not files:
-                raise RefusedError(400, "The form has no file. Send one image as a file.")
-            return await files[0].read()
+        async with request.form(max_files=2, max_fields=8) as form:
+            files = [(k, one) for k, one in form.multi_items() if not isinstance(one, str)]
+            images = [one for name, one in files if name != PAIR]
+            if len(images) != 1:
+                raise RefusedError(
+                    400,
+                    f"The form has {len(images)} images. Send one image as a file, and the IHC image "
+                    f"of a pair as '{PAIR}'.",
+                )
+            return [
+                await one.read() for one in (*images, *(o for name, o in files if name == PAIR))
+            ]
     except (MultiPartException, HTTPException) as error:
         reason = getattr(error, "message", None) or getattr(error, "detail", "")
         raise RefusedError(

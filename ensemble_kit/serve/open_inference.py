@@ -38,14 +38,14 @@ def model_metadata(name: str, ensemble: Ensemble) -> dict[str, Any]:
     }
 
 
-def images_of(request: Any, max_images: int) -> list[bytes]:
-    """The image files of a request.
+def images_of(request: Any, max_images: int) -> list[list[bytes]]:
+    """The image files of a request, one or a pair for each prediction.
 
     Parameters
     ----------
     request : JSON value
-        One input: `BYTES` of shape [n], image files in base64; or `UINT8` of shape
-        [n, height, width, 3].
+        One input: `BYTES` of shape [n], image files in base64, or of shape [n, 2], pairs of H&E and
+        IHC; or `UINT8` of shape [n, height, width, 3].
 
     Raises
     ------
@@ -62,16 +62,25 @@ def images_of(request: Any, max_images: int) -> list[bytes]:
     if not isinstance(data, list) or not data:
         raise RefusedError(400, "The input has no data. Send its values as JSON, in 'data'.")
     if datatype == "BYTES":
-        if len(data) > max_images:
-            raise _too_many(len(data), max_images)
-        if shape is not None and shape != [len(data)]:
-            raise RefusedError(
-                400, f"The shape is {str(shape)[:60]}, and there are {len(data)} images."
-            )
-        return [_decoded(text) for text in data]
+        return _files(data, shape, max_images)
     if datatype == "UINT8":
-        return _pixels(data, shape, max_images)
+        return [[one] for one in _pixels(data, shape, max_images)]
     raise RefusedError(400, f"The datatype is {str(datatype)[:40]!r}. Use BYTES or UINT8.")
+
+
+def _files(data: Sequence[Any], shape: Any, max_images: int) -> list[list[bytes]]:
+    # Of pairs, values may come flat or nested.
+    n_parts = 2 if isinstance(shape, list) and len(shape) == 2 and shape[1] == 2 else 1
+    flat = [text for one in data for text in (one if isinstance(one, list) else [one])]
+    n = len(flat) // n_parts
+    if n > max_images:
+        raise _too_many(n, max_images)
+    if shape not in (None, [len(flat)], [n, 2]) or n * n_parts != len(flat):
+        raise RefusedError(
+            400, f"The shape is {str(shape)[:60]}, and there are {len(flat)} images."
+        )
+    files = [_decoded(text) for text in flat]
+    return [files[i : i + n_parts] for i in range(0, len(files), n_parts)]
 
 
 def _too_many(n: int, max_images: int) -> RefusedError:

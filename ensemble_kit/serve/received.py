@@ -18,8 +18,8 @@ from ensemble_kit.serve.refusals import RefusedError
 
 
 @contextlib.contextmanager
-def received(images: Sequence[bytes], max_pixels: int) -> Iterator[list[Source]]:
-    """Sources of some images, while the context is open.
+def received(images: Sequence[Sequence[bytes]], max_pixels: int) -> Iterator[list[Source]]:
+    """Sources of some images, while the context is open; a pair is two: H&E, then IHC.
 
     Raises
     ------
@@ -28,14 +28,19 @@ def received(images: Sequence[bytes], max_pixels: int) -> Iterator[list[Source]]
     """
     with tempfile.TemporaryDirectory(prefix="ensemble-kit-") as folder:
         root = Path(folder)
-        for i, content in enumerate(images):
-            if not content:
-                raise RefusedError(
-                    400, "The request has no image: its body is empty. Send a PNG, JPEG or TIFF."
-                )
-            (root / f"image-{i}").write_bytes(content)
-            _check_pixels(root / f"image-{i}", max_pixels)
-        yield [file_source(root, f"image-{i}", name=f"image-{i}") for i in range(len(images))]
+        yield [_source(root, i, parts, max_pixels) for i, parts in enumerate(images)]
+
+
+def _source(root: Path, i: int, parts: Sequence[bytes], max_pixels: int) -> Source:
+    names = [f"image-{i}{end}" for end in ("", "-pair")[: len(parts)]]
+    for name, content in zip(names, parts, strict=True):
+        if not content:
+            raise RefusedError(
+                400, "The request has no image: its body is empty. Send a PNG, JPEG or TIFF."
+            )
+        (root / name).write_bytes(content)
+        _check_pixels(root / name, max_pixels)
+    return file_source(root, names[0], name=names[0], pair_path="".join(names[1:]))
 
 
 def _check_pixels(file: Path, max_pixels: int) -> None:

@@ -29,7 +29,7 @@ from PIL import Image
 
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.export.graph_files import onnx_bytes
-from ensemble_kit.export.pixel_graph import PixelGraph, input_names
+from ensemble_kit.export.pixel_graph import PixelGraph
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
@@ -153,10 +153,10 @@ def main() -> None:
     threads = min(2, os.cpu_count() or 1)
     torch.set_num_threads(threads)
     ensemble = untrained(size)
-    module = PixelGraph(ensemble, "none").eval()
+    module = PixelGraph(ensemble, {}).eval()
     content = onnx_bytes(module)
     about = {
-        "inputs": [{"name": input_names(module.specs)[0], "image_size": size, "stain": None, "stain_norm": None}],
+        "inputs": module.inputs,
         "onnx": "model.onnx",
         "ir": None,
     }  # fmt: skip

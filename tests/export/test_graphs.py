@@ -16,7 +16,7 @@ from ensemble_kit.combiners import COMBINERS, make_combiner
 from ensemble_kit.errors import EnvironmentFault, UsageError
 from ensemble_kit.export.bundle import export_bundle
 from ensemble_kit.export.combiner_graph import combined
-from ensemble_kit.export.pixel_graph import resized
+from ensemble_kit.export.pixel_graph import PixelGraph, resized
 from ensemble_kit.inference import backends, graphs
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 
@@ -67,6 +67,11 @@ def test_a_combiner_without_a_graph_is_refused_by_name_with_a_way_out(name: str)
         combined(fitted, torch.zeros(1, 3, 2))
 
 
+def test_stain_normalisation_of_the_data_is_refused_by_name(ensemble: Ensemble) -> None:
+    with pytest.raises(UsageError, match="'macenko'"):
+        PixelGraph(ensemble, {"stain_norm": "macenko"})
+
+
 @pytest.mark.parametrize(
     ("shape", "levels", "share"),
     # Pillow resizes what is much taller than wide in the other order.
@@ -74,7 +79,7 @@ def test_a_combiner_without_a_graph_is_refused_by_name_with_a_way_out(name: str)
 )
 def test_the_graph_resizes_as_pillow(shape: tuple[int, int], levels: int, share: float) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
-    found = resized(torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), 16)[0]
+    found = resized(torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), 16, 16)[0]
     want = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BICUBIC))
     difference = np.abs(found.permute(1, 2, 0).numpy() - want)
     assert difference.max() <= levels

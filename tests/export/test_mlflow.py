@@ -36,7 +36,7 @@ def test_mlflow_predicts_as_the_run(
     want = ensemble.predict_all(test_paths)
     assert found["predicted"].tolist() == want.classes.tolist()
     np.testing.assert_allclose(found[["p_benign", "p_malignant"]], want.proba, atol=1e-6)
-    with pytest.raises(DataError, match="Row 0"):
+    with pytest.raises(DataError, match="row-0"):
         opened.predict(pd.DataFrame({"image": [base64.b64encode(b"no image").decode()]}))
     assert not [p for p in model.rglob("*") if p.suffix in (".pkl", ".pickle")]
     (model.parent / "other").mkdir()
