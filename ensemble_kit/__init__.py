@@ -66,6 +66,7 @@ _HOME = {
     "BoostingStacker": "combiners.stacking.boosting",
     "MLPStacker": "combiners.stacking.mlp",
     "FeatureMLP": "combiners.stacking.feature_mlp",
+    "PooledMLP": "combiners.stacking.pooled_mlp",
     "TwoLayerStack": "combiners.stacking.super_learner",
     "make_combiner": "combiners",
     "load_combiner": "combiners.saved",

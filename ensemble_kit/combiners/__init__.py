@@ -37,16 +37,20 @@ COMBINERS = {
     "boosting": ("stacking.boosting", "BoostingStacker"),
     "mlp": ("stacking.mlp", "MLPStacker"),
     "feature-mlp": ("stacking.feature_mlp", "FeatureMLP"),
+    "pooled-mlp": ("stacking.pooled_mlp", "PooledMLP"),
     "two-layer": ("stacking.super_learner", "TwoLayerStack"),
     "oracle": ("baselines", "Oracle"),
 }
 
 # Selections of members image by image; they need a large and varied pool.
 DYNAMIC = ("knora-u", "knora-e", "ola", "lca")
+# Methods of publications, to be compared with.
+PUBLISHED = ("pooled-mlp",)
 
 __all__ = [
     "COMBINERS",
     "DYNAMIC",
+    "PUBLISHED",
     "Combined",
     "Combiner",
     "combiner_class",

@@ -1,4 +1,4 @@
-"""Published figures beside ours: which count each can be, and whether ours may answer it."""
+"""Published values beside ours: which count each can be, and whether ours may be compared with it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def differences(expected: Expected, manifest: Manifest) -> list[str]:
 def published_rows(
     plan: Plan, results: Results, manifest: Manifest
 ) -> list[tuple[str, str, str, str, str]]:
-    """A row per published figure: value, count, source, what it says, and our accuracy.
+    """A row per published value: value, count, source, what it says, and our accuracy.
 
     Ours stands there only for a full run on the published data.
     """

@@ -14,6 +14,7 @@ from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.compare_runs import AcrossRuns, compare_answers
 from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_of
+from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods
 from ensemble_kit.evaluation.scores.verdict import Verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.report.answers import Answers
@@ -52,14 +53,23 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """A method of a variant. `parts` has cross_fitted, and test if there is a test part."""
+    """A method of a variant. `parts` has cross_fitted, and test if there is a test part.
+
+    `replaced` says whether the fitted method was replaced by the mean.
+    """
 
     variant: str
     method: str
     split_by: str
     group_kind: str
     is_main: bool
+    replaced: bool
     parts: Mapping[str, Part]
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it predicts one class for all images of a part."""
+        return any(part.constant for part in self.parts.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,10 +144,16 @@ def _rows(some: Sequence[Planned], runs: Mapping[str, Run], protocol: Protocol) 
             one.table.split_by,
             one.table.group_kind,
             method == main[variant],
+            _replaced(runs[variant], method),
             {part: of[variant, method] for part, of in parts.items() if (variant, method) in of},
         )
         for (variant, method), one in answered["cross_fitted"].items()
     ]
+
+
+def _replaced(run: Run, method: str) -> bool:
+    """Whether a stacked method was replaced by the mean; a member never is."""
+    return method in stored_methods(run) and bool(read_metrics(run, method)["fell_back_to_mean"])
 
 
 def _parts(

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ensemble_kit.doctor import diagnose
+from ensemble_kit.explanation.index import EXPLANATIONS
 from ensemble_kit.files import digest_json, write_bytes, write_csv, write_text
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.plots.confusion import confusion_figure
@@ -20,18 +21,33 @@ from ensemble_kit.plots.leaderboard import leaderboard_figure
 from ensemble_kit.plots.style import svg_bytes
 from ensemble_kit.reproduce.experiment_file import Plan
 from ensemble_kit.reproduce.published import differences, published_rows
-from ensemble_kit.reproduce.results import METRIC, PARTS, Part, Results, Row, row_name
+from ensemble_kit.reproduce.results import METRIC, PARTS, Part, Results, Row
+from ensemble_kit.reproduce.results_table import (
+    PARTS_IN_WORDS,
+    cells_of,
+    constant_sentences,
+    head_of,
+    how_to_read,
+    label_of,
+    signed,
+)
 from ensemble_kit.run import Run
 from ensemble_kit.run.records import versions
 
 PAGE, TABLE = "RESULTS.md", "results.csv"
 # More matrices than this are in the report of each run only.
 MAX_MATRICES = 12
+# Variants whose maps are shown.
+MAX_SHEETS = 2
 QUICK = (
-    "**Quick run.** Sizes, epochs and variants are reduced. These values show that the experiment "
-    "runs from end to end. They do not answer the published figures."
+    "**Quick run.** Image sizes, epochs and variants are reduced. The values show that the "
+    "experiment runs from end to end. Do not compare them with the published values."
 )
-SYNTHETIC = "The images are synthetic tissue (phantom). The values say nothing about any disease."
+SYNTHETIC = "The images are synthetic tissue (phantom): the values say nothing about any disease."
+CAPTIONS = {
+    "variants": "Balanced accuracy: points are values, lines are their 95 % intervals. The dotted line is the first row.",
+    "confusion": "Confusion matrices: rows are true classes, columns predicted ones. Percentages are of the true class.",
+}
 
 
 def write_results(plan: Plan, results: Results, seconds: Mapping[str, Mapping[str, float]]) -> Path:
@@ -41,8 +57,11 @@ def write_results(plan: Plan, results: Results, seconds: Mapping[str, Mapping[st
     figures = {name: svg_bytes(figure) for name, figure in draw(results, table).items()}
     for name, image in figures.items():
         write_bytes(plan.out / "figures" / f"{name}.svg", image)
+    sheets = contact_sheets(plan)
+    for name, source in sheets.items():
+        write_bytes(plan.out / "figures" / name, source.read_bytes())
     page = plan.out / PAGE
-    write_text(page, render(plan, results, seconds, list(figures)))
+    write_text(page, render(plan, results, seconds, list(figures), list(sheets)))
     return page
 
 
@@ -60,13 +79,13 @@ def long_table(results: Results) -> pd.DataFrame:
 
 def draw(results: Results, table: pd.DataFrame) -> dict[str, Figure]:
     """A forest plot over all rows, and the confusion matrices of the variants' main methods."""
-    named = [row_name(row.variant, row.method) for row in results.rows]
-    scores = table.assign(
-        method=[row_name(v, m) for v, m in zip(table["variant"], table["method"], strict=True)]
-    )
+    names = {(row.variant, row.method): label_of(results, row) for row in results.rows}
+    named = list(names.values())
+    keys = zip(table["variant"], table["method"], strict=True)
+    scores = table.assign(method=[names[key] for key in keys])
     found = {"variants": leaderboard_figure(scores, named, metric=METRIC, floor=named[0])}
     main = [row for row in results.rows if row.is_main][:MAX_MATRICES]
-    matrices = {f"{row.variant}, {_last(row)[0].replace('_', '-')}": _last(row)[1].confusion for row in main}  # fmt: skip
+    matrices = {f"{row.variant}, {PARTS_IN_WORDS[_last(row)[0]]}": _last(row)[1].confusion for row in main}  # fmt: skip
     found["confusion"] = confusion_figure(matrices, results.class_names)
     return found
 
@@ -76,6 +95,7 @@ def render(
     results: Results,
     seconds: Mapping[str, Mapping[str, float]],
     figures: Sequence[str],
+    sheets: Sequence[str],
 ) -> str:
     """The page as Markdown."""
     run = Run(plan.variants[0].experiment.run_path)
@@ -85,13 +105,15 @@ def render(
         blocks.append(f"{QUICK} {SYNTHETIC if plan.is_phantom else ''}".strip())
     blocks += [
         "## Variants",
-        _reading(results),
-        markdown(("variant", "method", "accuracy, test", "balanced accuracy, test", "balanced accuracy, cross-fitted", "minus the first row, cross-fitted", "verdict"), map(_cells, results.rows)),
-        *_constants(results),
+        _table(results),
+        *_bullets(constant_sentences(results)),
+        "How to read the table:",
+        *_bullets(how_to_read(results)),
         *_bias(results),
         *_published(plan, results, manifest),
         "## Figures",
-        *(f"![{name}](figures/{name}.svg)" for name in figures),
+        *(f"![{name}](figures/{name}.svg)\n\n{CAPTIONS[name]}" for name in figures),
+        *_maps(sheets),
         "The report of each run has the training curves, ROC curves and all tables: `runs/VARIANT/report/index.html`. Curves for TensorBoard: `tensorboard --logdir runs`.",
         "## Data",
         _data(manifest),
@@ -112,68 +134,28 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def verdict_of(part: Part) -> tuple[str, str]:
-    """The difference to the first row with its interval, and the verdict in a word."""
-    said = part.against_first
-    return ("", "first row") if said is None else (_signed(str(said.effect)), said.word)
-
-
-def constant_rows(results: Results) -> list[str]:
-    """Names of the rows that predict one class for all images of a part."""
-    return [
-        row_name(row.variant, row.method)
-        for row in results.rows
-        if any(part.constant for part in row.parts.values())
-    ]
-
-
-def constant_sentences(results: Results) -> list[str]:
-    """A sentence for each row that predicts one class for all images of a part."""
-    found = []
-    for row in results.rows:
-        said = [
-            f"'{part.constant}' for all {part.n} images ({name.replace('_', '-')}), accuracy {part.metrics['accuracy']!s}"
-            for name, part in row.parts.items()
-            if part.constant
-        ]
-        if said:
-            found.append(
-                f"{row_name(row.variant, row.method)} is a constant classifier. It predicts "
-                f"{' and '.join(said)}: the share of that class."
-            )
+def contact_sheets(plan: Plan) -> dict[str, Path]:
+    """The first page of maps of the first variants: name of the figure -> file in the run."""
+    found = {}
+    for one in plan.variants[:MAX_SHEETS]:
+        folder = Run(one.experiment.run_path).path / EXPLANATIONS
+        for path in sorted(folder.glob("*/contact-sheet-1.*.png")):
+            found[f"maps-{one.name}-{path.suffixes[-2][1:]}.png"] = path
     return found
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    fitted, test = row.parts["cross_fitted"], row.parts.get("test")
-    difference, word = verdict_of(fitted)
-    word += " (constant)" if any(p.constant for p in row.parts.values()) else ""
-    of_test = ["no test part"] * 2
-    if test is not None:
-        of_test = [str(test.metrics[m]) for m in ("accuracy", METRIC)]
-    return (row.variant, row.method, *of_test, str(fitted.metrics[METRIC]), difference, word)
+def _maps(sheets: Sequence[str]) -> list[str]:
+    if not sheets:
+        return []
+    shown = "\n\n".join(f"![{Path(name).stem}](figures/{name})" for name in sheets)
+    return [
+        f"{shown}\n\nWhere the networks look, in the test images whose true class has the lowest "
+        "probability. All maps: `runs/VARIANT/explanations`."
+    ]
 
 
-def _reading(results: Results) -> str:
-    first = results.rows[0]
-    fitted, test = first.parts["cross_fitted"], first.parts.get("test")
-    kinds = dict.fromkeys(row.group_kind for row in results.rows)
-    over = " and ".join(f"whole {kind}s" if kind != "image" else "images" for kind in kinds)
-    n = f"{fitted.n} images of {fitted.n_groups} {first.group_kind}s cross-fitted"
-    if test is not None:
-        n += f", {test.n} of {test.n_groups} in the test part"
-    said = (
-        f"Values with 95 % intervals over {over}; in the first row {n}. Differences are paired "
-        "on the same images, against the first row with the same kind of split. Their intervals "
-        "are simultaneous over all rows of that split."
-    )
-    if "image" in kinds:
-        said += " No patients are known: images are treated as independent, so the intervals are too narrow if patients have several images."
-    return said
-
-
-def _constants(results: Results) -> list[str]:
-    return _bullets(constant_sentences(results))
+def _table(results: Results) -> str:
+    return markdown(head_of(results), (cells_of(results, row) for row in results.rows))
 
 
 def _bias(results: Results) -> list[str]:
@@ -185,7 +167,7 @@ def _bias(results: Results) -> list[str]:
             one.method,
             str(one.values[0]),
             str(one.values[1]),
-            _signed(str(one.difference)),
+            signed(str(one.difference)),
         )
         for one in results.bias
     ]
@@ -200,8 +182,8 @@ def _bias(results: Results) -> list[str]:
 def _published(plan: Plan, results: Results, manifest: Manifest) -> list[str]:
     if plan.is_quick or not plan.file.published:
         return []
-    head = ("published", "as a count", "source", "what it says", "ours: accuracy, test")
-    return ["## Published figures", markdown(head, published_rows(plan, results, manifest))]
+    head = ("published", "as a count", "source", "what is known of it", "ours: accuracy, test")
+    return ["## Published values", markdown(head, published_rows(plan, results, manifest))]
 
 
 def _made(plan: Plan) -> str:
@@ -226,19 +208,19 @@ def _runs(plan: Plan, seconds: Mapping[str, Mapping[str, float]]) -> str:
         digests = Run(one.experiment.run_path).record["digests"]
         took = "; ".join(f"{step} {s:.0f} s" for step, s in seconds[one.name].items())
         short = (digest_json(one.variant.settings), digests["manifest"], digests["folds"])
-        options = ", ".join(f"{axis}: {option}" for axis, option in one.variant.options.items())
-        rows.append((one.name, options, *(d[:12] for d in short), took))
-    head = ("variant", "options", "settings", "manifest", "folds", "time")
-    return markdown(head, rows)
+        rows.append((one.name, *(d[:12] for d in short), took))
+    table = markdown(("variant", "settings", "manifest", "folds", "time"), rows)
+    first = plan.variants[0]
+    options = ", ".join(f"{axis} {option}" for axis, option in first.variant.options.items())
+    return (
+        f"`{first.name}` has these options: {options}. The name of another variant lists what differs. "
+        f"Settings, manifest and folds are digests.\n\n{table}"
+    )
 
 
 def _last(row: Row) -> tuple[str, Part]:
     name = PARTS[1] if PARTS[1] in row.parts else PARTS[0]
     return name, row.parts[name]
-
-
-def _signed(value: str) -> str:
-    return value if value.startswith(("-", "n/a")) else f"+{value}"
 
 
 def _bullets(sentences: Iterable[str]) -> list[str]:

@@ -28,12 +28,24 @@ Call = Callable[[Sequence[str], Path], None]
 
 @dataclasses.dataclass(frozen=True)
 class StepEnded:
-    """A step of a variant that was run, or was done before (`seconds` is None then)."""
+    """A step of a variant that was run, or was done before (`seconds` is None then).
+
+    Parameters
+    ----------
+    variant, step : str
+    variant_number, n_variants : int
+        From 1.
+    is_first, is_last : bool
+        Whether it is the first, or the last, of the steps that were asked for of its variant.
+    seconds : float or None
+    """
 
     variant: str
     step: str
-    number: int
-    total: int
+    variant_number: int
+    n_variants: int
+    is_first: bool
+    is_last: bool
     seconds: float | None
 
 
@@ -61,13 +73,12 @@ def run_steps(
             did_you_mean(only, steps),
         )
     asked = [only] if only else list(steps)
-    total, number = len(plan.variants) * len(asked), 0
-    for planned in plan.variants:
+    for number, planned in enumerate(plan.variants, start=1):
         for step, words, key in _keyed(plan, planned):
             if step in asked:
-                number += 1
                 seconds = _run(plan, planned, step, words, key, call)
-                tell(StepEnded(planned.name, step, number, total, seconds))
+                place = step == asked[0], step == asked[-1]
+                tell(StepEnded(planned.name, step, number, len(plan.variants), *place, seconds))
 
 
 def seconds_of(plan: Plan) -> dict[str, dict[str, float]]:
@@ -87,13 +98,17 @@ def _keyed(plan: Plan, planned: Planned) -> list[tuple[str, list[str], str]]:
     found, before = [], ""
     files = files_stamp(planned.experiment.data.path)
     for step in plan.file.steps:
-        words = STEPS[step](Target(planned.experiment, config))
-        words += planned.arguments.get(step, ())
+        words = words_of(planned, step, config)
         of = words if step == "check" else [before, settings, words]
         key = digest_json([ensemble_kit.__version__, files, of])
         found.append((step, words, key))
         before = before if step in ("check", "report") else key
     return found
+
+
+def words_of(planned: Planned, step: str, config: Path) -> list[str]:
+    """The command of a step, with the variant's own arguments appended."""
+    return [*STEPS[step](Target(planned.experiment, config)), *planned.arguments.get(step, ())]
 
 
 @functools.lru_cache(maxsize=8)

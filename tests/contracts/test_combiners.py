@@ -20,6 +20,7 @@ from ensemble_kit.testing import LAWS, toy_predictions
 QUICK = {
     "mlp": {"epochs": 3, "n_networks": 2},
     "feature-mlp": {"epochs": 3, "n_networks": 2, "components": 4},
+    "pooled-mlp": {"epochs": 2},
 }
 NAMES = list(COMBINERS)
 

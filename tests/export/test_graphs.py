@@ -21,7 +21,7 @@ from ensemble_kit.inference import backends, graphs
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 
 CLI = Callable[..., tuple[int, str]]
-NO_GRAPH = ("knora-u", "knora-e", "ola", "lca", "boosting", "feature-mlp", "oracle")
+NO_GRAPH = ("knora-u", "knora-e", "ola", "lca", "boosting", "feature-mlp", "pooled-mlp", "oracle")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,7 @@ from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.reproduce.experiment_file import FILE, Plan, read_plan
 from ensemble_kit.reproduce.reproduce import Reproduced, plan_of, reproduce
 from ensemble_kit.reproduce.results import gather
-from ensemble_kit.reproduce.results_page import constant_rows
+from ensemble_kit.reproduce.results_table import constant_rows
 from ensemble_kit.reproduce.run_steps import StepEnded
 from ensemble_kit.reproduce.steps import STEPS, Target
 from ensemble_kit.run import Run
@@ -114,7 +119,7 @@ def test_an_experiment_runs_from_its_folder_to_its_results(name: str, tmp_path: 
         assert (plan.runs / one.name / "report" / "index.html").is_file()
         assert list((plan.runs / one.name / "tensorboard").glob("*/events*"))
     assert "Quick run" in page
-    assert "Published figures" not in page
+    assert "Published values" not in page
     assert (plan.out / "figures" / "variants.svg").is_file()
 
 
@@ -129,6 +134,33 @@ def test_what_is_done_is_skipped_and_what_is_missing_is_run(small: Path) -> None
     _, third = run(plan)
     again = [(e.variant, e.step) for e in third if e.seconds is not None]
     assert again == [("tiny", "train"), ("tiny", "stack")]
+
+
+def test_a_single_step_runs_alone_and_is_not_run_again(small: Path) -> None:
+    plan = plan_of(small, quick=True)
+    done, told = run(plan, only="train")
+    assert [(e.variant, e.step) for e in told] == [("usual", "train"), ("tiny", "train")]
+    assert all(e.is_first and e.is_last and e.seconds is not None for e in told)
+    assert done.page is None
+    _, second = run(plan)
+    assert {e.step for e in second if e.seconds is not None} == {"check", "stack"}
+
+
+@pytest.mark.slow
+def test_a_killed_command_continues_with_the_step_that_it_was_in(small: Path) -> None:
+    plan = plan_of(small, quick=True)
+    words = [sys.executable, "-m", "ensemble_kit", "reproduce", str(small), "--quick"]
+    logs = [plan.runs / one.name / "logs" for one in plan.variants]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as command:
+        while not (logs[1] / "train.txt").is_file():
+            assert command.poll() is None
+            time.sleep(0.02)
+        os.killpg(command.pid, signal.SIGKILL)
+    assert not (plan.out / "RESULTS.md").exists()
+    done, told = run(plan_of(small, quick=True))
+    again = [(e.variant, e.step) for e in told if e.seconds is not None]
+    assert again == [("tiny", "train"), ("tiny", "stack")]
+    assert done.page is not None
 
 
 def test_the_table_compares_each_variant_with_the_first_over_patients(small: Path) -> None:
@@ -156,7 +188,7 @@ def test_a_constant_classifier_is_named_with_its_class(small: Path) -> None:
     assert (part.constant != "") == is_constant
     if is_constant:
         assert part.constant == done.results.class_names[int(columns.argmax())]
-        assert "tiny / mean" in constant_rows(done.results)
+        assert "tiny" in constant_rows(done.results)
 
 
 def test_a_published_figure_is_answered_by_a_full_run_on_its_data_only(small: Path) -> None:

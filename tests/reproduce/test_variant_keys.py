@@ -24,6 +24,7 @@ from ensemble_kit.members.registry import timm_name
 from ensemble_kit.members.training import fit as fit_module
 from ensemble_kit.members.training.fit import Fit, Rows
 from ensemble_kit.reproduce.experiment_file import FILE, Planned, read_plan
+from ensemble_kit.reproduce.run_steps import words_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 SIZE = 32
@@ -256,6 +257,12 @@ def schedule(planned: Planned, value: str, **_: Any) -> None:
     assert rates[-1] < 0.2 * rates[0]
 
 
+def explain_arguments(planned: Planned, value: list[str], **_: Any) -> None:
+    words = words_of(planned, "explain", Path("settings.toml"))
+    maps = {"cnn": "gradientshap", "densenet121": "gradcam"}[planned.name]
+    assert words[-2:] == value == ["--maps", maps]
+
+
 PROBES: dict[str, Callable[..., None]] = {
     "data.stain": stain,
     "data.join": join,
@@ -265,6 +272,7 @@ PROBES: dict[str, Callable[..., None]] = {
     "members": members,
     "drop_rate": drop_rate,
     "head": head,
+    "arguments.explain": explain_arguments,
     "recipe.class_weights": class_weights,
     "recipe.sampling": sampling,
     "recipe.augmentation": augmentation,

@@ -18,6 +18,7 @@ from ensemble_kit.errors import DataError, EnsembleKitError, first_few
 
 if TYPE_CHECKING:
     from ensemble_kit.reproduce.reproduce import Reproduced
+    from ensemble_kit.reproduce.results import Results
     from ensemble_kit.reproduce.run_steps import StepEnded
 
 
@@ -41,14 +42,14 @@ def reproduce(folder: Path, data: str | None, quick: bool, only: str | None) -> 
 
     began = time.perf_counter()
     plan = plan_of(folder, data=data, quick=quick)
-    steps = plan.file.steps
-    click.echo(
-        printable(
-            f"{plan.file.title}: {len(plan.variants)} variants x {len(steps)} steps "
-            f"({', '.join(steps)}), into {plan.runs.as_posix()}"
-        )
-    )
-    done = run_plan(plan, call_command, only=only, tell=_say)
+    steps = only or ", ".join(plan.file.steps)
+    about = f"{plan.file.title}: {len(plan.variants)} variants. Steps: {steps}."
+    click.echo(printable(f"{about} Runs: {plan.runs.as_posix()}"))
+    try:
+        done = run_plan(plan, call_command, only=only, tell=_say)
+    except BaseException:
+        click.echo()  # ends the line of the variant
+        raise
     print_results(done)
     click.echo(f"Took {duration(time.perf_counter() - began)}.")
 
@@ -86,46 +87,59 @@ def call_command(words: Sequence[str], log: Path) -> None:
 
 
 def _say(ended: StepEnded) -> None:
+    """One line per variant: its steps are appended as they end."""
+    if ended.is_first:
+        click.echo(
+            printable(f"[{ended.variant_number}/{ended.n_variants}] {ended.variant}:"), nl=False
+        )
     took = "done before" if ended.seconds is None else duration(ended.seconds)
-    click.echo(printable(f"[{ended.number}/{ended.total}] {ended.variant}: {ended.step} ({took})"))
+    comma = "" if ended.is_last else ","
+    click.echo(printable(f" {ended.step} {took}{comma}"), nl=ended.is_last)
 
 
 def print_results(done: Reproduced) -> None:
-    """The table of the main methods, constant classifiers, the image-split bias, and the page."""
-    from ensemble_kit.reproduce.results import METRIC
-    from ensemble_kit.reproduce.results_page import constant_rows, verdict_of
-
+    """The table of the main methods, constant answers, the image-split bias, and the page."""
     if done.results is None or done.page is None:
         return
     click.echo()
-    rows: list[tuple[str, ...]] = [
-        ("variant", "method", "test", "cross-fitted", "minus the first row", "")
-    ]
-    for row in done.results.rows:
+    click.echo(columns(_rows(done.results), right=[1, 2, 3]))
+    for line in _remarks(done.results, is_quick=done.plan.is_quick):
+        click.echo(printable(line))
+    click.echo(printable(f"Written: {done.page.as_posix()}"))
+
+
+def _rows(results: Results) -> list[tuple[str, ...]]:
+    """The table of the terminal: one row per variant, by its main method."""
+    from ensemble_kit.reproduce.results import METRIC
+    from ensemble_kit.reproduce.results_table import label_of, verdict_of
+
+    rows: list[tuple[str, ...]] = [("", "test", "cross-fitted", "difference", "verdict")]
+    for row in results.rows:
         if row.is_main:
             test, fitted = row.parts.get("test"), row.parts["cross_fitted"]
-            cells = (
-                "" if test is None else str(test.metrics[METRIC]),
-                str(fitted.metrics[METRIC]),
-            )
-            rows.append((row.variant, row.method, *cells, *verdict_of(fitted)))
-    click.echo(columns(rows, right=[2, 3, 4]))
-    click.echo("Balanced accuracy [95 % interval]; differences are paired and cross-fitted.")
-    for one in done.results.bias:
-        if one.method == next(r.method for r in done.results.rows if r.variant == one.by_image):
-            click.echo(
-                printable(
-                    f"Split by image adds {one.difference!s} to {one.method} ({one.by_image})."
-                )
-            )
-    named = constant_rows(done.results)
-    if named:
-        click.echo(
-            printable(
-                f"Caveat: {len(named)} of {len(done.results.rows)} rows are constant classifiers, which "
-                f"predict one class for all images of a part: {first_few(named, 4)}."
-            )
-        )
-    if done.plan.is_quick:
-        click.echo("Quick run: reduced. These values do not answer the published figures.")
-    click.echo(printable(f"Written: {done.page.as_posix()}"))
+            of_test = "" if test is None else str(test.metrics[METRIC])
+            difference, word = verdict_of(fitted)
+            word += "; constant answer" if row.is_constant else ""
+            name = label_of(results, row)
+            rows.append((name, of_test, str(fitted.metrics[METRIC]), difference, word))
+    return rows
+
+
+def _remarks(results: Results, *, is_quick: bool) -> list[str]:
+    """What is said under the table of the terminal, a line each."""
+    from ensemble_kit.reproduce.results_table import constant_rows, signed
+
+    said = [
+        "Balanced accuracy [95 % interval]. Difference: cross-fitted, from the first row, on the same images.",
+    ]
+    main = {(row.variant, row.method) for row in results.rows if row.is_main}
+    said += [
+        f"Split by image against split by patient, {one.method}: {signed(str(one.difference))}."
+        for one in results.bias
+        if (one.by_image, one.method) in main
+    ]
+    if named := constant_rows(results):
+        said.append(f"Constant answer (one class for all images of a part): {first_few(named, 4)}.")
+    if is_quick:
+        said.append("Quick run: reduced. Do not compare these values with the published ones.")
+    return said

@@ -11,10 +11,11 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.combiners.inner_folds import Ints, inner_folds, integer_groups
-from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.combiners.log_proba import clipped_log_proba
+from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.seeding import generator
 
@@ -24,14 +25,18 @@ N_SPLITS = 5
 class FeatureCombiner(Combiner):
     """Base of combiners over logits and pooled features.
 
-    A subclass learns in `_fit_on` and answers in `_combine_on`. Each fold's models have feature
-    spaces of their own, so a row can be answered only where rows of its own space were learnt
-    from: cross-fitting goes by `crossing_folds`, not by the table's folds.
+    A subclass learns in `_fit_on` and predicts in `_predict_in`, one space at a time. Each fold's
+    models have feature spaces of their own, so a row can be predicted only if rows of its own space
+    were learnt from: cross-fitting goes by `crossing_folds`, not by the table's folds. An
+    out-of-fold row is predicted in its own space. A test row has the features of every fold's
+    models, and its prediction is the mean over the spaces.
     """
 
     needs_features = True
     is_fitted_to_labels = True
     ignores_member_order = False
+    fitted_names = ("widths_",)
+    widths_: list[int]
 
     def fit(
         self,
@@ -66,6 +71,7 @@ class FeatureCombiner(Combiner):
                 "Fit on run.predictions('oof', features=True)",
             )
         self._note_shape(checked)
+        self.widths_ = [one.shape[2] for one in kept.values]
         self._fit_on(checked, truth, units, kept)
         return self
 
@@ -110,8 +116,32 @@ class FeatureCombiner(Combiner):
     def _fit_on(self, logits: Array, labels: Ints, groups: Ints, features: PooledFeatures) -> None:
         raise NotImplementedError
 
-    def _combine_on(self, logits: Array, features: PooledFeatures) -> Combined:
+    def _predict_in(self, space: int, logits: Array, features: list[Array]) -> Array | None:
+        """Probabilities by what was learnt in one space; None if nothing was learnt there."""
         raise NotImplementedError
+
+    def _combine_on(self, logits: Array, features: PooledFeatures) -> Combined:
+        self._refuse_other_widths(features)
+        total = np.zeros((len(logits), len(self.classes_)))
+        for column in range(features.spaces.shape[1]):
+            space = features.spaces[:, column]
+            for k in np.unique(space):
+                rows = np.flatnonzero(space == k)
+                seen = [one[rows, column] for one in features.values]
+                found = self._predict_in(int(k), logits[rows], seen)
+                if found is None:
+                    found = softmax(clipped_log_proba(logits[rows]).mean(axis=1))
+                total[rows] += found
+        return decided(total / features.spaces.shape[1])
+
+    def _refuse_other_widths(self, features: PooledFeatures) -> None:
+        got, want = [one.shape[2] for one in features.values], self.widths_
+        if got != want:
+            raise DataError(
+                "Features are as wide as those that the combiner was fitted to",
+                f"got {first_few(map(str, got))}, fitted to {first_few(map(str, want))}",
+                "Take them from the same run's members, in the same order",
+            )
 
     def _same_rows(self, logits: Array, features: PooledFeatures | None) -> PooledFeatures:
         if features is None:
@@ -129,6 +159,12 @@ class FeatureCombiner(Combiner):
                 "Take both from one table: table.logits, table.features",
             )
         return features
+
+
+def learnable_spaces(groups: Ints, spaces: Ints) -> Ints:
+    """The spaces with rows of several groups: those of one group have no unseen rows to compare with."""
+    several = [k for k in np.unique(spaces) if len(np.unique(groups[spaces == k])) > 1]
+    return np.array(several, dtype=np.int64)
 
 
 def crossing_folds(labels: Ints, groups: npt.ArrayLike, spaces: Ints) -> Ints:

@@ -9,15 +9,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from ensemble_kit.arrays import Array, softmax
-from ensemble_kit.combiners.base import Combined, decided
+from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.inner_folds import Ints
-from ensemble_kit.combiners.log_proba import clipped_log_proba, flat_features
-from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner
+from ensemble_kit.combiners.log_proba import flat_features
+from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner, learnable_spaces
 from ensemble_kit.combiners.stacking.mlp import inner_stops
 from ensemble_kit.combiners.stacking.mlp_training import Networks, Schedule, train_batched
 from ensemble_kit.combiners.stacking.pca import principal_axes
-from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.seeding import derive_seed
 
@@ -70,8 +68,6 @@ class FeatureMLP(FeatureCombiner):
     (80, 2)
     """
 
-    fitted_names = ("widths_",)
-
     def __init__(
         self,
         seed: int = 0,
@@ -90,10 +86,8 @@ class FeatureMLP(FeatureCombiner):
 
     def _fit_on(self, logits: Array, labels: Ints, groups: Ints, features: PooledFeatures) -> None:
         space = features.spaces[:, 0]
-        self.widths_ = [one.shape[2] for one in features.values]
         # A space of one group has no unseen rows to stop on: it stays at the members' mean.
-        several = [k for k in np.unique(space) if len(np.unique(groups[space == k])) > 1]
-        self.spaces_ = np.array(several, dtype=np.int64)
+        self.spaces_ = learnable_spaces(groups, space)
         rows_of = [np.flatnonzero(space == k) for k in self.spaces_]
         self.axes_ = [
             [
@@ -102,7 +96,7 @@ class FeatureMLP(FeatureCombiner):
             ]
             for rows in rows_of
         ]
-        if not several:
+        if not len(self.spaces_):
             self.networks_ = _no_networks()
             return
         inputs = self._inputs_of(logits, features, rows_of)
@@ -149,34 +143,13 @@ class FeatureMLP(FeatureCombiner):
             parts.append(np.pad(projected, ((0, 0), (0, missing))))
         return np.concatenate(parts, axis=1)
 
-    def _combine_on(self, logits: Array, features: PooledFeatures) -> Combined:
-        self._refuse_other_widths(features)
-        total = np.zeros((len(logits), len(self.classes_)))
-        for column in range(features.spaces.shape[1]):
-            space = features.spaces[:, column]
-            for k in np.unique(space):
-                rows = np.flatnonzero(space == k)
-                seen = [one[rows, column] for one in features.values]
-                total[rows] += self._answer(int(k), logits[rows], seen)
-        return decided(total / features.spaces.shape[1])
-
-    def _answer(self, k: int, logits: Array, features: list[Array]) -> Array:
-        """The mean over the networks of space k; the members' mean where it was not learnt."""
-        found = np.flatnonzero(self.spaces_ == k)
+    def _predict_in(self, space: int, logits: Array, features: list[Array]) -> Array | None:
+        found = np.flatnonzero(self.spaces_ == space)
         if not len(found):
-            return softmax(clipped_log_proba(logits).mean(axis=1))
+            return None
         s = int(found[0])
         own = self.networks_.take(slice(s * self.n_networks, (s + 1) * self.n_networks))
         return own.predict_proba(self._seen(s, logits, features))
-
-    def _refuse_other_widths(self, features: PooledFeatures) -> None:
-        got, want = [one.shape[2] for one in features.values], self.widths_
-        if got != want:
-            raise DataError(
-                "Features are as wide as those that the combiner was fitted to",
-                f"got {first_few(map(str, got))}, fitted to {first_few(map(str, want))}",
-                "Take them from the same run's members, in the same order",
-            )
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """The spaces, their axes and the networks' arrays."""

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ensemble_kit.checked import write_checked
-from ensemble_kit.combiners import COMBINERS, DYNAMIC, combiner_class, make_combiner
+from ensemble_kit.combiners import COMBINERS, DYNAMIC, PUBLISHED, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import IntegrityError, UsageError
 from ensemble_kit.evaluation.caveats import combiner_notes
@@ -116,10 +116,10 @@ def all_methods(n_members: int, *, features: bool = False) -> list[str]:
     """The methods that `all` stands for.
 
     Left out: best member and oracle; dynamic selection, which needs a large and varied pool of
-    members; methods on features, if the run stores no features; and the trimmed mean with fewer
-    than five members, which would equal the mean.
+    members; methods of publications; methods on features, if the run stores no features; and the
+    trimmed mean with fewer than five members, which would equal the mean.
     """
-    dropped = {*REFERENCE_METHODS, *DYNAMIC} - {"mean"}
+    dropped = {*REFERENCE_METHODS, *DYNAMIC, *PUBLISHED} - {"mean"}
     if n_members < 5:
         dropped.add("trimmed-mean")
     named = [name for name in COMBINERS if name not in dropped]
@@ -269,6 +269,6 @@ def _table(run: Run, kind: str, quorum: int | None, features: bool) -> Predictio
         raise UsageError(
             f"Methods on features cannot be used with a quorum (here {quorum})",
             "they need the features of every member and fold",
-            "Leave out --quorum, or feature-mlp",
+            "Leave out --quorum, or feature-mlp and pooled-mlp",
         )
     return with_quorum(run.predictions(kind, partial=True), quorum)

@@ -1,0 +1,137 @@
+"""The table over variants in words: its rows, how to read it, and the constant answers.
+
+Formats what `results` gathered; computes no metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ensemble_kit.evaluation.result import replaced_name
+from ensemble_kit.reproduce.results import METRIC, Part, Results, Row, row_name
+
+PARTS_IN_WORDS = {"test": "test", "cross_fitted": "cross-fitted"}
+
+
+def one_method(results: Results) -> bool:
+    """Whether each variant has a single row, so that methods need no column."""
+    return len({row.method for row in results.rows}) == 1
+
+
+def label_of(results: Results, row: Row) -> str:
+    """The name of a row: the variant's, with its method if there are several."""
+    return row.variant if one_method(results) else row_name(row.variant, shown_method(row))
+
+
+def shown_method(row: Row) -> str:
+    """The method's name, marked if it was replaced by the mean."""
+    return replaced_name(row.method) if row.replaced else row.method
+
+
+def head_of(results: Results) -> tuple[str, ...]:
+    """The head of the table on the page."""
+    names = ("variant",) if one_method(results) else ("variant", "method")
+    return (
+        *names, "accuracy, test", "balanced accuracy, test", "balanced accuracy, cross-fitted",
+        "AUROC, cross-fitted", "difference", "verdict",
+    )  # fmt: skip
+
+
+def cells_of(results: Results, row: Row) -> tuple[str, ...]:
+    """A row of the table on the page."""
+    fitted, test = row.parts["cross_fitted"], row.parts.get("test")
+    names = (row.variant,) if one_method(results) else (row.variant, shown_method(row))
+    of_test = ["no test part"] * 2
+    if test is not None:
+        of_test = [str(test.metrics[m]) for m in ("accuracy", METRIC)]
+    difference, word = verdict_of(fitted)
+    word += "; constant answer" if row.is_constant else ""
+    return (*names, *of_test, *(str(fitted.metrics[m]) for m in (METRIC, "auroc")), difference, word)  # fmt: skip
+
+
+def verdict_of(part: Part) -> tuple[str, str]:
+    """The difference from the first row with its interval, and the verdict in a word."""
+    said = part.against_first
+    return ("", "first row") if said is None else (signed(str(said.effect)), said.word)
+
+
+def signed(value: str) -> str:
+    """A difference with its sign."""
+    return value if value.startswith(("-", "n/a")) else f"+{value}"
+
+
+def constant_rows(results: Results) -> list[str]:
+    """Names of the rows that predict one class for all images of a part."""
+    return [label_of(results, row) for row in results.rows if row.is_constant]
+
+
+def constant_sentences(results: Results) -> list[str]:
+    """A sentence for each row that predicts one class for all images of a part."""
+    found = []
+    for row in results.rows:
+        said = [
+            f"'{part.constant}' for all {part.n} images ({PARTS_IN_WORDS[name]}), accuracy {part.metrics['accuracy']!s}"
+            for name, part in row.parts.items()
+            if part.constant
+        ]
+        if said:
+            found.append(
+                f"{label_of(results, row)} is a constant classifier. It predicts "
+                f"{' and '.join(said)}. That accuracy is the share of this class."
+            )
+    return found
+
+
+def how_to_read(results: Results) -> list[str]:
+    """What the columns and words of the table mean, a sentence or two each."""
+    n_classes = len(results.class_names)
+    said = [
+        f"**Test**: images that no network was trained on{_counts(results, 'test')}.",
+        f"**Cross-fitted**: training images, each predicted by networks that were not trained on it{_counts(results, 'cross_fitted')}.",
+        f"**Balanced accuracy**: the mean of the sensitivities of the {n_classes} classes. A constant answer has {1 / n_classes:.3f}.",
+        "**[low, high]**: 95 % interval over {}. A value has none if a class has images of one patient only, or if both rows of a difference have equal predictions.".format(
+            " and ".join(_units(results))
+        ),
+        f"**Difference**: balanced accuracy, cross-fitted, minus that of the first row{_of_its_split(results)}, on the same images. Its intervals are simultaneous: 95 % of such tables have all differences inside.",
+        '**Verdict**: "better" or "worse" if the interval of the difference excludes 0. Else "not shown": the data do not show a difference.',
+    ]
+    if "image" in {row.split_by for row in results.rows}:
+        said.append(
+            "**Split by image**: the networks were trained on other images of the same patients. Such values are too high for new patients."
+        )
+    if "image" in {row.group_kind for row in results.rows}:
+        said.append(
+            "**No patients are known**: images count as independent. Intervals are too narrow if patients have several images."
+        )
+    return said
+
+
+def _counts(results: Results, part: str) -> str:
+    """How many images and patients a part has, for each kind of split, in brackets."""
+    first = first_rows(results)
+    several = len(first) > 1
+    found = []
+    for row in first:
+        if part in row.parts:
+            of, kind = row.parts[part], row.group_kind
+            patients = "" if kind == "image" else f" of {of.n_groups} {kind}s"
+            name = f"{row.variant}: " if several else ""
+            found.append(f"{name}{of.n} images{patients}")
+    return f" ({'; '.join(found)})" if found else ""
+
+
+def first_rows(results: Results) -> list[Row]:
+    """The first row of each kind of split, which the others are compared with."""
+    found: dict[str, Row] = {}
+    for row in results.rows:
+        found.setdefault(row.split_by, row)
+    return list(found.values())
+
+
+def _of_its_split(results: Results) -> str:
+    return " of the same kind of split" if len(first_rows(results)) > 1 else ""
+
+
+def _units(results: Results) -> Sequence[str]:
+    kinds = dict.fromkeys(row.group_kind for row in results.rows)
+    return ["images" if kind == "image" else f"whole {kind}s" for kind in kinds]
