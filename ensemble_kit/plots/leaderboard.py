@@ -18,7 +18,7 @@ from ensemble_kit.plots.style import INK, MUTED, color, grid, plain
 def leaderboard_figure(
     scores: pd.DataFrame, methods: Sequence[str], *, metric: str, floor: str = "best-member"
 ) -> Figure:
-    """One pane per part; methods from the top in the given order.
+    """One pane per part, with the same axes; methods from the top in the given order.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def leaderboard_figure(
     """
     parts = [p for p in ("cross_fitted", "test") if p in set(scores["part"])]
     height = 0.27 * len(methods) + 0.9
-    figure, axes = grid(len(parts), n_columns=2, width=4.9, height=height, sharey=True)
+    figure, axes = grid(len(parts), n_columns=2, width=4.9, height=height, sharex=True, sharey=True)
     rows = scores[scores["metric"] == metric].set_index(["part", "method"])
     places = np.arange(len(methods))[::-1]
     for one, part in zip(axes, parts, strict=True):

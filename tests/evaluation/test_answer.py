@@ -125,6 +125,19 @@ def test_baselines_alone_have_no_verdict() -> None:
     assert len(answer(found("mean")[1])) == 1
 
 
+def test_a_run_of_one_member_has_its_value_in_the_place_of_a_comparison() -> None:
+    oof = toy_predictions(160, 1, 3, n_groups=16)
+    test = toy_predictions(90, 1, 3, kind="test", seed=1, n_groups=9)
+    judged = evaluate_all(
+        {"mean": make_combiner("mean")}, oof, test, protocol=Protocol(n_resamples=100)
+    )
+    stored = {name: metrics_json(one, oof) for name, one in judged.items()}
+    said = answer(stored)
+    assert said[0] == claim(stored) == f"One member, no ensemble: {oof.member_names[0]}."
+    assert str(judged["mean"].test["balanced_accuracy"]) in said[1]
+    assert "90 images of 9" in said[1]
+
+
 def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     done = stack_run(

@@ -53,7 +53,7 @@ def claim(methods: Mapping[str, Stored]) -> str:
     """
     chosen = chosen_of(methods)
     if chosen is None:
-        return NO_METHOD
+        return _no_ensemble(methods)
     best = methods[chosen]
     found = _verdict(best, part_of(best), "best-member")
     name, noun = f"The ensemble ({_called(chosen, best)})", _best_member(methods)
@@ -74,10 +74,14 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
     """
     chosen = chosen_of(methods)
     if chosen is None:
-        return [NO_METHOD]
+        alone = _alone(methods)
+        return [
+            _no_ensemble(methods),
+            *([_value_of(alone), *chance_warning(alone)] if alone else []),
+        ]
     best = methods[chosen]
     part = part_of(best)
-    said = [_first(chosen, best, methods, part)]
+    said = [_first(chosen, best, methods)]
     said += chance_warning(best)
     for against, noun in (
         ("best-member", _best_member(methods)),
@@ -125,22 +129,39 @@ def _verdict(best: Stored, part: str, against: str) -> Stored | None:
     return found[0] if found else None
 
 
+def _alone(methods: Mapping[str, Stored]) -> Stored | None:
+    """The mean of a run's only member, which is that member; None if there are several."""
+    mean = methods.get("mean")
+    return mean if mean and len(mean["member_names"]) == 1 else None
+
+
+def _no_ensemble(methods: Mapping[str, Stored]) -> str:
+    """What there is in the place of an ensemble."""
+    alone = _alone(methods)
+    return f"One member, no ensemble: {alone['member_names'][0]}." if alone else NO_METHOD
+
+
 def _called(name: str, one: Stored) -> str:
     return f"{name} (replaced by the mean)" if one["fell_back_to_mean"] else name
 
 
-def _first(chosen: str, best: Stored, methods: Mapping[str, Stored], part: str) -> str:
-    metric, values = best["metric"], best[part]
+def _first(chosen: str, best: Stored, methods: Mapping[str, Stored]) -> str:
     n_methods = sum(name not in REFERENCE_METHODS for name in methods)
     name = _called(chosen, best)
     head = f"Method: {name}."
     if n_methods > 1:
         head = f"Best of {n_methods} methods by cross-validation: {name}."
-    noun = metric.replace("_", " ")
+    return f"{head} {_value_of(best)}"
+
+
+def _value_of(best: Stored) -> str:
+    """The value of one method on the part that the answer is about."""
+    part, metric = part_of(best), best["metric"]
+    values, noun = best[part], metric.replace("_", " ")
     value = Interval(**values[metric])
     if part == "test":
-        return f"{head} Its {noun} on the test part: {value} ({_size(best, values)})."
-    return f"{head} Its {noun}, cross-fitted: {value}{_corrected(best)} ({_size(best, values)})."
+        return f"Its {noun} on the test part: {value} ({_size(best, values)})."
+    return f"Its {noun}, cross-fitted: {value}{_corrected(best)} ({_size(best, values)})."
 
 
 def _cross_fitted(best: Stored) -> list[str]:
