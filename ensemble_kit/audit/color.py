@@ -9,7 +9,6 @@ import dataclasses
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.pipeline import make_pipeline
@@ -172,15 +171,3 @@ def _score(
         model.fit(features[fold != k], train.labels[fold != k])
         predicted[fold == k] = model.predict(features[fold == k])
     return float(balanced_accuracy_score(train.labels, predicted))
-
-
-def as_frame(leak: ColorLeak) -> pd.DataFrame:
-    """The leak as a table: one row per kind of folds."""
-    return pd.DataFrame(
-        {
-            "folds": ["image", "group"],
-            "balanced_accuracy": [leak.by_image, leak.by_group],
-            "low": [min(leak.by_image_seeds), min(leak.by_group_seeds)],
-            "high": [max(leak.by_image_seeds), max(leak.by_group_seeds)],
-        }
-    )

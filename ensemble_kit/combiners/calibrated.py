@@ -29,10 +29,6 @@ class _Around(Combiner):
     def _inner(self) -> Combiner:
         return MeanProba() if self.combiner is None else self.combiner.fresh()
 
-    @property
-    def _is_order_blind(self) -> bool:
-        return self.combiner is None or self.combiner.ignores_member_order
-
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Its own values, and the inner combiner's under `inner`."""
         plain, arrays = super().state()

@@ -15,11 +15,11 @@ from ensemble_kit.manifest.table import Manifest
 METHODS = ("none", "macenko", "reinhard")
 # Stain vectors (rows: haematoxylin, eosin) and 99th percentiles of their amounts that Macenko et
 # al. publish with their method, in natural-log density.
-_MACENKO_VECTORS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
+MACENKO_VECTORS = np.array([[0.5626, 0.7201, 0.4062], [0.2159, 0.8012, 0.5581]])
 _MACENKO_AMOUNTS = np.array([1.9705, 1.0308])
 # Medians over 328 BreakHis images at 100X of the mean and spread of l, alpha, beta.
-_REINHARD_MEAN = np.array([-0.267, -0.019, 0.008])
-_REINHARD_SPREAD = np.array([0.114, 0.020, 0.005])
+REINHARD_MEAN = np.array([-0.267, -0.019, 0.008])
+REINHARD_SPREAD = np.array([0.114, 0.020, 0.005])
 _LMS = np.array([[0.3811, 0.5783, 0.0402], [0.1967, 0.7244, 0.0782], [0.0241, 0.1288, 0.8444]])
 _LAB = np.diag(1 / np.sqrt([3.0, 6.0, 2.0])) @ np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]])
 _GLASS = 0.15
@@ -92,23 +92,16 @@ def normalise(image: npt.NDArray[np.uint8], method: str) -> npt.NDArray[np.uint8
     return _macenko(image) if method == "macenko" else _reinhard(image)
 
 
-def lab_statistics(
-    image: npt.NDArray[np.uint8],
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Mean and spread of Reinhard's l, alpha, beta, each of shape (3,)."""
-    lab = _to_lab(image)
-    return lab.mean(axis=0), lab.std(axis=0)
-
-
-def _to_lab(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def to_lab(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Reinhard's l, alpha, beta of every pixel, shape (n_pixels, 3)."""
     light = (image.reshape(-1, 3).astype(np.float64) + 1) / 256
     return np.log10(light @ _LMS.T) @ _LAB.T
 
 
 def _reinhard(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    lab = _to_lab(image)
+    lab = to_lab(image)
     spread = np.maximum(lab.std(axis=0), 1e-3)
-    moved = (lab - lab.mean(axis=0)) / spread * _REINHARD_SPREAD + _REINHARD_MEAN
+    moved = (lab - lab.mean(axis=0)) / spread * REINHARD_SPREAD + REINHARD_MEAN
     light = 10 ** (moved @ np.linalg.inv(_LAB).T) @ np.linalg.inv(_LMS).T
     return _to_bytes(light * 256 - 1, image.shape)
 
@@ -121,16 +114,16 @@ def _macenko(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     tissue = density[(density > _GLASS).all(axis=1)]
     if len(tissue) < max(10, _MIN_TISSUE * len(density)):
         return image
-    vectors = _stain_vectors(tissue)
+    vectors = stain_vectors(tissue)
     amounts = density @ np.linalg.pinv(vectors)
     usual = np.maximum(np.percentile(amounts, 99, axis=0), 1e-3)
     again = (
         np.clip(amounts, 0, None) * np.clip(_MACENKO_AMOUNTS / usual, 0.5, 2)
-    ) @ _MACENKO_VECTORS
+    ) @ MACENKO_VECTORS
     return _to_bytes(256 * np.exp(-again) - 1, image.shape)
 
 
-def _stain_vectors(tissue: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def stain_vectors(tissue: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """The two extreme directions of the densities within their main plane, rows of unit length."""
     plane = np.linalg.eigh(np.cov(tissue.T))[1][:, 1:]
     plane = plane * np.where(plane.sum(axis=0) < 0, -1, 1)

@@ -10,8 +10,6 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 
-PAIRWISE = ("disagreement", "double_fault", "q_statistic", "error_correlation")
-
 
 def pairwise(right: npt.NDArray[np.bool_]) -> dict[str, Array]:
     """Pairwise diversity of members, each of shape (n_members, n_members).
@@ -53,12 +51,6 @@ def pairwise(right: npt.NDArray[np.bool_]) -> dict[str, Array]:
         "q_statistic": q,
         "error_correlation": np.where(np.outer(spread, spread) > 0, correlation, np.nan),
     }
-
-
-def mean_of_pairs(matrix: Array) -> float:
-    """Mean over the pairs of different members; NaN for a single one."""
-    above = matrix[np.triu_indices(len(matrix), 1)]
-    return float(np.nanmean(above)) if np.isfinite(above).any() else float("nan")
 
 
 def kappa_error(

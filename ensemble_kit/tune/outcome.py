@@ -20,7 +20,6 @@ from ensemble_kit.tune.kept_trials import Library, Pick
 from ensemble_kit.tune.losses import overall
 from ensemble_kit.tune.member_study import MemberStudy, oof_logits
 from ensemble_kit.tune.trials import (
-    OUT_OF_MEMORY,
     PRUNED,
     TrialResult,
     best_of,
@@ -74,10 +73,6 @@ class TunedMember:
     @property
     def n_pruned(self) -> int:
         return sum(one.outcome == PRUNED for one in self.trials)
-
-    @property
-    def n_out_of_memory(self) -> int:
-        return sum(one.outcome == OUT_OF_MEMORY for one in self.trials)
 
 
 @dataclasses.dataclass(frozen=True)

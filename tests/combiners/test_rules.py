@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import LabelEncoder
 
-from ensemble_kit.arrays import softmax
+from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.rules import kernels
+from ensemble_kit.combiners.rules import kernels, rules
 from ensemble_kit.combiners.rules.averaging import MeanLogits, MeanProba
-from ensemble_kit.combiners.rules.rules import RULES
 from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.errors import UsageError
 
@@ -21,20 +22,26 @@ from ensemble_kit.errors import UsageError
 KUNCHEVA = np.array(
     [[0.1, 0.5, 0.4], [0.0, 0.0, 1.0], [0.4, 0.3, 0.4], [0.2, 0.7, 0.1], [0.1, 0.8, 0.2]]
 )
-WINNERS = {"mean": 1, "median": 1, "vote": 1, "product": 2, "min": 2, "max": 2}
+WINNERS = {
+    rules.mean_rule: 1,
+    rules.median_rule: 1,
+    rules.product_rule: 2,
+    rules.min_rule: 2,
+    rules.max_rule: 2,
+}
 
 
 @pytest.mark.parametrize(("rule", "winner"), WINNERS.items())
-def test_rules_give_kunchevas_table(rule: str, winner: int) -> None:
-    assert RULES[rule](KUNCHEVA[None]).argmax() == winner
+def test_rules_give_kunchevas_table(rule: Callable[[Array], Array], winner: int) -> None:
+    assert rule(KUNCHEVA[None]).argmax() == winner
 
 
 def test_kunchevas_supports_are_his() -> None:
-    np.testing.assert_allclose(RULES["mean"](KUNCHEVA[None])[0], [0.16, 0.46, 0.42])
-    np.testing.assert_allclose(RULES["median"](KUNCHEVA[None])[0], [0.1, 0.5, 0.4])
-    np.testing.assert_allclose(RULES["min"](KUNCHEVA[None])[0], [0.0, 0.0, 0.1])
-    np.testing.assert_allclose(RULES["max"](KUNCHEVA[None])[0], [0.4, 0.8, 1.0])
-    np.testing.assert_allclose(RULES["product"](KUNCHEVA[None])[0], [0.0, 0.0, 0.0032])
+    np.testing.assert_allclose(rules.mean_rule(KUNCHEVA[None])[0], [0.16, 0.46, 0.42])
+    np.testing.assert_allclose(rules.median_rule(KUNCHEVA[None])[0], [0.1, 0.5, 0.4])
+    np.testing.assert_allclose(rules.min_rule(KUNCHEVA[None])[0], [0.0, 0.0, 0.1])
+    np.testing.assert_allclose(rules.max_rule(KUNCHEVA[None])[0], [0.4, 0.8, 1.0])
+    np.testing.assert_allclose(rules.product_rule(KUNCHEVA[None])[0], [0.0, 0.0, 0.0032])
 
 
 # Her profile, worked by hand as distributions: rows sum to 1, no member level between classes.

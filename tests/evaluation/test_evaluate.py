@@ -18,7 +18,7 @@ from ensemble_kit.evaluation.compare import compare
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit, cross_fitted_proba
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.runs.ensemble_folder import write_ensemble
+from ensemble_kit.evaluation.runs.ensemble_folder import write_ensembles
 from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predictions
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.uncertainty.bootstrap import group_weights
@@ -26,6 +26,7 @@ from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife, strata_of
 from ensemble_kit.evaluation.uncertainty.resampled_metrics import auroc_resampler
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics.ranking import macro_auroc
+from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_predictions
 
 QUICK = Protocol(n_resamples=200)
@@ -274,10 +275,12 @@ def test_row_54_formulas_in_names_are_guarded_and_read_back(tmp_path: Path) -> N
     ids = np.array(evil + table.sample_ids.tolist()[6:])
     table = dataclasses.replace(table, sample_ids=ids)
     result = evaluate(make_combiner("simplex"), table, protocol=QUICK)
-    write_ensemble(tmp_path, result, table)
-    first = [line[0] for line in (tmp_path / "predictions.csv").read_text().splitlines()[1:7]]
+    run = Run(tmp_path)
+    write_ensembles(run, {"simplex": result}, table, None)
+    folder = run.ensemble_dir("simplex")
+    first = [line[0] for line in (folder / "predictions.csv").read_text().splitlines()[1:7]]
     assert set(first) <= {"'", '"'}
-    again = read_ensemble_predictions(tmp_path)
+    again = read_ensemble_predictions(folder)
     assert again["sample_id"].tolist() == ids.tolist()
     np.testing.assert_array_equal(
         again[["p_class0", "p_class1"]].to_numpy(), result.oof_combined.proba
@@ -289,13 +292,10 @@ def test_undefined_figures_are_null_in_json(tmp_path: Path) -> None:
     table = toy_predictions(60, 3, 2, n_groups=12)
     test = toy_predictions(40, 3, 2, kind="test", n_groups=10)
     one_class = test.take(test.labels == 0)
-    write_ensemble(
-        tmp_path,
-        evaluate(make_combiner("vote"), table, one_class, protocol=QUICK),
-        table,
-        one_class,
-    )
-    stored = json.loads((tmp_path / "metrics.json").read_text())
+    run = Run(tmp_path)
+    result = evaluate(make_combiner("vote"), table, one_class, protocol=QUICK)
+    write_ensembles(run, {"vote": result}, table, one_class)
+    stored = json.loads((run.ensemble_dir("vote") / "metrics.json").read_text())
     assert stored["test"]["auroc"] == {"value": None, "low": None, "high": None}
     assert stored["cross_fitted"]["n"] == 60
     assert stored["cross_fitted"]["n_groups"] == 12

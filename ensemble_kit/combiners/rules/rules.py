@@ -6,8 +6,6 @@ Each takes `proba` (n_samples, n_members, n_classes) and returns each class's su
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ensemble_kit.arrays import Array
@@ -51,25 +49,8 @@ def product_rule(proba: Array) -> Array:
     return np.asarray(proba.prod(axis=1))
 
 
-def vote_rule(proba: Array) -> Array:
-    """Each member's one vote for its highest class; a member's own tie is shared out."""
-    top = proba == proba.max(axis=2, keepdims=True)
-    return np.asarray((top / top.sum(axis=2, keepdims=True)).sum(axis=1))
-
-
 def normalised(support: Array) -> Array:
     """Support divided by its row sum; rows without any support become uniform."""
     total = support.sum(axis=1, keepdims=True)
     safe = np.where(total > 0, total, 1.0)
     return np.where(total > 0, support / safe, 1.0 / support.shape[1])
-
-
-RULES: dict[str, Callable[[Array], Array]] = {
-    "mean": mean_rule,
-    "median": median_rule,
-    "trimmed-mean": trimmed_mean_rule,
-    "max": max_rule,
-    "min": min_rule,
-    "product": product_rule,
-    "vote": vote_rule,
-}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
 from ensemble_kit.combiners.inner_folds import Ints
 from ensemble_kit.combiners.rules.kernels import mean_softmax, vote_counts
@@ -95,10 +95,3 @@ class MajorityVote(Combiner):
         if self.ties == "severity" and self.positive is not None:
             return np.where(level[:, self.positive], self.positive, likeliest)
         return likeliest
-
-
-def votes_of(logits: Array) -> Ints:
-    """Each member's class, shape (n_samples, n_members); its own tie goes to the later class."""
-    n_samples, n_members, n_classes = logits.shape
-    flat = softmax(logits).reshape(-1, n_classes)
-    return decided(flat).predicted.reshape(n_samples, n_members)

@@ -6,7 +6,6 @@ What stands in the files is the affair of `ensembles` and `combiners.saved`.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,26 +39,6 @@ def write_ensembles(
             folder = run.ensemble_dir(name)
             fresh = all_folders.enter_context(replaced_whole(folder))
             _fill(fresh, folder, one, oof, test)
-
-
-def write_ensemble(
-    folder: str | os.PathLike[str],
-    evaluation: Evaluation,
-    oof: Predictions,
-    test: Predictions | None = None,
-) -> None:
-    """Replace one method's folder; the oracle gets its metrics alone.
-
-    Parameters
-    ----------
-    folder : path
-        `run.ensemble_dir(method)`.
-    evaluation : Evaluation
-    oof, test : Predictions
-        The tables that it was evaluated on.
-    """
-    with replaced_whole(folder) as fresh:
-        _fill(fresh, Path(folder), evaluation, oof, test)
 
 
 def _fill(
