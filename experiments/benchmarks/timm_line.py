@@ -20,7 +20,6 @@ from torchvision import transforms
 
 from ensemble_kit.images.augmentation.presets import preset
 from ensemble_kit.members.registry import timm_name
-from ensemble_kit.members.training.precision import tuned_convolutions
 
 
 class TimmLine:
@@ -62,7 +61,7 @@ class TimmLine:
             began, n = time.perf_counter(), 0
             self.model.train()
             # What timm's own training script sets on a card.
-            with tuned_convolutions(self.device.type == "cuda"):
+            with torch.backends.cudnn.flags(benchmark=self.device.type == "cuda"):
                 for images, labels in self.loader:
                     n += len(labels)
                     self._step(images, labels)

@@ -128,7 +128,7 @@ def test_a_probe_gives_the_card_s_memory_back(
     given: list[torch.device] = []
     monkeypatch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(probe, "WORTH_A_PROBE", 0)
-    monkeypatch.setattr(probe, "fastest_precision", lambda *_, **__: ("fp32", {}))
+    monkeypatch.setattr(probe, "fastest_precision", lambda *_: "fp32")
     monkeypatch.setattr(probe, "give_back", given.append)
     (job,) = with_precision([make_job(precision="auto")], lambda _: None)
     assert (job.precision, given) == ("fp32", [torch.device("cpu")])

@@ -25,7 +25,7 @@ from ensemble_kit.members.jobs.progress_files import PROGRESS
 from ensemble_kit.members.jobs.status import SPEC, read_spec
 from ensemble_kit.members.registry import cost
 from ensemble_kit.members.training.out_of_memory import give_back
-from ensemble_kit.members.training.precision import candidates, choose_precision, number_format
+from ensemble_kit.members.training.precision import choose_precision
 from ensemble_kit.members.training.throughput import fastest_precision
 from ensemble_kit.run import Run
 from ensemble_kit.run.lock import held
@@ -96,8 +96,8 @@ def refuse_other_precision(job: Job) -> None:
     DataError
         The folds of one member would differ.
     """
-    known = {number_format(name) for _, name in trained_in(job.run, job.member.name)}
-    if job.precision == "auto" or not known or number_format(job.precision) in known:
+    known = {name for _, name in trained_in(job.run, job.member.name)}
+    if job.precision == "auto" or not known or job.precision in known:
         return
     raise DataError(
         "The folds of a member are trained in one precision",
@@ -116,12 +116,12 @@ def _agreed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     if here:
         return here[0]
     chosen = choose_precision(_probed(job, n_jobs, watcher), job.device).name
-    if trained and number_format(trained[0][1]) != number_format(chosen):
+    if trained and trained[0][1] != chosen:
         kind, name = trained[0]
         watcher(
             Notice(
                 f"{job.member.name}: other folds were trained in {name} on {kind}, these are in "
-                f"{chosen} on {job.device.type}. Use --precision {number_format(name)} for one."
+                f"{chosen} on {job.device.type}. Use --precision {name} for one."
             )
         )
     return chosen
@@ -137,17 +137,10 @@ def _probed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     batch = recipe.batch_size if on_card else min(recipe.batch_size, PROBE_BATCH)
     known = Known(job.device, "precision")
     key = f"{network} {size} px, batch {batch}"
-    if any(name != number_format(name) for name in candidates(job.device, work)):
-        key += f", {n_images} images"  # what takes time first pays back in long jobs only
     if key not in known.values:
-        name, failed = fastest_precision(
-            network, size, batch, job.device, n_images=n_images, work=work
-        )
+        name = fastest_precision(network, size, batch, job.device)
         known.add(key, name)
         watcher(Notice(f"{job.member.name}: {name} trains the fastest here ({key})."))
-        for other, reason in failed.items():
-            known.add(f"{key}: {other} failed", reason)
-            watcher(Notice(f"{job.member.name}: {other} could not be tried here ({reason})."))
         give_back(job.device)  # jobs in other processes need the card's memory
     return str(known.values[key])
 

@@ -32,7 +32,6 @@ from ensemble_kit.members.training.precision import (
     choose_precision,
     keep_depthwise_in_float32,
     tensor_float32,
-    tuned_convolutions,
 )
 from ensemble_kit.members.training.predict import predict_features, predict_logits, watched_figures
 from ensemble_kit.members.training.state import Plan, State, Training
@@ -148,7 +147,7 @@ class Fit:
             name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
         )
         on_card = self.device.type == "cuda"
-        with tensor_float32(on_card), tuned_convolutions(self.precision.tunes):
+        with tensor_float32(on_card):
             run_epochs(
                 self.training,
                 batches,

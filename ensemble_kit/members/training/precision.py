@@ -18,57 +18,25 @@ from torch import Tensor, nn
 from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-# How else a card may be told to compute: steps compiled, convolutions timed for the fastest kernel.
-COMPILED, TUNED = "+compiled", "+tuned"
-# Multiply-accumulates of a member's whole training from which trying a compiler may pay on a card.
-WORTH_COMPILING = 1e16
 
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """The dtype of autocast, or float32 for none; fp16 needs its losses scaled.
-
-    A name that ends in `+compiled` has the steps compiled too, one in `+tuned` has cuDNN time its
-    kernels for each shape and keep the fastest. Both are tried on CUDA cards only, where they may
-    pay for the time that they take first; neither has been run on one yet.
-    """
+    """The dtype of autocast, or float32 for none; fp16 needs its losses scaled."""
 
     name: str
 
     @property
-    def number_format(self) -> str:
-        return number_format(self.name)
-
-    @property
     def dtype(self) -> torch.dtype:
-        return PRECISIONS[self.number_format]
+        return PRECISIONS[self.name]
 
     @property
     def autocasts(self) -> bool:
-        return self.number_format != "fp32"
+        return self.name != "fp32"
 
     @property
     def scales_loss(self) -> bool:
-        return self.number_format == "fp16"
-
-    @property
-    def compiles(self) -> bool:
-        return self.name.endswith(COMPILED)
-
-    @property
-    def tunes(self) -> bool:
-        return self.name.endswith(TUNED)
-
-
-def number_format(name: str) -> str:
-    """The number format alone of a precision's name.
-
-    Examples
-    --------
-    >>> number_format("bf16+tuned")
-    'bf16'
-    """
-    return name.partition("+")[0]
+        return self.name == "fp16"
 
 
 FULL = Precision("fp32")
@@ -121,8 +89,7 @@ def choose_precision(name: str, device: torch.device) -> Precision:
         An unknown name.
     """
     if name != "auto":
-        how = name.removeprefix(number_format(name))
-        if number_format(name) not in PRECISIONS or how not in {"", COMPILED, TUNED}:
+        if name not in PRECISIONS:
             raise UsageError(
                 "A precision has a known name",
                 f"got '{name}'",
@@ -136,18 +103,10 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     return Precision("bf16" if device.type == "cpu" and _cpu_multiplies_bf16() else "fp32")
 
 
-def candidates(device: torch.device, work: float = 0.0) -> list[str]:
-    """Names of the precisions that may pay on this device, for a probe to choose from.
-
-    `work` are the multiply-accumulates of all that is to be trained so.
-    """
+def candidates(device: torch.device) -> list[str]:
+    """Names of the precisions that may pay on this device, for a probe to choose from."""
     chosen = choose_precision("auto", device).name
-    names = [chosen] if chosen == "fp32" else [chosen, "fp32"]
-    if device.type == "cuda":
-        names.append(chosen + TUNED)
-        if work >= WORTH_COMPILING:
-            names.append(chosen + COMPILED)
-    return names
+    return [chosen] if chosen == "fp32" else [chosen, "fp32"]
 
 
 @contextlib.contextmanager
@@ -160,17 +119,6 @@ def tensor_float32(allowed: bool) -> Iterator[None]:
         yield
     finally:
         convolutions.allow_tf32, products.allow_tf32 = before
-
-
-@contextlib.contextmanager
-def tuned_convolutions(tuned: bool) -> Iterator[None]:
-    """Have cuDNN time its kernels for each new shape inside the block, or take its first guess."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = tuned
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 def keep_depthwise_in_float32(model: nn.Module) -> None:

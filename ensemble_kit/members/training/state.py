@@ -43,7 +43,6 @@ class Training:
     average_beside: bool = False
     rate_factor: float = 1.0
     micro_batches: int = 1
-    compiled: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
     def start(
@@ -54,17 +53,10 @@ class Training:
         regularize = recipe.regularize
         averages = bool(regularize.ema_decay or regularize.average_last)
         averaged = Average(model, regularize.ema_decay) if averages else None
-        # Batches come in two sizes at most: each gets code of its own.
-        compiled = torch.compile(model, dynamic=False) if precision.compiles else None
         return cls(
-            model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches, compiled=compiled,
+            model, optimizer, scaler, averaged, micro_batches=recipe.optim.micro_batches,
             average_beside=recipe.regularize.average_beside,
         )  # fmt: skip
-
-    @property
-    def forward(self) -> Callable[[Tensor], Tensor]:
-        """What a training step calls: the model, or its compiled form over the same weights."""
-        return self.compiled or self.model
 
     @property
     def epoch(self) -> int:

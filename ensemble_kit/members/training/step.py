@@ -65,7 +65,7 @@ def take_step(
     EnvironmentFault
         Not even the smallest parts fit into memory.
     """
-    forward, least = head or training.forward, least_part(head or training.model)
+    forward, least = head or training.model, least_part(head or training.model)
     most = max(len(images) // least, 1)
     while True:
         try:

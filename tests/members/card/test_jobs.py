@@ -139,7 +139,7 @@ def test_a_run_probes_the_card_and_trains_all_folds_there(
         [member], trained.manifest, trained.folds, run, device="auto", watcher=events.append
     )
     said = [event.text for event in events if isinstance(event, Notice)]
-    assert [text for text in said if "trains the fastest here (tiny_cnn 16 px, batch 16, " in text]
+    assert [text for text in said if "trains the fastest here (tiny_cnn 16 px, batch 16)" in text]
     assert [(e.device, e.fold) for e in events if isinstance(e, JobStarted)] == [
         ("cuda", fold) for fold in range(3)
     ]
