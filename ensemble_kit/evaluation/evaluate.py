@@ -33,9 +33,8 @@ from ensemble_kit.evaluation.cross_validation.nested import couplings, nested_an
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation, replaced_name
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, baseline_tests
-from ensemble_kit.evaluation.scores.group_pooling import figures_per_group
 from ensemble_kit.evaluation.scores.per_class import ClassFigures, figures_per_class
-from ensemble_kit.evaluation.scores.per_group import has_larger_groups
+from ensemble_kit.evaluation.scores.per_group import figures_per_group, has_larger_groups
 from ensemble_kit.evaluation.scores.per_image import Scored, judge
 from ensemble_kit.evaluation.scores.verdict import Verdict, corrected_verdict, verdicts
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice, corrected_choice
@@ -139,7 +138,10 @@ def evaluate_all(
     notes += (cost_note(),) if protocol.decide_by_cost else ()
     notes += (order_note(oof),) if protocol.takes_an_order(oof) else ()
     notes += below_best_note(*_below_best(everyone, crossed, fallen, oof, protocol))
-    per_group = figures_per_group(answers, tested, oof, test, protocol)
+    tables = dict.fromkeys(answers, oof)
+    if test is not None:
+        answers["test"], tables["test"] = tested, test
+    per_group = figures_per_group(answers, tables, protocol)
     per_class = {"cross_fitted": _per_class(everyone, crossed, oof, protocol)}
     if test is not None:
         per_class["test"] = _per_class(everyone, tested, test, protocol)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import UsageError, did_you_mean
-from ensemble_kit.evaluation.scores.per_group import FITTED, POOLING
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, Metric, cost_metric, metric
 from ensemble_kit.metrics.costs import EXPECTED_COST, CostMatrix, least_cost
 from ensemble_kit.predictions.table import Predictions
+
+# How the images of a patient become one prediction.
+POOLING = ("mean", "vote", "max")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,8 @@ class Protocol:
         Replace a fitted combiner by the mean if it is not better cross-fitted, with a caveat.
     costs : CostMatrix, optional
         Costs of errors; adds the metric `expected_cost`.
-    pool : {"mean", "vote", "max", "fitted"}
-        How the images of a patient are pooled into one prediction. `fitted` fits a pooling rule to
-        the patients of other folds.
+    pool : {"mean", "vote", "max"}
+        How the images of a patient are pooled into one prediction.
     decide_by_cost : bool
         Predict the class of least expected cost, not the most probable class.
     positive : str, optional
@@ -56,11 +57,11 @@ class Protocol:
     positive: str | None = None
 
     def __post_init__(self) -> None:
-        if self.pool not in (*POOLING, FITTED):
+        if self.pool not in POOLING:
             raise UsageError(
                 f"Unknown pooling rule '{self.pool}'",
-                f"the rules are {', '.join((*POOLING, FITTED))}",
-                did_you_mean(self.pool, (*POOLING, FITTED)),
+                f"the rules are {', '.join(POOLING)}",
+                did_you_mean(self.pool, POOLING),
             )
         if self.decide_by_cost and self.costs is None:
             raise UsageError(

@@ -10,27 +10,26 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.combiners.base import Combined
+from ensemble_kit.errors import DataError
+from ensemble_kit.evaluation.protocol import POOLING
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics
-from ensemble_kit.evaluation.scores.fitted_pooling import PoolingRule
-from ensemble_kit.evaluation.scores.per_group import POOLING, pooled
+from ensemble_kit.evaluation.scores.per_group import pooled
 from ensemble_kit.run import Run
 
 MEAN = "mean"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Pooling:
-    """A rule, or a fitted one in its place.
+    """A rule.
 
     Parameters
     ----------
     rule : {"mean", "vote", "max"}
-    fitted : PoolingRule, optional
     """
 
     rule: str = MEAN
-    fitted: PoolingRule | None = None
 
     def apply(
         self, images: Combined, groups: npt.NDArray[np.str_]
@@ -42,26 +41,30 @@ class Pooling:
         images : Combined
         groups : array of str, shape (n_images,)
         """
-        names, numbered = np.unique(groups, return_inverse=True)
-        if self.fitted is not None and len(names):
-            return self.fitted.apply(images.proba, numbered.astype(np.int64)), names
         none = np.zeros(len(groups), dtype=np.int64)  # labels are not known, and not used
         combined, _, names = pooled(images, none, groups, self.rule)
         return combined, names
 
     def as_mapping(self) -> dict[str, Any]:
         """The rule as JSON values."""
-        fitted = None if self.fitted is None else self.fitted.as_mapping()
-        return {"rule": self.rule, "fitted": fitted}
+        return {"rule": self.rule}
 
     @classmethod
     def from_mapping(cls, stored: Mapping[str, Any]) -> Pooling:
-        """The rule of `as_mapping`, or of the block `per_group` in `metrics.json`."""
-        fitted = stored.get("fitted")
-        if fitted is not None:
-            offsets = np.array(fitted["offsets"], dtype=np.float64)
-            return cls(fitted=PoolingRule(float(fitted["share"]), float(fitted["scale"]), offsets))
+        """The rule of `as_mapping`, or of the block `per_group` in `metrics.json`.
+
+        Raises
+        ------
+        DataError
+            An earlier version fitted a rule, which this one does not have.
+        """
         rule = stored.get("rule", MEAN)
+        if stored.get("fitted") is not None:
+            raise DataError(
+                f"The method pools the images of a patient by a fitted rule ('{rule}')",
+                f"this version pools by {', '.join(POOLING)}",
+                "Stack the run again, and export it again",
+            )
         return cls(rule if rule in POOLING else MEAN)
 
 

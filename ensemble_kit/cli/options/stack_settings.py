@@ -9,8 +9,6 @@ from ensemble_kit.cli.options.methods import typed_value
 from ensemble_kit.cli.options.selection_limits import Limits
 from ensemble_kit.errors import UsageError, did_you_mean
 
-POOLS = ("mean", "vote", "max", "fitted")
-
 
 @dataclasses.dataclass(frozen=True)
 class StackSettings:
@@ -20,7 +18,7 @@ class StackSettings:
     ----------
     fallback : bool
         Replace a fitted method by the mean where it is not better cross-fitted.
-    pool : {"mean", "vote", "max", "fitted"}
+    pool : {"mean", "vote", "max"}
         How the images of a patient become one prediction.
     decide_by_cost : bool
         Predict the class of least expected cost; needs `--costs`.
@@ -74,8 +72,4 @@ def read_stack_settings(given: Sequence[str]) -> tuple[StackSettings, list[str]]
                 f"{did_you_mean(key, known)} Parameters of a method: METHOD.NAME=VALUE",
             )
         values[key] = typed_value(one, key, value, _KINDS.get(key, known[key]))
-    if (pool := values.get("pool")) is not None and pool not in POOLS:
-        raise UsageError(
-            f"Unknown pool '{pool}'", f"got 'pool={pool}'", did_you_mean(str(pool), POOLS)
-        )
     return StackSettings(**values), rest

@@ -143,7 +143,6 @@ def _per_group_json(found: GroupFigures | None) -> dict[str, Any]:
         return {}
     block: dict[str, Any] = {
         "rule": found.rule,
-        **({} if found.fitted is None else {"fitted": found.fitted.as_mapping()}),
         "n_groups": found.n_groups,
         "recognition_rate": interval_json(found.recognition_rate),
     }

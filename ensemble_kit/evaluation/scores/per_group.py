@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +12,15 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.evaluation.scores.fitted_pooling import PoolingRule
-from ensemble_kit.evaluation.scores.per_image import MetricValues, judge
+from ensemble_kit.evaluation.protocol import POOLING, Protocol
+from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, judge
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
 from ensemble_kit.metrics import Metric
+from ensemble_kit.metrics.costs import EXPECTED_COST
 from ensemble_kit.predictions.table import Predictions
 
-POOLING = ("mean", "vote", "max")
-FITTED = "fitted"
 EXACT_DECIMALS = 12
 PER_GROUP_METRICS = ("accuracy", "balanced_accuracy", "auroc")
 Ints = npt.NDArray[np.int64]
@@ -127,29 +127,49 @@ class GroupFigures:
         One pooled answer a patient; None where a patient's images have several labels.
     rule : str
         How images were pooled.
-    fitted : PoolingRule or None
-        The fitted rule, to use on new patients.
     """
 
     n_groups: int
     recognition_rate: Interval
     figures: MetricValues | None
     rule: str = "mean"
-    fitted: PoolingRule | None = None
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class GroupAnswers:
-    """One answer per group, in the order of their names, and the rule that gave them."""
-
-    combined: Combined
-    rule: str
-    fitted: PoolingRule | None = None
 
 
 def has_larger_groups(table: Predictions) -> bool:
     """Whether groups are known, and at least one holds several images."""
     return table.group_kind != "image" and table.n_groups < len(table)
+
+
+def figures_per_group(
+    parts: Mapping[str, Mapping[str, Combined]],
+    tables: Mapping[str, Predictions],
+    protocol: Protocol,
+) -> dict[str, dict[str, GroupFigures]]:
+    """Metrics per patient by part and method; empty if every image is its own group.
+
+    Parameters
+    ----------
+    parts : mapping of part to mapping of method to Combined
+        Predictions per image.
+    tables : mapping of part to Predictions
+        Labels and groups of these images.
+    """
+    metrics = [*PER_GROUP_METRICS, *((EXPECTED_COST,) if protocol.costs is not None else ())]
+    return {
+        part: judge_groups(
+            methods,
+            np.asarray(tables[part].labels),
+            tables[part].groups,
+            tables[part].n_classes,
+            rule=protocol.pool,
+            decide=functools.partial(protocol.decided, class_names=tables[part].class_names),
+            metrics=[protocol.resolved(name, tables[part].class_names) for name in metrics],
+            level=protocol.level,
+            intervals=protocol.intervals,
+        )
+        for part, methods in parts.items()
+        if has_larger_groups(tables[part])
+    }
 
 
 def judge_groups(
@@ -159,7 +179,7 @@ def judge_groups(
     n_classes: int,
     *,
     rule: str = "mean",
-    answers: Mapping[str, GroupAnswers] | None = None,
+    decide: Callable[[Combined], Combined] = lambda one: one,
     metrics: Sequence[str | Metric] = PER_GROUP_METRICS,
     level: float = 0.95,
     intervals: bool = True,
@@ -173,8 +193,9 @@ def judge_groups(
     labels : array of int, shape (n_samples,)
     groups : array-like, shape (n_samples,)
     rule : {"mean", "vote", "max"}
-    answers : mapping of method to GroupAnswers, optional
-        Made otherwise than by the rule, in its place.
+    decide : callable, optional
+        Changes the predicted classes of pooled predictions, e.g. to those of least expected cost.
+        Not applied to the oracle, which uses the labels.
     metrics : sequence of str or Metric
         Of one answer a group.
     level : float
@@ -191,31 +212,27 @@ def judge_groups(
     """
     names, numbered = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(numbered)
-    rates = {
-        name: np.bincount(numbered, weights=one.predicted == labels) / sizes
-        for name, one in tables.items()
-    }
-    if answers is None:
-        answers = pooled_answers(tables, labels, groups, rule)
-    first = np.unique(numbered, return_index=True)[1]
-    judged = judge(
-        {name: one.combined for name, one in answers.items()}, labels[first], names, n_classes,
-        metrics=metrics, level=level, intervals=intervals,
-    )  # fmt: skip
+    judged: dict[str, Scored] = {}
+    if not is_mixed(labels, groups):
+        first = np.unique(numbered, return_index=True)[1]
+        per_group = {name: pooled(one, labels, groups, rule)[0] for name, one in tables.items()}
+        judged = judge(
+            {n: one if n == "oracle" else decide(one) for n, one in per_group.items()},
+            labels[first], names, n_classes, metrics=metrics, level=level, intervals=intervals,
+        )  # fmt: skip
     jackknife = Jackknife.of(labels, numbered, n_classes) if intervals else None
-    out = {}
-    for name, rate in rates.items():
-        told = _rate_interval(rate, sizes, jackknife, level)
-        figures = judged[name].figures if name in judged else None
-        used = answers.get(name)
-        out[name] = GroupFigures(
+    return {
+        name: GroupFigures(
             len(names),
-            told,
-            figures,
-            rule if used is None else used.rule,
-            None if used is None else used.fitted,
+            _rate_interval(
+                np.bincount(numbered, weights=one.predicted == labels) / sizes,
+                sizes, jackknife, level,
+            ),
+            judged[name].figures if name in judged else None,
+            rule,
         )
-    return out
+        for name, one in tables.items()
+    }  # fmt: skip
 
 
 def _rate_interval(
@@ -228,18 +245,6 @@ def _rate_interval(
     design = jackknife.design(np.ones((len(rate), 1)), rows=sizes)
     left_out = np.concatenate([w @ rate / w.sum(axis=1) for w in jackknife.weights()])
     return interval_of(value, left_out, design, level=level, of_decisions=True)
-
-
-def pooled_answers(
-    tables: Mapping[str, Combined], labels: Ints, groups: npt.ArrayLike, rule: str
-) -> dict[str, GroupAnswers]:
-    """Predictions per group of several methods; empty if a group has several labels."""
-    if is_mixed(labels, groups):
-        return {}
-    return {
-        name: GroupAnswers(pooled(one, labels, groups, rule)[0], rule)
-        for name, one in tables.items()
-    }
 
 
 def is_mixed(labels: Ints, groups: npt.ArrayLike) -> bool:

@@ -8,7 +8,7 @@ from ensemble_kit.evaluation.compare import chosen
 from ensemble_kit.evaluation.cross_validation.baselines import BASELINES, REFERENCE_METHODS
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
-from ensemble_kit.evaluation.scores.per_group import FITTED, PER_GROUP_METRICS
+from ensemble_kit.evaluation.scores.per_group import PER_GROUP_METRICS
 from ensemble_kit.evaluation.scores.per_image import MetricValues
 from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.evaluation.uncertainty.interval import Interval
@@ -192,14 +192,11 @@ def per_group_table(
     columns = (*PER_GROUP_METRICS, *priced) if is_pooled else ()
     head = [f"rate: {part.replace('_', '-')}" for part in shown]
     head += [key.replace("_", " ") for key in columns]
-    has_rules = protocol.pool == FITTED and is_pooled
-    head += ["pooled by"] if has_rules else []
     rows = [(f"per {group_kind}", *head)]
     for key, parts in found.items():
         cells = [str(parts[part].recognition_rate) for part in shown]
         figures = parts[last].figures
         cells += [str(figures[name]) for name in columns] if figures is not None else []
-        cells += [parts[last].rule] if has_rules else []
         rows.append((_starred(judged[key]), *cells))
     return rows
 
@@ -209,13 +206,7 @@ def per_group_note(rows: Sequence[tuple[str, ...]], unit: str, pool: str = "mean
     rate = f"Rate: recognition rate, the mean over {unit}s of the accuracy on their images."
     if any(not cell.startswith("rate: ") for cell in rows[0][1:]):
         last = [cell for cell in rows[0] if cell.startswith("rate: ")][-1].removeprefix("rate: ")
-        if pool == FITTED:
-            how = (
-                f"images are pooled by a rule fitted to other {unit}s, or by their mean if that rule "
-                "is not better"
-            )
-        else:
-            how = f"images are pooled by the {POOLED_BY[pool]}"
+        how = f"images are pooled by the {POOLED_BY[pool]}"
         return f"{rate} Other columns ({last}): one prediction per {unit}; {how}."
     return (
         f"{rate} Some {unit}s have images of several classes, so there is no single prediction per "
