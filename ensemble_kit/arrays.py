@@ -13,6 +13,19 @@ import numpy.typing as npt
 from ensemble_kit.errors import DataError, first_few
 
 Array = npt.NDArray[Any]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+
+def group_numbers(groups: npt.ArrayLike) -> Ints:
+    """Groups of any kind as `0 .. n_groups - 1`, shape (n_samples,).
+
+    Examples
+    --------
+    >>> group_numbers(["b", "a", "b"]).tolist()
+    [1, 0, 1]
+    """
+    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
 
 
 def check_logits(logits: npt.ArrayLike, *, allow_missing: bool = False) -> Array:

@@ -14,8 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, check_labels, check_logits
-from ensemble_kit.combiners.inner_folds import Ints, integer_groups
+from ensemble_kit.arrays import Array, Ints, check_labels, check_logits, group_numbers
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 
 ABSTAINED = -1
@@ -200,7 +199,7 @@ class Combiner:
                 f"got {np.shape(groups)} groups for {n_samples} samples",
                 "Pass groups of the same rows",
             )
-        units = np.arange(n_samples) if groups is None else integer_groups(groups)
+        units = np.arange(n_samples) if groups is None else group_numbers(groups)
         return checked, truth, units
 
     def _note_shape(self, logits: Array) -> None:

@@ -9,9 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from ensemble_kit.arrays import Array, log_softmax, softmax
+from ensemble_kit.arrays import Array, Ints, group_numbers, log_softmax, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.inner_folds import Ints, inner_folds
+from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.log_proba import clipped_log_proba
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.temperature import best_scale
@@ -192,7 +192,7 @@ def inner_cross_fit(
 
     Rules learn nothing, and answer at once; with one group there is nothing else to learn from.
     """
-    numbered = np.unique(groups, return_inverse=True)[1]
+    numbered = group_numbers(groups)
     n_folds = min(n_splits, int(numbered.max()) + 1)
     if not combiner.is_fitted_to_labels or n_folds < 2:
         return combiner.fresh().fit(logits, labels, groups).predict_proba(logits)

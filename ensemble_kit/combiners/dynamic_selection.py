@@ -7,17 +7,14 @@ neighbour search is loaded by `combine` only.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Bools, Ints, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.inner_folds import Ints
 from ensemble_kit.combiners.log_proba import flat_features
 from ensemble_kit.combiners.rules.rules import normalised
 from ensemble_kit.errors import UsageError
 
 CHUNK = 4096
-Bools = npt.NDArray[np.bool_]
 
 
 class DynamicSelection(Combiner):

@@ -6,9 +6,8 @@ Works on integers alone; the folds of members are another matter (`ensemble_kit.
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-Ints = npt.NDArray[np.int64]
+from ensemble_kit.arrays import Ints
 
 
 def inner_folds(labels: Ints, groups: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
@@ -61,8 +60,3 @@ def _deal(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
         dealt[group] = k
         filled[k] += share[group]
     return dealt
-
-
-def integer_groups(groups: npt.ArrayLike) -> Ints:
-    """Groups of any kind as `0 .. n_groups - 1`, shape (n_samples,)."""
-    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensemble_kit.arrays import Array, log_softmax, softmax
-from ensemble_kit.combiners.inner_folds import Ints
+from ensemble_kit.arrays import Array, Ints, log_softmax, softmax
 
 # Beyond this a member is simply sure; a logit of -inf must not become an infinite feature.
 FLOOR = -12.0

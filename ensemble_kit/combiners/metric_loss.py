@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ensemble_kit.arrays import Ints
 from ensemble_kit.combiners.base import Combined
-from ensemble_kit.combiners.inner_folds import Ints
 from ensemble_kit.errors import UsageError
 
 # Cost by true class, then by answer; plain values, so that combiners that hold them can be stored.

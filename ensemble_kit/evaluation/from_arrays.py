@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.clinical.net_benefit import THRESHOLDS, NetBenefit, decision_curve
@@ -20,8 +20,6 @@ from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.scores.verdict import verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import metric as metric_of
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.errors import UsageError, first_few
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
@@ -27,7 +26,6 @@ N_DRAWS = 19
 # A standard error needs at least two draws.
 FEWEST_TESTED = 2
 ALARM = 0.05
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -231,7 +229,7 @@ def _figures(
 
 
 def _group_rows(oof: Predictions) -> list[Ints]:
-    numbered = np.unique(oof.groups, return_inverse=True)[1]
+    numbered = group_numbers(oof.groups)
     order = np.argsort(numbered, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(numbered[order])) + 1)
 

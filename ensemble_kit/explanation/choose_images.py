@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Ints, softmax
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.evaluation.diversity.shapley import MAX_MEMBERS, member_values
@@ -21,7 +21,6 @@ from ensemble_kit.inference.sources import Source, file_source
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
-Ints = npt.NDArray[np.int64]
 TRAINED = (
     "The run has no test part. These images trained all but one network of each member, so the maps "
     "show what networks know of their own training images."

@@ -11,7 +11,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Ints, softmax
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.baselines import BestMember
 from ensemble_kit.combiners.calibrated import TemperatureScaled
@@ -28,7 +28,6 @@ from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.combiners.weights.greedy_selection import GreedySelection
 from ensemble_kit.combiners.weights.simplex import SimplexWeights
 
-Ints = npt.NDArray[np.int64]
 POOLS = (
     MeanProba, MedianProba, TrimmedMeanProba, MaxProba, MinProba, BestMember, SimplexWeights,
     GreedySelection, DynamicSelection,

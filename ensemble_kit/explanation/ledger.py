@@ -8,13 +8,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Bools
 from ensemble_kit.errors import first_few
 from ensemble_kit.explanation.explain import Explanation
 from ensemble_kit.explanation.fuse import mean_overlap
 
 Strs = npt.NDArray[np.str_]
-Bools = npt.NDArray[np.bool_]
 
 
 def sentence(explanation: Explanation, i: int) -> str:

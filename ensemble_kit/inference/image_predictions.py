@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Bools, softmax
 from ensemble_kit.combiners.base import ABSTAINED, Combined
-from ensemble_kit.evaluation.decisions.conformal import Bools
 from ensemble_kit.inference.image_caveats import SEPARATOR, KnownImages
 from ensemble_kit.inference.sources import Source
 from ensemble_kit.inference.stored_method import StoredMethod

@@ -9,9 +9,8 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics import calibration, classification, ordinal, ranking, selective
@@ -19,7 +18,6 @@ from ensemble_kit.metrics.confusion import Confusion
 from ensemble_kit.metrics.costs import EXPECTED_COST
 from ensemble_kit.metrics.sufficient_statistics import Sums, sums_of
 
-Ints = npt.NDArray[np.int64]
 __all__ = ["DEFAULT_METRICS", "METRICS", "ORDINAL_METRICS", "Metric", "Sums", "metric"]
 
 

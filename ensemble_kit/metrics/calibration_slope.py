@@ -12,10 +12,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, log_softmax
+from ensemble_kit.arrays import Array, Ints, log_softmax
 from ensemble_kit.metrics.proper_scores import SMALLEST_PROBA
 
-Ints = npt.NDArray[np.int64]
 N_STEPS = 50
 N_FEW_STEPS = 8
 # On scores of unit spread: a step below this one means that the maximum is reached.

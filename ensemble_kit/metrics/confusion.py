@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 
-Ints = npt.NDArray[np.int64]
 # Tables of up to this many numbers (32 MB) are stored in full: products with them are faster.
 MAX_FULL = 1 << 22
 

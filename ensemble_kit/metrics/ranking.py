@@ -8,9 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
-
-Ints = npt.NDArray[np.int64]
+from ensemble_kit.arrays import Array, Ints
 
 
 def midranks(values: Array) -> Array:

@@ -11,12 +11,11 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.metrics.calibration import N_BINS, bins_equal_mass, bins_equal_width
 from ensemble_kit.metrics.confusion import Confusion, GroupConfusions
 from ensemble_kit.metrics.proper_scores import brier_per_sample, log_loss_per_sample
 
-Ints = npt.NDArray[np.int64]
 N_OTHERS = 4 + 2 * 3 * N_BINS
 
 

@@ -9,12 +9,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from ensemble_kit.arrays import Ints
 from ensemble_kit.report.answers import Answers
 
-Ints = npt.NDArray[np.int64]
 # Up to this many classes, the page shows all of them.
 MAX_SHOWN = 20
 N_WORST = N_LARGEST = 10

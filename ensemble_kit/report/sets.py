@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.evaluation.decisions.conformal import Bools, calibrate, coverage
+from ensemble_kit.arrays import Bools
+from ensemble_kit.evaluation.decisions.conformal import calibrate, coverage
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.shares import shares
 from ensemble_kit.report.answers import Answers, AnswersByPart

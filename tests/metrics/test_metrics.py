@@ -6,11 +6,10 @@ import dataclasses
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from sklearn import metrics as sk
 
-from ensemble_kit.arrays import softmax
+from ensemble_kit.arrays import Ints, softmax
 from ensemble_kit.metrics import (
     METRICS,
     calibration,
@@ -29,7 +28,6 @@ LABELS = RNG.integers(0, 4, 400)
 PROBA = softmax(RNG.normal(size=(400, 4)) + 1.2 * np.eye(4)[LABELS])
 CHOSEN = PROBA.argmax(axis=1)
 ONE_HOT = np.eye(4)[LABELS]
-Ints = npt.NDArray[np.int64]
 MASS_METRICS = ("ece_equal_mass", "calibration_error_debiased")
 REFERENCE = {
     "accuracy": sk.accuracy_score(LABELS, CHOSEN),

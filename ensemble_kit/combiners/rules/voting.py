@@ -8,9 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
-from ensemble_kit.combiners.inner_folds import Ints
 from ensemble_kit.combiners.rules.kernels import mean_softmax, vote_counts
 from ensemble_kit.errors import UsageError, did_you_mean
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ensemble_kit.arrays import Array, log_softmax, softmax
+from ensemble_kit.arrays import Array, Ints, group_numbers, log_softmax, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.inner_folds import Ints, inner_folds
+from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.log_proba import flat_features, with_absent_classes
 from ensemble_kit.seeding import derive_seed, generator
 
@@ -70,7 +70,7 @@ class BoostingStacker(Combiner):
         self.nodes_, self.starts_ = _plain_trees(model._predictors)
 
     def _rounds(self, x: Array, labels: Ints, groups: Ints) -> int:
-        numbered = np.unique(groups, return_inverse=True)[1]
+        numbered = group_numbers(groups)
         n_splits = min(4, int(numbered.max()) + 1)
         if n_splits < 2:
             return max(1, self.n_rounds // 4)

@@ -12,9 +12,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Ints, softmax
 
-Ints = npt.NDArray[np.int64]
 Light = npt.NDArray[np.float32]
 # Keras' value; the variance of a constant input stays above it.
 EPSILON = 1e-3

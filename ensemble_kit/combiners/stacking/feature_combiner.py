@@ -11,9 +11,9 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Ints, group_numbers, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.inner_folds import Ints, inner_folds, integer_groups
+from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.log_proba import clipped_log_proba
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.predictions.features import PooledFeatures
@@ -173,10 +173,10 @@ def crossing_folds(labels: Ints, groups: npt.ArrayLike, spaces: Ints) -> Ints:
     A space of one group has one fold, so nothing of it is learnt from while it is judged.
     """
     fold = np.zeros(len(labels), dtype=np.int64)
-    units = integer_groups(groups)
+    units = group_numbers(groups)
     for k in np.unique(spaces):
         rows = np.flatnonzero(spaces == k)
-        numbered = integer_groups(units[rows])
+        numbered = group_numbers(units[rows])
         n_splits = min(N_SPLITS, int(numbered.max()) + 1)
         rng = generator(0, "cross-fit", int(k))
         fold[rows] = inner_folds(labels[rows], numbered, n_splits, rng)

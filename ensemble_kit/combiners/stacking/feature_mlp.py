@@ -9,8 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ensemble_kit.arrays import Array
-from ensemble_kit.combiners.inner_folds import Ints
+from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.combiners.log_proba import flat_features
 from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner, learnable_spaces
 from ensemble_kit.combiners.stacking.mlp import inner_stops

@@ -11,14 +11,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.log_proba import flat_features
 from ensemble_kit.combiners.stacking.mlp_training import Networks, Schedule, train_batched
 from ensemble_kit.seeding import derive_seed, generator
-
-Ints = npt.NDArray[np.int64]
 
 
 class MLPStacker(Combiner):
@@ -132,7 +130,7 @@ class MLPStacker(Combiner):
 
 def inner_stops(labels: Ints, groups: Ints, n_networks: int, seed: int) -> list[tuple[Ints, Ints]]:
     """Rows to learn from and rows of other groups to stop on, for each network."""
-    numbered = np.unique(groups, return_inverse=True)[1]
+    numbered = group_numbers(groups)
     n_splits = min(5, int(numbered.max()) + 1)
     everything = np.arange(len(labels))
     if n_splits < 2:  # one group: nothing unseen to stop on

@@ -11,9 +11,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, log_softmax
+from ensemble_kit.arrays import Array, Ints, log_softmax
 
-Ints = npt.NDArray[np.int64]
 Light = npt.NDArray[np.float32]
 
 

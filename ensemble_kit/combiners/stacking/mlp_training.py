@@ -10,14 +10,11 @@ import dataclasses
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Ints, softmax
 from ensemble_kit.combiners.stacking.log_pool import pool_weights
 from ensemble_kit.combiners.stacking.mlp_gradients import AdamW, Data, Weights, light
 from ensemble_kit.errors import DataError
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 
-Ints = npt.NDArray[np.int64]
 SMALLEST_PROBA = 1e-15
 # So many factors of at least 1e-15 still multiply to a normal number.
 FACTORS = 16

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.weights.greedy_losses import AnyLoss, ErrorRate, LogLoss
 
-Ints = npt.NDArray[np.int64]
 DECIMALS = 6
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Ints, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.inner_folds import Ints
 from ensemble_kit.combiners.metric_loss import ErrorCosts, figure_loss
 from ensemble_kit.combiners.rules.kernels import chunks
 from ensemble_kit.combiners.rules.rules import normalised

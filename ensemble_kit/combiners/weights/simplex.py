@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensemble_kit.arrays import Array, log_softmax, softmax
+from ensemble_kit.arrays import Array, Ints, log_softmax, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.inner_folds import Ints
 from ensemble_kit.combiners.log_proba import clipped_log_proba
 from ensemble_kit.combiners.weights.greedy_selection import weighted_mean_proba
 

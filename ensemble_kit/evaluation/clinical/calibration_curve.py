@@ -115,8 +115,8 @@ def _intercept(table: OneClass) -> Interval:
     whole = intercepts_under(table.positive, table.proba, np.ones((1, table.n)))
     left_out = np.zeros(0)
     if table.jackknife is not None and not _is_large(table) and np.isfinite(whole[0]):
-        weights = [some[:, table.groups] for some in table.jackknife.weights()]
-        left_out = intercepts_under(table.positive, table.proba, np.concatenate(weights))
+        weights = np.concatenate([some[:, table.groups] for some in table.jackknife.weights()])
+        left_out = intercepts_under(table.positive, table.proba, weights)
     return _interval(table, float(whole[0]), left_out, UNBOUNDED)
 
 

@@ -11,12 +11,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Bools, Ints, group_numbers
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -60,7 +57,7 @@ class OneClass:
     ) -> OneClass:
         """The class with this index against all others."""
         truth = np.asarray(labels, dtype=np.int64)
-        numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+        numbered = group_numbers(groups)
         n_classes = combined.proba.shape[1]
         positive = truth == class_index
         called = (combined.predicted == class_index).astype(np.float64)
@@ -105,7 +102,7 @@ class OneClass:
         by_group = self.by_group(values)
         if self.jackknife is None:
             return by_group.sum(axis=0), np.zeros((0, by_group.shape[1]))
-        left_out = np.concatenate([weights @ by_group for weights in self.jackknife.weights()])
+        left_out = self.jackknife.left_out(lambda weights: {"sums": weights @ by_group})["sums"]
         return by_group.sum(axis=0), left_out
 
     def design(self, *weights: Array) -> Design | None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.combiners.baselines import Oracle
-from ensemble_kit.combiners.inner_folds import Ints, inner_folds, integer_groups
+from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner, crossing_folds
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.evaluation.cross_validation.missing_members import (
@@ -141,7 +141,7 @@ def fold_of(oof: Predictions) -> npt.NDArray[np.int64]:
 
 
 def _made_folds(oof: Predictions) -> npt.NDArray[np.int64]:
-    groups = integer_groups(oof.groups)
+    groups = group_numbers(oof.groups)
     n_groups = int(groups.max()) + 1
     if n_groups < 2:
         raise DataError(
@@ -153,7 +153,7 @@ def _made_folds(oof: Predictions) -> npt.NDArray[np.int64]:
 
 
 def _refuse_straddling(oof: Predictions, fold: npt.NDArray[np.int64]) -> None:
-    pairs = np.unique(np.stack([integer_groups(oof.groups), fold], axis=1), axis=0)
+    pairs = np.unique(np.stack([group_numbers(oof.groups), fold], axis=1), axis=0)
     names = np.unique(oof.groups)
     straddling = names[np.flatnonzero(np.bincount(pairs[:, 0]) > 1)]
     if len(straddling):

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
+from ensemble_kit.arrays import Ints
 from ensemble_kit.combiners.base import Combined, Combiner
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import Metric, metric
 from ensemble_kit.predictions.table import Predictions
-
-Ints = npt.NDArray[np.int64]
 
 
 def may_fall(combiners: Mapping[str, Combiner], protocol: Protocol) -> list[str]:

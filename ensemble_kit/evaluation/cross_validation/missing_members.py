@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Bools, softmax
 from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.combiners.baselines import Oracle
 from ensemble_kit.combiners.weights.greedy_selection import GreedySelection, weighted_mean_proba
@@ -29,7 +29,6 @@ WHO_STANDS_IN = (
     "method, and every fit, uses the mean probability of the other members in place of a missing "
     "prediction."
 )
-Bools = npt.NDArray[np.bool_]
 
 
 def with_quorum(table: Predictions, quorum: int) -> Predictions:

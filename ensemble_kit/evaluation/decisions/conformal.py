@@ -12,12 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Bools, Ints, group_numbers
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 
 SCORES = ("lac", "aps", "raps")
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 # Rounding tolerance for sums of equal weights.
 SLACK = 1e-12
 
@@ -146,7 +144,7 @@ def calibrate(
 def _units(groups: npt.ArrayLike | None, n_samples: int) -> Ints:
     if groups is None:
         return np.arange(n_samples)
-    return np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    return group_numbers(groups)
 
 
 def _weights(units: Ints) -> Array:

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ensemble_kit.arrays import Array
-from ensemble_kit.evaluation.decisions.conformal import Bools
+from ensemble_kit.arrays import Array, Bools
 from ensemble_kit.evaluation.runs.ensemble_files import interval_json
 from ensemble_kit.evaluation.runs.method_predictions import Answered
 from ensemble_kit.evaluation.uncertainty.interval import Interval

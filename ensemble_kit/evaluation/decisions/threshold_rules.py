@@ -11,11 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Bools, Ints
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.decisions.thresholds import (
     Aim,
-    Bools,
     Referral,
     certainty_at,
     choose_cut,
@@ -24,7 +23,6 @@ from ensemble_kit.evaluation.decisions.thresholds import (
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.shares import shares
 
-Ints = npt.NDArray[np.int64]
 WRONG = ("wrong", "false_positive", "false_negative")
 
 

@@ -10,12 +10,11 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Bools
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics.selective import coverage_at_error
 
 AIMS = ("sensitivity", "specificity", "youden", "cost")
-Bools = npt.NDArray[np.bool_]
 SLACK = 1e-12
 SMALLEST_PROBA = 1e-9
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Ints, softmax
 from ensemble_kit.errors import first_few
 from ensemble_kit.manifest.folders.walk import natural_key
 from ensemble_kit.manifest.table import Manifest
@@ -21,8 +21,6 @@ from ensemble_kit.tables import as_list
 # An AUROC is at chance if it is within so many standard errors of 0.5; a gain counts above as many.
 STANDARD_ERRORS = 2.0
 GAIN_ERRORS, LEAST_GAIN = 3.0, 0.1
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from ensemble_kit.arrays import Ints
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.decisions.threshold_rules import (
     DecisionFigures,
-    Ints,
     Point,
     Rule,
     can_choose,

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from ensemble_kit.arrays import Bools, Ints
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.decisions.conformal import (
-    Bools,
     ConformalSets,
     calibrate,
     cross_conformal,
@@ -37,8 +37,6 @@ from ensemble_kit.evaluation.runs.method_predictions import (
 from ensemble_kit.files import digest_file, write_csv
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
-
-Ints = npt.NDArray[np.int64]
 
 
 def conformal_sets(

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from ensemble_kit.arrays import Ints
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import (
     Test,
@@ -19,8 +19,6 @@ from ensemble_kit.evaluation.uncertainty.hypothesis_tests import (
     holm,
     mcnemar_exact,
 )
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)

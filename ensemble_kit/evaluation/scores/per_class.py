@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.uncertainty.interval import Interval
@@ -25,7 +24,6 @@ from ensemble_kit.metrics.confusion import Confusion, GroupConfusions
 from ensemble_kit.metrics.ranking import auroc, average_precision
 from ensemble_kit.predictions.table import Predictions
 
-Ints = npt.NDArray[np.int64]
 OF_CONFUSION: dict[str, Callable[[Confusion], Array]] = {
     "sensitivity": classification.sensitivity_per_class,
     "specificity": classification.specificity_per_class,
@@ -89,7 +87,7 @@ def figures_per_class(
     """
     protocol = protocol or Protocol()
     labels = np.asarray(table.labels)
-    numbered = np.unique(table.groups, return_inverse=True)[1].astype(np.int64)
+    numbered = group_numbers(table.groups)
     jackknife = Jackknife.of(labels, numbered, table.n_classes) if protocol.intervals else None
     return {
         name: _class_figures(
@@ -177,13 +175,13 @@ class _Scored:
 
     def left_out(self, jackknife: Jackknife) -> dict[str, Array]:
         """Each metric without each block, shape (n_blocks, n_classes)."""
-        parts: dict[str, list[Array]] = {key: [] for key in CLASS_METRICS}
-        for weights in jackknife.weights():
+
+        def under(weights: Array) -> dict[str, Array]:
             counts = self.counts.weighted(weights)
-            for key, figure in OF_CONFUSION.items():
-                parts[key].append(figure(counts))
+            found = {key: figure(counts) for key, figure in OF_CONFUSION.items()}
             for key, some in self.resamplers.items():
                 # With many groups the values are first-order approximations and may leave [0, 1].
-                drawn = np.stack([one(weights) for one in some], axis=1)
-                parts[key].append(np.clip(drawn, 0.0, 1.0))
-        return {key: np.concatenate(some) for key, some in parts.items()}
+                found[key] = np.clip(np.stack([one(weights) for one in some], axis=1), 0.0, 1.0)
+            return found
+
+        return jackknife.left_out(under)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.protocol import POOLING, Protocol
@@ -23,7 +23,6 @@ from ensemble_kit.predictions.table import Predictions
 
 EXACT_DECIMALS = 12
 PER_GROUP_METRICS = ("accuracy", "balanced_accuracy", "auroc")
-Ints = npt.NDArray[np.int64]
 
 
 def pooled(
@@ -109,7 +108,7 @@ def recognition_rate(predicted: Ints, labels: Ints, groups: npt.ArrayLike) -> fl
     >>> recognition_rate(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1]), ["a", "a", "a", "b"])
     0.8333333333333333
     """
-    numbered = np.unique(np.asarray(groups), return_inverse=True)[1]
+    numbered = group_numbers(groups)
     right = np.bincount(numbered, weights=predicted == labels)
     return float((right / np.bincount(numbered)).mean())
 
@@ -243,7 +242,7 @@ def _rate_interval(
     if jackknife is None or not len(jackknife.blocks):
         return Interval(value)
     design = jackknife.design(np.ones((len(rate), 1)), rows=sizes)
-    left_out = np.concatenate([w @ rate / w.sum(axis=1) for w in jackknife.weights()])
+    left_out = jackknife.left_out(lambda w: {"rate": w @ rate / w.sum(axis=1)})["rate"]
     return interval_of(value, left_out, design, level=level, of_decisions=True)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
@@ -25,8 +25,6 @@ from ensemble_kit.metrics.calibration import (
 )
 from ensemble_kit.metrics.calibration_slope import slopes_without
 from ensemble_kit.metrics.sufficient_statistics import GroupSums, confidence_and_hit, sums_by_group
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +116,7 @@ def judge(
         Intervals have no ends if there is a single group.
     """
     wanted = [one if isinstance(one, Metric) else metric(one) for one in metrics]
-    numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    numbered = group_numbers(groups)
     present = _class_counts(labels, numbered)
     jackknife = Jackknife.of(labels, numbered, n_classes)
     has_intervals = intervals and len(jackknife.blocks) > 0
@@ -206,15 +204,16 @@ def _designs(wanted: Sequence[Metric], present: Array, jackknife: Jackknife) -> 
 
 def _left_out(measured: Measured, jackknife: Jackknife, present: Array) -> dict[str, Array]:
     """Every metric without each block, shape (n_blocks,); NaN if leaving out the block loses a class."""
-    parts: dict[str, list[Array]] = {}
-    for weights in jackknife.weights():
+
+    def under(weights: Array) -> dict[str, Array]:
         whole = (weights @ present > 0).all(axis=1)
-        for key, values in measured.under(weights).items():
-            # A mean over fewer classes would be a different metric.
-            kept = np.where(whole, values, np.nan) if key in OVER_CLASSES else values
-            parts.setdefault(key, []).append(kept)
-    found = {key: np.concatenate(some) for key, some in parts.items()}
-    return found | measured.refitted(jackknife)
+        # A mean over fewer classes would be a different metric.
+        return {
+            key: np.where(whole, values, np.nan) if key in OVER_CLASSES else values
+            for key, values in measured.under(weights).items()
+        }
+
+    return jackknife.left_out(under) | measured.refitted(jackknife)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

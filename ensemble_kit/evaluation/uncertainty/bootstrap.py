@@ -8,14 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.uncertainty.jackknife import CHUNK_WEIGHTS, strata_of
 from ensemble_kit.seeding import generator
-
-Ints = npt.NDArray[np.int64]
 
 
 def group_weights(strata: Ints, n_resamples: int, rng: np.random.Generator) -> Iterator[Array]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, group_numbers
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import Bounds, Gain, gains, interval_of
@@ -77,12 +77,12 @@ def _resampled(
     columns: Array, groups: npt.ArrayLike, labels: npt.ArrayLike
 ) -> tuple[Array, Array, Design]:
     """Means of the columns, and without each block of groups; shapes (k,) and (n_blocks, k)."""
-    numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    numbered = group_numbers(groups)
     truth = np.asarray(labels, dtype=np.int64)
     counts = np.bincount(numbered).astype(np.float64)
     sums = np.zeros((len(counts), columns.shape[1]))
     np.add.at(sums, numbered, columns)
     jackknife = Jackknife.of(truth, numbered, int(truth.max()) + 1)
-    parts = [(w @ sums) / (w @ counts)[:, None] for w in jackknife.weights()]
-    left_out = np.concatenate(parts) if parts else np.empty((0, columns.shape[1]))
+    found = jackknife.left_out(lambda w: {"means": (w @ sums) / (w @ counts)[:, None]})
+    left_out = found.get("means", np.empty((0, columns.shape[1])))
     return columns.mean(axis=0), left_out, jackknife.design(counts[:, None])

@@ -18,14 +18,12 @@ G. K. (2004). Statistical Applications in Genetics and Molecular Biology 3(1), 3
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 
-Ints = npt.NDArray[np.int64]
 # Beyond so many groups, blocks of them are left out: the variance is the same.
 MAX_LEFT_OUT = 1000
 # Numbers in one chunk of weights: 64 MB of float64.
@@ -94,6 +92,20 @@ class Jackknife:
                 row[self.strata == s] = sizes[s] / (sizes[s] - len(block))
                 row[block] = 0.0
             yield weights
+
+    def left_out(self, of_weights: Callable[[Array], Mapping[str, Array]]) -> dict[str, Array]:
+        """Statistics without each block, by name, each of shape (n_blocks, ...).
+
+        Parameters
+        ----------
+        of_weights : callable
+            Takes weights (n, n_groups) to statistics of shape (n, ...).
+        """
+        parts: dict[str, list[Array]] = {}
+        for weights in self.weights():
+            for name, values in of_weights(weights).items():
+                parts.setdefault(name, []).append(values)
+        return {name: np.concatenate(some) for name, some in parts.items()}
 
     def design(self, counted: Array, rows: Array | None = None) -> Design:
         """What a metric that rests on these counts knows of its groups.

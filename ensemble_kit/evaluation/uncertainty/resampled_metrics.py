@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.combiners.base import decided
 from ensemble_kit.metrics.ranking import (
     auroc_influence,
@@ -24,7 +24,6 @@ from ensemble_kit.metrics.ranking import (
 )
 from ensemble_kit.metrics.selective import aurc, ranked_decisions
 
-Ints = npt.NDArray[np.int64]
 Resampler = Callable[[Array], Array]
 MAX_PAIRED_GROUPS = 200
 MAX_LEVELS, THINNED_LEVELS = 160, 64

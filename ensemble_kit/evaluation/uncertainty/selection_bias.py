@@ -11,14 +11,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.scores.per_image import Measured
 from ensemble_kit.evaluation.uncertainty.bootstrap import resampling
 from ensemble_kit.evaluation.uncertainty.jackknife import strata_of
 from ensemble_kit.metrics import OVER_CLASSES, Metric
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +68,7 @@ def corrected_choice(
     Tsamardinos, I., Greasidou, E., & Borboudakis, G. (2018). Bootstrapping the out-of-sample
     predictions for efficient and accurate cross-validation. Machine Learning 107, 1895-1922.
     """
-    numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    numbered = group_numbers(groups)
     strata = strata_of(labels, numbered, n_classes)
     measured = [
         Measured.of(one, labels, numbered, [wanted], True)

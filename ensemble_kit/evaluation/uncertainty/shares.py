@@ -10,12 +10,10 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
-
-Ints = npt.NDArray[np.int64]
 
 
 def shares(
@@ -50,7 +48,7 @@ def shares(
     >>> found["found"].value, round(found["found"].low, 1)
     (1.0, 0.6)
     """
-    numbered = np.unique(np.asarray(groups), return_inverse=True)[1].astype(np.int64)
+    numbered = group_numbers(groups)
     n_groups = int(numbered.max()) + 1 if len(numbered) else 0
     if not n_groups:
         return dict.fromkeys(parts, Interval(None))
@@ -83,10 +81,8 @@ def _share(
     value = float(above.sum()) / total
     if not has_interval or not len(jackknife.blocks):
         return Interval(value)
-    weights = list(jackknife.weights())
-    above_out = np.concatenate([some @ above for some in weights])
-    below_out = np.concatenate([some @ below for some in weights])
-    left_out = np.full(len(above_out), np.nan)
-    np.divide(above_out, below_out, out=left_out, where=below_out > 0)
+    sums = jackknife.left_out(lambda weights: {"above": weights @ above, "below": weights @ below})
+    left_out = np.full(len(jackknife.blocks), np.nan)
+    np.divide(sums["above"], sums["below"], out=left_out, where=sums["below"] > 0)
     design = jackknife.design(below[:, None], rows)
     return interval_of(value, left_out, design, level=level, of_decisions=True)
