@@ -50,6 +50,8 @@ class Explanation:
         the logit, whatever the resolution of the member's own map.
     ensemble : array of float32, shape (n_images, height, width)
         Members' evidence, weighted by the combiner's derivative; at least 0.
+    signed : array of float32, shape (n_images, n_members + 1, height, width)
+        The same of each member and then of the ensemble, where what speaks against the class is negative.
     disagreement : array of float32, shape (n_images, height, width)
         Standard deviation of the members' relative maps, 0 to .5.
     directions : array of float64, shape (n_images, n_members, n_classes)
@@ -67,6 +69,7 @@ class Explanation:
     explained: npt.NDArray[np.int64]
     maps: Array
     ensemble: Array
+    signed: Array
     disagreement: Array
     directions: Array
     replaced: npt.NDArray[np.bool_]
@@ -113,7 +116,7 @@ def explain(
         Of `ek.load_ensemble`.
     images : path, array, or sequence of them
         As for `Ensemble.predict_all`.
-    method : {"gradcam", "layercam", "gradientshap", "integrated-gradients", "occlusion"}
+    method : {"gradcam", "layercam", "gradientshap", "integrated-gradients", "occlusion", "shap"}
     class_name : str, optional
         What the maps are about; by default the class that the ensemble predicts for each image.
 
@@ -128,6 +131,8 @@ def explain(
         An unknown method or class.
     DataError
         Images that cannot be read, or a network whose layers the method does not know.
+    EnvironmentFault
+        The method "shap" without the package of this name.
     """
     sources = as_sources(images)
     if not sources:
@@ -217,7 +222,8 @@ def _explain_tiles(
         method=method,
         explained=explained,
         maps=fused.maps,
-        ensemble=np.maximum(fused.ensemble, 0.0),
+        ensemble=np.maximum(fused.signed[:, -1], 0.0),
+        signed=fused.signed,
         disagreement=disagreement(fused.maps),
         directions=slope.directions,
         replaced=slope.replaced,
@@ -256,6 +262,7 @@ def _joined(parts: Sequence[Explanation]) -> Explanation:
         explained=np.concatenate([one.explained for one in parts]),
         maps=np.concatenate([one.maps for one in parts]),
         ensemble=np.concatenate([one.ensemble for one in parts]),
+        signed=np.concatenate([one.signed for one in parts]),
         disagreement=np.concatenate([one.disagreement for one in parts]),
         directions=np.concatenate([one.directions for one in parts]),
         replaced=np.concatenate([one.replaced for one in parts]),

@@ -20,8 +20,11 @@ def on_grid(maps: Array, shape: tuple[int, int]) -> Array:
 
 
 def relative(maps: Array) -> Array:
-    """Each map (..., height, width) over its own maximum: 0 to 1, or 0 where it is empty."""
-    top = maps.max(axis=(-2, -1), keepdims=True)
+    """Each map (..., height, width) over its own largest size: 0 to 1, or 0 where it is empty.
+
+    Signed maps go from -1 to 1.
+    """
+    top = np.abs(maps).max(axis=(-2, -1), keepdims=True)
     return np.where(top > 0, maps / np.where(top > 0, top, 1.0), 0.0)
 
 

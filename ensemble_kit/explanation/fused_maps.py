@@ -21,14 +21,14 @@ class FusedMaps:
     ----------
     maps : array of float32, shape (n, n_members, height, width)
         At least 0; its mean over the image is the evidence in all, in units of the logit.
-    ensemble : array of float32, shape (n, height, width)
-        Signed: what speaks against the score is negative.
+    signed : array of float32, shape (n, n_members + 1, height, width)
+        Of each member and then of the ensemble: what speaks against the score is negative.
     cells : sequence of (rows, columns)
         Of each member's own map.
     """
 
     maps: Array
-    ensemble: Array
+    signed: Array
     cells: Sequence[tuple[int, int]]
 
 
@@ -50,12 +50,14 @@ def fused_maps(
     """
     own = np.zeros((len(explained), directions.shape[2]))
     own[np.arange(len(own)), explained] = 1.0
-    maps, total, cells = [], np.zeros((len(own), *grid), np.float32), []
+    maps, signed, cells = [], [], []
+    total = np.zeros((len(own), *grid), np.float32)
     for m, one in enumerate(passes):
         evidence, share = one.maps(np.stack([own, directions[:, m]]))
         cells.append((evidence.shape[1], evidence.shape[2]))
         # Evidence in all is the sum over cells: without this, members with few cells would drown others.
         evidence, share = (x * (x.shape[1] * x.shape[2]) for x in (evidence, share))
         maps.append(on_grid(np.maximum(evidence, 0.0), grid))
+        signed.append(on_grid(evidence, grid))
         total += on_grid(share, grid)
-    return FusedMaps(np.stack(maps, axis=1), total, cells)
+    return FusedMaps(np.stack(maps, axis=1), np.stack([*signed, total], axis=1), cells)

@@ -27,6 +27,7 @@ from ensemble_kit.files import digest_file, write_bytes, write_csv
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.plots.explanation import sheet_figure
 from ensemble_kit.plots.faithfulness import faithfulness_figure
+from ensemble_kit.plots.lettering import short
 from ensemble_kit.plots.style import png_bytes
 from ensemble_kit.run import Run
 
@@ -154,10 +155,10 @@ def _sheets(
 
 def _caption(record: Mapping[str, Any], method: str) -> str:
     wanted = record["maps"][method]["class"]
-    said = f"{record['number']}  {wanted} {record['proba'][wanted]:.2f}"
+    said = f"{record['number']}  {short(wanted, 14)} {record['proba'][wanted]:.2f}"
     if not record["truth"] or record["truth"] == record["predicted"]:
         return said
-    return f"{said} (is {record['truth']})"
+    return f"{said} (is {short(record['truth'], 14)})"
 
 
 def _faithfulness(

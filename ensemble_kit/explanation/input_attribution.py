@@ -32,11 +32,14 @@ class InputPass:
     model : torch.nn.Module
     images, white : Tensor, shape (n, channels, height, width) and (1, channels, height, width)
         As the network sees them.
+    name : str
+        What the network is called in an error.
     """
 
     model: nn.Module
     images: Tensor
     white: Tensor
+    name: str = ""
 
     @property
     def logits(self) -> Tensor:

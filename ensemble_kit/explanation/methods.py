@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.explanation.class_activation import gradcam, hooked_pass, layercam
 from ensemble_kit.explanation.input_attribution import GradientShap, IntegratedGradients, Occlusion
+from ensemble_kit.explanation.shap_values import DeepShap, refuse_without_shap
 from ensemble_kit.explanation.target_layer import target_layer
 
 # How gradients weigh activations.
@@ -17,6 +18,7 @@ _INPUT = {
     "gradientshap": GradientShap,
     "integrated-gradients": IntegratedGradients,
     "occlusion": Occlusion,
+    "shap": DeepShap,
 }
 METHODS = (*_ACTIVATION, *_INPUT)
 
@@ -39,11 +41,15 @@ def check_method(name: str) -> str:
     ------
     UsageError
         It is not.
+    EnvironmentFault
+        It needs a package that is not installed.
     """
     if name not in METHODS:
         raise UsageError(
             f"Unknown map '{name}'", f"maps are {', '.join(METHODS)}", did_you_mean(name, METHODS)
         )
+    if name == "shap":
+        refuse_without_shap()
     return name
 
 
@@ -64,8 +70,8 @@ def pass_of(method: str, model: nn.Module, images: Tensor, white: Tensor, *, nam
     Raises
     ------
     DataError
-        A class activation map of a network whose layers are not known.
+        A class activation map of a network whose layers are not known; or from the maps of `shap`.
     """
     if method in _ACTIVATION:
         return hooked_pass(model, target_layer(model, name=name), images, _ACTIVATION[method])
-    return _INPUT[method](model, images, white)
+    return _INPUT[method](model, images, white, name)

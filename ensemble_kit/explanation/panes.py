@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from ensemble_kit.explanation.explain import Explanation
@@ -18,7 +19,10 @@ TITLES = {
     "gradientshap": "GradientSHAP",
     "integrated-gradients": "integrated gradients",
     "occlusion": "occlusion",
+    "shap": "SHAP values",
 }
+# Methods whose maps are drawn with their sign.
+SIGNED = ("shap",)
 
 
 def explanation_panel(
@@ -42,7 +46,7 @@ def explanation_panel(
         explanation.pictures[i],
         panes_of(explanation, i, values or {}),
         title=title_of(explanation, i, truth),
-        about=f"{TITLES[explanation.method]}: evidence for {short(wanted)}, over each map's peak",
+        about=about_of(explanation.method, short(wanted)),
         ledger=sentence(explanation, i)
         + (" In brackets: Shapley value, balanced accuracy." if values else ""),
         name=explanation.predictions.names[i].rpartition("/")[2],
@@ -52,19 +56,32 @@ def explanation_panel(
 def panes_of(explanation: Explanation, i: int, values: Mapping[str, float]) -> list[Pane]:
     """The members' maps, the ensemble's, and the disagreement of two members or more."""
     found, c = explanation.predictions, explanation.explained[i]
+    wanted = short(str(explanation.class_names[i]), 14)
+    if explanation.method in SIGNED:
+        kind, shown = "signed", relative(explanation.signed[i])
+    else:
+        kind = "evidence"
+        shown = relative(np.stack([*explanation.maps[i], explanation.ensemble[i]]))
     panes = []
     for m, name in enumerate(found.member_names):
-        own = explanation.maps[i, m]
-        caption = f"{found.votes[i, m]}, p {found.member_proba[i, m, c]:.2f}{_peak(own.max())}"
-        title = f"{short(name, 18)} ({values[name]:+.3f})" if name in values else name
-        panes.append(Pane(title, caption, relative(own)))
-    whole = explanation.ensemble[i]
-    caption = f"p {found.proba[i, c]:.2f}{_peak(whole.max())}"
-    panes.append(Pane("ensemble", caption, relative(whole)))
+        peak = _peak(explanation.maps[i, m].max())
+        said = f"p of {wanted} {found.member_proba[i, m, c]:.2f}{peak}"
+        caption = f"predicts {short(str(found.votes[i, m]), 24)}\n{said}"
+        title = f"{short(name, 16)} ({values[name]:+.3f})" if name in values else short(name, 25)
+        panes.append(Pane(title, caption, shown[m], kind))
+    caption = f"p of {wanted} {found.proba[i, c]:.2f}{_peak(explanation.ensemble[i].max())}"
+    panes.append(Pane("ensemble", caption, shown[-1], kind))
     if len(found.member_names) > 1:
         spread = explanation.disagreement[i]
-        panes.append(Pane("disagreement", f"highest {spread.max():.2f}", spread, is_spread=True))
+        panes.append(Pane("disagreement", f"highest {spread.max():.2f}", spread, "spread"))
     return panes
+
+
+def about_of(method: str, class_name: str) -> str:
+    """What the colours of the maps mean."""
+    if method in SIGNED:
+        return f"{TITLES[method]} for (red) and against (blue) {class_name}, over each map's peak"
+    return f"{TITLES[method]}: evidence for {class_name}, over each map's peak"
 
 
 def title_of(explanation: Explanation, i: int, truth: str) -> str:

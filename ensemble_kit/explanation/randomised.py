@@ -16,7 +16,7 @@ import torch
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.explanation.explain import Explanation
-from ensemble_kit.explanation.fuse import on_grid
+from ensemble_kit.explanation.fused_maps import fused_maps
 from ensemble_kit.explanation.member_pass import member_pass
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
@@ -33,16 +33,13 @@ def with_shuffled_weights(member: MemberNetworks, seed: int = 0) -> MemberNetwor
 
 
 def shuffled_correlations(
-    trained: Sequence[MemberNetworks],
-    shuffled: Sequence[MemberNetworks],
-    explanation: Explanation,
-    tiles: Mapping[TileSpec, Tiles],
+    shuffled: Sequence[MemberNetworks], explanation: Explanation, tiles: Mapping[TileSpec, Tiles]
 ) -> Array:
     """How much signed maps resemble those of shuffled weights, up to their sign: 0 to 1.
 
     Parameters
     ----------
-    trained, shuffled : sequence of MemberNetworks
+    shuffled : sequence of MemberNetworks
     explanation : Explanation
         Of the trained ones, of the same tiles.
 
@@ -51,30 +48,15 @@ def shuffled_correlations(
     array, shape (n_images, n_members + 1)
         Absolute rank correlations; the last column is the ensemble's. NaN where a map is constant.
     """
-    first, second = (_signed(one, explanation, tiles) for one in (trained, shuffled))
+    passes = [member_pass(explanation.method, one, tiles) for one in shuffled]
+    grid = explanation.ensemble.shape[1], explanation.ensemble.shape[2]
+    other = fused_maps(passes, explanation.explained, explanation.directions, grid).signed
     return np.array(
         [
             [abs(rank_correlation(a, b)) for a, b in zip(*rows, strict=True)]
-            for rows in zip(first, second, strict=True)
+            for rows in zip(explanation.signed, other, strict=True)
         ]
     )
-
-
-def _signed(
-    members: Sequence[MemberNetworks], explanation: Explanation, tiles: Mapping[TileSpec, Tiles]
-) -> Array:
-    """Signed maps, shape (n_images, n_members + 1, height, width); the ensemble's is the last."""
-    grid = explanation.ensemble.shape[1], explanation.ensemble.shape[2]
-    directions = explanation.directions
-    own = np.zeros_like(directions)
-    own[np.arange(len(own)), :, explanation.explained] = 1.0
-    maps, total = [], np.zeros(explanation.ensemble.shape)
-    for m, member in enumerate(members):
-        pair = np.stack([own[:, m], directions[:, m]])
-        evidence, share = member_pass(explanation.method, member, tiles).maps(pair)
-        maps.append(on_grid(evidence, grid))
-        total += on_grid(share * (share.shape[1] * share.shape[2]), grid)
-    return np.stack([*maps, total], axis=1)
 
 
 def _shuffled(network: FoldNetwork, seed: int) -> FoldNetwork:

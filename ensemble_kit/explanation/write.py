@@ -41,7 +41,7 @@ from ensemble_kit.locks import file_lock
 from ensemble_kit.plots.style import png_bytes
 
 # Raise if the same settings give other files.
-VERSION = 2
+VERSION = 3
 
 
 def write_explanations(
@@ -184,9 +184,7 @@ class _Writer:
         """One mapping of map to correlation an image; None where a map is constant."""
         names = (*found.predictions.member_names, ENSEMBLE)
         with self.ensemble.lock:
-            values = shuffled_correlations(
-                self.ensemble.members, self.shuffled, found, block.tiles
-            ).tolist()
+            values = shuffled_correlations(self.shuffled, found, block.tiles).tolist()
         return [
             {name: v if np.isfinite(v) else None for name, v in zip(names, row, strict=True)}
             for row in values

@@ -6,7 +6,6 @@ Arrays and texts are handed in; nothing is computed but the grey image under a m
 from __future__ import annotations
 
 import dataclasses
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,17 +13,33 @@ import numpy.typing as npt
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.plots.image_grid import (
+    MARGIN,
+    Cell,
+    add_box,
+    filled,
+    height_of,
+    image_grid,
+    most_letters,
+    write_at,
+)
 from ensemble_kit.plots.lettering import short
-from ensemble_kit.plots.style import INK, MUTED, grid
+from ensemble_kit.plots.style import INK, MUTED
 
 Pixels = npt.NDArray[np.uint8]
-# Even steps of lightness: readable in grey and with colour blindness.
-EVIDENCE, SPREAD = "inferno", "viridis"
-MOST_SPREAD = 0.5
+# Kind of map -> colour map, lowest and highest value. Readable with colour blindness; the first two in
+# grey too.
+KINDS = {
+    "evidence": ("inferno", 0.0, 1.0),
+    "spread": ("viridis", 0.0, 0.5),
+    "signed": ("RdBu_r", -1.0, 1.0),
+}
+# Width of a scale in inches, without its label.
+SCALE = 0.56
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -35,13 +50,15 @@ class Pane:
     ----------
     title, caption : str
     relative : array, shape (height, width)
-        0 to 1, or 0 to .5 if it is a spread.
+        Values of its kind.
+    kind : {"evidence", "spread", "signed"}
+        See `KINDS`.
     """
 
     title: str
     caption: str
     relative: Array
-    is_spread: bool = False
+    kind: str = "evidence"
 
 
 def panel_figure(
@@ -67,82 +84,117 @@ def panel_figure(
     ledger : str
         The sentence below.
     """
-    n_columns = -(-(len(panes) + 1) // (2 if len(panes) > 2 else 1))
-    n_columns = min(n_columns, 5)
+    n_columns = min(-(-(len(panes) + 1) // (2 if len(panes) > 2 else 1)), 5)
+    n_rows = -(-(len(panes) + 1) // n_columns)
     wide = picture.shape[1] / picture.shape[0]
-    figure, axes = grid(len(panes) + 1, n_columns=n_columns, width=1.95 * wide, height=2.3)
+    cell = Cell(2.0 * max(wide, 1.0), 2.0 * max(wide, 1.0) / wide, above=0.24, below=0.36)
+    scales = _labels(panes, about, n_rows * cell.height)
+    right = sum(SCALE + height_of(label, 7) for label in scales.values())
+    inches = n_columns * (cell.width + cell.gap) + right - cell.gap
+    heading = f"{filled(title, inches, 9.5)}\n{short(name, most_letters(inches, 9.5))}"
+    ledger = filled(ledger, inches, 8)
+    top, bottom = height_of(heading, 9.5) + 0.12, height_of(ledger, 8) + 0.1
+    figure, axes = image_grid(len(panes) + 1, n_columns, cell, top=top, bottom=bottom, right=right)
     draw_picture(axes[0], picture)
     _title(axes[0], "image", "")
     for one, pane in zip(axes[1:], panes, strict=True):
         draw_map(one, picture, pane)
-        _title(one, short(pane.title, 26), pane.caption)
-    if any(pane.is_spread for pane in panes):
-        _scale(figure, axes, SPREAD, MOST_SPREAD, "disagreement: standard deviation of members")
-    _scale(figure, axes, EVIDENCE, 1.0, about)
-    figure.suptitle(f"{title}\n{short(name, 70)}", fontsize=9.5, color=INK, x=0.01, ha="left")
-    width = round(17.5 * figure.get_figwidth())
-    figure.supxlabel(textwrap.fill(ledger, width), fontsize=8, color=INK, x=0.01, ha="left")
+        _title(one, pane.title, pane.caption)
+    _draw_scales(figure, scales, inches - right, bottom + cell.below, n_rows * cell.height)
+    write_at(figure, MARGIN, figure.get_figheight() - 0.06, heading, points=9.5)
+    write_at(figure, MARGIN, bottom - 0.02, ledger, points=8)
     return figure
+
+
+def _labels(panes: Sequence[Pane], about: str, length: float) -> dict[str, str]:
+    """Kind of map -> label of its scale."""
+    words = {"spread": "disagreement: standard deviation of members"}
+    kinds = dict.fromkeys(pane.kind for pane in panes)
+    return {kind: filled(words.get(kind, about), length, 7) for kind in kinds}
+
+
+def _draw_scales(figure: Figure, scales: dict[str, str], x: float, y: float, length: float) -> None:
+    """Scales beside each other, on the right of the images."""
+    x += MARGIN + 0.2
+    for kind, label in scales.items():
+        _scale(figure, (x, y, 0.11, length), kind, label)
+        x += SCALE + height_of(label, 7)
 
 
 def sheet_figure(
     pictures: Sequence[Pixels], maps: Sequence[Array], captions: Sequence[str], *, about: str
 ) -> Figure:
     """Many images, each beside the ensemble's map of it."""
-    columns = min(4, len(pictures))
-    figure, axes = grid(2 * len(pictures), n_columns=2 * columns, width=1.15, height=1.32)
+    n_columns = 2 * min(4, len(pictures))
+    wide = pictures[0].shape[1] / pictures[0].shape[0]
+    cell = Cell(1.15, 1.15 / wide, above=0.17, gap=0.05)
+    length = n_columns * 1.2 * 0.7
+    label = filled(about, length, 7)
+    bottom = 0.5 + height_of(label, 7)
+    figure, axes = image_grid(
+        2 * len(pictures), n_columns, cell, top=0.05, bottom=bottom, right=0.0
+    )
     for i, (picture, found, caption) in enumerate(zip(pictures, maps, captions, strict=True)):
         left, right = axes[2 * i : 2 * i + 2]
         draw_picture(left, picture)
         draw_map(right, picture, Pane("", "", found))
         left.set_title(caption, fontsize=6.5, color=INK, loc="left", pad=3)
-    figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02, wspace=0.0, hspace=0.0)
-    _scale(figure, axes, EVIDENCE, 1.0, about)
+    box = ((figure.get_figwidth() - length) / 2, bottom - 0.22, length, 0.1)
+    _scale(figure, box, "evidence", label, orientation="horizontal")
     return figure
 
 
 def draw_picture(axes: Axes, picture: Pixels) -> None:
     """An image without ticks."""
     axes.imshow(picture, interpolation="antialiased")
-    _bare(axes)
 
 
 def draw_map(axes: Axes, picture: Pixels, pane: Pane) -> None:
     """A map over the image in pale grey, with a line at half of its scale."""
     height, width = picture.shape[:2]
-    top = MOST_SPREAD if pane.is_spread else 1.0
     grey = 0.2 + 0.8 * (picture.astype(np.float32) / 255) @ np.array([0.299, 0.587, 0.114], np.float32)  # fmt: skip
     place = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
-    share = np.clip(pane.relative / top, 0, 1)
-    colors = colormaps[SPREAD if pane.is_spread else EVIDENCE](share)
-    colors[..., 3] = 0.1 + 0.5 * share
-    axes.imshow(colors, extent=place, interpolation="bilinear")
-    if not pane.is_spread and share.max() > 0.5 > share.min():
+    _, low, high = KINDS[pane.kind]
+    share = np.clip((pane.relative - low) / (high - low), 0, 1)
+    axes.imshow(_tints(pane.kind)(share), extent=place, interpolation="bilinear")
+    if pane.kind == "evidence" and share.max() > 0.5 > share.min():
         rows, columns = share.shape
         x = (np.arange(columns) + 0.5) * width / columns - 0.5
         y = (np.arange(rows) + 0.5) * height / rows - 0.5
         axes.contour(x, y, share, levels=[0.5], colors=["#ffffff"], linewidths=0.7)
     axes.set_xlim(place[:2])
     axes.set_ylim(place[2:])
-    _bare(axes)
 
 
 def _title(axes: Axes, title: str, caption: str) -> None:
     axes.set_title(title, fontsize=8.5, color=INK, loc="left", pad=3)
-    axes.set_xlabel(caption, fontsize=7, color=MUTED, loc="left", labelpad=2)
+    axes.annotate(
+        caption, (0, 0), (0, -3), xycoords="axes fraction", textcoords="offset points",
+        fontsize=7, color=MUTED, va="top", linespacing=1.2,
+    )  # fmt: skip
 
 
-def _bare(axes: Axes) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for side in axes.spines.values():
-        side.set_visible(False)
+def _tints(kind: str) -> Colormap:
+    """A colour map that shows more of the image where there is less evidence."""
+    name, low, high = KINDS[kind]
+    values = np.linspace(low, high, 256)
+    colors = colormaps[name](np.linspace(0, 1, 256))
+    colors[:, 3] = 0.1 + 0.5 * np.abs(values) / high
+    return ListedColormap(colors)
 
 
-def _scale(figure: Figure, axes: Sequence[Axes], colors: str, top: float, label: str) -> None:
-    drawn = ScalarMappable(Normalize(0, top), colormaps[colors])
-    bar = figure.colorbar(drawn, ax=list(axes), location="right", shrink=0.75, aspect=32, pad=0.015)
-    bar.set_label(label, fontsize=7, color=MUTED)
+def _scale(
+    figure: Figure,
+    box: tuple[float, float, float, float],
+    kind: str,
+    label: str,
+    *,
+    orientation: str = "vertical",
+) -> None:
+    """The scale of the maps at a place in inches."""
+    drawn = ScalarMappable(Normalize(*KINDS[kind][1:]), _tints(kind))
+    bar = figure.colorbar(drawn, cax=add_box(figure, *box), orientation=orientation)
+    bar.set_label(label, fontsize=7, color=MUTED, linespacing=1.2)
     bar.ax.tick_params(labelsize=6.5, colors=MUTED, length=2)
     bar.outline.set_visible(False)  # type: ignore[operator]

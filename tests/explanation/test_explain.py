@@ -32,6 +32,8 @@ def test_predictions_are_those_of_predict(ensemble: Ensemble, test_paths: list[P
     assert found.pictures.shape == (n, 384, 384, 3)
     assert found.maps.min() >= 0
     assert found.ensemble.max() > 0
+    assert found.signed.shape == (n, 3, 16, 16)
+    np.testing.assert_array_equal(found.ensemble, np.maximum(found.signed[:, -1], 0))
 
 
 def test_a_members_map_is_the_mean_gradcam_of_its_fold_networks(
@@ -79,7 +81,7 @@ def test_a_members_part_in_the_ensembles_map_does_not_depend_on_its_cells() -> N
     passes: Any = [Uniform(2), Uniform(8)]
     found = fused_maps(passes, np.array([0]), np.zeros((1, 2, 2)), (8, 8))
     np.testing.assert_allclose(found.maps, 1.0)
-    np.testing.assert_allclose(found.ensemble, 2.0)
+    np.testing.assert_allclose(found.signed[0, -1], 2.0)
 
 
 def test_outputs_in_another_order_are_explained_by_name(

@@ -10,7 +10,7 @@ from captum.attr import IntegratedGradients as CaptumIntegratedGradients
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
-from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
 from ensemble_kit.explanation.class_activation import gradcam, hooked_pass
 from ensemble_kit.explanation.input_attribution import STEPS
 from ensemble_kit.explanation.methods import METHODS, check_method, pass_of
@@ -53,6 +53,32 @@ def test_integrated_gradients_are_captums() -> None:
     )
     ours = maps_of("integrated-gradients", model, images, towards(1))[0]
     torch.testing.assert_close(ours, theirs.sum(dim=1).float(), rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ek_tiny_resnet", "ek_cnn4"])
+def test_shap_values_sum_to_the_difference_of_the_score_to_white(name: str) -> None:
+    model, images = network(name), some_images()
+    before = [one.clone() for one in model.parameters()]
+    found = maps_of("shap", model, images, towards(1))[0].sum(dim=(1, 2))
+    white = model(torch.ones_like(images[:1]))[:, 1]
+    torch.testing.assert_close(found, model(images)[:, 1] - white, rtol=1e-3, atol=1e-5)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    assert not any(one._forward_hooks for one in model.modules())
+
+
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
+def test_shap_refuses_networks_whose_layers_it_does_not_know_by_name(name: str) -> None:
+    model = network(name, img_size=64) if "vit" in name else network(name)
+    with pytest.raises(DataError, match="'it'") as caught:
+        maps_of("shap", model, some_images(64), towards(1))
+    assert "gradientshap" in caught.value.advice
+
+
+def test_shap_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EnvironmentFault, match=r"ensemble-kit\[shap\]") as caught:
+        check_method("shap")
+    assert caught.value.exit_code == 4
 
 
 def test_gradientshap_of_a_linear_network_is_gradient_times_mean_difference() -> None:

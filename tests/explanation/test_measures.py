@@ -141,12 +141,12 @@ def test_maps_equal_those_of_the_same_weights_and_not_of_shuffled_ones(
 ) -> None:
     (block,) = explain_blocks(ensemble, as_sources(test_paths[:4]))
     found = block.by_method["gradcam"]
-    same = shuffled_correlations(ensemble.members, ensemble.members, found, block.tiles)
+    same = shuffled_correlations(ensemble.members, found, block.tiles)
     np.testing.assert_allclose(same, 1.0)
     assert same.shape == (4, 3)
     before = [one.clone() for one in ensemble.members[0].by_fold[0].model.parameters()]
     shuffled = [with_shuffled_weights(one) for one in ensemble.members]
-    other = shuffled_correlations(ensemble.members, shuffled, found, block.tiles)
+    other = shuffled_correlations(shuffled, found, block.tiles)
     assert np.nanmean(other) < 0.9
     after = ensemble.members[0].by_fold[0].model.parameters()
     assert all((a == b).all() for a, b in zip(before, after, strict=True))

@@ -12,7 +12,6 @@ from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.plots.calibration import calibration_figure
 from ensemble_kit.plots.decision_curve import decision_curve_figure
 from ensemble_kit.plots.diversity import diversity_figure
-from ensemble_kit.plots.explanation import Pane, panel_figure
 from ensemble_kit.plots.faithfulness import faithfulness_figure
 from ensemble_kit.plots.leaderboard import leaderboard_figure
 from ensemble_kit.plots.pareto import pareto_figure
@@ -207,27 +206,6 @@ def test_decision_curves_and_calibration_points_are_the_rows_given() -> None:
     (interval,) = axes.collections[0].get_segments()
     np.testing.assert_array_equal(interval, [[0.2, 0.05], [0.2, 0.3]])
     assert [t.get_text() for t in axes.texts] == ["slope 1.00"]
-
-
-def test_a_panel_draws_each_map_at_its_place_and_says_what_it_is_told() -> None:
-    picture = np.full((40, 40, 3), 200, np.uint8)
-    found = np.zeros((4, 4))
-    found[0, 3] = 1.0
-    panes = [Pane("resnet18", "p 0.9", found), Pane("disagreement", "", found / 2, is_spread=True)]
-    figure = panel_figure(picture, panes, title="Predicted: a", name="x.png", about="b", ledger="c")
-    image, member, spread, *scales = figure.axes
-    assert [one.get_title(loc="left") for one in (image, member, spread)] == [
-        "image",
-        "resnet18",
-        "disagreement",
-    ]
-    heat = member.images[1].get_array()
-    assert heat[..., 3].argmax() == 3  # row 0, column 3
-    assert member.images[1].get_extent() == [-0.5, 39.5, 39.5, -0.5]
-    assert spread.images[1].get_array()[0, 3, 3] == heat[0, 3, 3]
-    assert len(scales) == 2
-    assert figure.get_suptitle() == "Predicted: a\nx.png"
-    assert figure.get_supxlabel() == "c"
 
 
 def test_faithfulness_and_stain_curves_go_through_their_values() -> None:

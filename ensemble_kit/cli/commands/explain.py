@@ -43,7 +43,7 @@ def _number(flag: str, text: str) -> Any:
     type=Names(),
     default="gradcam",
     show_default=True,
-    help="One or more of gradcam, layercam, gradientshap, integrated-gradients, occlusion.",
+    help="One or more of gradcam, layercam, gradientshap, integrated-gradients, occlusion, shap.",
 )
 @click.option(
     "--class",
