@@ -159,7 +159,9 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
     comparable = {one: m for one, m in current.items() if metric in m["cross_fitted"]}
     chosen = chosen_of(comparable)
     if chosen is None:
-        return MEAN, ("Only baselines were stacked: the mean of all members predicts.",)
+        alone = len(oof.member_names) == 1
+        said = "Only baselines were stacked: the mean of all members predicts."
+        return MEAN, () if alone else (said,)
     return chosen, ()
 
 

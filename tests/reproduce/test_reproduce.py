@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from ensemble_kit.cli import COMMANDS, app
 from ensemble_kit.cli.commands.reproduce import call_command
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.experiment import config_of, load_experiment, prepare
+from ensemble_kit.inference.ensemble import load_ensemble
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.reproduce.experiment_file import FILE, Plan, read_plan
 from ensemble_kit.reproduce.reproduce import Reproduced, plan_of, reproduce
@@ -121,6 +123,27 @@ def test_an_experiment_runs_from_its_folder_to_its_results(name: str, tmp_path: 
     assert "Quick run" in page
     assert "Published values" not in page
     assert (plan.out / "figures" / "variants.svg").is_file()
+
+
+@pytest.mark.slow
+def test_the_binary_cnn_gives_a_single_image_its_second_class_at_one_half(tmp_path: Path) -> None:
+    folder = tmp_path / "binary"
+    folder.mkdir()
+    shutil.copy(EXPERIMENTS / "breast_binary_cnn" / FILE, folder / FILE)
+    plan = plan_of(folder, quick=True, over=SMALLEST)
+    first = dataclasses.replace(plan, variants=plan.variants[:1])
+    run(first, only="train")
+    run(first, only="stack")
+    ensemble = load_ensemble(Run(plan.variants[0].experiment.run_path).path, device="cpu")
+    data = Path(plan.variants[0].experiment.data.path)
+    images = sorted(data.glob("test/*/*.png"))
+    said = [ensemble.predict_all(one) for one in images]
+    # The second output is the sigmoid; no other threshold is stored.
+    second = np.array([one.proba[0, 1] for one in said])
+    assert [one.classes[0] for one in said] == [
+        ensemble.class_names[int(p >= 0.5)] for p in second.tolist()
+    ]
+    assert ensemble.stored.decision is None
 
 
 def test_what_is_done_is_skipped_and_what_is_missing_is_run(small: Path) -> None:
