@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.predictions.method_predictions import Combined
 
 # Name on the command line -> (module, class), in the order of every table.
 COMBINERS = {

@@ -14,60 +14,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, Ints, check_labels, check_logits, group_numbers
+from ensemble_kit.arrays import Array, Bools, Ints, check_labels, check_logits, group_numbers
+from ensemble_kit.combiners.metric_loss import ErrorCosts
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
-
-ABSTAINED = -1
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Combined:
-    """What a combiner says of some samples.
-
-    Parameters
-    ----------
-    proba : array of float64, shape (n_samples, n_classes)
-        Rows sum to 1.
-    predicted : array of int64, shape (n_samples,)
-        Class index, or -1 where the combiner abstained.
-    tied : array of bool, shape (n_samples,)
-        Where several classes stood level and the tie rule decided.
-    """
-
-    proba: Array
-    predicted: Ints
-    tied: npt.NDArray[np.bool_]
-
-    @property
-    def n_ties(self) -> int:
-        return int(self.tied.sum())
-
-    @property
-    def n_abstained(self) -> int:
-        return int((self.predicted == ABSTAINED).sum())
-
-    def take(self, rows: npt.ArrayLike) -> Combined:
-        """The rows named by a boolean mask or by positions."""
-        rows = np.asarray(rows)
-        return Combined(self.proba[rows], self.predicted[rows], self.tied[rows])
-
-
-def decided(proba: Array) -> Combined:
-    """The class of highest probability per row; of classes exactly level, the last one, counted.
-
-    The lowest class id is no safe default: class lists run from harmless to harmful, so a row
-    that is exactly undecided goes to the later class, and is counted as a tie.
-
-    Examples
-    --------
-    >>> out = decided(np.array([[0.5, 0.5], [0.9, 0.1]]))
-    >>> out.predicted.tolist(), out.n_ties
-    ([1, 0], 1)
-    """
-    top = proba.max(axis=1)
-    level = proba == top[:, None]
-    last = proba.shape[1] - 1 - level[:, ::-1].argmax(axis=1)
-    return Combined(proba, last.astype(np.int64), level.sum(axis=1) > 1)
+from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
+from ensemble_kit.predictions.quorum import complete_logits
+from ensemble_kit.predictions.table import Predictions
 
 
 class Combiner:
@@ -172,6 +124,49 @@ class Combiner:
         """Accuracy, as scikit-learn's classifiers score."""
         return float((self.predict(logits) == np.asarray(labels)).mean())
 
+    # -- over tables -----------------------------------------------------------------------
+
+    def fit_to(self, table: Predictions) -> Self:
+        """A copy that is fitted to all rows of a table."""
+        return self.fresh().fit(complete_logits(table), table.labels, table.groups)
+
+    def fit_each(self, table: Predictions, row_sets: Sequence[Ints]) -> list[Self]:
+        """One fitted copy per set of row positions of a table."""
+        return self.fit_many(complete_logits(table), table.labels, table.groups, row_sets)
+
+    def apply(self, table: Predictions) -> MethodPredictions:
+        """Predictions for the rows of a table.
+
+        With a quorum, rules combine the members that predicted the row, and weights are
+        renormalised over them. Other fitted combiners use the mean probability of these members in
+        place of a missing prediction.
+        """
+        found = self._apply(table) if table.quorum is None else self._apply_to_gaps(table)
+        return MethodPredictions.of(found, table)
+
+    def crossing(self, table: Predictions, fold: Ints) -> Ints:  # noqa: ARG002
+        """The folds that cross-fitting uses, shape (n_samples,): by default those of the table."""
+        return fold
+
+    @property
+    def leaves_members_out(self) -> bool:
+        """Whether it can predict a row without some of the members that it was fitted to."""
+        return not self.is_fitted_to_labels
+
+    @property
+    def chosen_member(self) -> int | None:
+        """Position of the one member that predicts alone; None if several do."""
+        return None
+
+    def ranked_by(
+        self,
+        metric: str,  # noqa: ARG002
+        error_costs: ErrorCosts | None,  # noqa: ARG002
+        decide_by_cost: bool,  # noqa: ARG002
+    ) -> Combiner:
+        """The combiner for an evaluation by this metric: itself, unless it chooses by a metric."""
+        return self
+
     # -- for subclasses --------------------------------------------------------------------
 
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:
@@ -179,6 +174,26 @@ class Combiner:
 
     def _combine(self, logits: Array) -> Combined:
         raise NotImplementedError
+
+    def _apply(self, table: Predictions) -> Combined:
+        return self.combine(table.logits)
+
+    def _apply_to_gaps(self, table: Predictions) -> Combined:
+        if not self.leaves_members_out:
+            return self.combine(complete_logits(table))
+        patterns, pattern_of = np.unique(table.available, axis=0, return_inverse=True)
+        parts = []
+        for k, present in enumerate(patterns):
+            rows = np.flatnonzero(pattern_of.ravel() == k)
+            names = [name for name, there in zip(table.member_names, present, strict=True) if there]
+            some = dataclasses.replace(table.take(rows).select(names), quorum=None)
+            parts.append((rows, self._apply_without(some, present)))
+        return Combined.scattered(parts, len(table))
+
+    def _apply_without(self, some: Predictions, present: Bools) -> Combined:  # noqa: ARG002
+        """Predictions of the `present` members alone; `some` holds only these members."""
+        # A rule learns only the number of members.
+        return self.fresh().fit(some.logits, some.labels)._apply(some)
 
     @staticmethod
     def _inputs(

@@ -6,9 +6,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, check_labels, check_logits, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.metric_loss import ErrorCosts, figure_loss
 from ensemble_kit.errors import UsageError
+from ensemble_kit.predictions.method_predictions import Combined, decided
+from ensemble_kit.predictions.table import Predictions
 
 
 class BestMember(Combiner):
@@ -69,6 +71,19 @@ class BestMember(Combiner):
     def _combine(self, logits: Array) -> Combined:
         return decided(softmax(logits[:, self.member_]))
 
+    @property
+    def chosen_member(self) -> int:
+        """Position of the member."""
+        return self.member_
+
+    def ranked_by(
+        self, metric: str, error_costs: ErrorCosts | None, decide_by_cost: bool
+    ) -> BestMember:
+        """The best member by this metric, unless it has a metric of its own."""
+        if self.metric is not None:
+            return self
+        return BestMember(metric, error_costs, decide_by_cost)
+
 
 class Oracle(Combiner):
     """Upper bound of choosing one member per image: right if any member is right. Uses the labels.
@@ -95,6 +110,9 @@ class Oracle(Combiner):
             "predict was called without them",
             "Use combine_with_labels(logits, labels), or a combiner that can be deployed",
         )
+
+    def _apply(self, table: Predictions) -> Combined:
+        return self.combine_with_labels(table.logits, table.labels)
 
     def combine_with_labels(self, logits: npt.ArrayLike, labels: npt.ArrayLike) -> Combined:
         """For each sample the surest member among those that are right, if any is."""

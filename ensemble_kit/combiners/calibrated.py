@@ -10,11 +10,12 @@ from typing import Any, Self
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, group_numbers, log_softmax, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.log_proba import clipped_log_proba
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.temperature import best_scale
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.seeding import generator
 
 

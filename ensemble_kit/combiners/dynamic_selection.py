@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from ensemble_kit.arrays import Array, Bools, Ints, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.log_proba import flat_features
 from ensemble_kit.combiners.rules.rules import normalised
 from ensemble_kit.errors import UsageError
+from ensemble_kit.predictions.method_predictions import Combined, decided
 
 CHUNK = 4096
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble_kit.arrays import Ints
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import UsageError
+from ensemble_kit.predictions.method_predictions import Combined
 
 # Cost by true class, then by answer; plain values, so that combiners that hold them can be stored.
 ErrorCosts = tuple[tuple[float, ...], ...]
@@ -41,7 +41,7 @@ def figure_loss(
 
     Examples
     --------
-    >>> from ensemble_kit.combiners.base import decided
+    >>> from ensemble_kit.predictions.method_predictions import decided
     >>> loss = figure_loss("auroc", np.array([0, 1]))
     >>> loss(decided(np.array([[0.8, 0.2], [0.6, 0.4]])))
     -1.0

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import first_few
 from ensemble_kit.evaluation.scores.per_image import Scored
 from ensemble_kit.metrics import OVER_CLASSES
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 
 FEW_GROUPS = 10

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.caveats import (
     abstention_note,
     below_best_note,
@@ -27,7 +27,7 @@ from ensemble_kit.evaluation.cross_validation.baselines import (
     REFERENCE_METHODS,
     with_baselines,
 )
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit, fitted_to
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.cross_validation.fallback import beats, fall_back, may_fall
 from ensemble_kit.evaluation.cross_validation.nested import couplings, nested_answers, nested_note
 from ensemble_kit.evaluation.protocol import Protocol
@@ -39,6 +39,7 @@ from ensemble_kit.evaluation.scores.per_image import Scored, judge
 from ensemble_kit.evaluation.scores.verdict import Verdict, corrected_verdict, verdicts
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice, corrected_choice
 from ensemble_kit.evaluation.winner import simplest_first, winner
+from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -103,7 +104,7 @@ def evaluate_all(
     protocol = protocol or Protocol()
     check_tables(oof, test)
     everyone = with_baselines(combiners, protocol, oof.class_names)
-    fitted = {name: fitted_to(one, oof) for name, one in everyone.items()}
+    fitted = {name: one.fit_to(oof) for name, one in everyone.items()}
     crossed = {
         name: _decided(one, cross_fit(one, oof), oof, protocol) for name, one in everyone.items()
     }
@@ -111,7 +112,7 @@ def evaluate_all(
     for name in fallen:
         fitted[name] = fitted["mean"]
     inside = {
-        name: _decided(one, apply(one, oof), oof, protocol)
+        name: _decided(one, one.apply(oof), oof, protocol)
         if one.is_fitted_to_labels
         else crossed["mean" if name in fallen else name]
         for name, one in fitted.items()
@@ -128,10 +129,10 @@ def evaluate_all(
         answers["nested"] = _strict(everyone, nested, oof, protocol)
         judged["nested"] = _judge(answers["nested"], oof, protocol)
     coupled = couplings(judged["cross_fitted"], judged.get("nested", {}), protocol.level)
-    tested: dict[str, Combined] = {}
+    tested: dict[str, MethodPredictions] = {}
     if test is not None:
         tested = {
-            name: _decided(one, apply(one, test), test, protocol) for name, one in fitted.items()
+            name: _decided(one, one.apply(test), test, protocol) for name, one in fitted.items()
         }
         judged["test"] = _judge(tested, test, protocol)
     notes = table_notes(oof, test) + ((nested_note(oof),) if nested is not None else ())
@@ -229,7 +230,7 @@ def _strict(
     nested: Sequence[NestedFold],
     oof: Predictions,
     protocol: Protocol,
-) -> dict[str, Combined]:
+) -> dict[str, MethodPredictions]:
     return nested_answers(
         everyone,
         nested,
@@ -241,8 +242,8 @@ def _strict(
 
 
 def _decided(
-    combiner: Combiner, combined: Combined, table: Predictions, protocol: Protocol
-) -> Combined:
+    combiner: Combiner, combined: MethodPredictions, table: Predictions, protocol: Protocol
+) -> MethodPredictions:
     """As the protocol decides; the oracle has seen the labels."""
     return combined if combiner.needs_labels else protocol.decided(combined, table.class_names)
 

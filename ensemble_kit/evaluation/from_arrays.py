@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.clinical.net_benefit import THRESHOLDS, NetBenefit, decision_curve
 from ensemble_kit.evaluation.clinical.one_class import OneClass
@@ -20,6 +19,7 @@ from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.scores.verdict import verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import metric as metric_of
+from ensemble_kit.predictions.method_predictions import Combined, decided
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, group_numbers
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError, first_few
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.predictions.features import PooledFeatures
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.seeding import generator
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, Metric, cost_metric, metric
 from ensemble_kit.metrics.costs import EXPECTED_COST, CostMatrix, least_cost
+from ensemble_kit.predictions.method_predictions import Some
 from ensemble_kit.predictions.table import Predictions
 
 # How the images of a patient become one prediction.
@@ -134,7 +134,7 @@ class Protocol:
             return None
         return tuple(tuple(row) for row in self.costs.of(class_names).tolist())
 
-    def decided(self, combined: Combined, class_names: Sequence[str]) -> Combined:
+    def decided(self, combined: Some, class_names: Sequence[str]) -> Some:
         """Predictions with the classes that this protocol decides: by cost, if so set."""
         if self.costs is None or not self.decide_by_cost:
             return combined

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.clinical.block import Clinical
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest
 from ensemble_kit.evaluation.scores.per_class import ClassFigures
@@ -15,6 +15,7 @@ from ensemble_kit.evaluation.scores.verdict import Verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice
 from ensemble_kit.metrics.costs import CostMatrix
+from ensemble_kit.predictions.method_predictions import MethodPredictions
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Evaluation:
         On folds that neither members nor combiner were trained on; None without nested predictions.
     coupling : mapping of metric to Interval
         Base-model leakage: cross-fitted minus nested, paired; empty without nested predictions.
-    oof_combined, test_combined : Combined
+    oof_combined, test_combined : MethodPredictions
         The cross-fitted and the test predictions.
     verdicts : tuple of Verdict
         Against the best member and the mean, on the cross-fitted, nested and test part.
@@ -68,8 +69,8 @@ class Evaluation:
     in_sample: MetricValues
     cross_fitted: MetricValues
     test: MetricValues | None
-    oof_combined: Combined
-    test_combined: Combined | None
+    oof_combined: MethodPredictions
+    test_combined: MethodPredictions | None
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     fell_back: bool = False

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints, softmax
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.evaluation.diversity.shapley import MAX_MEMBERS, member_values
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.image_predictions import ImagePredictions
 from ensemble_kit.inference.sources import Source, file_source
+from ensemble_kit.predictions.method_predictions import decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 

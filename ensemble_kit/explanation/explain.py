@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.combiners.base import ABSTAINED
 from ensemble_kit.errors import DataError, EnsembleKitError, UsageError, did_you_mean
 from ensemble_kit.explanation.combiner_slope import combiner_slope
 from ensemble_kit.explanation.fuse import disagreement
@@ -27,6 +26,7 @@ from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.image_predictions import ImagePredictions, joined
 from ensemble_kit.inference.sources import Source, as_sources
 from ensemble_kit.inference.tile_blocks import TileBlock, tile_block
+from ensemble_kit.predictions.method_predictions import ABSTAINED
 
 # Images that are explained at once: their graphs are in memory together.
 BLOCK = 16

@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.combiners.base import ABSTAINED
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.images.augmentation.stain_jitter import STAIN_VECTORS, restained
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.sources import Source
+from ensemble_kit.predictions.method_predictions import ABSTAINED
 
 Pixels = npt.NDArray[np.uint8]
 STAINS = ("haematoxylin", "eosin", "dab")

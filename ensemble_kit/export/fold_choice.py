@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ensemble_kit.arrays import log_softmax
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.scores.verdict import verdict
@@ -27,6 +26,7 @@ from ensemble_kit.inference.sources import Source
 from ensemble_kit.inference.tile_blocks import in_blocks
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics import metric as metric_of
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 
 FITTED_BEFORE = (

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import EnsembleKitError, UsageError, command
 from ensemble_kit.images.digests import refuse_faults
 from ensemble_kit.images.tiles.build import Tiles
@@ -38,6 +37,7 @@ from ensemble_kit.inference.stored_method import StoredMethod, open_method
 from ensemble_kit.inference.tile_blocks import in_blocks, tile_block
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.training.precision import choose_device
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.run import Run
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.arrays import Array, Bools, softmax
-from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.inference.image_caveats import SEPARATOR, KnownImages
 from ensemble_kit.inference.sources import Source
 from ensemble_kit.inference.stored_method import StoredMethod
+from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined
 
 ERROR = "error"
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.protocol import POOLING
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics
 from ensemble_kit.evaluation.scores.per_group import pooled
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.run import Run
 
 MEAN = "mean"

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.combiners.base import ABSTAINED, Combined
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import csv_text, digest_json, write_csv
 from ensemble_kit.formulas import unguarded
@@ -26,6 +25,7 @@ from ensemble_kit.inference.pooling import Pooling
 from ensemble_kit.inference.prediction_file import PredictionFile, opened
 from ensemble_kit.inference.sources import Source
 from ensemble_kit.metrics.costs import least_cost
+from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined
 
 SKIP, FAIL = "skip", "fail"
 

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ensemble_kit.checked import read_checked
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import IntegrityError, command
 from ensemble_kit.evaluation.decisions.conformal import ConformalSets
 from ensemble_kit.evaluation.decisions.threshold_rules import Point, Rule, decide
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
+from ensemble_kit.predictions.method_predictions import Combined
 
 REFER, IMAGE = "refer", "image"
 

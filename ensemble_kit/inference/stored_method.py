@@ -13,11 +13,10 @@ import numpy as np
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.combiners import COMBINERS
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
 from ensemble_kit.errors import DataError, IntegrityError, UsageError, command, did_you_mean
-from ensemble_kit.evaluation.cross_validation.cross_fit import fitted_to
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS, made_of
 from ensemble_kit.evaluation.runs.stored_ensembles import (
     read_metrics,
@@ -35,6 +34,7 @@ from ensemble_kit.inference.stored_decisions import (
     read_sets,
 )
 from ensemble_kit.metrics.costs import CostMatrix, least_cost
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
@@ -198,7 +198,7 @@ def _fitted(
 def _mean_of(oof: Predictions, members: list[str]) -> tuple[Combiner, list[str], dict[str, Any]]:
     table = oof.select(members)
     rows = np.flatnonzero(table.available.all(axis=1))
-    return fitted_to(MeanProba(), table.take(rows)), members, {}
+    return MeanProba().fit_to(table.take(rows)), members, {}
 
 
 def _refuse_features(combiner: Combiner, name: str) -> None:

@@ -11,12 +11,12 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics import calibration, classification, ordinal, ranking, selective
 from ensemble_kit.metrics.confusion import Confusion
 from ensemble_kit.metrics.costs import EXPECTED_COST
 from ensemble_kit.metrics.sufficient_statistics import Sums, sums_of
+from ensemble_kit.predictions.method_predictions import decided
 
 __all__ = ["DEFAULT_METRICS", "METRICS", "ORDINAL_METRICS", "Metric", "Sums", "metric"]
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import read_toml
+from ensemble_kit.predictions.method_predictions import Some
 from ensemble_kit.tables import read_table
 
 EXPECTED_COST = "expected_cost"
@@ -151,7 +151,7 @@ def _cost(value: Any, source: Path, true: str, answer: str) -> float:
     return number
 
 
-def least_cost(combined: Combined, costs: Array) -> Combined:
+def least_cost(combined: Some, costs: Array) -> Some:
     """The same probabilities, decided for the class of least expected cost.
 
     Of classes exactly level the last one, counted as a tie, as everywhere; abstentions stay.
@@ -168,7 +168,7 @@ def least_cost(combined: Combined, costs: Array) -> Combined:
 
     Examples
     --------
-    >>> from ensemble_kit.combiners.base import decided
+    >>> from ensemble_kit.predictions.method_predictions import decided
     >>> costs = np.array([[0.0, 1.0], [10.0, 0.0]])
     >>> least_cost(decided(np.array([[0.85, 0.15], [0.95, 0.05]])), costs).predicted.tolist()
     [1, 0]
@@ -177,8 +177,8 @@ def least_cost(combined: Combined, costs: Array) -> Combined:
     level = np.isclose(expected, expected.min(axis=1, keepdims=True), rtol=1e-12, atol=1e-15)
     last = expected.shape[1] - 1 - level[:, ::-1].argmax(axis=1)
     undecided = combined.predicted < 0
-    return Combined(
-        combined.proba,
-        np.where(undecided, combined.predicted, last).astype(np.int64),
-        np.where(undecided, combined.tied, level.sum(axis=1) > 1),
+    return dataclasses.replace(
+        combined,
+        predicted=np.where(undecided, combined.predicted, last).astype(np.int64),
+        tied=np.where(undecided, combined.tied, level.sum(axis=1) > 1),
     )

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.arrays import Array, softmax
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.evaluation.runs.ensemble_folder import PREDICTIONS
 from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predictions
 from ensemble_kit.metrics.calibration import reliability_table
 from ensemble_kit.metrics.selective import aurc, ranked_decisions, risk_coverage
 from ensemble_kit.metrics.sufficient_statistics import sums_of
+from ensemble_kit.predictions.method_predictions import decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 

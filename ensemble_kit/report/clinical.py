@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.clinical.net_benefit import decision_curve
 from ensemble_kit.evaluation.clinical.one_class import OneClass
 from ensemble_kit.evaluation.tables.clinical import CALIBRATED, Rows, clinical_tables
 from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.report.answers import Answers
 
 # Of the drawn curve.

@@ -19,7 +19,6 @@ import pandas as pd
 from ensemble_kit.arrays import softmax
 from ensemble_kit.checked import check_file, read_checked
 from ensemble_kit.combiners import COMBINERS, make_combiner
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, IntegrityError
 from ensemble_kit.evaluation.caveats import combiner_notes
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
@@ -35,6 +34,7 @@ from ensemble_kit.evaluation.winner import ranked
 from ensemble_kit.files import read_csv
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.diversity import kappa_error
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report.answers import AnswersByPart, read_answers
 from ensemble_kit.report.clinical import ClinicalContent, clinical_content

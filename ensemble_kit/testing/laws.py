@@ -15,7 +15,6 @@ from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.baselines import Oracle
 from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing.toys import toy_predictions
 
@@ -104,7 +103,7 @@ def predict_agrees_with_proba(combiner: Combiner, table: Predictions) -> None:
     """`predict` is the class ahead in `predict_proba`, wherever one is."""
     if combiner.needs_labels:
         return
-    out = apply(_fitted(combiner, table), table)
+    out = _fitted(combiner, table).apply(table)
     ordered = np.sort(out.proba, axis=1)
     ahead = ordered[:, -1] - ordered[:, -2] > ATOL
     _require(

@@ -25,13 +25,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before any OpenMP runtime
 import numpy as np
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.rules.kernels import mean_softmax, vote_counts
 from ensemble_kit.combiners.stacking.mlp import MLPStacker
 from ensemble_kit.combiners.weights.greedy_losses import ErrorRate, LogLoss
 from ensemble_kit.combiners.weights.greedy_picks import pick
 from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.testing import toy_logits
 
 Row = dict[str, Any]

@@ -22,13 +22,13 @@ import numpy as np
 from scipy import stats
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.evaluation.scores.per_image import Measured, judge, paired_gains
 from ensemble_kit.evaluation.scores.verdict import corrected_verdict, verdict, verdicts
 from ensemble_kit.evaluation.uncertainty.bootstrap import resampling
 from ensemble_kit.evaluation.uncertainty.selection_bias import corrected_choice
 from ensemble_kit.files import write_json
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.method_predictions import decided
 from ensemble_kit.run import versions
 
 SHARED, GAINS, N_RESAMPLES = 0.6, (0.0, 0.05, 0.1, 0.2), 400

@@ -14,7 +14,7 @@ from ensemble_kit.combiners.stacking.feature_combiner import crossing_folds
 from ensemble_kit.combiners.stacking.feature_mlp import FeatureMLP
 from ensemble_kit.combiners.stacking.pca import principal_axes
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit, fitted_to
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.predictions.features import PooledFeatures
@@ -97,7 +97,7 @@ def test_a_row_is_judged_by_fits_that_saw_neither_its_group_nor_its_label(
 
 def test_only_rows_of_a_space_decide_its_answers(oof: Predictions) -> None:
     """Another fold's rows may be anything at all."""
-    fitted = fitted_to(small(), oof)
+    fitted = small().fit_to(oof)
     assert oof.features is not None
     ours = oof.fold == 0
     values = tuple(np.where(ours[:, None, None], v, 1e3 * v) for v in oof.features.values)
@@ -105,14 +105,14 @@ def test_only_rows_of_a_space_decide_its_answers(oof: Predictions) -> None:
     changed = dataclasses.replace(
         oof, labels=labels, features=PooledFeatures(values, oof.features.spaces)
     )
-    again = fitted_to(small(), changed)
+    again = small().fit_to(changed)
     rows = oof.take(ours)
     # Networks are trained in one batch: when all of it stops may differ, the best epoch hardly.
-    np.testing.assert_allclose(apply(again, rows).proba, apply(fitted, rows).proba, atol=0.02)
+    np.testing.assert_allclose(again.apply(rows).proba, fitted.apply(rows).proba, atol=0.02)
 
 
 def test_a_test_row_is_the_mean_over_the_spaces(oof: Predictions, test: Predictions) -> None:
-    fitted = fitted_to(small(), oof)
+    fitted = small().fit_to(oof)
     assert isinstance(fitted, FeatureMLP)
     kept = test.features
     assert kept is not None
@@ -123,27 +123,27 @@ def test_a_test_row_is_the_mean_over_the_spaces(oof: Predictions, test: Predicti
         )
         for k in range(4)
     ]
-    np.testing.assert_allclose(apply(fitted, test).proba, np.mean(alone, axis=0), atol=1e-12)
+    np.testing.assert_allclose(fitted.apply(test).proba, np.mean(alone, axis=0), atol=1e-12)
 
 
 def test_it_survives_the_disk_and_answers_test_rows_alike(
     oof: Predictions, test: Predictions, tmp_path: Path
 ) -> None:
-    fitted = fitted_to(small(), oof)
+    fitted = small().fit_to(oof)
     save_combiner(tmp_path, fitted)
     np.testing.assert_array_equal(
-        apply(load_combiner(tmp_path), test).proba, apply(fitted, test).proba
+        load_combiner(tmp_path).apply(test).proba, fitted.apply(test).proba
     )
 
 
 def test_spaces_of_one_group_stay_at_the_members_mean(tmp_path: Path) -> None:
     table = toy_predictions(120, 3, 3, n_groups=4, n_folds=4, n_features=6)
     mean = MeanLogits().fit(table.logits, table.labels).predict_proba(table.logits)
-    fitted = fitted_to(small(), table)
-    np.testing.assert_allclose(apply(fitted, table).proba, mean, atol=1e-3)
+    fitted = small().fit_to(table)
+    np.testing.assert_allclose(fitted.apply(table).proba, mean, atol=1e-3)
     np.testing.assert_allclose(cross_fit(small(), table).proba, mean, atol=1e-3)
     save_combiner(tmp_path, fitted)
-    np.testing.assert_allclose(apply(load_combiner(tmp_path), table).proba, mean, atol=1e-3)
+    np.testing.assert_allclose(load_combiner(tmp_path).apply(table).proba, mean, atol=1e-3)
 
 
 def test_principal_axes_are_those_of_the_singular_value_decomposition() -> None:
@@ -163,18 +163,18 @@ def test_logits_alone_are_refused(oof: Predictions) -> None:
     with pytest.raises(
         UsageError, match=r"got logits alone.*pooled features beside.*--keep-features"
     ):
-        fitted_to(small(), bare)
+        small().fit_to(bare)
     with pytest.raises(UsageError, match="got logits alone"):
-        apply(fitted_to(small(), oof), bare)
+        small().fit_to(oof).apply(bare)
 
 
 def test_test_rows_are_not_fitted_to(test: Predictions) -> None:
     with pytest.raises(DataError, match=r"got those of 4 a row.*features of one model"):
-        fitted_to(small(), test)
+        small().fit_to(test)
 
 
 def test_features_of_other_rows_or_widths_are_refused(oof: Predictions) -> None:
-    fitted = fitted_to(small(), oof)
+    fitted = small().fit_to(oof)
     kept = oof.features
     assert isinstance(fitted, FeatureMLP)
     assert kept is not None

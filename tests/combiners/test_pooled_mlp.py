@@ -10,7 +10,7 @@ import torch
 
 from ensemble_kit.combiners.stacking.dense_network import EPSILON, DenseNetwork, train_dense
 from ensemble_kit.combiners.stacking.pooled_mlp import PooledMLP
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit, fitted_to
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.runs.stack_run import all_methods
 from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.table import Predictions
@@ -25,7 +25,7 @@ def oof() -> Predictions:
 
 
 def test_its_layers_are_those_of_the_publication(oof: Predictions) -> None:
-    fitted = fitted_to(PooledMLP(epochs=1), oof)
+    fitted = PooledMLP(epochs=1).fit_to(oof)
     assert isinstance(fitted, PooledMLP)
     # Two members of six features, 128, 32, three classes; a network per fold.
     assert len(fitted.networks_) == 4
@@ -81,7 +81,7 @@ def test_it_learns_what_only_features_know_and_ignores_logits(oof: Predictions) 
 
 
 def test_a_test_row_is_the_mean_over_the_networks_of_all_folds(oof: Predictions) -> None:
-    fitted = fitted_to(PooledMLP(epochs=2), oof)
+    fitted = PooledMLP(epochs=2).fit_to(oof)
     assert isinstance(fitted, PooledMLP)
     test = toy_predictions(40, 2, 3, n_groups=8, n_features=6, kind="test", seed=3)
     kept = test.features
@@ -93,7 +93,7 @@ def test_a_test_row_is_the_mean_over_the_networks_of_all_folds(oof: Predictions)
         )
         for k in range(4)
     ]
-    np.testing.assert_allclose(apply(fitted, test).proba, np.mean(alone, axis=0), atol=1e-12)
+    np.testing.assert_allclose(fitted.apply(test).proba, np.mean(alone, axis=0), atol=1e-12)
 
 
 def test_it_is_never_replaced_by_the_mean_and_not_part_of_all() -> None:

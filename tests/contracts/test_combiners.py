@@ -10,11 +10,11 @@ from sklearn.base import clone, is_classifier
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from ensemble_kit.combiners import COMBINERS, make_combiner
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.combiners.saved import load_combiner, save_combiner
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fitted_to
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.testing import LAWS, toy_predictions
 
 QUICK = {
@@ -44,11 +44,11 @@ def test_every_combiner_takes_two_classes(name: str) -> None:
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "oracle"])
 def test_a_combiner_reads_back_as_it_was_written(name: str, tmp_path: Path) -> None:
     table = toy_predictions(120, 4, 3, n_groups=20, n_features=6)
-    fitted = fitted_to(quick(name), table)
+    fitted = quick(name).fit_to(table)
     save_combiner(tmp_path, fitted)
     again = load_combiner(tmp_path)
     assert repr(again) == repr(fitted)
-    np.testing.assert_array_equal(apply(again, table).proba, apply(fitted, table).proba)
+    np.testing.assert_array_equal(again.apply(table).proba, fitted.apply(table).proba)
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "oracle"])

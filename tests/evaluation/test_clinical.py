@@ -11,7 +11,6 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import ensemble_kit as ek
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.clinical.block import ClinicalOptions, clinical_json, clinical_of
 from ensemble_kit.evaluation.clinical.calibration_curve import calibration_of
@@ -25,6 +24,7 @@ from ensemble_kit.evaluation.scores.per_class import figures_per_class
 from ensemble_kit.evaluation.tables.clinical import clinical_tables
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_run

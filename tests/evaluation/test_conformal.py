@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, IntegrityError, UsageError
 from ensemble_kit.evaluation.decisions.conformal import (
     calibrate,
@@ -27,6 +26,7 @@ from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_by
 from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.files import read_csv, write_csv
+from ensemble_kit.predictions.method_predictions import decided
 from ensemble_kit.testing import toy_predictions, toy_run
 
 QUICK = SetOptions(n_resamples=100)

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.compare import compare
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit, cross_fitted_proba
@@ -26,6 +26,7 @@ from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife, strata_of
 from ensemble_kit.evaluation.uncertainty.resampled_metrics import auroc_resampler
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics.ranking import macro_auroc
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_predictions
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.combiners.stacking.boosting import BoostingStacker
 from ensemble_kit.evaluation.cross_validation.fallback import beats
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 
 

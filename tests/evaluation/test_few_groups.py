@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.scores.verdict import Verdict, verdict
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 
 

@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 import ensemble_kit as ek
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.scores.per_image import judge, paired_gains
 from ensemble_kit.evaluation.uncertainty import jackknife
 from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import gains
 from ensemble_kit.metrics import METRICS, metric
+from ensemble_kit.predictions.method_predictions import decided
 
 NAMES = [name for name in METRICS if name not in ("expected_cost", "calibration_slope")]
 

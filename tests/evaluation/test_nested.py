@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from ensemble_kit.arrays import log_softmax
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fitted_proba
 from ensemble_kit.evaluation.cross_validation.nested import nested_answers
@@ -19,6 +19,7 @@ from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_image import judge, paired_gains
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.permutation_test import (
     NullFigures,
@@ -23,6 +23,7 @@ from ensemble_kit.evaluation.permutation_test import (
 )
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.tables.permutation_test import null_rows
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.testing import toy_predictions, toy_run
 
 

@@ -15,7 +15,6 @@ import ensemble_kit as ek
 from ensemble_kit.arrays import softmax
 from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.decisions.threshold_rules import (
     Point,
@@ -37,6 +36,7 @@ from ensemble_kit.evaluation.runs.operating_point import (
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.evaluation.uncertainty.shares import shares
 from ensemble_kit.files import digest_file
+from ensemble_kit.predictions.method_predictions import decided
 from ensemble_kit.testing import toy_logits, toy_predictions, toy_run
 
 AIMS = ["sensitivity=.9", "sensitivity=1", "specificity=.8", "youden", "cost=5:1", "cost=1:3"]

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
@@ -23,6 +23,7 @@ from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.tables.leaderboard import leaderboard, per_group_table
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import holm, mcnemar_exact
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_logits, toy_predictions
 

@@ -10,12 +10,12 @@ from sklearn.metrics import average_precision_score, precision_recall_fscore_sup
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.scores.per_class import CLASS_METRICS, figures_per_class
 from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_predictions
 

@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble_kit.cli import app
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.evaluate import evaluate
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_group import pooled
 from ensemble_kit.metrics.costs import CostMatrix
+from ensemble_kit.predictions.method_predictions import decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_run
 

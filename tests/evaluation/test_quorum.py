@@ -13,13 +13,13 @@ from ensemble_kit.arrays import softmax
 from ensemble_kit.cli import app
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.errors import DataError, EnsembleKitError, IntegrityError, UsageError
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit, fitted_to
-from ensemble_kit.evaluation.cross_validation.missing_members import complete_logits, with_quorum
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
 from ensemble_kit.evaluation.permutation_test import _noise
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.method_predictions import answers_by_fold, answers_of
 from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.predictions.quorum import complete_logits, with_quorum
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_predictions, toy_run
 
@@ -73,12 +73,12 @@ def test_a_rule_over_a_quorum_is_that_rule_of_the_members_present(name: str) -> 
     table, rule = with_quorum(with_a_gap(), 3), make_combiner(name)
     got, gap = cross_fit(rule, table), table.fold == 2
     rest = table.select(["member0", "member2", "member3"]).take(gap)
-    alone = apply(fitted_to(rule, rest), rest)
+    alone = rule.fit_to(rest).apply(rest)
     np.testing.assert_allclose(got.proba[gap], alone.proba, atol=1e-12)
     np.testing.assert_array_equal(got.predicted[gap], alone.predicted)
     np.testing.assert_array_equal(got.tied[gap], alone.tied)
     whole = table.take(~gap)
-    np.testing.assert_allclose(got.proba[~gap], apply(fitted_to(rule, whole), whole).proba)
+    np.testing.assert_allclose(got.proba[~gap], rule.fit_to(whole).apply(whole).proba)
 
 
 def test_an_absent_member_has_no_vote_so_that_a_tie_is_told() -> None:
@@ -96,9 +96,9 @@ def test_weights_are_renormalised_over_the_members_present(weights, expected) ->
     )
     table = with_quorum(table, 2)
     for name in ("simplex", "greedy"):
-        fitted = fitted_to(make_combiner(name), table)
+        fitted = make_combiner(name).fit_to(table)
         fitted.weights_ = np.array(weights)
-        assert apply(fitted, table).proba[0, 0] == pytest.approx(expected, abs=1e-6)
+        assert fitted.apply(table).proba[0, 0] == pytest.approx(expected, abs=1e-6)
 
 
 def test_stackers_take_the_mean_of_those_present_for_an_absent_member() -> None:
@@ -109,8 +109,8 @@ def test_stackers_take_the_mean_of_those_present_for_an_absent_member() -> None:
         np.nanmean(softmax(table.logits), axis=1)[table.fold == 2],
         atol=1e-6,
     )
-    stacker = fitted_to(make_combiner("logistic"), table)
-    np.testing.assert_array_equal(apply(stacker, table).proba, stacker.predict_proba(full))
+    stacker = make_combiner("logistic").fit_to(table)
+    np.testing.assert_array_equal(stacker.apply(table).proba, stacker.predict_proba(full))
 
 
 def test_gaps_without_a_declared_quorum_are_refused() -> None:

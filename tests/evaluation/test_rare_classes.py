@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.predictions.method_predictions import decided
 
 
 def test_balanced_accuracy_has_no_interval_where_a_class_is_one_patient() -> None:

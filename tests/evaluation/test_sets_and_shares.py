@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.decisions.conformal import calibrate, coverage
 from ensemble_kit.evaluation.diversity.shapley import member_values
 from ensemble_kit.evaluation.scores.per_group import pooled, recognition_rate
+from ensemble_kit.predictions.method_predictions import decided
 
 
 def draw(n: int, rng: np.random.Generator, spread: float = 0.0, per_group: int = 1):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.explanation.combiner_slope import combiner_slope, log_odds_slope
+from ensemble_kit.predictions.method_predictions import Combined, decided
 
 N, M, C = 60, 4, 3
 CLASSES = np.arange(6) % C

@@ -39,7 +39,7 @@ class DarkCorner:
         @staticmethod
         def combine(logits: np.ndarray) -> Any:
             from ensemble_kit.arrays import softmax
-            from ensemble_kit.combiners.base import decided
+            from ensemble_kit.predictions.method_predictions import decided
 
             return decided(softmax(logits)[:, 0])
 

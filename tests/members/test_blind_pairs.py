@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.cross_validation.nested import nested_answers
@@ -28,6 +28,7 @@ from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.metrics import metric
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run

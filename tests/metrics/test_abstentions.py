@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.uncertainty.resampled_metrics import RESAMPLERS
 from ensemble_kit.metrics import METRICS, cost_metric
 from ensemble_kit.metrics.costs import least_cost
 from ensemble_kit.metrics.selective import ranked_decisions
 from ensemble_kit.metrics.sufficient_statistics import sums_of
+from ensemble_kit.predictions.method_predictions import Combined, decided
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 4, 400)

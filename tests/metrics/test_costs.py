@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
@@ -16,6 +15,7 @@ from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.metrics import METRICS, cost_metric
 from ensemble_kit.metrics.costs import CostMatrix, least_cost, read_costs
 from ensemble_kit.metrics.sufficient_statistics import sums_of
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.testing import toy_predictions
 
 GRADES = CostMatrix(("0", "1+", "2+"), ((0, 1, 4), (1, 0, 1), (9, 3, 0)))

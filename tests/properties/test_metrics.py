@@ -7,13 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.diversity.shapley import left_out, shapley
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.uncertainty.bootstrap import resampling
 from ensemble_kit.metrics import METRICS, ORDINAL_METRICS
 from ensemble_kit.metrics.diversity import ambiguity, pairwise
 from ensemble_kit.metrics.sufficient_statistics import sums_of
+from ensemble_kit.predictions.method_predictions import Combined
 
 FEW = settings(max_examples=40, deadline=None)
 # An iterative fit, and a figure that needs costs by class name.

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import holm, mcnemar_exact
+from ensemble_kit.predictions.method_predictions import Combined
 
 # What learns nothing from labels; of these, the ones for which a repeated member is that member.
 RULES = sorted(

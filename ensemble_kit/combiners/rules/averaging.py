@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble_kit.arrays import Array, log_softmax, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.kernels import chunks, mean_of_logits, mean_softmax
 from ensemble_kit.combiners.rules.rules import (
     max_rule,
@@ -20,6 +20,7 @@ from ensemble_kit.combiners.rules.rules import (
     trimmed_mean_rule,
 )
 from ensemble_kit.errors import UsageError
+from ensemble_kit.predictions.method_predictions import Combined, decided
 
 
 class MeanProba(Combiner):

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints
-from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.kernels import mean_softmax, vote_counts
 from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined, decided
 
 TIES = ("proba", "severity", "abstain", "lowest")
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, group_numbers, log_softmax, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.log_proba import flat_features, with_absent_classes
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.seeding import derive_seed, generator
 
 # Finer bins double the time of a fit of a few thousand images, and the log loss stays the same.

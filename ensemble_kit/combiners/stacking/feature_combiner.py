@@ -12,11 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints, group_numbers, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.log_proba import clipped_log_proba
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.predictions.features import PooledFeatures
+from ensemble_kit.predictions.method_predictions import Combined, decided
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.seeding import generator
 
 N_SPLITS = 5
@@ -90,6 +92,23 @@ class FeatureCombiner(Combiner):
             self.fresh().fit(checked[rows], truth[rows], units[rows], kept.take(rows))
             for rows in row_sets
         ]
+
+    def fit_to(self, table: Predictions) -> Self:
+        """A copy that is fitted to all rows of a table."""
+        return self.fresh().fit(table.logits, table.labels, table.groups, table.features)
+
+    def fit_each(self, table: Predictions, row_sets: Sequence[Ints]) -> list[Self]:
+        """One fitted copy per set of row positions of a table."""
+        return self.fit_many(table.logits, table.labels, table.groups, row_sets, table.features)
+
+    def crossing(self, table: Predictions, fold: Ints) -> Ints:
+        """Folds that leave training rows of every feature space, if the groups allow it."""
+        spaces = fold if table.features is None else table.features.spaces[:, 0]
+        crossing = crossing_folds(np.asarray(table.labels), table.groups, spaces)
+        return crossing if crossing.any() else fold
+
+    def _apply(self, table: Predictions) -> Combined:
+        return self.combine(table.logits, table.features)
 
     def combine(self, logits: npt.ArrayLike, features: PooledFeatures | None = None) -> Combined:
         """Probabilities, classes and ties at once; see `Combiner.combine`."""

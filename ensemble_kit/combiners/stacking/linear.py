@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.log_proba import flat_features, with_absent_classes
 from ensemble_kit.combiners.temperature import best_scale
 from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.predictions.method_predictions import Combined, decided
 
 FEATURES = ("log_proba", "proba")
 

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints, group_numbers
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.inner_folds import inner_folds
 from ensemble_kit.combiners.log_proba import flat_features
 from ensemble_kit.combiners.stacking.mlp_training import Networks, Schedule, train_batched
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.seeding import derive_seed, generator
 
 

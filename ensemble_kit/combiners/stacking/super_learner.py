@@ -10,13 +10,14 @@ from typing import Any, Self
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.calibrated import inner_cross_fit
 from ensemble_kit.combiners.log_proba import FLOOR, clipped_log_proba
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.stacking.linear import RidgeStacker
 from ensemble_kit.combiners.weights.greedy_selection import GreedySelection
 from ensemble_kit.combiners.weights.simplex import ClasswiseWeights, SimplexWeights
+from ensemble_kit.predictions.method_predictions import Combined
 
 
 class TwoLayerStack(Combiner):

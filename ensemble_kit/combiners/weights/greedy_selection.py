@@ -8,26 +8,16 @@ from __future__ import annotations
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
 from ensemble_kit.combiners.metric_loss import ErrorCosts, figure_loss
-from ensemble_kit.combiners.rules.kernels import chunks
-from ensemble_kit.combiners.rules.rules import normalised
 from ensemble_kit.combiners.weights.greedy_losses import AnyLoss, ErrorRate, LogLoss
 from ensemble_kit.combiners.weights.greedy_picks import Limit, Picks, pick
+from ensemble_kit.combiners.weights.weighted_mean import WeightedMean
 from ensemble_kit.errors import UsageError
+from ensemble_kit.predictions.method_predictions import decided
 from ensemble_kit.seeding import derive_seed, generator
 
 
-def weighted_mean_proba(logits: Array, weights: Array) -> Array:
-    """Mean probability under `weights` (n_members,); float64 of shape (n_samples, n_classes)."""
-    used = np.flatnonzero(weights)
-    out = np.empty((len(logits), logits.shape[2]))
-    for rows in chunks(*logits.shape):
-        out[rows] = np.tensordot(softmax(logits[rows][:, used]), weights[used], axes=([1], [0]))
-    return normalised(out)
-
-
-class GreedySelection(Combiner):
+class GreedySelection(WeightedMean):
     """Mean of members picked greedily with replacement (Caruana 2004), best prefix kept.
 
     Parameters
@@ -64,7 +54,6 @@ class GreedySelection(Combiner):
     array([1., 0.])
     """
 
-    is_fitted_to_labels = True
     fitted_names = ("weights_",)
 
     def __init__(
@@ -143,9 +132,6 @@ class GreedySelection(Combiner):
         loss = _loss(self.metric, proba, labels, self.error_costs)
         picks = pick(loss, self.n_picks, n_first=self.n_first, seed=seed, limit=limit)
         return picks.best_prefix()
-
-    def _combine(self, logits: Array) -> Combined:
-        return decided(weighted_mean_proba(logits, self.weights_))
 
 
 def _loss(

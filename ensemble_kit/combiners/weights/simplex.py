@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, log_softmax, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.log_proba import clipped_log_proba
-from ensemble_kit.combiners.weights.greedy_selection import weighted_mean_proba
+from ensemble_kit.combiners.weights.weighted_mean import WeightedMean
+from ensemble_kit.predictions.method_predictions import Combined, decided
 
 
-class SimplexWeights(Combiner):
+class SimplexWeights(WeightedMean):
     """Mean of probabilities under the non-negative weights, summing to 1, of lowest log loss.
 
     Fitted by an interior-point Newton method until the log loss is within `tolerance` of the
@@ -35,7 +36,6 @@ class SimplexWeights(Combiner):
     array([1., 0.])
     """
 
-    is_fitted_to_labels = True
     fitted_names = ("weights_", "gap_")
 
     def __init__(self, tolerance: float = 1e-7) -> None:
@@ -44,9 +44,6 @@ class SimplexWeights(Combiner):
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:  # noqa: ARG002
         of_truth = np.exp(clipped_log_proba(logits)[np.arange(len(labels)), :, labels])
         self.weights_, self.gap_ = simplex_weights(of_truth, self.tolerance)
-
-    def _combine(self, logits: Array) -> Combined:
-        return decided(weighted_mean_proba(logits, self.weights_))
 
 
 def simplex_weights(of_truth: Array, tolerance: float = 1e-7) -> tuple[Array, float]:

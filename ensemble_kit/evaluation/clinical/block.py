@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.clinical.calibration_curve import Calibration, calibration_of
 from ensemble_kit.evaluation.clinical.net_benefit import (
     THRESHOLDS,
@@ -31,6 +30,7 @@ from ensemble_kit.evaluation.clinical.subgroups import Subgroup, column_of, subg
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Bools, Ints, group_numbers
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
+from ensemble_kit.predictions.method_predictions import Combined
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

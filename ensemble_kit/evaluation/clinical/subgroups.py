@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.clinical.one_class import OneClass
 from ensemble_kit.evaluation.clinical.predictive_values import predictive_values
@@ -22,6 +21,7 @@ from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.manifest.names import in_natural_order
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import OVER_CLASSES
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 
 MAX_SUBGROUPS = 30

@@ -25,8 +25,9 @@ def with_best_and_mean(
     {'best-member': BestMember(metric='log_loss'), 'mean': MeanProba(), 'oracle': Oracle()}
     """
     out: dict[str, Combiner] = {name: REFERENCE_METHODS[name]() for name in BASELINES}
+    costs = protocol.error_costs(class_names)
     return {
-        name: _by_protocol(one, protocol, class_names)
+        name: one.ranked_by(protocol.metric, costs, protocol.decide_by_cost)
         for name, one in (out | {**combiners}).items()
     }
 
@@ -49,10 +50,3 @@ def with_baselines(
         )
     out = with_best_and_mean(combiners, protocol, class_names)
     return out | ({} if "oracle" in out else {"oracle": Oracle()})
-
-
-def _by_protocol(one: Combiner, protocol: Protocol, class_names: Sequence[str]) -> Combiner:
-    """A best member without its own metric is chosen by the protocol's metric."""
-    if not isinstance(one, BestMember) or one.metric is not None:
-        return one
-    return BestMember(protocol.metric, protocol.error_costs(class_names), protocol.decide_by_cost)

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, Ints, group_numbers
-from ensemble_kit.combiners.base import Combined, Combiner
-from ensemble_kit.combiners.baselines import Oracle
+from ensemble_kit.arrays import Array, group_numbers
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.inner_folds import inner_folds
-from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner, crossing_folds
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.evaluation.cross_validation.missing_members import (
-    combined_by_those_present,
-    complete_logits,
-)
+from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.seeding import generator
 
@@ -52,7 +45,7 @@ def cross_fitted_proba(combiner: Combiner, oof: Predictions) -> Array:
     return cross_fit(combiner, oof).proba
 
 
-def cross_fit(combiner: Combiner, oof: Predictions) -> Combined:
+def cross_fit(combiner: Combiner, oof: Predictions) -> MethodPredictions:
     """Probabilities, classes and ties for every row, from fits on the other folds.
 
     Raises
@@ -61,55 +54,13 @@ def cross_fit(combiner: Combiner, oof: Predictions) -> Combined:
         A test table, a group in two folds (unless the table is split by image), or a single fold.
     """
     if not combiner.is_fitted_to_labels:
-        return apply(fitted_to(combiner, oof), oof)
-    fold = fold_of(oof)
-    if isinstance(combiner, FeatureCombiner):
-        fold = _crossing(oof, fold)
+        return combiner.fit_to(oof).apply(oof)
+    fold = combiner.crossing(oof, fold_of(oof))
     folds = np.unique(fold)
-    row_sets = [np.flatnonzero(fold != k) for k in folds]
-    fitted = fit_many(combiner, oof, row_sets)
-    proba = np.empty((len(oof), oof.n_classes))
-    predicted = np.empty(len(oof), dtype=np.int64)
-    tied = np.empty(len(oof), dtype=bool)
-    for k, one in zip(folds, fitted, strict=True):
-        kept = np.flatnonzero(fold == k)
-        part = apply(one, oof.take(kept))
-        proba[kept], predicted[kept], tied[kept] = part.proba, part.predicted, part.tied
-    return Combined(proba, predicted, tied)
-
-
-def _crossing(oof: Predictions, fold: Ints) -> Ints:
-    """Folds that leave training rows of every feature space, if the groups allow it."""
-    spaces = fold if oof.features is None else oof.features.spaces[:, 0]
-    crossing = crossing_folds(oof.labels, oof.groups, spaces)
-    return crossing if crossing.any() else fold
-
-
-def fitted_to(combiner: Combiner, table: Predictions) -> Combiner:
-    """A copy of a combiner, fitted to a table."""
-    copy = combiner.fresh()
-    if isinstance(copy, FeatureCombiner):
-        return copy.fit(table.logits, table.labels, table.groups, table.features)
-    return copy.fit(complete_logits(table), table.labels, table.groups)
-
-
-def fit_many(combiner: Combiner, table: Predictions, row_sets: Sequence[Ints]) -> list[Combiner]:
-    """One fitted copy per set of row positions of a table."""
-    rows = complete_logits(table), table.labels, table.groups, row_sets
-    if isinstance(combiner, FeatureCombiner):
-        return [*combiner.fit_many(*rows, table.features)]
-    return [*combiner.fit_many(*rows)]
-
-
-def apply(combiner: Combiner, table: Predictions) -> Combined:
-    """Predictions of a fitted combiner for a table; the oracle also gets the labels."""
-    if table.quorum is not None:
-        return combined_by_those_present(combiner, table)
-    if isinstance(combiner, Oracle):
-        return combiner.combine_with_labels(table.logits, table.labels)
-    if isinstance(combiner, FeatureCombiner):
-        return combiner.combine(table.logits, table.features)
-    return combiner.combine(table.logits)
+    fitted = combiner.fit_each(oof, [np.flatnonzero(fold != k) for k in folds])
+    kept = [np.flatnonzero(fold == k) for k in folds]
+    parts = [(rows, one.apply(oof.take(rows))) for rows, one in zip(kept, fitted, strict=True)]
+    return MethodPredictions.of(Combined.scattered(parts, len(oof)), oof)
 
 
 def fold_of(oof: Predictions) -> npt.NDArray[np.int64]:

@@ -6,16 +6,18 @@ after the replacement are cross-fitted too.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
 
 from ensemble_kit.arrays import Ints
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import Metric, metric
+from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions, Some
 from ensemble_kit.predictions.table import Predictions
 
 
@@ -32,15 +34,15 @@ def may_fall(combiners: Mapping[str, Combiner], protocol: Protocol) -> list[str]
 
 def fall_back(
     combiners: Mapping[str, Combiner],
-    crossed: Mapping[str, Combined],
+    crossed: Mapping[str, MethodPredictions],
     oof: Predictions,
     protocol: Protocol,
-) -> tuple[set[str], dict[str, Combined]]:
+) -> tuple[set[str], dict[str, MethodPredictions]]:
     """Names that are replaced by the mean over all folds, and all predictions after replacement.
 
     Parameters
     ----------
-    crossed : mapping of name to Combined
+    crossed : mapping of name to MethodPredictions
         Cross-fitted predictions of `combiners`, including the mean.
     """
     fallen, answers = set(), dict(crossed)
@@ -65,9 +67,7 @@ def _figure(wanted: Metric, answers: Combined, labels: Ints) -> float:
     return wanted.of(labels, answers.proba, answers.predicted)
 
 
-def with_fallback(
-    ours: Combined, mean: Combined, labels: Ints, fold: Ints, wanted: Metric
-) -> Combined:
+def with_fallback(ours: Some, mean: Combined, labels: Ints, fold: Ints, wanted: Metric) -> Some:
     """Cross-fitted predictions of "use this combiner if it beats the mean on the other folds".
 
     Parameters
@@ -81,8 +81,9 @@ def with_fallback(
         others = fold != k
         if not beats(ours.take(others), mean.take(others), labels[others], wanted):
             use_mean |= fold == k
-    return Combined(
-        np.where(use_mean[:, None], mean.proba, ours.proba),
-        np.where(use_mean, mean.predicted, ours.predicted),
-        np.where(use_mean, mean.tied, ours.tied),
+    return dataclasses.replace(
+        ours,
+        proba=np.where(use_mean[:, None], mean.proba, ours.proba),
+        predicted=np.where(use_mean, mean.predicted, ours.predicted),
+        tied=np.where(use_mean, mean.tied, ours.tied),
     )

@@ -12,13 +12,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
-from ensemble_kit.combiners.base import Combined, Combiner
+from ensemble_kit.arrays import Ints
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import DataError, UsageError, first_few
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, cross_fit
+from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.cross_validation.fallback import beats
 from ensemble_kit.evaluation.scores.per_image import Scored, paired_gains
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import Metric, metric
+from ensemble_kit.predictions.method_predictions import (
+    Combined,
+    MethodPredictions,
+    positions,
+)
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -30,8 +36,8 @@ def nested_answers(
     *,
     may_fall: Collection[str],
     metric: Metric,
-    decide: Callable[[Combined], Combined] = lambda combined: combined,
-) -> dict[str, Combined]:
+    decide: Callable[[MethodPredictions], MethodPredictions] = lambda combined: combined,
+) -> dict[str, MethodPredictions]:
     """What each method says of each row, when its fold was seen by nobody.
 
     Parameters
@@ -56,23 +62,15 @@ def nested_answers(
     """
     refuse_features(combiners)
     _refuse_strangers(nested, oof)
-    row_of = {sample: i for i, sample in enumerate(oof.sample_ids.tolist())}
-    n_samples, n_classes = len(oof), oof.n_classes
-    out = {
-        name: Combined(
-            np.empty((n_samples, n_classes)),
-            np.empty(n_samples, dtype=np.int64),
-            np.empty(n_samples, dtype=bool),
-        )
-        for name in combiners
-    }
+    parts: dict[str, list[tuple[Ints, Combined]]] = {name: [] for name in combiners}
     for one in nested:
-        rows = [row_of[sample] for sample in one.outer.sample_ids.tolist()]
+        rows = positions(oof.sample_ids, one.outer.sample_ids)
         for name, answer in _answers_to(combiners, one, may_fall, metric, decide).items():
-            out[name].proba[rows] = answer.proba
-            out[name].predicted[rows] = answer.predicted
-            out[name].tied[rows] = answer.tied
-    return out
+            parts[name].append((rows, answer))
+    return {
+        name: MethodPredictions.of(Combined.scattered(some, len(oof)), oof)
+        for name, some in parts.items()
+    }
 
 
 def _answers_to(
@@ -80,12 +78,12 @@ def _answers_to(
     one: NestedFold,
     may_fall: Collection[str],
     metric: Metric,
-    decide: Callable[[Combined], Combined],
-) -> dict[str, Combined]:
+    decide: Callable[[MethodPredictions], MethodPredictions],
+) -> dict[str, MethodPredictions]:
     """Each method fitted to the inner rows, the fallback decided on them, applied to the outer ones."""
     inner, labels = one.inner, np.asarray(one.inner.labels)
     answers = {
-        name: apply(combiner.fresh().fit(inner.logits, labels, inner.groups), one.outer)
+        name: combiner.fresh().fit(inner.logits, labels, inner.groups).apply(one.outer)
         for name, combiner in combiners.items()
     }
     answers = {

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Bools, Ints
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.decisions.thresholds import (
     Aim,
     Referral,
@@ -22,6 +21,7 @@ from ensemble_kit.evaluation.decisions.thresholds import (
 )
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.shares import shares
+from ensemble_kit.predictions.method_predictions import Combined
 
 WRONG = ("wrong", "false_positive", "false_negative")
 

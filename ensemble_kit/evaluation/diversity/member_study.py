@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Array, softmax
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.diversity.shapley import (
@@ -34,6 +33,7 @@ from ensemble_kit.evaluation.uncertainty.t_intervals import gains, interval_of
 from ensemble_kit.files import write_csv, write_json
 from ensemble_kit.metrics import metric
 from ensemble_kit.metrics.diversity import ambiguity, kappa_error, pairwise
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 
 # Teams judged at a time: bounds the memory of their sums.

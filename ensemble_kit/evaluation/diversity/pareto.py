@@ -12,14 +12,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import DataError, UsageError, first_few
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fitted_to
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.scores.verdict import verdicts
 from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 
 PARETO = "pareto.csv"
@@ -188,7 +187,7 @@ def _answers_all(oof: Predictions, members: tuple[str, ...]) -> bool:
 
 def _mean_of(oof: Predictions, members: tuple[str, ...]) -> Combined:
     some = oof.select(members)
-    return apply(fitted_to(MeanProba(), some), some)
+    return MeanProba().fit_to(some).apply(some)
 
 
 def _growing_sets(

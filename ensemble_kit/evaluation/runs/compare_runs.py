@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.protocol import Protocol
@@ -16,6 +15,7 @@ from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_of
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics
 from ensemble_kit.evaluation.scores.per_image import MetricValues, judge
 from ensemble_kit.evaluation.scores.verdict import Verdict, verdicts
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.run import Run
 
 

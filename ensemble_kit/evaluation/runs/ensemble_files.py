@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.combiners.base import ABSTAINED, Combined
-from ensemble_kit.combiners.baselines import BestMember
 from ensemble_kit.evaluation.clinical.block import clinical_json
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.optimism import optimism_json
@@ -20,6 +18,7 @@ from ensemble_kit.evaluation.scores.per_class import per_class_json
 from ensemble_kit.evaluation.scores.per_group import GroupFigures
 from ensemble_kit.evaluation.scores.per_image import MetricValues
 from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined
 from ensemble_kit.predictions.table import Predictions
 
 SCHEMA_VERSION = 1
@@ -122,8 +121,8 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
 
 def best_member_of(evaluation: Evaluation, oof: Predictions) -> str | None:
     """The member that `best-member` is; None for other methods."""
-    combiner = evaluation.combiner
-    return oof.member_names[combiner.member_] if isinstance(combiner, BestMember) else None
+    chosen = evaluation.combiner.chosen_member
+    return None if chosen is None else oof.member_names[chosen]
 
 
 def _decision(evaluation: Evaluation) -> dict[str, Any]:

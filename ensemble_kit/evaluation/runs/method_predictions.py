@@ -14,12 +14,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from ensemble_kit.arrays import Array, softmax
-from ensemble_kit.combiners.base import ABSTAINED, Combined, Combiner, decided
+from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
 from ensemble_kit.errors import DataError, UsageError, command, did_you_mean, first_few
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fit_many, fitted_to, fold_of
-from ensemble_kit.evaluation.cross_validation.missing_members import with_quorum
+from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
 from ensemble_kit.evaluation.runs.ensemble_folder import PREDICTIONS
 from ensemble_kit.evaluation.runs.stored_ensembles import (
     read_ensemble_predictions,
@@ -27,6 +26,8 @@ from ensemble_kit.evaluation.runs.stored_ensembles import (
     refuse_stale,
     stored_methods,
 )
+from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined, decided
+from ensemble_kit.predictions.quorum import with_quorum
 from ensemble_kit.predictions.store import aligned
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -191,14 +192,14 @@ def answers_by_fold(run: Run, method: str) -> tuple[Answered, dict[int, Array]]:
         )
     folds = sorted(logits)
     if combiner.is_fitted_to_labels:
-        fitted = fit_many(combiner, oof, [np.flatnonzero(fold != k) for k in folds])
+        fitted = combiner.fit_each(oof, [np.flatnonzero(fold != k) for k in folds])
     else:
-        fitted = [fitted_to(combiner, oof)] * len(folds)
+        fitted = [combiner.fit_to(oof)] * len(folds)
     proba, new = np.empty((len(oof), oof.n_classes)), {}
     for k, one in zip(folds, fitted, strict=True):
-        proba[fold == k] = apply(one, oof.take(fold == k)).proba
+        proba[fold == k] = one.apply(oof.take(fold == k)).proba
         tested = dataclasses.replace(test, logits=logits[k])
-        new[k] = apply(one, _with_stamp(tested, about)).proba
+        new[k] = one.apply(_with_stamp(tested, about)).proba
     return Answered(oof, decided(proba)), new
 
 

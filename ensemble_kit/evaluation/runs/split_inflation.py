@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Array, softmax
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.scores.per_image import judge, paired_gains
 from ensemble_kit.metrics import metric as metric_of
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 
 

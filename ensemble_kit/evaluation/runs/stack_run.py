@@ -19,7 +19,6 @@ from ensemble_kit.evaluation.clinical.block import Clinical, ClinicalOptions, cl
 from ensemble_kit.evaluation.clinical.subgroups import column_of
 from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS, with_best_and_mean
-from ensemble_kit.evaluation.cross_validation.missing_members import with_quorum
 from ensemble_kit.evaluation.cross_validation.nested import refuse_features
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
 from ensemble_kit.evaluation.diversity.pareto_file import write_pareto
@@ -35,6 +34,7 @@ from ensemble_kit.evaluation.tables.permutation_test import NULL_CHECK, null_jso
 from ensemble_kit.evaluation.tables.scores import long_scores
 from ensemble_kit.files import write_csv
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.predictions.quorum import with_quorum
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 from ensemble_kit.run.folder import ENSEMBLES

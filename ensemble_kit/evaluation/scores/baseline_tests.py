@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ensemble_kit.arrays import Ints
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import (
     Test,
     delong,
     holm,
     mcnemar_exact,
 )
+from ensemble_kit.predictions.method_predictions import Combined
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, group_numbers
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
@@ -22,6 +21,7 @@ from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
 from ensemble_kit.metrics import classification
 from ensemble_kit.metrics.confusion import Confusion, GroupConfusions
 from ensemble_kit.metrics.ranking import auroc, average_precision
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 
 OF_CONFUSION: dict[str, Callable[[Confusion], Array]] = {

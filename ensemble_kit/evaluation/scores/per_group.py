@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints, group_numbers
-from ensemble_kit.combiners.base import Combined, decided
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.protocol import POOLING, Protocol
 from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, judge
@@ -19,6 +18,7 @@ from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
 from ensemble_kit.metrics import Metric
 from ensemble_kit.metrics.costs import EXPECTED_COST
+from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 
 EXACT_DECIMALS = 12

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints, group_numbers
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
 from ensemble_kit.evaluation.uncertainty.resampled_metrics import RESAMPLERS, Resampler
@@ -25,6 +24,7 @@ from ensemble_kit.metrics.calibration import (
 )
 from ensemble_kit.metrics.calibration_slope import slopes_without
 from ensemble_kit.metrics.sufficient_statistics import GroupSums, confidence_and_hit, sums_by_group
+from ensemble_kit.predictions.method_predictions import Combined
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints
-from ensemble_kit.combiners.base import decided
 from ensemble_kit.metrics.ranking import (
     auroc_influence,
     auroc_pairs,
@@ -23,6 +22,7 @@ from ensemble_kit.metrics.ranking import (
     ranked_classes,
 )
 from ensemble_kit.metrics.selective import aurc, ranked_decisions
+from ensemble_kit.predictions.method_predictions import decided
 
 Resampler = Callable[[Array], Array]
 MAX_PAIRED_GROUPS = 200

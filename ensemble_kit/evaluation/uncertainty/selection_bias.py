@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints, group_numbers
-from ensemble_kit.combiners.base import Combined
 from ensemble_kit.evaluation.scores.per_image import Measured
 from ensemble_kit.evaluation.uncertainty.bootstrap import resampling
 from ensemble_kit.evaluation.uncertainty.jackknife import strata_of
 from ensemble_kit.metrics import OVER_CLASSES, Metric
+from ensemble_kit.predictions.method_predictions import Combined
 
 
 @dataclasses.dataclass(frozen=True)

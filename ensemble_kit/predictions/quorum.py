@@ -1,28 +1,16 @@
-"""Missing member predictions: an error, or, with a quorum, left out with a caveat.
-
-Rules combine the members that predicted the image, and weights are renormalised over these members.
-Combiners with parameters for every member's logits use the mean probability of the other members
-in place of a missing prediction.
-"""
+"""Missing member predictions: an error, or, with a quorum, left out with a caveat."""
 
 from __future__ import annotations
 
 import dataclasses
 
 import numpy as np
-import numpy.typing as npt
 
-from ensemble_kit.arrays import Array, Bools, softmax
-from ensemble_kit.combiners.base import Combined, Combiner, decided
-from ensemble_kit.combiners.baselines import Oracle
-from ensemble_kit.combiners.weights.greedy_selection import GreedySelection, weighted_mean_proba
-from ensemble_kit.combiners.weights.simplex import SimplexWeights
+from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.predictions.table import Predictions
 
 SMALLEST_PROBA = 1e-12
-# Means of probabilities: the only fitted combiners that can leave a member out.
-WEIGHTED = (SimplexWeights, GreedySelection)
 WHO_STANDS_IN = (
     "If predictions of an image are missing, rules and the oracle use the other members. The "
     "weights of simplex and greedy are renormalised over the other members. Every other fitted "
@@ -102,39 +90,3 @@ def complete_logits(table: Predictions) -> Array:
     mean = proba.sum(axis=1) / there.sum(axis=1)  # (n_samples, n_classes)
     stand_in = np.log(np.maximum(mean, SMALLEST_PROBA))[:, None]
     return np.where(there, table.logits, stand_in).astype(np.float32)
-
-
-def combined_by_those_present(combiner: Combiner, table: Predictions) -> Combined:
-    """Predictions of a fitted combiner for a table with gaps, each row by the members it has.
-
-    Parameters
-    ----------
-    combiner : Combiner
-        Fitted to `complete_logits`.
-    table : Predictions
-        A table from `with_quorum`.
-    """
-    if combiner.is_fitted_to_labels and not isinstance(combiner, WEIGHTED):
-        return combiner.combine(complete_logits(table))
-    patterns, pattern_of = np.unique(table.available, axis=0, return_inverse=True)
-    proba = np.empty((len(table), table.n_classes))
-    predicted, tied = np.empty(len(table), dtype=np.int64), np.empty(len(table), dtype=bool)
-    for k, present in enumerate(patterns):
-        rows = np.flatnonzero(pattern_of.ravel() == k)
-        part = _of_some(combiner, table.logits[rows][:, present], table.labels[rows], present)
-        proba[rows], predicted[rows], tied[rows] = part.proba, part.predicted, part.tied
-    return Combined(proba, predicted, tied)
-
-
-def _of_some(
-    combiner: Combiner, logits: Array, labels: npt.NDArray[np.int64], present: Bools
-) -> Combined:
-    """Predictions of the `present` members alone; `logits` holds only these members."""
-    if isinstance(combiner, WEIGHTED):
-        weights = combiner.weights_[present]
-        # If all members with a positive weight are missing, the others get equal weights.
-        return decided(weighted_mean_proba(logits, weights if weights.any() else weights + 1.0))
-    fewer = combiner.fresh().fit(logits, labels)  # a rule learns only the number of members
-    if isinstance(fewer, Oracle):
-        return fewer.combine_with_labels(logits, labels)
-    return fewer.combine(logits)
