@@ -46,8 +46,9 @@ def refuse_no_graph(combiner: Combiner) -> None:
         )
 
 
-def _constant(array: Any) -> Tensor:
-    return torch.as_tensor(array, dtype=torch.float32)
+def _constant(array: Any, like: Tensor) -> Tensor:
+    # Not `.to(like.device)`: a trace would keep the device of the export.
+    return torch.as_tensor(array, dtype=torch.float32).type_as(like)
 
 
 def _normalised(support: Tensor) -> Tensor:
@@ -90,12 +91,12 @@ def _trimmed(one: Any, logits: Tensor) -> Tensor:
 
 
 def _weighted(one: Any, logits: Tensor) -> Tensor:
-    weights = _constant(one.weights_)[None, :, None]
+    weights = _constant(one.weights_, logits)[None, :, None]
     return _normalised((logits.softmax(dim=2) * weights).sum(dim=1))
 
 
 def _classwise(one: Any, logits: Tensor) -> Tensor:
-    return (_clipped(logits) * _constant(one.weights_)).sum(dim=1).softmax(dim=1)
+    return (_clipped(logits) * _constant(one.weights_, logits)).sum(dim=1).softmax(dim=1)
 
 
 def _temperature(one: Any, logits: Tensor) -> Tensor:
@@ -103,24 +104,24 @@ def _temperature(one: Any, logits: Tensor) -> Tensor:
 
 
 def _calibrated(one: Any, logits: Tensor) -> Tensor:
-    scales = _constant(one.scales_)[None, :, None]
+    scales = _constant(one.scales_, logits)[None, :, None]
     return combined(one.inner_, _log(logits.softmax(dim=2)) * scales)
 
 
 def _dirichlet(one: Any, logits: Tensor) -> Tensor:
     z = _clipped(logits)
-    mapped = [z[:, m] @ _constant(one.maps_[m]) for m in range(z.shape[1])]
-    return combined(one.inner_, torch.stack(mapped, dim=1) + _constant(one.shifts_))
+    mapped = [z[:, m] @ _constant(one.maps_[m], z) for m in range(z.shape[1])]
+    return combined(one.inner_, torch.stack(mapped, dim=1) + _constant(one.shifts_, z))
 
 
 def _standardised(one: Any, x: Tensor) -> Tensor:
-    return (x - _constant(one.mean_)) / _constant(one.scale_)
+    return (x - _constant(one.mean_, x)) / _constant(one.scale_, x)
 
 
 def _logistic(one: Any, logits: Tensor) -> Tensor:
     raw = one.features == "proba"
     x = _standardised(one, logits.softmax(dim=2).flatten(1) if raw else _flat(logits))
-    proba = (x @ _constant(one.coefficients_) + _constant(one.intercept_)).softmax(dim=1)
+    proba = (x @ _constant(one.coefficients_, x) + _constant(one.intercept_, x)).softmax(dim=1)
     return _with_absent(proba, logits, [int(c) for c in one.present_])
 
 
@@ -138,7 +139,7 @@ def _with_absent(proba: Tensor, logits: Tensor, present: list[int]) -> Tensor:
 
 def _ridge(one: Any, logits: Tensor) -> Tensor:
     x = _standardised(one, _flat(logits))
-    scores = x @ _constant(one.coefficients_) + _constant(one.intercept_)
+    scores = x @ _constant(one.coefficients_, x) + _constant(one.intercept_, x)
     return (one.sharpness_ * scores).softmax(dim=1)
 
 
@@ -147,10 +148,12 @@ def _mlp(one: Any, logits: Tensor) -> Tensor:
     members = x.reshape(-1, logits.shape[1], logits.shape[2])
     parts = []
     for k in range(len(nets.b2)):
-        start = (members * _constant(nets.pool[k])[None, :, None]).sum(dim=1)
-        z = (x - _constant(nets.mean[k])) / _constant(nets.scale[k])
-        hidden = (z @ _constant(nets.w1[k]) + _constant(nets.b1[k])).tanh()
-        parts.append((start + hidden @ _constant(nets.w2[k]) + _constant(nets.b2[k])).softmax(1))
+        start = (members * _constant(nets.pool[k], x)[None, :, None]).sum(dim=1)
+        z = (x - _constant(nets.mean[k], x)) / _constant(nets.scale[k], x)
+        hidden = (z @ _constant(nets.w1[k], x) + _constant(nets.b1[k], x)).tanh()
+        parts.append(
+            (start + hidden @ _constant(nets.w2[k], x) + _constant(nets.b2[k], x)).softmax(1)
+        )
     return torch.stack(parts).mean(dim=0)
 
 

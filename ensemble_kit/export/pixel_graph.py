@@ -6,7 +6,7 @@ images of any size go in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,17 +25,21 @@ from ensemble_kit.members.training.predict import poses_of
 INSTEAD = "Export it with --format bundle, which predicts with PyTorch"
 
 
-def bicubic_weights(n_in: Tensor | int, n_out: int) -> Tensor:
-    """Pillow's antialiased bicubic as a matrix of shape (n_out, n_in); the identity for equal sizes."""
-    size = torch.as_tensor(n_in)
-    scale = size.to(torch.float32) / n_out
-    middle = (torch.arange(n_out, dtype=torch.float32) + 0.5) * scale
-    places = torch.arange(n_in, dtype=torch.float32) + 0.5  # type: ignore[arg-type]
-    x = (places[None] - middle[:, None]).abs() / scale.clamp(min=1.0)
+def bicubic_weights(line: Tensor, n_out: int) -> Tensor:
+    """Pillow's antialiased bicubic as a matrix of shape (n_out, len(line)); the identity for equal sizes."""
+    # Counted by sums, since an arange would keep the device of the export.
+    places, middle = _counted(torch.ones_like(line)), _counted(line.new_ones(n_out))
+    scale = torch.ones_like(line).sum() / n_out
+    x = (places[None] - middle[:, None] * scale).abs() / scale.clamp(min=1.0)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
     weights = torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
     return weights / weights.sum(dim=1, keepdim=True)
+
+
+def _counted(ones: Tensor) -> Tensor:
+    """0.5, 1.5, 2.5, ..."""
+    return ones.cumsum(0) - 0.5
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:
@@ -45,13 +49,14 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
     ----------
     images : Tensor of float, shape (batch, channels, any height, any width)
     """
-    across = torch.round((images @ bicubic_weights(images.shape[3], width).T).clamp(0, 255))
-    return torch.round((bicubic_weights(images.shape[2], height) @ across).clamp(0, 255))
+    across, down = images[0, 0, 0, :], images[0, 0, :, 0]
+    wide = torch.round((images @ bicubic_weights(across, width).T).clamp(0, 255))
+    return torch.round((bicubic_weights(down, height) @ wide).clamp(0, 255))
 
 
 def luma(images: Tensor) -> Tensor:
     """Three equal channels of whole values, as tiles of grayscale data have them."""
-    weights = torch.tensor(LUMA).reshape(1, 3, 1, 1)
+    weights = torch.tensor(LUMA).reshape(1, 3, 1, 1).type_as(images)
     return torch.round((images * weights).sum(dim=1, keepdim=True)).expand(-1, 3, -1, -1)
 
 
@@ -75,7 +80,8 @@ class _Network(nn.Module):
         x = (x - self.mean.repeat(1, n_pictures, 1, 1)) / self.std.repeat(1, n_pictures, 1, 1)
         poses = poses_of(self.tta, is_square=bool(images.shape[2] == images.shape[3]))
         views = [self.model(_view(x, *pose)) for pose in poses]
-        return torch.stack(views).mean(dim=0)[:, self.order]
+        found = torch.stack(views).mean(dim=0)
+        return torch.stack([found[:, c] for c in self.order], dim=1)
 
 
 def _view(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
@@ -125,8 +131,12 @@ class PixelGraph(nn.Module):
         return [one for spec in self.specs for one in _inputs(spec, self.join, len(self.specs))]
 
     def forward(self, *pixels: Tensor) -> tuple[Tensor, Tensor]:
-        images = iter(pixels)
-        return self.of_tiles([self._tile(spec, images) for spec in self.specs])
+        return self.of_images([one.permute(0, 3, 1, 2).float() for one in pixels])
+
+    def of_images(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """From images of 0 to 255 of any size, one of `inputs` each, shape (batch, 3, height, width)."""
+        left = iter(images)
+        return self.of_tiles([self._tile(spec, left) for spec in self.specs])
 
     def of_tiles(self, tiles: list[Tensor]) -> tuple[Tensor, Tensor]:
         """From images of 0 to 255 at the size of each network, shape (batch, channels, height, width)."""
@@ -138,13 +148,13 @@ class PixelGraph(nn.Module):
         """The next image or pair, laid out as `images.tiles.layout` lays out tiles."""
         size = spec.image_size
         if self.join == "none" or spec.stain is not None:
-            return resized(self._planar(next(images)), size, size)
+            return resized(self.colored(next(images)), size, size)
         widths = (size - size // 2, size // 2) if self.join == "stack" else (size, size)
-        both = [resized(self._planar(next(images)), size, width) for width in widths]
+        both = [resized(self.colored(next(images)), size, width) for width in widths]
         return torch.cat(both, dim=1 if self.join == "channels" else 3)
 
-    def _planar(self, pixels: Tensor) -> Tensor:
-        images = pixels.permute(0, 3, 1, 2).float()
+    def colored(self, images: Tensor) -> Tensor:
+        """Images of 0 to 255 in the colours that the data settings ask for."""
         return luma(images) if self.is_grey else images
 
 

@@ -5,7 +5,9 @@ Parses and prints; the work is `export.bundle`.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from ensemble_kit.cli.output.text import printable
 
 if TYPE_CHECKING:
     from ensemble_kit.export.bundle import Exported
+    from ensemble_kit.export.wsinfer import Patch
 
 
 @click.command("export")
@@ -35,14 +38,29 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "fmt",
-    type=click.Choice(["bundle", "onnx", "openvino", "mlflow"]),
+    type=click.Choice(["bundle", "onnx", "openvino", "mlflow", "wsinfer"]),
     default="bundle",
     show_default=True,
-    help="onnx, openvino: a bundle with one graph from pixels to probabilities. mlflow: a pyfunc model folder.",
+    help="onnx, openvino: a bundle with one graph from pixels to probabilities. mlflow: a pyfunc model folder. "
+    "wsinfer: a model folder for whole slides in WSInfer and QuPath.",
 )
+@click.option(
+    "--um-per-pixel", type=float, metavar="UM",
+    help="Of wsinfer: micrometres per pixel of the training images.",
+)  # fmt: skip
+@click.option(
+    "--patch-size", type=int, metavar="PIXELS",
+    help="Of wsinfer: side of a patch. [default: the side of the training images]",
+)  # fmt: skip
 @json_option
 def export(
-    places: tuple[str, ...], method: str | None, folds: str, fmt: str, as_json: bool
+    places: tuple[str, ...],
+    method: str | None,
+    folds: str,
+    fmt: str,
+    um_per_pixel: float | None,
+    patch_size: int | None,
+    as_json: bool,
 ) -> None:
     """Write the ensemble of a run as a bundle that predicts without the run.
 
@@ -65,8 +83,12 @@ def export(
     from ensemble_kit.export.bundle import export_bundle
 
     run = named[0] if named else str(default_run())
+    patch = _patch(fmt, um_per_pixel, patch_size)
     if fmt == "mlflow":
         _write_mlflow(run, Path(out), method, folds, as_json)
+        return
+    if patch is not None:
+        _write_wsinfer(run, Path(out), method, folds, patch, as_json)
         return
     graph = None if fmt == "bundle" else fmt
     done = export_bundle(run, out, method=method, folds=folds, graph=graph)
@@ -77,17 +99,81 @@ def export(
         click.echo(printable(line))
 
 
-def _write_mlflow(run: str, out: Path, method: str | None, folds: str, as_json: bool) -> None:
+def _patch(fmt: str, um_per_pixel: float | None, patch_size: int | None) -> Patch | None:
+    """What WSInfer cuts out; None of other formats."""
+    from ensemble_kit.errors import UsageError
+    from ensemble_kit.export.wsinfer import Patch
+
+    if fmt != "wsinfer":
+        if um_per_pixel is not None or patch_size is not None:
+            raise UsageError(
+                "--um-per-pixel and --patch-size are for --format wsinfer",
+                f"got --format {fmt}",
+                "Leave them out, or add --format wsinfer",
+            )
+        return None
+    if um_per_pixel is None:
+        raise UsageError(
+            "--format wsinfer needs the size of a pixel",
+            "no --um-per-pixel was given",
+            "Give the micrometres per pixel of the training images, e.g. --um-per-pixel 0.5",
+        )
+    return Patch(um_per_pixel, patch_size)
+
+
+@contextlib.contextmanager
+def _bundle_of(
+    run: str, out: Path, method: str | None, folds: str
+) -> Iterator[tuple[Path, Exported]]:
+    """A bundle in a folder beside `out` that is removed again."""
     import tempfile
 
     from ensemble_kit.export.bundle import export_bundle
-    from ensemble_kit.export.mlflow_folder import refuse_mlflow, write_mlflow
 
-    refuse_mlflow(out)
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".bundle-") as scratch:
         bundle = Path(scratch) / "bundle"
-        done = export_bundle(run, bundle, method=method, folds=folds)
+        yield bundle, export_bundle(run, bundle, method=method, folds=folds)
+
+
+def _write_wsinfer(
+    run: str, out: Path, method: str | None, folds: str, patch: Patch, as_json: bool
+) -> None:
+    from ensemble_kit.export.wsinfer import refuse_wsinfer, write_wsinfer
+    from ensemble_kit.run import Run
+
+    refuse_wsinfer(Run(run), out, patch)
+    with _bundle_of(run, out, method, folds) as (bundle, done):
+        model = write_wsinfer(Run(run), bundle, out, patch)
+    differences = dict(model.differences)
+    if as_json:
+        about = {
+            "written": out.as_posix(),
+            "config": dict(model.config),
+            "graph_differences": differences,
+        }
+        click.echo(json.dumps({**_as_json(done), **about}, indent=2, allow_nan=False))
+        return
+    side, um = model.config["patch_size_pixels"], model.config["spacing_um_px"]
+    for line in (
+        f"{out.as_posix()}: a WSInfer model of {done.method}, {done.choice.n_networks} networks. "
+        f"Patches: {side} x {side} pixels of {um:g} micrometres.",
+        *_choice_words(done),
+        f"TorchScript against PyTorch on {model.n_compared} images: the largest difference of a probability "
+        f"is {differences['torchscript']:.2g} for the same tiles, and "
+        f"{differences['torchscript_from_pixels']:.2g} for whole patches.",
+        *(f"Caveat: {note}" for note in model.notes),
+        f"Next: wsinfer run --config {out.as_posix()}/config.json --model-path "
+        f"{out.as_posix()}/torchscript_model.pt, or open the folder as a local model in QuPath",
+    ):
+        click.echo(printable(line))
+
+
+def _write_mlflow(run: str, out: Path, method: str | None, folds: str, as_json: bool) -> None:
+    from ensemble_kit.export.mlflow_folder import refuse_mlflow, write_mlflow
+
+    refuse_mlflow(out)
+    with _bundle_of(run, out, method, folds) as (bundle, done):
         difference = write_mlflow(bundle, out)
     if as_json:
         about = {"written": out.as_posix(), "mlflow_difference": difference}

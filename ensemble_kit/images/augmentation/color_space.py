@@ -59,7 +59,7 @@ def in_color(images: Tensor, color: str) -> Tensor:
     n, channels, height, width = images.shape
     pictures = images.reshape(n, channels // 3, 3, height * width)
     if color == "grayscale":
-        made = sent(torch.tensor(LUMA).div(255), images.device) @ pictures
+        made = _on_device_of(images, torch.tensor(LUMA).div(255)) @ pictures
     elif color == "hed":
         made = _stain_amounts(pictures)
     elif color == "lab":
@@ -99,11 +99,16 @@ def color_statistics(
     return {"hed": _HED, "lab": _LAB}[color]
 
 
+def _on_device_of(images: Tensor, constant: Tensor) -> Tensor:
+    # A trace keeps the device of `sent`, and follows `type_as`.
+    return sent(constant, images.device).type_as(images)
+
+
 def _stain_amounts(pictures: Tensor) -> Tensor:
     # One grey level is added, so that black has a density.
     density = -torch.log10((pictures + 1) / 256)
     to_amounts = torch.linalg.inv(torch.tensor(STAIN_VECTORS, dtype=torch.float64)).T
-    return sent(to_amounts.to(density.dtype), density.device) @ density
+    return _on_device_of(density, to_amounts.to(density.dtype)) @ density
 
 
 def _lab(pictures: Tensor) -> Tensor:
@@ -111,7 +116,7 @@ def _lab(pictures: Tensor) -> Tensor:
     light = torch.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055).pow(2.4))
     to_xyz = torch.tensor(_XYZ, dtype=torch.float64)
     to_xyz = (to_xyz / to_xyz.sum(dim=1, keepdim=True)).to(light.dtype)
-    xyz = sent(to_xyz, light.device) @ light
+    xyz = _on_device_of(light, to_xyz) @ light
     bent = torch.where(
         xyz > _KNEE**3, xyz.clamp(min=1e-9).pow(1 / 3), xyz / (3 * _KNEE**2) + 4 / 29
     )
