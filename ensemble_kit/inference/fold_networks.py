@@ -224,5 +224,6 @@ def _no_network(run: Run, name: str, what: str) -> DataError:
         f"'{run.path}' has no network of '{name}' for {what}",
         f"none is finished in '{run.member_dir(name)}'",
         "Copy the folder members/ of that run too, or train it: "
-        f"{command('train-members', '--run', run.path)}; or stack without this member",
+        f"{command('train-members', '--run', run.path)}; or name a method without it, e.g. another "
+        "member: --method NAME",
     )

@@ -204,8 +204,29 @@ def test_imported_runs_have_no_networks(stacked: Any, tmp_path: Path) -> None:
 def test_a_missing_network_is_named(stacked: Any, tmp_path: Path) -> None:
     own = stacked.copied_to(tmp_path / "run")
     shutil.rmtree(own.run.fold_dir("tiny_mobile", 1))
-    with pytest.raises(DataError, match=r"'tiny_mobile' for fold 1"):
+    with pytest.raises(DataError, match=r"(?s)'tiny_mobile' for fold 1.*--method"):
         load_ensemble(own.run, method="simplex")
+    assert load_ensemble(own.run, method="tiny_cnn").member_names == ("tiny_cnn",)
+
+
+def test_a_member_that_lacks_a_fold_predicts_with_the_networks_that_it_has(
+    trained: Any, tmp_path: Path, test_paths: list[Path]
+) -> None:
+    own = trained.copied_to(tmp_path / "run")
+    whole = own.run.store.read("tiny_mobile")
+    fold = own.folds.of(own.manifest.part("train"))
+    assert list(whole.train_ids) == own.manifest.part("train").sample_ids.tolist()
+    lacking = dataclasses.replace(
+        whole,
+        oof=np.where(fold[:, None] == 2, np.float32(np.nan), whole.oof),
+        test={k: v for k, v in whole.test.items() if k != 2},
+        about={**whole.about, "folds_done": [0, 1]},
+    )
+    own.run.store.write("tiny_mobile", lacking)
+    stack_run(own.run, ["simplex"], protocol=Protocol(n_resamples=0, fallback=False), quorum=1)
+    found = load_ensemble(own.run, method="simplex", device="cpu")
+    assert [list(one.by_fold) for one in found.members] == [[0, 1, 2], [0, 1]]
+    assert_same_as_stored(own, found, test_paths)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
