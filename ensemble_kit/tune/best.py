@@ -12,6 +12,8 @@ from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.errors import IntegrityError
 from ensemble_kit.run import Run
 
+METRIC = "log loss on held-out patients of the training rows"
+
 
 def best_path(run: Run, member: str) -> Path:
     return run.path / "tuned" / f"{member}.json"

@@ -21,7 +21,7 @@ from ensemble_kit.members.jobs.resume import newest_record, save_resume
 from ensemble_kit.members.member import Member
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
-from ensemble_kit.tune.best import write_best
+from ensemble_kit.tune.best import METRIC, write_best
 from ensemble_kit.tune.member_study import MemberStudy, oof_logits
 from ensemble_kit.tune.trials import DEFAULT, ORIGIN, VALUES, ended, whole
 
@@ -136,7 +136,13 @@ def keep_picks(run: Run, library: Library, picks: Sequence[Pick], manifest: Mani
     for study, trial in library.trials:
         name = _name(study.name, trial)
         if name in by_name and trial.user_attrs.get(ORIGIN) != DEFAULT:
-            about = {"trial": trial.number, "value": trial.value, "weight": by_name[name].weight}
+            about = {
+                "metric": METRIC,
+                "trial": trial.number,
+                "n_trials": len(ended(study.study)),
+                "value": trial.value,
+                "weight": by_name[name].weight,
+            }
             write_best(run, name, dict(trial.user_attrs[VALUES]), about)
             _place_networks(run, study, trial, name, manifest)
         study.objective.files_of(trial.user_attrs).drop_networks()

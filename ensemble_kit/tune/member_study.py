@@ -17,16 +17,14 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.members.jobs.fold_files import changed_keys
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.first_trials import continue_cut_off, first_trials, put_in_line
 from ensemble_kit.tune.objective import Objective
+from ensemble_kit.tune.samplers import sampler
 from ensemble_kit.tune.storage import one_host_at_a_time
+from ensemble_kit.tune.study_facts import refuse_other_facts
 from ensemble_kit.tune.trials import CONTINUES, VALUES, TrialResult, ended, result_of
 
-# Beyond so many trials the Gaussian process is replaced by the tree-structured Parzen estimator.
-MOST_OF_GP, RANDOM_TRIALS = 100, 6
 TEAM = "@team"
 
 
@@ -68,16 +66,7 @@ class MemberStudy:
             load_if_exists=True,
             pruner=_pruner(objective),
         )
-        facts = _facts(objective)
-        known = study.user_attrs.get("facts")
-        if known is not None and (changes := changed_keys(known, facts)):
-            raise DataError(
-                f"The study of {member.name} was begun with other data or settings",
-                f"it differs in {first_few(changes)}",
-                "Use another --run folder, or delete the folder 'tuned' in the run to begin again",
-            )
-        if known is None:
-            study.set_user_attr("facts", facts)
+        refuse_other_facts(study, _facts(objective), member.name)
         return cls(objective, study, storage, has_server)
 
     def prepare(self) -> None:
@@ -100,7 +89,7 @@ class MemberStudy:
         # Two hosts that ask at the same moment must not draw the same values.
         own = (socket.gethostname(), os.getpid()) if self.has_server else ()
         seed = derive_seed(objective.seed, self.name, "sampler", n_trials, *own)
-        self.study.sampler = _sampler(seed, n_trials)
+        self.study.sampler = sampler(seed, n_trials)
         numbers: list[int] = []
 
         def run(trial: optuna.Trial) -> float:
@@ -170,15 +159,6 @@ def _pruner(objective: Objective) -> optuna.pruners.BasePruner:
         return optuna.pruners.NopPruner()
     warmup = max(objective.member.recipe.epochs // 3, 1)
     return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=warmup)
-
-
-def _sampler(seed: int, n_trials: int) -> optuna.samplers.BaseSampler:
-    seed %= 2**32
-    if n_trials < MOST_OF_GP:
-        return optuna.samplers.GPSampler(
-            seed=seed, n_startup_trials=RANDOM_TRIALS, warn_independent_sampling=False
-        )
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True)
 
 
 def _facts(objective: Objective) -> Mapping[str, Any]:

@@ -145,16 +145,7 @@ class Objective:
         return TrialFiles.of(self.run, self.member.name, made_of)
 
     def _suggested(self, trial: optuna.Trial) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for axis in self.axes:
-            name = axis.parameter
-            if axis.kind == "choice":
-                found: Any = trial.suggest_categorical(name, axis.choices)
-            elif axis.kind in {"log2", "int"}:
-                found = trial.suggest_int(name, int(axis.low), int(axis.high))
-            else:
-                found = trial.suggest_float(name, axis.low, axis.high, log=axis.kind == "log")
-            values[axis.name] = axis.value(found)
+        values = {axis.name: axis.suggested(trial) for axis in self.axes}
         if trial.user_attrs.get(ORIGIN) == DEFAULT:
             own = own_values(self.member)
             return {name: _plain(own[name]) for name in values}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import Field, model_validator
 
@@ -120,6 +120,16 @@ class TuneSettings(Settings):
     space: Space = Space()
 
 
+class Suggests(Protocol):
+    """A trial of Optuna, as far as a dimension needs it."""
+
+    def suggest_categorical(self, name: str, choices: Any) -> Any: ...
+
+    def suggest_int(self, name: str, low: int, high: int) -> int: ...
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Dimension:
     """One axis of a member's space: a range, or choices, that hold the member's own value.
@@ -158,6 +168,14 @@ class Dimension:
     def value(self, coordinate: Any) -> Any:
         """The setting's value at a coordinate of the study."""
         return 2 ** int(coordinate) if self.kind == "log2" else coordinate
+
+    def suggested(self, trial: Suggests) -> Any:
+        """The setting's value that a trial of Optuna suggests."""
+        if self.kind == "choice":
+            return trial.suggest_categorical(self.parameter, self.choices)
+        if self.kind in {"log2", "int"}:
+            return self.value(trial.suggest_int(self.parameter, int(self.low), int(self.high)))
+        return trial.suggest_float(self.parameter, self.low, self.high, log=self.kind == "log")
 
     def holds(self, value: Any) -> bool:
         """Whether a setting's value lies on the axis."""

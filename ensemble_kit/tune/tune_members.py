@@ -20,7 +20,7 @@ from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks.pretrained import require_first_weights
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.run import Run
-from ensemble_kit.tune.best import write_best
+from ensemble_kit.tune.best import METRIC, write_best
 from ensemble_kit.tune.kept_trials import Library, keep_picks
 from ensemble_kit.tune.member_study import MemberStudy
 from ensemble_kit.tune.outcome import TuningResult, tuning_result
@@ -29,8 +29,6 @@ from ensemble_kit.tune.schedule import next_member, seconds_left
 from ensemble_kit.tune.space import Space
 from ensemble_kit.tune.storage import database, is_server, storage_path
 from ensemble_kit.tune.trials import DEFAULT, TrialResult, best_of, default_of, ended, result_of
-
-METRIC = "log loss on held-out patients of the training rows"
 
 
 @dataclasses.dataclass(frozen=True)

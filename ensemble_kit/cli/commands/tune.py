@@ -32,6 +32,11 @@ OPTIMISTIC = (
     "optimistic; the gains above are not chosen and evaluated on the same fold."
 )
 
+OPTIMISTIC_COMBINER = (
+    "The best settings were chosen on these folds. The cross-fitted metrics of a combiner with these "
+    "settings are therefore optimistic; the gain above is not chosen and evaluated on the same fold."
+)
+
 
 @click.group("tune", cls=PanelGroup, panels=TUNING, invoke_without_command=True)
 @tuning_options
@@ -46,6 +51,7 @@ def tune(
     space_file: Path | None,
     objective: str,
     keep_trials: bool,
+    combiner: str | None,
     storage: str | None,
 ) -> None:
     """Tune each member with Optuna, and say whether it helped.
@@ -54,6 +60,9 @@ def tune(
     read. Stop at any time: the same command continues. The next train-members uses the best values.
     """
     if ctx.invoked_subcommand:
+        return
+    if combiner:
+        _tune_combiner(experiment, combiner, trials)
         return
     from ensemble_kit.cli.output.tuning import TuningPrinter, answer
     from ensemble_kit.experiment import config_of, prepare
@@ -86,6 +95,21 @@ def tune(
             f"Or: {command('train-members', *again, '--members', picked)} "
             "(the picked trials; they are trained already and are only predicted)"
         )
+
+
+def _tune_combiner(experiment: Experiment, method: str, trials: int) -> None:
+    from ensemble_kit.cli.output.tuning import combiner_answer
+    from ensemble_kit.run import Run
+    from ensemble_kit.tune.combiner_study import tune_combiner
+
+    run = Run(experiment.run_path)
+    found = tune_combiner(method, run, n_trials=trials, seed=experiment.seed)
+    click.echo(combiner_answer(found))
+    click.echo(f"Caveat: {OPTIMISTIC_COMBINER}")
+    settings = [w for n, v in found.best.values.items() for w in ("--set", f"{method}.{n}={v:.4g}")]
+    click.echo(
+        f"Next: {command('stack', '--run', run.path.as_posix(), '--method', method, *settings)}"
+    )
 
 
 def _members(experiment: Experiment, only: tuple[str, ...] | None) -> list[Member]:

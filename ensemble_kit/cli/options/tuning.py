@@ -74,6 +74,11 @@ def tuning_options(command: Command) -> Command:
             is_flag=True,
             help="Keep the networks of finished trials. Greedy selection picks an ensemble from all of them.",
         ),
+        click.option(
+            "--combiner",
+            type=click.Choice(["mlp", "logistic", "boosting"]),
+            help="Tune this combiner on the stored predictions of the members instead of the members. Takes seconds.",
+        ),
         storage_option,
     ]
     for option in reversed(options):

@@ -17,6 +17,7 @@ from rich.table import Table
 from ensemble_kit.cli.output.text import columns, duration, printable
 
 if TYPE_CHECKING:
+    from ensemble_kit.tune.combiner_study import TunedCombiner
     from ensemble_kit.tune.outcome import Gain, TunedMember, TuningResult
     from ensemble_kit.tune.trials import TrialResult
     from ensemble_kit.tune.tune_members import Progress
@@ -124,6 +125,25 @@ def answer(result: TuningResult, n_trials: int) -> str:
             "all members as they stand."
         )
     return "\n\n".join(parts)
+
+
+def combiner_answer(found: TunedCombiner) -> str:
+    """The result of tuning a combiner: did it help, and which settings were found."""
+    word = {"better": "is shown to help", "worse": "is shown to harm"}
+    verdict = word.get(found.gain.comparison.verdict, "is not shown to help")
+    best = found.best
+    is_default = best.origin == "default"
+    return "\n\n".join(
+        [
+            f"Tuning {verdict} the combiner {found.method}.",
+            gain_table([found.gain]),
+            "Log loss of the cross-fitted combiner; a positive gain is better. Tuned: the settings of "
+            "each fold are chosen on the other folds.\n"
+            f"Intervals are over {found.gain.comparison.n_groups} patients.",
+            f"Best of {len(found.trials)} trials: {'the default: ' if is_default else ''}"
+            f"{settings_text(best.values)} (log loss {_number(best.loss)}).",
+        ]
+    )
 
 
 def headline(result: TuningResult) -> str:

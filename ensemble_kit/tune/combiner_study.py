@@ -1,0 +1,228 @@
+"""The study of a combiner: its settings are tuned inside the group folds of a run's predictions.
+
+Reads out-of-fold predictions only; no network is trained.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.combiners import make_combiner
+from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fit_many, fold_of
+from ensemble_kit.evaluation.from_arrays import compare_predictions
+from ensemble_kit.files import digest_bytes
+from ensemble_kit.metrics.proper_scores import log_loss_per_sample
+from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.run import Run
+from ensemble_kit.seeding import derive_seed
+from ensemble_kit.tune.best import write_best
+from ensemble_kit.tune.losses import FoldLoss, overall
+from ensemble_kit.tune.outcome import Gain
+from ensemble_kit.tune.samplers import sampler
+from ensemble_kit.tune.space import Dimension
+from ensemble_kit.tune.storage import database, open_storage, storage_path
+from ensemble_kit.tune.study_facts import refuse_other_facts
+from ensemble_kit.tune.trials import (
+    DEFAULT,
+    FOLD,
+    ORIGIN,
+    OUTCOME,
+    SECONDS,
+    VALUES,
+    WHOLE,
+    TrialResult,
+    best_of,
+    ended,
+    result_of,
+)
+
+SPACES: dict[str, tuple[Dimension, ...]] = {
+    "mlp": (
+        Dimension("hidden", "log2", 1, 7),
+        Dimension("epochs", "int", 5, 100),
+        Dimension("weight_decay", "log", 1e-3, 10.0),
+    ),
+    "logistic": (Dimension("c", "log", 1e-4, 10.0),),
+    "boosting": (
+        Dimension("n_rounds", "int", 10, 300),
+        Dimension("learning_rate", "log", 0.01, 0.3),
+        Dimension("max_leaves", "log2", 1, 5),
+    ),
+}
+COMBINER = "@combiner"
+INNER = "inner"
+
+
+@dataclasses.dataclass(frozen=True)
+class TunedCombiner:
+    """A combiner's study.
+
+    Parameters
+    ----------
+    trials : tuple of TrialResult
+    best : TrialResult
+        The settings with the lowest log loss over all folds.
+    gain : Gain
+        Default minus tuned; the settings of each fold are chosen on the other folds.
+    """
+
+    method: str
+    trials: tuple[TrialResult, ...]
+    best: TrialResult
+    gain: Gain
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Fits:
+    """Fits of one combiner without each fold, and without each pair of folds."""
+
+    method: str
+    oof: Predictions
+    seed: int
+
+    def losses(self, values: Mapping[str, Any]) -> tuple[list[FoldLoss], list[float]]:
+        """Each fold's loss by the fit to all others; and per fold, the loss of the other folds
+        by fits that saw neither of the two."""
+        fold = fold_of(self.oof)
+        names = np.unique(fold)
+        pairs = [(k, j) for i, k in enumerate(names) for j in names[i + 1 :]]
+        rows = [np.flatnonzero(fold != k) for k in names]
+        rows += [np.flatnonzero((fold != k) & (fold != j)) for k, j in pairs]
+        fitted = fit_many(self._made(values), self.oof, rows)
+        outer = [self._loss(one, fold == k) for k, one in zip(names, fitted, strict=False)]
+        inner: dict[Any, list[FoldLoss]] = {k: [] for k in names}
+        for (k, j), one in zip(pairs, fitted[len(names) :], strict=True):
+            inner[k].append(self._loss(one, fold == j))
+            inner[j].append(self._loss(one, fold == k))
+        return outer, [overall(inner[k]) for k in names]
+
+    def proba(self, chosen: Sequence[Mapping[str, Any]]) -> Array:
+        """Probabilities of all rows, the k-th fold by the k-th of these settings."""
+        fold = fold_of(self.oof)
+        out = np.empty((len(self.oof), self.oof.n_classes))
+        for k, values in zip(np.unique(fold), chosen, strict=True):
+            one = fit_many(self._made(values), self.oof, [np.flatnonzero(fold != k)])[0]
+            out[fold == k] = apply(one, self.oof.take(fold == k)).proba
+        return out
+
+    def _made(self, values: Mapping[str, Any]) -> Any:
+        made = make_combiner(self.method, **values)
+        return made.set_params(seed=self.seed) if "seed" in made.get_params() else made
+
+    def _loss(self, one: Any, rows: Any) -> FoldLoss:
+        part = self.oof.take(rows)
+        each = log_loss_per_sample(part.labels, apply(one, part).proba)
+        _, of = np.unique(part.groups, return_inverse=True)
+        patients = np.bincount(of, weights=each) / np.bincount(of)
+        return FoldLoss(float(each.mean()), len(each), tuple(map(float, patients)))
+
+
+def tune_combiner(
+    method: str,
+    run: Run,
+    *,
+    n_trials: int = 20,
+    seed: int = 0,
+    watcher: Callable[[TrialResult], None] = lambda _: None,
+) -> TunedCombiner:
+    """Tune the settings of a combiner on a run's out-of-fold predictions.
+
+    A trial is scored by the log loss of the cross-fitted combiner: it is fitted without each fold,
+    and predicts that fold. The first trial is the combiner as it stands. The same call continues.
+
+    Parameters
+    ----------
+    method : {"mlp", "logistic", "boosting"}
+    run : Run
+        All folds of all members must be finished; three folds or more.
+    n_trials : int
+        Trials in all, including those of earlier calls.
+
+    Returns
+    -------
+    TunedCombiner
+
+    Raises
+    ------
+    UsageError
+        A combiner without settings to tune, or fewer than three folds.
+    DataError
+        No predictions, an unfinished member, or a study of other predictions.
+    RunLockedError
+        Another process works on this run.
+    """
+    if method not in SPACES:
+        raise UsageError(
+            f"The combiner '{method}' cannot be tuned",
+            f"combiners that can: {', '.join(SPACES)}",
+            did_you_mean(method, SPACES),
+        )
+    with run.locked(), database(storage_path(run)):
+        oof = run.predictions("oof")
+        n_folds = len(np.unique(fold_of(oof)))
+        if n_folds < 3:
+            raise UsageError(
+                f"'{run.path.as_posix()}' has {n_folds} folds",
+                "settings are chosen without two of the folds, so three are needed",
+                "Train with --folds 3 or more",
+            )
+        fits = _Fits(method, oof, seed)
+        study = _opened(method, run, oof, seed)
+        while len(trials := ended(study)) < n_trials:
+            study.sampler = sampler(derive_seed(seed, method, "sampler", len(trials)), len(trials))
+            study.optimize(lambda trial: _scored(trial, fits), n_trials=1)
+            watcher(result_of(ended(study)[-1]))
+        return _result(method, run, study, fits)
+
+
+def _opened(method: str, run: Run, oof: Predictions, seed: int) -> optuna.Study:
+    study = optuna.create_study(
+        storage=open_storage(run), study_name=f"{method}{COMBINER}", load_if_exists=True
+    )
+    logits = digest_bytes(np.ascontiguousarray(oof.logits).tobytes())
+    facts = {"members": list(oof.member_names), "logits": logits, "seed": seed}
+    refuse_other_facts(study, facts, f"the combiner {method}")
+    if not study.get_trials(deepcopy=False):
+        own = make_combiner(method).get_params()
+        study.enqueue_trial(
+            {a.parameter: a.coordinate(own[a.name]) for a in SPACES[method]},
+            user_attrs={ORIGIN: DEFAULT},
+        )
+    return study
+
+
+def _scored(trial: optuna.Trial, fits: _Fits) -> float:
+    began = time.perf_counter()
+    values = {axis.name: axis.suggested(trial) for axis in SPACES[fits.method]}
+    outer, inner = fits.losses(values)
+    for k, loss in enumerate(outer):
+        trial.set_user_attr(f"{FOLD}{k}", loss.to_json())
+    about = {VALUES: values, INNER: inner, SECONDS: time.perf_counter() - began, OUTCOME: WHOLE}
+    for name, value in about.items():
+        trial.set_user_attr(name, value)
+    return overall(outer)
+
+
+def _result(method: str, run: Run, study: optuna.Study, fits: _Fits) -> TunedCombiner:
+    trials = ended(study)
+    best = best_of(trials)
+    assert best is not None
+    default = result_of(trials[0]).values
+    inner = np.array([trial.user_attrs[INNER] for trial in trials])
+    chosen = [result_of(trials[t]).values for t in inner.argmin(axis=0)]
+    before, after = fits.proba([default] * len(chosen)), fits.proba(chosen)
+    oof, found = fits.oof, result_of(best)
+    losses = [float(log_loss_per_sample(oof.labels, p).mean()) for p in (before, after)]
+    compared = compare_predictions(oof.labels, after, before, oof.groups, metric="log_loss")
+    about = {"value": found.loss, "default": trials[0].value, "trial": found.number}
+    write_best(run, f"{method}{COMBINER}", found.values, {**about, "n_trials": len(trials)})
+    gain = Gain(method, losses[0], losses[1], compared)
+    return TunedCombiner(method, tuple(map(result_of, trials)), found, gain)
