@@ -6,15 +6,18 @@ Reads out-of-fold predictions only; no network is trained.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import optuna
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.combiners import make_combiner
+from ensemble_kit.combiners import Combiner, make_combiner
+from ensemble_kit.combiners.inner_folds import Ints
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fit_many, fold_of
 from ensemble_kit.evaluation.from_arrays import compare_predictions
@@ -91,33 +94,46 @@ class _Fits:
     def losses(self, values: Mapping[str, Any]) -> tuple[list[FoldLoss], list[float]]:
         """Each fold's loss by the fit to all others; and per fold, the loss of the other folds
         by fits that saw neither of the two."""
-        fold = fold_of(self.oof)
-        names = np.unique(fold)
-        pairs = [(k, j) for i, k in enumerate(names) for j in names[i + 1 :]]
-        rows = [np.flatnonzero(fold != k) for k in names]
-        rows += [np.flatnonzero((fold != k) & (fold != j)) for k, j in pairs]
-        fitted = fit_many(self._made(values), self.oof, rows)
+        fold, names, pairs = self._splits()
+        fitted = self._fitted(values)
         outer = [self._loss(one, fold == k) for k, one in zip(names, fitted, strict=False)]
-        inner: dict[Any, list[FoldLoss]] = {k: [] for k in names}
+        inner: dict[int, list[FoldLoss]] = {k: [] for k in names.tolist()}
         for (k, j), one in zip(pairs, fitted[len(names) :], strict=True):
             inner[k].append(self._loss(one, fold == j))
             inner[j].append(self._loss(one, fold == k))
-        return outer, [overall(inner[k]) for k in names]
+        return outer, [overall(inner[k]) for k in names.tolist()]
 
     def proba(self, chosen: Sequence[Mapping[str, Any]]) -> Array:
         """Probabilities of all rows, the k-th fold by the k-th of these settings."""
-        fold = fold_of(self.oof)
+        fold, names, _ = self._splits()
         out = np.empty((len(self.oof), self.oof.n_classes))
-        for k, values in zip(np.unique(fold), chosen, strict=True):
-            one = fit_many(self._made(values), self.oof, [np.flatnonzero(fold != k)])[0]
-            out[fold == k] = apply(one, self.oof.take(fold == k)).proba
+        fitted: dict[str, list[Combiner]] = {}
+        for i, values in enumerate(chosen):
+            if str(values) not in fitted:
+                fitted[str(values)] = self._fitted(values)
+            own = fold == names[i]
+            out[own] = apply(fitted[str(values)][i], self.oof.take(own)).proba
         return out
 
-    def _made(self, values: Mapping[str, Any]) -> Any:
+    def _splits(self) -> tuple[Ints, Ints, list[tuple[int, int]]]:
+        """The fold of each row, the folds, and all pairs of folds."""
+        fold = fold_of(self.oof)
+        names = np.unique(fold)
+        return fold, names, list(itertools.combinations(names.tolist(), 2))
+
+    def _fitted(self, values: Mapping[str, Any]) -> list[Combiner]:
+        """Fits without each fold, then without each pair: always together, since the networks of
+        the perceptron are trained as one batch."""
+        fold, names, pairs = self._splits()
+        rows = [np.flatnonzero(fold != k) for k in names]
+        rows += [np.flatnonzero((fold != k) & (fold != j)) for k, j in pairs]
+        return fit_many(self._made(values), self.oof, rows)
+
+    def _made(self, values: Mapping[str, Any]) -> Combiner:
         made = make_combiner(self.method, **values)
         return made.set_params(seed=self.seed) if "seed" in made.get_params() else made
 
-    def _loss(self, one: Any, rows: Any) -> FoldLoss:
+    def _loss(self, one: Combiner, rows: npt.NDArray[np.bool_]) -> FoldLoss:
         part = self.oof.take(rows)
         each = log_loss_per_sample(part.labels, apply(one, part).proba)
         _, of = np.unique(part.groups, return_inverse=True)

@@ -68,6 +68,7 @@ def test_test_predictions_change_nothing(run: Run, trained: Any, tmp_path: Path)
     want, got = (tune_combiner("mlp", one, n_trials=3) for one in (run, other))
     assert [(t.values, t.loss) for t in got.trials] == [(t.values, t.loss) for t in want.trials]
     assert got.gain == want.gain
+    assert got.gain.default == pytest.approx(got.trials[0].loss)
 
 
 def test_no_test_table_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
