@@ -5,9 +5,8 @@ Knows Optuna's samplers and pruners. One trial is in `objective.py`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import os
-import socket
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.locks import file_lock
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.first_trials import continue_cut_off, first_trials, put_in_line
 from ensemble_kit.tune.objective import Objective
@@ -82,24 +82,37 @@ class MemberStudy:
         # With a file, the caller holds the run's lock: nobody else is at a trial.
         continue_cut_off(self.study, self._progress, dead=lambda _: not self.has_server)
 
-    def run_one(self) -> TrialResult:
-        """Ask for a trial, train it and tell the study; the sampler follows the number of trials."""
-        objective = self.objective
-        n_trials = self._n_begun()
-        # Two hosts that ask at the same moment must not draw the same values.
-        own = (socket.gethostname(), os.getpid()) if self.has_server else ()
-        seed = derive_seed(objective.seed, self.name, "sampler", n_trials, *own)
-        self.study.sampler = sampler(seed, n_trials)
+    def run_one(self, n_trials: int) -> TrialResult | None:
+        """Ask for a trial, train it and tell the study; the sampler follows the number of trials.
+
+        Returns
+        -------
+        TrialResult or None
+            None if other processes have begun the last of `n_trials` meanwhile.
+        """
         numbers: list[int] = []
-
-        def run(trial: optuna.Trial) -> float:
-            numbers.append(trial.number)
-            return objective(trial)
-
-        with warnings.catch_warnings():
+        # One process at a time asks: the next one knows of this trial.
+        with contextlib.ExitStack() as turn, warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            turn.enter_context(self._turn())
+            if len(ended(self.study)) + self.at_work() >= n_trials:
+                return None
+
+            def run(trial: optuna.Trial) -> float:
+                numbers.append(trial.number)
+                turn.close()
+                return self.objective(trial)
+
+            n_begun = self._n_begun()
+            seed = derive_seed(self.objective.seed, self.name, "sampler", n_begun)
+            self.study.sampler = sampler(seed, n_begun)
             self.study.optimize(run, n_trials=1)
         return result_of(self.study.trials[numbers[0]])
+
+    def _turn(self) -> contextlib.AbstractContextManager[Any]:
+        if self.has_server:
+            return one_host_at_a_time(self.storage, has_server=True)
+        return file_lock(self.objective.run.path / "tuned" / ".turn")
 
     def results(self) -> list[TrialResult]:
         """All trials that ended, in their order."""

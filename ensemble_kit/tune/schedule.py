@@ -16,12 +16,18 @@ FIRST, LAST = 6, 5
 
 
 def next_member(
-    results: Mapping[str, Sequence[TrialResult]], n_trials: int, *, by_gain: bool
+    results: Mapping[str, Sequence[TrialResult]],
+    n_trials: int,
+    *,
+    by_gain: bool,
+    running: Mapping[str, int] | None = None,
 ) -> str | None:
-    """The member that gets the next trial; None if all have `n_trials`.
+    """The member that gets the next trial; None if all have `n_trials`, ended or running.
 
     Parameters
     ----------
+    running : mapping of member name to int
+        Trials that other processes are at.
     by_gain : bool
         There is a time limit: after a few trials each, the member whose best loss fell most per
         second over its last trials goes first; of equals the one with fewer trials.
@@ -31,13 +37,14 @@ def next_member(
     >>> next_member({"a": [], "b": []}, 20, by_gain=True)
     'a'
     """
-    waiting = [name for name, done in results.items() if len(done) < n_trials]
+    begun = {name: len(done) + (running or {}).get(name, 0) for name, done in results.items()}
+    waiting = [name for name in results if begun[name] < n_trials]
     if not waiting or not by_gain:
         return waiting[0] if waiting else None
-    fewest = min(waiting, key=lambda name: len(results[name]))
-    if len(results[fewest]) < min(FIRST, n_trials):
+    fewest = min(waiting, key=lambda name: begun[name])
+    if begun[fewest] < min(FIRST, n_trials):
         return fewest
-    return max(waiting, key=lambda name: (gain_per_second(results[name]), -len(results[name])))
+    return max(waiting, key=lambda name: (gain_per_second(results[name]), -begun[name]))
 
 
 def gain_per_second(done: Sequence[TrialResult]) -> float:

@@ -10,7 +10,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ensemble_kit.errors import JobsFailedError, first_few
 from ensemble_kit.folds import Folds
@@ -28,6 +28,13 @@ from ensemble_kit.tune.plan import TunePlan
 from ensemble_kit.tune.schedule import next_member, seconds_left
 from ensemble_kit.tune.space import Space
 from ensemble_kit.tune.storage import database, is_server, storage_path
+from ensemble_kit.tune.trial_loop import (
+    TimeIsUp,
+    opened,
+    results_of,
+    run_trials,
+    running_of,
+)
 from ensemble_kit.tune.trials import DEFAULT, TrialResult, best_of, default_of, ended, result_of
 
 
@@ -40,6 +47,8 @@ class Progress:
     results : mapping of member name to its trials that ended
     latest : (str, TrialResult), optional
         The member and trial that just ended.
+    at_work : tuple of str
+        Members whose trials run.
     seconds_left : float or None
         By the trials that ended; None if none did.
     """
@@ -47,15 +56,23 @@ class Progress:
     results: Mapping[str, Sequence[TrialResult]]
     n_trials: int
     latest: tuple[str, TrialResult] | None = None
-    at_work: str | None = None
+    at_work: tuple[str, ...] = ()
     seconds_left: float | None = None
 
 
 Watcher = Callable[[Progress], None]
 
 
-class TimeIsUp(BaseException):
-    """Ends a trial after an epoch; the next call goes on with it."""
+class Crew(Protocol):
+    """Runs trials in other processes until all members have theirs or the time is up."""
+
+    @property
+    def n_workers(self) -> int: ...
+
+    def __call__(
+        self, plan: TunePlan, n_trials: int, deadline: float | None, look: Callable[[], None]
+    ) -> None:
+        """Call `look` about once per second while the processes work."""
 
 
 def tune_members(
@@ -77,6 +94,7 @@ def tune_members(
     config: Mapping[str, Any] | None = None,
     watcher: Watcher = lambda _: None,
     cache: Path | None = None,
+    crew: Crew | None = None,
 ) -> TuningResult:
     """Tune each member until its study holds `n_trials` trials or the time is up.
 
@@ -109,6 +127,9 @@ def tune_members(
         URL of a PostgreSQL server, for several hosts. By default an SQLite file in the run folder.
     watcher : callable
         Receives a `Progress` after each trial.
+    crew : callable, optional
+        Runs the trials in worker processes, e.g. `ensemble_kit.launch.tuning.TuningWorkers(2)`; by
+        default they run in this process.
 
     Returns
     -------
@@ -144,30 +165,45 @@ def tune_members(
         tuning = _Tuning(plan, run, n_trials, deadline, watcher)
         with database(storage_path(run)):
             with contextlib.suppress(TimeIsUp):
-                tuning.run_all()
+                tuning.run_all(crew)
             return tuning.result(train if keep_trials else None)
 
 
 class _Tuning:
-    """The loop over trials of this process."""
+    """The studies of this process, and what is told of them."""
 
     def __init__(
         self, plan: TunePlan, run: Run, n_trials: int, deadline: float | None, watcher: Watcher
     ) -> None:
         self._plan, self._run, self._n_trials = plan, run, n_trials
-        self._deadline, self._watcher = deadline, watcher
-        self._studies = plan.opened(self._refuse_late_epoch)
+        self._deadline, self._watcher, self._n_workers = deadline, watcher, 1
+        self._studies = opened(plan, deadline)
         for study in self._studies.values():
             study.prepare()
 
-    def run_all(self) -> None:
-        """Run trials until all members have theirs, or the time is up."""
+    def run_all(self, crew: Crew | None) -> None:
+        """Run trials, here or by a crew, until all members have theirs or the time is up."""
         self._tell(None)
-        while (name := self._next()) is not None:
-            if self._is_late():
-                return
-            self._tell(None, name)
-            self._after_trial(name, self._studies[name].run_one())
+        if crew is None:
+            run_trials(
+                self._studies, self._n_trials, self._deadline,
+                before=lambda name: self._tell(None, (name,)), after=self._after_trial,
+            )  # fmt: skip
+            return
+        self._n_workers = crew.n_workers
+        seen = {(name, t.number) for name, done in results_of(self._studies).items() for t in done}
+
+        def look() -> None:
+            for name, done in results_of(self._studies).items():
+                for trial in done:
+                    if (name, trial.number) not in seen:
+                        seen.add((name, trial.number))
+                        self._after_trial(name, trial)
+            self._tell(None, tuple(running_of(self._studies)))
+
+        if next_member(results_of(self._studies), self._n_trials, by_gain=False) is not None:
+            crew(self._plan, self._n_trials, self._deadline, look)
+            look()
 
     def result(self, whole: Manifest | None = None) -> TuningResult:
         """The answer; stores the best values. With the whole manifest, members of picked trials too.
@@ -179,7 +215,7 @@ class _Tuning:
         """
         for study in self._studies.values():
             store_best(self._run, study, self._plan.train)
-        done = {name: study.results() for name, study in self._studies.items()}
+        done = results_of(self._studies)
         hopeless = [
             name
             for name, trials in done.items()
@@ -202,28 +238,13 @@ class _Tuning:
         store_best(self._run, self._studies[name], self._plan.train)
         self._tell((name, result))
 
-    def _results(self) -> dict[str, list[TrialResult]]:
-        return {name: study.results() for name, study in self._studies.items()}
-
-    def _next(self) -> str | None:
-        for study in self._studies.values():
-            study.adopt_stale()
-        return next_member(self._results(), self._n_trials, by_gain=self._deadline is not None)
-
-    def _tell(self, latest: tuple[str, TrialResult] | None, at_work: str | None = None) -> None:
-        results = self._results()
-        left = seconds_left(results, self._n_trials)
+    def _tell(self, latest: tuple[str, TrialResult] | None, at_work: tuple[str, ...] = ()) -> None:
+        results = results_of(self._studies)
+        left = seconds_left(results, self._n_trials, self._n_workers)
         if self._deadline is not None:
             until = max(self._deadline - time.monotonic(), 0.0)
             left = until if left is None else min(left, until)
         self._watcher(Progress(results, self._n_trials, latest, at_work, left))
-
-    def _is_late(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
-
-    def _refuse_late_epoch(self) -> None:
-        if self._is_late():
-            raise TimeIsUp
 
 
 def store_best(run: Run, study: MemberStudy, train: Manifest) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ensemble_kit.tune.space import Space
 
 # Flags that the next training does not take, or that would put the tuned values aside.
-OWN = ("only", "trials", "time_limit", "space_file", "objective", "keep_trials", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
+OWN = ("only", "trials", "time_limit", "space_file", "objective", "workers", "keep_trials", "combiner", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
 OPTIMISTIC = (
     "The best values were chosen on these folds. Out-of-fold metrics of tuned members are therefore "
     "optimistic; the gains above are not chosen and evaluated on the same fold."
@@ -50,6 +50,7 @@ def tune(
     time_limit: float | None,
     space_file: Path | None,
     objective: str,
+    workers: int,
     keep_trials: bool,
     combiner: str | None,
     storage: str | None,
@@ -66,6 +67,7 @@ def tune(
         return
     from ensemble_kit.cli.output.tuning import TuningPrinter, answer
     from ensemble_kit.experiment import config_of, prepare
+    from ensemble_kit.launch.tuning import TuningWorkers
     from ensemble_kit.run import Run
     from ensemble_kit.tune.tune_members import tune_members
 
@@ -80,6 +82,7 @@ def tune(
             members, manifest, folds, run, n_trials=trials, time_limit=time_limit, space=space,
             objective=objective, keep_trials=keep_trials, storage=storage, device=experiment.device,
             precision=experiment.precision, seed=experiment.seed, config=config_of(experiment), watcher=printer,
+            crew=TuningWorkers(workers) if workers > 1 else None,
         )  # fmt: skip
     click.echo(answer(result, trials))
     for note in (*result.notes, OPTIMISTIC):

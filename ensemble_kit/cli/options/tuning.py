@@ -70,6 +70,13 @@ def tuning_options(command: Command) -> Command:
             help="solo: the loss of the member. team: the loss of its mean with the stored predictions of the other members.",
         ),
         click.option(
+            "--workers",
+            type=click.IntRange(min=1),
+            default=1,
+            show_default=True,
+            help="Processes that run trials side by side, shared out over the GPUs.",
+        ),
+        click.option(
             "--keep-trials",
             is_flag=True,
             help="Keep the networks of finished trials. Greedy selection picks an ensemble from all of them.",

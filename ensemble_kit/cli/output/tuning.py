@@ -61,7 +61,7 @@ class TuningPrinter:
 def _table(progress: Progress) -> Table:
     table = Table(*HEAD, title=f"Tuning{_left(progress)}", title_justify="left", box=None)
     for name, results in progress.results.items():
-        mark = " *" if name == progress.at_work else ""
+        mark = " *" if name in progress.at_work else ""
         table.add_row(*status_row(f"{name}{mark}", results, progress.n_trials))
     return table
 

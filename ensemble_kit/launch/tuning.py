@@ -1,0 +1,121 @@
+"""Worker processes for a tuning: each runs trials of the same studies until all have theirs.
+
+Started by the process that holds the run's lock and has opened the storage; ended with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import ensemble_kit.errors
+from ensemble_kit.errors import EnsembleKitError, JobsFailedError
+from ensemble_kit.launch.end_with_parent import child_environment, end_with_parent
+from ensemble_kit.launch.memory import cores, visible_cards
+from ensemble_kit.members.training.precision import choose_device
+from ensemble_kit.tune.plan import TunePlan
+
+LOOK_SECONDS = 0.5
+ADVICE = "Run the same command: it continues. If memory ran out, use fewer --workers"
+
+
+@dataclasses.dataclass(frozen=True)
+class TuningWorkers:
+    """Runs the trials of a tuning in several processes on this machine.
+
+    Parameters
+    ----------
+    n_workers : int
+        Processes side by side. They share the cores, and are shared out over the GPUs.
+    """
+
+    n_workers: int
+
+    def __call__(
+        self, plan: TunePlan, n_trials: int, deadline: float | None, look: Callable[[], None]
+    ) -> None:
+        """Run all trials; however it ends, no worker is left.
+
+        Raises
+        ------
+        EnsembleKitError
+            That of a worker.
+        JobsFailedError
+            A worker was ended by a signal.
+        """
+        job = pickle.dumps((plan, n_trials, deadline))
+        workers = [self._started(i, job, plan.device) for i in range(self.n_workers)]
+        try:
+            while any(worker.poll() is None for worker in workers):
+                _refuse_failure(workers)
+                look()
+                time.sleep(LOOK_SECONDS)
+            _refuse_failure(workers)
+        finally:
+            for worker in workers:
+                worker.kill()
+            for worker in workers:
+                worker.wait()
+
+    def _started(self, number: int, job: bytes, device: str) -> subprocess.Popen[bytes]:
+        threads = max(1, cores() // self.n_workers)
+        own = {"OMP_NUM_THREADS": str(threads)}
+        chosen = choose_device(device)
+        if chosen.type == "cuda" and chosen.index is None and (cards := visible_cards()):
+            own["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "ensemble_kit.launch.tuning", str(threads)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment(own),
+            # Ctrl-C reaches the parent alone; it ends its workers itself.
+            start_new_session=True,
+        )  # fmt: skip
+        assert worker.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # how it ended is read from its exit code
+            worker.stdin.write(job)
+            worker.stdin.close()
+        return worker
+
+
+def _refuse_failure(workers: Sequence[subprocess.Popen[bytes]]) -> None:
+    for worker in workers:
+        if not worker.poll():
+            continue
+        assert worker.stdout is not None
+        said = worker.stdout.read().decode()
+        if said:
+            kind, words = json.loads(said.splitlines()[-1])
+            raise getattr(ensemble_kit.errors, kind)(*words)
+        how = f"exit code {worker.returncode}"
+        if worker.returncode < 0:
+            how = f"signal {signal.Signals(-worker.returncode).name}"
+        raise JobsFailedError("A worker of the tuning ended early", how, ADVICE)
+
+
+def _work(n_threads: int) -> None:
+    """What a worker does: run trials of the plan that stands on its standard input."""
+    end_with_parent()
+    import torch
+
+    from ensemble_kit.run import Run
+    from ensemble_kit.tune.storage import database, storage_path
+    from ensemble_kit.tune.trial_loop import TimeIsUp, opened, run_trials
+
+    torch.set_num_threads(n_threads)
+    plan, n_trials, deadline = pickle.load(sys.stdin.buffer)
+    try:
+        with database(storage_path(Run(plan.run_path))), contextlib.suppress(TimeIsUp):
+            run_trials(opened(plan, deadline), n_trials, deadline)
+    except EnsembleKitError as error:
+        sys.stdout.write(json.dumps([type(error).__name__, list(error.args)]) + "\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    _work(int(sys.argv[1]))
