@@ -45,6 +45,7 @@ from ensemble_kit.report.tables import (
     results_table,
     sides_table,
 )
+from ensemble_kit.report.tuning import tuning_content
 from ensemble_kit.run import Run
 
 MAX_DRAWN = 4
@@ -202,6 +203,7 @@ def render(content: Content, figures: Mapping[str, bytes]) -> str:
         split_sentence=_split_sentence(content),
         n_caveats=N_CAVEATS,
         members=member_table(content.members),
+        tuning=tuning_content(content.run),
         clinical=None
         if content.clinical is None
         else content.clinical.text_tables(content.manifest.group_kind),

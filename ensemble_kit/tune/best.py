@@ -5,11 +5,13 @@ Knows no Optuna: whoever trains reads only this.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.errors import IntegrityError
+from ensemble_kit.report.tuning import GAINS
 from ensemble_kit.run import Run
 
 METRIC = "log loss on held-out patients of the training rows"
@@ -54,6 +56,11 @@ def tuned_values(run: Run, member: str) -> dict[str, Any]:
         As `best_record`.
     """
     return dict((best_record(run, member) or {}).get("values", {}))
+
+
+def write_gains(run: Run, gains: Sequence[Mapping[str, Any]]) -> None:
+    """Store whether tuning helped, for the report: one row per member and ensemble."""
+    write_checked(run.path / "tuned" / GAINS, {"schema_version": 1, "gains": list(gains)})
 
 
 def write_best(run: Run, member: str, values: dict[str, Any], about: dict[str, Any]) -> None:

@@ -12,14 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import optuna
 
-from ensemble_kit.arrays import Array
+from ensemble_kit.arrays import Array, Bools, Ints
 from ensemble_kit.combiners import Combiner, make_combiner
-from ensemble_kit.combiners.inner_folds import Ints
 from ensemble_kit.errors import UsageError, did_you_mean
-from ensemble_kit.evaluation.cross_validation.cross_fit import apply, fit_many, fold_of
+from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
 from ensemble_kit.evaluation.from_arrays import compare_predictions
 from ensemble_kit.files import digest_bytes
 from ensemble_kit.metrics.proper_scores import log_loss_per_sample
@@ -112,7 +110,7 @@ class _Fits:
             if str(values) not in fitted:
                 fitted[str(values)] = self._fitted(values)
             own = fold == names[i]
-            out[own] = apply(fitted[str(values)][i], self.oof.take(own)).proba
+            out[own] = fitted[str(values)][i].apply(self.oof.take(own)).proba
         return out
 
     def _splits(self) -> tuple[Ints, Ints, list[tuple[int, int]]]:
@@ -127,15 +125,15 @@ class _Fits:
         fold, names, pairs = self._splits()
         rows = [np.flatnonzero(fold != k) for k in names]
         rows += [np.flatnonzero((fold != k) & (fold != j)) for k, j in pairs]
-        return fit_many(self._made(values), self.oof, rows)
+        return self._made(values).fit_each(self.oof, rows)
 
     def _made(self, values: Mapping[str, Any]) -> Combiner:
         made = make_combiner(self.method, **values)
         return made.set_params(seed=self.seed) if "seed" in made.get_params() else made
 
-    def _loss(self, one: Combiner, rows: npt.NDArray[np.bool_]) -> FoldLoss:
+    def _loss(self, one: Combiner, rows: Bools) -> FoldLoss:
         part = self.oof.take(rows)
-        each = log_loss_per_sample(part.labels, apply(one, part).proba)
+        each = log_loss_per_sample(part.labels, one.apply(part).proba)
         _, of = np.unique(part.groups, return_inverse=True)
         patients = np.bincount(of, weights=each) / np.bincount(of)
         return FoldLoss(float(each.mean()), len(each), tuple(map(float, patients)))

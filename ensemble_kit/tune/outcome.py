@@ -50,6 +50,16 @@ class Gain:
     tuned: float
     comparison: Comparison
 
+    def to_json(self) -> dict[str, Any]:
+        """The stored row."""
+        found = self.comparison
+        return {
+            "name": self.name,
+            "default": self.default,
+            "tuned": self.tuned,
+            **{k: getattr(found, k) for k in ("value", "low", "high", "verdict", "n_groups")},
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class TunedMember:
@@ -94,6 +104,12 @@ class TuningResult:
     notes: tuple[str, ...] = ()
     kept: Gain | None = None
     picks: tuple[Pick, ...] = ()
+
+    @property
+    def gains(self) -> list[Gain]:
+        """Those of the members, then those of the ensembles, as far as they are known."""
+        own = [one.gain for one in self.members]
+        return [gain for gain in (*own, self.ensemble, self.kept) if gain is not None]
 
 
 def tuning_result(

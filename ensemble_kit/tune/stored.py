@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 
 from ensemble_kit.errors import DataError
+from ensemble_kit.report.tuning import GAINS
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import best_record
 from ensemble_kit.tune.storage import database, open_storage, storage_path
@@ -47,7 +48,7 @@ def best_records(run: Run) -> dict[str, dict[str, Any]]:
     DataError
         No member was tuned.
     """
-    names = sorted(p.stem for p in (run.path / "tuned").glob("*.json"))
+    names = sorted(p.stem for p in (run.path / "tuned").glob("*.json") if p.name != GAINS)
     found = {name: best_record(run, name) for name in names}
     if not found:
         raise _nothing(run)

@@ -20,7 +20,7 @@ from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks.pretrained import require_first_weights
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.run import Run
-from ensemble_kit.tune.best import METRIC, write_best
+from ensemble_kit.tune.best import METRIC, write_best, write_gains
 from ensemble_kit.tune.kept_trials import Library, keep_picks
 from ensemble_kit.tune.member_study import MemberStudy
 from ensemble_kit.tune.outcome import TuningResult, tuning_result
@@ -230,6 +230,7 @@ class _Tuning:
         train = self._plan.train
         library = None if whole is None else Library.of(self._studies, train)
         found = tuning_result(self._studies, train, self._plan.folds.notes, library)
+        write_gains(self._run, [gain.to_json() for gain in found.gains])
         if library is not None and whole is not None:
             keep_picks(self._run, library, found.picks, whole)
         return found

@@ -24,9 +24,11 @@ from ensemble_kit.files import digest_file, read_npy, write_npy
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.report.tuning import tuning_content
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import best_record, tuned_values
 from ensemble_kit.tune.outcome import TuningResult
+from ensemble_kit.tune.plots import PLOTS
 from ensemble_kit.tune.storage import open_storage, storage_path
 from ensemble_kit.tune.tune_members import Progress, tune_members
 
@@ -458,5 +460,8 @@ def test_status_best_and_report_read_what_is_stored(cli: CLI, slides: Path) -> N
     code, said = cli("tune", "report", "--run", "run")
     assert code == 0
     assert [Path(line).read_bytes()[:4] for line in said.split()] == [b"\x89PNG"] * 5
+    page = tuning_content(Run("run"))
+    assert [row[0] for row in page.rows] == ["member", "tiny_cnn"]
+    assert {name for name, _ in page.plots["tiny_cnn"]} == PLOTS.keys()
     code, said = cli("tune", *words, "--trials", 5, "--member", "tiny_cmn")
     assert (code, "Did you mean 'tiny_cnn'?" in said) == (2, True)

@@ -107,11 +107,10 @@ def value_text(value: Any) -> str:
 
 def answer(result: TuningResult, n_trials: int) -> str:
     """The result on one screen: did it help, by how much, and which values were found."""
-    gains = [one.gain for one in result.members if one.gain is not None]
+    gains = result.gains
     parts = [headline(result)]
     if gains:
-        ensembles = [gain for gain in (result.ensemble, result.kept) if gain is not None]
-        parts.append(gain_table([*gains, *ensembles]))
+        parts.append(gain_table(gains))
         n_groups = gains[0].comparison.n_groups
         parts.append(
             "Log loss on held-out patients; a positive gain is better. Tuned: the values of each fold "
