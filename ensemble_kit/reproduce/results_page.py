@@ -6,11 +6,13 @@ Formats what `results` gathered; computes no metric.
 from __future__ import annotations
 
 import datetime
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
+from PIL import Image
 
 from ensemble_kit.doctor import diagnose
 from ensemble_kit.explanation.index import EXPLANATIONS
@@ -39,6 +41,7 @@ PAGE, TABLE = "RESULTS.md", "results.csv"
 MAX_MATRICES = 12
 # Variants whose maps are shown.
 MAX_SHEETS = 2
+MAX_WIDTH = 1200
 QUICK = (
     "**Quick run.** Image sizes, epochs and variants are reduced. The values show that the "
     "experiment runs from end to end. Do not compare them with the published values."
@@ -59,7 +62,7 @@ def write_results(plan: Plan, results: Results, seconds: Mapping[str, Mapping[st
         write_bytes(plan.out / "figures" / f"{name}.svg", image)
     sheets = contact_sheets(plan)
     for name, source in sheets.items():
-        write_bytes(plan.out / "figures" / name, source.read_bytes())
+        write_bytes(plan.out / "figures" / name, small_jpeg(source))
     page = plan.out / PAGE
     write_text(page, render(plan, results, seconds, list(figures), list(sheets)))
     return page
@@ -140,8 +143,18 @@ def contact_sheets(plan: Plan) -> dict[str, Path]:
     for one in plan.variants[:MAX_SHEETS]:
         folder = Run(one.experiment.run_path).path / EXPLANATIONS
         for path in sorted(folder.glob("*/contact-sheet-1.*.png")):
-            found[f"maps-{one.name}-{path.suffixes[-2][1:]}.png"] = path
+            found[f"maps-{one.name}-{path.suffixes[-2][1:]}.jpg"] = path
     return found
+
+
+def small_jpeg(source: Path) -> bytes:
+    """A picture, at most 1,200 pixels wide, as JPEG."""
+    buffer = io.BytesIO()
+    with Image.open(source) as picture:
+        small = picture.convert("RGB")
+        small.thumbnail((MAX_WIDTH, picture.height))
+        small.save(buffer, format="JPEG", quality=80)
+    return buffer.getvalue()
 
 
 def _maps(sheets: Sequence[str]) -> list[str]:

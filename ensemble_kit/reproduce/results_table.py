@@ -66,20 +66,18 @@ def constant_rows(results: Results) -> list[str]:
 
 
 def constant_sentences(results: Results) -> list[str]:
-    """A sentence for each row that predicts one class for all images of a part."""
-    found = []
+    """The rows that predict one class for all images of a part, a sentence per part and class."""
+    rows: dict[tuple[str, str, int, str], list[str]] = {}
     for row in results.rows:
-        said = [
-            f"'{part.constant}' for all {part.n} images ({PARTS_IN_WORDS[name]}), accuracy {part.metrics['accuracy']!s}"
-            for name, part in row.parts.items()
-            if part.constant
-        ]
-        if said:
-            found.append(
-                f"{label_of(results, row)} is a constant classifier. It predicts "
-                f"{' and '.join(said)}. That accuracy is the share of this class."
-            )
-    return found
+        for name, part in row.parts.items():
+            if part.constant:
+                key = (name, part.constant, part.n, str(part.metrics["accuracy"]))
+                rows.setdefault(key, []).append(label_of(results, row))
+    return [
+        f"Constant classifiers ({PARTS_IN_WORDS[name]}): {', '.join(labels)}. They predict '{constant}' for "
+        f"all {n} images. Their accuracy is the share of this class, {accuracy}."
+        for (name, constant, n, accuracy), labels in rows.items()
+    ]
 
 
 def how_to_read(results: Results) -> list[str]:
