@@ -121,7 +121,7 @@ def read_bci(
             "BCI publishes no patients: each image is its own group, so figures may be too good.",
         )
     if synthetic:
-        notes = (*notes, "Synthetic tissue (phantom): figures say nothing about any disease.")
+        notes = (*notes, "Synthetic tissue (phantom): the values say nothing about any disease.")
     have = set(table["label"])
     return Manifest(
         table,
