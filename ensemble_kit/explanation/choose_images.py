@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array, Ints, softmax
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.evaluation.diversity.shapley import MAX_MEMBERS, member_values
+from ensemble_kit.explanation.combiner_slope import refuse_features
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.image_predictions import ImagePredictions
 from ensemble_kit.inference.sources import Source, file_source
@@ -96,6 +97,7 @@ def choose_images(run: Run, ensemble: Ensemble, kind: str, n_images: int) -> Cho
         raise UsageError(
             f"Unknown choice '{kind}'", f"known are {', '.join(KINDS)}", did_you_mean(kind, KINDS)
         )
+    refuse_features(ensemble.stored.combiner)
     manifest = run.manifest()
     has_test = len(manifest.part("test")) > 0
     table = run.predictions("test" if has_test else "oof", partial=True)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints, softmax
+from ensemble_kit.combiners import name_of
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.baselines import BestMember
 from ensemble_kit.combiners.calibrated import TemperatureScaled
@@ -27,6 +28,7 @@ from ensemble_kit.combiners.rules.averaging import (
 from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.combiners.weights.greedy_selection import GreedySelection
 from ensemble_kit.combiners.weights.simplex import SimplexWeights
+from ensemble_kit.errors import UsageError
 
 POOLS = (
     MeanProba, MedianProba, TrimmedMeanProba, MaxProba, MinProba, BestMember, SimplexWeights,
@@ -49,6 +51,22 @@ class CombinerSlope:
 
     directions: Array
     replaced: npt.NDArray[np.bool_]
+
+
+def refuse_features(combiner: Combiner) -> None:
+    """Refuse a combiner that sees more of an image than logits.
+
+    Raises
+    ------
+    UsageError
+        Maps of its members cannot be joined by its derivative.
+    """
+    if combiner.needs_features:
+        raise UsageError(
+            f"'{name_of(combiner)}' cannot be explained",
+            "it combines pooled features, and maps are joined by how a method follows logits",
+            "Explain another method, or a member: --method NAME",
+        )
 
 
 def combiner_slope(combiner: Combiner, logits: Array, classes: Ints) -> CombinerSlope:

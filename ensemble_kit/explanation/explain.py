@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, EnsembleKitError, UsageError, did_you_mean
-from ensemble_kit.explanation.combiner_slope import combiner_slope
+from ensemble_kit.explanation.combiner_slope import combiner_slope, refuse_features
 from ensemble_kit.explanation.fuse import disagreement
 from ensemble_kit.explanation.fused_maps import fused_maps
 from ensemble_kit.explanation.member_pass import member_pass
@@ -152,6 +152,7 @@ def explain_blocks(
 ) -> Iterator[BlockExplanation]:
     """As `explain`, block by block in constant memory; unreadable images are in `faults`."""
     methods = [check_method(one) for one in methods]
+    refuse_features(ensemble.stored.combiner)
     if not ensemble.members:
         raise UsageError(
             f"The backend '{ensemble.backend}' has no gradients",

@@ -121,6 +121,7 @@ def export_bundle(
     target, opened = Path(out), run if isinstance(run, Run) else Run(run)
     _refuse_other(target)
     before = load_ensemble(opened, method=method, device="cpu")
+    _refuse_fewer_spaces(before, folds)
     manifest = data_root(opened, opened.manifest())
     stored = before.stored
     oof = opened.predictions("oof", partial=True)
@@ -318,6 +319,15 @@ def _refuse_unknown(folds: str) -> None:
             f"Unknown choice of folds '{folds}'",
             f"the choices are {', '.join(CHOICES)}",
             did_you_mean(folds, CHOICES),
+        )
+
+
+def _refuse_fewer_spaces(ensemble: Ensemble, folds: str) -> None:
+    if folds != ALL and ensemble.stored.combiner.needs_features:
+        raise UsageError(
+            f"'{ensemble.method}' cannot have fewer networks, got --folds {folds}",
+            "it combines the pooled features of the networks of each fold",
+            "Use --folds all, or another --method",
         )
 
 

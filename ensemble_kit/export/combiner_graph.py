@@ -41,7 +41,7 @@ def refuse_no_graph(combiner: Combiner) -> None:
     if name not in _COMBINE:
         raise UsageError(
             f"The method '{name}' cannot be a graph",
-            "it looks up stored images or trees for each image",
+            "it needs stored images, trees or pooled features",
             "Export it with --format bundle, or name another --method, e.g. mean or logistic",
         )
 

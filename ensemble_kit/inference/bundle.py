@@ -69,6 +69,8 @@ def read_bundle(files: BundleFiles, device: torch.device | None) -> BundleParts:
         manifest = data_settings(files.record)
         stored = _method(files)
         members = [] if device is None else _members(files, manifest, device)
+        if stored.combiner.needs_features and len({tuple(one.by_fold) for one in members}) > 1:
+            raise ValueError("its members have networks of different folds")
         return BundleParts(stored, tuple(members), manifest)
     except IntegrityError:
         raise
@@ -166,9 +168,9 @@ def _member(
 ) -> MemberNetworks:
     member = member_of(about["settings"])
     opened: dict[int, FoldNetwork] = {}
-    for i, one in enumerate(about["networks"]):
+    for one in about["networks"]:
         _refuse_other_classes(files, one["outputs"], one["weights"], any_order=True)
-        opened[i] = trained_network(
+        opened[int(one["fold"])] = trained_network(
             member,
             files.read(one["weights"]),
             manifest,
@@ -178,10 +180,10 @@ def _member(
             device=device,
             like=next(iter(opened.values()), None),
         )
-    if not opened:
+    if not opened or len(opened) < len(about["networks"]):
         raise IntegrityError(
-            f"The bundle '{files.path}' has no network of the member '{about['name']}'",
-            "each member has at least one",
+            f"The bundle '{files.path}' has no network of the member '{about['name']}', or two of one fold",
+            "each member has at least one, and one for each fold",
             AGAIN,
         )
     return MemberNetworks(about["name"], opened)

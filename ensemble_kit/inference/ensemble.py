@@ -37,6 +37,7 @@ from ensemble_kit.inference.stored_method import StoredMethod, open_method
 from ensemble_kit.inference.tile_blocks import in_blocks, tile_block
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.training.precision import choose_device
+from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.run import Run
 
@@ -230,8 +231,9 @@ class Ensemble:
         made = tile_block(self.manifest, sources, self.specs)
         if not len(made.good):
             return BlockPredictions(sources, self._none(), made.good, made.faults)
-        logits = self.member_logits(made.tiles)
-        found = self.predictions_of(logits, [sources[i] for i in made.good])
+        logits, features = self._outputs(made.tiles)
+        good = [sources[i] for i in made.good]
+        found = predictions_of(self.stored, logits, good, self._known, features)
         return BlockPredictions(sources, found, made.good, made.faults)
 
     def predictions_of(self, logits: Array, sources: Sequence[Source]) -> ImagePredictions:
@@ -256,6 +258,15 @@ class Ensemble:
         if self._graph is not None:
             return self._graph.logits(tiles)
         return np.stack([member.logits(tiles) for member in self._members], axis=1)
+
+    def _outputs(self, tiles: Mapping[TileSpec, Tiles]) -> tuple[Array, PooledFeatures | None]:
+        """Logits of all members, and their pooled features where the method needs these."""
+        if not self.stored.combiner.needs_features:
+            return self.member_logits(tiles), None
+        both = [member.logits_and_features(tiles) for member in self._members]
+        logits = np.stack([one for one, _ in both], axis=1)
+        spaces = np.tile(list(self._members[0].by_fold), (len(logits), 1))
+        return logits, PooledFeatures(tuple(one for _, one in both), spaces)
 
     def _none(self) -> ImagePredictions:
         shape = 0, len(self.member_names), len(self.class_names)

@@ -28,7 +28,7 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.jobs import fold_files
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks.build import build_network
-from ensemble_kit.members.training.predict import predict_logits
+from ensemble_kit.members.training.predict import predict_both, predict_logits
 from ensemble_kit.run import Run
 from ensemble_kit.run.tables import mean_of_folds
 
@@ -61,18 +61,24 @@ class FoldNetwork:
     def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
         """Logits of all tiles, shape (n_samples, n_classes), classes in the run's order."""
         own = tiles[self.member.eval_spec]
-        found = predict_logits(
-            self.model,
-            own,
-            np.arange(len(own)),
-            n_classes=len(self.by_name),
-            device=self.device,
-            mean=self.mean,
-            std=self.std,
-            color=self.member.color,
-            tta=self.member.recipe.regularize.tta,
-        )
+        found = predict_logits(self.model, own, np.arange(len(own)), **self._how())
         return found[:, self.by_name]
+
+    def logits_and_features(self, tiles: Mapping[TileSpec, Tiles]) -> tuple[Array, Array]:
+        """The same logits, and what the classifier sees, shape (n_samples, n_features)."""
+        own = tiles[self.member.eval_spec]
+        logits, features = predict_both(self.model, own, np.arange(len(own)), **self._how())
+        return logits[:, self.by_name], features
+
+    def _how(self) -> dict[str, Any]:
+        return {
+            "n_classes": len(self.by_name),
+            "device": self.device,
+            "mean": self.mean,
+            "std": self.std,
+            "color": self.member.color,
+            "tta": self.member.recipe.regularize.tta,
+        }
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,6 +96,12 @@ class MemberNetworks:
     def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
         """Mean logits over the folds, float32, shape (n_samples, n_classes)."""
         return mean_of_folds({k: one.logits(tiles) for k, one in self.by_fold.items()})
+
+    def logits_and_features(self, tiles: Mapping[TileSpec, Tiles]) -> tuple[Array, Array]:
+        """The same, and the pooled features of each fold, shape (n_samples, n_folds, n_features)."""
+        both = {k: one.logits_and_features(tiles) for k, one in self.by_fold.items()}
+        features = np.stack([found for _, found in both.values()], axis=1)
+        return mean_of_folds({k: logits for k, (logits, _) in both.items()}), features
 
 
 def open_member(run: Run, name: str, manifest: Manifest, device: torch.device) -> MemberNetworks:

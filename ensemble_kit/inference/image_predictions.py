@@ -17,6 +17,7 @@ from ensemble_kit.arrays import Array, Bools, softmax
 from ensemble_kit.inference.image_caveats import SEPARATOR, KnownImages
 from ensemble_kit.inference.sources import Source
 from ensemble_kit.inference.stored_method import StoredMethod
+from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined
 
 ERROR = "error"
@@ -141,7 +142,11 @@ class ImagePredictions:
 
 
 def predictions_of(
-    method: StoredMethod, logits: Array, sources: Sequence[Source], known: KnownImages
+    method: StoredMethod,
+    logits: Array,
+    sources: Sequence[Source],
+    known: KnownImages,
+    features: PooledFeatures | None = None,
 ) -> ImagePredictions:
     """What a method predicts from its members' logits.
 
@@ -151,8 +156,10 @@ def predictions_of(
     sources : sequence of Source, length n_images
     known : KnownImages
         The images of the run.
+    features : PooledFeatures, optional
+        Where the method needs them.
     """
-    combined = method.combine(logits)
+    combined = method.combine(logits, features)
     return ImagePredictions(
         names=tuple(source.name for source in sources),
         class_names=method.class_names,

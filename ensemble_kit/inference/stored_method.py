@@ -16,6 +16,7 @@ from ensemble_kit.combiners import COMBINERS
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
+from ensemble_kit.combiners.stacking.feature_combiner import FeatureCombiner
 from ensemble_kit.errors import DataError, IntegrityError, UsageError, command, did_you_mean
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS, made_of
 from ensemble_kit.evaluation.runs.stored_ensembles import (
@@ -34,6 +35,7 @@ from ensemble_kit.inference.stored_decisions import (
     read_sets,
 )
 from ensemble_kit.metrics.costs import CostMatrix, least_cost
+from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
@@ -77,9 +79,19 @@ class StoredMethod:
     notes: tuple[str, ...]
     pooling: Pooling = dataclasses.field(default_factory=Pooling)
 
-    def combine(self, logits: Array) -> Combined:
-        """Probabilities and classes of new images; `logits` is (n_samples, n_members, n_classes)."""
-        combined = self.combiner.combine(logits)
+    def combine(self, logits: Array, features: PooledFeatures | None = None) -> Combined:
+        """Probabilities and classes of new images.
+
+        Parameters
+        ----------
+        logits : array, shape (n_samples, n_members, n_classes)
+        features : PooledFeatures, optional
+            Of the same images and members, where the combiner needs them.
+        """
+        if isinstance(self.combiner, FeatureCombiner):
+            combined = self.combiner.combine(logits, features)
+        else:
+            combined = self.combiner.combine(logits)
         return combined if self.costs is None else least_cost(combined, self.costs)
 
 
@@ -178,7 +190,6 @@ def _fitted(
         refuse_stale(run, name, read_metrics(run, name), oof, test)
         about = read_saved(folder)["about"]
         combiner = load_combiner(folder)
-        _refuse_features(combiner, name)
         _same_axes(run, name, combiner, about, oof)
         return combiner, list(about["member_names"]), about
     if name == MEAN:
@@ -199,15 +210,6 @@ def _mean_of(oof: Predictions, members: list[str]) -> tuple[Combiner, list[str],
     table = oof.select(members)
     rows = np.flatnonzero(table.available.all(axis=1))
     return MeanProba().fit_to(table.take(rows)), members, {}
-
-
-def _refuse_features(combiner: Combiner, name: str) -> None:
-    if combiner.needs_features:
-        raise UsageError(
-            f"'{name}' cannot predict new images yet",
-            "it combines the pooled features of the run's own images",
-            "Name another method, e.g. --method mean",
-        )
 
 
 def _same_axes(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 import ensemble_kit.members.architectures.dense_cnn  # noqa: F401  (registers ours with timm)
@@ -114,13 +115,26 @@ def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
     DataError
         The network has no such point.
     """
+    return _head(model, images)[0]
+
+
+def logits_and_features(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits, then pooled features, of one forward pass, shape (n, n_classes + n_features)."""
+    pooled, unpooled = _head(model, images)
+    network: Any = model
+    return torch.cat([network.forward_head(unpooled), pooled], dim=1)
+
+
+def _head(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Pooled features, and what they were pooled from."""
     network: Any = model
     try:
-        pooled: Tensor = network.forward_head(network.forward_features(images), pre_logits=True)
+        unpooled: Tensor = network.forward_features(images)
+        pooled: Tensor = network.forward_head(unpooled, pre_logits=True)
     except (AttributeError, TypeError) as error:
         raise DataError(
             "Pooled features are what a network's classifier sees",
             f"{type(model).__name__} has no such point ({error})",
             "Leave out keep_features and cache_features, or this network",
         ) from error
-    return pooled.flatten(1)
+    return pooled.flatten(1), unpooled

@@ -16,7 +16,7 @@ from ensemble_kit.arrays import Array, log_softmax
 from ensemble_kit.faults import is_out_of_memory
 from ensemble_kit.images.loading.batches import Batches
 from ensemble_kit.images.tiles.build import Tiles
-from ensemble_kit.members.networks.build import pooled_features
+from ensemble_kit.members.networks.build import logits_and_features, pooled_features
 from ensemble_kit.members.training.precision import FULL, Precision, tensor_float32
 
 # (mirror left-right, mirror up-down, transpose): what the poses of test-time augmentation do.
@@ -102,6 +102,35 @@ def predict_features(
         precision=precision,
     )  # fmt: skip
     return np.empty((0, 0), dtype=np.float32) if found is None else found
+
+
+def predict_both(
+    model: nn.Module,
+    tiles: Tiles,
+    rows: npt.NDArray[np.int64],
+    *,
+    n_classes: int,
+    device: torch.device,
+    mean: Sequence[float],
+    std: Sequence[float],
+    color: str = "rgb",
+    tta: str = "none",
+    batch_size: int = 64,
+) -> tuple[Array, Array]:
+    """Logits and pooled features of the same forward passes; see the two functions above.
+
+    Returns
+    -------
+    array of float32, shape (n_rows, n_classes)
+    array of float32, shape (n_rows, n_features)
+    """
+    found = _answers(
+        model, lambda images: logits_and_features(model, images), tiles, rows,
+        device=device, mean=mean, std=std, color=color, tta=tta, batch_size=batch_size,
+        precision=FULL,
+    )  # fmt: skip
+    both = np.empty((0, n_classes), dtype=np.float32) if found is None else found
+    return both[:, :n_classes], both[:, n_classes:]
 
 
 def _answers(
