@@ -9,7 +9,7 @@ from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics import DEFAULT_METRICS, ORDINAL_METRICS, Metric, cost_metric, metric
 from ensemble_kit.metrics.costs import EXPECTED_COST, CostMatrix, least_cost
-from ensemble_kit.predictions.method_predictions import Some
+from ensemble_kit.predictions.method_predictions import MethodPredictions, Some
 from ensemble_kit.predictions.table import Predictions
 
 # How the images of a patient become one prediction.
@@ -79,12 +79,14 @@ class Protocol:
         """The metric of the verdicts, over these classes."""
         return self.resolved(self.metric, class_names)
 
-    def figures(self, table: Predictions, *, abstained: bool = False) -> list[Metric]:
+    def figures(
+        self, table: Predictions | MethodPredictions, *, abstained: bool = False
+    ) -> list[Metric]:
         """The metrics for this table, each once."""
         names = self.names(table, abstained=abstained)
         return [self.resolved(name, table.class_names) for name in names]
 
-    def takes_an_order(self, table: Predictions) -> bool:
+    def takes_an_order(self, table: Predictions | MethodPredictions) -> bool:
         """Whether ordinal metrics are requested although the classes have no known order."""
         asked = {*self.metrics, self.metric} & {*ORDINAL_METRICS}
         return bool(asked) and not table.ordinal
@@ -140,7 +142,9 @@ class Protocol:
             return combined
         return least_cost(combined, self.costs.of(class_names))
 
-    def names(self, table: Predictions, *, abstained: bool = False) -> list[str]:
+    def names(
+        self, table: Predictions | MethodPredictions, *, abstained: bool = False
+    ) -> list[str]:
         """The metrics for this table by name, each once."""
         if metric(self.metric).aims_at is not None:
             raise UsageError(

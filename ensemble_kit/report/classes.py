@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Ints
-from ensemble_kit.report.answers import Answers
+from ensemble_kit.predictions.method_predictions import MethodPredictions
+from ensemble_kit.report.method_curves import confusion_counts
 
 # Up to this many classes, the page shows all of them.
 MAX_SHOWN = 20
@@ -77,14 +78,14 @@ class ShownClasses:
         return out
 
 
-def shown_classes(names: Sequence[str], method: str, answers: Answers) -> ShownClasses:
+def shown_classes(names: Sequence[str], method: str, answers: MethodPredictions) -> ShownClasses:
     """All classes, or of many those of the lowest sensitivity and those with the most images.
 
     Parameters
     ----------
     names : sequence of str
     method : str
-    answers : Answers
+    answers : MethodPredictions
         The cross-fitted predictions of that method.
     """
     n_classes = len(names)
@@ -102,12 +103,12 @@ def shown_classes(names: Sequence[str], method: str, answers: Answers) -> ShownC
 
 
 def confusion_table(
-    answers: Mapping[tuple[str, str], Answers], names: Sequence[str]
+    answers: Mapping[tuple[str, str], MethodPredictions], names: Sequence[str]
 ) -> pd.DataFrame:
     """The cells with images: `method, part, true, predicted, n`, the largest first per method."""
     parts = []
     for (method, part), one in answers.items():
-        counts = one.confusion()
+        counts = confusion_counts(one)
         true, predicted = np.nonzero(counts)
         n = counts[true, predicted]
         order = np.argsort(-n, kind="stable")

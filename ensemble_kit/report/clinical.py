@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.clinical.net_benefit import decision_curve
 from ensemble_kit.evaluation.clinical.one_class import OneClass
 from ensemble_kit.evaluation.tables.clinical import CALIBRATED, Rows, clinical_tables
 from ensemble_kit.evaluation.uncertainty.interval import Interval
-from ensemble_kit.predictions.method_predictions import Combined
-from ensemble_kit.report.answers import Answers
+from ensemble_kit.predictions.method_predictions import MethodPredictions
 
 # Of the drawn curve.
 THRESHOLDS = tuple(np.arange(1, 100) / 100)
@@ -108,7 +106,7 @@ class ClinicalContent:
 def clinical_content(
     methods: Sequence[str],
     stored: Mapping[str, Mapping[str, Any]],
-    answers: Mapping[tuple[str, str], Answers],
+    answers: Mapping[tuple[str, str], MethodPredictions],
     class_names: Sequence[str],
 ) -> ClinicalContent | None:
     """The block of the first of these methods that has one; None where there is none.
@@ -118,7 +116,7 @@ def clinical_content(
     methods : sequence of str
         The best first.
     stored : mapping of method to its `metrics.json`
-    answers : mapping of (method, part) to Answers
+    answers : mapping of (method, part) to MethodPredictions
     class_names : sequence of str
     """
     method = next((m for m in methods if stored.get(m, {}).get("clinical")), None)
@@ -136,12 +134,10 @@ def clinical_content(
     return ClinicalContent(method, block, tables)
 
 
-def _one_class(answers: Answers, c: int, block: Mapping[str, Any]) -> OneClass:
-    none: npt.NDArray[np.bool_] = np.zeros(len(answers.labels), dtype=bool)
-    combined = Combined(answers.proba, answers.predicted, none)
+def _one_class(answers: MethodPredictions, c: int, block: Mapping[str, Any]) -> OneClass:
     points = [p for part in STORED.values() if part in block for p in block[part]["net_benefit"]]
     return OneClass.of(
-        combined, answers.labels, answers.groups, c,
+        answers, answers.labels, answers.groups, c,
         level=block["level"], intervals=any(p["method"]["low"] is not None for p in points),
     )  # fmt: skip
 

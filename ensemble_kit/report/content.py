@@ -36,9 +36,9 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.diversity import kappa_error
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
-from ensemble_kit.report.answers import AnswersByPart, read_answers
 from ensemble_kit.report.clinical import ClinicalContent, clinical_content
 from ensemble_kit.report.decisions import stored_decisions
+from ensemble_kit.report.method_curves import PredictionsByPart, read_predictions
 from ensemble_kit.report.stored import (
     MEMBER_METRICS,
     coupling_frame,
@@ -76,7 +76,7 @@ class Content:
         `tests` has the p values of the method that the verdict is about.
     fell_back : frozenset of str
         Methods whose place the plain mean took.
-    answers : mapping of (method, part) to Answers
+    answers : mapping of (method, part) to MethodPredictions
         Parts are `cross-fitted` and `test`.
     pareto : DataFrame
         Sets of members by cost; empty where `stack` was not asked for it.
@@ -111,7 +111,7 @@ class Content:
     tests: tuple[str, ...]
     fell_back: frozenset[str]
     notes: tuple[str, ...]
-    answers: AnswersByPart
+    answers: PredictionsByPart
     pareto: pd.DataFrame
     pairs: pd.DataFrame
     members: pd.DataFrame
@@ -153,7 +153,7 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     same = _of_metric(metric, stored)
     decisions, stale = stored_decisions(run, shown, oof, test)
     notes += stale
-    answers = read_answers(run, stored, tables)
+    answers = read_predictions(run, stored, tables)
     methods = ranked_methods(tidy, metric)
     return Content(
         run=run,

@@ -29,10 +29,16 @@ from ensemble_kit.plots.risk_coverage import risk_coverage_figure
 from ensemble_kit.plots.roc import roc_figure
 from ensemble_kit.plots.style import png_bytes, svg_bytes
 from ensemble_kit.plots.training import training_figure
-from ensemble_kit.report.answers import Answers
+from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.report.classes import ShownClasses, confusion_table, shown_classes
 from ensemble_kit.report.content import Content, gather, ranked_methods
 from ensemble_kit.report.decisions import point_rows, set_rows
+from ensemble_kit.report.method_curves import (
+    area_under_risk_coverage,
+    confusion_counts,
+    reliability,
+    risk_coverage_curve,
+)
 from ensemble_kit.report.sets import set_table
 from ensemble_kit.report.tables import (
     class_tables,
@@ -103,7 +109,7 @@ def draw(content: Content) -> dict[str, Figure]:
     answers = _drawn_answers(content)
     classes = classes_of(content)
     confusion = {
-        f"{method}, {part}": classes.merged(one.confusion())
+        f"{method}, {part}": classes.merged(confusion_counts(one))
         for (method, part), one in answers.items()
     }
     curves = {f"{part}: {method}": one for (method, part), one in answers.items()}
@@ -118,11 +124,11 @@ def draw(content: Content) -> dict[str, Figure]:
     }
     parts: dict[str, dict[str, Array]] = {}
     for method, part in answers:
-        parts.setdefault(part, {})[method] = answers[method, part].reliability()
+        parts.setdefault(part, {})[method] = reliability(answers[method, part])
     figures["reliability"] = reliability_figure(parts)
     figures["risk_coverage"] = risk_coverage_figure(
-        {p: {m: answers[m, p].risk_coverage() for m in of} for p, of in parts.items()},
-        {p: {m: answers[m, p].aurc() for m in of} for p, of in parts.items()},
+        {p: {m: risk_coverage_curve(answers[m, p]) for m in of} for p, of in parts.items()},
+        {p: {m: area_under_risk_coverage(answers[m, p]) for m in of} for p, of in parts.items()},
     )
     if not content.scores.empty:
         figures["leaderboard"] = leaderboard_figure(
@@ -143,7 +149,7 @@ def draw(content: Content) -> dict[str, Figure]:
     return figures
 
 
-def _drawn_answers(content: Content) -> dict[tuple[str, str], Answers]:
+def _drawn_answers(content: Content) -> dict[tuple[str, str], MethodPredictions]:
     """The predictions that get figures: by part, then by method."""
     methods = drawn_methods(content)
     drawn = [k for k in content.answers if k[0] in methods]

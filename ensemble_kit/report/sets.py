@@ -14,7 +14,8 @@ from ensemble_kit.arrays import Bools
 from ensemble_kit.evaluation.decisions.conformal import calibrate, coverage
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.shares import shares
-from ensemble_kit.report.answers import Answers, AnswersByPart
+from ensemble_kit.predictions.method_predictions import MethodPredictions
+from ensemble_kit.report.method_curves import PredictionsByPart
 
 MISS = (0.1, 0.05)
 COLUMNS = [
@@ -30,12 +31,14 @@ COLUMNS = [
 ]
 
 
-def set_table(answers: AnswersByPart, methods: Sequence[str], *, by_group: bool) -> pd.DataFrame:
+def set_table(
+    answers: PredictionsByPart, methods: Sequence[str], *, by_group: bool
+) -> pd.DataFrame:
     """Split-conformal sets (score LAC) of each method, one row per method and promise.
 
     Parameters
     ----------
-    answers : mapping of (method, part) to Answers
+    answers : mapping of (method, part) to MethodPredictions
     methods : sequence of str
         Those without test answers are left out.
     by_group : bool
@@ -67,7 +70,7 @@ def set_table(answers: AnswersByPart, methods: Sequence[str], *, by_group: bool)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _coverage(sets: Bools, outside: Answers, by_group: bool) -> Interval:
+def _coverage(sets: Bools, outside: MethodPredictions, by_group: bool) -> Interval:
     """Of the truth, each patient weighing the same (or each image)."""
     held = sets[np.arange(len(sets)), outside.labels].astype(np.float64)
     weight = np.ones(len(sets))

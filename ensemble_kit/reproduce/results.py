@@ -12,19 +12,19 @@ import numpy as np
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.runs.compare_runs import AcrossRuns, compare_answers
-from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_of
+from ensemble_kit.evaluation.runs.compare_runs import AcrossRuns, compare_method_predictions
+from ensemble_kit.evaluation.runs.method_predictions import stored_predictions
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods
 from ensemble_kit.evaluation.scores.verdict import Verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
-from ensemble_kit.report.answers import Answers
+from ensemble_kit.predictions.method_predictions import MethodPredictions
+from ensemble_kit.report.method_curves import confusion_counts
 from ensemble_kit.reproduce.experiment_file import Plan, Planned
 from ensemble_kit.reproduce.steps import main_method
 from ensemble_kit.run import Run
 
 METRIC = "balanced_accuracy"
 PARTS = ("cross_fitted", "test")
-_KIND = {"cross_fitted": "oof", "test": "test"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -128,10 +128,10 @@ def methods_of(planned: Planned, run: Run) -> list[str]:
 
 
 def _rows(some: Sequence[Planned], runs: Mapping[str, Run], protocol: Protocol) -> list[Row]:
-    answered: dict[str, dict[tuple[str, str], Answered]] = {part: {} for part in PARTS}
+    answered: dict[str, dict[tuple[str, str], MethodPredictions]] = {part: {} for part in PARTS}
     for one in some:
         for method in methods_of(one, runs[one.name]):
-            found = answers_of(runs[one.name], method)
+            found = stored_predictions(runs[one.name], method)
             answered["cross_fitted"][one.name, method] = found.oof
             if found.test is not None:
                 answered["test"][one.name, method] = found.test
@@ -141,8 +141,8 @@ def _rows(some: Sequence[Planned], runs: Mapping[str, Run], protocol: Protocol) 
         Row(
             variant,
             method,
-            one.table.split_by,
-            one.table.group_kind,
+            one.split_by,
+            one.group_kind,
             method == main[variant],
             _replaced(runs[variant], method),
             {part: of[variant, method] for part, of in parts.items() if (variant, method) in of},
@@ -157,10 +157,10 @@ def _replaced(run: Run, method: str) -> bool:
 
 
 def _parts(
-    answered: Mapping[tuple[str, str], Answered], part: str, protocol: Protocol
+    answered: Mapping[tuple[str, str], MethodPredictions], part: str, protocol: Protocol
 ) -> dict[tuple[str, str], Part]:
     named = {row_name(*key): one for key, one in answered.items()}
-    found = compare_answers(named, split=_KIND[part], protocol=protocol)
+    found = compare_method_predictions(named, protocol=protocol)
     if any(found.n_left_out.values()):
         raise DataError(
             f"The variants have different images in the part '{part}'",
@@ -174,9 +174,9 @@ def row_name(variant: str, method: str) -> str:
     return f"{variant} / {method}"
 
 
-def _part(found: AcrossRuns, name: str, one: Answered) -> Part:
-    values, table = found.figures[name], one.table
-    predicted = one.combined.predicted
+def _part(found: AcrossRuns, name: str, one: MethodPredictions) -> Part:
+    values, table = found.figures[name], one
+    predicted = one.predicted
     classes = np.unique(predicted)
     is_constant = len(classes) == 1 and classes[0] >= 0 and len(np.unique(table.labels)) > 1
     return Part(
@@ -185,7 +185,7 @@ def _part(found: AcrossRuns, name: str, one: Answered) -> Part:
         values.metrics,
         next((v for v in found.verdicts if v.method == name), None),
         table.class_names[int(classes[0])] if is_constant else "",
-        Answers(table.labels, one.combined.proba, predicted, table.groups).confusion(),
+        confusion_counts(one),
     )
 
 
@@ -197,8 +197,10 @@ def _bias(plan: Plan, runs: Mapping[str, Run], protocol: Protocol) -> list[Split
         if twin is None:
             continue
         for method in methods_of(image, runs[image.name]):
-            pair = {one.name: answers_of(runs[one.name], method).oof for one in (twin, image)}
-            said = compare_answers(pair, split="oof", protocol=protocol)
+            pair = {
+                one.name: stored_predictions(runs[one.name], method).oof for one in (twin, image)
+            }
+            said = compare_method_predictions(pair, protocol=protocol)
             of = said.figures[image.name]
             values = (of[METRIC], said.figures[twin.name][METRIC])
             found.append(

@@ -22,11 +22,11 @@ from ensemble_kit.evaluation.decisions.conformal import (
 )
 from ensemble_kit.evaluation.decisions.set_coverage import SetOptions, sets_frame
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_by_fold, answers_of
+from ensemble_kit.evaluation.runs.method_predictions import predictions_by_fold, stored_predictions
 from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.files import read_csv, write_csv
-from ensemble_kit.predictions.method_predictions import decided
+from ensemble_kit.predictions.method_predictions import MethodPredictions, decided
 from ensemble_kit.testing import toy_predictions, toy_run
 
 QUICK = SetOptions(n_resamples=100)
@@ -181,12 +181,10 @@ def test_the_command_prints_what_sets_json_holds_and_csv_counts(run) -> None:
 
 
 def test_sets_rest_on_out_of_fold_rows_alone(run) -> None:
-    answers = answers_of(run, "mean")
+    answers = stored_predictions(run, "mean")
     before = conformal_sets(run, "mean", QUICK, write=False)
-    again = calibrate(
-        answers.oof.combined.proba, answers.oof.table.labels, groups=answers.oof.table.groups
-    )
-    sets = again.predict(answers.test.combined.proba)
+    again = calibrate(answers.oof.proba, answers.oof.labels, groups=answers.oof.groups)
+    sets = again.predict(answers.test.proba)
     got = before.frame.query("split == 'test'").filter(like="in_class").to_numpy().astype(bool)
     np.testing.assert_array_equal(got, sets)
 
@@ -201,9 +199,9 @@ def test_a_stacked_method_or_a_member_by_itself_has_sets(run, method: str) -> No
 
 
 def test_answers_by_fold_are_the_stored_cross_fitted_ones(run) -> None:
-    stored = answers_of(run, "logistic").oof.combined.proba
-    made, new = answers_by_fold(run, "logistic")
-    np.testing.assert_allclose(made.combined.proba, stored, atol=1e-6)
+    stored = stored_predictions(run, "logistic").oof.proba
+    made, new = predictions_by_fold(run, "logistic")
+    np.testing.assert_allclose(made.proba, stored, atol=1e-6)
     assert set(new) == {0, 1, 2, 3}
 
 
@@ -268,7 +266,7 @@ def test_no_cell_of_sets_csv_is_a_formula(tmp_path: Path) -> None:
         sample_ids=np.array([f"-{i}" for i in range(12)]),
         groups=np.char.add("+", toy.groups),
     )
-    answered = Answered(table, decided(np.full((12, 2), 0.5)))
+    answered = MethodPredictions.of(decided(np.full((12, 2), 0.5)), table)
     frame = sets_frame({"test": (answered, np.ones((12, 2), dtype=bool))})
     write_csv(tmp_path / "sets.csv", frame)
     text = (tmp_path / "sets.csv").read_text().replace("\n", ",").split(",")

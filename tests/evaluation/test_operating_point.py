@@ -26,17 +26,15 @@ from ensemble_kit.evaluation.decisions.threshold_rules import (
 )
 from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral, choose_cut, choose_threshold
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.runs.method_predictions import Answered, MethodAnswers
 from ensemble_kit.evaluation.runs.operating_point import (
     DecisionOptions,
-    _judged,
-    _per_group,
     operating_point,
 )
 from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.evaluation.scores.per_group import per_group
 from ensemble_kit.evaluation.uncertainty.shares import shares
 from ensemble_kit.files import digest_file
-from ensemble_kit.predictions.method_predictions import decided
+from ensemble_kit.predictions.method_predictions import MethodPredictions, decided
 from ensemble_kit.testing import toy_logits, toy_predictions, toy_run
 
 AIMS = ["sensitivity=.9", "sensitivity=1", "specificity=.8", "youden", "cost=5:1", "cost=1:3"]
@@ -265,13 +263,15 @@ def test_one_answer_a_patient_has_a_point_of_its_own() -> None:
     toy = toy_predictions(150, 3, 2, n_groups=30)
     table = dataclasses.replace(toy, labels=labels, logits=toy_logits(labels, 3, 2, skill=0.6))
     combined = decided(softmax(table.logits[:, 0]))
-    parts = _per_group(MethodAnswers("m", Answered(table, combined), None))
+    patients = per_group(MethodPredictions.of(combined, table))
     rule = Rule(1, Aim("youden"))
-    found = _judged(rule, parts, DecisionOptions(n_resamples=20), "patient", [])
     mean = np.array([combined.proba[table.groups == g, 1].mean() for g in np.unique(table.groups)])
     truth = np.array([table.labels[table.groups == g][0] for g in np.unique(table.groups)]) == 1
-    assert found.point.threshold == pytest.approx(slow_threshold(truth, mean, Aim("youden")))
-    assert found.parts["cross_fitted"].n == 30
+    threshold = choose(rule, patients, patients.labels).threshold
+    assert threshold == pytest.approx(slow_threshold(truth, mean, Aim("youden")))
+    crossed = cross_fitted(rule, patients, patients.labels, patients.fold)
+    assert crossed is not None
+    assert (len(crossed[0].called), set(crossed[1])) == (30, set(np.unique(table.fold)))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
 from ensemble_kit.evaluation.permutation_test import _noise
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.runs.method_predictions import answers_by_fold, answers_of
+from ensemble_kit.evaluation.runs.method_predictions import predictions_by_fold, stored_predictions
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.predictions.quorum import complete_logits, with_quorum
 from ensemble_kit.predictions.table import Predictions
@@ -172,15 +172,15 @@ def test_what_rests_on_a_quorum_says_so(stacked, command: tuple[str, ...]) -> No
 @pytest.mark.parametrize("method", ["mean", "simplex", "logistic"])
 def test_answers_by_fold_under_a_quorum_are_the_stored_cross_fitted_ones(stacked, method) -> None:
     run, _ = stacked
-    made, new = answers_by_fold(run, method)
-    stored = answers_of(run, method).oof.combined.proba
+    made, new = predictions_by_fold(run, method)
+    stored = stored_predictions(run, method).oof.proba
     fell_back = json.loads((run.ensemble_dir(method) / "metrics.json").read_text())[
         "fell_back_to_mean"
     ]
     if not fell_back:
-        np.testing.assert_allclose(made.combined.proba, stored, atol=1e-6)
+        np.testing.assert_allclose(made.proba, stored, atol=1e-6)
     assert set(new) == {0, 1, 2, 3}
-    mean = answers_by_fold(run, "mean")[1][1]
+    mean = predictions_by_fold(run, "mean")[1][1]
     test = [run.store.read(m).test[1] for m in ("member0", "member1", "member3")]
     np.testing.assert_allclose(mean, softmax(np.stack(test)).mean(axis=0), atol=1e-6)
 
@@ -194,4 +194,4 @@ def test_members_trained_since_make_answers_under_a_quorum_old(tmp_path, member:
     oof = np.where(np.isnan(stored.oof), 0.5, 1.01 * stored.oof)
     run.store.write(member, dataclasses.replace(stored, oof=oof))
     with pytest.raises(IntegrityError, match=member):
-        answers_of(run, "mean")
+        stored_predictions(run, "mean")

@@ -17,7 +17,7 @@ from ensemble_kit.evaluation.decisions.thresholds import Aim
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs import ensemble_folder
-from ensemble_kit.evaluation.runs.method_predictions import answers_of
+from ensemble_kit.evaluation.runs.method_predictions import stored_predictions
 from ensemble_kit.evaluation.runs.operating_point import DecisionOptions, operating_point
 from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
 from ensemble_kit.evaluation.runs.stack_run import stack_run
@@ -56,7 +56,7 @@ def test_one_changed_digit_in_any_file_is_refused_by_name(run: Run, name: str) -
     content = path.read_bytes()
     at = [m.start() for m in re.finditer(rb"\d", content)][-1]
     path.write_bytes(content[:at] + (b"1" if content[at : at + 1] != b"1" else b"2") + content[at + 1 :])  # fmt: skip
-    for read in (lambda: answers_of(run, "simplex"), lambda: gather(run)):
+    for read in (lambda: stored_predictions(run, "simplex"), lambda: gather(run)):
         with pytest.raises(IntegrityError, match=re.escape(name)) as caught:
             read()
         assert caught.value.exit_code == 7
@@ -80,7 +80,7 @@ def test_files_of_two_stacks_are_never_mixed(run: Run, tmp_path: Path) -> None:
     name = "predictions.csv"
     shutil.copy(other.ensemble_dir("mean") / name, run.ensemble_dir("mean") / name)
     with pytest.raises(IntegrityError, match=name):
-        answers_of(run, "mean")
+        stored_predictions(run, "mean")
 
 
 def test_swapped_folders_of_methods_are_refused(run: Run) -> None:
@@ -89,7 +89,7 @@ def test_swapped_folders_of_methods_are_refused(run: Run) -> None:
     folders[1].rename(folders[0])
     folders[2].rename(folders[1])
     with pytest.raises(IntegrityError, match="'simplex'"):
-        answers_of(run, "mean")
+        stored_predictions(run, "mean")
 
 
 # -- out of date ---------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def test_changed_test_predictions_are_noticed(run: Run) -> None:
     test = {k: array + np.eye(3)[0] for k, array in stored.test.items()}
     run.store.write("member2", dataclasses.replace(stored, test=test))
     with pytest.raises(IntegrityError, match="member2"):
-        answers_of(run, "mean")
+        stored_predictions(run, "mean")
 
 
 def test_a_report_leaves_out_methods_of_other_predictions_and_names_them(run: Run) -> None:
@@ -138,10 +138,10 @@ def test_ensembles_of_an_earlier_version_are_read_and_still_compared(run: Run) -
         for key in ("own_digest", "made_of", "files"):
             content.pop(key, None)
         path.write_text(json.dumps(content))
-    assert answers_of(run, "mean").method == "mean"
+    assert stored_predictions(run, "mean").method == "mean"
     shutil.rmtree(run.path / "predictions" / "member1")
     with pytest.raises(IntegrityError, match="member1"):
-        answers_of(run, "mean")
+        stored_predictions(run, "mean")
 
 
 # -- replaced whole ------------------------------------------------------------------------

@@ -11,10 +11,12 @@ import pytest
 
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.stack_run import stack_run
+from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report import classes
-from ensemble_kit.report.answers import Answers
 from ensemble_kit.report.classes import confusion_table, shown_classes
 from ensemble_kit.report.content import gather
+from ensemble_kit.report.method_curves import confusion_counts
 from ensemble_kit.report.page import draw, write_report
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_run
@@ -22,13 +24,16 @@ from ensemble_kit.testing import toy_run
 N_CLASSES = 30
 
 
-def answers_of(labels: np.ndarray, predicted: np.ndarray) -> Answers:
+def answers_of(labels: np.ndarray, predicted: np.ndarray) -> MethodPredictions:
     proba = np.full((len(labels), N_CLASSES), 1.0 / N_CLASSES)
-    return Answers(labels, proba, predicted, np.array(["g"] * len(labels)))
+    table = Predictions.from_arrays({"m": proba}, labels, groups=["g"] * len(labels))
+    return MethodPredictions.of(
+        Combined(proba, predicted, np.zeros(len(labels), dtype=bool)), table
+    )
 
 
 @pytest.fixture
-def mixed() -> Answers:
+def mixed() -> MethodPredictions:
     """Class c has 1 + c // 2 images; every third class is wrong, and class 29 has no images."""
     labels = np.concatenate([np.full(1 + c // 2, c) for c in range(N_CLASSES - 1)])
     predicted = np.where(labels % 3 == 0, (labels + 1) % N_CLASSES, labels)
@@ -48,7 +53,9 @@ def names(n: int) -> tuple[str, ...]:
     return tuple(f"c{i:02d}" for i in range(n))
 
 
-def test_the_classes_of_lowest_sensitivity_and_the_largest_are_shown(mixed: Answers) -> None:
+def test_the_classes_of_lowest_sensitivity_and_the_largest_are_shown(
+    mixed: MethodPredictions,
+) -> None:
     shown = shown_classes(names(N_CLASSES), "mean", mixed)
     worst = [c for c in range(N_CLASSES - 1) if c % 3 == 0]
     largest = [c for c in range(N_CLASSES - 2, -1, -1) if c % 3][:10]
@@ -57,12 +64,12 @@ def test_the_classes_of_lowest_sensitivity_and_the_largest_are_shown(mixed: Answ
     assert len(shown.in_roc) == classes.N_ROC
 
 
-def test_a_class_without_images_is_not_among_the_worst(mixed: Answers) -> None:
+def test_a_class_without_images_is_not_among_the_worst(mixed: MethodPredictions) -> None:
     shown = shown_classes(names(N_CLASSES), "mean", mixed)
     assert N_CLASSES - 1 not in shown.indices
 
 
-def test_few_classes_are_all_shown_with_their_own_counts(mixed: Answers) -> None:
+def test_few_classes_are_all_shown_with_their_own_counts(mixed: MethodPredictions) -> None:
     counts = np.arange(400).reshape(20, 20)
     shown = shown_classes(names(20), "mean", mixed)
     assert shown.is_all
@@ -71,9 +78,9 @@ def test_few_classes_are_all_shown_with_their_own_counts(mixed: Answers) -> None
     np.testing.assert_array_equal(shown.merged(counts), counts)
 
 
-def test_merging_loses_no_count_and_keeps_those_of_shown_classes(mixed: Answers) -> None:
+def test_merging_loses_no_count_and_keeps_those_of_shown_classes(mixed: MethodPredictions) -> None:
     shown = shown_classes(names(N_CLASSES), "mean", mixed)
-    counts = mixed.confusion()
+    counts = confusion_counts(mixed)
     merged = shown.merged(counts)
     assert merged.sum() == counts.sum()
     some = list(shown.indices)
@@ -82,7 +89,7 @@ def test_merging_loses_no_count_and_keeps_those_of_shown_classes(mixed: Answers)
     assert len(shown.axis_names) == len(merged)
 
 
-def test_the_table_of_cells_holds_every_decided_image(mixed: Answers) -> None:
+def test_the_table_of_cells_holds_every_decided_image(mixed: MethodPredictions) -> None:
     table = confusion_table({("mean", "test"): mixed}, names(N_CLASSES))
     decided = mixed.predicted >= 0
     pairs = zip(mixed.labels[decided], mixed.predicted[decided], strict=True)

@@ -7,16 +7,19 @@ import pytest
 
 from ensemble_kit.arrays import softmax
 from ensemble_kit.evaluation.decisions.conformal import calibrate
-from ensemble_kit.report.answers import Answers
+from ensemble_kit.predictions.method_predictions import MethodPredictions, decided
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report.sets import set_table
 
 
-def answers(n: int, seed: int, *, uneven: bool = False) -> Answers:
+def answers(n: int, seed: int, *, uneven: bool = False) -> MethodPredictions:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, n)
     proba = softmax(rng.normal(size=(n, 3)) + 1.5 * np.eye(3)[labels])
     patient = np.sqrt(np.arange(n)).astype(int) if uneven else np.arange(n) // 4
-    return Answers(labels, proba, proba.argmax(axis=1), np.array([f"p{i}" for i in patient]))
+    groups = [f"p{i}" for i in patient]
+    table = Predictions.from_arrays({"m": np.log(proba)}, labels, groups=groups)
+    return MethodPredictions.of(decided(proba), table)
 
 
 def test_coverage_is_that_of_the_test_under_cross_fitted_thresholds() -> None:

@@ -12,9 +12,9 @@ import pandas as pd
 
 from ensemble_kit.arrays import Array, Bools
 from ensemble_kit.evaluation.runs.ensemble_files import interval_json
-from ensemble_kit.evaluation.runs.method_predictions import Answered
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.shares import shares
+from ensemble_kit.predictions.method_predictions import MethodPredictions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,9 +116,11 @@ class PredictionSets:
     notes: tuple[str, ...]
 
 
-def set_figures(one: Answered, sets: Bools, options: SetOptions) -> dict[str, SetFigures]:
+def set_figures(
+    table: MethodPredictions, sets: Bools, options: SetOptions
+) -> dict[str, SetFigures]:
     """Coverage and sizes of all images, and of the images of each class."""
-    table, labels = one.table, np.asarray(one.table.labels)
+    labels = table.labels
     rows = {"all": np.ones(len(labels), dtype=bool)}
     rows |= {name: labels == c for c, name in enumerate(table.class_names)}
     held = sets[np.arange(len(labels)), labels].astype(np.float64)
@@ -159,23 +161,21 @@ def _one_per_group(groups: npt.NDArray[np.str_]) -> Array:
     return np.asarray(1.0 / sizes[numbered])
 
 
-def sets_frame(parts: Mapping[str, tuple[Answered, Bools]]) -> pd.DataFrame:
+def sets_frame(parts: Mapping[str, tuple[MethodPredictions, Bools]]) -> pd.DataFrame:
     """`sample_id, group, split, label, set, size, covered, in_<class> ...`, one row per image."""
     frames = []
     for one, sets in parts.values():
-        names = np.array(one.table.class_names)
+        names = np.array(one.class_names)
         columns: dict[str, Any] = {
-            "sample_id": one.table.sample_ids,
-            "group": one.table.groups,
-            "split": one.table.kind,
-            "label": names[one.table.labels],
+            "sample_id": one.ids,
+            "group": one.groups,
+            "split": one.part,
+            "label": names[one.labels],
             "set": [" | ".join(names[row]) for row in sets],
             "size": sets.sum(axis=1),
-            "covered": sets[np.arange(len(sets)), one.table.labels].astype(int),
+            "covered": sets[np.arange(len(sets)), one.labels].astype(int),
         }
-        columns |= {
-            f"in_{name}": sets[:, c].astype(int) for c, name in enumerate(one.table.class_names)
-        }
+        columns |= {f"in_{name}": sets[:, c].astype(int) for c, name in enumerate(one.class_names)}
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 

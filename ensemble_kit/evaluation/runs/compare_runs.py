@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS
-from ensemble_kit.evaluation.runs.method_predictions import Answered, answers_of
+from ensemble_kit.evaluation.runs.method_predictions import stored_predictions
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics
 from ensemble_kit.evaluation.scores.per_image import MetricValues, judge
 from ensemble_kit.evaluation.scores.verdict import Verdict, verdicts
-from ensemble_kit.predictions.method_predictions import Combined
+from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.run import Run
 
 
@@ -71,59 +69,51 @@ def compare_runs(
     refuse_repeated(runs)
     protocol = (protocol or Protocol()).for_data(runs[0].manifest())
     _refuse_mixed_splits(runs)
-    answered = {run.path.as_posix(): answered_in(run, method, split) for run in runs}
-    found = compare_answers(answered, split=split, protocol=protocol)
+    predictions = {run.path.as_posix(): predictions_of_part(run, method, split) for run in runs}
+    found = compare_method_predictions(predictions, protocol=protocol)
     notes = shared_notes({run.path.as_posix(): notes_of(run, method) for run in runs})
     return dataclasses.replace(found, notes=notes)
 
 
-def compare_answers(
-    answered: Mapping[str, Answered], *, split: str, protocol: Protocol
+def compare_method_predictions(
+    predictions: Mapping[str, MethodPredictions], *, protocol: Protocol
 ) -> AcrossRuns:
-    """Metrics of stored predictions on the images that all have, and a verdict on each against the first.
+    """Metrics on the images that all have, and a verdict on each against the first.
 
     Parameters
     ----------
-    answered : mapping of name to Answered
-        Predictions of one method each; with a single one there is no verdict.
-    split : {"oof", "test"}
-        Part of the runs that the predictions are of.
+    predictions : mapping of name to MethodPredictions
+        Of one method each, all of the same part; with a single one there is no verdict.
     protocol : Protocol
 
     Raises
     ------
     DataError
-        No shared samples, different classes, or different labels of a sample.
+        No shared samples, different classes, or different labels or groups of a sample.
     """
-    ids = _shared(answered, split)
-    names = list(answered)
-    first = answered[names[0]].table.take(_places(answered[names[0]], ids))
-    combined = {
-        name: _aligned(name, one, ids, answered[names[0]]) for name, one in answered.items()
-    }
+    names = list(predictions)
+    ids = _shared(predictions)
+    first = predictions[names[0]]
+    first = first.aligned(ids, first.class_names)
+    aligned = {name: _aligned(name, one, first) for name, one in predictions.items()}
+    abstained = any(one.n_abstained for one in aligned.values())
     judged = judge(
-        combined, first.labels, first.groups, first.n_classes,
-        metrics=protocol.figures(first, abstained=any(c.n_abstained for c in combined.values())),
+        aligned, first.labels, first.groups, first.n_classes,
+        metrics=protocol.figures(first, abstained=abstained),
         level=protocol.level, intervals=protocol.intervals,
     )  # fmt: skip
     others = {name: judged[name] for name in names[1:]}
-    said = (
-        verdicts(
-            others,
-            names[0],
-            judged[names[0]],
-            metric_name=protocol.metric,
-            part="test" if split == "test" else "cross_fitted",
-            group_kind=first.group_kind,
-            level=protocol.level,
-        )
-        if others
-        else {}
-    )
+    said: dict[str, Verdict] = {}
+    if others:
+        said = verdicts(
+            others, names[0], judged[names[0]], metric_name=protocol.metric,
+            part="test" if first.part == "test" else "cross_fitted",
+            group_kind=first.group_kind, level=protocol.level,
+        )  # fmt: skip
     return AcrossRuns(
         {name: one.figures for name, one in judged.items()},
         tuple(said.values()),
-        {name: len(one.table) - len(ids) for name, one in answered.items()},
+        {name: len(one) - len(ids) for name, one in predictions.items()},
     )
 
 
@@ -145,7 +135,7 @@ def refuse_repeated(runs: Sequence[Run]) -> None:
         )
 
 
-def answered_in(run: Run, method: str, split: str) -> Answered:
+def predictions_of_part(run: Run, method: str, split: str) -> MethodPredictions:
     """A method's stored predictions of one part of a run.
 
     Raises
@@ -153,8 +143,8 @@ def answered_in(run: Run, method: str, split: str) -> Answered:
     DataError
         The run has no test part.
     """
-    answers = answers_of(run, method)
-    found = answers.test if split == "test" else answers.oof
+    stored = stored_predictions(run, method)
+    found = stored.test if split == "test" else stored.oof
     if found is None:
         raise DataError(
             f"The run '{run.path}' has no test part",
@@ -198,42 +188,32 @@ def _refuse_mixed_splits(runs: Sequence[Run]) -> None:
         )
 
 
-def _shared(answered: Mapping[str, Answered], split: str) -> list[str]:
-    shared = set.intersection(*(set(one.table.sample_ids.tolist()) for one in answered.values()))
+def _shared(predictions: Mapping[str, MethodPredictions]) -> list[str]:
+    shared = set.intersection(*(set(one.ids.tolist()) for one in predictions.values()))
     if not shared:
+        part = next(iter(predictions.values())).part
         raise DataError(
-            f"The runs share no images in the split '{split}'",
+            f"The runs share no images in the split '{part}'",
             "runs are compared on the images that all of them have",
             "Compare runs over the same data, or choose the other --split",
         )
     return sorted(shared)
 
 
-def _places(answered: Answered, ids: Sequence[str]) -> np.ndarray:
-    place = {name: i for i, name in enumerate(answered.table.sample_ids.tolist())}
-    return np.array([place[name] for name in ids], dtype=np.int64)
-
-
-def _aligned(name: str, one: Answered, ids: Sequence[str], first: Answered) -> Combined:
-    """Its predictions of these samples, with classes in the order of the first run."""
-    ours, theirs = one.table.class_names, first.table.class_names
-    if set(ours) != set(theirs):
+def _aligned(name: str, one: MethodPredictions, first: MethodPredictions) -> MethodPredictions:
+    """Its predictions of the samples of the first run, with classes in the same order."""
+    if set(one.class_names) != set(first.class_names):
         raise DataError(
-            f"The runs have different classes: '{name}' has {first_few(ours)}, the first run has "
-            f"{first_few(theirs)}",
+            f"The runs have different classes: '{name}' has {first_few(one.class_names)}, the first "
+            f"run has {first_few(first.class_names)}",
             "all runs need the same class names",
             "Compare runs over the same classes",
         )
-    at, at_first = _places(one, ids), _places(first, ids)
-    by_name = np.array([ours.index(c) for c in theirs])
-    new = np.append(np.argsort(by_name), -1)  # the last stands for an abstention
-    if (new[one.table.labels[at]] != first.table.labels[at_first]).any() or (
-        one.table.groups[at] != first.table.groups[at_first]
-    ).any():
+    found = one.aligned(first.ids.tolist(), first.class_names)
+    if (found.labels != first.labels).any() or (found.groups != first.groups).any():
         raise DataError(
             f"Images in '{name}' have other labels or groups than in the first run",
             "each image needs the same label and group in all runs",
             "Compare runs over the same data",
         )
-    combined = one.combined
-    return Combined(combined.proba[at][:, by_name], new[combined.predicted[at]], combined.tied[at])
+    return found

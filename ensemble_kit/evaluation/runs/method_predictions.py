@@ -1,32 +1,37 @@
-"""What one method answered to a run's rows: cross-fitted ones to learn from, test ones to judge.
+"""Stored predictions of one method of a run: cross-fitted ones, and those of the test part.
 
-The method is a stacked one, or a member by itself. Joins by sample id; fits and judges nothing.
+The method is a stacked one, or a member by itself. Rows are joined by sample id.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from ensemble_kit.arrays import Array, softmax
+from ensemble_kit.arrays import Array, Ints, softmax
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
 from ensemble_kit.errors import DataError, UsageError, command, did_you_mean, first_few
+from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
-from ensemble_kit.evaluation.runs.ensemble_folder import PREDICTIONS
+from ensemble_kit.evaluation.runs.ensemble_folder import PREDICTIONS, made_of
 from ensemble_kit.evaluation.runs.stored_ensembles import (
     read_ensemble_predictions,
     read_metrics,
     refuse_stale,
     stored_methods,
 )
-from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined, decided
+from ensemble_kit.predictions.method_predictions import (
+    ABSTAINED,
+    Combined,
+    MethodPredictions,
+    decided,
+)
 from ensemble_kit.predictions.quorum import with_quorum
 from ensemble_kit.predictions.store import aligned
 from ensemble_kit.predictions.table import Predictions
@@ -34,37 +39,41 @@ from ensemble_kit.run import Run
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Answered:
-    """One table and a method's answers to its rows.
+class StoredPredictions:
+    """A method's predictions, with the tables of the run that they were made from.
 
     Parameters
     ----------
-    table : Predictions
-        Labels, groups, folds and names; every row answered.
-    combined : Combined
-        Axis 0 as in the table.
+    method : str
+    oof, test : MethodPredictions
+        Cross-fitted, and of the test part; `test` is None without a test part.
+    oof_table, test_table : Predictions
+        The same rows with the logits of the members.
     """
 
-    table: Predictions
-    combined: Combined
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class MethodAnswers:
-    """A method's answers: out-of-fold (cross-fitted) and to the test part, where there is one."""
-
     method: str
-    oof: Answered
-    test: Answered | None
+    oof: MethodPredictions
+    test: MethodPredictions | None
+    oof_table: Predictions
+    test_table: Predictions | None
 
     @property
-    def fold(self) -> npt.NDArray[np.int64]:
+    def fold(self) -> Ints:
         """The fold of each out-of-fold row, shape (n_samples,)."""
-        return fold_of(self.oof.table)
+        return fold_of(self.oof_table)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The caveats of the tables."""
+        return table_notes(self.oof_table, self.test_table)
+
+    def made_of(self) -> dict[str, Any]:
+        """Digests of what the predictions are made of."""
+        return made_of(self.oof_table, self.test_table)
 
 
-def answers_of(run: Run, method: str) -> MethodAnswers:
-    """The stored answers of a stacked method, or of a member.
+def stored_predictions(run: Run, method: str) -> StoredPredictions:
+    """The stored predictions of a stacked method, or of a member.
 
     Raises
     ------
@@ -82,18 +91,21 @@ def answers_of(run: Run, method: str) -> MethodAnswers:
     oof = run.predictions("oof", partial=True)
     has_test = len(run.manifest().part("test")) > 0
     test = run.predictions("test", partial=True) if has_test else None
+    tables = [oof] if test is None else [oof, test]
     if (run.ensemble_dir(method) / PREDICTIONS).is_file():
         refuse_stale(run, method, read_metrics(run, method), oof, test)
-        frame = read_ensemble_predictions(run.ensemble_dir(method))
-        return MethodAnswers(
-            method,
-            _stacked(frame, oof, run, method),
-            None if test is None else _stacked(frame, test, run, method),
-        )
-    if method in oof.member_names:
-        return MethodAnswers(
-            method, _of_member(oof, method), None if test is None else _of_member(test, method)
-        )
+        frame, about = read_ensemble_predictions(run.ensemble_dir(method)), _about(run, method)
+        found = [of_frame(frame, table, run, method) for table in tables]
+        tables = [_with_stamp(table, about) for table in tables]
+    elif method in oof.member_names:
+        found = [_of_member(table, method) for table in tables]
+    else:
+        _refuse_unknown(run, method, oof)
+    tested = (found[1], tables[1]) if test is not None else (None, None)
+    return StoredPredictions(method, found[0], tested[0], tables[0], tested[1])
+
+
+def _refuse_unknown(run: Run, method: str, oof: Predictions) -> NoReturn:
     stacked = stored_methods(run)
     raise UsageError(
         "Answers come from a stacked method or a member",
@@ -103,12 +115,18 @@ def answers_of(run: Run, method: str) -> MethodAnswers:
     )
 
 
-def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> Answered:
+def of_frame(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> MethodPredictions:
+    """The rows of `predictions.csv` that are in a table, in the order of the table.
+
+    Raises
+    ------
+    DataError
+        Other rows, labels or classes than the table has.
+    """
     rows = frame[frame["split"] == table.kind].set_index("sample_id")
     wanted = table.sample_ids.tolist()
     names = table.class_names
     differ = set(rows.index) ^ set(wanted)
-    about = _about(run, method)
     columns = [f"p_{name}" for name in table.class_names]
     stale = bool(differ) or len(rows) != len(wanted) or not set(columns) <= set(rows)
     if not stale:
@@ -116,17 +134,18 @@ def _stacked(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
         stale = rows["label"].tolist() != [names[c] for c in table.labels]
     if stale:
         raise DataError(
-            "A method's answers are to the run's own images and labels",
-            f"those of '{method}' differ in {len(differ)} ids: {first_few(sorted(differ))}"
+            f"The stored predictions of '{method}' differ in {len(differ)} ids: "
+            f"{first_few(sorted(differ))}"
             if differ
-            else f"those of '{method}' have other labels or classes",
+            else f"The stored predictions of '{method}' have other labels or classes",
+            "predictions are of the run's own images and labels",
             f"Run {command('stack', '--method', method, '--run', run.path)} again",
         )
     index = {name: c for c, name in enumerate(names)}
     proba = rows[columns].to_numpy(dtype=np.float64)
     chosen = np.array([index.get(p, ABSTAINED) for p in rows["predicted"]], dtype=np.int64)
     combined = Combined(proba, chosen, np.zeros(len(proba), dtype=bool))
-    return Answered(_with_stamp(table, about), combined)
+    return MethodPredictions.of(combined, table)
 
 
 def _about(run: Run, method: str) -> dict[str, Any]:
@@ -142,7 +161,7 @@ def _with_stamp(table: Predictions, about: Mapping[str, Any]) -> Predictions:
     return with_quorum(table.select(about["member_names"]), about["quorum"])
 
 
-def _of_member(table: Predictions, member: str) -> Answered:
+def _of_member(table: Predictions, member: str) -> MethodPredictions:
     own = table.select([member])
     if not own.is_complete:
         raise DataError(
@@ -150,17 +169,17 @@ def _of_member(table: Predictions, member: str) -> Answered:
             f"'{member}' lacks {int((~own.available).sum())} of {len(own)}",
             "Run the same train-members command again: it goes on where it stopped",
         )
-    return Answered(table, decided(softmax(own.logits[:, 0])))
+    return MethodPredictions.of(decided(softmax(own.logits[:, 0])), table)
 
 
-def answers_by_fold(run: Run, method: str) -> tuple[Answered, dict[int, Array]]:
-    """Out-of-fold answers, and what each fold's own models say of the test part.
+def predictions_by_fold(run: Run, method: str) -> tuple[MethodPredictions, dict[int, Array]]:
+    """Out-of-fold predictions, and those of each fold's own models for the test part.
 
     A fitted method is fitted once per fold, to the other folds' rows, as it was cross-fitted.
 
     Returns
     -------
-    Answered
+    MethodPredictions
         Out-of-fold.
     dict of fold to array, shape (n_test, n_classes)
         Probabilities.
@@ -200,7 +219,7 @@ def answers_by_fold(run: Run, method: str) -> tuple[Answered, dict[int, Array]]:
         proba[fold == k] = one.apply(oof.take(fold == k)).proba
         tested = dataclasses.replace(test, logits=logits[k])
         new[k] = one.apply(_with_stamp(tested, about)).proba
-    return Answered(oof, decided(proba)), new
+    return MethodPredictions.of(decided(proba), oof), new
 
 
 def folds_differ(run: Run, test: Predictions) -> bool:

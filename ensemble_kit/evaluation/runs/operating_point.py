@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ensemble_kit.arrays import Ints
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
-from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.decisions.threshold_rules import (
+    Decided,
     DecisionFigures,
     Point,
     Rule,
@@ -28,10 +27,10 @@ from ensemble_kit.evaluation.decisions.threshold_rules import (
 )
 from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral
 from ensemble_kit.evaluation.runs.ensemble_files import interval_json
-from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, made_of
-from ensemble_kit.evaluation.runs.method_predictions import Answered, MethodAnswers, answers_of
-from ensemble_kit.evaluation.scores.per_group import has_larger_groups, is_mixed, pooled
-from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.evaluation.runs.ensemble_folder import DECISION
+from ensemble_kit.evaluation.runs.method_predictions import StoredPredictions, stored_predictions
+from ensemble_kit.evaluation.scores.per_group import has_larger_groups, is_mixed, per_group
+from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.run import Run
 
 
@@ -128,42 +127,32 @@ def operating_point(
         All or no out-of-fold images are of the class, or no threshold reaches the aim.
     """
     with run.writing_results() if write else contextlib.nullcontext():
-        answers = answers_of(run, method)
-        found = _point_of(method, answers, options, run.manifest().called_class)
+        stored = stored_predictions(run, method)
+        found = _point_of(stored, options, run.manifest().called_class)
         if write:
-            test = answers.test.table if answers.test else None
-            bound = {"made_of": made_of(answers.oof.table, test)}
+            bound = {"made_of": stored.made_of()}
             write_checked(run.ensemble_dir(method) / DECISION, {**decision_json(found), **bound})
     return found
 
 
-def _point_of(
-    method: str, answers: MethodAnswers, options: DecisionOptions, positive: str
-) -> OperatingPoint:
-    table = answers.oof.table
-    rule = _rule(options, table, positive)
-    notes = list(table_notes(table, answers.test.table if answers.test else None))
-    units = {"image": _judged(rule, _per_image(answers), options, "image", notes)}
-    if has_larger_groups(table) and table.split_by == "group":
-        if is_mixed(table.labels, table.groups):
+def _point_of(stored: StoredPredictions, options: DecisionOptions, positive: str) -> OperatingPoint:
+    oof, test = dataclasses.replace(stored.oof, fold=stored.fold), stored.test
+    rule = _rule(options, oof.class_names, positive)
+    kind, notes = oof.group_kind, list(stored.notes)
+    units = {"image": _judged(rule, oof, test, options, "image", notes)}
+    if has_larger_groups(oof) and oof.split_by == "group":
+        if is_mixed(oof.labels, oof.groups):
             notes.append(
-                f"Some {table.group_kind}s have images of several classes, so there is no threshold per "
-                f"{table.group_kind}."
+                f"Some {kind}s have images of several classes, so there is no threshold per {kind}."
             )
         else:
-            parts = _per_group(answers)
-            units[table.group_kind] = _judged(rule, parts, options, table.group_kind, notes)
-    return OperatingPoint(
-        method,
-        options,
-        None if rule.target is None else table.class_names[rule.target],
-        table.group_kind,
-        units,
-        tuple(dict.fromkeys(notes)),
-    )
+            tested = None if test is None or is_mixed(test.labels, test.groups) else per_group(test)
+            units[kind] = _judged(rule, per_group(oof), tested, options, kind, notes)
+    name = None if rule.target is None else oof.class_names[rule.target]
+    return OperatingPoint(stored.method, options, name, kind, units, tuple(dict.fromkeys(notes)))
 
 
-def _rule(options: DecisionOptions, table: Predictions, positive: str) -> Rule:
+def _rule(options: DecisionOptions, class_names: tuple[str, ...], positive: str) -> Rule:
     if options.aim is None and options.referral is None:
         raise UsageError(
             "Nothing to choose: no aim and no referral was given",
@@ -179,92 +168,56 @@ def _rule(options: DecisionOptions, table: Predictions, positive: str) -> Rule:
             )
         return Rule(referral=options.referral)
     name = options.class_name if options.class_name is not None else positive or None
-    if name is None and table.n_classes > 2:
+    if name is None and len(class_names) > 2:
         raise UsageError(
-            f"No positive class among {', '.join(table.class_names)}",
+            f"No positive class among {', '.join(class_names)}",
             "with more than two classes, it must be named",
-            f"Add e.g. --class {table.class_names[-1]}",
+            f"Add e.g. --class {class_names[-1]}",
         )
-    name = table.class_names[-1] if name is None else name
-    if name not in table.class_names:
+    name = class_names[-1] if name is None else name
+    if name not in class_names:
         raise UsageError(
-            f"Unknown class '{name}'", f"the classes are {', '.join(table.class_names)}",
-            did_you_mean(name, table.class_names),
+            f"Unknown class '{name}'", f"the classes are {', '.join(class_names)}",
+            did_you_mean(name, class_names),
         )  # fmt: skip
-    return Rule(table.class_names.index(name), options.aim, options.referral)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Parts:
-    """Predictions per unit: out-of-fold with folds, and of the test part."""
-
-    oof: Answered
-    labels: Ints
-    groups: Any
-    fold: Ints
-    test: Answered | None
-    test_labels: Ints | None
-    test_groups: Any
-
-
-def _per_image(answers: MethodAnswers) -> _Parts:
-    oof, test = answers.oof, answers.test
-    return _Parts(
-        oof, np.asarray(oof.table.labels), oof.table.groups, answers.fold,
-        test, None if test is None else np.asarray(test.table.labels),
-        None if test is None else test.table.groups,
-    )  # fmt: skip
-
-
-def _per_group(answers: MethodAnswers) -> _Parts:
-    """One prediction per patient: the mean over its images."""
-    oof, test = answers.oof, answers.test
-    combined, labels, names = pooled(oof.combined, np.asarray(oof.table.labels), oof.table.groups)
-    first = np.unique(oof.table.groups, return_index=True)[1]
-    pooled_oof = Answered(oof.table, combined)
-    if test is None or is_mixed(test.table.labels, test.table.groups):
-        return _Parts(pooled_oof, labels, names, answers.fold[first], None, None, None)
-    tested, truth, theirs = pooled(test.combined, np.asarray(test.table.labels), test.table.groups)
-    return _Parts(
-        pooled_oof, labels, names, answers.fold[first], Answered(test.table, tested), truth, theirs
-    )
+    return Rule(class_names.index(name), options.aim, options.referral)
 
 
 def _judged(
-    rule: Rule, parts: _Parts, options: DecisionOptions, unit: str, notes: list[str]
+    rule: Rule,
+    oof: MethodPredictions,
+    test: MethodPredictions | None,
+    options: DecisionOptions,
+    unit: str,
+    notes: list[str],
 ) -> UnitDecision:
-    table, combined = parts.oof.table, parts.oof.combined
-    if not can_choose(rule, parts.labels):
+    """Thresholds from the out-of-fold rows, one row per unit, and the metrics of the decisions."""
+    if not can_choose(rule, oof.labels):
         raise DataError(
-            f"All or none of {len(parts.labels)} out-of-fold {unit}s are of the class",
+            f"All or none of {len(oof)} out-of-fold {unit}s are of the class",
             f"a threshold needs {unit}s of the class and of other classes",
             "Choose another class, or add data",
         )
-    point = choose(rule, combined, parts.labels)
+    point = choose(rule, oof, oof.labels)
     _refuse_no_point(rule, point, unit)
 
-    def figures(made: Any, labels: Ints, groups: Any) -> DecisionFigures:
+    def figures(made: Decided, of: MethodPredictions) -> DecisionFigures:
         return decision_figures(
-            made, labels, groups, table.class_names, has_target=rule.target is not None,
+            made, of.labels, of.groups, of.class_names, has_target=rule.target is not None,
             level=options.level, intervals=options.n_resamples > 0,
         )  # fmt: skip
 
-    found = {
-        "in_sample": figures(
-            decide(rule, point, combined, parts.labels), parts.labels, parts.groups
-        )
-    }
-    crossed = cross_fitted(rule, combined, parts.labels, parts.fold)
+    found = {"in_sample": figures(decide(rule, point, oof, oof.labels), oof)}
+    crossed = cross_fitted(rule, oof, oof.labels, oof.fold)
     if crossed is None:
         notes.append(
             f"No cross-fitted metrics per {unit}: without one of the folds, the class or all other "
             "classes are missing."
         )
     else:
-        found["cross_fitted"] = figures(crossed[0], parts.labels, parts.groups)
-    if parts.test is not None and parts.test_labels is not None:
-        made = decide(rule, point, parts.test.combined, parts.test_labels)
-        found["test"] = figures(made, parts.test_labels, parts.test_groups)
+        found["cross_fitted"] = figures(crossed[0], oof)
+    if test is not None:
+        found["test"] = figures(decide(rule, point, test, test.labels), test)
     return UnitDecision(point, {} if crossed is None else crossed[1], found)
 
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Bools, Ints
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.decisions.conformal import (
     ConformalSets,
     calibrate,
@@ -26,16 +25,15 @@ from ensemble_kit.evaluation.decisions.set_coverage import (
     sets_frame,
     sets_json,
 )
-from ensemble_kit.evaluation.runs.ensemble_folder import SETS, SETS_JSON, made_of
+from ensemble_kit.evaluation.runs.ensemble_folder import SETS, SETS_JSON
 from ensemble_kit.evaluation.runs.method_predictions import (
-    Answered,
-    MethodAnswers,
-    answers_by_fold,
-    answers_of,
+    StoredPredictions,
     folds_differ,
+    predictions_by_fold,
+    stored_predictions,
 )
 from ensemble_kit.files import digest_file, write_csv
-from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.run import Run
 
 
@@ -66,50 +64,50 @@ def conformal_sets(
     """
     options = options or SetOptions()
     with run.writing_results() if write else contextlib.nullcontext():
-        answers = answers_of(run, method)
-        found = _sets(run, method, answers, options)
+        stored = stored_predictions(run, method)
+        found = _sets(run, stored, options)
         if write:
-            _write(run, found, answers)
+            _write(run, found, stored)
     return found
 
 
-def _sets(run: Run, method: str, answers: MethodAnswers, options: SetOptions) -> PredictionSets:
-    oof = answers.oof
-    groups = _groups(oof.table)
-    _refuse_too_few(oof.table, groups, options)
-    proba, labels = oof.combined.proba, np.asarray(oof.table.labels)
-    parts: dict[str, tuple[Answered, Bools]] = {}
+def _sets(run: Run, stored: StoredPredictions, options: SetOptions) -> PredictionSets:
+    oof, test = stored.oof, stored.test
+    groups = _groups(oof)
+    _refuse_too_few(oof, groups, options)
+    proba, labels = oof.proba, oof.labels
+    parts: dict[str, tuple[MethodPredictions, Bools]] = {}
     thresholds = None
-    if _can_leave_a_fold_out(oof.table, groups, answers.fold, options):
+    if _can_leave_a_fold_out(oof, groups, stored.fold, options):
         crossed = cross_fitted_sets(
-            proba, labels, answers.fold, miss=options.miss, score=options.score, groups=groups,
+            proba, labels, stored.fold, miss=options.miss, score=options.score, groups=groups,
             per_class=options.per_class,
         )  # fmt: skip
         parts["cross_fitted"] = (oof, crossed)
     if options.cross:
-        parts["test"] = _cross(run, method, answers, options)
+        parts["test"] = _cross(run, stored, options)
     else:
         fitted = calibrate(
             proba, labels, miss=options.miss, score=options.score, groups=groups,
             per_class=options.per_class,
         )  # fmt: skip
-        thresholds = _named(fitted, oof.table.class_names)
-        if answers.test is not None:
-            parts["test"] = (answers.test, fitted.predict(answers.test.combined.proba))
+        thresholds = _named(fitted, oof.class_names)
+        if test is not None:
+            parts["test"] = (test, fitted.predict(test.proba))
     return PredictionSets(
-        method=method,
+        method=stored.method,
         options=options,
-        unit=oof.table.group_kind if groups is not None else "image",
+        unit=oof.group_kind if groups is not None else "image",
         thresholds=thresholds,
         n_calibrated=len(labels),
-        n_units=len(labels) if groups is None else oof.table.n_groups,
+        n_units=len(labels) if groups is None else oof.n_groups,
         figures={part: set_figures(one, sets, options) for part, (one, sets) in parts.items()},
         frame=sets_frame(parts),
-        notes=_notes(run, answers, parts, groups, options),
+        notes=_notes(run, stored, parts, groups, options),
     )
 
 
-def _write(run: Run, found: PredictionSets, answers: MethodAnswers) -> None:
+def _write(run: Run, found: PredictionSets, stored: StoredPredictions) -> None:
     """Write the sets, then their metrics with the digests that bind both."""
     folder = run.ensemble_dir(found.method)
     write_csv(folder / SETS, found.frame)
@@ -117,27 +115,29 @@ def _write(run: Run, found: PredictionSets, answers: MethodAnswers) -> None:
         folder / SETS_JSON,
         {
             **sets_json(found),
-            "made_of": made_of(answers.oof.table, answers.test.table if answers.test else None),
+            "made_of": stored.made_of(),
             "files": {SETS: digest_file(folder / SETS)},
         },
     )
 
 
-def _groups(table: Predictions) -> npt.NDArray[np.str_] | None:
+def _groups(table: MethodPredictions) -> npt.NDArray[np.str_] | None:
     """Patients, which get equal weight; None if images are the exchangeable units."""
     by_image = table.split_by == "image" or table.group_kind == "image"
     return None if by_image else table.groups
 
 
-def _units_per_class(table: Predictions, groups: npt.NDArray[np.str_] | None) -> dict[str, int]:
-    units = table.sample_ids if groups is None else groups
+def _units_per_class(
+    table: MethodPredictions, groups: npt.NDArray[np.str_] | None
+) -> dict[str, int]:
+    units = table.ids if groups is None else groups
     return {
         name: len(np.unique(units[table.labels == c])) for c, name in enumerate(table.class_names)
     }
 
 
 def _refuse_too_few(
-    table: Predictions, groups: npt.NDArray[np.str_] | None, options: SetOptions
+    table: MethodPredictions, groups: npt.NDArray[np.str_] | None, options: SetOptions
 ) -> None:
     needed = units_needed(options.miss)
     unit = "image" if groups is None else table.group_kind
@@ -160,11 +160,11 @@ def _refuse_too_few(
 
 
 def _can_leave_a_fold_out(
-    table: Predictions, groups: npt.NDArray[np.str_] | None, fold: Ints, options: SetOptions
+    table: MethodPredictions, groups: npt.NDArray[np.str_] | None, fold: Ints, options: SetOptions
 ) -> bool:
     """Whether calibration has enough patients when each fold is left out."""
     needed = units_needed(options.miss)
-    units = table.sample_ids if groups is None else groups
+    units = table.ids if groups is None else groups
     for k in np.unique(fold):
         others = table.take(fold != k)
         if len(np.unique(units[fold != k])) < needed:
@@ -176,20 +176,20 @@ def _can_leave_a_fold_out(
 
 
 def _cross(
-    run: Run, method: str, answers: MethodAnswers, options: SetOptions
-) -> tuple[Answered, Bools]:
-    if answers.test is None:
+    run: Run, stored: StoredPredictions, options: SetOptions
+) -> tuple[MethodPredictions, Bools]:
+    if stored.test is None:
         raise DataError(
             "The run has no test part",
             "cross-conformal sets are computed for test images",
             "Leave out --cross, or make a run with --test-size",
         )
-    oof, new = answers_by_fold(run, method)
+    oof, new = predictions_by_fold(run, stored.method)
     sets = cross_conformal(
-        oof.combined.proba, np.asarray(oof.table.labels), answers.fold, new, miss=options.miss,
-        score=options.score, groups=_groups(oof.table), per_class=options.per_class,
+        oof.proba, oof.labels, stored.fold, new, miss=options.miss,
+        score=options.score, groups=_groups(oof), per_class=options.per_class,
     )  # fmt: skip
-    return answers.test, sets
+    return stored.test, sets
 
 
 def _named(fitted: ConformalSets, class_names: tuple[str, ...]) -> dict[str, float]:
@@ -198,20 +198,20 @@ def _named(fitted: ConformalSets, class_names: tuple[str, ...]) -> dict[str, flo
 
 def _notes(
     run: Run,
-    answers: MethodAnswers,
-    parts: Mapping[str, tuple[Answered, Bools]],
+    stored: StoredPredictions,
+    parts: Mapping[str, tuple[MethodPredictions, Bools]],
     groups: npt.NDArray[np.str_] | None,
     options: SetOptions,
 ) -> tuple[str, ...]:
-    unit = "image" if groups is None else answers.oof.table.group_kind
-    notes = list(table_notes(answers.oof.table, answers.test.table if answers.test else None))
+    unit = "image" if groups is None else stored.oof.group_kind
+    notes = list(stored.notes)
     if "cross_fitted" not in parts:
         notes.append(
             f"No cross-fitted coverage: without one fold there are too few {unit}s for this alpha."
         )
-    if answers.test is None:
+    if stored.test_table is None:
         notes.append("No test part: coverage is measured cross-fitted only.")
-    elif not options.cross and folds_differ(run, answers.test.table):
+    elif not options.cross and folds_differ(run, stored.test_table):
         notes.append(
             "The thresholds were calibrated on predictions of single folds' models; test images are "
             "predicted by the average of all folds. If these differ, so can the coverage. --cross "

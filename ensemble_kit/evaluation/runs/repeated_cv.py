@@ -18,16 +18,16 @@ from ensemble_kit.evaluation.cross_validation.baselines import BASELINES
 from ensemble_kit.evaluation.cross_validation.cross_fit import fold_of
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.compare_runs import (
-    answered_in,
     notes_of,
     refuse_repeated,
     shared_notes,
 )
-from ensemble_kit.evaluation.runs.method_predictions import Answered
+from ensemble_kit.evaluation.runs.method_predictions import StoredPredictions, stored_predictions
 from ensemble_kit.evaluation.scores.per_image import judge
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import SMALLEST, nadeau_bengio
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import Metric
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
 CLAIMS = {
@@ -133,13 +133,13 @@ def compare_repeats(
     refuse_repeated(runs)
     protocol = (protocol or Protocol()).for_data(runs[0].manifest())
     methods = list(dict.fromkeys([method, *BASELINES]))
-    answered = [{name: answered_in(run, name, "oof") for name in methods} for run in runs]
-    tables = [of[method].table for of in answered]
-    _refuse_no_repeats(runs, [of[method] for of in answered])
+    stored = [{name: stored_predictions(run, name) for name in methods} for run in runs]
+    tables = [of[method].oof_table for of in stored]
+    _refuse_no_repeats(runs, tables)
     figure = next(one for one in protocol.figures(tables[0]) if one.name == protocol.metric)
     rows = [
         row
-        for run, of in zip(runs, answered, strict=True)
+        for run, of in zip(runs, stored, strict=True)
         for row in _per_fold(run.path.as_posix(), of, figure)
     ]
     folds = pd.DataFrame(rows, columns=["run", "fold", "n", *methods])
@@ -181,14 +181,16 @@ def corrected_interval(
     return mean - half, mean + half
 
 
-def _per_fold(run: str, answered: dict[str, Answered], figure: Metric) -> list[tuple[object, ...]]:
+def _per_fold(
+    run: str, stored: dict[str, StoredPredictions], figure: Metric
+) -> list[tuple[object, ...]]:
     """Each fold's metric of every method, on the images of the fold; NaN if undefined."""
-    table = next(iter(answered.values())).table
-    fold, rows = fold_of(table), []
+    first = next(iter(stored.values()))
+    table, fold, rows = first.oof, first.fold, []
     for k in np.unique(fold):
         inside = fold == k
         judged = judge(
-            {name: one.combined.take(inside) for name, one in answered.items()},
+            {name: one.oof.take(inside) for name, one in stored.items()},
             table.labels[inside], table.groups[inside], table.n_classes,
             metrics=[figure], intervals=False,
         )  # fmt: skip
@@ -228,11 +230,11 @@ def _said(name: str, gain: Interval, p_value: float | None) -> str:
     )
 
 
-def _refuse_no_repeats(runs: Sequence[Run], answered: Sequence[Answered]) -> None:
+def _refuse_no_repeats(runs: Sequence[Run], tables: Sequence[Predictions]) -> None:
     """Raise DataError unless the runs have the same images and members, and different folds."""
-    wanted = _facts(answered[0])
+    wanted = _facts(tables[0])
     drawn: dict[tuple[int, ...], Run] = {}
-    for run, one in zip(runs, answered, strict=True):
+    for run, one in zip(runs, tables, strict=True):
         facts = _facts(one)
         differ = [name for name in facts if facts[name] != wanted[name]]
         if differ:
@@ -251,9 +253,8 @@ def _refuse_no_repeats(runs: Sequence[Run], answered: Sequence[Answered]) -> Non
         drawn[folds] = run
 
 
-def _facts(answered: Answered) -> dict[str, object]:
+def _facts(table: Predictions) -> dict[str, object]:
     """The properties that must be equal in all repeats."""
-    table = answered.table
     order = np.argsort(table.sample_ids)
     return {
         "images": table.sample_ids[order].tolist(),
@@ -264,8 +265,8 @@ def _facts(answered: Answered) -> dict[str, object]:
     }
 
 
-def _partition(answered: Answered) -> tuple[int, ...]:
+def _partition(table: Predictions) -> tuple[int, ...]:
     """A key of the division into folds that does not depend on the numbers of the folds."""
-    fold = fold_of(answered.table)[np.argsort(answered.table.sample_ids)]
+    fold = fold_of(table)[np.argsort(table.sample_ids)]
     _, first, numbered = np.unique(fold, return_index=True, return_inverse=True)
     return tuple(first[numbered].tolist())

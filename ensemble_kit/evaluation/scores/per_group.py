@@ -18,7 +18,7 @@ from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
 from ensemble_kit.metrics import Metric
 from ensemble_kit.metrics.costs import EXPECTED_COST
-from ensemble_kit.predictions.method_predictions import Combined, decided
+from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions, decided
 from ensemble_kit.predictions.table import Predictions
 
 EXACT_DECIMALS = 12
@@ -70,6 +70,22 @@ def pooled(
     if rule == "vote" and found.n_ties:
         found = _likeliest_of_tied(found, _pool(combined, numbered, len(names), "mean"))
     return found, labels[first], names
+
+
+def per_group(images: MethodPredictions) -> MethodPredictions:
+    """One row per group: the mean of the probabilities of its images; ids are the groups' names.
+
+    Raises
+    ------
+    DataError
+        The images of a group have several labels.
+    """
+    combined, labels, names = pooled(images, images.labels, images.groups)
+    first = np.unique(images.groups, return_index=True)[1]
+    return dataclasses.replace(
+        images, proba=combined.proba, predicted=combined.predicted, tied=combined.tied,
+        labels=labels, groups=names, ids=names, fold=images.fold[first],
+    )  # fmt: skip
 
 
 def _likeliest_of_tied(votes: Combined, mean: Array) -> Combined:
@@ -134,7 +150,7 @@ class GroupFigures:
     rule: str = "mean"
 
 
-def has_larger_groups(table: Predictions) -> bool:
+def has_larger_groups(table: Predictions | MethodPredictions) -> bool:
     """Whether groups are known, and at least one holds several images."""
     return table.group_kind != "image" and table.n_groups < len(table)
 
