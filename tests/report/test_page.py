@@ -25,6 +25,11 @@ from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.report.content import gather
+from ensemble_kit.report.method_curves import (
+    area_under_risk_coverage,
+    confusion_counts,
+    risk_coverage_curve,
+)
 from ensemble_kit.report.page import write_report
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_logits, toy_run
@@ -214,7 +219,7 @@ def test_the_confusion_counts_are_those_of_the_predictions(reported: tuple[Run, 
     want = [
         [sum(r["label"] == a and r["predicted"] == b for r in rows) for b in names] for a in names
     ]
-    assert content.answers["vote", "test"].confusion().tolist() == want
+    assert confusion_counts(content.answers["vote", "test"]).tolist() == want
     assert sum(map(sum, want)) == len(rows) == 16
 
 
@@ -268,8 +273,8 @@ def test_the_area_under_the_risk_coverage_curve_is_the_stored_one(
         metrics = json.loads((run.ensemble_dir(method) / "metrics.json").read_text())
         for shown, part in (("cross-fitted", "cross_fitted"), ("test", "test")):
             one = answers[method, shown]
-            assert one.aurc() == pytest.approx(metrics[part]["aurc"]["value"])
-            coverage, error = one.risk_coverage()[-1]
+            assert area_under_risk_coverage(one) == pytest.approx(metrics[part]["aurc"]["value"])
+            coverage, error = risk_coverage_curve(one)[-1]
             assert coverage == 1.0
             assert error == pytest.approx(1 - metrics[part]["accuracy"]["value"])
 
