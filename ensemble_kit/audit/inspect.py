@@ -128,7 +128,8 @@ def _header(root: Path, path: str) -> tuple[str, int, int, tuple[str, ...]]:
         file = inside(root, path)
         if not file.is_file():
             return "no file", 0, 0, ()
-        return look_into(file, _seen)
+        with open(file, "rb") as raw:
+            return look_into(raw, _seen)
     except Exception:  # A header may fail in any way; read_image says how, with the path.
         return "unreadable", 0, 0, ()
 

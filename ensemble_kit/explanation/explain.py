@@ -134,7 +134,13 @@ def explain(
     EnvironmentFault
         The method "shap" without the package of this name.
     """
-    sources = as_sources(images)
+    return explain_sources(ensemble, as_sources(images), method, class_name=class_name)
+
+
+def explain_sources(
+    ensemble: Ensemble, sources: Sequence[Source], method: str, *, class_name: str | None = None
+) -> Explanation:
+    """As `explain`, of images whose pixels `Source.read` gives."""
     if not sources:
         raise DataError("There are no images to explain", "got none", "Give at least one")
     blocks = list(explain_blocks(ensemble, sources, (method,), class_name=class_name))

@@ -17,6 +17,7 @@ from PIL import Image
 
 from ensemble_kit.checked import check_file, read_checked, write_checked
 from ensemble_kit.errors import command
+from ensemble_kit.explanation.caveats import map_caveats
 from ensemble_kit.explanation.choose_images import ChosenImages
 from ensemble_kit.explanation.faithfulness import SHARES
 from ensemble_kit.explanation.fuse import relative
@@ -33,8 +34,6 @@ from ensemble_kit.run import Run
 
 EXPLANATIONS, INDEX, LEDGER = "explanations", "index.json", "ledger.csv"
 PER_SHEET = 24
-# A map with fewer cells per side says little about places.
-FEW_CELLS = 7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -192,19 +191,7 @@ def _caveats(records: Sequence[Mapping[str, Any]], options: ExplainOptions) -> l
     said = []
     for method in options.maps:
         facts = [one["maps"][method] for one in records]
-        cells = facts[0]["cells"]
-        few = [f"{m} {r} x {c}" for m, (r, c) in cells.items() if min(r, c) < FEW_CELLS]
-        if few:
-            said.append(
-                f"{TITLES[method]} has few cells here ({', '.join(few)}), so it says little about places. "
-                "Use --maps gradientshap, or members with a larger --image-size."
-            )
-        n_replaced = sum(one["replaced"] for one in facts)
-        if n_replaced:
-            said.append(
-                f"The method has no derivative on {n_replaced} of {len(facts)} images: there the "
-                "ensemble's map has equal weights for all members."
-            )
+        said += map_caveats(method, facts[0]["cells"], [one["replaced"] for one in facts])
     own = [caveat for one in records for caveat in one["caveats"]]
     if own:
         said.append(f"Caveats of single images ({len(own)}), e.g.: {own[0]}")

@@ -19,6 +19,7 @@ Knows neither sizes nor augmentation. The same rules hold in training, predictio
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import struct
@@ -99,8 +100,20 @@ def read_image(root: str | os.PathLike[str], path: str) -> npt.NDArray[np.uint8]
         return as_rgb(read_contained(Path(root), *reference), path)
     file = inside(root, path)
     _refuse_non_files(file, path)
+    # The file is opened by us: Pillow would otherwise map it, and a change underneath is fatal.
+    return _read(lambda: open(file, "rb"), path)
+
+
+def read_content(content: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """As `read_image`, of the bytes of an image file; errors name it `name`."""
+    _refuse_empty(len(content), name)
+    return _read(lambda: io.BytesIO(content), name)
+
+
+def _read(opened: Callable[[], BinaryIO], path: str) -> npt.NDArray[np.uint8]:
     try:
-        return look_into(file, lambda image: _decoded(image, path))
+        with opened() as raw:
+            return look_into(raw, lambda image: _decoded(image, path))
     except DataError:
         raise
     except MemoryError as error:
@@ -109,20 +122,18 @@ def read_image(root: str | os.PathLike[str], path: str) -> npt.NDArray[np.uint8]
         if "out of memory" in str(error):
             raise _no_memory(path, error) from error
         raise DataError(
-            "Images must decode whole", f"'{path}': {_reason(file, error)}", _REPLACE
+            "Images must decode whole", f"'{path}': {_reason(opened, error)}", _REPLACE
         ) from error
 
 
-def look_into(file: Path, see: Callable[[Image.Image], T]) -> T:
-    """`see(image)` of an image file that is open; what Pillow raises is passed on."""
-    # The file is opened by us: Pillow would otherwise map it, and a change underneath is fatal.
-    with open(file, "rb") as raw:
-        try:
-            return _seen(raw, see)
-        except ValueError as error:
-            if not is_too_much_text(error):
-                raise
-            return _seen(pixels_only(raw), see)
+def look_into(raw: BinaryIO, see: Callable[[Image.Image], T]) -> T:
+    """`see(image)` of an open image file; what Pillow raises is passed on."""
+    try:
+        return _seen(raw, see)
+    except ValueError as error:
+        if not is_too_much_text(error):
+            raise
+        return _seen(pixels_only(raw), see)
 
 
 def _seen(raw: BinaryIO, see: Callable[[Image.Image], T]) -> T:
@@ -195,7 +206,11 @@ def _refuse_non_files(file: Path, path: str) -> None:
         ) from error
     if not stat.S_ISREG(about.st_mode):
         raise DataError("Images are plain files", f"'{path}' is not", _REPLACE)
-    if about.st_size == 0:
+    _refuse_empty(about.st_size, path)
+
+
+def _refuse_empty(n_bytes: int, path: str) -> None:
+    if n_bytes == 0:
         raise DataError("Images must decode whole", f"'{path}' is empty (0 bytes)", _REPLACE)
 
 
@@ -258,9 +273,10 @@ def _no_memory(path: str, error: BaseException) -> MemoryError:
     return MemoryError(f"'{path}' cannot be decoded ({error or 'no memory is left'})")
 
 
-def _reason(file: Path, error: BaseException) -> str:
-    with open(file, "rb") as raw:
+def _reason(opened: Callable[[], BinaryIO], error: BaseException) -> str:
+    with opened() as raw:
         head = raw.read(64).lstrip()
+        name = os.fspath(getattr(raw, "name", "")) or "file"
     if head[:1] == b"<":
         return "it is a text (HTML or XML), no image"
     known = next((name for start, name in _MAGIC.items() if head.startswith(start)), None)
@@ -268,5 +284,5 @@ def _reason(file: Path, error: BaseException) -> str:
         return f"a {known} file that is damaged, or of a kind that is not read"
     if isinstance(error, Image.UnidentifiedImageError):
         return f"no image in one of the formats {', '.join(FORMATS)}"
-    text = str(error).replace(os.fspath(file), "file") or type(error).__name__
+    text = str(error).replace(name, "file") or type(error).__name__
     return text if len(text) < 200 else text[:200]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.errors import UsageError
+from ensemble_kit.files import digest_bytes
 from ensemble_kit.images.containers import split_reference
-from ensemble_kit.images.decode import as_rgb, read_image
+from ensemble_kit.images.decode import as_rgb, read_content, read_image
 from ensemble_kit.images.digests import digest_of
 
 Pixels = npt.NDArray[np.uint8]
@@ -66,6 +67,23 @@ def file_source(root: Path, path: str, *, name: str, pair_path: str = "") -> Sou
         stamp=" ".join(map(_stamp, files)),
         digest=lambda: digest_of(root, (path, pair_path) if pair_path else (path,)),
     )
+
+
+def content_source(parts: Sequence[bytes | Pixels], *, name: str) -> Source:
+    """An image, or a pair of H&E and IHC, as it came over a network: image files, or their pixels."""
+    by_path = dict(zip((name, f"{name}, IHC"), parts, strict=False))
+
+    def read(path: str) -> Pixels:
+        part = by_path[path]
+        return read_content(part, path) if isinstance(part, bytes) else as_rgb(part, path)
+
+    def digest() -> str:
+        own = [digest_bytes(one) for one in parts if isinstance(one, bytes)]
+        return own[0] if len(own) == 1 else digest_bytes("".join(own).encode())
+
+    is_file = all(isinstance(one, bytes) for one in parts)
+    path, *pair = by_path
+    return Source(name, path, read, "".join(pair), digest=digest if is_file else None)
 
 
 def _stamp(file: Path) -> str:

@@ -167,6 +167,15 @@ def draw_map(axes: Axes, picture: Pixels, pane: Pane) -> None:
     axes.set_ylim(place[2:])
 
 
+def overlay(pane: Pane) -> Pixels:
+    """A map to lay over its image, shape (height, width, 4): clear where it is 0, opaque at its top."""
+    name, low, high = KINDS[pane.kind]
+    share = np.clip((pane.relative - low) / (high - low), 0, 1)
+    colors = colormaps[name](share)
+    colors[..., 3] = 0.15 + 0.85 * np.abs(low + share * (high - low)) / high
+    return np.asarray(np.rint(255 * colors), dtype=np.uint8)
+
+
 def _title(axes: Axes, title: str, caption: str) -> None:
     axes.set_title(title, fontsize=8.5, color=INK, loc="left", pad=3)
     axes.annotate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Sequence
 
 # Upper ends of the histogram of seconds.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -35,30 +36,31 @@ class Counts:
     def text(self, *, n_batches: int, n_in_work: int) -> str:
         """All counts."""
         with self._lock:
-            lines = ["# TYPE ensemble_kit_requests_total counter"]
-            lines += [
-                f'ensemble_kit_requests_total{{route="{_plain(r)}",status="{s}"}} {n}'
+            requests = [
+                (f'{{route="{_plain(r)}",status="{s}"}}', n)
                 for (r, s), n in sorted(self._requests.items())
             ]
-            lines.append("# TYPE ensemble_kit_images_total counter")
-            lines += [
-                f'ensemble_kit_images_total{{predicted="{_plain(c)}"}} {n}'
-                for c, n in sorted(self._classes.items())
+            classes = [
+                (f'{{predicted="{_plain(c)}"}}', n) for c, n in sorted(self._classes.items())
             ]
-            lines.append("# TYPE ensemble_kit_request_seconds histogram")
-            lines += [
-                f'ensemble_kit_request_seconds_bucket{{le="{end}"}} {n}'
+            times: list[tuple[str, float]] = [
+                (f'_bucket{{le="{end}"}}', n)
                 for end, n in zip((*BUCKETS, "+Inf"), (*self._buckets, self._n), strict=True)
             ]
-            lines += [
-                f"ensemble_kit_request_seconds_sum {self._seconds:.6f}",
-                f"ensemble_kit_request_seconds_count {self._n}",
-                "# TYPE ensemble_kit_batches_total counter",
-                f"ensemble_kit_batches_total {n_batches}",
-                "# TYPE ensemble_kit_requests_in_work gauge",
-                f"ensemble_kit_requests_in_work {n_in_work}",
-            ]
-        return "\n".join(lines) + "\n"
+            times += [("_sum", round(self._seconds, 6)), ("_count", self._n)]
+        return (
+            _metric("requests_total", "counter", "Requests by route and status.", requests)
+            + _metric("images_total", "counter", "Predicted images by class.", classes)
+            + _metric("request_seconds", "histogram", "Time of a request.", times)
+            + _metric("batches_total", "counter", "Calls of the networks.", [("", n_batches)])
+            + _metric("requests_in_work", "gauge", "Requests in work.", [("", n_in_work)])
+        )
+
+
+def _metric(name: str, kind: str, about: str, values: Sequence[tuple[str, float]]) -> str:
+    name = f"ensemble_kit_{name}"
+    lines = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+    return "\n".join([*lines, *(f"{name}{rest} {value}" for rest, value in values)]) + "\n"
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""In front of every route: who may ask, how large and how slow a body may be. Pure ASGI."""
+"""In front of every route: who may ask, how large and how slow bodies may be. Pure ASGI."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
-# What a load balancer asks, which has no token.
-OPEN = ("/v2/health/live", "/v2/health/ready")
+# Load balancers have no token, and browsers cannot send one with a link.
+OPEN = ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -37,6 +37,7 @@ class Guard:
 
     def __init__(self, app: App, limits: Limits, token: str | None = None) -> None:
         self.app, self.limits, self.token = app, limits, token
+        self.n_bytes = 0  # of all bodies that are in memory now
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,7 +50,11 @@ class Guard:
         except RefusedError as error:
             await _answer(send, error)
             return
-        await self.app(scope, self._limited(receive), _with_headers(send))
+        body = _Body(self, receive)
+        try:
+            await self.app(scope, body.receive, _with_headers(send))
+        finally:
+            self.n_bytes -= body.n_bytes
 
     def _check_caller(self, path: str, headers: dict[bytes, bytes]) -> None:
         if self.token is None:
@@ -61,7 +66,7 @@ class Guard:
                 )
             return
         given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        if path not in (*OPEN, "/") and not hmac.compare_digest(given, self.token.encode()):
+        if path not in OPEN and not hmac.compare_digest(given, self.token.encode()):
             raise RefusedError(
                 401, "The token is missing or wrong. Send the header Authorization: Bearer TOKEN."
             )
@@ -69,36 +74,53 @@ class Guard:
     def _check_length(self, headers: dict[bytes, bytes]) -> None:
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self.limits.max_bytes:
-            raise self._too_large()
+            raise too_large(self.limits)
 
-    def _too_large(self) -> RefusedError:
-        allowed = f"{self.limits.max_bytes / 1e6:.4g} MB"
-        return RefusedError(
-            413, f"The request is too large: at most {allowed} are read. Send a smaller image."
-        )
 
-    def _limited(self, receive: Receive) -> Receive:
-        loop = asyncio.get_running_loop()
-        deadline, n_bytes, is_whole = loop.time() + self.limits.seconds, 0, False
+class _Body:
+    """The body of one request as it arrives, within the limits of its guard."""
 
-        async def limited() -> Message:
-            nonlocal n_bytes, is_whole
-            if is_whole:  # the app waits for the client to leave
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), max(0.0, deadline - loop.time()))
-            except TimeoutError:
-                raise RefusedError(
-                    408,
-                    f"The request took longer than {self.limits.seconds:.4g} s to arrive. Send it again.",
-                ) from None
-            n_bytes += len(message.get("body", b""))
-            is_whole = not message.get("more_body", False)
-            if n_bytes > self.limits.max_bytes:
-                raise self._too_large()
-            return message
+    def __init__(self, guard: Guard, receive: Receive) -> None:
+        self._guard, self._receive, self._loop = guard, receive, asyncio.get_running_loop()
+        self._deadline, self._is_whole = self._loop.time() + guard.limits.seconds, False
+        self.n_bytes = 0
 
-        return limited
+    async def receive(self) -> Message:
+        """The next part.
+
+        Raises
+        ------
+        RefusedError
+            408, 413, or 429 where the bodies of all requests together are too large.
+        """
+        if self._is_whole:  # the app waits for the client to leave
+            return await self._receive()
+        limits, left = self._guard.limits, max(0.0, self._deadline - self._loop.time())
+        try:
+            message = await asyncio.wait_for(self._receive(), left)
+        except TimeoutError:
+            raise RefusedError(
+                408,
+                f"The request took longer than {limits.seconds:.4g} s to arrive. Send it again.",
+            ) from None
+        n = len(message.get("body", b""))
+        self.n_bytes, self._guard.n_bytes = self.n_bytes + n, self._guard.n_bytes + n
+        self._is_whole = not message.get("more_body", False)
+        if self.n_bytes > limits.max_bytes:
+            raise too_large(limits)
+        if self._guard.n_bytes > limits.max_bytes * max(1, limits.max_requests):
+            raise RefusedError(
+                429, "Too many images are arriving. Wait a second, then send it again."
+            )
+        return message
+
+
+def too_large(limits: Limits) -> RefusedError:
+    """The refusal of a body that is larger than allowed."""
+    allowed = f"{limits.max_bytes / 1e6:.4g} MB"
+    return RefusedError(
+        413, f"The request is too large: at most {allowed} are read. Send a smaller image."
+    )
 
 
 def _with_headers(send: Send) -> Send:
@@ -113,6 +135,7 @@ def _with_headers(send: Send) -> Send:
 async def _answer(send: Send, error: RefusedError) -> None:
     # The body was not read, so the connection cannot be used again.
     head = [(b"content-type", b"application/json"), (b"connection", b"close"), *HEADERS]
+    head += [(b"www-authenticate", b"Bearer")] if error.status == 401 else []
     await send({"type": "http.response.start", "status": error.status, "headers": head})
     content = json.dumps({"error": error.message}).encode()
     await send({"type": "http.response.body", "body": content})

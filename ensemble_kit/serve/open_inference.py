@@ -1,22 +1,23 @@
-"""The Open Inference Protocol, version 2, as JSON: what is asked, and how predictions are answered.
+"""The Open Inference Protocol, version 2: what is asked, and how predictions are answered.
 
-Knows no HTTP.
+Knows no HTTP. Binary tensors are in `tensors`.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
 
 from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.serve.received import Content
 from ensemble_kit.serve.refusals import RefusedError
+from ensemble_kit.serve.tensors import texts_of
 
 INPUT = "image"
 
@@ -38,14 +39,16 @@ def model_metadata(name: str, ensemble: Ensemble) -> dict[str, Any]:
     }
 
 
-def images_of(request: Any, max_images: int) -> list[list[bytes]]:
-    """The image files of a request, one or a pair for each prediction.
+def images_of(request: Any, tensor: bytes, max_images: int) -> list[Content]:
+    """The images of a request, one or a pair for each prediction.
 
     Parameters
     ----------
     request : JSON value
-        One input: `BYTES` of shape [n], image files in base64, or of shape [n, 2], pairs of H&E and
-        IHC; or `UINT8` of shape [n, height, width, 3].
+        One input: `BYTES` of shape [n], image files (in base64 where they are in the JSON), or of
+        shape [n, 2], pairs of H&E and IHC; or `UINT8` of shape [n, height, width, 3].
+    tensor : bytes
+        The binary tensor behind the JSON; empty if there is none.
 
     Raises
     ------
@@ -58,20 +61,51 @@ def images_of(request: Any, max_images: int) -> list[list[bytes]]:
             400, "The request needs one input: {'inputs': [{'name': 'image', ...}]}."
         )
     one = inputs[0]
-    datatype, data, shape = one.get("datatype"), one.get("data"), one.get("shape")
-    if not isinstance(data, list) or not data:
-        raise RefusedError(400, "The input has no data. Send its values as JSON, in 'data'.")
+    size = _parameters(one).get("binary_data_size")
+    if (size is not None or tensor) and size != len(tensor):
+        raise RefusedError(
+            400,
+            f"The input has binary_data_size {str(size)[:20]}, and {len(tensor)} bytes follow the JSON.",
+        )
+    data = tensor if tensor else one.get("data")
+    if not isinstance(data, bytes | list) or not data:
+        raise RefusedError(400, "The input has no data. Send its values in 'data', or as a tensor.")
+    datatype, shape = one.get("datatype"), one.get("shape")
     if datatype == "BYTES":
         return _files(data, shape, max_images)
     if datatype == "UINT8":
-        return [[one] for one in _pixels(data, shape, max_images)]
+        return _pixels(data, shape, max_images)
     raise RefusedError(400, f"The datatype is {str(datatype)[:40]!r}. Use BYTES or UINT8.")
 
 
-def _files(data: Sequence[Any], shape: Any, max_images: int) -> list[list[bytes]]:
+def binary_outputs(request: Mapping[str, Any]) -> list[str]:
+    """Names of the outputs that the client wants as binary tensors."""
+    every = bool(_parameters(request).get("binary_data_output", False))
+    asked = _asked(request)
+    if not asked:
+        return ["probabilities", "predicted", "prediction"] if every else []
+    return [n for n, one in asked.items() if _parameters(one).get("binary_data", every)]
+
+
+def _parameters(one: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = one.get("parameters")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _asked(request: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The outputs that the client names."""
+    asked = request.get("outputs")
+    named = asked if isinstance(asked, list) else []
+    return {str(one.get("name")): one for one in named if isinstance(one, Mapping)}
+
+
+def _files(data: bytes | list[Any], shape: Any, max_images: int) -> list[Content]:
     # Of pairs, values may come flat or nested.
     n_parts = 2 if isinstance(shape, list) and len(shape) == 2 and shape[1] == 2 else 1
-    flat = [text for one in data for text in (one if isinstance(one, list) else [one])]
+    if isinstance(data, bytes):
+        flat: list[Any] = texts_of(data)
+    else:
+        flat = [text for one in data for text in (one if isinstance(one, list) else [one])]
     n = len(flat) // n_parts
     if n > max_images:
         raise _too_many(n, max_images)
@@ -79,7 +113,7 @@ def _files(data: Sequence[Any], shape: Any, max_images: int) -> list[list[bytes]
         raise RefusedError(
             400, f"The shape is {str(shape)[:60]}, and there are {len(flat)} images."
         )
-    files = [_decoded(text) for text in flat]
+    files = flat if isinstance(data, bytes) else [_decoded(text) for text in flat]
     return [files[i : i + n_parts] for i in range(0, len(files), n_parts)]
 
 
@@ -94,25 +128,33 @@ def _decoded(text: Any) -> bytes:
         raise RefusedError(400, "BYTES are image files in base64, one text an image.") from None
 
 
-def _pixels(data: Sequence[Any], shape: Any, max_images: int) -> list[bytes]:
+def _pixels(data: bytes | list[Any], shape: Any, max_images: int) -> list[Content]:
+    if not _is_shape(shape):
+        raise RefusedError(
+            400,
+            f"The shape is {str(shape)[:60]}. UINT8 images have the shape [n, height, width, 3].",
+        )
+    values = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _listed(data)
+    if values.ndim != 1 or values.size != shape[0] * shape[1] * shape[2] * 3:
+        raise RefusedError(400, f"The data do not fit the shape {shape}.")
+    if shape[0] > max_images:
+        raise _too_many(shape[0], max_images)
+    return [[one] for one in values.reshape(shape)]
+
+
+def _is_shape(shape: Any) -> bool:
+    is_list = isinstance(shape, list) and len(shape) == 4
+    return is_list and all(type(n) is int and 0 < n < 2**31 for n in shape) and shape[3] == 3
+
+
+def _listed(data: list[Any]) -> npt.NDArray[np.uint8]:
     try:
         given = np.asarray(data)
-        pixels = given.reshape(shape)
-    except (TypeError, ValueError):
-        raise RefusedError(400, f"The data do not fit the shape {str(shape)[:60]}.") from None
-    if pixels.ndim != 4 or pixels.shape[3] != 3 or not np.issubdtype(given.dtype, np.integer):
-        raise RefusedError(400, "UINT8 images have the shape [n, height, width, 3].")
-    if pixels.min() < 0 or pixels.max() > 255:
-        raise RefusedError(400, "UINT8 values are 0 .. 255.")
-    if len(pixels) > max_images:
-        raise _too_many(len(pixels), max_images)
-    return [_png(one.astype(np.uint8)) for one in pixels]
-
-
-def _png(pixels: Any) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", compress_level=0)
-    return file.getvalue()
+    except (ValueError, OverflowError):
+        given = np.empty(0)
+    if not np.issubdtype(given.dtype, np.integer) or given.min() < 0 or given.max() > 255:
+        raise RefusedError(400, "UINT8 values are whole numbers, 0 .. 255.")
+    return given.astype(np.uint8).ravel()
 
 
 def response(
@@ -122,26 +164,17 @@ def response(
     classes: Sequence[str],
 ) -> dict[str, Any]:
     """The answer of `/v2/models/NAME/infer`; `prediction` is each image's whole prediction as JSON."""
+    n = len(records)
     proba = [one["probabilities"][c] for one in records for c in classes]
+    predicted = [one["predicted"] or "" for one in records]
+    whole = [json.dumps(one, allow_nan=False) for one in records]
     outputs = [
-        {"name": "probabilities", "datatype": "FP64", "shape": [len(records), len(classes)], "data": proba},
-        {
-            "name": "predicted",
-            "datatype": "BYTES",
-            "shape": [len(records)],
-            "data": [one["predicted"] or "" for one in records],
-        },
-        {
-            "name": "prediction",
-            "datatype": "BYTES",
-            "shape": [len(records)],
-            "data": [json.dumps(one, allow_nan=False) for one in records],
-        },
-    ]  # fmt: skip
-    asked = request.get("outputs")
-    if isinstance(asked, list) and asked:
-        wanted = {one.get("name") for one in asked if isinstance(one, Mapping)}
-        outputs = [one for one in outputs if one["name"] in wanted]
+        {"name": "probabilities", "datatype": "FP64", "shape": [n, len(classes)], "data": proba},
+        {"name": "predicted", "datatype": "BYTES", "shape": [n], "data": predicted},
+        {"name": "prediction", "datatype": "BYTES", "shape": [n], "data": whole},
+    ]
+    if asked := _asked(request):
+        outputs = [one for one in outputs if one["name"] in asked]
     own_id = {"id": request["id"]} if isinstance(request.get("id"), str) else {}
     return {
         "model_name": name,

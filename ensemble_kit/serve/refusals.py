@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, IntegrityError
+
+# For the schema of the routes.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "No image, or one that cannot be read."},
+    401: {"description": "The token is missing or wrong."},
+    403: {"description": "The request is for another host."},
+    408: {"description": "The request took too long to arrive."},
+    413: {"description": "Too many bytes, pixels or images."},
+    429: {"description": "Too many requests are in work."},
+    503: {"description": "It took too long, or the machine lacks memory."},
+}
 
 
 class RefusedError(Exception):

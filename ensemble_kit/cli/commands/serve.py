@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from ensemble_kit.inference.ensemble import Ensemble
 
 TOKEN = "ENSEMBLE_KIT_TOKEN"
 
@@ -21,6 +25,10 @@ TOKEN = "ENSEMBLE_KIT_TOKEN"
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+@click.option(
+    "--backend", default="auto", show_default=True,
+    help="auto, torch, onnxruntime or openvino, as of predict. Maps need torch.",
+)  # fmt: skip
 @click.option(
     "--max-mb", type=click.FloatRange(min=0.001), default=20.0, show_default=True,
     help="Size of a request at most.",
@@ -35,6 +43,7 @@ def serve(
     host: str,
     port: int,
     device: str,
+    backend: str,
     max_mb: float,
     batch_size: int,
 ) -> None:
@@ -49,23 +58,40 @@ def serve(
     token = os.environ.get(TOKEN) or None
     check_host(host, token)
     _require_extra()
-    import uvicorn
-
     from ensemble_kit.cli.options.shared import default_run
     from ensemble_kit.cli.output.text import printable
     from ensemble_kit.inference.ensemble import load_ensemble
     from ensemble_kit.serve.app import make_app
+    from ensemble_kit.serve.start import address_of, bound, serve_on
 
-    ensemble = load_ensemble(source or default_run(), method=method, device=device)
-    limits = Limits(max_bytes=round(max_mb * 1e6), batch_size=batch_size)
-    app = make_app(ensemble, limits, token=token)
-    click.echo(printable(f"{ensemble.method} of {ensemble.source}: http://{host}:{port}"))
-    click.echo("Routes: /docs. Metrics for Prometheus: /metrics. Stop: Ctrl-C.")
-    for note in ensemble.notes:
-        click.echo(printable(f"Caveat: {note}"))
-    uvicorn.run(
-        app, host=host, port=port, log_level="warning", server_header=False, limit_concurrency=256
-    )
+    with bound(host, port) as listener:
+        ensemble = load_ensemble(
+            source or default_run(), method=method, device=device, backend=backend
+        )
+        limits = Limits(max_bytes=round(max_mb * 1e6), batch_size=batch_size)
+        app = make_app(ensemble, limits, token=token)
+        listener.listen()
+        for line in first_lines(ensemble, address_of(listener), needs_token=token is not None):
+            click.echo(printable(line))
+        serve_on(listener, app, seconds=limits.seconds)
+
+
+def first_lines(ensemble: Ensemble, address: str, *, needs_token: bool) -> list[str]:
+    """What the terminal shows when the server is ready."""
+    n = len(ensemble.member_names)
+    return [
+        f"Serving {ensemble.source}",
+        f"  method   {ensemble.method} of {n} member{'s' * (n > 1)}, computed by {ensemble.backend} on {ensemble.device}",
+        f"  classes  {', '.join(ensemble.class_names)}",
+        *(f"  caveat   {note}" for note in ensemble.notes),
+        "",
+        f"Page for people      {address}",
+        f"Routes for programs  {address}/docs",
+        f"Metrics              {address}/metrics",
+        *([f"Token                each request sends the value of {TOKEN}"] if needs_token else []),
+        "",
+        "Stop the server with Ctrl-C.",
+    ]
 
 
 def _require_extra() -> None:

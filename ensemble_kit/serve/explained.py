@@ -1,0 +1,60 @@
+"""An explanation as JSON for a page: the image, and each map as a picture to lay over it.
+
+Computes no map; colours are those of the panels of `explain`.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ensemble_kit.explanation.caveats import map_caveats
+from ensemble_kit.explanation.explain import explain_sources
+from ensemble_kit.explanation.ledger import sentence
+from ensemble_kit.explanation.panes import TITLES, panes_of
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.sources import Source
+from ensemble_kit.plots.explanation import overlay
+
+METHOD = "gradcam"
+
+
+def explained(ensemble: Ensemble, source: Source) -> dict[str, Any]:
+    """Where the ensemble and its members look in one image.
+
+    Returns
+    -------
+    mapping
+        `method`; `class`, which the maps are about; `picture`, the image as the networks see it;
+        `maps`, each with `name`, `caption` and `overlay`; `sentence`; `caveats`. Pictures are PNG
+        files as `data:` addresses.
+    """
+    found = explain_sources(ensemble, [source], METHOD)
+    panes = panes_of(found, 0, {})
+    # The ensemble's map first.
+    panes.sort(key=lambda one: one.title != "ensemble")
+    return {
+        "method": TITLES[METHOD],
+        "class": str(found.class_names[0]),
+        "picture": _png(found.pictures[0]),
+        "maps": [
+            {"name": one.title, "caption": one.caption, "overlay": _png(overlay(one))}
+            for one in panes
+        ],
+        "sentence": sentence(found, 0),
+        "caveats": [
+            *map_caveats(METHOD, found.cells, found.replaced.tolist()),
+            *found.predictions.caveats[0],
+        ],
+    }
+
+
+def _png(pixels: npt.NDArray[np.uint8]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,92 @@
+"""What the routes share: an ensemble, its limits and counts. Waits for predictions, and makes none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.serve.batching import Batcher, Record
+from ensemble_kit.serve.counts import Counts
+from ensemble_kit.serve.explained import explained
+from ensemble_kit.serve.limits import Limits
+from ensemble_kit.serve.received import Content, received
+from ensemble_kit.serve.refusals import RefusedError
+
+
+class Server:
+    """An ensemble behind routes.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+    limits : Limits
+
+    Attributes
+    ----------
+    n_in_work : int
+        Requests that are predicted or explained now, or wait for it.
+    """
+
+    def __init__(self, ensemble: Ensemble, limits: Limits) -> None:
+        self.ensemble, self.limits = ensemble, limits
+        self.batcher, self.counts = Batcher(ensemble, limits.batch_size), Counts()
+        # Gradients take memory: one image at a time.
+        self._explaining = ThreadPoolExecutor(1, "explaining")
+        self.n_in_work = 0
+
+    def close(self) -> None:
+        """Finish what is running."""
+        self.batcher.close()
+        self._explaining.shutdown(cancel_futures=True)
+
+    @contextlib.contextmanager
+    def in_work(self) -> Iterator[None]:
+        """Count a request; refuse it where too many are in work.
+
+        Raises
+        ------
+        RefusedError
+            429.
+        """
+        if self.n_in_work >= self.limits.max_requests:
+            raise RefusedError(
+                429, f"{self.n_in_work} requests are in work. Wait a second, then send it again."
+            )
+        self.n_in_work += 1
+        try:
+            yield
+        finally:
+            self.n_in_work -= 1
+
+    async def predict(self, images: Sequence[Content]) -> list[Record]:
+        """A record of each image or pair of H&E and IHC; see `ImagePredictions.records`."""
+        sources = await asyncio.to_thread(received, images, self.limits.max_pixels)
+        records: list[Record] = await self._results(self.batcher.submit(sources))
+        for record in records:
+            self.counts.image(record["predicted"] or "")
+            del record["image"]  # a name of ours
+        return records
+
+    async def explain(self, image: Content) -> dict[str, Any]:
+        """Where the members and the ensemble look in one image; see `explained`."""
+        (source,) = await asyncio.to_thread(received, [image], self.limits.max_pixels)
+        (found,) = await self._results([self._explaining.submit(explained, self.ensemble, source)])
+        return found
+
+    async def _results(self, running: Sequence[Future[Any]]) -> list[Any]:
+        futures = [asyncio.wrap_future(one) for one in running]
+        done, pending = await asyncio.wait(futures, timeout=self.limits.seconds)
+        for one in pending:
+            one.cancel()
+        failed = [error for one in done if (error := one.exception()) is not None]
+        if failed:
+            raise failed[0]
+        if pending:
+            raise RefusedError(
+                503, f"It took longer than {self.limits.seconds:.4g} s. Send it again later."
+            )
+        return [one.result() for one in futures]

@@ -1,0 +1,77 @@
+"""Listens on an address and serves an application until a signal ends it."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import socket
+from typing import Any
+
+import uvicorn
+
+from ensemble_kit.errors import EnvironmentFault, UsageError
+from ensemble_kit.serve.connections import TimedProtocol
+
+MAX_CONNECTIONS = 256
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """A socket that has an address and does not listen yet; port 0 is any free one.
+
+    Raises
+    ------
+    UsageError
+        An unknown host.
+    EnvironmentFault
+        The port is in use or not allowed.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        if os.name == "posix":  # a port is free at once after its last server ended
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except socket.gaierror as error:
+        raise UsageError(
+            "--host is an address of this machine",
+            f"got '{host}', which is not known ({error.strerror})",
+            "Use 127.0.0.1, or 0.0.0.0 for all addresses",
+        ) from error
+    except OSError as error:
+        in_use = error.errno == errno.EADDRINUSE
+        raise EnvironmentFault(
+            f"The port is {'in use by another program' if in_use else 'not available'}",
+            f"got {host}:{port} ({error.strerror})",
+            "Choose another: --port 8001, or --port 0 for any free one",
+        ) from error
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """Where a browser finds the server, e.g. `http://127.0.0.1:8000`."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve_on(listener: socket.socket, app: Any, *, seconds: float) -> None:
+    """Serve until SIGINT or SIGTERM, which are raised again after requests in work are answered.
+
+    Parameters
+    ----------
+    listener : socket
+    app : ASGI application
+    seconds : float
+        As of `Limits`; also for requests in work at the end.
+    """
+    timed: Any = functools.partial(TimedProtocol, seconds=seconds)
+    config = uvicorn.Config(
+        app,
+        http=timed,
+        ws="none",
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=max(1, round(seconds)),
+    )
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,99 @@
+"""Binary tensors of the Open Inference Protocol: values behind the JSON of a request or an answer.
+
+The JSON says how many bytes each tensor has. `BYTES` are texts, each after its length (4 bytes,
+little endian). Knows no HTTP and no predictions.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ensemble_kit.serve.refusals import RefusedError
+
+# Length of the JSON in front of the tensors.
+HEADER = "inference-header-content-length"
+_LENGTH = struct.Struct("<I")
+
+
+def split_body(body: bytes, header: str | None) -> tuple[Any, bytes]:
+    """The JSON of a request, and the tensors behind it.
+
+    Parameters
+    ----------
+    body : bytes
+    header : str, optional
+        The value of `HEADER`; without it there are no tensors.
+
+    Raises
+    ------
+    RefusedError
+        400.
+    """
+    n = len(body)
+    if header is not None:
+        if not header.isascii() or not header.isdigit() or not 0 < int(header[:20]) <= n:
+            raise RefusedError(
+                400,
+                f"{HEADER} is {header[:40]!r}, and the body has {n} bytes. Send the length of the JSON.",
+            )
+        n = int(header)
+    try:
+        return json.loads(body[:n]), body[n:]
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "The body is not JSON. See /docs.") from None
+
+
+def texts_of(tensor: bytes) -> list[bytes]:
+    """The texts of a binary `BYTES` tensor.
+
+    Raises
+    ------
+    RefusedError
+        400: a length that leads out of the tensor.
+
+    Examples
+    --------
+    >>> texts_of(tensor_of("BYTES", ["ab", "c"]))
+    [b'ab', b'c']
+    """
+    found, at = [], 0
+    while at < len(tensor):
+        start = at + _LENGTH.size
+        at = start + (_LENGTH.unpack(tensor[at:start])[0] if start <= len(tensor) else 1)
+        if at > len(tensor):
+            raise RefusedError(
+                400, "The lengths in the BYTES tensor do not fit its size. Send it again."
+            )
+        found.append(tensor[start:at])
+    return found
+
+
+def tensor_of(datatype: str, data: Sequence[Any]) -> bytes:
+    """Values of an output as a binary tensor; `datatype` is `BYTES` or `FP64`."""
+    if datatype == "FP64":
+        return np.asarray(data, "<f8").tobytes()
+    return b"".join(_LENGTH.pack(len(one)) + one for one in (text.encode() for text in data))
+
+
+def with_tensors(answer: Mapping[str, Any], binary: Sequence[str]) -> tuple[bytes, int | None]:
+    """The body of an answer, and the length of its JSON where outputs follow as binary tensors.
+
+    Parameters
+    ----------
+    binary : sequence of str
+        Names of these outputs.
+    """
+    outputs, tensors = [], []
+    for one in answer["outputs"]:
+        if one["name"] in binary:
+            tensors.append(tensor_of(one["datatype"], one["data"]))
+            one = {key: value for key, value in one.items() if key != "data"}
+            one["parameters"] = {"binary_data_size": len(tensors[-1])}
+        outputs.append(one)
+    text = json.dumps({**answer, "outputs": outputs}, allow_nan=False).encode()
+    return b"".join([text, *tensors]), len(text) if tensors else None
