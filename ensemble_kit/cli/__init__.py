@@ -131,7 +131,7 @@ def app() -> None:
     """Ensembles of image classifiers, trained over patient-safe folds and judged without leaks."""
 
 
-class _Terminated(BaseException):
+class Terminated(BaseException):
     """SIGTERM arrived: unwind, so that workers and locks end with us."""
 
 
@@ -153,7 +153,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _end(STOPPED, 130)
-    except _Terminated:
+    except Terminated:
         _end(STOPPED, 143)
     except BrokenPipeError:
         sys.exit(141)
@@ -178,7 +178,7 @@ def _print_json(error: EnsembleKitError) -> None:
 def _on_terminate(*_: object) -> None:
     # A second signal ends the process at once.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    raise _Terminated
+    raise Terminated
 
 
 def _end(text: str, code: int) -> None:

@@ -102,7 +102,7 @@ def _add_images(app: FastAPI, server: Server) -> None:
     @app.post("/explain", summary="Show where the networks looked", **about)
     async def explain(request: Request) -> JSONResponse:
         """The image as for /predict. Gives Grad-CAM of the predicted class: a map of the ensemble, of
-        each member and of their disagreement. Each map is a picture to lay over `picture`."""
+        each member, and of their disagreement. Maps are PNG, to lay over the picture."""
         image = await image_of(request)
         with server.in_work():
             return JSONResponse(await server.explain(image))

@@ -44,14 +44,15 @@ class TimedProtocol(H11Protocol):
 
     def _check(self) -> None:
         """Every `seconds`: close where the same state has lasted too long."""
-        waits = self.cycle is None or self.cycle.response_complete
-        lasts = self._seen == (self.cycle, waits)
+        is_idle = self.cycle is None or self.cycle.response_complete
+        is_read = not self.transport.get_write_buffer_size()
+        lasts = self._seen == (self.cycle, is_idle)
         self._n_periods = self._n_periods + 1 if lasts else 1
-        self._seen = (self.cycle, waits)
-        if waits and lasts:
+        self._seen = (self.cycle, is_idle)
+        if self._n_periods > PERIODS:
+            self.transport.abort()
+            return
+        if is_idle and is_read and lasts and not self.transport.is_closing():
             self.transport.write(TIMED_OUT)
             self.transport.close()
-        elif self._n_periods > PERIODS:
-            self.transport.abort()
-        else:
-            self._timer = self.loop.call_later(self._seconds, self._check)
+        self._timer = self.loop.call_later(self._seconds, self._check)

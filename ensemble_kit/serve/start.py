@@ -33,19 +33,25 @@ def bound(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except socket.gaierror as error:
-        raise UsageError(
-            "--host is an address of this machine",
-            f"got '{host}', which is not known ({error.strerror})",
-            "Use 127.0.0.1, or 0.0.0.0 for all addresses",
-        ) from error
+        raise _no_address(host, error) from error
     except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise _no_address(host, error) from error
         in_use = error.errno == errno.EADDRINUSE
         raise EnvironmentFault(
-            f"The port is {'in use by another program' if in_use else 'not available'}",
+            "Another program uses the port" if in_use else "The port cannot be used",
             f"got {host}:{port} ({error.strerror})",
             "Choose another: --port 8001, or --port 0 for any free one",
         ) from error
     return listener
+
+
+def _no_address(host: str, error: OSError) -> UsageError:
+    return UsageError(
+        "--host is an address of this machine",
+        f"got '{host}' ({error.strerror})",
+        "Use 127.0.0.1, or 0.0.0.0 for all addresses",
+    )
 
 
 def address_of(listener: socket.socket) -> str:

@@ -1,8 +1,12 @@
-"""A server of the stacked run, in this process."""
+"""A server of the stacked run: in this process, and behind a real socket."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import pytest
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 
 pytest.importorskip("fastapi")
+import uvicorn
 from starlette.testclient import TestClient
 
 from ensemble_kit.serve.app import make_app
@@ -34,3 +39,25 @@ def client(served: Ensemble) -> Iterator[TestClient]:
 @pytest.fixture(scope="session")
 def image(slides: Path) -> bytes:
     return (slides / "benign" / "P00_0.png").read_bytes()
+
+
+@contextlib.contextmanager
+def _running(app: Any) -> Iterator[int]:
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listening.close()
+
+
+@pytest.fixture(scope="session")
+def running() -> Callable[[Any], contextlib.AbstractContextManager[int]]:
+    """Runs an app behind a free port of this machine, and gives the port."""
+    return _running

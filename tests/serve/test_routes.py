@@ -120,15 +120,6 @@ def test_waiting_images_are_predicted_in_one_batch_each_with_its_own_result(
         same(one, served, path)
 
 
-def test_metrics_count_requests_and_classes(client: TestClient, image: bytes) -> None:
-    client.post("/predict", content=image)
-    client.get("/any/path/at/all")
-    text = client.get("/metrics").text
-    assert 'ensemble_kit_requests_total{route="/predict",status="200"}' in text
-    assert "ensemble_kit_images_total{predicted=" in text
-    assert "at/all" not in text
-
-
 def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:
     for path in ("/", "/docs"):
         answer = client.get(path)

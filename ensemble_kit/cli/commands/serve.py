@@ -6,13 +6,17 @@ Parses and starts; the routes are in `serve.app`.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    import socket
+
     from ensemble_kit.inference.ensemble import Ensemble
+    from ensemble_kit.serve.limits import Limits
 
 TOKEN = "ENSEMBLE_KIT_TOKEN"
 
@@ -58,22 +62,39 @@ def serve(
     token = os.environ.get(TOKEN) or None
     check_host(host, token)
     _require_extra()
+    from ensemble_kit.cli import Terminated
+    from ensemble_kit.serve.start import bound, serve_on
+
+    with bound(host, port) as listener:
+        limits = Limits(max_bytes=round(max_mb * 1e6), batch_size=batch_size)
+        app = _opened(
+            listener, source, limits, token, method=method, device=device, backend=backend
+        )
+        try:
+            serve_on(listener, app, seconds=limits.seconds)
+        except (KeyboardInterrupt, Terminated) as end:
+            click.echo("The server has stopped.", err=True)
+            sys.exit(130 if isinstance(end, KeyboardInterrupt) else 143)
+
+
+def _opened(
+    listener: socket.socket, source: Path | None, limits: Limits, token: str | None, **opening: Any
+) -> Any:
+    """The application; the socket listens, and the terminal shows where."""
     from ensemble_kit.cli.options.shared import default_run
     from ensemble_kit.cli.output.text import printable
     from ensemble_kit.inference.ensemble import load_ensemble
     from ensemble_kit.serve.app import make_app
-    from ensemble_kit.serve.start import address_of, bound, serve_on
+    from ensemble_kit.serve.start import address_of
 
-    with bound(host, port) as listener:
-        ensemble = load_ensemble(
-            source or default_run(), method=method, device=device, backend=backend
-        )
-        limits = Limits(max_bytes=round(max_mb * 1e6), batch_size=batch_size)
-        app = make_app(ensemble, limits, token=token)
-        listener.listen()
-        for line in first_lines(ensemble, address_of(listener), needs_token=token is not None):
-            click.echo(printable(line))
-        serve_on(listener, app, seconds=limits.seconds)
+    source = source or default_run()
+    click.echo(printable(f"Opening {source} ..."), err=True)
+    ensemble = load_ensemble(source, **opening)
+    app = make_app(ensemble, limits, token=token)
+    listener.listen()
+    for line in first_lines(ensemble, address_of(listener), needs_token=token is not None):
+        click.echo(printable(line))
+    return app
 
 
 def first_lines(ensemble: Ensemble, address: str, *, needs_token: bool) -> list[str]:

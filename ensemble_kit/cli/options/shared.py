@@ -61,7 +61,7 @@ def default_run() -> Path:
     records = sorted(Path("checkpoints").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
     if not records:
         raise DataError(
-            "Combining needs a run",
+            "This command needs a run",
             "there is none under 'checkpoints/', and no --run was given",
             "Train members first: ensemble-kit train-members",
         )
