@@ -73,10 +73,17 @@ def hooked_pass(
     model : torch.nn.Module
         In evaluation mode; its parameters need no gradients.
     images : Tensor, shape (n, channels, height, width)
+
+    Raises
+    ------
+    DataError
+        The network does not use the layer, or the layer does not give one array.
     """
     kept: list[Tensor] = []
 
     def cut(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        if not isinstance(output, Tensor):
+            raise target.refused(f"gives {len(output)} arrays")
         kept.append(output.detach().requires_grad_())
         return kept[-1].clone()  # what follows may change it in place
 
@@ -86,6 +93,8 @@ def hooked_pass(
             logits = model(images)
     finally:
         handle.remove()
+    if not kept:
+        raise target.refused("is not used by it")
     height, width = images.shape[2:]
     return HookedPass(logits, kept[-1], target, (height, width), weigh)
 

@@ -57,12 +57,12 @@ def refuse_without_shap() -> None:
 
 def _values(model: nn.Module, images: Tensor, white: Tensor, name: str) -> Tensor:
     """Summed over colour channels: shape (n, height, width, n_outputs)."""
-    from shap import DeepExplainer
-
     own = _not_in_place(model)
     try:
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
+            from shap import DeepExplainer
+
             values = DeepExplainer(own, white).shap_values(images)
     except (AssertionError, RuntimeError) as error:
         raise _refused(name, "a sum of SHAP values is not the difference of the logits") from error

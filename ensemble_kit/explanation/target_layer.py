@@ -32,6 +32,8 @@ class TargetLayer:
         Input pixels per cell and side; 0 if unknown.
     n_prefix : int
         Tokens before those of the image: class tokens and registers.
+    network : str
+        What the network is called in an error.
     """
 
     name: str
@@ -39,6 +41,7 @@ class TargetLayer:
     n_channels: int = 0
     reduction: int = 0
     n_prefix: int = 0
+    network: str = ""
 
     def as_grid(self, output: Tensor, image_shape: tuple[int, int]) -> Tensor:
         """The layer's output, or its gradient, as (n, channels, height, width).
@@ -57,8 +60,12 @@ class TargetLayer:
             spare = output.shape[1] - height * width
             if spare in (0, self.n_prefix):
                 return output[:, spare:].transpose(1, 2).unflatten(2, (height, width))
-        raise DataError(
-            f"The layer '{self.name}' has an output of shape {tuple(output.shape)}",
+        raise self.refused(f"gives an array of shape {tuple(output.shape)}")
+
+    def refused(self, what: str) -> DataError:
+        """The error that the layer has no grid of cells."""
+        return DataError(
+            f"The layer '{self.name}' of the network '{self.network}' {what}",
             "Grad-CAM needs a grid of cells, or the tokens of one",
             OTHER_METHODS,
         )
@@ -81,7 +88,7 @@ def target_layer(model: nn.Module, *, name: str = "") -> TargetLayer:
     if isinstance(model, WithHead):
         return target_layer(model.body, name=name)
     if isinstance(model, SmallNetwork | DenseCNN):
-        return _before_pooling(model.stages)
+        return _before_pooling(model.stages, name)
     stages = _stages(model)
     if not stages:
         raise DataError(
@@ -97,14 +104,15 @@ def target_layer(model: nn.Module, *, name: str = "") -> TargetLayer:
         int(stage["num_chs"]),
         int(stage["reduction"]),
         int(getattr(model, "num_prefix_tokens", 0)),
+        name or type(model).__name__,
     )
 
 
-def _before_pooling(stages: nn.Sequential) -> TargetLayer:
+def _before_pooling(stages: nn.Sequential, name: str) -> TargetLayer:
     """The last layer of our own networks whose cells are not pooled yet."""
     pools = nn.MaxPool2d | nn.AdaptiveAvgPool2d
     last = max(i for i, one in enumerate(stages) if not isinstance(one, pools))
-    return TargetLayer(f"stages.{last}", stages[last])
+    return TargetLayer(f"stages.{last}", stages[last], network=name)
 
 
 def _stages(model: nn.Module) -> list[dict[str, Any]]:
@@ -125,4 +133,6 @@ def _last_norm(model: nn.Module, stage: str) -> str:
         for name, _ in model.named_modules()
         if name.startswith(f"{stage}.") and name.endswith(".norm1")
     ]
-    return norms[-1] if is_transformer and norms else stage
+    # Norms of Swin V2 stand behind the attention, and see that branch of the block alone.
+    before_attention = not type(model).__name__.startswith("SwinTransformerV2")
+    return norms[-1] if is_transformer and norms and before_attention else stage

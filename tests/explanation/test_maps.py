@@ -132,6 +132,12 @@ def test_maps_are_linear_in_the_score(method: str) -> None:
             "layers.1.blocks.0.norm1",
             (8, 8),
         ),
+        (
+            "swinv2_tiny_window8_256",
+            {"img_size": 64, "window_size": 4, "depths": (1, 1), "num_heads": (1, 2)},
+            "layers.1",
+            (8, 8),
+        ),
         ("resnet18", {}, "layer4", (2, 2)),
         ("densenet121", {}, "features.norm5", (2, 2)),
         ("ek_cnn4", {}, "stages.14", (8, 8)),
@@ -168,6 +174,35 @@ def test_layercam_weighs_each_cell_by_its_own_positive_gradient() -> None:
 def test_a_network_without_known_layers_is_refused_by_name() -> None:
     with pytest.raises(DataError, match="my_net"):
         pass_of("gradcam", nn.Linear(2, 2), some_images(), some_images(), name="my_net")
+
+
+class OneStage(nn.Module):
+    feature_info = ({"module": "stage", "num_chs": 3, "reduction": 1},)
+
+    def __init__(self, stage: nn.Module, *, used: bool = True) -> None:
+        super().__init__()
+        self.stage, self.used = stage, used
+
+    def forward(self, images: Tensor) -> Tensor:
+        found = self.stage(images) if self.used else images
+        return (found[0] if isinstance(found, tuple) else found).flatten(1)[:, :3]
+
+
+class Twice(nn.Module):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return images, images
+
+
+@pytest.mark.parametrize(
+    "model",
+    [OneStage(Twice()), OneStage(nn.Identity(), used=False), OneStage(nn.Flatten())],
+    ids=["several arrays", "not used", "no grid"],
+)
+def test_a_layer_without_a_grid_is_refused_with_its_network(model: nn.Module) -> None:
+    images = some_images()
+    with pytest.raises(DataError, match=r"'stage'.*'my_net'") as caught:
+        pass_of("gradcam", model, images, images, name="my_net").maps(towards(0))
+    assert "gradientshap" in caught.value.advice
 
 
 def test_an_unknown_method_is_refused_by_name() -> None:
