@@ -20,12 +20,20 @@ def on_grid(maps: Array, shape: tuple[int, int]) -> Array:
 
 
 def relative(maps: Array) -> Array:
-    """Each map (..., height, width) over its own largest size: 0 to 1, or 0 where it is empty.
+    """Each map (..., height, width) over the 99th percentile of its sizes, clipped to -1 to 1.
 
-    Signed maps go from -1 to 1.
+    Single pixels would otherwise hide all others. 0 where a map is empty.
+
+    Examples
+    --------
+    >>> relative(np.array([[0.0, 2.0], [4.0, 1.0]])).tolist()
+    [[0.0, 0.5], [1.0, 0.25]]
     """
-    top = np.abs(maps).max(axis=(-2, -1), keepdims=True)
-    return np.where(top > 0, maps / np.where(top > 0, top, 1.0), 0.0)
+    sizes = np.abs(maps)
+    most = sizes.max(axis=(-2, -1), keepdims=True)
+    top = np.percentile(sizes, 99, axis=(-2, -1), keepdims=True, method="higher")
+    top = np.where(top > 0, top, most)
+    return np.where(top > 0, np.clip(maps / np.where(top > 0, top, 1.0), -1, 1), 0.0)
 
 
 def disagreement(maps: Array) -> Array:

@@ -22,7 +22,7 @@ from ensemble_kit.explanation.choose_images import ChosenImages
 from ensemble_kit.explanation.faithfulness import SHARES
 from ensemble_kit.explanation.fuse import relative
 from ensemble_kit.explanation.options import ExplainOptions
-from ensemble_kit.explanation.panes import TITLES
+from ensemble_kit.explanation.panes import KINDS, SCALED, TITLES
 from ensemble_kit.explanation.summary import mean_curves, summary_of
 from ensemble_kit.files import digest_file, write_bytes, write_csv
 from ensemble_kit.inference.ensemble import Ensemble
@@ -146,7 +146,8 @@ def _sheets(
             pictures,
             [relative(one[len(members)]) for one in arrays],
             [_caption(r, method) for r in some],
-            about=f"{TITLES[method]} of the ensemble, over each map's peak",
+            about=f"{TITLES[method]} of the ensemble, {SCALED}",
+            kind="pixels" if method in KINDS else "evidence",
         )
         written.append(made.write(f"contact-sheet-{page}.{method}.png", png_bytes(figure)))
     return written

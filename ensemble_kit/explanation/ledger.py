@@ -33,7 +33,7 @@ def _votes(names: Strs, votes: Strs, with_it: Bools, wanted: str) -> str:
     if n == 1:
         return f"{names[0]} predicts {votes[0]}."
     if with_it.all():
-        return f"All {n} members predict {wanted}."
+        return f"{'Both' if n == 2 else f'All {n}'} members predict {wanted}."
     pairs = zip(names[~with_it], votes[~with_it], strict=True)
     others = first_few((f"{name} predicts {vote}" for name, vote in pairs), 4)
     return f"{int(with_it.sum())} of {n} members predict {wanted}; {others}."

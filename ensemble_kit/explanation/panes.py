@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.figure import Figure
 
+from ensemble_kit.arrays import Array
 from ensemble_kit.explanation.explain import Explanation
 from ensemble_kit.explanation.fuse import relative
 from ensemble_kit.explanation.ledger import sentence
@@ -21,8 +22,9 @@ TITLES = {
     "occlusion": "occlusion",
     "shap": "SHAP values",
 }
-# Methods whose maps are drawn with their sign.
-SIGNED = ("shap",)
+# Methods whose maps are drawn in another way than regions of evidence: see `plots.explanation.KINDS`.
+KINDS = {"gradientshap": "pixels", "integrated-gradients": "pixels", "shap": "signed"}
+SCALED = "over each map's 99th percentile"
 
 
 def explanation_panel(
@@ -57,19 +59,16 @@ def panes_of(explanation: Explanation, i: int, values: Mapping[str, float]) -> l
     """The members' maps, the ensemble's, and the disagreement of two members or more."""
     found, c = explanation.predictions, explanation.explained[i]
     wanted = short(str(explanation.class_names[i]), 14)
-    if explanation.method in SIGNED:
-        kind, shown = "signed", relative(explanation.signed[i])
-    else:
-        kind = "evidence"
-        shown = relative(np.stack([*explanation.maps[i], explanation.ensemble[i]]))
+    kind = KINDS.get(explanation.method, "evidence")
+    evidence = np.stack([*explanation.maps[i], explanation.ensemble[i]])
+    shown = relative(explanation.signed[i] if kind == "signed" else evidence)
     panes = []
     for m, name in enumerate(found.member_names):
-        peak = _peak(explanation.maps[i, m].max())
-        said = f"p of {wanted} {found.member_proba[i, m, c]:.2f}{peak}"
+        said = f"p of {wanted} {found.member_proba[i, m, c]:.2f}{_amount(evidence[m])}"
         caption = f"predicts {short(str(found.votes[i, m]), 24)}\n{said}"
         title = f"{short(name, 16)} ({values[name]:+.3f})" if name in values else short(name, 25)
         panes.append(Pane(title, caption, shown[m], kind))
-    caption = f"p of {wanted} {found.proba[i, c]:.2f}{_peak(explanation.ensemble[i].max())}"
+    caption = f"p of {wanted} {found.proba[i, c]:.2f}{_amount(evidence[-1])}"
     panes.append(Pane("ensemble", caption, shown[-1], kind))
     if len(found.member_names) > 1:
         spread = explanation.disagreement[i]
@@ -79,9 +78,9 @@ def panes_of(explanation: Explanation, i: int, values: Mapping[str, float]) -> l
 
 def about_of(method: str, class_name: str) -> str:
     """What the colours of the maps mean."""
-    if method in SIGNED:
-        return f"{TITLES[method]} for (red) and against (blue) {class_name}, over each map's peak"
-    return f"{TITLES[method]}: evidence for {class_name}, over each map's peak"
+    if KINDS.get(method) == "signed":
+        return f"{TITLES[method]} for (red) and against (blue) {class_name}, {SCALED}"
+    return f"{TITLES[method]}: evidence for {class_name}, {SCALED}"
 
 
 def title_of(explanation: Explanation, i: int, truth: str) -> str:
@@ -97,5 +96,6 @@ def title_of(explanation: Explanation, i: int, truth: str) -> str:
     return said
 
 
-def _peak(value: float) -> str:
-    return ", empty map" if value <= 0 else f", peak {value:.2g}"
+def _amount(found: Array) -> str:
+    """The evidence in all, in units of the logit."""
+    return ", empty map" if found.max() <= 0 else f", evidence {found.mean():.1f}"

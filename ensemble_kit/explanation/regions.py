@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
 
-# Regions where a map has at least this share of its peak.
+# Regions where a relative map has at least this value.
 HOT = 0.5
 COLOR = (213, 94, 0)
 
@@ -17,7 +17,7 @@ Ring = list[list[float]]
 
 
 def hot_regions(relative: Array, width: float, height: float, *, x: float = 0.0, y: float = 0.0) -> list[list[Ring]]:  # fmt: skip
-    """Polygons around the cells that have at least half of the peak.
+    """Polygons around the cells that have at least half of the highest value.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from ensemble_kit.plots.stain_curve import stain_curve_figure
 from ensemble_kit.plots.style import png_bytes
 
 SHOWN, THUMBNAIL = 5, 160
+WRITTEN = {"dab": "DAB"}
 
 
 def write_stain_curve(
@@ -32,7 +33,7 @@ def write_stain_curve(
         found.class_names,
         [one.amount for one in found.flips],
         [with_stain(small, stain, amount) for amount in amounts],
-        stain=stain,
+        stain=WRITTEN.get(stain, stain),
         title=f"{short(source.name.rpartition('/')[2], 50)}\n{flip_sentence(found)}",
     )
     return {
@@ -55,10 +56,11 @@ def flip_sentence(found: StainCurve) -> str:
         said.append(f"below {below[-1].amount:.2f} {below[-1].before}")
     if above:
         said.append(f"above {above[0].amount:.2f} {above[0].after}")
+    stain = WRITTEN.get(found.stain, found.stain)
     ends = f"{found.amounts[0]:g} to {found.amounts[-1]:g}"
     if not said:
-        return f"Predicted {now} at every amount of {found.stain} from {ends}."
-    return f"Predicted {now}; at {found.stain} {' and '.join(said)}."
+        return f"Predicted {now} at every amount of {stain} from {ends}."
+    return f"Predicted {now}; at {stain} {' and '.join(said)}."
 
 
 def _smaller(image: Any) -> Any:

@@ -19,7 +19,6 @@ from ensemble_kit.errors import DataError, RunLockedError, UsageError, first_few
 from ensemble_kit.explanation.choose_images import ChosenImages
 from ensemble_kit.explanation.explain import BLOCK, BlockExplanation, Explanation, explain_blocks
 from ensemble_kit.explanation.faithfulness import ENSEMBLE, curves, with_baselines
-from ensemble_kit.explanation.fuse import relative
 from ensemble_kit.explanation.image_files import ImageFiles
 from ensemble_kit.explanation.index import write_index
 from ensemble_kit.explanation.ledger import sentence
@@ -28,14 +27,13 @@ from ensemble_kit.explanation.methods import check_method
 from ensemble_kit.explanation.options import ExplainOptions
 from ensemble_kit.explanation.panes import explanation_panel
 from ensemble_kit.explanation.randomised import shuffled_correlations, with_shuffled_weights
-from ensemble_kit.explanation.regions import feature_collection, hot_regions
+from ensemble_kit.explanation.region_files import regions_of
 from ensemble_kit.explanation.stain_files import write_stain_curve
 from ensemble_kit.files import digest_json
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.fold_networks import MemberNetworks
-from ensemble_kit.inference.qupath import place_of
 from ensemble_kit.inference.sources import Source
 from ensemble_kit.locks import file_lock
 from ensemble_kit.plots.style import png_bytes
@@ -234,7 +232,7 @@ class _Writer:
             "arrays": place.write("maps", f"{method}.npy", _npy(arrays)),
         }
         if self.options.geojson:
-            content = json.dumps(_regions(self.chosen.sources[i], found, row), allow_nan=False)
+            content = json.dumps(regions_of(self.chosen.sources[i], found, row), allow_nan=False)
             written["regions"] = place.write("regions", f"{method}.geojson", content.encode())
         return written
 
@@ -251,23 +249,6 @@ def _prediction(found: Explanation, row: int) -> dict[str, Any]:
         "votes": dict(zip(said.member_names, map(str, said.votes[row]), strict=True)),
         "caveats": list(said.caveats[row]),
     }
-
-
-def _regions(source: Source, found: Explanation, row: int) -> dict[str, Any]:
-    place = place_of(source.name)
-    if place is None:
-        height, width = source.read(source.path).shape[:2]
-        polygons = hot_regions(relative(found.ensemble[row]), width, height)
-    else:
-        polygons = hot_regions(
-            relative(found.ensemble[row]), place.width, place.height, x=place.x, y=place.y
-        )
-    wanted = str(found.class_names[row])
-    p = float(found.predictions.proba[row, found.explained[row]])
-    return feature_collection(
-        polygons, name=f"{found.method} {Path(source.name).stem}", classification=wanted,
-        measurements={f"p_{wanted}": p},
-    )  # fmt: skip
 
 
 def _refuse_pairs(ensemble: Ensemble, options: ExplainOptions) -> None:

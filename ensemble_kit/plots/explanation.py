@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,12 +32,34 @@ from ensemble_kit.plots.lettering import short
 from ensemble_kit.plots.style import INK, MUTED
 
 Pixels = npt.NDArray[np.uint8]
-# Kind of map -> colour map, lowest and highest value. Readable with colour blindness; the first two in
-# grey too.
+
+
+class Look(NamedTuple):
+    """How a kind of map is drawn: colours for its lowest to its highest value, over a grey image.
+
+    Parameters
+    ----------
+    colors : str
+        Readable with colour blindness; of maps without a sign in grey too.
+    low, high : float
+    alpha : tuple of float
+        At 0 and at the highest value.
+    black : float
+        The grey of black pixels, 0 to 1.
+    """
+
+    colors: str
+    low: float
+    high: float
+    alpha: tuple[float, float]
+    black: float
+
+
 KINDS = {
-    "evidence": ("inferno", 0.0, 1.0),
-    "spread": ("viridis", 0.0, 0.5),
-    "signed": ("RdBu_r", -1.0, 1.0),
+    "evidence": Look("inferno", 0.0, 1.0, (0.1, 0.6), 0.2),
+    "pixels": Look("Reds", 0.0, 1.0, (0.0, 0.9), 0.5),
+    "spread": Look("viridis", 0.0, 0.5, (0.1, 0.6), 0.2),
+    "signed": Look("RdBu_r", -1.0, 1.0, (0.0, 0.9), 0.5),
 }
 # Width of a scale in inches, without its label.
 SCALE = 0.56
@@ -51,7 +74,7 @@ class Pane:
     title, caption : str
     relative : array, shape (height, width)
         Values of its kind.
-    kind : {"evidence", "spread", "signed"}
+    kind : {"evidence", "pixels", "spread", "signed"}
         See `KINDS`.
     """
 
@@ -122,7 +145,12 @@ def _draw_scales(figure: Figure, scales: dict[str, str], x: float, y: float, len
 
 
 def sheet_figure(
-    pictures: Sequence[Pixels], maps: Sequence[Array], captions: Sequence[str], *, about: str
+    pictures: Sequence[Pixels],
+    maps: Sequence[Array],
+    captions: Sequence[str],
+    *,
+    about: str,
+    kind: str = "evidence",
 ) -> Figure:
     """Many images, each beside the ensemble's map of it."""
     n_columns = 2 * min(4, len(pictures))
@@ -137,10 +165,10 @@ def sheet_figure(
     for i, (picture, found, caption) in enumerate(zip(pictures, maps, captions, strict=True)):
         left, right = axes[2 * i : 2 * i + 2]
         draw_picture(left, picture)
-        draw_map(right, picture, Pane("", "", found))
+        draw_map(right, picture, Pane("", "", found, kind))
         left.set_title(caption, fontsize=6.5, color=INK, loc="left", pad=3)
     box = ((figure.get_figwidth() - length) / 2, bottom - 0.22, length, 0.1)
-    _scale(figure, box, "evidence", label, orientation="horizontal")
+    _scale(figure, box, kind, label, orientation="horizontal")
     return figure
 
 
@@ -152,11 +180,11 @@ def draw_picture(axes: Axes, picture: Pixels) -> None:
 def draw_map(axes: Axes, picture: Pixels, pane: Pane) -> None:
     """A map over the image in pale grey, with a line at half of its scale."""
     height, width = picture.shape[:2]
-    grey = 0.2 + 0.8 * (picture.astype(np.float32) / 255) @ np.array([0.299, 0.587, 0.114], np.float32)  # fmt: skip
+    look = KINDS[pane.kind]
+    grey = look.black + (1 - look.black) * (picture.astype(np.float32) / 255) @ np.array([0.299, 0.587, 0.114], np.float32)  # fmt: skip
     place = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
-    _, low, high = KINDS[pane.kind]
-    share = np.clip((pane.relative - low) / (high - low), 0, 1)
+    share = np.clip((pane.relative - look.low) / (look.high - look.low), 0, 1)
     axes.imshow(_tints(pane.kind)(share), extent=place, interpolation="bilinear")
     if pane.kind == "evidence" and share.max() > 0.5 > share.min():
         rows, columns = share.shape
@@ -186,10 +214,10 @@ def _title(axes: Axes, title: str, caption: str) -> None:
 
 def _tints(kind: str) -> Colormap:
     """A colour map that shows more of the image where there is less evidence."""
-    name, low, high = KINDS[kind]
-    values = np.linspace(low, high, 256)
-    colors = colormaps[name](np.linspace(0, 1, 256))
-    colors[:, 3] = 0.1 + 0.5 * np.abs(values) / high
+    look = KINDS[kind]
+    strength = np.abs(np.linspace(look.low, look.high, 256)) / look.high
+    colors = colormaps[look.colors](np.linspace(0, 1, 256))
+    colors[:, 3] = look.alpha[0] + (look.alpha[1] - look.alpha[0]) * strength
     return ListedColormap(colors)
 
 
@@ -202,7 +230,7 @@ def _scale(
     orientation: str = "vertical",
 ) -> None:
     """The scale of the maps at a place in inches."""
-    drawn = ScalarMappable(Normalize(*KINDS[kind][1:]), _tints(kind))
+    drawn = ScalarMappable(Normalize(KINDS[kind].low, KINDS[kind].high), _tints(kind))
     bar = figure.colorbar(drawn, cax=add_box(figure, *box), orientation=orientation)
     bar.set_label(label, fontsize=7, color=MUTED, linespacing=1.2)
     bar.ax.tick_params(labelsize=6.5, colors=MUTED, length=2)

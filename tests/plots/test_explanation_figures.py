@@ -73,7 +73,7 @@ def test_no_text_of_a_panel_leaves_it_or_covers_another(n_members: int, wide: in
         picture(wide),
         panes,
         title=f"Predicted: {LONG}; maps: {LONG} (p 0.12).  Truth: {LONG} (wrong)",
-        about=f"integrated gradients: evidence for {LONG}, over each map's peak",
+        about=f"integrated gradients: evidence for {LONG}, over each map's 99th percentile",
         ledger="The maps of the members that predict it overlap 0.77 among themselves. " * 4,
         name="x" * 120,
     )
@@ -87,7 +87,7 @@ def test_no_text_of_a_sheet_leaves_it_or_covers_another(n_images: int, wide: int
         [picture(wide)] * n_images,
         [np.eye(4)] * n_images,
         [f"{i + 1}  {said}" for i in range(n_images)],
-        about="integrated gradients of the ensemble, over each map's peak",
+        about="integrated gradients of the ensemble, over each map's 99th percentile",
     )
     assert len(figure.axes) == 2 * n_images + 1
     _fits(figure)
