@@ -25,7 +25,7 @@ from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.run import Run
 from ensemble_kit.tune.member_study import MemberStudy
 from ensemble_kit.tune.objective import Objective
-from ensemble_kit.tune.space import Space, dimensions
+from ensemble_kit.tune.space import PLACES, Space, dimensions
 from ensemble_kit.tune.storage import database, is_server, open_storage, storage_path
 
 
@@ -59,7 +59,13 @@ class TunePlan:
 
     def tiles(self) -> dict[TileSpec, Tiles]:
         """The decoded images, which all members and trials share."""
-        specs = {spec for m in self.members for spec in (m.tile_spec, m.eval_spec)}
+        sizes = self.space.image_size
+        tried = [
+            m if size is None else m.model_copy(update={"image_size": size})
+            for m in self.members
+            for size in (None, *(PLACES["image_size"][2] if sizes is True else sizes or ()))
+        ]
+        specs = {spec for m in tried for spec in (m.tile_spec, m.eval_spec)}
         return build_tile_sets(
             self.train, list(specs), cache_dir=self.cache or cache_folder(), crop=CROP
         )

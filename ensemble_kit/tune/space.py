@@ -32,6 +32,7 @@ PLACES: dict[str, tuple[tuple[str, ...], Kind, tuple[Any, ...]]] = {
     "mixup": (("recipe", "regularize", "mixup"), "float", (0.0, 1.0)),
     "ema_decay": (("recipe", "regularize", "ema_decay"), "choice", (0.0, 0.99, 0.998)),
     "epochs": (("recipe", "epochs"), "int", (5, 30)),
+    "image_size": (("image_size",), "choice", (64, 128, 224)),
     "augmentation": (("recipe", "augmentation"), "choice", ("light", "strong-affine", "trivial")),
     "imbalance": (("recipe", "imbalance"), "choice", ("none", "balanced", "oversample")),
 }
@@ -60,8 +61,8 @@ class Space(Settings):
         On a logarithmic scale. `head_rate` is the head's learning rate as a multiple of the backbone's.
     layer_decay, drop_rate, drop_path, label_smoothing, mixup : bool or [low, high]
     epochs : bool or [low, high]
-    ema_decay, augmentation, imbalance : bool or list of choices
-        `imbalance` is one of none, balanced, effective (class weights), oversample and undersample.
+    image_size, ema_decay, augmentation, imbalance : bool or list of choices
+        `image_size` is the side of the square input in pixels; each one is decoded once. `imbalance` is one of none, balanced, effective (class weights), oversample and undersample.
 
     Examples
     --------
@@ -79,6 +80,7 @@ class Space(Settings):
     label_smoothing: Range = False
     mixup: Range = False
     epochs: IntRange = False
+    image_size: bool | tuple[int, ...] = False
     ema_decay: bool | tuple[float, ...] = False
     augmentation: bool | tuple[str, ...] = False
     imbalance: bool | tuple[Literal["none", "balanced", "effective", "oversample", "undersample"], ...] = Field(False)  # fmt: skip
@@ -224,10 +226,14 @@ def _default_range(
 
 def own_values(member: Member) -> dict[str, Any]:
     """The member's own value of every setting that can be tuned."""
-    recipe, values = member.recipe, {}
+    recipe = member.recipe
+    values: dict[str, Any] = {}
     for name, (path, *_) in PLACES.items():
         if name == "imbalance":
             values[name] = recipe.class_weights if recipe.sampling == "none" else recipe.sampling
+            continue
+        if name == "image_size":
+            values[name] = member.input_size
             continue
         value: Any = member
         for key in path:

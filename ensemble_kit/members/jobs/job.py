@@ -30,6 +30,7 @@ TRAINER = 2
 TUNED = (
     "member.tuned:",
     "member.drop_rate:",
+    "member.image_size:",
     "member.recipe.learning_rate:",
     "member.recipe.batch_size:",
     "member.recipe.weight_decay:",
