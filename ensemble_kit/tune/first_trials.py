@@ -12,6 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ensemble_kit.members.member import Member
+from ensemble_kit.tune.proxy import PROXY
 from ensemble_kit.tune.space import Dimension, own_values
 from ensemble_kit.tune.trials import CONTINUES, DEFAULT, ORIGIN, OUTCOME, OVERRIDES
 
@@ -47,9 +48,12 @@ def first_trials(
 
 
 def put_in_line(
-    study: optuna.Study, planned: Mapping[str, Mapping[str, Any]], axes: Sequence[Dimension]
+    study: optuna.Study,
+    planned: Mapping[str, Mapping[str, Any]],
+    axes: Sequence[Dimension],
+    about: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Enqueue the first trials that the study does not have yet."""
+    """Enqueue the first trials that the study does not have yet, with more attributes by origin."""
     there = {trial.user_attrs.get(ORIGIN) for trial in study.get_trials(deepcopy=False)}
     names = {axis.name for axis in axes}
     for origin, values in planned.items():
@@ -59,6 +63,7 @@ def put_in_line(
                 user_attrs={
                     ORIGIN: origin,
                     OVERRIDES: {k: v for k, v in values.items() if k not in names},
+                    **(about or {}).get(origin, {}),
                 },
                 skip_if_exists=False,
             )
@@ -89,7 +94,7 @@ def continue_cut_off(
         if trial.number in continued:
             continue
         params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        attrs = {k: v for k, v in trial.user_attrs.items() if k in {ORIGIN, OVERRIDES}}
+        attrs = {k: v for k, v in trial.user_attrs.items() if k in {ORIGIN, OVERRIDES, PROXY}}
         now, before = progress(trial), trial.user_attrs.get(PROGRESS, 0)
         in_vain = trial.user_attrs.get(IN_VAIN, 0) + 1 if now <= before else 0
         if params and (in_vain < MOST_CUT_OFFS or attrs.get(ORIGIN) == DEFAULT):

@@ -20,6 +20,7 @@ from ensemble_kit.locks import file_lock
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.first_trials import continue_cut_off, first_trials, put_in_line
 from ensemble_kit.tune.objective import Objective
+from ensemble_kit.tune.proxy import PROXY, ProxyTrial
 from ensemble_kit.tune.samplers import sampler
 from ensemble_kit.tune.storage import one_host_at_a_time
 from ensemble_kit.tune.study_facts import refuse_other_facts
@@ -36,12 +37,15 @@ class MemberStudy:
     ----------
     has_server : bool
         The storage is a database server: other hosts may be at trials of this study.
+    planned : sequence of ProxyTrial, optional
+        The trials to run instead of the first trials and those of the sampler.
     """
 
     objective: Objective
     study: optuna.Study
     storage: optuna.storages.RDBStorage
     has_server: bool = False
+    planned: Sequence[ProxyTrial] | None = None
 
     @property
     def name(self) -> str:
@@ -49,7 +53,12 @@ class MemberStudy:
 
     @classmethod
     def opened(
-        cls, objective: Objective, storage: optuna.storages.RDBStorage, *, has_server: bool = False
+        cls,
+        objective: Objective,
+        storage: optuna.storages.RDBStorage,
+        *,
+        has_server: bool = False,
+        planned: Sequence[ProxyTrial] | None = None,
     ) -> MemberStudy:
         """The member's study in this storage, which is created where it is missing.
 
@@ -67,7 +76,7 @@ class MemberStudy:
             pruner=_pruner(objective),
         )
         refuse_other_facts(study, _facts(objective), member.name)
-        return cls(objective, study, storage, has_server)
+        return cls(objective, study, storage, has_server, planned)
 
     def prepare(self) -> None:
         """Put the first trials in line, and those that were cut off."""
@@ -75,10 +84,15 @@ class MemberStudy:
             self._prepare()
 
     def _prepare(self) -> None:
-        planned, outside = first_trials(self.objective.member, self.objective.axes)
-        if self.study.user_attrs.get("outside") is None:
-            self.study.set_user_attr("outside", list(outside))
-        put_in_line(self.study, planned, self.objective.axes)
+        if self.planned is None:
+            first, outside = first_trials(self.objective.member, self.objective.axes)
+            if self.study.user_attrs.get("outside") is None:
+                self.study.set_user_attr("outside", list(outside))
+            put_in_line(self.study, first, self.objective.axes)
+        else:
+            first = {one.origin: one.values for one in self.planned}
+            about = {one.origin: {PROXY: one.loss} for one in self.planned}
+            put_in_line(self.study, first, self.objective.axes, about)
         # With a file, the caller holds the run's lock: nobody else is at a trial.
         continue_cut_off(self.study, self._progress, dead=lambda _: not self.has_server)
 
@@ -124,6 +138,11 @@ class MemberStudy:
             with one_host_at_a_time(self.storage, has_server=True):
                 optuna.storages.fail_stale_trials(self.study)
                 continue_cut_off(self.study, self._progress, dead=lambda _: False)
+
+    def n_planned(self) -> int:
+        """Trials that ended or wait."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return len(ended(self.study)) + len(waiting)
 
     def at_work(self) -> int:
         """Trials that are said to run."""

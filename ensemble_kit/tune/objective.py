@@ -181,7 +181,7 @@ class Objective:
         return overall(losses), WHOLE
 
     def _trained(
-        self, member: Member, fold: int, parts: Parts, files: TrialFiles, watcher: _Epochs
+        self, member: Member, fold: int, parts: Parts, files: TrialFiles, watcher: _Epochs | None
     ) -> FoldResult:
         began, folder = time.perf_counter(), files.state_folder(fold)
         state = load_resume(folder, files.made_of, lambda _: None)
@@ -197,7 +197,8 @@ class Objective:
             state=state,
         )
         saved = [time.perf_counter()]
-        watcher.replay(tuple(row["val_log_loss"] for row in fit.training.history))
+        if watcher is not None:
+            watcher.replay(tuple(row["val_log_loss"] for row in fit.training.history))
 
         def after_epoch(training: Training) -> None:
             now = time.perf_counter()
@@ -206,7 +207,8 @@ class Objective:
                 so_far = {"seconds": earlier + now - began}
                 save_resume(folder, training.state() | so_far, files.made_of)
                 saved[0] = now
-            watcher.saw(training.epoch - 1, training.history[-1]["val_log_loss"])
+            if watcher is not None:
+                watcher.saw(training.epoch - 1, training.history[-1]["val_log_loss"])
             self.on_epoch()
 
         fit.run(parts.fit, after_epoch)
@@ -223,6 +225,20 @@ class Objective:
     def _parts(self, member: Member, fold: int) -> Parts:
         tiles = self.tiles[member.tile_spec]
         return parts_of(member, self.train, self.folds, fold, tiles, seed=self.seed)
+
+    def fold_logits(self, attrs: dict[str, Any], fold: int) -> Array:
+        """Logits of one fold by a trial's settings, trained on all other folds: stored, or now.
+
+        Returns
+        -------
+        array of float32, shape (n_held_out, n_classes)
+        """
+        member, files = self.tried(attrs), self.files_of(attrs)
+        result = files.read(fold)
+        if result is None:
+            result = self._trained(member, fold, self._parts(member, fold), files, None)
+            files.write(fold, result)
+        return result.logits
 
     def held_out(self, fold: int) -> npt.NDArray[np.bool_]:
         """Which training rows a fold holds out."""

@@ -97,6 +97,9 @@ class TuningResult:
         Of the trials that greedy selection picks; None without `keep_trials`.
     picks : tuple of Pick
         Those trials.
+    nested : tuple of Gain
+        Of members and of their mean, tuned inside the training folds of each fold; empty without
+        `nested`, or if the time ended before.
     """
 
     members: tuple[TunedMember, ...]
@@ -104,6 +107,7 @@ class TuningResult:
     notes: tuple[str, ...] = ()
     kept: Gain | None = None
     picks: tuple[Pick, ...] = ()
+    nested: tuple[Gain, ...] = ()
 
     @property
     def gains(self) -> list[Gain]:
@@ -192,7 +196,7 @@ def _probabilities(study: MemberStudy, trials: list[FrozenTrial]) -> tuple[Array
     of_chosen = oof_logits(study, [tried[t] for t in chosen])
     if of_default is None or of_chosen is None:
         return None
-    return _proba(of_default), _proba(of_chosen)
+    return proba_of(of_default), proba_of(of_chosen)
 
 
 def _as_scored(study: MemberStudy, pair: tuple[Array, Array]) -> tuple[Array, Array]:
@@ -205,7 +209,8 @@ def _as_scored(study: MemberStudy, pair: tuple[Array, Array]) -> tuple[Array, Ar
     return default, tuned
 
 
-def _proba(logits: Array) -> Array:
+def proba_of(logits: Array) -> Array:
+    """Probabilities of logits, both of shape (n, n_classes)."""
     return softmax(logits[:, None].astype(np.float64))[:, 0]
 
 

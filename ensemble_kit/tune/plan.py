@@ -6,7 +6,7 @@ Reads images and opens the storage; trains nothing. Only training rows are hande
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.run import Run
 from ensemble_kit.tune.member_study import MemberStudy
 from ensemble_kit.tune.objective import Objective
+from ensemble_kit.tune.proxy import Proxy, ProxyTrial
 from ensemble_kit.tune.space import PLACES, Space, dimensions
 from ensemble_kit.tune.storage import database, is_server, open_storage, storage_path
 
@@ -41,6 +42,13 @@ class TunePlan:
         Score trials by the mean with the stored out-of-fold predictions of the other members.
     keeps_networks : bool
         Store the networks of finished trials.
+    planned : mapping of member name to list of ProxyTrial
+        Trials to run instead of those that a sampler proposes.
+    proxy : Proxy, optional
+        What the planned trials were chosen by.
+    images : Manifest, optional
+        Training rows that are decoded, where they are more than `train`: all plans of a tuning share
+        one cache.
     """
 
     members: tuple[Member, ...]
@@ -56,6 +64,9 @@ class TunePlan:
     prunes: bool = True
     keeps_networks: bool = False
     cache: Path | None = None
+    planned: Mapping[str, Sequence[ProxyTrial]] = dataclasses.field(default_factory=dict)
+    proxy: Proxy | None = None
+    images: Manifest | None = None
 
     def tiles(self) -> dict[TileSpec, Tiles]:
         """The decoded images, which all members and trials share."""
@@ -67,7 +78,10 @@ class TunePlan:
         ]
         specs = {spec for m in tried for spec in (m.tile_spec, m.eval_spec)}
         return build_tile_sets(
-            self.train, list(specs), cache_dir=self.cache or cache_folder(), crop=CROP
+            self.images or self.train,
+            list(specs),
+            cache_dir=self.cache or cache_folder(),
+            crop=CROP,
         )
 
     def opened(self, on_epoch: Callable[[], None] = lambda: None) -> dict[str, MemberStudy]:
@@ -80,6 +94,7 @@ class TunePlan:
                     self._objective(member, run, tiles, device, on_epoch),
                     storage,
                     has_server=is_server(self.storage),
+                    planned=self.planned.get(member.name),
                 )
                 for member in self.members
             }

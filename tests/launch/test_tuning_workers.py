@@ -17,7 +17,8 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 from ensemble_kit.tune.storage import open_storage
 from ensemble_kit.tune.trials import OUTCOME
-from ensemble_kit.tune.tune_members import Progress, tune_members
+from ensemble_kit.tune.tune_members import tune_members
+from ensemble_kit.tune.tuning import Progress
 
 pytestmark = pytest.mark.slow
 

@@ -30,7 +30,8 @@ from ensemble_kit.tune.best import best_record, tuned_values
 from ensemble_kit.tune.outcome import TuningResult
 from ensemble_kit.tune.plots import PLOTS
 from ensemble_kit.tune.storage import open_storage, storage_path
-from ensemble_kit.tune.tune_members import Progress, tune_members
+from ensemble_kit.tune.tune_members import tune_members
+from ensemble_kit.tune.tuning import Progress
 
 CLI = Callable[..., tuple[int, str]]
 Tune = Callable[..., TuningResult]

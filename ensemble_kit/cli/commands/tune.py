@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ensemble_kit.tune.space import Space
 
 # Flags that the next training does not take, or that would put the tuned values aside.
-OWN = ("only", "trials", "time_limit", "space_file", "objective", "workers", "keep_trials", "combiner", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
+OWN = ("only", "trials", "time_limit", "space_file", "objective", "workers", "keep_trials", "combiner", "nested", "proxy", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
 OPTIMISTIC = (
     "The best values were chosen on these folds. Out-of-fold metrics of tuned members are therefore "
     "optimistic; the gains above are not chosen and evaluated on the same fold."
@@ -53,6 +53,8 @@ def tune(
     workers: int,
     keep_trials: bool,
     combiner: str | None,
+    nested: bool,
+    proxy: dict[str, Any] | None,
     storage: str | None,
 ) -> None:
     """Tune each member with Optuna, and say whether it helped.
@@ -65,10 +67,12 @@ def tune(
     if combiner:
         _tune_combiner(experiment, combiner, trials)
         return
-    from ensemble_kit.cli.output.tuning import TuningPrinter, answer
+    from ensemble_kit.cli.output.tuning import TuningPrinter, answer, proxy_sentence
     from ensemble_kit.experiment import config_of, prepare
     from ensemble_kit.launch.tuning import TuningWorkers
     from ensemble_kit.run import Run
+    from ensemble_kit.tune.proxy import Proxy
+    from ensemble_kit.tune.stored import best_records
     from ensemble_kit.tune.tune_members import tune_members
 
     members = _members(experiment, only)
@@ -82,9 +86,12 @@ def tune(
             members, manifest, folds, run, n_trials=trials, time_limit=time_limit, space=space,
             objective=objective, keep_trials=keep_trials, storage=storage, device=experiment.device,
             precision=experiment.precision, seed=experiment.seed, config=config_of(experiment), watcher=printer,
-            crew=TuningWorkers(workers) if workers > 1 else None,
+            crew=TuningWorkers(workers) if workers > 1 else None, nested=nested,
+            proxy=Proxy(**proxy) if proxy else None,
         )  # fmt: skip
     click.echo(answer(result, trials))
+    if proxy:
+        click.echo(f"\n{proxy_sentence(best_records(run))}")
     for note in (*result.notes, OPTIMISTIC):
         click.echo(f"Caveat: {printable(note)}")
     again = given_flags(ctx, but=OWN)

@@ -18,9 +18,8 @@ TRAINING = {
     "Where it runs": ("--run", "--device", "--slots", "--engine", "--dry-run"),
 }  # fmt: skip
 TUNING = {
-    "What is tuned": ("--member", "--trials", "--time-limit", "--space"),
-    **{title: flags for title, flags in TRAINING.items() if title != "Where it runs"},
-    "Where it runs": ("--run", "--device"),
+    "Tuning": ("--member", "--trials", "--time-limit", "--space", "--objective", "--workers"),
+    "Data and networks": ("--data", "--members", "--image-size", "--epochs", "--run"),
 }
 STACKING = {
     "Methods": ("--run", "--method", "--metric", "--positive", "--quorum"),

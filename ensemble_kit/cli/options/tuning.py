@@ -33,6 +33,26 @@ class Duration(click.ParamType):
             self.fail(f"{value!r} is not a time; give e.g. 90s, 30m, 2h or 1h30m", param, ctx)
 
 
+class ProxyType(click.ParamType):
+    """Settings of a proxy, such as epochs=3,images=0.5."""
+
+    name = "SETTINGS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        kinds = {"epochs": int, "image_size": int, "images": float}
+        if not isinstance(value, str):
+            return value
+        given: dict[str, Any] = {}
+        for part in value.split(","):
+            name, _, number = part.partition("=")
+            try:
+                given[name.strip()] = kinds[name.strip()](number)
+            except (KeyError, ValueError):
+                known = ", ".join(f"{key}=NUMBER" for key in kinds)
+                self.fail(f"{part!r} is not a setting of a proxy; known: {known}", param, ctx)
+        return given
+
+
 storage_option = click.option(
     "--storage",
     metavar="URL",
@@ -85,6 +105,16 @@ def tuning_options(command: Command) -> Command:
             "--combiner",
             type=click.Choice(["mlp", "logistic", "boosting"]),
             help="Tune this combiner on the stored predictions of the members instead of the members. Takes seconds.",
+        ),
+        click.option(
+            "--nested",
+            is_flag=True,
+            help="Also tune inside the training folds of each fold, and score the fold. The gain is then free of every choice made on it. Takes as many times longer as there are folds.",
+        ),
+        click.option(
+            "--proxy",
+            type=ProxyType(),
+            help="Run cheaper trials, then train a few in full, e.g. epochs=3,image_size=64,images=0.5. The rank correlation of both is stored.",
         ),
         storage_option,
     ]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ensemble_kit.tune.combiner_study import TunedCombiner
     from ensemble_kit.tune.outcome import Gain, TunedMember, TuningResult
     from ensemble_kit.tune.trials import TrialResult
-    from ensemble_kit.tune.tune_members import Progress
+    from ensemble_kit.tune.tuning import Progress
 
 HEAD = ("member", "trials", "pruned", "default", "best", "gain")
 
@@ -116,6 +116,11 @@ def answer(result: TuningResult, n_trials: int) -> str:
             "Log loss on held-out patients; a positive gain is better. Tuned: the values of each fold "
             f"are chosen on the other folds.\nIntervals are over {n_groups} patients."
         )
+    if result.nested:
+        parts.append(
+            "Nested: the settings of each fold are tuned without it.\n\n"
+            f"{gain_table(result.nested)}"
+        )
     parts.append(values_table(result.members, n_trials))
     if result.picks:
         picks = ", ".join(f"{pick.name} ({pick.weight:.0%})" for pick in result.picks)
@@ -124,6 +129,17 @@ def answer(result: TuningResult, n_trials: int) -> str:
             "all members as they stand."
         )
     return "\n\n".join(parts)
+
+
+def proxy_sentence(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """How well the ranks of cheap trials agree with those of the full training."""
+    said = []
+    for name, record in records.items():
+        if (proxy := record.get("proxy")) is not None:
+            found = proxy["rank_correlation"]
+            value = "not known" if found is None else f"{found:.2f}"
+            said.append(f"{name} {value} ({proxy['n_trials']} trials)")
+    return f"Rank correlation of the proxy with the full training: {', '.join(said)}."
 
 
 def combiner_answer(found: TunedCombiner) -> str:
