@@ -17,6 +17,7 @@ LAYERS = (
     "faults",
     "arrays",
     "memory",
+    "parallel",
     "archives",
     "seeding",
     "formulas",

@@ -7,9 +7,11 @@ noise. No method is replaced by the mean here, since that would hide a leak.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.combiners.base import Combiner
@@ -17,6 +19,7 @@ from ensemble_kit.errors import UsageError, first_few
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.parallel import in_processes
 from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
@@ -184,31 +187,35 @@ def permutation_test(
         )
     methods = {name: one for name, one in combiners.items() if not one.needs_labels}
     real = _figures(methods, oof, protocol)
-    drawn: dict[str, dict[str, list[float]]] = {"permuted": {}, "noise": {}}
-    for draw in range(n_draws):
-        rng = generator(protocol.seed, f"null-{draw}")
-        tables = {"permuted": _permuted(oof, rng), "noise": _noise(oof, rng)}
-        for kind, table in tables.items():
-            for name, value in _figures(methods, table, protocol).items():
-                drawn[kind].setdefault(name, []).append(value)
+    one_draw = functools.partial(_draw, methods=methods, oof=oof, protocol=protocol)
+    draws = in_processes(one_draw, range(n_draws))
     higher = protocol.figure(oof.class_names).higher_is_better
-    kinds = {
-        kind: {name: np.array(values) for name, values in some.items()}
-        for kind, some in drawn.items()
-    }
 
-    def gain(kind: str, name: str) -> Array:
-        better: Array = kinds[kind][name] - kinds[kind][CONSTANT]
+    def values(kind: int, name: str) -> Array:
+        return np.array([draw[kind][name] for draw in draws])
+
+    def gain(kind: int, name: str) -> Array:
+        better = values(kind, name) - values(kind, CONSTANT)
         return better if higher else -better
 
     found = {
         name: NullFigures(
-            real[name], kinds["permuted"][name], kinds["noise"][name],
-            gain("permuted", name), gain("noise", name), higher,
+            real[name], values(0, name), values(1, name), gain(0, name), gain(1, name), higher
         )
         for name in methods
-    }  # fmt: skip
+    }
     return PermutationTest(found, protocol.metric, n_draws, _dealt(oof))
+
+
+def _draw(
+    draw: int, methods: Mapping[str, Combiner], oof: Predictions, protocol: Protocol
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The metric of every method on permuted labels, and on noise members."""
+    rng = generator(protocol.seed, f"null-{draw}")
+    tables = with_permuted_labels(oof, rng), with_noise_members(oof, rng)
+    with threadpool_limits(1):  # the same sums in every process
+        on_permuted, on_noise = (_figures(methods, table, protocol) for table in tables)
+    return on_permuted, on_noise
 
 
 CONSTANT = "the classes' shares, whatever the image"
@@ -239,7 +246,7 @@ def _has_one_label_each(oof: Predictions) -> bool:
     return all(len(np.unique(oof.labels[rows])) == 1 for rows in _group_rows(oof))
 
 
-def _permuted(oof: Predictions, rng: np.random.Generator) -> Predictions:
+def with_permuted_labels(oof: Predictions, rng: np.random.Generator) -> Predictions:
     """The table with labels permuted between whole groups."""
     rows = _group_rows(oof)
     order = rng.permutation(len(rows))
@@ -252,7 +259,7 @@ def _permuted(oof: Predictions, rng: np.random.Generator) -> Predictions:
     return dataclasses.replace(oof, labels=labels)
 
 
-def _noise(oof: Predictions, rng: np.random.Generator) -> Predictions:
+def with_noise_members(oof: Predictions, rng: np.random.Generator) -> Predictions:
     """The table with each member's rows in random order; features are normal noise.
 
     Missing predictions of a member stay in their rows, so that every row still meets the quorum.

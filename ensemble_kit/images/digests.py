@@ -5,10 +5,8 @@ Does not decode files: a digest is of the bytes as they lie on disk.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +17,7 @@ from ensemble_kit.files import digest_bytes, digest_file
 from ensemble_kit.images.containers import read_contained, split_reference
 from ensemble_kit.images.decode import inside
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.parallel import in_threads
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -58,22 +57,28 @@ def map_images(
     An error is a DataError, or an EnvironmentFault of an item that lacks memory even when it is
     tried again alone.
     """
+
+    def tried(item: T) -> U | DataError | MemoryError:
+        try:
+            return work(item)
+        except (DataError, MemoryError) as error:
+            return error
+
     results: list[U | None] = [None] * len(items)
     faults: dict[int, EnsembleKitError] = {}
     lacking: list[int] = []
     # Set and taken back here, outside the threads: images that large are refused by name anyway.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with ThreadPoolExecutor(min(16, n_cores())) as pool:
-            for i, future in enumerate([pool.submit(work, item) for item in items]):
-                try:
-                    results[i] = future.result()
-                except DataError as error:
-                    faults[i] = error
-                except MemoryError:
-                    lacking.append(i)
-                if progress is not None:
-                    progress(i + 1, len(items))
+        for i, found in enumerate(in_threads(tried, items)):
+            if isinstance(found, DataError):
+                faults[i] = found
+            elif isinstance(found, MemoryError):
+                lacking.append(i)
+            else:
+                results[i] = found
+            if progress is not None:
+                progress(i + 1, len(items))
         for i in lacking:
             try:
                 results[i] = work(items[i])
@@ -125,11 +130,6 @@ def _lack_of_memory(error: MemoryError) -> EnvironmentFault:
         str(error) or "no memory is left",
         "Close other programs, use a machine with more memory, or cut the image into smaller ones",
     )
-
-
-def n_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def digest_of(root: Path, row: tuple[str, ...]) -> str:

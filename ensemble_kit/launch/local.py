@@ -11,13 +11,14 @@ from typing import Any
 
 from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.launch.measure_slots import fastest_share
-from ensemble_kit.launch.memory import cores, visible_cards
+from ensemble_kit.launch.memory import visible_cards
 from ensemble_kit.launch.pool import Pool
 from ensemble_kit.launch.slots import Machine, Peak, Share, first_slots, most_slots, slots_by_memory
 from ensemble_kit.members.jobs.events import JobFailed, Watcher
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.registry import cost
 from ensemble_kit.memory import host_free
+from ensemble_kit.parallel import cores
 from ensemble_kit.run import Run
 
 CHOICE = "engine.json"

@@ -15,13 +15,6 @@ from ensemble_kit.memory import field
 CARD_CONTEXT = 700 * 2**20
 
 
-def cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def host_peak() -> int:
     """The most bytes of host memory that this process held, without files that all share."""
     status = Path("/proc/self/status")

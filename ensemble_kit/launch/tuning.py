@@ -18,8 +18,9 @@ from collections.abc import Callable, Sequence
 import ensemble_kit.errors
 from ensemble_kit.errors import EnsembleKitError, JobsFailedError
 from ensemble_kit.launch.end_with_parent import child_environment, end_with_parent
-from ensemble_kit.launch.memory import cores, visible_cards
+from ensemble_kit.launch.memory import visible_cards
 from ensemble_kit.members.training.precision import choose_device
+from ensemble_kit.parallel import cores
 from ensemble_kit.tune.plan import TunePlan
 
 LOOK_SECONDS = 0.5

@@ -17,9 +17,9 @@ from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.permutation_test import (
     NullFigures,
     PermutationTest,
-    _noise,
-    _permuted,
     permutation_test,
+    with_noise_members,
+    with_permuted_labels,
 )
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.tables.permutation_test import null_rows
@@ -72,7 +72,7 @@ def test_a_combiner_that_leaks_is_caught_in_both_checks() -> None:
 
 
 def test_members_that_know_nothing_have_no_small_p_value() -> None:
-    table = _noise(toy_predictions(180, 3, 3, n_groups=60), np.random.default_rng(0))
+    table = with_noise_members(toy_predictions(180, 3, 3, n_groups=60), np.random.default_rng(0))
     found = permutation_test({"mean": make_combiner("mean")}, table, n_draws=19)
     assert found.methods["mean"].p_value > 0.05
 
@@ -81,7 +81,7 @@ def test_a_groups_label_stays_with_the_whole_group() -> None:
     table = toy_predictions(120, 2, 2, n_groups=24)
     labels = (np.arange(120) // 5) % 2
     table = dataclasses.replace(table, labels=labels)
-    dealt = _permuted(table, np.random.default_rng(0))
+    dealt = with_permuted_labels(table, np.random.default_rng(0))
     per_group = [np.unique(dealt.labels[table.groups == g]) for g in np.unique(table.groups)]
     assert all(len(found) == 1 for found in per_group)
     assert np.bincount(np.concatenate(per_group)).tolist() == [12, 12]
@@ -91,7 +91,7 @@ def test_a_groups_label_stays_with_the_whole_group() -> None:
 
 def test_groups_of_several_labels_keep_their_blocks_and_all_labels() -> None:
     table = toy_predictions(120, 2, 3, n_groups=24)
-    dealt = _permuted(table, np.random.default_rng(0))
+    dealt = with_permuted_labels(table, np.random.default_rng(0))
     assert np.bincount(dealt.labels).tolist() == np.bincount(table.labels).tolist()
 
     def blocks(one) -> list[tuple[int, ...]]:
@@ -103,7 +103,7 @@ def test_groups_of_several_labels_keep_their_blocks_and_all_labels() -> None:
 
 def test_a_member_of_noise_has_the_members_own_rows_in_another_order() -> None:
     table = toy_predictions(60, 2, 3)
-    noise = _noise(table, np.random.default_rng(0))
+    noise = with_noise_members(table, np.random.default_rng(0))
     for m in range(2):
         np.testing.assert_array_equal(
             np.sort(noise.logits[:, m], axis=0), np.sort(table.logits[:, m], axis=0)
@@ -117,7 +117,7 @@ def test_a_member_of_noise_has_the_members_own_rows_in_another_order() -> None:
 def test_combiners_on_features_find_nothing_in_features_of_noise() -> None:
     table = toy_predictions(120, 2, 3, n_groups=60, n_features=4)
     blind = dataclasses.replace(table, logits=np.zeros_like(table.logits))
-    noise = _noise(blind, np.random.default_rng(0))
+    noise = with_noise_members(blind, np.random.default_rng(0))
     np.testing.assert_array_equal(noise.features.spaces, table.features.spaces)
     assert abs(np.corrcoef(noise.features.values[0].ravel(), table.features.values[0].ravel())[0, 1]) < 0.2  # fmt: skip
     name = next(k for k in COMBINERS if combiner_class(k).needs_features)

@@ -15,7 +15,7 @@ from ensemble_kit.combiners import make_combiner
 from ensemble_kit.errors import DataError, EnsembleKitError, IntegrityError, UsageError
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
-from ensemble_kit.evaluation.permutation_test import _noise
+from ensemble_kit.evaluation.permutation_test import with_noise_members
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.method_predictions import predictions_by_fold, stored_predictions
 from ensemble_kit.evaluation.runs.stack_run import stack_run
@@ -133,7 +133,7 @@ def test_a_whole_table_is_left_as_it_is() -> None:
 
 def test_members_of_noise_keep_their_gaps() -> None:
     table = with_quorum(with_a_gap(), 3)
-    noise = _noise(table, np.random.default_rng(0))
+    noise = with_noise_members(table, np.random.default_rng(0))
     np.testing.assert_array_equal(noise.available, table.available)
     assert not np.array_equal(noise.logits[:, 1], table.logits[:, 1], equal_nan=True)
 
