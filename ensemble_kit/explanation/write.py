@@ -34,7 +34,6 @@ from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.fold_networks import MemberNetworks
-from ensemble_kit.inference.sources import Source
 from ensemble_kit.locks import file_lock
 from ensemble_kit.plots.style import png_bytes
 
