@@ -197,10 +197,10 @@ def draw_map(axes: Axes, picture: Pixels, pane: Pane) -> None:
 
 def overlay(pane: Pane) -> Pixels:
     """A map to lay over its image, shape (height, width, 4): clear where it is 0, opaque at its top."""
-    name, low, high = KINDS[pane.kind]
-    share = np.clip((pane.relative - low) / (high - low), 0, 1)
-    colors = colormaps[name](share)
-    colors[..., 3] = 0.15 + 0.85 * np.abs(low + share * (high - low)) / high
+    look = KINDS[pane.kind]
+    values = np.clip(pane.relative, look.low, look.high)
+    colors = colormaps[look.colors]((values - look.low) / (look.high - look.low))
+    colors[..., 3] = 0.15 + 0.85 * np.abs(values) / look.high
     return np.asarray(np.rint(255 * colors), dtype=np.uint8)
 
 
