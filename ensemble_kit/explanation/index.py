@@ -1,6 +1,6 @@
-"""The index of a folder of explanations, written last: what lies there, with digests; and its reader.
+"""The index of a folder of explanations, written last: what lies there, with digests.
 
-`list_explanations(run)` is what a report needs: panels, sheets, sentences and faithfulness.
+`explanation.stored` reads it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ensemble_kit.checked import check_file, read_checked, write_checked
-from ensemble_kit.errors import command
+from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.explanation.caveats import map_caveats
 from ensemble_kit.explanation.choose_images import ChosenImages
 from ensemble_kit.explanation.faithfulness import SHARES
 from ensemble_kit.explanation.fuse import relative
 from ensemble_kit.explanation.options import ExplainOptions
 from ensemble_kit.explanation.panes import KINDS, SCALED, TITLES
+from ensemble_kit.explanation.stored import INDEX
 from ensemble_kit.explanation.summary import mean_curves, summary_of
 from ensemble_kit.files import digest_file, write_bytes, write_csv
 from ensemble_kit.inference.ensemble import Ensemble
@@ -30,44 +30,9 @@ from ensemble_kit.plots.explanation import sheet_figure
 from ensemble_kit.plots.faithfulness import faithfulness_figure
 from ensemble_kit.plots.lettering import short
 from ensemble_kit.plots.style import png_bytes
-from ensemble_kit.run import Run
 
-EXPLANATIONS, INDEX, LEDGER = "explanations", "index.json", "ledger.csv"
+LEDGER = "ledger.csv"
 PER_SHEET = 24
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class StoredExplanations:
-    """One folder of explanations, with all files checked.
-
-    Parameters
-    ----------
-    folder : path
-    index : mapping
-        `kind`, `method`, `maps`, `member_values` (Shapley), `images` (one record each, with paths in the folder), `sheets`,
-        `faithfulness` (by map: measures and figure), `notes`.
-    """
-
-    folder: Path
-    index: Mapping[str, Any]
-
-
-def list_explanations(run: Run) -> list[StoredExplanations]:
-    """The finished explanations in a run's folder `explanations/`, in the order of their names.
-
-    Raises
-    ------
-    IntegrityError
-        A file is missing or was changed.
-    """
-    found = []
-    for path in sorted((run.path / EXPLANATIONS).glob(f"[!.]*/{INDEX}")):
-        again = f"Run {command('explain', '--run', run.path)} again"
-        index = read_checked(path, advice=again)
-        for name, digest in index["files"].items():
-            check_file(path.parent / name, digest, advice=again)
-        found.append(StoredExplanations(path.parent, index))
-    return found
 
 
 def write_index(
@@ -87,7 +52,7 @@ def write_index(
     Returns
     -------
     dict
-        As `StoredExplanations.index`.
+        As `stored.StoredExplanations.index`.
     """
     good = [one for one in records if "error" not in one]
     files = {path: digest for one in good for path, digest in one["files"].items()}
@@ -101,6 +66,7 @@ def write_index(
         "source": ensemble.source,
         "method": ensemble.method,
         "members": list(ensemble.member_names),
+        "made_of": dict(ensemble.stored.made_of),
         "member_values": dict(chosen.values),
         "class_names": list(ensemble.class_names),
         "maps": list(options.maps),

@@ -12,14 +12,17 @@ from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.plots.lettering import in_legend
-from ensemble_kit.plots.style import color, grid, line_style, plain
+from ensemble_kit.plots.style import MUTED, color, grid, line_style, plain
 
 # Curves of so few levels, as of votes, are shown by their points too.
 FEW_LEVELS = 12
 
 
 def risk_coverage_figure(
-    curves: Mapping[str, Mapping[str, Array]], areas: Mapping[str, Mapping[str, float]]
+    curves: Mapping[str, Mapping[str, Array]],
+    areas: Mapping[str, Mapping[str, float]],
+    *,
+    referred: float | None = None,
 ) -> Figure:
     """One pane per part, one line per method.
 
@@ -29,6 +32,8 @@ def risk_coverage_figure(
         Rows (coverage, error), the surest first, as `metrics.selective.risk_coverage` gives.
     areas : mapping of the same keys to float
         The AURC of each, for the legend.
+    referred : float, optional
+        A share of referred images that gets a dashed line.
     """
     figure, axes = grid(len(curves), n_columns=3, width=3.9, height=3.6)
     for one, (part, methods) in zip(axes, curves.items(), strict=True):
@@ -41,7 +46,11 @@ def risk_coverage_figure(
             )  # fmt: skip
             if len(curve) <= FEW_LEVELS:
                 one.scatter(curve[:, 0], curve[:, 1], s=12, color=color(i))
-        plain(one, title=part, x="coverage (the surest first)", y="error among the covered")
+        if referred is not None:
+            one.axvline(1 - referred, color=MUTED, linewidth=1.0, linestyle="--")
+        plain(
+            one, title=part, x="share of images that are decided, the surest first", y="error rate"
+        )
         one.set_xlim(-0.01, 1.01)
         one.set_ylim(bottom=min(0.0, -0.02 * one.get_ylim()[1]))
         one.legend(fontsize=7, frameon=False, loc="best", title="AURC", title_fontsize=7)

@@ -85,6 +85,13 @@ def png_bytes(figure: Figure, *, dots_per_inch: int = 200) -> bytes:
     return buffer.getvalue()
 
 
+def svg_and_png(figure: Figure) -> tuple[bytes, bytes]:
+    """Both, laid out once."""
+    svg = svg_bytes(figure)
+    figure.set_layout_engine("none")
+    return svg, png_bytes(figure)
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """No warning of glyphs that are missing: they were seen to."""

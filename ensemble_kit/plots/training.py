@@ -13,6 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from ensemble_kit.plots.style import color, grid, plain
 
+# With more folds, the lines have no names.
+MAX_NAMED = 8
+
 
 def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figure:
     """Loss over epochs: thin lines for training, thick ones for the watched rows.
@@ -27,7 +30,7 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
         watched = "validation"
         for fold, history in folds.items():
             epochs = history["epoch"] + 1
-            watched = str(history["val_on"].iloc[0])
+            watched = str(history["val_on"].iloc[0]).replace("kept fold", "held-out fold")
             one.plot(epochs, history["train_loss"], color=color(fold), linewidth=0.8, alpha=0.55)
             marker = "o" if len(history) < 3 else None
             one.plot(
@@ -36,6 +39,16 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
             )  # fmt: skip
         plain(one, title=member, x=f"epoch (thin: training, thick: {watched})", y="log loss")
         one.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if len(folds) <= 8:
-            one.legend(fontsize=6.5, frameon=False, loc="best")
+    handles, names = max(
+        (one.get_legend_handles_labels() for one in axes), key=lambda of: len(of[1])
+    )
+    if len(names) <= MAX_NAMED:
+        figure.legend(
+            handles,
+            names,
+            fontsize=7.5,
+            frameon=False,
+            loc="outside lower center",
+            ncols=len(names),
+        )
     return figure

@@ -6,14 +6,12 @@ Draws nothing and formats no HTML.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from ensemble_kit.arrays import Ints
 from ensemble_kit.predictions.method_predictions import MethodPredictions
-from ensemble_kit.report.method_curves import confusion_counts
 
 # Up to this many classes, the page shows all of them.
 MAX_SHOWN = 20
@@ -100,20 +98,3 @@ def shown_classes(names: Sequence[str], method: str, answers: MethodPredictions)
     others = [c for c in np.argsort(-n_images, kind="stable").tolist() if c not in worst]
     shown = tuple(sorted(worst + others[:N_LARGEST]))
     return ShownClasses(tuple(names), shown, tuple(sorted(worst[:N_ROC])), method)
-
-
-def confusion_table(
-    answers: Mapping[tuple[str, str], MethodPredictions], names: Sequence[str]
-) -> pd.DataFrame:
-    """The cells with images: `method, part, true, predicted, n`, the largest first per method."""
-    parts = []
-    for (method, part), one in answers.items():
-        counts = confusion_counts(one)
-        true, predicted = np.nonzero(counts)
-        n = counts[true, predicted]
-        order = np.argsort(-n, kind="stable")
-        named = np.asarray(names, dtype=object)
-        cells = {"true": named[true], "predicted": named[predicted], "n": n}
-        parts.append(pd.DataFrame(cells).iloc[order].assign(method=method, part=part))
-    columns = ["method", "part", "true", "predicted", "n"]
-    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)

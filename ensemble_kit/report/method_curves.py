@@ -10,12 +10,16 @@ from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.evaluation.runs.ensemble_folder import PREDICTIONS
 from ensemble_kit.evaluation.runs.method_predictions import of_frame
 from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predictions
+from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics.calibration import reliability_table
 from ensemble_kit.metrics.selective import aurc, ranked_decisions, risk_coverage
 from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.predictions.method_predictions import MethodPredictions, decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
+
+# Of a reliability diagram.
+MIN_IN_BIN = 10
 
 PredictionsByPart = Mapping[tuple[str, str], MethodPredictions]
 
@@ -42,8 +46,53 @@ def read_predictions(
 
 
 def reliability(one: MethodPredictions) -> Array:
-    """Rows (count, mean confidence, hit rate) of bins of equal count, shape (n_bins, 3)."""
-    return reliability_table(sums_of(one.labels, one.proba, one.predicted).mass_bins)
+    """Rows (count, mean confidence, hit rate) of bins of about equal count, shape (n_bins, 3).
+
+    Bins of fewer than 10 images are merged with their neighbours.
+    """
+    rows = reliability_table(sums_of(one.labels, one.proba, one.predicted).mass_bins)
+    return merged_bins(rows, MIN_IN_BIN)
+
+
+def merged_bins(rows: Array, at_least: int) -> Array:
+    """Neighbouring bins merged until each holds this many samples; the last one takes what is left.
+
+    Parameters
+    ----------
+    rows : array, shape (n_bins, 3)
+        Rows (count, mean confidence, hit rate).
+
+    Examples
+    --------
+    >>> merged_bins(np.array([[1, 0.2, 0.0], [3, 0.6, 1.0], [2, 0.9, 1.0]]), 2).tolist()
+    [[4.0, 0.5, 0.75], [2.0, 0.9, 1.0]]
+    """
+    out: list[Array] = []
+    for row in rows:
+        sums = np.array([row[0], row[0] * row[1], row[0] * row[2]])
+        if out and out[-1][0] < at_least:
+            out[-1] = out[-1] + sums
+        else:
+            out.append(sums)
+    if len(out) > 1 and out[-1][0] < at_least:
+        last = out.pop()
+        out[-1] = out[-1] + last
+    return np.array([[n, sure / n, hits / n] for n, sure, hits in out]).reshape(-1, 3)
+
+
+def calibration_error(one: MethodPredictions) -> float:
+    """Expected calibration error over bins of equal width."""
+    return METRICS["ece"].of(one.labels, one.proba, one.predicted)
+
+
+def errors_after_referral(one: MethodPredictions, share: float) -> tuple[float, float, float]:
+    """Error of all images, then share referred and error of the others: the least certain ones go.
+
+    Images of equal confidence are referred together, so that the share can be smaller.
+    """
+    curve = risk_coverage_curve(one)
+    covered = curve[curve[:, 0] >= 1.0 - share - 1e-9][0]
+    return float(curve[-1, 1]), float(1.0 - covered[0]), float(covered[1])
 
 
 def risk_coverage_curve(one: MethodPredictions) -> Array:

@@ -1,67 +1,63 @@
-"""The report page: tables and figures of a run in one HTML file without scripts or links out.
+"""The report page: one HTML file without scripts, beside its figures and its tables.
 
-Formats what `content` gathered and `plots` drew; computes no figure.
+Puts the sections together and writes them; computes no value.
 """
 
 from __future__ import annotations
 
 import base64
 import datetime
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
-from ensemble_kit.arrays import Array
-from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
-from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
 from ensemble_kit.files import write_bytes, write_csv, write_text
-from ensemble_kit.plots.calibration import calibration_figure
-from ensemble_kit.plots.confusion import confusion_figure
-from ensemble_kit.plots.decision_curve import decision_curve_figure
-from ensemble_kit.plots.diversity import diversity_figure
-from ensemble_kit.plots.leaderboard import leaderboard_figure
-from ensemble_kit.plots.pareto import pareto_figure
-from ensemble_kit.plots.reliability import reliability_figure
-from ensemble_kit.plots.risk_coverage import risk_coverage_figure
-from ensemble_kit.plots.roc import roc_figure
-from ensemble_kit.plots.style import png_bytes, svg_bytes
-from ensemble_kit.plots.training import training_figure
-from ensemble_kit.predictions.method_predictions import MethodPredictions
-from ensemble_kit.report.classes import ShownClasses, confusion_table, shown_classes
-from ensemble_kit.report.content import Content, gather, ranked_methods
-from ensemble_kit.report.decisions import point_rows, set_rows
-from ensemble_kit.report.method_curves import (
-    area_under_risk_coverage,
-    confusion_counts,
-    reliability,
-    risk_coverage_curve,
+from ensemble_kit.plots.style import svg_and_png
+from ensemble_kit.replaced import replaced_whole
+from ensemble_kit.report.checklist import checklist_section
+from ensemble_kit.report.content import Content, gather
+from ensemble_kit.report.sections.cost import cost_section, member_costs, price_sentence
+from ensemble_kit.report.sections.curves import (
+    calibration_section,
+    ranking_section,
+    referral_section,
 )
-from ensemble_kit.report.sets import set_table
-from ensemble_kit.report.tables import (
-    class_tables,
-    coupling_table,
-    folds_table,
-    member_table,
-    optimism_table,
-    per_group_table,
-    recipe_table,
-    results_table,
-    sides_table,
+from ensemble_kit.report.sections.data import data_section, split_sentence
+from ensemble_kit.report.sections.errors import errors_section
+from ensemble_kit.report.sections.explanations import explanations_section
+from ensemble_kit.report.sections.members import members_section, training_section
+from ensemble_kit.report.sections.provenance import provenance_section
+from ensemble_kit.report.sections.results import results_section
+from ensemble_kit.report.sections.section import Section
+from ensemble_kit.report.sections.tuning import tuning_section
+from ensemble_kit.report.sections.use import (
+    clinical_section,
+    ordinal_section,
+    point_section,
+    sets_section,
 )
-from ensemble_kit.report.tuning import tuning_content
+from ensemble_kit.report.sheet_formats import csv_frame, latex, markdown
 from ensemble_kit.run import Run
 
-MAX_DRAWN = 4
-# On the first screen; the section of caveats has all.
+# On the first screen; the section of caveats has the others.
 N_CAVEATS = 4
-# With more methods than this, the first table shows the best ones and the baselines.
-MAX_ROWS, N_BEST = 6, 3
+# In the order of reading.
+SECTIONS = (
+    results_section, errors_section, ranking_section, calibration_section, referral_section,
+    ordinal_section, clinical_section, point_section, sets_section, members_section,
+    training_section, tuning_section, explanations_section, data_section, cost_section, provenance_section,
+)  # fmt: skip
+_CODE = re.compile(r"`([^`]+)`")
+_SVG_WIDTH = re.compile(rb'<svg[^>]*? width="([\d.]+)pt"')
 
 
-def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
+def write_report(run: Run, scores: pd.DataFrame | None = None, *, checklist: bool = False) -> Path:
     """Write `report/index.html`, its figures and its tables, and return the page's path.
 
     Parameters
@@ -70,6 +66,8 @@ def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
         With stored predictions; ensembles that `stack` wrote are shown where they are there.
     scores : DataFrame, optional
         The table of `compare`, shown instead of the stored metrics.
+    checklist : bool
+        Add the items of TRIPOD+AI and CLAIM 2024 that the run can answer.
 
     Raises
     ------
@@ -81,102 +79,42 @@ def write_report(run: Run, scores: pd.DataFrame | None = None) -> Path:
         Another process writes results in this run.
     """
     with run.writing_results():
-        return _written(run, gather(run, scores))
+        content = gather(run, scores)
+        sections = sections_of(content, checklist=checklist)
+        return _write(run.report_dir, content, sections)
 
 
-def _written(run: Run, content: Content) -> Path:
-    figures = {}
-    for name, figure in draw(content).items():
-        figures[name] = svg_bytes(figure)
-        write_bytes(run.report_dir / "figures" / f"{name}.svg", figures[name])
-        write_bytes(run.report_dir / "figures" / f"{name}.png", png_bytes(figure))
-    tables = {
-        "results": content.scores,
-        "members": content.members,
-        "classes": content.per_class,
-        "confusion": confusion_table(_drawn_answers(content), content.manifest.class_names),
-        "folds": content.fold_counts,
-    }
-    for name, table in tables.items():
-        write_csv(run.report_dir / "tables" / f"{name}.csv", table)
-    page = run.report_dir / "index.html"
-    write_text(page, render(content, figures))
-    return page
+def sections_of(content: Content, *, checklist: bool = False) -> list[Section]:
+    """The sections of the page, in the order of reading."""
+    made = [section for make in SECTIONS if (section := make(content)) is not None]
+    return [*made, *([checklist_section(content)] if checklist else [])]
 
 
 def draw(content: Content) -> dict[str, Figure]:
     """The page's figures by name."""
-    answers = _drawn_answers(content)
-    classes = classes_of(content)
-    confusion = {
-        f"{method}, {part}": classes.merged(confusion_counts(one))
-        for (method, part), one in answers.items()
+    return {
+        one.name: one.figure for section in sections_of(content) for one in section.all_drawings
     }
-    curves = {f"{part}: {method}": one for (method, part), one in answers.items()}
-    figures = {
-        "confusion": confusion_figure(confusion, classes.axis_names),
-        "roc": roc_figure(
-            {k: a.proba for k, a in curves.items()},
-            {k: a.labels for k, a in curves.items()},
-            classes.names,
-            classes.in_roc,
-        ),
-    }
-    parts: dict[str, dict[str, Array]] = {}
-    for method, part in answers:
-        parts.setdefault(part, {})[method] = reliability(answers[method, part])
-    figures["reliability"] = reliability_figure(parts)
-    figures["risk_coverage"] = risk_coverage_figure(
-        {p: {m: risk_coverage_curve(answers[m, p]) for m in of} for p, of in parts.items()},
-        {p: {m: area_under_risk_coverage(answers[m, p]) for m in of} for p, of in parts.items()},
-    )
-    if not content.scores.empty:
-        figures["leaderboard"] = leaderboard_figure(
-            content.scores, ranked_methods(content.scores, content.metric), metric=content.metric
-        )
-    pairs = content.pairs.dropna()
-    if len(pairs):
-        points = pairs[["kappa", "error"]].to_numpy()
-        figures["diversity"] = diversity_figure(points, pairs["pair"].tolist())
-    if len(content.pareto):
-        figures["pareto"] = pareto_figure(content.pareto)
-    if content.clinical is not None and content.clinical.parts:
-        one = content.clinical
-        figures["decision_curve"] = decision_curve_figure(one.curves(), one.treat_all())
-        figures["calibration"] = calibration_figure(one.bins(), one.proba(), one.measures())
-    if content.histories:
-        figures["training"] = training_figure(content.histories)
-    return figures
 
 
-def _drawn_answers(content: Content) -> dict[tuple[str, str], MethodPredictions]:
-    """The predictions that get figures: by part, then by method."""
-    methods = drawn_methods(content)
-    drawn = [k for k in content.answers if k[0] in methods]
-    drawn.sort(key=lambda k: (k[1] == "test", methods.index(k[0])))
-    return {key: content.answers[key] for key in drawn}
+def _write(folder: Path, content: Content, sections: Sequence[Section]) -> Path:
+    figures = {}
+    with replaced_whole(folder / "figures") as fresh:
+        for drawing in (one for section in sections for one in section.all_drawings):
+            figures[drawing.name], png = svg_and_png(drawing.figure)
+            write_bytes(fresh / f"{drawing.name}.svg", figures[drawing.name])
+            write_bytes(fresh / f"{drawing.name}.png", png)
+    with replaced_whole(folder / "tables") as fresh:
+        for sheet in (one for section in sections for one in section.all_sheets):
+            write_csv(fresh / f"{sheet.name}.csv", csv_frame(sheet))
+            write_text(fresh / f"{sheet.name}.md", markdown(sheet))
+            write_text(fresh / f"{sheet.name}.tex", latex(sheet))
+    page = folder / "index.html"
+    write_text(page, render(content, sections, figures))
+    return page
 
 
-def classes_of(content: Content) -> ShownClasses:
-    """The classes that the page shows: those of the first method that gets figures decide."""
-    method, _ = next(iter(answers := _drawn_answers(content)))
-    first = next(iter(answers.values()))
-    return shown_classes(content.manifest.class_names, method, first)
-
-
-def drawn_methods(content: Content) -> list[str]:
-    """The methods that get figures: the best cross-fitted ones, and the best member as their floor."""
-    have = {method for method, _ in content.answers}
-    order = [
-        m
-        for m in ranked_methods(content.scores, content.metric)
-        if m in have and m not in REFERENCE_METHODS
-    ]
-    floor = [m for m in ("best-member", "mean") if m in have]
-    return [*order[: MAX_DRAWN - len(floor)], *floor] or sorted(have)[:MAX_DRAWN]
-
-
-def render(content: Content, figures: Mapping[str, bytes]) -> str:
+def render(content: Content, sections: Sequence[Section], figures: Mapping[str, bytes]) -> str:
     """The HTML of the page; every name from the data is escaped."""
     environment = Environment(
         loader=PackageLoader("ensemble_kit.report", "."),
@@ -185,79 +123,41 @@ def render(content: Content, figures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    sources = {
-        name: "data:image/svg+xml;base64," + base64.b64encode(image).decode()
-        for name, image in figures.items()
-    }
-    record = content.record
-    shown = classes_of(content)
+    environment.filters["code"] = with_code
     return environment.get_template("template.html").render(
         title=f"{content.manifest.name}: {content.run.path.name}",
         content=content,
-        figures=sources,
-        results=results_table(content.scores, content.metric),
-        per_group=per_group_table(content),
-        coupling=coupling_table(content),
-        optimism=optimism_table(content),
-        shown=shown,
-        classes=class_tables(content, drawn_methods(content), shown.shown_names),
-        sets=set_table(
-            content.answers, drawn_methods(content), by_group=content.manifest.has_groups
-        ).to_dict("records"),
-        stored_tables=_stored_tables(content),
-        few_methods=few_methods(content),
-        split_sentence=_split_sentence(content),
+        sections=sections,
+        figures={name: _embedded(image) for name, image in figures.items()},
+        facts=first_facts(content),
         n_caveats=N_CAVEATS,
-        members=member_table(content.members),
-        tuning=tuning_content(content.run),
-        clinical=None
-        if content.clinical is None
-        else content.clinical.text_tables(content.manifest.group_kind),
-        sides=sides_table(content.manifest, shown.shown_names),
-        folds=folds_table(content, shown.shown_names),
-        test_groups=sorted(set(content.manifest.part("test").groups.tolist())),
-        by_image=record["folds"]["split_by"] == "image",
         no_groups=not content.manifest.has_groups,
-        unit=content.manifest.group_kind,
-        recipes=recipe_table(content.recipes),
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
 
 
-def few_methods(content: Content) -> list[str]:
-    """The methods of the first table: all of a few, else the best ones and the baselines."""
-    names = ranked_methods(content.scores, content.metric)
-    if len(names) <= MAX_ROWS:
-        return names
-    best = [name for name in names if name not in REFERENCE_METHODS][:N_BEST]
-    return [name for name in names if name in (*best, "best-member", "mean")]
+def first_facts(content: Content) -> list[str]:
+    """The sentences below the verdict: the split, the chance level, the price."""
+    split = f"{split_sentence(content)} {content.chance}".strip()
+    price = price_sentence(content, member_costs(content))
+    return [one for one in (split, price) if one]
 
 
-def _stored_tables(content: Content) -> list[tuple[str, list[tuple[str, ...]], str]]:
-    """Title, rows and a sentence: what `operating-point` and `conformal` stored."""
-    return [
-        (
-            "Stored operating point",
-            point_rows(content.decisions.get(DECISION, [])),
-            "As operating-point stored it. In-sample: chosen and counted on the same rows. "
-            "Cross-fitted: chosen on the other folds.",
-        ),
-        (
-            "Stored prediction sets",
-            set_rows(content.decisions.get(SETS_JSON, [])),
-            "As conformal stored them: predict uses these sets.",
-        ),
-    ]
+def with_code(text: str) -> Markup:
+    """Text with what is between backticks as code; everything is escaped.
+
+    Examples
+    --------
+    >>> print(with_code("Run `a < b`"))
+    Run <code>a &lt; b</code>
+    """
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(text))))
 
 
-def _split_sentence(content: Content) -> str:
-    """Images and patients of both parts, and the unit of the split."""
-    manifest = content.manifest
-    said = []
-    for split, noun in (("train", "training with cross-validation"), ("test", "the test part")):
-        part = manifest.part(split)
-        if len(part):
-            of = f" of {part.n_groups} {manifest.group_kind}s" if manifest.has_groups else ""
-            said.append(f"{len(part)} images{of} for {noun}")
-    by_image = content.record["folds"]["split_by"] == "image"
-    return f"{'; '.join(said)}. Split by {'image' if by_image else manifest.group_kind}."
+def _embedded(image: bytes) -> dict[str, Any]:
+    """A figure as a data URI, with its width in CSS pixels."""
+    found = _SVG_WIDTH.search(image)
+    return {
+        "source": "data:image/svg+xml;base64," + base64.b64encode(image).decode(),
+        "width": round(float(found.group(1)) * 4 / 3) if found else 700,
+    }

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ensemble_kit.doctor import diagnose
-from ensemble_kit.explanation.index import EXPLANATIONS
+from ensemble_kit.explanation.stored import EXPLANATIONS
 from ensemble_kit.files import digest_json, write_bytes, write_csv, write_text
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.plots.confusion import confusion_figure

@@ -146,7 +146,7 @@ def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
     content = gather(run)
     stored = {m: metrics_json(one, done.oof) for m, one in done.evaluations.items()}
     assert content.metric == "auroc"
-    assert content.verdicts == (" ".join(answer(json.loads(json.dumps(stored)))),)
+    assert content.verdicts == tuple(answer(json.loads(json.dumps(stored))))
 
 
 def test_an_interval_without_zero_and_without_a_verdict_is_explained() -> None:

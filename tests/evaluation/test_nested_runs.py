@@ -63,7 +63,7 @@ def test_stack_writes_and_shows_the_strict_figures(nested_run, cli) -> None:
     assert "Nested cross-validation: greedy is " in said
     code, said = cli("report", "--run", nested_run.path)
     page = (nested_run.report_dir / "index.html").read_text()
-    assert "<h2>Nested</h2>" in page
+    assert "<summary>Nested cross-validation</summary>" in page
     assert "nested: n = " in page
     assert ", nested)." in page
 
@@ -75,7 +75,7 @@ def test_without_nested_nothing_of_it_is_written_or_shown(nested_run) -> None:
     assert stored["cross_fitted_minus_nested"] is None
     assert done.nested_verdict == ""
     assert not any("nested" in cell for cell in leaderboard(done.evaluations, QUICK)[0])
-    assert "<h2>Nested</h2>" not in write_report(nested_run).read_text()
+    assert "Nested cross-validation" not in write_report(nested_run).read_text()
 
 
 def test_compare_has_the_part_nested(nested_run) -> None:

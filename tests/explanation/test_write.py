@@ -14,9 +14,9 @@ from PIL import Image
 from ensemble_kit.errors import DataError, IntegrityError, RunLockedError, UsageError
 from ensemble_kit.explanation.choose_images import ChosenImages, choose_images
 from ensemble_kit.explanation.explain import Explanation
-from ensemble_kit.explanation.index import list_explanations
 from ensemble_kit.explanation.ledger import sentence
 from ensemble_kit.explanation.options import ExplainOptions
+from ensemble_kit.explanation.stored import list_explanations
 from ensemble_kit.explanation.write import write_explanations
 from ensemble_kit.files import read_csv
 from ensemble_kit.inference.ensemble import Ensemble

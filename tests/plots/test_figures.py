@@ -107,13 +107,13 @@ ODD = ["$x_1$", "$\\frac{$", "\u826f\u6027", "<b>", "a, b", "_two\x1blabels", "\
 
 def odd_figures() -> list:
     from ensemble_kit.plots.confusion import confusion_figure
-    from ensemble_kit.plots.roc import roc_figure
+    from ensemble_kit.plots.roc_and_pr import roc_pr_figure
 
     rng = np.random.default_rng(0)
     labels, proba = rng.integers(0, len(ODD), 90), rng.dirichlet(np.ones(len(ODD)), 90)
     return [
         confusion_figure({"$mean$": np.eye(len(ODD), dtype=int)}, ODD),
-        roc_figure({"$test$: mean": proba}, {"$test$: mean": labels}, ODD),
+        roc_pr_figure({name: (labels == c, proba[:, c]) for c, name in enumerate(ODD)}),
     ]
 
 

@@ -14,7 +14,8 @@ from ensemble_kit.evaluation.runs.operating_point import DecisionOptions, operat
 from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.report.content import gather
-from ensemble_kit.report.page import few_methods, write_report
+from ensemble_kit.report.page import render, write_report
+from ensemble_kit.report.sections.results import few_methods, results_section
 from ensemble_kit.testing import toy_run
 
 
@@ -24,10 +25,11 @@ def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> Non
     point = operating_point(run, "vote", DecisionOptions(referral=Referral(0.1, None)))
     sets = conformal_sets(run, "vote", SetOptions(n_resamples=0))
     text = write_report(run).read_text(encoding="utf-8")
-    assert "<h2>Stored operating point</h2>" in text
+    assert "Stored operating points" in text
     assert str(point.units["image"].parts["test"].shares["accuracy"]) in text
-    assert "<h2>Stored prediction sets</h2>" in text
+    assert "Stored prediction sets" in text
     assert str(sets.figures["test"]["all"].covered) in text
+    assert (run.report_dir / "figures" / "sets.svg").is_file()
     (run.ensemble_dir("vote") / "decision.json").write_text("{}")
     with pytest.raises(IntegrityError, match=r"decision\.json"):
         write_report(run)
@@ -39,8 +41,8 @@ def test_the_page_begins_with_the_claim_the_chance_level_and_the_first_caveats(
     run = toy_run(tmp_path / "run")
     stack_run(run, ["vote", "median"], protocol=Protocol(n_resamples=20))
     content = gather(run)
-    text = write_report(run).read_text(encoding="utf-8")
-    first = text.partition("<h2>")[0]
+    text = render(content, [], {})
+    first = text.partition("<main>")[0]
     assert content.claim.startswith("The ensemble (")
     assert content.claim in first
     assert "Chance level: 0.333 (1 / 3 classes)." in first
@@ -56,10 +58,11 @@ def test_of_many_methods_the_first_table_has_the_best_ones_and_the_baselines(
     run = toy_run(tmp_path / "run")
     names = ["vote", "median", "max", "min", "product"]
     stack_run(run, names, protocol=Protocol(n_resamples=20))
-    shown = few_methods(gather(run))
+    content = gather(run)
+    shown = few_methods(content)
     assert {"best-member", "mean"} <= set(shown)
     assert len(shown) == 5
-    text = write_report(run).read_text(encoding="utf-8")
-    assert "<summary>All 8 methods</summary>" in text
-    figures = {path.suffix for path in (run.report_dir / "figures").iterdir()}
-    assert figures == {".svg", ".png"}
+    section = results_section(content)
+    assert {row[0].text for row in section.sheets[0].shown_rows} == set(shown)
+    assert section.folds[0].summary == "All 8 methods"
+    assert len(section.folds[0].sheets[0].shown_rows) == 8

@@ -16,15 +16,20 @@ if TYPE_CHECKING:
 
 @click.command("report")
 @run_option
-def report(run: Run) -> None:
-    """Write the run's report: results, confusion matrices, ROC and training curves, the split.
+@click.option(
+    "--checklist",
+    is_flag=True,
+    help="Add the items of TRIPOD+AI and CLAIM 2024 that the run can answer, and those for the author.",
+)
+def report(run: Run, checklist: bool) -> None:
+    """Write the run's report: verdict, results, errors, calibration, members, data, cost, provenance.
 
-    One HTML page that opens offline, beside its figures (SVG) and tables (CSV).
+    One HTML page that opens offline, beside its figures (SVG, PNG) and tables (CSV, Markdown, LaTeX).
     """
     from ensemble_kit.plots.lettering import fonts_for
     from ensemble_kit.report.page import write_report
 
-    click.echo(printable(f"Written: {write_report(run).as_posix()}"))
+    click.echo(printable(f"Written: {write_report(run, checklist=checklist).as_posix()}"))
     missing = fonts_for("".join((*run.manifest().class_names, *run.members())))[1]
     if missing:
         click.echo(

@@ -29,6 +29,7 @@ from ensemble_kit.members.jobs.init_leakage import in_another_color, seen_before
 from ensemble_kit.members.jobs.input_config import own_input
 from ensemble_kit.members.jobs.job import CROP, TRAINER, Job
 from ensemble_kit.members.jobs.job_rows import Parts
+from ensemble_kit.members.jobs.peak_memory import peak_mib
 from ensemble_kit.members.jobs.pooled_features import (
     features_by,
     features_of_finished,
@@ -176,6 +177,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
             "chosen_epoch": fit.training.chosen_epoch,
             "seconds": round(seconds, 3),
             "ms_per_image": round(1000 * predicting / (len(parts.kept) + len(parts.test)), 4),
+            "memory_mib": peak_mib(job.device),
             "device": str(job.device),
             "threads": torch.get_num_threads(),
             "precision": fit.precision.name,

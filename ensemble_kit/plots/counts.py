@@ -1,0 +1,68 @@
+"""Bars of counts: images per class and part, and errors by their distance in grades.
+
+Counts are handed in; nothing is computed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ensemble_kit.arrays import Array
+from ensemble_kit.plots.lettering import in_legend, name_ticks, short
+from ensemble_kit.plots.style import INK, color, grid, plain
+
+
+def class_counts_figure(
+    images: Mapping[str, Sequence[int]],
+    groups: Mapping[str, Sequence[int]],
+    class_names: Sequence[str],
+    unit: str,
+) -> Figure:
+    """Images per class, one row of bars per part; the number of patients stands beside each bar.
+
+    Parameters
+    ----------
+    images, groups : mapping of part to sequence of int, length n_classes
+    class_names : sequence of str
+    unit : str
+        Name of a group, e.g. "patient"; "image" if groups are not known.
+    """
+    n, thick = len(class_names), 0.8 / max(len(images), 1)
+    figure, (axes,) = grid(1, width=7.4, height=0.34 * n * len(images) + 1.0)
+    for i, (part, counts) in enumerate(images.items()):
+        places = np.arange(n)[::-1] + 0.4 - thick * (i + 0.5)
+        axes.barh(places, counts, height=0.9 * thick, color=color(i), label=in_legend(part))
+        for place, count, own in zip(places, counts, groups[part], strict=True):
+            text = f" {count}" if unit == "image" else f" {count} of {own} {unit}{'s' * (own != 1)}"
+            axes.text(count, place, text, va="center", fontsize=7.5, color=INK)
+    plain(axes, x="images")
+    axes.margins(x=0.16)
+    name_ticks(axes.yaxis, np.arange(n)[::-1], [short(name) for name in class_names])
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.grid(axis="y", visible=False)
+    axes.legend(fontsize=7.5, frameon=False, loc="best")
+    return figure
+
+
+def grade_errors_figure(shares: Mapping[str, Array]) -> Figure:
+    """How far predictions are from the true grade.
+
+    Parameters
+    ----------
+    shares : mapping of method to array, shape (2 * n_classes - 1,)
+        Shares of the images whose prediction is -(n_classes - 1), ..., n_classes - 1 grades off.
+    """
+    figure, (axes,) = grid(1, width=7.4, height=2.8)
+    thick = 0.8 / max(len(shares), 1)
+    for i, (method, values) in enumerate(shares.items()):
+        most = len(values) // 2
+        places = np.arange(-most, most + 1) + thick * (i - (len(shares) - 1) / 2)
+        axes.bar(places, values, width=0.9 * thick, color=color(i), label=in_legend(method))
+        axes.set_xticks(range(-most, most + 1))
+    plain(axes, x="grades off (negative: predicted too low)", y="share of images")
+    axes.grid(axis="x", visible=False)
+    axes.legend(fontsize=7.5, frameon=False, loc="best")
+    return figure

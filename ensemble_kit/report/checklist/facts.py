@@ -1,0 +1,283 @@
+"""What a run's records say about how it was made and evaluated, one sentence or two each.
+
+Each function gives "" where the run does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ensemble_kit.errors import command, first_few
+from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
+from ensemble_kit.evaluation.runs.ensemble_folder import DECISION
+from ensemble_kit.report.content import Content
+from ensemble_kit.report.leakage import leakage_sentence
+from ensemble_kit.report.sections.data import split_sentence
+from ensemble_kit.report.sections.provenance import seed_of
+from ensemble_kit.report.sheet import TITLES
+
+
+def _members(content: Content) -> Mapping[str, Mapping[str, Any]]:
+    return {member: one.about for member, one in content.trainings.items()}
+
+
+def _of_members(content: Content, key: str, unit: str = "") -> str:
+    """One value if all members share it, else one per member."""
+    values = {m: f"{about.get(key)}{unit}" for m, about in _members(content).items()}
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return ", ".join(f"{value} ({m})" for m, value in values.items())
+
+
+def _of_recipes(content: Content, key: str) -> str:
+    values = {m: str(a.get("recipe", {}).get(key)) for m, a in _members(content).items()}
+    if len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return ", ".join(f"{value} ({m})" for m, value in values.items())
+
+
+def preparation(content: Content) -> str:
+    """Images from file to network."""
+    if not content.trainings:
+        return ""
+    return (
+        f"Images were decoded to 8-bit RGB, resized to {_of_members(content, 'image_size', ' px')} and "
+        f"normalised per channel. Augmentation in training: {_of_recipes(content, 'augmentation')}."
+    )
+
+
+def predictors(content: Content) -> str:
+    """What goes into the networks."""
+    if not content.trainings:
+        return ""
+    return (
+        "The pixels of the image are the only input of the networks. None was selected beforehand."
+    )
+
+
+def missing(content: Content) -> str:
+    """Predictions that are missing."""
+    tables = [one for one in (content.oof, content.test) if one is not None]
+    n_all = sum(len(one) for one in tables)
+    n_whole = sum(int(one.available.all(axis=1).sum()) for one in tables)
+    if n_whole == n_all:
+        return f"All {n_all} images have a prediction of every member."
+    return f"{n_all - n_whole} of {n_all} images lack the prediction of a member."
+
+
+def partition(content: Content) -> str:
+    """How images came into training, folds and test."""
+    n_folds = content.record["folds"]["n_splits"]
+    return f"{split_sentence(content)} {n_folds} folds."
+
+
+def disjoint(content: Content) -> str:
+    """The unit that is on one side only."""
+    return leakage_sentence(content).partition(" Near duplicates")[0]
+
+
+def model(content: Content) -> str:
+    """Networks and combiner."""
+    if not content.trainings or not ensembling(content):
+        return ""
+    networks = [str(about.get("network")) for about in _members(content).values()]
+    return f"{len(networks)} networks ({', '.join(networks)}), one per fold; {ensembling(content)}"
+
+
+def ensembling(content: Content) -> str:
+    """How the members are combined."""
+    methods = [m for m in content.ranking if m not in REFERENCE_METHODS]
+    if not methods:
+        return ""
+    said = f"the members are combined by {content.chosen}"
+    if len(methods) > 1:
+        said += f", the best of {len(methods)} methods by cross-fitted {_metric(content)}"
+    return f"{said}. Test images: the mean of the logits of each member's folds is combined."
+
+
+def initial(content: Content) -> str:
+    """Where the weights start."""
+    if not content.trainings:
+        return ""
+    starts = {
+        m: f"checkpoint {a['weights'][:12]}"
+        if a.get("weights")
+        else "weights published with timm"
+        if a.get("pretrained")
+        else "random weights"
+        for m, a in _members(content).items()
+    }
+    if len(set(starts.values())) == 1:
+        return f"All members start from {next(iter(starts.values()))}."
+    return f"Start: {', '.join(f'{m} {one}' for m, one in starts.items())}."
+
+
+def training(content: Content) -> str:
+    """The recipe in one sentence."""
+    if not content.trainings:
+        return ""
+    parts = [
+        f"{_of_recipes(content, 'epochs')} epochs",
+        f"batch size {_of_recipes(content, 'batch_size')}",
+        f"learning rate {_of_recipes(content, 'learning_rate')}",
+        f"schedule {_of_recipes(content, 'schedule')}",
+        f"weight decay {_of_recipes(content, 'weight_decay')}",
+        f"augmentation {_of_recipes(content, 'augmentation')}",
+    ]
+    n = sum(len(one.records) for one in content.trainings.values())
+    seed = seed_of(content)
+    return f"{n} networks: {', '.join(parts)}; seed {seed}. All settings: `tables/recipes.csv`."
+
+
+def selection(content: Content) -> str:
+    """Which epoch is used, and which method."""
+    if not content.trainings:
+        return ""
+    how = {
+        "none": "the last epoch is used",
+        "inner": "the epoch with the best validation value on whole patients of the training folds is used",
+        "kept-fold": "the epoch with the best value on the held-out fold is used (optimistic)",
+    }
+    kinds = {str(a.get("recipe", {}).get("select_on", "none")) for a in _members(content).values()}
+    said = f"Of each network, {'; '.join(how.get(kind, kind) for kind in sorted(kinds))}."
+    if any(m not in REFERENCE_METHODS for m in content.ranking):
+        said += f" The method is the best by cross-fitted {_metric(content)}; the test part has no influence."
+    return said
+
+
+def imbalance(content: Content) -> str:
+    """Weights and sampling."""
+    if not content.trainings:
+        return ""
+    weights, sampling = (_of_recipes(content, k) for k in ("class_weights", "sampling"))
+    return f"Class weights in the loss: {weights}. Sampling: {sampling}."
+
+
+def metrics(content: Content) -> str:
+    """Which metrics are reported."""
+    if content.scores.empty:
+        return ""
+    names = [TITLES.get(m, m.replace("_", " ")) for m in dict.fromkeys(content.scores["metric"])]
+    return f"Ranked by {_metric(content)}. Reported: {', '.join(names)}."
+
+
+def uncertainty(content: Content) -> str:
+    """How intervals and comparisons were made."""
+    if content.scores.empty or content.scores["low"].isna().all():
+        return ""
+    return (
+        f"95 % intervals over whole {content.unit}s. Methods are compared with the best member and the "
+        "mean by paired differences; the intervals hold for all methods at once."
+    )
+
+
+def output(content: Content) -> str:
+    """What the model gives, and from which value a class is predicted."""
+    if content.scores.empty:
+        return ""
+    said = f"A probability for each of {', '.join(content.manifest.class_names)}"
+    points = content.decisions.get(DECISION, [])
+    if points:
+        return f"{said}. Thresholds: `tables/operating_point.csv`."
+    return f"{said}. The most probable class is predicted."
+
+
+def calculation(content: Content) -> str:
+    """How new images are predicted."""
+    if not content.trainings or content.scores.empty:
+        return ""
+    words = command("predict", "IMAGES", "--run", content.run.path, "--method", content.chosen)
+    return f"New images are predicted by `{words}`."
+
+
+def specification(content: Content) -> str:
+    """Where the whole model is."""
+    if not content.trainings or content.scores.empty:
+        return ""
+    again = command("export", content.run.path, "bundle")
+    return (
+        "Weights of every network and the fitted combiner are in the run folder (safetensors and "
+        f"JSON). `{again}` writes them as one bundle."
+    )
+
+
+def software(content: Content) -> str:
+    """Versions."""
+    found = content.record.get("versions", {})
+    return f"{', '.join(f'{name} {one}' for name, one in found.items())}." if found else ""
+
+
+def code(content: Content) -> str:
+    """Which software evaluated the run."""
+    version = content.record.get("versions", {}).get("ensemble-kit", "")
+    return f"The analysis was done with ensemble-kit {version}." if version else ""
+
+
+def numbers(content: Content) -> str:
+    """Images and patients in each analysis."""
+    return f"{split_sentence(content)} By class and fold: `tables/data.csv`, `tables/folds.csv`."
+
+
+def performance(content: Content) -> str:
+    """The main result."""
+    if not content.verdicts:
+        return ""
+    return f"{' '.join(content.verdicts[:2])} All: `tables/methods.csv`."
+
+
+def per_class(content: Content) -> str:
+    """Sensitivity and other values of each class."""
+    if not (content.values["class"] != "").any():
+        return ""
+    return (
+        "Sensitivity, specificity and precision of each class with intervals: `tables/classes.csv`."
+    )
+
+
+def failures(content: Content) -> str:
+    """Errors."""
+    answers = content.answers[content.chosen, content.part]
+    n_wrong = int((answers.predicted != answers.labels).sum())
+    return (
+        f"{n_wrong} of {len(answers.labels)} images are wrong ({content.part}). They are listed with "
+        "probabilities: `tables/errors.csv`."
+    )
+
+
+def subgroups(content: Content) -> str:
+    """Performance by subgroup, if `stack --by` made it."""
+    block = content.clinical.block if content.clinical else {}
+    columns = list(block.get("subgroups", {}))
+    return f"Metrics by {first_few(columns)} are in the section Clinical use." if columns else ""
+
+
+def sensitivity(content: Content) -> str:
+    """Nested cross-validation."""
+    if not any(one.get("nested") for one in content.stored.values()):
+        return ""
+    return "Nested cross-validation was done: `tables/nested.csv`."
+
+
+def explainability(content: Content) -> tuple[str, bool]:
+    """Which maps were made; whether their faithfulness was measured."""
+    if not content.explanations:
+        return "", False
+    index = content.explanations[0].index
+    said = f"Maps of members and ensemble: {', '.join(index['maps'])}."
+    measured = bool(index["faithfulness"])
+    return (f"{said} Their faithfulness was measured." if measured else said), measured
+
+
+def internal(content: Content) -> str:
+    """Cross-validation, and a test part of the same data."""
+    if content.scores.empty:
+        return ""
+    said = "Cross-fitted predictions of all training images"
+    return (
+        f"{said}, and a test part of the same data set." if content.part == "test" else f"{said}."
+    )
+
+
+def _metric(content: Content) -> str:
+    return content.metric.replace("_", " ")

@@ -1,0 +1,105 @@
+"""The sections on probabilities: ROC and precision-recall, calibration, and referral of doubtful images."""
+
+from __future__ import annotations
+
+from ensemble_kit.errors import command
+from ensemble_kit.plots.reliability import reliability_figure
+from ensemble_kit.plots.risk_coverage import risk_coverage_figure
+from ensemble_kit.plots.roc_and_pr import roc_pr_figure
+from ensemble_kit.predictions.method_predictions import MethodPredictions
+from ensemble_kit.report.content import Content
+from ensemble_kit.report.method_curves import (
+    area_under_risk_coverage,
+    calibration_error,
+    errors_after_referral,
+    reliability,
+    risk_coverage_curve,
+)
+from ensemble_kit.report.sections.section import Drawing, Section
+
+REFERRED = 0.1
+# The mean of all members, and the same after its temperature was fitted.
+BEFORE, AFTER = "mean", "temperature"
+
+
+def ranking_section(content: Content) -> Section:
+    """ROC and precision-recall curves: of methods for two classes, of classes for more."""
+    names = content.manifest.class_names
+    answers = content.compared("best-member", "mean")
+    if len(names) == 2:
+        c = _positive(content)
+        scores = {m: (a.labels == c, a.proba[:, c]) for m, a in answers.items()}
+        what = f"{names[c]} against {names[1 - c]}"
+    else:
+        own = answers[content.chosen]
+        shown = content.classes.in_roc
+        scores = {names[c]: (own.labels == c, own.proba[:, c]) for c in shown}
+        what = f"{content.chosen}, each class against the rest"
+        if len(shown) < len(names):
+            what += f" (the {len(shown)} classes of lowest sensitivity)"
+    n = len(answers[content.chosen].labels)
+    said = f"{what[0].upper()}{what[1:]}, on {n} images ({content.part}). Dotted: a random order."
+    alt = f"ROC and precision-recall curves: {what}"
+    return Section(
+        "ranking", "ROC and precision-recall", (said,), (Drawing("roc_pr", roc_pr_figure(scores), alt),)
+    )  # fmt: skip
+
+
+def _positive(content: Content) -> int:
+    """Of two classes, the positive one; the second if the data do not say."""
+    name = content.manifest.called_class
+    return content.manifest.class_names.index(name) if name else 1
+
+
+def calibration_section(content: Content) -> Section:
+    """Reliability before and after calibration."""
+    fitted = () if AFTER in content.fell_back else (AFTER,)
+    answers = content.compared("best-member", BEFORE, *fitted)
+    bins = {content.part: {m: reliability(a) for m, a in answers.items()}}
+    errors = {m: calibration_error(a) for m, a in answers.items()}
+    said = [f"Calibration error of {content.chosen}: {errors[content.chosen]:.3f}."]
+    if AFTER in errors and BEFORE in errors:
+        said.append(
+            f"The mean of all members has {errors[BEFORE]:.3f} before and {errors[AFTER]:.3f} after "
+            "temperature scaling."
+        )
+    elif AFTER in content.fell_back:
+        said.append("Temperature scaling is not better than the mean, and was replaced by it.")
+    elif content.stored:
+        again = command("stack", "--method", f"{content.chosen},{AFTER}", "--run", content.run.path)
+        said.append(f"Not calibrated afterwards. To compare with temperature scaling: `{again}`.")
+    said.append("On the dotted line, the confidence equals the share of right predictions.")
+    alt = f"Reliability diagram of {', '.join(answers)}"
+    drawing = Drawing("reliability", reliability_figure(bins), alt)
+    return Section("calibration", "Calibration", (" ".join(said),), (drawing,), is_half=True)
+
+
+def referral_section(content: Content) -> Section:
+    """What happens if the doubtful 10 % are referred."""
+    answers = content.compared("best-member", "mean")
+    curves = {content.part: {m: risk_coverage_curve(a) for m, a in answers.items()}}
+    areas = {content.part: {m: area_under_risk_coverage(a) for m, a in answers.items()}}
+    figure = risk_coverage_figure(curves, areas, referred=REFERRED)
+    alt = f"Error rate of {', '.join(answers)} by the share of images that are decided"
+    return Section(
+        "referral",
+        "Referral of doubtful images",
+        (_referred(content, answers[content.chosen]),),
+        (Drawing("risk_coverage", figure, alt),),
+        is_half=True,
+    )
+
+
+def _referred(content: Content, answers: MethodPredictions) -> str:
+    before, share, after = errors_after_referral(answers, REFERRED)
+    what = f"the {share:.0%} least certain images"
+    if share < REFERRED / 2:
+        return (
+            f"{content.chosen} gives many images the same confidence, so {REFERRED:.0%} cannot be "
+            f"referred: its error rate stays {before:.3f}. AURC: mean error rate over all shares."
+        )
+    verb = "falls" if after < before else "rises" if after > before else "stays"
+    return (
+        f"If {what} are referred, the error rate of {content.chosen} on the others {verb} from "
+        f"{before:.3f} to {after:.3f} ({content.part}; dashed line). AURC: mean error rate over all shares."
+    )

@@ -1,0 +1,202 @@
+"""The section of errors: the confusion matrix, the images of each of its cells, and each class."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+from ensemble_kit.arrays import Ints
+from ensemble_kit.plots.confusion import confusion_figure
+from ensemble_kit.predictions.method_predictions import MethodPredictions
+from ensemble_kit.report.content import Content
+from ensemble_kit.report.method_curves import confusion_counts
+from ensemble_kit.report.sections.section import CellImages, Drawing, Fold, Picture, Section
+from ensemble_kit.report.sheet import Cell, Sheet, text_sheet, values_sheet
+from ensemble_kit.report.thumbnails import Thumbnails
+
+# Images of one cell, and of the whole page.
+PER_CELL, PER_PAGE = 8, 120
+CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc", "average_precision")
+
+
+def errors_section(content: Content) -> Section:
+    """Which classes are confused, and on which images."""
+    answers = content.compared("best-member")
+    classes, chosen = content.classes, content.chosen
+    matrices = {
+        f"{m}, {content.part}": classes.merged(confusion_counts(a)) for m, a in answers.items()
+    }
+    alt = f"Confusion matrices of {' and '.join(matrices)}: rows are true classes"
+    figure = Drawing("confusion", confusion_figure(matrices, classes.axis_names), alt)
+    pictures = Thumbnails(content.manifest)
+    cells = tuple(_cells(content, answers[chosen], pictures))
+    words = [_sentence(content, answers[chosen]), classes.note]
+    words.append("Click a number in the table to see its images. All errors: `tables/errors.csv`.")
+    if pictures.n_unreadable:
+        words.append(
+            f"{pictures.n_unreadable} images cannot be read at `{content.manifest.root.as_posix()}`, "
+            "so their names are shown alone."
+        )
+    folds = [
+        Fold("All cells and all errors", (), (), (cells_sheet(content), errors_sheet(content)))
+    ]
+    if (per_class := classes_sheet(content)) is not None:
+        folds.insert(0, Fold("Each class against the rest", (), (), (per_class,)))
+    return Section(
+        "errors",
+        "Confusion matrix",
+        tuple(filter(None, words)),
+        (figure,),
+        (matrix_sheet(content, {c.key for c in cells}),),
+        tuple(folds),
+        cells=cells,
+        is_row=True,
+    )
+
+
+def _sentence(content: Content, answers: MethodPredictions) -> str:
+    counts = confusion_counts(answers)
+    wrong = counts - np.diag(np.diag(counts))
+    n_wrong = int((answers.predicted != answers.labels).sum())
+    said = f"{content.chosen} errs on {n_wrong} of {len(answers.labels)} images ({content.part})."
+    if wrong.any():
+        names = content.manifest.class_names
+        true, predicted = np.unravel_index(int(wrong.argmax()), wrong.shape)
+        most = int(wrong.max())
+        said += f" Most often: {names[true]} predicted as {names[predicted]} ({most} images)."
+    n_patients = len(np.unique(answers.groups[answers.predicted != answers.labels]))
+    if n_wrong and content.manifest.has_groups:
+        said += f" The errors are on images of {n_patients} of {len(np.unique(answers.groups))} {content.unit}s."
+    return said
+
+
+def matrix_sheet(content: Content, keys: set[str]) -> Sheet:
+    """The matrix of the chosen method; each number leads to its images."""
+    classes = content.classes
+    counts = classes.merged(confusion_counts(content.answers[content.chosen, content.part]))
+    places = [*classes.indices, None] if not classes.is_all else list(classes.indices)
+    rows = []
+    for row, name, of_row in zip(places, classes.axis_names, counts, strict=True):
+        linked = [_key(row, c) if _key(row, c) in keys else "" for c in places]
+        numbers = (Cell(str(n), "", at) for n, at in zip(of_row, linked, strict=True))
+        rows.append((Cell(name), *numbers))
+    heads = [("", "true"), *(("predicted", name) for name in classes.axis_names)]
+    caption = f"{content.chosen}, {content.part}: numbers of images"
+    return Sheet("confusion", caption, tuple(heads), tuple(rows))
+
+
+def _key(true: int | None, predicted: int | None) -> str:
+    return "" if true is None or predicted is None else f"cell-{true}-{predicted}"
+
+
+def _cells(
+    content: Content, answers: MethodPredictions, pictures: Thumbnails
+) -> Iterator[CellImages]:
+    """Wrong cells first, the largest first; then right ones."""
+    shown, names = set(content.classes.indices), content.manifest.class_names
+    counts = confusion_counts(answers)
+    order = np.argsort(-(counts - np.diag(np.diag(counts)) * counts.size).ravel(), kind="stable")
+    pairs = [divmod(int(i), len(names)) for i in order]
+    left = PER_PAGE
+    for true, predicted in sorted(pairs, key=lambda pair: pair[0] == pair[1]):
+        n = int(counts[true, predicted])
+        if not n or not {true, predicted} <= shown or left <= 0:
+            continue
+        rows = _rows_of(answers, true, predicted)[: min(PER_CELL, left)]
+        left -= len(rows)
+        of = "right" if true == predicted else f"predicted as {names[predicted]}"
+        how = "the least certain first" if true == predicted else "the most certain first"
+        more = "" if len(rows) == n else f"{n - len(rows)} more: see the tables."
+        yield CellImages(
+            _key(true, predicted),
+            f"{names[true]}, {of}: {len(rows)} of {n} images, {how}",
+            tuple(_picture(content, answers, i, pictures) for i in rows.tolist()),
+            more,
+        )
+
+
+def _rows_of(answers: MethodPredictions, true: int, predicted: int) -> Ints:
+    """Errors with the most certain first, right predictions with the least certain first."""
+    rows = np.flatnonzero((answers.labels == true) & (answers.predicted == predicted))
+    sure = answers.proba[rows, predicted]
+    return rows[np.argsort(sure if true == predicted else -sure, kind="stable")]
+
+
+def _picture(content: Content, answers: MethodPredictions, i: int, pictures: Thumbnails) -> Picture:
+    names, sample_id = content.manifest.class_names, str(answers.ids[i])
+    true, predicted = int(answers.labels[i]), int(answers.predicted[i])
+    said = [sample_id]
+    if content.manifest.has_groups:
+        said.append(f"{content.unit} {answers.groups[i]}")
+    for c in dict.fromkeys((true, predicted)):
+        said.append(f"p({names[c]}) = {answers.proba[i, c]:.3f}")
+    return Picture(pictures.of(sample_id), f"Image {sample_id}", tuple(said))
+
+
+def errors_sheet(content: Content) -> Sheet:
+    """Every wrong image of the chosen method for the main part, the most certain error first."""
+    answers = content.answers[content.chosen, content.part]
+    names = (*content.manifest.class_names, "none")
+    wrong = np.flatnonzero(answers.predicted != answers.labels)
+    chosen = np.maximum(answers.predicted, 0)
+    sure = np.where(answers.predicted < 0, 0.0, answers.proba[np.arange(len(chosen)), chosen])
+    rows: list[tuple[str, ...]] = [
+        ("image", content.unit, "true", "predicted", "p(true)", "p(predicted)")
+    ]
+    for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist():
+        rows.append(
+            (
+                str(answers.ids[i]),
+                str(answers.groups[i]),
+                names[answers.labels[i]],
+                names[answers.predicted[i]],
+                f"{answers.proba[i, answers.labels[i]]:.3f}",
+                f"{sure[i]:.3f}",
+            )
+        )
+    caption = f"Errors of {content.chosen}, {content.part}: {len(rows) - 1} images"
+    shown = frozenset(row[0] for row in rows[1 : PER_CELL + 1])
+    more = "The first ones; all of them are in `tables/errors.csv`." if len(rows) > PER_CELL else ""
+    return text_sheet("errors", caption, rows, more, shown=shown)
+
+
+def cells_sheet(content: Content) -> Sheet:
+    """All cells with images, the largest first, of the chosen method and of the best member."""
+    names = content.manifest.class_names
+    rows: list[tuple[str, ...]] = [("method", "true", "predicted", "images")]
+    for method, answers in content.compared("best-member").items():
+        counts = confusion_counts(answers)
+        for i in np.argsort(-counts.ravel(), kind="stable").tolist():
+            true, predicted = divmod(i, len(names))
+            if counts[true, predicted]:
+                rows.append((method, names[true], names[predicted], str(counts[true, predicted])))
+    caption = f"All cells with images, {content.part}"
+    few = None if len(rows) <= 40 else frozenset[str]()
+    return text_sheet("confusion_cells", caption, rows, shown=few)
+
+
+def classes_sheet(content: Content) -> Sheet | None:
+    """Each class against the rest, of the chosen method for the main part."""
+    values = content.values
+    own = values[
+        (values["class"] != "")
+        & (values["method"] == content.chosen)
+        & (values["part"] == content.part.replace("-", "_"))
+    ]
+    if own.empty:
+        return None
+    sizes = own.drop_duplicates("class").set_index("class")["n"]
+    sheet = values_sheet(
+        "classes",
+        f"{content.chosen}, {content.part}: each class against the rest",
+        own.drop(columns="part").rename(columns={"class": "row"}).assign(part=""),
+        rows=content.manifest.class_names,
+        columns=[(m, "") for m in CLASS_METRICS if m in set(own["metric"])],
+        head="class",
+        note="AUROC and average precision rank images by the probability of that class.",
+        smalls={c: f"{sizes.get(c, 0)} images" for c in content.manifest.class_names},
+    )
+    flat = tuple(("", name or group) for group, name in sheet.columns)
+    return dataclasses.replace(sheet, columns=flat).only(content.classes.shown_names)

@@ -1,0 +1,97 @@
+"""A table as CSV, Markdown and LaTeX: all rows, the same text as on the page.
+
+Names from the data are escaped in each format.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from ensemble_kit.report.sheet import Sheet
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "[": "{[}", "]": "{]}",
+}  # fmt: skip
+_LATEX_ACTIVE = re.compile("|".join(map(re.escape, _LATEX)))
+_MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]|])")
+
+
+def csv_frame(sheet: Sheet) -> pd.DataFrame:
+    """The cells as text, under one heading per column."""
+    frame = pd.DataFrame([[str(cell) for cell in row] for row in sheet.rows], columns=sheet.heads)
+    return frame.astype(str)
+
+
+def markdown(sheet: Sheet) -> str:
+    """A pipe table under its caption.
+
+    Examples
+    --------
+    >>> from ensemble_kit.report.sheet import text_sheet
+    >>> print(markdown(text_sheet("t", "Two", [("a", "b"), ("x|y", "1")])))
+    Two
+    <BLANKLINE>
+    | a | b |
+    |---|---:|
+    | x\\|y | 1 |
+    <BLANKLINE>
+    """
+    lines = [_markdown_text(sheet.caption), ""] if sheet.caption else []
+    lines += [_markdown_row(sheet.heads), "|---|" + "---:|" * (len(sheet.columns) - 1)]
+    lines += [_markdown_row([str(cell) for cell in row]) for row in sheet.rows]
+    if sheet.note:
+        lines += ["", _markdown_text(sheet.note)]
+    return "\n".join(lines) + "\n"
+
+
+def latex(sheet: Sheet) -> str:
+    """A `table` with a `tabular`; needs the package booktabs."""
+    kinds = "l" + "r" * (len(sheet.columns) - 1)
+    lines = [r"% \usepackage{booktabs}", r"\begin{table}", r"\centering"]
+    if sheet.caption:
+        lines.append(rf"\caption{{{latex_text(sheet.caption)}}}")
+    lines += [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", *_latex_heads(sheet), r"\midrule"]
+    lines += [_latex_row([str(cell) for cell in row]) for row in sheet.rows]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if sheet.note:
+        lines.append(rf"\par\smallskip {latex_text(sheet.note)}")
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def latex_text(text: str) -> str:
+    """Text without active characters.
+
+    Examples
+    --------
+    >>> print(latex_text("95 % of p_1"))
+    95 \\% of p\\_1
+    """
+    return _LATEX_ACTIVE.sub(lambda found: _LATEX[found.group()], " ".join(text.split()))
+
+
+def _latex_heads(sheet: Sheet) -> list[str]:
+    heads = [_latex_row([name for _, name in sheet.columns])]
+    if not sheet.groups:
+        return heads
+    above = [
+        latex_text(group) if n == 1 else rf"\multicolumn{{{n}}}{{c}}{{{latex_text(group)}}}"
+        for group, n in sheet.groups
+    ]
+    return [" & ".join(above) + r" \\", *heads]
+
+
+def _latex_row(cells: list[str]) -> str:
+    return " & ".join(map(latex_text, cells)) + r" \\"
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(map(_markdown_text, cells)) + " |"
+
+
+def _markdown_text(text: str) -> str:
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKDOWN_ACTIVE.sub(r"\\\1", plain)
