@@ -45,7 +45,14 @@ _EXPLAINED = {
     "method": "Grad-CAM",
     "class": "malignant",
     "picture": _PNG,
-    "maps": [{"name": "ensemble", "caption": "p 0.71, peak 0.4", "overlay": _PNG}],
+    "maps": [
+        {
+            "name": "ensemble",
+            "kind": "evidence",
+            "caption": "p of malignant 0.71, peak 0.4",
+            "overlay": _PNG,
+        }
+    ],
     "sentence": "All 3 members predict malignant.",
     "caveats": [],
 }
@@ -89,7 +96,7 @@ def _add_images(app: FastAPI, server: Server) -> None:
 
     @app.post("/predict", summary="Predict one image", **about)
     async def predict(request: Request) -> JSONResponse:
-        """The image is the body, or a file of a multipart form; the IHC image of a pair is `pair`."""
+        """The image is the body, or a file of a multipart form; the IHC image of a pair is called pair."""
         image = await image_of(request)
         with server.in_work():
             (record,) = await server.predict([image])

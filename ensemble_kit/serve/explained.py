@@ -19,7 +19,7 @@ from ensemble_kit.explanation.ledger import sentence
 from ensemble_kit.explanation.panes import TITLES, panes_of
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.sources import Source
-from ensemble_kit.plots.explanation import overlay
+from ensemble_kit.plots.explanation import Pane, overlay
 
 METHOD = "gradcam"
 
@@ -31,27 +31,29 @@ def explained(ensemble: Ensemble, source: Source) -> dict[str, Any]:
     -------
     mapping
         `method`; `class`, which the maps are about; `picture`, the image as the networks see it;
-        `maps`, each with `name`, `caption` and `overlay`; `sentence`; `caveats`. Pictures are PNG
+        `maps`, each with `name`, `kind`, `caption` and `overlay`; `sentence`; `caveats`. Pictures are PNG
         files as `data:` addresses.
     """
     found = explain_sources(ensemble, [source], METHOD)
-    panes = panes_of(found, 0, {})
-    # The ensemble's map first.
-    panes.sort(key=lambda one: one.title != "ensemble")
+    names = [*ensemble.member_names, "ensemble", "disagreement"]
+    n = len(ensemble.member_names)
+    panes = list(zip(names, panes_of(found, 0, {}), strict=False))
     return {
         "method": TITLES[METHOD],
         "class": str(found.class_names[0]),
         "picture": _png(found.pictures[0]),
-        "maps": [
-            {"name": one.title, "caption": one.caption, "overlay": _png(overlay(one))}
-            for one in panes
-        ],
+        "maps": [_map(*one) for one in (panes[n], *panes[:n], *panes[n + 1 :])],
         "sentence": sentence(found, 0),
         "caveats": [
             *map_caveats(METHOD, found.cells, found.replaced.tolist()),
             *found.predictions.caveats[0],
         ],
     }
+
+
+def _map(name: str, pane: Pane) -> dict[str, str]:
+    caption = pane.caption.replace("\n", ", ")
+    return {"name": name, "kind": pane.kind, "caption": caption, "overlay": _png(overlay(pane))}
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> str:

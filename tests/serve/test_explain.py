@@ -43,6 +43,7 @@ def test_maps_over_http_are_those_of_explain(
     names = [one["name"] for one in found["maps"]]
     assert names == ["ensemble", *served.member_names, "disagreement"]
     for one in found["maps"]:
+        assert set(one) == {"name", "kind", "caption", "overlay"}
         np.testing.assert_array_equal(pixels_of(one["overlay"]), overlay(panes[one["name"]]))
     assert any("few cells" in one for one in found["caveats"])
     assert any("Training image" in one for one in found["caveats"])
@@ -121,4 +122,4 @@ def test_the_schema_describes_the_route(client: TestClient) -> None:
     example = about["responses"]["200"]["content"]["application/json"]["example"]
     assert {"400", "401", "408", "413", "429", "503"} <= set(about["responses"])
     assert set(example) == {"method", "class", "picture", "maps", "sentence", "caveats"}
-    assert set(example["maps"][0]) == {"name", "caption", "overlay"}
+    assert set(example["maps"][0]) == {"name", "kind", "caption", "overlay"}
