@@ -151,6 +151,12 @@ class Ensemble:
         return self._members
 
     @property
+    def takes_pairs(self) -> bool:
+        """Whether a sample is a pair of H&E and IHC images."""
+        table = self.manifest.table
+        return "join" in table and bool((table["join"] != "none").any())
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """How the method was chosen, and what of the run could not be used."""
         return self.stored.notes

@@ -57,6 +57,7 @@ def page(ensemble: Ensemble, limits: Limits, *, needs_token: bool) -> str:
         notes=ensemble.notes,
         max_mb=f"{limits.max_bytes / 1e6:.4g}",
         needs_token=needs_token,
+        takes_pairs=ensemble.takes_pairs,
         can_explain=bool(ensemble.members),
     )
 

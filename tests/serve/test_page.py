@@ -49,6 +49,18 @@ def test_row_55_the_page_runs_its_own_script_alone() -> None:
     assert "http" not in CSP
 
 
+def test_pairs_have_two_places_to_drop_images(served: Ensemble) -> None:
+    assert 'id="file-pair"' not in page(served, Limits(), needs_token=False)
+    manifest = served.manifest.with_columns(
+        join="side", pair_path=list(served.manifest.table["path"])
+    )
+    of_pairs = Ensemble(served.stored, served.members, manifest)
+    assert of_pairs.takes_pairs
+    text = page(of_pairs, Limits(), needs_token=False)
+    for name in ("image", "pair"):
+        assert text.count(f'id="file-{name}"') == 1
+
+
 def test_every_control_has_a_name(served: Ensemble) -> None:
     text = page(served, Limits(), needs_token=True)
     assert '<label for="opacity">' in text
