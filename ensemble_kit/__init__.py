@@ -7,6 +7,7 @@ loads torch.
 from __future__ import annotations
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 __version__ = "0.1.0"
@@ -17,6 +18,7 @@ _HOME = {
     "DataError": "errors",
     "IntegrityError": "errors",
     "Manifest": "manifest.table",
+    "read_manifest": "manifest.layouts.detect",
     "Folds": "folds",
     "hold_out": "folds",
     "make_folds": "folds",
@@ -41,33 +43,6 @@ _HOME = {
     "SlurmEngine": "launch.slurm",
     "tune_members": "tune.tune_members",
     "Combiner": "combiners.base",
-    "MajorityVote": "combiners.rules.voting",
-    "MeanProba": "combiners.rules.averaging",
-    "MeanLogits": "combiners.rules.averaging",
-    "MedianProba": "combiners.rules.averaging",
-    "TrimmedMeanProba": "combiners.rules.averaging",
-    "MaxProba": "combiners.rules.averaging",
-    "MinProba": "combiners.rules.averaging",
-    "ProductProba": "combiners.rules.averaging",
-    "BestMember": "combiners.baselines",
-    "Oracle": "combiners.baselines",
-    "SimplexWeights": "combiners.weights.simplex",
-    "ClasswiseWeights": "combiners.weights.simplex",
-    "GreedySelection": "combiners.weights.greedy_selection",
-    "KnoraUnion": "combiners.dynamic_selection",
-    "KnoraEliminate": "combiners.dynamic_selection",
-    "LocalAccuracy": "combiners.dynamic_selection",
-    "LocalClassAccuracy": "combiners.dynamic_selection",
-    "TemperatureScaled": "combiners.calibrated",
-    "CalibratedMembers": "combiners.calibrated",
-    "DirichletMembers": "combiners.calibrated",
-    "LogisticStacker": "combiners.stacking.linear",
-    "RidgeStacker": "combiners.stacking.linear",
-    "BoostingStacker": "combiners.stacking.boosting",
-    "MLPStacker": "combiners.stacking.mlp",
-    "FeatureMLP": "combiners.stacking.feature_mlp",
-    "PooledMLP": "combiners.stacking.pooled_mlp",
-    "TwoLayerStack": "combiners.stacking.super_learner",
     "make_combiner": "combiners",
     "load_combiner": "combiners.saved",
     "METRICS": "metrics",
@@ -110,14 +85,52 @@ _HOME = {
     "explain": "explanation.explain",
 }
 
-__all__ = [*_HOME]
+# What `dir(ek)` shows: the way through a project, then the rooms of everything else.
+_SHOWN = (
+    "read_manifest", "make_folds", "Member", "Recipe", "fit_members", "tune_members", "Run",
+    "Predictions", "evaluate", "compare", "stack_run", "load_ensemble", "explain", "write_report",
+    "EnsembleKitError",
+)  # fmt: skip
+_ROOMS = {
+    "decisions": (
+        "operating_point", "DecisionOptions", "Aim", "Referral", "conformal_sets", "SetOptions",
+        "net_benefit", "read_costs",
+    ),
+    "diversity": ("study_members", "member_values", "pareto_table"),
+    "engines": ("LocalEngine", "RayEngine", "SlurmEngine", "run_status"),
+    "uncertainty": (
+        "metric_interval", "compare_predictions", "permutation_test", "wilson_interval",
+        "mcnemar_exact", "delong", "nadeau_bengio", "holm", "verify_claim",
+    ),
+}  # fmt: skip
+_PACKAGES = ("combiners", "folds", "metrics", "testing")
+
+__all__ = [*_HOME, *_ROOMS, *_PACKAGES]
+
+
+class _Room(ModuleType):
+    """Names of one purpose, loaded on first use."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _ROOMS[self.__name__]:
+            raise AttributeError(f"'ek.{self.__name__}' has no '{name}'")
+        return getattr(importlib.import_module(f"ensemble_kit.{_HOME[name]}"), name)
+
+    def __dir__(self) -> list[str]:
+        return sorted(_ROOMS[self.__name__])
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'ensemble_kit' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"ensemble_kit.{_HOME[name]}"), name)
+    if name in _ROOMS:
+        return _Room(name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"ensemble_kit.{name}")
+    if name in _HOME:
+        return getattr(importlib.import_module(f"ensemble_kit.{_HOME[name]}"), name)
+    if name[:1].isupper():  # a class of combiners
+        return getattr(importlib.import_module("ensemble_kit.combiners"), name)
+    raise AttributeError(f"module 'ensemble_kit' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*_SHOWN, *_ROOMS, *_PACKAGES, "__version__"])

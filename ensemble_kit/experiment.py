@@ -30,7 +30,7 @@ from ensemble_kit.images.stain_normalization import with_stain_normalisation
 from ensemble_kit.manifest.class_order import with_class_order
 from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.layouts.bci import DEFAULT_JOIN
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.member import Member
@@ -338,7 +338,7 @@ def _as_recognised(data: DataSettings) -> Manifest:
     straddling = bool(
         data.split_by == "image" or data.splits or data.test_groups or data.test_part == "drawn"
     )
-    return read_path(path, straddling=straddling, **data.reader_options())
+    return read_manifest(path, straddling=straddling, **data.reader_options())
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-import importlib
-
 import pytest
 
 import ensemble_kit as ek
-from ensemble_kit import _HOME
+from ensemble_kit.combiners import combiner_class
 
 
-@pytest.mark.parametrize("name", ek.__all__)
-def test_a_public_name_is_the_object_of_its_home(name: str) -> None:
-    home = importlib.import_module(f"ensemble_kit.{_HOME[name]}")
-    assert getattr(ek, name) is getattr(home, name)
+def test_dir_shows_a_dozen_names_and_the_rooms() -> None:
+    shown = dir(ek)
+    assert {"read_manifest", "fit_members", "evaluate", "write_report", "combiners"} <= set(shown)
+    assert len(shown) < 30
+    assert not [name for name in shown if name.startswith("_") and name != "__version__"]
+
+
+@pytest.mark.parametrize("name", [*ek.__all__, *dir(ek)])
+def test_a_public_name_is_there(name: str) -> None:
+    assert getattr(ek, name) is not None
+
+
+@pytest.mark.parametrize("room", ["combiners", "decisions", "diversity", "engines", "uncertainty"])
+def test_a_room_shows_names_that_it_has(room: str) -> None:
+    found = getattr(ek, room)
+    assert dir(found)
+    assert all(getattr(found, name) is not None for name in dir(found))
+    with pytest.raises(AttributeError):
+        _ = found.nonsense
+
+
+def test_a_combiner_is_public_by_its_entry_in_the_registry() -> None:
+    assert ek.MajorityVote is ek.combiners.MajorityVote is combiner_class("vote")
+    assert "MajorityVote" in dir(ek.combiners)
+    with pytest.raises(AttributeError):
+        _ = ek.MinorityVote
 
 
 def test_the_classical_tests_and_the_registry_of_metrics_are_public() -> None:

@@ -13,7 +13,7 @@ from ensemble_kit.audit.findings import Finding
 from ensemble_kit.audit.names import note_findings
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.images.digests import with_digests
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
 
@@ -33,7 +33,7 @@ def open_data(path: str | os.PathLike[str], **options: Any) -> tuple[Manifest, l
     """
     where = Path(path)
     if not (where / "run.json").is_file():
-        manifest = read_path(where, straddling=True, **options)
+        manifest = read_manifest(where, straddling=True, **options)
         return manifest, note_findings(manifest)
     if options:
         raise UsageError(

@@ -60,6 +60,17 @@ __all__ = [
 ]
 
 
+def __getattr__(name: str) -> Any:
+    for module, attribute in COMBINERS.values():
+        if attribute == name:
+            return getattr(importlib.import_module(f"ensemble_kit.combiners.{module}"), name)
+    raise AttributeError(f"'{name}' is no combiner")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *(attribute for _, attribute in COMBINERS.values())])
+
+
 def combiner_class(name: str) -> type[Combiner]:
     """The class of the combiner called `name`.
 

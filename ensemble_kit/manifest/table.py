@@ -155,13 +155,6 @@ class Manifest:
         }
 
     @classmethod
-    def from_breakhis(cls, root: str | os.PathLike[str], **options: Any) -> Manifest:
-        """Read the BreakHis archive: see `ensemble_kit.manifest.layouts.breakhis.read_breakhis`."""
-        from ensemble_kit.manifest.layouts.breakhis import read_breakhis
-
-        return read_breakhis(root, **options)
-
-    @classmethod
     def from_folders(cls, root: str | os.PathLike[str], **options: Any) -> Manifest:
         """Read class folders: see `ensemble_kit.manifest.layouts.class_folders.read_folders`."""
         from ensemble_kit.manifest.layouts.class_folders import read_folders
@@ -169,25 +162,11 @@ class Manifest:
         return read_folders(root, **options)
 
     @classmethod
-    def from_csv(cls, path: str | os.PathLike[str], **options: Any) -> Manifest:
-        """Read a table `path,label,group[,split]`: see `ensemble_kit.manifest.layouts.csv_table.read_csv_table`."""
-        from ensemble_kit.manifest.layouts.csv_table import read_csv_table
-
-        return read_csv_table(path, **options)
-
-    @classmethod
     def from_digits(cls, **options: Any) -> Manifest:
         """The embedded digits: see `ensemble_kit.manifest.layouts.digits.read_digits`."""
         from ensemble_kit.manifest.layouts.digits import read_digits
 
         return read_digits(**options)
-
-    @classmethod
-    def from_path(cls, path: str | os.PathLike[str], **options: Any) -> Manifest:
-        """Recognise what `path` holds and read it: see `ensemble_kit.manifest.layouts.detect`."""
-        from ensemble_kit.manifest.layouts.detect import read_path
-
-        return read_path(path, **options)
 
     # -- columns ---------------------------------------------------------------------------
 

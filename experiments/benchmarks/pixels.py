@@ -38,7 +38,7 @@ from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.loading.batches import Batches
 from ensemble_kit.images.tiles.build import build_tiles
 from ensemble_kit.manifest.layouts.breakhis import breast_folder
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import versions
 
@@ -67,7 +67,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.epochs = 2
-    manifest = read_path(args.data)
+    manifest = read_manifest(args.data)
     with tempfile.TemporaryDirectory() as scratch:
         rows = speeds(manifest, peers(args, len(manifest)), Path(scratch), args)
         waiting = data_wait_share(manifest, Path(scratch), args)

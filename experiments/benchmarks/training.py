@@ -29,7 +29,7 @@ from timm_line import TimmLine
 
 from ensemble_kit.files import write_json
 from ensemble_kit.images.tiles.build import build_tiles
-from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.registry import timm_name
@@ -91,7 +91,7 @@ class Data:
     """The same images for both sides: tiles for ours, class folders of links for timm."""
 
     def __init__(self, args: argparse.Namespace, scratch: Path) -> None:
-        manifest = Manifest.from_path(args.data)
+        manifest = read_manifest(args.data)
         picked = np.random.default_rng(0).permutation(len(manifest))
         n_watched = min(100, len(picked) // 3)
         self.watched = manifest.take(np.sort(picked[:n_watched]))

@@ -29,6 +29,7 @@ from ensemble_kit.folds import make_folds
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.tiles.build import build_tiles
 from ensemble_kit.launch.local import LocalEngine
+from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.jobs.events import EpochEnded
@@ -86,7 +87,7 @@ def main() -> None:
 def data(args: argparse.Namespace, scratch: Path) -> Manifest:
     if args.synthetic or args.data is None:
         return synthetic(args.synthetic or 200, args.size, scratch / "tiles")
-    return with_digests(Manifest.from_path(args.data))
+    return with_digests(read_manifest(args.data))
 
 
 def synthetic(n: int, size: int, folder: Path) -> Manifest:

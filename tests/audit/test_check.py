@@ -23,7 +23,7 @@ from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.strips import strips
 from ensemble_kit.images.tiles.layout import colored
 from ensemble_kit.manifest.layouts.csv_table import read_csv_table
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
@@ -35,7 +35,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = write_phantom(
         tmp_path_factory.mktemp("raw") / "p", n_patients=20, images_per_patient=3, image_size=64
     )
-    manifest = read_path(made)
+    manifest = read_manifest(made)
     root = tmp_path_factory.mktemp("clean")
     lines = ["path,label,patient,split"]
     for row in manifest.table.itertuples():
@@ -310,14 +310,16 @@ def test_clusters_follow_chains() -> None:
 
 
 def test_image_level_folds_flatter_colour_on_breakhis(real_data: Path) -> None:
-    leak = check_data(read_path(real_data, magnification=100)).leak
+    leak = check_data(read_manifest(real_data, magnification=100)).leak
     assert leak is not None
     assert leak.by_image > 0.84
     assert leak.points > 10
 
 
 def test_image_level_folds_flatter_colour_on_the_phantom(tmp_path: Path) -> None:
-    leak = check_data(read_path(write_phantom(tmp_path / "p", n_patients=30, image_size=64))).leak
+    leak = check_data(
+        read_manifest(write_phantom(tmp_path / "p", n_patients=30, image_size=64))
+    ).leak
     assert leak is not None
     assert leak.points > 15
     assert leak.by_group < 0.75

@@ -20,7 +20,7 @@ from ensemble_kit.manifest.layouts.bci import read_bci
 from ensemble_kit.manifest.layouts.breakhis import read_breakhis
 from ensemble_kit.manifest.layouts.class_folders import read_folders
 from ensemble_kit.manifest.layouts.csv_table import read_csv_table
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.layouts.digits import read_digits
 from ensemble_kit.manifest.layouts.npz import read_npz
 from ensemble_kit.manifest.phantom.write import write_phantom
@@ -88,7 +88,7 @@ READERS: dict[str, Callable[[Path], Manifest]] = {
     "read_digits": make_digits,
     "read_bci": make_bci,
     "read_npz": make_npz,
-    "read_path": lambda root: (make_csv(root), read_path(root / "t.csv"))[1],
+    "read_manifest": lambda root: (make_csv(root), read_manifest(root / "t.csv"))[1],
 }
 
 
@@ -139,7 +139,7 @@ def test_a_manifest_survives_its_csv(manifest: Manifest, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "reader", [read_bci, read_breakhis, read_folders, read_csv_table, read_npz, read_path]
+    "reader", [read_bci, read_breakhis, read_folders, read_csv_table, read_npz, read_manifest]
 )
 def test_a_missing_path_is_a_data_error_that_names_it(
     reader: Callable[..., Manifest], tmp_path: Path

@@ -12,7 +12,7 @@ from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.resize import resize
 from ensemble_kit.images.tiles.build import build_tiles
 from ensemble_kit.manifest.layouts.bci import read_bci
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.phantom.write import write_phantom
 
 
@@ -137,6 +137,6 @@ def test_a_stranger_among_the_files_is_named(root: Path) -> None:
 
 
 def test_the_layout_is_recognised_with_its_options(root: Path) -> None:
-    assert read_path(root.parent, stain="he").table["stain"][0] == "HE"
+    assert read_manifest(root.parent, stain="he").table["stain"][0] == "HE"
     with pytest.raises(UsageError, match="Did you mean 'ihc'"):
-        read_path(root, stain="ihx")
+        read_manifest(root, stain="ihx")

@@ -9,7 +9,7 @@ import pytest
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.manifest.layouts.breakhis import read_breakhis
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 
 Touch = Callable[..., Path]
 
@@ -31,7 +31,7 @@ def kaggle(patient: int) -> str:
 
 
 def test_the_split_of_a_user_is_honoured(touch: Touch) -> None:
-    manifest = read_path(touch(*sorted_into(kaggle)))
+    manifest = read_manifest(touch(*sorted_into(kaggle)))
     assert manifest.part("test").n_groups == 2
     assert sorted(set(manifest.part("test").groups)) == ["22004", "22005"]
     assert manifest.class_names == ("benign", "malignant")
@@ -40,7 +40,7 @@ def test_the_split_of_a_user_is_honoured(touch: Touch) -> None:
 
 def test_validation_joins_training_and_keeps_its_part(touch: Touch) -> None:
     root = touch(*sorted_into(lambda p: ("train", "train", "valid", "valid", "test", "test")[p]))
-    manifest = read_path(root)
+    manifest = read_manifest(root)
     assert manifest.table.groupby("part")["split"].first().to_dict() == {
         "train": "train", "valid": "train", "test": "test"
     }  # fmt: skip
@@ -56,29 +56,29 @@ def test_two_archives_side_by_side_are_parts(touch: Touch) -> None:
             )
         )
     )
-    assert len(read_path(root).part("test")) == 4
+    assert len(read_manifest(root).part("test")) == 4
 
 
 def test_patients_on_both_sides_are_refused_with_both_ways_out(touch: Touch) -> None:
     root = touch("train/benign/" + name(1, k=1), "test/benign/" + name(1, k=2),
                  "train/malignant/" + name(2, "M_DC"))  # fmt: skip
     with pytest.raises(DataError, match=r"22001.*--test-part drawn.*--split-by image"):
-        read_path(root)
-    assert len(read_path(root, split_by="image").part("test")) == 1
+        read_manifest(root)
+    assert len(read_manifest(root, split_by="image").part("test")) == 1
 
 
 def test_class_folders_of_a_user_decide(touch: Touch) -> None:
     root = touch(*sorted_into(lambda p: ("low", "mid", "high")[p // 2]))
-    manifest = read_path(root)
+    manifest = read_manifest(root)
     assert set(manifest.class_names) == {"low", "mid", "high"}
     assert manifest.n_groups == 6
     assert "--label-by binary" in manifest.layout
-    assert read_path(root, label_by="binary").class_names == ("benign", "malignant")
+    assert read_manifest(root, label_by="binary").class_names == ("benign", "malignant")
 
 
 def test_own_classes_below_own_parts_are_read(touch: Touch) -> None:
     root = touch(*sorted_into(lambda p: f"{'test' if p > 3 else 'train'}/{'ab'[p // 2 % 2]}"))
-    manifest = read_path(root)
+    manifest = read_manifest(root)
     assert manifest.class_names == ("a", "b")
     assert len(manifest.part("test")) == 4
 
@@ -95,12 +95,12 @@ def test_own_classes_below_own_parts_are_read(touch: Touch) -> None:
 def test_folders_that_say_what_the_names_say_give_the_names_classes(
     touch: Touch, folders: tuple[str, str], classes: tuple[str, str]
 ) -> None:
-    assert read_path(touch(*sorted_into(lambda p: folders[p % 2]))).class_names == classes
+    assert read_manifest(touch(*sorted_into(lambda p: folders[p % 2]))).class_names == classes
 
 
 @pytest.mark.parametrize("folder", ["22{:03d}", "slide-14-22{:03d}AB", "400X", "all"])
 def test_folders_of_patients_and_magnifications_are_no_classes(touch: Touch, folder: str) -> None:
-    manifest = read_path(touch(*sorted_into(lambda p: folder.format(p))))
+    manifest = read_manifest(touch(*sorted_into(lambda p: folder.format(p))))
     assert manifest.class_names == ("benign", "malignant")
 
 
@@ -117,27 +117,27 @@ def test_folders_that_could_be_several_things_are_refused_by_name(
     touch: Touch, folder_of: Callable[[int], str], named: str
 ) -> None:
     with pytest.raises(DataError, match=named):
-        read_path(touch(*sorted_into(folder_of)))
+        read_manifest(touch(*sorted_into(folder_of)))
 
 
 def test_a_choice_of_labels_settles_two_levels(touch: Touch) -> None:
     root = touch(
         *sorted_into(lambda p: f"{('x', 'y')[p // 2 % 2]}/{('benign', 'malignant')[p % 2]}")
     )
-    assert read_path(root, label_by="folder").class_names == ("x", "y")
-    assert read_path(root, label_by="binary").class_names == ("benign", "malignant")
+    assert read_manifest(root, label_by="folder").class_names == ("x", "y")
+    assert read_manifest(root, label_by="binary").class_names == ("benign", "malignant")
 
 
 def test_images_of_other_names_in_own_classes_are_refused(touch: Touch) -> None:
     root = touch(*sorted_into(lambda p: ("low", "mid", "high")[p // 2]), "low/mine.png")
     with pytest.raises(DataError, match=r"low/mine\.png"):
-        read_path(root)
+        read_manifest(root)
 
 
 def test_labels_of_folders_need_folders(touch: Touch) -> None:
     root = touch(name(1), name(2, "M_DC"))
-    assert read_path(root).class_names == ("benign", "malignant")
+    assert read_manifest(root).class_names == ("benign", "malignant")
     with pytest.raises(DataError, match="folder"):
-        read_path(root, label_by="folder")
+        read_manifest(root, label_by="folder")
     with pytest.raises(UsageError, match="'folders'"):
         read_breakhis(root, label_by="folders")

@@ -8,7 +8,7 @@ import pytest
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.manifest.layouts.csv_table import read_csv_table
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 
 
 def touch(root: Path, *paths: str) -> Path:
@@ -91,7 +91,7 @@ def test_images_that_a_table_does_not_name_are_counted(tmp_path: Path) -> None:
     path = table(tmp_path, "path,label\na/0.png,x\nb/0.png,y\nb/1.png,y\n", "labels.csv")
     (beside,) = [n for n in read_csv_table(path).notes if "labels.csv" in n]
     assert beside.startswith("3 images")
-    whole = [n for n in read_path(tmp_path).notes if "labels.csv" in n]
+    whole = [n for n in read_manifest(tmp_path).notes if "labels.csv" in n]
     assert [n.split()[0] for n in whole] == ["3", "3"]
     assert "'c'" in whole[1]
 
@@ -99,7 +99,7 @@ def test_images_that_a_table_does_not_name_are_counted(tmp_path: Path) -> None:
 def test_a_table_that_names_every_image_says_nothing(tmp_path: Path) -> None:
     touch(tmp_path, "a/0.png", "b/0.png")
     path = table(tmp_path, "path,label,patient\na/0.png,a,p\nb/0.png,b,q\n", "labels.csv")
-    assert read_path(path.parent).notes == ()
+    assert read_manifest(path.parent).notes == ()
 
 
 def test_labels_that_contradict_class_folders_are_counted(tmp_path: Path) -> None:

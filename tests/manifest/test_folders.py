@@ -9,7 +9,7 @@ import pytest
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.manifest.layouts.class_folders import read_folders
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 
 Touch = Callable[..., Path]
 
@@ -126,7 +126,7 @@ def test_masks_beside_images_are_passed_over_with_a_note(touch: Touch) -> None:
         "malignant/m.png",
         "malignant/lonely_mask.png",
     )
-    manifest = read_path(root)
+    manifest = read_manifest(root)
     assert len(manifest) == 4
     assert any("4 masks" in note and "_mask.png" in note for note in manifest.notes)
 
@@ -160,11 +160,15 @@ def test_folders_below_the_classes_that_sound_like_patients_are_asked_about(touc
 def test_a_linked_class_folder_is_read(touch: Touch) -> None:
     root, elsewhere = touch(*spread("b m", n=2)), touch("1.png", "2.png", root="elsewhere")
     (root / "normal").symlink_to(elsewhere)
-    assert read_path(root).table["label"].value_counts().to_dict() == {"b": 2, "m": 2, "normal": 2}
+    assert read_manifest(root).table["label"].value_counts().to_dict() == {
+        "b": 2,
+        "m": 2,
+        "normal": 2,
+    }
     links = touch(root="links")
     for name in ("b", "m"):
         (links / name).symlink_to(root / name)
-    assert len(read_path(links)) == 4
+    assert len(read_manifest(links)) == 4
 
 
 @pytest.mark.parametrize("name", ["normal", "b/3.png"])
@@ -172,14 +176,14 @@ def test_a_link_that_leads_nowhere_is_refused_by_name(touch: Touch, name: str) -
     root = touch(*spread("b m"))
     (root / name).symlink_to(root / "nowhere-to-be-found")
     with pytest.raises(DataError, match=rf"{name}.*nowhere-to-be-found"):
-        read_path(root)
+        read_manifest(root)
 
 
 def test_a_folder_that_is_reached_twice_is_refused_by_both_names(touch: Touch) -> None:
     root = touch(*spread("train test", "b m"))
     (root / "test/c").symlink_to(root / "train/b")
     with pytest.raises(DataError, match=r"test/c.*train/b|train/b.*test/c"):
-        read_path(root)
+        read_manifest(root)
 
 
 # -- files that are not read ---------------------------------------------------------------
@@ -188,19 +192,19 @@ def test_a_folder_that_is_reached_twice_is_refused_by_both_names(touch: Touch) -
 @pytest.mark.parametrize("suffix", [".svs", ".ndpi", ".mrxs", ".dcm", ".nii.gz", ".heic", ".zip"])
 def test_folders_of_files_that_are_no_images_say_what_they_are(touch: Touch, suffix: str) -> None:
     with pytest.raises(DataError) as caught:
-        read_path(touch(f"a/1{suffix}", f"b/2{suffix}"))
+        read_manifest(touch(f"a/1{suffix}", f"b/2{suffix}"))
     assert f"2 '{suffix}' files (" in str(caught.value)
 
 
 def test_slides_in_one_class_of_two_are_named(touch: Touch) -> None:
     with pytest.raises(DataError, match="b' has none"):
-        read_path(touch("a/1.png", "b/2.svs"))
+        read_manifest(touch("a/1.png", "b/2.svs"))
 
 
 def test_jfif_is_an_image_and_system_files_are_none(touch: Touch) -> None:
     root = touch(
         "a/1.jfif", "b/2.JFIF", "a/Thumbs.db", "b/@eaDir/2.jpg", ".ipynb_checkpoints/x.png"
     )
-    manifest = read_path(root)
+    manifest = read_manifest(root)
     assert manifest.table["path"].tolist() == ["a/1.jfif", "b/2.JFIF"]
     assert manifest.notes == (manifest.notes[-1],)

@@ -13,7 +13,7 @@ from ensemble_kit.manifest.folders.walk import list_images
 from ensemble_kit.manifest.layouts.breakhis import parse_magnifications, read_breakhis
 from ensemble_kit.manifest.layouts.class_folders import read_folders
 from ensemble_kit.manifest.layouts.csv_table import read_csv_table
-from ensemble_kit.manifest.layouts.detect import read_path
+from ensemble_kit.manifest.layouts.detect import read_manifest
 
 
 def touch(root: Path, *paths: str) -> Path:
@@ -70,7 +70,7 @@ def test_benign_is_class_0_and_subtypes_keep_the_archive_order(archive: Path) ->
 
 @pytest.mark.parametrize("part", ["..", ".", "histology_slides", "histology_slides/breast"])
 def test_the_archive_is_the_same_from_whichever_of_its_folders(archive: Path, part: str) -> None:
-    assert read_path(archive / part).digest == read_breakhis(archive).digest
+    assert read_manifest(archive / part).digest == read_breakhis(archive).digest
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_a_magnification_that_is_not_there_says_what_is(archive: Path) -> None:
 
 def test_a_copy_in_other_folders_is_read_by_its_names(tmp_path: Path) -> None:
     root = touch(tmp_path, *(f"copy/x/{Path(p).name}" for p in BREAKHIS))
-    manifest = read_path(root)
+    manifest = read_manifest(root)
     assert manifest.n_groups == 3
     assert set(manifest.table["split"]) == {"train"}
 
@@ -100,7 +100,7 @@ def test_strangers_between_breakhis_files_are_noted(archive: Path) -> None:
 
 
 def test_the_real_archive_has_its_published_counts(real_data: Path) -> None:
-    manifest = read_path(real_data, magnification=100)
+    manifest = read_manifest(real_data, magnification=100)
     originals = manifest.table["path"].str.contains("SOB_B_F-14-25197-100")
     assert len(manifest) - 328 <= originals.sum() + 9
     slides = manifest.table["slide"]
@@ -271,7 +271,9 @@ def test_a_table_that_cannot_be_true_says_why(tmp_path: Path, text: str, words: 
 
 
 def test_files_may_stand_in_folders_of_their_label(real_data: Path) -> None:
-    manifest = read_path(real_data / "bccd_cells", label_column="label", group_column="group_image")
+    manifest = read_manifest(
+        real_data / "bccd_cells", label_column="label", group_column="group_image"
+    )
     assert (len(manifest), manifest.n_groups, manifest.class_names) == (
         1082,
         364,
@@ -283,14 +285,14 @@ def test_files_may_stand_in_folders_of_their_label(real_data: Path) -> None:
 
 
 def test_an_option_of_another_reader_is_refused_by_name(archive: Path, tmp_path: Path) -> None:
-    assert len(read_path(archive, magnification=100)) == 4
+    assert len(read_manifest(archive, magnification=100)) == 4
     root = touch(tmp_path / "f", "a/1.png", "b/1.png")
     with pytest.raises(UsageError, match="--magnification"):
-        read_path(root, magnification=100)
+        read_manifest(root, magnification=100)
 
 
 def test_what_is_not_understood_is_described(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"holds 2 \.txt, folders: none, and 0 images. Understood are"
     ):
-        read_path(touch(tmp_path, "a.txt", "b.txt"))
+        read_manifest(touch(tmp_path, "a.txt", "b.txt"))

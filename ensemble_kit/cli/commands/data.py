@@ -124,9 +124,9 @@ def show(
     from ensemble_kit.files import atomic_write
     from ensemble_kit.images.augmentation.presets import preset
     from ensemble_kit.images.tiles.contact_sheet import augmentation_sheet, class_sheet, input_sheet
-    from ensemble_kit.manifest.layouts.detect import read_path
+    from ensemble_kit.manifest.layouts.detect import read_manifest
 
-    manifest = read_path(path, **options)
+    manifest = read_manifest(path, **options)
     if members is not None:
         from ensemble_kit.members.spec_string import make_members
 

@@ -33,7 +33,7 @@ UNDERSTOOD = (
 )
 
 
-def read_path(
+def read_manifest(
     path: str | os.PathLike[str], *, straddling: bool = False, **options: Any
 ) -> Manifest:
     """The manifest of whatever `path` holds.
