@@ -93,14 +93,21 @@ def curves(
     """
     names = list(maps)
     ranks = {name: _ranks(maps[name], f"{seed_name}/{name}") for name in names}
+    inner = SHARES[1:-1]
     wanted = [
-        (name, kind, s) for name in names for kind in ("deletion", "insertion") for s in SHARES
+        (name, kind, s) for name in names for kind in ("deletion", "insertion") for s in inner
     ]
-    covered = [_covered(ranks[name], kind, s) for name, kind, s in wanted]
+    # The ends of all curves are the image and the white image: once is enough.
+    whole = np.zeros_like(next(iter(ranks.values())), dtype=np.bool_)
+    covered = [whole, ~whole, *(_covered(ranks[name], kind, s) for name, kind, s in wanted)]
     rows = {spec: _with_white(one, covered) for spec, one in tiles.items()}
-    logits = ensemble.member_logits(rows)
-    proba = ensemble.stored.combine(logits).proba[:, explained].reshape(len(names), 2, len(SHARES))
-    return {name: Curves(*one) for name, one in zip(names, proba, strict=True)}
+    proba = ensemble.stored.combine(ensemble.member_logits(rows)).proba[:, explained]
+    image, white = proba[:2]
+    steps = proba[2:].reshape(len(names), 2, len(inner))
+    return {
+        name: Curves(np.r_[image, falling, white], np.r_[white, rising, image])
+        for name, (falling, rising) in zip(names, steps, strict=True)
+    }
 
 
 def _ranks(found: Array, seed_name: str) -> npt.NDArray[np.float64]:
