@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ensemble_kit.explanation.randomised import (
     shuffled_correlations,
     with_shuffled_weights,
 )
+from ensemble_kit.explanation.region_files import regions_of
 from ensemble_kit.explanation.regions import hot_regions
 from ensemble_kit.explanation.stain_curve import AMOUNTS, stain_curve, with_stain
 from ensemble_kit.explanation.stain_files import flip_sentence
@@ -166,6 +168,20 @@ def test_regions_are_closed_in_pixels_of_the_image_and_keep_their_holes() -> Non
     whole = np.array(hot_regions(np.ones((4, 4)), 40, 40)[0][0])
     assert (whole.min(), whole.max()) == (0, 40)
     assert hot_regions(np.zeros((4, 4)), 40, 40) == []
+
+
+def test_regions_of_a_map_of_single_pixels_are_few_and_in_pixels_of_the_image(
+    ensemble: Ensemble, test_paths: list[Path]
+) -> None:
+    (source,) = as_sources(test_paths[:1])
+    height, width = source.read(source.path).shape[:2]
+    speckled = np.zeros((1, 128, 128))
+    speckled[0, 32:64, 64:96] = np.random.default_rng(0).random((32, 32)) > 0.5
+    found = dataclasses.replace(ensemble.explain(test_paths[:1]), ensemble=speckled)
+    (feature,) = regions_of(source, found, 0)["features"]
+    ring = np.array(feature["geometry"]["coordinates"][0])
+    want = np.array([[width / 2, height / 4], [width * 3 / 4, height / 2]])
+    np.testing.assert_allclose([ring.min(axis=0), ring.max(axis=0)], want, atol=width / 24)
 
 
 @pytest.mark.parametrize(("stain", "row"), [("haematoxylin", 0), ("eosin", 1), ("dab", 2)])
