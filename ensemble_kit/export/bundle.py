@@ -5,19 +5,24 @@ Plain files only: safetensors, JSON, PNG, Markdown. The bundle is opened again b
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import json
-import tempfile
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ensemble_kit.checked import write_checked
 from ensemble_kit.combiners.saved import packed
-from ensemble_kit.errors import DataError, UsageError, did_you_mean, disk_fault
+from ensemble_kit.errors import UsageError, did_you_mean
+from ensemble_kit.export.bundle_place import refuse_other, written
+from ensemble_kit.export.distillation import (
+    Distilled,
+    Student,
+    compared_with_teacher,
+    distilled_json,
+    distilled_words,
+)
 from ensemble_kit.export.fold_choice import (
     ALL,
     CHOICES,
@@ -34,24 +39,21 @@ from ensemble_kit.export.golden_images import (
     golden_images,
     sources_of,
 )
-from ensemble_kit.files import atomic_write, digest_bytes, write_bytes
-from ensemble_kit.images.tiles.layout import TileSpec
+from ensemble_kit.export.member_files import BundleWriter, with_licences, write_member
 from ensemble_kit.inference.bundle import (
     COMBINER_ARRAYS,
     decision_json,
     known_json,
     sets_json,
 )
-from ensemble_kit.inference.bundle_files import CARD, RECORD, SCHEMA_VERSION, is_bundle, open_files
+from ensemble_kit.inference.bundle_files import CARD, RECORD, SCHEMA_VERSION, open_files
 from ensemble_kit.inference.card_facts import data_settings_of, run_facts
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
-from ensemble_kit.inference.fold_networks import FoldNetwork
 from ensemble_kit.inference.golden import GOLDEN, compare_golden, golden_json
 from ensemble_kit.inference.model_card import model_card
 from ensemble_kit.inference.open_bundle import open_bundle
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.jobs.job import CROP
-from ensemble_kit.replaced import replaced_whole
 from ensemble_kit.run import Run, versions
 
 PREPROCESSING = {
@@ -78,6 +80,8 @@ class Exported:
         Largest difference of a probability, of the bundle opened again and the run's networks.
     graph_differences : mapping of str to float
         The same of the graph on real images, by backend; empty without a graph.
+    distilled : Distilled, optional
+        What a small network loses and saves, compared with the ensemble that it learnt from.
     """
 
     path: Path
@@ -86,6 +90,7 @@ class Exported:
     choice: FoldChoice
     golden_difference: float
     graph_differences: Mapping[str, float]
+    distilled: Distilled | None = None
 
 
 def export_bundle(
@@ -95,6 +100,7 @@ def export_bundle(
     method: str | None = None,
     folds: str = ALL,
     graph: str | None = None,
+    student: Student | None = None,
 ) -> Exported:
     """Write the ensemble of a run as a bundle that `load_ensemble` opens anywhere.
 
@@ -109,6 +115,8 @@ def export_bundle(
         All fold networks, the best one of each member, or one with their mean weights.
     graph : {"onnx", "openvino"}, optional
         Also write all networks and the combiner as one graph, for other backends than PyTorch.
+    student : Student, optional
+        The small network of this run is compared with the ensemble that it learnt from.
 
     Raises
     ------
@@ -119,7 +127,7 @@ def export_bundle(
     """
     _refuse_unknown(folds)
     target, opened = Path(out), run if isinstance(run, Run) else Run(run)
-    _refuse_other(target)
+    refuse_other(target)
     before = load_ensemble(opened, method=method, device="cpu")
     _refuse_fewer_spaces(before, folds)
     manifest = data_root(opened, opened.manifest())
@@ -136,11 +144,12 @@ def export_bundle(
         sources_of(manifest.part("test")) if has_test and folds != ALL else [],
         facts["primary_metric"] or "balanced_accuracy",
     )  # fmt: skip
-    with _written(target) as folder:
-        _fill(folder, chosen, manifest, choice, facts, graph)
+    distilled = None if student is None else compared_with_teacher(student, chosen)
+    with written(target) as folder:
+        _fill(folder, chosen, manifest, choice, facts, graph, distilled)
         difference, differences = _opened_again(folder)
         n_bytes = sum(one.stat().st_size for one in folder.rglob("*") if one.is_file())
-    return Exported(target, n_bytes, stored.name, choice, difference, differences)
+    return Exported(target, n_bytes, stored.name, choice, difference, differences, distilled)
 
 
 def _fill(
@@ -150,10 +159,11 @@ def _fill(
     choice: FoldChoice,
     facts: Mapping[str, Any],
     graph: str | None,
+    distilled: Distilled | None,
 ) -> None:
-    stored, files = ensemble.stored, _Files(folder)
+    stored, files = ensemble.stored, BundleWriter(folder)
     members = [
-        _write_member(files, one.name, list(one.by_fold.items()), stored.class_names)
+        write_member(files, one.name, list(one.by_fold.items()), stored.class_names)
         for one in ensemble.members
     ]
     combiner, arrays = packed(stored.combiner)
@@ -162,8 +172,10 @@ def _fill(
     _write_golden(files, ensemble, manifest)
     about_graph = None if graph is None else _write_graph(files, ensemble, manifest, graph)
     words = choice_words(choice)
-    section = ["## Fold networks\n\n" + "\n".join(words)] if words else []
-    files.write(CARD, model_card(facts, section).encode("utf-8"))
+    learnt = [] if distilled is None else distilled_words(distilled)
+    sections = {"Fold networks": words, "Distillation": learnt}
+    extra = [f"## {name}\n\n" + "\n".join(said) for name, said in sections.items() if said]
+    files.write(CARD, model_card(facts, extra).encode("utf-8"))
     write_checked(
         folder / RECORD,
         {
@@ -178,15 +190,20 @@ def _fill(
             "group_kind": stored.group_kind,
             "data": {"name": manifest.name, **data_settings_of(manifest)},
             "preprocessing": PREPROCESSING,
-            "members": _with_licences(members, facts),
+            "members": with_licences(members, facts),
             "folds": choice_json(choice),
+            "distilled": distilled_json(distilled),
             "combiner": {**combiner, "class_names": list(stored.class_names)},
             "pooling": stored.pooling.as_mapping(),
             "costs": None if stored.costs is None else stored.costs.tolist(),
             "sets": sets_json(stored.sets, stored.class_names),
             "decision": decision_json(stored.decision, stored.class_names),
             "made_of": dict(stored.made_of),
-            "notes": [*stored.notes, *(one for one in words if not one.startswith(TIME))],
+            "notes": [
+                *stored.notes,
+                *(one for one in words if not one.startswith(TIME)),
+                *learnt[:1],
+            ],
             "known_images": known_json(manifest),
             "graph": about_graph,
             "files": files.listed,
@@ -194,60 +211,7 @@ def _fill(
     )
 
 
-class _Files:
-    """Writes files of a bundle, and keeps what its record says of them."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.listed: dict[str, dict[str, Any]] = {}
-
-    def write(self, name: str, content: bytes) -> None:
-        write_bytes(self._folder / name, content)
-        self.listed[name] = {"sha256": digest_bytes(content), "bytes": len(content)}
-
-
-def _write_member(
-    files: _Files,
-    name: str,
-    networks: list[tuple[int, FoldNetwork]],
-    class_names: tuple[str, ...],
-) -> dict[str, Any]:
-    from safetensors.torch import save
-
-    listed = []
-    for fold, one in networks:
-        file = f"members/{name}/fold-{fold}.safetensors"
-        state = {k: v.detach().cpu().contiguous() for k, v in one.model.state_dict().items()}
-        files.write(file, save(state, metadata={"format": "pt"}))
-        by_output = sorted(range(len(class_names)), key=lambda c: int(one.by_name[c]))
-        listed.append(
-            {
-                "fold": fold,
-                "weights": file,
-                "mean": list(one.mean),
-                "std": list(one.std),
-                "outputs": [class_names[c] for c in by_output],
-            }
-        )
-    member = networks[0][1].member
-    return {
-        "name": name,
-        "settings": member.model_dump(mode="json", exclude={"weights", "pretrained", "name"}),
-        "input": _input(member.eval_spec),
-        "networks": listed,
-    }
-
-
-def _input(spec: TileSpec) -> dict[str, Any]:
-    return {key: value for key, value in dataclasses.asdict(spec).items() if value is not None}
-
-
-def _with_licences(members: list[dict[str, Any]], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    licences = {one["name"]: one["weights_licence"] for one in facts["members"]}
-    return [{**one, "weights_licence": licences[one["name"]]} for one in members]
-
-
-def _write_golden(files: _Files, ensemble: Ensemble, manifest: Manifest) -> None:
+def _write_golden(files: BundleWriter, ensemble: Ensemble, manifest: Manifest) -> None:
     golden = golden_images(ensemble, manifest)
     for name, png in golden.files.items():
         files.write(name, png)
@@ -260,7 +224,7 @@ def _write_golden(files: _Files, ensemble: Ensemble, manifest: Manifest) -> None
 
 
 def _write_graph(
-    files: _Files, ensemble: Ensemble, manifest: Manifest, graph: str
+    files: BundleWriter, ensemble: Ensemble, manifest: Manifest, graph: str
 ) -> dict[str, Any]:
     """The graph, compared with PyTorch on real images before it is written."""
     from ensemble_kit.export.graph_files import compare_graph, graph_files
@@ -281,38 +245,6 @@ def _opened_again(folder: Path) -> tuple[float, dict[str, float]]:
         )
 
 
-@contextlib.contextmanager
-def _written(target: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `target` as a whole: a folder or a zip archive."""
-    if target.suffix.lower() != ".zip":
-        with replaced_whole(target) as fresh:
-            yield fresh
-        return
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        scratch = tempfile.TemporaryDirectory(dir=target.parent, prefix=".bundle-")
-    except OSError as error:
-        raise disk_fault(target, error) from error
-    with scratch as place:
-        folder = Path(place) / target.stem
-        folder.mkdir()
-        yield folder
-        atomic_write(target, lambda file: _zip(folder, file))
-
-
-def _zip(folder: Path, file: Any) -> None:
-    """All files under one folder name, stored as they are, with the same dates each time."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                name = f"{folder.name}/{path.relative_to(folder).as_posix()}"
-                about = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
-                about.external_attr = 0o644 << 16
-                with archive.open(about, "w", force_zip64=True) as entry, path.open("rb") as source:
-                    while some := source.read(2**20):
-                        entry.write(some)
-
-
 def _refuse_unknown(folds: str) -> None:
     if folds not in CHOICES:
         raise UsageError(
@@ -328,15 +260,4 @@ def _refuse_fewer_spaces(ensemble: Ensemble, folds: str) -> None:
             f"'{ensemble.method}' cannot have fewer networks, got --folds {folds}",
             "it combines the pooled features of the networks of each fold",
             "Use --folds all, or another --method",
-        )
-
-
-def _refuse_other(target: Path) -> None:
-    """Refuse to replace something that is no bundle."""
-    empty = target.is_dir() and not any(target.iterdir())
-    if target.exists() and not empty and not is_bundle(target):
-        raise DataError(
-            f"'{target}' exists and is no bundle",
-            "it is not replaced",
-            "Name another folder or .zip",
         )

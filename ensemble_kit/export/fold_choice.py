@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,15 +17,16 @@ from torch import Tensor
 
 from ensemble_kit.arrays import log_softmax
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.scores.per_image import judge
-from ensemble_kit.evaluation.scores.verdict import verdict
+from ensemble_kit.export.paired_change import (
+    PairedChange,
+    change_words,
+    network_seconds,
+    paired_change,
+)
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
 from ensemble_kit.inference.sources import Source
-from ensemble_kit.inference.tile_blocks import in_blocks
-from ensemble_kit.metrics import METRICS
-from ensemble_kit.metrics import metric as metric_of
-from ensemble_kit.predictions.method_predictions import Combined
+from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
 from ensemble_kit.predictions.table import Predictions
 
 FITTED_BEFORE = (
@@ -157,26 +157,18 @@ def measured(
         return plain
     if test is None or not len(test):
         return dataclasses.replace(plain, note=NO_TEST)
-    name = metric if metric in METRICS else "balanced_accuracy"
-    wanted = metric_of(name)
-    predictions = {
-        "chosen": _predicted(chosen, sources),
-        "all": before.stored.combine(test.logits),
-    }
-    scored = judge(predictions, test.labels, test.groups, len(test.class_names), metrics=[wanted])
-    said = verdict(
-        "chosen", scored["chosen"], "all", scored["all"], metric_name=wanted, part="test"
-    )
-    seconds = _seconds({"all": before, "chosen": chosen}, sources)
+    original = MethodPredictions.of(before.stored.combine(test.logits), test)
+    change = paired_change(original, _predicted(chosen, sources), metric=metric)
+    seconds = network_seconds({"all": before, "chosen": chosen}, sources)
     return dataclasses.replace(
         plain,
-        metric=name,
-        all_folds=scored["all"].figures.metrics[name].value,
-        chosen=scored["chosen"].figures.metrics[name].value,
-        gain=(said.effect.value, said.effect.low, said.effect.high),
-        verdict=said.word,
-        n_images=len(test),
-        n_groups=scored["all"].figures.n_groups,
+        metric=change.metric,
+        all_folds=change.before,
+        chosen=change.after,
+        gain=change.gain,
+        verdict=change.verdict,
+        n_images=change.n_images,
+        n_groups=change.n_groups,
         seconds_all=seconds["all"],
         seconds_chosen=seconds["chosen"],
     )
@@ -189,19 +181,6 @@ def n_networks(ensemble: Ensemble) -> int:
 
 def _predicted(ensemble: Ensemble, sources: Sequence[Source]) -> Combined:
     return ensemble.predict_sources(sources).combined
-
-
-def _seconds(ensembles: dict[str, Ensemble], sources: Sequence[Source]) -> dict[str, float]:
-    """Seconds per image of the networks, tiles not included: the medians of three turns."""
-    block = next(iter(in_blocks(sources)))
-    tiles = {name: one.tiles_of(block) for name, one in ensembles.items()}
-    taken: dict[str, list[float]] = {name: [] for name in ensembles}
-    for _ in range(3):
-        for name, one in ensembles.items():
-            began = time.perf_counter()
-            one.member_logits(tiles[name])
-            taken[name].append((time.perf_counter() - began) / len(block))
-    return {name: float(np.median(values)) for name, values in taken.items()}
 
 
 def choice_json(choice: FoldChoice) -> dict[str, Any]:
@@ -220,22 +199,14 @@ def choice_words(choice: FoldChoice) -> list[str]:
     ]
     if choice.note:
         return [*said, choice.note]
-    if choice.all_folds is None or choice.chosen is None:
-        return [*said, f"The {choice.metric.replace('_', ' ')} is undefined on the test part."]
-    value, low, high = choice.gain
-    interval = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
-    said.append(
-        f"{choice.metric.replace('_', ' ').capitalize()} on the test part ({choice.n_images} images, "
-        f"{choice.n_groups} groups): {choice.chosen:.3f}, with all fold networks {choice.all_folds:.3f}. "
-        + (f"Gain {value:+.3f}{interval}: {_word(choice.verdict)}." if value is not None else "")
-    )
+    change = PairedChange(
+        "test", choice.metric, choice.all_folds, choice.chosen, choice.gain, choice.verdict,
+        choice.n_images, choice.n_groups,
+    )  # fmt: skip
+    said.append(change_words(change, ("", "with all fold networks"), "the choice"))
     if choice.seconds_all and choice.seconds_chosen:
         said.append(
             f"{TIME}: {1000 * choice.seconds_chosen:.3g} ms an image, with all fold networks "
             f"{1000 * choice.seconds_all:.3g} ms ({choice.seconds_all / choice.seconds_chosen:.1f} times as long)."
         )
     return said
-
-
-def _word(word: str) -> str:
-    return "a difference is not shown" if word == "not shown" else f"the choice is {word}"

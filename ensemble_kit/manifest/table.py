@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import digest_json, read_csv, write_csv
 from ensemble_kit.manifest.checks import (
@@ -27,6 +28,7 @@ from ensemble_kit.manifest.checks import (
     require_columns,
 )
 from ensemble_kit.manifest.names import in_natural_order, known_groups
+from ensemble_kit.manifest.soft_labels import PREFIX, soft_labels_of
 
 # Columns of some readers that decide what a network sees.
 DECIDING = ("pair_path", "join", "color", "stain_norm", "sha256")
@@ -203,6 +205,17 @@ class Manifest:
         """The positive class; of two ordinal classes the higher one; "" where neither is known."""
         return self.most_severe if self.n_classes == 2 else self.positive
 
+    @property
+    def soft_labels(self) -> Array | None:
+        """Class probabilities to learn in place of the labels, shape (n_images, n_classes), if any.
+
+        Raises
+        ------
+        DataError
+            A row has none, or its probabilities do not sum to 1.
+        """
+        return soft_labels_of(self.table, self.class_names)
+
     @cached_property
     def n_groups(self) -> int:
         return int(self.table["group"].nunique())
@@ -215,7 +228,8 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of everything that decides a result: ids, labels, groups, splits, pixels' digests."""
-        columns = [*REQUIRED, *(c for c in DECIDING if c in self.table)]
+        soft = [c for c in self.table if str(c).startswith(PREFIX)]
+        columns = [*REQUIRED, *(c for c in DECIDING if c in self.table), *soft]
         rows = self.table[columns].astype(str).to_numpy().tolist()
         return digest_json({"columns": columns, "rows": rows, "class_names": self.class_names})
 

@@ -6,6 +6,7 @@ Parses and prints; the work is `export.bundle`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from ensemble_kit.cli.output.text import printable
 
 if TYPE_CHECKING:
     from ensemble_kit.export.bundle import Exported
+    from ensemble_kit.export.distillation import Student
     from ensemble_kit.export.wsinfer import Patch
 
 
@@ -31,9 +33,8 @@ if TYPE_CHECKING:
 @click.option(
     "--folds",
     type=click.Choice(["all", "best", "soup"]),
-    default="all",
-    show_default=True,
-    help="Networks: of all folds, the best fold of each member, or the mean weights of the folds.",
+    help="Networks: of all folds, the best fold of each member, or the mean weights of the folds. "
+    "[default: all; best with --distill]",
 )
 @click.option(
     "--format",
@@ -52,14 +53,22 @@ if TYPE_CHECKING:
     "--patch-size", type=int, metavar="PIXELS",
     help="Of wsinfer: side of a patch. [default: the side of the training images]",
 )  # fmt: skip
+@click.option(
+    "--distill", metavar="NETWORK[:KEY=VALUE...]",
+    help="Train one small network on the ensemble's out-of-fold predictions, and export it. It has the recipe "
+    "of the first member, except for the keys.",
+)  # fmt: skip
+@click.option("--device", default="auto", show_default=True, help="Where --distill trains.")
 @json_option
 def export(
     places: tuple[str, ...],
     method: str | None,
-    folds: str,
+    folds: str | None,
     fmt: str,
     um_per_pixel: float | None,
     patch_size: int | None,
+    distill: str | None,
+    device: str,
     as_json: bool,
 ) -> None:
     """Write the ensemble of a run as a bundle that predicts without the run.
@@ -80,23 +89,74 @@ def export(
             "Use: ensemble-kit export RUN OUT",
         )
     *named, out = places
-    from ensemble_kit.export.bundle import export_bundle
-
     run = named[0] if named else str(default_run())
     patch = _patch(fmt, um_per_pixel, patch_size)
+    _refuse_place(run, Path(out), fmt, patch)
+    what = _What(run, method, folds or "all")
+    if distill is not None:
+        student = _trained(run, distill, method, device)
+        what = _What(student.run.path.as_posix(), student.name, folds or "best", student)
     if fmt == "mlflow":
-        _write_mlflow(run, Path(out), method, folds, as_json)
+        _write_mlflow(what, Path(out), as_json)
         return
     if patch is not None:
-        _write_wsinfer(run, Path(out), method, folds, patch, as_json)
+        _write_wsinfer(what, Path(out), patch, as_json)
         return
-    graph = None if fmt == "bundle" else fmt
-    done = export_bundle(run, out, method=method, folds=folds, graph=graph)
+    done = what.written(Path(out), None if fmt == "bundle" else fmt)
     if as_json:
         click.echo(json.dumps(_as_json(done), indent=2, allow_nan=False))
         return
     for line in _words(done):
         click.echo(printable(line))
+
+
+@dataclasses.dataclass(frozen=True)
+class _What:
+    """What is exported."""
+
+    run: str
+    method: str | None
+    folds: str
+    student: Student | None = None
+
+    def written(self, out: Path, graph: str | None = None) -> Exported:
+        from ensemble_kit.export.bundle import export_bundle
+
+        return export_bundle(
+            self.run, out, method=self.method, folds=self.folds, graph=graph, student=self.student
+        )
+
+
+def _trained(run: str, distill: str, method: str | None, device: str) -> Student:
+    """The small network, its progress on standard error."""
+    from rich.console import Console
+
+    from ensemble_kit.cli.output.progress import ProgressPrinter
+    from ensemble_kit.export.distillation import train_student
+    from ensemble_kit.run import Run
+
+    opened = Run(run)
+    n_folds = opened.folds().n_splits
+    console = Console(highlight=False, stderr=True)
+    with ProgressPrinter({}, {distill: n_folds}, estimates=False, console=console) as printer:
+        return train_student(opened, distill, method=method, device=device, watcher=printer)
+
+
+def _refuse_place(run: str, out: Path, fmt: str, patch: Patch | None) -> None:
+    """Refuse what cannot be written, before anything is trained."""
+    if fmt == "mlflow":
+        from ensemble_kit.export.mlflow_folder import refuse_mlflow
+
+        refuse_mlflow(out)
+    elif patch is not None:
+        from ensemble_kit.export.wsinfer import refuse_wsinfer
+        from ensemble_kit.run import Run
+
+        refuse_wsinfer(Run(run), out, patch)
+    else:
+        from ensemble_kit.export.bundle_place import refuse_other
+
+        refuse_other(out)
 
 
 def _patch(fmt: str, um_per_pixel: float | None, patch_size: int | None) -> Patch | None:
@@ -122,29 +182,22 @@ def _patch(fmt: str, um_per_pixel: float | None, patch_size: int | None) -> Patc
 
 
 @contextlib.contextmanager
-def _bundle_of(
-    run: str, out: Path, method: str | None, folds: str
-) -> Iterator[tuple[Path, Exported]]:
+def _bundle_of(what: _What, out: Path) -> Iterator[tuple[Path, Exported]]:
     """A bundle in a folder beside `out` that is removed again."""
     import tempfile
-
-    from ensemble_kit.export.bundle import export_bundle
 
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".bundle-") as scratch:
         bundle = Path(scratch) / "bundle"
-        yield bundle, export_bundle(run, bundle, method=method, folds=folds)
+        yield bundle, what.written(bundle)
 
 
-def _write_wsinfer(
-    run: str, out: Path, method: str | None, folds: str, patch: Patch, as_json: bool
-) -> None:
-    from ensemble_kit.export.wsinfer import refuse_wsinfer, write_wsinfer
+def _write_wsinfer(what: _What, out: Path, patch: Patch, as_json: bool) -> None:
+    from ensemble_kit.export.wsinfer import write_wsinfer
     from ensemble_kit.run import Run
 
-    refuse_wsinfer(Run(run), out, patch)
-    with _bundle_of(run, out, method, folds) as (bundle, done):
-        model = write_wsinfer(Run(run), bundle, out, patch)
+    with _bundle_of(what, out) as (bundle, done):
+        model = write_wsinfer(Run(what.run), bundle, out, patch)
     differences = dict(model.differences)
     if as_json:
         about = {
@@ -162,18 +215,17 @@ def _write_wsinfer(
         f"TorchScript against PyTorch on {model.n_compared} images: the largest difference of a probability "
         f"is {differences['torchscript']:.2g} for the same tiles, and "
         f"{differences['torchscript_from_pixels']:.2g} for whole patches.",
-        *(f"Caveat: {note}" for note in model.notes),
+        *(f"Note: {note}" for note in model.notes),
         f"Next: wsinfer run --config {out.as_posix()}/config.json --model-path "
         f"{out.as_posix()}/torchscript_model.pt, or open the folder as a local model in QuPath",
     ):
         click.echo(printable(line))
 
 
-def _write_mlflow(run: str, out: Path, method: str | None, folds: str, as_json: bool) -> None:
-    from ensemble_kit.export.mlflow_folder import refuse_mlflow, write_mlflow
+def _write_mlflow(what: _What, out: Path, as_json: bool) -> None:
+    from ensemble_kit.export.mlflow_folder import write_mlflow
 
-    refuse_mlflow(out)
-    with _bundle_of(run, out, method, folds) as (bundle, done):
+    with _bundle_of(what, out) as (bundle, done):
         difference = write_mlflow(bundle, out)
     if as_json:
         about = {"written": out.as_posix(), "mlflow_difference": difference}
@@ -189,12 +241,16 @@ def _write_mlflow(run: str, out: Path, method: str | None, folds: str, as_json: 
 
 
 def _choice_words(done: Exported) -> list[str]:
+    """What a choice of folds changes, and what a small network loses and saves."""
+    from ensemble_kit.export.distillation import distilled_words
     from ensemble_kit.export.fold_choice import choice_words
 
-    return choice_words(done.choice)
+    learnt = [] if done.distilled is None else distilled_words(done.distilled)
+    return [*choice_words(done.choice), *learnt]
 
 
 def _as_json(done: Exported) -> dict[str, object]:
+    from ensemble_kit.export.distillation import distilled_json
     from ensemble_kit.export.fold_choice import choice_json
 
     return {
@@ -202,6 +258,7 @@ def _as_json(done: Exported) -> dict[str, object]:
         "n_bytes": done.n_bytes,
         "method": done.method,
         "folds": choice_json(done.choice),
+        "distilled": distilled_json(done.distilled),
         "golden_difference": done.golden_difference,
         "graph_differences": dict(done.graph_differences),
     }

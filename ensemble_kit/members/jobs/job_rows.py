@@ -63,7 +63,11 @@ def parts_of(
     place = tiles.rows
     return Parts(
         fit=Rows(
-            place(learning.sample_ids), learning.labels, place(watched.sample_ids), watched.labels
+            place(learning.sample_ids),
+            learning.labels,
+            place(watched.sample_ids),
+            watched.labels,
+            learning.soft_labels,
         ),
         watched_name=name,
         kept=place(kept.sample_ids),

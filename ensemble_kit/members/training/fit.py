@@ -43,12 +43,16 @@ def _silent(text: str) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Positions in the tiles and labels: those that train, and those that each epoch is judged on."""
+    """Positions in the tiles and labels: those that train, and those that each epoch is judged on.
+
+    `train_soft`, shape (n_train, n_classes), are probabilities to learn in place of `train_labels`.
+    """
 
     train: npt.NDArray[np.int64]
     train_labels: npt.NDArray[np.int64]
     watched: npt.NDArray[np.int64]
     watched_labels: npt.NDArray[np.int64]
+    train_soft: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -145,6 +149,7 @@ class Fit:
             device=self.device,
             seed=self.seed,
             name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
+            soft=None if rows.train_soft is None else _sent(rows.train_soft, self.device),
         )
         on_card = self.device.type == "cuda"
         with tensor_float32(on_card):
@@ -247,6 +252,10 @@ class Fit:
             tta=tta,
             precision=precision or self.precision,
         )
+
+
+def _sent(soft: Array, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(soft, dtype=np.float32)).to(device)
 
 
 def _per_channel(values: Any, n_channels: int) -> tuple[float, ...]:

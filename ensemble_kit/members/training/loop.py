@@ -114,17 +114,17 @@ def _train_epoch(
     figures, sizes = torch.zeros(2, steps, device=device), torch.zeros(steps)
     head = body.head_of(training.model) if body else None
     given = body.steps(batches, epoch) if body else batches.epoch(epoch)
-    for step, (images, labels, _) in enumerate(given):
+    for step, (images, labels, positions) in enumerate(given):
         set_rate(training.optimizer, _rate(training, recipe, step, steps))
-        target = labels
+        target = labels if plan.soft is None else plan.soft[positions]
         if not body and (recipe.regularize.mixup or recipe.regularize.cutmix):
             draws = torch.Generator().manual_seed(derive_seed(plan.seed, "mix", epoch, step))
-            images, target = mixed(images, labels, plan.n_classes, recipe.regularize, draws)
+            images, target = mixed(images, target, plan.n_classes, recipe.regularize, draws)
         if not body:
             images = images.contiguous(memory_format=torch.channels_last)
         loss, logits = take_step(training, images, target, plan, notice, head)
         figures[0, step], sizes[step] = loss, len(labels)
-        # Of a mixed image the class that weighs more is the right one.
+        # Of a mixed image, or a soft label, the class that weighs more is the right one.
         wanted = target if target.ndim == 1 else target.argmax(dim=1)
         figures[1, step] = (logits.argmax(dim=1) == wanted).sum()
         if recipe.regularize.ema_decay and training.averaged is not None:

@@ -107,7 +107,7 @@ def mixed(
     Parameters
     ----------
     images : tensor, shape (n, channels, height, width)
-    labels : tensor of int, shape (n,)
+    labels : tensor of int, shape (n,), or of class probabilities, shape (n, n_classes)
     regularize : Regularize
         `mixup` and `cutmix` are the alphas; one of them is on.
     draws : torch.Generator
@@ -122,7 +122,7 @@ def mixed(
         images, keep = _pasted(images, partner, keep, draws)
     else:
         images = images * keep + images[partner] * (1 - keep)
-    soft = one_hot(labels, n_classes).to(images.dtype)
+    soft = (labels if labels.ndim == 2 else one_hot(labels, n_classes)).to(images.dtype)
     return images, soft * keep + soft[partner] * (1 - keep)
 
 

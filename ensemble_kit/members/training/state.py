@@ -119,3 +119,4 @@ class Plan:
     device: torch.device
     seed: int
     name_of: Callable[[int], str]  # row position -> sample id, for messages
+    soft: Tensor | None = None  # class probabilities in place of labels, by row position

@@ -1,0 +1,254 @@
+"""One small network that learns an ensemble's out-of-fold predictions, over the same folds.
+
+It is trained in a run of its own inside the ensemble's run, so that a stopped training continues.
+Then it is compared with the ensemble on the same images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.evaluation.runs.method_predictions import stored_predictions
+from ensemble_kit.export.golden_images import candidates, data_root, sources_of
+from ensemble_kit.export.paired_change import (
+    DEFAULT,
+    PairedChange,
+    change_words,
+    network_seconds,
+    paired_change,
+)
+from ensemble_kit.inference.card_facts import run_facts
+from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
+from ensemble_kit.manifest.soft_labels import soft_columns
+from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.members.fit_members import fit_members
+from ensemble_kit.members.jobs import fold_files
+from ensemble_kit.members.jobs.events import Watcher, nobody
+from ensemble_kit.members.member import Member
+from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.spec_string import make_members
+from ensemble_kit.run import Run
+
+FOLDER = "distilled"
+LEARNT = (
+    "The small network learnt the ensemble's out-of-fold predictions. These come from networks that were "
+    "trained on the other folds, also on the labels of the fold that the small network is evaluated on: "
+    "its out-of-fold metric can be slightly optimistic. The test part is not affected."
+)
+NOT_CARRIED = (
+    "Thresholds, prediction sets and costs of the ensemble do not hold for the small network: run "
+    "operating-point and conformal with its run, then export that run."
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Student:
+    """A trained small network, and the ensemble that it learnt from.
+
+    Parameters
+    ----------
+    run : Run
+        Its own run; it has one member.
+    name : str
+        Of that member.
+    teacher_run : Run
+    teacher : Ensemble
+    """
+
+    run: Run
+    name: str
+    teacher_run: Run
+    teacher: Ensemble
+
+
+@dataclasses.dataclass(frozen=True)
+class Distilled:
+    """What the small network loses and saves.
+
+    Parameters
+    ----------
+    teacher, student : str
+        The method, and the small network.
+    n_networks_teacher, n_networks_student : int
+    changes : tuple of PairedChange
+        Student minus teacher: on the test part where there is one, and out-of-fold.
+    seconds_teacher, seconds_student : float
+        Per image, networks only, on this machine.
+    bytes_teacher, bytes_student : int
+        Of the weights.
+    run : str
+        Where the small network was trained.
+    """
+
+    teacher: str
+    student: str
+    n_networks_teacher: int
+    n_networks_student: int
+    changes: tuple[PairedChange, ...]
+    seconds_teacher: float
+    seconds_student: float
+    bytes_teacher: int
+    bytes_student: int
+    run: str
+
+
+def student_member(run: Run, teacher: Ensemble, text: str) -> Member:
+    """The small network, with the recipe and the image size of the ensemble's first member.
+
+    Parameters
+    ----------
+    text : str
+        A network and what differs, as for `--members`: `resnet18:epochs=20`.
+
+    Raises
+    ------
+    UsageError
+        Several networks.
+    """
+    first = teacher.member_names[0]
+    fold = next(iter(run.store.read_index(first)["made_of"]["folds_done"]))
+    record = fold_files.read_record(run.member_dir(first) / f"fold-{fold}")
+    assert record is not None  # the network is open
+    facts = record["made_of"]["member"]
+    recipe = Recipe(**{**facts["recipe"], "snapshots": 0})
+    made = make_members(
+        [text], recipe=recipe, image_size=facts["image_size"], pretrained=facts["pretrained"]
+    )
+    if len(made) != 1:
+        raise UsageError(
+            f"'{text}' is {len(made)} networks",
+            "an ensemble is distilled into one",
+            "Name one network, e.g. --distill resnet18",
+        )
+    return made[0]
+
+
+def train_student(
+    run: Run,
+    text: str,
+    *,
+    method: str | None = None,
+    device: str = "auto",
+    watcher: Watcher = nobody,
+) -> Student:
+    """Train one small network on a method's out-of-fold predictions, over the folds of its run.
+
+    Parameters
+    ----------
+    text : str
+        See `student_member`.
+    method : str, optional
+        A stacked method, or a member; by default the method that `stack` chose.
+    watcher : callable
+        See `fit_members`.
+
+    Raises
+    ------
+    UsageError
+        The method is not stacked.
+    DataError
+        The folder of the small network holds one that learnt other predictions.
+    """
+    teacher = load_ensemble(run, method=method, device="cpu")
+    member = student_member(run, teacher, text)
+    manifest, own = soft_manifest(run, teacher.method), Run(student_folder(run, teacher, member))
+    _refuse_other_labels(own, manifest)
+    fit_members([member], manifest, run.folds(), own, device=device, watcher=watcher)
+    return Student(own, member.name, run, teacher)
+
+
+def student_folder(run: Run, teacher: Ensemble, member: Member) -> str:
+    """Where a small network is trained: inside the ensemble's run."""
+    return (run.path / FOLDER / f"{teacher.method}-{member.name}").as_posix()
+
+
+def soft_manifest(run: Run, method: str) -> Manifest:
+    """The run's images, with the method's out-of-fold predictions as soft labels."""
+    oof = stored_predictions(run, method).oof
+    manifest = data_root(run, run.manifest())
+    place = {str(name): i for i, name in enumerate(oof.ids)}
+    proba = np.full((len(manifest), len(manifest.class_names)), np.nan)
+    for row, name in enumerate(manifest.sample_ids.tolist()):
+        if name in place:
+            proba[row] = oof.proba[place[name]]
+    return manifest.with_columns(**soft_columns(proba, manifest.class_names))
+
+
+def _refuse_other_labels(own: Run, manifest: Manifest) -> None:
+    if own.exists and own.manifest().digest != manifest.digest:
+        raise DataError(
+            f"'{own.path}' holds a network that learnt other predictions",
+            "the ensemble was trained or stacked again since",
+            "Remove that folder, or name another network: --distill NETWORK:name=NAME",
+        )
+
+
+def compared_with_teacher(student: Student, chosen: Ensemble) -> Distilled:
+    """What the exported networks of a student lose and save.
+
+    Parameters
+    ----------
+    chosen : Ensemble
+        The student, with the fold networks that are exported.
+    """
+    teacher, method = student.teacher, student.teacher.method
+    manifest = data_root(student.run, student.run.manifest())
+    facts = run_facts(student.teacher_run, teacher.stored, manifest)
+    metric = facts["primary_metric"] or DEFAULT
+    theirs = stored_predictions(student.teacher_run, method)
+    ours = stored_predictions(student.run, student.name)
+    changes = []
+    if theirs.test is not None:
+        found = chosen.predict_sources(sources_of(manifest.part("test"))).combined
+        changes.append(paired_change(theirs.test, found, metric=metric))
+    oof = paired_change(theirs.oof, ours.oof, metric=metric)
+    seconds = network_seconds(
+        {"teacher": teacher, "student": chosen}, sources_of(candidates(manifest))
+    )
+    return Distilled(
+        method,
+        student.name,
+        _n_networks(teacher),
+        _n_networks(chosen),
+        (*changes, oof),
+        seconds["teacher"],
+        seconds["student"],
+        _n_bytes(teacher),
+        _n_bytes(chosen),
+        student.run.path.as_posix(),
+    )
+
+
+def _n_networks(ensemble: Ensemble) -> int:
+    return sum(len(one.by_fold) for one in ensemble.members)
+
+
+def _n_bytes(ensemble: Ensemble) -> int:
+    networks = [one for member in ensemble.members for one in member.by_fold.values()]
+    tensors = [t for one in networks for t in one.model.state_dict().values()]
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def distilled_json(about: Distilled | None) -> dict[str, Any] | None:
+    """As a bundle stores it."""
+    return None if about is None else dataclasses.asdict(about)
+
+
+def distilled_words(about: Distilled) -> list[str]:
+    """What it loses and saves, in sentences."""
+    names = "the small network", f"the ensemble ({about.teacher})"
+    times = about.seconds_teacher / about.seconds_student
+    return [
+        f"{about.student} learnt the predictions of {about.teacher}: {about.n_networks_student} networks "
+        f"instead of {about.n_networks_teacher}.",
+        *(change_words(one, names, names[0]) for one in about.changes),
+        f"Weights: {about.bytes_student / 1e6:.3g} MB instead of {about.bytes_teacher / 1e6:.3g} MB. Time of "
+        f"the networks: {1000 * about.seconds_student:.3g} ms an image instead of "
+        f"{1000 * about.seconds_teacher:.3g} ms ({times:.1f} times as fast).",
+        LEARNT,
+        NOT_CARRIED,
+    ]

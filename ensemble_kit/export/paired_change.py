@@ -1,0 +1,117 @@
+"""What one ensemble gains or loses against another on the same images, and how long each takes.
+
+The interval is over whole groups. Prints nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.verdict import verdict
+from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.sources import Source
+from ensemble_kit.inference.tile_blocks import in_blocks
+from ensemble_kit.metrics import METRICS
+from ensemble_kit.metrics import metric as metric_of
+from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
+
+DEFAULT = "balanced_accuracy"
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedChange:
+    """A metric of two ensembles on the same images.
+
+    Parameters
+    ----------
+    part : {"test", "oof"}
+    metric : str
+    before, after : float or None
+        None where the metric is undefined.
+    gain : tuple of (value, low, high)
+        After minus before, in the direction in which positive is better; None where undefined.
+    verdict : str
+        `better`, `worse` or `not shown`.
+    n_images, n_groups : int
+    """
+
+    part: str
+    metric: str
+    before: float | None
+    after: float | None
+    gain: tuple[float | None, float | None, float | None]
+    verdict: str
+    n_images: int
+    n_groups: int
+
+
+def paired_change(before: MethodPredictions, after: Combined, *, metric: str) -> PairedChange:
+    """Compare two ensembles on the same rows.
+
+    Parameters
+    ----------
+    before : MethodPredictions
+        With the labels and groups of the rows.
+    after : Combined
+        The same rows.
+    metric : str
+        Another one than a metric of images is replaced by the balanced accuracy.
+    """
+    name = metric if metric in METRICS else DEFAULT
+    wanted = metric_of(name)
+    scored = judge(
+        {"after": after, "before": before},
+        before.labels,
+        before.groups,
+        before.n_classes,
+        metrics=[wanted],
+    )
+    said = verdict(
+        "after", scored["after"], "before", scored["before"], metric_name=wanted,
+        part="test" if before.part == "test" else "cross_fitted",
+    )  # fmt: skip
+    return PairedChange(
+        before.part,
+        name,
+        scored["before"].figures.metrics[name].value,
+        scored["after"].figures.metrics[name].value,
+        (said.effect.value, said.effect.low, said.effect.high),
+        said.word,
+        len(before),
+        scored["before"].figures.n_groups,
+    )
+
+
+def change_words(change: PairedChange, names: tuple[str, str], what: str) -> str:
+    """The change in a sentence; `names` are of what comes after and before, `what` is judged."""
+    where = "on the test part" if change.part == "test" else "out-of-fold"
+    shown = change.metric.replace("_", " ").capitalize()
+    if change.before is None or change.after is None:
+        return f"{shown} {where} is undefined."
+    value, low, high = change.gain
+    interval = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
+    word = "a difference is not shown" if change.verdict == "not shown" else f"{what} is {change.verdict}"  # fmt: skip
+    return (
+        f"{shown} {where} ({change.n_images} images, {change.n_groups} groups): "
+        f"{names[0]} {change.after:.3f}, ".replace(":  ", ": ")
+        + f"{names[1]} {change.before:.3f}. "
+        + (f"Gain {value:+.3f}{interval}: {word}." if value is not None else "")
+    )
+
+
+def network_seconds(ensembles: dict[str, Ensemble], sources: Sequence[Source]) -> dict[str, float]:
+    """Seconds per image of the networks, tiles not included: the medians of three turns."""
+    block = next(iter(in_blocks(sources)))
+    tiles = {name: one.tiles_of(block) for name, one in ensembles.items()}
+    taken: dict[str, list[float]] = {name: [] for name in ensembles}
+    for _ in range(3):
+        for name, one in ensembles.items():
+            began = time.perf_counter()
+            one.member_logits(tiles[name])
+            taken[name].append((time.perf_counter() - began) / len(block))
+    return {name: float(np.median(values)) for name, values in taken.items()}
