@@ -103,8 +103,14 @@ def print_results(done: Reproduced) -> None:
         return
     click.echo()
     click.echo(columns(_rows(done.results), right=[1, 2, 3]))
-    for line in _remarks(done.results, is_quick=done.plan.is_quick):
+    for line in _remarks(done.results):
         click.echo(printable(line))
+    if done.results.bias:
+        click.echo()
+        click.echo(columns(_bias_rows(done.results), right=[1, 2, 3]))
+        click.echo("Balanced accuracy, cross-fitted, on the images that both splits predict.")
+    if done.plan.is_quick:
+        click.echo("Quick run: reduced. Do not compare these values with the published ones.")
     click.echo(printable(f"Written: {done.page.as_posix()}"))
 
 
@@ -125,21 +131,24 @@ def _rows(results: Results) -> list[tuple[str, ...]]:
     return rows
 
 
-def _remarks(results: Results, *, is_quick: bool) -> list[str]:
+def _bias_rows(results: Results) -> list[tuple[str, ...]]:
+    """Split by image against split by patient, a row per method."""
+    from ensemble_kit.reproduce.results_table import signed
+
+    head = ("method", "split by image", "split by patient", "difference")
+    rows = [
+        (one.method, *map(str, one.values), signed(str(one.difference))) for one in results.bias
+    ]
+    return [head, *rows]
+
+
+def _remarks(results: Results) -> list[str]:
     """What is said under the table of the terminal, a line each."""
-    from ensemble_kit.reproduce.results_table import constant_rows, signed
+    from ensemble_kit.reproduce.results_table import constant_rows
 
     said = [
         "Balanced accuracy [95 % interval]. Difference: cross-fitted, from the first row, on the same images.",
     ]
-    main = {(row.variant, row.method) for row in results.rows if row.is_main}
-    said += [
-        f"Split by image against split by patient, {one.method}: {signed(str(one.difference))}."
-        for one in results.bias
-        if (one.by_image, one.method) in main
-    ]
     if named := constant_rows(results):
         said.append(f"Constant answer (one class for all images of a part): {first_few(named, 4)}.")
-    if is_quick:
-        said.append("Quick run: reduced. Do not compare these values with the published ones.")
     return said
