@@ -71,6 +71,17 @@ def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
     return ()
 
 
+def nested_note(oof: Predictions) -> str:
+    """What must be said beside nested figures."""
+    n = len(np.unique(oof.fold))
+    return (
+        f"Nested: members and combiners are blind to the fold judged. Its members train on {n - 2} "
+        f"of {n} folds, not {n - 1}, and {n - 1} of them answer together: how far the mean itself "
+        "moves says what that does; what a fitted method moves beyond it is the coupling, and that it "
+        "has fewer rows to fit."
+    )
+
+
 def order_note(table: Predictions) -> str:
     """Caveat that ordinal metrics assume the order of the class names."""
     return (

@@ -17,29 +17,30 @@ from ensemble_kit.evaluation.caveats import (
     combiner_notes,
     cost_note,
     interval_note,
+    nested_note,
     order_note,
     replaced_note,
     table_notes,
 )
 from ensemble_kit.evaluation.checks import check_tables
+from ensemble_kit.evaluation.cross_validation.all_parts import AllParts, predict_all_parts
 from ensemble_kit.evaluation.cross_validation.baselines import (
     BASELINES,
     REFERENCE_METHODS,
     with_baselines,
 )
-from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
-from ensemble_kit.evaluation.cross_validation.fallback import beats, fall_back, may_fall
-from ensemble_kit.evaluation.cross_validation.nested import couplings, nested_answers, nested_note
+from ensemble_kit.evaluation.cross_validation.fallback import beats
+from ensemble_kit.evaluation.cross_validation.nested import couplings
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation, replaced_name
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, baseline_tests
 from ensemble_kit.evaluation.scores.per_class import ClassFigures, figures_per_class
 from ensemble_kit.evaluation.scores.per_group import figures_per_group, has_larger_groups
-from ensemble_kit.evaluation.scores.per_image import Scored, judge
+from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, judge
 from ensemble_kit.evaluation.scores.verdict import Verdict, corrected_verdict, verdicts
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice, corrected_choice
 from ensemble_kit.evaluation.winner import simplest_first, winner
-from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
+from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
@@ -104,86 +105,69 @@ def evaluate_all(
     protocol = protocol or Protocol()
     check_tables(oof, test)
     everyone = with_baselines(combiners, protocol, oof.class_names)
-    fitted = {name: one.fit_to(oof) for name, one in everyone.items()}
-    crossed = {
-        name: _decided(one, cross_fit(one, oof), oof, protocol) for name, one in everyone.items()
-    }
-    fallen, crossed = fall_back(everyone, crossed, oof, protocol)
-    for name in fallen:
-        fitted[name] = fitted["mean"]
-    inside = {
-        name: _decided(one, one.apply(oof), oof, protocol)
-        if one.is_fitted_to_labels
-        else crossed["mean" if name in fallen else name]
-        for name, one in fitted.items()
-    }
-    judged = {
-        "in_sample": _judge(
-            {n: t for n, t in inside.items() if t is not crossed[n]}, oof, protocol
-        ),
-        "cross_fitted": _judge(crossed, oof, protocol),
-    }
-    judged["in_sample"] = judged["cross_fitted"] | judged["in_sample"]
-    answers = {"in_sample": inside, "cross_fitted": crossed}
-    if nested is not None:
-        answers["nested"] = _strict(everyone, nested, oof, protocol)
-        judged["nested"] = _judge(answers["nested"], oof, protocol)
-    coupled = couplings(judged["cross_fitted"], judged.get("nested", {}), protocol.level)
-    tested: dict[str, MethodPredictions] = {}
-    if test is not None:
-        tested = {
-            name: _decided(one, one.apply(test), test, protocol) for name, one in fitted.items()
-        }
-        judged["test"] = _judge(tested, test, protocol)
-    notes = table_notes(oof, test) + ((nested_note(oof),) if nested is not None else ())
-    notes += (cost_note(),) if protocol.decide_by_cost else ()
-    notes += (order_note(oof),) if protocol.takes_an_order(oof) else ()
-    notes += below_best_note(*_below_best(everyone, crossed, fallen, oof, protocol))
-    tables = dict.fromkeys(answers, oof)
-    if test is not None:
-        answers["test"], tables["test"] = tested, test
-    per_group = figures_per_group(answers, tables, protocol)
-    per_class = {"cross_fitted": _per_class(everyone, crossed, oof, protocol)}
-    if test is not None:
-        per_class["test"] = _per_class(everyone, tested, test, protocol)
-    tests = _tests("cross_fitted", crossed, oof)
-    if test is not None:
-        more = _tests("test", tested, test)
-        tests = {name: some + more[name] for name, some in tests.items()}
-    best = _best(judged["cross_fitted"], protocol)
-    correction = _correction(crossed, oof, protocol)
-    said = _verdicts(judged, fallen, oof, protocol, best, correction)
-    notes += interval_note(judged["cross_fitted"], oof, "cross-fitted")
-    if test is not None:
-        notes += interval_note(judged["test"], test, "test")
+    made = predict_all_parts(everyone, oof, test, nested, protocol)
+    scored = _scored(made, protocol)
+    best = _best(scored["cross_fitted"], protocol)
+    correction = _correction(made.crossed, oof, protocol)
+    said = _verdicts(scored, made.fell_back, oof, protocol, best, correction)
+    notes, own = _notes(made, scored, protocol), _own_notes(made)
+    per_group = figures_per_group(made.predictions, made.tables, protocol)
+    per_class, tests = _per_class(made, protocol), _tests(made)
+    leakage = couplings(scored["cross_fitted"], scored.get("nested", {}), protocol.level)
+
+    def values(part: str, name: str) -> MetricValues | None:
+        return scored[part][name].figures if part in scored else None
+
     return {
         name: Evaluation(
-            name,
-            fitted[name],
-            judged["in_sample"][name].figures,
-            judged["cross_fitted"][name].figures,
-            judged["test"][name].figures if tested else None,
-            crossed[name],
-            tested.get(name),
-            said.get(name, ()),
-            notes
-            + combiner_notes(everyone[name])
-            + abstention_note(name, crossed[name], tested.get(name))
-            + ((replaced_note(name),) if name in fallen else ()),
-            fell_back=name in fallen,
+            name, made.fitted[name],
+            scored["in_sample"][name].figures, scored["cross_fitted"][name].figures,
+            values("test", name), made.crossed[name], made.predictions.get("test", {}).get(name),
+            said.get(name, ()), notes + own[name], fell_back=name in made.fell_back,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
             per_class={part: of[name] for part, of in per_class.items() if name in of},
-            tests=tests.get(name, ()),
-            nested=judged["nested"][name].figures if nested is not None else None,
-            coupling=coupled.get(name, {}),
-            costs=protocol.costs,
+            tests=tests.get(name, ()), nested=values("nested", name),
+            coupling=leakage.get(name, {}), costs=protocol.costs,
             decided_by_cost=protocol.decide_by_cost,
-            corrected=correction if name == best else None,
-            positive=protocol.positive,
-            ranked_class=protocol.ranked_class(oof.class_names),
-            metric=protocol.metric,
+            corrected=correction if name == best else None, positive=protocol.positive,
+            ranked_class=protocol.ranked_class(oof.class_names), metric=protocol.metric,
         )
         for name in everyone
+    }  # fmt: skip
+
+
+def _scored(made: AllParts, protocol: Protocol) -> dict[str, dict[str, Scored]]:
+    """Metrics by part and method; in-sample predictions that equal the cross-fitted ones once."""
+    inside = made.predictions["in_sample"]
+    parts = dict(made.predictions) | {
+        "in_sample": {n: one for n, one in inside.items() if one is not made.crossed[n]}
+    }
+    found = {part: _judge(of, made.tables[part], protocol) for part, of in parts.items()}
+    found["in_sample"] = found["cross_fitted"] | found["in_sample"]
+    return found
+
+
+def _notes(
+    made: AllParts, scored: Mapping[str, Mapping[str, Scored]], protocol: Protocol
+) -> tuple[str, ...]:
+    """Caveats on the metrics of all methods."""
+    oof, test = made.tables["cross_fitted"], made.tables.get("test")
+    notes = table_notes(oof, test) + ((nested_note(oof),) if "nested" in scored else ())
+    notes += (cost_note(),) if protocol.decide_by_cost else ()
+    notes += (order_note(oof),) if protocol.takes_an_order(oof) else ()
+    notes += below_best_note(*_below_best(made, protocol))
+    notes += interval_note(scored["cross_fitted"], oof, "cross-fitted")
+    return notes + (() if test is None else interval_note(scored["test"], test, "test"))
+
+
+def _own_notes(made: AllParts) -> dict[str, tuple[str, ...]]:
+    """Caveats on the metrics of each method."""
+    tested = made.predictions.get("test", {})
+    return {
+        name: combiner_notes(one)
+        + abstention_note(name, made.crossed[name], tested.get(name))
+        + ((replaced_note(name),) if name in made.fell_back else ())
+        for name, one in made.combiners.items()
     }
 
 
@@ -209,43 +193,17 @@ def _correction(
     )  # fmt: skip
 
 
-def _below_best(
-    everyone: Mapping[str, Combiner],
-    crossed: Mapping[str, Combined],
-    fallen: Collection[str],
-    oof: Predictions,
-    protocol: Protocol,
-) -> list[str]:
-    """Fitted methods that are no better than the best member; the mean speaks for the fallen."""
+def _below_best(made: AllParts, protocol: Protocol) -> list[str]:
+    """Fitted methods that are no better than the best member, without those that fell back."""
+    oof = made.tables["cross_fitted"]
     labels, figure = np.asarray(oof.labels), protocol.figure(oof.class_names)
     learnt = [
-        n for n, one in everyone.items() if n not in REFERENCE_METHODS and one.is_fitted_to_labels
+        n
+        for n, one in made.combiners.items()
+        if n not in REFERENCE_METHODS and one.is_fitted_to_labels and n not in made.fell_back
     ]
-    best = crossed["best-member"]
-    return [n for n in learnt if n not in fallen and not beats(crossed[n], best, labels, figure)]
-
-
-def _strict(
-    everyone: Mapping[str, Combiner],
-    nested: Sequence[NestedFold],
-    oof: Predictions,
-    protocol: Protocol,
-) -> dict[str, MethodPredictions]:
-    return nested_answers(
-        everyone,
-        nested,
-        oof,
-        may_fall=may_fall(everyone, protocol),
-        metric=protocol.figure(oof.class_names),
-        decide=lambda combined: protocol.decided(combined, oof.class_names),
-    )
-
-
-def _decided(
-    combiner: Combiner, combined: MethodPredictions, table: Predictions, protocol: Protocol
-) -> MethodPredictions:
-    """As the protocol decides; the oracle has seen the labels."""
-    return combined if combiner.needs_labels else protocol.decided(combined, table.class_names)
+    best = made.crossed["best-member"]
+    return [n for n in learnt if not beats(made.crossed[n], best, labels, figure)]
 
 
 def _judge(
@@ -263,16 +221,6 @@ def _judge(
         level=protocol.level,
         intervals=protocol.intervals,
     )
-
-
-def _per_class(
-    everyone: Mapping[str, Combiner],
-    answers: Mapping[str, Combined],
-    table: Predictions,
-    protocol: Protocol,
-) -> dict[str, tuple[ClassFigures, ...]]:
-    made = {name: one for name, one in answers.items() if not everyone[name].needs_labels}
-    return figures_per_class(made, table, protocol)
 
 
 def _verdicts(
@@ -314,11 +262,29 @@ def _verdicts(
     return {name: tuple(some) for name, some in found.items()}
 
 
-def _tests(
-    part: str, answers: Mapping[str, Combined], table: Predictions
-) -> dict[str, tuple[BaselineTest, ...]]:
-    """Image-level tests, where no image shares a group with another."""
-    methods = {name: one for name, one in answers.items() if name != "oracle"}
-    if has_larger_groups(table):
-        return {name: () for name in methods if name not in BASELINES}
-    return baseline_tests(methods, np.asarray(table.labels), floors=BASELINES, part=part)
+def _per_class(
+    made: AllParts, protocol: Protocol
+) -> dict[str, dict[str, tuple[ClassFigures, ...]]]:
+    """Metrics of each class, cross-fitted and on the test part, without the oracle."""
+    return {
+        part: figures_per_class(
+            {n: one for n, one in of.items() if not made.combiners[n].needs_labels},
+            made.tables[part],
+            protocol,
+        )
+        for part, of in made.predictions.items()
+        if part in ("cross_fitted", "test")
+    }
+
+
+def _tests(made: AllParts) -> dict[str, tuple[BaselineTest, ...]]:
+    """Image-level tests, on parts where no image shares a group with another."""
+    found: dict[str, tuple[BaselineTest, ...]] = {}
+    for part in [p for p in ("cross_fitted", "test") if p in made.predictions]:
+        table = made.tables[part]
+        if has_larger_groups(table):
+            continue
+        methods = {name: one for name, one in made.predictions[part].items() if name != "oracle"}
+        tests = baseline_tests(methods, np.asarray(table.labels), floors=BASELINES, part=part)
+        found |= {name: (*found.get(name, ()), *some) for name, some in tests.items()}
+    return found

@@ -107,6 +107,12 @@ class Evaluation:
         """Optimism: in-sample minus cross-fitted; None if undefined."""
         return _difference(self.in_sample, self.cross_fitted, name)
 
+    def optimism_sentence(self, metric: str) -> str:
+        """In-sample minus cross-fitted of one metric, as a sentence."""
+        value = self.optimism(metric)
+        told = "undefined" if value is None else f"in-sample - cross-fitted {value:+.3f}"
+        return f"Optimism of {self.shown_name}, {metric.replace('_', ' ')}: {told}."
+
     def lost_on_test(self, name: str) -> float | None:
         """Cross-fitted minus test; None if undefined."""
         return None if self.test is None else _difference(self.cross_fitted, self.test, name)

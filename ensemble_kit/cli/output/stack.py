@@ -126,7 +126,6 @@ def _print_asked(done: Stacked, *, clinical: bool) -> None:
 def _print_rest(done: Stacked) -> None:
     """Every column, every unit and every class."""
     from ensemble_kit.evaluation.compare import chosen
-    from ensemble_kit.evaluation.scores.optimism import optimism_note
     from ensemble_kit.evaluation.tables import leaderboard as board
     from ensemble_kit.evaluation.tables.ordinal import grades_note, grades_table
 
@@ -138,7 +137,7 @@ def _print_rest(done: Stacked) -> None:
     click.echo(board.columns_note(judged, protocol, unit))
     click.echo(board.ties_note(judged))
     if best := chosen(judged, protocol):
-        click.echo(printable(optimism_note(best, protocol.metric)))
+        click.echo(printable(best.optimism_sentence(protocol.metric)))
     if graded := grades_table(judged, protocol, ordinal=done.oof.ordinal):
         click.echo()
         print_table(graded, n_text=0)

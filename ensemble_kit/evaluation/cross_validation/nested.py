@@ -116,17 +116,6 @@ def _as_it_is(name: str) -> Metric:
     return dataclasses.replace(metric(name), higher_is_better=True)
 
 
-def nested_note(oof: Predictions) -> str:
-    """What must be said beside nested figures."""
-    n = len(np.unique(oof.fold))
-    return (
-        f"Nested: members and combiners are blind to the fold judged. Its members train on {n - 2} "
-        f"of {n} folds, not {n - 1}, and {n - 1} of them answer together: how far the mean itself "
-        "moves says what that does; what a fitted method moves beyond it is the coupling, and that it "
-        "has fewer rows to fit."
-    )
-
-
 def refuse_features(combiners: Mapping[str, Combiner]) -> None:
     """Refuse combiners that need what pairs of folds do not have."""
     if names := [name for name, one in combiners.items() if one.needs_features]:

@@ -13,7 +13,6 @@ import pandas as pd
 
 from ensemble_kit.evaluation.clinical.block import clinical_json
 from ensemble_kit.evaluation.result import Evaluation
-from ensemble_kit.evaluation.scores.optimism import optimism_json
 from ensemble_kit.evaluation.scores.per_class import per_class_json
 from ensemble_kit.evaluation.scores.per_group import GroupFigures
 from ensemble_kit.evaluation.scores.per_image import MetricValues
@@ -90,7 +89,7 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
             | per_class_json(evaluation.per_class.get(part), oof.class_names)
             for part, figures in evaluation.parts.items()
         },
-        "differences": optimism_json(evaluation),
+        "differences": _differences(evaluation),
         "cross_fitted_minus_nested": {
             name: interval_json(one) for name, one in evaluation.coupling.items()
         }
@@ -116,6 +115,16 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         ],
         "tests": [dataclasses.asdict(one) for one in evaluation.tests],
         "notes": list(evaluation.notes),
+    }
+
+
+def _differences(evaluation: Evaluation) -> dict[str, Any]:
+    """The block `differences` of `metrics.json`, by metric; null if undefined."""
+    names = evaluation.cross_fitted.metrics
+    lost = {name: evaluation.lost_on_test(name) for name in names}
+    return {
+        "in_sample_minus_cross_fitted": {name: evaluation.optimism(name) for name in names},
+        "cross_fitted_minus_test": None if evaluation.test is None else lost,
     }
 
 
