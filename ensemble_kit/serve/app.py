@@ -49,7 +49,7 @@ _EXPLAINED = {
         {
             "name": "ensemble",
             "kind": "evidence",
-            "caption": "p of malignant 0.71, peak 0.4",
+            "caption": "p of malignant 0.71, evidence 0.4",
             "overlay": _PNG,
         }
     ],

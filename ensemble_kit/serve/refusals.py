@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, IntegrityError
+from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault, IntegrityError
 
 # For the schema of the routes.
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -36,5 +36,8 @@ class RefusedError(Exception):
 
 def refusal_of(error: EnsembleKitError) -> RefusedError:
     """A fault of the machine is 503, everything else is the request's: 400."""
-    is_ours = isinstance(error, EnvironmentFault | IntegrityError)
-    return RefusedError(503 if is_ours else 400, str(error))
+    if isinstance(error, EnvironmentFault | IntegrityError):
+        return RefusedError(503, str(error))
+    if isinstance(error, DataError):  # its advice is for folders of images
+        return RefusedError(400, str(DataError(error.law, error.got, "Send another image")))
+    return RefusedError(400, str(error))

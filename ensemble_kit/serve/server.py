@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.sources import Source
 from ensemble_kit.serve.batching import Batcher, Record
 from ensemble_kit.serve.counts import Counts
 from ensemble_kit.serve.explained import explained
@@ -64,7 +65,7 @@ class Server:
 
     async def predict(self, images: Sequence[Content]) -> list[Record]:
         """A record of each image or pair of H&E and IHC; see `ImagePredictions.records`."""
-        sources = await asyncio.to_thread(received, images, self.limits.max_pixels)
+        sources = await self._received(images)
         records: list[Record] = await self._results(self.batcher.submit(sources))
         for record in records:
             self.counts.image(record["predicted"] or "")
@@ -73,9 +74,21 @@ class Server:
 
     async def explain(self, image: Content) -> dict[str, Any]:
         """Where the members and the ensemble look in one image; see `explained`."""
-        (source,) = await asyncio.to_thread(received, [image], self.limits.max_pixels)
+        (source,) = await self._received([image])
         (found,) = await self._results([self._explaining.submit(explained, self.ensemble, source)])
         return found
+
+    async def _received(self, images: Sequence[Content]) -> list[Source]:
+        if self.ensemble.takes_pairs and any(len(one) != 2 for one in images):
+            raise RefusedError(
+                400,
+                "This ensemble predicts pairs of H&E and IHC images. Send the IHC image as 'pair'.",
+            )
+        if not self.ensemble.takes_pairs and any(len(one) != 1 for one in images):
+            raise RefusedError(
+                400, "This ensemble predicts single images, and got a pair. Send one image."
+            )
+        return await asyncio.to_thread(received, images, self.limits.max_pixels)
 
     async def _results(self, running: Sequence[Future[Any]]) -> list[Any]:
         futures = [asyncio.wrap_future(one) for one in running]

@@ -46,7 +46,7 @@ def predicted(port: int, image: bytes) -> str:
 
 def use(page: Page, image: Path) -> dict[str, Any]:
     """Drop an image, read the class, ask for the maps, move the slider; what was seen."""
-    page.evaluate(DROP, [image.name, base64.b64encode(image.read_bytes()).decode()])
+    drop(page, image.name, image.read_bytes())
     page.wait_for_selector("#result:not([hidden])", timeout=60_000)
     page.focus("#explain")
     page.keyboard.press("Enter")
@@ -68,13 +68,32 @@ def use(page: Page, image: Path) -> dict[str, Any]:
     }
 
 
-def faults(page: Page, where: str) -> list[dict[str, Any]]:
-    """What axe-core finds on a page."""
+class Accessibility:
+    """What axe-core finds on some pages."""
+
+    def __init__(self) -> None:
+        self.violations: list[dict[str, Any]] = []
+        self.n_passed = 0
+
+    def check(self, page: Page, where: str) -> None:
+        found = Axe().run(page).response
+        self.n_passed += len(found["passes"])
+        self.violations += [
+            {"page": where, "rule": one["id"], "impact": one["impact"], "n": len(one["nodes"])}
+            for one in found["violations"]
+        ]
+
+
+def finds_a_planted_fault(page: Page) -> bool:
+    """Whether axe-core works here: pale text on white must be found."""
+    page.goto("about:blank")
+    page.set_content("<html lang=en><title>x</title><main><h1 style='color:#ddd'>pale</h1></main>")
     found = Axe().run(page).response["violations"]
-    return [
-        {"page": where, "rule": one["id"], "impact": one["impact"], "n": len(one["nodes"])}
-        for one in found
-    ]
+    return any(one["id"] == "color-contrast" and one["impact"] in SERIOUS for one in found)
+
+
+def drop(page: Page, name: str, content: bytes) -> None:
+    page.evaluate(DROP, [name, base64.b64encode(content).decode()])
 
 
 def look(browser: Browser, port: int, image: Path, name: str, shots: Path | None) -> dict[str, Any]:
@@ -86,20 +105,28 @@ def look(browser: Browser, port: int, image: Path, name: str, shots: Path | None
     page.on("console", lambda one: errors.append(one.text) if one.type == "error" else None)
     page.on("pageerror", lambda one: errors.append(str(one)))
     address = f"http://127.0.0.1:{port}"
-    violations = []
+    found = Accessibility()
     for path in ("/docs", "/"):
         page.goto(address + path)
-        violations += faults(page, path)
+        found.check(page, path)
         shot(page, shots, f"{name}-{'docs' if path == '/docs' else 'start'}")
     seen = use(page, image)
-    violations += faults(page, "/ with maps")
+    found.check(page, "/ with maps")
     overflows = page.evaluate(OVERFLOWS)
     shot(page, shots, f"{name}-maps")
+    drop(page, "notes.png", b"no image")
+    page.wait_for_selector("#error:not(:empty)", timeout=60_000)
+    found.check(page, "/ with an error")
+    seen["error"] = page.inner_text("#error")
+    shot(page, shots, f"{name}-error")
+    own_errors = [one for one in errors if "400" not in one]  # the browser reports the refusal too
+    seen["planted_fault_is_found"] = finds_a_planted_fault(page)
     context.close()
     others = sorted(host for host in hosts if host not in ("", f"127.0.0.1:{port}"))
     return {
-        "look": name, **seen, "axe": violations, "other_hosts": others, "console_errors": errors,
-        "serious": sum(one["n"] for one in violations if one["impact"] in SERIOUS),
+        "look": name, **seen, "axe": found.violations, "axe_rules_passed": found.n_passed,
+        "other_hosts": others, "console_errors": own_errors,
+        "serious": sum(one["n"] for one in found.violations if one["impact"] in SERIOUS),
         "scrolls_sideways": overflows,
     }  # fmt: skip
 
@@ -129,12 +156,12 @@ def main() -> None:
     for row in rows:
         print(
             f"{row['look']:11} class {row['class_read']} (want {want}), {row['maps']} maps, axe: "
-            f"{row['serious']} serious of {len(row['axe'])}, other hosts {row['other_hosts']}, "
+            f"{row['serious']} serious of {len(row['axe'])} ({row['axe_rules_passed']} rules passed), other hosts {row['other_hosts']}, "
             f"errors {row['console_errors']}, scrolls sideways {row['scrolls_sideways']}"
         )
     is_good = all(
         row["class_read"] == want and row["slider_changes_opacity"] and row["another_map_is_shown"]
-        and row["picture"] and not row["serious"] and not row["other_hosts"]
+        and row["picture"] and row["error"] and row["planted_fault_is_found"] and not row["serious"] and not row["other_hosts"]
         and not row["console_errors"] and not row["scrolls_sideways"]
         for row in rows
     )  # fmt: skip

@@ -43,7 +43,7 @@ def server(run: str, batch_size: int) -> Iterator[tuple[int, psutil.Process]]:
         [sys.executable, "-m", "ensemble_kit", *words], stdout=subprocess.DEVNULL
     )
     try:
-        for _ in range(600):
+        while process.poll() is None:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break

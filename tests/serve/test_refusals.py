@@ -74,6 +74,18 @@ def test_a_form_of_many_parts_or_without_a_file_is_refused(
     assert client.post("/predict", content=b"nonsense", headers=head).status_code == 400
 
 
+def test_pairs_and_single_images_are_not_taken_for_each_other(
+    client: TestClient, served: Ensemble, image: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = {"image": image, "pair": image}
+    assert client.post("/predict", files=pair).status_code == 400
+    assert client.post("/explain", files=pair).status_code == 400
+    monkeypatch.setattr(Ensemble, "takes_pairs", True)
+    answer = client.post("/predict", files={"image": image})
+    assert answer.status_code == 400
+    assert "IHC" in answer.json()["error"]
+
+
 @pytest.mark.parametrize(
     "body",
     [
