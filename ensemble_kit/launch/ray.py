@@ -46,7 +46,7 @@ class RayEngine(RemoteEngine):
         ray = _import_ray()
         refuse_open_wire(self.address)
         if not ray.is_initialized():
-            _connect(ray, self.address)
+            connect(ray, self.address)
         self._refuse_impossible(ray)
         task = ray.remote(
             num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, retry_exceptions=False
@@ -120,7 +120,7 @@ def _import_ray() -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str) -> None:
+def connect(ray: Any, address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         if host and port.isdigit():  # Ray itself tries for minutes where nothing listens

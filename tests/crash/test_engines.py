@@ -208,7 +208,7 @@ def test_ray_beyond_this_machine_needs_a_token(trained: Any, tmp_path: Path) -> 
 
 
 def test_an_address_where_nothing_listens_is_told_at_once() -> None:
-    from ensemble_kit.launch.ray import _connect
+    from ensemble_kit.launch.ray import connect
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -220,7 +220,7 @@ def test_an_address_where_nothing_listens_is_told_at_once() -> None:
 
     for named in (address, f"ray://{address}"):
         with pytest.raises(EnvironmentFault, match=f"none answers at '{named}'"):
-            _connect(NoRay(), named)
+            connect(NoRay(), named)
 
 
 @pytest.mark.parametrize(

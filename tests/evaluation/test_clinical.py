@@ -16,7 +16,7 @@ from ensemble_kit.evaluation.clinical.block import ClinicalOptions, clinical_jso
 from ensemble_kit.evaluation.clinical.calibration_curve import calibration_of
 from ensemble_kit.evaluation.clinical.net_benefit import THRESHOLDS, benefit_gains, decision_curve
 from ensemble_kit.evaluation.clinical.one_class import OneClass
-from ensemble_kit.evaluation.clinical.predictive_values import _ratio_ends, predictive_values
+from ensemble_kit.evaluation.clinical.predictive_values import predictive_values, ratio_ends
 from ensemble_kit.evaluation.clinical.subgroups import NOT_GIVEN, column_of, subgroups
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.stack_run import stack_run
@@ -230,7 +230,7 @@ def test_a_perfect_model_has_wider_intervals_at_a_low_prevalence() -> None:
 def test_ends_of_a_ratio_are_where_the_interval_of_the_difference_just_holds_0() -> None:
     above, below = Interval(0.2, 0.1, 0.35), Interval(0.8, 0.6, 0.95)
     for correlation in (0.0, -0.5):
-        low, high = _ratio_ends(above, below, correlation)
+        low, high = ratio_ends(above, below, correlation)
         for end, dx, dy in ((low, 0.1, 0.15), (high, 0.15, 0.2)):
             gap = 0.2 - end * 0.8
             reach = dx**2 + (end * dy) ** 2 - 2 * correlation * dx * end * dy

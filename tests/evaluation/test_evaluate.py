@@ -27,6 +27,7 @@ from ensemble_kit.evaluation.uncertainty.resampled_metrics import auroc_resample
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.metrics.ranking import macro_auroc
 from ensemble_kit.predictions.method_predictions import Combined, decided
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_predictions
 
@@ -206,12 +207,17 @@ def test_intervals_over_patients_are_wider_than_over_images_where_patients_agree
 
 def test_verdicts_are_better_worse_or_not_shown() -> None:
     table = toy_predictions(600, 4, 3, n_groups=60, skill=1.2)
-    judged = evaluate_all(
-        {n: make_combiner(n) for n in ("mean-logits", "max")}, table, protocol=QUICK
-    )
-    words = {(v.method, v.against): v.word for one in judged.values() for v in one.verdicts}
-    assert words["mean-logits", "best-member"] == "better"
-    assert words["max", "mean"] in ("worse", "not shown")
+
+    def words(of: Predictions, *names: str) -> dict[tuple[str, str], str]:
+        judged = evaluate_all({n: make_combiner(n) for n in names}, of, protocol=QUICK)
+        return {(v.method, v.against): v.word for one in judged.values() for v in one.verdicts}
+
+    assert words(table, "mean-logits")["mean-logits", "best-member"] == "better"
+    logits = table.logits.copy()
+    logits[:, 0] = 20.0 * np.eye(3)[(table.labels + 1) % 3]  # one member is sure and always wrong
+    misled = words(dataclasses.replace(table, logits=logits), "max", "median")
+    assert misled["max", "mean"] == "worse"
+    assert misled["median", "mean"] == "better"
     same = evaluate_all({"copy": make_combiner("mean")}, table, protocol=QUICK)["copy"].verdicts
     assert [v.word for v in same if v.against == "mean"] == ["not shown"]
     assert [(v.effect.value, v.effect.low) for v in same if v.against == "mean"] == [(0.0, None)]

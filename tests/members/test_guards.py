@@ -14,6 +14,7 @@ from ensemble_kit.members.jobs.fold_files import read_record
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.recipe import Recipe
+from ensemble_kit.members.training import fit as fit_module
 from ensemble_kit.members.training.curve_warnings import guard
 from ensemble_kit.members.training.predict import watched_figures
 
@@ -90,11 +91,24 @@ def test_a_job_judges_its_chosen_epoch(
     assert seen == [record["chosen_epoch"]]
 
 
-def test_the_history_counts_the_classes_that_are_answered(
-    make_job: Callable[..., Job],
+@pytest.mark.parametrize(("answers", "n"), [([1, 1, 1, 1], 1), ([0, 1, 2, 1], 3)])
+def test_classes_that_are_predicted_are_counted(answers: list[int], n: int) -> None:
+    figures = watched_figures(np.eye(4, dtype=np.float32)[answers], np.array([0, 0, 1, 1]))
+    assert figures["answered_classes"] == n
+
+
+def test_the_history_has_the_number_of_predicted_classes_of_each_epoch(
+    make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    seen: list[int] = []
+
+    def watched(logits: Any, labels: Any) -> Any:
+        seen.append(len(np.unique(logits.argmax(axis=1))))
+        return watched_figures(logits, labels)
+
+    monkeypatch.setattr(fit_module, "watched_figures", watched)
     job = make_job(epochs=2)
     run_job(job)
     counted = read_csv(job.folder / "history.csv")["val_answered_classes"]
-    assert set(counted) <= {"1", "2"}
-    assert len(counted) == 2
+    assert [int(one) for one in counted] == seen
+    assert len(seen) == 2

@@ -124,12 +124,12 @@ def _of_ratio(p: float, wrong: Interval, right: Interval, correlation: float) ->
     value = at(wrong.value, right.value)
     if wrong.low is None or wrong.high is None or right.low is None or right.high is None:
         return Interval(value)
-    least, most = _ratio_ends(wrong, right, correlation)
+    least, most = ratio_ends(wrong, right, correlation)
     low, high = (0.0 if np.isinf(one) else at(one, 1.0) for one in (most, least))
     return Interval(value, min(low, value), max(high, value))
 
 
-def _ratio_ends(above: Interval, below: Interval, correlation: float) -> tuple[float, float]:
+def ratio_ends(above: Interval, below: Interval, correlation: float) -> tuple[float, float]:
     """MOVER limits of above / below: where the interval of above - limit x below just holds 0."""
 
     def end(first: float | None, second: float | None, *, is_upper: bool) -> float:
