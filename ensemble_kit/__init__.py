@@ -1,7 +1,6 @@
-"""Ensembles of image classifiers: trained over patient-safe folds, combined, and judged without leaks.
+"""Ensembles of image classifiers: trained and evaluated by patient, without leakage.
 
-Names load on first use, so that `import ensemble_kit as ek` costs nothing and combining never
-loads torch.
+Names load on first use: `import ensemble_kit as ek` is fast, and combiners never load torch.
 """
 
 from __future__ import annotations

@@ -10,15 +10,15 @@ from types import FrameType
 
 
 def main() -> None:
-    """Load the command line and run it. A signal ends with 128 plus its number at every moment.
+    """Load the command line and run it. After a signal, the exit code is 128 plus its number.
 
     While the command line loads, and after the command has ended, a signal ends the process at
-    once. In the last moments, when Python takes itself apart, signals are ignored: the work is
-    done, and Python's own default would end the process by the signal, without an exit code.
+    once. While Python shuts down, signals are ignored: the work is done, and Python's default would
+    end the process without an exit code.
     """
     interrupt = signal.getsignal(signal.SIGINT)
     _on_signal(_leave)
-    atexit.register(_on_signal, signal.SIG_IGN)  # the first that is registered runs last
+    atexit.register(_on_signal, signal.SIG_IGN)  # the function that is registered first runs last
     from ensemble_kit import cli
 
     signal.signal(signal.SIGINT, interrupt)
@@ -30,7 +30,7 @@ def main() -> None:
 
 def _on_signal(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:  # stays ignored, as the caller wants
+        if signal.getsignal(number) != signal.SIG_IGN:  # stays ignored, as set by the caller
             signal.signal(number, handler)
 
 

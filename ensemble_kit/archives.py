@@ -1,6 +1,6 @@
-"""Opens zip archives whose list of files is small, and reads arrays of them after all sizes are checked.
+"""Reads arrays from zip archives after their sizes are checked.
 
-Knows nothing of what the arrays mean. Nothing in an archive can run code.
+Nothing in an archive can run code.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from ensemble_kit.memory import host_free
 
 MAX_DIRECTORY_BYTES = 8 * 2**20
 MAX_ARRAY_BYTES = 16 * 2**30
-# Photographs shrink to a half or a tenth; this much only what was made to fill memory.
+# Photographs are compressed to a half or a tenth. Such high ratios are made to fill memory.
 BOMB_BYTES, BOMB_RATIO = 2**30, 100
-# What zipfile, zlib and numpy raise of damaged or odd archives.
+# Errors of zipfile, zlib and numpy for damaged archives.
 ARCHIVE_FAULTS = (
     OSError,
     KeyError,
     ValueError,
     EOFError,
     SyntaxError,
-    RuntimeError,  # also NotImplementedError: an unknown way of compressing
+    RuntimeError,  # also NotImplementedError: an unknown compression
     OverflowError,
     struct.error,
     tokenize.TokenError,
@@ -58,12 +58,12 @@ class _Bounded(io.BufferedReader):
 
 @contextlib.contextmanager
 def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
-    """A zip archive; one of a million entries is refused before memory is taken for them.
+    """Open a zip archive. An archive with too many entries is refused before memory is used for them.
 
     Raises
     ------
     OSError, zipfile.BadZipFile
-        No archive, or one with a list of files above 8 MiB.
+        It is not an archive, or its list of files is above 8 MiB.
     """
     with _Bounded(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
         file.bounded = False
@@ -71,24 +71,24 @@ def open_zip(path: str | os.PathLike[str]) -> Iterator[zipfile.ZipFile]:
 
 
 def check_unpacked(path: str | os.PathLike[str]) -> None:
-    """Refuse an archive that unpacks to far more than its own size, or to more than fits into memory.
+    """Refuse an archive that unpacks to far more than its size, or does not fit into memory.
 
     Raises
     ------
     DataError
         It unpacks to more than 1 GiB, and to more than 100 times its size.
     EnvironmentFault
-        It does not fit into the memory that is free.
+        It does not fit into free memory.
     OSError, zipfile.BadZipFile
-        No archive.
+        It is not an archive.
     """
     with open_zip(path) as archive:
         needed = sum(info.file_size for info in archive.infolist())
     packed = Path(path).stat().st_size
     if needed > BOMB_BYTES and needed > BOMB_RATIO * packed:
         raise DataError(
-            "A file is too large to be unpacked",
             f"'{os.fspath(path)}' has {_gib(packed)} and unpacks to {_gib(needed)}",
+            f"files above {_gib(BOMB_BYTES)} may unpack to at most {BOMB_RATIO} times their size",
             "Save it without compression",
         )
     _refuse_lack_of_memory(f"'{os.fspath(path)}'", needed)
@@ -102,14 +102,15 @@ def read_array(
     Parameters
     ----------
     max_bytes : int
-        The most that it may unpack to.
+        Largest unpacked size.
 
     Raises
     ------
     DataError
-        No such array; damaged, of Python objects, too large, or of other sizes than its header says.
+        The array does not exist, is damaged, holds Python objects, is too large, or does not have the
+        size in its header.
     EnvironmentFault
-        It does not fit into the memory that is free.
+        It does not fit into free memory.
     """
     try:
         with open_zip(path) as archive:
@@ -126,7 +127,7 @@ def read_array(
 
 
 def shape_of(path: str | os.PathLike[str], key: str) -> tuple[int, ...]:
-    """The shape of an array of an `.npz` file, of which only the header is read.
+    """The shape of an array of an `.npz` file; only its header is read.
 
     Raises
     ------
@@ -147,22 +148,23 @@ def _checked(
 ) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
     info = archive.getinfo(f"{key}.npy")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise zipfile.BadZipFile("it is compressed in another way than numpy does")
+        raise zipfile.BadZipFile("it has another compression than numpy uses")
     size, packed = info.file_size, max(info.compress_size, 1)
     if size > max_bytes or (size > BOMB_BYTES and size > BOMB_RATIO * packed):
         raise DataError(
-            f"The array '{key}' is too large to be unpacked",
-            f"'{os.fspath(path)}' stores it in {_gib(packed)} and unpacks it to {_gib(size)}",
-            f"Arrays of up to {_gib(max_bytes)} are read, and above {_gib(BOMB_BYTES)} those that "
-            f"unpack to at most {BOMB_RATIO} times what they take. Split the array, or store it "
-            "with numpy.savez",
+            f"The array '{key}' of '{os.fspath(path)}' is stored in {_gib(packed)} and unpacks to {_gib(size)}",
+            f"arrays of up to {_gib(max_bytes)} are read; arrays above {_gib(BOMB_BYTES)} may unpack to at "
+            f"most {BOMB_RATIO} times their stored size",
+            "Split the array, or store it with numpy.savez",
         )
     with archive.open(info) as member:
         shape, dtype = _header(member)
         header = member.tell()
     declared = math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or declared != size - header:
-        raise ValueError(f"its header declares {declared} bytes {shape}; {size - header} are there")
+        raise ValueError(
+            f"its header announces {declared} bytes {shape}, but it has {size - header}"
+        )
     return shape, dtype
 
 
@@ -183,15 +185,17 @@ def _refuse_lack_of_memory(what: str, needed: int) -> None:
     free = host_free()
     if needed > free:
         raise EnvironmentFault(
-            "A file does not fit into the memory",
-            f"{what} unpacks to {_gib(needed)}, and {_gib(free)} are free",
+            f"{what} does not fit into memory: it unpacks to {_gib(needed)}",
+            f"{_gib(free)} are free",
             "Close other programs, or use a machine with more memory",
         )
 
 
 def _damaged(path: str | os.PathLike[str], key: str, error: Exception) -> DataError:
     return DataError(
-        "The file must hold whole arrays", f"'{os.fspath(path)}' ({key}): {error}", "Fetch it again"
+        f"'{os.fspath(path)}' ({key}) is damaged or cut off: {error}",
+        "an array must be complete",
+        "Download or copy the file again",
     )
 
 

@@ -1,6 +1,6 @@
-"""The arrays that travel right of the predictions store, and the checks at every door.
+"""Checks of logits and labels, and softmax.
 
-Axis 0 is always samples; logits are `(n_samples, n_members, n_classes)`. Knows no files.
+Axis 0 is always samples; logits are `(n_samples, n_members, n_classes)`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ def group_numbers(groups: npt.ArrayLike) -> Ints:
 
 
 def check_logits(logits: npt.ArrayLike, *, allow_missing: bool = False) -> Array:
-    """`logits` as a floating array of three axes, or an error that says what is wrong.
+    """`logits` as a float array with three axes.
 
     Parameters
     ----------
     logits : array-like of shape (n_samples, n_members, n_classes)
-        Scores before the softmax. `-inf` is a legal logit (probability 0), `nan` and `+inf` never.
+        Scores before the softmax. `-inf` is allowed (probability 0); `nan` and `+inf` are not.
     allow_missing : bool
-        Accept (sample, member) rows that are NaN throughout: not predicted.
+        Accept (sample, member) rows that are all NaN: not predicted.
 
     Raises
     ------
     DataError
-        Wrong number of axes, no sample, no member, fewer than two classes, or values that are
-        no logits.
+        The number of axes is not three, there is no sample, no member or only one class, or values
+        are not logits.
 
     Examples
     --------
@@ -54,14 +54,14 @@ def check_logits(logits: npt.ArrayLike, *, allow_missing: bool = False) -> Array
         array = array.astype(np.float32)
     if array.ndim != 3:
         raise DataError(
-            "Logits have three axes (n_samples, n_members, n_classes)",
-            f"got shape {array.shape}",
+            f"Logits have the shape {array.shape}",
+            "they need three axes (n_samples, n_members, n_classes)",
             "Stack the members on axis 1: numpy.stack(list_of_2d_logits, axis=1)",
         )
     if array.shape[1] < 1 or array.shape[2] < 2:
         raise DataError(
-            "An ensemble needs at least one member and two classes",
-            f"got shape {array.shape}",
+            f"Logits have the shape {array.shape}",
+            "an ensemble needs at least one sample, one member and two classes",
             "Check that the last axis holds the classes",
         )
     _refuse_non_logits(array, allow_missing)
@@ -69,7 +69,7 @@ def check_logits(logits: npt.ArrayLike, *, allow_missing: bool = False) -> Array
 
 
 def _refuse_non_logits(array: Array, allow_missing: bool) -> None:
-    # One reduction first: sums are NaN or +inf only where something may be wrong.
+    # One sum first: it is NaN or +inf only if something may be wrong.
     with np.errstate(all="ignore"):
         clean = bool(np.isfinite(array.sum(dtype=np.float64)))
     if clean:
@@ -84,8 +84,8 @@ def _refuse_non_logits(array: Array, allow_missing: bool) -> None:
         rows, members = np.nonzero(wrong)
         where = first_few([f"({i}, {m})" for i, m in zip(rows, members, strict=True)])
         raise DataError(
-            "Logits must be numbers: NaN has no class",
-            f"{wrong.sum()} of {wrong.size} (sample, member) rows are not, at {where}",
+            f"{wrong.sum()} of {wrong.size} (sample, member) rows of the logits hold NaN or +inf: {where}",
+            "logits are finite numbers, or -inf for a probability of 0",
             "Predict the missing rows, or leave those samples or members out",
         )
 
@@ -96,26 +96,26 @@ def check_labels(labels: npt.ArrayLike, n_samples: int, n_classes: int) -> npt.N
     Raises
     ------
     DataError
-        Another length, another dtype than integers, or an index outside `0 .. n_classes - 1`.
+        The length is wrong, the dtype is not an integer, or an index is outside `0 .. n_classes - 1`.
     """
     array = np.asarray(labels)
     if array.shape != (n_samples,):
         raise DataError(
-            "There is one label per sample",
-            f"got {array.shape} labels for {n_samples} samples",
+            f"Labels have the shape {array.shape} for {n_samples} samples",
+            "each sample needs one label",
             "Join labels and logits by sample id first",
         )
     if array.dtype.kind not in "iub":
         raise DataError(
-            "Labels are class indices",
-            f"got dtype {array.dtype}",
+            f"Labels have the dtype {array.dtype}",
+            "labels are integer class indices",
             "Map class names to their index in class_names",
         )
     if n_samples and (array.min() < 0 or array.max() >= n_classes):
         raise DataError(
-            f"Labels lie in 0 .. {n_classes - 1}",
-            f"got {array.min()} .. {array.max()}",
-            "Check that labels and logits share one class_names",
+            f"Labels are between {array.min()} and {array.max()}",
+            f"with {n_classes} classes they must be between 0 and {n_classes - 1}",
+            "Check that labels and logits use the same class_names",
         )
     return array.astype(np.int64)
 
@@ -140,7 +140,7 @@ def softmax(logits: Array) -> Array:
 
 
 def frozen(array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> Array:
-    """A read-only view (or copy, where the dtype differs) of `array`."""
+    """A read-only view of `array` (a copy if the dtype differs)."""
     view = np.asarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view

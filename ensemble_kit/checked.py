@@ -1,7 +1,4 @@
-"""Stored files that are bound by digests: a JSON record holds its own, and those of the files beside it.
-
-Knows nothing of what the records mean.
-"""
+"""Stored JSON records that hold their own digest and the digests of the files beside them."""
 
 from __future__ import annotations
 
@@ -26,20 +23,20 @@ def write_checked(path: str | os.PathLike[str], record: Mapping[str, Any]) -> No
 def read_checked(path: str | os.PathLike[str], *, advice: str) -> dict[str, Any]:
     """Read what `write_checked` wrote, without the digest.
 
-    A file of an earlier version, which has no digest of its own, is accepted as it is.
+    A file of an earlier version without its own digest is accepted.
 
     Parameters
     ----------
     path : path
     advice : str
-        What the user can do about a damaged file.
+        What the user can do if the file is damaged.
 
     Raises
     ------
     DataError
-        The file is missing, or may not be read.
+        The file is missing, or cannot be read.
     IntegrityError
-        The file is damaged, holds no JSON object, or was changed since it was written.
+        The file is damaged, is not a JSON object, or was changed.
     """
     record = _object_in(path, advice)
     digest = record.pop(OWN_DIGEST, None)
@@ -49,12 +46,12 @@ def read_checked(path: str | os.PathLike[str], *, advice: str) -> dict[str, Any]
 
 
 def check_file(path: Path, digest: str, *, advice: str) -> None:
-    """Compare a stored file with the digest that its record holds.
+    """Compare a stored file with the digest in its record.
 
     Raises
     ------
     IntegrityError
-        The file is missing, or its bytes are others.
+        The file is missing, or was changed.
     """
     if not path.is_file():
         raise _changed(path, "is missing", advice)
@@ -63,7 +60,7 @@ def check_file(path: Path, digest: str, *, advice: str) -> None:
 
 
 def is_bound(path: str | os.PathLike[str]) -> bool:
-    """Whether a JSON file holds a digest of its own; those of earlier versions do not."""
+    """Whether a JSON file has its own digest; files of earlier versions do not."""
     record = read_json(path, limit=None)
     return isinstance(record, dict) and OWN_DIGEST in record
 
@@ -74,18 +71,18 @@ def _object_in(path: str | os.PathLike[str], advice: str) -> dict[str, Any]:
     except DataError as error:
         if isinstance(error.__cause__, OSError):
             raise
-        raise _changed(path, f"cannot be read ({error.got})", advice) from error
+        raise _changed(path, f"is damaged ({error.problem})", advice) from error
     if not isinstance(record, dict):
-        raise _changed(path, f"holds no JSON object but {json.dumps(record)[:40]}", advice)
+        raise _changed(path, f"holds {json.dumps(record)[:40]}, not a JSON object", advice)
     return record
 
 
 def _as_read(content: Mapping[str, Any]) -> Any:
-    """The values as JSON gives them back: lists for tuples, text for keys."""
+    """The values after writing and reading JSON: lists for tuples, text for keys."""
     return json.loads(json.dumps(content, allow_nan=False))
 
 
 def _changed(path: str | os.PathLike[str], what: str, advice: str) -> IntegrityError:
     return IntegrityError(
-        f"'{os.fspath(path)}' {what}", "stored files must be what was written", advice
+        f"'{os.fspath(path)}' {what}", "stored files must stay as they were written", advice
     )

@@ -1,4 +1,4 @@
-"""What this machine has for a run: Python, packages, device, memory, disk, locks."""
+"""Checks this machine: Python, packages, device, memory, disk, locks."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ensemble_kit.files import cache_folder
 from ensemble_kit.locks import file_lock
 from ensemble_kit.memory import host_free
 
-# Less than this stops a training of ordinary size.
+# Less than this stops a usual training.
 LEAST_MEMORY, LEAST_DISK = 2 * 2**30, 2 * 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class Check:
-    """One thing that was looked at.
+    """One result of the check.
 
     Parameters
     ----------
     name : str
     found : str
     problem : str
-        What is missing and what to do; empty where nothing is.
+        What is missing and what to do; empty if nothing is missing.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Check:
 
 
 def diagnose(folder: str | os.PathLike[str] = "checkpoints") -> list[Check]:
-    """Look at the machine.
+    """Check the machine.
 
     Parameters
     ----------
@@ -98,12 +98,12 @@ def _folders(folder: Path) -> Iterator[Check]:
 
 
 def _folder(name: str, folder: Path) -> Iterator[Check]:
-    """Room, write permission and locks of the folder, or of the nearest parent that exists."""
+    """Free space, write permission and locks of the folder, or of its nearest existing parent."""
     there = folder.absolute()
     while not there.is_dir() and there != there.parent:
         there = there.parent
     free = shutil.disk_usage(there).free
-    few = "Make room, or choose another folder" if free < LEAST_DISK else ""
+    few = "Free some space, or choose another folder" if free < LEAST_DISK else ""
     yield Check(f"{name}", f"{folder}: {free / 2**30:.1f} GiB free", few)
     try:
         with tempfile.TemporaryDirectory(dir=there, prefix=".doctor-") as probe:
@@ -120,6 +120,6 @@ def _folder(name: str, folder: Path) -> Iterator[Check]:
             f"Choose a folder that you may write, not '{there}'",
         )
         return
-    # Runs work without locks too, by files with the time of the holder.
+    # Runs work without locks too, by heartbeat files.
     found = "work" if has_locks else "not supported by this disk: the run uses heartbeat files"
     yield Check(f"{name}: file locks", found)

@@ -1,4 +1,4 @@
-"""The errors that users meet: what was found, what is allowed, and what to do next."""
+"""The errors that users see. Each says what is wrong, what is allowed, and what to do next."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from pathlib import Path
 
 
 class EnsembleKitError(Exception):
-    """Base of every error that this package raises on purpose.
+    """Base class of all errors of this package.
 
     Parameters
     ----------
-    law : str
-        What is allowed, as a sentence without its full stop.
-    got : str
-        What was found instead, with the user's own value. Where it begins with "got", it is printed
-        first.
+    problem : str
+        What is wrong, with the user's own value: a sentence without its full stop.
+    allowed : str
+        What is allowed instead.
     advice : str
         What to do next.
 
@@ -28,51 +27,49 @@ class EnsembleKitError(Exception):
     exit_code : int
         Exit code of the command line.
     code : str
-        Short name of the kind of error, which stays the same when sentences change.
+        Short name of the kind of error, stable across versions.
 
     Examples
     --------
-    >>> print(DataError("Labels must name a class", "got 'malign'", "Did you mean 'malignant'?"))
-    got 'malign'. Labels must name a class. Did you mean 'malignant'?
+    >>> print(DataError("Unknown label 'malign'", "a label names a class", "Did you mean 'malignant'?"))
+    Unknown label 'malign'; a label names a class. Did you mean 'malignant'?
     """
 
     exit_code = 1
     code = "error"
 
-    def __init__(self, law: str, got: str, advice: str) -> None:
-        super().__init__(law, got, advice)
-        self.law, self.got, self.advice = law, got, advice
+    def __init__(self, problem: str, allowed: str, advice: str) -> None:
+        super().__init__(problem, allowed, advice)
+        self.problem, self.allowed, self.advice = problem, allowed, advice
 
     def __str__(self) -> str:
         end = "" if self.advice.endswith((".", "?", "!", ")")) else "."
-        if self.got.startswith("got "):
-            return f"{self.got}. {self.law}. {self.advice}{end}"
-        return f"{self.law}; {self.got}. {self.advice}{end}"
+        return f"{self.problem}; {self.allowed}. {self.advice}{end}"
 
 
 class UsageError(EnsembleKitError, ValueError):
-    """A name, option or combination that does not exist."""
+    """An unknown name, option or combination of options."""
 
     exit_code = 2
     code = "usage"
 
 
 class DataError(EnsembleKitError, ValueError):
-    """Data or settings from which no right number can come."""
+    """Invalid data or settings."""
 
     exit_code = 3
     code = "data"
 
 
 class EnvironmentFault(EnsembleKitError, RuntimeError):
-    """The machine lacks something: disk, memory, a GPU, a package, the network."""
+    """Something is missing on this machine: disk, memory, a GPU, a package, the network."""
 
     exit_code = 4
     code = "environment"
 
 
 class JobsFailedError(EnsembleKitError, RuntimeError):
-    """Some (member, fold) jobs failed; the others are kept."""
+    """Some (member, fold) jobs failed; the results of the others are stored."""
 
     exit_code = 5
     code = "jobs-failed"
@@ -86,16 +83,16 @@ class RunLockedError(EnsembleKitError, RuntimeError):
 
 
 class IntegrityError(EnsembleKitError, RuntimeError):
-    """A stored artefact is damaged, swapped or from another run."""
+    """A stored file is damaged, was changed, or is from another run."""
 
     exit_code = 7
     code = "integrity"
 
 
-# What a disk refuses with: the reason in words, and what helps.
+# Errors of a disk: the reason in words, and what to do.
 DISK_FAULTS = {
-    errno.ENOSPC: ("the disk is full", "make room or choose another folder"),
-    errno.EDQUOT: ("the quota is used up", "make room or choose another folder"),
+    errno.ENOSPC: ("the disk is full", "free some space or choose another folder"),
+    errno.EDQUOT: ("the quota is used up", "free some space or choose another folder"),
     errno.EFBIG: ("the file-size limit is reached", "raise it (ulimit -f)"),
     errno.EROFS: ("the file system is read-only", "choose another folder"),
     errno.EACCES: ("permission is denied", "ask its owner or choose another folder"),
@@ -104,16 +101,17 @@ DISK_FAULTS = {
 
 
 def disk_fault(path: Path | None, error: OSError, n_bytes: int | None = None) -> EnvironmentFault:
-    """The error for a file that the disk refused; `n_bytes` is what writing it takes."""
+    """The error for a file that cannot be written or read; `n_bytes` is its size."""
     reason, advice = DISK_FAULTS.get(
-        error.errno or 0, (error.strerror or str(error), "mend the cause or choose another folder")
+        error.errno or 0,
+        (error.strerror or str(error), "remove the cause or choose another folder"),
     )
     how = "read or written" if error.errno in {errno.EACCES, errno.EIO} else "written"
     name = "Standard output, or a file without a name," if path is None else f"'{path}'"
     return EnvironmentFault(
-        f"{name} cannot be {how}",
-        reason if path is None else f"{reason} ({_room(path, n_bytes)})",
-        f"The old state is intact: {advice}, then run the same command",
+        f"{name} cannot be {how}: {reason}",
+        "the file system must accept it" if path is None else _room(path, n_bytes),
+        f"Nothing was lost: {advice}, then run the same command",
     )
 
 
@@ -122,7 +120,7 @@ def _room(path: Path, n_bytes: int | None) -> str:
     try:
         return f"{needed}{_size(shutil.disk_usage(path.parent).free)} are free there"
     except OSError:
-        return "its folder cannot be reached"
+        return "its folder cannot be read"
 
 
 def _size(n_bytes: int) -> str:

@@ -1,7 +1,4 @@
-"""One experiment: `ensemble-kit.toml` and flags become frozen, checked settings, data and members.
-
-Does not train; unknown keys are refused with the nearest known one.
-"""
+"""One experiment: `ensemble-kit.toml` and options become checked settings, data and members."""
 
 from __future__ import annotations
 
@@ -38,18 +35,18 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.registry import expand
 from ensemble_kit.members.spec_string import read_short_form
 from ensemble_kit.run import Run
-from ensemble_kit.run.records import stamped_as_made
+from ensemble_kit.run.records import folds_as_made
 from ensemble_kit.setting_precedence import with_flags, with_presets
 from ensemble_kit.settings import Settings, SettingsError, merged
 from ensemble_kit.tune.best import tuned_values
 from ensemble_kit.tune.space import TuneSettings, placed
 
 SETTINGS_FILE = "ensemble-kit.toml"
-# What the linter finds and the split itself already says, in its own words.
+# Findings of the data check that the notes of the split already name.
 SAID = ("few-groups", "no-groups", "imbalance")
 PHANTOM: dict[str, Any] = {"n_patients": 80, "images_per_patient": 6, "image_size": 128, "seed": 0}
 
-# What differs where nothing is given: small networks on small images, from random weights.
+# Defaults of embedded data: small networks on small images, from random weights.
 EMBEDDED_DEFAULTS: dict[str, Any] = {
     "members": ["small"],
     "image_size": 64,
@@ -58,21 +55,21 @@ EMBEDDED_DEFAULTS: dict[str, Any] = {
     "recipe": {"epochs": 12, "batch_size": 32, "learning_rate": 5e-3},
 }
 
-# A flag or a member's own table that names one of these puts the tuned values aside.
+# If an option or a member's own table sets one of these, tuned values are not used.
 TUNED = {"learning_rate", "batch_size"}
 
 
 class Experiment(Settings):
-    """Everything that a run is made of.
+    """All settings of a run.
 
     `members` are network or group names, or names of `[member.NAME]` tables, which hold the
     fields of a `Member` and, under `recipe`, those of a `Recipe` that differ from `[recipe]`, or a
-    `preset`. What differs may stand behind the name instead: `resnet18:seed=1:color=hed`. Flags
-    win over all of these; see `ensemble_kit.setting_precedence`.
+    `preset`. Settings may also follow the name: `resnet18:seed=1:color=hed`. Options of the command
+    line win over all of these; see `ensemble_kit.setting_precedence`.
     `[augmentation.NAME]` tables hold the fields of an `Augmentation`, for a recipe's
     `augmentation = "NAME"`; the members hold the table itself.
-    Values that `ensemble-kit tune` kept in the run folder come last, unless `use_tuned = false`,
-    or a flag or the member itself names one of them.
+    Values that `ensemble-kit tune` stored in the run folder are used unless `use_tuned = false`, or
+    an option or the member itself sets one of them.
     """
 
     run: str | None = None
@@ -95,15 +92,15 @@ class Experiment(Settings):
     def _own_augmentations_have_own_names(self) -> Experiment:
         if taken := sorted(self.augmentation.keys() & PRESETS.keys()):
             raise DataError(
-                "An augmentation of your own has a name of its own",
-                f"[augmentation.{taken[0]}] is called like one of the package",
-                "Give it another name",
+                f"[augmentation.{taken[0]}] has the name of a built-in preset",
+                "your own augmentation needs another name",
+                "Rename it",
             )
         return self
 
     @property
     def run_path(self) -> Path:
-        """The run's folder; named after the data where none is given."""
+        """The run folder; by default named after the data."""
         if self.run:
             return Path(self.run)
         path = Path(self.data.path).resolve()
@@ -126,14 +123,14 @@ class Experiment(Settings):
         unused = sorted(set(self.member) - bases)
         if unused:
             raise DataError(
-                "A [member.NAME] table belongs to a member of the list",
-                f"'{unused[0]}' is not in members",
+                f"[member.{unused[0]}]: '{unused[0]}' is not in members",
+                "each [member.NAME] table belongs to a member in the list",
                 did_you_mean(unused[0], sorted(bases)),
             )
         return [self.resolved_member(name) for name in expand(self.members)]
 
     def resolved_member(self, text: str) -> Member:
-        """One member, by how it is written in the list or by what it is called."""
+        """One member, by its entry in the list or by its name."""
         written = [t for t in expand(self.members) if read_short_form(t).name == text]
         short = read_short_form(written[0] if written else text)
         own, name = dict(self.member.get(short.base, {})), short.name
@@ -167,23 +164,23 @@ class Experiment(Settings):
 def load_experiment(
     flags: Mapping[str, Any] | None = None, file: Path | None = None, *, use_file: bool = True
 ) -> Experiment:
-    """The experiment of a settings file and flags; a flag wins over every table of the file.
+    """The experiment of a settings file and options; an option wins over every table of the file.
 
     Parameters
     ----------
     flags : mapping, optional
-        Nested like the file; values that are None were not given.
+        Options, nested like the file; None means not given.
     file : path, optional
-        `ensemble-kit.toml` of the current folder where it is there and none is given.
+        Settings file. By default `ensemble-kit.toml` in the current folder, if it exists.
     use_file : bool
-        Look for that file at all.
+        Whether to look for that file.
 
     Raises
     ------
     DataError
-        No TOML, an unknown key, or a value that cannot be right.
+        The file is not TOML, a key is unknown, or a value is invalid.
     """
-    # A link that leads nowhere is an error, not a folder without settings.
+    # A link without target is an error, not a missing file.
     if file is None and use_file and os.path.lexists(SETTINGS_FILE):
         file = Path(SETTINGS_FILE)
     written, flags = read_toml(file) if file else {}, flags or {}
@@ -191,7 +188,7 @@ def load_experiment(
     if any((flags.get("recipe") or {}).get(key) is not None for key in TUNED):
         given["use_tuned"] = False
     if flags.get("members") is not None and isinstance(given.get("member"), Mapping):
-        # A flag may pick a few of the file's members; the tables of the others then rest.
+        # An option may choose some members of the file; the tables of the others are then ignored.
         asked, listed = _bases(flags["members"]), _bases(_names(written.get("members", ())))
         resting = {n for n in given["member"] if n in listed and n not in asked}
         given["member"] = {n: t for n, t in given["member"].items() if n not in resting}
@@ -200,13 +197,13 @@ def load_experiment(
     except SettingsError as error:
         if file is None or not _is_wrong(with_presets(written)):
             raise
-        raise DataError(error.law, f"{error.got} (in '{file}')", error.advice) from None
+        raise DataError(f"{error.problem} (in '{file}')", error.allowed, error.advice) from None
     data = experiment.data.as_asked(flags.get("data") or {}, defaults.get("data", {}))
     return experiment.model_copy(update={"data": data})
 
 
 def _checked(given: Mapping[str, Any]) -> tuple[Experiment, dict[str, Any]]:
-    """The experiment, and the defaults that stand beneath what was given."""
+    """The experiment, and the defaults for settings that were not given."""
     data = given.get("data", {})
     path = data.get("path", EMBEDDED[0]) if isinstance(data, Mapping) else EMBEDDED[0]
     defaults = EMBEDDED_DEFAULTS if path in EMBEDDED else {}
@@ -243,14 +240,14 @@ def _names(value: Any) -> list[str]:
 def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
     """The manifest with its test part, and the folds of its training part.
 
-    A run that exists keeps its own split: the same settings give the same one.
+    A run that exists keeps its split: the same settings give the same split.
 
     Raises
     ------
     DataError
-        Bad data, too few groups, or a class that cannot be split.
+        The data are invalid, there are too few groups, or a class cannot be split.
     UsageError
-        A setting of the split that was asked for and would lose to another.
+        A setting of the split would be ignored because of another setting.
     """
     data = experiment.data
     refuse_overruled(data, overruled(data))
@@ -261,7 +258,7 @@ def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
     ]
     manifest = manifest.with_notes(*(_said(f) for f in found))
     if folds is not None:
-        return manifest, stamped_as_made(experiment.run_path, folds, data.split_by)
+        return manifest, folds_as_made(experiment.run_path, folds, data.split_by)
     seed = experiment.seed if data.fold_seed is None else data.fold_seed
     return manifest, make_folds(manifest, data.folds, seed=seed, by=data.split_by)
 
@@ -284,7 +281,7 @@ def _prepared(manifest: Manifest, data: DataSettings) -> Manifest:
 def _parted(
     manifest: Manifest, whole: Manifest, experiment: Experiment
 ) -> tuple[Manifest, Folds | None]:
-    """The manifest with its test part, and folds where the user gave them; `whole` lacks no image."""
+    """The manifest with its test part, and the user's folds if given; `whole` has all images."""
     data = experiment.data
     if data.splits:
         left_out = whole.take(~np.isin(whole.sample_ids, manifest.sample_ids))
@@ -300,12 +297,12 @@ def _parted(
     if data.test_part == "drawn":
         manifest = without_split(manifest)
     if len(manifest.part("test")):
-        winner = "the test part that the data bring (to replace it: --test-part drawn)"
+        winner = "the test part of the data (to replace it: --test-part drawn)"
         refuse_overruled(data, {"test_size": winner})
         return _read_as(manifest, "test part: as in the data"), None
     parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
     asked = () if data.test_part == "drawn" else validation_question(manifest)
-    said = f"test part: drawn, about {data.test_size:.0%} of each class"
+    said = f"test part: random, about {data.test_size:.0%} of each class"
     return _read_as(parted.with_notes(*asked), said), None
 
 
@@ -320,7 +317,7 @@ def read_data(data: DataSettings) -> Manifest:
     Raises
     ------
     DataError
-        Data that cannot be read, or `classes` that are not those of the data.
+        The data cannot be read, or `classes` differ from those of the data.
     """
     return with_class_order(
         _as_recognised(data), data.classes, ordinal=data.ordinal, positive=data.positive
@@ -328,13 +325,13 @@ def read_data(data: DataSettings) -> Manifest:
 
 
 def _as_recognised(data: DataSettings) -> Manifest:
-    """The manifest that the reader makes; a phantom is drawn into the cache folder first."""
+    """The manifest of the reader; a phantom is first written into the cache folder."""
     if data.path == "digits":
         return Manifest.from_digits(**data.reader_options())
     path = Path(data.path)
     if data.path == "phantom":
         path = write_phantom(cache_folder() / f"phantom-{digest_json(PHANTOM)[:8]}", **PHANTOM)
-    # A split that is replaced, or made by image knowingly, may have groups on both sides.
+    # A split that is replaced, or by image on purpose, may have groups on both sides.
     straddling = bool(
         data.split_by == "image" or data.splits or data.test_groups or data.test_part == "drawn"
     )
@@ -342,7 +339,7 @@ def _as_recognised(data: DataSettings) -> Manifest:
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as TOML values: every default written out, and nothing that was not done."""
+    """The experiment as TOML values, with all defaults and without ignored settings."""
     config: dict[str, Any] = experiment.model_dump(mode="json", exclude_none=True)
     for name in overruled(experiment.data):
         config["data"].pop(name, None)

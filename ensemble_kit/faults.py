@@ -1,7 +1,4 @@
-"""Which errors are the machine's: memory that ran out, a disk that is full, limits that are reached.
-
-Reads errors alone; needs no torch.
-"""
+"""Recognises errors of the machine: no memory, a full disk, reached limits."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from pathlib import Path
 
 from ensemble_kit.errors import DISK_FAULTS, EnsembleKitError, EnvironmentFault, disk_fault
 
-# How torch, the C++ library and the system say that the host's memory ran out.
+# Messages of torch, the C++ library and the system when host memory runs out.
 HOST_MEMORY_WORDS = (
     "can't allocate memory",
     "not enough memory",
@@ -22,23 +19,23 @@ HOST_MEMORY_WORDS = (
     "std::bad_alloc",
     "failed to map segment from shared object",
 )
-# How CUDA, its libraries and Metal say that a device's memory ran out, where torch has no class for it.
+# Messages of CUDA, its libraries and Metal when device memory runs out, without a class in torch.
 DEVICE_MEMORY_WORDS = (
     "CUDA error: out of memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
     "MPS backend out of memory",
 )
-# oneDNN says no more than this, where memory ran out and where it cannot do a thing at all.
+# oneDNN has this message if memory runs out, and also if an operation is not supported.
 ONEDNN_WORDS = "could not create a primitive"
-# How limits on a process are told of, and what raises them.
+# Messages when a limit of the process is reached, and how to raise the limit.
 LIMITS = {
     os.strerror(errno.EMFILE): "raise the limit on open files (ulimit -n)",
-    os.strerror(errno.ENFILE): "close other programs: the limit is the machine's",
+    os.strerror(errno.ENFILE): "close other programs: this is a limit of the whole machine",
     "can't start new thread": "raise the limit on processes (ulimit -u)",
     os.strerror(errno.EAGAIN): "raise the limit on processes (ulimit -u)",
 }
-# What SQLite's error codes begin with where the disk is behind them.
+# First characters of SQLite error codes that come from the disk.
 DATABASE_FAULTS = {
     "SQLITE_FULL": errno.ENOSPC,
     "SQLITE_IOERR": errno.EIO,
@@ -48,7 +45,7 @@ DATABASE_FAULTS = {
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: on a device, or plainly on the CPU.
+    """Whether an error means that memory ran out, on a device or on the CPU.
 
     Examples
     --------
@@ -67,7 +64,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def machine_fault(error: BaseException, target: Path | None = None) -> EnvironmentFault | None:
-    """What the machine lacked, where an error comes from that; `target` is what was written."""
+    """The fault of the machine behind an error, or None; `target` is the file that was written."""
     for link in chain(error):
         found = _fault(link, target)
         if found is not None:
@@ -76,7 +73,7 @@ def machine_fault(error: BaseException, target: Path | None = None) -> Environme
 
 
 @contextlib.contextmanager
-def told_apart(target: Path) -> Iterator[None]:
+def as_machine_fault(target: Path) -> Iterator[None]:
     """Inside the block, an error that comes from the machine becomes an `EnvironmentFault`."""
     try:
         yield
@@ -98,8 +95,8 @@ def _fault(error: BaseException, target: Path | None) -> EnvironmentFault | None
         return disk_fault(Path(os.fsdecode(path)) if path is not None else None, refused)
     if is_out_of_memory(error):
         return EnvironmentFault(
-            "A job fits into memory",
-            f"it does not: {(str(error).strip() or 'MemoryError').splitlines()[0][:200]}",
+            f"A job does not fit into memory: {(str(error).strip() or 'MemoryError').splitlines()[0][:200]}",
+            "all jobs that run at the same time must fit",
             "Use fewer --slots, a smaller --image-size or batch_size, or free memory",
         )
     if isinstance(error, (OSError, RuntimeError, ImportError)):
@@ -114,7 +111,7 @@ def _fault(error: BaseException, target: Path | None) -> EnvironmentFault | None
 
 
 def _refused(error: BaseException) -> OSError | None:
-    """The disk's refusal in an error of the system's or of SQLite's, if it is one."""
+    """The error of the disk in an error of the system or of SQLite, or None."""
     if isinstance(error, OSError) and error.errno in DISK_FAULTS:
         return error
     code = getattr(error, "sqlite_errorname", "")
@@ -130,7 +127,7 @@ def _is_torch_s(error: BaseException) -> bool:
 
 
 def _has_room() -> bool:
-    """Whether the system would hand out another gibibyte; it is not touched, so it costs nothing."""
+    """Whether another gibibyte can be allocated; it is not used."""
     try:
         bytearray(2**30)
     except MemoryError:
@@ -139,7 +136,7 @@ def _has_room() -> bool:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """An error, and those that it comes from."""
+    """An error and its causes."""
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:

@@ -1,7 +1,4 @@
-"""Files that are whole or absent: atomic writes, strict reads, digests.
-
-Knows nothing of what the files mean.
-"""
+"""Files that are complete or absent: atomic writes, strict reads, digests."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, dis
 from ensemble_kit.formulas import guarded, unguarded
 
 MAX_TEXT_BYTES = 64 * 2**20
-# What `temporary_beside` calls its files: the host's digest, the process, a token.
+# Names of temporary files: digest of the host, process number, token.
 TEMPORARY = re.compile(r"\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp$")
 
 
@@ -41,15 +38,15 @@ def atomic_write(
     *,
     n_bytes: int | None = None,
 ) -> None:
-    """Call `write(file)` on a temporary file beside `path`, then put it in place in one step.
+    """Call `write(file)` on a temporary file beside `path`, then rename it to `path`.
 
-    Whoever looks at `path` sees the old content or the new, never a part: the data are synced
-    before the rename and the folder after it. `n_bytes` is what it will take, where that is known.
+    Readers of `path` see the old content or the new, never a part: the data are synced before the
+    rename, and the folder after it. `n_bytes` is the size of the file, if known.
 
     Raises
     ------
     EnvironmentFault
-        The disk is full, over quota, or read-only; the old file is untouched.
+        The disk is full, over quota, or read-only; the old file is unchanged.
     """
     target = Path(path)
     name = None
@@ -75,12 +72,12 @@ def atomic_write(
 
 
 def temporary_beside(target: Path) -> Path:
-    """A name beside `target` that nobody else uses, and that `sweep` knows."""
+    """A unique name beside `target`, which `sweep` recognises."""
     return target.parent / f".{target.name[:40]}.{_this_process()}-{secrets.token_hex(4)}.tmp"
 
 
 def _meant(target: Path) -> Path:
-    """Where a file will stand: the folder that it is written into may have a temporary name."""
+    """The final path of a file, whose folder may have a temporary name."""
     parts = [TEMPORARY.sub("", p)[1:] if TEMPORARY.search(p) else p for p in target.parts]
     return Path(*parts)
 
@@ -90,9 +87,9 @@ def _this_process() -> str:
 
 
 def sweep(folder: str | os.PathLike[str]) -> None:
-    """Remove, below `folder`, what killed writers left: files and folders of dead processes of this host.
+    """Remove temporary files and folders below `folder` of processes of this host that have died.
 
-    Those of other hosts go when they are a day old; those of other programs are left alone.
+    Those of other hosts are removed when they are a day old. Files of other programs are kept.
     """
     ours = _this_process().partition("-")[0]
     for path in _temporaries(folder):
@@ -107,7 +104,7 @@ def sweep(folder: str | os.PathLike[str]) -> None:
 
 
 def _temporaries(folder: str | os.PathLike[str]) -> list[Path]:
-    """What bears a temporary name below `folder`; what vanishes meanwhile is passed over."""
+    """Files with a temporary name below `folder`; files that vanish meanwhile are skipped."""
     return [
         Path(root, name)
         for root, folders, names in os.walk(folder)
@@ -134,13 +131,13 @@ def _is_alive(pid: int) -> bool:
 
 
 def _fail_point(target: Path, stage: str) -> None:
-    """Die here where a crash test asks for it: `ENSEMBLE_KIT_FAIL_AT=fold.json:written`."""
+    """Exit here if a crash test asks for it: `ENSEMBLE_KIT_FAIL_AT=fold.json:written`."""
     if os.environ.get("ENSEMBLE_KIT_FAIL_AT") == f"{target.name}:{stage}":
         os._exit(9)
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` last through a power cut."""
+    """Sync `folder`, so that renames survive a power failure."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -159,7 +156,7 @@ def write_text(path: str | os.PathLike[str], content: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write `value` as indented JSON; NaN is refused, since JSON has none."""
+    """Write `value` as indented JSON; NaN is refused, because JSON has no NaN."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -171,16 +168,15 @@ def write_npy(path: str | os.PathLike[str], array: Array) -> None:
 
 
 def write_csv(path: str | os.PathLike[str], frame: pd.DataFrame) -> None:
-    """Write a table as UTF-8 CSV with unix line ends; floats keep every digit.
+    """Write a table as UTF-8 CSV with Unix line ends; floats keep all digits.
 
-    Text that a spreadsheet would run as a formula has an apostrophe before it, which `read_csv`
-    takes away.
+    An apostrophe is put before text that a spreadsheet would run as a formula; `read_csv` removes it.
     """
     write_text(path, csv_text(frame))
 
 
 def csv_text(frame: pd.DataFrame, *, header: bool = True) -> str:
-    """The text that `write_csv` writes, or its rows alone."""
+    """The text that `write_csv` writes, with or without the header."""
     safe = _each_text(frame, guarded)
     # A carriage return ends a row unless it is quoted.
     text = safe.to_csv(index=False, lineterminator="\n", header=header)
@@ -203,23 +199,23 @@ def _each_text(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFram
 
 
 def refuse_pipe(source: Path) -> None:
-    """Refuse a named pipe, socket or device: whoever reads it may wait for ever.
+    """Refuse a named pipe, socket or device, because reading it may never end.
 
-    Those under /dev and /proc are read, such as the pipes of a shell's `<(...)`.
+    Paths under /dev and /proc are accepted, such as the pipes of a shell's `<(...)`.
 
     Raises
     ------
     DataError
-        The file is none that ends.
+        The file is a pipe, socket or device.
     """
     try:
         mode = source.stat().st_mode
-    except OSError:  # whoever reads it says so
+    except OSError:  # the reader raises the error
         return
     ends = stat.S_ISREG(mode) or stat.S_ISDIR(mode)
     if not ends and not source.is_relative_to("/dev") and not source.is_relative_to("/proc"):
         what = "pipe" if stat.S_ISFIFO(mode) else "socket or a device"
-        raise DataError(f"'{source}' is a {what}", "plain files are read", "Check the path")
+        raise DataError(f"'{source}' is a {what}", "only regular files are read", "Check the path")
 
 
 def read_text(path: str | os.PathLike[str], *, limit: int | None = MAX_TEXT_BYTES) -> str:
@@ -228,20 +224,22 @@ def read_text(path: str | os.PathLike[str], *, limit: int | None = MAX_TEXT_BYTE
     Raises
     ------
     DataError
-        The file is missing, no regular file, too large, or no UTF-8.
+        The file is missing, not a regular file, too large, or not UTF-8.
     """
     source = Path(path)
     refuse_pipe(source)
     try:
         if limit is not None and source.stat().st_size > limit:
             raise DataError(
-                "Text files stay under 64 MiB", f"'{source}' is larger", "Check the path"
+                f"'{source}' is larger than 64 MiB",
+                "text files of at most 64 MiB are read",
+                "Check the path",
             )
-        # No translation of line ends: a cell of a table may hold a carriage return.
+        # Line ends are not translated: a cell of a table may contain a carriage return.
         return source.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
-            "The file must be readable UTF-8 text", f"'{source}': {error}", "Check the path"
+            f"'{source}' cannot be read: {error}", "a UTF-8 text file is needed", "Check the path"
         ) from error
 
 
@@ -251,19 +249,19 @@ def read_json(path: str | os.PathLike[str], *, limit: int | None = MAX_TEXT_BYTE
     Raises
     ------
     DataError
-        The file is missing or no JSON.
+        The file is missing or not JSON.
     """
     text = read_text(path, limit=limit)
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            "The file must hold JSON", f"'{path}': {error}", "Restore or delete it"
+            f"'{path}' cannot be read: {error}", "a JSON file is needed", "Restore or delete it"
         ) from error
 
 
 def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -272,14 +270,14 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     DataError
-        The file is missing or no TOML.
+        The file is missing or not TOML.
     """
     text = read_text(path)
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            "The file must hold TOML", f"'{path}': {error}", "Mend that line"
+            f"'{path}' cannot be read: {error}", "a TOML file is needed", "Correct that line"
         ) from error
 
 
@@ -297,8 +295,8 @@ def read_npy(path: str | os.PathLike[str]) -> Array:
         return array
     except (OSError, ValueError, EOFError) as error:
         raise IntegrityError(
-            "Stored arrays must be whole .npy files",
-            f"'{path}': {error}",
+            f"'{path}' is damaged: {error}",
+            "stored arrays must be complete .npy files",
             "Delete it and run the same command",
         ) from error
 
@@ -309,14 +307,16 @@ def read_csv(path: str | os.PathLike[str]) -> pd.DataFrame:
     Raises
     ------
     DataError
-        The file is missing, empty, or no table.
+        The file is missing, empty, or not a table.
     """
     text = read_text(path, limit=None)
     try:
         frame = pd.read_csv(io.StringIO(text, newline=""), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise DataError(
-            "The file must be a CSV table with a header", f"'{path}': {error}", "Mend it"
+            f"'{path}' cannot be read: {error}",
+            "a CSV table with a header is needed",
+            "Correct the file",
         ) from error
     return _each_text(frame, unguarded)
 
@@ -345,12 +345,12 @@ def digest_json(value: Any) -> str:
 
 
 def cache_folder() -> Path:
-    """Where decoded tiles are kept between runs: `ENSEMBLE_KIT_CACHE`, else the user's cache folder.
+    """The folder for decoded tiles: `ENSEMBLE_KIT_CACHE`, else the user's cache folder.
 
     Raises
     ------
     EnvironmentFault
-        There is neither.
+        There is no such folder.
     """
     own = os.environ.get("ENSEMBLE_KIT_CACHE")
     if own:
@@ -360,7 +360,7 @@ def cache_folder() -> Path:
         return (Path(base) if base else Path.home() / ".cache") / "ensemble-kit"
     except RuntimeError as error:
         raise EnvironmentFault(
-            "Decoded images need a cache folder",
-            f"HOME is not set, and user {os.getuid()} has no home",
+            f"There is no cache folder: HOME is not set, and user {os.getuid()} has no home folder",
+            "decoded images need one",
             "Set ENSEMBLE_KIT_CACHE to a folder with room",
         ) from error

@@ -1,18 +1,15 @@
-"""Guards text against spreadsheets, which run a cell that begins like a formula.
-
-Knows single cells; `files.write_csv` guards tables, `files.read_csv` takes the guards away.
-"""
+"""Protects text against spreadsheets, which run a cell that begins like a formula."""
 
 from __future__ import annotations
 
 import re
 
-# A guarded cell shows an apostrophe more than its text has, so that each text can be read back.
+# A guarded cell has one more apostrophe than its text, so that every text can be read back.
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
 
 
 def guarded(text: str) -> str:
-    """`text`, with an apostrophe before what a spreadsheet would take for a formula.
+    """`text`, with an apostrophe before it if a spreadsheet would run it as a formula.
 
     Examples
     --------
@@ -23,7 +20,7 @@ def guarded(text: str) -> str:
 
 
 def unguarded(text: str) -> str:
-    """What `guarded` was given.
+    """The text before `guarded` changed it.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""A lock on a file: the kernel frees it when its holder dies.
+"""A lock on a file, which the kernel releases when its process ends.
 
-Never follows a link and never changes the file. Knows nothing of what the lock protects.
+Links are not followed, and the file is not changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ensemble_kit.errors import IntegrityError
 
-# How file systems say that they have no locks: Lustre without flock, NFS without lockd, FUSE.
+# Errors of file systems without locks: Lustre without flock, NFS without lockd, FUSE.
 NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
 TAKEN = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK}
 POLL_SECONDS = 0.05
@@ -25,24 +25,25 @@ POLL_SECONDS = 0.05
 
 @contextlib.contextmanager
 def file_lock(path: Path, *, seconds: float = math.inf) -> Iterator[bool]:
-    """Hold the lock on a file for the length of a `with` block.
+    """Lock a file for the length of a `with` block.
 
     Parameters
     ----------
     path : Path
-        Created where it is missing; its folder must exist.
+        Created if it is missing; its folder must exist.
     seconds : float
-        How long to wait for another holder.
+        How long to wait for another process.
 
     Yields
     ------
     bool
-        Whether the lock is held. False: the file system has no locks, and nobody is held off.
+        Whether the file is locked. False: the file system has no locks, and other processes are not
+        kept out.
 
     Raises
     ------
     TimeoutError
-        Another holder still has the lock.
+        Another process still has the lock.
     IntegrityError
         The file is a link, a pipe or a folder.
     OSError
@@ -90,6 +91,6 @@ def _no_plain_file(path: Path) -> IntegrityError:
     what = f"a link to '{path.readlink()}'" if path.is_symlink() else "a folder, a pipe or a device"
     return IntegrityError(
         f"'{path}' is {what}, not a lock file",
-        "a lock file is a plain file; whatever the name leads to was not touched",
-        "Check where the folder comes from, then delete that name and run the same command",
+        "a lock file is a regular file; the target was not changed",
+        "Check where the folder comes from, delete that name, then run the same command",
     )

@@ -1,7 +1,4 @@
-"""How much memory the machine has left: the host's, or that of the container.
-
-Reads counters; decides nothing.
-"""
+"""The free memory of the machine, or of the container."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def host_free() -> int:
-    """Bytes of host memory that may still be taken: of the machine, or of this container."""
+    """Free memory in bytes: of the machine, or of this container."""
     machine = field(Path("/proc/meminfo"), "MemAvailable:")
     if machine is None:
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -21,7 +18,7 @@ def host_free() -> int:
 
 
 def field(path: Path, name: str) -> int | None:
-    """The bytes behind `name` in one of Linux's tables of memory; None where there is none."""
+    """The bytes of `name` in one of Linux's tables of memory; None if not found."""
     try:
         lines = path.read_text().splitlines()
     except OSError:

@@ -1,7 +1,4 @@
-"""Folders that are replaced as a whole: written beside their place, then renamed into it.
-
-Knows nothing of what lies in them.
-"""
+"""Replaces a folder as a whole: the new one is written beside it, then renamed."""
 
 from __future__ import annotations
 
@@ -17,15 +14,15 @@ from ensemble_kit.files import sync_folder, temporary_beside
 
 @contextlib.contextmanager
 def replaced_whole(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give an empty folder to write into, which takes the place of `folder` when the block ends.
+    """An empty folder to write into, which replaces `folder` when the block ends.
 
-    Whoever looks at `folder` sees the old files or the new ones, never some of both. The old folder
-    stays where the block raises.
+    Readers of `folder` see the old files or the new ones, never a mixture. The old folder stays if
+    the block raises an error.
 
     Raises
     ------
     EnvironmentFault
-        The disk is full or read-only; the old folder is untouched.
+        The disk is full or read-only; the old folder is unchanged.
     """
     target = Path(folder)
     fresh = temporary_beside(target)

@@ -1,7 +1,4 @@
-"""Seeds derived by name, so that no two places share a stream and none touches a global one.
-
-Knows nothing of torch: a derived seed is a plain integer, for whoever needs it.
-"""
+"""Seeds derived from names, so that no two places use the same random numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import numpy as np
 
 
 def derive_seed(seed: int, *names: object) -> int:
-    """A seed of 63 bits for the stream called `names` under the root `seed`.
+    """A seed of 63 bits for the names `names` and the root `seed`.
 
     The same arguments give the same value on every machine and Python version.
 
@@ -27,5 +24,5 @@ def derive_seed(seed: int, *names: object) -> int:
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """A numpy Generator for the stream called `names` under the root `seed`."""
+    """A numpy Generator for the names `names` and the root `seed`."""
     return np.random.default_rng(derive_seed(seed, *names))

@@ -1,7 +1,4 @@
-"""Which setting wins: a recipe preset stands beneath the keys beside it, a flag above every table.
-
-Knows tables of plain values; what they mean is checked elsewhere.
-"""
+"""Which setting wins: options win over tables, and keys win over the preset beside them."""
 
 from __future__ import annotations
 
@@ -14,26 +11,26 @@ from ensemble_kit.members.registry import expand
 from ensemble_kit.members.spec_string import yielding
 from ensemble_kit.settings import merged
 
-# What a flag may say that a member may say for itself, besides its recipe; a member's seed is not
-# the run's.
+# Settings of an option that a member may also have, in addition to its recipe. The seed of a member
+# is not the seed of the run.
 OF_MEMBERS = ("image_size", "pretrained", "weights")
 
 
 def with_flags(written: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a file beneath flags: a flag wins over every table, those of members too.
+    """The settings of a file with options: an option wins over every table, also of members.
 
-    Where the members are flags themselves, what stands behind their names is more specific than
-    the other flags, and wins over them.
+    If the members are given as options, the settings after their names are more specific than the
+    other options, and win over them.
 
     Parameters
     ----------
     written, flags : mapping
-        Nested alike; values of `flags` that are None were not given.
+        Both nested in the same way; None in `flags` means not given.
 
     Raises
     ------
     DataError
-        A flag takes away what told two members of the file apart.
+        With an option, two members of the file become equal.
 
     Examples
     --------
@@ -52,7 +49,7 @@ def with_flags(written: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str
 
 
 def with_presets(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """`preset` of `[recipe]` and of each member's replaced by its keys, beneath those beside it."""
+    """Replace the `preset` of `[recipe]` and of each member by its keys; keys beside it win."""
     out = _with_preset(settings)
     tables = out.get("member")
     if isinstance(tables, Mapping):
@@ -73,7 +70,7 @@ def _with_preset(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_members(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """What flags say that a member's table may say too, as nested as that table."""
+    """The options that a member's table may also set, nested like that table."""
     said = {key: flags[key] for key in OF_MEMBERS if key in flags}
     if "stain_norm" in flags.get("data", {}):
         said["stain_norm"] = flags["data"]["stain_norm"]
@@ -83,7 +80,7 @@ def _of_members(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_presets(written: Mapping[str, Any]) -> dict[str, Any]:
-    """The tables of a file without the presets that a preset among the flags replaces."""
+    """The tables of a file without presets, if a preset is among the options."""
     preset = {"recipe": {"preset": None}}
     out: dict[str, Any] = _without(written, preset)
     if isinstance(out.get("member"), Mapping):
@@ -92,7 +89,7 @@ def _without_presets(written: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without(table: Any, said: Mapping[str, Any]) -> Any:
-    """A table without the keys of `said`, table by table."""
+    """A table without the keys of `said`, also in inner tables."""
     if not isinstance(table, Mapping):
         return table
     return {
@@ -107,9 +104,9 @@ def _beneath(texts: Sequence[str], said: Mapping[str, Any]) -> list[str]:
     alike = [text for text, new in zip(texts, out, strict=True) if out.count(new) > 1]
     if alike:
         raise DataError(
-            "A flag holds for every member of the settings file",
-            f"with it, {first_few(map(repr, alike))} are one and the same member",
-            "Write the members behind --members, where each may differ, or leave that flag out",
+            f"With this option, the members {first_few(map(repr, alike))} are the same",
+            "an option applies to every member of the settings file",
+            "Write the members in --members, where each may have its own settings, or leave out the option",
         )
     return out
 

@@ -1,7 +1,4 @@
-"""The base of every settings table: frozen, checked, unknown keys refused with the nearest known one.
-
-Knows no particular setting.
-"""
+"""The base class of all settings: frozen, checked, and unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from ensemble_kit.errors import DataError, did_you_mean
 
 
 class Settings(BaseModel):
-    """A frozen table of settings; what cannot be right raises `DataError` naming the key.
+    """A frozen table of settings. An invalid value raises a `DataError` that names the key.
 
     Examples
     --------
@@ -24,7 +21,7 @@ class Settings(BaseModel):
     200
     >>> Oven(celcius=200)
     Traceback (most recent call last):
-    ensemble_kit.settings.SettingsError: got 'celcius'. Settings have known keys only. Did you mean 'celsius'?
+    ensemble_kit.settings.SettingsError: Unknown setting 'celcius'; unknown keys are refused. Did you mean 'celsius'?
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -46,17 +43,17 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class SettingsError(DataError):
-    """What is wrong with one key; `{key}` in its texts stands for the key's full name."""
+    """An error about one key; `{key}` in its texts is replaced by the full name of the key."""
 
-    def __init__(self, law: str, got: str, advice: str, *, key: str) -> None:
-        super().__init__(law.replace("{key}", key), got.replace("{key}", key), advice)
-        self.templates, self.key = (law, got), key
+    def __init__(self, problem: str, allowed: str, advice: str, *, key: str) -> None:
+        super().__init__(problem.replace("{key}", key), allowed.replace("{key}", key), advice)
+        self.templates, self.key = (problem, allowed), key
 
     def under(self, path: Sequence[Any]) -> SettingsError:
-        """The same error, its key standing in the table at `path`."""
-        law, got = self.templates
+        """The same error, with its key in the table at `path`."""
+        problem, allowed = self.templates
         key = ".".join([*(str(part) for part in path), self.key])
-        return SettingsError(law, got, self.advice, key=key)
+        return SettingsError(problem, allowed, self.advice, key=key)
 
 
 def _explained(error: ValidationError, table: type[BaseModel]) -> DataError:
@@ -70,14 +67,14 @@ def _explained(error: ValidationError, table: type[BaseModel]) -> DataError:
     key = ".".join(str(part) for part in where) or table.__name__
     if first["type"] == "extra_forbidden":
         advice = _nearest_key(str(where[-1]), _table_at(table, where[:-1]))
-        return SettingsError("Settings have known keys only", "got '{key}'", advice, key=key)
+        return SettingsError("Unknown setting '{key}'", "unknown keys are refused", advice, key=key)
     if first["type"] == "missing":
-        law = "A setting without a default must be given"
-        return SettingsError(law, "'{key}' is missing", "Add it", key=key)
+        problem = "The setting '{key}' is missing"
+        return SettingsError(problem, "it has no default", "Add it", key=key)
     value = repr(first["input"])[:80]
     message = first["msg"][:1].lower() + first["msg"][1:].replace("a valid tuple", "a list")
     return SettingsError(
-        "The setting '{key}' must be right", f"got {value}: {message}", "Change that value", key=key
+        f"Invalid value {value} for the setting '{{key}}'", message, "Change that value", key=key
     )
 
 

@@ -1,7 +1,4 @@
-"""Reads tables that users bring: CSV with any usual separator, as text cells without outer white space.
-
-Does not know what the columns mean. Tables of the package's own are read by `files.read_csv`.
-"""
+"""Reads a user's tables: CSV with any usual separator, all cells as text."""
 
 from __future__ import annotations
 
@@ -22,11 +19,11 @@ import pandas as pd
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.files import MAX_TEXT_BYTES, refuse_pipe
 
-# Files that may be tables; the last four are refused with what to do.
+# Files that may be tables; the last four are refused with advice.
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xls", ".ods", ".parquet")
 SEPARATORS = (",", ";", "\t", "|")
 SAVE_AS = "Save the table as CSV with the encoding UTF-8 (in a spreadsheet: Save as, CSV UTF-8)"
-# What a file that is no text begins with.
+# First bytes of files that are not text.
 BINARY = {
     b"PK\x03\x04": "an Excel workbook (.xlsx) or another zip archive",
     b"\xd0\xcf\x11\xe0": "an Excel workbook (.xls)",
@@ -91,9 +88,11 @@ def read_table(path: str | os.PathLike[str], *, first: str | None = None) -> Use
     try:
         records = _records(text, separator)
     except csv.Error as error:
-        raise DataError(f"'{source}' is no CSV table", str(error), SAVE_AS) from error
+        raise DataError(
+            f"'{source}' is not a CSV table: {error}", "a CSV table is needed", SAVE_AS
+        ) from error
     if not records:
-        raise DataError(f"'{source}' is empty", "it has no header", "Check the file")
+        raise DataError(f"'{source}' is empty", "a table needs a header", "Check the file")
     (_, header), *rows = records
     _refuse_long(source, header, rows)
     header = header if first is None else [first, *header[1:]]
@@ -156,8 +155,8 @@ def names_of(text: str) -> tuple[str, ...]:
         cells = next(csv.reader([text], skipinitialspace=True, strict=True), [])
     except csv.Error as error:
         raise UsageError(
-            f"The list {text!r} cannot be read",
-            str(error),
+            f"Cannot read the list {text!r}: {error}",
+            "names are separated by commas",
             "Put a name with a comma in double quotes: 'benign,\"in situ, DCIS\"'",
         ) from error
     return tuple(name for name in map(strip, cells) if name)
@@ -181,7 +180,9 @@ def _text(source: Path) -> str:
     try:
         if source.stat().st_size > MAX_TEXT_BYTES:
             raise DataError(
-                f"'{source}' is larger than 64 MiB", "tables stay under that", "Check the path"
+                f"'{source}' is larger than 64 MiB",
+                "tables of at most 64 MiB are read",
+                "Check the path",
             )
         content = source.read_bytes()
     except OSError as error:
@@ -197,12 +198,16 @@ def _text(source: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"'{source}' is not encoded in UTF-8",
-            f"line {line} holds the byte 0x{content[error.start]:02X}",
+            f"'{source}' is not encoded in UTF-8: line {line} holds the byte 0x{content[error.start]:02X}",
+            "a UTF-8 table is needed",
             SAVE_AS,
         ) from error
     if "\0" in text:
-        raise DataError(f"'{source}' is no text", "it holds zero bytes", SAVE_AS)
+        raise DataError(
+            f"'{source}' is not a text file: it holds zero bytes",
+            "only text tables are read",
+            SAVE_AS,
+        )
     return text
 
 
@@ -248,9 +253,9 @@ def _refuse_long(source: Path, header: list[str], rows: list[tuple[int, list[str
     long = [line for line, row in rows if len(row) > len(header)]
     if long:
         raise DataError(
-            f"'{source}' has rows with more cells than the header",
-            f"{len(long)} of {len(rows)} rows have more than {len(header)} cells (lines {first_few(long)})",
-            "Name every column in the header, and put cells that hold the separator in double quotes",
+            f"{len(long)} of {len(rows)} rows of '{source}' have more cells than the header, {len(header)} (lines {first_few(long)})",
+            "each column needs a name in the header",
+            "Name every column in the header, and put cells that contain the separator in double quotes",
         )
 
 
@@ -266,8 +271,8 @@ def _refuse_twice(source: Path, names: list[str]) -> None:
     twice = [name for name, n in Counter(names).items() if n > 1]
     if twice:
         raise DataError(
-            f"'{source}' has several columns of one name",
-            f"twice or more: {first_few(map(repr, twice))}",
+            f"'{source}' has several columns with the same name: {first_few(map(repr, twice))}",
+            "column names must differ",
             "Rename or delete one of them",
         )
 
@@ -290,7 +295,7 @@ def _number(table: UserTable, name: str, row: int, cell: str) -> float:
         return float(cell)
     except ValueError:
         raise DataError(
-            f"'{table.path}' has a cell that is no number",
-            f"column '{name}', line {table.lines[row]}: '{cell}'",
+            f"'{table.path}' has '{cell}' in column '{name}', line {table.lines[row]}",
+            "this column holds numbers",
             "Write numbers with a point, as in 0.85",
         ) from None

@@ -49,16 +49,16 @@ def test_minus_infinity_is_probability_zero() -> None:
 def test_what_is_no_logit_is_refused_with_its_place(value: float) -> None:
     logits = np.zeros((4, 3, 2))
     logits[2, 1, 0] = value
-    with pytest.raises(DataError, match=r"1 of 12 \(sample, member\) rows are not, at \(2, 1\)"):
+    with pytest.raises(DataError, match=r"1 of 12 \(sample, member\) rows"):
         check_logits(logits)
-    with pytest.raises(DataError, match=r"at \(2, 1\)"):
+    with pytest.raises(DataError, match=r"\(2, 1\)"):
         check_logits(logits, allow_missing=True)
 
 
 def test_a_row_of_minus_infinity_alone_has_no_class() -> None:
     logits = np.zeros((2, 1, 2))
     logits[1] = -np.inf
-    with pytest.raises(DataError, match=r"at \(1, 0\)"):
+    with pytest.raises(DataError, match=r"\(1, 0\)"):
         check_logits(logits, allow_missing=True)
 
 
@@ -66,14 +66,14 @@ def test_a_missing_row_passes_only_where_it_is_allowed() -> None:
     logits = np.zeros((2, 2, 2))
     logits[1, 0] = np.nan
     assert check_logits(logits, allow_missing=True).shape == (2, 2, 2)
-    with pytest.raises(DataError, match=r"at \(1, 0\)"):
+    with pytest.raises(DataError, match=r"\(1, 0\)"):
         check_logits(logits)
 
 
 def test_infinities_of_both_signs_do_not_hide_each_other() -> None:
     logits = np.zeros((2, 1, 2))
     logits[0, 0, 0], logits[1, 0, 0] = np.inf, -np.inf
-    with pytest.raises(DataError, match=r"1 of 2 .* at \(0, 0\)"):
+    with pytest.raises(DataError, match="1 of 2"):
         check_logits(logits)
 
 
@@ -84,7 +84,7 @@ def test_finite_logits_whose_sum_overflows_are_fine() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "said"),
-    [((4, 2), "three axes"), ((4, 0, 2), "at least one member"), ((4, 3, 1), "two classes")],
+    [((4, 2), r"\(4, 2\)"), ((4, 0, 2), r"\(4, 0, 2\)"), ((4, 3, 1), r"\(4, 3, 1\)")],
 )
 def test_other_shapes_are_refused(shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(DataError, match=said):
@@ -99,8 +99,8 @@ def test_floats_are_passed_on_and_other_numbers_become_float32() -> None:
 
 def test_labels_become_int64_and_must_be_class_indices() -> None:
     assert check_labels(np.array([0, 1], dtype=np.uint8), 2, 2).dtype == np.int64
-    for labels, said in (([0, 2], r"got 0 \.\. 2"), ([-1, 0], r"got -1 \.\. 0"),
-                         ([0.0, 1.0], "got dtype float64"), (["a", "b"], "class indices"),
+    for labels, said in (([0, 2], "0 and 2"), ([-1, 0], "-1 and 0"),
+                         ([0.0, 1.0], "float64"), (["a", "b"], "<U1"),
                          ([0], "for 2 samples")):  # fmt: skip
         with pytest.raises(DataError, match=said):
             check_labels(labels, 2, 2)

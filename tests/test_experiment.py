@@ -210,7 +210,7 @@ def test_what_stands_behind_a_members_name_in_the_file_yields_to_flags_and_so_do
 def test_a_flag_that_makes_two_members_one_is_refused() -> None:
     text = "members = ['tiny_cnn', 'tiny_cnn:size=24']\n"
     said = refused(text, {"image_size": 16})
-    assert "'tiny_cnn', 'tiny_cnn:size=24' are one and the same member" in said
+    assert "'tiny_cnn', 'tiny_cnn:size=24'" in said
     assert len(load_experiment({"seed": 1}).resolved_members()) == 2
 
 
@@ -270,10 +270,10 @@ def test_the_config_written_out_holds_augmentations_of_ones_own() -> None:
     ("text", "got"),
     [
         ("[augmentation.mine]\nrotatoin = 3", "'augmentation.mine.rotatoin'"),
-        ("[augmentation.mine]\nhue = 0.7", "'augmentation.mine.hue' must be right"),
-        ("[augmentation.light]\nhue = 0.1", "[augmentation.light] is called like one of the package"),
-        ("[recipe]\naugmentation = {hue = 0.7}", "'recipe.augmentation.hue' must be right"),
-        ("[recipe]\naugmentation = 3", "'recipe.augmentation' must be right"),
+        ("[augmentation.mine]\nhue = 0.7", "'augmentation.mine.hue'"),
+        ("[augmentation.light]\nhue = 0.1", "[augmentation.light]"),
+        ("[recipe]\naugmentation = {hue = 0.7}", "'recipe.augmentation.hue'"),
+        ("[recipe]\naugmentation = 3", "'recipe.augmentation'"),
     ],
 )  # fmt: skip
 def test_a_wrong_augmentation_of_ones_own_is_refused_by_its_key(text: str, got: str) -> None:
@@ -306,7 +306,7 @@ def test_an_unknown_key_names_itself_and_the_nearest_known_one(
     text: str, got: str, advice: str
 ) -> None:
     said = refused(text)
-    assert f"got {got}" in said
+    assert got in said
     assert said.endswith(advice)
 
 
@@ -316,21 +316,22 @@ def test_what_is_wrong_in_the_file_is_said_with_the_file() -> None:
 
 
 def test_broken_toml_names_the_file_and_the_place() -> None:
-    assert "'ensemble-kit.toml': " in refused("seed = [1,\n")
+    assert "'ensemble-kit.toml'" in refused("seed = [1,\n")
 
 
 def test_two_equal_keys_are_refused() -> None:
-    assert "must hold TOML" in refused("seed = 1\nseed = 2\n")
+    assert "line 2" in refused("seed = 1\nseed = 2\n")
 
 
 def test_a_table_of_a_member_that_is_not_asked_for_is_refused() -> None:
     said = refused("members = ['tiny_cnn']\n[member.tiny_cn]\nseed = 1\n")
-    assert "'tiny_cn' is not in members. Did you mean 'tiny_cnn'?" in said
+    assert "[member.tiny_cn]" in said
+    assert "Did you mean 'tiny_cnn'?" in said
 
 
 @pytest.mark.parametrize("values", ["folds = 1", "test_size = 0", "test_size = 1.0", "split_by = 'slide'"])  # fmt: skip
 def test_values_that_cannot_be_right_are_refused_by_their_name(values: str) -> None:
-    assert f"'data.{values.split()[0]}' must be right" in refused(f"[data]\n{values}\n")
+    assert f"'data.{values.split()[0]}'" in refused(f"[data]\n{values}\n")
 
 
 # -- tuned values --------------------------------------------------------------------------
@@ -432,11 +433,11 @@ def of_slides(slides: Path, **data: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("flags", "got"),
     [
-        ({"test_size": 0.4}, "test_size = 0.4 would lose to splits"),
-        ({"test_size": 0.2}, "test_size = 0.2 would lose to splits"),
-        ({"test_groups": ("P01",)}, "test_groups = P01 would lose to splits"),
-        ({"folds": 5}, r"folds = 5 would lose to the fold column of splits \(2 folds\)"),
-        ({"fold_seed": 1}, "fold_seed = 1 would lose to the fold column"),
+        ({"test_size": 0.4}, "test_size = 0.4.* splits"),
+        ({"test_size": 0.2}, "test_size = 0.2.* splits"),
+        ({"test_groups": ("P01",)}, "test_groups = P01.* splits"),
+        ({"folds": 5}, r"folds = 5.* the fold column of splits \(2 folds\)"),
+        ({"fold_seed": 1}, "fold_seed = 1.* the fold column"),
     ],
 )
 def test_a_setting_that_would_lose_to_a_table_of_splits_is_refused_by_name(
@@ -452,9 +453,9 @@ def test_a_setting_that_would_lose_to_a_table_of_splits_is_refused_by_name(
 def test_a_setting_of_the_file_that_would_lose_is_refused_too(slides: Path) -> None:
     splits = splits_of(slides, n_folds=None)
     settings("[data]\ntest_size = 0.4\n")
-    with pytest.raises(UsageError, match=r"test_size = 0\.4 would lose to splits"):
+    with pytest.raises(UsageError, match=r"test_size = 0\.4.* splits"):
         prepare(load_experiment(of_slides(slides, splits=splits)))
-    with pytest.raises(UsageError, match=r"test_size = 0\.4 would lose to test_groups"):
+    with pytest.raises(UsageError, match=r"test_size = 0\.4.* test_groups"):
         prepare(load_experiment(of_slides(slides, test_groups=("P01", "P11"))))
 
 
@@ -465,7 +466,7 @@ def test_a_test_size_that_would_lose_to_the_test_part_of_the_data_is_refused(
         paint(Path("data") / part, n_patients=2, n_images=2)
     own = {"path": "data", "folds": 2}
     assert len(prepare(load_experiment({"data": own}))[0].part("test")) == 8
-    with pytest.raises(UsageError, match="would lose to the test part that the data bring"):
+    with pytest.raises(UsageError, match=r"test_size = 0\.4.*--test-part drawn"):
         prepare(load_experiment({"data": own | {"test_size": 0.4}}))
 
 

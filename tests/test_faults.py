@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ensemble_kit.errors import DISK_FAULTS, EnvironmentFault
-from ensemble_kit.faults import machine_fault, told_apart
+from ensemble_kit.faults import as_machine_fault, machine_fault
 from ensemble_kit.files import cache_folder
 
 
@@ -54,7 +54,7 @@ def test_a_database_without_room_is_a_full_disk(tmp_path: Path) -> None:
     database.execute("pragma max_page_count = 3")
 
     def fill() -> None:
-        with told_apart(path):
+        with as_machine_fault(path):
             try:
                 database.execute("insert into numbers values (zeroblob(100000))")
             except sqlite3.OperationalError as error:

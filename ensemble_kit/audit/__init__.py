@@ -1,4 +1,1 @@
-"""The leakage and quality linter: what in the data would make a result wrong.
-
-Does no work at import.
-"""
+"""Checks a data set for leakage and bad images."""

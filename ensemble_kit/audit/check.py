@@ -1,7 +1,4 @@
-"""The linter: looks at a data set and says what in it would make a result wrong.
-
-Does not print; `ensemble-kit data check` does.
-"""
+"""Checks a data set for everything that would make a result wrong."""
 
 from __future__ import annotations
 
@@ -32,23 +29,23 @@ def check_data(
     before: Sequence[Finding] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Everything the linter knows, every image decoded once.
+    """Run all checks; every image is decoded once.
 
     Parameters
     ----------
     manifest : Manifest
-        Read with `split_by="image"` where groups may stand on both sides, so that it can be said.
+        Read with `split_by="image"` if groups may be on both sides, so that this is reported.
     leak : bool
-        Whether to measure how well colour statistics predict the label.
+        Whether to measure colour leakage.
     before : sequence of Finding
-        What was found when the data were opened (`ensemble_kit.audit.open.open_data`).
+        Findings from opening the data (`ensemble_kit.audit.open.open_data`).
     progress : callable or None
-        Called with (images done, images in all).
+        Called with (images done, total number of images).
 
     Returns
     -------
     Audit
-        Its `exit_code` is 3 where a result would be wrong.
+        Its `exit_code` is 3 if a result would be wrong.
     """
     looks = look_at_images(manifest, progress=progress)
     first = looks[: len(manifest)]
@@ -61,10 +58,10 @@ def check_data(
 
 
 def quick_check(manifest: Manifest) -> Audit:
-    """The cheap part: no image is decoded.
+    """The fast checks: no image is decoded.
 
-    Groups and classes are counted, and where the manifest has file digests
-    (`ensemble_kit.images.digests.with_digests`) equal files are found.
+    Groups and classes are counted. Equal files are found if the manifest has file digests
+    (`ensemble_kit.images.digests.with_digests`).
     """
     findings = _tables(manifest)
     if "sha256" in manifest.table:
@@ -108,7 +105,7 @@ def _files(looks: Sequence[Look]) -> list[Finding]:
                 "unusable",
                 "error",
                 len(bad),
-                f"{len(bad)} of {len(looks)} images cannot be used; training stops at them",
+                f"{len(bad)} of {len(looks)} images cannot be read; training stops at them",
                 tuple(look.fault for look in bad[:20]),
             )
         )
@@ -139,7 +136,7 @@ def _shapes(looks: Sequence[Look]) -> list[Finding]:
                 "mixed-formats",
                 "note",
                 len(kinds),
-                f"{len(kinds)} kinds of files ({each}): is a kind a class?",
+                f"{len(kinds)} kinds of files ({each}). Check that the kind of file does not depend on the class",
             )
         )
     sides = np.array([min(look.width, look.height) for look in looks] or [1])
@@ -155,7 +152,7 @@ def _shapes(looks: Sequence[Look]) -> list[Finding]:
                 "odd-size",
                 "warning",
                 len(odd),
-                f"{len(odd)} of {len(looks)} images are four times smaller or larger than the usual {usual:.0f} pixels",
+                f"{len(odd)} of {len(looks)} images have sides four times smaller or larger than the median of {usual:.0f} pixels",
                 tuple(f"{look.path} ({look.width} x {look.height})" for look in odd[:5]),
             )
         )
@@ -171,7 +168,7 @@ def _tables(manifest: Manifest) -> list[Finding]:
                 "group-on-both-sides",
                 "error",
                 len(straddling),
-                f"{len(straddling)} groups ({manifest.group_kind}s) stand in train and in test",
+                f"{len(straddling)} groups ({manifest.group_kind}s) are in train and in test",
                 tuple(straddling[:5]),
             )
         )
@@ -181,7 +178,7 @@ def _tables(manifest: Manifest) -> list[Finding]:
                 "no-groups",
                 "warning",
                 len(manifest),
-                "No groups are known: images of one patient may be split",
+                "No groups are known: images of one patient may be on both sides of a split",
             )
         )
     return [*findings, *_classes(manifest), *name_findings(manifest)]
@@ -202,8 +199,12 @@ def _classes(manifest: Manifest) -> list[Finding]:
                 "few-groups",
                 "error" if worst else "warning",
                 len(few),
-                f"{len(few)} {'class comes' if len(few) == 1 else 'classes come'} from fewer than {MIN_GROUPS} groups: not in each of {MIN_GROUPS} folds"
-                + (", and with one group no fold can train and judge them" if worst else ""),
+                f"{len(few)} {'class comes' if len(few) == 1 else 'classes come'} from fewer than {MIN_GROUPS} groups, so not every one of {MIN_GROUPS} folds has it"
+                + (
+                    ". A class with one group cannot be trained and evaluated in cross-validation"
+                    if worst
+                    else ""
+                ),
                 tuple(f"{name}: {n}" for name, n in few.items()),
             )
         )
@@ -213,7 +214,7 @@ def _classes(manifest: Manifest) -> list[Finding]:
                 "imbalance",
                 "warning",
                 1,
-                f"The largest class has {images.max() / images.min():.0f} times the images of the smallest",
+                f"The largest class has {images.max() / images.min():.0f} times as many images as the smallest",
                 tuple(f"{name}: {n}" for name, n in images.items()),
             )
         )
@@ -241,8 +242,8 @@ def _leak_finding(leak: ColorLeak | None) -> list[Finding]:
             "color-gives-the-group-away",
             "warning",
             1,
-            f"Colour alone reaches {leak.by_image:.3f} balanced accuracy in image-level folds and "
-            f"{leak.by_group:.3f} in group-level folds (chance {leak.chance:.2f}): "
-            f"{leak.points:.0f} points of any image-level figure may be the slide, not the disease",
+            f"Colour alone reaches a balanced accuracy of {leak.by_image:.3f} with folds by image and "
+            f"{leak.by_group:.3f} with folds by group (chance {leak.chance:.2f}): up to "
+            f"{leak.points:.0f} points of a result by image may come from the slide, not from the disease",
         )
     ]

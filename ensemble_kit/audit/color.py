@@ -1,6 +1,6 @@
-"""The measured leak: how well colour alone predicts the label, by image and by group folds.
+"""Colour leakage: how well colour alone predicts the label, by image folds and by group folds.
 
-Knows nothing of networks: a linear model on a few colour statistics is all there is.
+A linear model on a few colour statistics measures it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ QUANTILES = (5, 25, 50, 75, 95)
 
 @dataclasses.dataclass(frozen=True)
 class ColorLeak:
-    """Balanced accuracy of colour statistics, out of fold.
+    """Cross-validated balanced accuracy of colour statistics.
 
     Parameters
     ----------
     by_image, by_group : float
-        Mean over the seeds: folds that ignore groups, and folds that keep them together.
+        Mean over the seeds, with folds that ignore groups and folds that keep groups together.
     chance : float
         One over the number of classes.
     n, n_groups, n_splits : int
@@ -49,7 +49,7 @@ class ColorLeak:
 
     @property
     def points(self) -> float:
-        """How many points of balanced accuracy image-level folds give away."""
+        """Difference of folds by image and folds by group, in points of balanced accuracy."""
         return 100 * (self.by_image - self.by_group)
 
 
@@ -70,7 +70,7 @@ def color_features(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 def _level_counts(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """How many pixels have each level of red, green, blue and saturation, shape (4, 256)."""
-    # A quarter of the pixels says the same at a quarter of the time.
+    # A quarter of the pixels gives the same values in a quarter of the time.
     few = image[::2, ::2]
     counts = np.zeros((4, 256), dtype=np.int64)
     for rows in strips(*few.shape[:2]):
@@ -109,7 +109,7 @@ def color_leak(
     n_seeds: int = 5,
     seed: int = 0,
 ) -> ColorLeak:
-    """How much better colour statistics do when images of one group may stand in several folds.
+    """Measure how much better colour predicts the label if a group may be in several folds.
 
     Parameters
     ----------
@@ -118,9 +118,9 @@ def color_leak(
     features : array of float32, shape (n_samples, n_features)
         `color_features` of each row.
     n_splits : int
-        Lowered to what the groups allow.
+        Reduced if there are too few groups.
     n_seeds, seed : int
-        Folds are drawn anew `n_seeds` times.
+        Folds are drawn `n_seeds` times.
 
     Raises
     ------
@@ -137,11 +137,11 @@ def color_leak(
     possible = min(n_splits, int(groups_of.min()) if len(groups_of) else 0)
     if possible < 2:
         raise DataError(
-            "The leak is measured where every class has two groups",
-            f"the smallest has {possible}",
+            f"The smallest class has {possible} group{'s' * (possible != 1)}",
+            "colour leakage is measured with at least two groups per class",
             "Add groups, or merge classes",
         )
-    # Tiny systems: more threads only wait for one another.
+    # The linear systems are tiny: more threads would only wait for each other.
     with threadpool_limits(1):
         scores = {
             by: tuple(_score(train, features, possible, seed + k, by) for k in range(n_seeds))

@@ -1,7 +1,4 @@
-"""Judges images that stand more than once: by their label, group and split.
-
-Does not compute fingerprints (inspect does).
-"""
+"""Classifies duplicate images: different labels, both sides of the split, different groups."""
 
 from __future__ import annotations
 
@@ -19,25 +16,25 @@ Pair = tuple[int, int]
 
 
 def exact_duplicates(manifest: Manifest, digests: Sequence[str]) -> list[Finding]:
-    """Findings on images with equal digests; an empty digest equals none.
+    """Findings on images with equal digests; empty digests are ignored.
 
     Parameters
     ----------
     manifest : Manifest
     digests : sequence of str, length n_samples
     """
-    return judge(manifest, equal_pairs(digests), exact=True)
+    return classify(manifest, equal_pairs(digests), exact=True)
 
 
 def near_duplicates(manifest: Manifest, looks: Sequence[Look]) -> list[Finding]:
-    """Findings on images that look alike in some pose but are not equal."""
+    """Findings on images that are nearly equal after a turn or flip."""
     seen = [i for i, look in enumerate(looks) if look.thumb is not None and look.signs is not None]
     if len(seen) < 2:
         return []
     signs = np.stack([looks[i].signs for i in seen])  # type: ignore[misc]
     thumbs = np.stack([looks[i].thumb for i in seen])  # type: ignore[misc]
     pairs = [(seen[a], seen[b]) for a, b, _ in near_pairs(signs, thumbs)]
-    return judge(
+    return classify(
         manifest, [(a, b) for a, b in pairs if looks[a].pixels != looks[b].pixels], exact=False
     )
 
@@ -51,8 +48,8 @@ def equal_pairs(digests: Sequence[str]) -> list[Pair]:
     return [(same[0], other) for same in members.values() for other in same[1:]]
 
 
-def judge(manifest: Manifest, pairs: Iterable[Pair], *, exact: bool) -> list[Finding]:
-    """Pairs sorted into findings, the worst reason first: labels, splits, groups, within a group."""
+def classify(manifest: Manifest, pairs: Iterable[Pair], *, exact: bool) -> list[Finding]:
+    """Pairs sorted into findings, the worst first: labels, splits, groups, within a group."""
     kinds: dict[str, list[Pair]] = defaultdict(list)
     labels, groups = manifest.labels, manifest.groups
     splits = manifest.table["split"].to_numpy()
@@ -70,9 +67,9 @@ def judge(manifest: Manifest, pairs: Iterable[Pair], *, exact: bool) -> list[Fin
 
 _MEANING = {
     "two-labels": "have different labels: one of them is wrong",
-    "across-splits": "stand in train and in test: the test figure would be too good",
-    "across-groups": "stand under different groups: they may come into different folds",
-    "within-group": "stand twice in one group: they count double",
+    "across-splits": "are in train and in test: the test metrics would be too optimistic",
+    "across-groups": "are in different groups: they may be in different folds",
+    "within-group": "are twice in one group: they count twice",
 }
 
 

@@ -1,7 +1,4 @@
-"""What the linter reports: findings with a severity, and their sum.
-
-Does not look at data; prints nothing.
-"""
+"""The result of a check: findings with a severity."""
 
 from __future__ import annotations
 
@@ -18,20 +15,20 @@ ORDER: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One kind of thing that was found.
+    """One finding of the check.
 
     Parameters
     ----------
     kind : str
         A short name, stable for scripts: `unreadable`, `duplicate-across-splits`, ...
     severity : {"error", "warning", "note"}
-        `error`: a result from these data would be wrong.
+        `error`: results from these data would be wrong.
     count : int
         How many images, pairs, groups or classes.
     message : str
-        What it is and which rule applies.
+        What was found, and what it means.
     examples : tuple of str
-        The first offenders.
+        The first examples.
     """
 
     kind: str
@@ -43,7 +40,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Audit:
-    """Everything the linter has to say about a data set.
+    """The result of a check.
 
     Parameters
     ----------
@@ -55,7 +52,7 @@ class Audit:
     findings : tuple of Finding
         Errors first.
     leak : ColorLeak or None
-        None where it was not measured.
+        None if it was not measured.
     """
 
     name: str
@@ -72,7 +69,7 @@ class Audit:
 
     @property
     def exit_code(self) -> int:
-        """3 where a result would be wrong, else 0."""
+        """3 if a result would be wrong, else 0."""
         return 3 if self.n_errors else 0
 
     def to_json(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""A perceptual hash that knows an image in all its eight poses, and after re-encoding.
+"""A perceptual hash that finds turned, mirrored and re-encoded copies of an image.
 
-Does not know files or labels. Finds whole images again, not overlapping fields.
+It finds copies of whole images, not overlapping fields.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from ensemble_kit.images.strips import strips
 SIDE = 64
 _LOW = 8
 _CHUNK = 256
-# Of 63 bits, unrelated images differ in 31 +- 4; the thumbnails then decide.
+# Of 63 bits, unrelated images differ in 31 +- 4. Candidates are then compared by thumbnails.
 MAX_BITS = 12
 MIN_CORRELATION = 0.90
-# Round cells on white correlate by their outline alone; a copy also has the same fine structure.
+# Round cells on white correlate by their outline. A copy also has the same fine structure.
 MIN_DETAIL = 0.70
 
 
@@ -41,10 +41,10 @@ def _grey(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def dct_signs(thumb: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Signs of the 63 lowest frequencies in each of the eight poses, shape (8, 63).
+    """Signs of the 63 lowest frequencies in each of the eight flips and turns, shape (8, 63).
 
-    A mirrored image has the same cosine coefficients with every other sign turned, a transposed
-    one has them transposed: so all poses come from one transform, exactly.
+    A mirrored image has the same cosine coefficients with every other sign changed; a transposed
+    image has them transposed. So one transform gives all eight exactly.
     """
     low = dctn(thumb, norm="ortho")[:_LOW, :_LOW]
     odd = np.where(np.arange(_LOW) % 2, -1, 1)
@@ -56,8 +56,8 @@ def dct_signs(thumb: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     return np.array(poses)
 
 
-def poses(thumb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The thumbnail in the same eight poses, shape (8, 64, 64)."""
+def symmetries(thumb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The thumbnail in the same eight flips and turns, shape (8, 64, 64)."""
     turned = []
     for base in (thumb, thumb.T):
         for rows in (base, base[::-1]):
@@ -68,7 +68,7 @@ def poses(thumb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def near_pairs(
     signs: npt.NDArray[np.bool_], thumbs: npt.NDArray[np.float32]
 ) -> list[tuple[int, int, float]]:
-    """Pairs of images that look alike in some pose.
+    """Pairs of images that are nearly equal after a flip or turn.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def near_pairs(
     blank = np.asarray(~thumbs.any(axis=(1, 2)))
     found = []
     for start in range(0, len(plus), _CHUNK):
-        # Equal signs minus unequal ones, for each pose of every later image: one matrix product.
+        # Equal signs minus unequal ones, for each symmetry of every later image: one matrix product.
         agree = np.einsum(
             "if,jpf->ijp", plus[start : start + _CHUNK, 0], plus[start:], optimize=True
         )
@@ -99,8 +99,8 @@ def near_pairs(
 
 
 def similarity(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> tuple[float, float]:
-    """Correlation of two thumbnails in their best pose, and that of their fine structure there."""
-    turned = poses(b)
+    """Highest correlation of two thumbnails over all flips and turns, and that of their fine structure."""
+    turned = symmetries(b)
     each = (turned * a).sum(axis=(1, 2))
     best = turned[int(each.argmax())]
     fine_a, fine_b = (x - gaussian_filter(x, 1.5) for x in (a, best))
@@ -109,7 +109,7 @@ def similarity(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> tuple[
 
 
 def clusters(n: int, pairs: list[tuple[int, int, float]]) -> npt.NDArray[np.int64]:
-    """A number per image, the same for images that pairs connect; shape (n,)."""
+    """A number per image, equal for images that are connected by pairs; shape (n,)."""
     parent = np.arange(n)
 
     def top(i: int) -> int:

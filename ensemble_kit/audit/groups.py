@@ -1,6 +1,7 @@
-"""Groups for data that publish none: images whose tissue looks the same stand together.
+"""Infers groups for data without patients: near-duplicate images form one group.
 
-A guess, stamped as one: it keeps copies on one side, it does not know patients.
+The groups are a guess, and a caveat says so. They keep copies on one side of a split; patients
+remain unknown.
 """
 
 from __future__ import annotations
@@ -21,22 +22,22 @@ INFERRED = "inferred group"
 def infer_groups(
     manifest: Manifest, *, progress: Callable[[int, int], None] | None = None
 ) -> Manifest:
-    """`manifest` with a group for each set of near-duplicate images, and a note that says so.
+    """`manifest` with a group for each set of near-duplicate images, with a caveat.
 
-    Copies that are turned, mirrored or re-encoded are found; overlapping or neighbouring fields of
-    one slide are not, so figures may still be too good.
+    Turned, mirrored and re-encoded copies are found. Overlapping or neighbouring fields of one slide
+    are not found, so metrics may still be too optimistic.
 
     Parameters
     ----------
     manifest : Manifest
         Without known groups.
     progress : callable or None
-        Called with (images done, images in all).
+        Called with (images done, total number of images).
 
     Returns
     -------
     Manifest
-        `group_kind` is "inferred group"; split by image where its own split straddles them.
+        `group_kind` is "inferred group". Its split is by image if inferred groups are on both sides.
 
     Raises
     ------
@@ -45,23 +46,25 @@ def infer_groups(
     """
     if manifest.has_groups:
         raise DataError(
-            "Groups are inferred where none are known",
-            f"these images have {manifest.n_groups} ({manifest.group_kind})",
-            "Use them as they are",
+            f"The images already have {manifest.n_groups} groups ({manifest.group_kind})",
+            "groups are inferred only if none are known",
+            "Use the known groups",
         )
     looks = look_at_images(manifest, progress=progress)[: len(manifest)]
     bad = [look.fault for look in looks if look.fault]
     if bad:
         raise DataError(
-            "Every image must be readable", f"{len(bad)} are not ({bad[0]})", "Replace them"
+            f"{len(bad)} images cannot be read ({bad[0]})",
+            "groups are inferred from all images",
+            "Replace them",
         )
     signs = np.stack([look.signs for look in looks if look.signs is not None])
     thumbs = np.stack([look.thumb for look in looks if look.thumb is not None])
     number = clusters(len(looks), near_pairs(signs, thumbs))
     names = manifest.sample_ids[number]
     note = (
-        f"Groups are inferred: {len(manifest)} images that look alike form {len(np.unique(names))} groups. "
-        "Who the patients are is not known, so figures may be too good."
+        f"Groups are inferred: {len(manifest)} images form {len(np.unique(names))} groups of near-duplicates. "
+        "The patients are not known, so metrics may be too optimistic."
     )
     grouped = manifest.table.assign(group=names)
     straddles = bool((grouped.groupby("group")["split"].nunique() > 1).any())

@@ -1,7 +1,4 @@
-"""Looks at every image once: what kind of file it is, whether it decodes, and its fingerprints.
-
-Does not judge (check does); one row per image in, one row per image out.
-"""
+"""Reads every image once: file format, decoding faults, and fingerprints."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ ORIENTATION = 0x0112
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Look:
-    """What one image is.
+    """The facts about one image.
 
     Parameters
     ----------
@@ -36,15 +33,15 @@ class Look:
     kind : str
         Format and mode as stored, such as `PNG RGB`.
     width, height : int
-        Pixels as stored; 0 where the header cannot be read.
+        Pixels as stored; 0 if the header cannot be read.
     rules : tuple of str
-        What decoding does to it beyond reading RGB.
+        What decoding changes, for images that are not plain RGB.
     fault : str
-        Why it cannot be used; empty where it can.
+        Why it cannot be used; empty if it can.
     pixels : str
-        SHA-256 of the decoded pixels and their shape; empty where there are none.
+        SHA-256 of the decoded pixels and their shape; empty if it cannot be decoded.
     signs : array of bool, shape (8, 63)
-        Perceptual hash of all eight poses.
+        Perceptual hash of all eight flips and turns.
     thumb : array of float32, shape (64, 64)
         Grey, zero mean, unit norm.
     colors : array of float32, shape (n_features,)
@@ -67,19 +64,19 @@ class Look:
 def look_at_images(
     manifest: Manifest, *, progress: Callable[[int, int], None] | None = None
 ) -> list[Look]:
-    """One `Look` per image, in the manifest's order; for pairs the partners follow at the end."""
+    """One `Look` per image, in the manifest's order; partners of pairs follow at the end."""
     rows = list(zip(manifest.table["sample_id"], manifest.table["path"], strict=True))
     if "pair_path" in manifest.table:
         rows += list(zip(manifest.table["sample_id"], manifest.table["pair_path"], strict=True))
     looks, faults = map_images(lambda row: look(manifest.root, *row), rows, progress=progress)
     return [
-        item or _unusable(manifest.root, *row, faults[i].got)
+        item or _unusable(manifest.root, *row, faults[i].problem)
         for i, (row, item) in enumerate(zip(rows, looks, strict=True))
     ]
 
 
 def look(root: Path, sample_id: str, path: str) -> Look:
-    """What one image is; a fault is reported, not raised.
+    """Inspect one image; a fault is reported, not raised.
 
     Raises
     ------
@@ -90,7 +87,7 @@ def look(root: Path, sample_id: str, path: str) -> Look:
     try:
         image = read_image(root, path)
     except DataError as error:
-        return _unusable(root, sample_id, path, error.got)
+        return _unusable(root, sample_id, path, error.problem)
     thumb = thumbnail(image)
     return Look(
         sample_id,
@@ -135,7 +132,7 @@ def _header(root: Path, path: str) -> tuple[str, int, int, tuple[str, ...]]:
 
 
 def _seen(image: Image.Image) -> tuple[str, int, int, tuple[str, ...]]:
-    # An MPO is a JPEG with further pictures behind the first.
+    # An MPO is a JPEG with more pictures after the first.
     kind = "JPEG" if image.format == "MPO" else image.format
     return f"{kind} {image.mode}", image.width, image.height, _rules(image)
 
@@ -153,9 +150,9 @@ def _rules(image: Image.Image) -> tuple[str, ...]:
     elif image.mode in ("L", "1"):
         rules.append("grey: three equal channels")
     if image.format == "MPO":
-        rules.append("a camera's JPEG with previews behind it (MPO): the first picture")
+        rules.append("a camera's JPEG with previews (MPO): the first picture")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rules.append("transparency: laid on white")
+        rules.append("transparency: put on white")
     if image.getexif().get(ORIENTATION, 1) not in (0, 1):
         rules.append("EXIF orientation: turned upright")
     return tuple(rules)

@@ -1,7 +1,4 @@
-"""What the names of a data set give away: classes and groups that are nearly equal, masks.
-
-Opens no file.
-"""
+"""Checks the names of classes, groups and files: nearly equal names, masks."""
 
 from __future__ import annotations
 
@@ -17,8 +14,8 @@ def name_findings(manifest: Manifest) -> list[Finding]:
 
 
 def note_findings(manifest: Manifest) -> list[Finding]:
-    """What the reader noted when it read the data, such as files that it passed over."""
-    # That no groups are known is a finding of its own.
+    """Notes of the reader, such as skipped files."""
+    # Unknown groups are a separate finding.
     said = [note for note in manifest.notes if "its own group" not in note]
     return [Finding("reading", "warning", 1, note.removesuffix(".")) for note in said]
 
@@ -32,7 +29,7 @@ def _nearly_equal(manifest: Manifest) -> list[Finding]:
             "names-alike",
             "warning",
             len(alike),
-            f"{len(alike)} sets of classes have names that are nearly equal: are they one class?",
+            f"{len(alike)} sets of classes have nearly equal names. Check whether they are one class",
             tuple(" and ".join(map(repr, names)) for names in alike[:5]),
         )
     ]
@@ -41,7 +38,7 @@ def _nearly_equal(manifest: Manifest) -> list[Finding]:
 def _groups(manifest: Manifest) -> list[Finding]:
     """Groups that are unknown, and names of groups that probably mean the same one."""
     groups = manifest.table["group"]
-    # Groups that were inferred are named after images.
+    # Inferred groups are named after images.
     if not manifest.has_groups or groups.isin(manifest.table["sample_id"]).all():
         return []
     findings = []
@@ -52,7 +49,7 @@ def _groups(manifest: Manifest) -> list[Finding]:
                 "unknown-groups",
                 "error",
                 len(unknown),
-                f"{len(unknown)} images have no known {manifest.group_kind}: they are taken for "
+                f"{len(unknown)} images have no known {manifest.group_kind}: they are treated as "
                 "images of one",
                 tuple(map(repr, unknown.unique()[:5])),
             )
@@ -64,7 +61,7 @@ def _groups(manifest: Manifest) -> list[Finding]:
                 "groups-alike",
                 "warning",
                 len(alike),
-                f"{sum(map(len, alike))} names of groups are nearly equal and are taken for "
+                f"{sum(map(len, alike))} names of groups are nearly equal and are treated as "
                 "different groups. If they are the same, write them in one way",
                 tuple(" and ".join(map(ascii, some)) for some in alike[:5]),
             )
@@ -81,7 +78,7 @@ def _masks(manifest: Manifest) -> list[Finding]:
             "masks",
             "warning",
             len(masks),
-            f"{len(masks)} of {len(manifest)} images are masks of others, by their names",
+            f"{len(masks)} of {len(manifest)} images have names of masks of other images",
             tuple(masks[:5]),
         )
     ]

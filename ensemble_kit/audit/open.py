@@ -1,7 +1,4 @@
-"""Opens data or a run for the linter: leniently, so that what is wrong can be said.
-
-Does not judge images (check does).
-"""
+"""Opens data or a run for the check, and tolerates faults so that they can be reported."""
 
 from __future__ import annotations
 
@@ -19,17 +16,17 @@ from ensemble_kit.run import Run
 
 
 def open_data(path: str | os.PathLike[str], **options: Any) -> tuple[Manifest, list[Finding]]:
-    """The manifest of a data set or of a run, and what is wrong with them before any look.
+    """The manifest of a data set or of a run, and the findings before any image is read.
 
-    Groups on both sides of the test split are let through, for the linter to name. Of a run,
-    files that changed or went missing since are found by their digests.
+    Groups on both sides of the test split are accepted here and reported by the check. For a run,
+    changed or missing files are found by their digests.
 
     Raises
     ------
     DataError
-        Nothing there, or a layout that cannot be read at all.
+        The path does not exist, or its layout cannot be read.
     UsageError
-        Options for a run, or ones that the reader does not have.
+        Options are given for a run, or the reader does not have them.
     """
     where = Path(path)
     if not (where / "run.json").is_file():
@@ -37,7 +34,9 @@ def open_data(path: str | os.PathLike[str], **options: Any) -> tuple[Manifest, l
         return manifest, note_findings(manifest)
     if options:
         raise UsageError(
-            "A run holds its own manifest", f"got {', '.join(options)}", "Leave the options out"
+            f"Options were given for a run: {', '.join(options)}",
+            "a run has its own manifest, so options of the data do not apply",
+            "Remove the options",
         )
     manifest = Run(where).manifest()
     return manifest, _changed(manifest)
@@ -62,7 +61,7 @@ def _changed(manifest: Manifest) -> list[Finding]:
             "changed-since-the-run",
             "error",
             len(changed),
-            f"{len(changed)} files in '{manifest.root}' changed or went missing since the run was made",
+            f"{len(changed)} files in '{manifest.root}' were changed or removed after the run was made",
             tuple(changed[:5]),
         )
     ]

@@ -1,7 +1,7 @@
-"""The command line: parses, calls one library function, echoes. One command a file.
+"""The command line: one command per file, loaded on first use.
 
-Commands load on first use, so that `--help` answers at once; errors become one message and an
-exit code.
+Each command parses its options, calls one library function and prints the result. An error becomes
+one message and an exit code.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ COMMANDS = {
     "train-members": (
         "commands.train_members",
         "train_members",
-        "Fine-tune each member on each fold; keep every prediction.",
+        "Train each member on each fold, and store all predictions.",
     ),
     "stack": (
         "commands.stack",
         "stack",
-        "Combine the members, and compare the result with the best member.",
+        "Combine the members, evaluate the result, and compare it with the best member.",
     ),
     "conformal": (
         "commands.conformal",
         "conformal",
-        "Give each image a prediction set: classes with a stated coverage.",
+        "Make prediction sets: sets of classes with a stated coverage.",
     ),
     "operating-point": (
         "commands.operating_point",
         "operating_point_command",
-        "Choose a decision threshold and a referral point.",
+        "Choose a decision threshold and a rule for referral.",
     ),
     "predict": (
         "commands.predict",
@@ -56,47 +56,63 @@ COMMANDS = {
         "serve",
         "Serve an ensemble over HTTP, with a page for people.",
     ),
-    "bench": ("commands.bench", "bench", "Measure how fast a bundle predicts here, by backend."),
+    "bench": ("commands.bench", "bench", "Measure how fast a bundle predicts on this machine."),
     "explain": (
         "commands.explain",
         "explain",
-        "Show where each member and the ensemble look, and whether the maps can be believed.",
+        "Show which regions of an image the predictions depend on.",
     ),
     "diversity": (
         "commands.diversity",
         "diversity",
-        "Say how the members differ, and which of them could go.",
+        "Measure how much the members differ, and what each member adds.",
     ),
     "compare": ("commands.compare", "compare", "Compare runs on the images that they share."),
     "import-predictions": (
         "commands.import_predictions",
         "import_predictions_command",
-        "Make a run of other people's predictions.",
+        "Make a run from predictions of other programs.",
     ),
     "verify-claim": (
         "commands.verify_claim",
         "verify_claim_command",
-        "Check whether a published accuracy is a possible count.",
+        "Check whether a published accuracy is possible for n images.",
     ),
-    "tune": ("commands.tune", "tune", "Tune each member with Optuna, and say whether it helped."),
-    "data": ("commands.data", "data", "Check a data set, look at it, or make a synthetic one."),
-    "status": ("commands.status", "status", "Say which jobs are done, running, failed or waiting."),
-    "members": ("commands.members", "members", "List the networks that can be members."),
-    "run-job": ("commands.run_job", "run_job", "Run one planned job, for other schedulers."),
-    "doctor": ("commands.doctor", "doctor_command", "Check what this machine has for a run."),
+    "tune": ("commands.tune", "tune", "Tune each member with Optuna, and show whether it helped."),
+    "data": (
+        "commands.data",
+        "data",
+        "Check a data set, show its images, or make a synthetic one.",
+    ),
+    "status": (
+        "commands.status",
+        "status",
+        "Show which jobs are done, running, failed or waiting.",
+    ),
+    "members": ("commands.members", "members", "List the networks that can be used as members."),
+    "run-job": (
+        "commands.run_job",
+        "run_job",
+        "Run one job of a planned run, for other schedulers.",
+    ),
+    "doctor": (
+        "commands.doctor",
+        "doctor_command",
+        "Check Python, packages, device, memory, disk and file locks.",
+    ),
     "reproduce": (
         "commands.reproduce",
         "reproduce",
-        "Rerun a published system: all its variants, one table.",
+        "Rerun one of the published experiments.",
     ),
-    "report": ("commands.report", "report", "Write the run's report as one HTML page."),
+    "report": ("commands.report", "report", "Write the report of a run as one HTML page."),
 }
 
-STOPPED = "Stopped. What is finished is kept; the same command goes on from there."
+STOPPED = "Stopped. Finished work is stored. The same command continues."
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is called."""
+    """A command group that imports the module of a command when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -114,7 +130,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            ctx.fail(f"There is no command '{args[0]}'. {did_you_mean(args[0], COMMANDS)}")
+            ctx.fail(f"Unknown command '{args[0]}'. {did_you_mean(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -128,7 +144,7 @@ class LazyGroup(click.Group):
 )
 @click.version_option(package_name="ensemble-kit", message="%(prog)s %(version)s")
 def app() -> None:
-    """Ensembles of image classifiers, trained over patient-safe folds and judged without leaks."""
+    """Train, combine and evaluate ensembles of image classifiers, without leakage between patients."""
 
 
 class Terminated(BaseException):
@@ -136,7 +152,7 @@ class Terminated(BaseException):
 
 
 def main() -> None:
-    """Run the command line; every expected error ends in one message and its exit code."""
+    """Run the command line. Every expected error becomes one message and an exit code."""
     signal.signal(signal.SIGTERM, _on_terminate)
     try:
         streams.prepare()
@@ -167,7 +183,7 @@ def main() -> None:
 
 
 def _print_json(error: EnsembleKitError) -> None:
-    """The error on standard output, for programs: its code, exit code, and the message."""
+    """The error as JSON on standard output: its code, exit code and message."""
     import json
 
     values = {"code": error.code, "exit_code": error.exit_code, "message": str(error)}
@@ -185,7 +201,7 @@ def _end(text: str, code: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         click.echo(printable(text), err=True)
-    # Ctrl-C inside an `exec` of a library (a dataclass in the making) leaves a flag in the
+    # Ctrl-C inside an `exec` of a library (e.g. of a dataclass) leaves a flag in the
     # interpreter, which then ends by the signal whatever the exit code. The next `exec` clears it.
     exec("")
     sys.exit(code)

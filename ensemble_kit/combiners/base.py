@@ -204,15 +204,15 @@ class Combiner:
         truth = check_labels(labels, n_samples, n_classes)
         if n_samples == 0:
             raise DataError(
-                "A combiner is fitted to at least one sample",
-                "got none",
-                "Check the rows that were kept",
+                "There are no samples to fit on",
+                "a combiner needs at least one sample",
+                "Check how the rows were selected",
             )
         if groups is not None and np.shape(groups) != (n_samples,):
             raise DataError(
-                "There is one group per sample",
-                f"got {np.shape(groups)} groups for {n_samples} samples",
-                "Pass groups of the same rows",
+                f"Groups have the shape {np.shape(groups)} for {n_samples} samples",
+                "each sample needs one group",
+                "Pass the groups of the same rows",
             )
         units = np.arange(n_samples) if groups is None else group_numbers(groups)
         return checked, truth, units
@@ -224,16 +224,16 @@ class Combiner:
     def _checked(self, logits: npt.ArrayLike) -> Array:
         if not hasattr(self, "classes_"):
             raise UsageError(
-                "A combiner is fitted before it predicts",
-                f"{self!r} is not",
+                f"{self!r} is not fitted",
+                "a combiner must be fitted before it predicts",
                 "Call fit(logits, labels) first",
             )
         checked = check_logits(logits)
         want = (self.n_members_, len(self.classes_))
         if checked.shape[1:] != want:
             raise DataError(
-                "A combiner predicts for the members and classes that it was fitted to",
-                f"got {checked.shape[1:]} (members, classes), fitted to {want}",
+                f"The logits have (members, classes) = {checked.shape[1:]}; the combiner was fitted to {want}",
+                "members and classes must be the same as in fit",
                 "Select the same members, in the same order: predictions.select(names)",
             )
         return checked
@@ -263,7 +263,9 @@ class Combiner:
                 known = self._parameter_names()
                 advice = did_you_mean(head, known) if known else "It has no parameters"
                 raise UsageError(
-                    f"{type(self).__name__} takes only its own parameters", f"got '{head}'", advice
+                    f"{type(self).__name__} has no parameter '{head}'",
+                    "only its own parameters can be set",
+                    advice,
                 )
             if rest:
                 getattr(self, head).set_params(**{rest: value})

@@ -106,9 +106,9 @@ class Oracle(Combiner):
 
     def _combine(self, logits: Array) -> Combined:  # noqa: ARG002
         raise UsageError(
-            "An oracle sees the labels",
-            "predict was called without them",
-            "Use combine_with_labels(logits, labels), or a combiner that can be deployed",
+            "The oracle was asked to predict without labels",
+            "the oracle chooses members by the true labels",
+            "Use combine_with_labels(logits, labels), or a combiner that can be used on new images",
         )
 
     def _apply(self, table: Predictions) -> Combined:

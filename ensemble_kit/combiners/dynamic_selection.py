@@ -42,8 +42,8 @@ class DynamicSelection(Combiner):
     def _fit(self, logits: Array, labels: Ints, groups: Ints) -> None:  # noqa: ARG002
         if self.n_neighbors < 1:
             raise UsageError(
-                "A region of competence holds one image at least",
-                f"got n_neighbors={self.n_neighbors}",
+                f"n_neighbors={self.n_neighbors} is too small",
+                "a region of competence needs at least one image",
                 "Use e.g. 7",
             )
         self.points_ = flat_features(logits).astype(np.float32)  # (n_fit, n_members * n_classes)

@@ -52,8 +52,8 @@ def figure_loss(
     wanted = named(metric)
     if wanted.aims_at is not None:
         raise UsageError(
-            "What is chosen by is a figure of which more, or less, is better",
-            f"got '{metric}', which should be near {wanted.aims_at:g}",
+            f"'{metric}' cannot be optimised: its ideal value is {wanted.aims_at:g}",
+            "a metric is needed where higher, or lower, is always better",
             "Use e.g. log_loss or ece",
         )
     if metric == EXPECTED_COST and error_costs is not None:

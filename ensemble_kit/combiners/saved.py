@@ -81,7 +81,7 @@ def packed(combiner: Combiner) -> tuple[dict[str, Any], bytes | None]:
     """
     if not hasattr(combiner, "classes_"):
         raise UsageError(
-            "Only fitted combiners are stored", f"{combiner!r} is not", "Call fit first"
+            f"{combiner!r} is not fitted", "only fitted combiners can be saved", "Call fit first"
         )
     plain, arrays = combiner.state()
     content = _content(arrays) if arrays else None
@@ -135,8 +135,8 @@ def read_saved(folder: str | os.PathLike[str]) -> dict[str, Any]:
     stored = read_checked(source / JSON_NAME, advice="Run ensemble-kit stack again")
     if stored.get("schema_version") != SCHEMA_VERSION:
         raise IntegrityError(
-            f"This version reads combiners of layout {SCHEMA_VERSION}",
-            f"'{source}' says {stored.get('schema_version')}",
+            f"'{source}' has the layout version {stored.get('schema_version')}",
+            f"this version of ensemble-kit reads version {SCHEMA_VERSION}",
             "Use the version of ensemble-kit that wrote it",
         )
     return stored
@@ -146,8 +146,8 @@ def _checked(path: Path, digest: str) -> bytes:
     content = path.read_bytes() if path.is_file() else b""
     if digest_bytes(content) != digest:
         raise IntegrityError(
-            "A stored combiner is the bytes that were written",
             f"'{path}' {'does not match its digest' if content else 'is missing'}",
+            "a saved combiner must be complete and unchanged",
             "Run ensemble-kit stack again",
         )
     return content

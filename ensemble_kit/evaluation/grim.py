@@ -89,14 +89,18 @@ def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
     (985, 995)
     """
     if not 0 < level < 1:
-        raise UsageError("A level lies in (0, 1)", f"got {level:g}", "Use e.g. --level 0.95")
+        raise UsageError(
+            f"Invalid confidence level {level:g}",
+            "it must be above 0 and below 1",
+            "Use e.g. --level 0.95",
+        )
     text = str(accuracy).strip()
     printed = _read(text)
     if n < 1 or not 0 <= printed.value <= 1:
         raise DataError(
-            "An accuracy lies in [0, 1] and is over at least one sample",
-            f"got {text} over {n}",
-            "Write per cent with its sign: 99.62%",
+            f"An accuracy of {text} over {n} samples is not possible",
+            "an accuracy is between 0 and 1, and needs at least one sample",
+            "Write percentages with their sign: 99.62%",
         )
     counts = single_counts(printed, n)
     weaker, not_listed = ((), ()) if counts else weaker_ways(printed, n)
@@ -129,7 +133,11 @@ def _read(text: str) -> Printed:
     except InvalidOperation:
         number = Decimal("nan")
     if not number.is_finite():
-        raise DataError("An accuracy is a number", f"got '{text}'", "Use e.g. 0.9962 or 99.62%")
+        raise DataError(
+            f"'{text}' is not a number",
+            "an accuracy is a number or a percentage",
+            "Use e.g. 0.9962 or 99.62%",
+        )
     _, digits, exponent = number.as_tuple()
     last = min(int(exponent), 0)
     written = "".join(map(str, digits))
@@ -138,9 +146,9 @@ def _read(text: str) -> Printed:
     scale = -2 if percent else 0
     if last + scale < -MOST_DIGITS:
         raise DataError(
-            f"An accuracy has at most {MOST_DIGITS} decimal places",
-            f"got '{text}'",
-            "Give it as it was printed",
+            f"'{text}' has too many digits",
+            f"at most {MOST_DIGITS} decimal places are read",
+            "Give the accuracy as it was printed",
         )
     return Printed(number.scaleb(scale), Decimal(1).scaleb(last + scale), zeros)
 

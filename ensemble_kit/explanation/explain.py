@@ -142,7 +142,11 @@ def explain_sources(
 ) -> Explanation:
     """As `explain`, of images whose pixels `Source.read` gives."""
     if not sources:
-        raise DataError("There are no images to explain", "got none", "Give at least one")
+        raise DataError(
+            "No images were given",
+            "at least one image is needed to explain",
+            "Name image files or a folder",
+        )
     blocks = list(explain_blocks(ensemble, sources, (method,), class_name=class_name))
     faults = [error for block in blocks for error in block.faults.values()]
     refuse_faults(dict(enumerate(faults)), len(sources))
@@ -199,8 +203,8 @@ class _Layout:
         # Both lay the two images of a pair beside each other, at different widths.
         if len(joins) > 1 and joins & {"side", "stack"}:
             raise DataError(
-                "Members see pairs in different layouts",
-                f"got {', '.join(sorted(joins))}: their maps have no common grid",
+                f"The members see pairs in different layouts: {', '.join(sorted(joins))}",
+                "their maps have no common grid",
                 "Explain one member: --method MEMBER",
             )
         largest = max(specs, key=lambda one: one.image_size)

@@ -149,7 +149,7 @@ class _Writer:
         )
         for position, error in block.faults.items():
             i = some[position]
-            facts = self._about(i) | {"error": f"{error.law}: {error.got}"}
+            facts = self._about(i) | {"error": f"{error.problem}; {error.allowed}"}
             self.places[i].finish(self._plan(i), facts)
         correlations = {
             name: self._shuffled_correlations(one, block)

@@ -108,8 +108,8 @@ def refuse_wsinfer(run: Run, out: Path, patch: Patch) -> None:
     """
     if not patch.um_per_pixel > 0 or (patch.pixels is not None and patch.pixels < 1):
         raise UsageError(
-            "A patch has a size",
-            f"got {patch.um_per_pixel:g} micrometres per pixel and {patch.pixels} pixels",
+            f"A patch of {patch.pixels} pixels with {patch.um_per_pixel:g} micrometres per pixel is not possible",
+            "both values must be above 0",
             "Give the values of the training images, e.g. --um-per-pixel 0.5 --patch-size 224",
         )
     if out.suffix.lower() == ".zip" or (out.exists() and not (out / MODEL).is_file()):
@@ -269,7 +269,7 @@ def _notes(images: Sequence[Pixels]) -> list[str]:
 def _refuse_pairs(join: str) -> None:
     if join != "none":
         raise UsageError(
-            "Pairs of H&E and IHC cannot be a WSInfer model",
-            f"got images joined by '{join}', and WSInfer reads one slide",
+            f"The images are pairs of H&E and IHC, joined by '{join}'",
+            "WSInfer reads one slide",
             "Export with --format bundle or --format onnx",
         )

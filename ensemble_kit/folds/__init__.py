@@ -1,4 +1,4 @@
-"""Folds and hold-out in which no group (the patient) stands on two sides."""
+"""Folds and test parts that keep each group (the patient) on one side."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Settings of a split that lose to another one: named, and refused where they were asked for.
-
-Knows settings and the user's table of splits; splits nothing.
-"""
+"""Finds conflicting split settings, and refuses those that would be ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from ensemble_kit.manifest.data_settings import DataSettings
 
 
 def overruled(data: DataSettings) -> dict[str, str]:
-    """What another setting decides in the place of each setting that loses: loser to winner.
+    """Settings that are ignored, each with the setting that overrides it.
 
     Raises
     ------
@@ -37,12 +34,12 @@ def overruled(data: DataSettings) -> dict[str, str]:
 
 
 def refuse_overruled(data: DataSettings, lost: Mapping[str, str]) -> None:
-    """Refuse a setting that was asked for and would not be done.
+    """Refuse a setting of the user that would be ignored.
 
     Parameters
     ----------
     lost : mapping of str to str
-        What `overruled` found. What stands at its default was not asked for, and rests.
+        The result of `overruled`. Settings with their default value are not refused.
 
     Raises
     ------
@@ -54,7 +51,7 @@ def refuse_overruled(data: DataSettings, lost: Mapping[str, str]) -> None:
         if name in data.model_fields_set and value not in (None, ()):
             said = first_few(value) if isinstance(value, tuple) else value
             raise UsageError(
-                "What is asked of a split is done, or refused",
-                f"{name} = {said} would lose to {winner}",
-                f"Leave it out: --{name.replace('_', '-')}, or {name} under [data]",
+                f"{name} = {said} would be ignored, because of {winner}",
+                "conflicting settings of the split are refused",
+                f"Remove --{name.replace('_', '-')}, or {name} under [data]",
             )

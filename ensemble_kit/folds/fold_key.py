@@ -1,7 +1,4 @@
-"""What a job leaves out of its training: one fold, as `2`, or a pair of folds, as `"0-2"`.
-
-Names and numbers only; knows no sample.
-"""
+"""Names what a job leaves out of its training: one fold, `2`, or a pair of folds, `"0-2"`."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ def pairs_of(n_splits: int) -> list[str]:
     Raises
     ------
     DataError
-        Two folds: without both there is nothing left to train on.
+        There are only two folds: without both there are no images to train on.
 
     Examples
     --------
@@ -27,8 +24,8 @@ def pairs_of(n_splits: int) -> list[str]:
     """
     if n_splits < 3:
         raise DataError(
-            "The strict answer leaves out two folds at a time and trains on the others",
-            f"there are {n_splits} folds, so nothing would be left to train on",
+            f"With {n_splits} folds, nested cross-validation has no images to train on",
+            "it leaves out two folds at a time",
             "Make the run with --folds 3 or more",
         )
     return [f"{k}-{j}" for k, j in itertools.combinations(range(n_splits), 2)]
@@ -51,7 +48,7 @@ def read_left_out(word: str, n_splits: int) -> LeftOut:
     Raises
     ------
     DataError
-        It names none of `n_splits` folds, nor two of them in order.
+        It is not one of `n_splits` folds, nor two of them in order.
 
     Examples
     --------
@@ -63,7 +60,7 @@ def read_left_out(word: str, n_splits: int) -> LeftOut:
     if n_splits > 2 and word in pairs_of(n_splits):
         return word
     raise DataError(
-        "A job belongs to one of the run's folds, or to a pair of them",
-        f"got fold {word} of {n_splits}",
-        "Folds start at 0; a pair is written 0-2",
+        f"Unknown fold '{word}'",
+        f"folds go from 0 to {n_splits - 1}; a pair of folds is written 0-2",
+        "Choose one of these",
     )

@@ -1,7 +1,4 @@
-"""What is dealt: groups (or single images) with their class counts.
-
-Shared by folds and hold-out; searches nothing.
-"""
+"""Class counts of each group (or of each image), for folds and test parts."""
 
 from __future__ import annotations
 
@@ -16,10 +13,12 @@ N_DEALS = 200
 
 
 def check_by(by: str) -> None:
-    """Refuse another unit than `group` or `image`."""
+    """Refuse a unit other than `group` or `image`."""
     if by not in SPLIT_BY:
         raise DataError(
-            "Splits are made by 'group' or by 'image'", f"got '{by}'", did_you_mean(by, SPLIT_BY)
+            f"Unknown kind of split '{by}'",
+            "splits are made by 'group' or by 'image'",
+            did_you_mean(by, SPLIT_BY),
         )
 
 

@@ -1,6 +1,6 @@
-"""A test part of whole groups, about a given share of every class, by a seeded search.
+"""Chooses a test part of whole groups, with about the same share of each class.
 
-Leaves every class two groups to train on. Sees labels and groups only.
+Two groups of each class remain for training. Only labels and groups are used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ensemble_kit.seeding import generator
 def hold_out(
     manifest: Manifest, *, test_size: float = 0.2, seed: int = 0, by: str = "group"
 ) -> Manifest:
-    """`manifest` with its `split` column made: about `test_size` of each class, whole groups.
+    """`manifest` with a new `split` column: about `test_size` of each class, whole groups.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ def hold_out(
         Share of the images, between 0 and 1.
     seed : int
     by : {"group", "image"}
-        `image` ignores groups; the result is stamped so.
+        `image` ignores groups, with a caveat.
 
     Returns
     -------
     Manifest
-        Every class keeps groups in training; notes name every class that the test part lacks.
+        Each class has groups in training; notes name the classes without test images.
 
     Raises
     ------
@@ -44,14 +44,16 @@ def hold_out(
     check_by(by)
     if not 0.0 < test_size < 1.0:
         raise DataError(
-            "The test share lies between 0 and 1", f"got {test_size}", "Use e.g. --test-size 0.2"
+            f"Invalid test size {test_size}",
+            "it must be above 0 and below 1",
+            "Use e.g. --test-size 0.2",
         )
     unit_of, table = units_of(manifest, by)
     if len(table) < 2:
         raise DataError(
-            "A test part needs a group of its own",
-            f"all {len(manifest)} images are of one {manifest.group_kind}",
-            "Add data from other groups, or split by image knowingly: --split-by image",
+            f"All {len(manifest)} images are of one {manifest.group_kind}",
+            "a test part needs at least one group of its own",
+            "Add data of other groups, or accept a split by image: --split-by image",
         )
     if len(table) == len(manifest):
         in_test = _hold_out_singles(table, test_size, seed)
@@ -87,7 +89,7 @@ def _hold_out_search(
     rng = generator(seed, "hold-out")
     n_tries = max(10, min(N_DEALS, 200_000 // len(table)))
     best: tuple[tuple[int, int, float], npt.NDArray[np.bool_]] | None = None
-    # Where groups are few, the share nearest to a small one is nothing at all: then take one group.
+    # With few groups, no group at all may be nearest to a small share: then take one group.
     for at_least_one in (False, True):
         for _ in range(n_tries):
             in_test = _greedy_hold_out(table, test_size, rng, at_least_one=at_least_one)
@@ -98,9 +100,9 @@ def _hold_out_search(
             break
     if best is None:
         raise DataError(
-            "A test part takes whole groups and leaves two groups of each class to training",
-            f"no choice of the {len(table)} groups does",
-            "Add groups, or split by image knowingly: --split-by image",
+            f"No choice among the {len(table)} groups makes a test part",
+            "a test part takes whole groups, and leaves two groups of each class for training",
+            "Add groups, or accept a split by image: --split-by image",
         )
     return best[1]
 
@@ -146,19 +148,21 @@ def hold_out_groups(manifest: Manifest, groups: Sequence[str], *, by: str = "gro
     Raises
     ------
     DataError
-        A group that is not there, or all of them.
+        A group does not exist, or all groups are named.
     """
     known = set(manifest.groups.tolist())
     unknown = [g for g in groups if g not in known]
     if unknown:
         raise DataError(
-            f"Test groups are {manifest.group_kind}s of the data",
-            f"got '{unknown[0]}'",
+            f"Unknown test group '{unknown[0]}'",
+            f"test groups are {manifest.group_kind}s of the data",
             did_you_mean(unknown[0], known),
         )
     if set(groups) == known:
         raise DataError(
-            "Some groups are left to train on", "all are named as test groups", "Name fewer"
+            "All groups are named as test groups",
+            "some groups must remain for training",
+            "Name fewer",
         )
     split = np.where(np.isin(manifest.groups, list(groups)), "test", "train")
     return dataclasses.replace(manifest.with_columns(split=split), split_by=by)

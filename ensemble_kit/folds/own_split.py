@@ -1,7 +1,4 @@
-"""The split that data bring: another part of it as the test part, or none of it.
-
-Knows the columns `split` and `part` only; draws nothing.
-"""
+"""Uses the split of the data: their validation images as the test part, or no test part."""
 
 from __future__ import annotations
 
@@ -23,46 +20,46 @@ def validation_as_test(manifest: Manifest, *, by: str = "group") -> Manifest:
     Parameters
     ----------
     manifest : Manifest
-        With a column `part`: `val`, `valid` or `validation` where its validation images are.
+        Has a column `part`, which is `val`, `valid` or `validation` for validation images.
     by : {"group", "image"}
         `image` allows groups in validation and in training.
 
     Raises
     ------
     DataError
-        There are no validation images, or a group of theirs is in training.
+        There are no validation images, or one of their groups is in training.
     UsageError
-        The data have a test part already.
+        The data already have a test part.
     """
     check_by(by)
     is_valid = _is_validation(manifest)
     if not is_valid.any():
         raise DataError(
-            "These data have no validation part to test on (--test-part valid)",
+            "--test-part valid: these data have no validation part",
             f"their parts are {first_few(map(repr, _parts(manifest).unique()))}",
-            "Leave it out",
+            "Leave out --test-part",
         )
     n_test = len(manifest.part("test"))
     if n_test:
         raise UsageError(
-            f"These data have a test part of {n_test} images",
-            "--test-part valid would train on them",
-            "Leave it out, or take the test images out of the data",
+            f"--test-part valid: these data also have a test part of {n_test} images",
+            "its images would become training images",
+            "Leave out --test-part, or take the test images out of the data",
         )
     split = np.where(is_valid, "test", "train")
-    notes = tuple(note for note in manifest.notes if "validation images joined" not in note)
+    notes = tuple(note for note in manifest.notes if "validation images are used" not in note)
     return dataclasses.replace(
         manifest, table=manifest.table.assign(split=split), notes=notes, split_by=by
     )
 
 
 def validation_question(manifest: Manifest) -> tuple[str, ...]:
-    """What is said where a test part is drawn although there are validation images."""
+    """A note that validation images may be drawn into the test part; empty without such images."""
     n = int(_is_validation(manifest).sum())
     if not n:
         return ()
     return (
-        f"A test part is drawn, in part from {n} validation images. If these are your test part: "
+        f"A random test part is drawn, also from {n} validation images. To use these as the test part: "
         "--test-part valid.",
     )
 
@@ -79,11 +76,11 @@ def _is_validation(manifest: Manifest) -> npt.NDArray[np.bool_]:
 
 
 def without_split(manifest: Manifest) -> Manifest:
-    """`manifest` with every image in training, so that a test part can be drawn from all."""
+    """`manifest` with all images in training, so that a test part can be drawn from all."""
     n_test = len(manifest.part("test"))
     drawn = manifest.with_columns(split="train")
     if not n_test:
         return drawn
     return drawn.with_notes(
-        f"The data's own test part ({n_test} images) is replaced: test_part = drawn."
+        f"The test part of the data ({n_test} images) is replaced by a random one (test_part = drawn)."
     )

@@ -1,6 +1,7 @@
-"""Folds that keep a group (the patient) whole and every class in every part, by a seeded search.
+"""Stratified folds that keep each group (the patient) together.
 
-Many greedy deals, the best one kept. Sees labels and groups only, never pixels.
+A seeded search assigns groups to folds many times and takes the best assignment. Only labels and
+groups are used.
 """
 
 from __future__ import annotations
@@ -18,28 +19,28 @@ from ensemble_kit.seeding import generator
 def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str = "group") -> Folds:
     """Stratified folds of the training rows in which no group is in two folds.
 
-    Groups are dealt to folds by a seeded search over greedy deals; kept is the deal in which
-    the fewest (fold, class) pairs lack the class, then the one whose class counts are the most even.
+    Groups are assigned to folds by a seeded search over greedy assignments. The best one has the
+    fewest folds without a class, then the most even class counts.
 
     Parameters
     ----------
     manifest : Manifest
-        Rows whose split is `train` are dealt; others are left out.
+        Rows whose split is `train` are used.
     n_splits : int
     seed : int
     by : {"group", "image"}
-        `image` ignores groups; the result is stamped so.
+        `image` ignores groups, with a caveat.
 
     Returns
     -------
     Folds
-        `notes` names every class that is not in every fold.
+        `notes` names the classes that are not in every fold.
 
     Raises
     ------
     DataError
-        Fewer groups than folds, or a class whose groups all fall into one fold, so that a model
-        would be trained without it.
+        There are fewer groups than folds, or all groups of a class are in one fold, so that a model
+        would be trained without this class.
 
     Examples
     --------
@@ -52,7 +53,9 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
     train = manifest.part("train")
     if n_splits < 2:
         raise DataError(
-            "Cross-validation needs at least two folds", f"got {n_splits}", "Use --folds 2 or more"
+            f"The number of folds is {n_splits}",
+            "cross-validation needs at least two",
+            "Use --folds 2 or more",
         )
     unit_of, table = units_of(train, by)
     if len(table) < n_splits:
@@ -62,7 +65,7 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
             f"Use at most --folds {len(table)}" if len(table) > 1 else "Add data from other groups",
         )
     _refuse_lonely_classes(train, table)
-    dealt = _deal(table[:, table.any(axis=0)], n_splits, seed)
+    dealt = _assign(table[:, table.any(axis=0)], n_splits, seed)
     fold = dealt[unit_of].astype(np.int64)
     return Folds(train.sample_ids, fold, by, _missing_notes(train, table, dealt, n_splits))
 
@@ -77,9 +80,9 @@ def _refuse_lonely_classes(train: Manifest, table: npt.NDArray[np.int64]) -> Non
             for name, n in zip(train.class_names, n_groups, strict=True)
         )
         raise DataError(
-            "Every class needs two groups in the training part, or one fold trains without it",
-            f"too few for {first_few(map(repr, lonely))} ({counts})",
-            "Merge or drop that class, add groups, or make the test part smaller (--test-size)",
+            f"Too few {train.group_kind}s in the training part for class {first_few(map(repr, lonely))} ({counts})",
+            "each class needs at least two, else one fold trains without it",
+            "Merge or remove that class, add groups, or make the test part smaller (--test-size)",
         )
 
 
@@ -98,20 +101,20 @@ def _missing_notes(
     return tuple(notes)
 
 
-def _deal(table: npt.NDArray[np.int64], n_splits: int, seed: int) -> npt.NDArray[np.int64]:
+def _assign(table: npt.NDArray[np.int64], n_splits: int, seed: int) -> npt.NDArray[np.int64]:
     """The fold of each unit, shape (n_units,)."""
     if (table.sum(axis=1) == 1).all() and (table.sum(axis=0) >= n_splits).all():
-        return _deal_singles(table.argmax(axis=1), n_splits, seed)
+        return _assign_images(table.argmax(axis=1), n_splits, seed)
     rng = generator(seed, "folds")
     n_deals = max(1, min(N_DEALS, 200_000 // len(table)))
-    deals = (_greedy_deal(table, n_splits, rng) for _ in range(n_deals))
-    return min(deals, key=lambda dealt: _deal_cost(table, dealt, n_splits))
+    deals = (_greedy_assignment(table, n_splits, rng) for _ in range(n_deals))
+    return min(deals, key=lambda dealt: _assignment_cost(table, dealt, n_splits))
 
 
-def _deal_singles(
+def _assign_images(
     classes: npt.NDArray[np.int64], n_splits: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Stratified folds where every unit is one image: class after class, dealt round."""
+    """Stratified folds if every unit is one image: the images of each class in turn."""
     order = generator(seed, "folds").permutation(len(classes))
     order = order[np.argsort(classes[order], kind="stable")]
     dealt = np.empty(len(classes), dtype=np.int64)
@@ -119,17 +122,17 @@ def _deal_singles(
     return dealt
 
 
-def _greedy_deal(
+def _greedy_assignment(
     table: npt.NDArray[np.int64], n_splits: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     share = table / np.maximum(table.sum(axis=0), 1)
-    # Largest first, with noise so that deals differ; ties and near-ties trade places.
+    # Largest first, with noise so that assignments differ; ties and near-ties change places.
     order = np.argsort(-share.max(axis=1) * rng.uniform(0.5, 1.5, len(table)))
     filled = np.zeros((n_splits, table.shape[1]))
     n_units = np.zeros(n_splits)
     dealt = np.zeros(len(table), dtype=np.int64)
     for step, unit in enumerate(order):
-        # How much fuller the folds get where this unit adds; an empty fold must be served in time.
+        # How much the folds grow by this unit; an empty fold must be filled in time.
         cost = (filled * share[unit]).sum(axis=1) + 1e-6 * filled.sum(axis=1)
         if (n_units == 0).sum() >= len(order) - step:
             cost = np.where(n_units == 0, cost, np.inf)
@@ -140,7 +143,7 @@ def _greedy_deal(
     return dealt
 
 
-def _deal_cost(
+def _assignment_cost(
     table: npt.NDArray[np.int64], dealt: npt.NDArray[np.int64], n_splits: int
 ) -> tuple[int, int, float]:
     per_fold = np.zeros((n_splits, table.shape[1]))

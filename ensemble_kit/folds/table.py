@@ -1,7 +1,4 @@
-"""Which fold each training image is kept out of training in.
-
-Joined by sample id; does not know how folds are made.
-"""
+"""The fold of each training image: the fold in which it is held out."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from ensemble_kit.manifest.table import Manifest
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Folds:
-    """Which fold each training image is kept out of training in.
+    """The fold of each training image: the fold in which it is held out.
 
     Parameters
     ----------
@@ -30,14 +27,14 @@ class Folds:
     fold : array of int, shape (n_samples,)
         `0 .. n_splits - 1`.
     split_by : str
-        `group`, or `image` where a group may stand in several folds on purpose.
+        `group`; or `image` if a group may be in several folds on purpose.
     notes : tuple of str
-        What could not be had, in plain sentences ("class 'x' is in 2 of 5 folds: ...").
+        Caveats, e.g. "Class 'x' is in 2 of 5 folds: ...".
 
     Raises
     ------
     DataError
-        A sample without a fold or with two, or a fold without a sample.
+        A sample has no fold or two, or a fold has no sample.
     """
 
     sample_ids: npt.NDArray[np.str_]
@@ -52,16 +49,16 @@ class Folds:
         object.__setattr__(self, "fold", fold)
         if len(ids) != len(fold) or len(np.unique(ids)) != len(ids):
             raise DataError(
-                "Every sample is in one fold",
-                f"got {len(ids)} ids ({len(np.unique(ids))} different) and {len(fold)} folds",
-                "Build the folds from the manifest: make_folds(manifest)",
+                f"There are {len(ids)} sample ids ({len(np.unique(ids))} different) and {len(fold)} fold numbers",
+                "each sample needs exactly one fold",
+                "Make the folds from the manifest: make_folds(manifest)",
             )
         present = np.unique(fold)
         if not np.array_equal(present, np.arange(len(present))) or len(present) < 2:
             raise DataError(
-                "Folds are numbered 0, 1, ... and each holds a sample",
-                f"got {first_few(present)}",
-                "Build the folds from the manifest: make_folds(manifest)",
+                f"The fold numbers are {first_few(present)}",
+                "folds are numbered 0, 1, 2, ..., and each fold has at least one sample",
+                "Make the folds from the manifest: make_folds(manifest)",
             )
 
     @property
@@ -80,15 +77,15 @@ class Folds:
         Raises
         ------
         DataError
-            Rows without a fold, or a group in two folds although the folds are by group.
+            A row has no fold, or a group is in two folds although the split is by group.
         """
         where = dict(zip(self.sample_ids.tolist(), self.fold.tolist(), strict=True))
         missing = [i for i in manifest.sample_ids.tolist() if i not in where]
         if missing:
             raise DataError(
-                "Every sample must be in one fold",
-                f"{len(missing)} of {len(manifest)} are in none (first: {missing[0]})",
-                "Build the folds from this manifest: make_folds(manifest)",
+                f"{len(missing)} of {len(manifest)} samples have no fold (first: {missing[0]})",
+                "each sample needs exactly one fold",
+                "Make the folds from this manifest: make_folds(manifest)",
             )
         fold = np.array([where[i] for i in manifest.sample_ids.tolist()], dtype=np.int64)
         if self.split_by == "group":
@@ -130,7 +127,7 @@ class Folds:
 
 
 def whole_folds(fold: pd.Series, path: object) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
-    """The folds of a table's column of text, and what is said where they are numbered from 1.
+    """The folds in a column of text, and a note if they are numbered from 1.
 
     `0.0`, as pandas writes it beside empty cells, is fold 0. Folds 1, 2, ..., K are called
     0, 1, ..., K - 1.
@@ -140,12 +137,12 @@ def whole_folds(fold: pd.Series, path: object) -> tuple[npt.NDArray[np.int64], t
     fold : pandas.Series of str, shape (n_samples,)
         Its index names the images.
     path : path
-        What the table is called in errors.
+        Name of the table in errors.
 
     Raises
     ------
     DataError
-        An empty cell, a value that is no whole number, a single fold, or numbers with a gap.
+        A cell is empty or not a whole number, there is only one fold, or a number is missing.
 
     Examples
     --------
@@ -153,13 +150,13 @@ def whole_folds(fold: pd.Series, path: object) -> tuple[npt.NDArray[np.int64], t
     [0, 1]
     """
     numbers = pd.to_numeric(fold, errors="coerce")
-    odd = fold[numbers % 1 != 0]  # no number is not 0 either
+    odd = fold[numbers % 1 != 0]  # a cell that is not a number is not fold 0
     if len(odd):
         raise DataError(
             f"'{path}' has training images without a fold",
-            f"{len(odd)} rows of column fold are no whole numbers (first: '{odd.iloc[0]}' for "
+            f"{len(odd)} cells of column fold are not whole numbers (first: '{odd.iloc[0]}' for "
             f"'{odd.index[0]}')",
-            "Number the folds 0, 1, ..., and give one to every training image",
+            "Number the folds 0, 1, ..., and give each training image one",
         )
     found = numbers.to_numpy().astype(np.int64)
     present = np.unique(found)
@@ -168,13 +165,13 @@ def whole_folds(fold: pd.Series, path: object) -> tuple[npt.NDArray[np.int64], t
         raise DataError(
             f"'{path}' does not number its folds 0, 1, 2, ...",
             f"its training images have the folds {first_few(present.tolist(), 12)}",
-            "Number at least two folds without a gap, from 0 or from 1. Or leave out the column fold: "
-            "folds are then made",
+            "Number at least two folds without a gap, from 0 or from 1. Or remove the column fold: "
+            "new folds are then made",
         )
     if first == 0:
         return found, ()
     name, k = Path(str(path)).name, len(present)
-    return found - 1, (f"Folds 1 to {k} of '{name}' are called 0 to {k - 1}.",)
+    return found - 1, (f"Folds 1 to {k} of '{name}' are renamed 0 to {k - 1}.",)
 
 
 def _refuse_straddling(groups: npt.NDArray[np.str_], fold: npt.NDArray[np.int64]) -> None:
@@ -182,7 +179,7 @@ def _refuse_straddling(groups: npt.NDArray[np.str_], fold: npt.NDArray[np.int64]
     straddling = sorted(map(str, spread.index[spread > 1]))
     if straddling:
         raise DataError(
-            "No group stands in two folds",
-            f"{len(straddling)} do: {first_few(straddling)}",
-            "Give all images of a patient one fold, or build the folds with make_folds(manifest)",
+            f"{len(straddling)} groups are in more than one fold: {first_few(straddling)}",
+            "all images of a group must be in one fold",
+            "Give all images of a patient the same fold, or make the folds with make_folds(manifest)",
         )

@@ -1,7 +1,4 @@
-"""Splits that the user gives: honoured as they are, checked, never made anew.
-
-Knows one table: `sample_id, split[, fold]`.
-"""
+"""Reads and checks the user's own split: a table `sample_id, split[, fold]`."""
 
 from __future__ import annotations
 
@@ -27,31 +24,31 @@ def read_splits(
     by: str = "group",
     left_out: Manifest | None = None,
 ) -> tuple[Manifest, Folds | None]:
-    """The user's split of a manifest, and his folds where the table has them.
+    """The user's split of a manifest, and the folds if the table has them.
 
     Parameters
     ----------
     path : path
         A CSV with `sample_id` (or `path`) and `split` (`train` or `test`; `validation`, `val` and
-        `valid` count as `train`, since folds are made from it), and perhaps `fold` (0, 1, ... or
-        1, 2, ...; empty for test rows).
+        `valid` count as `train`, because the folds are made from them), and optionally `fold`
+        (0, 1, ... or 1, 2, ...; empty for test rows).
     by : {"group", "image"}
-        `image` allows groups on both sides. Where folds are given, it is stamped only if one is.
+        `image` allows groups on both sides. If folds are given, the caveat is shown only if a group
+        is on both sides.
     left_out : Manifest or None
-        Images of the data that the manifest lacks on purpose: their rows are passed over, and a
-        note says how many.
+        Images of the data that were skipped: their rows are ignored, with a note.
 
     Returns
     -------
     manifest : Manifest
-        Rows in their old order with the given split.
+        Rows in the same order, with the given split.
     folds : Folds or None
 
     Raises
     ------
     DataError
-        Missing columns, images without a split or that are not there, or a group on both sides or
-        in two folds.
+        A column is missing, an image has no split or does not exist, or a group is on both sides
+        or in two folds.
     """
     rows, notes = _rows(path)
     manifest = manifest.with_notes(*notes)
@@ -60,17 +57,17 @@ def read_splits(
         gone = rows.index.isin(left_out.table[key])
         if gone.any():
             manifest = manifest.with_notes(
-                f"{gone.sum()} rows of '{path}' are of images that were left out."
+                f"{gone.sum()} rows of '{path}' are ignored: their images were skipped."
             )
         rows = rows[~gone]
     wanted = manifest.table[key]
     missing, strange = sorted(set(wanted) - set(rows.index)), sorted(set(rows.index) - set(wanted))
     if missing or strange:
         raise DataError(
-            "A table of splits names exactly the images of the data",
-            f"{len(missing)} images have no row ({first_few(missing, 3)}), and {len(strange)} rows "
-            f"name no image ({first_few(strange, 3)})",
-            f"Give every image one row by its {key}",
+            f"The table of splits does not match the data: {len(missing)} images have no row "
+            f"({first_few(missing, 3)}), and {len(strange)} rows name no image ({first_few(strange, 3)})",
+            "it needs exactly one row for each image",
+            f"Give each image one row by its {key}",
         )
     rows = rows.loc[wanted]
     named = dataclasses.replace(
@@ -86,12 +83,12 @@ def read_splits(
 
 
 def n_given_folds(path: str | os.PathLike[str]) -> int | None:
-    """How many folds a table of splits gives to its training rows; None without a column `fold`.
+    """The number of folds in a table of splits; None without a column `fold`.
 
     Raises
     ------
     DataError
-        As `read_splits`, as far as it can be told without the images.
+        The table cannot be read, as in `read_splits`.
     """
     rows, _ = _rows(path)
     if "fold" not in rows:
@@ -100,15 +97,15 @@ def n_given_folds(path: str | os.PathLike[str]) -> int | None:
 
 
 def _rows(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table by its `sample_id` (or `path`), its splits `train` or `test`, and what to say."""
+    """The table by its `sample_id` (or `path`), with splits `train` or `test`, and notes."""
     read = read_table(path)
     table = read.frame
     key = "sample_id" if "sample_id" in table else "path"
     for column in (key, "split"):
         if column not in table:
             raise DataError(
-                "A table of splits has the columns sample_id (or path), split and perhaps fold",
-                f"'{path}' has {first_few(table.columns, 12)}",
+                f"'{path}' has the columns {first_few(table.columns, 12)}",
+                "a table of splits has the columns sample_id (or path), split and, if you like, fold",
                 did_you_mean(column, map(str, table.columns)),
             )
     written = table["split"].tolist()
@@ -119,8 +116,8 @@ def _rows(path: str | os.PathLike[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
     if rows.index.has_duplicates:
         twice = rows.index[rows.index.duplicated()]
         raise DataError(
-            f"'{path}' gives images more than one split",
-            f"repeated: {first_few(twice, 3)}",
+            f"'{path}' has more than one row for {first_few(twice, 3)}",
+            "each image needs exactly one row",
             "Keep one row of each image",
         )
     return rows, (*read.notes, *validation_note(written))
@@ -131,7 +128,7 @@ def _is_train(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
 
 
 def _is_torn(manifest: Manifest, fold: npt.NDArray[np.int64]) -> bool:
-    """Whether images of one group stand on both sides or in two folds; `fold` is of training rows."""
+    """Whether a group is on both sides or in two folds; `fold` is of training rows."""
     place = np.full(len(manifest), -1)
     place[_is_train(manifest.table)] = fold
     return bool((pd.Series(place).groupby(manifest.groups).nunique() > 1).any())
@@ -145,8 +142,8 @@ def _given_folds(path: object, fold: npt.NDArray[np.int64], manifest: Manifest, 
         untrained = set(part.table["label"]) - set(part.table["label"][fold != k])
         if untrained:
             raise DataError(
-                "Every class is in the training part of every fold",
-                f"without fold {k} of '{path}' there is no image of {first_few(sorted(untrained))}",
-                "Spread that class over two folds, or leave the fold column out",
+                f"Without fold {k} of '{path}' there is no training image of class {first_few(sorted(untrained))}",
+                "each class must be in at least two folds",
+                "Assign images of that class to another fold too, or remove the column fold",
             )
     return folds

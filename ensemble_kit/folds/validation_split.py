@@ -1,6 +1,6 @@
-"""A slice of the training rows to watch a training on: whole groups, every class where groups allow.
+"""Takes a validation split from the training rows: whole groups, every class where possible.
 
-What the slice lacks is said. Sees labels and groups only.
+Only labels and groups are used.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from ensemble_kit.folds.group_counts import counted, units_of
 from ensemble_kit.folds.holdout import hold_out
 from ensemble_kit.manifest.table import Manifest
 
-# Of its share of the slice, what a class must have; of its images, what training must keep.
-ENOUGH_WATCHED, ENOUGH_LEFT = 0.5, 0.5
+# A class needs this part of its share; training must keep this part of its images.
+ENOUGH_VALIDATION, ENOUGH_LEFT = 0.5, 0.5
 
 
-def watched_slice(
+def validation_split(
     train: Manifest, *, share: float, seed: int, by: str = "group"
 ) -> tuple[Manifest, tuple[str, ...]]:
-    """`train` parted by its `split` column: rows to learn from, and rows to watch (`test`).
+    """`train` with a new `split` column: training rows, and validation rows (`test`).
 
-    As `hold_out`, which leaves every class two groups. A class that then has less than half its
-    share of the slice gets the group that comes nearest to it, as long as training keeps one group
-    and half of the images of each class: the slice is then larger than `share`.
+    Made by `hold_out`, which leaves two groups of each class for training. A class with less than
+    half its share in the validation split gets one more group, if training keeps one group and half
+    of the images of each class. The validation split is then larger than `share`.
 
     Returns
     -------
     Manifest
     tuple of str
-        What the slice still has too little of: "no image of class 'a'", "1 image of class 'b'".
+        What the validation split lacks: "no image of class 'a'", "1 image of class 'b'".
 
     Raises
     ------
     DataError
-        No group can be taken out.
+        No group can be taken out of training.
 
     Examples
     --------
     >>> rows = [(f"{p}{i}", f"{p}{i}.png", p[0], p) for p in ("a1", "a2", "b1", "b2") for i in "xy"]
-    >>> parted, lacks = watched_slice(Manifest.from_records(rows), share=0.2, seed=0)
+    >>> parted, lacks = validation_split(Manifest.from_records(rows), share=0.2, seed=0)
     >>> sorted(set(parted.part("test").labels.tolist())), lacks
     ([0, 1], ())
     """
@@ -64,13 +64,15 @@ def watched_slice(
 def _with_short_classes(
     table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], share: float
 ) -> npt.NDArray[np.bool_]:
-    """`held` and, for each class that is short of its share, the unit that brings it nearest."""
+    """`held` with one more unit for each class below its share."""
     held, target = held.copy(), share * table.sum(axis=0)
     scale = np.maximum(table.sum(axis=0), 1)
     for c in np.flatnonzero(_is_short(table, held, share)):
         units = np.flatnonzero(~held & (table[:, c] > 0)).tolist()
         able = [unit for unit in units if _can_go(table, held, unit)]
-        if able and _is_short(table, held, share)[c]:  # one taken before may hold it too
+        if (
+            able and _is_short(table, held, share)[c]
+        ):  # a unit that was added before may have this class too
             now = table[held].sum(axis=0)
             far = [(((now + table[unit] - target) / scale) ** 2).sum() for unit in able]
             held[able[int(np.argmin(far))]] = True
@@ -87,15 +89,15 @@ def _can_go(table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], unit: int
 def _is_short(
     table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], share: float
 ) -> npt.NDArray[np.bool_]:
-    total, watched = table.sum(axis=0), table[held].sum(axis=0)
-    return (total > 0) & (watched < np.maximum(ENOUGH_WATCHED * share * total, 1))
+    total, inside = table.sum(axis=0), table[held].sum(axis=0)
+    return (total > 0) & (inside < np.maximum(ENOUGH_VALIDATION * share * total, 1))
 
 
 def _lacks(
     train: Manifest, table: npt.NDArray[np.int64], held: npt.NDArray[np.bool_], share: float
 ) -> tuple[str, ...]:
-    watched = table[held].sum(axis=0)
+    inside = table[held].sum(axis=0)
     return tuple(
-        f"{counted(int(watched[c]), 'image') if watched[c] else 'no image'} of class '{train.class_names[c]}'"
+        f"{counted(int(inside[c]), 'image') if inside[c] else 'no image'} of class '{train.class_names[c]}'"
         for c in np.flatnonzero(_is_short(table, held, share))
     )

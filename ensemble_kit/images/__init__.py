@@ -1,4 +1,1 @@
-"""From image files to batches on the device: decoding, tiles, augmentation.
-
-Does no work at import.
-"""
+"""From image files to batches on the device: decoding, tiles, augmentation."""

@@ -1,7 +1,4 @@
-"""Images that live inside one file: `sklearn-digits#17`, `breastmnist.npz#train_images/17`.
-
-Does not know manifests; gives uint8 arrays as stored.
-"""
+"""Reads images that are stored inside one file: `sklearn-digits#17`, `breastmnist.npz#train_images/17`."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ _READING = threading.Lock()
 def split_reference(path: str) -> tuple[str, str] | None:
     """Container and place of a reference into one, or None for a plain file.
 
-    A `#` in the name of a plain file means nothing.
+    A `#` in the name of a plain file has no meaning.
 
     Examples
     --------
@@ -42,7 +39,7 @@ def read_contained(root: Path, container: str, place: str) -> Array:
     Raises
     ------
     DataError
-        No such container, array or index; or an array that holds no 8-bit images.
+        The file, array or index does not exist, or the array holds no 8-bit images.
     """
     if container == DIGITS:
         array, index = _digits(), place
@@ -52,8 +49,8 @@ def read_contained(root: Path, container: str, place: str) -> Array:
         array = _npz_array(os.fspath(file), key, _modified(file))
     if not index.isdecimal() or int(index) >= len(array):
         raise DataError(
-            f"'{container}' holds images 0 .. {len(array) - 1}",
-            f"got '{place}'",
+            f"'{container}' has no image '{place}'",
+            f"its images go from 0 to {len(array) - 1}",
             "Read the manifest again",
         )
     return array[int(index)]
@@ -63,7 +60,7 @@ def read_contained(root: Path, container: str, place: str) -> Array:
 def _digits() -> Array:
     from sklearn.datasets import load_digits
 
-    # Stored as 0 .. 16; 255 / 16 keeps black and white where they are.
+    # Stored as 0 .. 16; multiplied by 255 / 16.
     return np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
 
 
@@ -72,12 +69,12 @@ def _modified(file: Path) -> int:
         return file.stat().st_mtime_ns
     except OSError as error:
         raise DataError(
-            "The array file must be there", f"'{file}' is not", "Check the path"
+            f"'{file}' does not exist", "the images are read from this file", "Check the path"
         ) from error
 
 
 def _npz_array(file: str, key: str, modified: int) -> Array:
-    # One thread reads; the others wait for what it read instead of reading it too.
+    # One thread reads; the others wait for its result.
     with _READING:
         return _read_once(file, key, modified)
 
@@ -94,15 +91,15 @@ def load_npz(file: str | os.PathLike[str], key: str) -> Array:
     Raises
     ------
     DataError
-        No such array, no uint8 images, damaged, or too large when unpacked.
+        The array does not exist, is not uint8, is damaged, or is too large when unpacked.
     EnvironmentFault
         It does not fit into the memory that is free.
     """
     array = read_array(file, key)
     if array.dtype != np.uint8 or array.ndim not in (3, 4):
         raise DataError(
-            "Image arrays are uint8 (n, height, width[, channels])",
-            f"'{key}' of '{os.fspath(file)}' is {array.dtype} {array.shape}",
+            f"The array '{key}' of '{os.fspath(file)}' is {array.dtype} {array.shape}",
+            "image arrays are uint8 of shape (n, height, width[, channels])",
             "Convert it",
         )
     return array

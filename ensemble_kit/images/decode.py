@@ -1,6 +1,6 @@
-"""Decodes one image file into uint8 RGB, by explicit rules; what has no rule is refused by name.
+"""Decodes one image file into uint8 RGB by explicit rules. Other kinds of files are refused.
 
-Knows neither sizes nor augmentation. The same rules hold in training, prediction and serving:
+The same rules apply in training, prediction and serving:
 
     L, 1-bit, YCbCr   as RGB; grey becomes three equal channels
     palette           its colours
@@ -87,8 +87,8 @@ def read_image(root: str | os.PathLike[str], path: str) -> npt.NDArray[np.uint8]
     Raises
     ------
     DataError
-        The file is missing, damaged, cut off, no allowed format, too small, too large, or of a
-        kind that has no rule. The message names the path.
+        The file is missing, damaged, cut off, too small, too large, or of another format or kind.
+        The message names the path.
 
     Examples
     --------
@@ -145,18 +145,18 @@ _REPLACE = "Replace the file, or take it out of the data"
 
 
 def inside(root: str | os.PathLike[str], path: str) -> Path:
-    """`root/path`, if `path` does not climb out of `root`; links of the folder's owner are followed.
+    """`root/path`, if `path` does not lead out of `root` by `..`; links are followed.
 
     Raises
     ------
     DataError
-        It is absolute, or holds `..`.
+        The path is absolute, or contains `..`.
     """
     if "\x00" in path or Path(path).is_absolute() or ".." in Path(path).parts:
         raise DataError(
-            "Image paths stay inside the data folder",
-            f"'{path}' leads out of '{root}'",
-            "Copy the file into it",
+            f"'{path}' is outside the data folder '{root}'",
+            "images must be inside it",
+            "Copy the file into the data folder",
         )
     return Path(root) / path
 
@@ -167,8 +167,8 @@ def as_rgb(array: npt.NDArray[np.uint8], path: str) -> npt.NDArray[np.uint8]:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3) or array.dtype != np.uint8:
         raise DataError(
-            "Stored images are grey or RGB in 8 bits",
-            f"'{path}' has shape {array.shape}",
+            f"'{path}' has the shape {array.shape}",
+            "stored images are grey or RGB with 8 bits per channel",
             "Convert the array",
         )
     check_size(array.shape[1], array.shape[0], path)
@@ -185,14 +185,14 @@ def check_size(width: int, height: int, path: str) -> None:
     """
     if min(width, height) < MIN_SIDE or max(width, height) > MAX_ASPECT * min(width, height):
         raise DataError(
-            f"Images have sides of at least {MIN_SIDE} pixels, at most 1 : {MAX_ASPECT}",
-            f"'{path}' is {width} x {height}",
+            f"'{path}' is {width} x {height} pixels",
+            f"sides must be at least {MIN_SIDE} pixels, with an aspect ratio of at most 1 : {MAX_ASPECT}",
             _REPLACE,
         )
     if width * height > MAX_PIXELS:
         raise DataError(
-            f"Images have at most {MAX_PIXELS // 10**6} megapixels: this image is too large",
-            f"'{path}' is {width} x {height}",
+            f"'{path}' is {width} x {height} pixels: this image is too large",
+            f"at most {MAX_PIXELS // 10**6} megapixels are read",
             "Cut it into tiles first",
         )
 
@@ -202,27 +202,31 @@ def _refuse_non_files(file: Path, path: str) -> None:
         about = file.stat()
     except OSError as error:
         raise DataError(
-            "Every image must be there", f"'{path}': {error.strerror}", "Check the path"
+            f"'{path}': {error.strerror}",
+            "each image of the manifest must exist and be readable",
+            "Check the path",
         ) from error
     if not stat.S_ISREG(about.st_mode):
-        raise DataError("Images are plain files", f"'{path}' is not", _REPLACE)
+        raise DataError(
+            f"'{path}' is not a regular file", "images are read from regular files only", _REPLACE
+        )
     _refuse_empty(about.st_size, path)
 
 
 def _refuse_empty(n_bytes: int, path: str) -> None:
     if n_bytes == 0:
-        raise DataError("Images must decode whole", f"'{path}' is empty (0 bytes)", _REPLACE)
+        raise DataError(f"'{path}' is empty (0 bytes)", "an image must be complete", _REPLACE)
 
 
 def _check_header(image: Image.Image, path: str) -> None:
-    # Before any pixel is decoded: a header of a few bytes may claim gigabytes.
+    # Before any pixel is decoded: a header of a few bytes may announce gigabytes.
     check_size(image.width, image.height, path)
     n_frames = getattr(image, "n_frames", 1)
     if n_frames > 1 and image.format != "MPO":
         raise DataError(
-            "An image file holds one picture",
-            f"'{path}' holds {n_frames}",
-            "Save each picture as a file",
+            f"'{path}' holds {n_frames} pictures",
+            "an image file must hold one",
+            "Save each picture as its own file",
         )
 
 
@@ -246,15 +250,15 @@ def _to_rgb(image: Image.Image, path: str) -> Image.Image:
         return _on_white(image)
     if image.mode not in _PLAIN:
         raise DataError(
-            "Images have 8 bits a channel, or 16",
-            f"'{path}' has mode {image.mode}, whose range is not known",
-            "Save it as 8-bit RGB with the range you mean",
+            f"'{path}' has the mode {image.mode}, whose range of values is not known",
+            "images have 8 or 16 bits per channel",
+            "Save the image as 8-bit RGB",
         )
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _pixels(image: Image.Image) -> npt.NDArray[np.uint8]:
-    """An RGB image as an array of its own, with little memory beside both."""
+    """An RGB image as a separate array, with little extra memory."""
     if image.width * image.height <= _COPIED_AT_ONCE:
         return np.array(image)
     out = np.empty((image.height, image.width, 3), dtype=np.uint8)
@@ -278,7 +282,7 @@ def _reason(opened: Callable[[], BinaryIO], error: BaseException) -> str:
         head = raw.read(64).lstrip()
         name = os.fspath(getattr(raw, "name", "")) or "file"
     if head[:1] == b"<":
-        return "it is a text (HTML or XML), no image"
+        return "it is a text (HTML or XML), not an image"
     known = next((name for start, name in _MAGIC.items() if head.startswith(start)), None)
     if isinstance(error, Image.UnidentifiedImageError) and known:
         return f"a {known} file that is damaged, or of a kind that is not read"

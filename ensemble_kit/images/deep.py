@@ -1,7 +1,6 @@
-"""Images of more than 8 bits a channel: which files hold them, and whether their white is known.
+"""Images with more than 8 bits per channel: which files have them, and which value is white.
 
-Reads headers and the extreme values; a 16-bit file of a 10-, 12- or 14-bit camera is refused, since
-its picture would come out nearly black.
+16-bit files of a 10-, 12- or 14-bit camera are refused, because they would look nearly black.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ _ALPHA = "Aa"
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a file that is open, but not yet decoded, stores more than 8 bits a channel.
+    """Whether an open file stores more than 8 bits per channel.
 
-    Pillow gives 16-bit colour as 8-bit, so its mode does not tell.
+    Pillow gives 16-bit colour as 8-bit, so its mode is not enough.
     """
     if image.format == "TIFF":
         return max(_tag(image, _BITS_PER_SAMPLE, (8,))) > 8
     arguments = str(_first_tile(image).args) if _first_tile(image) else ""
-    # Other maxima of a PPM than 65535 are stated by the file, and Pillow scales by them.
+    # A PPM states its maximum, and Pillow scales by it.
     wide = {"PNG": ";16", "PPM": "65535"}.get(image.format or "")
     return wide is not None and wide in arguments
 
 
 def check_layout(image: Image.Image, path: str) -> None:
-    """Refuse deep files that Pillow decodes to something else than their picture.
+    """Refuse files with more than 8 bits that Pillow decodes wrongly.
 
     Raises
     ------
@@ -45,11 +44,11 @@ def check_layout(image: Image.Image, path: str) -> None:
     if planes and _first_tile(image).codec_name == "raw":
         raise _unknown(path, "stores each 16-bit channel as an uncompressed plane")
     if "transparency" in image.info:
-        raise _unknown(path, "has 16 bits a channel and a transparent colour")
+        raise _unknown(path, "has 16 bits per channel and a transparent colour")
 
 
 def check_range(image: Image.Image, path: str) -> None:
-    """Refuse 16-bit colour, already cut to its upper 8 bits, that does not use its range.
+    """Refuse 16-bit colour (given as its upper 8 bits) that does not use its full range.
 
     Raises
     ------
@@ -86,7 +85,7 @@ def grey_to_8_bits(image: Image.Image, path: str, *, white_is_zero: bool) -> Ima
 
 
 def white_is_zero(image: Image.Image) -> bool:
-    """Whether a TIFF says that 0 is white; Pillow turns 8-bit grey around, but not 16-bit grey."""
+    """Whether 0 is white in a TIFF. Pillow inverts 8-bit grey, but not 16-bit grey."""
     return image.format == "TIFF" and _tag(image, _PHOTOMETRIC, 1) == 0
 
 
@@ -100,8 +99,8 @@ def _tag(image: Any, number: int, default: Any) -> Any:
 
 def _unknown(path: str, fault: str) -> DataError:
     return DataError(
-        "It is not known which value is white in a 16-bit image",
         f"'{path}' {fault}",
+        "it is not known which value is white in a 16-bit image",
         f"16-bit images are read if their brightest value is at least {MIN_BRIGHTEST} of 65535. "
-        "Save the image with 8 bits a channel, scaled as you mean it",
+        "Save the image with 8 bits per channel, with the contrast that you want",
     )

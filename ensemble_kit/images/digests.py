@@ -1,7 +1,4 @@
-"""Digests of the image files, so that changed data is noticed.
-
-Does not decode files: a digest is of the bytes as they lie on disk.
-"""
+"""Digests of the image files, so that changed data are noticed."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ def with_digests(manifest: Manifest) -> Manifest:
     Raises
     ------
     DataError
-        Files that are missing or unreadable, all of them, by path.
+        Files are missing or unreadable; the message names all of them.
 
     Examples
     --------
@@ -54,8 +51,8 @@ def map_images(
 ) -> tuple[list[U | None], dict[int, EnsembleKitError]]:
     """`work` on every item in threads: results in order, and the error of each that failed.
 
-    An error is a DataError, or an EnvironmentFault of an item that lacks memory even when it is
-    tried again alone.
+    An error is a DataError, or an EnvironmentFault if an item lacks memory even when it is tried
+    again alone.
     """
 
     def tried(item: T) -> U | DataError | MemoryError:
@@ -67,7 +64,7 @@ def map_images(
     results: list[U | None] = [None] * len(items)
     faults: dict[int, EnsembleKitError] = {}
     lacking: list[int] = []
-    # Set and taken back here, outside the threads: images that large are refused by name anyway.
+    # Set and reset here, outside the threads: such large images are refused by our own rule.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         for i, found in enumerate(in_threads(tried, items)):
@@ -95,29 +92,29 @@ def refuse_faults(faults: dict[int, EnsembleKitError], n: int) -> None:
     Raises
     ------
     EnvironmentFault
-        An image lacked memory.
+        There was not enough memory for an image.
     DataError
-        There is any other.
+        There is any other fault.
     """
     refuse_lack_of_memory(faults)
     if len(faults) == 1:
         raise next(iter(faults.values()))
     if faults:
         raise DataError(
-            "Every image must be readable, or a result would be of other data than it says",
-            f"{len(faults)} of {n} are not: "
-            + "; ".join(error.got for error in list(faults.values())[:20]),
-            "Replace those files or take them out; `ensemble-kit data check` lists them all",
+            f"{len(faults)} of {n} images cannot be read: "
+            + "; ".join(error.problem for error in list(faults.values())[:20]),
+            "every image must be readable, because results must be about all images",
+            "Replace or remove these files. `ensemble-kit data check` lists all of them",
         )
 
 
 def refuse_lack_of_memory(faults: dict[int, EnsembleKitError]) -> None:
-    """The first lack of memory in `faults`, which says nothing of the image.
+    """Raise the first lack of memory in `faults`, which is not a fault of the image.
 
     Raises
     ------
     EnvironmentFault
-        If there is any.
+        There is one.
     """
     for error in faults.values():
         if isinstance(error, EnvironmentFault):
@@ -126,8 +123,8 @@ def refuse_lack_of_memory(faults: dict[int, EnsembleKitError]) -> None:
 
 def _lack_of_memory(error: MemoryError) -> EnvironmentFault:
     return EnvironmentFault(
-        "An image does not fit into the memory",
-        str(error) or "no memory is left",
+        f"An image does not fit into memory: {str(error) or 'no memory is left'}",
+        "each image is decoded as a whole",
         "Close other programs, use a machine with more memory, or cut the image into smaller ones",
     )
 
@@ -152,5 +149,7 @@ def _digest_one(root: Path, path: str) -> str:
         return digest_file(inside(root, path))
     except OSError as error:
         raise DataError(
-            "Every image must be there", f"'{path}': {error.strerror}", "Check the path"
+            f"'{path}': {error.strerror}",
+            "each image of the manifest must exist and be readable",
+            "Check the path",
         ) from error

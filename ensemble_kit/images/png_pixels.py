@@ -1,6 +1,6 @@
-"""The pixels of a PNG without its texts and colour profile, which Pillow refuses if they are large.
+"""Removes texts and the colour profile from a PNG, because Pillow refuses large ones.
 
-Decodes nothing: chunks are copied.
+Chunks are copied without decoding.
 """
 
 from __future__ import annotations

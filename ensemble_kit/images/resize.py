@@ -1,6 +1,6 @@
-"""Resizes one decoded image to a tile: antialiased bicubic, one rule for every stage.
+"""Resizes one decoded image to a tile: antialiased bicubic.
 
-Knows no files; training, prediction and export all come through here.
+Training, prediction and export use this function.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def resize(
     image : array of uint8, shape (any, any, 3)
     height, width : int
     crop : {"squash", "center", "pad"}
-        `squash` scales both sides on their own; `center` cuts the largest centred part of the
-        wanted shape first; `pad` keeps everything, on white.
+        `squash` scales both sides separately; `center` first cuts the largest centred part with
+        the aspect ratio of the result; `pad` keeps the whole image on white.
 
     Returns
     -------
@@ -57,7 +57,9 @@ def check_crop(crop: str) -> None:
     """
     if crop not in CROPS:
         raise UsageError(
-            f"crop is one of {', '.join(CROPS)}", f"got '{crop}'", did_you_mean(crop, CROPS)
+            f"Unknown crop '{crop}'",
+            f"the kinds of crop are {', '.join(CROPS)}",
+            did_you_mean(crop, CROPS),
         )
 
 

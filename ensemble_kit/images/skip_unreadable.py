@@ -1,7 +1,4 @@
-"""Leaving unreadable images out, on request: named, counted, bounded, and said beside every result.
-
-By default nothing is left out; see `digests.refuse_faults`.
-"""
+"""Skips unreadable images if the user asks for it, and names them in a caveat."""
 
 from __future__ import annotations
 
@@ -14,14 +11,14 @@ from ensemble_kit.manifest.table import Manifest
 
 
 def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
-    """`manifest` without the images that do not decode, and a note that names them.
+    """`manifest` without unreadable images, and a caveat that names them.
 
-    Every image is decoded in full, since half a JPEG passes for a whole one until then.
+    Every image is decoded in full, because a cut-off JPEG is recognised only then.
 
     Parameters
     ----------
     max_bad : int
-        More than so many is an error.
+        More unreadable images are an error.
 
     Raises
     ------
@@ -42,16 +39,16 @@ def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
     named = first_few(manifest.sample_ids[bad], max(max_bad, 5))
     if len(faults) > max_bad:
         raise DataError(
-            f"At most {max_bad} unreadable images may be left out",
-            f"{len(faults)} of {len(manifest)} are unreadable: {named}",
-            "Replace them, or raise --max-bad knowingly",
+            f"{len(faults)} of {len(manifest)} images cannot be read: {named}",
+            f"at most {max_bad} may be skipped",
+            "Replace them, or allow more with --max-bad",
         )
     kept = manifest.take(~bad)
     lost = sorted(set(manifest.table["label"]) - set(kept.table["label"]))
     if lost:
         raise DataError(
-            "Every class has at least one image",
-            f"all of {first_few(lost)} are unreadable: {named}",
+            f"All images of class {first_few(lost)} are unreadable: {named}",
+            "each class needs at least one image",
             "Replace them",
         )
-    return kept.with_notes(f"{len(faults)} unreadable images were left out on request: {named}.")
+    return kept.with_notes(f"{len(faults)} unreadable images were skipped: {named}.")

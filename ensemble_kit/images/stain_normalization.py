@@ -1,7 +1,7 @@
-"""Stain normalisation of one H&E image: Macenko's or Reinhard's, to one fixed reference each.
+"""Stain normalisation of one H&E image, Macenko's or Reinhard's, to one fixed reference each.
 
-Off by default; done once, when tiles are built. Does not know augmentation. For H&E only: the
-brown of an IHC image carries the score, and would be normalised away.
+Off by default; done once, when tiles are built. For H&E only: it would remove the brown of an IHC
+image, which carries the score.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _MIN_TISSUE = 0.02
 
 
 def with_stain_normalisation(manifest: Manifest, method: str) -> Manifest:
-    """`manifest` with a column `stain_norm`, which tiles are then built by.
+    """`manifest` with a column `stain_norm`, which is used when tiles are built.
 
     Parameters
     ----------
@@ -43,8 +43,8 @@ def with_stain_normalisation(manifest: Manifest, method: str) -> Manifest:
     """
     if method not in METHODS:
         raise UsageError(
-            f"Stains are normalised by {', '.join(METHODS)}",
-            f"got '{method}'",
+            f"Unknown stain normalisation '{method}'",
+            f"the methods are {', '.join(METHODS)}",
             did_you_mean(method, METHODS),
         )
     refuse_ihc(manifest, method)
@@ -63,9 +63,9 @@ def refuse_ihc(manifest: Manifest, method: str, stain: str | None = None) -> Non
     used = {stain.upper()} if stain else stains
     if method != "none" and any("IHC" in one for one in used):
         raise DataError(
-            "Stain normalisation is for H&E: in IHC the brown is the score",
-            f"these images are {', '.join(sorted(used))}",
-            "Use stain='he' (of one member: NAME:stain=he), or leave normalisation off",
+            f"Stain normalisation was set for images of stain {', '.join(sorted(used))}",
+            "it is for H&E only; in IHC it would change the brown stain that is scored",
+            "Use stain='he' (of one member: NAME:stain=he), or switch normalisation off",
         )
 
 
@@ -80,7 +80,7 @@ def normalise(image: npt.NDArray[np.uint8], method: str) -> npt.NDArray[np.uint8
     Returns
     -------
     array of uint8, same shape
-        Unchanged where less than 2 % of it is tissue (Macenko).
+        Unchanged if less than 2 % of it is tissue (Macenko).
 
     References
     ----------
@@ -108,7 +108,7 @@ def _reinhard(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 def _macenko(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     light = image.reshape(-1, 3).astype(np.float64) + 1
-    # The slide's own glass is its white: a tint taken for stain would be amplified with it.
+    # White is the glass of the slide: otherwise a tint would be treated as stain.
     white = np.maximum(np.percentile(light, 99, axis=0), 200)
     density = np.clip(-np.log(light / white), 0, None)
     tissue = density[(density > _GLASS).all(axis=1)]

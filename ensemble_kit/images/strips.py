@@ -1,7 +1,4 @@
-"""Strips of rows, so that work on a large image needs little memory beside the image itself.
-
-Knows no pixels; gives slices.
-"""
+"""Strips of rows, so that work on a large image needs little extra memory."""
 
 from __future__ import annotations
 

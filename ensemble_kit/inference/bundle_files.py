@@ -166,8 +166,8 @@ def _refuse_outside(path: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
         raise IntegrityError(
-            f"'{path}' holds a file whose name leads out of the bundle",
-            f"got '{name}'; nothing was opened",
+            f"'{path}' holds a file whose name leads out of the bundle: '{name}'",
+            "nothing was opened",
             "Fetch the bundle again from somebody that you trust",
         )
 

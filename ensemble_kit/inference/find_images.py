@@ -75,9 +75,9 @@ def find_sources(
     """
     if group_column and group_pattern:
         raise UsageError(
-            "Patients come from a column or from a pattern",
-            "got both --group-column and --group-pattern",
-            "Leave one of them out",
+            "Both --group-column and --group-pattern were given",
+            "patients are read from one of them",
+            "Remove one of them",
         )
     _check_root(image_root, images)
     notes: list[str] = []
@@ -88,7 +88,9 @@ def find_sources(
         notes.append(f"{len(found) - len(once)} images were named twice: each is predicted once.")
     if not once:
         raise DataError(
-            "There are no images to predict", f"got {first_few(images)}", "Name files or a folder"
+            f"There are no images in {first_few(images)}",
+            "at least one image is needed",
+            "Name files or a folder",
         )
     if group_pattern:
         patients = found_by(
@@ -106,13 +108,13 @@ def _check_root(root: Path | None, images: Sequence[str]) -> None:
         return
     if not any(suffix_of(name) in TABLES for name in images):
         raise UsageError(
-            "--image-root is for tables of paths",
-            f"got {first_few(images, 2)}",
-            "Leave it out, or name a .csv",
+            f"--image-root was given for {first_few(images, 2)}",
+            "it applies to tables of paths only",
+            "Remove it, or name a .csv",
         )
     if not root.is_dir():
         raise DataError(
-            "The folder of the images is not there", f"got '{root}'", "Check --image-root"
+            f"'{root}' does not exist", "the folder of the images must exist", "Check --image-root"
         )
 
 
@@ -161,8 +163,8 @@ def _by_glob(name: str, tables: _Tables, notes: list[str]) -> Iterator[Source]:
     matches = sorted(glob.glob(name, recursive=True), key=natural_key)  # noqa: PTH207
     if not matches:
         raise DataError(
-            f"There is no file, folder or glob '{name}'",
-            f"got '{name}' in '{Path.cwd()}'",
+            f"There is no file, folder or glob '{name}' in '{Path.cwd()}'",
+            "images are files, folders, globs or a table of paths",
             "Check the path",
         )
     for match in matches:

@@ -121,7 +121,7 @@ def block_frame(block: BlockPredictions) -> pd.DataFrame:
 
 def _reason(block: BlockPredictions, i: int) -> str:
     error = block.faults.get(i)
-    return "" if error is None else " ".join(f"{error.law}: {error.got}".split())
+    return "" if error is None else " ".join(f"{error.problem}; {error.allowed}".split())
 
 
 def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:

@@ -107,7 +107,9 @@ def as_sources(images: Any) -> list[Source]:
         images = [images]
     elif not isinstance(images, Iterable):
         raise UsageError(
-            "Images are paths or arrays", f"got {type(images).__name__}", "Give a list of them"
+            f"The images are given as {type(images).__name__}",
+            "a list of paths or arrays is needed",
+            "Give a list",
         )
     return [_as_source(i, one) for i, one in enumerate(images)]
 
@@ -120,8 +122,8 @@ def _as_source(i: int, one: Any) -> Source:
     parts = one if isinstance(one, tuple) else (one,)
     if not 1 <= len(parts) <= 2:
         raise UsageError(
-            "An image is one, or a pair of H&E and IHC",
-            f"got {len(parts)}",
+            f"An image has {len(parts)} parts",
+            "an image is one picture, or a pair of H&E and IHC",
             "Give a pair as (he, ihc)",
         )
     readers = {f"image {i}{' pair' * p}": _reader(part) for p, part in enumerate(parts)}
@@ -148,7 +150,9 @@ def _reader(part: Any) -> Callable[[str], Pixels]:
         return lambda _: read_image(file.parent, file.name)
     if not _is_array(part):
         raise UsageError(
-            "Images are paths or arrays", f"got {type(part).__name__}", "Give np.asarray(image)"
+            f"An image is given as {type(part).__name__}",
+            "an image is a path or an array",
+            "Give np.asarray(image)",
         )
     pixels = np.asarray(part)
     return lambda asked: as_rgb(pixels, asked)

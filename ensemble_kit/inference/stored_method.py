@@ -183,7 +183,9 @@ def _fitted(
     """The fitted combiner, its members, and what was stored of it."""
     if name == "oracle":
         raise UsageError(
-            "The oracle cannot predict: it looks at the labels", "got 'oracle'", "Use e.g. mean"
+            "The method 'oracle' was given",
+            "the oracle cannot predict new images, because it uses the true labels",
+            "Use e.g. mean",
         )
     folder = run.ensemble_dir(name)
     if (folder / JSON_NAME).is_file() or (folder / METRICS).is_file():
@@ -198,8 +200,8 @@ def _fitted(
         return _mean_of(oof, [name])
     known = [n for n in stored_methods(run) if n != "oracle"]
     raise UsageError(
-        f"'{run.path}' has no stacked method and no member of that name",
-        f"got '{name}'",
+        f"'{run.path}' has no stacked method and no member '{name}'",
+        "one of them is needed",
         f"Run {command('stack', '--method', name, '--run', run.path)} first"
         if name in COMBINERS
         else did_you_mean(name, {*known, MEAN, *oof.member_names}),

@@ -1,6 +1,6 @@
-"""A job's process ends with the process that started it, however that one ended.
+"""Ends the process of a job when the process that started it ends.
 
-On Linux the kernel sees to it; elsewhere nothing happens, and a job may outlive its engine.
+This works on Linux. On other systems a job may outlive its engine.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ PR_SET_PDEATHSIG = 1
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment for a child that is to end with it."""
+    """The environment for a child process that should end with this process."""
     return {**os.environ, **(extra or {}), PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process with the one that `child_environment` named, if any did.
+    """Let the kernel end this process when the process named by `child_environment` ends.
 
-    A parent that died before the kernel was told is noticed too: an orphan has another parent.
+    A parent that has already died is noticed too: an orphan has another parent.
     """
     named = os.environ.pop(PARENT, "")
     if not named.isdecimal() or not sys.platform.startswith("linux"):

@@ -1,7 +1,4 @@
-"""The local engine: worker processes on this machine, as many as cores and memory carry.
-
-Decides how many; the pool keeps them at work.
-"""
+"""The local engine: worker processes on this machine, as many as cores and memory allow."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from typing import Any
 
 from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.launch.measure_slots import fastest_share
-from ensemble_kit.launch.memory import visible_cards
+from ensemble_kit.launch.memory import visible_gpus
 from ensemble_kit.launch.pool import Pool
 from ensemble_kit.launch.slots import Machine, Peak, Share, first_slots, most_slots, slots_by_memory
 from ensemble_kit.members.jobs.events import JobFailed, Watcher
@@ -32,11 +29,11 @@ class LocalEngine:
     Parameters
     ----------
     slots : int, optional
-        Workers side by side. None: on a CPU one per core, or one with all cores where that is
-        measured to be faster; on CUDA cards what fits. Both only as far as memory goes, by what the
-        first job is measured to take.
+        Number of workers. None: on a CPU one per core, or one with all cores if that is measured
+        to be faster; on GPUs as many as fit. Both are limited by memory, as measured on the first
+        job.
     threads : int
-        Of each worker; 0 shares the cores out evenly.
+        Threads per worker; 0 divides the cores evenly.
     """
 
     slots: int | None = None
@@ -45,18 +42,18 @@ class LocalEngine:
     def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
         """Run all jobs; return those that failed."""
         kind = jobs[0].device.type
-        on_cards = kind == "cuda"
-        # A numbered card is the user's choice; otherwise the workers are shared out over all.
-        shared = on_cards and jobs[0].device.index is None
-        cards: list[str] = visible_cards() if shared else []
-        machine = Machine(cores(), host_free(), max(len(cards), 1) if on_cards else 0)
+        on_gpus = kind == "cuda"
+        # The user may choose one GPU by its number; otherwise workers are distributed over all GPUs.
+        shared = on_gpus and jobs[0].device.index is None
+        gpus: list[str] = visible_gpus() if shared else []
+        machine = Machine(cores(), host_free(), max(len(gpus), 1) if on_gpus else 0)
         slots = self.slots or (1 if kind not in {"cpu", "cuda"} else None)
         if slots is not None:
             threads = self.threads or max(1, machine.cores // slots)
-            return Pool(slots, threads, jobs, watcher, cards=cards).run()
-        if on_cards:
+            return Pool(slots, threads, jobs, watcher, gpus=gpus).run()
+        if on_gpus:
             threads = self.threads or max(1, machine.cores // most_slots(machine, len(jobs)))
-            return self._growing(machine, threads, jobs, watcher, cards)
+            return self._growing(machine, threads, jobs, watcher, gpus)
         share = _share_of_cores(jobs, machine, watcher)
         machine = dataclasses.replace(machine, cores=share.slots)
         return self._growing(machine, self.threads or share.threads, jobs, watcher)
@@ -67,13 +64,13 @@ class LocalEngine:
         threads: int,
         jobs: Sequence[Job],
         watcher: Watcher,
-        cards: Sequence[str] = (),
+        gpus: Sequence[str] = (),
     ) -> list[JobFailed]:
         def resize(peak: Peak) -> int:
             return slots_by_memory(peak, machine, len(jobs))
 
         begin = first_slots(machine, len(jobs), max(_batch_macs(job) for job in jobs))
-        return Pool(begin, threads, jobs, watcher, resize=resize, cards=cards).run()
+        return Pool(begin, threads, jobs, watcher, resize=resize, gpus=gpus).run()
 
 
 def _batch_macs(job: Job) -> float:
@@ -83,7 +80,7 @@ def _batch_macs(job: Job) -> float:
 
 
 def _share_of_cores(jobs: Sequence[Job], machine: Machine, watcher: Watcher) -> Share:
-    """Slots and threads of each; a run goes on with those that it began with, bit for bit alike."""
+    """Number of workers and threads per worker; a run continues with the numbers that it began with."""
     run = jobs[0].run
     known = _known_choice(run)
     if known.get("cores") == machine.cores and known["jobs"] >= len(jobs):

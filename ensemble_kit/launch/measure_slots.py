@@ -1,6 +1,7 @@
-"""Whether several processes of few threads train faster here than one of all threads: measured.
+"""Measures whether several processes with few threads train faster than one with all threads.
 
-Run as a module it is one of those processes. Keeps the answer per machine, network, size and batch.
+Run as a module, this file is one of those processes. Results are stored per machine, network, size
+and batch.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ LONGEST_SECONDS = 300
 def fastest_share(
     jobs: Sequence[Job], shares: Sequence[Share], watcher: Watcher
 ) -> tuple[Share, dict[str, float]]:
-    """The share of the cores in which the jobs' heaviest network trains the most images a second.
+    """The number of processes and threads with which the largest network trains the most images per second.
 
     Returns
     -------
     share : Share
-        The first of `shares` where the work is too small to be worth a measurement.
+        The first of `shares` if the work is too small for a measurement.
     speeds : dict of share to images per second
-        Of all processes together; empty where nothing was measured.
+        Of all processes together; empty if nothing was measured.
     """
     work = {job.member.name: _epoch_macs(job) * job.member.recipe.epochs for job in jobs}
     total = sum(work[job.member.name] for job in jobs)
@@ -54,7 +55,7 @@ def _epoch_macs(job: Job) -> float:
 
 
 def _together(job: Job, batch: int, share: Share) -> float:
-    """Images per second of all processes of a share, started at the same moment; 0 if one fails."""
+    """Images per second of all processes together, started at the same moment; 0 if one fails."""
     command = [
         sys.executable, "-m", "ensemble_kit.launch.measure_slots", job.member.network,
         str(job.tiles.image_size), str(batch), job.precision, str(share.threads),

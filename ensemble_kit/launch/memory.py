@@ -1,6 +1,6 @@
-"""How much memory a process took of the host, and how much there is of a CUDA card.
+"""Measures memory: of a process on the host, and of a CUDA device.
 
-Reads counters; decides nothing. The calls of `torch.cuda` stand here alone.
+All calls of `torch.cuda` for memory are here.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from ensemble_kit.memory import field
 
-# What the driver keeps per process beside torch's own memory, roughly.
+# Memory of the driver per process, in addition to torch's memory (approximate).
 CARD_CONTEXT = 700 * 2**20
 
 
 def host_peak() -> int:
-    """The most bytes of host memory that this process held, without files that all share."""
+    """Peak host memory of this process in bytes, without shared files."""
     status = Path("/proc/self/status")
     peak, shared = field(status, "VmHWM:"), field(status, "RssFile:")
     if peak is not None:
@@ -27,11 +27,11 @@ def host_peak() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def card_peak(number: int | None = None) -> tuple[int, int]:
-    """What this process took of a CUDA card at most, and what the card holds for processes like it.
+def gpu_peak(number: int | None = None) -> tuple[int, int]:
+    """Peak memory of this process on a GPU, and the GPU memory for such processes.
 
-    Both in bytes; (0, 0) where no card is in use. The card is the current one unless numbered.
-    Not tried on a GPU yet.
+    Both in bytes; (0, 0) if no GPU is used. `number` is the index of the GPU; by default the
+    current one.
     """
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
@@ -41,10 +41,10 @@ def card_peak(number: int | None = None) -> tuple[int, int]:
     return int(torch.cuda.max_memory_reserved(number) + CARD_CONTEXT), int(free + held)
 
 
-def visible_cards() -> list[str]:
-    """Names of the CUDA cards that this process sees, as CUDA_VISIBLE_DEVICES would list them."""
+def visible_gpus() -> list[str]:
+    """The GPUs that this process can use, as in CUDA_VISIBLE_DEVICES."""
     import torch
 
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    n_cards = torch.cuda.device_count()
-    return given.split(",")[:n_cards] if given else [str(i) for i in range(n_cards)]
+    n_gpus = torch.cuda.device_count()
+    return given.split(",")[:n_gpus] if given else [str(i) for i in range(n_gpus)]

@@ -1,7 +1,4 @@
-"""Worker processes that take jobs until none is left: started, fed, replaced, ended.
-
-Knows processes, pipes and how many may run at once; the jobs do the rest.
-"""
+"""A pool of worker processes: started, given jobs, replaced after a crash, ended."""
 
 from __future__ import annotations
 
@@ -30,12 +27,12 @@ TRIES = 2
 
 @dataclasses.dataclass(eq=False)
 class Worker:
-    """A process, the job it is at, and what it said of it."""
+    """A process, its current job, and the events of that job."""
 
     process: subprocess.Popen[str]
     job: Job | None = None
     failed: JobFailed | None = None
-    card: str = ""
+    gpu: str = ""
     words: str = ""
     retired: bool = False
 
@@ -46,9 +43,9 @@ class Pool:
     Parameters
     ----------
     resize : callable, optional
-        From the largest need seen so far to the number of slots; None keeps them.
-    cards : sequence of str
-        CUDA cards to share the workers out over; empty leaves each worker to see all.
+        Computes the number of slots from the largest peak memory so far; None keeps the number.
+    gpus : sequence of str
+        GPUs to distribute the workers over. If empty, each worker sees all GPUs.
     """
 
     def __init__(
@@ -59,10 +56,10 @@ class Pool:
         watcher: Watcher,
         *,
         resize: Callable[[Peak], int] | None = None,
-        cards: Sequence[str] = (),
+        gpus: Sequence[str] = (),
     ) -> None:
         self._slots, self._threads, self._watcher = slots, threads, watcher
-        self._resize, self._cards = resize, list(cards)
+        self._resize, self._gpus = resize, list(gpus)
         self._waiting = deque(jobs)
         self._run = jobs[0].run
         self._peak: Peak | None = None
@@ -72,7 +69,7 @@ class Pool:
         self._lines: queue.Queue[tuple[Worker, str | None]] = queue.Queue()
 
     def run(self) -> list[JobFailed]:
-        """Run all jobs; return those that failed. However it ends, no worker is left."""
+        """Run all jobs; return those that failed. All workers are ended in every case."""
         try:
             self._fill()
             while self._workers:
@@ -95,7 +92,7 @@ class Pool:
         elif line.startswith(CRASH):
             worker.words = line.removeprefix(CRASH)
         elif not line.startswith("{"):
-            sys.stderr.write(f"{line}\n")  # of a library that prints while it is loaded
+            sys.stderr.write(f"{line}\n")  # output of a library that prints while it is loaded
         else:
             event = from_json(line)
             if isinstance(event, JobFailed):
@@ -112,10 +109,10 @@ class Pool:
             self._start_worker()
 
     def _start_worker(self) -> None:
-        card = least_used(self._cards, [worker.card for worker in self._active()])
+        gpu = least_used(self._gpus, [worker.gpu for worker in self._active()])
         own = {"OMP_NUM_THREADS": str(self._threads)}
-        if card:
-            own["CUDA_VISIBLE_DEVICES"] = card
+        if gpu:
+            own["CUDA_VISIBLE_DEVICES"] = gpu
         process = subprocess.Popen(
             [
                 sys.executable, "-m", "ensemble_kit.launch.worker", str(self._run.path),
@@ -126,10 +123,10 @@ class Pool:
             text=True,
             bufsize=1,
             env=child_environment(own),
-            # Ctrl-C reaches the parent alone; it ends its workers itself.
+            # Ctrl-C reaches the parent only, which ends its workers.
             start_new_session=True,
         )  # fmt: skip
-        worker = Worker(process, card=card)
+        worker = Worker(process, gpu=gpu)
         self._workers.append(worker)
         threading.Thread(target=self._read, args=(worker,), daemon=True).start()
         self._give_job(worker)
@@ -155,16 +152,18 @@ class Pool:
             stdin.write(f"{job.member.name} {job.fold}\n")
             stdin.flush()
         except BrokenPipeError:
-            pass  # it is dead: its reader says so next, and the job is tried again
+            pass  # the process has ended: its reader reports this next, and the job is tried again
 
     def _on_peak(self, peak: Peak) -> None:
         self._peak = peak if self._peak is None else self._peak.larger(peak)
         wanted = self._resize(self._peak) if self._resize else self._slots
         if wanted == self._slots:
             return
-        need = self._peak.card or self._peak.host
+        need = self._peak.gpu or self._peak.host
         self._watcher(
-            Notice(f"A job takes {need / 2**30:.1f} GiB here: {wanted} side by side from now on.")
+            Notice(
+                f"A job needs {need / 2**30:.1f} GiB here: from now on {wanted} jobs run at the same time."
+            )
         )
         self._slots = wanted
         self._fill()
@@ -183,28 +182,32 @@ class Pool:
         if worker.words:
             return worker.words
         if code == -signal.SIGKILL:
-            return "signal SIGKILL, as the kernel ends processes when memory runs out"
+            return "signal SIGKILL (probably out of memory)"
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _take_less_memory(self) -> None:
         fewer = max(1, self._slots // 2)
-        # What was measured has proved too small: the slots grow no more.
+        # The measured memory was too small: the number of slots is not increased again.
         self._resize = None
         if fewer < self._slots:
             self._slots = fewer
-            self._watcher(Notice(f"For the rest of this run only {fewer} side by side."))
+            self._watcher(
+                Notice(f"For the rest of this run only {fewer} jobs run at the same time.")
+            )
 
     def _try_again(self, job: Job, how: str) -> None:
         name = f"{job.member.name} fold {job.fold}"
         if self._tries[job.member.name, job.fold] < TRIES:
-            self._watcher(Notice(f"{name}: its worker ended by {how}; trying once more."))
+            self._watcher(
+                Notice(f"{name}: its process ended with {how}; the job is started again.")
+            )
             self._waiting.appendleft(job)
             return
-        reason = f"its worker ended by {how}, {TRIES} times"
+        reason = f"its process ended with {how}, {TRIES} times"
         self._fail(JobFailed(job.member.name, job.fold, reason))
 
     def _fail(self, failed: JobFailed) -> None:
-        """Tell of a failed job, and note it for `status` where it could not do so itself."""
+        """Report a failed job, and record it for `status` if the job could not do so."""
         folder = self._run.fold_dir(failed.member, failed.fold)
         if failed.exit_code != RunLockedError.exit_code and not is_noted(folder):
             note_failure(folder, failed.reason)
@@ -218,12 +221,12 @@ class Pool:
             worker.process.wait()
 
 
-def least_used(cards: Sequence[str], taken: Sequence[str]) -> str:
-    """The card with the fewest workers; empty where there are none to choose from.
+def least_used(gpus: Sequence[str], taken: Sequence[str]) -> str:
+    """The GPU with the fewest workers; empty if there is none.
 
     Examples
     --------
     >>> least_used(["0", "1"], taken=["0"])
     '1'
     """
-    return min(cards, key=list(taken).count, default="")
+    return min(gpus, key=list(taken).count, default="")

@@ -1,7 +1,7 @@
 """The Ray engine: one task with retries per job, on an existing cluster.
 
-The run's folder must be mounted at the same path on every node; the tasks start the same
-`run-job` command as any other scheduler would.
+The run folder must be mounted at the same path on every node. The tasks start `run-job`, as any
+other scheduler would.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class RayEngine(RemoteEngine):
     Parameters
     ----------
     address : str
-        Of the cluster; `auto` finds the one of this machine.
+        Address of the cluster; `auto` finds the one of this machine.
     cpus, gpus : float
-        What one job takes.
+        CPUs and GPUs per job.
     retries : int
-        How often a job is started anew when its worker or node dies.
+        How often a job is started again when its worker or node dies.
     """
 
     address: str = "auto"
@@ -52,7 +52,7 @@ class RayEngine(RemoteEngine):
             num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, retry_exceptions=False
         )(run_command)
         waiting = {task.remote(command(job, max(1, int(self.cpus)))): job for job in jobs}
-        watcher(Notice(f"{len(waiting)} jobs are with Ray at {self.address}."))
+        watcher(Notice(f"{len(waiting)} jobs were submitted to Ray at {self.address}."))
         failures = []
         try:
             while waiting:
@@ -64,10 +64,10 @@ class RayEngine(RemoteEngine):
                     code, words, n_killed = 1, str(error), 0
                 if (failed := settle(job, code, words, watcher, n_killed=n_killed)) is not None:
                     failures.append(failed)
-        except BaseException:  # Ctrl-C and SIGTERM too: nobody is left to gather what they end with
+        except BaseException:  # also on Ctrl-C and SIGTERM: nobody would collect their results
             for task in waiting:
                 ray.cancel(task, force=True)
-            watcher(Notice(f"Cancelled {len(waiting)} Ray tasks; the others had ended."))
+            watcher(Notice(f"Cancelled {len(waiting)} Ray tasks. The others had already ended."))
             raise
         return failures
 
@@ -77,9 +77,9 @@ class RayEngine(RemoteEngine):
         if not fits:
             largest = max((n.get("CPU", 0), n.get("GPU", 0)) for n in nodes) if nodes else (0, 0)
             raise EnvironmentFault(
-                "A job fits onto one node of the cluster",
-                f"it asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs; the largest of {len(nodes)} "
+                f"A job asks for {self.cpus:g} CPUs and {self.gpus:g} GPUs; the largest of {len(nodes)} "
                 f"nodes has {largest[0]:g} and {largest[1]:g}",
+                "a job must fit onto one node of the cluster",
                 "Ask for less (--cpus, --gpus, --device cpu), or add a larger node",
             )
 
@@ -87,12 +87,12 @@ class RayEngine(RemoteEngine):
 def refuse_open_wire(address: str) -> None:
     """Refuse an address beyond this machine without token authentication.
 
-    `auto` is what Ray makes of it: the address in RAY_ADDRESS, where that is set.
+    `auto` is the address in RAY_ADDRESS if it is set.
 
     Raises
     ------
     EnvironmentFault
-        The wire would be open.
+        The connection would not be authenticated.
     """
     named = (os.environ.get("RAY_ADDRESS") or address) if address == "auto" else address
     host = named.removeprefix("ray://").rpartition(":")[0] or named
@@ -100,21 +100,21 @@ def refuse_open_wire(address: str) -> None:
         return
     by = " (from RAY_ADDRESS)" if named != address else ""
     raise EnvironmentFault(
-        "A Ray cluster beyond this machine is reached with token authentication only",
-        f"the address is '{named}'{by} and RAY_AUTH_MODE is not 'token'",
+        f"The Ray cluster is at '{named}'{by}, and RAY_AUTH_MODE is not 'token'",
+        "a cluster beyond this machine is used with token authentication only",
         "Set RAY_AUTH_MODE=token and the cluster's token on every node",
     )
 
 
 def _import_ray() -> Any:
-    # Of what this process starts; a cluster's own usage reports are set where it is started.
+    # For processes that we start; usage reports of a cluster are set where it is started.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     try:
         import ray
     except ImportError as error:
         raise EnvironmentFault(
-            "The Ray engine needs the ray package",
-            "it is not installed",
+            "The package ray is not installed",
+            "--engine ray needs it",
             "Install it: pip install 'ensemble-kit[ray]'",
         ) from error
     return ray
@@ -123,12 +123,12 @@ def _import_ray() -> Any:
 def connect(ray: Any, address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
-        if host and port.isdigit():  # Ray itself tries for minutes where nothing listens
+        if host and port.isdigit():  # Ray itself would try for minutes
             socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (OSError, RuntimeError, ValueError) as error:
         raise EnvironmentFault(
-            "The Ray engine works on a cluster that runs",
-            f"none answers at '{address}' ({str(error).splitlines()[0][:120]})",
+            f"No Ray cluster answers at '{address}' ({str(error).splitlines()[0][:120]})",
+            "--engine ray needs a running cluster",
             "Start one (ray start --head), or give its address: --ray-address",
         ) from error

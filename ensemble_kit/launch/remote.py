@@ -1,6 +1,6 @@
-"""A job as a command, and its end as an event: what engines beyond this process share.
+"""A job as a command, and its end as an event: for engines outside this process.
 
-Only file paths and exit codes cross the wire.
+Only file paths and exit codes are exchanged.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ TYPES: dict[str, Callable[[str], Any]] = {
     "float": float,
     "str": str,
 }
-KILLED = "its process was killed (SIGKILL), as the kernel does when memory runs out"
+KILLED = "its process was killed (SIGKILL, probably out of memory)"
 
 
 def command(job: Job, threads: int) -> list[str]:
-    """What Python is told to run this job, wherever the run's folder is mounted at the same path."""
+    """The arguments of Python for this job, on any node where the run folder has the same path."""
     folder = str(Path(job.run.path).resolve())
     return [
         "-m", "ensemble_kit", "run-job", folder, job.member.name, str(job.fold),
@@ -42,13 +42,13 @@ def command(job: Job, threads: int) -> list[str]:
 
 
 def run_command(arguments: list[str]) -> tuple[int, str, int]:
-    """Run one job's command in a process of this machine's Python, which ends with this one.
+    """Run the command of one job in a child process.
 
-    A command that is killed, as the kernel does when memory runs out, is run once more.
+    A command that is killed (probably out of memory) is run once more.
 
     Returns
     -------
-    exit code, the last words of a failed one, and how often it was killed
+    exit code, the last lines of output after a failure, and the number of times it was killed
     """
     n_killed = 0
     while True:
@@ -67,9 +67,9 @@ def run_command(arguments: list[str]) -> tuple[int, str, int]:
 def settle(
     job: Job, code: int, words: str, watcher: Watcher, *, n_killed: int = 0
 ) -> JobFailed | None:
-    """Tell how a job ended, by the record in its folder first, and gather its logits.
+    """Report how a job ended, from the record in its folder if there is one, and collect its logits.
 
-    Its epochs are told then too, all at once.
+    Its epochs are reported then too, all at once.
     """
     record = read_record(job.folder)
     if record is not None and not job.changes() and not lacks_features(job):
@@ -93,7 +93,7 @@ def settle(
 
 
 def _epochs(job: Job) -> list[EpochEnded]:
-    """What its process told of each epoch, from `history.csv`."""
+    """The events of each epoch, from `history.csv`."""
     rows = read_csv(job.folder / "history.csv").to_dict("records")
     own: dict[str, Any] = {
         "member": job.member.name,

@@ -1,34 +1,31 @@
-"""How many jobs run side by side: so many as cores and memory carry. Pure arithmetic.
-
-Does not measure; `ensemble_kit.launch.memory` and the workers do.
-"""
+"""Computes how many jobs run at the same time from cores and memory."""
 
 from __future__ import annotations
 
 import dataclasses
 
-# Before a job of the run was measured, it is taken to need so much of the host: this at least, and
-# so many bytes for each multiply-accumulate of a batch, which is above what common networks keep.
+# Assumed host memory of a job before the first measurement: at least this, and this many bytes
+# per multiply-accumulate of a batch, which is above the need of common networks.
 UNMEASURED_BYTES = 3 * 2**30
 BYTES_PER_MAC = 0.1
-# A measured need may grow with later epochs and the end of the job.
+# The measured memory may grow in later epochs and at the end of the job.
 MARGIN = 1.15
-# More jobs than this on one card were not tried.
-MOST_PER_CARD = 4
+# Largest number of jobs per GPU that was tested.
+MOST_PER_GPU = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """What there is for jobs; memory in bytes, as free before the first of them started."""
+    """The resources for jobs; memory in bytes, as free before the first job started."""
 
     cores: int
     host_free: int
-    n_cards: int = 0
+    n_gpus: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """So many processes of so many threads.
+    """A number of processes, and threads per process.
 
     Examples
     --------
@@ -45,31 +42,31 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class Peak:
-    """What one job took at most: bytes of the host, bytes of its card, and what the card has."""
+    """Peak memory of one job in bytes: on the host, on its GPU, and the total of the GPU."""
 
     host: int
-    card: int = 0
-    card_room: int = 0
+    gpu: int = 0
+    gpu_total: int = 0
 
     def larger(self, other: Peak) -> Peak:
-        """The larger need of both; the card's room is that seen first, beside no other job."""
+        """The larger peak of both; the total of the GPU is the first value, measured without other jobs."""
         return Peak(
             max(self.host, other.host),
-            max(self.card, other.card),
-            self.card_room or other.card_room,
+            max(self.gpu, other.gpu),
+            self.gpu_total or other.gpu_total,
         )
 
 
 def most_slots(machine: Machine, n_jobs: int) -> int:
-    """No more than jobs and cores; no more than a few on each card."""
+    """Upper limit of slots: the number of jobs and cores, and a few per GPU."""
     most = min(n_jobs, machine.cores)
-    if machine.n_cards:
-        most = min(most, machine.n_cards * MOST_PER_CARD)
+    if machine.n_gpus:
+        most = min(most, machine.n_gpus * MOST_PER_GPU)
     return max(1, most)
 
 
 def first_slots(machine: Machine, n_jobs: int, batch_macs: float = 0.0) -> int:
-    """So many begin, before any was measured: one a card; on a CPU as the host's memory carries.
+    """Number of slots before any measurement: one per GPU; on a CPU as many as memory allows.
 
     `batch_macs` are the multiply-accumulates of predicting one batch of the largest job.
 
@@ -79,12 +76,12 @@ def first_slots(machine: Machine, n_jobs: int, batch_macs: float = 0.0) -> int:
     3
     """
     assumed = max(UNMEASURED_BYTES, int(BYTES_PER_MAC * batch_macs))
-    begin = machine.n_cards or machine.host_free // assumed
+    begin = machine.n_gpus or machine.host_free // assumed
     return max(1, min(most_slots(machine, n_jobs), begin))
 
 
 def slots_by_memory(peak: Peak, machine: Machine, n_jobs: int) -> int:
-    """So many jobs of this need run side by side and fit.
+    """Number of jobs with this peak memory that fit at the same time.
 
     Examples
     --------
@@ -92,6 +89,6 @@ def slots_by_memory(peak: Peak, machine: Machine, n_jobs: int) -> int:
     6
     """
     fit = machine.host_free // int(MARGIN * max(peak.host, 1))
-    if machine.n_cards and peak.card:
-        fit = min(fit, machine.n_cards * (peak.card_room // int(MARGIN * peak.card)))
+    if machine.n_gpus and peak.gpu:
+        fit = min(fit, machine.n_gpus * (peak.gpu_total // int(MARGIN * peak.gpu)))
     return max(1, min(most_slots(machine, n_jobs), fit))

@@ -1,6 +1,6 @@
-"""The Slurm engine: the waiting jobs as one array, by submitit.
+"""The Slurm engine: the waiting jobs as one job array, by submitit.
 
-The run's folder must be on a file system that the nodes share.
+The run folder must be on a file system that the nodes share.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from ensemble_kit.members.jobs.engine import RemoteEngine
 from ensemble_kit.members.jobs.events import JobFailed, Notice, Watcher
 from ensemble_kit.members.jobs.job import Job
 
-# In a job's folder: the id that Slurm gave it.
+# File in the folder of a job with its Slurm id.
 SUBMITTED = "submitted.json"
-# Options that are submitit's, not sbatch's.
+# Options of submitit, not of sbatch.
 SUBMITIT = ("python", "setup")
-# Options of sbatch that flags of our own set, or that the array needs.
+# Options of sbatch that our own options set, or that the array needs.
 OWN_FLAGS = {
     "partition": "--partition",
     "cpus-per-task": "--cpus",
@@ -51,17 +51,17 @@ class SlurmEngine(RemoteEngine):
     ----------
     partition : str, optional
     cpus, gpus : int
-        What one job takes.
+        CPUs and GPUs per job.
     minutes : int
-        Time limit of one job; one that runs out goes on from its checkpoint when resubmitted.
+        Time limit per job. A job that reaches it continues from its checkpoint when resubmitted.
     at_once : int
-        Array tasks that run at the same time at most.
+        Largest number of array tasks at the same time.
     cluster : str, optional
-        submitit's executor; found by itself, `local` for tests.
+        Executor of submitit; found automatically, `local` for tests.
     options : sequence of (str, str)
-        Any further options of sbatch, e.g. ("account", "lab7"); an empty value gives a bare flag.
-        "python" is the interpreter on the nodes, e.g. that of a container; "setup" is a shell line
-        to run before it, and may stand several times.
+        Other options of sbatch, e.g. ("account", "lab7"); an empty value gives a flag without value.
+        "python" is the interpreter on the nodes, e.g. that of a container. "setup" is a shell line
+        to run before it, and may be given several times.
     wait : bool
         False: submit the jobs and return. Each job stores its own logits.
     """
@@ -83,13 +83,17 @@ class SlurmEngine(RemoteEngine):
                 )
 
     def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
-        """Submit all jobs, wait for them unless told otherwise, return those that failed."""
+        """Submit all jobs, wait for them if `wait` is set, and return those that failed."""
         executor = self._executor(jobs[0])
         _refuse_queued(jobs)
         submitted = _submitted(executor, [command(job, self.cpus) for job in jobs])
         for job, task in zip(jobs, submitted, strict=True):
             write_json(job.folder / SUBMITTED, {"slurm_job": task.job_id})
-        watcher(Notice(f"{len(submitted)} jobs are with Slurm (first id {submitted[0].job_id})."))
+        watcher(
+            Notice(
+                f"{len(submitted)} jobs were submitted to Slurm (first id {submitted[0].job_id})."
+            )
+        )
         if not self.wait:
             return []
         failures = []
@@ -97,11 +101,13 @@ class SlurmEngine(RemoteEngine):
             for job, task in zip(jobs, submitted, strict=True):
                 try:
                     code, words, n_killed = task.result()
-                except Exception as error:  # submitit raises its own for lost and killed jobs
+                except (
+                    Exception
+                ) as error:  # submitit raises its own errors for lost and killed jobs
                     code, words, n_killed = 1, str(error), 0
                 if (failed := settle(job, code, words, watcher, n_killed=n_killed)) is not None:
                     failures.append(failed)
-        except BaseException:  # Ctrl-C and SIGTERM too: nobody is left to gather what they end with
+        except BaseException:  # also on Ctrl-C and SIGTERM: nobody would collect their results
             _cancel(submitted, watcher)
             raise
         return failures
@@ -111,8 +117,8 @@ class SlurmEngine(RemoteEngine):
             import submitit
         except ImportError as error:
             raise EnvironmentFault(
-                "The Slurm engine needs the submitit package",
-                "it is not installed",
+                "The package submitit is not installed",
+                "--engine slurm needs it",
                 "Install it: pip install 'ensemble-kit[slurm]'",
             ) from error
         try:
@@ -121,15 +127,15 @@ class SlurmEngine(RemoteEngine):
             )
         except RuntimeError as error:
             raise EnvironmentFault(
-                "The Slurm engine works where Slurm is",
-                str(error),
+                f"Slurm cannot be used here: {error}",
+                "--engine slurm needs Slurm on this machine",
                 "Use --engine local, or run on a login node",
             ) from error
         if executor.cluster == "local" and self.cluster is None:
             raise EnvironmentFault(
-                "The Slurm engine works where Slurm is",
-                "there is no sbatch here",
-                "Use --engine local",
+                "The command sbatch was not found on this machine",
+                "--engine slurm needs it",
+                "Use --engine local, or run on a login node of the cluster",
             )
         given = {
             "slurm_partition": self.partition,
@@ -160,30 +166,29 @@ def _submitted(executor: Any, commands: list[list[str]]) -> list[Any]:
     except submitit.core.utils.FailedJobError as error:
         said = " ".join(str(error).split())[-300:]
         raise EnvironmentFault(
-            "Slurm takes the array that it is asked to run",
-            f"it did not: {said}",
-            "Ask for what the partition has: --partition, --cpus, --gpus, --time-limit; "
-            "--device cpu asks for no GPU",
+            f"Slurm refused the job array: {said}",
+            "the jobs must fit what the partition offers",
+            "Change --partition, --cpus, --gpus or --time-limit; --device cpu asks for no GPU",
         ) from error
 
 
 def _refuse_queued(jobs: Sequence[Job]) -> None:
-    """Refuse to submit jobs a second time while Slurm still has them."""
+    """Refuse to submit jobs a second time while they are pending or running."""
     ids = {job.folder: _submitted_as(job.folder) for job in jobs}
     queued = _queued() if any(ids.values()) else set()
     there = [job_id for job_id in ids.values() if job_id in queued]
     if there:
         raise RunLockedError(
-            f"{len(there)} of these {len(jobs)} jobs are already with Slurm",
+            f"{len(there)} of these {len(jobs)} jobs were already submitted to Slurm",
             f"Slurm jobs {first_few(there)} are pending or running",
-            f"Wait for them ({follow_up('status', jobs[0].run.path)} shows how far they are). "
+            f"Wait for them ({follow_up('status', jobs[0].run.path)} shows their progress). "
             f"Or cancel them (scancel {' '.join(dict.fromkeys(i.partition('_')[0] for i in there))}) "
             "and run the same command",
         )
 
 
 def _submitted_as(folder: Path) -> str:
-    """The Slurm id that a job was submitted under; empty where it never was."""
+    """The Slurm id of a job; empty if it was not submitted."""
     try:
         return str(read_json(folder / SUBMITTED)["slurm_job"])
     except (DataError, IntegrityError, KeyError, TypeError):
@@ -191,7 +196,7 @@ def _submitted_as(folder: Path) -> str:
 
 
 def _queued() -> set[str]:
-    """Ids of this user's jobs that are pending or running; none where Slurm does not say."""
+    """Ids of this user's pending or running jobs; empty if Slurm does not answer."""
     asked = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
     try:
         return set(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split())
@@ -203,4 +208,8 @@ def _cancel(submitted: Sequence[Any], watcher: Watcher) -> None:
     left = [task for task in submitted if not task.done()]
     for task in left:
         task.cancel(check=False)
-    watcher(Notice(f"Cancelled {len(left)} of {len(submitted)} Slurm jobs; the others had ended."))
+    watcher(
+        Notice(
+            f"Cancelled {len(left)} of {len(submitted)} Slurm jobs. The others had already ended."
+        )
+    )

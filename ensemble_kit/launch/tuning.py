@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import ensemble_kit.errors
 from ensemble_kit.errors import EnsembleKitError, JobsFailedError
 from ensemble_kit.launch.end_with_parent import child_environment, end_with_parent
-from ensemble_kit.launch.memory import visible_cards
+from ensemble_kit.launch.memory import visible_gpus
 from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.parallel import cores
 from ensemble_kit.tune.plan import TunePlan
@@ -69,8 +69,8 @@ class TuningWorkers:
         threads = max(1, cores() // self.n_workers)
         own = {"OMP_NUM_THREADS": str(threads)}
         chosen = choose_device(device)
-        if chosen.type == "cuda" and chosen.index is None and (cards := visible_cards()):
-            own["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
+        if chosen.type == "cuda" and chosen.index is None and (gpus := visible_gpus()):
+            own["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
         worker = subprocess.Popen(
             [sys.executable, "-m", "ensemble_kit.launch.tuning", str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=child_environment(own),

@@ -1,6 +1,6 @@
-"""A worker process: reads `member fold` lines from its standard input, does each job, reports events.
+"""A worker process: reads `member fold` lines from standard input, runs each job, reports events.
 
-Started by the local engine; ends when its input closes, at once if its parent is gone.
+The local engine starts it. It ends when its input closes, or at once if its parent has died.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from collections.abc import Iterator
 from ensemble_kit.errors import EnsembleKitError
 from ensemble_kit.folds.fold_key import LeftOut
 from ensemble_kit.launch.end_with_parent import end_with_parent
-from ensemble_kit.launch.memory import card_peak, host_peak
+from ensemble_kit.launch.memory import gpu_peak, host_peak
 from ensemble_kit.launch.slots import Peak
 from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFailed, to_json
 from ensemble_kit.members.jobs.progress_files import reason_of
 from ensemble_kit.run import Run
 
-# How lines that are no events begin: the job ended; what it took; why this process ends.
+# First characters of lines that are not events: the job ended; its peak memory; why the process ends.
 DONE, PEAK, CRASH = ".", "^", "!"
 
 
 def main(run_path: str, n_threads: int) -> None:
-    """Serve jobs of one run until the input ends."""
+    """Run jobs of one run until the input ends."""
     end_with_parent()
     import torch
 
@@ -35,7 +35,7 @@ def main(run_path: str, n_threads: int) -> None:
     from ensemble_kit.members.jobs.run_job import run_job
 
     torch.set_num_threads(n_threads)
-    # Whatever a library prints must not stand between the events.
+    # Output of libraries must not be mixed with the events.
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     run, measured = Run(run_path), set[str]()
@@ -45,7 +45,7 @@ def main(run_path: str, n_threads: int) -> None:
         out.write(to_json(event) + "\n")
         if isinstance(event, EpochEnded) and event.member not in measured:
             measured.add(event.member)
-            peak = Peak(host_peak(), *card_peak(number))
+            peak = Peak(host_peak(), *gpu_peak(number))
             out.write(PEAK + json.dumps(dataclasses.asdict(peak)) + "\n")
 
     for member, fold in _jobs():
@@ -56,7 +56,7 @@ def main(run_path: str, n_threads: int) -> None:
         except EnsembleKitError as error:
             tell(JobFailed(member, fold, str(error), error.exit_code))
         except Exception as error:
-            # Nothing in this process is to be trusted now: a lost device stays lost to it.
+            # After an error of the device this process cannot be used again.
             traceback.print_exc()
             out.write(f"{CRASH}{reason_of(error)}\n")
             out.flush()
@@ -65,7 +65,7 @@ def main(run_path: str, n_threads: int) -> None:
 
 
 def _jobs() -> Iterator[tuple[str, LeftOut]]:
-    # A thread reads, so that a closed pipe (the parent is dead) ends the process mid-job.
+    # A thread reads, so that a closed pipe (the parent has died) ends the process during a job.
     lines: list[str] = []
     arrived = threading.Semaphore(0)
 

@@ -1,7 +1,4 @@
-"""What a manifest's table must hold: its columns, ids, labels, groups, splits and paths.
-
-Checks; changes nothing.
-"""
+"""Checks the table of a manifest: columns, ids, labels, groups, splits and paths."""
 
 from __future__ import annotations
 
@@ -27,12 +24,14 @@ def table_with(path: str | os.PathLike[str], *columns: str, what: str) -> UserTa
     Raises
     ------
     DataError
-        No table, or a column is missing: `what` says what the table is called then.
+        It is not a table, or a column is missing. `what` names the table in the message.
     """
     read = read_table(path)
     found = {name: known_columns(read.frame.columns, (name,)) for name in columns}
     names = {own[0]: name for name, own in found.items() if own and name not in own}
-    table = read.frame.rename(columns=names).map(unguarded)  # as tables of runs are written
+    table = read.frame.rename(columns=names).map(
+        unguarded
+    )  # tables of runs are written by this package
     refuse_missing(table, columns, what, f"in '{path}' are")
     return dataclasses.replace(read, frame=table)
 
@@ -43,8 +42,8 @@ def refuse_missing(
     missing = [c for c in columns if c not in table]
     if missing:
         raise DataError(
-            f"{what} has the columns {', '.join(columns)}",
-            f"missing: {', '.join(missing)}; {where} {first_few(table.columns, 12)}",
+            f"{what} has no column {', '.join(missing)}; {where} {first_few(table.columns, 12)}",
+            f"it needs the columns {', '.join(columns)}",
             did_you_mean(missing[0], map(str, table.columns)),
         )
 
@@ -53,7 +52,9 @@ def require_columns(table: pd.DataFrame) -> None:
     refuse_missing(table, REQUIRED, "A manifest")
     if not len(table):
         raise DataError(
-            "A manifest has at least one image", "got none", "Check the folder or the table"
+            "No images were found",
+            "a manifest needs at least one image",
+            "Check the folder or the table",
         )
 
 
@@ -64,30 +65,30 @@ def check_rows(
     if ids.duplicated().any():
         twice = ids[ids.duplicated()].unique()
         raise DataError(
-            "Every sample id stands for one image",
-            f"{len(twice)} ids stand more than once (first: {first_few(twice, 3)})",
-            "Rename those files or drop the repeated rows",
+            f"{len(twice)} sample ids occur more than once (first: {first_few(twice, 3)})",
+            "each sample id names one image",
+            "Rename those files, or remove the repeated rows",
         )
     if len(class_names) < 2 or len(set(class_names)) != len(class_names):
         raise DataError(
-            "A classifier needs at least two different classes",
-            f"got {list(class_names)} over {len(table)} images",
+            f"The data have the classes {list(class_names)} ({len(table)} images)",
+            "a data set needs at least two different classes",
             "Check the folder names or the label column",
         )
     counts = table["label"].value_counts()
     unknown = [label for label in counts.index if label not in class_names]
     if unknown:
         raise DataError(
-            f"Every label is one of {', '.join(class_names)}",
-            f"{counts[unknown].sum()} images have others: {first_few(map(repr, unknown))}",
+            f"{counts[unknown].sum()} images have unknown labels: {first_few(map(repr, unknown))}",
+            f"the classes are {', '.join(class_names)}",
             did_you_mean(unknown[0], class_names),
         )
     empty = [name for name in class_names if name not in (*counts.index, *absent)]
     if empty:
         have = first_few(f"{n}: {c}" for n, c in counts.items())
         raise DataError(
-            "Every class has at least one image",
-            f"{first_few(map(repr, empty))} has none ({have})",
+            f"There are no images of class {first_few(map(repr, empty))} ({have})",
+            "each class needs at least one image",
             "Add its images, or remove the class",
         )
     _check_groups(table)
@@ -98,23 +99,23 @@ def _check_groups(table: pd.DataFrame) -> None:
     blank = table["group"].str.strip().isin(["", "nan", "None"])
     if blank.any():
         raise DataError(
-            "Every image belongs to a group (its patient)",
-            f"{blank.sum()} of {len(table)} have none (first: {first_few(table['sample_id'][blank], 3)})",
-            "Fill the group column, or leave the whole column out so that each image stands for itself",
+            f"{blank.sum()} of {len(table)} images have no group, i.e. no patient (first: {first_few(table['sample_id'][blank], 3)})",
+            "if groups are given, each image needs one",
+            "Fill in the group column. Or remove the whole column: each image is then its own group",
         )
     odd = ~table["split"].isin(SPLITS)
     if odd.any():
         raise DataError(
-            "A split is 'train' or 'test'",
-            f"{odd.sum()} rows say {first_few(table['split'][odd].unique())}",
-            "Use those two words; validation images join 'train', since folds are made from it",
+            f"{odd.sum()} rows have the split {first_few(table['split'][odd].unique())}",
+            "a split is 'train' or 'test'",
+            "Use these two words. Validation images are 'train': the folds are made from them",
         )
 
 
 def check_positive(positive: str, class_names: Sequence[str]) -> None:
     if positive and positive not in class_names:
         raise DataError(
-            f"The positive class '{positive}' is none of the classes",
+            f"Unknown positive class '{positive}'",
             f"the classes are {first_few(map(repr, class_names))}",
             did_you_mean(positive, class_names),
         )
@@ -124,9 +125,9 @@ def check_straddling(table: pd.DataFrame) -> None:
     straddling = groups_on_both_sides(table)
     if straddling:
         raise DataError(
-            f"{len(straddling)} groups (patients) stand on both sides of the test split",
-            f"images of {first_few(straddling)} are in train and in test",
-            "To draw a test part of whole groups: --test-part drawn. To keep this split knowingly, "
+            f"{len(straddling)} groups (patients) are on both sides of the test split: {first_few(straddling)}",
+            "all images of a group must be on one side",
+            "To draw a new test part of whole groups: --test-part drawn. To keep this split, "
             "with a caveat beside every result: --split-by image",
         )
 
@@ -141,7 +142,7 @@ def _check_paths(paths: pd.Series) -> None:
     for path in paths[paths.str.startswith("/") | paths.str.contains("..", regex=False)]:
         if path.startswith("/") or ".." in Path(path).parts:
             raise DataError(
-                "Image paths stay inside the data folder",
-                f"got '{path}'",
-                "Give paths relative to that folder",
+                f"'{path}' is outside the data folder",
+                "images must be inside it",
+                "Give paths relative to the data folder",
             )

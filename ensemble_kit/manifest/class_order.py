@@ -1,7 +1,4 @@
-"""Puts the classes of a manifest into the user's order, and says whether that order means something.
-
-Reads no file.
-"""
+"""Sets the order of the classes, and whether they are ordinal."""
 
 from __future__ import annotations
 
@@ -27,17 +24,17 @@ def with_class_order(
     ----------
     manifest : Manifest
     classes : sequence of str
-        Every class once, the mildest first; the reader's order where it is empty.
+        Every class once, the mildest first. If empty, the order of the reader stays.
     ordinal : bool or None
-        Whether the order means something; None keeps what the reader knows (HER2 scores).
+        Whether the classes are ordinal. None keeps what the reader knows (HER2 scores).
     positive : str or None
-        The class that must not be missed; None keeps what the reader knows (BreakHis).
+        The positive class. None keeps what the reader knows (BreakHis).
 
     Raises
     ------
     DataError
-        Other names than those of the data, a positive class that is none of them, or an ordinal scale whose order is not known: names
-        without numbers, and no `classes`.
+        `classes` or `positive` name other classes than the data have, or the classes are ordinal
+        and their order is not known (names without numbers, and no `classes`).
 
     Examples
     --------
@@ -51,9 +48,9 @@ def with_class_order(
         _refuse_other_names(classes, known)
     elif ordinal and not manifest.ordinal and not all(re.search(r"\d", name) for name in known):
         raise DataError(
-            "The order of the classes is not known",
-            f"--ordinal was given, and the classes are {first_few(map(repr, known))}",
-            f"Give the classes in their order, the mildest first: --classes '{as_list(known)}'",
+            f"--ordinal was given, but the order of the classes {first_few(map(repr, known))} is not known",
+            "ordinal metrics need this order",
+            f"Name the classes in their order, the mildest first: --classes '{as_list(known)}'",
         )
     is_ordinal = manifest.ordinal if ordinal is None else ordinal
     return dataclasses.replace(
@@ -77,8 +74,8 @@ def _refuse_other_names(classes: Sequence[str], known: Sequence[str]) -> None:
     ]
     near = f"{did_you_mean(unknown[0], lacking)} " if unknown and lacking else ""
     raise DataError(
-        "--classes names other classes than the data have",
-        "; ".join(wrong),
-        f"{near if near.startswith('Did') else ''}Name each class once, and put a name with a "
+        f"--classes does not match the data: {'; '.join(wrong)}",
+        "each class of the data must be named once",
+        f"{near if near.startswith('Did') else ''}Put a name with a "
         f"comma in double quotes: --classes '{as_list(known)}'",
     )

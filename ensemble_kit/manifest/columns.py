@@ -1,6 +1,6 @@
-"""Which column of a table holds what: names are compared without case, spaces and punctuation.
+"""Finds the columns of a table by their usual names.
 
-Knows names of columns; reads no cell.
+Names are compared without case, spaces and punctuation.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""The `[data]` table of the settings: which images, how they are labelled, grouped and split.
-
-Reads no image and splits nothing.
-"""
+"""The `[data]` table of the settings: which images, and how they are labelled, grouped and split."""
 
 from __future__ import annotations
 
@@ -39,20 +36,20 @@ class DataSettings(Settings):
     """Which images, how they are labelled and grouped, and how they are split.
 
     `path` is a folder, a CSV table, a `.npz`, or the name of embedded data: `phantom` (synthetic
-    HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` are the readers';
-    one that the recognised reader does not know is refused.
+    HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` belong to the
+    readers. An option that the reader of these data does not have is refused.
 
-    `classes` is the order of the classes, the mildest first, and `ordinal` says whether that order
-    means something; by default the reader decides both. `positive` is the class that must not be
-    missed, e.g. `malignant`: it wins tied votes under `stack --ties severity`, and average precision,
-    operating points and `stack --clinical` are of it.
-    `test_part = "valid"` tests on the data's validation images (val/); `"drawn"` draws a test part
-    although the data bring one.
-    The split is the user's own table (`splits`), else `test_groups`, else the data's own, else a
-    drawn share `test_size`; one that was asked for and would lose is refused. `fold_seed` draws
-    other folds over the same test part; `seed` otherwise.
-    `infer_groups` makes groups of near-duplicate images where none are known, stamped as inferred.
-    `on_bad_image = "skip"` leaves out up to `max_bad` images that cannot be read, and says which.
+    `classes` is the order of the classes, the mildest first. `ordinal` says whether they are ordinal.
+    By default the reader sets both. `positive` is the positive class, e.g. `malignant`: it wins tied
+    votes under `stack --ties severity`. Average precision, operating points and `stack --clinical`
+    are computed for it.
+    `test_part = "valid"` uses the validation images of the data (val/) as the test part; `"drawn"`
+    draws a random test part, even if the data have one.
+    The split is the user's own table (`splits`), else `test_groups`, else the split of the data,
+    else a random share `test_size`. Conflicting settings are refused. `fold_seed` draws other folds
+    for the same test part; its default is `seed`.
+    `infer_groups` makes groups of near-duplicate images if no patients are known, with a caveat.
+    `on_bad_image = "skip"` skips up to `max_bad` images that cannot be read, and lists them.
     """
 
     path: str = EMBEDDED[0]
@@ -86,15 +83,15 @@ class DataSettings(Settings):
     splits: str | None = None
 
     def as_asked(self, flags: Mapping[str, Any], usual: Mapping[str, Any]) -> DataSettings:
-        """The same settings, of which only those count as set that a user asked for.
+        """The same settings, with only the user's own values marked as set.
 
         Parameters
         ----------
         flags : mapping
-            All of them were asked for, but those that are None. What a file says was if it differs
-            from its default: a run's `config.toml` says every default.
+            Values of options. All that are not None were set by the user. A value of a file counts as
+            set if it differs from its default, because the `config.toml` of a run lists all defaults.
         usual : mapping
-            Defaults that stand in the place of those of this table.
+            Defaults that replace those of this table.
         """
         defaults = DataSettings(**usual)
         asked = {k for k, v in self if flags.get(k) is not None or v != getattr(defaults, k)}

@@ -1,7 +1,4 @@
-"""What a file is by its suffix: an image that is read, a companion, or something that is converted first.
-
-Opens no file.
-"""
+"""Recognises files by their suffix: images that are read, files to ignore, formats to convert first."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ IMAGE_SUFFIXES = frozenset(
         *(".gif", ".ppm", ".pgm", ".pbm", ".pnm"),
     )
 )
-# Files that stand beside images and are none: no note about them.
+# Files that often lie beside images: they are ignored without a note.
 BESIDE = frozenset((".csv", ".json", ".md", ".toml", ".tsv", ".txt", ".xml", ".yaml", ".yml"))
 BESIDE_NAMES = frozenset(("thumbs.db", "desktop.ini", "icon\r", "license", "readme"))
-# Folders that operating systems and disk stations make: some hold small copies of the images.
+# Folders of operating systems and network drives: some hold small copies of the images.
 SYSTEM_FOLDERS = frozenset(
     ("__macosx", "__pycache__", "@eadir", "#recycle", "$recycle.bin", "lost+found",
      "system volume information")
@@ -65,12 +62,12 @@ def is_image(path: str) -> bool:
 
 
 def is_beside(path: str) -> bool:
-    """Whether a file belongs to no image data and deserves no note."""
+    """Whether a file is ignored without a note."""
     return suffix_of(path) in BESIDE or PurePosixPath(path).name.lower() in BESIDE_NAMES
 
 
 def not_read(suffix: str) -> tuple[str, str] | None:
-    """What files of this suffix are, and what makes images of them; None where that is not known.
+    """The kind of files with this suffix, and how to convert them; None if not known.
 
     Examples
     --------

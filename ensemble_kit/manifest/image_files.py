@@ -1,7 +1,4 @@
-"""Finds the files that a table of images means, by path or by name, and those it does not name.
-
-Opens no image.
-"""
+"""Finds the image files that a table names, by path or by name."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from ensemble_kit.manifest.file_kinds import IMAGE_SUFFIXES
 from ensemble_kit.manifest.folders.walk import list_images
 
 Index = dict[str, list[str]]
-# A path into a container, which is opened later: x.npz#train_images/17.
+# A path to an image inside a file, which is opened later: x.npz#train_images/17.
 CONTAINED = re.compile(r"(.*\.npz|sklearn-digits)#[^#]*", re.IGNORECASE)
 
 
@@ -25,8 +22,8 @@ def find_images(
 ) -> list[str]:
     """The path below `root` of each image of a table.
 
-    An image is `root/name` or `root/label/name`, else the only image below `root` of that name;
-    the name may lack its extension and its folder. Upper and lower case are then the same.
+    An image is `root/name` or `root/label/name`, else the only image below `root` with that name.
+    The name may lack its extension and its folder; then upper and lower case are equal.
 
     Parameters
     ----------
@@ -35,16 +32,16 @@ def find_images(
     suffix : str or None
         Added to names that do not end with it.
     table : str
-        What the table is called in errors.
+        Name of the table in errors.
 
     Raises
     ------
     DataError
-        Files that are not there, names of several files, or a path that leaves `root`.
+        A file does not exist, a name matches several files, or a path leads out of `root`.
     """
     if not root.is_dir():
         raise DataError(
-            "The folder of the images is not there", f"got '{root}'", "Check --image-root"
+            f"'{root}' does not exist", "the folder of the images must exist", "Check --image-root"
         )
     asked = [_with_suffix(_relative(root, name), suffix) for name in names]
     found = [_at_its_path(root, name, label) for name, label in zip(asked, labels, strict=True)]
@@ -58,7 +55,7 @@ def find_images(
 
 
 def images_beside(root: Path, paths: list[str], table: str) -> tuple[str, ...]:
-    """What is said of images that stand beside those of a table and are not named in it."""
+    """A note on images beside those of a table that the table does not name."""
     named = set(paths)
     beside = [
         path
@@ -69,20 +66,20 @@ def images_beside(root: Path, paths: list[str], table: str) -> tuple[str, ...]:
     if not beside:
         return ()
     return (
-        f"{len(beside)} images stand beside those of '{table}' and are not named in it: they are "
+        f"{len(beside)} images in the same folders are not named in '{table}': they are "
         f"left out (first: {first_few(beside, 2)}).",
     )
 
 
 def folders_left_out(root: Path, paths: Iterable[str], table: str) -> tuple[str, ...]:
-    """What is said of folders with images below `root` of which a table names none."""
+    """A note on folders below `root` with images that a table does not name."""
     named = {path.rpartition("/")[0] for path in paths}
     others = [p for p in list_images(root)[0] if p.rpartition("/")[0] not in named]
     if not others:
         return ()
     folders = dict.fromkeys(repr(path.rpartition("/")[0] or ".") for path in others)
     return (
-        f"{len(others)} images stand in folders that '{table}' does not name: they are left out "
+        f"{len(others)} images are in folders that '{table}' does not name: they are left out "
         f"({first_few(folders, 4)}).",
     )
 
@@ -134,8 +131,8 @@ def _named(index: Index, name: str) -> list[str]:
 def _refuse_missing(root: Path, missing: list[str], n_images: int, table: str) -> None:
     if missing:
         raise DataError(
-            f"{len(missing)} of {n_images} images of '{table}' are not there",
-            f"no such file below '{root}' (first: {first_few(missing, 3)})",
+            f"{len(missing)} of {n_images} images of '{table}' do not exist below '{root}' (first: {first_few(missing, 3)})",
+            "each image of the table must exist",
             "Correct the paths, or say where the images are: --image-root DIR, --image-suffix .png",
         )
 
@@ -144,9 +141,10 @@ def _refuse_ambiguous(several: Index, table: str) -> None:
     if several:
         name, paths = next(iter(several.items()))
         raise DataError(
-            f"{len(several)} names of '{table}' stand for several images each",
+            f"{len(several)} names of '{table}' match several images each: "
             f"'{name}' could be {first_few(map(repr, paths), 3)}",
-            "Say which: --image-root DIR, --image-suffix .png, or paths in the table",
+            "each name must match one image",
+            "Be more specific: --image-root DIR, --image-suffix .png, or whole paths in the table",
         )
 
 
@@ -167,9 +165,9 @@ def _relative(root: Path, path: str) -> str:
     inside = not is_absolute or Path(path).resolve().is_relative_to(root.resolve())
     if not inside or ".." in Path(path).parts or not path.strip():
         raise DataError(
-            "Image paths stay inside the data folder",
-            f"got '{path}'",
-            "Give paths relative to that folder (--image-root)",
+            f"'{path}' is outside the data folder",
+            "images must be inside it",
+            "Give paths relative to the data folder (--image-root)",
         )
     if is_absolute:
         return Path(path).resolve().relative_to(root.resolve()).as_posix()

@@ -1,7 +1,4 @@
-"""Names in a user's data: classes in their natural order, patients that are unknown or nearly equal.
-
-Reads no file.
-"""
+"""Names in a user's data: the natural order of classes, unknown patients, nearly equal names."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.manifest.folders.walk import natural_key
 from ensemble_kit.tables import strip
 
-# What tables write where the patient is not known; upper and lower case alike.
+# Words in tables for an unknown patient, in upper or lower case.
 UNKNOWN = re.compile(
     r"|#?n/?a|n\.a\.|<na>|nan|nat|#?null!?|none|nil|--?|\.|\?+|unk|unknown|missing|undefined"
     r"|not available|not known",
@@ -22,7 +19,7 @@ UNKNOWN = re.compile(
 
 
 def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Different names, sorted by their numbers where they have some.
+    """Different names, sorted by the numbers in them.
 
     Examples
     --------
@@ -38,7 +35,7 @@ def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def look_like_grades(class_names: Iterable[str]) -> bool:
-    """Whether at least three names are equal but for a number, which may be Roman.
+    """Whether at least three names differ only in a number, which may be Roman.
 
     Examples
     --------
@@ -69,7 +66,7 @@ def known_groups(groups: Iterable[str], samples: Iterable[str], *, where: str) -
     ----------
     groups, samples : iterable of str, length n_samples
     where : str
-        What holds the groups, for the error: "column 'patient' of 'labels.csv'".
+        Where the groups come from, for the error: "column 'patient' of 'labels.csv'".
 
     Raises
     ------
@@ -81,19 +78,19 @@ def known_groups(groups: Iterable[str], samples: Iterable[str], *, where: str) -
     if unknown:
         words = sorted({repr(group) for group, _ in unknown})
         raise DataError(
-            f"{len(unknown)} of {len(clean)} images have no group (patient)",
-            f"{where} says {first_few(words)} (first: {first_few((s for _, s in unknown), 3)})",
+            f"{len(unknown)} of {len(clean)} images have no group (patient): {where} says {first_few(words)} (first: {first_few((s for _, s in unknown), 3)})",
+            "each image needs a known patient",
             "Write the patient of each image, or remove these images: "
-            "they could be of a patient who stands on the other side of a split",
+            "their patient could also be on the other side of a split",
         )
     return clean
 
 
 def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Sets of different names that probably mean the same one.
+    """Sets of different names that probably mean the same.
 
     They differ only in upper and lower case, zero padding, separators, white space, Unicode form,
-    or a `.0` that a spreadsheet or pandas added.
+    or a `.0` that was added by a spreadsheet or pandas.
 
     Examples
     --------
@@ -112,15 +109,14 @@ def refuse_near_equal(class_names: Iterable[str], where: str) -> None:
     Raises
     ------
     DataError
-        There are such names.
+        Two class names are nearly equal.
     """
     alike = [names for names in near_equal(class_names) if not _are_numbers(names)]
     if alike:
         shown = first_few((" and ".join(map(repr, names)) for names in alike), 3)
         raise DataError(
-            f"Classes whose names are nearly equal: {shown}",
-            f"in '{where}' these are {sum(map(len, alike))} classes; upper and lower case, spaces "
-            "and separators make no class",
+            f"Some class names in '{where}' are nearly equal: {shown}",
+            f"they would be {sum(map(len, alike))} classes; upper and lower case, spaces and separators do not distinguish classes",
             "If they are one class, write its name in one way. If not, give them names that "
             "differ in a word",
         )

@@ -1,7 +1,4 @@
-"""Finds a name in each path by a user's regular expression.
-
-Reads no file.
-"""
+"""Finds a class or patient in each path by a user's regular expression."""
 
 from __future__ import annotations
 
@@ -19,16 +16,16 @@ def found_by(pattern: str, paths: Sequence[str], *, option: str, what: str) -> l
     pattern : str
     paths : sequence of str, length n_samples
     option : str
-        What the pattern is called in errors: `group_pattern`.
+        Name of the pattern in errors: `group_pattern`.
     what : str
-        What it finds: `patient`.
+        What the pattern finds: `patient`.
 
     Raises
     ------
     UsageError
-        No regular expression, or one without a group.
+        The pattern is not a regular expression, or has no group.
     DataError
-        Paths that do not match.
+        A path does not match.
 
     Examples
     --------
@@ -39,18 +36,22 @@ def found_by(pattern: str, paths: Sequence[str], *, option: str, what: str) -> l
         compiled = re.compile(pattern)
     except re.error as error:
         raise UsageError(
-            f"{option} is a regular expression", f"{pattern!r}: {error}", "Mend it"
+            f"Cannot read the pattern {pattern!r} ({option}): {error}",
+            "it must be a regular expression",
+            "Correct the pattern",
         ) from error
     if compiled.groups < 1:
         raise UsageError(
-            f"{option} marks the {what} by parentheses", f"got {pattern!r}", "Use e.g. '(P[0-9]+)'"
+            f"The pattern {pattern!r} ({option}) has no parentheses",
+            f"parentheses mark the {what}",
+            "Use e.g. '(P[0-9]+)'",
         )
     found = [compiled.search(path) for path in paths]
     without = [p for p, match in zip(paths, found, strict=True) if match is None or not match[1]]
     if without:
         raise DataError(
-            f"Every image has a {what}",
-            f"{len(without)} of {len(paths)} paths have none by {pattern!r} (first: {without[0]})",
-            "Mend the pattern",
+            f"{len(without)} of {len(paths)} paths have no {what} by the pattern {pattern!r} (first: {without[0]})",
+            f"each image needs a {what}",
+            "Correct the pattern",
         )
     return [match[1] for match in found if match is not None]

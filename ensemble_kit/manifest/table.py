@@ -1,7 +1,4 @@
-"""The manifest: one row per image, with its label, its group (the patient) and its split.
-
-Does not know how images are laid out on disk (the readers do) nor how they are decoded.
-"""
+"""The manifest: one row per image, with its label, its group (the patient) and its split."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from ensemble_kit.manifest.checks import (
 from ensemble_kit.manifest.names import in_natural_order, known_groups
 from ensemble_kit.manifest.soft_labels import PREFIX, soft_labels_of
 
-# Columns of some readers that decide what a network sees.
+# Columns of some readers that change the input of a network.
 DECIDING = ("pair_path", "join", "color", "stain_norm", "sha256")
 NO_GROUPS = "image"
 
@@ -42,7 +39,7 @@ class Manifest:
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns `sample_id, path, label, group, split`, then whatever the reader knows
+        Columns `sample_id, path, label, group, split`, then columns of the reader
         (`subtype`, `magnification`, `stain`, ...). `label` holds class names, `split` is `train`
         or `test`, `path` is relative to `root`.
     class_names : sequence of str
@@ -50,22 +47,22 @@ class Manifest:
     root : path
         The folder that the paths are relative to.
     ordinal : bool
-        Whether the order of the classes means something (0 < 1+ < 2+ < 3+).
+        Whether the classes are ordinal (0 < 1+ < 2+ < 3+).
     group_kind : str
-        What a group is: `patient`, `slide`, ... and `image` where nothing is known, so that
-        each image is its own group.
+        What a group is: `patient`, `slide`, ...; `image` if no groups are known, so that each image
+        is its own group.
     name : str
-        What the data set is called in tables and reports.
+        Name of the data set in tables and reports.
     notes : sequence of str
-        Plain statements that belong beside every result from these data.
+        Caveats that are shown beside every result from these data.
     split_by : str
-        `group`, or `image` where groups may straddle the splits on purpose (stamped everywhere).
+        `group`; or `image` if groups may be on both sides of a split on purpose (shown as a caveat).
     absent : sequence of str
-        Classes that may have no image: a model predicts them, but these data have none.
+        Classes without images in these data, which a model can predict.
     positive : str
-        The class that must not be missed, e.g. `malignant`; "" where the data do not say.
+        The positive class, e.g. `malignant`; "" if not known.
     layout : str
-        What each level of folders or column was taken for, as a plan shows it. Not stored with a run.
+        The role of each level of folders or column, for the plan. Not stored with a run.
 
     Raises
     ------
@@ -119,7 +116,7 @@ class Manifest:
         class_names: Sequence[str] | None = None,
         **about: Any,
     ) -> Manifest:
-        """A manifest of plain rows; `split` is `train` where no column says otherwise.
+        """A manifest from rows; `split` is `train` unless a column says otherwise.
 
         `class_names` defaults to the labels in natural order (`in_natural_order`); `about` holds the remaining fields.
         """
@@ -135,7 +132,7 @@ class Manifest:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], **about: Any) -> Manifest:
-        """A manifest that `write` wrote; `about` holds what the CSV does not say."""
+        """A manifest that `write` wrote; `about` holds the fields that are not in the CSV."""
         return cls(read_csv(path), **about)
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -197,12 +194,12 @@ class Manifest:
 
     @property
     def most_severe(self) -> str:
-        """The positive class; of ordinal classes the highest one; "" where neither is known."""
+        """The positive class, else the highest ordinal class; "" if neither is known."""
         return self.positive or (self.class_names[-1] if self.ordinal else "")
 
     @property
     def called_class(self) -> str:
-        """The positive class; of two ordinal classes the higher one; "" where neither is known."""
+        """The positive class, else the higher one of two ordinal classes; "" if neither is known."""
         return self.most_severe if self.n_classes == 2 else self.positive
 
     @property
@@ -222,7 +219,7 @@ class Manifest:
 
     @property
     def has_groups(self) -> bool:
-        """Whether groups are known at all (else each image stands for itself)."""
+        """Whether groups are known (else each image is its own group)."""
         return self.group_kind != NO_GROUPS
 
     @cached_property
@@ -248,7 +245,7 @@ class Manifest:
     # -- parts -----------------------------------------------------------------------------
 
     def take(self, rows: npt.ArrayLike) -> Manifest:
-        """The rows named by a boolean mask or by positions; all classes stay in `class_names`."""
+        """The rows of a boolean mask or of positions; all classes stay in `class_names`."""
         rows = np.asarray(rows)
         picked = self.table[rows] if rows.dtype == bool else self.table.iloc[rows]
         return self._with(picked)
@@ -257,7 +254,9 @@ class Manifest:
         """The rows whose split is `train` or `test`; may be empty."""
         if split not in SPLITS:
             raise DataError(
-                "A split is 'train' or 'test'", f"got '{split}'", did_you_mean(split, SPLITS)
+                f"Unknown split '{split}'",
+                "a split is 'train' or 'test'",
+                did_you_mean(split, SPLITS),
             )
         return self.take((self.table["split"] == split).to_numpy())
 
@@ -276,7 +275,7 @@ class Manifest:
         Raises
         ------
         DataError
-            A sample in both, or (where the split is by group) a group on both sides.
+            A sample is in both, or a group is on both sides and the split is by group.
         """
         table = pd.concat([self.table, other.table], ignore_index=True)
         notes = (*self.notes, *(n for n in other.notes if n not in self.notes))
@@ -287,13 +286,13 @@ class Manifest:
         return self._with(self.table.assign(**columns))
 
     def with_notes(self, *notes: str) -> Manifest:
-        """The same manifest with further notes."""
+        """The same manifest with more notes."""
         return dataclasses.replace(
             self, notes=(*self.notes, *(n for n in notes if n not in self.notes))
         )
 
     def _with(self, table: pd.DataFrame) -> Manifest:
-        # A part of a checked manifest needs no second check, and may lack a class or every row.
+        # A part of a checked manifest is not checked again. It may lack a class or all rows.
         other = object.__new__(Manifest)
         for field in dataclasses.fields(self):
             object.__setattr__(other, field.name, getattr(self, field.name))

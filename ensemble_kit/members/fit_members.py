@@ -199,7 +199,9 @@ def _key(job: Job) -> tuple[str, LeftOut]:
 def _shard(some: Sequence[Job], jobs: Sequence[Job], number: int, n_shards: int) -> list[Job]:
     if not 1 <= number <= n_shards:
         raise UsageError(
-            "A shard is i of n, from 1", f"got {number}/{n_shards}", "Use e.g. --shard 1/4"
+            f"Invalid shard {number}/{n_shards}",
+            "a shard is I/N with I from 1 to N",
+            "Use e.g. --shard 1/4",
         )
     place = {_key(job): i for i, job in enumerate(jobs)}
     return [j for j in some if place[_key(j)] % n_shards == number - 1]
@@ -210,13 +212,13 @@ def refuse_bad_members(members: Sequence[Member]) -> None:
     names = [m.name for m in members]
     if not names:
         raise UsageError(
-            "A run trains at least one member", "got none", "Name some: --members resnet18"
+            "No member was given", "at least one is needed", "Name some: --members resnet18"
         )
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise UsageError(
-            "Every member has its own name",
-            f"{first_few(twice)} stands twice",
+            f"Two members are called {first_few(twice)}",
+            "each member needs its own name",
             f"Give each a name: {twice[0]}:name=other, or Member(..., name='other')",
         )
 
@@ -278,5 +280,5 @@ def _which_are_done(own: Sequence[Job], run: Run, retrain: bool, watcher: Watche
         if not (retrain or tuned):
             raise
         moved = run.set_aside(name)
-        watcher(Notice(f"{name}: {changed.got}. Its old folds are now in {moved}."))
+        watcher(Notice(f"{name}: {changed.problem}. Its old folds are now in {moved}."))
         return [False] * len(own)

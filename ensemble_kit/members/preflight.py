@@ -76,9 +76,9 @@ def _check_head(member: Member, model: nn.Module) -> None:
         classifier_of(model)
     if _asks_for_head(optim) and not head_parameters(model):
         raise DataError(
-            "A head that learns alone or at its own rate has weights of its own",
-            f"'{member.network}' names none",
-            "Leave out head_only_epochs and head_rate for this member, or give it a head = [...]",
+            f"The classifier of '{member.network}' is not known",
+            "head_only_epochs and head_rate need to know which weights belong to it",
+            "Remove head_only_epochs and head_rate for this member, or name its classifier: head = [...]",
         )
 
 

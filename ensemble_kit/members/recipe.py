@@ -92,14 +92,14 @@ class Recipe(Settings):
         ):
             if watches and self.select_on == "none":
                 raise DataError(
-                    "Early stopping and plateaus watch a slice of the data",
                     f"{name} is {getattr(self, name)!r} and select_on is 'none'",
+                    "early stopping and the plateau schedule need a validation split",
                     "Set select_on = 'inner', or use a fixed schedule (patience = 0)",
                 )
         if self.optim.head_only_epochs >= self.epochs:
             raise DataError(
-                "The whole network learns in some epochs",
-                f"head_only_epochs is {self.optim.head_only_epochs} of {self.epochs}",
+                f"head_only_epochs is {self.optim.head_only_epochs}, epochs is {self.epochs}",
+                "the whole network must be trained for at least one epoch",
                 "Set fewer head-only epochs, or more epochs",
             )
         return self
@@ -108,8 +108,8 @@ class Recipe(Settings):
     def _imbalance_is_met_once(self) -> Recipe:
         if self.sampling != "none" and self.class_weights != "none":
             raise DataError(
-                "Imbalance is corrected once: by what an epoch shows, or by what an image weighs",
                 f"sampling is {self.sampling!r} and class_weights is {self.class_weights!r}",
+                "class imbalance is corrected by one of the two only",
                 "Set one of them to 'none' for this member",
             )
         return self
@@ -118,20 +118,20 @@ class Recipe(Settings):
     def _snapshots_have_their_epochs(self) -> Recipe:
         if self.schedule == "cyclic" and self.snapshots < 2:
             raise DataError(
-                "A cyclic schedule has one cycle per snapshot, and two at least",
-                f"snapshots is {self.snapshots}",
+                f"schedule is 'cyclic' and snapshots is {self.snapshots}",
+                "a cyclic schedule has one cycle per snapshot, and needs at least two",
                 "Set snapshots, or schedule = 'cosine'",
             )
         if self.snapshots > self.epochs:
             raise DataError(
-                "Each snapshot comes after an epoch of its own",
                 f"snapshots is {self.snapshots} and epochs is {self.epochs}",
+                "each snapshot needs at least one epoch",
                 "Set fewer snapshots, or more epochs",
             )
         if self.snapshots > 1 and self.select_on != "none":
             raise DataError(
-                "Snapshots are taken after fixed epochs",
-                f"snapshots is {self.snapshots} and select_on is {self.select_on!r}, which chooses one",
+                f"snapshots is {self.snapshots} and select_on is {self.select_on!r}",
+                "snapshots are taken after fixed epochs; select_on would choose one epoch",
                 "Set select_on = 'none' and patience = 0 for this member, or snapshots = 0",
             )
         return self
@@ -180,6 +180,8 @@ def preset_values(name: str) -> dict[str, Any]:
     presets = read_toml(Path(__file__).with_name("recipes.toml"))
     if name not in presets:
         raise UsageError(
-            "A recipe preset has a known name", f"got '{name}'", did_you_mean(name, presets)
+            f"Unknown recipe '{name}'",
+            f"the recipes are {', '.join(presets)}",
+            did_you_mean(name, presets),
         )
     return dict(presets[name])

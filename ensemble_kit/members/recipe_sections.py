@@ -64,9 +64,9 @@ class Optim(Settings):
     def _cached_while_the_body_stands_still(self) -> Optim:
         if self.cache_features and not self.head_only_epochs:
             raise DataError(
-                "Features can be cached in epochs in which only the head learns",
                 "cache_features is true and head_only_epochs is 0",
-                "Set head_only_epochs, or leave out cache_features",
+                "features are cached for epochs that train only the classifier",
+                "Set head_only_epochs, or remove cache_features",
             )
         return self
 
@@ -118,14 +118,14 @@ class Regularize(Settings):
     def _one_average(self) -> Regularize:
         if self.ema_decay and self.average_last:
             raise DataError(
-                "Weights are averaged in one way",
-                "got both ema_decay and average_last",
+                "Both ema_decay and average_last are set",
+                "weights are averaged in one way only",
                 "Set one of them to 0",
             )
         if self.average_beside and not (self.ema_decay or self.average_last):
             raise DataError(
-                "An average kept beside the weights must be made",
-                "average_beside is true, ema_decay and average_last are 0",
+                "average_beside is true, but ema_decay and average_last are 0",
+                "an average of the weights must be computed to be stored",
                 "Set one of them, e.g. ema_decay = 0.998",
             )
         return self

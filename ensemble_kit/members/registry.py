@@ -140,17 +140,19 @@ def timm_name(network: str) -> str:
     if not timm.is_model(name):
         near = difflib.get_close_matches(base, {*NETWORKS, *GROUPS, *timm.list_models()}, n=3)
         raise DataError(
-            "A member's network is in the catalogue or in timm",
-            f"got '{network}'",
+            f"Unknown network '{network}'",
+            "a network is in the catalogue (ensemble-kit members list) or in timm",
             f"Did you mean {first_few(map(repr, near))}?"
             if near
             else "See timm.list_models() for all names",
         )
     if dot and tag not in (tags := published_tags(base)):
         raise DataError(
-            "What follows a network's point names weights that timm publishes for it",
-            f"got '{network}', and '{base}' has " + (f"{first_few(tags)}" if tags else "none"),
-            f"Leave it out: {base}" if not tags else f"Choose one, e.g. {base}.{tags[0]}",
+            f"'{network}': there are no such pretrained weights",
+            f"the pretrained weights of '{base}' are {first_few(tags)}"
+            if tags
+            else f"timm has none for '{base}'",
+            f"Use '{base}'" if not tags else f"Choose one, e.g. {base}.{tags[0]}",
         )
     return f"{name}{dot}{tag}"
 
@@ -159,9 +161,9 @@ def refuse_place(network: str) -> None:
     """Refuse a network that is named by where it lies: its weights may be others tomorrow."""
     if network.startswith(PLACES):
         raise DataError(
-            "A member's network is a name in the catalogue or in timm, not a place",
-            f"got '{network}'",
-            "Fetch the weights and give them to their network, as in resnet18:weights=PATH",
+            f"'{network}' is a path or an address",
+            "a network is a name in the catalogue or in timm",
+            "Download the weights and give them to their network, as in resnet18:weights=PATH",
         )
 
 
@@ -206,18 +208,17 @@ def refuse_size(
         yield
     except (RuntimeError, AssertionError) as error:
         good = good or native_size(network)
-        law, fault = "A network takes the size of its images", f"takes none of {image_size} px"
+        problem = f"'{network}' does not accept images of {image_size} px"
         if image_size < good and not _takes_one_size(network):
-            law = "Images are large enough for their network"
-            fault = f"{image_size} px are too small for it"
+            problem = f"Images of {image_size} px are too small for '{network}'"
         advice = f"Use another size, e.g. {good}, or another network"
         if width not in {None, image_size}:
-            law, fault = "A network takes the shape of its images", "takes none that are wide"
+            problem = f"'{network}' does not accept images that are not square"
             advice = "Join pairs by stack or channels, or use another network"
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160].rstrip(".")
         raise DataError(
-            law,
-            f"'{network}': {fault} ({reason})",
+            f"{problem} ({reason})",
+            "a network must accept the shape and size of its images",
             advice,
         ) from error
 
@@ -233,8 +234,8 @@ def _takes_one_size(network: str) -> bool:
 def unfit(network: str, error: ValueError) -> DataError:
     """The error for a network that refuses the classes, channels or head that it is to have."""
     return DataError(
-        "A network fits the classes and the head that it is to have",
-        f"'{network}': {error}",
+        f"The network '{network}' cannot be built: {error}",
+        "a network must accept the number of classes and its classifier settings",
         "Choose another network",
     )
 

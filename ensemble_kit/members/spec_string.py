@@ -86,7 +86,9 @@ def read_short_form(text: str) -> ShortForm:
         path, field = _place(key, text)
         if not value and field.annotation is not bool:
             raise UsageError(
-                f"'{key}' of a member has a value", f"got '{text}'", f"Write {head}:{key}=VALUE"
+                f"'{key}' has no value in the member '{text}'",
+                "each key needs a value",
+                f"Write {head}:{key}=VALUE",
             )
         typed = _typed(value or "true", field.annotation)
         place = settings
@@ -196,8 +198,8 @@ def _place(key: str, text: str) -> tuple[tuple[str, ...], Any]:
             return path, fields[key]
         known += fields
     raise UsageError(
-        "A member is written NETWORK[:KEY=VALUE]..., with keys of a member or its recipe",
-        f"got '{text}'",
+        f"Unknown key in the member '{text}'",
+        "a member is written NETWORK[:KEY=VALUE]..., with keys of a member or its recipe",
         did_you_mean(key, known),
     )
 

@@ -1,7 +1,4 @@
-"""Every metric by its name: what it is a function of, and which way is better.
-
-Does not resample, group or compare: see `evaluation`.
-"""
+"""All metrics by name: how each is computed, and which direction is better."""
 
 from __future__ import annotations
 
@@ -39,16 +36,16 @@ class Metric:
     of_sums : callable, optional
         The metric as a function of `Sums` with any leading axes.
     of_table : callable, optional
-        The figure as a function of (labels, proba, predicted), for those that do not add up over
-        samples; without `predicted`, of the likeliest classes.
+        The metric as a function of (labels, proba, predicted), if it does not add up over samples.
+        Without `predicted`, the most probable classes are used.
     aims_at : float, optional
-        Where neither more nor less is better: the value to be near. It gives no verdict.
+        The ideal value, if neither higher nor lower is better. Such a metric has no verdict.
     bounds : callable
-        Of the number of classes: the lowest and the highest value; None where there is no highest.
+        The lowest and the highest value for a number of classes; None if there is no highest value.
     of_decisions : bool
-        Whether it looks at decisions alone, not at probabilities.
+        Whether it depends on decisions only, not on probabilities.
     swaps_classes : bool
-        Whether, of two classes, it is computed with the first in the place of the second.
+        With two classes: whether it is computed for the first class instead of the second.
     """
 
     name: str
@@ -61,7 +58,7 @@ class Metric:
     swaps_classes: bool = False
 
     def of_first_class(self) -> Metric:
-        """The same metric of the first of two classes, where it is of one of them."""
+        """The same metric for the first of two classes, if it is computed for one class."""
         return dataclasses.replace(self, swaps_classes=self.name in OF_SECOND_CLASS)
 
     def of(self, labels: Ints, proba: Array, predicted: Ints) -> float:
@@ -82,7 +79,7 @@ class Metric:
         return (1 - labels, proba[:, ::-1]) if self.swaps_classes else (labels, proba)
 
 
-# Of two classes, these metrics are of the second; AUROC is the same for both.
+# With two classes, these metrics are computed for the second; AUROC is the same for both.
 OF_SECOND_CLASS = frozenset(("average_precision",))
 
 
@@ -103,13 +100,17 @@ def _of_scores(name: str, figure: Callable[[Ints, Array], float]) -> Metric:
 
 
 def _aurc(labels: Ints, proba: Array, predicted: Ints | None = None) -> float:
-    """Of the decisions, ranked by their probability."""
+    """A metric of the decisions, ranked by their probability."""
     chosen = decided(proba).predicted if predicted is None else predicted
     return selective.aurc(*selective.ranked_decisions(labels, proba, chosen))
 
 
 def _without_costs(confusion: Confusion) -> Array:  # noqa: ARG001
-    raise UsageError("An expected cost needs costs", "got none", "Give them: --costs costs.csv")
+    raise UsageError(
+        "The metric expected_cost was asked for without costs",
+        "it needs a cost table",
+        "Add --costs costs.csv",
+    )
 
 
 def cost_metric(costs: Array) -> Metric:
@@ -118,7 +119,7 @@ def cost_metric(costs: Array) -> Metric:
     Parameters
     ----------
     costs : array, shape (n_classes, n_classes)
-        True class by answer.
+        True class by predicted class.
 
     Examples
     --------
@@ -160,7 +161,7 @@ def _brier_bounds(n_classes: int) -> Bounds:
     return 0.0, 1.0 if n_classes == 2 else 2.0
 
 
-def _grades(n_classes: int) -> Bounds:
+def _steps(n_classes: int) -> Bounds:
     return 0.0, max(n_classes - 1.0, 1.0)
 
 
@@ -207,13 +208,13 @@ _ALL = (
     _of_confusion(
         "quadratic_weighted_kappa", ordinal.quadratic_weighted_kappa, bounds=_correlation
     ),
-    _of_confusion("mean_absolute_error", ordinal.mean_absolute_error, False, _grades),
+    _of_confusion("mean_absolute_error", ordinal.mean_absolute_error, False, _steps),
     _of_confusion("adjacent_errors", ordinal.adjacent_errors, higher=False),
     _of_confusion("far_errors", ordinal.far_errors, higher=False),
     _of_confusion(EXPECTED_COST, _without_costs, higher=False),
 )
 METRICS = {metric.name: metric for metric in _ALL}
-# Averages over classes: they change their meaning if a class is missing.
+# Averages over classes: their meaning changes if a class is missing.
 OVER_CLASSES = frozenset(
     (
         "balanced_accuracy",
@@ -260,5 +261,9 @@ def metric(name: str) -> Metric:
     False
     """
     if name not in METRICS:
-        raise UsageError("A metric has a known name", f"got '{name}'", did_you_mean(name, METRICS))
+        raise UsageError(
+            f"Unknown metric '{name}'",
+            f"there are {len(METRICS)} metrics",
+            did_you_mean(name, METRICS),
+        )
     return METRICS[name]

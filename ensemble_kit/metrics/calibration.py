@@ -1,7 +1,7 @@
-"""Calibration: whether a confidence of 80 % is right 8 times in 10.
+"""Calibration metrics: whether a confidence of 80 % is correct 8 times in 10.
 
 Metrics are functions of sums per bin of confidence, (..., 3, n_bins): count, summed confidence,
-hits. Fits nothing but the slope.
+hits.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def mass_bins_without(
         n_kept = n - len(removed)
         if not n_kept:
             continue
-        # The kept row k is the row k + (how many removed rows stand before it).
+        # The remaining row k is row k + (number of removed rows before it).
         shift = removed - np.arange(len(removed))
         at = np.arange(1, N_BINS) / N_BINS * (n_kept - 1)
         low = at.astype(np.int64)
@@ -98,7 +98,7 @@ def expected_calibration_error(bins: Array) -> Array:
 
 
 def debiased_calibration_error(bins: Array) -> Array:
-    """Root mean squared calibration error with the bins' sampling noise taken off, at least 0.
+    """Root mean squared calibration error minus the sampling noise of the bins, at least 0.
 
     References
     ----------
@@ -123,10 +123,10 @@ def reliability_table(bins: Array) -> Array:
 
 
 def calibration_slope(labels: npt.NDArray[np.int64], proba: Array) -> float:
-    """The factor on the log-probabilities, beside intercepts, that fits the labels best.
+    """The factor on the log-probabilities that fits the labels best, together with intercepts.
 
-    1 is calibrated in spread, below 1 is overconfident; classes that are called too often or too
-    rarely throughout do not change it. NaN where no factor fits best: see `recalibration`.
+    1 is well calibrated in spread, below 1 is overconfident. The intercepts absorb classes that are
+    predicted too often or too rarely. NaN if no factor fits best: see `recalibration`.
 
     References
     ----------

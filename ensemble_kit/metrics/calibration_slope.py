@@ -17,13 +17,13 @@ from ensemble_kit.metrics.proper_scores import SMALLEST_PROBA
 
 N_STEPS = 50
 N_FEW_STEPS = 8
-# On scores of unit spread: a step below this one means that the maximum is reached.
+# For scores of unit spread: a smaller step means that the maximum is reached.
 SMALLEST_STEP = 1e-9
-# Mean curvature below this one: the data do not tell, for want of spread or of a maximum.
+# With a smaller mean curvature, the slope is not determined by the data.
 SMALLEST_CURVATURE = 1e-9
 # Blocks x rows that are refitted at once: 8 MB of float64.
 CHUNK = 1 << 20
-# No step of the intercept is longer: the loss is flat far from the fit.
+# Largest step of the intercept: the loss is flat far from the fit.
 LONGEST_STEP = 4.0
 
 
@@ -38,7 +38,7 @@ class Recalibration:
     labels : array of int, shape (n_samples,)
         Numbered over those classes.
     parameters : array, shape (n_present,)
-        Slope, on those scores, and intercepts of most likelihood.
+        Maximum-likelihood slope (on those scores) and intercepts.
     spread : float
     """
 
@@ -53,10 +53,10 @@ class Recalibration:
 
 
 def recalibration(labels: Ints, proba: Array) -> Recalibration | None:
-    """The fit of most likelihood, or None where there is none.
+    """The maximum-likelihood fit, or None if it does not exist.
 
-    There is none with one class, with scores that do not vary, and with scores that tell the
-    classes apart without an error: any larger slope is then likelier still.
+    It does not exist with one class, with constant scores, and with scores that separate the
+    classes without an error: then any larger slope has a higher likelihood.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def recalibration(labels: Ints, proba: Array) -> Recalibration | None:
 def slopes_without(labels: Ints, proba: Array, groups: Ints, blocks: Sequence[Ints]) -> Array:
     """The slope fitted again without each block of groups, shape (n_blocks,).
 
-    NaN where no slope fits best, and where a class is lost with the block.
+    NaN if no slope fits best, or if a class is missing without the block.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def slopes_without(labels: Ints, proba: Array, groups: Ints, blocks: Sequence[In
     proba : array, shape (n_samples, n_classes)
     groups : array of int, shape (n_samples,)
     blocks : sequence of arrays of int
-        Groups that are left out together; none in two blocks.
+        Groups that are left out together; no group is in two blocks.
     """
     out = np.full(len(blocks), np.nan)
     fit = recalibration(labels, proba)
@@ -120,7 +120,7 @@ def slopes_without(labels: Ints, proba: Array, groups: Ints, blocks: Sequence[In
 
 
 def _slopes_of_two(fit: Recalibration, kept: npt.NDArray[np.bool_]) -> Array:
-    """Slopes of two classes by a few Newton steps from the whole fit; NaN where those do not do."""
+    """Slopes for two classes by a few Newton steps from the whole fit; NaN if these do not converge."""
     x = np.stack([fit.scores[:, 1] - fit.scores[:, 0], np.ones(len(fit.labels))])
     products = np.stack([x[0] * x[0], x[0], x[1]])
     n_at_once = max(1, CHUNK // len(fit.labels))
@@ -147,7 +147,7 @@ def _slopes_of_two(fit: Recalibration, kept: npt.NDArray[np.bool_]) -> Array:
 
 
 def intercepts_under(positive: npt.NDArray[np.bool_], chance: Array, weights: Array) -> Array:
-    """Calibration in the large: what is added to the log odds so that as many are expected as observed.
+    """Calibration in the large: the shift of the log odds that makes expected and observed counts equal.
 
     Parameters
     ----------
@@ -159,9 +159,8 @@ def intercepts_under(positive: npt.NDArray[np.bool_], chance: Array, weights: Ar
     Returns
     -------
     array, shape (n_weightings,)
-        0 is calibrated in the large, above 0 the probabilities are too low on average. Probabilities
-        of exactly 0 and 1 stay what they are; NaN where then no number fits, as where all samples
-        are positive, or none.
+        0 is calibrated in the large; above 0 the probabilities are too low on average. Probabilities
+        of exactly 0 and 1 stay as they are. NaN if no shift fits, e.g. if all samples are positive.
 
     References
     ----------
@@ -197,7 +196,7 @@ def _intercepts(observed: Array, offset: Array, weights: Array) -> Array:
         at = at - step
         if np.abs(step).max(initial=0.0) < SMALLEST_STEP:
             break
-    # Weights of a jackknife leave roundings: a whole sample less than all, or more than none.
+    # Jackknife weights have rounding errors, so counts are compared with a tolerance.
     room = 1e-9 * (1.0 + total)
     defined = (observed > room) & (observed < total - room) & (np.abs(step) < SMALLEST_STEP)
     return np.where(defined, at, np.nan)

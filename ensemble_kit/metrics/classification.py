@@ -1,7 +1,7 @@
-"""Metrics of confusion matrices (..., n_classes, n_classes), true by predicted class, in full or as `Confusion`.
+"""Metrics of confusion matrices (..., n_classes, n_classes), true by predicted class.
 
 Leading axes (resamples) stay. Macro metrics are means over the classes that are present among the
-labels. Knows no probabilities.
+labels. Matrices are given in full or as `Confusion`.
 """
 
 from __future__ import annotations
@@ -26,55 +26,55 @@ def confusion_matrix(labels: npt.ArrayLike, predicted: npt.ArrayLike, n_classes:
     [[1.0, 1.0], [0.0, 1.0]]
     """
     truth, chosen = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
-    told = chosen >= 0
-    counts = np.bincount(truth[told] * n_classes + chosen[told], minlength=n_classes**2)
+    is_decided = chosen >= 0
+    counts = np.bincount(truth[is_decided] * n_classes + chosen[is_decided], minlength=n_classes**2)
     return counts.reshape(n_classes, n_classes).astype(np.float64)
 
 
 def _ratio(above: Array, below: Array) -> Array:
-    """`above / below`, NaN where nothing is below."""
+    """`above / below`, NaN if `below` is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(below > 0, above / below, np.nan)
 
 
 def _over_present(per_class: Array, counts: Confusion) -> Array:
-    """Mean over the classes among the labels, of the values that are defined."""
+    """Mean of the defined values over the classes among the labels."""
     values = np.where(counts.true > 0, per_class, np.nan)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a resample may be empty: its value is NaN
+        warnings.simplefilter("ignore", RuntimeWarning)  # the value of an empty resample is NaN
         return np.asarray(np.nanmean(values, axis=-1))
 
 
 def accuracy(confusion: Matrices) -> Array:
-    """Share of samples that are right."""
+    """Share of samples that are predicted correctly."""
     counts = Confusion.of(confusion)
     return _ratio(counts.found.sum(axis=-1), counts.n)
 
 
 def sensitivity_per_class(confusion: Matrices) -> Array:
-    """Share of each class that is found (recall), shape (..., n_classes); NaN for absent classes."""
+    """Share of each class that is predicted correctly (recall), shape (..., n_classes); NaN for absent classes."""
     counts = Confusion.of(confusion)
     return _ratio(counts.found, counts.true)
 
 
 def specificity_per_class(confusion: Matrices) -> Array:
-    """Share of the other classes' samples that are not taken for this one, (..., n_classes)."""
+    """Share of the samples of other classes that are not predicted as this class, (..., n_classes)."""
     counts = Confusion.of(confusion)
     others = counts.n[..., None] - counts.true
-    false = counts.told - counts.found
+    false = counts.predicted - counts.found
     return _ratio(others - false, others)
 
 
 def precision_per_class(confusion: Matrices) -> Array:
-    """Share of each class's predictions that are right; NaN for classes never predicted."""
+    """Share of the predictions of each class that are correct; NaN for classes never predicted."""
     counts = Confusion.of(confusion)
-    return _ratio(counts.found, counts.told)
+    return _ratio(counts.found, counts.predicted)
 
 
 def f1_per_class(confusion: Matrices) -> Array:
     """Harmonic mean of precision and sensitivity, shape (..., n_classes)."""
     counts = Confusion.of(confusion)
-    return _ratio(2.0 * counts.found, counts.true + counts.told)
+    return _ratio(2.0 * counts.found, counts.true + counts.predicted)
 
 
 def balanced_accuracy(confusion: Matrices) -> Array:
@@ -84,7 +84,7 @@ def balanced_accuracy(confusion: Matrices) -> Array:
 
 
 def macro_specificity(confusion: Matrices) -> Array:
-    """Mean specificity of the classes present; NaN where there is only one."""
+    """Mean specificity of the classes present; NaN if there is only one."""
     counts = Confusion.of(confusion)
     return _over_present(specificity_per_class(counts), counts)
 
@@ -110,14 +110,14 @@ def mcc(confusion: Matrices) -> Array:
     coefficient. Computational Biology and Chemistry 28(5-6), 367-374.
     """
     counts = Confusion.of(confusion)
-    n, truth, chosen = counts.n, counts.true, counts.told
+    n, truth, chosen = counts.n, counts.true, counts.predicted
     covariance = counts.found.sum(axis=-1) * n - (truth * chosen).sum(axis=-1)
     spread = (n**2 - (truth**2).sum(axis=-1)) * (n**2 - (chosen**2).sum(axis=-1))
     return np.nan_to_num(_ratio(covariance, np.sqrt(np.maximum(spread, 0.0))), nan=0.0)
 
 
 def cohen_kappa(confusion: Matrices) -> Array:
-    """Agreement beyond chance of labels and predictions; NaN where both are one class.
+    """Agreement of labels and predictions beyond chance; NaN if both have one class only.
 
     References
     ----------
@@ -131,5 +131,5 @@ def cohen_kappa(confusion: Matrices) -> Array:
 def weighted_kappa(confusion: Matrices, cost: Array) -> Array:
     """1 minus observed over expected cost, for any matrix of costs with a zero diagonal."""
     counts = Confusion.of(confusion)
-    expected_cost = ((counts.true @ cost) * counts.told).sum(axis=-1)
+    expected_cost = ((counts.true @ cost) * counts.predicted).sum(axis=-1)
     return 1.0 - _ratio(counts.total(cost) * counts.n, expected_cost)

@@ -1,7 +1,7 @@
 """Confusion matrices of resamples of groups, stored as sums per class and as sparse cells.
 
 Each sample is one cell of its group's matrix. So memory grows with the number of samples, and not
-with the number of groups times the squared number of classes. Knows no metric.
+with the number of groups times the squared number of classes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ MAX_FULL = 1 << 22
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Confusion:
-    """Confusion matrices with any leading axes; metrics use the sums per class where these suffice.
+    """Confusion matrices with any leading axes; metrics use the sums per class if these are sufficient.
 
     Parameters
     ----------
     found : array, shape (..., n_classes)
         The diagonal.
-    true, told : array, shape (..., n_classes)
+    true, predicted : array, shape (..., n_classes)
         Counts per true class, and per predicted class.
     cells : array or sparse array, shape (n_groups, n_classes ** 2)
         True class by predicted class. Without `weights`: in full, with the leading axes.
@@ -38,7 +38,7 @@ class Confusion:
 
     found: Array
     true: Array
-    told: Array
+    predicted: Array
     cells: Any
     weights: Array | None = None
 
@@ -92,17 +92,17 @@ class GroupConfusions:
         ----------
         labels : array of int, shape (n_samples,)
         predicted : array of int, shape (n_samples,)
-            -1 for an abstention: an error, shared out evenly among the wrong classes.
+            -1 for an abstention: an error, divided evenly among the wrong classes.
         groups : array of int, shape (n_samples,)
             Numbered `0 .. n_groups - 1`.
         """
         n_groups = int(groups.max()) + 1
-        rows, told, share = _shared_out(labels, predicted, n_classes)
+        rows, columns, share = _shared_out(labels, predicted, n_classes)
         right = np.flatnonzero(predicted == labels)
         margin_rows = groups[np.concatenate([right, np.arange(len(labels)), rows])]
-        margins = np.concatenate([labels[right], n_classes + labels, 2 * n_classes + told])
+        margins = np.concatenate([labels[right], n_classes + labels, 2 * n_classes + columns])
         margin_share = np.concatenate([np.ones(len(right) + len(labels)), share])
-        cells = labels[rows] * n_classes + told
+        cells = labels[rows] * n_classes + columns
         return GroupConfusions(
             _table(share, groups[rows], cells, (n_groups, n_classes**2)),
             _table(margin_share, margin_rows, margins, (n_groups, 3 * n_classes)),
@@ -119,15 +119,15 @@ class GroupConfusions:
         ----------
         weights : array, shape (..., n_groups)
         """
-        found, true, told = np.split(np.asarray(weights @ self.margins), 3, axis=-1)
-        return Confusion(found, true, told, self.cells, weights)
+        found, true, predicted = np.split(np.asarray(weights @ self.margins), 3, axis=-1)
+        return Confusion(found, true, predicted, self.cells, weights)
 
     def of_class(self, c: int) -> tuple[Array, Array, Array]:
         """Samples of a class, of the other classes, and predicted as it, per group; (n_groups,) each."""
         n_classes = self.margins.shape[1] // 3
         true = self.margins[:, n_classes : 2 * n_classes]
-        of_class, told = (_column(self.margins, part * n_classes + c) for part in (1, 2))
-        return of_class, np.asarray(true.sum(axis=1)).ravel() - of_class, told
+        of_class, as_class = (_column(self.margins, part * n_classes + c) for part in (1, 2))
+        return of_class, np.asarray(true.sum(axis=1)).ravel() - of_class, as_class
 
 
 def _column(table: Any, column: int) -> Array:
@@ -137,16 +137,18 @@ def _column(table: Any, column: int) -> Array:
 
 def _shared_out(labels: Ints, predicted: Ints, n_classes: int) -> tuple[Ints, Ints, Array]:
     """Sample, predicted class, and share of the sample; an abstention has one entry per wrong class."""
-    told, silent = np.flatnonzero(predicted >= 0), np.flatnonzero(predicted < 0)
+    decided, abstained = np.flatnonzero(predicted >= 0), np.flatnonzero(predicted < 0)
     # The wrong classes of true class t: t + 1, t + 2, ..., modulo the number of classes.
-    wrong = (labels[silent, None] + np.arange(1, n_classes)) % n_classes
-    rows = np.concatenate([told, np.repeat(silent, n_classes - 1)])
-    share = np.concatenate([np.ones(len(told)), np.full(wrong.size, 1.0 / max(n_classes - 1, 1))])
-    return rows, np.concatenate([predicted[told], wrong.ravel()]), share
+    wrong = (labels[abstained, None] + np.arange(1, n_classes)) % n_classes
+    rows = np.concatenate([decided, np.repeat(abstained, n_classes - 1)])
+    share = np.concatenate(
+        [np.ones(len(decided)), np.full(wrong.size, 1.0 / max(n_classes - 1, 1))]
+    )
+    return rows, np.concatenate([predicted[decided], wrong.ravel()]), share
 
 
 def _table(values: Array, rows: Ints, columns: Ints, shape: tuple[int, int]) -> Any:
-    """Summed values per row and column, in full where that is small."""
+    """Summed values per row and column, in full if that is small."""
     if shape[0] * shape[1] <= MAX_FULL:
         flat = np.bincount(rows * shape[1] + columns, weights=values, minlength=shape[0] * shape[1])
         return flat.reshape(shape)

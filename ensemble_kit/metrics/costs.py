@@ -1,6 +1,6 @@
-"""What errors cost: a matrix with class names on both axes, and decisions of least expected cost.
+"""Costs of misclassification: a matrix with class names on both axes, and decisions of least expected cost.
 
-Names join the matrix to a table, never positions. Knows no combiner.
+Costs are joined to a table by class name, never by position.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ensemble_kit.predictions.method_predictions import Some
 from ensemble_kit.tables import read_table
 
 EXPECTED_COST = "expected_cost"
-# The column of true classes. No class is called so: names are read without outer white space.
+# The column of true classes. No class has this name, because names have no outer white space.
 TRUE = " "
 
 
 @dataclasses.dataclass(frozen=True)
 class CostMatrix:
-    """Costs of taking one class for another.
+    """Costs of predicting one class for another.
 
     Parameters
     ----------
     class_names : tuple of str
     rows : tuple of tuples of float
-        `rows[i][j]` is the cost of answering class j where i is true; at least 0.
+        `rows[i][j]` is the cost of predicting class j for true class i; at least 0.
     """
 
     class_names: tuple[str, ...]
@@ -45,21 +45,21 @@ class CostMatrix:
         Raises
         ------
         DataError
-            Other classes.
+            The costs are of other classes.
         """
         lacking = [name for name in class_names if name not in self.class_names]
         strange = [name for name in self.class_names if name not in class_names]
         if lacking or strange:
             raise DataError(
-                "Costs are given for the run's classes, each by its name",
-                _difference(lacking, strange),
-                f"Name exactly these on both axes: {', '.join(class_names)}",
+                f"The cost table does not match the classes of the run: {_difference(lacking, strange)}",
+                "it needs exactly these classes on both axes",
+                f"Name exactly these classes: {', '.join(class_names)}",
             )
         order = [self.class_names.index(name) for name in class_names]
         return np.array(self.rows, dtype=np.float64)[np.ix_(order, order)]
 
     def as_mapping(self) -> dict[str, dict[str, float]]:
-        """Costs by true class, then by answer."""
+        """Costs by true class, then by predicted class."""
         return {
             true: dict(zip(self.class_names, row, strict=True))
             for true, row in zip(self.class_names, self.rows, strict=True)
@@ -78,13 +78,14 @@ def _difference(lacking: Sequence[str], strange: Sequence[str]) -> str:
 def read_costs(path: str | os.PathLike[str]) -> CostMatrix:
     """Costs from a CSV or TOML file.
 
-    CSV: a header `true,<class>,<class>,...` of answers, then one row for each true class. TOML: one
-    table for each true class, with the cost of each answer; a right answer left out costs 0.
+    CSV: a header `true,<class>,<class>,...` of predicted classes, then one row per true class. TOML:
+    one table per true class, with the cost of each predicted class. The diagonal of a TOML table may
+    be left out; it is 0.
 
     Raises
     ------
     DataError
-        The axes name different classes or one twice, or a cost is missing, negative or no number.
+        The axes have different or repeated classes, or a cost is missing, negative or not a number.
     """
     source = Path(path)
     if source.suffix.lower() == ".toml":
@@ -97,9 +98,9 @@ def read_costs(path: str | os.PathLike[str]) -> CostMatrix:
         strange = [name for name in row if name not in names]
         if lacking or strange:
             raise DataError(
-                "Costs have the same class names on both axes",
-                f"'{source}', where {true!r} is true: {_difference(lacking, strange)}",
-                "Give each true class a cost for each answer",
+                f"'{source}', row {true!r}: {_difference(lacking, strange)}",
+                "both axes need the same class names",
+                "Give each true class a cost for each predicted class",
             )
     rows = tuple(
         tuple(_cost(table[true][answer], source, true, answer) for answer in names)
@@ -107,9 +108,9 @@ def read_costs(path: str | os.PathLike[str]) -> CostMatrix:
     )
     if len(names) < 2 or not any(map(any, rows)):
         raise DataError(
-            "Costs tell errors apart",
-            f"'{source}' has {len(names)} classes and {sum(map(any, rows))} rows with a cost",
-            "Give at least one error a cost above 0",
+            f"'{source}' has {len(names)} classes and {sum(map(any, rows))} rows with a cost above 0",
+            "at least two classes and one cost above 0 are needed",
+            "Give at least one error a cost",
         )
     return CostMatrix(tuple(names), rows)
 
@@ -118,8 +119,8 @@ def _of_toml(source: Path) -> dict[str, Mapping[str, Any]]:
     table = read_toml(source)
     if wrong := [true for true, row in table.items() if not isinstance(row, dict)]:
         raise DataError(
-            "Costs in TOML are one table for each true class",
-            f"'{source}': {wrong[0]!r} is none",
+            f"'{source}': {wrong[0]!r} is not a table",
+            "costs in TOML are one table for each true class",
             "Write e.g. [malignant] and below it benign = 10",
         )
     return {true: {true: 0.0, **row} for true, row in table.items()}
@@ -144,9 +145,9 @@ def _cost(value: Any, source: Path, true: str, answer: str) -> float:
         number = math.nan
     if not math.isfinite(number) or number < 0:
         raise DataError(
-            "A cost is a number of at least 0",
-            f"'{source}' has {value!r} for answering {answer!r} where {true!r} is true",
-            "Mend that cell",
+            f"'{source}' has {value!r} as the cost of predicting {answer!r} for {true!r}",
+            "a cost is a number of at least 0",
+            "Correct that cell",
         )
     return number
 
@@ -154,7 +155,7 @@ def _cost(value: Any, source: Path, true: str, answer: str) -> float:
 def least_cost(combined: Some, costs: Array) -> Some:
     """The same probabilities, decided for the class of least expected cost.
 
-    Of classes exactly level the last one, counted as a tie, as everywhere; abstentions stay.
+    Of classes with equal cost the last one is taken, and counted as a tie. Abstentions stay.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ def least_cost(combined: Some, costs: Array) -> Some:
     >>> least_cost(decided(np.array([[0.85, 0.15], [0.95, 0.05]])), costs).predicted.tolist()
     [1, 0]
     """
-    expected = combined.proba @ costs  # (n_samples, n_answers)
+    expected = combined.proba @ costs  # (n_samples, n_predicted)
     level = np.isclose(expected, expected.min(axis=1, keepdims=True), rtol=1e-12, atol=1e-15)
     last = expected.shape[1] - 1 - level[:, ::-1].argmax(axis=1)
     undecided = combined.predicted < 0

@@ -1,6 +1,6 @@
 """How differently the members err: pairwise agreement, and what averaging gains from it.
 
-Works on (n_samples, n_members) of right-or-wrong, or on probabilities. Knows no combiner.
+Inputs are (n_samples, n_members) of correct or wrong, or probabilities.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ def pairwise(right: npt.NDArray[np.bool_]) -> dict[str, Array]:
     Returns
     -------
     dict
-        `disagreement`: one of the two is right; `double_fault`: both are wrong; `q_statistic`:
-        Yule's Q; `error_correlation`: of their errors, NaN where one never or always errs.
+        `disagreement`: exactly one of the two is correct. `double_fault`: both are wrong.
+        `q_statistic`: Yule's Q. `error_correlation`: NaN if a member is always or never wrong.
 
     References
     ----------
@@ -81,7 +81,7 @@ def kappa_error(
 
 
 def ambiguity(proba: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:
-    """The Brier score of the mean, split: members' mean Brier score minus their spread, exactly.
+    """The Brier score of the mean as the members' mean Brier score minus their ambiguity (exact).
 
     Parameters
     ----------

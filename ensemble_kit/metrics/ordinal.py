@@ -1,6 +1,6 @@
 """Metrics of ordinal classes (0 < 1+ < 2+ < 3+), from confusion matrices (..., n_classes, n_classes).
 
-Leading axes stay. Assumes that neighbouring classes are one grade apart.
+Leading axes stay. Neighbouring classes are one step apart.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from ensemble_kit.metrics.classification import Matrices, _ratio, weighted_kappa
 from ensemble_kit.metrics.confusion import Confusion
 
 
-def _grades_apart(confusion: Matrices) -> Array:
+def _distance(confusion: Matrices) -> Array:
     grade = np.arange(Confusion.of(confusion).found.shape[-1])
     return np.abs(grade[:, None] - grade[None, :]).astype(np.float64)
 
 
 def quadratic_weighted_kappa(confusion: Matrices) -> Array:
-    """Kappa with costs that grow with the square of the grades apart.
+    """Kappa with weights that grow with the squared distance between the classes.
 
     References
     ----------
@@ -29,22 +29,22 @@ def quadratic_weighted_kappa(confusion: Matrices) -> Array:
     >>> float(quadratic_weighted_kappa(np.eye(3)))
     1.0
     """
-    return weighted_kappa(confusion, _grades_apart(confusion) ** 2)
+    return weighted_kappa(confusion, _distance(confusion) ** 2)
 
 
 def mean_absolute_error(confusion: Matrices) -> Array:
-    """Mean number of grades between label and prediction."""
-    return cost(confusion, _grades_apart(confusion))
+    """Mean distance between label and prediction, in classes."""
+    return cost(confusion, _distance(confusion))
 
 
 def adjacent_errors(confusion: Matrices) -> Array:
-    """Share of samples that are exactly one grade off."""
-    return cost(confusion, (_grades_apart(confusion) == 1).astype(np.float64))
+    """Share of samples that are predicted exactly one class off."""
+    return cost(confusion, (_distance(confusion) == 1).astype(np.float64))
 
 
 def far_errors(confusion: Matrices) -> Array:
-    """Share of samples that are two grades off or more."""
-    return cost(confusion, (_grades_apart(confusion) >= 2).astype(np.float64))
+    """Share of samples that are predicted two or more classes off."""
+    return cost(confusion, (_distance(confusion) >= 2).astype(np.float64))
 
 
 def cost(confusion: Matrices, costs: Array) -> Array:
@@ -54,7 +54,7 @@ def cost(confusion: Matrices, costs: Array) -> Array:
     ----------
     confusion : array, shape (..., n_classes, n_classes)
     costs : array, shape (n_classes, n_classes)
-        What it costs to take the row's class for the column's.
+        Cost of predicting the column's class for the row's class.
     """
     counts = Confusion.of(confusion)
     return _ratio(counts.total(costs), counts.n)

@@ -1,7 +1,4 @@
-"""Losses of probabilities, sample by sample: log loss and Brier score. Lower is better.
-
-Knows no groups and no averages.
-"""
+"""Losses of probabilities per sample: log loss and Brier score. Lower is better."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How well scores rank: area under the ROC curve and average precision, one class against the rest.
-
-Gives, beside the values, what their group bootstrap needs. Knows no thresholds.
-"""
+"""How well scores rank: area under the ROC curve and average precision, one class against the rest."""
 
 from __future__ import annotations
 
@@ -12,14 +9,14 @@ from ensemble_kit.arrays import Array, Ints
 
 
 def midranks(values: Array) -> Array:
-    """Ranks from 1, equal values share their mean rank; shape (n_samples,)."""
+    """Ranks from 1; equal values get their mean rank; shape (n_samples,)."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2.0)[inverse])
 
 
 def auroc(positive: npt.ArrayLike, scores: npt.ArrayLike) -> float:
-    """Chance that a positive scores higher than a negative, ties counting half; NaN if one side is empty.
+    """Probability that a positive has a higher score than a negative, ties counting half; NaN if one side is empty.
 
     Examples
     --------
@@ -37,7 +34,7 @@ def auroc(positive: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 
 def ranked_classes(labels: Ints, n_classes: int) -> list[int]:
-    """Classes whose one-against-rest curve exists; of two classes the second stands for both."""
+    """Classes with a one-against-rest curve; with two classes only the second."""
     present = [c for c in range(n_classes) if 0 < int((labels == c).sum()) < len(labels)]
     return present[-1:] if n_classes == 2 else present
 
@@ -49,7 +46,7 @@ def macro_auroc(labels: Ints, proba: Array) -> float:
 
 
 def auroc_placements(positive: npt.NDArray[np.bool_], scores: Array) -> Array:
-    """Each sample's placement: the share of the other side that it stands on the right side of.
+    """Each sample's placement: the share of the other side that is ranked correctly against it.
 
     Shape (n_samples,). Their means over positives and over negatives both are the AUROC.
 
@@ -68,7 +65,7 @@ def auroc_placements(positive: npt.NDArray[np.bool_], scores: Array) -> Array:
 
 
 def auroc_influence(positive: npt.NDArray[np.bool_], scores: Array, groups: Ints) -> Array:
-    """What each group's weight moves the AUROC by, to first order; shape (n_groups,), sums to 0.
+    """First-order change of the AUROC by the weight of each group; shape (n_groups,), sums to 0.
 
     References
     ----------
@@ -82,8 +79,8 @@ def auroc_influence(positive: npt.NDArray[np.bool_], scores: Array, groups: Ints
 
 
 def auroc_pairs(positive: npt.NDArray[np.bool_], scores: Array, groups: Ints) -> Array:
-    """Won pairs between groups, shape (n_groups, n_groups): positives of the row's group against
-    negatives of the column's. Under group weights w the AUROC is w'Aw / w'Nw.
+    """Correctly ranked pairs between groups, shape (n_groups, n_groups): positives of the row's group
+    against negatives of the column's. With group weights w the AUROC is w'Aw / w'Nw.
     """
     n_groups = int(groups.max()) + 1
     out = np.zeros((n_groups, n_groups))
@@ -114,9 +111,9 @@ def average_precision(positive: npt.ArrayLike, scores: npt.ArrayLike) -> float:
 
 
 def macro_average_precision(labels: Ints, proba: Array) -> float:
-    """Mean over the classes present of one-against-rest average precision; of two, the second's.
+    """Mean one-against-rest average precision of the classes present; of two classes, the second.
 
-    NaN where all labels are of one class: there is nothing to rank.
+    NaN if all labels are of one class.
     """
     classes = ranked_classes(labels, proba.shape[1])
     values = [average_precision(labels == c, proba[:, c]) for c in classes]

@@ -1,6 +1,6 @@
-"""Selective prediction: what is right among the samples that one dares to decide.
+"""Selective prediction: the error among the samples that are decided.
 
-Confidence is whatever the caller ranks by; ties in it are decided together.
+Samples are ranked by a confidence. Samples with equal confidence are decided together.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ensemble_kit.arrays import Array
 def ranked_decisions(
     labels: npt.NDArray[np.int64], proba: Array, predicted: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.bool_], Array]:
-    """Where the decisions are right, and the confidence in them: the decided class's probability.
+    """Whether decisions are correct, and their confidence: the probability of the decided class.
 
-    An abstention (-1) is an error, of less confidence than any decision.
+    An abstention (-1) is an error with less confidence than any decision.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def ranked_decisions(
 
 
 def risk_coverage(right: npt.ArrayLike, confidence: npt.ArrayLike) -> Array:
-    """Rows (coverage, error among the covered), the surest first, shape (n_levels, 2).
+    """Rows (coverage, error among the covered), the most certain first, shape (n_levels, 2).
 
     References
     ----------
@@ -52,7 +52,7 @@ def risk_coverage(right: npt.ArrayLike, confidence: npt.ArrayLike) -> Array:
 def aurc(right: npt.ArrayLike, confidence: npt.ArrayLike) -> float:
     """Area under the risk-coverage curve: the mean error over all coverages, lower is better.
 
-    Equal confidences count as being in random order.
+    Samples with equal confidence count as in random order.
 
     Examples
     --------
@@ -69,9 +69,9 @@ def aurc(right: npt.ArrayLike, confidence: npt.ArrayLike) -> float:
 def coverage_at_error(
     right: npt.ArrayLike, confidence: npt.ArrayLike, max_error: float
 ) -> tuple[float, float]:
-    """The largest coverage with at most `max_error`, and the confidence to refer below.
+    """The largest coverage with at most `max_error`, and the confidence below which to refer.
 
-    Choose it on out-of-fold rows only. (0, inf) where no coverage suffices.
+    Use out-of-fold rows only. (0, inf) if no coverage is sufficient.
     """
     curve = risk_coverage(right, confidence)
     fine = np.flatnonzero(curve[:, 1] <= max_error + 1e-12)

@@ -1,7 +1,6 @@
-"""What most metrics need of a table: counts and sums that add up over samples and groups.
+"""Counts and sums that most metrics need, which add up over samples and groups.
 
-Because they add, the sums of all resamples of the groups are a matrix product.
-Knows no metric.
+Because they add up, the sums of all resamples of the groups are a matrix product.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ class Sums:
     Parameters
     ----------
     counts : Confusion
-        True class by predicted class; an abstention is an error, shared out evenly among the
-        wrong classes, so that no metric of decisions improves by it.
+        True class by predicted class. An abstention is an error, divided evenly among the wrong
+        classes, so that abstaining improves no metric of decisions.
     others : array, shape (..., N_OTHERS)
         The other sums side by side: n, n_decided, log_loss, brier, and both kinds of bins.
 
@@ -119,8 +118,8 @@ def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> 
     labels : array of int, shape (n_samples,)
     proba : array, shape (n_samples, n_classes)
     predicted : array of int, shape (n_samples,)
-        -1 where the combiner abstained: an error of decision. Confidence and hits are then those
-        of a fair draw among the likeliest classes, as losses there are of the probabilities too.
+        -1 if the combiner abstained: an error of decision. Confidence and hits are then those of a
+        random draw among the most probable classes. Losses use the probabilities.
     groups : array of int, shape (n_samples,)
         Numbered `0 .. n_groups - 1`.
     """
@@ -143,7 +142,7 @@ def sums_by_group(labels: Ints, proba: Array, predicted: Ints, groups: Ints) -> 
 
 
 def confidence_and_hit(labels: Ints, proba: Array, predicted: Ints) -> tuple[Array, Array]:
-    """The probability of the class decided for, and whether that is right; (n_samples,) each."""
+    """The probability of the decided class, and whether it is correct; (n_samples,) each."""
     rows = np.arange(len(labels))
     sure, hit = proba[rows, predicted], (predicted == labels).astype(np.float64)
     silent = predicted < 0

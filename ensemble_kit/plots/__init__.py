@@ -1,1 +1,4 @@
-"""Figures as matplotlib objects: computed here, written elsewhere; no global state is touched."""
+"""Plots as matplotlib figures.
+
+Functions return figures and change no global state.
+"""

@@ -1,7 +1,4 @@
-"""Calibration plots of one class: observed share by predicted probability, with intervals.
-
-Bins come from `evaluation.calibration_curve`; nothing is computed here.
-"""
+"""Calibration plots of one class: observed share by predicted probability, with intervals."""
 
 from __future__ import annotations
 
@@ -21,14 +18,14 @@ def calibration_figure(
     proba: Mapping[str, tuple[Array, Array]],
     measures: Mapping[str, Sequence[str]],
 ) -> Figure:
-    """One pane per part: bins with intervals, the diagonal, and how probabilities are spread.
+    """One pane per part: bins with intervals, the diagonal, and histograms of the probabilities.
 
     Parameters
     ----------
     bins : mapping of part to array, shape (n_bins, 4)
-        Rows (mean probability, observed share, low, high); NaN where there is no interval.
+        Rows (mean probability, observed share, low, high); NaN if there is no interval.
     proba : mapping of part to (positive, other)
-        Probabilities of the positive images, drawn upwards, and of the others, drawn downwards.
+        Probabilities of the positive images (upwards) and of the others (downwards).
     measures : mapping of part to sequence of str
         Lines of text in the pane.
     """
@@ -51,7 +48,7 @@ def calibration_figure(
 
 
 def _spread(axes: object, positive: Array, other: Array) -> None:
-    """Bars below the curve: positive images up, the others down from one line."""
+    """Histograms below the curve: positive images upwards, the others downwards."""
     edges = np.linspace(0.0, 1.0, N_BARS + 1)
     up, down = (np.histogram(p, edges)[0] for p in (positive, other))
     scale = 0.08 / max(int(up.max()), int(down.max()), 1)

@@ -1,7 +1,4 @@
-"""Confusion matrices: counts, and their share of the true class as colour.
-
-Counts come from `metrics`; nothing is computed here.
-"""
+"""Confusion matrices: counts, and their share of the true class as colour."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from ensemble_kit.plots.lettering import name_ticks, short
 from ensemble_kit.plots.style import GRID, INK, grid, plain
 
 PAGE_INCHES = 14.0
-# With more classes, cells without samples stay empty.
+# With more classes, cells without samples are left empty.
 MAX_ZEROS = 20
 
 
@@ -32,7 +29,7 @@ def confusion_figure(tables: Mapping[str, Array], class_names: Sequence[str]) ->
     longest = max(len(short(name)) for name in class_names)
     side = max(2.6, (0.62 if len(class_names) <= 8 else 0.5) * len(class_names) + 1.2)
     side += 0.05 * max(0, longest - 12)
-    n_columns = min(4, max(1, int(PAGE_INCHES // side)))  # counts stay legible on a page
+    n_columns = min(4, max(1, int(PAGE_INCHES // side)))  # so that counts are readable
     figure, axes = grid(len(tables), n_columns=n_columns, width=side, height=side)
     for one, (title, counts) in zip(axes, tables.items(), strict=True):
         draw_confusion(one, np.asarray(counts), class_names, title=title)

@@ -1,7 +1,4 @@
-"""Decision curves: net benefit by threshold, beside treating all and treating none.
-
-Curves come from `evaluation.net_benefit`; nothing is computed here.
-"""
+"""Decision curves: net benefit by threshold, with treating all and treating none."""
 
 from __future__ import annotations
 
@@ -23,9 +20,9 @@ def decision_curve_figure(
     Parameters
     ----------
     curves : mapping of part to mapping of method to array, shape (n_thresholds, 4)
-        Rows (threshold, net benefit, low, high); NaN where there is no interval.
+        Rows (threshold, net benefit, low, high); NaN if there is no interval.
     treat_all : mapping of part to array, shape (n_thresholds, 2)
-        Rows (threshold, net benefit) where every image is called positive.
+        Rows (threshold, net benefit) if every image is predicted positive.
     """
     figure, axes = grid(len(curves), n_columns=3, width=4.2, height=3.6)
     for one, (part, methods) in zip(axes, curves.items(), strict=True):

@@ -1,7 +1,4 @@
-"""Maps over an image: a panel of one image with all its members, and a sheet of many images.
-
-Arrays and texts are handed in; nothing is computed but the grey image under a map.
-"""
+"""Maps over an image: a panel of one image with all its members, and a sheet of many images."""
 
 from __future__ import annotations
 
@@ -101,9 +98,9 @@ def panel_figure(
     title : str
         Prediction and truth.
     about : str
-        What the maps show, for the label of their scale.
+        Label of the scale of the maps.
     name : str
-        What the image is called.
+        Name of the image.
     ledger : str
         The sentence below.
     """

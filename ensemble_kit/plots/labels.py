@@ -1,7 +1,4 @@
-"""Names of points in the right margin of a figure, so that close points stay readable.
-
-Places text; knows no data.
-"""
+"""Names of points in the right margin of a figure, moved apart so that they stay readable."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ def named_beside(axes: Axes, points: Array, names: Sequence[str]) -> None:
 
 
 def spread(places: Array, *, gap: float) -> Array:
-    """Places between 0 and 1 moved as little as keeps `gap` between neighbours, in their order.
+    """Positions between 0 and 1, moved as little as possible to keep `gap` between neighbours.
 
     Examples
     --------

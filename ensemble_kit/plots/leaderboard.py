@@ -1,7 +1,4 @@
-"""The leaderboard as a forest plot: every method's metric with its interval.
-
-Intervals are handed in; nothing is computed here.
-"""
+"""The leaderboard as a forest plot: the metric of every method with its interval."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from ensemble_kit.plots.style import INK, MUTED, color, grid, plain
 
 
 def leaderboard_figure(
-    scores: pd.DataFrame, methods: Sequence[str], *, metric: str, floor: str = "best-member"
+    scores: pd.DataFrame, methods: Sequence[str], *, metric: str, baseline: str = "best-member"
 ) -> Figure:
     """One pane per part, with the same axes; methods from the top in the given order.
 
@@ -26,8 +23,8 @@ def leaderboard_figure(
         `method, part, metric, value, low, high`.
     methods : sequence of str
     metric : str
-    floor : str
-        The method whose metric is drawn as a line through the panel.
+    baseline : str
+        The method whose metric is drawn as a vertical line.
     """
     parts = [p for p in ("cross_fitted", "test") if p in set(scores["part"])]
     height = 0.27 * len(methods) + 0.9
@@ -36,13 +33,15 @@ def leaderboard_figure(
     places = np.arange(len(methods))[::-1]
     for one, part in zip(axes, parts, strict=True):
         plain(one, title=part.replace("_", "-"), x=metric.replace("_", " "))
-        if (part, floor) in rows.index:
-            one.axvline(rows.loc[(part, floor), "value"], color=MUTED, linewidth=0.8, linestyle=":")
+        if (part, baseline) in rows.index:
+            one.axvline(
+                rows.loc[(part, baseline), "value"], color=MUTED, linewidth=0.8, linestyle=":"
+            )
         for place, method in zip(places, methods, strict=True):
             if (part, method) not in rows.index:
                 continue
             value, low, high = rows.loc[(part, method), ["value", "low", "high"]]
-            shade = MUTED if method in (floor, "mean", "oracle") else color(0)
+            shade = MUTED if method in (baseline, "mean", "oracle") else color(0)
             one.plot([low, high], [place, place], color=shade, linewidth=1.6)
             one.plot([value], [place], "o", color=shade, markersize=4.5)
         name_ticks(one.yaxis, places, methods)

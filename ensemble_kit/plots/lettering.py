@@ -1,6 +1,6 @@
-"""Texts of a figure as they were written: nothing is mathematics, and each glyph has a font.
+"""Draws text of users exactly as written: no mathematics, and a font for every character.
 
-Names of classes and members come from users: they may hold `$`, control characters or any script.
+Names of classes and members may contain `$`, control characters or any script.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter
 
-# They draw a box for every character.
+# These fonts draw a box for every character.
 NO_LETTERS = ("last resort", "lastresort")
-# Their letters join or change places, which takes a shaper: Hebrew to Tibetan, and Khmer.
+# Scripts that need text shaping: Hebrew to Tibetan, and Khmer.
 SHAPED = re.compile("[\u0590-\u109f\u1780-\u17ff\ufb1d-\ufdff\ufe70-\ufefc]")
 HAS_SHAPER = bool(getattr(ft2font, "__libraqm_version__", ""))
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 class LetteredFigure(Figure):
-    """A figure that draws each of its texts as it was written."""
+    """A figure that draws every text exactly as written."""
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw, once all texts are plain and have fonts."""
+        """Draw, after all texts are plain and have fonts."""
         letter(self)
         super().draw(renderer)
 
@@ -57,7 +57,7 @@ def letter(figure: Figure) -> str:
 
 
 def rewrite(figure: Figure, change: Callable[[str], str]) -> None:
-    """Change every text of a figure, those of ticks with names included."""
+    """Change every text of a figure, including named ticks."""
     for text in figure.findobj(Text):
         if text.get_text() != change(text.get_text()):
             text.set_text(change(text.get_text()))
@@ -66,18 +66,18 @@ def rewrite(figure: Figure, change: Callable[[str], str]) -> None:
 
 
 def name_ticks(axis: Axis, places: npt.ArrayLike, names: Sequence[str]) -> None:
-    """Ticks at these places with these names, which `rewrite` can change."""
+    """Ticks with names that `rewrite` can change."""
     axis.set_ticks(places)
     axis.set_major_formatter(FixedFormatter(list(names)))
 
 
 def in_legend(name: str) -> str:
-    """A label that the legend shows: matplotlib leaves out those that begin with `_`."""
+    """A label for the legend: matplotlib leaves out labels that begin with `_`."""
     return f" {name}" if name.startswith("_") else name
 
 
 def short(name: str, most: int = 28) -> str:
-    """`name` with its middle left out where it is longer than `most` characters.
+    """`name`, shortened in the middle if it is longer than `most` characters.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def short(name: str, most: int = 28) -> str:
 
 
 def spelt_out(text: str, missing: str) -> str:
-    """`text` with the numbers of the characters in `missing` in their place.
+    """`text` with characters in `missing` replaced by their numbers.
 
     Examples
     --------
@@ -114,7 +114,7 @@ def _named_ticks(figure: Figure) -> list[FixedFormatter]:
 
 
 def fonts_for(text: str) -> tuple[tuple[str, ...], str]:
-    """Families to use after the usual one, and the characters that no installed font can draw.
+    """Font families to use after the usual one, and the characters that no installed font can draw.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def fonts_for(text: str) -> tuple[tuple[str, ...], str]:
 
 @functools.cache
 def _families_with(wanted: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The fewest installed families that have most of these characters, and those that none has."""
+    """The fewest installed font families for these characters, and the characters without a font."""
     plain = [
         font
         for font in fontManager.ttflist
@@ -149,7 +149,7 @@ def _families_with(wanted: frozenset[str]) -> tuple[tuple[str, ...], frozenset[s
 
 @functools.lru_cache(maxsize=4)
 def _letters_of(path: str) -> frozenset[int]:
-    """The characters that a font has glyphs for; none where it cannot be read."""
+    """The characters that a font has glyphs for; empty if it cannot be read."""
     if not Path(path).is_file():
         return frozenset()
     try:

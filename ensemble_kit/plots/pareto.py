@@ -1,7 +1,4 @@
-"""Quality against inference cost: sets of members, and the front of those worth their price.
-
-Figures are handed in; nothing is computed here.
-"""
+"""Quality against inference cost: sets of members, and the Pareto front."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Reliability diagrams: how often an answer of a given confidence is right.
-
-Bins come from `metrics`; nothing is computed here.
-"""
+"""Reliability diagrams: how often predictions of a given confidence are correct."""
 
 from __future__ import annotations
 
@@ -31,7 +28,9 @@ def reliability_figure(tables: Mapping[str, Mapping[str, Array]]) -> Figure:
             one.plot(bins[:, 1], bins[:, 2], color=color(i), linewidth=1.2, label=in_legend(name))
             one.scatter(bins[:, 1], bins[:, 2], s=4 + area, color=color(i))
         lowest = min((float(b[:, 1].min()) for b in methods.values() if len(b)), default=0.0)
-        plain(one, title=part, x="confidence (bins of equal count)", y="share that is right")
+        plain(
+            one, title=part, x="confidence (bins of equal count)", y="share of correct predictions"
+        )
         one.set_xlim(max(0.0, lowest - 0.05), 1.02)
         one.set_ylim(-0.02, 1.02)
         one.legend(fontsize=7, frameon=False, loc="best")

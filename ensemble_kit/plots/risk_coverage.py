@@ -1,7 +1,4 @@
-"""Risk-coverage curves: the error among the surest answers, the more of them are given.
-
-Curves and areas come from `metrics.selective`; nothing is computed here.
-"""
+"""Risk-coverage curves: the error among the most certain predictions, by coverage."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.plots.lettering import in_legend
 from ensemble_kit.plots.style import MUTED, color, grid, line_style, plain
 
-# Curves of so few levels, as of votes, are shown by their points too.
+# Curves with this few levels, e.g. of votes, are also drawn with points.
 FEW_LEVELS = 12
 
 
@@ -29,7 +26,7 @@ def risk_coverage_figure(
     Parameters
     ----------
     curves : mapping of part to mapping of method to array, shape (n_levels, 2)
-        Rows (coverage, error), the surest first, as `metrics.selective.risk_coverage` gives.
+        Rows (coverage, error), the most certain first, as `metrics.selective.risk_coverage` gives.
     areas : mapping of the same keys to float
         The AURC of each, for the legend.
     referred : float, optional
@@ -38,7 +35,7 @@ def risk_coverage_figure(
     figure, axes = grid(len(curves), n_columns=3, width=3.9, height=3.6)
     for one, (part, methods) in zip(axes, curves.items(), strict=True):
         for i, (name, curve) in enumerate(methods.items()):
-            # Within a level answers are in random order: up to the first, the error is its own.
+            # Within a level predictions are in random order: the error is constant up to the first level.
             points = np.concatenate([[[0.0, curve[0, 1]]], curve])
             one.plot(
                 points[:, 0], points[:, 1], color=color(i), linestyle=line_style(i), linewidth=1.4,

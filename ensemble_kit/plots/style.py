@@ -1,6 +1,6 @@
-"""One look for every figure: size, type, colours that survive colour blindness and grey print.
+"""One style for all plots: size, type, and colours that work with colour blindness and in grey.
 
-Figures are built without pyplot, so nothing global changes and no window can open.
+Figures are built without pyplot, so that no global state changes and no window opens.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ INK, MUTED, GRID = "#222222", "#777777", "#e4e4e4"
 
 
 def color(index: int) -> str:
-    """The colour of the line number `index`."""
+    """The colour of line number `index`."""
     return PALETTE[index % len(PALETTE)]
 
 
 def line_style(index: int) -> str:
-    """The dashes of the line number `index`: a new kind where the colours start again."""
+    """The dashes of line number `index`: a new pattern when the colours start again."""
     return ("-", "--", ":", "-.")[index // len(PALETTE) % 4]
 
 
 def grid(
     n_axes: int, *, n_columns: int = 3, width: float = 3.4, height: float = 3.0, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with `n_axes` axes in rows; width and height of one in inches."""
+    """A figure with `n_axes` axes in rows; width and height of one axes in inches."""
     columns = max(1, min(n_columns, n_axes))
     rows = -(-n_axes // columns)
     figure = LetteredFigure(figsize=(width * columns, height * rows), layout="constrained")
@@ -62,8 +62,8 @@ def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 def svg_bytes(figure: Figure) -> bytes:
     """The figure as SVG, the same bytes for the same figure.
 
-    Letters are drawn as outlines. Where no installed font has one of them, all texts stay text,
-    which the reader's fonts draw.
+    Letters are drawn as outlines. If no installed font has one of them, all texts stay text and are
+    drawn by the viewer's fonts.
     """
     buffer = io.BytesIO()
     fonts = "none" if letter(figure) else "path"
@@ -94,7 +94,7 @@ def svg_and_png(figure: Figure) -> tuple[bytes, bytes]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No warning of glyphs that are missing: they were seen to."""
+    """Suppress warnings of missing glyphs, which are handled here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

@@ -1,7 +1,4 @@
-"""Training curves: loss per epoch of every fold, one pane per member.
-
-Reads no files: histories are handed in.
-"""
+"""Training curves: loss per epoch of every fold, one pane per member."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ MAX_NAMED = 8
 
 
 def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figure:
-    """Loss over epochs: thin lines for training, thick ones for the watched rows.
+    """Loss over epochs: thin lines for training, thick lines for validation.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Pooled features beside a table's logits: which model's space each of them belongs to.
+"""Pooled features of a table's logits, with the model that each of them comes from.
 
-Columns of two spaces do not correspond, so nothing here averages over spaces. Opens no file.
+Each model has its own feature space. Features of two models are never averaged.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class PooledFeatures:
         shapes = [one.shape for one in values]
         if spaces.ndim != 2 or any(len(s) != 3 or s[:2] != spaces.shape for s in shapes):
             raise DataError(
-                "Features are (n_samples, n_spaces, n_features) for each member, over one set of spaces",
-                f"got {shapes} over spaces of shape {spaces.shape}",
+                f"Features have the shapes {shapes}, over spaces of shape {spaces.shape}",
+                "each member needs (n_samples, n_spaces, n_features), with the same spaces for all members",
                 "Take them from a run: run.predictions(features=True)",
             )
         if any(not np.isfinite(one).all() for one in values):
             raise DataError(
-                "Pooled features are finite numbers",
-                "some are not",
-                "Leave out the member that they are of, or train it at a lower rate",
+                "Some pooled features are not finite",
+                "features must be finite numbers",
+                "Leave out that member, or train it at a lower learning rate",
             )
 
     def __len__(self) -> int:

@@ -1,7 +1,4 @@
-"""Two predictions tables over the same samples become one: rows by id, classes by name.
-
-Knows no store; nothing is joined by position.
-"""
+"""Joins two prediction tables over the same samples: rows by id, classes by name."""
 
 from __future__ import annotations
 
@@ -32,8 +29,8 @@ def joined(ours: Predictions, theirs: Predictions) -> Predictions:
     wrong = [name for name, same in agree.items() if not same]
     if wrong:
         raise DataError(
-            "Tables join only where a sample means the same in both",
-            f"{first_few(wrong)} differs for some ids",
+            f"{first_few(wrong)} differs between the tables for some sample ids",
+            "a sample must have the same label, group and fold in both",
             "Use predictions over one manifest and one set of folds",
         )
     return dataclasses.replace(
@@ -48,40 +45,40 @@ def joined(ours: Predictions, theirs: Predictions) -> Predictions:
 
 
 def _refuse_strangers(ours: Predictions, theirs: Predictions) -> None:
-    def refuse(what: str, got: str, advice: str) -> None:
-        raise DataError(f"Tables join only over the same {what}", got, advice)
+    def refuse(problem: str, what: str, advice: str) -> None:
+        raise DataError(problem, f"tables are joined if they have {what}", advice)
 
     if set(ours.class_names) != set(theirs.class_names):
         refuse(
-            "class names",
-            f"got {list(ours.class_names)} and {list(theirs.class_names)}",
+            f"The tables have the classes {list(ours.class_names)} and {list(theirs.class_names)}",
+            "the same class names",
             "Rename the classes of one",
         )
     if (ours.kind, ours.split_by) != (theirs.kind, theirs.split_by):
-        got = f"got {ours.kind} by {ours.split_by} and {theirs.kind} by {theirs.split_by}"
+        found = f"{ours.kind} by {ours.split_by} and {theirs.kind} by {theirs.split_by}"
         refuse(
-            "kind and split",
-            got,
+            f"The tables are of the kinds {found}",
+            "the same kind and the same split",
             "Join out-of-fold with out-of-fold, patient-level with patient-level",
         )
     digests = {ours.manifest_digest, theirs.manifest_digest} - {""}
     if len(digests) > 1:
         refuse(
-            "manifest",
-            f"got digests {first_few(d[:12] for d in sorted(digests))}",
+            f"The manifests have the digests {first_few(d[:12] for d in sorted(digests))}",
+            "the same manifest",
             "Use runs over the same data",
         )
     missing = set(ours.sample_ids.tolist()) ^ set(theirs.sample_ids.tolist())
     if missing:
         refuse(
-            "samples",
-            f"{len(missing)} ids are in one only: {first_few(sorted(missing))}",
-            "Leave those out of both",
+            f"{len(missing)} sample ids are in one table only: {first_few(sorted(missing))}",
+            "the same samples",
+            "Remove them from that table",
         )
     twice = set(ours.member_names) & set(theirs.member_names)
     if twice:
         refuse(
-            "samples with different members",
-            f"{first_few(sorted(twice))} is in both",
+            f"The member {first_few(sorted(twice))} is in both tables",
+            "different members",
             "Rename one of them",
         )

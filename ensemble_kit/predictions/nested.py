@@ -1,7 +1,4 @@
-"""One outer fold of nested cross-validation: rows to fit on, and held-out rows to evaluate.
-
-Two tables; knows neither runs nor combiners.
-"""
+"""One outer fold of nested cross-validation: rows to fit on, and held-out rows to evaluate."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The prediction store: every member's logits on disk as plain `.npy` with an index of digests.
+"""The prediction store: the logits of each member as `.npy` files, with an index of digests.
 
-Rows follow the manifest's order within their split; `index.json` repeats the ids, so that a join
-goes by id and never by position. Does not know folds, labels or how logits were made.
+Rows follow the manifest's order within their split. `index.json` repeats the ids, so that tables
+are joined by id and never by position.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class PredictionStore:
             want = (len(ids[part]), len(classes))
             if array.shape[-2:] != want or array.ndim != (3 if name == "nested.npy" else 2):
                 raise IntegrityError(
-                    "Stored logits match their index",
-                    f"'{folder / name}' has shape {array.shape}, not {want}",
+                    f"'{folder / name}' has the shape {array.shape}, not {want}",
+                    "stored logits must match their index",
                     "Train that member again",
                 )
         test = {int(n[10:-4]): z for n, z in arrays.items() if n.startswith("test-fold-")}
@@ -155,8 +155,8 @@ class PredictionStore:
         if not path.is_file():
             have = self.members()
             raise DataError(
-                "Only members with stored logits can be combined",
-                f"'{member}' has none under '{self.root}'",
+                f"'{self.root}' has no stored logits of the member '{member}'",
+                "only members with stored logits can be combined",
                 did_you_mean(member, have)
                 if have
                 else "Train members first: ensemble-kit train-members",
@@ -165,7 +165,7 @@ class PredictionStore:
         if lacking := KEYS - index.keys():
             raise IntegrityError(
                 f"'{path}' lacks {first_few(sorted(lacking))}",
-                "stored files must be what was written",
+                "stored files must stay as they were written",
                 AGAIN,
             )
         if index["member"] != member:
@@ -193,8 +193,8 @@ class PredictionStore:
             n_rows = len(index["sample_ids"]["oof" if name == OOF_FEATURES else "test"])
             if array.ndim != 2 or len(array) != n_rows:
                 raise IntegrityError(
-                    "Stored features match their index",
-                    f"'{folder / name}' has shape {array.shape}, not ({n_rows}, n_features)",
+                    f"'{folder / name}' has the shape {array.shape}, not ({n_rows}, n_features)",
+                    "stored features must match their index",
                     "Delete that folder and run train-members --keep-features again",
                 )
         oof = arrays.pop(OOF_FEATURES)
@@ -243,8 +243,8 @@ def aligned(
         strange = set(row_of) ^ set(want.tolist())
         if strange or len(row_of) != len(ids[name]):
             raise DataError(
-                "Members join only over the same samples",
-                f"{len(strange)} ids of '{name}' do not match: {first_few(sorted(strange))}",
+                f"{len(strange)} sample ids of '{name}' do not match the other members: {first_few(sorted(strange))}",
+                "all members need the same samples",
                 "Train that member again on this manifest",
             )
         stacked.append(logits[[row_of[sample] for sample in want.tolist()]])

@@ -1,7 +1,4 @@
-"""The predictions table: aligned logits of all members, with labels, groups and folds by sample id.
-
-Does not know where logits come from or where they are stored.
-"""
+"""The predictions table: aligned logits of all members, with labels, groups and folds by sample id."""
 
 from __future__ import annotations
 
@@ -95,36 +92,36 @@ class Predictions:
         for name, (got, want) in sizes.items():
             if got != want:
                 raise DataError(
-                    "Every axis of the logits is named: samples, members, classes",
-                    f"{name} has {got} (different) entries for {want}",
+                    f"{name} has {got} different entries for {want}",
+                    "each sample, member and class needs its own name",
                     "Build the table with Predictions.from_arrays",
                 )
         kept = self.features
         if kept is not None and (len(kept), kept.n_members) != (n_samples, n_members):
             raise DataError(
-                "Features are of the table's rows and members",
-                f"got {len(kept)} rows of {kept.n_members} members for {n_samples} of {n_members}",
+                f"Features have {len(kept)} rows of {kept.n_members} members; the table has {n_samples} rows of {n_members}",
+                "both need the same rows and members",
                 "Take both from one place: run.predictions(features=True)",
             )
         folded = self.fold >= 0
         if folded.any() and not folded.all():
             raise DataError(
-                "Either every row has a fold, numbered from 0, or none has (-1 throughout)",
-                f"{(~folded).sum()} of {n_samples} have none "
+                f"{(~folded).sum()} of {n_samples} rows have no fold "
                 f"(first: {first_few(self.sample_ids[~folded], 3)})",
-                "Number their folds, or leave those rows out: table.take(fold >= 0)",
+                "either every row has a fold, numbered from 0, or no row has one (all -1)",
+                "Number their folds, or leave out these rows: table.take(fold >= 0)",
             )
         unique = len(np.unique(self.sample_ids))
         if unique != n_samples:
             raise DataError(
-                "Every sample id stands for one row",
-                f"got {n_samples} rows of {unique} ids",
-                "Drop the repeated rows",
+                f"There are {n_samples} rows of {unique} sample ids",
+                "each sample id needs exactly one row",
+                "Remove the repeated rows",
             )
         if self.kind not in KINDS:
             raise DataError(
-                "Predictions are 'oof' or 'test'",
-                f"got '{self.kind}'",
+                f"Unknown kind of predictions '{self.kind}'",
+                "the kinds are 'oof' and 'test'",
                 did_you_mean(self.kind, KINDS),
             )
 
@@ -161,13 +158,15 @@ class Predictions:
         ((1, 2, 2), ('a', 'b'))
         """
         if not members:
-            raise DataError("A table has at least one member", "got none", "Pass {name: logits}")
+            raise DataError(
+                "No member was given", "a table needs at least one", "Pass {name: logits}"
+            )
         shapes = {name: np.shape(array) for name, array in members.items()}
         if len(set(shapes.values())) != 1:
             listed = first_few(f"{name} {shape}" for name, shape in shapes.items())
             raise DataError(
-                "All members have one shape (n_samples, n_classes)",
-                f"got {listed}",
+                f"The members have different shapes: {listed}",
+                "all need the same shape (n_samples, n_classes)",
                 "Align them by sample id",
             )
         logits = np.stack(
@@ -234,8 +233,8 @@ class Predictions:
         unknown = [name for name in member_names if name not in self.member_names]
         if unknown:
             raise DataError(
-                "A member must be in the table",
-                f"got '{unknown[0]}'",
+                f"The table has no member '{unknown[0]}'",
+                f"its members are {first_few(self.member_names)}",
                 did_you_mean(unknown[0], self.member_names),
             )
         axis = [self.member_names.index(name) for name in member_names]

@@ -242,6 +242,8 @@ def _planned(variant: Variant, run: Path, folder: Path) -> Planned:
         experiment.resolved_members()
     except DataError as error:
         raise DataError(
-            error.law, f"{error.got} (variant '{variant.name}' of '{folder / FILE}')", error.advice
+            f"{error.problem} (variant '{variant.name}' of '{folder / FILE}')",
+            error.allowed,
+            error.advice,
         ) from None
     return Planned(variant, experiment, arguments)

@@ -86,7 +86,7 @@ def draw(results: Results, table: pd.DataFrame) -> dict[str, Figure]:
     named = list(names.values())
     keys = zip(table["variant"], table["method"], strict=True)
     scores = table.assign(method=[names[key] for key in keys])
-    found = {"variants": leaderboard_figure(scores, named, metric=METRIC, floor=named[0])}
+    found = {"variants": leaderboard_figure(scores, named, metric=METRIC, baseline=named[0])}
     main = [row for row in results.rows if row.is_main][:MAX_MATRICES]
     matrices = {f"{row.variant}, {PARTS_IN_WORDS[_last(row)[0]]}": _last(row)[1].confusion for row in main}  # fmt: skip
     found["confusion"] = confusion_figure(matrices, results.class_names)

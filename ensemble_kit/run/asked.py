@@ -1,6 +1,6 @@
-"""Which members a run was asked for or was given, and which of them have no stored predictions.
+"""The members that were requested for a run, and those without stored predictions.
 
-Reads and writes `members.json` and `imported.json`; knows no logits.
+Reads and writes `members.json` and `imported.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ AGAIN = "Run the same import-predictions command again"
 
 
 def asked_members(folder: Path) -> list[str]:
-    """Members to train that were ever asked for, in that order; those with a folder alone come last.
+    """All members that were requested for training, in that order; then members that only have a folder.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def asked_members(folder: Path) -> list[str]:
 
 
 def remember(folder: Path, members: Sequence[str]) -> None:
-    """Add members to those that were ever asked for."""
+    """Add members to the requested members."""
     known = _listed(folder / MEMBERS) or asked_members(folder)
     names = list(dict.fromkeys([*known, *members]))
     if names != _listed(folder / MEMBERS):
@@ -41,10 +41,9 @@ def remember(folder: Path, members: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def importing(folder: Path, members: Iterable[str]) -> Iterator[None]:
-    """Note in `imported.json` that these members are being imported, and at the end that they are.
+    """Record in `imported.json` that these members are being imported, and at the end that they are complete.
 
-    An import that is cut off inside the block leaves some members of it and some of an earlier one:
-    the note lets readers refuse them.
+    An interrupted import may leave members of two imports. The record lets readers refuse them.
     """
     every = sorted({*_imported(folder).get("members", []), *members})
     write_checked(folder / IMPORTED, {"members": every, "finished": False})
@@ -53,7 +52,7 @@ def importing(folder: Path, members: Iterable[str]) -> Iterator[None]:
 
 
 def refuse_cut_off_import(folder: Path) -> None:
-    """Raise IntegrityError where an import did not end."""
+    """Raise IntegrityError if an import was interrupted."""
     if _imported(folder).get("finished", True):
         return
     raise IntegrityError(
@@ -64,7 +63,7 @@ def refuse_cut_off_import(folder: Path) -> None:
 
 
 def absent_members(folder: Path, stored: Iterable[str]) -> list[str]:
-    """Members that were asked for, imported, or trained as further weights, and are not `stored`."""
+    """Members that were requested, imported, or trained as extra checkpoints, but are not in `stored`."""
     further = sorted(
         f"{path.parents[2].name}@{path.parent.name}"
         for path in folder.glob("members/*/fold-*/*/logits-oof.npy")

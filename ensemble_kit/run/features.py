@@ -1,7 +1,4 @@
-"""A run's stored pooled features, laid beside a table of its predictions, by sample id.
-
-Opens no file: what the store read is handed in.
-"""
+"""Adds a run's stored pooled features to a table of its predictions, by sample id."""
 
 from __future__ import annotations
 
@@ -30,19 +27,19 @@ def with_features(
 
     Parameters
     ----------
-    logits, features : mapping of member to what the store has of it
-        The ids of the former are those of the latter.
+    logits, features : mapping of member to its stored arrays
+        Both have the same ids.
 
     Raises
     ------
     DataError
-        A member keeps none, or not those of every fold.
+        A member has no features, or not of every fold.
     """
     _refuse_missing(features, logits, n_folds, where)
     if table.member_names != tuple(features):
         raise UsageError(
-            "Features are of members, and a fold's model alone is none",
-            f"got {first_few(table.member_names)}",
+            f"Features were asked for the models of single folds: {first_few(table.member_names)}",
+            "features exist for whole members only",
             "Leave out fold_models",
         )
     values = []
@@ -83,8 +80,8 @@ def _refuse_missing(
             lacking.append(f"'{name}' {what}")
     if lacking:
         raise DataError(
-            "A combiner on features needs the pooled features of every member and fold",
-            f"of {len(features)} members {first_few(lacking)}",
-            f"Keep them: {command('train-members', '--keep-features', '--run', where.as_posix())}, with "
+            f"'{where.as_posix()}' has no pooled features of {first_few(lacking)}",
+            "this method needs the features of every member and fold",
+            f"Store them: {command('train-members', '--keep-features', '--run', where.as_posix())}, with "
             "the settings of the run; finished folds are not trained again",
         )

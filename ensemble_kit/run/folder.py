@@ -1,7 +1,4 @@
-"""The run folder: its paths, its record, its lock, and whether it still belongs together.
-
-Does not train, combine or draw.
-"""
+"""The run folder: its paths, its record, its lock, and its stored predictions."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ from ensemble_kit.run.records import (
 from ensemble_kit.run.tables import by_fold_model, member_table
 
 ENSEMBLES = "ensembles"
-# What a training, a tuning and all that follows leave in the folder.
+# Files and folders that show that a run has results.
 MADE = ("members", "predictions", "replaced", "tuned", ENSEMBLES, "report")
 
 
@@ -55,7 +52,7 @@ class Run:
     Parameters
     ----------
     path : path
-        Nothing is read or written before it is asked for.
+        The folder. Creating the object reads and writes nothing.
 
     Examples
     --------
@@ -73,11 +70,11 @@ class Run:
     # -- paths -----------------------------------------------------------------------------
 
     def member_dir(self, member: str) -> Path:
-        """Where a member is trained; `resnet18@snap1` comes from the training of `resnet18`."""
+        """Folder of a member's training; `resnet18@snap1` is trained with `resnet18`."""
         return self.path / "members" / member.partition("@")[0]
 
     def fold_dir(self, member: str, fold: LeftOut) -> Path:
-        """Where a member's network and logits of one fold lie."""
+        """Folder of a member's network and logits of one fold."""
         return self.member_dir(member) / f"fold-{fold}" / member.partition("@")[2]
 
     def ensemble_dir(self, method: str) -> Path:
@@ -94,7 +91,7 @@ class Run:
 
     @property
     def is_begun(self) -> bool:
-        """Whether anything came of it: a job begun, values tuned, or predictions kept."""
+        """Whether the run has results: a started job, tuned values, or stored predictions."""
         return any(any((self.path / name).glob("[!.]*")) for name in MADE)
 
     @property
@@ -103,7 +100,7 @@ class Run:
         path = self.path / "config.toml"
         return path.is_file() and "imported" in read_toml(path)
 
-    # -- what it was made of ---------------------------------------------------------------
+    # -- record, manifest, folds ---------------------------------------------------------------
 
     @property
     def record(self) -> dict[str, Any]:
@@ -117,18 +114,18 @@ class Run:
         return read_record(self.path)
 
     def manifest(self) -> Manifest:
-        """The manifest that the run was made of."""
+        """The manifest of the run."""
         return read_manifest(self.path)
 
     def folds(self) -> Folds:
-        """The folds that the run was made of."""
+        """The folds of the run."""
         return read_folds(self.path)
 
     def begin(self, manifest: Manifest, folds: Folds, config: Mapping[str, Any]) -> None:
         """Write the run's record, or check that the folder was made from the same data and folds.
 
-        A run of which nothing came (its first training met a bad image, say) is made anew. Any
-        other keeps its `config.toml`; `keep_config` replaces it.
+        A run without results (e.g. its first training stopped at a bad image) is written again.
+        Other runs keep their `config.toml`; `keep_config` replaces it.
 
         Parameters
         ----------
@@ -137,14 +134,14 @@ class Run:
         folds : Folds
             Of the training rows.
         config : mapping
-            The experiment, fully resolved; kept as the `config.toml` of a new run.
+            The resolved settings of the experiment; written as `config.toml` of a new run.
 
         Raises
         ------
         DataError
             The folder holds a run over other data or other folds.
         IntegrityError
-            Its own tables were changed since.
+            Its tables were changed.
         """
         folds.of(manifest.part("train"))
         if self.exists:
@@ -159,19 +156,19 @@ class Run:
         write_checked(self.path / RECORD, new_record(manifest, folds))
 
     def keep_config(self, config: Mapping[str, Any]) -> None:
-        """Write `config.toml`: the experiment that the run was trained by last."""
+        """Write `config.toml`: the settings of the last training."""
         write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
 
     @contextlib.contextmanager
     def locked(self, *, seconds: float = 0) -> Iterator[None]:
-        """Hold the run against a second writer for the length of a `with` block.
+        """Lock the run against other processes for the length of a `with` block.
 
-        Waits for up to `seconds` where another process holds it.
+        Waits up to `seconds` if another process has the lock.
 
         Raises
         ------
         RunLockedError
-            Another process holds it; the message says which.
+            Another process has the lock; the message names it.
         """
         with held(self.path, seconds=seconds):
             sweep(self.path)
@@ -179,15 +176,15 @@ class Run:
 
     @contextlib.contextmanager
     def writing_results(self) -> Iterator[None]:
-        """Hold the run's results against a second writer for the length of a `with` block.
+        """Lock the results of the run for the length of a `with` block.
 
         Ensembles, prediction sets, thresholds and the report are written under this lock. It is
-        independent of the one that a training holds: results can be made while members train.
+        independent of the lock of a training: results can be written while members train.
 
         Raises
         ------
         RunLockedError
-            Another process holds it; the message says which.
+            Another process has the lock; the message names it.
         """
         with held(self.path / ENSEMBLES):
             sweep(self.path)
@@ -196,7 +193,7 @@ class Run:
     # -- predictions -----------------------------------------------------------------------
 
     def asked_members(self) -> list[str]:
-        """Members that were ever asked for in this run, in that order."""
+        """All members that were requested in this run, in that order."""
         return asked_members(self.path)
 
     def remember(self, members: Sequence[str]) -> None:
@@ -209,7 +206,7 @@ class Run:
         Raises
         ------
         RunLockedError
-            Another process is at one of them; the message says which.
+            Another process is working on one of them; the message names it.
         """
         with contextlib.ExitStack() as all_folds:
             for folder in self.member_dir(member).glob("fold-*"):
@@ -225,7 +222,7 @@ class Run:
         return target
 
     def members(self) -> list[str]:
-        """Members with stored logits, in the order in which they were asked for."""
+        """Members with stored logits, in the order of the requests."""
         return in_order(self.store.members(), self.asked_members())
 
     def predictions(
@@ -245,23 +242,26 @@ class Run:
         partial : bool
             Accept members whose folds are not all done; their rows are NaN.
         fold_models : bool
-            Of the test rows: each fold's model is a member of its own, `resnet18@fold0`. There is
-            no such table of out-of-fold rows, so only rules without fitting can combine it.
+            For test rows only: each fold's model is a separate member, `resnet18@fold0`. Such a table
+            does not exist for out-of-fold rows, so only rules without fitting can combine it.
         features : bool
-            With the members' pooled features (`train-members --keep-features`); for whole tables of
-            whole members, not together with `partial` or `fold_models`.
+            Add the members' pooled features (`train-members --keep-features`). Not together with
+            `partial` or `fold_models`.
 
         Raises
         ------
         DataError
-            No predictions, no test part, an unfinished member without `partial`, or no features.
+            There are no predictions, no test part, an unfinished member without `partial`, or no
+            features.
         IntegrityError
-            A damaged file, predictions of another manifest or other folds, or an import that was
-            cut off.
+            A file is damaged, predictions are of another manifest or other folds, or an import was
+            interrupted.
         """
         if kind not in KINDS:
             raise DataError(
-                "Predictions are 'oof' or 'test'", f"got '{kind}'", "Ask for one of the two"
+                f"Unknown kind of predictions '{kind}'",
+                "the kinds are 'oof' and 'test'",
+                "Choose one of the two",
             )
         refuse_cut_off_import(self.path)
         stored = {name: self._settled(name) for name in self.members()}
@@ -282,23 +282,23 @@ class Run:
 
     @property
     def keeps_features(self) -> bool:
-        """Whether every member keeps its pooled features, of every fold."""
+        """Whether pooled features of every member and fold are stored."""
         return keeps_features(self.store, self.members(), self.folds().n_splits)
 
     def nested_predictions(self) -> tuple[NestedFold, ...]:
-        """For each fold, all members' logits from models that never saw it: the strict answer.
+        """Tables for nested cross-validation: for each fold, logits of models trained without it.
 
         Raises
         ------
         DataError
-            A member has no model without some pair of folds (`train-members --nested`).
+            A model without a pair of folds is missing (`train-members --nested`).
         """
         oof = self.predictions("oof")
         stored = {name: self._settled(name) for name in oof.member_names}
         return nested_folds(stored, oof, self.folds(), self.path)
 
     def _settled(self, member: str) -> MemberLogits:
-        # A job that ends right now replaces arrays and index one after the other.
+        # A job that ends at this moment replaces arrays and index one after the other.
         with contextlib.suppress(IntegrityError):
             return self.store.read(member)
         time.sleep(0.5)
@@ -310,7 +310,7 @@ class Run:
         Parameters
         ----------
         stored : mapping of member to MemberLogits, optional
-            The members that the results are of: their own caveats, and which members are absent.
+            The members of the results, for their own caveats and for missing members.
         """
         stored = stored or {}
         absent = absent_members(self.path, self.store.members()) if stored else ()

@@ -1,7 +1,8 @@
-"""Who holds a folder: a lock that dies with its holder, and a claim that beats where locks do not work.
+"""Locks a folder for one process: a file lock, and a heartbeat file where locks do not work.
 
-Some network file systems grant a lock to two hosts at once; there the claim decides. It is created
-in one step, names its process, and counts on while that lives. No clock is compared with another.
+Some network file systems grant a lock to two hosts at once; there the heartbeat file decides. It is
+created in one step, names its process, and holds a number that grows while the process lives.
+Clocks are never compared.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from ensemble_kit.locks import file_lock
 
 LOCK, CLAIM = ".lock", ".claim"
 BEAT_SECONDS = 10.0
-# A claim of another host that does not count on for so many beats is that of a dead process.
+# If the number in a heartbeat file of another host does not grow for this many beats, its process
+# has died.
 PATIENCE = 3.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Holder:
-    """The process that a claim names; `place` is where its number means something."""
+    """The process in a heartbeat file; `place` is the host and namespace of its process number."""
 
     pid: int
     host: str
@@ -45,18 +47,18 @@ class Holder:
 
 @contextlib.contextmanager
 def held(folder: Path, *, seconds: float = 0.0) -> Iterator[None]:
-    """Hold a folder for the length of a `with` block, waiting up to `seconds` for another holder.
+    """Lock a folder for the length of a `with` block, waiting up to `seconds` for another process.
 
     Raises
     ------
     RunLockedError
-        Another process holds it; the message says which.
+        Another process has the lock; the message names it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + seconds
     with contextlib.ExitStack() as lock:
         try:
-            # A file system without locks leaves the claim alone to decide.
+            # Without file locks only the heartbeat file decides.
             lock.enter_context(file_lock(folder / LOCK, seconds=seconds))
         except TimeoutError:
             raise _refusal(folder, read_holder(folder)) from None
@@ -79,7 +81,7 @@ def _beating(folder: Path, holder: Holder) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a living process seems to hold the folder; for a look, not for a decision."""
+    """Whether a living process seems to have the lock; for display only."""
     if not (folder / LOCK).is_file():
         return False
     holder = read_holder(folder)
@@ -90,13 +92,13 @@ def is_held(folder: Path) -> bool:
             pass
     except TimeoutError:
         return True
-    except (OSError, IntegrityError):  # one that we may not lock, or no lock file at all
+    except (OSError, IntegrityError):  # a file that we may not lock, or no lock file
         pass
     return holder is not None and _seems_fresh(folder / CLAIM)
 
 
 def locks_work(folder: Path) -> bool:
-    """Whether the folder's file system knows locks; where it does not, the claim alone holds it."""
+    """Whether the file system supports locks; else only the heartbeat file is used."""
     path = temporary_beside(folder / LOCK)
     try:
         with file_lock(path, seconds=0) as works:
@@ -106,13 +108,13 @@ def locks_work(folder: Path) -> bool:
 
 
 def read_holder(folder: Path) -> Holder | None:
-    """Who claims the folder, or None."""
+    """The process in the heartbeat file, or None."""
     return _read(folder / CLAIM)
 
 
 def _read(claim: Path) -> Holder | None:
     try:
-        # Whoever opened a pipe would wait for ever.
+        # Opening a pipe would wait for ever.
         if not stat.S_ISREG(claim.lstat().st_mode):
             return None
         holder = Holder(**json.loads(claim.read_text()))
@@ -142,7 +144,7 @@ def _claim(folder: Path, end: float) -> Holder:
 
 
 def _create(folder: Path, holder: Holder) -> bool:
-    """Whether the claim was put in place, whole, where none stood."""
+    """Create the heartbeat file; False if there is one already."""
     part, text = temporary_beside(folder / CLAIM), _text(holder)
     try:
         part.write_text(text)
@@ -159,7 +161,7 @@ def _put_in_place(part: Path, claim: Path, text: str) -> bool:
             os.link(part, claim)
         except FileExistsError:
             raise
-        except OSError:  # no hard links here
+        except OSError:  # no hard links on this file system
             with claim.open("x") as file:
                 file.write(text)
         return True
@@ -167,7 +169,7 @@ def _put_in_place(part: Path, claim: Path, text: str) -> bool:
 
 
 def _remove(folder: Path, token: str) -> None:
-    """Take away the claim with this token, and no other that came in its place."""
+    """Delete the heartbeat file with this token, but not another one in its place."""
     aside = temporary_beside(folder / CLAIM)
     try:
         (folder / CLAIM).rename(aside)
@@ -184,7 +186,7 @@ def _remove(folder: Path, token: str) -> None:
 def _is_dead(folder: Path, other: Holder) -> bool:
     if other.place == _place():
         return not _lives(other)
-    # A run's process holds jobs too: their claims are observed in the same time, not one by one.
+    # A process may lock a run and jobs: all its heartbeat files are watched at the same time.
     below = {path.parent: _read(path) for path in folder.glob(f"*/**/{CLAIM}")}
     end = time.monotonic() + PATIENCE * BEAT_SECONDS
     while time.monotonic() < end:
@@ -201,7 +203,7 @@ def _beat(folder: Path, holder: Holder, gone: threading.Event) -> None:
     n = 0
     while not gone.wait(BEAT_SECONDS):
         n += 1
-        # In place and of one length: a full disk takes it too.
+        # Overwritten in place with the same length, so that it works on a full disk.
         with contextlib.suppress(OSError):
             now = read_holder(folder)
             if now is not None and now.token == holder.token:
@@ -219,14 +221,14 @@ def _count(n: int) -> str:
 
 def _refusal(folder: Path, holder: Holder | None) -> RunLockedError:
     return RunLockedError(
-        "One process at a time works on a run, and on each of its jobs",
-        f"'{folder}' is held by {holder or 'an unknown process'}",
-        "Wait for it, stop it, or use another --run folder",
+        f"'{folder}' is used by {holder or 'an unknown process'}",
+        "one process at a time may work on a run, and on each of its jobs",
+        "Wait for that process, stop it, or use another --run folder",
     )
 
 
 def _place() -> str:
-    """The host, and on Linux the processes' namespace: a container counts its own."""
+    """The host, and on Linux the process namespace, because containers number their own processes."""
     try:
         return f"{platform.node()} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
@@ -244,12 +246,12 @@ def _lives(holder: Holder) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process started, so that its number in another's hands is noticed; empty off Linux."""
+    """Start time of a process, so that a reused process number is noticed; empty on other systems."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return ""
-    # A zombie holds nothing any more.
+    # A zombie has no locks.
     return "" if fields[0] == "Z" else fields[19]
 
 

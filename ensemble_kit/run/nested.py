@@ -1,7 +1,4 @@
-"""Stored logits of pair models as nested folds: whom each was fitted without decides where it counts.
-
-Opens no file: what the store read is handed in.
-"""
+"""Builds the tables of nested cross-validation from stored logits of models trained without two folds."""
 
 from __future__ import annotations
 
@@ -23,23 +20,23 @@ from ensemble_kit.predictions.table import Predictions
 def nested_folds(
     stored: Mapping[str, MemberLogits], oof: Predictions, folds: Folds, where: Path
 ) -> tuple[NestedFold, ...]:
-    """One pair of tables per fold, over all members.
+    """The pair of tables of each outer fold, for all members.
 
     Parameters
     ----------
     stored : mapping of member to MemberLogits
-        Checked against the run's manifest and folds before.
+        Already checked against the manifest and folds of the run.
     oof : Predictions
-        The run's out-of-fold table, for what its rows are.
+        The out-of-fold table of the run, for its ids, labels and groups.
 
     Raises
     ------
     DataError
-        Two folds, or a member without the models of some pairs.
+        There are only two folds, or models without a pair of folds are missing.
     """
     _refuse_missing(stored, pairs_of(folds.n_splits), where)
     logits = _stacked(stored, oof)  # (n_samples, n_members, n_folds, n_classes)
-    # Features are those of models that saw all folds but one: they would leak the outer fold.
+    # Features come from models that were trained on all folds but one: they would leak the outer fold.
     bare = dataclasses.replace(oof, features=None)
     out = []
     for k in range(folds.n_splits):
@@ -73,8 +70,8 @@ def _refuse_missing(stored: Mapping[str, MemberLogits], pairs: list[str], where:
         return
     listed = "; ".join(f"'{name}' lacks {first_few(some)}" for name, some in lacking.items())
     raise DataError(
-        "The strict answer needs a model of every member without each pair of folds",
-        f"{sum(map(len, lacking.values()))} of {len(pairs) * len(stored)} are missing: {listed}",
+        f"{sum(map(len, lacking.values()))} of {len(pairs) * len(stored)} models for nested cross-validation are missing: {listed}",
+        "it needs a model of every member without each pair of folds",
         f"Train them: {command('train-members', '--nested', '--run', where.as_posix())}, with the "
         "settings of the run",
     )

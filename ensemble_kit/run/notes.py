@@ -1,7 +1,4 @@
-"""The caveats of a run: what must be shown beside every result of it.
-
-Words only; what they are about is handed in.
-"""
+"""The caveats of a run, which are shown beside every result of it."""
 
 from __future__ import annotations
 
@@ -15,8 +12,8 @@ BY_IMAGE = (
     "Split by image: images of one group are on both sides of the split, so these metrics also "
     "reward recognising the group. Do not compare them with metrics of a split by group."
 )
-NO_GROUPS = "No groups are known: each image is its own group."
-UNBOUND = "This run was written before digests were kept: changes in its files may go unnoticed."
+NO_GROUPS = "No groups are known: each image is treated as its own group."
+UNBOUND = "This run is from a version without digests: changed files may not be noticed."
 
 
 def run_notes(
@@ -30,7 +27,7 @@ def run_notes(
         The content of `run.json`.
     stored : mapping of member to MemberLogits
     absent : sequence of str
-        Members that were asked for and have no predictions.
+        Members that were requested but have no predictions.
     """
     notes = [*record["manifest"]["notes"], *record["folds"]["notes"]]
     if record["folds"]["split_by"] == "image":
@@ -48,8 +45,4 @@ def run_notes(
 
 
 def _absent_note(absent: Sequence[str]) -> str:
-    one = len(absent) == 1
-    return (
-        f"Not in these results: {first_few(absent)}. The run was asked for "
-        f"{'this member' if one else 'these members'}, and has no predictions of {'it' if one else 'them'}."
-    )
+    return f"Not in these results: {first_few(absent)}, which the run has no predictions of."

@@ -1,7 +1,4 @@
-"""A run's record, and the two tables that it vouches for: written once, refused where they differ.
-
-Knows nothing else that lies in the run folder.
-"""
+"""The record of a run, and its two tables: written once, then checked by digest."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ PACKAGES = ("ensemble-kit", "torch", "timm", "numpy", "pandas", "scikit-learn", 
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
+    """Versions of Python and of the packages that affect a result."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -39,7 +36,7 @@ def versions() -> dict[str, str]:
 
 
 def new_record(manifest: Manifest, folds: Folds) -> dict[str, Any]:
-    """What a run of these data and folds, begun here and now, says of itself."""
+    """The record of a new run with these data and folds."""
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -51,7 +48,7 @@ def new_record(manifest: Manifest, folds: Folds) -> dict[str, Any]:
             "cores": os.cpu_count(),
         },
         "manifest": manifest.about(),
-        # The same folder as `manifest.root`, which may be relative to where the command ran.
+        # The same folder as `manifest.root`, which may be relative to the current folder.
         "data_folder": str(manifest.root.resolve()),
         "folds": {
             "n_splits": folds.n_splits,
@@ -63,14 +60,14 @@ def new_record(manifest: Manifest, folds: Folds) -> dict[str, Any]:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The record of the run in `folder`; refused where there is none, or one of another layout.
+    """The record of the run in `folder`.
 
     Raises
     ------
     DataError
-        There is none, or it is of another layout.
+        There is no record, or it has another layout version.
     IntegrityError
-        It is damaged, or was changed since it was written.
+        It is damaged or was changed.
     """
     path = folder / RECORD
     if not path.is_file():
@@ -83,28 +80,28 @@ def read_record(folder: Path) -> dict[str, Any]:
     record = read_checked(path, advice=RESTORE)
     if record.get("schema_version") != SCHEMA_VERSION:
         raise DataError(
-            f"This version reads run folders of layout {SCHEMA_VERSION}",
-            f"'{folder}' says {record.get('schema_version')}",
+            f"'{folder}' has the layout version {record.get('schema_version')}",
+            f"this version of ensemble-kit reads version {SCHEMA_VERSION}",
             "Use the version of ensemble-kit that wrote it",
         )
     if lacking := KEYS - record.keys():
         raise IntegrityError(
             f"'{path}' lacks {first_few(sorted(lacking))}",
-            "a run's record must be what was written",
+            "the record of a run must stay as it was written",
             RESTORE,
         )
     return record
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest that a run was made of.
+    """The manifest of a run.
 
-    Its root is as it was given, or where that was when the run was made if nothing is there now.
+    Its root is the given path. If that does not exist, it is the absolute path at the time of the run.
 
     Raises
     ------
     IntegrityError
-        It was changed since.
+        It was changed.
     """
     record, path = read_record(folder), folder / "manifest.csv"
     about = record["manifest"]
@@ -117,12 +114,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_folds(folder: Path) -> Folds:
-    """The folds that a run was made of.
+    """The folds of a run.
 
     Raises
     ------
     IntegrityError
-        They were changed since.
+        They were changed.
     """
     record, path = read_record(folder), folder / "folds.csv"
     about = record["folds"]
@@ -134,34 +131,34 @@ def read_folds(folder: Path) -> Folds:
 
 
 def refuse_other_data(folder: Path, manifest: Manifest, folds: Folds) -> None:
-    """Refuse to go on with a run that was made of other data or other folds, or whose tables changed.
+    """Refuse a run that was made from other data or other folds, or whose tables were changed.
 
     Raises
     ------
     DataError
-        The data or folds are others than those of the run.
+        The data or folds differ from those of the run.
     IntegrityError
-        Its own tables are no longer what they were.
+        Its tables were changed.
     """
     record, kept = read_record(folder), read_manifest(folder)
     if manifest.digest != kept.digest:
         raise DataError(
-            "A run folder belongs to one manifest",
             f"'{folder}' was made from other data: {difference(kept, manifest)}",
+            "a run folder belongs to one data set",
             "Use another --run folder, or restore the data",
         )
     if folds.digest != record["digests"]["folds"]:
         raise DataError(
-            "A run folder belongs to one set of folds",
-            f"'{folder}' has {record['folds']['n_splits']} folds by {record['folds']['split_by']} "
-            f"that differ from the {folds.n_splits} by {folds.split_by} asked for",
+            f"'{folder}' has {record['folds']['n_splits']} folds by {record['folds']['split_by']}, "
+            f"which differ from the {folds.n_splits} folds by {folds.split_by} of this command",
+            "the folds of a run cannot be changed",
             "Use another --run folder, or the same --folds, --seed and --split-by",
         )
     read_folds(folder)
 
 
-def stamped_as_made(folder: Path, folds: Folds, by: str) -> Folds:
-    """Folds stamped `by`, where the run in `folder` was made of them so; else as they are."""
+def folds_as_made(folder: Path, folds: Folds, by: str) -> Folds:
+    """Folds with `split_by=by` if the run in `folder` was made with it; else unchanged."""
     asked = dataclasses.replace(folds, split_by=by)
     made = (folder / RECORD).is_file() and read_record(folder)["digests"]["folds"] == asked.digest
     return asked if made else folds
@@ -169,11 +166,11 @@ def stamped_as_made(folder: Path, folds: Folds, by: str) -> Folds:
 
 @contextlib.contextmanager
 def _unchanged(path: Path) -> Iterator[None]:
-    # It was whole when it was written: where it cannot be read, it was damaged.
+    # It was complete when it was written: if it cannot be read, it was damaged.
     try:
         yield
     except DataError as error:
-        raise _changed(path, f"and cannot be read: {error.got}") from error
+        raise _changed(path, error.problem) from error
 
 
 def _same_digest(path: Path, got: str, want: str) -> None:
@@ -183,8 +180,8 @@ def _same_digest(path: Path, got: str, want: str) -> None:
 
 def _changed(path: Path, how: str) -> IntegrityError:
     return IntegrityError(
-        "A run's tables are what its record says",
-        f"'{path}' was changed since ({how})",
+        f"'{path}' was changed after the run was made ({how})",
+        "the tables of a run must stay as they were written",
         RESTORE,
     )
 
@@ -195,7 +192,7 @@ def difference(old: Manifest, new: Manifest) -> str:
     gone, come = sorted(before - after), sorted(after - before)
     if gone or come:
         return (
-            f"{len(gone)} images are gone ({first_few(gone, 2)}) and {len(come)} are new "
+            f"{len(gone)} images are missing ({first_few(gone, 2)}) and {len(come)} are new "
             f"({first_few(come, 2)})"
         )
     ours = old.table.set_index("sample_id")
@@ -210,7 +207,7 @@ def difference(old: Manifest, new: Manifest) -> str:
 
 
 def in_order(members: Iterable[str], asked: Sequence[str]) -> list[str]:
-    """Members in the order in which they were asked for, further weights of a training after its own.
+    """Members in the order of the requests, each followed by its extra checkpoints.
 
     Examples
     --------

@@ -1,7 +1,4 @@
-"""Stored logits of all members as one table, joined by sample id and class name.
-
-Opens no file: what the store read is handed in.
-"""
+"""Stored logits of all members as one table, joined by sample id and class name."""
 
 from __future__ import annotations
 
@@ -34,21 +31,21 @@ def member_table(
     Raises
     ------
     DataError
-        No members, no test part, or an unfinished member without `partial`.
+        There are no members, no test part, or an unfinished member without `partial`.
     IntegrityError
-        Predictions of another manifest, other folds or other classes.
+        Predictions are of another manifest, other folds or other classes.
     """
     part = manifest.part("train" if kind == "oof" else "test")
     if not stored:
         raise DataError(
-            "Only stored predictions can be combined",
-            f"'{where}' has none",
+            f"'{where}' has no stored predictions",
+            "stored predictions are needed",
             "Run ensemble-kit train-members first, or import-predictions again",
         )
     if not len(part):
         raise DataError(
-            "Test figures need a test part",
-            f"'{where}' was made without one",
+            f"'{where}' has no test part",
+            "test metrics need one",
             "Make a run with --test-size, or give the images a split",
         )
     for name, logits in stored.items():
@@ -71,33 +68,33 @@ def member_table(
 
 
 def fewer_models_notes(stored: Mapping[str, MemberLogits], folds: Folds) -> tuple[str, ...]:
-    """Which members answer test rows by fewer models than there are folds."""
+    """A caveat on members that predict test rows by fewer models than there are folds."""
     done = {name: len(one.test) for name, one in stored.items() if one.test}
     fewer = [
-        f"{name} by {n_models}"
+        f"{name} of {n_models}"
         for name, n_models in done.items()
         if n_models < folds.n_splits and n_models == len(stored[name].about.get("folds_done", []))
     ]
     if not fewer:
         return ()
     return (
-        f"Test answers are the mean logit of a member's fold models, {folds.n_splits} where all are "
-        f"done: {first_few(fewer)} only.",
+        f"Some test predictions are the mean of fewer than {folds.n_splits} fold models: "
+        f"{first_few(fewer)}.",
     )
 
 
 def by_fold_model(stored: Mapping[str, MemberLogits], kind: str) -> dict[str, MemberLogits]:
-    """Each fold's model as a member of its own, over the test rows.
+    """Each fold's model as a separate member, for the test rows.
 
     Raises
     ------
     DataError
-        Out-of-fold rows: each of them is predicted by one fold's model alone.
+        The rows are out-of-fold: each is predicted by the model of one fold only.
     """
     if kind != "test":
         raise DataError(
-            "Fold models are members of the test table alone",
-            f"kind is '{kind}', where each row is predicted by the model of its own fold",
+            f"fold_models was set for the kind '{kind}'",
+            "only test images are predicted by the models of all folds",
             "Ask for predictions('test', fold_models=True)",
         )
     return {
@@ -113,8 +110,8 @@ def _check_member(
     made = logits.about
     if made.get("manifest") != manifest.digest or made.get("folds") != folds.digest:
         raise IntegrityError(
-            "Stored predictions belong to the run's manifest and folds",
-            f"those of '{name}' were made from others",
+            f"The stored predictions of '{name}' were made from another manifest or other folds",
+            "they must belong to the manifest and folds of the run",
             "Delete that member's folders and run train-members again",
         )
     done = set(made.get("folds_done", []))
@@ -131,7 +128,7 @@ def _check_member(
 
 
 def mean_of_folds(by_fold: Mapping[int, Array]) -> Array:
-    """A member's logits of images that no fold trained on: the mean of its folds' models.
+    """A member's logits of test images: the mean of its fold models.
 
     Parameters
     ----------
@@ -147,8 +144,8 @@ def _stack(
     for name, logits in stored.items():
         if set(logits.class_names) != set(class_names):
             raise IntegrityError(
-                "Members share the run's class names",
-                f"'{name}' has {list(logits.class_names)}, the run {list(class_names)}",
+                f"'{name}' has the classes {list(logits.class_names)}; the run has {list(class_names)}",
+                "all members need the classes of the run",
                 "Train that member again",
             )
         by_name = [logits.class_names.index(c) for c in class_names]

@@ -39,5 +39,5 @@ def refusal_of(error: EnsembleKitError) -> RefusedError:
     if isinstance(error, EnvironmentFault | IntegrityError):
         return RefusedError(503, str(error))
     if isinstance(error, DataError):  # its advice is for folders of images
-        return RefusedError(400, str(DataError(error.law, error.got, "Send another image")))
+        return RefusedError(400, str(DataError(error.problem, error.allowed, "Send another image")))
     return RefusedError(400, str(error))

@@ -39,8 +39,8 @@ def bound(host: str, port: int) -> socket.socket:
             raise _no_address(host, error) from error
         in_use = error.errno == errno.EADDRINUSE
         raise EnvironmentFault(
-            "Another program uses the port" if in_use else "The port cannot be used",
-            f"got {host}:{port} ({error.strerror})",
+            f"The port {host}:{port} is {'used by another program' if in_use else 'not available'} ({error.strerror})",
+            "the server needs a free port",
             "Choose another: --port 8001, or --port 0 for any free one",
         ) from error
     return listener
@@ -48,8 +48,8 @@ def bound(host: str, port: int) -> socket.socket:
 
 def _no_address(host: str, error: OSError) -> UsageError:
     return UsageError(
-        "--host is an address of this machine",
-        f"got '{host}' ({error.strerror})",
+        f"'{host}' cannot be used as --host ({error.strerror})",
+        "it must be an address of this machine",
         "Use 127.0.0.1, or 0.0.0.0 for all addresses",
     )
 

@@ -1,4 +1,4 @@
-"""For tests, yours included: toy predictions, a toy run, and the laws that every combiner obeys."""
+"""For tests, also yours: toy predictions, a toy run, and the checks of every combiner."""
 
 from ensemble_kit.testing.laws import LAWS, check_combiner
 from ensemble_kit.testing.toys import toy_logits, toy_predictions, toy_run

@@ -1,6 +1,7 @@
-"""The laws that every combiner obeys, as checks on toy logits.
+"""Checks that every combiner must pass, on toy logits.
 
-Each law is a function of an unfitted combiner and a table; it raises where the law is broken.
+Each check is a function of an unfitted combiner and a table. It raises an error if the combiner
+fails.
 """
 
 from __future__ import annotations

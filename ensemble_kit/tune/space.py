@@ -99,12 +99,15 @@ class Space(Settings):
                 rule = f"[low, high] with {'0 < ' if kind == 'log' else f'{low} <= '}low < high"
             if not right:
                 raise SettingsError(
-                    f"'{{key}}' needs {rule}", f"got {list(given)}", "Change that value", key=name
+                    f"Invalid value {list(given)} for '{{key}}'",
+                    f"it needs {rule}",
+                    "Change that value",
+                    key=name,
                 )
         if not self.searched:
             raise SettingsError(
-                "At least one setting is tuned",
-                "got {key} without any",
+                "No setting is tuned: {key} is empty",
+                "at least one setting must be tuned",
                 "Set one of them to true, e.g. learning_rate = true",
                 key="space",
             )

@@ -15,7 +15,7 @@ from ensemble_kit.audit import inspect
 from ensemble_kit.audit.check import check_data, quick_check
 from ensemble_kit.audit.color import QUANTILES, color_features
 from ensemble_kit.audit.findings import Audit, Finding
-from ensemble_kit.audit.fingerprint import clusters, dct_signs, near_pairs, poses, thumbnail
+from ensemble_kit.audit.fingerprint import clusters, dct_signs, near_pairs, symmetries, thumbnail
 from ensemble_kit.audit.open import open_data
 from ensemble_kit.folds import make_folds
 from ensemble_kit.images.decode import read_image
@@ -285,7 +285,7 @@ def test_the_eight_poses_of_the_hash_are_those_of_the_picture() -> None:
     rng = np.random.default_rng(0)
     image = np.kron(rng.integers(0, 256, (16, 16)), np.ones((4, 4))).astype(np.uint8)
     thumb = thumbnail(np.dstack([image] * 3))
-    for pose, signs in zip(poses(thumb), dct_signs(thumb), strict=True):
+    for pose, signs in zip(symmetries(thumb), dct_signs(thumb), strict=True):
         np.testing.assert_array_equal(dct_signs(np.ascontiguousarray(pose))[0], signs)
 
 

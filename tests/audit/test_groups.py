@@ -41,7 +41,7 @@ def test_copies_come_into_one_group_and_one_fold(root: Path) -> None:
 
 
 def test_known_groups_are_left_alone(root: Path) -> None:
-    with pytest.raises(DataError, match="these images have"):
+    with pytest.raises(DataError):
         infer_groups(read_folders(root, group_pattern=r"(\d+)"))
 
 

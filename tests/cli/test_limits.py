@@ -61,7 +61,7 @@ def test_a_budget_for_all_changes_nothing() -> None:
 
 def test_a_budget_below_the_cheapest_member_is_refused() -> None:
     labels = np.arange(20) % 2
-    with pytest.raises(UsageError, match="the cheapest costs 1"):
+    with pytest.raises(UsageError, match=r"0\.5"):
         GreedySelection(costs=COSTS, budget=0.5).fit(toy_logits(labels, 4, 2), labels)
 
 
@@ -123,7 +123,7 @@ def test_limits_without_selection_or_costs_are_refused_with_advice(run) -> None:
         call(run, "--method", "vote", "--set", "max_members=2")
     with pytest.raises(DataError, match="member0"):
         call(run, "--method", "greedy", "--set", "budget_ms=2")
-    with pytest.raises(UsageError, match="one budget"):
+    with pytest.raises(UsageError, match="budget_ms"):
         call(run, "--method", "greedy", "--set", "budget_ms=2", "--set", "budget_params=2")
 
 
@@ -131,10 +131,8 @@ def test_a_missing_cost_leaves_out_the_pareto_table_alone(run) -> None:
     (run.member_dir("member2") / "member.json").write_text('{"parameters": 3}')
     asked = call(run, "--method", "vote", "--pareto")
     assert asked.exit_code == 0
-    assert (
-        "No Pareto table. Weighing GMACs an image needs that figure of every member" in asked.stderr
-    )
-    assert "does not have it of member2" in asked.stderr
+    assert "No Pareto table" in asked.stderr
+    assert "member2" in asked.stderr
     assert "Method: vote" in asked.stdout
     assert not (run.path / "ensembles/pareto.csv").exists()
     assert json.loads(call(run, "--method", "vote", "--pareto", "--json").stdout)["pareto"] is None

@@ -15,7 +15,7 @@ def test_a_name_with_a_tag_is_listed_with_the_weights_of_that_tag(cli: CLI) -> N
     assert code == 0
     tagged, own = said.splitlines()[1:]
     assert tagged.split()[-1] == "a1_in1k"
-    assert own.endswith("none: starts from random weights")
+    assert own.endswith("none (random weights)")
 
 
 def test_a_network_costs_the_same_by_the_name_that_timm_gives_it(cli: CLI) -> None:

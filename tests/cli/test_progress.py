@@ -25,7 +25,7 @@ def started(member: str, fold: int, epochs: int = 4, first: int = 0) -> JobStart
 
 def ended(member: str, fold: int, epoch: int, seconds: float, epochs: int = 4) -> EpochEnded:
     return EpochEnded(
-        member, fold, epoch, epochs, 1e-3, 0.5, 0.5, 0.5, 0.5, 0.5, "kept fold", seconds, 30.0
+        member, fold, epoch, epochs, 1e-3, 0.5, 0.5, 0.5, 0.5, 0.5, "held-out fold", seconds, 30.0
     )
 
 

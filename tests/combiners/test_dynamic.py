@@ -161,5 +161,5 @@ def test_noise_makes_it_fall_back_and_say_so() -> None:
 
 
 def test_a_region_without_images_is_refused() -> None:
-    with pytest.raises(UsageError, match="got n_neighbors=0"):
+    with pytest.raises(UsageError, match="n_neighbors=0"):
         make_combiner("knora-e", n_neighbors=0).fit(NEAR, LABELS)

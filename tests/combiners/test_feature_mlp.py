@@ -160,16 +160,14 @@ def test_principal_axes_are_those_of_the_singular_value_decomposition() -> None:
 
 def test_logits_alone_are_refused(oof: Predictions) -> None:
     bare = dataclasses.replace(oof, features=None)
-    with pytest.raises(
-        UsageError, match=r"got logits alone.*pooled features beside.*--keep-features"
-    ):
+    with pytest.raises(UsageError, match="--keep-features"):
         small().fit_to(bare)
-    with pytest.raises(UsageError, match="got logits alone"):
+    with pytest.raises(UsageError, match="--keep-features"):
         small().fit_to(oof).apply(bare)
 
 
 def test_test_rows_are_not_fitted_to(test: Predictions) -> None:
-    with pytest.raises(DataError, match=r"got those of 4 a row.*features of one model"):
+    with pytest.raises(DataError, match="of 4"):
         small().fit_to(test)
 
 
@@ -178,12 +176,12 @@ def test_features_of_other_rows_or_widths_are_refused(oof: Predictions) -> None:
     kept = oof.features
     assert isinstance(fitted, FeatureMLP)
     assert kept is not None
-    with pytest.raises(DataError, match=r"got 10 rows of 2 members.*logits' rows and members"):
+    with pytest.raises(DataError, match="10 rows of 2 members"):
         fitted.combine(oof.logits, kept.take(np.arange(10)))
     narrow = PooledFeatures(tuple(v[:, :, :4] for v in kept.values), kept.spaces)
-    with pytest.raises(DataError, match=r"got 4, 4, fitted to 6, 6.*as wide as"):
+    with pytest.raises(DataError, match=r"4, 4.*6, 6"):
         fitted.combine(oof.logits, narrow)
-    with pytest.raises(DataError, match="of the table's rows and members"):
+    with pytest.raises(DataError, match="1 rows of"):
         dataclasses.replace(oof, features=kept.take([0]))
     broken = kept.values[0].copy()
     broken[3] = np.nan

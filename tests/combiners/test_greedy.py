@@ -194,10 +194,10 @@ def test_selection_by_cost_weighs_errors_as_they_cost() -> None:
     ("options", "said"),
     [
         ({"metric": "aurok"}, "Did you mean 'auroc'"),
-        ({"metric": "expected_cost"}, "needs costs"),
-        ({"metric": "calibration_slope"}, "should be near 1"),
-        ({"n_bags": -1}, "got -1. .*n_bags"),
-        ({"n_picks": 0}, "got 0. .*n_picks"),
+        ({"metric": "expected_cost"}, "expected_cost"),
+        ({"metric": "calibration_slope"}, "calibration_slope"),
+        ({"n_bags": -1}, "n_bags=-1"),
+        ({"n_picks": 0}, "n_picks=0"),
     ],
 )
 def test_selection_refuses_what_it_cannot_choose_by(options: dict, said: str) -> None:

@@ -274,7 +274,7 @@ def test_mlflow_gets_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for fold in (0, 1):
             watcher(
                 EpochEnded(
-                    "tiny_cnn", fold, 0, 1, 1e-3, 0.5, 0.8, 0.6, 0.7, 0.7, "kept fold", 1.0, 9.0
+                    "tiny_cnn", fold, 0, 1, 1e-3, 0.5, 0.8, 0.6, 0.7, 0.7, "held-out fold", 1.0, 9.0
                 )
             )
     client = MlflowClient(uri)

@@ -169,7 +169,7 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
     print("read", read_image(*sys.argv[1:]).shape)
 except DataError as error:
-    print("refused", error.got, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    print("refused", error.problem, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 

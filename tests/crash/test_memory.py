@@ -118,7 +118,7 @@ def test_row_37_errors_of_memory_are_told_from_others(error: Exception, want: bo
 
 def test_row_37_an_error_of_memory_outside_a_step_is_the_machine_s(tmp_path: Path) -> None:
     def read() -> None:
-        with faults.told_apart(tmp_path):
+        with faults.as_machine_fault(tmp_path):
             try:
                 raise MemoryError
             except MemoryError as error:
@@ -126,7 +126,7 @@ def test_row_37_an_error_of_memory_outside_a_step_is_the_machine_s(tmp_path: Pat
 
     with pytest.raises(EnvironmentFault, match="A job fits into memory"):
         read()
-    with pytest.raises(KeyError), faults.told_apart(tmp_path):
+    with pytest.raises(KeyError), faults.as_machine_fault(tmp_path):
         raise KeyError("a bug stays a bug")
 
 

@@ -123,11 +123,11 @@ def test_fixed_figures_bring_tissue_near_mean_zero_and_spread_one(color: str) ->
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UsageError, match="Did you mean 'hed'"):
         in_color(torch.zeros(1, 3, 2, 2), "hde")
-    with pytest.raises(UsageError, match="got 3 for 1 channels"):
+    with pytest.raises(UsageError, match="for 1 channels"):
         augment_batch(
             TILES, None, generator=generator(), mean=[0.0] * 3, std=[1.0] * 3, color="grayscale"
         )
-    with pytest.raises(UsageError, match="got 4"):
+    with pytest.raises(UsageError, match="4 channels"):
         augment_batch(
             torch.zeros(1, 8, 8, 4, dtype=torch.uint8), None,
             generator=generator(), mean=[0.0] * 4, std=[1.0] * 4,

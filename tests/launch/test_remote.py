@@ -30,8 +30,8 @@ def test_the_epochs_of_a_job_that_ran_elsewhere_are_told_as_they_were(make_job: 
 @pytest.mark.parametrize(
     ("code", "words", "noted"),
     [
-        (-9, "", "its process was killed (SIGKILL), as the kernel does when memory runs out, 2 times"),
-        (4, "error: no card", "no card"),
+        (-9, "", "2 times"),
+        (4, "error: no GPU", "no GPU"),
         (RunLockedError.exit_code, "error: held by another", None),
     ],
 )  # fmt: skip

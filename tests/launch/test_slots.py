@@ -21,7 +21,7 @@ from ensemble_kit.launch.local import CHOICE, LocalEngine
 from ensemble_kit.launch.pool import least_used
 from ensemble_kit.launch.slots import (
     MARGIN,
-    MOST_PER_CARD,
+    MOST_PER_GPU,
     Machine,
     Peak,
     Share,
@@ -59,25 +59,25 @@ def test_side_by_side_jobs_of_a_measured_need_fit_into_the_memory(gib: float) ->
     assert slots == 64 or (slots + 1) * gib * GIB * MARGIN > machine.host_free
 
 
-def test_cards_carry_what_fits_on_each_and_never_more_than_a_few() -> None:
-    machine = Machine(cores=64, host_free=500 * GIB, n_cards=2)
-    tight = Peak(host=GIB, card=10 * GIB, card_room=24 * GIB)
+def test_gpus_get_as_many_jobs_as_fit_and_at_most_a_few() -> None:
+    machine = Machine(cores=64, host_free=500 * GIB, n_gpus=2)
+    tight = Peak(host=GIB, gpu=10 * GIB, gpu_total=24 * GIB)
     assert slots_by_memory(tight, machine, n_jobs=55) == 4
-    roomy = Peak(host=GIB, card=2 * GIB, card_room=140 * GIB)
-    assert slots_by_memory(roomy, machine, n_jobs=55) == 2 * MOST_PER_CARD
+    roomy = Peak(host=GIB, gpu=2 * GIB, gpu_total=140 * GIB)
+    assert slots_by_memory(roomy, machine, n_jobs=55) == 2 * MOST_PER_GPU
     assert slots_by_memory(roomy, Machine(3, 500 * GIB, 2), n_jobs=55) == 3
     assert first_slots(machine, 55) == 2
     assert most_slots(machine, 1) == 1
 
 
 def test_a_larger_job_counts_and_the_room_is_that_seen_before_others_took_theirs() -> None:
-    first = Peak(host=2, card=10, card_room=100)
-    later = Peak(host=3, card=20, card_room=40)
-    assert first.larger(later) == Peak(host=3, card=20, card_room=100)
+    first = Peak(host=2, gpu=10, gpu_total=100)
+    later = Peak(host=3, gpu=20, gpu_total=40)
+    assert first.larger(later) == Peak(host=3, gpu=20, gpu_total=100)
     assert first.larger(Peak(host=1)) == first
 
 
-def test_workers_are_shared_out_over_the_cards() -> None:
+def test_workers_are_shared_out_over_the_gpus() -> None:
     assert least_used([], []) == ""
     assert [least_used(["4", "6"], t) for t in ([], ["4"], ["4", "6"], ["4", "6", "4"])] == [
         "4", "6", "4", "6",
@@ -107,7 +107,7 @@ def test_a_container_s_limit_counts_where_it_is_below_the_machine_s(
     assert host.host_free() > 60_000_000
 
 
-def test_a_card_s_room_counts_what_this_process_holds_of_it(
+def test_the_total_of_a_gpu_includes_the_memory_of_this_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[int | None] = []
@@ -121,15 +121,15 @@ def test_a_card_s_room_counts_what_this_process_holds_of_it(
     monkeypatch.setattr(torch.cuda, "memory_reserved", answer(3 * GIB))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", answer(5 * GIB))
     context = memory.CARD_CONTEXT
-    assert memory.card_peak(1) == (5 * GIB + context, 23 * GIB + context)
+    assert memory.gpu_peak(1) == (5 * GIB + context, 23 * GIB + context)
     assert asked == [1, 1, 1]
 
 
-def test_no_card_takes_nothing() -> None:
+def test_without_a_gpu_the_peak_is_zero() -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    assert memory.card_peak() == (0, 0)
-    assert memory.visible_cards() == []
+    assert memory.gpu_peak() == (0, 0)
+    assert memory.visible_gpus() == []
 
 
 # -- the share of the cores ----------------------------------------------------------------
@@ -224,16 +224,16 @@ def test_workers_join_once_a_job_is_measured_to_leave_room(
     assert any("GiB here: 2 side by side from now on" in text for text in said), said
 
 
-def test_engines_share_out_cards_and_keep_other_devices_to_one_job(
+def test_engines_distribute_workers_over_gpus_and_use_one_job_on_other_devices(
     make_job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[tuple[int, int, list[str], bool]] = []
 
     class FakePool:
         def __init__(
-            self, slots: int, threads: int, *_: Any, resize: Any = None, cards: Any = ()
+            self, slots: int, threads: int, *_: Any, resize: Any = None, gpus: Any = ()
         ) -> None:
-            started.append((slots, threads, list(cards), resize is not None))
+            started.append((slots, threads, list(gpus), resize is not None))
 
         def run(self) -> list[Any]:
             return []
@@ -241,7 +241,7 @@ def test_engines_share_out_cards_and_keep_other_devices_to_one_job(
     monkeypatch.setattr(local, "Pool", FakePool)
     monkeypatch.setattr(local, "cores", lambda: 16)
     monkeypatch.setattr(local, "host_free", lambda: 64 * GIB)
-    monkeypatch.setattr(local, "visible_cards", lambda: ["2", "5"])
+    monkeypatch.setattr(local, "visible_gpus", lambda: ["2", "5"])
 
     def on(device: str, n_jobs: int = 20) -> tuple[int, int, list[str], bool]:
         job = dataclasses.replace(make_job(), device=torch.device(device))

@@ -71,7 +71,7 @@ def test_grayscale_is_three_equal_channels_of_luma(root: Path, tmp_path: Path) -
 def test_a_join_of_one_stain_is_refused_and_stacked_is_what_both_mean(
     root: Path, stain: str
 ) -> None:
-    with pytest.raises(UsageError, match=f"got join 'stack' for stain '{stain}' alone"):
+    with pytest.raises(UsageError, match=f"'stack'.*'{stain}'"):
         read_bci(root, stain=stain, join="stack")
     assert read_bci(root, stain=stain).table["join"].unique() == ["none"]
     both = read_bci(root, stain="both")
@@ -97,7 +97,7 @@ def test_without_patients_each_image_stands_for_itself_and_that_is_said(root: Pa
 
 def test_a_group_table_that_lacks_images_names_them(root: Path, tmp_path: Path) -> None:
     (tmp_path / "g.csv").write_text("file,patient\n00001_train_9.png,A\n")
-    with pytest.raises(DataError, match="12 of 12 have none"):
+    with pytest.raises(DataError, match="12 of 12"):
         read_bci(root, groups=tmp_path / "g.csv")
 
 
@@ -126,7 +126,7 @@ def test_a_group_table_with_two_patients_for_an_image_or_none_is_refused(
 def test_a_missing_partner_is_named(root: Path) -> None:
     gone = next((root / "IHC" / "train").iterdir())
     gone.unlink()
-    with pytest.raises(DataError, match="1 of 12 are missing"):
+    with pytest.raises(DataError, match="1 of 12"):
         read_bci(root, stain="both")
 
 

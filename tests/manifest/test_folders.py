@@ -139,7 +139,7 @@ def test_a_label_pattern_chooses_the_level_of_the_classes(touch: Touch) -> None:
     parted = touch(*spread("train test", "x y", "b m"), root="parted")
     again = read_folders(parted, label_pattern="([^/]+)/[^/]+$")
     assert set(again.table["split"]) == {"train", "test"}
-    with pytest.raises(DataError, match="have none by"):
+    with pytest.raises(DataError):
         read_folders(root, label_pattern="site_(a)/")
 
 

@@ -176,7 +176,7 @@ def test_a_refusal_says_what_the_file_holds(tmp_path: Path) -> None:
         built("tiny_cnn", weights=tmp_path / "w.pt")
     first, shape = next((k, tuple(v.shape)) for k, v in state.items())
     for told in ("'net'", "epoch", first, str(shape)):
-        assert told in caught.value.got
+        assert told in caught.value.problem
     wide = {k: torch.zeros(2, 2) if k == "stages.0.0.weight" else v
             for k, v in built().state_dict().items()}  # fmt: skip
     with pytest.raises(DataError, match=r"in the file \(2, 2\)"):

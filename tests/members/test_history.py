@@ -29,7 +29,7 @@ def test_a_job_that_fails_keeps_the_curve_of_its_finished_epochs(
     kept = pd.read_csv(job.folder / "history.csv")
     assert kept["epoch"].tolist() == list(range(after))
     assert kept["train_loss"].tolist() == [e.train_loss for e in told]
-    assert set(kept["val_on"]) == {"kept fold"}
+    assert set(kept["val_on"]) == {"held-out fold"}
     assert not (job.folder / "fold.json").exists()
     run_job(job)
     whole = pd.read_csv(job.folder / "history.csv")

@@ -268,7 +268,7 @@ def test_the_history_has_a_row_per_epoch_and_says_what_was_watched(make_job: Mak
     job = run(make_job(select_on="inner", epochs=3))
     history = read_csv(job.folder / "history.csv")
     assert history["epoch"].tolist() == ["0", "1", "2"]
-    assert set(history["val_on"]) == {"inner slice"}
+    assert set(history["val_on"]) == {"validation split"}
     assert (history["train_loss"].astype(float) > 0).all()
 
 

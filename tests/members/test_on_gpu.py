@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ensemble_kit.images.augmentation.presets import PRESETS
-from ensemble_kit.images.loading import device_feed as feed
+from ensemble_kit.images.loading import tile_loader as loader
 from ensemble_kit.images.loading.batches import Batches
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.members.member import Member
@@ -123,7 +123,7 @@ def test_nothing_waits_between_the_first_step_of_an_epoch_and_its_last(
 def test_tiles_that_do_not_fit_arrive_as_those_that_do(monkeypatch: pytest.MonkeyPatch) -> None:
     tiles, _ = tiles_of(64, 32)
     steps = [np.arange(8 * i, 8 * i + 8) for i in range(8)]
-    resident = [b.cpu() for b in feed.open_feed(tiles, GPU)(steps)]
-    monkeypatch.setattr(feed, "fits", lambda *_: False)
-    streamed = [b.cpu() for b in feed.open_feed(tiles, GPU)(steps)]
+    resident = [b.cpu() for b in loader.open_loader(tiles, GPU)(steps)]
+    monkeypatch.setattr(loader, "fits", lambda *_: False)
+    streamed = [b.cpu() for b in loader.open_loader(tiles, GPU)(steps)]
     assert all(torch.equal(a, b) for a, b in zip(resident, streamed, strict=True))

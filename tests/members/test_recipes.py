@@ -38,7 +38,7 @@ from ensemble_kit.members.training.optim import make_optimizer, plateau_drops, r
 def test_a_value_that_cannot_be_right_is_refused_by_its_name(
     settings: dict[str, object], key: str
 ) -> None:
-    with pytest.raises(DataError, match=f"'{key}' must be right"):
+    with pytest.raises(DataError, match=f"'{key}'"):
         Recipe(**settings)
 
 
@@ -73,7 +73,7 @@ def test_a_table_of_changes_leaves_the_rest_of_a_preset_s_table(table: object) -
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".hidden", "a b", "x" * 81])
 def test_a_member_s_name_is_a_plain_folder_name(name: str) -> None:
-    with pytest.raises(DataError, match="'name' must be right"):
+    with pytest.raises(DataError, match="'name'"):
         Member("resnet18", name=name)
 
 

@@ -95,11 +95,11 @@ def test_a_class_may_be_called_as_the_first_column(
         ("true,a,b\na,0,1\n", "unknown: 'b'"),
         ("true,a,b\na,0,1\nb,1,0\nc,1,1\n", "missing: 'c'"),
         ("true,a,b\na,0,1\na,1,0\n", "two rows for class 'a'"),
-        ("true,a,b\na,0,-1\nb,1,0\n", "'-1' for answering 'b' where 'a' is true"),
-        ("true,a,b\na,0,\nb,1,0\n", "'' for answering 'b'"),
-        ("true,a,b\na,0,nan\nb,1,0\n", "number of at least 0"),
-        ("true,a,b\na,0,inf\nb,1,0\n", "number of at least 0"),
-        ("true,a,b\na,0,0\nb,0,0\n", "Costs tell errors apart"),
+        ("true,a,b\na,0,-1\nb,1,0\n", "'-1'.*'b' for 'a'"),
+        ("true,a,b\na,0,\nb,1,0\n", "''.*'b' for 'a'"),
+        ("true,a,b\na,0,nan\nb,1,0\n", "'b' for 'a'"),
+        ("true,a,b\na,0,inf\nb,1,0\n", "'b' for 'a'"),
+        ("true,a,b\na,0,0\nb,0,0\n", "0 rows"),
     ],
 )
 def test_costs_that_are_not_whole_are_refused_with_the_difference(

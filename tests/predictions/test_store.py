@@ -91,12 +91,12 @@ def test_an_index_that_does_not_fit_its_arrays_is_refused(store: PredictionStore
     index["sample_ids"]["oof"].pop()
     del index["own_digest"]  # as earlier versions wrote it
     path.write_text(json.dumps(index))
-    with pytest.raises(IntegrityError, match=r"has shape \(6, 2\), not \(5, 2\)"):
+    with pytest.raises(IntegrityError, match=r"shape \(6, 2\), not \(5, 2\)"):
         store.read("one")
 
 
 def test_an_unknown_member_names_the_nearest(store: PredictionStore) -> None:
-    with pytest.raises(DataError, match=r"'onee' has none .*Did you mean 'one'\?"):
+    with pytest.raises(DataError, match=r"Did you mean 'one'\?"):
         store.read("onee")
 
 
@@ -120,8 +120,8 @@ def test_members_are_aligned_by_id() -> None:
 
 @pytest.mark.parametrize(
     ("ids", "said"),
-    [("ab", "1 ids of 'm' do not match: c"), ("abcd", "1 ids of 'm' do not match: d"),
-     ("abx", "2 ids of 'm' do not match: c, x"), ("abca", "'m'")],
+    [("ab", "1 .*'m'.*: c"), ("abcd", "1 .*'m'.*: d"),
+     ("abx", "2 .*'m'.*: c, x"), ("abca", "'m'")],
 )  # fmt: skip
 def test_strangers_gaps_and_duplicates_are_refused(ids: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
@@ -153,7 +153,7 @@ def test_a_member_with_other_classes_is_refused(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run", n_members=2)
     stored = run.store.read("member1")
     run.store.write("member1", dataclasses.replace(stored, class_names=("x", "y", "z")))
-    with pytest.raises(IntegrityError, match="'member1' has \\['x', 'y', 'z'\\]"):
+    with pytest.raises(IntegrityError, match=r"\['x', 'y', 'z'\]"):
         run.predictions("oof")
 
 

@@ -1,7 +1,4 @@
-"""`ensemble-kit bench`: the speed of a bundle on this machine, by backend.
-
-Parses and prints; the work is `export.bench`.
-"""
+"""`ensemble-kit bench`: the speed of a bundle on this machine, for each backend."""
 
 from __future__ import annotations
 
@@ -38,6 +35,6 @@ def bench(bundle: str, as_json: bool) -> None:
         if one.error:
             click.echo(printable(f"{one.backend}: {one.error}"))
     click.echo(
-        "images/s: the networks, 8 images in one batch. p50, p99: one decoded image to its prediction.\n"
-        "memory: the largest of the process, libraries included."
+        "images/s: networks only, with 8 images per batch. p50, p99: time from one decoded image to its prediction.\n"
+        "memory: peak of the process, with libraries."
     )

@@ -1,7 +1,4 @@
-"""`ensemble-kit compare`: runs against each other, paired on the samples that they share.
-
-Parses and prints; the work is `evaluation.across_runs` and, over repeated folds, `evaluation.repeats`.
-"""
+"""`ensemble-kit compare`: runs compared with each other on the samples that they share."""
 
 from __future__ import annotations
 
@@ -26,13 +23,13 @@ if TYPE_CHECKING:
     "--method",
     default="mean",
     show_default=True,
-    help="Whose stored answers stand for each run: a stacked method's, or a member's.",
+    help="The predictions to compare in each run: a stacked method, or a member.",
 )
 @click.option("--split", type=click.Choice(["oof", "test"]), default="oof", show_default=True)
 @click.option(
     "--repeats",
     is_flag=True,
-    help="The RUNs are those of train-members --repeats: judge --method against best member and mean over all folds, by the corrected t of Nadeau & Bengio.",
+    help="The RUNs come from train-members --repeats: compare --method with the best member and the mean over all folds, by the corrected t test of Nadeau & Bengio.",
 )
 @metric_option
 @resamples_option
@@ -46,10 +43,10 @@ def compare(
     resamples: int,
     as_json: bool,
 ) -> None:
-    """Compare stacked RUNs with the first one, on the images that all of them have.
+    """Compare stacked RUNs with the first RUN, on the images that all RUNs share.
 
-    With --repeats, compare within the RUNs instead: does --method gain on its floors, whatever the
-    folds were?
+    With --repeats, compare --method with the best member and the mean within each RUN. This shows
+    whether the gain depends on the folds.
     """
     from ensemble_kit.evaluation.protocol import Protocol
     from ensemble_kit.evaluation.runs.compare_runs import compare_runs
@@ -67,8 +64,8 @@ def compare(
         return
     if split == "test":
         raise UsageError(
-            "Repeats are judged on their folds, since they share one test part",
-            "got --repeats with --split test",
+            "--repeats was given with --split test",
+            "repeats are compared on their folds, because they share one test part",
             "Leave out --split",
         )
     found = compare_repeats(runs, method=method, protocol=protocol)
@@ -79,7 +76,7 @@ def compare(
 
 
 def print_across(found: AcrossRuns, metric: str) -> None:
-    """A row for each run, and what belongs beside it."""
+    """One row per run, and the caveats."""
 
     has_abstained = any(one.n_abstained for one in found.figures.values())
     names = list(dict.fromkeys([metric, "accuracy", "auroc", "log_loss"]))
@@ -97,7 +94,7 @@ def print_across(found: AcrossRuns, metric: str) -> None:
 
 
 def print_repeats(found: Repeats) -> None:
-    """Each repeat's mean over its folds, and what the method gains over all of them."""
+    """The mean of each repeat over its folds, and the gain of the method over all folds."""
     from ensemble_kit.evaluation.uncertainty.interval import Interval
 
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
@@ -112,8 +109,8 @@ def print_repeats(found: Repeats) -> None:
         rows.append((str(run), *cells))
     click.echo(columns(rows, right=range(1, len(rows[0]))))
     click.echo(
-        f"Intervals and p: t over {len(found.folds)} folds, whose variance counts 1/{len(found.folds)} + "
-        f"1/{found.n_splits - 1} times, since their training rows overlap (Nadeau & Bengio 2003, "
+        f"Intervals and p values: t test over {len(found.folds)} folds with the variance factor 1/{len(found.folds)} + "
+        f"1/{found.n_splits - 1}, because training sets overlap (Nadeau & Bengio 2003, "
         "Machine Learning 52)."
     )
     for note in found.notes:

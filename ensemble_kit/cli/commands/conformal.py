@@ -1,7 +1,4 @@
-"""`ensemble-kit conformal`: prediction sets with a stated coverage.
-
-Parses and prints; the work is `evaluation.runs.prediction_sets.conformal_sets`.
-"""
+"""`ensemble-kit conformal`: prediction sets with a stated coverage."""
 
 from __future__ import annotations
 
@@ -34,20 +31,24 @@ PARTS = {"cross_fitted": "cross-fitted", "test": "test"}
     type=click.Choice(["lac", "aps", "raps"]),
     default="lac",
     show_default=True,
-    help="lac: smallest sets; aps: sizes that follow the difficulty; raps: likewise, long sets avoided.",
+    help="lac: smallest sets. aps: larger sets for difficult images. raps: as aps, but without very large sets.",
 )
 @click.option(
     "--alpha",
     type=float,
     default=0.1,
     show_default=True,
-    help="Accepted chance that a set misses the truth.",
+    help="Accepted probability that a set does not contain the true class.",
 )
-@click.option("--per-class", is_flag=True, help="Keep the promise for each class by itself.")
+@click.option(
+    "--per-class",
+    is_flag=True,
+    help="Calibrate separately for each class, so that the coverage holds for each class.",
+)
 @click.option(
     "--cross",
     is_flag=True,
-    help="Cross-conformal: compare each fold's rows by that fold's own models.",
+    help="Cross-conformal sets: compare a test image with the images of each fold by the models of that fold.",
 )
 @resamples_option
 @seed_option
@@ -63,10 +64,10 @@ def conformal(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Give each image a set of classes that misses the truth with a chance of at most --alpha.
+    """Make a set of classes for each image that contains the true class with probability 1 - alpha.
 
-    Calibrated on out-of-fold answers, each patient weighing the same; measured on the test part.
-    Writes ensembles/<method>/sets.csv.
+    Calibrated on out-of-fold predictions, with the same weight for each patient, and evaluated on the
+    test part. Writes ensembles/<method>/sets.csv.
     """
     from ensemble_kit.evaluation.decisions.set_coverage import SetOptions, sets_json
     from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
@@ -81,7 +82,7 @@ def conformal(
 
 
 def print_sets(found: PredictionSets) -> None:
-    """The promise, the table of what was measured, and what belongs beside it."""
+    """The stated coverage, the table of the measured coverage, and the caveats."""
 
     options, unit = found.options, found.unit
     each = " for each class" if options.per_class else ""
@@ -96,7 +97,7 @@ def print_sets(found: PredictionSets) -> None:
     click.echo(
         f"Calibrated on {found.n_calibrated} out-of-fold images"
         + (
-            f" of {found.n_units} {unit}s, each {unit} weighing the same."
+            f" of {found.n_units} {unit}s, with the same weight for each {unit}."
             if unit != "image"
             else "."
         )
@@ -118,21 +119,21 @@ def print_sets(found: PredictionSets) -> None:
 
 
 def reading_of(found: PredictionSets) -> str:
-    """What the sets tell of the last part's images, in a sentence."""
+    """The sets of the last part in one sentence."""
     if not found.figures:
-        return "Reading: nothing was measured."
+        return "Result: no coverage was measured."
     part = "test" if "test" in found.figures else "cross_fitted"
     one = found.figures[part]["all"]
     single, none, full = (round(one.n * share) for share in (one.single, one.empty, one.full))
-    right = "" if one.right_of_single is None else f" ({one.right_of_single:.0%} of them right)"
+    right = "" if one.right_of_single is None else f" ({one.right_of_single:.0%} of them correct)"
     return (
-        f"Reading: of {one.n} {PARTS[part]} images, {single} have a set with one class{right}, {none} "
-        f"an empty set (unlike all classes), and {full} a set with all classes (no information)."
+        f"Result: of {one.n} {PARTS[part]} images, {single} have a set with one class{right}, {none} "
+        f"have an empty set (similar to no class), and {full} have a set with all classes (no information)."
     )
 
 
 def promise_of(found: PredictionSets) -> str:
-    """What is promised, for whom, and what it rests on."""
+    """The guarantee: its coverage, its unit, and its assumptions."""
     over = "images" if found.unit == "image" else f"whole {found.unit}s"
     promised = "The coverage is guaranteed"
     if found.options.cross:
@@ -142,9 +143,9 @@ def promise_of(found: PredictionSets) -> str:
         )
     level = f"Intervals: {found.options.level * 100:.0f} %, over {over}."
     if found.options.n_resamples == 0:
-        level = "No intervals were asked for (0 resamples)."
+        level = "No intervals (--resamples 0)."
     whose = "a new image" if found.unit == "image" else f"a random image of a new {found.unit}"
     return (
-        f"{promised} for {whose}, if new {found.unit}s resemble these (exchangeable). It does not "
-        f"hold for another scanner, stain or clinic. {level}"
+        f"{promised} for {whose}, if new {found.unit}s are similar to these (exchangeable). It may not "
+        f"hold for another scanner, stain or hospital. {level}"
     )

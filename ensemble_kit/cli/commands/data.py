@@ -1,7 +1,4 @@
-"""`ensemble-kit data`: check a data set, look at it, or make a synthetic one.
-
-Parses and prints; the work is in audit, images.sheet and manifest.phantom.
-"""
+"""`ensemble-kit data`: check a data set, look at it, or make a synthetic one."""
 
 from __future__ import annotations
 
@@ -28,12 +25,15 @@ _MARK = {"error": "ERROR", "warning": "warning", "note": "note"}
 
 @click.group("data")
 def data() -> None:
-    """Check a data set, look at it, or make a synthetic one."""
+    """Check a data set, show its images, or make a synthetic one."""
 
 
 def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Hand the command `options`, what its flags say to the reader of the data."""
-    flags = {"magnification": "BreakHis: 40,100,200,400. [default: all]", **READER_FLAGS}
+    """Pass `options` to the command: the options of the data reader."""
+    flags = {
+        "magnification": "BreakHis: one or more of 40,100,200,400. [default: all]",
+        **READER_FLAGS,
+    }
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -48,12 +48,15 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @data.command("check")
 @click.argument("path", type=click.Path(path_type=Path))
 @reader_options
-@click.option("--leak/--no-leak", default=True, help="Measure what colour alone predicts.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option(
+    "--leak/--no-leak", default=True, help="Measure how well colour alone predicts the label."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def check(path: Path, options: dict[str, Any], leak: bool, as_json: bool) -> None:
-    """Look for everything in PATH (data or a run) that would make a result wrong.
+    """Check PATH (a data set or a run) for errors that would make results wrong.
 
-    Every image is decoded. Ends with exit code 3 where a result would be wrong.
+    Finds duplicates, leakage between train and test, unreadable images and class problems. Every
+    image is decoded. The exit code is 3 if there are errors.
     """
     from ensemble_kit.audit.check import check_data
     from ensemble_kit.audit.open import open_data
@@ -86,7 +89,9 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
         seed=seed,
     )
     manifest = read_bci(out)
-    click.echo(f"Synthetic tissue, no patient and no diagnosis: {printable(out.as_posix())}")
+    click.echo(
+        f"Written: {printable(out.as_posix())}. All images are synthetic: no patients, no diagnoses."
+    )
     click.echo(counts(manifest))
     click.echo(f"Next: {printable(command('data', 'check', out.as_posix()))}")
 
@@ -98,12 +103,16 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
 @click.option(
     "--augment",
     metavar="PRESET",
-    help="What this augmentation does to some images; one of yours, too.",
+    help="Show the effect of this augmentation: a preset, or one of the settings file.",
 )
-@click.option("--members", type=Names(), help="What these see: resnet18,resnet18:color=hed,...")
-@click.option("--rows", default=5, show_default=True, help="Images to augment.")
-@click.option("--columns", "n_columns", default=8, show_default=True, help="Pictures a row.")
-@click.option("--tile", default=128, show_default=True, help="Pixels of one picture.")
+@click.option(
+    "--members",
+    type=Names(),
+    help="Show the images as these members get them, e.g. resnet18,resnet18:color=hed.",
+)
+@click.option("--rows", default=5, show_default=True, help="Number of images with --augment.")
+@click.option("--columns", "n_columns", default=8, show_default=True, help="Pictures per row.")
+@click.option("--tile", default=128, show_default=True, help="Size of one picture in pixels.")
 @click.option("--seed", default=0, show_default=True)
 def show(
     path: Path,
@@ -116,9 +125,10 @@ def show(
     tile: int,
     seed: int,
 ) -> None:
-    """Write a contact sheet of the data in PATH to OUT.png: a row per class, or an augmentation.
+    """Write a contact sheet of the images in PATH to the file OUT (PNG): one row per class.
 
-    With --members, a row per member: the same images as each of them sees them.
+    With --augment: one row per image, with random augmentations. With --members: one row per member,
+    with the images as that member gets them.
     """
     from ensemble_kit.experiment import load_experiment
     from ensemble_kit.files import atomic_write
@@ -158,7 +168,7 @@ def counts(manifest: Manifest) -> str:
 
 
 def print_audit(audit: Audit) -> None:
-    """Counts, findings and the measured leak, for a terminal or a paper's supplement."""
+    """Counts, findings and colour leakage as text."""
     click.echo(
         printable(
             f"{audit.name}: {audit.n_images} images, {audit.n_groups} groups ({audit.group_kind})"
@@ -175,12 +185,12 @@ def print_audit(audit: Audit) -> None:
     if audit.leak is not None:
         leak = audit.leak
         click.echo(
-            f"Colour alone (linear model, balanced accuracy, {leak.n_splits} folds, mean of "
-            f"{len(leak.by_image_seeds)} seeds): {leak.by_image:.3f} by image, {leak.by_group:.3f} by group "
+            f"Balanced accuracy of a linear model on colour alone ({leak.n_splits} folds, mean of "
+            f"{len(leak.by_image_seeds)} seeds): {leak.by_image:.3f} with folds by image, {leak.by_group:.3f} with folds by group "
             f"[{min(leak.by_group_seeds):.3f}, {max(leak.by_group_seeds):.3f}]; chance {leak.chance:.3f}"
         )
     n_warnings = sum(f.severity == "warning" for f in audit.findings)
     click.echo(
         f"{audit.n_errors} errors, {n_warnings} warnings"
-        + ("; a result from these data would be wrong" if audit.n_errors else "")
+        + (". Results from these data would be wrong" if audit.n_errors else "")
     )

@@ -1,4 +1,4 @@
-"""`ensemble-kit demo`: the whole line on an embedded data set."""
+"""`ensemble-kit demo`: train, combine and report on an embedded data set."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`ensemble-kit diversity`: how the members differ, and which of them could go.
-
-Parses, prints and draws; the work is `evaluation.diversity.member_study.study_members`.
-"""
+"""`ensemble-kit diversity`: how much the members differ, and what each member adds."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ MAX_PAIRS = 15
 @seed_option
 @json_option
 def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -> None:
-    """Say how the members differ, and what each adds to their plain mean, out-of-fold.
+    """Measure how much the members differ, and what each member adds to their mean (out-of-fold).
 
     Shapley values are exact, for up to 12 members. Writes diversity/ in the run folder: members.csv,
     pairs.csv, diversity.json, kappa-error.png.
@@ -68,7 +65,7 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
 
 
 def print_study(found: MemberStudy) -> None:
-    """What each member adds, the pairs, the split of the Brier score, and the reading."""
+    """What each member adds, the pairs, the decomposition of the Brier score, and the result."""
 
     name = found.protocol.metric.replace("_", " ")
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"

@@ -1,4 +1,4 @@
-"""`ensemble-kit doctor`: what this machine has for a run, and what is missing."""
+"""`ensemble-kit doctor`: check Python, packages, device, memory, disk and file locks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MISSING = 4
     show_default=True,
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Folder whose disk and locks are checked.",
+    help="Folder to check for free space and file locks.",
 )
 @json_option
 def doctor_command(folder: Path, as_json: bool) -> None:

@@ -1,7 +1,4 @@
-"""`ensemble-kit explain`: maps of members and of the ensemble, and whether they can be believed.
-
-Parses and prints; the work is `explanation.write`.
-"""
+"""`ensemble-kit explain`: maps of members and of the ensemble, and tests of these maps."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""`ensemble-kit export`: a run as a bundle that predicts without the run.
-
-Parses and prints; the work is `export.bundle`.
-"""
+"""`ensemble-kit export`: a run as a bundle that predicts without the run."""
 
 from __future__ import annotations
 
@@ -167,9 +164,9 @@ def _patch(fmt: str, um_per_pixel: float | None, patch_size: int | None) -> Patc
     if fmt != "wsinfer":
         if um_per_pixel is not None or patch_size is not None:
             raise UsageError(
-                "--um-per-pixel and --patch-size are for --format wsinfer",
-                f"got --format {fmt}",
-                "Leave them out, or add --format wsinfer",
+                f"--um-per-pixel or --patch-size was given with --format {fmt}",
+                "they are for --format wsinfer",
+                "Remove them, or use --format wsinfer",
             )
         return None
     if um_per_pixel is None:

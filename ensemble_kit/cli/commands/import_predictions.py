@@ -1,7 +1,4 @@
-"""`ensemble-kit import-predictions`: make a run of other people's predictions.
-
-Parses and prints; the work is `evaluation.imports.import_predictions.import_predictions`.
-"""
+"""`ensemble-kit import-predictions`: make a run from predictions of other programs."""
 
 from __future__ import annotations
 
@@ -26,40 +23,40 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--labels",
     type=FILE,
     required=True,
-    help="CSV sample_id,label[,patient][,fold][,split]. Other usual names are found and printed.",
+    help="CSV sample_id,label[,patient][,fold][,split]. Other usual column names are recognised and printed.",
 )
-@click.option("--run", "run_path", metavar="DIR", required=True, help="Run folder to make.")
+@click.option("--run", "run_path", metavar="DIR", required=True, help="New run folder.")
 @click.option(
     "--kind",
     type=click.Choice(["proba", "logits"]),
     default="proba",
     show_default=True,
-    help="What the files hold. Probabilities may be rounded, or percent.",
+    help="What the files contain. Probabilities may be rounded, or in percent.",
 )
 @click.option(
     "--classes",
     metavar="A,B,...",
-    help="The classes in their order, the most severe last: the order of an array's columns. A class "
-    "may have no image. Quote a name with a comma. [default: sorted by name]",
+    help="Class names in order, the most severe last. For .npy files: the order of the columns. "
+    "A class may have no image. Put a name with a comma in quotes. [default: sorted by name]",
 )
 @click.option(
     "--ordinal",
     is_flag=True,
-    help="The order of --classes means something: adds metrics of ordinal classes.",
+    help="The classes are ordinal. Adds ordinal metrics. Needs --classes.",
 )
 @click.option(
     "--partial",
     is_flag=True,
-    help="Accept members that lack rows; stack --quorum K combines them.",
+    help="Accept members with missing rows. stack --quorum K combines them.",
 )
 @click.option(
     "--member-costs",
     type=FILE,
     metavar="FILE",
-    help="CSV member and any of parameters,gmacs,ms_per_image, for budgets and stack --pareto.",
+    help="CSV with the column member and any of parameters, gmacs, ms_per_image, for budgets and stack --pareto.",
 )
 @click.option(
-    "--seed", default=0, show_default=True, help="Seed of the folds, if the labels have none."
+    "--seed", default=0, show_default=True, help="Seed of the folds, if the labels have no folds."
 )
 def import_predictions_command(
     members: tuple[str, ...],
@@ -72,11 +69,11 @@ def import_predictions_command(
     member_costs: Path | None,
     seed: int,
 ) -> None:
-    """Make a run of predictions in FILEs: CSV sample_id,<class>,... or .npy (n_samples, n_classes).
+    """Make a run from predictions in FILEs: CSV sample_id,<class>,... or .npy (n_samples, n_classes).
 
-    A CSV is joined by image id and class name. The predictions.csv that stack writes is such a CSV.
-    Rows and columns of a .npy are in the order of the labels and of the classes. Nothing is written
-    before every file was read and checked.
+    A CSV is joined by image id and class name; the predictions.csv of stack is such a CSV. Rows and
+    columns of a .npy are in the order of the labels and of the classes. All files are checked before
+    anything is written.
     """
     from ensemble_kit.evaluation.imports.import_predictions import import_predictions
     from ensemble_kit.run import Run
@@ -84,9 +81,9 @@ def import_predictions_command(
 
     if ordinal and not classes:
         raise UsageError(
-            "Ordered classes are given in their order",
-            "got --ordinal without --classes",
-            "Give them, the mildest first: --classes 0,1+,2+,3+",
+            "--ordinal was given without --classes",
+            "ordinal metrics need the order of the classes",
+            "Name the classes, the mildest first: --classes 0,1+,2+,3+",
         )
     files = _named(members)
     said: list[str] = []
@@ -110,14 +107,16 @@ def _named(members: tuple[str, ...]) -> dict[str, str]:
     unnamed = [member for member, pair in zip(members, pairs, strict=True) if not all(pair)]
     if unnamed:
         raise UsageError(
-            "Members are given as NAME=FILE", f"got '{unnamed[0]}'", "Use e.g. resnet=resnet.csv"
+            f"'{unnamed[0]}' has no member name",
+            "members are given as NAME=FILE",
+            "Use e.g. resnet=resnet.csv",
         )
     counts = Counter(name for name, _, _ in pairs)
     twice = [name for name, n in counts.items() if n > 1]
     if twice:
         raise UsageError(
-            "Every member has a name of its own",
-            f"'{twice[0]}' stands {counts[twice[0]]} times",
+            f"The member name '{twice[0]}' is given {counts[twice[0]]} times",
+            "each member needs its own name",
             "Rename one of them",
         )
     return {name: path for name, _, path in pairs}
@@ -136,10 +135,10 @@ def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> st
         for doubt in run.store.read_index(name)["made_of"]["stamps"][1:]
     ]
     lines = [
-        f"{len(members)} members over {len(manifest)} images in {run.path.as_posix()}.",
+        f"{len(members)} members, {len(manifest)} images: {run.path.as_posix()}.",
         *said,
-        f"Classes: {names} ({order}). The last, {as_list(manifest.class_names[-1:])}, counts as the "
-        "positive, most severe one.",
+        f"Classes: {names} ({order}). The last, {as_list(manifest.class_names[-1:])}, is the "
+        "positive class (the most severe one).",
         *caveats,
         f"Next: {command('stack', '--method', 'all', '--run', run.path.as_posix())}",
     ]

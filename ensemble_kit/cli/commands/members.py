@@ -1,4 +1,4 @@
-"""`ensemble-kit members`: the networks that can be members, and what each costs."""
+"""`ensemble-kit members`: list the networks that can be members, with their size."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from ensemble_kit.cli.output.text import columns
 
 @click.group("members", context_settings={"help_option_names": ["-h", "--help"]})
 def members() -> None:
-    """The networks that can be members."""
+    """The networks that can be used as members."""
 
 
 @members.command("list")
 @click.argument("names", required=False, type=Names())
 @click.option(
-    "--image-size", type=click.IntRange(min=8), help="Side of the input. [default: each one's own]"
+    "--image-size",
+    type=click.IntRange(min=8),
+    help="Height and width of the input in pixels. [default: that of each network]",
 )
 @click.option(
-    "--measure", is_flag=True, help="Train and predict a few batches of each on this machine."
+    "--measure", is_flag=True, help="Measure training and prediction speed on this machine."
 )
 @click.option(
     "--batch-size",
@@ -31,7 +33,7 @@ def members() -> None:
     show_default=True,
     help="For --measure.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_members(
     names: tuple[str, ...] | None,
     image_size: int | None,
@@ -41,8 +43,8 @@ def list_members(
 ) -> None:
     """List networks with parameters, multiply-accumulates, input size and published weights.
 
-    NAMES is a comma-separated list of networks and groups; without it, the whole catalogue. Any
-    other timm name works too.
+    NAMES is a comma-separated list of networks and groups. [default: the whole catalogue] Other
+    names of timm can be used too.
     """
     from ensemble_kit.members.registry import NETWORKS, cost, expand, native_size, published_tags
     from ensemble_kit.members.training.throughput import images_per_second
@@ -78,7 +80,7 @@ def list_members(
                 f"{row['parameters'] / 1e6:.2f} M",
                 f"{row['gmacs']:.3f}",
                 *speed,
-                tags or "none: starts from random weights",
+                tags or "none (random weights)",
             )
         )
     click.echo(columns(table, right=range(1, len(head) - 1)))

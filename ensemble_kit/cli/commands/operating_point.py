@@ -1,7 +1,4 @@
-"""`ensemble-kit operating-point`: where to cut and what to refer, chosen out-of-fold.
-
-Parses and prints; the work is `evaluation.runs.operating_point.operating_point`.
-"""
+"""`ensemble-kit operating-point`: a decision threshold and a rule for referral."""
 
 from __future__ import annotations
 
@@ -35,19 +32,21 @@ SHORT = {"ppv": "PPV", "npv": "NPV"}
 @click.option(
     "--at",
     metavar="AIM",
-    help="sensitivity=.95, specificity=.9, youden, or cost=10:1 (a miss against a false alarm).",
+    help="Target: sensitivity=.95, specificity=.9, youden, or cost=10:1 (cost of a false negative against a false positive).",
 )
 @click.option(
     "--class",
     "class_name",
     metavar="NAME",
-    help="The class to call, against the rest. [default: the positive class of the data, else of two classes the last]",
+    help="The class to detect, against the rest. [default: the positive class of the data, else the last of two classes]",
 )
-@click.option("--refer", metavar="SHARE", help="Refer the least certain, up to this share: 10%.")
+@click.option(
+    "--refer", metavar="SHARE", help="Refer the least certain cases, at most this share, e.g. 10%."
+)
 @click.option(
     "--max-error",
     metavar="SHARE",
-    help="Refer the least certain until at most this share of the rest is wrong: .02.",
+    help="Refer the least certain cases until the error of the rest is at most this, e.g. .02.",
 )
 @resamples_option
 @seed_option
@@ -63,10 +62,11 @@ def operating_point_command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Choose a decision threshold (--at) and a referral point, on out-of-fold answers only.
+    """Choose a decision threshold (--at) and a rule for referral (--refer or --max-error).
 
-    Judged in-sample, cross-fitted (chosen on other folds) and on the test part, per image and per
-    patient. Writes ensembles/<method>/decision.json.
+    Both are chosen on out-of-fold predictions. They are evaluated in-sample, cross-fitted (chosen on
+    the other folds) and on the test part, per image and per patient. Writes
+    ensembles/<method>/decision.json.
     """
     from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral
     from ensemble_kit.evaluation.runs.operating_point import (
@@ -96,11 +96,13 @@ def _share(text: str | None) -> float | None:
     try:
         return None if text is None else share(text)
     except ValueError:
-        raise UsageError("A share is a number", f"got '{text}'", "Use e.g. 10% or .1") from None
+        raise UsageError(
+            f"'{text}' is not a share", "a share is a number or a percentage", "Use e.g. 10% or .1"
+        ) from None
 
 
 def print_point(found: OperatingPoint) -> None:
-    """The points, a table per unit, and what belongs beside them."""
+    """The thresholds, a table for images and for patients, and the caveats."""
     asked = [str(one) for one in (found.options.aim, found.options.referral) if one is not None]
     target = "" if found.class_name is None else f"'{found.class_name}' against the rest, "
     click.echo(printable(f"{found.method}: {target}{'; '.join(asked)}. Chosen out-of-fold."))
@@ -113,12 +115,12 @@ def print_point(found: OperatingPoint) -> None:
     over = "images" if found.group_kind == "image" else f"whole {found.group_kind}s"
     intervals = f"Intervals: {level:.0f} %, over {over}."
     if found.options.n_resamples == 0:
-        intervals = "No intervals were asked for (0 resamples)."
+        intervals = "No intervals (--resamples 0)."
     click.echo()
     click.echo(
-        f"In-sample: chosen and counted on the same rows. Cross-fitted: chosen on the other folds. "
+        f"In-sample: chosen and evaluated on the same rows. Cross-fitted: chosen on the other folds. "
         f"{intervals}"
-        + (" PPV and NPV are at the share of the class here." if found.class_name else "")
+        + (" PPV and NPV are for the class frequency in these data." if found.class_name else "")
     )
     for note in found.notes:
         click.echo(printable(f"Caveat: {note}"))
@@ -139,7 +141,7 @@ def _words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
 
 
 def _referred_range(point: Point) -> str:
-    """The probabilities nearest to the threshold, in log odds."""
+    """The probabilities near the threshold, which are referred."""
     threshold, reach = point.threshold, point.refer_below
     if threshold is None or not 0.0 < threshold < 1.0:
         return f"within {reach:.3f} log odds of the threshold"
@@ -162,33 +164,35 @@ def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
         of_all = [figures.shares.get(f"{name} of all") for name in names]
         if any(of_all):
             cells = ["" if one is None else str(one) for one in of_all]
-            rows.append(("  referred counted as errors", "", "", *cells))
+            rows.append(("  referred as errors", "", "", *cells))
     if all(row[1] == row[2] for row in rows[1:]):
         rows = [row[:1] + row[2:] for row in rows]
     return rows
 
 
 def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
-    """The last part in counts, and whether the aim held where it was not chosen."""
+    """The counts of the last part, and whether the target is reached on new data."""
     part = list(one.parts)[-1]
     figures = one.parts[part]
     n = figures.counts
-    said = f"Reading: of {figures.n} {PARTS[part]} {unit}s"
+    said = f"Result: of {figures.n} {PARTS[part]} {unit}s"
     if found.class_name is None:
-        said += f" {n['right']} decided rightly, {n['wrong']} wrongly, {n['referred']} referred."
+        said += f" {n['right']} decided correctly, {n['wrong']} wrongly, {n['referred']} referred."
     else:
         sick = n["true_positive"] + n["false_negative"]
         well = n["true_negative"] + n["false_positive"]
         decided = "decided " if n["referred"] else ""
         hits = f"{n['true_positive']} of {sick} {decided}'{found.class_name}' found"
-        alarms = f"{n['false_positive']} false alarms among {well} {decided}others"
+        alarms = (
+            f"{n['false_positive']} of {well} {decided}others falsely called '{found.class_name}'"
+        )
         said += (
             f", {hits if sick else f'no {decided}{unit} is {found.class_name!r}'}, "
             f"{alarms if well else f'no {decided}{unit} is of another class'}"
             + (f", {n['referred']} referred." if n["referred"] else ".")
         )
         if well and n["false_positive"] == well:
-            said += f" Every decided {unit} is called '{found.class_name}': this tells nothing."
+            said += f" Every decided {unit} is called '{found.class_name}', so this threshold is of no use."
     return said + "".join(_shortfall(found, p, one.parts[p]) for p in one.parts if p != "in_sample")
 
 
@@ -197,8 +201,10 @@ def _shortfall(found: OperatingPoint, part: str, figures: DecisionFigures) -> st
     if aim is not None and aim.kind in figures.shares:
         value = figures.shares[aim.kind].value
         if value is not None and round(value, 3) < aim.value:
-            return f" {PARTS[part].capitalize()}, the aim is missed: {aim.kind} {value:.3f}."
+            return (
+                f" {PARTS[part].capitalize()}, the target is not reached: {aim.kind} {value:.3f}."
+            )
     limit = None if referral is None else referral.max_error
     if limit is not None and figures.error is not None and figures.error > limit:
-        return f" {PARTS[part].capitalize()}, the limit is missed: error {figures.error:.3f}."
+        return f" {PARTS[part].capitalize()}, the limit is exceeded: error {figures.error:.3f}."
     return ""

@@ -1,7 +1,4 @@
-"""`ensemble-kit predict`: predictions of new images by the ensemble of a run or of a bundle.
-
-Parses and prints; the work is `inference.ensemble` and `inference.predict_files`.
-"""
+"""`ensemble-kit predict`: predictions of new images by the ensemble of a run or of a bundle."""
 
 from __future__ import annotations
 
@@ -32,34 +29,34 @@ OUT = "predictions.csv"
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help=f"The table to write. [default: {OUT}; of one image nothing is written]",
+    help=f"The table to write. [default: {OUT}; a single image is only printed]",
 )
 @json_option
 @click.option(
-    "--group-column", metavar="NAME", help="Column of the table of images with the patient."
+    "--group-column", metavar="NAME", help="Column of the table of images that holds the patient."
 )
 @click.option(
     "--group-pattern",
     metavar="REGEX",
-    help="Pattern whose first group is the patient in each path.",
+    help="Regular expression whose first group is the patient, matched against the path.",
 )
 @click.option(
     "--image-root",
     type=click.Path(path_type=Path),
-    help="Folder that the paths of a table are relative to. [default: the folder of the table]",
+    help="The folder of the images of a table. [default: the folder of the table]",
 )
 @click.option(
     "--geojson",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Also write SLIDE.geojson for QuPath. Names of tiles hold the place: 'SLIDE [x=0,y=0,w=512,h=512].png'.",
+    help="Also write SLIDE.geojson for QuPath. File names must hold the position: 'SLIDE [x=0,y=0,w=512,h=512].png'.",
 )
 @click.option(
     "--on-bad-image",
     type=click.Choice(["skip", "fail"]),
     default="skip",
     show_default=True,
-    help="Unreadable images: name them in the column error, or stop.",
+    help="Unreadable images: skip (list them in the column error), or stop.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
 @click.option(
@@ -128,11 +125,13 @@ def predict(
     else:
         print_written(ensemble, found.notes, done)
         if geojson is not None:
-            click.echo(printable(f"For QuPath: {len(slides)} files in {geojson.as_posix()}"))
+            click.echo(
+                printable(f"For QuPath: {len(slides)} GeoJSON files in {geojson.as_posix()}")
+            )
 
 
 def _refuse_input(out: Path, found: FoundImages, images: tuple[str, ...]) -> None:
-    """Refuse to write over what is predicted."""
+    """Refuse to overwrite an input image."""
     from ensemble_kit.errors import UsageError
 
     named = {Path(name).resolve() for name in (*images, *(one.name for one in found.sources))}

@@ -34,7 +34,7 @@ def report(run: Run, checklist: bool) -> None:
     if missing:
         click.echo(
             printable(
-                f"Note: no installed font has {first_few(missing)}. The figures hold text instead of "
-                "outlines, which the reader's fonts draw."
+                f"Note: no installed font has {first_few(missing)}. The plots hold text instead of "
+                "outlines. The fonts of the viewer are used."
             )
         )

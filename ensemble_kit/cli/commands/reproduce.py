@@ -1,7 +1,4 @@
-"""`ensemble-kit reproduce`: rerun an experiment of `experiments/`, and print its table.
-
-Parses and prints; the work is `reproduce.reproduce`.
-"""
+"""`ensemble-kit reproduce`: rerun an experiment of `experiments/`, and print its table."""
 
 from __future__ import annotations
 

@@ -15,12 +15,11 @@ from ensemble_kit.cli.output.text import printable
 @click.argument("fold")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. [default: all cores]")
 def run_job(run_path: Path, member: str, fold: str, threads: int | None) -> None:
-    """Run one job of a run that train-members planned: MEMBER on FOLD (from 0).
+    """Run one job of a run that train-members planned: train MEMBER on FOLD.
 
-    With --nested there are pairs of folds too, written 0-2.
+    Folds are numbered from 0. With --nested there are pairs of folds too, e.g. 0-2.
 
-    Claims the job's folder, goes on from its checkpoint, and ends by writing fold.json. A finished
-    job is left as it is.
+    The job continues from its checkpoint, and ends by writing fold.json. A finished job is skipped.
     """
     from ensemble_kit.launch.end_with_parent import end_with_parent
 

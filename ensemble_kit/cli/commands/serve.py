@@ -1,7 +1,4 @@
-"""`ensemble-kit serve`: an ensemble behind HTTP, with a page for people.
-
-Parses and starts; the routes are in `serve.app`.
-"""
+"""`ensemble-kit serve`: an ensemble behind HTTP, with a web page."""
 
 from __future__ import annotations
 
@@ -25,7 +22,11 @@ TOKEN = "ENSEMBLE_KIT_TOKEN"
 @click.argument(
     "source", metavar="[RUN or BUNDLE]", required=False, type=click.Path(path_type=Path)
 )
-@click.option("--method", metavar="NAME", help="As of predict. [default: the best stacked method]")
+@click.option(
+    "--method",
+    metavar="NAME",
+    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
@@ -35,11 +36,11 @@ TOKEN = "ENSEMBLE_KIT_TOKEN"
 )  # fmt: skip
 @click.option(
     "--max-mb", type=click.FloatRange(min=0.001), default=20.0, show_default=True,
-    help="Size of a request at most.",
+    help="Largest size of a request in MB.",
 )  # fmt: skip
 @click.option(
     "--batch-size", type=click.IntRange(1, 64), default=16, show_default=True,
-    help="Images of concurrent requests that are predicted together. 1: no batches.",
+    help="Largest number of images of concurrent requests in one batch. 1: no batches.",
 )  # fmt: skip
 def serve(
     source: Path | None,
@@ -51,7 +52,7 @@ def serve(
     max_mb: float,
     batch_size: int,
 ) -> None:
-    """Serve an ensemble: a page for people, POST /predict, and the Open Inference Protocol v2.
+    """Serve an ensemble over HTTP: a web page, POST /predict, and the Open Inference Protocol v2.
 
     Needs the extra serve: pip install 'ensemble-kit[serve]'. The server listens on this machine
     only. For another --host, set the environment variable ENSEMBLE_KIT_TOKEN: each request must

@@ -1,7 +1,4 @@
-"""`ensemble-kit stack`: combine a run's stored predictions, and say whether the ensemble pays.
-
-Parses; the work is `evaluation.runs.stack_run.stack_run`, what it found is shown by `cli.stacked`.
-"""
+"""`ensemble-kit stack`: combine a run's stored predictions and evaluate the result."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
 @click.option(
     "--ties",
     type=click.Choice(["proba", "severity", "abstain", "lowest"]),
-    help="How tied votes are broken: by the mean probability, for the most severe class, not at all (abstain), or for the first class. [default: proba]",
+    help="How tied votes are decided: proba by the mean probability, severity for the most severe class, abstain without a decision, first for the first class. [default: proba]",
 )
 @click.option(
     "--positive",

@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @click.argument("run_path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--watch", is_flag=True, help="Look again every few seconds until nothing runs or waits."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--watch", is_flag=True, help="Update every few seconds until no job runs or waits.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
-    """Say which (member, fold) jobs are done, running, failed, damaged or waiting.
+    """Show which jobs (member, fold) are done, running, failed, damaged or waiting.
 
-    Without RUN, the settings file's run, else the latest one. Ensembles of what is finished can be
-    made meanwhile: ensemble-kit stack --quorum K.
+    RUN is a run folder [default: that of the settings file, else the latest in checkpoints/].
+    Unfinished runs can be combined too: ensemble-kit stack --quorum K.
     """
     from ensemble_kit.cli.options.shared import default_run
     from ensemble_kit.members.jobs.status import run_status
@@ -46,7 +44,7 @@ def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
             return
         try:
             time.sleep(2)
-        except KeyboardInterrupt:  # the watching ends, nothing else does
+        except KeyboardInterrupt:  # only --watch ends
             return
 
 

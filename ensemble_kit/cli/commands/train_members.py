@@ -1,4 +1,4 @@
-"""`ensemble-kit train-members`: print the plan, train what is not finished, say what comes next."""
+"""`ensemble-kit train-members`: print the plan, train the unfinished jobs, print the next step."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Repeat cross-validation N times with new folds and the same test part. Each is a run of its own.",
+    help="Repeat cross-validation N times with new folds and the same test part. Each repeat has its own run folder.",
 )
 @click.option(
     "--nested",
@@ -76,15 +76,15 @@ if TYPE_CHECKING:
 @click.option(
     "--retrain",
     is_flag=True,
-    help="Train members again whose settings changed. Their old folds move to replaced/.",
+    help="Train members again if their settings changed. Their old folds move to replaced/.",
 )
 def train_members(
     experiment: Experiment, dry_run: bool, protocol: str, repeats: int, **how: Any
 ) -> None:
-    """Fine-tune each member on each fold and keep all out-of-fold and test logits.
+    """Train each member on each fold, and store the logits of all held-out and test images.
 
-    Without --data, ./ensemble-kit.toml decides, else an embedded data set is used. Running the
-    same command again skips what is finished.
+    Without --data, the settings file ./ensemble-kit.toml is used, else an embedded data set. The same
+    command continues after an interruption: finished jobs are skipped.
     """
     launch, base = Launch.checked(**how), experiment.run_path.as_posix()
     runs = several(experiment, protocol, repeats)
@@ -101,7 +101,7 @@ def train_members(
 
 
 def _next_step(experiment: Experiment, launch: Launch) -> str:
-    """What to do next: wait for jobs that run elsewhere, else stack."""
+    """The next command: status if jobs run elsewhere, else stack."""
     from ensemble_kit.members.jobs.status import run_status
     from ensemble_kit.run import Run
 
@@ -119,7 +119,7 @@ def _next_step(experiment: Experiment, launch: Launch) -> str:
 def run_training(
     experiment: Experiment, launch: Launch | None = None, *, dry_run: bool = False
 ) -> None:
-    """Print the plan and train: what `train-members` and `demo` share."""
+    """Print the plan and train; used by `train-members` and `demo`."""
     from ensemble_kit.experiment import config_of, prepare
     from ensemble_kit.members.fit_members import fit_members, refuse_bad_members
     from ensemble_kit.members.preflight import check_members
@@ -136,7 +136,7 @@ def run_training(
         rounds.append(print_nested_plan(experiment, members, folds))
     jobs = [member.name for n in rounds for member in members for _ in range(n)]
     if dry_run:
-        for text in said:  # a training says them itself
+        for text in said:  # a training prints them itself
             click.echo(f"Note: {text}")
         return
     from ensemble_kit.cli.output.progress import ProgressPrinter
@@ -182,22 +182,24 @@ def run_training(
 
 
 def print_nested_plan(experiment: Experiment, members: list[Member], folds: Folds) -> int:
-    """Echo how many jobs the strict answer adds, and what they take; return those of each member."""
+    """Print the number of jobs for nested cross-validation; return the number per member."""
     from ensemble_kit.members.jobs.nested_folds import pairs_to_train, seconds_of_pairs
     from ensemble_kit.run import Run
 
     pairs = pairs_to_train(members, folds.n_splits)
     seconds = seconds_of_pairs(Run(experiment.run_path), members, folds.n_splits)
-    estimate = f"; about {duration(seconds)} of work, by finished folds" if seconds else ""
+    estimate = (
+        f"; about {duration(seconds)} in total, estimated from finished folds" if seconds else ""
+    )
     click.echo(
-        f"Nested: each member without each pair of folds too, K (K - 1) / 2 = {len(pairs)} jobs more "
-        f"a member, {len(pairs) * len(members)} in all{estimate}"
+        f"Nested: also train each member without each pair of folds: {len(pairs)} more jobs per "
+        f"member, {len(pairs) * len(members)} in all{estimate}"
     )
     return len(pairs)
 
 
 def data_summary(manifest: Manifest, folds: Folds) -> str:
-    """Who is split how: images and groups per class, in the folds and in the test part."""
+    """Images and groups per class, in the training and in the test part."""
     from ensemble_kit.manifest.names import look_like_grades
 
     counts = manifest.counts()
@@ -209,7 +211,7 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
         of = counts[counts["split"] == split].set_index("label")["images"]
         per_class = [str(int(of.get(name, 0))) for name in manifest.class_names]
         rows.append((split, *per_class, str(len(part)), str(part.n_groups)))
-    by = "group: no " + unit + " is on both sides or in two folds"
+    by = unit + ": no " + unit + " is in both parts or in two folds"
     if folds.split_by == "image":
         by = (
             "IMAGE: images of one "
@@ -219,7 +221,7 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
             + " too"
         )
     elif not manifest.has_groups:
-        by = "group, but no groups are known: each image is its own group"
+        by = "image, because no patients are known"
     notes = "".join(f"\nNote: {note}" for note in (*manifest.notes, *folds.notes))
     table = columns(rows, right=range(1, len(head)))
     order = (
@@ -227,7 +229,7 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
     )
     kind = "Ordinal classes" if manifest.ordinal else "Classes"
     is_graded = not manifest.ordinal and look_like_grades(manifest.class_names)
-    hint = " (without an order; if they are grades: --ordinal)" if is_graded else ""
+    hint = " (not ordinal; if they are grades, add --ordinal)" if is_graded else ""
     layout = f"\nRead as: {manifest.layout}." if manifest.layout else ""
     return printable_lines(
         f"{manifest.name}: {len(manifest)} images\n{table}{layout}\n{kind}: {order}{hint}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
@@ -235,21 +237,30 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """`printable`, line by line."""
+    """`printable` for each line."""
     return "\n".join(printable(line) for line in text.splitlines())
 
 
 def print_plan(
     experiment: Experiment, members: list[Member], folds: Folds, manifest: Manifest
 ) -> dict[str, float]:
-    """Echo the jobs and what they cost; return the relative cost of a job of each member."""
+    """Print the jobs and their cost; return the relative cost of a job of each member."""
     from ensemble_kit.images.augmentation.color_space import color_channels
     from ensemble_kit.images.tiles.layout import tile_shape
     from ensemble_kit.members.naming import stored_name
     from ensemble_kit.members.networks.flops import price_of
 
     rows: list[tuple[str, ...]] = [
-        ("member", "size", "parameters", "GMACs", "start", "epochs", "batch", "rate")
+        (
+            "member",
+            "input",
+            "parameters",
+            "GMACs",
+            "initial weights",
+            "epochs",
+            "batch",
+            "learning rate",
+        )
     ]
     work: dict[str, float] = {}
     for member in members:
@@ -271,5 +282,7 @@ def print_plan(
     for member in members:
         further = [stored_name(member.name, w) for w in member.recipe.further_weights]
         if further:
-            click.echo(f"{member.name} gives {len(further)} more: {', '.join(further)}")
+            click.echo(
+                f"{member.name} also gives {len(further)} extra checkpoints as members: {', '.join(further)}"
+            )
     return work

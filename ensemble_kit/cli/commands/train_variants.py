@@ -1,7 +1,4 @@
-"""Several trainings of one command: under both protocols, or with the folds drawn again and again.
-
-Trains nothing; says which experiments there are, and what the two protocols differ by.
-"""
+"""Variants of one training: both split protocols (`--protocol both`), or repeats with new folds."""
 
 from __future__ import annotations
 
@@ -17,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def several(experiment: Experiment, protocol: str, repeats: int) -> list[Experiment]:
-    """The experiments that `--protocol` and `--repeats` make of one, a run folder each.
+    """The experiments of `--protocol both` and `--repeats N`, each with its own run folder.
 
     Raises
     ------
     UsageError
-        Both flags, or one of them where each training would be the same: the folds are given, or
-        no image shares a group with another.
+        Both options are given, or all trainings would be the same: the folds are given, or no two
+        images share a group.
     """
     if protocol == "one" and repeats == 1:
         return [experiment]
@@ -43,21 +40,21 @@ def _refuse_the_same_again(experiment: Experiment, protocol: str, repeats: int) 
     splits = experiment.data.splits
     if protocol == "both" and repeats > 1:
         raise UsageError(
-            "A training is repeated under one protocol",
-            f"got --protocol both and --repeats {repeats}",
+            f"--protocol both was given with --repeats {repeats}",
+            "only one of them can be used",
             "Leave one of them out",
         )
     if splits and n_given_folds(splits) is not None:
         flag = "--protocol both" if protocol == "both" else f"--repeats {repeats}"
         raise UsageError(
-            f"{flag} draws folds anew",
-            f"'{splits}' gives the folds in its column fold, so each run would be the same",
-            "Leave that flag or that column out",
+            f"{flag} needs new random folds, but '{splits}' fixes the folds in its column fold",
+            "each run would be the same",
+            "Remove that option or that column",
         )
     if protocol == "both" and _has_no_groups(experiment):
         raise UsageError(
-            "The two protocols differ where images share a group",
-            f"each image of '{experiment.data.path}' is a group of its own",
+            f"--protocol both: each image of '{experiment.data.path}' is its own group",
+            "a split by image and a split by patient differ only if images share a patient",
             "Say which images are of one patient (--group-column, --group-pattern), or leave out --protocol both",
         )
 
@@ -70,7 +67,7 @@ def _has_no_groups(experiment: Experiment) -> bool:
 
 
 def print_inflation(by_group: Experiment, by_image: Experiment) -> None:
-    """What the split by image adds to each member's figure, in points."""
+    """Print the image-split bias of each member, in points."""
     from ensemble_kit.evaluation.runs.split_inflation import inflation
     from ensemble_kit.run import Run
 

@@ -57,7 +57,7 @@ def tune(
     proxy: dict[str, Any] | None,
     storage: str | None,
 ) -> None:
-    """Tune each member with Optuna, and say whether it helped.
+    """Tune each member with Optuna, and show whether it helped.
 
     A trial is scored by log loss on held-out patients of the training part. The test part is never
     read. Stop at any time: the same command continues. The next train-members uses the best values.
@@ -123,13 +123,15 @@ def _tune_combiner(experiment: Experiment, method: str, trials: int) -> None:
 
 
 def _members(experiment: Experiment, only: tuple[str, ...] | None) -> list[Member]:
-    """The members as they stand, without values of an earlier tuning."""
+    """The members without values of an earlier tuning."""
     members = experiment.model_copy(update={"use_tuned": False}).resolved_members()
     by_name = {member.name: member for member in members}
     for name in only or ():
         if name not in by_name:
             raise UsageError(
-                f"Unknown member '{name}'", "it is not in --members", did_you_mean(name, by_name)
+                f"Unknown member '{name}'",
+                "only the members in --members can be tuned",
+                did_you_mean(name, by_name),
             )
     return [by_name[name] for name in only] if only else members
 

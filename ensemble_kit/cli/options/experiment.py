@@ -1,7 +1,4 @@
-"""The flags that make an experiment, in every command that trains: data, folds, members, recipe.
-
-Knows click and where each flag stands in the settings; what the settings mean is theirs.
-"""
+"""The options that define an experiment: data, folds, members, recipe."""
 
 from __future__ import annotations
 
@@ -13,14 +10,14 @@ import click
 
 from ensemble_kit.cli.options.shared import Command, Names, Numbers
 
-# What a reader can be told, by flag: the same words in every command that reads data.
+# Options of the readers, the same in every command that reads data.
 READER_FLAGS = {
     "label_by": "BreakHis: binary, subtype, or folder (your own class folders).",
-    "group_by": "BreakHis: patient (number) or slide.",
-    "stain": "BCI, phantom: ihc, he or both.",
-    "join": "BCI, phantom, both stains: stack, side or channels.",
+    "group_by": "BreakHis: patient (the number in the file name) or slide.",
+    "stain": "BCI, phantom: the stain to use: ihc, he or both.",
+    "join": "BCI, phantom: how both stains are joined: stack, side or channels.",
     "color": "BCI, phantom: rgb or grayscale.",
-    "groups": "BCI: a CSV file,patient.",
+    "groups": "BCI: a CSV table with the columns file and patient.",
     "image_root": "CSV: the folder of the images. [default: the folder of the CSV]",
     "image_suffix": "CSV: suffix to append to image names, e.g. .tif.",
     "path_column": "CSV: the column of image paths or ids.",
@@ -30,7 +27,7 @@ READER_FLAGS = {
     "group_pattern": "Class folders: regular expression whose first group is the patient, matched against the path.",
 }
 
-# Flag -> where it stands in the settings.
+# Option -> its key in the settings.
 _FLAGS = {
     "path": ("data", "path"),
     "magnification": ("data", "magnification"),
@@ -65,7 +62,7 @@ _FLAGS = {
 
 
 def experiment_options(command: Command) -> Command:
-    """Hand the command an `experiment: Experiment` made of the settings file and these flags."""
+    """Pass an `experiment: Experiment` to the command, made from the settings file and these options."""
     options = [
         click.option(
             "--config",
@@ -76,7 +73,7 @@ def experiment_options(command: Command) -> Command:
             "--data",
             "path",
             metavar="PATH",
-            help="A BreakHis archive, a folder with one folder per class, a CSV (path,label,group), a MedMNIST .npz, or the name of embedded data: phantom, digits.",
+            help="A folder with one folder per class, a CSV table (path,label,group), a BreakHis or BCI archive, a MedMNIST .npz, or embedded data: phantom, digits.",
         ),
         click.option(
             "--magnification",
@@ -111,7 +108,7 @@ def experiment_options(command: Command) -> Command:
         click.option(
             "--test-part",
             type=click.Choice(["own", "valid", "drawn"]),
-            help="own: the test/ folder or column of the data, or a random part if there is none. valid: the val/ folder. drawn: a random part, even if the data have a split. [default: own]",
+            help="own: the test part of the data (folder or column), or a random part if there is none. valid: the validation part of the data. drawn: a random part, even if the data have one. [default: own]",
         ),
         click.option(
             "--test-groups", type=Names(), help="Names of the patients (groups) in the test part."
@@ -119,13 +116,13 @@ def experiment_options(command: Command) -> Command:
         click.option(
             "--splits",
             metavar="CSV",
-            help="Your own split as a CSV: sample_id,split[,fold].",
+            help="Your own split: a CSV table sample_id,split[,fold].",
         ),
         click.option(
             "--infer-groups",
             is_flag=True,
             default=None,
-            help="Group near-duplicate images if no patients are known. Shown as a caveat beside every result.",
+            help="If no patients are known, put near-duplicate images into one group. Shown as a caveat.",
         ),
         click.option(
             "--stain-norm",
@@ -135,19 +132,17 @@ def experiment_options(command: Command) -> Command:
         click.option(
             "--on-bad-image",
             type=click.Choice(["fail", "skip"]),
-            help="Unreadable images: stop, or skip at most --max-bad of them and list them. [default: fail]",
+            help="Unreadable images: stop, or skip and list at most --max-bad of them. [default: fail]",
         ),
         click.option("--max-bad", type=int, help="Most images that may be skipped. [default: 10]"),
-        click.option(
-            "--recipe", "preset", help="Named training recipe: fast, standard, best, paper-..."
-        ),
+        click.option("--recipe", "preset", help="Training recipe: fast, standard, best, paper-..."),
         click.option(
             "--folds", type=int, help="Number of folds. [default: 5; for embedded data 3]"
         ),
         click.option(
             "--members",
             type=Names(),
-            help="Comma-separated networks (see: ensemble-kit members list), or groups of networks: efficientnetv1, efficientnetv2, small, all. Settings of one member follow its name: resnet18:seed=1:size=128.",
+            help="Comma-separated networks (see: ensemble-kit members list), or groups: efficientnetv1, efficientnetv2, small, all. Settings of a member follow its name: resnet18:seed=1:size=128.",
         ),
         click.option(
             "--image-size",

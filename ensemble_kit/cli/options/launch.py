@@ -1,6 +1,6 @@
-"""How jobs are started: the flags of train-members that say no word about the result, and the engine.
+"""Options of train-members that say where and how jobs run.
 
-Knows click; which engine runs a job makes no difference to its logits.
+They do not change the results.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-# Flag -> the engines that it is for, and what to do with another one.
+# Option -> its engines, and the advice for other engines.
 FOR = {
-    "slots": (("local", "slurm"), "Ray runs as many as --cpus and --gpus leave room for"),
+    "slots": (("local", "slurm"), "Ray runs as many jobs as --cpus and --gpus allow"),
     "ray_address": (("ray",), "Leave it out, or use --engine ray"),
     "retries": (("ray",), "Leave it out, or use --engine ray"),
     "partition": (("slurm",), "Leave it out, or use --engine slurm"),
@@ -30,13 +30,13 @@ FOR = {
     "time_limit": (("slurm",), "Leave it out, or use --engine slurm"),
     "gpus": (
         ("ray", "slurm"),
-        "Name the card of a local job with --device, how many share it with --slots",
+        "Choose the GPU of local jobs with --device, and the number of jobs with --slots",
     ),
 }
 
 
 class KeyValue(click.ParamType):
-    """KEY=VALUE, or KEY alone, as a pair."""
+    """KEY=VALUE or KEY as a pair."""
 
     name = "KEY=VALUE"
 
@@ -51,7 +51,7 @@ class KeyValue(click.ParamType):
 
 
 def launch_options(command: Command) -> Command:
-    """Add the flags of the engines: what a job takes, and where it runs."""
+    """Add the options of the engines."""
     for option in reversed(
         [
             click.option("--ray-address", help="Ray: address of the cluster. [default: auto]"),
@@ -98,7 +98,7 @@ def launch_options(command: Command) -> Command:
 
 @dataclasses.dataclass(frozen=True)
 class Launch:
-    """How jobs are started; None where the engine's own default counts."""
+    """How jobs are started; None means the default of the engine."""
 
     slots: int | None = None
     engine: str = "local"
@@ -118,12 +118,12 @@ class Launch:
 
     @classmethod
     def checked(cls, **flags: Any) -> Launch:
-        """Of flags that belong to the engine.
+        """The options of this engine.
 
         Raises
         ------
         UsageError
-            A flag is for another engine, which would not do as it says.
+            An option belongs to another engine.
         """
         launch = cls(**flags)
         for name, (engines, advice) in FOR.items():
@@ -135,16 +135,18 @@ class Launch:
                 )
         if launch.engine == "slurm" and launch.gpus is not None and launch.gpus % 1:
             raise UsageError(
-                "A Slurm job takes whole GPUs", f"got --gpus {launch.gpus:g}", "Use 0 or 1"
+                f"--gpus {launch.gpus:g} is not possible with Slurm",
+                "a Slurm job uses whole GPUs",
+                "Use 0 or 1",
             )
         return launch
 
     def own(self, jobs: list[str]) -> list[str]:
-        """Those of some jobs, in the order of the plan, that are of this shard."""
+        """The jobs of this shard, in the order of the plan."""
         return jobs[self.shard[0] - 1 :: self.shard[1]] if self.shard else jobs
 
     def made(self, n_jobs: int, device: str) -> tuple[Engine | None, bool]:
-        """The engine, None for this process, and whether it tells of each epoch as it ends."""
+        """The engine (None for this process), and whether it reports each epoch when it ends."""
         if self.engine == "ray":
             return self._ray(device), False
         if self.engine == "slurm":
@@ -153,7 +155,7 @@ class Launch:
         from ensemble_kit.members.training.precision import choose_device
 
         kind = choose_device(device).type
-        # A job on a card gets a process of its own: a lost device is lost to that process alone.
+        # A job on a GPU has its own process: a lost device affects only that process.
         alone = kind == "cpu" and (self.slots == 1 or n_jobs == 1) and self.cpus is None
         return (None if alone else LocalEngine(self.slots, self.cpus or 0)), True
 
@@ -176,7 +178,7 @@ class Launch:
         )
 
     def _gpus(self, device: str) -> float:
-        # What there is on the nodes is not known here.
+        # The devices of the nodes are not known here.
         default = 0.0 if device == "cpu" else 1.0
         return default if self.gpus is None else self.gpus
 

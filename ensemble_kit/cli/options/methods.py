@@ -1,7 +1,4 @@
-"""`stack`'s flags as parameters of combiners: ties, seed, metric, and `--set METHOD.NAME=VALUE`.
-
-Makes combiners; fits none.
-"""
+"""Combiners from the options of `stack`: ties, seed, metric, and `--set METHOD.NAME=VALUE`."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ if TYPE_CHECKING:
     from ensemble_kit.combiners.base import Combiner
     from ensemble_kit.manifest.table import Manifest
 
-# Parameters that are tables, or belong to one: flags of their own give them.
+# Parameters that need a table or a unit: they have their own options.
 BY_FLAG = {
     "costs": "--set budget_params=N or --set budget_ms=MS",
     "budget": "--set budget_params=N or --set budget_ms=MS",
@@ -41,14 +38,14 @@ def combiners_of(
     names : sequence of str
         Methods.
     settings : sequence of str
-        `METHOD.NAME=VALUE`; they win over the other arguments.
+        `METHOD.NAME=VALUE`; they override the other arguments.
     seed, ties, positive, metric, error_costs
-        Given to those that take them; None leaves their defaults.
+        Set in the methods that have them; None leaves the defaults.
 
     Raises
     ------
     UsageError
-        An unknown method or parameter, a method that is not asked for, or a value of another kind.
+        A method or parameter is unknown, a method was not requested, or a value is invalid.
     """
     from ensemble_kit.combiners import make_combiner
 
@@ -62,7 +59,7 @@ def combiners_of(
     made = {name: make_combiner(name) for name in names}
     for one in made.values():
         own = one.get_params(deep=False)
-        # A best member without a metric takes that of the table it is judged in.
+        # Without a metric, the best member uses the metric of the evaluation.
         open_metric = {"metric"} if own.get("metric", "") is None else set()
         known = {*own} - open_metric
         one.set_params(**{k: v for k, v in shared.items() if v is not None and k in known})
@@ -72,36 +69,36 @@ def combiners_of(
 
 
 def positive_class(name: str | None, class_names: Sequence[str]) -> int | None:
-    """The index of the class of `--positive`, None where the flag was not given.
+    """The index of the class of `--positive`; None if it was not given.
 
     Raises
     ------
     UsageError
-        No such class.
+        There is no such class.
     """
     if name is None:
         return None
     if name not in class_names:
         raise UsageError(
-            "The positive class is one of the run's",
-            f"got '{name}'",
+            f"Unknown class '{name}' (--positive)",
+            f"the classes are {first_few(map(repr, class_names))}",
             did_you_mean(name, class_names),
         )
     return class_names.index(name)
 
 
 def settle_severity(combiners: Mapping[str, Combiner], manifest: Manifest) -> str:
-    """Give the most severe class to votes that break ties by severity, and return its name.
+    """Set the most severe class in votes that break ties by severity, and return its name.
 
     Returns
     -------
     str
-        "" where no vote breaks ties by severity.
+        "" if no vote breaks ties by severity.
 
     Raises
     ------
     UsageError
-        Ties are to be broken by severity, and the most severe class is not known.
+        Ties are broken by severity, but the most severe class is not known.
     """
     name = ""
     for one in combiners.values():
@@ -113,7 +110,7 @@ def settle_severity(combiners: Mapping[str, Combiner], manifest: Manifest) -> st
             if params[of_vote] is None:
                 one.set_params(**{of_vote: _most_severe(manifest)})
             chosen = one.get_params()[of_vote]
-            if 0 <= chosen < manifest.n_classes:  # the vote itself refuses other numbers
+            if 0 <= chosen < manifest.n_classes:  # the vote refuses other numbers
                 name = manifest.class_names[chosen]
     return name
 
@@ -121,9 +118,9 @@ def settle_severity(combiners: Mapping[str, Combiner], manifest: Manifest) -> st
 def _most_severe(manifest: Manifest) -> int:
     if not manifest.most_severe:
         raise UsageError(
-            f"The most severe class of {first_few(map(repr, manifest.class_names))} is not known",
-            "got --ties severity, and the order of the classes has no stated meaning",
-            "Name the class that must not be missed, with --positive CLASS",
+            f"--ties severity: the order of the classes {first_few(map(repr, manifest.class_names))} is not known",
+            "ties by severity need to know the most severe class",
+            "Name the most severe class with --positive CLASS",
         )
     return manifest.class_names.index(manifest.most_severe)
 
@@ -133,32 +130,34 @@ def _set(made: dict[str, Combiner], setting: str) -> None:
     method, dot, name = where.partition(".")
     if not (sign and dot and name):
         raise UsageError(
-            "A setting is METHOD.NAME=VALUE", f"got '{setting}'", "Use e.g. greedy.n_bags=20"
+            f"Cannot read the setting '{setting}'",
+            "a setting is written METHOD.NAME=VALUE",
+            "Use e.g. greedy.n_bags=20",
         )
     if method not in made:
         raise UsageError(
-            "Settings are of methods that are asked for",
-            f"got '{method}'",
+            f"'{setting}' is a setting of '{method}', which is not in --method",
+            f"settings are accepted for {first_few(made)}",
             did_you_mean(method, made),
         )
     params = made[method].get_params(deep=False)
     if name not in params:
         raise UsageError(
-            f"A setting of {method} is one of its parameters",
-            f"got '{name}'",
-            did_you_mean(name, params) if params else "It has none",
+            f"{method} has no parameter '{name}'",
+            f"its parameters are {first_few(params, 8)}" if params else "it has no parameters",
+            did_you_mean(name, params) if params else "Remove this setting",
         )
     if name in BY_FLAG:
         raise UsageError(
-            "What members and errors cost comes from files",
-            f"got '{setting}'",
+            f"Cannot use the setting '{setting}'",
+            "costs are given by their own options",
             f"Use {BY_FLAG[name]}",
         )
     made[method].set_params(**{name: typed_value(setting, name, value, params[name])})
 
 
 def typed_value(setting: str, name: str, text: str, default: Any) -> Any:
-    """`text` as a value of the kind of `default`; a combiner inside is given by its name."""
+    """`text` as a value with the type of `default`; an inner combiner is given by its name."""
     if name == "combiner":
         from ensemble_kit.combiners import make_combiner
 
@@ -171,7 +170,9 @@ def typed_value(setting: str, name: str, text: str, default: Any) -> Any:
         value = float(value)
     if not _is_like(value, default, name):
         raise UsageError(
-            f"{name} is {_kind(default)}", f"got '{setting}'", f"Its default is {default}"
+            f"Invalid value in '{setting}'",
+            f"{name} is {_kind(default)}",
+            f"Its default is {default}",
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Help in panels: the options that most users need first, the others behind `--help-all`."""
+"""Help in panels: common options first, all other options with `--help-all`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-# Panel -> options by their first flag. What is in no panel is for experts.
+# Panel -> options by their first name. Other options are shown by --help-all.
 TRAINING = {
     "Data": (
         "--data", "--magnification", "--group-pattern", "--group-column", "--classes", "--test-part",
@@ -29,7 +29,7 @@ STACKING = {
 EXPLAINING = {
     "Images": ("--run", "--worst", "--disputed", "--right", "--method"),
     "Maps": ("--maps", "--class", "--stain", "--geojson"),
-    "Can they be believed?": ("--faithfulness", "--masks"),
+    "Tests of the maps": ("--faithfulness", "--masks"),
     "Output": ("--out", "--json"),
 }
 EXPERT = "Expert"
@@ -41,7 +41,7 @@ class PanelCommand(click.Command):
     Parameters
     ----------
     panels : mapping of str to tuple of str
-        Title of each panel, and the flags in it.
+        Title of each panel, and its options.
     """
 
     def __init__(self, *args: Any, panels: Mapping[str, tuple[str, ...]], **kwargs: Any) -> None:
@@ -54,14 +54,14 @@ class PanelCommand(click.Command):
                 is_eager=True,
                 expose_value=False,
                 callback=_show_all,
-                help="Show the options for experts too.",
+                help="Show all options.",
             )
         )
 
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter, *, every: bool = False
     ) -> None:
-        """Write each panel; those for experts only where all were asked for."""
+        """Write each panel; other options only with --help-all."""
         by_flag = {p.opts[0]: p for p in self.get_params(ctx) if isinstance(p, click.Option)}
         help_flags = ("-h", "--help-all")
         for title, flags in self.panels.items():
@@ -76,7 +76,7 @@ class PanelCommand(click.Command):
 
 
 class PanelGroup(PanelCommand, click.Group):
-    """A command whose help has panels, and that has subcommands too."""
+    """A command group whose help has panels."""
 
     def format_options(
         self, ctx: click.Context, formatter: click.HelpFormatter, *, every: bool = False

@@ -1,7 +1,4 @@
-"""Limits of `stack` on greedy selection: how many members, and what they may cost together.
-
-Turns flags into parameters of combiners; selects nothing.
-"""
+"""Limits on greedy selection in `stack`: number of members, and their total cost."""
 
 from __future__ import annotations
 
@@ -26,17 +23,17 @@ class Limits:
 
     @property
     def any(self) -> bool:
-        """Whether there is any limit."""
+        """Whether any limit is set."""
         return any(one is not None for one in dataclasses.astuple(self))
 
     @property
     def unit(self) -> str | None:
-        """What the budget counts; None without one."""
+        """The unit of the budget; None without a budget."""
         if self.budget_params is not None and self.budget_ms is not None:
             raise UsageError(
-                "A selection has one budget",
-                "got budget_params and budget_ms",
-                "Give one of them",
+                "Both budget_params and budget_ms were given",
+                "only one budget can be used",
+                "Remove one of them",
             )
         if self.budget_params is not None:
             return "parameters"
@@ -44,7 +41,7 @@ class Limits:
 
     @property
     def budget(self) -> float | None:
-        """What members may cost together, in that unit; None without a budget."""
+        """The largest total cost of the members, in that unit; None without a budget."""
         return self.budget_ms if self.budget_params is None else self.budget_params
 
     def apply(self, combiners: Mapping[str, Combiner], run: Run) -> None:
@@ -53,15 +50,15 @@ class Limits:
         Raises
         ------
         UsageError
-            None of them does.
+            No method selects members.
         """
         if not self.any:
             return
         selecting = [one for one in combiners.values() if "budget" in one.get_params(deep=False)]
         if not selecting:
             raise UsageError(
-                "Limits on members are for greedy selection",
-                f"got the methods {first_few(combiners)}",
+                f"A limit on the members was given for the methods {first_few(combiners)}",
+                "only greedy selection can limit the members",
                 "Add --method greedy",
             )
         costs = self.costs(run, self.unit) if self.unit else None
@@ -71,10 +68,10 @@ class Limits:
                 one.set_params(costs=tuple(costs.values()), budget=self.budget)
 
     def weighed(self, run: Run, is_asked: bool) -> tuple[dict[str, float] | None, str, str]:
-        """Costs for the Pareto table, their unit, and why there is none where it was asked for.
+        """Costs for the Pareto table, their unit, and the reason if there is no table.
 
-        In the budget's unit, or in GMACs. A cost that is not known stops a budget, which cannot
-        be kept without it, but only leaves out the table.
+        In the unit of the budget, or in GMACs. Without the costs, a budget is an error, but the Pareto
+        table is only left out.
         """
         unit = self.unit or ("gmacs" if is_asked else None)
         if unit is None:
@@ -90,7 +87,7 @@ class Limits:
 
     @staticmethod
     def costs(run: Run, unit: str) -> dict[str, float]:
-        """What each member costs, in the order of the stored predictions."""
+        """The cost of each member, in the order of the stored predictions."""
         from ensemble_kit.evaluation.diversity.inference_cost import member_costs
 
         return member_costs(run, run.predictions("oof", partial=True).member_names, unit)

@@ -1,7 +1,4 @@
-"""Options that several commands share, how they become the run, and how they are typed again.
-
-Knows click; the commands themselves get library values.
-"""
+"""Options that several commands share, e.g. `--run`, `--metric`, and lists of names."""
 
 from __future__ import annotations
 
@@ -22,21 +19,21 @@ metric_option = click.option(
     "--metric",
     default="balanced_accuracy",
     show_default=True,
-    help="Metric that ranks the methods and that verdicts are about. If given, greedy selection uses it too.",
+    help="Metric for the ranking and the verdicts. If given, greedy selection uses it too.",
 )
 resamples_option = click.option(
     "--resamples",
     type=click.IntRange(0),
     default=2000,
     show_default=True,
-    help="Bootstrap resamples that correct the best method for having been chosen. 0: no intervals.",
+    help="Bootstrap resamples for the correction of the best method's optimism. 0: no intervals.",
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def run_option(command: Command) -> Command:
-    """Hand the command a `run: Run`: the one named, the settings file's, or the latest one."""
+    """Pass a `run: Run` to the command: the given one, that of the settings file, or the latest."""
 
     @click.option(
         "--run",
@@ -54,7 +51,7 @@ def run_option(command: Command) -> Command:
 
 
 def default_run() -> Path:
-    """The settings file's run, else the latest one under checkpoints/."""
+    """The run of the settings file, else the latest one under checkpoints/."""
     named = _run_of_settings_file()
     if named is not None:
         return named
@@ -78,7 +75,7 @@ def _run_of_settings_file() -> Path | None:
 
 
 class Names(click.ParamType):
-    """A comma-separated list of names; a name with a comma stands in double quotes."""
+    """A comma-separated list of names; a name with a comma is put in double quotes."""
 
     name = "NAMES"
 
@@ -102,7 +99,7 @@ class Numbers(Names):
         names = super().convert(value, param, ctx)
         wrong = [n for n in names if not str(n).rstrip("xX").isdigit()]
         if wrong:
-            self.fail(f"{first_few(map(repr, wrong))} is no whole number", param, ctx)
+            self.fail(f"{first_few(map(repr, wrong))} is not a whole number", param, ctx)
         return tuple(int(str(n).rstrip("xX")) for n in names)
 
 
@@ -118,7 +115,7 @@ class Shares(Names):
         try:
             return tuple(share(one) if isinstance(one, str) else float(one) for one in names)
         except ValueError:
-            self.fail(f"{value!r} is no list of shares; give e.g. .15 or 15%", param, ctx)
+            self.fail(f"{value!r} is not a list of shares; give e.g. .15 or 15%", param, ctx)
 
 
 class Shard(click.ParamType):

@@ -1,4 +1,4 @@
-"""`stack --set KEY=VALUE`: the rarely used settings of `stack` that belong to no single method."""
+"""`stack --set KEY=VALUE`: rarely used settings of `stack`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StackSettings:
     max_members : int or None
         Greedy selection and `--pareto` select at most as many members.
     budget_params, budget_ms : float or None
-        Parameters, or milliseconds per image, of all selected members together.
+        Largest number of parameters, or of milliseconds per image, of all selected members together.
     """
 
     fallback: bool = True
@@ -37,7 +37,7 @@ class StackSettings:
 
     @property
     def limits(self) -> Limits:
-        """What greedy selection must keep to."""
+        """The limits on greedy selection."""
         return Limits(self.max_members, self.budget_params, self.budget_ms)
 
 
@@ -45,12 +45,12 @@ _KINDS = {"max_members": 1, "budget_params": 1.0, "budget_ms": 1.0}
 
 
 def read_stack_settings(given: Sequence[str]) -> tuple[StackSettings, list[str]]:
-    """The settings without a method, and those of methods (`METHOD.NAME=VALUE`) as they were given.
+    """The settings of `stack`, and the settings of methods (`METHOD.NAME=VALUE`) unchanged.
 
     Raises
     ------
     UsageError
-        An unknown key, or a value of another kind.
+        A key is unknown, or a value is invalid.
 
     Examples
     --------
@@ -67,8 +67,8 @@ def read_stack_settings(given: Sequence[str]) -> tuple[StackSettings, list[str]]
             continue
         if key not in known:
             raise UsageError(
-                f"Unknown setting '{key}'",
-                f"got '{one}'",
+                f"Unknown setting '{key}' in '{one}'",
+                "see stack --help-all for all settings",
                 f"{did_you_mean(key, known)} Parameters of a method: METHOD.NAME=VALUE",
             )
         values[key] = typed_value(one, key, value, _KINDS.get(key, known[key]))

@@ -1,7 +1,4 @@
-"""Options of `tune`: what is tuned, for how long, and where trials run.
-
-Knows click; what the settings mean is in `ensemble_kit.tune`.
-"""
+"""Options of `tune`: what is tuned, for how long, and where trials run."""
 
 from __future__ import annotations
 
@@ -69,12 +66,12 @@ def tuning_options(command: Command) -> Command:
             type=click.IntRange(min=1),
             default=20,
             show_default=True,
-            help="Trials of each member in all, including those of earlier calls.",
+            help="Total number of trials per member, including earlier calls.",
         ),
         click.option(
             "--time-limit",
             type=Duration(),
-            help="Time in all, e.g. 30m or 2h. It goes to the members that still gain most. [default: none]",
+            help="Total time, e.g. 30m or 2h. Members that still improve get more of it. [default: none]",
         ),
         click.option(
             "--space",
@@ -87,7 +84,7 @@ def tuning_options(command: Command) -> Command:
             type=click.Choice(["solo", "team"]),
             default="solo",
             show_default=True,
-            help="solo: the loss of the member. team: the loss of its mean with the stored predictions of the other members.",
+            help="solo: the loss of the member alone. team: the loss of the mean of this member and the stored predictions of the others.",
         ),
         click.option(
             "--workers",

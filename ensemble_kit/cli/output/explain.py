@@ -1,7 +1,4 @@
-"""What `explain` prints: what was explained, the first sentences, whether maps can be believed, where files are.
-
-Computes nothing.
-"""
+"""What `explain` prints: the explained images, the tests of the maps, and where the files are."""
 
 from __future__ import annotations
 
@@ -16,8 +13,8 @@ from ensemble_kit.cli.output.text import columns, printable
 SHOWN = 5
 WHAT = {
     "worst": "with the lowest probability of their true class",
-    "disputed": "on which the members contradict each other most",
-    "right": "with the surest right predictions",
+    "disputed": "on which the members disagree most",
+    "right": "with the most certain correct predictions",
     "images": "named by you",
 }
 TITLES = {
@@ -49,7 +46,7 @@ def _lines(folder: Path, index: Mapping[str, Any]) -> Iterator[str]:
     if len(good) > SHOWN:
         yield f"    {len(good) - SHOWN} more: ledger.csv"
     for one in [one for one in images if "error" in one][:SHOWN]:
-        yield f"Not readable: {one['image']}: {one['error']}"
+        yield f"Cannot be read: {one['image']}: {one['error']}"
     for method, found in index["faithfulness"].items():
         yield from _faithfulness(method, found)
     yield ""

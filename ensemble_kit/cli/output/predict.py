@@ -1,7 +1,4 @@
-"""What `predict` prints: one image as a card, several as a summary, both as JSON; a progress bar.
-
-Computes nothing.
-"""
+"""What `predict` prints: one image in detail, several as a summary, both as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ QUIET_SECONDS = 3.0
 
 
 def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
-    """One image's prediction for a reader."""
+    """Print the prediction of one image."""
     (block,) = ensemble.predict_blocks(found.sources)
     for error in block.faults.values():
         raise error
@@ -59,25 +56,25 @@ def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
         f"{one.mutual_information[0]:.3f} because they disagree."
     )
     if ensemble.stored.sets is not None:
-        classes = ", ".join(one.set_of(0) or ()) or "no class (unlike every class)"
+        classes = ", ".join(one.set_of(0) or ()) or "no class (similar to no class)"
         share = 100 * (1 - ensemble.stored.sets.alpha)
         lines.append(f"Prediction set ({share:.4g} % coverage): {classes}")
     return lines
 
 
 def _headline(ensemble: Ensemble, one: ImagePredictions) -> str:
-    """The decision where the run has an operating point, else the predicted class: never both as answers."""
+    """The decision if the run has an operating point, else the predicted class."""
     likeliest = str(one.classes[0]) or "none (the method abstained)"
     if one.decisions is None or ensemble.stored.decision is None:
         return f"Predicted: {likeliest}"
     decided, target = one.decisions[0], ensemble.stored.decision.target
     if decided == REFER:
-        return f"Decision: refer, too uncertain for the stored operating point. Likeliest class: {likeliest}."
+        return f"Decision: refer, too uncertain (stored operating point). Most probable class: {likeliest}."
     if target is None:
-        return f"Decision: {decided}, not referred by the stored operating point."
+        return f"Decision: {decided}, certain enough (stored operating point)."
     threshold = ensemble.stored.decision.points[IMAGE].threshold
-    said = f"Decision: {decided} ('{one.class_names[target]}' is called from {threshold:.3f} on)."
-    return said if decided == likeliest else f"{said} Likeliest class: {likeliest}."
+    said = f"Decision: {decided} ('{one.class_names[target]}' is called if its probability is at least {threshold:.3f})."
+    return said if decided == likeliest else f"{said} Most probable class: {likeliest}."
 
 
 def stream_json(ensemble: Ensemble, run: Run, found: FoundImages, *, fail: bool) -> None:
@@ -97,7 +94,9 @@ def stream_json(ensemble: Ensemble, run: Run, found: FoundImages, *, fail: bool)
             between = ",\n"
     if len(errors) == len(found.sources):
         refuse_faults({i: error for i, (_, error) in enumerate(errors)}, len(errors))
-    reasons = [{"image": name, "error": f"{error.law}: {error.got}"} for name, error in errors]
+    reasons = [
+        {"image": name, "error": f"{error.problem}; {error.allowed}"} for name, error in errors
+    ]
     click.echo(f'\n], "errors": {json.dumps(reasons, ensure_ascii=False)}}}')
 
 
@@ -113,7 +112,7 @@ def _about(ensemble: Ensemble, run: Run) -> dict[str, Any]:
 
 
 def written_json(ensemble: Ensemble, run: Run, done: Written) -> dict[str, Any]:
-    """What was written, as JSON values."""
+    """The summary as JSON values."""
     return {
         **_about(ensemble, run),
         "written": done.path.as_posix(),
@@ -126,10 +125,10 @@ def written_json(ensemble: Ensemble, run: Run, done: Written) -> dict[str, Any]:
 
 
 def print_written(ensemble: Ensemble, notes: tuple[str, ...], done: Written) -> None:
-    """How many images were predicted, which cannot be read, and where the tables are."""
+    """Print the number of predicted images, the unreadable images, and the paths of the tables."""
     said = [f"{done.n_images - done.n_bad} images predicted by {ensemble.method}."]
     if done.n_before:
-        said[0] += f" {done.n_before} of {done.n_images} were in the table before."
+        said[0] += f" {done.n_before} of {done.n_images} were already in the table."
     if done.n_bad:
         said.append(f"{done.n_bad} images cannot be read (column error):")
         said += [f"  {name}: {reason}" for name, reason in done.bad[:5]]
@@ -146,7 +145,7 @@ def print_written(ensemble: Ensemble, notes: tuple[str, ...], done: Written) -> 
 
 @contextlib.contextmanager
 def bar(*, quiet: bool, done_word: str = "predicted") -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, a line now and then elsewhere, nothing where `quiet`."""
+    """A progress bar on a terminal, a line now and then elsewhere, nothing if `quiet`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

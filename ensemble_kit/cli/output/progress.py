@@ -1,7 +1,4 @@
-"""Progress of a training run: a live bar on a terminal, plain lines elsewhere.
-
-Draws events; decides nothing.
-"""
+"""Progress of a training: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class ProgressPrinter:
     work : mapping of member name to relative cost of one of its jobs
     n_jobs : mapping of member name to the number of its jobs
     estimates : bool
-        Whether to say how long the rest takes; jobs of a queue tell too little of that.
+        Whether to estimate the remaining time; not possible for jobs in a queue.
     console : rich.console.Console, optional
     """
 
@@ -86,7 +83,7 @@ class ProgressPrinter:
         if self._bar:
             self._bar.stop()
         if self._skipped:
-            self._say(f"{self._skipped} of {self._n_jobs} jobs were finished before and are kept.")
+            self._say(f"{self._skipped} of {self._n_jobs} jobs are already finished and skipped.")
 
     def __call__(self, event: Event) -> None:
         if self._rest:
@@ -123,7 +120,7 @@ class ProgressPrinter:
 
     def _on_start(self, event: JobStarted) -> None:
         title = f"{event.member} fold {event.fold}"
-        resumed = f", going on after epoch {event.first_epoch}" if event.first_epoch else ""
+        resumed = f", continuing after epoch {event.first_epoch}" if event.first_epoch else ""
         if self._bar:
             key = (event.member, event.fold)
             self._tasks[key] = self._bar.add_task(
@@ -153,12 +150,12 @@ class ProgressPrinter:
                 self._bar.remove_task(task)
 
     def _left(self, before: str) -> str:
-        """How long the rest takes, in words; nothing where there is no rest or nothing is known."""
+        """The remaining time in words; empty if it is not known."""
         seconds = self._rest.seconds() if self._rest and self._rest.jobs else None
         return "" if seconds is None else f"{before}about {duration(seconds)} left"
 
     def _tell_rest(self) -> None:
-        """Keep it beside the bar, and say it once, when the first of it is known."""
+        """Show the remaining time beside the bar, and print it once when it is first known."""
         if self._bar and self._all is not None:
             self._bar.update(self._all, description=f"jobs{self._left(', ')}")
         seconds = self._rest.seconds() if self._rest else None
@@ -166,5 +163,5 @@ class ProgressPrinter:
             return
         self._said_estimate = True
         n, together = self._rest.jobs, self._rest.side_by_side
-        side_by_side = f", {together} side by side" if together > 1 else ""
+        side_by_side = f", {together} at the same time" if together > 1 else ""
         self._say(f"About {duration(seconds)} for {n} job{'s' * (n != 1)}{side_by_side}.")

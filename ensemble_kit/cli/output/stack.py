@@ -1,7 +1,4 @@
-"""What a stack has found, as tables and sentences on the terminal, or as JSON values.
-
-Computes no figure and knows no option; `stack` and `demo` print it.
-"""
+"""What `stack` and `demo` print: sentences, tables and caveats, or JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ N_CAVEATS = 3
 
 
 def as_values(done: Stacked, run: Run) -> dict[str, Any]:
-    """Everything that was found, as JSON values."""
+    """All results as JSON values."""
     from ensemble_kit.evaluation.tables.answer import answer
     from ensemble_kit.evaluation.tables.permutation_test import null_json
 
@@ -57,7 +54,7 @@ def print_stacked(
     clinical: bool = False,
     has_next: bool = True,
 ) -> None:
-    """The answer, the methods, the caveats that change how it is read, and where the rest is."""
+    """Print the result, the table of methods, the most important caveats, and the next command."""
     from ensemble_kit.evaluation.tables import leaderboard as board
     from ensemble_kit.evaluation.tables.answer import answer, chance_sentence
 
@@ -106,7 +103,7 @@ def _print_caveats(some: Sequence[str], everything: Sequence[str], *, verbose: b
 
 
 def _print_asked(done: Stacked, *, clinical: bool) -> None:
-    """The tables that a flag asked for."""
+    """The tables of --clinical, --pareto and --null-check."""
     from ensemble_kit.evaluation.diversity.pareto import cheapest_sentence, pareto_rows
     from ensemble_kit.evaluation.tables.permutation_test import null_note, null_rows
 
@@ -124,7 +121,7 @@ def _print_asked(done: Stacked, *, clinical: bool) -> None:
 
 
 def _print_rest(done: Stacked) -> None:
-    """Every column, every unit and every class."""
+    """The full tables: all columns, per patient, and per class."""
     from ensemble_kit.evaluation.compare import chosen
     from ensemble_kit.evaluation.tables import leaderboard as board
     from ensemble_kit.evaluation.tables.ordinal import grades_note, grades_table
@@ -154,7 +151,7 @@ def _print_rest(done: Stacked) -> None:
 
 
 def print_classes(done: Stacked) -> None:
-    """Each class against the rest, of the ensemble that the verdict is about."""
+    """Metrics of each class against the rest, for the best method."""
     from ensemble_kit.evaluation.tables.per_class import class_note, class_tables
 
     found = class_tables(done.evaluations, done.protocol, done.oof.class_names)
@@ -166,7 +163,7 @@ def print_classes(done: Stacked) -> None:
 
 
 def print_clinical(done: Stacked) -> None:
-    """Net benefit, calibration, predictive values and subgroups of that ensemble."""
+    """Net benefit, calibration, predictive values and subgroups of the best method."""
     from ensemble_kit.evaluation.clinical.block import clinical_json
     from ensemble_kit.evaluation.tables.clinical import clinical_tables
 
@@ -190,14 +187,14 @@ def _sizes(done: Stacked) -> str:
         return f"{name} {len(table)} images{units}"
 
     parts = [size("out-of-fold", done.oof)] + ([size("test", done.test)] if done.test else [])
-    stamp = " | SPLIT BY IMAGE" if done.oof.split_by == "image" else ""
-    return f"{done.oof.n_members} members ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{stamp}"
+    by_image = " | SPLIT BY IMAGE" if done.oof.split_by == "image" else ""
+    return f"{done.oof.n_members} members ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{by_image}"
 
 
 def print_table(rows: list[tuple[str, ...]], n_text: int = 2) -> None:
-    """Rows with a header: drawn by rich on a terminal, as aligned text elsewhere.
+    """Print rows with a header: by rich on a terminal, as aligned text elsewhere.
 
-    The last `n_text` columns are words, flush left.
+    The last `n_text` columns are text, flush left.
     """
     if not sys.stdout.isatty():
         click.echo(columns(rows, right=range(1, len(rows[0]) - n_text)))

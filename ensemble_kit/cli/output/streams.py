@@ -1,7 +1,4 @@
-"""Standard input, output and error as the command line needs them: open, and able to print any name.
-
-Knows nothing of commands.
-"""
+"""Opens standard input, output and error, and sets them to UTF-8."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import TextIO
 
 
 def prepare() -> None:
-    """Open what the caller closed, speak UTF-8 where the locale is ASCII, escape what cannot be printed."""
+    """Open closed streams, use UTF-8 if the locale is ASCII, and escape characters that cannot be printed."""
     _open_closed()
     _leave_ascii()
     for stream in (sys.stdout, sys.stderr):
@@ -21,7 +18,7 @@ def prepare() -> None:
 
 
 def _open_closed() -> None:
-    """Without this, the first file that is opened would take the place of standard output."""
+    """Open closed streams: otherwise the next opened file would be used as standard output."""
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(handle, True)
     os.close(handle)
@@ -31,7 +28,7 @@ def _open_closed() -> None:
 
 
 def _leave_ascii() -> None:
-    """Begin again in Python's UTF-8 mode: names of files and classes are not ASCII alone."""
+    """Restart in Python's UTF-8 mode, for names of files and classes that are not ASCII."""
     ascii_only = sys.getfilesystemencoding() in {"ascii", "us-ascii"}
     if ascii_only and not sys.flags.ignore_environment and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
@@ -39,7 +36,7 @@ def _leave_ascii() -> None:
 
 
 def let_go() -> None:
-    """Let nothing that could not be printed disturb the end of the process."""
+    """Ignore errors of standard output at the end of the process."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

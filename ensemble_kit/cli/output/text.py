@@ -1,7 +1,4 @@
-"""Small texts for the terminal: durations, counts, tables that stay readable in a pipe.
-
-Formats only.
-"""
+"""Text for the terminal: durations, aligned columns, safe characters."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str) -> str:
-    """`text` without control characters, so that no file name can steer a terminal."""
+    """`text` without control characters, so that a file name cannot control the terminal."""
     return _CONTROL.sub("?", text)
 
 
@@ -33,7 +30,7 @@ def duration(seconds: float) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
-    """Rows as aligned text columns; the columns in `right` are set flush right.
+    """Rows as aligned text columns; the columns in `right` are flush right.
 
     Examples
     --------

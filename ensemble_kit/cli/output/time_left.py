@@ -1,7 +1,4 @@
-"""How long a training run still takes, told from the epochs and jobs that have been seen.
-
-Reads events; prints nothing.
-"""
+"""Estimates the remaining time of a training from finished epochs and jobs."""
 
 from __future__ import annotations
 
@@ -24,12 +21,12 @@ Key = tuple[str, int | str]
 
 @dataclasses.dataclass(eq=False)
 class Remaining:
-    """The rest of a run.
+    """The remaining time of a run.
 
     Parameters
     ----------
     work : mapping of member name to the relative cost of one of its jobs
-        What a member takes that was not seen yet, in proportion to those that were.
+        Used to estimate members without finished epochs from the others.
     n_jobs : mapping of member name to the number of its jobs
 
     Examples
@@ -46,26 +43,26 @@ class Remaining:
     work: Mapping[str, float]
     n_jobs: Mapping[str, int]
     _ended: Counter[str] = dataclasses.field(default_factory=Counter)
-    # Jobs at work, with the share of their epochs that is done; those whose first epoch is to come.
+    # Running jobs with the share of their finished epochs; jobs before the end of their first epoch.
     _running: dict[Key, float] = dataclasses.field(default_factory=dict)
     _fresh: set[Key] = dataclasses.field(default_factory=set)
-    # Seconds of a job of each member: of a whole one, or as its epochs have it.
+    # Seconds per job of each member: measured, or estimated from its epochs.
     _whole: dict[str, float] = dataclasses.field(default_factory=dict)
     _so_far: dict[str, float] = dataclasses.field(default_factory=dict)
     _beside: int = 0
 
     @property
     def jobs(self) -> int:
-        """Jobs that have not ended."""
+        """The jobs that have not ended."""
         return max(sum(self.n_jobs.values()) - self._ended.total(), 0)
 
     @property
     def side_by_side(self) -> int:
-        """Jobs that run beside each other, one that ended counted until the next has begun."""
+        """The number of jobs at the same time; a finished job counts until the next begins."""
         return max(min(self._beside, self.jobs), 1)
 
     def see(self, event: Event) -> None:
-        """Take an event in."""
+        """Process an event."""
         match event:
             case JobStarted():
                 key = (event.member, event.fold)
@@ -88,8 +85,8 @@ class Remaining:
                     self._whole[event.member] = event.seconds
 
     def seconds(self) -> float | None:
-        """Until the last job ends, if as many go on side by side; None before anything is known."""
-        known = {**self._so_far, **self._whole}  # patience may end a job before its epochs do
+        """Seconds until the last job ends; None if not known yet."""
+        known = {**self._so_far, **self._whole}  # patience may end a job early
         if not known:
             return None
         pace = statistics.mean(took / self.work[name] for name, took in known.items())

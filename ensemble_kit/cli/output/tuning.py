@@ -1,7 +1,4 @@
-"""What `tune` prints: a live table while it runs, the answer at its end.
-
-Formats results; decides nothing.
-"""
+"""What `tune` prints: a live table while it runs, the result at its end."""
 
 from __future__ import annotations
 
@@ -85,7 +82,7 @@ def status_row(name: str, results: Sequence[TrialResult], n_trials: int | None) 
 
 
 def outcome_text(result: TrialResult) -> str:
-    """How a trial ended: its loss, or why it has none."""
+    """The loss of a trial, or the reason why it has none."""
     return result.outcome.replace("-", " ") if result.loss is None else f"{result.loss:.4f}"
 
 
@@ -184,7 +181,7 @@ def headline(result: TuningResult) -> str:
 
 
 def gain_table(gains: Sequence[Gain]) -> str:
-    """Default, tuned, and the paired gain with its interval."""
+    """Loss by default and tuned, and the paired gain with its interval."""
     rows = [("member", "default", "tuned", "gain [95 % interval]", "verdict")]
     for gain in gains:
         found = gain.comparison
@@ -198,7 +195,7 @@ def gain_table(gains: Sequence[Gain]) -> str:
 
 
 def values_table(members: Sequence[TunedMember], n_trials: int) -> str:
-    """The best trial of each member, and what finding it took."""
+    """The best trial of each member, and the number of trials and time."""
     names = list(dict.fromkeys(name for m in members if m.best for name in m.best.values))
     head = (
         "best values",

@@ -130,6 +130,8 @@ class TrimmedMeanProba(_RuleOverProba):
     def _rule(self) -> Callable[[Array], Array]:
         if not 0 <= self.trim < 0.5:
             raise UsageError(
-                "The trimmed share lies in [0, 0.5)", f"got {self.trim}", "Use e.g. trim=0.2"
+                f"trim={self.trim} is not possible",
+                "the trimmed share must be at least 0 and below 0.5",
+                "Use e.g. trim=0.2",
             )
         return lambda proba: trimmed_mean_rule(proba, self.trim)

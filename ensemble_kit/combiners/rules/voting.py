@@ -62,13 +62,15 @@ class MajorityVote(Combiner):
     def _check_policy(self) -> None:
         if self.ties not in TIES:
             raise UsageError(
-                "A tie policy has a name", f"got '{self.ties}'", did_you_mean(str(self.ties), TIES)
+                f"Unknown tie policy '{self.ties}'",
+                f"the policies are {', '.join(TIES)}",
+                did_you_mean(str(self.ties), TIES),
             )
         if self.positive is not None and not 0 <= self.positive < len(self.classes_):
             raise UsageError(
-                f"The positive class is an index in 0 .. {len(self.classes_) - 1}",
-                f"got {self.positive}",
-                "Give the index of its name in class_names",
+                f"The positive class {self.positive} is not a class index",
+                f"indices go from 0 to {len(self.classes_) - 1}",
+                "Give the index of the class in class_names",
             )
 
     def _combine(self, logits: Array) -> Combined:

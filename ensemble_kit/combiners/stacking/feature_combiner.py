@@ -68,8 +68,8 @@ class FeatureCombiner(Combiner):
         kept = self._same_rows(checked, features)
         if kept.spaces.shape[1] != 1:
             raise DataError(
-                "An out-of-fold row has the features of one model",
-                f"got those of {kept.spaces.shape[1]} a row, as test rows have",
+                f"Each row has the features of {kept.spaces.shape[1]} models, as test rows have",
+                "an out-of-fold row has the features of one model",
                 "Fit on run.predictions('oof', features=True)",
             )
         self._note_shape(checked)
@@ -157,24 +157,25 @@ class FeatureCombiner(Combiner):
         got, want = [one.shape[2] for one in features.values], self.widths_
         if got != want:
             raise DataError(
-                "Features are as wide as those that the combiner was fitted to",
-                f"got {first_few(map(str, got))}, fitted to {first_few(map(str, want))}",
-                "Take them from the same run's members, in the same order",
+                f"Features have the widths {first_few(map(str, got))}; the combiner was fitted to "
+                f"{first_few(map(str, want))}",
+                "both need the same members in the same order",
+                "Take the features from the same run, in the same order",
             )
 
     def _same_rows(self, logits: Array, features: PooledFeatures | None) -> PooledFeatures:
         if features is None:
             raise UsageError(
-                f"{type(self).__name__} sees the members' pooled features beside their logits",
-                "got logits alone",
-                "Keep features with train-members --keep-features, and pass "
+                f"{type(self).__name__} was given logits only",
+                "it also needs the members' pooled features",
+                "Store features with train-members --keep-features, and pass "
                 "features=table.features of run.predictions(features=True)",
             )
         if (len(features), features.n_members) != logits.shape[:2]:
             raise DataError(
-                "Features are of the logits' rows and members",
-                f"got {len(features)} rows of {features.n_members} members for "
-                f"{logits.shape[0]} of {logits.shape[1]}",
+                f"Features have {len(features)} rows of {features.n_members} members; logits have "
+                f"{logits.shape[0]} rows of {logits.shape[1]}",
+                "both need the same rows and members",
                 "Take both from one table: table.logits, table.features",
             )
         return features

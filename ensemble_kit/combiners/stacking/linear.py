@@ -52,8 +52,8 @@ class LogisticStacker(Combiner):
 
         if self.features not in FEATURES:
             raise UsageError(
-                "Features have a name",
-                f"got '{self.features}'",
+                f"Unknown features '{self.features}'",
+                f"known are {', '.join(FEATURES)}",
                 did_you_mean(self.features, FEATURES),
             )
         x = self._features(logits)

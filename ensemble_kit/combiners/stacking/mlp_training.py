@@ -136,8 +136,8 @@ def train_batched(
 
     if not np.isfinite(best_loss).all():
         raise DataError(
-            "The stacker's loss is a number",
-            f"got {best_loss}",
+            f"The loss of the stacker is {best_loss}",
+            "it must be a finite number",
             "Check the members' logits for extreme values",
         )
     return Networks(pool, mean, scale, *best.full(), best_epoch)

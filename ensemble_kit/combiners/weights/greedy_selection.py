@@ -102,8 +102,8 @@ class GreedySelection(WeightedMean):
         for name, least in (("n_picks", 1), ("n_first", 0), ("n_bags", 0)):
             if getattr(self, name) < least:
                 raise UsageError(
-                    f"Selection has {name} of at least {least}",
-                    f"got {getattr(self, name)}",
+                    f"{name}={getattr(self, name)} is too small",
+                    f"{name} must be at least {least}",
                     "Use e.g. n_picks=50, n_first=0, n_bags=20",
                 )
 
@@ -115,14 +115,14 @@ class GreedySelection(WeightedMean):
         costs = tuple(self.costs or ())
         if len(costs) != n_members:
             raise UsageError(
-                "A budget needs the cost of every member",
-                f"got {len(costs)} costs for {n_members} members",
+                f"{len(costs)} costs were given for {n_members} members",
+                "a budget needs the cost of each member",
                 "Pass costs in the members' order",
             )
         if min(costs) > self.budget:
             raise UsageError(
-                "A budget pays for one member at least",
-                f"got {self.budget:g}; the cheapest costs {min(costs):g}",
+                f"The budget {self.budget:g} is below the cost of the cheapest member, {min(costs):g}",
+                "a budget must allow at least one member",
                 "Raise the budget",
             )
         return Limit(costs, self.budget, max(self.max_members or n_members, 1))

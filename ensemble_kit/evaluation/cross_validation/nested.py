@@ -120,9 +120,10 @@ def refuse_features(combiners: Mapping[str, Combiner]) -> None:
     """Refuse combiners that need what pairs of folds do not have."""
     if names := [name for name, one in combiners.items() if one.needs_features]:
         raise UsageError(
-            "The strict answer is for combiners on logits: models of pairs of folds keep no features",
-            f"got nested with {first_few(names)}",
-            "Leave it out: its cross-fitted figures are of models and fits blind to the row judged",
+            f"Nested cross-validation is not possible for {first_few(names)}",
+            "models that are trained without two folds keep no features",
+            "Leave out --nested for these methods. Their cross-fitted metrics already come from models "
+            "and fits that did not see the evaluated image",
         )
 
 
@@ -131,22 +132,23 @@ def _refuse_strangers(nested: Sequence[NestedFold], oof: Predictions) -> None:
     wrong = set(judged) ^ set(oof.sample_ids.tolist())
     if wrong or len(judged) != len(oof):
         raise DataError(
-            "Nested folds judge every out-of-fold row once",
-            f"{len(judged)} rows are judged, {len(oof)} are there; {len(wrong)} are in one only",
+            f"Nested predictions cover {len(judged)} rows; there are {len(oof)} out-of-fold rows, and "
+            f"{len(wrong)} rows are in one of the two only",
+            "each out-of-fold row needs exactly one nested prediction",
             "Take both from one run: run.predictions(), run.nested_predictions()",
         )
     for one in nested:
         by = "groups" if oof.split_by == "group" else "sample_ids"
         if len(shared := np.intersect1d(getattr(one.inner, by), getattr(one.outer, by))):
             raise DataError(
-                "Nothing is fitted and judged in one nested fold",
-                f"fold {one.fold} does both with {len(shared)} {by}: {first_few(shared)}",
+                f"Nested fold {one.fold} fits and evaluates on {len(shared)} of the same {by}: {first_few(shared)}",
+                "no row may be in both parts",
                 "Take the folds from run.nested_predictions()",
             )
         for table in (one.inner, one.outer):
             if (table.member_names, table.class_names) != (oof.member_names, oof.class_names):
                 raise DataError(
-                    "Nested folds hold the members and classes of the table, in one order",
-                    f"got {first_few(table.member_names)} and {first_few(oof.member_names)}",
+                    f"The nested folds have the members {first_few(table.member_names)}; the table has {first_few(oof.member_names)}",
+                    "both need the same members and classes in the same order",
                     "Select them by name: table.select(oof.member_names)",
                 )

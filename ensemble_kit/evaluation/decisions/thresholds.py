@@ -56,7 +56,9 @@ class Aim:
         kind, _, rest = text.strip().lower().partition("=")
         if kind not in AIMS:
             raise UsageError(
-                "A threshold is chosen for a known aim", f"got '{text}'", did_you_mean(kind, AIMS)
+                f"Unknown target '{text}'",
+                f"the targets are {', '.join(AIMS)}",
+                did_you_mean(kind, AIMS),
             )
         try:
             if kind == "youden" and not rest:
@@ -76,8 +78,8 @@ class Aim:
             "youden": "youden, without a number",
         }
         raise UsageError(
-            "An aim has a share above 0 and up to 1, or two costs above 0",
-            f"got '{text}'",
+            f"Cannot read the target '{text}'",
+            "a target has a share above 0 and up to 1, or two costs above 0",
             f"Use e.g. {forms.get(kind, kind + '=.95')}",
         )
 
@@ -174,13 +176,15 @@ class Referral:
         given = [one for one in (self.share, self.max_error) if one is not None]
         if len(given) != 1:
             raise UsageError(
-                "A referral point has a share to refer, or an error to stay under",
-                f"got {len(given)} of the two",
+                f"{len(given)} limits of referral were given",
+                "exactly one is needed: a share to refer, or a largest error",
                 "Give one, e.g. --refer 10% or --max-error .02",
             )
         if not 0 <= given[0] < 1 or (self.share is not None and self.share == 0):
             raise UsageError(
-                "Shares lie between 0 and 1", f"got {given[0]:g}", "Use e.g. --refer 10%"
+                f"The share {given[0]:g} is not possible",
+                "a share must be above 0 and below 1",
+                "Use e.g. --refer 10%",
             )
 
     def __str__(self) -> str:

@@ -34,7 +34,11 @@ def member_costs(run: Run, members: Sequence[str], unit: str) -> dict[str, float
         A member whose cost is not known.
     """
     if unit not in UNITS:
-        raise UsageError("A cost has a known unit", f"got '{unit}'", did_you_mean(unit, UNITS))
+        raise UsageError(
+            f"Unknown cost unit '{unit}'",
+            f"the units are {', '.join(UNITS)}",
+            did_you_mean(unit, UNITS),
+        )
     found = {}
     for name in members:
         value = read_spec(run, name).get(unit)
@@ -43,9 +47,9 @@ def member_costs(run: Run, members: Sequence[str], unit: str) -> dict[str, float
     missing = [name for name in members if name not in found]
     if missing:
         raise DataError(
-            f"Weighing {UNITS[unit]} needs that figure of every member",
-            f"'{run.path}' does not have it of {first_few(missing)}",
-            "Run the same train-members command again, which counts it, or give imported members "
-            "their costs: import-predictions --member-costs. Or weigh another cost",
+            f"'{run.path}' does not hold {UNITS[unit]} of {first_few(missing)}",
+            "this cost is needed for every member",
+            "Run the same train-members command again, which measures it. For imported members: "
+            "import-predictions --member-costs FILE. Or use another cost",
         )
     return found

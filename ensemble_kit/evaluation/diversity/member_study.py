@@ -137,7 +137,9 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
     protocol = protocol or Protocol()
     if oof.n_members < 2:
         raise DataError(
-            "Diversity is between members", f"got {oof.n_members}", "Train at least two members"
+            f"There is {oof.n_members} member",
+            "diversity needs at least two",
+            "Train at least two members",
         )
     protocol.names(oof)  # refuses a figure of which nothing is a gain
     proba = softmax(oof.logits.astype(np.float64))

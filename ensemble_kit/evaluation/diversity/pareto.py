@@ -81,8 +81,8 @@ def pareto_table(
     unknown = [name for name in oof.member_names if name not in costs]
     if unknown:
         raise DataError(
-            "Every member has a cost",
-            f"{first_few(unknown)} has none",
+            f"The cost of {first_few(unknown)} is not known",
+            "every member needs a cost",
             "Measure it, or leave it out",
         )
     grown = _growing_sets(
@@ -133,13 +133,13 @@ def _refuse_no_set(oof: Predictions, costs: Mapping[str, float], budget: float |
     cheapest = min(costs[name] for name in oof.member_names)
     if budget is not None and cheapest > budget:
         raise UsageError(
-            "A budget pays for one member at least",
-            f"got {budget}; the cheapest costs {cheapest}",
+            f"The budget {budget} is below the cost of the cheapest member, {cheapest}",
+            "a budget must allow at least one member",
             "Raise the budget",
         )
     raise UsageError(
-        "A set of members is weighed where it answers every image",
-        "none within these limits does",
+        "No set of members within these limits predicts every image",
+        "only such sets are compared",
         "Allow more members, or train the missing folds",
     )
 

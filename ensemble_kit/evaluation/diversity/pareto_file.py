@@ -53,6 +53,6 @@ def read_pareto(run: Run, oof: Predictions) -> pd.DataFrame | None:
     except (KeyError, ValueError, TypeError) as error:
         raise IntegrityError(
             f"'{folder / PARETO}' is damaged ({error})",
-            "stored files must be what was written",
+            "stored files must stay as they were written",
             AGAIN,
         ) from error

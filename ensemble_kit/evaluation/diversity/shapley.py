@@ -53,8 +53,8 @@ def member_values(proba: Array, value: Callable[[Array], float], empty: float) -
     n_members = proba.shape[1]
     if n_members > MAX_MEMBERS:
         raise DataError(
-            f"Exact Shapley values need at most {MAX_MEMBERS} members",
-            f"got {n_members}",
+            f"{n_members} members are too many for exact Shapley values",
+            f"at most {MAX_MEMBERS} are possible",
             "Select fewer members first",
         )
     worth = np.full(1 << n_members, empty)

@@ -199,15 +199,15 @@ def _costs(path: str | os.PathLike[str], members: list[str]) -> dict[str, dict[s
     strange = [c for c in units if c not in UNITS]
     if strange or not units:
         raise DataError(
-            f"A table of costs has the columns member and any of {', '.join(UNITS)}",
-            f"'{path}' has {first_few(table.columns)}",
+            f"'{path}' has the columns {first_few(table.columns)}",
+            f"a table of costs has the column member and any of {', '.join(UNITS)}",
             did_you_mean(strange[0], UNITS) if strange else "Add one",
         )
     unknown = [name for name in table["member"].tolist() if name not in members]
     if unknown or table["member"].duplicated().any():
         raise DataError(
-            "A table of costs has one row for each member that is imported",
-            f"'{path}' has {first_few(table['member'])}",
+            f"'{path}' has rows for {first_few(table['member'])}",
+            "a table of costs has one row for each imported member",
             did_you_mean(unknown[0], members) if unknown else "Keep one row of each",
         )
     values = (dict(zip(units, row, strict=True)) for row in numbers(read, units).tolist())
@@ -218,8 +218,8 @@ def _refuse_paths(names: Iterable[str]) -> None:
     odd = [name for name in names if not re.fullmatch(r"\w[\w.@+=-]*", name)]
     if odd:
         raise DataError(
-            "A member's name becomes a folder: letters, digits and . _ - + @ =",
-            f"got '{odd[0]}'",
+            f"The member name '{odd[0]}' cannot be a folder name",
+            "allowed are letters, digits and . _ - + @ =",
             "Rename it",
         )
 
@@ -227,7 +227,7 @@ def _refuse_paths(names: Iterable[str]) -> None:
 def _refuse_other_order(run: Run, manifest: Manifest) -> None:
     if run.exists and run.manifest().ordinal != manifest.ordinal:
         raise DataError(
-            "A run folder is made once with or without an order of its classes",
-            f"'{run.path}' was made {'without' if manifest.ordinal else 'with'} one",
+            f"'{run.path}' was made {'without' if manifest.ordinal else 'with'} an order of its classes",
+            "the order of the classes of a run cannot be changed",
             "Use another --run folder",
         )

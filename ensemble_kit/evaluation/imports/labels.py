@@ -225,7 +225,7 @@ def folds_of(labels: LabelTable, manifest: Manifest, *, seed: int = 0) -> Folds:
         folds = Folds(train.sample_ids, numbers, notes=said)
         folds.of(train)
     except DataError as error:
-        raise DataError(error.law, error.got, advice) from error
+        raise DataError(error.problem, error.allowed, advice) from error
     return folds
 
 
@@ -234,6 +234,6 @@ def _made_folds(manifest: Manifest, train: Manifest, seed: int) -> Folds:
         made = make_folds(manifest, max(2, min(MOST_FOLDS, train.n_groups)), seed=seed)
     except DataError as error:
         advice = "Add such groups, or give the folds of the members: a column fold"
-        raise DataError(error.law, error.got, advice) from error
+        raise DataError(error.problem, error.allowed, advice) from error
     note = "The folds were made for the combiners: those of the imported members are not known."
     return Folds(made.sample_ids, made.fold, made.split_by, (*made.notes, note))

@@ -86,7 +86,9 @@ def stored_predictions(run: Run, method: str) -> StoredPredictions:
     """
     if method == "oracle":
         raise UsageError(
-            "What is decided by must not look at the labels", "got 'oracle'", "Use e.g. mean"
+            "The method 'oracle' was given",
+            "decisions cannot use the oracle, because it uses the true labels",
+            "Use e.g. mean",
         )
     oof = run.predictions("oof", partial=True)
     has_test = len(run.manifest().part("test")) > 0
@@ -108,8 +110,8 @@ def stored_predictions(run: Run, method: str) -> StoredPredictions:
 def _refuse_unknown(run: Run, method: str, oof: Predictions) -> NoReturn:
     stacked = stored_methods(run)
     raise UsageError(
-        "Answers come from a stacked method or a member",
-        f"'{run.path}' has none of '{method}'",
+        f"'{run.path}' has no predictions of '{method}'",
+        "a stacked method or a member is needed",
         f"Run {command('stack', '--method', method, '--run', run.path)} first. "
         + did_you_mean(method, [*(n for n in stacked if n != "oracle"), *oof.member_names]),
     )
@@ -165,9 +167,9 @@ def _of_member(table: Predictions, member: str) -> MethodPredictions:
     own = table.select([member])
     if not own.is_complete:
         raise DataError(
-            "A member's answers cover every image",
-            f"'{member}' lacks {int((~own.available).sum())} of {len(own)}",
-            "Run the same train-members command again: it goes on where it stopped",
+            f"'{member}' has no prediction for {int((~own.available).sum())} of {len(own)} images",
+            "every image needs a prediction",
+            "Run the same train-members command again: it continues where it stopped",
         )
     return MethodPredictions.of(decided(softmax(own.logits[:, 0])), table)
 
@@ -193,8 +195,8 @@ def predictions_by_fold(run: Run, method: str) -> tuple[MethodPredictions, dict[
     combiner, members = _combiner_of(run, method)
     if combiner.needs_features:
         raise UsageError(
-            "Answers by fold are those of methods fitted to the other folds' logits",
-            f"'{method}' learns in each fold's own features",
+            f"'{method}' has no predictions by fold",
+            "it is fitted on the features of each fold, not on logits of other folds",
             "Choose another --method",
         )
     about = _about(run, method)
@@ -205,8 +207,8 @@ def predictions_by_fold(run: Run, method: str) -> tuple[MethodPredictions, dict[
     logits = _test_logits_by_fold(run, members, test)
     if _all_equal(logits):
         raise DataError(
-            "Cross-conformal sets take what each fold's own model says of the test images",
-            f"'{run.path}' holds one answer a member, the same under all {len(logits)} folds",
+            f"'{run.path}' holds one test prediction per member, the same for all {len(logits)} folds",
+            "cross-conformal sets need the predictions of each fold's own model",
             "Leave out --cross",
         )
     folds = sorted(logits)

@@ -155,14 +155,14 @@ def _point_of(stored: StoredPredictions, options: DecisionOptions, positive: str
 def _rule(options: DecisionOptions, class_names: tuple[str, ...], positive: str) -> Rule:
     if options.aim is None and options.referral is None:
         raise UsageError(
-            "Nothing to choose: no aim and no referral was given",
+            "No --at, --refer or --max-error was given",
             "at least one is needed",
             "Use e.g. --at sensitivity=.95, --refer 10% or --max-error .02",
         )
     if options.aim is None:
         if options.class_name is not None:
             raise UsageError(
-                f"The class '{options.class_name}' was given without an aim",
+                f"The class '{options.class_name}' was given without --at",
                 "a class is used only with a threshold",
                 "Add --at, e.g. --at youden",
             )
@@ -226,7 +226,7 @@ def _refuse_no_point(rule: Rule, point: Point, unit: str) -> None:
         raise DataError(
             f"No threshold gives {rule.aim} with any out-of-fold {unit} predicted as positive",
             "a usable threshold predicts the class at least once",
-            "Choose a lower aim, or a higher cost of missed cases",
+            "Choose a lower target, or a higher cost of false negatives",
         )
     if not np.isfinite(point.refer_below):
         raise DataError(

@@ -85,8 +85,8 @@ def inflation(
 def _paired(by_image: Predictions, by_group: Predictions) -> tuple[Predictions, Predictions]:
     if (by_image.split_by, by_group.split_by) != ("image", "group"):
         raise DataError(
-            "Inflation compares a split by image with a split by group",
-            f"got tables by {by_image.split_by} and by {by_group.split_by}",
+            f"The two tables are split by {by_image.split_by} and by {by_group.split_by}",
+            "the image-split bias compares a split by image with a split by group",
             "Train with --protocol both",
         )
     same = (by_image.member_names, by_image.class_names) == (
@@ -96,14 +96,17 @@ def _paired(by_image: Predictions, by_group: Predictions) -> tuple[Predictions, 
     common = sorted(set(by_image.sample_ids.tolist()) & set(by_group.sample_ids.tolist()))
     if not same or not common:
         raise DataError(
-            "Inflation compares the same members over the same images",
-            f"got {list(by_image.member_names)} and {list(by_group.member_names)}, {len(common)} images in both",
+            f"The tables have the members {list(by_image.member_names)} and {list(by_group.member_names)}, "
+            f"and {len(common)} common images",
+            "the image-split bias compares the same members on the same images",
             "Train with --protocol both",
         )
     image, group = _taken(by_image, common), _taken(by_group, common)
     if not np.array_equal(image.labels, group.labels):
         raise DataError(
-            "A sample has one label", "the two tables disagree", "Use runs over one data set"
+            "Some samples have different labels in the two tables",
+            "each sample needs the same label in both",
+            "Use runs over one data set",
         )
     return image, group
 

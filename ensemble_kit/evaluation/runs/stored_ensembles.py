@@ -65,7 +65,7 @@ def read_ensemble_predictions(folder: str | os.PathLike[str]) -> pd.DataFrame:
     except (DataError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise IntegrityError(
             f"'{path}' is damaged ({error})",
-            "stored files must be what was written",
+            "stored files must stay as they were written",
             _again(Path(folder)),
         ) from error
     return table

@@ -46,8 +46,8 @@ def resampling(
     """
     if n_resamples < 1:
         raise DataError(
-            "A bootstrap draws at least one resample",
-            f"got {n_resamples}",
+            f"n_resamples={n_resamples} is too small",
+            "a bootstrap needs at least one resample",
             "Use e.g. n_resamples=2000",
         )
     return group_weights(

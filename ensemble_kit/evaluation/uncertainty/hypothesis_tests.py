@@ -51,8 +51,8 @@ def wilson_interval(n_right: int, n: int, level: float = 0.95) -> tuple[float, f
     """
     if not 0 <= n_right <= n or n < 1:
         raise DataError(
-            "A proportion has 0 to n right answers of n >= 1",
-            f"got {n_right} of {n}",
+            f"{n_right} of {n} is not a proportion",
+            "it needs n of at least 1, and 0 to n correct predictions",
             "Check the counts",
         )
     z = NormalDist().inv_cdf((1 + level) / 2)
@@ -121,8 +121,8 @@ def delong(positive: npt.ArrayLike, scores_a: npt.ArrayLike, scores_b: npt.Array
     is_positive = np.asarray(positive, dtype=bool)
     if min(is_positive.sum(), (~is_positive).sum()) < 2:
         raise DataError(
-            "DeLong's test needs two samples on both sides",
-            f"got {is_positive.sum()} positives of {len(is_positive)}",
+            f"There are {is_positive.sum()} positives among {len(is_positive)} samples",
+            "DeLong's test needs at least two positives and two negatives",
             "Add samples",
         )
     placed = [
@@ -174,7 +174,7 @@ def nadeau_bengio(differences: Sequence[float] | Array, *, test_share: float) ->
     gains = np.asarray(differences, dtype=np.float64)
     n = len(gains)
     if n < 2:
-        raise DataError("The test needs two folds", f"got {n}", "Use all folds")
+        raise DataError(f"There is {n} fold", "the test needs at least two", "Use all folds")
     spread = sqrt(float(gains.var(ddof=1)) * (1.0 / n + test_share))
     mean = float(gains.mean())
     statistic = _in_spreads(mean, spread)

@@ -1,9 +1,8 @@
-"""Augmentation and normalisation of a batch of tiles, on whatever device they lie.
+"""Augments and normalises a batch of tiles, on the CPU or a GPU.
 
-Every sample draws its own, on the CPU and before anything is computed: the same on every device,
-in however many blocks. One resampling for all geometry, one folded colour matrix with the
-normalisation in it. Other colour spaces come after it: augmentation is of RGB. Does not know
-labels, files or epochs.
+Random numbers are drawn per sample, on the CPU, before anything is computed. So they are the same
+on every device and for every block size. All geometry is one resampling. All colour jitter and the
+normalisation are one matrix. Other colour spaces come last, because augmentation works on RGB.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from ensemble_kit.images.augmentation.color_jitter import draw_colors, recolored
 from ensemble_kit.images.augmentation.color_space import color_channels, in_color
 from ensemble_kit.images.augmentation.geometry import (
     affine_maps,
-    draw_poses,
-    pose_maps,
-    posed,
+    draw_flips,
+    flip_maps,
+    flipped,
     resampled,
 )
 from ensemble_kit.images.augmentation.presets import PRESETS, Augmentation
 from ensemble_kit.images.augmentation.rand_augment import Round, apply_policy, draw_policy
 from ensemble_kit.images.augmentation.stain_jitter import draw_stains, restained
 
-# Samples that are worked on at once. A processor's cache holds the buffers of few, which halves
-# the time there; a card is given few launches, and bounded buffers: this many numbers each.
+# Samples per block. On a CPU the buffers of a small block fit into the cache, which halves the
+# time. On a GPU large blocks need few launches; the buffers have at most this many numbers.
 CPU_BLOCK = 16
 CARD_NUMBERS = 2**25
 
@@ -56,7 +55,7 @@ def augment_batch(
     augmentation : Augmentation or None
         None only normalises.
     generator : torch.Generator
-        On the CPU: the same draws on every device.
+        On the CPU, so that the random numbers are the same on every device.
     mean, std : sequence of float, one per channel, or per channel of one picture
         In units of 0 .. 1, or of the colour space.
     size : int or None
@@ -88,7 +87,9 @@ def augment_batch(
     channels = tiles_uint8.shape[3]
     if channels % 3:
         raise UsageError(
-            "Tiles have three channels a picture", f"got {channels}", "Decode them as RGB"
+            f"The tiles have {channels} channels",
+            "augmentation needs three channels per picture",
+            "Decode them as RGB",
         )
     seen = color_channels(color, channels)
     mean, std = (
@@ -126,20 +127,20 @@ def augment_batch(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Draws:
-    """What an augmentation does to each sample; None or nothing where it does no such thing."""
+    """The random changes of each sample; None or empty for changes that are off."""
 
     fill: str
-    poses: Tensor
+    flips: Tensor
     stains: tuple[Tensor, ...] | None
     rounds: list[Round]
     maps: Tensor | None
     colors: tuple[Tensor, ...] | None
 
     def of(self, some: slice) -> _Draws:
-        """What it does to some of them."""
+        """The changes of some samples."""
         return _Draws(
             self.fill,
-            self.poses[some],
+            self.flips[some],
             self.stains and tuple(t[some] for t in self.stains),
             [(chosen[some], amount[some]) for chosen, amount in self.rounds],
             None if self.maps is None else self.maps[some],
@@ -150,20 +151,20 @@ class _Draws:
 def _draw(
     n: int, n_pictures: int, augmentation: Augmentation, generator: torch.Generator, *, square: bool
 ) -> _Draws:
-    """Draws for `n` samples; every picture of a sample is stained on its own, so it has its own."""
+    """Random changes of `n` samples; the stain of each picture of a sample is drawn separately."""
     shape = (n, n_pictures)
-    poses = draw_poses(n, augmentation, generator, square=square)
+    flips = draw_flips(n, augmentation, generator, square=square)
     stains = maps = colors = None
     if augmentation.stain:
         found = draw_stains(n * n_pictures, augmentation.stain, generator)
         stains = tuple(t.unflatten(0, shape) for t in found)
     rounds = draw_policy(n, augmentation.policy, generator)
     if augmentation.has_affine:
-        maps = pose_maps(poses) @ affine_maps(n, augmentation, generator)
+        maps = flip_maps(flips) @ affine_maps(n, augmentation, generator)
     if augmentation.has_color:
         found = draw_colors(n * n_pictures, augmentation, generator)
         colors = tuple(t.unflatten(0, shape) for t in found)
-    return _Draws(augmentation.fill, poses, stains, rounds, maps, colors)
+    return _Draws(augmentation.fill, flips, stains, rounds, maps, colors)
 
 
 def _write(
@@ -174,8 +175,8 @@ def _write(
     if drawn is None:
         _normalise(_resized(planar, out.shape[2:]), mean, std, out)
         return
-    # Poses are free where images are resampled anyway; else they are exact on the stored bytes.
-    whole = posed(planar, drawn.poses) if drawn.maps is None else planar
+    # If images are resampled anyway, flips and turns are part of it; else they are exact.
+    whole = flipped(planar, drawn.flips) if drawn.maps is None else planar
     images = _resized(whole, out.shape[2:])
     if drawn.stains:
         images = restained(images, *(t.flatten(0, 1) for t in drawn.stains))
@@ -193,9 +194,9 @@ def _per_channel(name: str, values: Sequence[float], channels: int, n_pictures: 
     numbers = [float(v) for v in values]
     if len(numbers) not in (channels // n_pictures, channels):
         raise UsageError(
-            f"{name} has one value per channel",
-            f"got {len(numbers)} for {channels} channels",
-            f"Give {channels // n_pictures} or all of them",
+            f"{name} has {len(numbers)} values for {channels} channels",
+            f"it needs {channels // n_pictures} or {channels} values",
+            "Give one value per channel",
         )
     return numbers if len(numbers) == channels else numbers * n_pictures
 
@@ -217,6 +218,6 @@ def _resized(planar: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _normalise(images: Tensor, mean: list[float], std: list[float], out: Tensor) -> None:
-    # White fill may lie a hair outside 0 .. 255.
+    # White fill may be slightly outside 0 .. 255.
     for c, (m, s) in enumerate(zip(mean, std, strict=True)):
         torch.clamp(images[:, c], 0, 255, out=out[:, c]).mul_(1 / (255 * s)).sub_(m / s)

@@ -1,7 +1,4 @@
-"""Colour jitter of a batch as one 3 x 3 matrix per picture, with the normalisation folded in.
-
-Does not know geometry.
-"""
+"""Colour jitter of a batch as one 3 x 3 matrix per picture, which includes the normalisation."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from torch import Tensor
 
 from ensemble_kit.images.augmentation.geometry import uniform
 from ensemble_kit.images.augmentation.presets import Augmentation
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.to_device import to_device
 
 LARGE = 128
 LUMA = (0.299, 0.587, 0.114)
@@ -35,9 +32,9 @@ def recolored(
     pictures = images.view(n * k, 3, height, width)
     matrix, offset = color_maps(pictures, matrix, pivot)
     steps = torch.tensor([1 / (255 * s) for s in std])
-    scale = sent(steps, images.device).view(1, k, 3).expand(n, k, 3)
+    scale = to_device(steps, images.device).view(1, k, 3).expand(n, k, 3)
     middles = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)])
-    shift = sent(middles, images.device)
+    shift = to_device(middles, images.device)
     matrix = matrix * scale.reshape(n * k, 3, 1)
     offset = offset * scale.reshape(n * k, 3) + shift.view(1, k, 3).expand(n, k, 3).reshape(
         n * k, 3
@@ -51,7 +48,7 @@ def recolored(
 def draw_colors(
     n: int, augmentation: Augmentation, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """How `n` pictures are coloured anew: brightness, contrast, saturation, hue.
+    """Random colour changes of `n` pictures: brightness, contrast, saturation, hue.
 
     Matrices (n, 3, 3) on 0 .. 255, and what each picture's mean grey is multiplied by and added.
     """
@@ -72,11 +69,11 @@ def draw_colors(
 def color_maps(pictures: Tensor, matrix: Tensor, pivot: Tensor) -> tuple[Tensor, Tensor]:
     """Matrices (n, 3, 3) and offsets (n, 3) for these very pictures, on their device."""
     device = pictures.device
-    # Contrast pivots on the picture's mean grey; of large ones every eighth pixel gives it closely.
+    # Contrast changes around the picture's mean grey; for large pictures every eighth pixel is enough.
     step = 8 if min(pictures.shape[2:]) >= LARGE else 1
-    grey = pictures[:, :, ::step, ::step].mean(dim=(2, 3)) @ sent(torch.tensor(LUMA), device)
-    offset = (sent(pivot, device) * grey)[:, None].expand(len(pictures), 3)
-    return sent(matrix, device), offset
+    grey = pictures[:, :, ::step, ::step].mean(dim=(2, 3)) @ to_device(torch.tensor(LUMA), device)
+    offset = (to_device(pivot, device) * grey)[:, None].expand(len(pictures), 3)
+    return to_device(matrix, device), offset
 
 
 def hue_rotation(turn: Tensor) -> Tensor:

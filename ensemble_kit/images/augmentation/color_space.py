@@ -1,6 +1,6 @@
-"""Colour spaces that a network may see: RGB, luma alone, stain amounts (HED), CIE L*a*b*.
+"""Colour spaces for networks: RGB, luma, stain amounts (HED), CIE L*a*b*.
 
-Converts batches after augmentation, so that every augmentation works on RGB, and all colour spaces
+Batches are converted after augmentation. So augmentation always works on RGB, and all colour spaces
 share one set of tiles.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.images.augmentation.color_jitter import LUMA
 from ensemble_kit.images.augmentation.stain_jitter import STAIN_VECTORS
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.to_device import to_device
 
 COLORS = ("rgb", "grayscale", "hed", "lab")
 # Means over 329 BreakHis images at 100X, and one to two times their spread, rounded: deeper stains, and
@@ -66,24 +66,24 @@ def in_color(images: Tensor, color: str) -> Tensor:
         made = _lab(pictures)
     else:
         raise UsageError(
-            f"A colour space is one of {', '.join(COLORS)}",
-            f"got '{color}'",
+            f"Unknown colour space '{color}'",
+            f"the colour spaces are {', '.join(COLORS)}",
             did_you_mean(color, COLORS),
         )
     return made.reshape(n, -1, height, width)
 
 
 def color_channels(color: str, rgb_channels: int) -> int:
-    """How many channels a network sees of tiles with `rgb_channels`."""
+    """The number of input channels of a network for tiles with `rgb_channels`."""
     return rgb_channels // 3 if color == "grayscale" else rgb_channels
 
 
 def color_statistics(
     color: str, mean: Sequence[float], std: Sequence[float]
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """What one picture's channels are normalised by, for a network that wants `mean` and `std` of RGB.
+    """The mean and standard deviation of a picture's channels, for a network with RGB `mean` and `std`.
 
-    Luma takes them along; other spaces have fixed figures, so that no fold's images decide them.
+    Luma uses the values of RGB. The other spaces have fixed values, which do not depend on a fold.
 
     Examples
     --------
@@ -100,8 +100,8 @@ def color_statistics(
 
 
 def _on_device_of(images: Tensor, constant: Tensor) -> Tensor:
-    # A trace keeps the device of `sent`, and follows `type_as`.
-    return sent(constant, images.device).type_as(images)
+    # A trace keeps the device of `to_device`, and follows `type_as`.
+    return to_device(constant, images.device).type_as(images)
 
 
 def _stain_amounts(pictures: Tensor) -> Tensor:

@@ -1,7 +1,4 @@
-"""Geometry of a batch: exact flips on stored bytes, and one resampling for everything else.
-
-Does not know colours.
-"""
+"""Geometry of a batch: exact flips and turns, and one resampling for everything else."""
 
 from __future__ import annotations
 
@@ -12,20 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ensemble_kit.images.augmentation.presets import Augmentation
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.to_device import to_device
 
-# Poses that are turns by 0, 90, 180 and 270 degrees.
+# Symmetries that are turns by 0, 90, 180 and 270 degrees.
 TURNS = (0, 5, 3, 6)
 _PADDING = {"reflect": "reflection", "border": "border", "white": "zeros"}
 
 
-def draw_poses(
+def draw_flips(
     n: int, augmentation: Augmentation, generator: torch.Generator, *, square: bool = True
 ) -> Tensor:
-    """Which of the eight poses each sample takes, shape (n,).
+    """Which of the eight symmetries of a square each sample takes, shape (n,).
 
-    Bits: 1 mirrored left to right, 2 upside down, 4 then transposed. Quarter turns alone reach the
-    four that are no mirror images; with either flip they reach all eight.
+    Bits: 1 mirrored left to right, 2 upside down, 4 then transposed. Quarter turns alone give the
+    four without mirror images; with a flip they give all eight.
     """
     coins = torch.rand(3, n, generator=generator) < 0.5
     across, down = augmentation.flip_horizontal, augmentation.flip_vertical
@@ -38,26 +35,26 @@ def draw_poses(
     )
 
 
-def posed(images: Tensor, poses: Tensor) -> Tensor:
-    """Images (n, channels, height, width) in their poses: exact, no resampling."""
+def flipped(images: Tensor, flips: Tensor) -> Tensor:
+    """Images (n, channels, height, width), flipped and turned exactly, without resampling."""
     out = images.clone()
-    for pose in poses.unique().tolist():
-        if pose:
-            rows = sent(torch.nonzero(poses == pose)[:, 0], images.device)
+    for flip in flips.unique().tolist():
+        if flip:
+            rows = to_device(torch.nonzero(flips == flip)[:, 0], images.device)
             turned = images[rows]
-            flips = [axis for bit, axis in ((1, 3), (2, 2)) if pose & bit]
-            turned = turned.flip(flips) if flips else turned
-            out[rows] = turned.transpose(2, 3) if pose & 4 else turned
+            axes = [axis for bit, axis in ((1, 3), (2, 2)) if flip & bit]
+            turned = turned.flip(axes) if axes else turned
+            out[rows] = turned.transpose(2, 3) if flip & 4 else turned
     return out
 
 
-def pose_maps(poses: Tensor) -> Tensor:
-    """Output-to-input maps of the poses, shape (n, 2, 2)."""
-    across = 1.0 - 2 * (poses & 1)
-    down = 1.0 - (poses & 2)
+def flip_maps(flips: Tensor) -> Tensor:
+    """Output-to-input maps of the symmetries, shape (n, 2, 2)."""
+    across = 1.0 - 2 * (flips & 1)
+    down = 1.0 - (flips & 2)
     mirror = torch.diag_embed(torch.stack([across, down], dim=1))
     swap = torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    return torch.where((poses & 4)[:, None, None] > 0, mirror @ swap, mirror)
+    return torch.where((flips & 4)[:, None, None] > 0, mirror @ swap, mirror)
 
 
 def uniform(n: int, width: float, generator: torch.Generator) -> Tensor:
@@ -86,12 +83,12 @@ def affine_maps(n: int, augmentation: Augmentation, generator: torch.Generator) 
 
 def resampled(images: Tensor, maps: Tensor, fill: str) -> Tensor:
     height, width = images.shape[2:]
-    maps = sent(maps, images.device)
+    maps = to_device(maps, images.device)
     aspect = width / height
     xs = ((torch.arange(width, device=images.device) + 0.5) * 2 / width - 1) * aspect
     ys = (torch.arange(height, device=images.device) + 0.5) * 2 / height - 1
     a, b, c = maps.unbind(dim=2)  # (n, 2) each
-    unit = sent(torch.tensor([aspect, 1.0]), images.device)
+    unit = to_device(torch.tensor([aspect, 1.0]), images.device)
     across = (a / unit)[:, None] * xs[:, None]  # (n, width, 2)
     down = (b / unit)[:, None] * ys[:, None] + (c / unit)[:, None]  # (n, height, 2)
     # By hand: torch's affine_grid takes as long as the sampling itself on a CPU. As complex

@@ -1,7 +1,4 @@
-"""What an augmentation may do, and the named ones: a table each in presets.toml.
-
-Does not know how they are done (augment does), nor where a user writes one of their own.
-"""
+"""The settings of an augmentation, and the named presets of presets.toml."""
 
 from __future__ import annotations
 
@@ -17,26 +14,26 @@ from ensemble_kit.settings import Settings
 
 
 class Augmentation(Settings):
-    """Ranges to draw from, for each sample on its own; zero is off.
+    """Ranges of the random changes, drawn for each sample; zero is off.
 
     Parameters
     ----------
     flip_horizontal, flip_vertical : bool
         Mirror half of the images.
     quarter_turns : bool
-        Turn by 0, 90, 180 or 270 degrees; with either flip, all eight poses are equally likely.
+        Turn by 0, 90, 180 or 270 degrees; with a flip, all eight symmetries are equally likely.
     rotation : float
         Degrees, both ways.
     shift : float
         Share of the image's height, both ways, on each axis.
     zoom : float
-        The frame spans 1 - zoom to 1 + zoom of the image's height: below 1 magnifies.
+        The frame covers 1 - zoom to 1 + zoom of the image's height: below 1 magnifies.
     zoom_together : bool
-        Whether both axes zoom alike.
+        Whether both axes zoom by the same factor.
     shear : float
         Slant as a share of the height, both ways.
     fill : {"reflect", "border", "white"}
-        What comes in from outside.
+        What fills the area outside the image.
     brightness, contrast, saturation : float
         Factors between 1 - x and 1 + x.
     hue : float
@@ -78,7 +75,7 @@ class Augmentation(Settings):
 
     @property
     def is_identity(self) -> bool:
-        """Whether it leaves images alone."""
+        """Whether images stay unchanged."""
         flips = self.flip_horizontal or self.flip_vertical or self.quarter_turns
         return not (
             flips or self.has_affine or self.has_color or self.stain or self.policy != "none"
@@ -89,7 +86,7 @@ def _as_table(value: Any) -> Any:
     if isinstance(value, Mapping):
         return Augmentation(**value)
     if not isinstance(value, (str, Augmentation)):
-        raise ValueError("it is the name of an augmentation, or a table of its keys")
+        raise ValueError("an augmentation is a name, or a table of keys")
     return value
 
 
@@ -97,19 +94,19 @@ def _as_written(value: str | Augmentation) -> str | dict[str, Any]:
     return value if isinstance(value, str) else value.model_dump(exclude_defaults=True)
 
 
-# A setting: one of `PRESETS` by its name, or an augmentation itself, kept as the keys that are on.
+# A setting: the name of one of `PRESETS`, or an augmentation, stored as the keys that are on.
 NameOrAugmentation = Annotated[
     str | Augmentation, BeforeValidator(_as_table), PlainSerializer(_as_written)
 ]
 
 
 def preset(name: str | Augmentation, own: Mapping[str, Augmentation] | None = None) -> Augmentation:
-    """The augmentation called `name`, of one's own or of `PRESETS`; one that is given is itself.
+    """The augmentation called `name`, the user's or one of `PRESETS`. An augmentation is returned as it is.
 
     Raises
     ------
     UsageError
-        There is none.
+        There is no such augmentation.
 
     Examples
     --------
@@ -121,7 +118,9 @@ def preset(name: str | Augmentation, own: Mapping[str, Augmentation] | None = No
     known = {**PRESETS, **(own or {})}
     if name not in known:
         raise UsageError(
-            "The augmentation must be a named one", f"got '{name}'", did_you_mean(name, known)
+            f"Unknown augmentation '{name}'",
+            f"the augmentations are {', '.join(known)}",
+            did_you_mean(name, known),
         )
     return known[name]
 

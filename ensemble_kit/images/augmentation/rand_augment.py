@@ -1,7 +1,7 @@
 """TrivialAugment and RandAugment: operations drawn per sample, in batches per operation.
 
-Does not know presets' other ranges. Sources: Mueller & Hutter, ICCV 2021 (TrivialAugment, its
-wide ranges); Cubuk et al., NeurIPS 2020 (RandAugment: two operations of magnitude 9 of 30).
+Mueller & Hutter, ICCV 2021 (TrivialAugment, its wide ranges); Cubuk et al., NeurIPS 2020
+(RandAugment: two operations of magnitude 9 of 30).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ensemble_kit.images.augmentation.geometry import resampled
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.to_device import to_device
 
-# For each sample an operation, as its place in NAMES, and how strong it is.
+# For each sample an operation, as its index in NAMES, and its strength.
 Round = tuple[Tensor, Tensor]
 
 
@@ -45,7 +45,7 @@ def apply_policy(images: Tensor, rounds: Sequence[Round], *, fill: str) -> Tenso
     rounds : sequence of (chosen, amount), shape (batch,) each
         As `draw_policy` gives them.
     fill : {"reflect", "border", "white"}
-        What geometry brings in from outside.
+        What fills the area outside the image.
 
     Returns
     -------
@@ -55,8 +55,8 @@ def apply_policy(images: Tensor, rounds: Sequence[Round], *, fill: str) -> Tenso
         images = images.clone()
         for k in chosen.unique().tolist():
             there = torch.nonzero(chosen == k)[:, 0]
-            amount = sent(amounts[there], images.device)
-            rows = sent(there, images.device)
+            amount = to_device(amounts[there], images.device)
+            rows = to_device(there, images.device)
             images[rows] = apply_operation(NAMES[k], images[rows], amount, fill=fill)
     return images
 
@@ -122,7 +122,7 @@ def _sharpness(images: Tensor, amount: Tensor) -> Tensor:
     kernel = torch.tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]) / 13
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
     blurred = F.conv2d(
-        padded, sent(kernel, images.device).expand(channels, 1, 3, 3), groups=channels
+        padded, to_device(kernel, images.device).expand(channels, 1, 3, 3), groups=channels
     )
     return blurred + (images - blurred) * _per_image(1 + amount)
 
@@ -156,7 +156,7 @@ def _equalize(images: Tensor, _amount: Tensor) -> Tensor:
 
 def _grey(images: Tensor) -> Tensor:
     n, channels, height, width = images.shape
-    luma = sent(torch.tensor((0.299, 0.587, 0.114)), images.device).view(1, 1, 3, 1, 1)
+    luma = to_device(torch.tensor((0.299, 0.587, 0.114)), images.device).view(1, 1, 3, 1, 1)
     pictures = images.view(n, channels // 3, 3, height, width)
     return (pictures * luma).sum(dim=2, keepdim=True).expand_as(pictures).reshape(images.shape)
 

@@ -1,7 +1,7 @@
-"""Stain augmentation: haematoxylin, eosin and DAB separated, each made stronger or weaker.
+"""Stain augmentation: haematoxylin, eosin and DAB are separated, and each is made stronger or weaker.
 
-Does not know slides or scanners. Vectors: Ruifrok & Johnston, Anal Quant Cytol Histol 23:291-299,
-2001; as augmentation: Tellez et al., IEEE TMI 37(9):2126-2136, 2018.
+Vectors: Ruifrok & Johnston, Anal Quant Cytol Histol 23:291-299, 2001. As augmentation: Tellez et
+al., IEEE TMI 37(9):2126-2136, 2018.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ensemble_kit.images.augmentation.geometry import uniform
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.to_device import to_device
 
 # Optical densities of red, green, blue: haematoxylin, eosin, DAB; unit length each.
 STAIN_VECTORS = ((0.650, 0.704, 0.286), (0.072, 0.990, 0.105), (0.268, 0.570, 0.776))
@@ -19,7 +19,7 @@ _HAZE = 0.1
 
 
 def draw_stains(n: int, spread: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """How `n` pictures are stained anew: each stain times 1 - spread .. 1 + spread, on its own.
+    """Random stain changes of `n` pictures: each stain is multiplied by 1 - spread .. 1 + spread.
 
     Optical density is linear in the stains, so this is one matrix and one offset for it: shapes
     (n, 3, 3) and (n, 3, 1).
@@ -38,7 +38,7 @@ def restained(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     Parameters
     ----------
     images : Tensor of float, shape (batch, channels, height, width)
-        0 .. 255; every triplet of channels is a picture with stains of its own.
+        0 .. 255; every triplet of channels is one picture with its own stains.
     matrix, offset : Tensor
         As `draw_stains` gives them, one for each picture.
 
@@ -56,7 +56,9 @@ def restained(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
     """
     height, width = images.shape[2:]
     pictures = images.reshape(len(matrix), 3, height * width)
-    # One grey level is added so that black has a density; it comes off again.
+    # One grey level is added so that black has a density; it is subtracted again.
     density = -torch.log10((pictures + 1) / 256)
-    changed = torch.baddbmm(sent(offset, images.device), sent(matrix, images.device), density)
+    changed = torch.baddbmm(
+        to_device(offset, images.device), to_device(matrix, images.device), density
+    )
     return (torch.pow(10.0, -changed) * 256 - 1).clamp_(0, 255).view(images.shape)

@@ -1,6 +1,6 @@
-"""Batches of one epoch after the other: tiles gathered, sent to the device, augmented.
+"""The batches of each epoch: tiles are gathered, copied to the device and augmented.
 
-Fully determined by the seed and the epoch's number. Does not know members or losses.
+The batches depend on the seed and the number of the epoch only.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 from ensemble_kit.arrays import frozen
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.images.augmentation.augment import Augmentation, augment_batch
-from ensemble_kit.images.loading.device_feed import open_feed
 from ensemble_kit.images.loading.sampling import check_sampling, epoch_length, epoch_order
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.tile_loader import open_loader
+from ensemble_kit.images.loading.to_device import to_device
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.seeding import derive_seed
 
@@ -35,10 +35,10 @@ class Batches:
     labels : array of int, shape (n,)
         One per row.
     batch_size : int
-        The most images of a batch. An epoch is shared out evenly, over as few batches as hold it:
-        a small last one would count as much as any in a step and in batch statistics.
+        Largest number of images per batch. An epoch is divided evenly into as few batches as
+        possible: a small last batch would have too much weight.
     device : str or torch.device
-        Tiles that fit live there; others stream from the memory map through pinned buffers.
+        Tiles are copied there if they fit; else they are streamed from the memory map.
     mean, std : sequence of float
         In units of 0 .. 1 (or of the colour space), one per channel.
     augmentation : Augmentation or None
@@ -47,10 +47,10 @@ class Batches:
     shuffle : bool
         Without it, and with sampling "none", batches follow `rows`.
     drop_single : bool
-        Leave out an image that would be a batch alone, among larger ones: it has no statistics.
+        Leave out a single image that would be its own batch: it has no batch statistics.
     seed : int
     size : int or None
-        Height of the images in pixels where it is not that of the tiles.
+        Height of the images in pixels, if other than that of the tiles.
     color : {"rgb", "grayscale", "hed", "lab"}
         The colour space that the network sees.
 
@@ -91,13 +91,13 @@ class Batches:
         self._sampling, self._shuffle, self._drop_single = sampling, shuffle, drop_single
         self._mean, self._std, self._size, self._color = list(mean), list(std), size, color
         self._augmentation = augmentation
-        self._feed = open_feed(tiles, self.device)
+        self._load = open_loader(tiles, self.device)
 
     def __len__(self) -> int:
         return len(self._sizes())
 
     def _sizes(self) -> list[int]:
-        """How many images each batch holds: the larger ones first, by one at most."""
+        """The number of images in each batch; they differ by at most one, larger ones first."""
         n = epoch_length(self.labels, self._sampling)
         n_batches = -(-n // self.batch_size)
         each, more = divmod(n, n_batches)
@@ -114,7 +114,7 @@ class Batches:
         )
 
     def steps(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        """`positions(epoch)`, batch by batch."""
+        """`positions(epoch)`, divided into batches."""
         ends = np.cumsum(self._sizes())
         return np.split(self.positions(epoch)[: ends[-1]], ends[:-1])
 
@@ -122,10 +122,10 @@ class Batches:
         """Batches `(images, labels, positions)` of one epoch, all on the device.
 
         `images` is float32 (batch, channels, height, width), normalised; `labels` int64 (batch,);
-        `positions` int64 (batch,) into `rows`. Which epochs ran before makes no difference.
+        `positions` int64 (batch,) into `rows`. Earlier epochs make no difference.
         """
         steps = self.steps(epoch)
-        tiles = self._feed(self.rows[step] for step in steps)
+        tiles = self._load(self.rows[step] for step in steps)
         for i, (step, pixels) in enumerate(zip(steps, tiles, strict=True)):
             draws = torch.Generator().manual_seed(derive_seed(self.seed, "augment", epoch, i))
             images = augment_batch(
@@ -140,7 +140,7 @@ class Batches:
             yield images, self._send(self.labels[step]), self._send(step)
 
     def _send(self, array: npt.NDArray[np.int64]) -> Tensor:
-        return sent(torch.from_numpy(np.array(array)), self.device)
+        return to_device(torch.from_numpy(np.array(array)), self.device)
 
 
 def _check(
@@ -148,15 +148,17 @@ def _check(
 ) -> None:
     if rows.shape != labels.shape or rows.ndim != 1 or not len(rows):
         raise DataError(
-            "Batches need rows, and a label for each",
-            f"got {rows.shape} rows and {labels.shape} labels",
+            f"There are {rows.shape} rows and {labels.shape} labels",
+            "each row needs one label",
             "Take both from the same part of the manifest",
         )
     if rows.min() < 0 or rows.max() >= n_tiles:
         raise DataError(
-            f"Rows are positions 0 .. {n_tiles - 1} in the tiles",
-            f"got {rows.min()} .. {rows.max()}",
+            f"Rows are between {rows.min()} and {rows.max()}",
+            f"rows are positions in the tiles, from 0 to {n_tiles - 1}",
             "Use tiles.rows(sample_ids)",
         )
     if batch_size < 1:
-        raise UsageError("A batch holds at least one image", f"got {batch_size}", "Use e.g. 32")
+        raise UsageError(
+            f"Invalid batch size {batch_size}", "a batch needs at least one image", "Use e.g. 32"
+        )

@@ -1,6 +1,6 @@
-"""The order of an epoch: shuffled, or drawn against class imbalance. For training only.
+"""The order of the images in an epoch: shuffled, or sampled against class imbalance.
 
-Does not know pixels. Validation and test keep their prior: they never come through a sampler.
+Used for training only: validation and test images keep their class frequencies.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def epoch_order(
     ----------
     labels : array of int, shape (n_samples,)
     sampling : {"none", "oversample", "undersample", "balanced"}
-        `oversample` repeats the smaller classes up to the largest, every image as often as the
-        others of its class, give or take one. `undersample` draws from the larger classes down to
-        the smallest. `balanced` visits n_samples images with equal shares of the classes in every
+        `oversample` repeats the smaller classes up to the size of the largest; images of a class
+        are repeated equally often (difference of at most one). `undersample` draws from the larger
+        classes down to the size of the smallest. `balanced` visits n_samples images with equal shares of the classes in every
         batch.
     shuffle : bool
-        Counts with `none` only; the others always shuffle.
+        Used with `none` only; the others always shuffle.
     seed : int
 
     Returns
@@ -58,7 +58,7 @@ def epoch_order(
 
 
 def epoch_length(labels: npt.NDArray[np.int64], sampling: str) -> int:
-    """How many images one epoch visits."""
+    """The number of images in one epoch."""
     counts = np.unique(labels, return_counts=True)[1]
     wanted = {"oversample": counts.max() * len(counts), "undersample": counts.min() * len(counts)}
     return int(wanted.get(sampling, len(labels)))
@@ -74,8 +74,8 @@ def check_sampling(sampling: str) -> None:
     """
     if sampling not in SAMPLINGS:
         raise UsageError(
-            f"sampling is one of {', '.join(SAMPLINGS)}",
-            f"got '{sampling}'",
+            f"Unknown sampling '{sampling}'",
+            f"the kinds of sampling are {', '.join(SAMPLINGS)}",
             did_you_mean(sampling, SAMPLINGS),
         )
 
@@ -90,7 +90,7 @@ def _cycled(
 def _interleaved(
     members: list[npt.NDArray[np.int64]], n: int, rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    # Round after round, one of each class in random order: any stretch is balanced to within one.
+    # One image of each class in random order, again and again: every part of the epoch is balanced.
     n_rounds = -(-n // len(members))
     columns = np.stack([_cycled(m, n_rounds, rng) for m in members], axis=1)
     return rng.permuted(columns, axis=1).ravel()[:n]

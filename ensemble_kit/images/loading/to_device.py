@@ -1,7 +1,4 @@
-"""Small tensors to a device while it works: the host goes on at once.
-
-Knows nothing of what they hold.
-"""
+"""Copies small tensors to a device without waiting for it."""
 
 from __future__ import annotations
 
@@ -9,14 +6,14 @@ import torch
 from torch import Tensor
 
 
-def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on `device`, in order with the work that is queued there.
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`, after the work that is queued there.
 
-    Copied from ordinary memory, it would wait until all of that is done.
+    A copy from ordinary memory would wait until that work is done.
 
     Examples
     --------
-    >>> sent(torch.ones(2), torch.device("cpu")).tolist()
+    >>> to_device(torch.ones(2), torch.device("cpu")).tolist()
     [1.0, 1.0]
     """
     if device.type == "cuda" and tensor.device.type == "cpu":

@@ -1,6 +1,6 @@
 """Tiles: every image decoded and resized once, as one memory-mapped uint8 array on disk.
 
-Does not know labels, folds or members; all of them share the array.
+All members, folds and labels share this array.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ensemble_kit.locks import file_lock
 from ensemble_kit.manifest.table import Manifest
 
 _CHUNK = 256
-# A recipe per sample, and the size of its tile.
+# A layout per sample, and the size of its tile.
 Plan = tuple[list[Recipe], int]
 
 
@@ -42,11 +42,11 @@ class Tiles:
     Parameters
     ----------
     pixels : array of uint8, shape (n_samples, height, width, channels)
-        Read-only, memory-mapped. Height and width are `image_size`, but for pairs joined side by
-        side, which are twice as wide. Channels are 3, or 6 for pairs kept apart.
+        Read-only, memory-mapped. Height and width are `image_size`; pairs joined side by side are
+        twice as wide. Channels are 3, or 6 for pairs joined by channels.
     sample_ids : array of str, shape (n_samples,)
     digest : str
-        SHA-256 of what went in: file digests, size, crop, colour and joining rules.
+        SHA-256 of the inputs: file digests, size, crop, colour and joining rules.
     image_size : int
         Pixels.
     """
@@ -65,15 +65,15 @@ class Tiles:
         Raises
         ------
         DataError
-            Ids that have no tile.
+            An id has no tile.
         """
         where = {name: i for i, name in enumerate(self.sample_ids.tolist())}
         wanted = np.asarray(sample_ids).tolist()
         missing = [name for name in wanted if name not in where]
         if missing:
             raise DataError(
-                "Every sample has a tile",
-                f"{len(missing)} of {len(wanted)} have none (first: {missing[0]})",
+                f"{len(missing)} of {len(wanted)} samples have no tile (first: {missing[0]})",
+                "each sample needs one",
                 "Build the tiles from the same manifest: build_tiles(manifest, image_size)",
             )
         return np.array([where[name] for name in wanted], dtype=np.int64)
@@ -90,12 +90,12 @@ def build_tiles(
     progress: Callable[[int, int], None] | None = None,
     max_cache_bytes: int = MAX_CACHE_BYTES,
 ) -> Tiles:
-    """The tiles of `manifest`, decoded now or found in `cache_dir`.
+    """The tiles of `manifest`, decoded or taken from `cache_dir`.
 
     Each image is decoded whole and resized once, antialiased bicubic. The cache is keyed by the
-    files' digests, size, crop and colour rules, so changed data never meets an old tile; it is
-    checked by its own digest whenever it is opened, and built again if damaged. Of two processes
-    that need the same tiles, one builds and the other waits.
+    files' digests, size, crop and colour rules, so changed data get new tiles. It is checked by its
+    own digest when it is opened, and built again if damaged. If two processes need the same tiles,
+    one builds them and the other waits.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def build_tiles(
     crop : {"squash", "center", "pad"}
         See `ensemble_kit.images.resize.resize`.
     progress : callable or None
-        Called with (images done, images in all).
+        Called with (images done, total number of images).
     max_cache_bytes : int
         The least recently used other caches are deleted beyond this.
 
@@ -120,9 +120,9 @@ def build_tiles(
     Raises
     ------
     DataError
-        Unreadable images, all of them, by path.
+        Images are unreadable; the message names all of them.
     EnvironmentFault
-        Not enough disk.
+        There is not enough disk space.
     """
     spec = TileSpec(image_size, stain, stain_norm)
     return build_tile_sets(
@@ -144,7 +144,7 @@ def build_tile_sets(
     progress: Callable[[int, int], None] | None = None,
     max_cache_bytes: int = MAX_CACHE_BYTES,
 ) -> dict[TileSpec, Tiles]:
-    """Several sets of tiles from one decoding: each is resized from the original.
+    """Several sets of tiles, for which each image is decoded once and resized from the original.
 
     Parameters as for `build_tiles`; each set equals what `build_tiles` gives for its specification.
     """
@@ -152,8 +152,8 @@ def build_tile_sets(
     wanted = sorted(set(specs), key=lambda s: -s.image_size)
     if not wanted or wanted[-1].image_size < 8:
         raise UsageError(
-            "Tiles have at least 8 pixels a side",
-            f"got {[s.image_size for s in specs]}",
+            f"Image size {[s.image_size for s in specs]} is too small",
+            "tiles need at least 8 pixels per side",
             "Use e.g. --image-size 224",
         )
     if "sha256" not in manifest.table:
@@ -188,7 +188,7 @@ def _key(manifest: Manifest, made: list[Recipe], spec: TileSpec, crop: str) -> s
             manifest.table["sample_id"], manifest.table["sha256"], made, strict=True
         )
     ]
-    # The digest of a pair is of both files: which of them is shown must be said beside it.
+    # The digest of a pair is of both files, so the shown stain must be part of the key.
     shown = {"stain": spec.stain} if spec.stain else {}
     return digest_json(
         {"version": VERSION, "rows": rows, "image_size": spec.image_size, "crop": crop, **shown}

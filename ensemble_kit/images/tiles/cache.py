@@ -1,7 +1,4 @@
-"""The cache of tiles on disk: opened with its digest checked, published whole, bounded, swept.
-
-Does not decode; tiles and their sample ids go in, the same come out.
-"""
+"""The cache of tiles on disk: checked by digest, written as a whole, limited in size."""
 
 from __future__ import annotations
 
@@ -34,14 +31,14 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EnvironmentFault(
-            "Decoded images need a cache folder",
-            f"'{folder}': {error.strerror}",
-            "Set ENSEMBLE_KIT_CACHE to a folder with room",
+            f"The cache folder '{folder}' cannot be used: {error.strerror}",
+            "decoded images are stored there",
+            "Set ENSEMBLE_KIT_CACHE to a folder with enough room",
         ) from error
 
 
 def open_tiles(folder: Path, key: str) -> Stored | None:
-    """The pixels (memory-mapped) and sample ids under `key`; None where absent or damaged."""
+    """The pixels (memory-mapped) and sample ids under `key`; None if absent or damaged."""
     record = folder / f"tiles-{key}.json"
     if not record.exists():
         return None
@@ -59,10 +56,10 @@ def open_tiles(folder: Path, key: str) -> Stored | None:
 
 
 class NewTiles:
-    """A set of tiles that is being written: its space is reserved first, then its rows follow in order.
+    """A set of tiles that is being written: space is reserved first, then rows are written in order.
 
-    Written, not memory-mapped: a disk that fills is then an OSError, and not a signal that ends the
-    process without a word.
+    Rows are written, not memory-mapped: a full disk is then an OSError, and not a signal that ends
+    the process without a message.
 
     Parameters
     ----------
@@ -74,7 +71,7 @@ class NewTiles:
     Raises
     ------
     EnvironmentFault
-        The disk has no room for all of it.
+        The disk is too small for all rows.
     """
 
     def __init__(self, folder: Path, key: str, shape: tuple[int, ...]) -> None:
@@ -98,7 +95,7 @@ class NewTiles:
             self._open().write(np.ascontiguousarray(tile).data)
 
     def publish(self, sample_ids: list[str]) -> None:
-        """Put the filled array in place; its record comes last, and makes it a cache."""
+        """Move the array into place; its record is written last and marks it as complete."""
         with self._explained():
             file = self._open()
             file.flush()
@@ -118,9 +115,9 @@ class NewTiles:
         )
 
     def discard(self) -> None:
-        """Remove what was written and not published."""
+        """Remove an unfinished set of tiles."""
         if self._file is not None:
-            # What is still buffered has no room either.
+            # The disk is full, so buffered rows cannot be written either.
             with contextlib.suppress(OSError):
                 self._file.close()
         self._part.unlink(missing_ok=True)
@@ -140,7 +137,7 @@ class NewTiles:
 
 
 def _reserve(descriptor: int, n_bytes: int) -> None:
-    """Take the blocks of a file on its disk, where the system and the file system can."""
+    """Reserve the blocks of a file on its disk, if the system can."""
     if n_bytes and hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(descriptor, 0, n_bytes)
@@ -155,7 +152,7 @@ def prune_cache(
     max_bytes: int = MAX_CACHE_BYTES,
     keep: set[str] | None = None,
 ) -> int:
-    """Delete the least recently used tiles until `max_bytes` are left; bytes that were freed."""
+    """Delete the least recently used tiles until `max_bytes` are left; return the freed bytes."""
     records = sorted(Path(cache_dir).glob("tiles-*.json"), key=lambda p: p.stat().st_mtime)
     sizes = {
         p: p.with_suffix(".npy").stat().st_size for p in records if p.with_suffix(".npy").exists()
@@ -165,7 +162,7 @@ def prune_cache(
         if freed >= excess:
             break
         if record.stem.removeprefix("tiles-") not in (keep or set()):
-            # The record goes first: without it the array is no cache.
+            # The record is deleted first: without it the array counts as incomplete.
             record.unlink(missing_ok=True)
             record.with_suffix(".npy").unlink(missing_ok=True)
             freed += size
@@ -173,7 +170,7 @@ def prune_cache(
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed builds left."""
+    """Delete files of builds that were killed."""
     # By age, not by process: the folder may be shared between machines.
     for leftover in folder.glob(".tiles-*.part"):
         if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
@@ -181,12 +178,12 @@ def sweep(folder: Path) -> None:
 
 
 def refuse_full_disk(folder: Path, needed: int) -> None:
-    """Refuse to start a build of `needed` bytes that cannot end."""
+    """Refuse a build of `needed` bytes if the disk has too little space."""
     about = os.statvfs(folder)
     free = about.f_bavail * about.f_frsize
     if needed > free - 64 * 2**20:
         raise EnvironmentFault(
-            "Decoded images need room in the cache folder",
-            f"{needed / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free in '{folder}'",
+            f"There is too little room in the cache folder '{folder}': {needed / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free",
+            "decoded images are stored there",
             "Make room, choose another cache folder, or use a smaller --image-size",
         )

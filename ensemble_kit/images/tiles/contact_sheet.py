@@ -1,7 +1,4 @@
-"""Contact sheets: what the images are, and what an augmentation does to them.
-
-Does not touch the disk beyond reading the images; returns pixels.
-"""
+"""Contact sheets: the images of a data set, and what an augmentation does to them."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ TEXT_HEIGHT = 16
 def class_sheet(
     manifest: Manifest, *, n_columns: int = 8, tile: int = 128, seed: int = 0, crop: str = "squash"
 ) -> Pixels:
-    """One row per class, each column another group where there are enough.
+    """One row per class; the columns are different groups if there are enough.
 
     Parameters
     ----------
@@ -60,7 +57,7 @@ def augmentation_sheet(
     seed: int = 0,
     crop: str = "squash",
 ) -> Pixels:
-    """One row per image: as it is, then as the augmentation may change it.
+    """One row per image: the original, then random augmentations.
 
     Parameters as for `class_sheet`; `n_columns` counts the original too.
     """
@@ -86,13 +83,13 @@ def input_sheet(
     seed: int = 0,
     crop: str = "squash",
 ) -> Pixels:
-    """One row per input, each column the same image, as a network sees it.
+    """One row per input, one column per image: the images as a network gets them.
 
     Parameters
     ----------
     inputs : mapping of title to (TileSpec, colour space)
-        Channels of other spaces than RGB stand for red, green and blue, from three spreads below
-        their mean to three above it.
+        Channels of other colour spaces are shown as red, green and blue, from three standard
+        deviations below their mean to three above it.
     """
     rng = generator(seed, "sheet")
     picked = _spread(np.arange(len(manifest)), manifest.groups, n_columns, rng)
@@ -140,14 +137,14 @@ def grid(rows: Sequence[Sequence[Pixels]], titles: Sequence[str]) -> Pixels:
 
 
 def _picture(tile: Pixels) -> Pixels:
-    """A tile that can be looked at: six channels become two pictures side by side."""
+    """A tile as a picture: six channels become two pictures side by side."""
     return tile if tile.shape[2] == 3 else np.concatenate([tile[..., :3], tile[..., 3:]], axis=1)
 
 
 def _spread(
     rows: npt.NDArray[np.int64], groups: npt.NDArray[np.str_], n: int, rng: np.random.Generator
 ) -> list[int]:
-    """Up to `n` rows, a new group each time as long as there is one."""
+    """Up to `n` rows, of different groups as far as possible."""
     shuffled = rng.permutation(rows)
     seen: dict[str, int] = {}
     turn = []

@@ -1,7 +1,4 @@
-"""How one sample becomes one tile: a single image, one stain of a pair, or both joined into one input.
-
-Does not know the cache; renders one sample at a time.
-"""
+"""Builds the tile of one sample: a single image, one stain of a pair, or both stains joined."""
 
 from __future__ import annotations
 
@@ -26,16 +23,16 @@ STAINS = ("he", "ihc")
 
 @dataclasses.dataclass(frozen=True)
 class TileSpec:
-    """What a set of tiles shows.
+    """The settings of a set of tiles.
 
     Parameters
     ----------
     image_size : int
         Pixels, square.
     stain : {"he", "ihc"}, optional
-        One image of each pair; whatever the manifest says where absent.
+        One image of each pair; if absent, as in the manifest.
     stain_norm : {"none", "macenko", "reinhard"}, optional
-        As the manifest says where absent.
+        If absent, as in the manifest.
     """
 
     image_size: int
@@ -45,12 +42,12 @@ class TileSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """What to read for one sample, and how to lay it out.
+    """The images of one sample, and how they are joined.
 
     Parameters
     ----------
     path, pair_path : str
-        Images; `pair_path` is empty where there is one.
+        Images; `pair_path` is empty for single images.
     join : {"none", "side", "stack", "channels"}
         `side`: left and right, twice as wide. `stack`: both squeezed to half the width, left and
         right in one square. `channels`: six channels.
@@ -75,7 +72,7 @@ class Recipe:
 def recipes(
     manifest: Manifest, *, stain: str | None = None, stain_norm: str | None = None
 ) -> list[Recipe]:
-    """One recipe per row, from the columns `path` and, where they are, `pair_path, join, color, stain_norm`.
+    """One layout per row, from the columns `path` and, if present, `pair_path, join, color, stain_norm`.
 
     Parameters
     ----------
@@ -87,8 +84,8 @@ def recipes(
     Raises
     ------
     DataError
-        An unknown word, rows that differ in how they are joined, a pair without a partner, one
-        stain of samples that are no pairs, or a normalisation of IHC.
+        A value is unknown, rows are joined differently, a pair has no partner, one stain is chosen
+        for single images, or IHC would be normalised.
     """
     table = manifest.table
     join = _single(manifest, "join", "none", JOINS)
@@ -101,8 +98,8 @@ def recipes(
     )
     if join != "none" and not all(pairs):
         raise DataError(
-            "Joined samples have a partner image each",
-            f"{pairs.count('')} of {len(table)} have none",
+            f"{pairs.count('')} of {len(table)} samples have no partner image",
+            "both stains of each sample are needed to join them",
             "Fill the column pair_path",
         )
     paths = table["path"].tolist()
@@ -120,7 +117,7 @@ def tile_shape(manifest: Manifest, spec: TileSpec) -> tuple[int, int, int]:
     Raises
     ------
     DataError
-        It asks for what the manifest does not have.
+        The manifest does not have these images.
     """
     first = manifest.take(np.arange(1))
     read = recipes(first, stain=spec.stain, stain_norm=spec.stain_norm)[0]
@@ -130,12 +127,12 @@ def tile_shape(manifest: Manifest, spec: TileSpec) -> tuple[int, int, int]:
 def render(
     root: str | os.PathLike[str], tiles: Sequence[tuple[Recipe, int]], *, crop: str = "squash"
 ) -> list[npt.NDArray[np.uint8]]:
-    """Tiles of one sample, each by its recipe and size; every file is decoded once.
+    """Tiles of one sample, one for each layout and size; every file is decoded once.
 
     Returns
     -------
     list of array of uint8, shape (height, width, channels)
-        As `recipe.shape` says; every one resized from the original.
+        Each has `recipe.shape` and is resized from the original.
     """
     return laid_out(lambda path: read_image(root, path), tiles, crop=crop)
 
@@ -146,7 +143,7 @@ def laid_out(
     *,
     crop: str = "squash",
 ) -> list[npt.NDArray[np.uint8]]:
-    """As `render`, of one sample whose images `read` gives by their path; each is read once."""
+    """Like `render`, with images that `read` returns for their path; each is read once."""
     decoded: dict[str, npt.NDArray[np.uint8]] = {}
     made: dict[tuple[str, str, str], npt.NDArray[np.uint8]] = {}
 
@@ -195,15 +192,15 @@ def _joined(
 def _refuse_no_pairs(manifest: Manifest, join: str, stain: str) -> None:
     if stain not in STAINS:
         raise UsageError(
-            f"One stain of a pair is {' or '.join(STAINS)}",
-            f"got '{stain}'",
+            f"Unknown stain '{stain}'",
+            f"the stains of a pair are {' and '.join(STAINS)}",
             did_you_mean(stain, STAINS),
         )
     if join == "none":
         raise DataError(
-            "One stain can be picked where samples are pairs of H&E and IHC",
-            f"stain is '{stain}', and the samples of {manifest.name} are single images",
-            "Read the data with both stains (--stain both), or leave the member's stain out",
+            f"stain='{stain}' was given, but the samples of {manifest.name} are single images",
+            "a stain can be chosen if samples are pairs of H&E and IHC",
+            "Read the data with both stains (--stain both), or remove the member's stain",
         )
 
 
@@ -213,8 +210,8 @@ def _single(manifest: Manifest, column: str, default: str, known: tuple[str, ...
     )
     if len(words) != 1 or words[0] not in known:
         raise DataError(
-            f"The column '{column}' says one of {', '.join(known)}, the same in every row",
-            f"got {', '.join(map(repr, words[:4]))}",
+            f"The column '{column}' holds {', '.join(map(repr, words[:4]))}",
+            f"it must hold one of {', '.join(known)}, the same in every row",
             did_you_mean(words[0] if words else "", known),
         )
     return words[0]

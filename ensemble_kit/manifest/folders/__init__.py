@@ -1,1 +1,1 @@
-"""What each level of folders means."""
+"""Recognises what each level of folders means."""

@@ -1,7 +1,4 @@
-"""Columns of a manifest from levels of folders: the folder of a role above each image, parts and splits.
-
-Decides no role; the levels come from `levels` or `breakhis_folders`.
-"""
+"""Fills columns of a manifest from levels of folders: class, patient, part, split."""
 
 from __future__ import annotations
 
@@ -26,23 +23,23 @@ def names_at(paths: Sequence[str], levels: Levels, role: str) -> list[str]:
     Raises
     ------
     DataError
-        An image that stands above this level.
+        An image is above this level.
     """
     depth = levels.roles.index(role)
     rows = folders_of(paths)
     loose = [path for path, row in zip(paths, rows, strict=True) if len(row) <= depth]
     if loose:
         raise DataError(
-            f"{len(loose)} of {len(paths)} images stand above the folders "
-            f"{first_few(map(repr, levels.names[depth]), 3)}",
-            f"first: {first_few(loose, 3)}",
+            f"{len(loose)} of {len(paths)} images are above the folders "
+            f"{first_few(map(repr, levels.names[depth]), 3)} (first: {first_few(loose, 3)})",
+            "each image must be inside one of these folders",
             "Move them into one of these folders, or out of the data",
         )
     return [row[depth] for row in rows]
 
 
 def without_unlabelled(paths: Sequence[str], levels: Levels) -> tuple[list[str], tuple[str, ...]]:
-    """The paths outside of folders without labels, and a note on those inside."""
+    """The paths outside folders of unlabelled images, and a note on the skipped ones."""
     if not levels.unlabelled:
         return list(paths), ()
     kept = [
@@ -51,11 +48,11 @@ def without_unlabelled(paths: Sequence[str], levels: Levels) -> tuple[list[str],
         if not set(row) & set(levels.unlabelled)
     ]
     shown = first_few(map(repr, levels.unlabelled))
-    return kept, (f"{len(paths) - len(kept)} images in {shown} passed over: they have no label.",)
+    return kept, (f"{len(paths) - len(kept)} images in {shown} were skipped: they have no label.",)
 
 
 def add_parts(table: pd.DataFrame, levels: Levels) -> tuple[str, ...]:
-    """Fill the columns `part` and `split` where folders are parts of a split; notes on them."""
+    """Fill the columns `part` and `split` from folders that are parts of a split; return notes."""
     if PART not in levels.roles:
         return ()
     table["part"] = names_at(table["path"].tolist(), levels, PART)
@@ -65,7 +62,7 @@ def add_parts(table: pd.DataFrame, levels: Levels) -> tuple[str, ...]:
 
 
 def refuse_untrained(table: pd.DataFrame) -> None:
-    """Refuse classes that have images for the test alone.
+    """Refuse classes that have test images only.
 
     Raises
     ------
@@ -75,7 +72,7 @@ def refuse_untrained(table: pd.DataFrame) -> None:
     trained = set(table["label"][table["split"] == "train"])
     if strange := sorted(set(table["label"]) - trained):
         raise DataError(
-            "Every class of the test part is trained",
-            f"train/ has no images of {first_few(map(repr, strange))}",
+            f"train/ has no images of class {first_few(map(repr, strange))}",
+            "each class of the test part needs training images",
             did_you_mean(strange[0], trained),
         )

@@ -1,6 +1,6 @@
-"""What each level of folders is taken for: parts of a split, patients, classes, ...; or why it is refused.
+"""Recognises what each level of folders is: parts of a split, patients, classes, ...
 
-Works on the names of folders alone; one role for a whole level, whichever branch it is in.
+Only the names of folders are used. A level has one role in all branches.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Levels:
     unlabelled: tuple[str, ...] = ()
 
     def depth(self, role: str) -> int | None:
-        """How many folders stand above those of this role; None where no level has it."""
+        """The depth of this role; None if no level has it."""
         return self.roles.index(role) if role in self.roles else None
 
     def sentence(self) -> str:
@@ -64,7 +64,7 @@ class Levels:
 
 
 def recognise_levels(rows: Folders, where: str) -> Levels:
-    """What the levels of folders are taken for.
+    """The role of each level of folders.
 
     Parameters
     ----------
@@ -76,8 +76,8 @@ def recognise_levels(rows: Folders, where: str) -> Levels:
     Raises
     ------
     DataError
-        A level that would be trained as classes and is none: folds, masks, sites, images without
-        labels, magnifications or patients with nothing below, or two levels that could be classes.
+        The class level holds folds, masks, sites, unlabelled images, magnifications or patients, or
+        two levels could be the classes.
     """
     levels, left = Levels(), list(rows)
     while CLASS not in levels.roles:
@@ -118,7 +118,7 @@ def _below(rows: Folders, depth: int) -> dict[str, set[str]]:
 def _above(
     below: dict[str, set[str]], rows: Folders, levels: Levels, where: str
 ) -> tuple[str, tuple[str, ...]]:
-    """The role of a level that may be that of the classes, and folders in it to pass over."""
+    """The role of a level that may be the classes, and the folders in it to skip."""
     names, depth = list(below), len(levels.roles)
     if depth and all(row[depth] == row[depth - 1] for row in rows if len(row) > depth):
         return AGAIN, ()
@@ -147,14 +147,14 @@ def _under_class(names: set[str], levels: Levels, where: str) -> str:
             raise refused_beside(sorted(names - set(parts)), parts, where)
         return PART
     if masks := sorted(name for name in names if plain(name) in MASKS):
-        raise no_class(masks, where, "hold masks, by their name", "Move them out of the data")
+        raise no_class(masks, where, "are named like folders of masks", "Move them out of the data")
     if all(map(is_magnification, names)) and MAGNIFICATION not in levels.roles:
         return MAGNIFICATION
     return FURTHER
 
 
 def _is_patients(below: dict[str, set[str]]) -> bool:
-    """Folders named like patients, in which the same few classes stand again and again."""
+    """Whether folders are named like patients, and hold the same few classes."""
     found = recurring(below)
     everywhere = set().union(*below.values())
     numbered = len(below) > MANY_PATIENTS and all(name.isdecimal() for name in below)

@@ -1,7 +1,4 @@
-"""Finds masks among images by their names: `x_mask.png` beside `x.png`, `masks/` beside `images/`.
-
-Opens no file.
-"""
+"""Finds masks among images by their names: `x_mask.png` beside `x.png`, `masks/` beside `images/`."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ _MASK_END = re.compile(
 
 
 def mask_files(paths: Sequence[str]) -> set[str]:
-    """Those that are named after another of the paths in the same folder, as masks are.
+    """Paths that are named after another image in the same folder, as masks are.
 
     Examples
     --------
@@ -37,16 +34,16 @@ def mask_files(paths: Sequence[str]) -> set[str]:
 
 
 def without_masks(paths: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """The paths that are no masks, and a note on those that are.
+    """The paths without masks, and a note on the skipped masks.
 
     Masks are files named after an image in the same folder, and files in a folder named `masks`
-    that stands beside a folder named `images`, or beside images.
+    beside a folder named `images`, or beside images.
     """
     masks = mask_files(paths) | _in_mask_folders(paths)
     if not masks:
         return list(paths), ()
     first = first_few([path for path in paths if path in masks], 2)
-    note = f"{len(masks)} masks passed over, by their names: {first}."
+    note = f"{len(masks)} masks were skipped, recognised by their names: {first}."
     return [path for path in paths if path not in masks], (note,)
 
 

@@ -1,14 +1,11 @@
-"""The words for the parts of a split: train, val, test, in the spellings that tables and folders use.
-
-Reads no file.
-"""
+"""The words for parts of a split: train, val, test, in the usual spellings."""
 
 from __future__ import annotations
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.tables import UserTable
 
-# Validation images join training, since folds are made from it.
+# Validation images are used for training: the folds are made from them.
 PARTS = {
     "train": "train",
     "training": "train",
@@ -21,7 +18,7 @@ PARTS = {
 
 
 def split_of_rows(table: UserTable, column: str = "split") -> list[str]:
-    """`train` or `test` for each row of a user's table, whatever the spelling.
+    """`train` or `test` for each row of a user's table, in any usual spelling.
 
     Raises
     ------
@@ -32,14 +29,19 @@ def split_of_rows(table: UserTable, column: str = "split") -> list[str]:
     odd = ~words.isin(PARTS)
     if odd.any():
         raise DataError(
-            f"'{table.path}', column '{column}': {int(odd.sum())} rows name no part of a split",
-            f"{table.where(odd)}: {first_few(map(repr, table.frame[column][odd].unique()))}",
-            "Use train, val or test",
+            f"Column '{column}' of '{table.path}' names no part of a split in {int(odd.sum())} rows "
+            f"({table.where(odd)}: {first_few(map(repr, table.frame[column][odd].unique()))})",
+            "the parts are train, val and test",
+            "Use these words",
         )
     return [PARTS[word] for word in words]
 
 
 def validation_note(words: list[str]) -> tuple[str, ...]:
-    """What is said where validation images joined training; of the words as they were written."""
+    """A note that validation images were used for training; empty if there are none."""
     n = sum(PARTS[word.lower()] == "train" and word.lower().startswith("val") for word in words)
-    return (f"{n} validation images joined training: folds are made from it.",) if n else ()
+    return (
+        (f"{n} validation images are used for training: the folds are made from them.",)
+        if n
+        else ()
+    )

@@ -1,7 +1,4 @@
-"""The image files under a folder, in a stable order, with a note on everything passed over.
-
-Does not know what the folders mean (the readers do) and opens no file.
-"""
+"""Lists the image files under a folder in a stable order, and notes what was skipped."""
 
 from __future__ import annotations
 
@@ -28,16 +25,16 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclasses.dataclass(frozen=True)
 class ImageTree:
-    """What lies under a folder.
+    """The content of a folder.
 
     Parameters
     ----------
     paths : tuple of str
-        Image files relative to the folder, with `/`, sorted so that `2.png` stands before `10.png`.
+        Image files relative to the folder, with `/`, sorted so that `2.png` is before `10.png`.
     folders : tuple of str
         Every folder below it, also those without images.
     notes : tuple of str
-        One sentence per kind of thing that was passed over.
+        One sentence for each kind of file that was skipped.
     """
 
     paths: tuple[str, ...]
@@ -46,7 +43,7 @@ class ImageTree:
 
 
 def list_images(root: str | os.PathLike[str]) -> tuple[list[str], tuple[str, ...]]:
-    """Paths of the image files under `root`, and notes on what was passed over: see `image_tree`."""
+    """Paths of the image files under `root`, and notes on what was skipped: see `image_tree`."""
     tree = image_tree(root)
     return list(tree.paths), tree.notes
 
@@ -54,7 +51,7 @@ def list_images(root: str | os.PathLike[str]) -> tuple[list[str], tuple[str, ...
 def image_tree(root: str | os.PathLike[str]) -> ImageTree:
     """The image files and folders under `root`.
 
-    Links are followed, also out of `root`; a link to a folder above itself is passed over. Pipes,
+    Links are followed, also out of `root`; a link to a folder above itself is skipped. Pipes,
     sockets and devices are never opened. Hidden files and the folders of operating systems are
     ignored.
 
@@ -65,14 +62,14 @@ def image_tree(root: str | os.PathLike[str]) -> ImageTree:
     Raises
     ------
     DataError
-        `root` is no folder, a link leads nowhere, a folder is reached twice, or a name holds
+        `root` is not a folder, a link has no target, a folder is reached twice, or a name has
         control characters or is not UTF-8.
     """
     top = Path(root)
     if not top.is_dir():
         raise DataError(
-            "The data must be an existing folder",
-            f"'{root}' is {'a file' if top.exists() else 'not there'}",
+            f"'{root}' {'is a file' if top.exists() else 'does not exist'}",
+            "the data must be an existing folder",
             "Check the path",
         )
     paths: list[str] = []
@@ -115,7 +112,7 @@ def _walk(top: Path) -> Iterator[tuple[str, str]]:
     """Kind and relative path of everything below `top` that is not ignored."""
     home = os.path.realpath(top)
     pending = [("", home)]
-    # The name under which each real folder was met: a link may lead to one of them.
+    # The name under which each real folder was found: a link may lead to one of them.
     met = {home: ""}
     while pending:
         folder, real = pending.pop()
@@ -143,9 +140,9 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError as error:
         raise DataError(
-            "Every folder of the data must be readable",
-            f"'{folder}': {error.strerror}",
-            "Mend its rights",
+            f"'{folder}' cannot be read: {error.strerror}",
+            "each folder of the data must be readable",
+            "Correct its permissions",
         ) from error
 
 
@@ -171,8 +168,8 @@ def _refuse_names(paths: list[str]) -> None:
     odd = [path for path in paths if _UNPRINTABLE.search(path)]
     if odd:
         raise DataError(
-            "File names are UTF-8 without control characters, so that tables stay readable",
-            f"{len(odd)} are not: {first_few(map(ascii, odd), 3)}",
+            f"{len(odd)} file names are not readable text: {first_few(map(ascii, odd), 3)}",
+            "file names must be UTF-8 without control characters",
             "Rename them",
         )
 
@@ -181,9 +178,9 @@ def _refuse_broken(top: Path, broken: list[str]) -> None:
     if broken:
         raise DataError(
             f"{len(broken)} symbolic link{'s lead' if len(broken) > 1 else ' leads'} to nothing",
-            f"under '{top}': "
+            f"each link must lead to a file or folder; under '{top}': "
             + first_few((f"{name} -> {_target(top / name)}" for name in sorted(broken)), 3),
-            "Fetch what they lead to (as `dvc pull` or `git annex get` do), or remove them",
+            "Fetch the targets (as `dvc pull` or `git annex get` do), or remove the links",
         )
 
 
@@ -198,7 +195,7 @@ def _counted(kind: str, count: int) -> str:
 
 
 def _kind_of_file(suffix: str) -> tuple[str, str]:
-    """A file that is not read: its kind, and what to do about it where that is known."""
+    """The kind of a file that is not read, and what to do about it if known."""
     known = not_read(suffix)
     about = f" ({known[0]}: {known[1]})" if known else ""
     return f"'{suffix or 'no suffix'}' file", about
@@ -206,7 +203,7 @@ def _kind_of_file(suffix: str) -> tuple[str, str]:
 
 def _notes(others: Counter[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(
-        f"{count} {_counted(kind, count)}{about} under the data folder passed over: "
-        "not read as images."
+        f"{count} {_counted(kind, count)}{about} under the data folder were skipped: "
+        "they are not read as images."
         for (kind, about), count in sorted(others.items())
     )

@@ -1,7 +1,4 @@
-"""What the name of a folder says by itself: a part of a split, a fold, a magnification, a patient, a class.
-
-Knows names only; what a whole level of folders is taken for is decided in `levels`.
-"""
+"""Recognises the name of a single folder: a part of a split, fold, magnification, patient or class."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ def plain(name: str) -> str:
 
 
 def part_word(name: str) -> tuple[str, str] | None:
-    """The word of a split in a folder's name, and the rest of it; None where there is none.
+    """The word of a split in a folder's name, and the rest of the name; None if there is none.
 
     Examples
     --------
@@ -104,7 +101,7 @@ def is_magnification(name: str) -> bool:
 
 
 def is_container(name: str) -> bool:
-    """Whether a folder is named after where or when its images were made, and not after a class."""
+    """Whether a folder is named after a place or a date."""
     text = plain(name)
     if text in _BARE_CONTAINERS or re.fullmatch(r"(19|20)\d\d", text):
         return True
@@ -131,7 +128,7 @@ def is_patient(name: str) -> bool:
 
 
 def is_class(name: str, *, numbers: bool = False) -> bool:
-    """Whether a folder is named like a diagnosis or a grade; `numbers`: also `0`, `1`, `2+`.
+    """Whether a folder is named like a diagnosis or a grade; with `numbers` also `0`, `1`, `2+`.
 
     Examples
     --------

@@ -1,1 +1,1 @@
-"""One data set layout, one reader."""
+"""One reader for each layout of a data set."""

@@ -1,7 +1,4 @@
-"""Reads BCI: paired H&E and IHC images of HER2 scores, one stain or both; and phantoms.
-
-Does not know pixels: joining a pair into one input is written down here and done in images.
-"""
+"""Reads BCI: paired H&E and IHC images with HER2 scores, one stain or both. Also reads phantoms."""
 
 from __future__ import annotations
 
@@ -38,11 +35,11 @@ def read_bci(
     groups: str | os.PathLike[str] | None = None,
     split_by: str = "group",
 ) -> Manifest:
-    """A manifest of the BCI layout: `HE/{train,test}/00001_train_1+.png`, `IHC/...` alike.
+    """A manifest of the BCI layout: `HE/{train,test}/00001_train_1+.png`, and `IHC/...`.
 
-    BCI publishes no patients. Without a table of groups each image is its own group, and that is
-    stamped: patches of one patient may then stand in several folds, and in its official split
-    they do stand on both sides. A phantom brings its own `patients.csv`, which is used.
+    BCI publishes no patients. Without a table of groups each image is its own group, and a caveat
+    says so: patches of one patient may then be in several folds, and in the official split they are
+    on both sides. The `patients.csv` of a phantom is used.
 
     Parameters
     ----------
@@ -50,13 +47,13 @@ def read_bci(
         The folder with `HE` and `IHC`.
     stain : {"ihc", "he", "both"}
     join : {"stack", "side", "channels"} or None
-        For both stains alone, H&E first. `stack`, the default: each squeezed to half the width of
-        one square; `side`: side by side, twice as wide; `channels`: six channels.
+        For both stains only, H&E first. `stack` (default): each at half the width of one square.
+        `side`: side by side, twice as wide. `channels`: six channels.
     color : {"rgb", "grayscale"}
     groups : path or None
         A CSV with the columns `file` (the image's name, with or without suffix) and `patient`.
     split_by : {"group", "image"}
-        `image` allows patients in train and in test, stamped as such; BCI's own split needs it.
+        `image` allows patients in train and in test, with a caveat. BCI's own split needs it.
 
     Returns
     -------
@@ -83,22 +80,22 @@ def read_bci(
     ):
         if value not in known:
             raise UsageError(
-                f"{option} is one of {', '.join(known)}",
-                f"got '{value}'",
+                f"Unknown value '{value}' for {option}",
+                f"the values are {', '.join(known)}",
                 did_you_mean(value, known),
             )
     if join is not None and stain != "both":
         raise UsageError(
-            "A join makes one input of both stains",
-            f"got join '{join}' for stain '{stain}' alone",
-            "Leave the join out, or read both stains: --stain both",
+            f"join '{join}' was given for stain '{stain}' alone",
+            "a join makes one input of both stains",
+            "Leave out the join, or read both stains: --stain both",
         )
     top = bci_folder(root)
     if top is None:
         raise DataError(
-            "BCI holds the folders HE and IHC, with files like 00001_train_1+.png",
-            f"'{root}' does not",
-            "Point to the unpacked folder that holds both",
+            f"'{root}' does not have the folders HE and IHC of BCI",
+            "both hold files like 00001_train_1+.png",
+            "Give the unpacked folder that holds both",
         )
     paths, notes = list_images(top)
     first = "he" if stain == "both" else stain
@@ -118,7 +115,7 @@ def read_bci(
         table["group"] = table["sample_id"]
         notes = (
             *notes,
-            "BCI publishes no patients: each image is its own group, so figures may be too good.",
+            "BCI publishes no patients: each image is its own group, so metrics may be too optimistic.",
         )
     if synthetic:
         notes = (*notes, "Synthetic tissue (phantom): the values say nothing about any disease.")
@@ -164,10 +161,10 @@ def _rows(paths: list[str], folder: str, root: str) -> pd.DataFrame:
             )
     if strangers or not records:
         raise DataError(
-            "BCI files are named like train/00001_train_1+.png",
-            f"{len(strangers)} of {len(strangers) + len(records)} in '{root}' ({folder}) are not"
+            f"{len(strangers)} of {len(strangers) + len(records)} files in '{root}' ({folder}) do not have a BCI name"
             + (f" (first: {strangers[0]})" if strangers else ""),
-            "Take them out, or restore the archive's names",
+            "BCI files are named like train/00001_train_1+.png",
+            "Move them out of the data, or restore the names of the archive",
         )
     return pd.DataFrame.from_records(records)
 
@@ -178,9 +175,9 @@ def _partners(he_paths: pd.Series, paths: list[str]) -> list[str]:
     missing = [path for path in wanted if path not in have]
     if missing:
         raise DataError(
-            "Every H&E image has its IHC partner",
-            f"{len(missing)} of {len(wanted)} are missing (first: {first_few(missing, 3)})",
-            "Restore them, or use one stain: stain='he'",
+            f"{len(missing)} of {len(wanted)} H&E images have no IHC image (first: {first_few(missing, 3)})",
+            "each H&E image needs its IHC partner",
+            "Restore the IHC images, or use one stain: stain='he'",
         )
     return wanted
 
@@ -192,16 +189,16 @@ def _owners(sample_ids: pd.Series, given: UserTable) -> list[str]:
     rows = pd.DataFrame({"file": stems, "patient": patients}).drop_duplicates()
     if rows["file"].duplicated().any():
         raise DataError(
-            f"'{path}' gives images more than one patient",
-            f"repeated: {first_few(rows['file'][rows['file'].duplicated()].unique(), 3)}",
-            "Keep one patient of each image",
+            f"'{path}' has more than one row for {first_few(rows['file'][rows['file'].duplicated()].unique(), 3)}",
+            "each image has one patient",
+            "Keep one row of each image",
         )
     owner = dict(zip(rows["file"], rows["patient"], strict=True))
     without = [i for i in sample_ids if i not in owner]
     if without:
         raise DataError(
-            "Every image has a patient in the table of groups",
-            f"{len(without)} of {len(sample_ids)} have none (first: {first_few(without, 3)})",
+            f"{len(without)} of {len(sample_ids)} images are not in the table of groups (first: {first_few(without, 3)})",
+            "each image needs a patient",
             "Add them",
         )
     return [owner[i] for i in sample_ids]

@@ -1,7 +1,6 @@
-"""Reads BreakHis: label, subtype, slide, patient and magnification, all from the file names.
+"""Reads BreakHis: label, subtype, slide, patient and magnification from the file names.
 
-Does not know pixels. The official archive needs no change, and copies with other folders
-around the same file names are read too.
+The official archive is read without changes. Copies in other folders are read too.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ _NAME = re.compile(
 
 
 def parse_name(stem: str) -> dict[str, str] | None:
-    """What a BreakHis file name says, or None where it is none.
+    """The fields of a BreakHis file name; None for other names.
 
     Examples
     --------
@@ -88,9 +87,9 @@ def read_breakhis(
     """A manifest of the BreakHis archive.
 
     The patient is the number in the file name: `22549AB`, `22549CD` and `22549G` are three slides
-    of patient 22549, and `13412` stands under two carcinomas. The slide (`14-22549AB`) is what
-    the archive's folders and most papers call a patient; it would let one person's tissue stand on
-    both sides of a split, so it is a choice (`group_by="slide"`), not the default.
+    of patient 22549, and `13412` is under two carcinomas. The archive's folders and most papers
+    call the slide (`14-22549AB`) a patient. With slides, tissue of one person can be on both sides
+    of a split, so `group_by="slide"` is not the default.
 
     Parameters
     ----------
@@ -106,7 +105,7 @@ def read_breakhis(
         there is one folder for each.
     group_by : {"patient", "slide"}
     split_by : {"group", "image"}
-        `image` allows patients in train and in test; a note says so.
+        `image` allows patients in train and in test, with a caveat.
 
     Returns
     -------
@@ -138,9 +137,9 @@ def read_breakhis(
     records, strangers = _records(paths)
     if not records:
         raise DataError(
+            f"None of {len(paths)} images under '{root}' has a BreakHis name",
             "BreakHis files are named like SOB_B_A-14-22549AB-40-001.png",
-            f"none of {len(paths)} images under '{root}' is",
-            "Point to the unpacked BreaKHis_v1 folder",
+            "Give the unpacked BreaKHis_v1 folder",
         )
     named = [record["path"] for record in records]
     folders = breakhis_folders(folders_of(named), records, str(root), chosen=label_by is not None)
@@ -155,7 +154,7 @@ def read_breakhis(
     part_notes = add_parts(table, folders.levels)
     table = _keep_magnifications(table, wanted, str(root))
     refuse_untrained(table)
-    shown = "those of the archive" if archive else folders.levels.sentence()
+    shown = "as in the archive" if archive else folders.levels.sentence()
     notes = (*tree.notes, *mask_notes, *unlabelled_notes, *part_notes)
     return Manifest(
         table,
@@ -187,7 +186,7 @@ def breast_folder(root: str | os.PathLike[str]) -> Path | None:
 
 
 def _only(candidates: Iterable[Path]) -> list[Path]:
-    # Several archives side by side (train/, test/) are parts; none of them is the data alone.
+    # Several archives side by side (train/, test/) are parts of one data set.
     found = list(candidates)
     return found if len(found) == 1 else []
 
@@ -218,8 +217,10 @@ def parse_magnifications(value: int | str | Sequence[int | str] | None) -> tuple
     odd = [text for text in texts if text not in map(str, MAGNIFICATIONS)]
     if odd or not texts:
         raise UsageError(
+            f"Unknown magnification {first_few(map(repr, odd))}"
+            if odd
+            else "No magnification was given",
             "BreakHis has the magnifications 40, 100, 200 and 400",
-            f"got {first_few(map(repr, odd)) or 'none'}",
             "Use e.g. 100 or 40,100",
         )
     return tuple(sorted({int(text) for text in texts}))
@@ -234,9 +235,9 @@ def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
         return tuple(SUBTYPES.values())
     if CLASS not in levels.roles:
         raise DataError(
-            "There are no class folders here to take the labels from",
-            f"the folders are: {levels.sentence()}",
-            "Leave --label-by folder out",
+            f"--label-by folder: there are no class folders; {levels.sentence()}",
+            "labels by folder need one folder per class",
+            "Leave out --label-by folder",
         )
     table["label"] = names_at(table["path"].tolist(), levels, CLASS)
     names = in_natural_order(table["label"])
@@ -247,8 +248,8 @@ def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
 def _refuse_strangers(strangers: list[str]) -> None:
     if strangers:
         raise DataError(
-            f"{len(strangers)} images in class folders have no BreakHis name",
-            f"their patients are not known (first: {first_few(strangers, 3)})",
+            f"{len(strangers)} images in class folders have no BreakHis name (first: {first_few(strangers, 3)})",
+            "their patients are therefore not known",
             "Move them out of the data, or write a table path,label,group of all images",
         )
 
@@ -257,14 +258,14 @@ def _stranger_note(strangers: list[str]) -> tuple[str, ...]:
     if not strangers:
         return ()
     shown = first_few(strangers, 3)
-    return (f"{len(strangers)} images without a BreakHis name passed over: {shown}.",)
+    return (f"{len(strangers)} images without a BreakHis name were skipped: {shown}.",)
 
 
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise UsageError(
-            f"{option} is {' or '.join(map(repr, known))}",
-            f"got '{value}'",
+            f"Unknown value '{value}' for {option}",
+            f"the values are {', '.join(known)}",
             did_you_mean(value, known),
         )
 
@@ -299,8 +300,8 @@ def _keep_magnifications(
     if not len(kept):
         have = Counter(table["magnification"])
         raise DataError(
-            f"Images at {', '.join(map(str, wanted))}X must be there",
-            f"'{root}' holds "
+            f"'{root}' has no images at {' or '.join(map(str, wanted))}X",
+            "it has "
             + ", ".join(f"{n} at {m}X" for m, n in sorted(have.items(), key=lambda i: int(i[0]))),
             "Choose one of those",
         )
@@ -308,7 +309,7 @@ def _keep_magnifications(
 
 
 def _present(names: tuple[str, ...], table: pd.DataFrame) -> tuple[str, ...]:
-    # The class order is the archive's; a subtype that a partial copy lacks is no class of it.
+    # The class order of the archive. A partial copy may lack subtypes.
     have = set(table["label"])
     return tuple(name for name in names if name in have)
 

@@ -1,7 +1,4 @@
-"""What the folders around BreakHis files say: parts of a split, and classes that a user made.
-
-Knows the names of folders and what each file name says; the reader (breakhis) decides on labels.
-"""
+"""Recognises the folders around BreakHis files: parts of a split, and a user's own classes."""
 
 from __future__ import annotations
 
@@ -24,14 +21,14 @@ from ensemble_kit.manifest.folders.words import is_magnification, parts_of, plai
 
 @dataclasses.dataclass(frozen=True)
 class BreakHisFolders:
-    """What the folders say.
+    """The meaning of the folders.
 
     Parameters
     ----------
     levels : Levels
-        With the role `class` where folders are classes: the archive's or a user's own.
+        Has the role `class` if folders are classes: the archive's or a user's own.
     label_by : {"binary", "subtype", "folder"}
-        Whose classes these are; `binary` where no folders are classes.
+        Which classes these are; `binary` if no folders are classes.
     """
 
     levels: Levels
@@ -45,18 +42,18 @@ def breakhis_folders(
     *,
     chosen: bool = False,
 ) -> BreakHisFolders:
-    """What the levels of folders above BreakHis files are.
+    """The role of each level of folders above BreakHis files.
 
     Parameters
     ----------
     rows : sequence of tuple of str, length n_samples
         The folders above each image.
     names : sequence of dict, length n_samples
-        What each file name says: see `ensemble_kit.manifest.layouts.breakhis.parse_name`.
+        The fields of each file name: see `ensemble_kit.manifest.layouts.breakhis.parse_name`.
     where : str
         The data folder, for errors.
     chosen : bool
-        Whether the user said whose labels to take: then the topmost classes are the folders' own.
+        Whether the user chose the labels. Then the topmost class folders are used.
 
     Raises
     ------
@@ -102,7 +99,7 @@ def _below(
 def _role(
     at: Named, found: set[str], levels: Levels, where: str, *, below: dict[str, set[str]]
 ) -> tuple[str, tuple[str, ...]]:
-    """The role of one level, and folders in it to pass over."""
+    """The role of one level, and the folders in it to skip."""
     refuse_folds(found, where)
     parts = parts_of(found)
     if parts and PART not in levels.roles:
@@ -115,7 +112,7 @@ def _role(
 
 
 def _kind(at: Named) -> str:
-    """Whose classes the folders of a level are: those of the file names, or the user's own."""
+    """Whether the folders of a level are the classes of the file names, or the user's own."""
     kinds = {"binary": "label", "subtype": "subtype"}
     same = [kind for kind, key in kinds.items() if _one_to_one(at, key)]
     if len(same) == 2:
@@ -132,9 +129,8 @@ def _one_to_one(at: Named, key: str) -> bool:
 def _two_classes(levels: Levels, found: set[str], where: str) -> DataError:
     own = levels.names[levels.roles.index(CLASS)]
     return DataError(
-        f"Two levels of folders could be the classes: {first_few(map(repr, own))}, and below them "
+        f"Two levels of folders in '{where}' could be the classes: {first_few(map(repr, own))}, and below them "
         f"{first_few(map(repr, sorted(found)))}",
-        f"in '{where}'",
-        "Choose: --label-by folder takes the upper ones; --label-by binary or subtype takes what "
-        "the file names say",
+        "the classes must be one of the two",
+        "--label-by folder uses the upper folders. --label-by binary or subtype uses the file names",
     )

@@ -1,7 +1,4 @@
-"""Reads class folders, with parts of a split, patients or magnifications above or below them.
-
-Knows patients only where folders or a pattern name them; opens no image.
-"""
+"""Reads class folders, with parts of a split, patients or magnifications above or below them."""
 
 from __future__ import annotations
 
@@ -38,7 +35,9 @@ from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.tables import SUFFIXES
 
 HER2_SCORES = ("0", "1+", "2+", "3+")
-NO_PATIENTS = "No patients are known: each image is its own group, so figures may be too good."
+NO_PATIENTS = (
+    "No patients are known: each image is its own group, so metrics may be too optimistic."
+)
 
 
 def read_folders(
@@ -53,31 +52,31 @@ def read_folders(
     Parameters
     ----------
     root : path
-        Folders may be nested below the class. Masks beside images are passed over with a note.
+        Folders may be nested below the class. Masks beside images are skipped with a note.
     label_pattern : str or None
         A regular expression whose first group is the class, searched in each path relative to
         `root`: `r"^[^/]+/([^/]+)/"` is the second level of folders. Without it the levels are
         recognised by the names of their folders.
     group_pattern : str or None
         A regular expression whose first group is the patient: `r"(P\\d+)"`. Without it patients
-        are known only where their folders stand above the classes; else each image is its own
-        group, and a note says so.
+        are known only if their folders are above the classes. Else each image is its own group,
+        with a caveat.
     split_by : {"group", "image"}
-        `image` allows groups in train and in test; a note says so.
+        `image` allows groups in train and in test, with a caveat.
 
     Returns
     -------
     Manifest
-        `sample_id` is the path. Validation images join training, since folds are made from it; the
-        column `part` keeps where they stood. `layout` says what each level was taken for.
+        `sample_id` is the path. Validation images are used for training, because the folds are made
+        from them; the column `part` keeps their part. `layout` names the role of each level.
 
     Raises
     ------
     UsageError
         A pattern that is no regular expression or has no group.
     DataError
-        No class folder, an empty one, two whose names are nearly equal, a class only outside of
-        train/, a path that a pattern does not match, or folders that are no classes.
+        There is no class folder, an empty one, or two with nearly equal names; a class is not in
+        train/; a pattern does not match a path; or folders are not classes.
     """
     tree = image_tree(root)
     paths, mask_notes = without_masks(tree.paths)
@@ -117,7 +116,7 @@ def read_folders(
 
 
 def is_her2(class_names: tuple[str, ...]) -> bool:
-    """Whether the classes are HER2 scores, whose order means something.
+    """Whether the classes are HER2 scores, which are ordinal.
 
     Examples
     --------
@@ -131,7 +130,7 @@ def is_her2(class_names: tuple[str, ...]) -> bool:
 
 
 def _pattern_levels(paths: Sequence[str]) -> Levels:
-    """The parts of a split at the top, where all folders there are; other levels are not needed."""
+    """The parts of a split, if all top folders are parts; the other levels are not needed."""
     tops = sorted({row[0] for row in folders_of(paths) if row})
     words = parts_of(tops)
     is_split = len(words) == len(tops) and any(w.startswith("train") for w in words.values())
@@ -147,8 +146,8 @@ def _refuse_loose(
     if CLASS not in levels.roles:
         others = f" ({' '.join(tree.notes)})" if tree.notes else ""
         raise DataError(
-            f"'{root}' holds {len(paths)} images, and none of them in a class folder",
-            f"images stand in one folder per class{others}",
+            f"'{root}' has {len(paths)} images, but none in a class folder",
+            f"images must be in one folder per class{others}",
             f"{_tables_in(Path(root))}Sort them into folders named after their classes, or write a "
             "table path,label,group",
         )
@@ -162,7 +161,7 @@ def _tables_in(root: Path) -> str:
 
 
 def _class_names(tree: ImageTree, labels: Sequence[str], levels: Levels) -> tuple[str, ...]:
-    """The classes, with those of empty folders: these are refused by their name."""
+    """The classes, including empty folders, which are refused later by their name."""
     depth = levels.roles.index(CLASS)
     above = {name for names in levels.names[:depth] for name in names}
     empty = {
@@ -180,7 +179,7 @@ def _class_names(tree: ImageTree, labels: Sequence[str], levels: Levels) -> tupl
 def _add_groups(
     table: pd.DataFrame, paths: Sequence[str], levels: Levels, pattern: str | None
 ) -> str:
-    """Fill the column `group`; what a group is."""
+    """Fill the column `group`; return the kind of group."""
     if pattern is not None:
         found = found_by(pattern, paths, option="group_pattern", what="patient")
         table["group"] = known_groups(found, paths, where=f"--group-pattern {pattern!r}")
@@ -194,14 +193,14 @@ def _add_groups(
 
 
 def _patients_below(levels: Levels) -> str:
-    """A question, where the folders below the classes are named like patients."""
+    """A question, if the folders below the classes are named like patients."""
     depth = levels.depth(FURTHER)
     if depth is None or not all(map(is_patient, levels.names[depth])):
         return ""
     pattern = choose_class(depth).replace("--label-pattern", "--group-pattern")
     return (
         f" Are the {len(levels.names[depth])} folders below the classes patients "
-        f"({first_few(levels.names[depth], 2)})? Then choose: {pattern}."
+        f"({first_few(levels.names[depth], 2)})? Then add: {pattern}."
     )
 
 

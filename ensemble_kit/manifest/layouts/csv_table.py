@@ -1,7 +1,4 @@
-"""Reads a table of images: a CSV with a path or an id, a label, and where known a group and a split.
-
-Does not know how images are decoded, nor where they are searched (image_files does).
-"""
+"""Reads a table of images: a CSV with a path or id, a label, and optionally a group and a split."""
 
 from __future__ import annotations
 
@@ -34,19 +31,19 @@ def read_csv_table(
     Parameters
     ----------
     path : path
-        The table. Further columns are kept; a column `sample_id` names the images, else their
-        path does; a column `split` says train, val or test.
+        The table. Other columns are kept. A column `sample_id` names the images, else their path
+        does. A column `split` holds train, val or test.
     image_root : path or None
-        The folder of the images; the table's own by default. An image that is not at its path is
-        searched there by its name, which may lack the extension.
+        The folder of the images; the folder of the table by default. An image that is not at its
+        path is searched there by its name, with or without extension.
     image_suffix : str or None
-        What is added to the names of the table: `.tif`.
+        Added to the names of the table, e.g. `.tif`.
     path_column, label_column, group_column : str or None
         Which columns to use; by default the first known one (path, file, id, ...; label, class,
-        ...; group, patient, ...). Without a group column each image is its own group, and a note
-        says so.
+        ...; group, patient, ...). Without a group column each image is its own group, with a
+        caveat.
     split_by : {"group", "image"}
-        `image` allows groups in train and in test; a note says so.
+        `image` allows groups in train and in test, with a caveat.
 
     Raises
     ------
@@ -96,7 +93,7 @@ def read_csv_table(
 
 
 def looks_like_table(path: Path) -> bool:
-    """Whether a CSV names images and labels under column names that are known."""
+    """Whether a CSV has known columns for images and labels."""
     try:
         read = read_table(path)
     except DataError:
@@ -124,16 +121,16 @@ def _group_column(read: UserTable, chosen: str | None) -> str | None:
 
 
 def _no_groups(columns: Sequence[object]) -> str:
-    """What is said where no group is known, with the columns that sound as if they held them."""
-    said = "No patients are known: each image is its own group, so figures may be too good."
+    """A caveat that no group is known, with the columns that may hold the groups."""
+    said = "No patients are known: each image is its own group, so metrics may be too optimistic."
     like = [c for c in map(str, columns) if any(w in c.lower() for w in GROUP_WORDS)]
     if not like:
         return said
-    return f"{said} Do they stand in column {first_few(like)}? Choose it: --group-column."
+    return f"{said} Does column {first_few(like)} hold them? Use --group-column."
 
 
 def _layout(names: str, labels: str, group: str | None, found: list[str]) -> str:
-    """Which columns are used and where the images are, as a plan shows it."""
+    """The columns that are used and the place of the images, for the plan."""
     patients = f"column '{group}'" if group else "not known (to set them: --group-column)"
     return (
         f"a table; images: column '{names}' (first: {found[0]}); labels: column '{labels}'; "
@@ -145,9 +142,9 @@ def _refuse_blank(read: UserTable, column: str) -> None:
     blank = read.frame[column] == ""
     if blank.any():
         raise DataError(
-            f"'{read.path}' has images without a label",
-            f"column '{column}' is empty in {blank.sum()} rows ({read.where(blank)})",
-            "Fill them",
+            f"Column '{column}' of '{read.path}' is empty in {blank.sum()} rows ({read.where(blank)})",
+            "each image needs a label",
+            "Fill in the labels",
         )
 
 
@@ -156,13 +153,13 @@ def _ignored_labels(read: UserTable, used: str, chosen: str | None) -> tuple[str
     if chosen or not others:
         return ()
     return (
-        f"The labels are those of column '{used}'; column {first_few(map(repr, others))} is not "
-        "used. Choose another: --label-column.",
+        f"The labels are from column '{used}'; column {first_few(map(repr, others))} is not "
+        "used. To change this: --label-column.",
     )
 
 
 def _other_folders(paths: list[str], labels: list[str]) -> tuple[str, ...]:
-    """What is said of images in the folder of another class than their label."""
+    """A note on images in the folder of another class than their label."""
     folders = [path.split("/")[:-1] for path in paths]
     for level in zip(*folders, strict=False):
         if len(set(level)) > 1 and set(level) <= set(labels):
@@ -177,6 +174,6 @@ def _other_folders(paths: list[str], labels: list[str]) -> tuple[str, ...]:
     if not wrong:
         return ()
     return (
-        f"{len(wrong)} of {len(paths)} images stand in the folder of another class than the table "
+        f"{len(wrong)} of {len(paths)} images are in the folder of another class than the table "
         f"says ({first_few(wrong, 2)}). The labels of the table are used.",
     )

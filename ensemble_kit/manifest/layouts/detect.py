@@ -1,7 +1,4 @@
-"""Recognises what a path holds and hands it to the reader that knows it.
-
-Reads nothing itself; what it cannot place, it describes.
-"""
+"""Recognises the layout of a data set and calls its reader."""
 
 from __future__ import annotations
 
@@ -27,8 +24,8 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.tables import SUFFIXES
 
 TABLE_NAMES = ("manifest.csv", "metadata.csv", "labels.csv")
-UNDERSTOOD = (
-    "Understood are: the BreakHis archive, BCI (HE/ and IHC/), one folder per class (with or "
+LAYOUTS = (
+    "The layouts are: the BreakHis archive, BCI (HE/ and IHC/), one folder per class (with or "
     "without train/, valid/, test/ above), a MedMNIST .npz, and a CSV path,label,group[,split]"
 )
 
@@ -36,7 +33,7 @@ UNDERSTOOD = (
 def read_manifest(
     path: str | os.PathLike[str], *, straddling: bool = False, **options: Any
 ) -> Manifest:
-    """The manifest of whatever `path` holds.
+    """The manifest of the data set at `path`.
 
     Parameters
     ----------
@@ -45,16 +42,16 @@ def read_manifest(
         or without train/, valid/ and test/, a MedMNIST `.npz`, a CSV table, or a folder that holds
         `manifest.csv`.
     straddling : bool
-        Allow groups on both sides of the data's own split, where the reader can.
+        Allow groups on both sides of the split of the data, if the reader can.
     options
-        For the reader that knows the layout, such as `magnification` for BreakHis.
+        Options of the reader, such as `magnification` for BreakHis.
 
     Raises
     ------
     UsageError
         An option that this reader does not have.
     DataError
-        Nothing there, or nothing that is understood.
+        The path does not exist, or its layout is not recognised.
     """
     where, reader = recognise(path)
     _check_options(reader, options)
@@ -68,12 +65,12 @@ def read_manifest(
 
 
 def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifest]]:
-    """The path to read and the reader that knows it.
+    """The path to read and the reader for it.
 
     Raises
     ------
     DataError
-        Nothing there, or nothing that is understood.
+        The path does not exist, or its layout is not recognised.
     """
     where = Path(path)
     refuse_pipe(where)
@@ -84,9 +81,11 @@ def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifes
             return where, read_npz
         about = not_read(suffix_of(where.name))
         what = f" ({about[0]}: {about[1]})" if about else ""
-        raise _not_understood(f"'{where}' is a {where.suffix or 'nameless'} file{what}")
+        raise _unknown_layout(f"'{where}' is a {where.suffix or 'nameless'} file{what}")
     if not where.is_dir():
-        raise DataError("The data must be there", f"'{where}' is not", "Check the path")
+        raise DataError(
+            f"'{where}' does not exist", "the data must be a folder or a file", "Check the path"
+        )
     if breast_folder(where) is not None:
         return where, read_breakhis
     if bci_folder(where) is not None:
@@ -100,7 +99,7 @@ def recognise(path: str | os.PathLike[str]) -> tuple[Path, Callable[..., Manifes
         return where, read_breakhis
     if any(len(PurePosixPath(p).parts) > 1 for p in paths):
         return where, read_folders
-    raise _not_understood(_describe(where, paths, notes))
+    raise _unknown_layout(_describe(where, paths, notes))
 
 
 def _check_options(reader: Callable[..., Manifest], options: dict[str, Any]) -> None:
@@ -113,7 +112,7 @@ def _check_options(reader: Callable[..., Manifest], options: dict[str, Any]) -> 
             raise UsageError(
                 f"{_flag(name)} does not apply to these data ({reader.__name__})",
                 f"their options are {', '.join(flags) or 'none'}",
-                did_you_mean(_flag(name), flags) if flags else "Leave it out",
+                did_you_mean(_flag(name), flags) if flags else "Remove it",
             )
 
 
@@ -132,5 +131,9 @@ def _describe(where: Path, paths: list[str], notes: Sequence[str]) -> str:
     )
 
 
-def _not_understood(got: str) -> DataError:
-    return DataError("The layout of the data must be known", got, UNDERSTOOD)
+def _unknown_layout(found: str) -> DataError:
+    return DataError(
+        f"The layout of the data is not recognised: {found}",
+        "only known layouts are read",
+        LAYOUTS,
+    )

@@ -1,6 +1,6 @@
-"""The embedded data set: scikit-learn's handwritten digits, real images without a download.
+"""The embedded data set `digits`: handwritten digits of scikit-learn, without a download.
 
-Knows no files; `ensemble_kit.images` finds the pixels behind `sklearn-digits#17`.
+`ensemble_kit.images` reads the pixels of `sklearn-digits#17`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ CONTAINER = "sklearn-digits"
 def read_digits() -> Manifest:
     """1,797 handwritten digits of 8 x 8 pixels, ten classes.
 
-    Who wrote which digit is not published, so each image is its own group, and that is stamped.
+    The writers are not published, so each image is its own group, with a caveat.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Reads a MedMNIST `.npz`: its images, its labels, and its own train, val and test parts.
+"""Reads a MedMNIST `.npz`: its labels and its own train, val and test parts.
 
-Does not decode: a path like `breastmnist.npz#train_images/17` leads to the pixels.
+A path like `breastmnist.npz#train_images/17` names one image in the file.
 """
 
 from __future__ import annotations
@@ -61,19 +61,19 @@ MAX_CLASSES = 10_000
 def read_npz(path: str | os.PathLike[str], *, class_names: Sequence[str] | None = None) -> Manifest:
     """A manifest of a MedMNIST file: arrays `{train,val,test}_images` and `..._labels`.
 
-    The file's own test part is kept; its val part joins training, since folds are made from it,
-    and the column `part` says where each image stood. Who the patients are is not published.
+    The test part of the file is used. Its val part is used for training, because the folds are made
+    from it; the column `part` keeps the part of each image. Patients are not published.
 
     Parameters
     ----------
     path : path
     class_names : sequence of str or None
-        Names of the labels 0, 1, ...; by default those that MedMNIST publishes, else the numbers.
+        Names of the labels 0, 1, ...; by default the names of MedMNIST, else the numbers.
 
     Raises
     ------
     DataError
-        Damaged file, no such arrays, labels that are no single class per image.
+        The file is damaged, an array is missing, or an image has several labels.
     UsageError
         Fewer class names than labels.
     """
@@ -102,10 +102,10 @@ def read_npz(path: str | os.PathLike[str], *, class_names: Sequence[str] | None 
         group_kind=NO_GROUPS,
         name=file.stem,
         notes=(
-            "No patients are published: each image is its own group, so figures may be too good.",
+            "No patients are published: each image is its own group, so metrics may be too optimistic.",
             *(
                 (
-                    f"{len(labels['val'])} validation images joined training: folds are made from it.",
+                    f"{len(labels['val'])} validation images are used for training: the folds are made from them.",
                 )
                 if "val" in labels
                 else ()
@@ -120,14 +120,16 @@ def _labels(file: Path) -> dict[str, np.ndarray]:
             held = archive.namelist()
     except ARCHIVE_FAULTS as error:
         raise DataError(
-            "The file must hold whole arrays", f"'{file}': {error}", "Fetch it again"
+            f"'{file}' is damaged or cut off: {error}",
+            "a MedMNIST file must be complete",
+            "Download the file again",
         ) from error
     found = [p for p in PARTS if f"{p}_labels.npy" in held and f"{p}_images.npy" in held]
     if "train" not in found:
         raise DataError(
-            "A MedMNIST file holds train_images and train_labels",
             f"'{file}' holds {first_few(sorted(held), 8)}",
-            "Point to a MedMNIST .npz file",
+            "a MedMNIST file holds train_images and train_labels",
+            "Give a MedMNIST .npz file",
         )
     return {part: _labels_of(file, part) for part in found}
 
@@ -137,20 +139,20 @@ def _labels_of(file: Path, part: str) -> np.ndarray:
     n_images = (*shape_of(file, f"{part}_images"), 0)[0]
     if values.dtype.kind not in "iu" or values.ndim == 0 or values.size != len(values):
         raise DataError(
-            "Labels are one class index per image",
             f"'{part}_labels' of '{file}' is {values.dtype} {values.shape}",
-            "Multi-label sets are not read",
+            "labels are one class index per image; multi-label data sets are not read",
+            "Use a data set with one label per image",
         )
     if len(values) != n_images:
         raise DataError(
-            "Every image has a label",
-            f"'{file}' holds {n_images} images in '{part}_images', {len(values)} labels in '{part}_labels'",
-            "Fetch the file again",
+            f"'{file}' holds {n_images} images in '{part}_images' and {len(values)} labels in '{part}_labels'",
+            "each image needs one label",
+            "Download the file again",
         )
     if len(values) and not 0 <= int(values.min()) <= int(values.max()) < MAX_CLASSES:
         raise DataError(
-            f"Labels are class indices of 0 .. {MAX_CLASSES - 1}",
-            f"'{part}_labels' of '{file}' has {values.min()} .. {values.max()}",
+            f"'{part}_labels' of '{file}' has labels from {values.min()} to {values.max()}",
+            f"labels are class indices from 0 to {MAX_CLASSES - 1}",
             "Number the classes 0, 1, 2, ...",
         )
     return values.reshape(-1).astype(np.int64)
@@ -164,8 +166,8 @@ def _names(stem: str, given: Sequence[str] | None, n_classes: int) -> tuple[str,
     )
     if len(names) < n_classes:
         raise UsageError(
-            "Every label has a name",
-            f"{len(names)} names for {n_classes} labels",
+            f"There are {len(names)} class names for {n_classes} labels",
+            "each label needs one name",
             "Give class_names in label order",
         )
     return names

@@ -1,4 +1,4 @@
 """The phantom: synthetic HER2 tissue, for trying everything without real patients.
 
-Synthetic throughout: says nothing about any disease, and must never be scored as if it did.
+All images are synthetic. Results on them say nothing about any disease.
 """

@@ -1,7 +1,7 @@
-"""Turns amounts of stain into pixels: Beer-Lambert, then the scanner.
+"""Converts amounts of stain into pixels: Beer-Lambert, then the scanner.
 
-Does not know cells. Stain vectors are those of Ruifrok & Johnston (Anal Quant Cytol Histol
-23:291-299, 2001), unit length, as optical densities of red, green and blue.
+Stain vectors are those of Ruifrok & Johnston (Anal Quant Cytol Histol 23:291-299, 2001), unit
+length, as optical densities of red, green and blue.
 """
 
 from __future__ import annotations

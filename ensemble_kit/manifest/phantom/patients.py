@@ -1,7 +1,4 @@
-"""Draws synthetic patients: their HER2 score, their tissue, and how their slide was stained.
-
-Does not draw pixels (tissue and optics do).
-"""
+"""Draws synthetic patients: their HER2 score, tissue and stain."""
 
 from __future__ import annotations
 
@@ -13,14 +10,14 @@ from ensemble_kit.errors import UsageError
 from ensemble_kit.seeding import generator
 
 SCORES = ("0", "1+", "2+", "3+")
-# Images per score in BCI (0, 1+, 2+, 3+), whose imbalance is kept.
+# Images per score in BCI (0, 1+, 2+, 3+), for the same class imbalance.
 BCI_COUNTS = (240, 1153, 2142, 1338)
 MIN_PATIENTS = len(SCORES)
 
 
 @dataclasses.dataclass(frozen=True)
 class Patient:
-    """One synthetic patient; every image of them shares these.
+    """One synthetic patient; all images of the patient share these values.
 
     Parameters
     ----------
@@ -46,7 +43,7 @@ class Patient:
     white : tuple of float
         The scanner's white, per channel.
     blur : float
-        Standard deviation of the focus, in pixels.
+        Standard deviation of the blur, in pixels.
     """
 
     name: str
@@ -103,8 +100,8 @@ def draw_patients(n_patients: int, *, seed: int = 0) -> list[Patient]:
     """
     if n_patients < MIN_PATIENTS:
         raise UsageError(
-            f"The phantom needs {MIN_PATIENTS} patients, one per score",
-            f"got {n_patients}",
+            f"{n_patients} patients are too few for a phantom",
+            f"it needs at least {MIN_PATIENTS}, one per HER2 score",
             "Use --patients 12 or more for a data set that can be trained, e.g. 40",
         )
     rng = generator(seed, "phantom", "patients")
@@ -152,7 +149,7 @@ def _draw(name: str, score: str, split: str, rng: np.random.Generator) -> Patien
     positive, completeness, intensity = (
         float(rng.uniform(*bounds)) for bounds in DEFINITION[score]
     )
-    # Higher scores tend to larger, more varied nuclei: what little H&E alone can tell.
+    # Higher scores have slightly larger, more varied nuclei: a weak signal in H&E.
     grade = SCORES.index(score) / 3
     return Patient(
         name=name,

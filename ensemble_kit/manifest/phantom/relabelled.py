@@ -1,6 +1,6 @@
-"""Writes a phantom's IHC images again as two classes: class folders with a split, or the BreakHis archive.
+"""Writes the IHC images of a phantom with two classes, as class folders or as a BreakHis archive.
 
-Scores 0 and 1+ are the first class, 2+ and 3+ the second. Draws nothing itself.
+Scores 0 and 1+ are the first class, 2+ and 3+ the second.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def write_phantom_as(
     image_size: int = 128,
     seed: int = 0,
 ) -> Path:
-    """A phantom in one of `LAYOUTS`; with the same settings it is there already, nothing is done.
+    """Write a phantom in one of `LAYOUTS`. Nothing is done if it exists with the same settings.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""Draws the tissue of one image: cells, nuclei, membranes and stroma, as maps of amounts.
-
-Does not know stains' colours (optics does).
-"""
+"""Draws the tissue of one image: cells, nuclei, membranes and stroma, as maps of amounts."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Writes a phantom data set in the layout of BCI, marked as synthetic in every place.
-
-Reads nothing; `ensemble_kit.manifest.layouts.bci` reads what this writes.
-"""
+"""Writes a phantom data set in the layout of BCI. Each file is marked as synthetic."""
 
 from __future__ import annotations
 
@@ -37,11 +34,11 @@ def write_phantom(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Synthetic HER2 tissue: paired H&E and IHC images, masks, and whose they are.
+    """Write synthetic HER2 tissue: paired H&E and IHC images, masks and patients.
 
     Writes `HE/{train,test}/00001_train_1+.png`, `IHC/...` and `masks/...` with the same names,
-    `patients.csv` (file, patient), and last `phantom.json`: with the same settings it stands
-    there already, nothing is done.
+    `patients.csv` (file, patient), and last `phantom.json`. Nothing is done if the phantom exists
+    with the same settings.
 
     Parameters
     ----------
@@ -52,7 +49,7 @@ def write_phantom(
         Pixels, square.
     seed : int
     progress : callable or None
-        Called with (images done, images in all), pairs counted once.
+        Called with (images done, total number of images), pairs counted once.
 
     Returns
     -------
@@ -68,8 +65,8 @@ def write_phantom(
     """
     if images_per_patient < 1 or image_size < 32:
         raise UsageError(
-            "A phantom has an image per patient, of at least 32 pixels",
-            f"got {images_per_patient} images of {image_size} pixels",
+            f"{images_per_patient} images of {image_size} pixels per patient are not possible",
+            "a phantom has at least one image per patient, of at least 32 pixels",
             "Use e.g. --images-per-patient 6 --image-size 128",
         )
     folder = Path(out)
@@ -117,17 +114,17 @@ def _stands(folder: Path, settings: Mapping[str, object]) -> bool:
         if read_json(folder / MARK) == settings:
             return True
         raise DataError(
-            "A folder holds one phantom",
-            f"'{folder}' has one with other settings ({folder / MARK})",
+            f"'{folder}' holds a phantom with other settings ({folder / MARK})",
+            "a folder holds one phantom",
             "Choose another folder, or delete that one",
         )
     if folder.is_dir() and any(
         e.name not in ("HE", "IHC", "masks", PATIENTS) for e in folder.iterdir()
     ):
         raise DataError(
-            "A phantom is written to an empty folder",
-            f"'{folder}' holds files",
-            "Choose another one",
+            f"'{folder}' is not empty",
+            "a phantom is written to an empty folder",
+            "Choose another folder",
         )
     return False
 

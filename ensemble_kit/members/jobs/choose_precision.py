@@ -100,11 +100,10 @@ def refuse_other_precision(job: Job) -> None:
     if job.precision == "auto" or not known or job.precision in known:
         return
     raise DataError(
-        "The folds of a member are trained in one precision",
-        f"those in '{job.run.member_dir(job.member.name)}' were in {first_few(sorted(known))}, "
-        f"and {job.precision} is asked for",
-        "Leave out --precision to go on as they were, or use --retrain to train this member anew "
-        "(its old folds are set aside)",
+        f"Precision {job.precision} was asked for, but folds in '{job.run.member_dir(job.member.name)}' were trained in {first_few(sorted(known))}",
+        "all folds of a member need the same precision",
+        "Leave out --precision to continue as before. Or use --retrain to train this member again "
+        "(its old folds move to replaced/)",
     )
 
 

@@ -51,7 +51,7 @@ def told(failures: Sequence[JobFailed], n_jobs: int) -> EnsembleKitError:
     reasons = (f"{f.member} fold {f.fold}: {f.reason.rstrip('.')}" for f in failures)
     listed = first_few(reasons, 1 if machine else 3)
     return (EnvironmentFault if machine else JobsFailedError)(
-        "Every (member, fold) job ends with kept logits",
-        f"{len(failures)} of {n_jobs} failed: {listed}",
-        "The finished ones are kept: mend the cause and run the same command",
+        f"{len(failures)} of {n_jobs} jobs failed: {listed}",
+        "every job must finish",
+        "The finished jobs are stored. Correct the cause and run the same command",
     )

@@ -161,7 +161,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     if not {"made_of", "files"} <= record.keys():
         raise IntegrityError(
             f"'{folder / RECORD}' is damaged",
-            "stored files must be what was written",
+            "stored files must stay as they were written",
             TRAIN_AGAIN.format(folder),
         )
     return record

@@ -139,11 +139,11 @@ class Job:
         """
         record = checkpoint.read_record(self.folder)
         if changes := self.changes():
-            what = "finished fold is kept" if record else "job that was cut off goes on"
+            what = "finished fold is used again" if record else "job continues"
             raise DataError(
-                f"A {what} only with the settings that it was trained with",
                 f"'{self.folder}' differs in {first_few(changes)}",
-                "Use another --run folder, or --retrain to train this member anew (its old folds are set aside)",
+                f"a {what} only with the settings that it was trained with",
+                "Use another --run folder. Or use --retrain to train this member again (its old folds move to replaced/)",
             )
         if record is None:
             self._refuse_other_trainer()
@@ -157,9 +157,9 @@ class Job:
             trainer = (checkpoint.read_record(path.parent) or {}).get("trainer", 1)
             if trainer != TRAINER:
                 raise DataError(
-                    "The folds of a member are trained alike",
-                    f"'{path.parent}' was trained by version {trainer} of the training, and this is "
+                    f"'{path.parent}' was trained by version {trainer} of the training code; this is "
                     f"version {TRAINER}",
-                    "Use --retrain to train this member anew (its old folds are set aside), or the "
-                    "package's version that began it",
+                    "all folds of a member need the same version",
+                    "Use --retrain to train this member again (its old folds move to replaced/), or the "
+                    "version of ensemble-kit that began it",
                 )

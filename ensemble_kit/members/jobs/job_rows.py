@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.fold_key import LeftOut, folds_in
-from ensemble_kit.folds.validation_split import watched_slice
+from ensemble_kit.folds.validation_split import validation_split
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.member import Member
@@ -26,7 +26,7 @@ INNER_SHARE = 0.15
 class Parts:
     """The rows of one job: those to fit, those kept out, those of the test part.
 
-    `lacks` is what an inner slice has too little of, such as "no image of class 'benign'".
+    `lacks` is what the validation split lacks, such as "no image of class 'benign'".
     """
 
     fit: Rows
@@ -51,13 +51,13 @@ def parts_of(
     learning, kept = train.take(~in_kept), train.take(in_kept)
     test = test if len(left_out) == 1 else test.take(np.arange(0))
     lacks: tuple[str, ...] = ()
-    watched, name = kept, "kept fold"
+    watched, name = kept, "held-out fold"
     if member.recipe.select_on == "inner":
         inner_seed = derive_seed(seed, "inner", fold)
-        parted, lacks = watched_slice(
+        parted, lacks = validation_split(
             learning, share=INNER_SHARE, seed=inner_seed, by=folds.split_by
         )
-        learning, watched, name = parted.part("train"), parted.part("test"), "inner slice"
+        learning, watched, name = parted.part("train"), parted.part("test"), "validation split"
     if member.bag:
         learning = _bagged(learning, derive_seed(seed, "bag", member.name, member.seed, fold))
     place = tiles.rows

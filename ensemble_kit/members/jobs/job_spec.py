@@ -92,8 +92,8 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
     if not path.is_file():
         planned = [p.parent.name for p in (run.path / "members").glob(f"*/{SPEC}")]
         raise DataError(
-            "A job belongs to a member that was planned",
             f"'{run.path}' has no member '{member}'",
+            "only planned members have jobs",
             did_you_mean(member, planned)
             if planned
             else "Plan it first: ensemble-kit train-members",
@@ -102,8 +102,8 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
     settings = Member(**spec["member"])
     if settings.name != member:
         raise DataError(
-            "A job belongs to the member that is trained",
-            f"'{member}' is kept beside '{settings.name}' by the same training",
+            f"'{member}' has no job of its own: the job of '{settings.name}' trains it too",
+            "a job belongs to the member that is trained",
             f"Run the job of '{settings.name}'",
         )
     manifest, folds = run.manifest(), run.folds()

@@ -28,8 +28,8 @@ def pairs_to_train(members: Sequence[Member], n_splits: int) -> list[str]:
     looking = [m.name for m in members if m.recipe.select_on == "kept-fold"]
     if looking:
         raise UsageError(
-            "The strict answer is blind to the fold that it is about",
-            f"{first_few(looking)} chooses its epoch on the folds left out (select_on)",
+            f"{first_few(looking)} chooses its epoch on the held-out folds (select_on)",
+            "nested cross-validation must not see the folds that are left out",
             "Use select_on = 'none' or 'inner'",
         )
     return pairs_of(n_splits)

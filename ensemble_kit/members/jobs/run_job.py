@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from ensemble_kit.errors import IntegrityError
-from ensemble_kit.faults import told_apart
+from ensemble_kit.faults import as_machine_fault
 from ensemble_kit.members.jobs import fold_files as checkpoint
 from ensemble_kit.members.jobs.events import (
     EpochEnded,
@@ -63,7 +63,7 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
     JobsFailedError, EnvironmentFault
         The job cannot end well; the message says why.
     """
-    with told_apart(job.folder / "fold.json"), claimed(job.folder), threads_given_back():
+    with as_machine_fault(job.folder / "fold.json"), claimed(job.folder), threads_given_back():
         if job.finished():
             if lacks_features(job):
                 checkpoint.add_features(job.folder, features_of_finished(job))
@@ -71,7 +71,7 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
             return
         forget_failure(job.folder)
         try:
-            with told_apart(job.folder / "fold.json"):
+            with as_machine_fault(job.folder / "fold.json"):
                 _run_claimed(job, watcher)
         except Exception as error:
             note_failure(job.folder, error)
@@ -228,7 +228,7 @@ def _refuse_nan(job: Job, *tables: npt.NDArray[np.float32]) -> None:
     bad = sum(int((~np.isfinite(table)).any(axis=1).sum()) for table in tables)
     if bad:
         raise IntegrityError(
-            "Kept logits are finite numbers",
-            f"{bad} rows of {job.member.name} fold {job.fold} are not",
+            f"{bad} rows of logits of {job.member.name} fold {job.fold} are not finite",
+            "stored logits must be finite numbers",
             "Lower learning_rate, then run the same command",
         )

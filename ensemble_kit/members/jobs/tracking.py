@@ -152,8 +152,8 @@ class MLflow:
             from mlflow.tracking import MlflowClient
         except ImportError as error:
             raise EnvironmentFault(
-                "Logging to MLflow needs the mlflow package",
-                "it is not installed",
+                "The package mlflow is not installed",
+                "--mlflow needs it",
                 "Install it: pip install 'ensemble-kit[mlflow]'",
             ) from error
         self._watcher, self._failed = watcher, False
@@ -166,8 +166,8 @@ class MLflow:
             )
         except self._faults as error:
             raise EnvironmentFault(
-                "MLflow does not answer",
-                " ".join(str(error).split())[:300],
+                f"MLflow does not answer: {' '.join(str(error).split())[:300]}",
+                "--mlflow needs a server or folder that can be reached",
                 "Check MLFLOW_TRACKING_URI, or leave out --mlflow",
             ) from error
         self._runs: dict[tuple[str, int | str], str] = {}

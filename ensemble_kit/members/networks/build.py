@@ -60,8 +60,8 @@ def _created(member: Member, name: str, published: bool, settings: dict[str, Any
         plain = created(name, published, settings)
     except TypeError as error:
         raise DataError(
-            "A network takes the settings that its member names",
-            f"'{member.network}' does not: {error}",
+            f"The network '{member.network}' does not accept the settings of its member: {error}",
+            "not every network has drop_rate or drop_path",
             "Leave drop_rate or drop_path out for this network",
         ) from error
     except ValueError as error:
@@ -133,8 +133,8 @@ def _head(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         pooled: Tensor = network.forward_head(unpooled, pre_logits=True)
     except (AttributeError, TypeError) as error:
         raise DataError(
-            "Pooled features are what a network's classifier sees",
-            f"{type(model).__name__} has no such point ({error})",
-            "Leave out keep_features and cache_features, or this network",
+            f"{type(model).__name__} has no pooled features before its classifier ({error})",
+            "keep_features and cache_features need them",
+            "Remove keep_features and cache_features, or this network",
         ) from error
     return pooled.flatten(1), unpooled

@@ -171,8 +171,8 @@ def _is_free(name: str, heads: Collection[str]) -> bool:
 
 def _other_architecture(file: WeightFile, fault: str) -> DataError:
     return DataError(
-        "A checkpoint given as first weights fits the network, its head aside",
-        f"'{file.path}' {fault}; {file.described()}",
+        f"'{file.path}' does not fit the network: it {fault}; {file.described()}",
+        "an initial checkpoint must have the network's tensors, except for the classifier",
         "Give a checkpoint of the same architecture",
     )
 
@@ -213,10 +213,10 @@ def _finite(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     broken = [k for k, v in state.items() if not _is_finite(v)]
     if broken:
         raise DataError(
-            "First weights are finite numbers",
-            f"'{path}' holds NaN or infinite ones in {len(broken)} of {len(state)} tensors: "
+            f"'{path}' holds NaN or infinite values in {len(broken)} of {len(state)} tensors: "
             f"{first_few(broken, 3)}",
-            "Give a checkpoint from before its training went wrong",
+            "weights must be finite numbers",
+            "Give a checkpoint from before the training diverged",
         )
     return state
 

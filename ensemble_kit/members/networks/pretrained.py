@@ -31,7 +31,9 @@ def require_files(members: Sequence[Member]) -> None:
     absent = sorted({str(m.weights) for m in members if m.weights and not m.weights.is_file()})
     if absent:
         raise EnvironmentFault(
-            "First weights are a file", f"there is none at {first_few(absent)}", "Check --weights"
+            f"There is no file {first_few(absent)}",
+            "--weights needs an existing checkpoint file",
+            "Check the path",
         )
 
 
@@ -56,8 +58,8 @@ def require_first_weights(members: Sequence[Member]) -> None:
 def no_weights(networks: Sequence[str], reason: str) -> EnvironmentFault:
     """The error for published weights that cannot be had, with the ways out."""
     return EnvironmentFault(
-        "Members start from timm's published weights unless told otherwise",
-        f"those of {first_few(networks)} are not cached and {reason}",
+        f"The pretrained weights of {first_few(networks)} are not in the cache, and {reason}",
+        "members start from timm's pretrained weights by default",
         "Give a checkpoint with --weights PATH, start from random weights with --no-pretrained, "
         "or run once with network access to fill the cache "
         f"({os.environ.get('HF_HUB_CACHE') or os.environ.get('HF_HOME') or '~/.cache/huggingface'})",
@@ -90,8 +92,8 @@ def _refuse_damaged(network: str, path: Path | None) -> None:
     want = path.resolve().name if path else ""
     if path and re.fullmatch("[0-9a-f]{64}", want) and digest_file(path) != want:
         raise IntegrityError(
-            f"The cached weights of {network} are damaged",
-            f"'{path}' does not match its SHA-256, {want[:12]}...",
+            f"The cached weights of {network} are damaged: '{path}'",
+            f"their SHA-256 must be {want[:12]}...",
             "Delete that file to download it again, or give a checkpoint with --weights PATH",
         )
 

@@ -128,8 +128,8 @@ def _what_it_is_not(path: Path, error: Exception) -> str:
 def bad_weights(path: Path, fault: str) -> DataError:
     """The error for a file from which no weights can be read."""
     return DataError(
-        "First weights are a file of tensors: .safetensors, or .pt/.pth without code in it",
-        f"'{path}': {fault}",
+        f"'{path}' holds no readable weights: {fault}",
+        "weights are a file of tensors: .safetensors, or .pt/.pth without code in it",
         "Check the path, or save the network's state_dict() as .safetensors: "
         "safetensors.torch.save_file(network.state_dict(), 'weights.safetensors')",
     )

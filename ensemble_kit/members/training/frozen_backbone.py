@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError
 from ensemble_kit.images.loading.batches import Batch, Batches
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.to_device import to_device
 from ensemble_kit.members.training.precision import tensor_float32
 from ensemble_kit.members.training.predict import watched_figures
 
@@ -48,8 +48,8 @@ class FrozenBody:
     def steps(self, batches: Batches, epoch: int) -> Iterator[Batch]:
         """`(features, labels, positions)` in the order of `batches.epoch(epoch)`."""
         for positions in batches.steps(epoch):
-            rows = sent(torch.from_numpy(positions), self.train.device)
-            labels = sent(torch.from_numpy(batches.labels[positions]), self.train.device)
+            rows = to_device(torch.from_numpy(positions), self.train.device)
+            labels = to_device(torch.from_numpy(batches.labels[positions]), self.train.device)
             yield self.train[rows], labels, rows
 
     def validate(self, network: nn.Module) -> dict[str, float]:
@@ -90,7 +90,7 @@ def classifier_of(model: Any) -> nn.Module:
 
 def _no_single_tail(model: nn.Module) -> DataError:
     return DataError(
-        "A head is trained on cached features where logits are its classifier's answers to them",
-        f"those of {type(model).__name__} are not",
+        f"The logits of {type(model).__name__} are not computed from its pooled features alone",
+        "cache_features needs this",
         "Set cache_features = false for this network",
     )

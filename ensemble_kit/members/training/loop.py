@@ -207,9 +207,9 @@ def _roll_back(
     what = _what_is_not_finite(error, training.epoch, batches, plan)
     if before["rate_factor"] < 1.0:
         raise JobsFailedError(
-            "A loss is a finite number",
-            f"{what}, again after the rate was lowered",
-            "Lower learning_rate, or look at the images with 'ensemble-kit data check'",
+            f"{what}, again after the learning rate was lowered",
+            "the training needs a finite loss",
+            "Lower learning_rate, or check the images with 'ensemble-kit data check'",
         )
     training.restore(before)
     training.rate_factor = RATE_AFTER_NAN

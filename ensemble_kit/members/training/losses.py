@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax, one_hot
 
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.to_device import to_device
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.recipe_sections import Regularize
 
@@ -117,7 +117,7 @@ def mixed(
         regularize.mixup == 0 or bool(torch.rand((), generator=draws) < 0.5)
     )
     keep = _beta(regularize.cutmix if cut else regularize.mixup, draws)
-    partner = sent(torch.randperm(len(images), generator=draws), images.device)
+    partner = to_device(torch.randperm(len(images), generator=draws), images.device)
     if cut:
         images, keep = _pasted(images, partner, keep, draws)
     else:

@@ -72,23 +72,23 @@ def check_optimizer(name: str) -> None:
     known, inner = [str(one) for one in list_optimizers()], name.removeprefix("lookahead_")
     if inner not in known:
         raise UsageError(
-            "An optimizer is one of timm's, or lookahead_ and one of them",
-            f"got '{name}'",
+            f"Unknown optimizer '{name}'",
+            "an optimizer has a name of timm, or lookahead_ and such a name",
             did_you_mean(name, known),
         )
     if get_optimizer_info(inner).second_order:
         raise UsageError(
-            "An optimizer makes do with first derivatives",
-            f"'{name}' needs second ones, which a training step does not compute",
+            f"The optimizer '{name}' needs second derivatives",
+            "only optimizers with first derivatives can be used",
             "Choose another one, such as adamw",
         )
     try:
         create_optimizer_v2([nn.Parameter(torch.zeros(2, 2))], opt=name, lr=1e-3)
     except Exception as error:  # each one says in its own way what it lacks
         raise EnvironmentFault(
-            "An optimizer runs on this machine",
-            f"'{name}' does not: {(str(error).splitlines() or [type(error).__name__])[0][:160]}",
-            "Choose one that needs nothing more than torch, such as adamw",
+            f"The optimizer '{name}' does not run here: {(str(error).splitlines() or [type(error).__name__])[0][:160]}",
+            "some optimizers need packages beside torch",
+            "Choose one that needs torch only, such as adamw",
         ) from error
 
 

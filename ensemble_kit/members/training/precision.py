@@ -61,7 +61,9 @@ def choose_device(name: str = "auto") -> torch.device:
     except RuntimeError as error:
         known = ("auto", "cpu", "cuda", "cuda:0", "mps")
         raise UsageError(
-            "A device has a name that torch knows", f"got '{name}'", did_you_mean(name, known)
+            f"Unknown device '{name}'",
+            f"the devices are {', '.join(known)}",
+            did_you_mean(name, known),
         ) from error
     there = {
         "cpu": True,
@@ -70,8 +72,8 @@ def choose_device(name: str = "auto") -> torch.device:
     }
     if not there.get(device.type, False):
         raise EnvironmentFault(
-            "A run needs the device it is asked to use",
-            f"'{name}' is not available here ({torch.cuda.device_count()} CUDA devices)",
+            f"The device '{name}' is not available here",
+            f"there are {torch.cuda.device_count()} CUDA devices",
             "Use --device cpu, or check the driver and CUDA_VISIBLE_DEVICES",
         )
     return device
@@ -91,8 +93,8 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     if name != "auto":
         if name not in PRECISIONS:
             raise UsageError(
-                "A precision has a known name",
-                f"got '{name}'",
+                f"Unknown precision '{name}'",
+                f"known are auto, {', '.join(PRECISIONS)}",
                 did_you_mean(name, ["auto", *PRECISIONS]),
             )
         return Precision(name)

@@ -17,8 +17,8 @@ from ensemble_kit.members.training.out_of_memory import give_back
 from ensemble_kit.members.training.state import Plan, Training
 
 SMALLEST_PARTS = {
-    1: "One image at a time fits into memory",
-    2: "A part of two images, the least that batch normalisation learns from, fits into memory",
+    1: "Not even one image fits",
+    2: "Not even two images fit, the smallest part for batch normalisation,",
 }
 
 
@@ -78,8 +78,8 @@ def take_step(
             training.optimizer.zero_grad(set_to_none=True)
             if training.micro_batches >= most:
                 raise EnvironmentFault(
-                    SMALLEST_PARTS[least],
-                    f"not even that does on {plan.device} at {images.shape[-1]} px",
+                    f"{SMALLEST_PARTS[least]} into the memory of {plan.device} at {images.shape[-1]} px",
+                    "a training step needs that",
                     "Use a smaller --image-size or network, or free the device's memory",
                 ) from error
             training.micro_batches = min(training.micro_batches * 2, most)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ensemble_kit.images.loading import device_feed as feed
+from ensemble_kit.images.loading import tile_loader as loader
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.jobs import choose_precision as probe
 from ensemble_kit.members.jobs.events import Event, JobStarted, Notice
@@ -95,7 +95,7 @@ def test_tiles_that_stream_to_the_card_train_as_those_that_lie_there(
 ) -> None:
     resident, streamed = job_on_card("resident"), job_on_card("streamed")
     run_job(resident)
-    monkeypatch.setattr(feed, "fits", lambda *_: False)
+    monkeypatch.setattr(loader, "fits", lambda *_: False)
     run_job(streamed)
     assert kept(streamed) == kept(resident)
 

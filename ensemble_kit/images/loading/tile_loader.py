@@ -1,7 +1,4 @@
-"""Brings rows of the tiles to the device: from its own memory if they fit, else streamed.
-
-Does not know labels or augmentation.
-"""
+"""Copies tiles to the device: all at once if they fit into its memory, else batch by batch."""
 
 from __future__ import annotations
 
@@ -15,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ensemble_kit.images.loading.to_device import sent
+from ensemble_kit.images.loading.to_device import to_device
 from ensemble_kit.images.tiles.build import Tiles
 
 Rows = npt.NDArray[np.int64]
-Feed = Callable[[Iterable[Rows]], Iterator[Tensor]]
+Loader = Callable[[Iterable[Rows]], Iterator[Tensor]]
 
-# Share of the device's free memory that tiles may take; the rest is the network's.
+# Share of the device's free memory for tiles; the rest is for the network.
 RESIDENT_SHARE = 0.4
 AHEAD = 2
 
@@ -29,7 +26,7 @@ AHEAD = 2
 _resident: weakref.WeakKeyDictionary[Tiles, dict[str, Tensor]] = weakref.WeakKeyDictionary()
 
 
-def open_feed(tiles: Tiles, device: torch.device) -> Feed:
+def open_loader(tiles: Tiles, device: torch.device) -> Loader:
     """A function from rows to uint8 batches on `device`.
 
     It takes an iterable of positions, (batch,) each, and yields tensors of shape
@@ -40,18 +37,18 @@ def open_feed(tiles: Tiles, device: torch.device) -> Feed:
     if fits(tiles, device):
         pixels = _on_device(tiles, device)
         return lambda steps: (
-            pixels[sent(torch.from_numpy(np.array(rows)), device)] for rows in steps
+            pixels[to_device(torch.from_numpy(np.array(rows)), device)] for rows in steps
         )
     return lambda steps: stream(tiles, steps, device)
 
 
 def gather(tiles: Tiles, rows: Rows) -> npt.NDArray[np.uint8]:
-    """A fresh array of some tiles, shape (batch, height, width, channels)."""
+    """A new array of some tiles, shape (batch, height, width, channels)."""
     return np.take(tiles.pixels, rows, axis=0)
 
 
 def fits(tiles: Tiles, device: torch.device) -> bool:
-    """Whether all tiles may live in the device's memory (they may already)."""
+    """Whether all tiles fit into the device's memory, or are there already."""
     if str(device) in _resident.get(tiles, {}):
         return True
     if device.type != "cuda":
@@ -61,7 +58,7 @@ def fits(tiles: Tiles, device: torch.device) -> bool:
 
 
 def stream(tiles: Tiles, steps: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
-    """Tiles gathered by a thread, a few batches ahead, and copied without waiting."""
+    """Tiles that a thread gathers a few batches ahead, and that are copied without waiting."""
     ready: queue.Queue[Tensor | BaseException | None] = queue.Queue(maxsize=AHEAD)
     stopped = threading.Event()
     pin = device.type == "cuda"
