@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ensemble_kit.plots.lettering import name_ticks, short
 from ensemble_kit.plots.style import INK, MUTED, color, grid, plain
@@ -33,6 +34,7 @@ def costs_figure(costs: Mapping[str, Mapping[str, float]], *, total: str) -> Fig
         shades = [MUTED if name == total else color(0) for name in names]
         one.barh(places, list(by_member.values()), height=0.7, color=shades)
         plain(one, x=cost)
+        one.xaxis.set_major_locator(MaxNLocator(4))
         name_ticks(one.yaxis, places, [short(name, 20) for name in names])
         one.tick_params(axis="y", labelcolor=INK)
         one.grid(axis="y", visible=False)

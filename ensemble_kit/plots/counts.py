@@ -1,4 +1,4 @@
-"""Bars of counts: images per class and part, and errors by their distance in grades.
+"""Bars of counts: images per class and part, and errors by their distance in classes.
 
 Counts are handed in; nothing is computed here.
 """
@@ -47,13 +47,13 @@ def class_counts_figure(
     return figure
 
 
-def grade_errors_figure(shares: Mapping[str, Array]) -> Figure:
-    """How far predictions are from the true grade.
+def class_distance_figure(shares: Mapping[str, Array]) -> Figure:
+    """How far predictions are from the true class, of ordinal classes.
 
     Parameters
     ----------
     shares : mapping of method to array, shape (2 * n_classes - 1,)
-        Shares of the images whose prediction is -(n_classes - 1), ..., n_classes - 1 grades off.
+        Shares of the images whose prediction is -(n_classes - 1), ..., n_classes - 1 classes off.
     """
     figure, (axes,) = grid(1, width=7.4, height=2.8)
     thick = 0.8 / max(len(shares), 1)
@@ -62,7 +62,7 @@ def grade_errors_figure(shares: Mapping[str, Array]) -> Figure:
         places = np.arange(-most, most + 1) + thick * (i - (len(shares) - 1) / 2)
         axes.bar(places, values, width=0.9 * thick, color=color(i), label=in_legend(method))
         axes.set_xticks(range(-most, most + 1))
-    plain(axes, x="grades off (negative: predicted too low)", y="share of images")
+    plain(axes, x="classes off (negative: predicted too low)", y="share of images")
     axes.grid(axis="x", visible=False)
     axes.legend(fontsize=7.5, frameon=False, loc="best")
     return figure

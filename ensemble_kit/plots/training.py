@@ -10,6 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from ensemble_kit.plots.style import color, grid, plain
 
+# As `history.csv` names the rows of the thick lines, and as the axis does.
+ROWS = {"kept fold": "held-out fold", "inner slice": "validation split"}
 # With more folds, the lines have no names.
 MAX_NAMED = 8
 
@@ -27,7 +29,8 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
         watched = "validation"
         for fold, history in folds.items():
             epochs = history["epoch"] + 1
-            watched = str(history["val_on"].iloc[0]).replace("kept fold", "held-out fold")
+            watched = str(history["val_on"].iloc[0])
+            watched = ROWS.get(watched, watched)
             one.plot(epochs, history["train_loss"], color=color(fold), linewidth=0.8, alpha=0.55)
             marker = "o" if len(history) < 3 else None
             one.plot(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,8 @@ class Content:
         Methods are ranked by it.
     verdicts, tests, notes : tuple of str
         `verdicts` has the sentences that `stack` prints first, `tests` has the p values of the method that the verdict is about.
+    n_main_notes : int
+        The first ones change how values are read; the others explain methods.
     answers : mapping of (method, part) to MethodPredictions
         Parts are `cross-fitted` and `test`.
     pareto : DataFrame
@@ -85,6 +87,7 @@ class Content:
     verdicts: tuple[str, ...]
     tests: tuple[str, ...]
     notes: tuple[str, ...]
+    n_main_notes: int
     answers: PredictionsByPart
     pareto: pd.DataFrame
     trainings: Mapping[str, Training]
@@ -171,6 +174,8 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     decisions, stale = stored_decisions(run, deciding, oof, test)
     explanations, older = _explanations(run, oof, test)
     answers = read_predictions(run, stored, tables)
+    about = _explaining(stored)
+    in_order = _in_order([*notes, *stale, *older, *_notes_of(scores)], stored, about)
     return Content(
         run=run,
         record=run.record,
@@ -184,7 +189,8 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         metric=metric,
         verdicts=_verdicts(same, scores),
         tests=_chosen_tests(tidy, metric, stored) if scores is None else (),
-        notes=_in_order([*notes, *stale, *older, *_notes_of(scores)], stored),
+        notes=in_order,
+        n_main_notes=sum(note not in about for note in in_order),
         answers=answers,
         pareto=_pareto(run, oof),
         trainings=read_trainings(run, oof.member_names),
@@ -220,10 +226,16 @@ def chosen_metric(stored: Mapping[str, dict[str, Any]]) -> str:
     return named.most_common(1)[0][0] if named else Protocol().metric
 
 
-def _in_order(notes: Sequence[str], methods: Iterable[str]) -> tuple[str, ...]:
-    """Each caveat once: those that change how values are read, then the explanations of methods."""
+def _explaining(methods: Iterable[str]) -> set[str]:
+    """Caveats that explain a method, as the legend of a table does."""
     known = [make_combiner(name) for name in methods if name in COMBINERS]
-    about = {note for one in known for note in combiner_notes(one)}
+    return {note for one in known for note in combiner_notes(one)}
+
+
+def _in_order(
+    notes: Sequence[str], methods: Iterable[str], about: Collection[str]
+) -> tuple[str, ...]:
+    """Each caveat once: those that change how values are read, then the explanations of methods."""
     return tuple(dict.fromkeys(sorted(_of_all_replaced(notes, methods), key=about.__contains__)))
 
 

@@ -1,11 +1,11 @@
-"""Stored operating points and prediction sets of a run as rows of text.
+"""Stored operating points and prediction sets of a run as tables.
 
 Reads `decision.json` and `sets.json` of each method; chooses and computes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ensemble_kit.checked import read_checked
@@ -13,12 +13,16 @@ from ensemble_kit.errors import IntegrityError, command
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
 from ensemble_kit.evaluation.runs.stored_ensembles import what_changed
 from ensemble_kit.evaluation.scores.verdict import PARTS
-from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.table import Predictions
+from ensemble_kit.report.sheet import Cell, Sheet, value_cell
 from ensemble_kit.run import Run
 
 Stored = Mapping[str, Any]
-Rows = list[tuple[str, ...]]
+SHARES = {"ppv": "PPV", "npv": "NPV"}
+POINT_NOTE = (
+    "In-sample: chosen and counted on the same images. Cross-fitted: chosen on the other folds. "
+    "Of all: referred images count as errors."
+)
 NEEDED = {DECISION: "units", SETS_JSON: "figures"}
 
 
@@ -59,30 +63,29 @@ def stored_decisions(
     return found, notes
 
 
-def point_rows(points: Iterable[Stored]) -> Rows:
-    """Header and one row per method, unit and part of the operating points."""
-    rows: Rows = [("method", "per", "part", "threshold", "n", "shares", "referred")]
-    for one in points:
-        for unit, block in one["units"].items():
-            for part in [p for p in PARTS if p in block]:
-                values = block[part]
-                shares = [
-                    f"{name} {Interval(**share)}"
-                    for name, share in values["shares"].items()
-                    if name != "referred"
-                ]
-                rows.append(
-                    (
-                        one["method"],
-                        unit,
-                        PARTS[part],
-                        _rule(one, block),
-                        str(values["n"]),
-                        "; ".join(shares),
-                        f"{values['referred']} of {values['n']}",
-                    )
-                )
-    return rows
+def points_sheet(points: Sequence[Stored]) -> Sheet:
+    """One row per method, unit and part of the operating points, one column per share."""
+    blocks = [
+        (one, unit, block, part)
+        for one in points
+        for unit, block in one["units"].items()
+        for part in PARTS
+        if part in block
+    ]
+    shares = dict.fromkeys(
+        name for _, _, block, part in blocks for name in block[part]["shares"] if name != "referred"
+    )
+    rows = []
+    for one, unit, block, part in blocks:
+        values = block[part]
+        found = values["shares"]
+        cells = [value_cell(found[name]) if name in found else Cell("") for name in shares]
+        about = (Cell(one["method"], _rule(one, block)), Cell(f"{unit}, {PARTS[part]}"))
+        referred = Cell(f"{values['referred']} of {values['n']}")
+        rows.append((*about, *cells, referred))
+    heads = ("method", "per", *(SHARES.get(name, name) for name in shares), "referred")
+    columns = tuple(("", head) for head in heads)
+    return Sheet("operating_point", "Stored operating points", columns, tuple(rows), POINT_NOTE)
 
 
 def _rule(one: Stored, block: Stored) -> str:
@@ -91,31 +94,23 @@ def _rule(one: Stored, block: Stored) -> str:
     return f"refer below {block['refer_below']:.3f}" if block["refer_below"] else "none referred"
 
 
-def set_rows(sets: Iterable[Stored]) -> Rows:
-    """Header and one row per method, part and class of the prediction sets."""
-    rows: Rows = [
-        (
-            "method",
-            "nominal coverage",
-            "part",
-            "measured coverage",
-            "mean size",
-            "one class",
-            "empty",
-        )
-    ]
+def sets_sheet(sets: Sequence[Stored]) -> Sheet:
+    """One row per method, part and class of the prediction sets."""
+    rows = []
     for one in sets:
         for part, of_class in one["figures"].items():
             for name, found in of_class.items():
                 rows.append(
                     (
-                        one["method"],
-                        f"{100 * (1 - one['miss']):.4g} %",
-                        PARTS[part] if name == "all" else f"{PARTS[part]}: {name}",
-                        str(Interval(**found["covered"])),
-                        f"{found['mean_size']:.2f}",
-                        f"{found['single']:.0%}",
-                        f"{found['empty']:.0%}",
+                        Cell(one["method"], f"{100 * (1 - one['miss']):.4g} % asked for"),
+                        Cell(PARTS[part]),
+                        Cell(name),
+                        value_cell(found["covered"]),
+                        Cell(f"{found['mean_size']:.2f}"),
+                        Cell(f"{found['single']:.0%}"),
+                        Cell(f"{found['empty']:.0%}"),
                     )
                 )
-    return rows
+    heads = ("method", "part", "class", "coverage", "mean size", "one class", "empty")
+    columns = tuple(("", head) for head in heads)
+    return Sheet("sets", "Stored prediction sets", columns, tuple(rows))

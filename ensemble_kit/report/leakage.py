@@ -15,6 +15,8 @@ def leakage_sentence(content: Content) -> str:
     """What was found, and the command that looks at pixels too."""
     table = _sides(content)
     said = [_groups(content, table), _files(table)]
+    if content.run.is_imported:
+        return f"Leakage: {' '.join(said)}"
     again = command("data", "check", content.run.path)
     return f"Leakage: {' '.join(said)} Near duplicates and colour are checked by `{again}`."
 

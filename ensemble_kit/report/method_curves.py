@@ -19,7 +19,7 @@ from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
 # Of a reliability diagram.
-MIN_IN_BIN = 10
+MIN_IN_BIN = 20
 
 PredictionsByPart = Mapping[tuple[str, str], MethodPredictions]
 
@@ -48,10 +48,10 @@ def read_predictions(
 def reliability(one: MethodPredictions) -> Array:
     """Rows (count, mean confidence, hit rate) of bins of about equal count, shape (n_bins, 3).
 
-    Bins of fewer than 10 images are merged with their neighbours.
+    Bins of fewer than 20 images, or of less than a tenth of all, are merged with their neighbours.
     """
     rows = reliability_table(sums_of(one.labels, one.proba, one.predicted).mass_bins)
-    return merged_bins(rows, MIN_IN_BIN)
+    return merged_bins(rows, max(MIN_IN_BIN, len(one) // 10))
 
 
 def merged_bins(rows: Array, at_least: int) -> Array:

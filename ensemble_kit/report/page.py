@@ -45,7 +45,7 @@ from ensemble_kit.report.sections.use import (
 from ensemble_kit.report.sheet_formats import csv_frame, latex, markdown
 from ensemble_kit.run import Run
 
-# On the first screen; the section of caveats has the others.
+# On the first screen, at most; the section of caveats has the others.
 N_CAVEATS = 4
 # In the order of reading.
 SECTIONS = (
@@ -130,7 +130,7 @@ def render(content: Content, sections: Sequence[Section], figures: Mapping[str, 
         sections=sections,
         figures={name: _embedded(image) for name, image in figures.items()},
         facts=first_facts(content),
-        n_caveats=N_CAVEATS,
+        n_caveats=min(N_CAVEATS, content.n_main_notes),
         no_groups=not content.manifest.has_groups,
         written=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )

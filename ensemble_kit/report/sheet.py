@@ -26,7 +26,7 @@ TITLES = {
     "mcc": "MCC",
     "macro_f1": "macro F1",
     "quadratic_weighted_kappa": "quadratic weighted kappa",
-    "mean_absolute_error": "mean absolute error (grades)",
+    "mean_absolute_error": "mean absolute error (classes)",
     "recognition_rate": "recognition rate",
     "average_precision": "average precision",
     "f1": "F1",
@@ -149,6 +149,7 @@ def values_sheet(
         `row, metric, part, value, low, high`.
     rows : sequence of str
     columns : sequence of (metric, part)
+        Of one part alone, the headings do not name it: the caption does.
     head : str
         What the rows are, e.g. "method".
     part_names : mapping of part to str, optional
@@ -162,6 +163,8 @@ def values_sheet(
         for row in rows
     ]
     heads = [(TITLES.get(m, m.replace("_", " ")), named.get(p, p)) for m, p in columns]
+    if len({part for _, part in heads}) == 1:
+        heads = [("", metric) for metric, _ in heads]
     return Sheet(name, caption, (("", head), *heads), tuple(body), note, frozenset(muted))
 
 

@@ -218,8 +218,8 @@ def test_stamps_that_members_share_are_one_note(tmp_path: Path) -> None:
     member_of(tmp_path, "b", 1)
     files = {name: tmp_path / f"{name}.csv" for name in "ab"}
     run = import_predictions(Run(tmp_path / "run"), labels, files)
-    notes = [note for note in run.predictions().notes if "maker's word" in note]
-    assert notes == ["a, b: imported; whether its rows are out-of-fold is its maker's word"]
+    notes = [note for note in run.predictions().notes if "imported" in note]
+    assert notes == ["a, b: imported. The run cannot check that its predictions are out-of-fold."]
 
 
 def test_few_groups_are_dealt_to_as_many_folds(tmp_path: Path) -> None:

@@ -100,6 +100,77 @@ def test_names_of_pairs_keep_their_distance_and_order() -> None:
     assert (np.argsort(moved, kind="stable") == np.argsort(places, kind="stable")).all()
 
 
+def test_roc_and_precision_recall_have_their_areas_in_the_legends() -> None:
+    from sklearn import metrics
+
+    from ensemble_kit.plots.roc_and_pr import roc_pr_figure
+
+    rng = np.random.default_rng(0)
+    positive = rng.random(80) < 0.4
+    score = rng.normal(size=80) + positive
+    roc, pr = roc_pr_figure({"vote": (positive, score), "none": (positive & False, score)}).axes
+    for axes, area in (
+        (roc, metrics.roc_auc_score(positive, score)),
+        (pr, metrics.average_precision_score(positive, score)),
+    ):
+        assert [t.get_text() for t in axes.get_legend().get_texts()] == [f"vote {area:.3f}"]
+    recall, precision = pr.lines[0].get_data()
+    assert (recall[-1], precision[-1]) == (0.0, precision[-2])
+
+
+def test_the_matrix_of_members_is_empty_on_its_diagonal() -> None:
+    from ensemble_kit.plots.members import members_figure
+
+    correlation = np.array([[1.0, -0.4], [-0.4, 1.0]])
+    gains = np.array([[0.1, 0.0, 0.2], [0.0, -0.1, 0.1]])
+    matrix, bars = members_figure(["a", "b"], correlation, gains, gain="Shapley").axes
+    assert [t.get_text() for t in matrix.texts] == ["-0.40", "-0.40"]
+    assert list(bars.lines[0].get_xdata()) == [0.0, 0.2]
+    assert list(bars.lines[1].get_xdata()) == [0.1]
+
+
+def test_bars_of_classes_have_images_and_patients_beside_them() -> None:
+    from ensemble_kit.plots.counts import class_counts_figure
+
+    (axes,) = class_counts_figure({"test": [3, 1]}, {"test": [2, 1]}, ["a", "b"], "patient").axes
+    assert [t.get_text() for t in axes.texts] == [" 3 of 2 patients", " 1 of 1 patient"]
+    assert [bar.get_width() for bar in axes.patches] == [3, 1]
+
+
+def test_distances_of_ordinal_classes_are_drawn_around_zero() -> None:
+    from ensemble_kit.plots.counts import class_distance_figure
+
+    shares = np.array([0.0, 0.1, 0.6, 0.2, 0.1])
+    (axes,) = class_distance_figure({"vote": shares}).axes
+    middles = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+    assert middles == pytest.approx([-2, -1, 0, 1, 2])
+    assert [bar.get_height() for bar in axes.patches] == pytest.approx(shares)
+
+
+def test_a_threshold_and_a_coverage_are_dashed_lines() -> None:
+    from ensemble_kit.plots.decisions import set_coverage_figure, threshold_figure
+
+    rng = np.random.default_rng(0)
+    figure = threshold_figure({"test": (rng.random(20), rng.random(30))}, 0.3, "b")
+    assert list(figure.axes[0].lines[0].get_xdata()) == [0.3, 0.3]
+    figure = set_coverage_figure({"test": {"all": (0.85, 0.8, 0.9)}}, 0.9)
+    interval, point, nominal = figure.axes[0].lines
+    assert list(interval.get_xdata()) == [0.8, 0.9]
+    assert list(point.get_xdata()) == [0.85]
+    assert list(nominal.get_xdata()) == [0.9, 0.9]
+
+
+def test_costs_have_one_pane_each_and_the_total_in_grey() -> None:
+    from matplotlib.colors import to_hex
+
+    from ensemble_kit.plots.costs import costs_figure
+    from ensemble_kit.plots.style import MUTED
+
+    panes = costs_figure({"GMACs": {"a": 1.0, "all": 3.0}, "ms": {"a": 2.0, "all": 5.0}}, total="all").axes  # fmt: skip
+    assert [[bar.get_width() for bar in one.patches] for one in panes] == [[1, 3], [2, 5]]
+    assert to_hex(panes[0].patches[1].get_facecolor()) == MUTED
+
+
 # -- names that users choose ---------------------------------------------------------------
 
 ODD = ["$x_1$", "$\\frac{$", "\u826f\u6027", "<b>", "a, b", "_two\x1blabels", "\u0633\u0631"]

@@ -16,6 +16,7 @@ from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.report.content import gather
 from ensemble_kit.report.page import render, write_report
 from ensemble_kit.report.sections.results import few_methods, results_section
+from ensemble_kit.report.sheet import value_cell
 from ensemble_kit.testing import toy_run
 
 
@@ -26,9 +27,10 @@ def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> Non
     sets = conformal_sets(run, "vote", SetOptions(n_resamples=0))
     text = write_report(run).read_text(encoding="utf-8")
     assert "Stored operating points" in text
-    assert str(point.units["image"].parts["test"].shares["accuracy"]) in text
+    shares = point.units["image"].parts["test"].shares
+    assert value_cell(vars(shares["accuracy"])).small in text
     assert "Stored prediction sets" in text
-    assert str(sets.figures["test"]["all"].covered) in text
+    assert f"hold it for {sets.figures['test']['all'].covered.value:.1%} (test)" in text
     assert (run.report_dir / "figures" / "sets.svg").is_file()
     (run.ensemble_dir("vote") / "decision.json").write_text("{}")
     with pytest.raises(IntegrityError, match=r"decision\.json"):

@@ -24,7 +24,7 @@ def sheet() -> Sheet:
     )  # fmt: skip
     return values_sheet(
         "t", "Caption", values, rows=["vote", EVIL, "absent"],
-        columns=[("auroc", "test"), ("log_loss", "test")], head="method",
+        columns=[("auroc", "test"), ("log_loss", "nested")], head="method",
     ).only(["vote"])  # fmt: skip
 
 
@@ -59,6 +59,13 @@ def test_neighbouring_columns_of_one_group_have_one_heading() -> None:
     assert sheet.groups == [("", 1), ("AUROC", 2), ("loss", 1)]
     assert r"\multicolumn{2}{c}{AUROC}" in latex(sheet)
     assert sheet.heads == ["method", "AUROC, cross-fitted", "AUROC, test", "loss, test"]
+
+
+def test_columns_of_one_part_are_named_by_their_metric_alone() -> None:
+    values = pd.DataFrame([{"row": "vote", "metric": "auroc", "part": "test", "value": 0.9, "low": 0.8, "high": 1.0}])  # fmt: skip
+    sheet = values_sheet("t", "", values, rows=["vote"], columns=[("auroc", "test")], head="method")
+    assert sheet.heads == ["method", "AUROC"]
+    assert sheet.groups == []
 
 
 def test_a_csv_of_the_cells_reads_back_as_they_are(sheet: Sheet) -> None:

@@ -32,7 +32,7 @@ from ensemble_kit.run.asked import importing
 from ensemble_kit.tables import numbers
 
 KINDS = ("proba", "logits")
-MAKERS_WORD = "imported; whether its rows are out-of-fold is its maker's word"
+MAKERS_WORD = "imported. The run cannot check that its predictions are out-of-fold."
 
 
 def import_predictions(

@@ -56,7 +56,8 @@ def claim(methods: Mapping[str, Stored]) -> str:
         return _no_ensemble(methods)
     best = methods[chosen]
     found = _verdict(best, part_of(best), "best-member")
-    name, noun = f"The ensemble ({_called(chosen, best)})", _best_member(methods)
+    noun = _best_member(methods)
+    name = f"The ensemble ({chosen}{', replaced by the mean' * best['fell_back_to_mean']})"
     if len(best["member_names"]) == 1:
         return f"{name} has one member, so there is nothing to combine."
     if found is None or found["gain"]["value"] is None:

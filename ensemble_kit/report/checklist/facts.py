@@ -82,7 +82,7 @@ def model(content: Content) -> str:
     if not content.trainings or not ensembling(content):
         return ""
     networks = [str(about.get("network")) for about in _members(content).values()]
-    return f"{len(networks)} networks ({', '.join(networks)}), one per fold; {ensembling(content)}"
+    return f"{len(networks)} networks ({', '.join(networks)}), one per fold. {ensembling(content)}"
 
 
 def ensembling(content: Content) -> str:
@@ -90,10 +90,12 @@ def ensembling(content: Content) -> str:
     methods = [m for m in content.ranking if m not in REFERENCE_METHODS]
     if not methods:
         return ""
-    said = f"the members are combined by {content.chosen}"
+    said = f"The members are combined by {content.chosen}"
     if len(methods) > 1:
         said += f", the best of {len(methods)} methods by cross-fitted {_metric(content)}"
-    return f"{said}. Test images: the mean of the logits of each member's folds is combined."
+    if content.part != "test":
+        return f"{said}."
+    return f"{said}. For test images, the logits of each member's folds are averaged first."
 
 
 def initial(content: Content) -> str:

@@ -35,14 +35,17 @@ def cost_section(content: Content) -> Section:
     folds = _pareto(content)
     if not costs:
         words = "Costs are not known: the members were imported without them (`import-predictions --member-costs`)."
-        return Section("cost", "Cost", (words,), folds=folds)
+        return Section("cost", "Cost", (words,), folds=folds, is_half=not folds)
+    sheet = costs_sheet(costs)
+    words = " ".join(filter(None, (price_sentence(content, costs), _speed(content, costs))))
+    if len(content.oof.member_names) == 1:
+        return Section("cost", "Cost", (words,), (), (sheet,), folds)
     drawn = {COSTS[c][0]: costs[c] for c in DRAWN if c in costs}
     drawings: tuple[Drawing, ...] = ()
     if drawn:
         alt = f"Cost of each member: {', '.join(drawn)}"
         drawings = (Drawing("cost", costs_figure(drawn, total=ALL), alt),)
-    words = " ".join(filter(None, (price_sentence(content, costs), _speed(content, costs))))
-    values = Fold("All values", (), (), (costs_sheet(costs),))
+    values = Fold("All values", (), (), (sheet,))
     return Section("cost", "Cost", (words,), drawings, (), (values, *folds))
 
 
@@ -83,7 +86,7 @@ def price_sentence(content: Content, costs: Costs) -> str:
     said = [f"Cost of the ensemble: {n_members} networks instead of 1"]
     for cost, noun in (("parameters", "million parameters"), ("gmacs", "GMACs per image")):
         if cost in costs:
-            said.append(f"{costs[cost][ALL]:.2f} {noun} instead of {costs[cost][best]:.2f}")
+            said.append(f"{costs[cost][ALL]:.3g} {noun} instead of {costs[cost][best]:.3g}")
     return f"{'; '.join(said)} (best member: {best})."
 
 

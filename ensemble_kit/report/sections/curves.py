@@ -30,15 +30,17 @@ def ranking_section(content: Content) -> Section:
         c = _positive(content)
         scores = {m: (a.labels == c, a.proba[:, c]) for m, a in answers.items()}
         what = f"{names[c]} against {names[1 - c]}"
+        said = f"For {what}"
     else:
         own = answers[content.chosen]
         shown = content.classes.in_roc
         scores = {names[c]: (own.labels == c, own.proba[:, c]) for c in shown}
         what = f"{content.chosen}, each class against the rest"
+        said = f"For each class against the rest, by {content.chosen}"
         if len(shown) < len(names):
-            what += f" (the {len(shown)} classes of lowest sensitivity)"
+            said = f"For the {len(shown)} classes of lowest sensitivity, by {content.chosen}"
     n = len(answers[content.chosen].labels)
-    said = f"{what[0].upper()}{what[1:]}, on {n} images ({content.part}). Dotted: a random order."
+    said += f": {n} images ({content.part}). Dotted: a random order."
     alt = f"ROC and precision-recall curves: {what}"
     return Section(
         "ranking", "ROC and precision-recall", (said,), (Drawing("roc_pr", roc_pr_figure(scores), alt),)
@@ -58,13 +60,13 @@ def calibration_section(content: Content) -> Section:
     bins = {content.part: {m: reliability(a) for m, a in answers.items()}}
     errors = {m: calibration_error(a) for m, a in answers.items()}
     said = [f"Calibration error of {content.chosen}: {errors[content.chosen]:.3f}."]
-    if AFTER in errors and BEFORE in errors:
+    if AFTER in content.fell_back:
+        said.append("Temperature scaling is not better than the mean, and was replaced by it.")
+    elif AFTER in errors and BEFORE in errors:
         said.append(
             f"The mean of all members has {errors[BEFORE]:.3f} before and {errors[AFTER]:.3f} after "
             "temperature scaling."
         )
-    elif AFTER in content.fell_back:
-        said.append("Temperature scaling is not better than the mean, and was replaced by it.")
     elif content.stored:
         again = command("stack", "--method", f"{content.chosen},{AFTER}", "--run", content.run.path)
         said.append(f"Not calibrated afterwards. To compare with temperature scaling: `{again}`.")

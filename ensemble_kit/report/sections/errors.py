@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -35,10 +34,7 @@ def errors_section(content: Content) -> Section:
     words = [_sentence(content, answers[chosen]), classes.note]
     words.append("Click a number in the table to see its images. All errors: `tables/errors.csv`.")
     if pictures.n_unreadable:
-        words.append(
-            f"{pictures.n_unreadable} images cannot be read at `{content.manifest.root.as_posix()}`, "
-            "so their names are shown alone."
-        )
+        words.append(_unreadable(content, pictures.n_unreadable))
     folds = [
         Fold("All cells and all errors", (), (), (cells_sheet(content), errors_sheet(content)))
     ]
@@ -54,6 +50,13 @@ def errors_section(content: Content) -> Section:
         cells=cells,
         is_row=True,
     )
+
+
+def _unreadable(content: Content, n_images: int) -> str:
+    if content.run.is_imported:
+        return "The run has no image files, so images are shown by name."
+    folder = content.manifest.root.resolve().as_posix()
+    return f"{n_images} images cannot be read in `{folder}`, so they are shown by name."
 
 
 def _sentence(content: Content, answers: MethodPredictions) -> str:
@@ -188,15 +191,13 @@ def classes_sheet(content: Content) -> Sheet | None:
     if own.empty:
         return None
     sizes = own.drop_duplicates("class").set_index("class")["n"]
-    sheet = values_sheet(
+    return values_sheet(
         "classes",
         f"{content.chosen}, {content.part}: each class against the rest",
-        own.drop(columns="part").rename(columns={"class": "row"}).assign(part=""),
+        own.rename(columns={"class": "row"}),
         rows=content.manifest.class_names,
-        columns=[(m, "") for m in CLASS_METRICS if m in set(own["metric"])],
+        columns=[(m, own["part"].iloc[0]) for m in CLASS_METRICS if m in set(own["metric"])],
         head="class",
         note="AUROC and average precision rank images by the probability of that class.",
         smalls={c: f"{sizes.get(c, 0)} images" for c in content.manifest.class_names},
-    )
-    flat = tuple(("", name or group) for group, name in sheet.columns)
-    return dataclasses.replace(sheet, columns=flat).only(content.classes.shown_names)
+    ).only(content.classes.shown_names)

@@ -22,7 +22,8 @@ KINDS = {
 }
 # Single panels on the page; the folder has all of them.
 N_PANELS = 6
-SHEET_WIDTH, PANEL_WIDTH = 1100, 1000
+# In CSS pixels; the pictures have more of them, for print.
+SHEET_WIDTH, CURVES_WIDTH, PANEL_WIDTH, FINER = 980, 700, 980, 1.4
 
 
 def explanations_section(content: Content) -> Section:
@@ -33,7 +34,7 @@ def explanations_section(content: Content) -> Section:
         else:
             again = command("explain", "--faithfulness", "--run", content.run.path)
             words = f"No maps of members and ensemble are stored. To make them: `{again}`."
-        return Section("explanations", TITLE, (words,))
+        return Section("explanations", TITLE, (words,), is_half=True)
     first, *others = content.explanations
     folds = [Fold("Single images", tuple(_notes(first)), pictures=tuple(_panels(content, first)))]
     folds += [
@@ -90,7 +91,7 @@ def _curves(content: Content, one: StoredExplanations) -> Iterator[Picture]:
         if "figure" in measures:
             alt = f"Mean deletion and insertion curves of {name} maps"
             words = (f"{name}: deletion (lower is better) and insertion (higher is better)",)
-            yield _picture(content, one, measures["figure"], alt, words, SHEET_WIDTH)
+            yield _picture(content, one, measures["figure"], alt, words, CURVES_WIDTH)
 
 
 def _panels(content: Content, one: StoredExplanations) -> Iterator[Picture]:
@@ -109,6 +110,6 @@ def _picture(
 ) -> Picture:  # fmt: skip
     with Image.open(one.folder / file) as opened:
         picture = opened.convert("RGB")
-    picture.thumbnail((width, 20 * width))
+    picture.thumbnail((round(FINER * width), 20 * width))
     link = os.path.relpath(one.folder / file, content.run.report_dir).replace(os.sep, "/")
-    return Picture(jpeg_uri(picture), alt, tuple(filter(None, words)), link)
+    return Picture(jpeg_uri(picture), alt, tuple(filter(None, words)), link, width)

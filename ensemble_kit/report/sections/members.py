@@ -148,7 +148,8 @@ def training_section(content: Content) -> Section | None:
         for member, one in content.trainings.items()
         for fold, record in one.records.items()
     ]
-    said = f"{len(last)} networks: {len(content.trainings)} members, one network per fold."
+    n_members = len(content.trainings)
+    said = f"{len(last)} networks: {n_members} member{'s' * (n_members > 1)}, one network per fold."
     kinds = {one.about.get("recipe", {}).get("select_on") for one in content.trainings.values()}
     if kinds == {"none"}:
         said += " The last epoch is used; no epoch was selected."

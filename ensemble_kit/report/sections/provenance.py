@@ -14,6 +14,8 @@ from ensemble_kit.report.sections.section import Fold, Section
 from ensemble_kit.report.sheet import Cell, Sheet, text_sheet
 from ensemble_kit.report.trainings import recipe_rows
 
+# How this package is called; other names are scripts of users.
+PROGRAMS = ("ensemble-kit", "__main__")
 OWN = ["member", "network", "input", "start"]
 
 
@@ -24,6 +26,9 @@ def provenance_section(content: Content) -> Section:
     said = f"Run made {record.get('created', 'at an unknown time')}"
     if machine:
         said += f" on {machine['system']} {machine['processor']}, {machine['cores']} cores"
+    program = (record.get("command") or [""])[0]
+    if program and program.partition(".")[0] not in PROGRAMS:
+        said += f", by the script `{program}`"
     seed = seed_of(content)
     said += f", seed {seed}." if seed is not None else "."
     folds = [Fold("Digests (SHA-256)", (), (), (digests_sheet(content),))]
@@ -49,8 +54,8 @@ def seed_of(content: Content) -> Any:
 
 def commands_of(content: Content) -> list[str]:
     """The command lines that made the run, its methods and this page."""
-    _, *words = content.record.get("command") or [""]
-    made = [command(*words)] if words and not words[0].startswith("-") else []
+    program, *words = content.record.get("command") or [""]
+    made = [command(*words)] if program.partition(".")[0] in PROGRAMS else []
     run, methods = (
         content.run.path,
         [m for m in content.stored if m not in REFERENCE_METHODS],

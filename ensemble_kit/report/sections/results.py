@@ -149,6 +149,8 @@ def _sentence(content: Content, few: Sequence[str]) -> str:
     n_few = sum(m not in REFERENCE_METHODS for m in few)
     metric = content.metric.replace("_", " ")
     which = f"The {n_few} best of {n_all} methods" if n_few < n_all else f"All {n_all} methods"
+    if n_all == 2:
+        which = "Both methods"
     if n_all == 1:
         which = f"The method {next(m for m in few if m not in REFERENCE_METHODS)}"
     if not n_all:

@@ -41,13 +41,16 @@ class Picture:
     words : tuple of str
         Lines below it.
     link : str
-        A file beside the page; "" without a link.
+        The file that it is a smaller copy of, beside the page; "" for images of the data.
+    width : int
+        In CSS pixels, of copies of files; 0: its own.
     """
 
     source: str
     alt: str
     words: tuple[str, ...] = ()
     link: str = ""
+    width: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

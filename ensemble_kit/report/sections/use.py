@@ -11,22 +11,18 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.errors import command
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
 from ensemble_kit.evaluation.scores.verdict import PARTS
+from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import ORDINAL_METRICS
 from ensemble_kit.plots.calibration import calibration_figure
-from ensemble_kit.plots.counts import grade_errors_figure
+from ensemble_kit.plots.counts import class_distance_figure
 from ensemble_kit.plots.decision_curve import decision_curve_figure
 from ensemble_kit.plots.decisions import set_coverage_figure, threshold_figure
 from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.report.content import Content
-from ensemble_kit.report.decisions import point_rows, set_rows
+from ensemble_kit.report.decisions import points_sheet, sets_sheet
 from ensemble_kit.report.sections.results import few_methods
 from ensemble_kit.report.sections.section import Drawing, Fold, Section
 from ensemble_kit.report.sheet import text_sheet, values_sheet
-
-POINT_NOTE = (
-    "As operating-point stored it. In-sample: chosen and counted on the same images. Cross-fitted: "
-    "chosen on the other folds."
-)
 
 
 def clinical_section(content: Content) -> Section | None:
@@ -72,8 +68,7 @@ def point_section(content: Content) -> Section:
         )
         words = f"No operating point is stored: the most probable class is predicted. To choose one: `{again}`."
         return Section("operating_point", "Operating point", (words,), is_half=True)
-    first, rows = stored[0], point_rows(stored)
-    said = [_point_sentence(first), POINT_NOTE]
+    first = stored[0]
     block = first["units"]["image"]
     drawings = []
     proba = _by_truth(content, first["method"], first["class"])
@@ -81,21 +76,26 @@ def point_section(content: Content) -> Section:
         figure = threshold_figure(proba, block["threshold"], first["class"])
         alt = f"Probabilities of {first['class']} by true class, with the threshold"
         drawings.append(Drawing("operating_point", figure, alt))
-    sheet = text_sheet("operating_point", "Stored operating points", rows)
-    return Section(
-        "operating_point", "Operating point", (" ".join(said),), tuple(drawings), (sheet,)
-    )
+    fold = Fold("All values", (), (), (points_sheet(stored),))
+    said = (_point_sentence(first),)
+    return Section("operating_point", "Operating point", said, tuple(drawings), (), (fold,))
 
 
 def _point_sentence(one: Mapping[str, Any]) -> str:
+    """The threshold, what it reaches on the last part, and how many images are referred."""
     block = one["units"]["image"]
     last = [p for p in PARTS if p in block][-1]
-    values = block[last]
-    referred = f"{values['referred']} of {values['n']} images are referred"
+    values, shares = block[last], block[last]["shares"]
     if block["threshold"] is None:
-        return f"{one['method']}: images below a confidence of {block['refer_below']:.3f} are referred. {PARTS[last].capitalize()}: {referred}."
-    said = f"{one['method']} predicts {one['class']} from a probability of {block['threshold']:.3f} on."
-    return f"{said} {PARTS[last].capitalize()}: {referred}." if values["referred"] else said
+        said = f"{one['method']}: images below a confidence of {block['refer_below']:.3f} are referred."
+    else:
+        said = f"{one['method']} predicts {one['class']} from a probability of {block['threshold']:.3f} on."
+    reached = [
+        f"{n} {Interval(**shares[n])}" for n in ("sensitivity", "specificity") if n in shares
+    ]
+    if values["referred"] or block["threshold"] is None:
+        reached.append(f"{values['referred']} of {values['n']} images are referred")
+    return f"{said} {PARTS[last].capitalize()}: {', '.join(reached)}."
 
 
 def _by_truth(content: Content, method: str, name: str | None) -> dict[str, tuple[Array, Array]]:
@@ -126,7 +126,7 @@ def sets_section(content: Content) -> Section:
     said = (
         f"Sets of {first['method']} were asked to hold the true class for {1 - first['miss']:.0%} of "
         f"images, and hold it for {covered:.1%} ({last}). Mean size: {found['all']['mean_size']:.2f} "
-        f"classes; {found['all']['single']:.0%} name one class. predict uses these sets."
+        f"classes; {found['all']['single']:.0%} name one class. `predict` uses these sets."
     )
     coverage = {
         part: {name: _ends(one["covered"]) for name, one in of.items()}
@@ -134,7 +134,7 @@ def sets_section(content: Content) -> Section:
     }
     figure = set_coverage_figure(coverage, 1 - first["miss"])
     drawing = Drawing("sets", figure, "Coverage of the prediction sets by class, with intervals")
-    sheet = text_sheet("sets", "Stored prediction sets", set_rows(stored))
+    sheet = sets_sheet(stored)
     return Section(
         "sets", "Prediction sets", (said,), (drawing,), (), (Fold("All values", (), (), (sheet,)),)
     )
@@ -152,15 +152,15 @@ def ordinal_section(content: Content) -> Section | None:
         return None
     names = content.manifest.class_names
     answers = content.compared("best-member")
-    far = {m: _grade_shares(a, len(names)) for m, a in answers.items()}
+    far = {m: _shares_by_distance(a, len(names)) for m, a in answers.items()}
     own, middle = far[content.chosen], len(names) - 1
     near = own[middle - 1] + own[middle + 1]
     said = (
         f"Class order: {' < '.join(names)}. {content.chosen} is right on {own[middle]:.0%} of images, "
-        f"one grade off on {near:.0%}, and further off on {max(1 - own[middle] - near, 0):.0%} "
+        f"one class off on {near:.0%}, and further off on {max(1 - own[middle] - near, 0):.0%} "
         f"({content.part})."
     )
-    drawing = Drawing("grades", grade_errors_figure(far), "Shares of images by grades off")
+    drawing = Drawing("ordinal", class_distance_figure(far), "Shares of images by classes off")
     part = content.part.replace("-", "_")
     own_part = content.scores[content.scores["part"] == part]
     metrics = [m for m in ORDINAL_METRICS if m in set(own_part["metric"])]
@@ -169,11 +169,11 @@ def ordinal_section(content: Content) -> Section | None:
         rows=content.ranking, columns=[(m, part) for m in metrics], head="method",
         part_names=PARTS,
     ).only(few_methods(content))  # fmt: skip
-    return Section("ordinal", "Grades", (said,), (drawing,), (sheet,) if metrics else ())
+    return Section("ordinal", "Ordinal classes", (said,), (drawing,), (sheet,) if metrics else ())
 
 
-def _grade_shares(answers: MethodPredictions, n_classes: int) -> Array:
-    """Shares of images by predicted minus true grade; abstentions are left out."""
+def _shares_by_distance(answers: MethodPredictions, n_classes: int) -> Array:
+    """Shares of images by predicted minus true class; abstentions are left out."""
     made = answers.predicted >= 0
     off = answers.predicted[made] - answers.labels[made] + n_classes - 1
     counts = np.bincount(off, minlength=2 * n_classes - 1)
