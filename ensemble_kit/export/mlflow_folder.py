@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,8 @@ def write_mlflow(bundle: Path, out: Path) -> float:
 
     from ensemble_kit import __version__
 
-    with replaced_whole(out) as fresh:
+    with replaced_whole(out) as fresh, warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # MLflow asks for an example of the input
         mlflow.pyfunc.save_model(
             str(fresh / "model"),
             loader_module=LOADER,

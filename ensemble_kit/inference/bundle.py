@@ -18,7 +18,7 @@ from ensemble_kit.combiners.saved import unpacked
 from ensemble_kit.errors import EnsembleKitError, IntegrityError
 from ensemble_kit.evaluation.decisions.conformal import ConformalSets
 from ensemble_kit.evaluation.decisions.threshold_rules import Point
-from ensemble_kit.inference.bundle_files import AGAIN, BundleFiles
+from ensemble_kit.inference.bundle_files import AGAIN, ODD_PARTS, BundleFiles
 from ensemble_kit.inference.fold_networks import (
     FoldNetwork,
     MemberNetworks,
@@ -35,7 +35,7 @@ COMBINER_ARRAYS = "combiner.safetensors"
 # Columns of a manifest that decide how an image becomes a tile.
 DATA = ("join", "color", "stain_norm", "stain")
 # What reading parts raises that were made or changed by hand.
-_FAULTS = (EnsembleKitError, SafetensorError, LookupError, TypeError, ValueError, RuntimeError)
+_FAULTS = (EnsembleKitError, SafetensorError, RuntimeError, *ODD_PARTS)
 EDITED = "The model card of this bundle was edited after the export. Predictions do not use it."
 
 

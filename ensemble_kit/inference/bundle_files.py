@@ -20,6 +20,9 @@ from ensemble_kit.files import MAX_TEXT_BYTES, digest_bytes, digest_json
 
 RECORD, CARD = "bundle.json", "README.md"
 SCHEMA_VERSION = 1
+ODD_PARTS = (
+    LookupError, TypeError, ValueError, AttributeError, OverflowError, SyntaxError, RecursionError,
+)  # fmt: skip
 AGAIN = "Copy the bundle again from where it was made, or export it again"
 
 
@@ -124,8 +127,8 @@ def _checked(path: Path, place: _Place) -> BundleFiles:
         )
     record, digest = _record(path, place.read(RECORD, MAX_TEXT_BYTES))
     listed = record.get("files")
-    if not isinstance(listed, dict):
-        raise _damaged(path, f"{RECORD} lists no files")
+    if not isinstance(listed, dict) or not all(map(_is_listed, listed.values())):
+        raise _damaged(path, f"{RECORD} lists no files with their digests and sizes")
     if missing := sorted(set(listed) - set(names) - {CARD}):
         raise _damaged(path, f"missing: {first_few(missing)}")
     if unknown := sorted(n for n in set(names) - set(listed) - {RECORD, CARD} if not _hidden(n)):
@@ -135,6 +138,12 @@ def _checked(path: Path, place: _Place) -> BundleFiles:
             "Remove them, or fetch the bundle again from somebody that you trust",
         )
     return BundleFiles(path, place, record, digest)
+
+
+def _is_listed(about: Any) -> bool:
+    if not isinstance(about, dict) or not isinstance(about.get("sha256"), str):
+        return False
+    return type(about.get("bytes")) is int and about["bytes"] >= 0
 
 
 def _hidden(name: str) -> bool:
@@ -176,6 +185,27 @@ def _damaged(path: Path, what: str) -> IntegrityError:
     return IntegrityError(f"The bundle '{path}' is damaged", what, AGAIN)
 
 
+@contextlib.contextmanager
+def refusing_odd_parts(path: Path) -> Iterator[None]:
+    """What odd values of a record raise where they are used becomes a refusal of the bundle.
+
+    Raises
+    ------
+    IntegrityError
+        Parts of the bundle are missing, or do not belong together.
+    """
+    try:
+        yield
+    except EnsembleKitError:
+        raise
+    except ODD_PARTS as error:
+        raise IntegrityError(
+            f"The bundle '{path}' cannot be opened",
+            f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}",
+            AGAIN,
+        ) from error
+
+
 class _Place:
     """Where the files lie."""
 
@@ -201,6 +231,9 @@ class _Folder(_Place):
 
     def read(self, name: str, limit: int) -> bytes:
         try:
+            # A pipe would be waited for without end.
+            if not (self._path / name).is_file():
+                raise _damaged(self._path, f"'{name}' is no file")
             with (self._path / name).open("rb") as file:
                 return file.read(limit + 1)
         except OSError as error:

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image
 
 from ensemble_kit.arrays import Array, softmax
-from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, IntegrityError
+from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault, IntegrityError
 from ensemble_kit.files import cache_folder, digest_json, write_json
-from ensemble_kit.images.decode import as_rgb
+from ensemble_kit.images.decode import as_rgb, check_size
 from ensemble_kit.inference.bundle_files import AGAIN, BundleFiles
 from ensemble_kit.inference.sources import Pixels, Source
 
@@ -45,8 +45,16 @@ def _source(files: BundleFiles, about: Mapping[str, str]) -> Source:
 
 
 def _decoded(files: BundleFiles, name: str) -> Pixels:
-    with Image.open(io.BytesIO(files.read(name)), formats=["PNG"]) as image:
-        return as_rgb(np.array(image), name)
+    try:
+        with Image.open(io.BytesIO(files.read(name)), formats=["PNG"]) as image:
+            check_size(image.width, image.height, name)
+            return as_rgb(np.array(image), name)
+    except (OSError, SyntaxError, ValueError, DataError, Image.DecompressionBombError) as error:
+        raise IntegrityError(
+            f"The bundle '{files.path}' is damaged",
+            f"'{name}' is no small PNG image ({str(error)[:160]})",
+            AGAIN,
+        ) from error
 
 
 def golden_json(found: ImagePredictions, member_logits: Array) -> dict[str, Any]:
@@ -95,8 +103,11 @@ def compare_golden(ensemble: Ensemble, files: BundleFiles) -> float:
             f"the bundle has {', '.join(ensemble.class_names)}",
             AGAIN,
         )
-    found = ensemble.predict_sources(golden_sources(files))
+    sources = golden_sources(files)
+    found = ensemble.predict_sources(sources)
     wanted = softmax(np.array(stored["member_logits"], dtype=np.float32))
+    if not sources or wanted.shape != found.member_proba.shape:
+        raise ValueError(f"{GOLDEN} has predictions of shape {wanted.shape}")
     of_members = np.abs(found.member_proba - wanted)
     of_ensemble = np.abs(found.proba - np.array(stored["probabilities"]))
     difference = float(max(of_members.max(), of_ensemble.max()))

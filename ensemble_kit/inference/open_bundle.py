@@ -10,7 +10,7 @@ import os
 from ensemble_kit.errors import UsageError
 from ensemble_kit.inference.backends import OPENVINO, TORCH, choose_backend
 from ensemble_kit.inference.bundle import known_images, read_bundle
-from ensemble_kit.inference.bundle_files import BundleFiles, open_files
+from ensemble_kit.inference.bundle_files import BundleFiles, open_files, refusing_odd_parts
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.golden import check_golden, has_passed
 from ensemble_kit.inference.graphs import OpenGraph, open_graph, try_openvino
@@ -26,7 +26,7 @@ def open_bundle(
 ) -> Ensemble:
     """The ensemble of a bundle; parameters and errors as for `load_ensemble`."""
     place = choose_device(device)
-    with open_files(path) as files:
+    with open_files(path) as files, refusing_odd_parts(files.path):
         _refuse_other_method(files, method)
         chosen = choose_backend(backend, files.record["graph"], on_cpu=place.type == "cpu")
         parts = read_bundle(files, place if chosen == TORCH else None)

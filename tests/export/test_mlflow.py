@@ -38,6 +38,16 @@ def test_mlflow_predicts_as_the_run(
     np.testing.assert_allclose(found[["p_benign", "p_malignant"]], want.proba, atol=1e-6)
     with pytest.raises(DataError, match="row-0"):
         opened.predict(pd.DataFrame({"image": [base64.b64encode(b"no image").decode()]}))
+    pytest.importorskip("fastapi")
+    from mlflow.pyfunc.scoring_server import init
+    from starlette.testclient import TestClient
+
+    # The application that `mlflow models serve` starts.
+    body = {"dataframe_split": {"columns": ["image"], "data": [[cell] for cell in cells]}}
+    answer = TestClient(init(opened)).post("/invocations", json=body)
+    assert answer.status_code == 200, answer.text
+    served = [[row["p_benign"], row["p_malignant"]] for row in answer.json()["predictions"]]
+    np.testing.assert_allclose(served, want.proba, atol=1e-6)
     assert not [p for p in model.rglob("*") if p.suffix in (".pkl", ".pickle")]
     (model.parent / "other").mkdir()
     assert cli("export", model, "other", "--format", "mlflow")[0] == 3
