@@ -61,7 +61,7 @@ def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -
 def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
     judged, stored = found("vote", "median", test=False)
     corrected = judged[chosen_of(stored)].corrected
-    assert f"corrected for the choice: {corrected.value:.3f}" in answer(stored)[0]
+    assert f"corrected for choosing the best method: {corrected.value:.3f}" in answer(stored)[0]
 
 
 def test_with_a_test_part_the_corrected_cross_fitted_value_is_the_last_sentence() -> None:
@@ -69,7 +69,7 @@ def test_with_a_test_part_the_corrected_cross_fitted_value_is_the_last_sentence(
     best = judged[chosen_of(stored)]
     said = answer(stored)[-1]
     assert f"{best.cross_fitted['balanced_accuracy'].value:.3f}" in said
-    assert f"corrected for the choice: {best.corrected.value:.3f}" in said
+    assert f"corrected for choosing the best method: {best.corrected.value:.3f}" in said
 
 
 def test_a_method_whose_interval_holds_chance_gets_a_warning() -> None:

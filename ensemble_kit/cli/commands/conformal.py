@@ -111,8 +111,10 @@ def print_sets(found: PredictionSets) -> None:
                          *(f"{share:.0%}" for share in (one.single, one.empty, one.full))))  # fmt: skip
     if unit == "image":
         rows = [row[:2] + row[4:] for row in rows]
-    click.echo(columns(rows, right=range(1, len(rows[0]))))
     click.echo(reading_of(found))
+    click.echo()
+    click.echo(columns(rows, right=range(1, len(rows[0]))))
+    click.echo()
     click.echo(promise_of(found))
     for note in found.notes:
         click.echo(printable(f"Caveat: {note}"))

@@ -71,35 +71,38 @@ def print_study(found: MemberStudy) -> None:
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
     click.echo(
         printable(
-            f"{len(found.members)} members on {found.n} out-of-fold images{units}; {name} of their mean {found.whole!s}"
+            f"{len(found.members)} members, {found.n} out-of-fold images{units}. {name[0].upper()}{name[1:]} of "
+            f"their mean: {found.whole!s}."
         )
     )
+    click.echo(printable(found.sentence))
+    click.echo()
     click.echo(columns(_member_rows(found), right=range(1, 5)))
     click.echo(
-        f"alone: {name}. Other columns, what is gained by it: left out, to the mean of all; with best, to "
-        f"{printable(found.best)}, which is best alone; Shapley, over all orders in which the mean can grow."
+        f"alone: {name} of the member. Other columns: gain in {name} by the member,\n"
+        f"in the mean of all members; when it is added to {printable(found.best)}, the best member;\n"
+        "and as Shapley value, averaged over all orders in which members can be added."
     )
     click.echo()
     rows, n_more = _pair_rows(found)
     click.echo(columns(rows, right=range(1, len(rows[0]))))
     more = f" {n_more} more pairs are in pairs.csv." if n_more else ""
     click.echo(
-        f"The most alike in their errors first.{more} both wrong, one wrong: shares of the images."
+        f"Pairs with the most similar errors first.{more} both wrong, one wrong: shares of the images."
     )
     brier = found.decomposition
     click.echo(
-        f"Brier score: members {brier['members']:.3f} on average, less their ambiguity "
-        f"{brier['ambiguity']:.3f}, is the mean's {brier['ensemble']:.3f}: what averaging gains."
+        f"Brier score of the mean: {brier['ensemble']:.3f} = {brier['members']:.3f} (average of the members) - "
+        f"{brier['ambiguity']:.3f} (ambiguity: the gain by averaging)."
     )
     for note in found.notes:
         click.echo(printable(f"Caveat: {note}"))
-    click.echo(printable(f"Reading: {found.sentence}"))
 
 
 def _member_rows(found: MemberStudy) -> list[tuple[str, ...]]:
     from ensemble_kit.evaluation.uncertainty.interval import Interval
 
-    rows: list[tuple[str, ...]] = [("member", "alone", "left out", "with best", "Shapley")]
+    rows: list[tuple[str, ...]] = [("member", "alone", "gain in mean", "gain with best", "Shapley")]
     for one in found.members.to_dict("records"):
         cells = {
             key: str(Interval(*(_number(one[k]) for k in (key, f"{key}_low", f"{key}_high"))))

@@ -105,7 +105,7 @@ def print_point(found: OperatingPoint) -> None:
     """The thresholds, a table for images and for patients, and the caveats."""
     asked = [str(one) for one in (found.options.aim, found.options.referral) if one is not None]
     target = "" if found.class_name is None else f"'{found.class_name}' against the rest, "
-    click.echo(printable(f"{found.method}: {target}{'; '.join(asked)}. Chosen out-of-fold."))
+    click.echo(printable(f"Method {found.method}: {target}{'; '.join(asked)}. Chosen out-of-fold."))
     for unit, one in found.units.items():
         click.echo()
         click.echo(printable(f"Per {unit}: {_words(found, unit, one)}"))
@@ -132,11 +132,11 @@ def _words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     if one.point.threshold is not None:
         by_fold = [p.threshold for p in one.by_fold.values() if p.threshold is not None]
         spread = f" ({min(by_fold):.3f} to {max(by_fold):.3f} over folds)" if by_fold else ""
-        said.append(f"'{found.class_name}' where {score} >= {one.point.threshold:.3f}{spread}")
+        said.append(f"'{found.class_name}' if {score} >= {one.point.threshold:.3f}{spread}")
     if found.options.referral is not None and one.point.threshold is None:
-        said.append(f"referred where the highest {score} < {one.point.refer_below:.3f}")
+        said.append(f"referred if the highest {score} < {one.point.refer_below:.3f}")
     elif found.options.referral is not None:
-        said.append(f"referred where {score} is {_referred_range(one.point)}")
+        said.append(f"referred if {score} is {_referred_range(one.point)}")
     return "; ".join(said)
 
 

@@ -79,27 +79,27 @@ class MemberStudy:
 
     @property
     def sentence(self) -> str:
-        """Which member could go."""
+        """The member that adds least to the mean, and whether it helps."""
         least = self.members.loc[self.members["left_out"].idxmin()]
         name, value = least["member"], least["left_out"]
         low, high = least["left_out_low"], least["left_out_high"]
         figure = self.protocol.metric.replace("_", " ")
         if np.isnan(low) and value == 0 and self.protocol.intervals:
-            return f"{name} could go: without it {figure} is the same, whichever {self.group_kind} is left out."
+            return f"{name} is not shown to help: the {figure} of the mean is the same without it."
         if np.isnan(low):
-            return f"{name} adds least to the mean: {value:+.3f} in {figure}, without an interval."
+            return f"{name} adds least to the mean: {value:+.3f} in {figure} (no interval)."
         over = (
-            f"{self.protocol.level * 100:.0f} % jointly for {len(self.members)} members, over "
+            f"{self.protocol.level * 100:.0f} % simultaneous intervals for {len(self.members)} members, over "
             f"{self.n_groups} {self.group_kind}s, out-of-fold"
         )
-        said = f"gives a gain of {value:+.3f} [{low:+.3f}, {high:+.3f}] in {figure} ({over})"
+        said = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] in {figure} ({over})"
         if low > 0:
-            return f"No member could go without a loss: {name}, which adds least, {said}."
+            return f"Every member helps. {name} adds least to the mean: {said}."
         if high < 0:
-            return f"{name} should go: to the mean of all it {said}."
+            return f"{name} makes the mean worse and should be removed: it adds {said}."
         return (
-            f"{name} could go: to the mean of all it {said}, so that it is not shown to help; "
-            f"leaving it out would cost {max(high, 0.0):.3f} at most."
+            f"{name} is not shown to help: it adds {said} to the mean. Removing it costs at most "
+            f"{max(high, 0.0):.3f}."
         )
 
 
@@ -132,7 +132,7 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
     >>> logits["noise"] = 5 * rng.normal(size=(60, 2))
     >>> table = Predictions.from_arrays(logits, labels)
     >>> study_members(table, Protocol(n_resamples=200)).sentence.split(":")[0]
-    'noise could go'
+    'noise is not shown to help'
     """
     protocol = protocol or Protocol()
     if oof.n_members < 2:

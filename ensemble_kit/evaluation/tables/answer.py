@@ -175,7 +175,11 @@ def _cross_fitted(best: Stored) -> list[str]:
 
 def _corrected(best: Stored) -> str:
     corrected = best.get("corrected_for_choice")
-    return f"; corrected for the choice: {Interval(corrected['value'])}" if corrected else ""
+    return (
+        f"; corrected for choosing the best method: {Interval(corrected['value'])}"
+        if corrected
+        else ""
+    )
 
 
 def _size(best: Stored, values: Stored) -> str:
