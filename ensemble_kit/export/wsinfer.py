@@ -36,6 +36,7 @@ from ensemble_kit.replaced import replaced_whole
 from ensemble_kit.run import Run, versions
 
 MODEL, CONFIG, RECORD = "torchscript_model.pt", "config.json", "ensemble-kit.json"
+USE = "## How to use it"
 DEPRECATED = (
     "WSInfer reads TorchScript, which PyTorch has declared deprecated: a later version of PyTorch may "
     "not read this file. Keep the run, and export it again."
@@ -152,7 +153,7 @@ def write_wsinfer(run: Run, bundle: Path, out: Path, patch: Patch) -> WsinferMod
         write_bytes(fresh / MODEL, content)
         write_json(fresh / CONFIG, config)
         with open_files(bundle) as files:
-            write_bytes(fresh / CARD, files.card.encode("utf-8"))
+            write_bytes(fresh / CARD, _card(files.card, notes).encode("utf-8"))
         record = {
             "created_by": versions(),
             "method": ensemble.method,
@@ -233,6 +234,18 @@ def _config(ensemble: Ensemble, um_per_pixel: float, side: int) -> dict[str, Any
         # Resizing to the networks' sizes and normalising are in the model.
         "transform": [{"name": "Resize", "arguments": {"size": side}}, {"name": "ToTensor"}],
     }
+
+
+def _card(card: str, notes: Sequence[str]) -> str:
+    """The bundle's card, which says how this folder is used in place of the bundle."""
+    before, _, rest = card.partition(USE)
+    after = rest.partition("\n## ")[2]
+    said = "\n".join(f"- {note}" for note in notes)
+    command = f"wsinfer run --config {CONFIG} --model-path {MODEL}"
+    return (
+        f"{before}{USE}\n\nWith WSInfer: `{command}` and its options. In QuPath: open this folder as a local "
+        f"model in the WSInfer extension.\n\n{said}\n\n## {after}"
+    )
 
 
 def _patch(image: Pixels, side: int) -> Pixels:

@@ -68,6 +68,11 @@ def test_wsinfer_gets_the_ensembles_probabilities_and_a_config_of_its_schema(
     assert {key: type(value) for key, value in config.items()} == SCHEMA
     assert config["class_names"] == list(ensemble.class_names)
     assert (config["patch_size_pixels"], config["spacing_um_px"]) == (16, 0.5)
+    card = (folder / "README.md").read_text()
+    assert card.count("## How to use it") == 1
+    assert "wsinfer run" in card
+    assert "load_ensemble" not in card
+    assert "## Data and split" in card
     record = read_checked(folder / "ensemble-kit.json", advice="")
     assert record["largest_difference"]["torchscript"] <= 1e-4
     digest = record["files"]["torchscript_model.pt"]["sha256"]
