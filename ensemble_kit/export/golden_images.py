@@ -97,8 +97,8 @@ def golden_images(ensemble: Ensemble, manifest: Manifest) -> GoldenImages:
 def _readable(sources: Sequence[Source], manifest: Manifest) -> Sequence[Source]:
     if not sources or not manifest.root.exists():
         raise DataError(
-            "A bundle stores eight small images of the run's data",
-            f"the folder '{manifest.root}' is not there",
+            f"The folder '{manifest.root}' with the images of the run is not there",
+            "a bundle stores eight small images of it",
             "Export where the images of the run are",
         )
     return sources

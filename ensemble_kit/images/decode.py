@@ -122,7 +122,7 @@ def _read(opened: Callable[[], BinaryIO], path: str) -> npt.NDArray[np.uint8]:
         if "out of memory" in str(error):
             raise _no_memory(path, error) from error
         raise DataError(
-            "Images must decode whole", f"'{path}': {_reason(opened, error)}", _REPLACE
+            f"'{path}': {_reason(opened, error)}", "every image must decode whole", _REPLACE
         ) from error
 
 

@@ -62,8 +62,8 @@ def check_host(host: str, token: str | None) -> None:
     """
     if token is not None and len(token) < 16:
         raise UsageError(
-            "A token has at least 16 characters",
-            f"the one given has {len(token)}",
+            f"The token has {len(token)} characters",
+            "a token needs at least 16",
             "Make one: python -c 'import secrets; print(secrets.token_urlsafe())'",
         )
     if token is None and not is_loopback(host):

@@ -101,7 +101,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> N
     with pytest.raises((DataError, UsageError)) as caught:
         timm_name(name)
     assert near in str(caught.value)
-    assert f"got '{name}'" in str(caught.value)
+    assert f"'{name}'" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -116,10 +116,10 @@ def test_a_network_has_one_size_however_its_name_is_spelled(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet18.foo", r"'resnet18' has a1_in1k, .*Choose one, e\.g\. resnet18\.a1_in1k"),
-        ("efficientnetv2_s.", r"'efficientnetv2_s' has in1k.*e\.g\. efficientnetv2_s\.in1k"),
-        ("tiny_cnn.in1k", r"'tiny_cnn' has none.*Leave it out: tiny_cnn"),
-        ("hf-hub:timm/resnet18.a1_in1k", "got 'hf-hub:timm/resnet18.a1_in1k'"),
+        ("resnet18.foo", r"'resnet18\.foo'.* a1_in1k, .*resnet18\.a1_in1k"),
+        ("efficientnetv2_s.", r"'efficientnetv2_s\.'.* in1k, .*efficientnetv2_s\.in1k"),
+        ("tiny_cnn.in1k", r"'tiny_cnn\.in1k'.*'tiny_cnn'\."),
+        ("hf-hub:timm/resnet18.a1_in1k", "'hf-hub:timm/resnet18.a1_in1k'"),
         ("local-dir:/there/resnet18", "as in resnet18:weights=PATH"),
     ],
 )
@@ -209,5 +209,5 @@ def test_a_network_that_is_described_with_dropout_has_it_unless_a_member_says_ot
 
 @pytest.mark.parametrize("size", [48, 256])
 def test_a_network_of_one_size_says_that_it_takes_no_other(size: int) -> None:
-    with pytest.raises(DataError, match=f"takes none of {size} px .*Use another size, e.g. 224,"):
+    with pytest.raises(DataError, match=f"{size} px .*224,"):
         cost("vit_tiny_patch16_224", size)

@@ -49,7 +49,7 @@ def test_patience_needs_something_to_watch() -> None:
 
 
 def test_an_unknown_key_names_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"got 'epoch'. .*Did you mean 'epochs'\?"):
+    with pytest.raises(DataError, match=r"'epoch'.*'epochs'"):
         Recipe(epoch=3)
 
 
@@ -186,7 +186,7 @@ def test_the_head_may_learn_faster() -> None:
 
 
 def test_an_unknown_optimizer_names_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"got 'adamv'\. .*Did you mean 'adam"):
+    with pytest.raises(UsageError, match=r"'adamv'.*'adam"):
         make_optimizer(nn.Linear(2, 2), Recipe(optim={"name": "adamv"}))
 
 
