@@ -32,7 +32,7 @@ TOKEN = "ENSEMBLE_KIT_TOKEN"
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
 @click.option(
     "--backend", default="auto", show_default=True,
-    help="auto, torch, onnxruntime or openvino, as of predict. Maps need torch.",
+    help="auto, torch, onnxruntime or openvino. The last two need a bundle with a graph, and show no maps.",
 )  # fmt: skip
 @click.option(
     "--max-mb", type=click.FloatRange(min=0.001), default=20.0, show_default=True,
