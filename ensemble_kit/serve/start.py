@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import os
 import socket
 from typing import Any
@@ -70,6 +71,8 @@ def serve_on(listener: socket.socket, app: Any, *, seconds: float) -> None:
     seconds : float
         As of `Limits`; also for requests in work at the end.
     """
+    # It logs each form that cannot be read; the client is told.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     timed: Any = functools.partial(TimedProtocol, seconds=seconds)
     config = uvicorn.Config(
         app,
