@@ -64,7 +64,7 @@ def merged_bins(rows: Array, at_least: int) -> Array:
 
     Examples
     --------
-    >>> merged_bins(np.array([[1, 0.2, 0.0], [3, 0.6, 1.0], [2, 0.9, 1.0]]), 2).tolist()
+    >>> merged_bins(np.array([[1, 0.2, 0.0], [3, 0.6, 1.0], [2, 0.9, 1.0]]), 2).round(3).tolist()
     [[4.0, 0.5, 0.75], [2.0, 0.9, 1.0]]
     """
     out: list[Array] = []

@@ -44,7 +44,7 @@ class Cell:
     ----------
     text : str
     small : str
-        Written smaller below it, e.g. the interval of a value.
+        Written smaller below it, e.g. an interval in brackets.
     link : str
         The place on the page that the cell leads to; "" without a link.
     """
@@ -54,7 +54,8 @@ class Cell:
     link: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text} [{self.small}]" if self.small else self.text
+        beside = self.small if self.small.startswith("[") or not self.small else f"({self.small})"
+        return f"{self.text} {beside}".rstrip()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +174,7 @@ def value_cell(values: Mapping[str, Any] | None) -> Cell:
     if values is None or pd.isna(values["value"]):
         return Cell("n/a")
     low, high = values["low"], values["high"]
-    small = "" if pd.isna(low) or pd.isna(high) else f"{low:.3f}, {high:.3f}"
+    small = "" if pd.isna(low) or pd.isna(high) else f"[{low:.3f}, {high:.3f}]"
     return Cell(f"{values['value']:.3f}", small)
 
 

@@ -11,6 +11,9 @@ import pandas as pd
 
 from ensemble_kit.report.sheet import Sheet
 
+PACKAGES = r"% \usepackage{booktabs,longtable}"
+# Longer tables go over several pages.
+MAX_ROWS = 40
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -41,7 +44,8 @@ def markdown(sheet: Sheet) -> str:
     <BLANKLINE>
     """
     lines = [_markdown_text(sheet.caption), ""] if sheet.caption else []
-    lines += [_markdown_row(sheet.heads), "|---|" + "---:|" * (len(sheet.columns) - 1)]
+    other = "---|" if sheet.is_text else "---:|"
+    lines += [_markdown_row(sheet.heads), "|---|" + other * (len(sheet.columns) - 1)]
     lines += [_markdown_row([str(cell) for cell in row]) for row in sheet.rows]
     if sheet.note:
         lines += ["", _markdown_text(sheet.note)]
@@ -49,17 +53,27 @@ def markdown(sheet: Sheet) -> str:
 
 
 def latex(sheet: Sheet) -> str:
-    """A `table` with a `tabular`; needs the package booktabs."""
-    kinds = "l" + "r" * (len(sheet.columns) - 1)
-    lines = [r"% \usepackage{booktabs}", r"\begin{table}", r"\centering"]
-    if sheet.caption:
-        lines.append(rf"\caption{{{latex_text(sheet.caption)}}}")
-    lines += [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule", *_latex_heads(sheet), r"\midrule"]
-    lines += [_latex_row([str(cell) for cell in row]) for row in sheet.rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if sheet.note:
-        lines.append(rf"\par\smallskip {latex_text(sheet.note)}")
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    """A `table`, or a `longtable` of many rows; needs the packages booktabs and longtable."""
+    kinds, heads = _latex_kinds(sheet), [*_latex_heads(sheet), r"\midrule"]
+    body = [_latex_row([str(cell) for cell in row]) for row in sheet.rows]
+    caption = rf"\caption{{{latex_text(sheet.caption)}}}" if sheet.caption else ""
+    note = rf"\par\smallskip {latex_text(sheet.note)}" if sheet.note else ""
+    if len(body) > MAX_ROWS:
+        first = [caption + r" \\"] if caption else []
+        top = [rf"\begin{{longtable}}{{{kinds}}}", *first, r"\toprule", *heads, r"\endhead"]
+        lines = [*top, *body, r"\bottomrule", r"\end{longtable}", note]
+    else:
+        top = [r"\begin{table}", r"\centering", caption, rf"\begin{{tabular}}{{{kinds}}}"]
+        lines = [*top, r"\toprule", *heads, *body, r"\bottomrule", r"\end{tabular}", note, r"\end{table}"]  # fmt: skip
+    return "\n".join([PACKAGES, *filter(None, lines)]) + "\n"
+
+
+def _latex_kinds(sheet: Sheet) -> str:
+    """Numbers flush right; sentences in columns of equal width."""
+    n_others = len(sheet.columns) - 1
+    if not sheet.is_text:
+        return "l" + "r" * n_others
+    return "l" + rf"p{{{0.85 / n_others:.2f}\linewidth}}" * n_others
 
 
 def latex_text(text: str) -> str:

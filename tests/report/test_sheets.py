@@ -68,6 +68,22 @@ def test_columns_of_one_part_are_named_by_their_metric_alone() -> None:
     assert sheet.groups == []
 
 
+def test_environments_of_latex_are_closed_whatever_the_length() -> None:
+    for n_rows in (3, 60):
+        text = latex(text_sheet("t", "C", [("a", "b"), *[("x", "word " * 9)] * n_rows], "Note."))
+        begun = re.findall(r"\\begin\{(\w+)\}", text)
+        assert begun == re.findall(r"\\end\{(\w+)\}", text)[::-1]
+        assert ("longtable" in begun) == (n_rows > 40)
+        assert r"p{0.85\linewidth}" in text
+        assert text.count("{") == text.count("}")
+
+
+def test_what_is_below_a_value_is_in_brackets_or_parentheses() -> None:
+    assert str(value_cell({"value": 0.5, "low": 0.25, "high": 0.75})) == "0.500 [0.250, 0.750]"
+    assert str(Cell("mean", "baseline")) == "mean (baseline)"
+    assert str(Cell("mean")) == "mean"
+
+
 def test_a_csv_of_the_cells_reads_back_as_they_are(sheet: Sheet) -> None:
     frame = csv_frame(sheet)
     again = pd.read_csv(io.StringIO(frame.to_csv(index=False)), keep_default_na=False)
