@@ -99,10 +99,9 @@ def _panels(content: Content, one: StoredExplanations) -> Iterator[Picture]:
     for image in good[:N_PANELS]:
         name, own = next(iter(image["maps"].items()))
         truth = f" (is {image['truth']})" if image["truth"] not in ("", image["predicted"]) else ""
-        said = f"{image['image']}: predicted {image['predicted']}{truth}. {own['sentence']}"
-        yield _picture(
-            content, one, own["panel"], f"{name} maps of {image['image']}", (said,), PANEL_WIDTH
-        )
+        said = f"{image['image']}: predicted {image['predicted']}{truth}"
+        alt = f"{name} maps. {said}. {own['sentence']}"
+        yield _picture(content, one, own["panel"], alt, (said,), PANEL_WIDTH)
 
 
 def _picture(
