@@ -63,6 +63,7 @@ class Row:
     split_by: str
     group_kind: str
     is_main: bool
+    is_member: bool
     replaced: bool
     parts: Mapping[str, Part]
 
@@ -144,6 +145,7 @@ def _rows(some: Sequence[Planned], runs: Mapping[str, Run], protocol: Protocol) 
             one.split_by,
             one.group_kind,
             method == main[variant],
+            method in runs[variant].members(),
             _replaced(runs[variant], method),
             {part: of[variant, method] for part, of in parts.items() if (variant, method) in of},
         )

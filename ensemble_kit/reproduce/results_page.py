@@ -119,7 +119,7 @@ def render(
         *_maps(sheets),
         "The report of each run has the training curves, ROC curves and all tables: `runs/VARIANT/report/index.html`. Curves for TensorBoard: `tensorboard --logdir runs`.",
         "## Data",
-        _data(manifest),
+        _data(manifest, results.rows[0].group_kind),
         *_bullets(differences(plan.file.expected, manifest) if not plan.is_phantom else []),
         "## Runs",
         _runs(plan, seconds),
@@ -172,24 +172,16 @@ def _table(results: Results) -> str:
 
 
 def _bias(results: Results) -> list[str]:
-    if not results.bias:
-        return []
-    rows = [
-        (
-            one.by_image,
-            one.method,
-            str(one.values[0]),
-            str(one.values[1]),
-            signed(str(one.difference)),
-        )
-        for one in results.bias
-    ]
-    first = results.bias[0]
-    return [
-        "## Split by image against split by patient",
-        f"Balanced accuracy, cross-fitted, on the {first.n} images of {first.n_groups} patients that both splits predict. The difference is the image-split bias.",
-        markdown(("variant", "method", "split by image", "split by patient", "difference"), rows),
-    ]
+    """A table for each variant that is split by image and has a twin that is split by patient."""
+    blocks = []
+    for name in dict.fromkeys(one.by_image for one in results.bias):
+        some = [one for one in results.bias if one.by_image == name]
+        rows = [(o.method, *map(str, o.values), signed(str(o.difference))) for o in some]
+        blocks += [
+            f"Balanced accuracy, cross-fitted, of `{name}` and `{some[0].by_group}` on the {some[0].n} images of {some[0].n_groups} patients that both predict. A positive difference means that the split by image overestimates what new patients get.",
+            markdown(("method", "split by image", "split by patient", "difference"), rows),
+        ]
+    return ["## Split by image against split by patient", *blocks] if blocks else []
 
 
 def _published(plan: Plan, results: Results, manifest: Manifest) -> list[str]:
@@ -209,8 +201,10 @@ def _made(plan: Plan) -> str:
     )
 
 
-def _data(manifest: Manifest) -> str:
-    counts = manifest.counts()
+def _data(manifest: Manifest, group_kind: str) -> str:
+    counts = manifest.counts().rename(columns={"groups": f"{group_kind}s"})
+    if group_kind == "image":
+        counts = manifest.counts().drop(columns="groups")
     rows = [[str(cell) for cell in row] for row in counts.to_numpy().tolist()]
     return f"{manifest.name}:\n\n{markdown(list(counts.columns), rows)}"
 

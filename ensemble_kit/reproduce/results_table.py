@@ -93,9 +93,13 @@ def how_to_read(results: Results) -> list[str]:
         f"**Difference**: balanced accuracy, cross-fitted, minus that of the first row{_of_its_split(results)}, on the same images. Its intervals are simultaneous: 95 % of such tables have all differences inside.",
         '**Verdict**: "better" or "worse" if the interval of the difference excludes 0. Else "not shown": the data do not show a difference.',
     ]
+    if members := [row.method for row in results.rows if row.is_member]:
+        said.append(
+            f"**Methods**: {', '.join(dict.fromkeys(members))} are single networks. The other rows combine them."
+        )
     if "image" in {row.split_by for row in results.rows}:
         said.append(
-            "**Split by image**: the networks were trained on other images of the same patients. Such values are too high for new patients."
+            "**Split by image**: the networks were trained on other images of the same patients. Such values can be too high for new patients."
         )
     if "image" in {row.group_kind for row in results.rows}:
         said.append(

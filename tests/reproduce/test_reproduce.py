@@ -48,10 +48,9 @@ FEW = {
 SMALL_DATA = "[quick.phantom]\nn_patients = 12\nimages_per_patient = 3\nimage_size = 32\n"
 
 
-@pytest.fixture
-def small(tmp_path: Path) -> Path:
+def write_small(place: Path) -> Path:
     """An experiment of two variants: the second one's rate is so small that it learns nothing."""
-    folder = tmp_path / "small"
+    folder = place / "small"
     folder.mkdir()
     (folder / FILE).write_text(
         'title = "Small"\nsteps = ["check", "train", "stack"]\nmembers = ["tiny_cnn"]\nmethods = ["mean"]\nimage_size = 32\n'
@@ -62,6 +61,17 @@ def small(tmp_path: Path) -> Path:
         encoding="utf-8",
     )
     return folder
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write_small(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
+    """The small experiment after all its steps; only to be read."""
+    return run(plan_of(write_small(tmp_path_factory.mktemp("reproduced")), quick=True))[0]
 
 
 def call(words: Sequence[str], log: Path) -> None:
@@ -188,9 +198,10 @@ def test_a_killed_command_continues_with_the_step_that_it_was_in(small: Path) ->
     assert done.page is not None
 
 
-def test_the_table_compares_each_variant_with_the_first_over_patients(small: Path) -> None:
-    plan = plan_of(small, quick=True)
-    done, _ = run(plan)
+def test_the_table_compares_each_variant_with_the_first_over_patients(
+    reproduced: Reproduced,
+) -> None:
+    done, plan = reproduced, reproduced.plan
     assert done.results is not None
     usual, tiny = done.results.rows
     assert usual.parts["cross_fitted"].against_first is None
@@ -204,8 +215,8 @@ def test_the_table_compares_each_variant_with_the_first_over_patients(small: Pat
     np.testing.assert_allclose(rows["value"], values)
 
 
-def test_a_constant_classifier_is_named_with_its_class(small: Path) -> None:
-    done, _ = run(plan_of(small, quick=True))
+def test_a_constant_classifier_is_named_with_its_class(reproduced: Reproduced) -> None:
+    done = reproduced
     assert done.results is not None
     part = done.results.rows[1].parts["test"]
     columns = part.confusion.sum(axis=0)
