@@ -51,7 +51,7 @@ def measure(n_images: int, micro_batches: int, folder: Path) -> dict[str, Any]:
     tiles = build_tiles(manifest, size, cache_dir=folder / "tiles")
     rows, labels = np.arange(len(manifest)), np.asarray(manifest.labels)
     fit = Fit.start(member, tiles, 4, device=torch.device("cpu"), precision="fp32", seed=0)
-    before, began = mebibytes(), time.perf_counter()
+    before, began, spent = mebibytes(), time.perf_counter(), time.process_time()
     fit.run(Rows(rows, labels, rows[:4], labels[:4]), lambda _: None)
     return {
         "network": member.network,
@@ -61,6 +61,7 @@ def measure(n_images: int, micro_batches: int, folder: Path) -> dict[str, Any]:
         "images": len(manifest),
         "parameters": sum(p.numel() for p in fit.model.parameters()),
         "seconds": round(time.perf_counter() - began, 1),
+        "cpu_seconds": round(time.process_time() - spent, 1),
         "peak_mib_before": before,
         "peak_mib": mebibytes(),
         "train_loss": round(fit.training.history[-1]["train_loss"], 3),
