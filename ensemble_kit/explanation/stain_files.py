@@ -51,16 +51,16 @@ def flip_sentence(found: StainCurve) -> str:
     now = found.predicted[int(np.argmin(np.abs(found.amounts - 1)))] or "no class"
     below = [one for one in found.flips if one.amount <= 1]
     above = [one for one in found.flips if one.amount > 1]
-    said = []
-    if below:
-        said.append(f"below {below[-1].amount:.2f} {below[-1].before}")
-    if above:
-        said.append(f"above {above[0].amount:.2f} {above[0].after}")
     stain = WRITTEN.get(found.stain, found.stain)
-    ends = f"{found.amounts[0]:g} to {found.amounts[-1]:g}"
-    if not said:
+    if not found.flips:
+        ends = f"{found.amounts[0]:g} to {found.amounts[-1]:g}"
         return f"Predicted {now} at every amount of {stain} from {ends}."
-    return f"Predicted {now}; at {stain} {' and '.join(said)}."
+    said = [f"Predicted {now}."]
+    if below:
+        said.append(f"With less than {below[-1].amount:.2f} times the {stain}: {below[-1].before}.")
+    if above:
+        said.append(f"With more than {above[0].amount:.2f} times the {stain}: {above[0].after}.")
+    return " ".join(said)
 
 
 def _smaller(image: Any) -> Any:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.plots.image_grid import filled
 from ensemble_kit.plots.lettering import LetteredFigure, in_legend, short
 from ensemble_kit.plots.style import INK, MUTED, color, line_style, plain
 
@@ -30,6 +31,8 @@ def stain_curve_figure(
     amounts : array, shape (n_amounts,)
         1 is the image as it is.
     proba : array, shape (n_amounts, n_classes)
+    title : str
+        Lines that are too long are wrapped.
     pictures : sequence of array of uint8
         Evenly spaced amounts from the first to the last.
     """
@@ -56,5 +59,6 @@ def stain_curve_figure(
     axes.set_ylim(-0.02, 1.04)
     axes.set_xlim(amounts[0], amounts[-1])
     axes.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    title = "\n".join(filled(line, figure.get_figwidth(), 9.5) for line in title.splitlines())
     figure.suptitle(title, fontsize=9.5, color=INK, x=0.01, ha="left")
     return figure
