@@ -21,6 +21,7 @@ from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.first_trials import continue_cut_off, first_trials, put_in_line
 from ensemble_kit.tune.objective import Objective
 from ensemble_kit.tune.proxy import PROXY, ProxyTrial
+from ensemble_kit.tune.pruning import epoch_pruner
 from ensemble_kit.tune.samplers import sampler
 from ensemble_kit.tune.storage import one_host_at_a_time
 from ensemble_kit.tune.study_facts import refuse_other_facts
@@ -189,8 +190,7 @@ def oof_logits(study: MemberStudy, chosen: Sequence[FrozenTrial]) -> Array | Non
 def _pruner(objective: Objective) -> optuna.pruners.BasePruner:
     if not objective.prunes:
         return optuna.pruners.NopPruner()
-    warmup = max(objective.member.recipe.epochs // 3, 1)
-    return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=warmup)
+    return epoch_pruner(objective.member.recipe.epochs)
 
 
 def _facts(objective: Objective) -> Mapping[str, Any]:

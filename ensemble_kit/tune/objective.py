@@ -32,7 +32,7 @@ from ensemble_kit.members.training.state import Training
 from ensemble_kit.run import Run
 from ensemble_kit.seeding import derive_seed
 from ensemble_kit.tune.losses import FoldLoss, fold_loss, overall
-from ensemble_kit.tune.pruning import excess, is_worse, value_of_pruned
+from ensemble_kit.tune.pruning import excess, is_behind, is_worse, value_of_pruned
 from ensemble_kit.tune.space import Dimension, own_values, with_values
 from ensemble_kit.tune.trial_files import FoldResult, TrialFiles
 from ensemble_kit.tune.trials import (
@@ -60,7 +60,7 @@ MEMORY = "memory"  # the constraint: above 0 where memory ran out
 
 
 class EarlyStop(Exception):
-    """The median rule ends a trial within its first fold; carries the loss so far minus the best's."""
+    """The percentile rule ends a trial within its first fold; carries the loss so far minus the best's."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -154,7 +154,8 @@ class Objective:
     def _over_folds(
         self, trial: optuna.Trial, files: TrialFiles, cost: dict[str, Any]
     ) -> tuple[float, str]:
-        best, losses = best_of(ended(trial.study)), list[FoldLoss]()
+        earlier, losses = ended(trial.study), list[FoldLoss]()
+        best, others = best_of(earlier), [losses_of(one) for one in earlier]
         may_stop = self.prunes and trial.user_attrs.get(ORIGIN) != DEFAULT and best is not None
         member = self.tried(trial.user_attrs)
         for fold in range(self.folds.n_splits):
@@ -175,9 +176,11 @@ class Objective:
             cost[SECONDS] += result.seconds
             losses.append(self._loss(result.logits, fold))
             trial.set_user_attr(f"{FOLD}{fold}", losses[-1].to_json())
-            left = fold < self.folds.n_splits - 1
-            if may_stop and left and best is not None and is_worse(losses, losses_of(best)):
-                return self._pruned(trial, excess(losses, losses_of(best))), PRUNED
+            if not may_stop or best is None or fold == self.folds.n_splits - 1:
+                continue
+            incumbent = losses_of(best)
+            if is_worse(losses, incumbent) or is_behind(losses, incumbent, others):
+                return self._pruned(trial, excess(losses, incumbent)), PRUNED
         return overall(losses), WHOLE
 
     def _trained(
@@ -262,7 +265,7 @@ class Objective:
 
 
 class _Epochs:
-    """Reports each epoch under a step of its own, and asks the median rule within the first fold."""
+    """Reports each epoch under a step of its own, and asks the percentile rule within the first fold."""
 
     def __init__(self, trial: optuna.Trial, fold: int, epochs: int, may_stop: bool) -> None:
         self._trial, self._first = trial, fold * epochs
