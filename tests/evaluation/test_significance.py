@@ -178,7 +178,7 @@ def test_verify_claim_answers_on_the_command_line() -> None:
     assert "impossible" in first
     assert "2355 of 2364" not in first
     assert "2355 of 2364" in weaker
-    with pytest.raises(DataError, match="99.62 "):
+    with pytest.raises(DataError, match=r"99\.62 "):
         verify_claim("99.62", 1182)
 
 

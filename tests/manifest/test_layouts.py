@@ -293,7 +293,5 @@ def test_an_option_of_another_reader_is_refused_by_name(archive: Path, tmp_path:
 
 
 def test_what_is_not_understood_is_described(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"holds 2 \.txt, folders: none, and 0 images"
-    ):
+    with pytest.raises(DataError, match=r"holds 2 \.txt, folders: none, and 0 images"):
         read_manifest(touch(tmp_path, "a.txt", "b.txt"))

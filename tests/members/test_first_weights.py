@@ -296,9 +296,7 @@ def test_classifiers_counters_and_indices_of_another_file_are_left_out(tmp_path:
 def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path, number: float) -> None:
     state = built().state_dict()
     state["stages.2.0.weight"][3, 2, 1, 0] = number
-    with pytest.raises(
-        DataError, match=r"1 of 20 tensors: stages\.2\.0\.w"
-    ):
+    with pytest.raises(DataError, match=r"1 of 20 tensors: stages\.2\.0\.w"):
         built(weights=stored("safetensors", tmp_path, state))
 
 
