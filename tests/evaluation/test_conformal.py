@@ -209,7 +209,7 @@ def test_cross_conformal_sets_need_what_each_folds_own_model_says_of_the_test(tm
     one_answer = toy_run(tmp_path / "toy")
     stack_run(one_answer, ["mean"], protocol=Protocol(n_resamples=20))
     options = dataclasses.replace(QUICK, cross=True)
-    with pytest.raises(DataError, match=r"one answer a member.*Leave out --cross"):
+    with pytest.raises(DataError, match=r"4 folds.*--cross"):
         conformal_sets(one_answer, "mean", options, write=False)
     usual = conformal_sets(one_answer, "mean", QUICK, write=False)
     assert not any("--cross" in note for note in usual.notes)
@@ -242,7 +242,7 @@ def test_too_few_patients_are_refused_with_what_would_do(run) -> None:
 
 
 def test_the_oracle_and_unknown_methods_have_no_sets(run) -> None:
-    with pytest.raises(UsageError, match="must not look at the labels"):
+    with pytest.raises(UsageError, match="'oracle'"):
         conformal_sets(run, "oracle", QUICK)
     with pytest.raises(UsageError, match="stack --method vote --run"):
         conformal_sets(run, "vote", QUICK)

@@ -282,9 +282,9 @@ def test_one_answer_a_patient_has_a_point_of_its_own() -> None:
         (["--at", "sensitivity=1.5"], "share above 0 and up to 1"),
         (["--at", "cost=10"], "cost=10:1"),
         (["--at", "youden", "--class", "clas1"], "Did you mean 'class1'"),
-        (["--refer", "10%", "--max-error", ".1"], "got 2 of the two"),
-        (["--refer", "many"], "got 'many'"),
-        (["--refer", "0"], "between 0 and 1"),
+        (["--refer", "10%", "--max-error", ".1"], "2 limits of referral"),
+        (["--refer", "many"], "'many'"),
+        (["--refer", "0"], "The share 0 "),
         (["--class", "class1", "--refer", "10%"], "'class1'"),
     ],
 )

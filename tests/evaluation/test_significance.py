@@ -164,7 +164,7 @@ def test_a_level_in_per_cent_and_a_word_for_a_number_are_refused_with_advice() -
     with pytest.raises(UsageError, match=r"95.*--level 0.95"):
         verify_claim("0.99", 100, level=95)
     for text in ("nan", "inf", "good"):
-        with pytest.raises(DataError, match=f"got '{text}'"):
+        with pytest.raises(DataError, match=f"'{text}'"):
             verify_claim(text, 100)
 
 

@@ -288,16 +288,6 @@ def test_a_changed_byte_in_a_stored_file_is_named(stacked: Any, tmp_path: Path, 
         load_ensemble(own.run, method="simplex")
 
 
-def test_methods_over_pooled_features_are_refused(
-    stacked: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from ensemble_kit.combiners.weights.simplex import SimplexWeights
-
-    monkeypatch.setattr(SimplexWeights, "needs_features", True)
-    with pytest.raises(UsageError, match="simplex"):
-        load_ensemble(stacked.run, method="simplex")
-
-
 def test_other_classes_than_the_runs_are_refused(stacked: Any, tmp_path: Path) -> None:
     own = stacked.copied_to(tmp_path / "run")
     path = own.run.fold_dir("tiny_cnn", 0) / "fold.json"
