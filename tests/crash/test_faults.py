@@ -218,7 +218,7 @@ def test_row_34_a_second_nan_fails_the_job_with_its_images_and_the_others_go_on(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, 2)
-    with pytest.raises(JobsFailedError, match="1 of 3 failed") as failed:
+    with pytest.raises(JobsFailedError, match="1 of 3 jobs failed") as failed:
         train(trained, tmp_path / "run")
     assert "P" in str(failed.value)
     assert "again after the rate was lowered" in str(failed.value)

@@ -169,7 +169,7 @@ def test_the_same_command_again_trains_nothing(walked: tuple[Path, dict[str, str
     run = run_of(walked)
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")}
     said = ensemble_kit("train-members", cwd=walked[0])
-    assert "6 of 6 jobs were finished before and are kept" in said
+    assert "6 of 6 jobs are already finished" in said
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")} == before
 
 
@@ -226,7 +226,7 @@ def test_real_slides_go_down_the_whole_line(real_data: Path, tmp_path: Path) -> 
     assert "patients" in said
     check_that_timm_gives_the_stored_logits(run, "resnet18")
     again = ensemble_kit(*command, cwd=tmp_path)
-    assert "9 of 9 jobs were finished before" in again
+    assert "9 of 9 jobs are already finished" in again
 
 
 def check_that_timm_gives_the_stored_logits(run: Path, member: str) -> None:

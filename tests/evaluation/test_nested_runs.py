@@ -93,13 +93,13 @@ def test_a_run_without_the_pairs_is_told_what_is_missing(tmp_path: Path, cli) ->
     run = toy_run(tmp_path / "run", n_members=2)
     code, said = cli("stack", "--nested", "--run", run.path)
     assert code == 3
-    assert "12 of 12 are missing: 'member0' lacks 0-1, 0-2, 0-3" in said
+    assert "'member0' lacks 0-1, 0-2, 0-3" in said
     assert "train-members --nested --run" in said
     assert not list((run.path / "ensembles").glob("[!.]*"))
     two = toy_run(tmp_path / "two", n_members=2, n_folds=2)
     code, said = cli("stack", "--nested", "--run", two.path)
     assert code == 3
-    assert "there are 2 folds, so nothing would be left to train on" in said
+    assert "2 folds" in said
 
 
 def test_nested_cross_validation_refuses_a_quorum(nested_run) -> None:

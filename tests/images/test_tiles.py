@@ -301,5 +301,5 @@ def test_inputs_that_the_data_do_not_have_are_refused(
     with pytest.raises(UsageError, match="'both'"):
         build_tiles(both, 16, cache_dir=tmp_path / "c", stain="both")
     for stain in (None, "ihc"):
-        with pytest.raises(DataError, match=r"HE\+IHC"):
+        with pytest.raises(DataError, match="IHC"):
             build_tiles(both, 16, cache_dir=tmp_path / "c", stain=stain, stain_norm="macenko")

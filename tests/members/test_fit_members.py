@@ -179,7 +179,7 @@ def test_retraining_sets_aside_what_was_only_begun_and_all_folds_with_it(
     monkeypatch.undo()
     for k in (0, 1):  # what is begun is looked at where nothing is finished
         shutil.rmtree(copied.fold_dir("tiny_cnn", k))
-    with pytest.raises(DataError, match=r"cut off .* differs in member.recipe.epochs: 2 -> 3"):
+    with pytest.raises(DataError, match=r"differs in member.recipe.epochs: 2 -> 3"):
         fit(copied, member("tiny_cnn", epochs=3))
     events = fit(copied, member("tiny_cnn", epochs=3), retrain=True)
     assert count(events, JobFinished) == 3
@@ -260,7 +260,7 @@ def test_a_failing_job_leaves_the_others_and_is_tried_again(
         whole(job, watcher)
 
     monkeypatch.setattr(engine_module, "run_job", failing)
-    with pytest.raises(JobsFailedError, match="1 of 3 failed: tiny_cnn fold 1") as caught:
+    with pytest.raises(JobsFailedError, match="1 of 3 jobs failed: tiny_cnn fold 1") as caught:
         fit(run, member("tiny_cnn"))
     assert caught.value.exit_code == 5
     with pytest.raises(DataError, match="'tiny_cnn' lacks fold 1"):
@@ -286,7 +286,7 @@ def test_an_error_that_nobody_expected_fails_its_job_alone_and_is_told_in_the_st
     run = Run(tmp_path / "run")
     monkeypatch.setattr(Job, "parts", broken)
     with pytest.raises(
-        JobsFailedError, match=r"1 of 3 failed: tiny_cnn fold 1: RuntimeError: mat1"
+        JobsFailedError, match=r"1 of 3 jobs failed: tiny_cnn fold 1: RuntimeError: mat1"
     ):
         fit(run, member())
     states = {job.fold: (job.state, job.reason) for job in run_status(run)}
@@ -347,7 +347,7 @@ def test_a_run_of_other_data_is_refused(
 ) -> None:
     fewer = trained.manifest.take(np.arange(1, len(trained.manifest)))
     folds = dataclasses.replace(trained.folds)
-    with pytest.raises(DataError, match="1 images are gone"):
+    with pytest.raises(DataError, match="1 images are missing"):
         fit_members([member()], fewer, folds, copied, device="cpu")
 
 

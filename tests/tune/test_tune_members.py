@@ -430,7 +430,7 @@ def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: 
     code, said = cli("train-members", *common, "--no-tuned", "--slots", 1)
     assert code == 0
     assert "(tuned)" not in said
-    assert "2 of 2 jobs were finished before" in said
+    assert "2 of 2 jobs are already finished" in said
     code, said = cli("train-members", *common, "--slots", 1)
     assert code == 0
     assert "(tuned)" in said
