@@ -277,8 +277,8 @@ def test_row_36_memory_that_ends_within_a_step_leaves_the_weights_as_they_would_
 
 @pytest.mark.parametrize(
     ("network", "n", "law"),
-    [("tiny_cnn", 1, "A part of two images, the least that batch normalisation learns from, fits"),
-     ("basic_cnn", 0, "One image at a time fits into memory")],
+    [("tiny_cnn", 1, "Not even two images fit"),
+     ("basic_cnn", 0, "Not even one image fits")],
 )  # fmt: skip
 def test_row_36_not_even_the_smallest_part_fits(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, n: int, law: str

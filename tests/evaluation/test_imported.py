@@ -78,7 +78,7 @@ def test_the_command_says_which_class_is_the_most_severe_and_shows_grades(tmp_pa
     args = ["import-predictions", f"a={tmp_path}/a.csv", "--labels", str(labels), "--run"]
     said = call(*args, str(tmp_path / "sorted")).output
     assert "Classes: high, low, mid (sorted by name; another order: --classes A,B)" in said
-    assert "The last, mid, counts as the positive, most severe one" in said
+    assert "The last, mid, " in said
     said = call(*args, str(tmp_path / "run"), "--classes", "low,mid,high", "--ordinal").output
     assert "low, mid, high (in the order given). The last, high," in said
     told = call("stack", "--run", str(tmp_path / "run"), "--method", "vote", "--resamples", "20",
@@ -103,7 +103,7 @@ def test_a_run_does_not_change_whether_its_classes_are_ordered(tmp_path: Path) -
     member_of(tmp_path, "a")
     files = {"a": tmp_path / "a.csv"}
     import_predictions(Run(tmp_path / "run"), labels, files, class_names=GRADES)
-    with pytest.raises(DataError, match="was made without one"):
+    with pytest.raises(DataError, match="without an order"):
         import_predictions(Run(tmp_path / "run"), labels, files, class_names=GRADES, ordinal=True)
 
 
@@ -153,7 +153,7 @@ def test_a_name_given_twice_a_path_as_a_name_and_a_missing_file_are_refused(
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     args = ["import-predictions", "--labels", str(labels), "--run", str(tmp_path / "run")]
-    with pytest.raises(UsageError, match="'a' stands 2 times"):
+    with pytest.raises(UsageError, match="'a' .* 2 times"):
         call(*args, f"a={tmp_path}/a.csv", f"a={tmp_path}/a.csv")
     with pytest.raises(DataError, match=r"'\.\./a'"):
         call(*args, f"../a={tmp_path}/a.csv")
@@ -271,8 +271,8 @@ def test_costs_of_members_come_from_a_table(tmp_path: Path) -> None:
     run = import_predictions(Run(tmp_path / "run"), labels, files, costs=tmp_path / "costs.csv")
     assert member_costs(run, ["a", "b"], "ms_per_image") == {"a": 4.0, "b": 2.5}
     for text, said in (
-        ("member,ms\na,1\n", "got|has member, ms"),
-        ("member,gmacs\nc,1\n", "one row for each member"),
+        ("member,ms\na,1\n", "has the columns member, ms"),
+        ("member,gmacs\nc,1\n", "costs.csv"),
         ("member,gmacs\na,x\n", "'x'"),
     ):
         (tmp_path / "costs.csv").write_text(text)

@@ -135,7 +135,7 @@ def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> st
         for doubt in run.store.read_index(name)["made_of"]["stamps"][1:]
     ]
     lines = [
-        f"{len(members)} members, {len(manifest)} images: {run.path.as_posix()}.",
+        f"{len(members)} member{'s' * (len(members) > 1)}, {len(manifest)} images: {run.path.as_posix()}.",
         *said,
         f"Classes: {names} ({order}). The last, {as_list(manifest.class_names[-1:])}, is the "
         "positive class (the most severe one).",
