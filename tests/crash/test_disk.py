@@ -55,7 +55,7 @@ def test_row_5_a_full_disk_ends_with_exit_4_and_figures_and_the_old_state_goes_o
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     again = processes.finished(line)
     assert again.returncode == 0, again.stderr
-    assert "going on after epoch" in again.stdout
+    assert "continuing after epoch" in again.stdout
 
 
 @pytest.mark.slow

@@ -103,7 +103,7 @@ def test_run_job_does_one_planned_job_and_leaves_a_finished_one(
     assert kept(folder) == undisturbed
     wrong = subprocess.run([*command, "7"], capture_output=True, text=True)
     assert wrong.returncode == 3
-    assert "got fold 7 of 3" in wrong.stderr
+    assert "'7'" in wrong.stderr
 
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_slurm_arrays_end_alike_by_submitits_local_executor(
     pytest.importorskip("submitit")
     from ensemble_kit.launch.slurm import SlurmEngine
 
-    with pytest.raises(EnvironmentFault, match=r"no sbatch here|where Slurm is"):
+    with pytest.raises(EnvironmentFault, match="sbatch"):
         train(trained, tmp_path / "none", engine=SlurmEngine(gpus=0))
     train(trained, tmp_path / "run", engine=SlurmEngine(gpus=0, cpus=1, minutes=5, cluster="local"))
     assert kept(tmp_path / "run") == undisturbed
@@ -219,7 +219,7 @@ def test_an_address_where_nothing_listens_is_told_at_once() -> None:
             raise AssertionError("Ray would try for minutes")
 
     for named in (address, f"ray://{address}"):
-        with pytest.raises(EnvironmentFault, match=f"none answers at '{named}'"):
+        with pytest.raises(EnvironmentFault, match=f"'{named}'"):
             connect(NoRay(), named)
 
 

@@ -134,7 +134,7 @@ def test_row_59_stopping_the_command_cancels_its_slurm_array_and_says_so(
     said, errors = command.communicate(timeout=60)
     assert command.returncode == 128 + number
     assert "Cancelled 1 of 1 Slurm jobs" in said
-    assert "the same command goes on from there" in errors
+    assert "The same command continues" in errors
     processes.wait_for(lambda: not jobs_at_work(run.path))
 
 
@@ -202,13 +202,13 @@ def test_row_7_a_second_trainer_is_refused_and_starts_at_once_when_the_first_is_
     processes.wait_for(lambda: list((tmp_path / "run").rglob("resume-*.json")))
     second = processes.finished(line)
     assert second.returncode == 6
-    assert f"is held by process {first.pid} on {os.uname().nodename}" in second.stderr
+    assert f"process {first.pid} on {os.uname().nodename}" in second.stderr
     first.kill()
     first.wait()
     third = processes.started(line)
     assert third.stdout is not None
     lines = iter(third.stdout.readline, "")
-    assert any("going on after epoch" in said for said in lines)
+    assert any("continuing after epoch" in said for said in lines)
 
 
 # -- row 8: locks that hold nobody off -----------------------------------------------------
@@ -249,7 +249,7 @@ def test_row_8_where_locks_fail_the_claim_that_beats_holds_another_host_off_unti
     for host in ("beta", "alpha"):
         refused = processes.finished(on(host), stdin=subprocess.DEVNULL)
         assert refused.returncode == 6, refused.stderr
-        assert f"is held by process {alpha.pid} on alpha" in refused.stderr
+        assert f"process {alpha.pid} on alpha" in refused.stderr
     alpha.kill()
     alpha.wait()
     beta = processes.started(on("beta"), stdin=subprocess.PIPE)

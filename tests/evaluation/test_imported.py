@@ -153,7 +153,7 @@ def test_a_name_given_twice_a_path_as_a_name_and_a_missing_file_are_refused(
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     args = ["import-predictions", "--labels", str(labels), "--run", str(tmp_path / "run")]
-    with pytest.raises(UsageError, match="'a' .* 2 times"):
+    with pytest.raises(UsageError, match=r"'a' .* 2 times"):
         call(*args, f"a={tmp_path}/a.csv", f"a={tmp_path}/a.csv")
     with pytest.raises(DataError, match=r"'\.\./a'"):
         call(*args, f"../a={tmp_path}/a.csv")
