@@ -85,7 +85,7 @@ def test_row_40_a_device_that_is_not_there_is_exit_4_before_anything_trains(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
     code, said = cli(*words(slides, tmp_path / "run", "--device", "cuda"))
     assert code == 4
-    assert "'cuda' is not available here (0 CUDA devices)" in said
+    assert "'cuda' is not available here" in said
     assert not (tmp_path / "run").exists()
 
 

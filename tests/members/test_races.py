@@ -77,7 +77,7 @@ def test_folds_are_not_set_aside_under_the_trainer_that_is_at_one(
 ) -> None:
     run = trained.copied_to(tmp_path / "copy").run
     with claimed(run.fold_dir("tiny_cnn", 1)):
-        with pytest.raises(RunLockedError, match="is held by process"):
+        with pytest.raises(RunLockedError, match="is used by process"):
             run.set_aside("tiny_cnn")
         assert (run.fold_dir("tiny_cnn", 1) / "fold.json").is_file()
         assert not list(run.path.glob("replaced/*/*"))
@@ -95,7 +95,7 @@ def test_a_glance_at_the_lock_does_not_keep_a_job_from_starting(tmp_path: Path) 
 def test_a_holder_that_stays_is_named_after_a_short_wait(tmp_path: Path) -> None:
     with claimed(tmp_path):
         second = hold.held(tmp_path, seconds=0.1)
-        with pytest.raises(RunLockedError, match="is held by process"):
+        with pytest.raises(RunLockedError, match="is used by process"):
             second.__enter__()
 
 
