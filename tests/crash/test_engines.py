@@ -103,7 +103,7 @@ def test_run_job_does_one_planned_job_and_leaves_a_finished_one(
     assert kept(folder) == undisturbed
     wrong = subprocess.run([*command, "7"], capture_output=True, text=True)
     assert wrong.returncode == 3
-    assert "'7'" in wrong.stderr
+    assert "fold '7'" in wrong.stderr
 
 
 @pytest.mark.slow

@@ -252,13 +252,13 @@ def test_tables_of_other_rows_members_or_shared_patients_are_refused(
 ) -> None:
     oof, nested = tables
     mean = make_combiner("mean")
-    with pytest.raises(DataError, match="240 rows are judged, 320 are there; 80 are in one only"):
+    with pytest.raises(DataError, match=r"240 rows.* 320 .* 80 rows"):
         evaluate(mean, oof, nested=nested[1:])
-    with pytest.raises(DataError, match="400 rows are judged, 320 are there; 0 are in one only"):
+    with pytest.raises(DataError, match=r"400 rows.* 320 .* 0 rows"):
         evaluate(mean, oof, nested=(*nested, nested[0]))
     short = [dataclasses.replace(one, inner=one.inner.select(["rate"])) for one in nested]
-    with pytest.raises(DataError, match="rate and rate, good"):
+    with pytest.raises(DataError, match=r"rate; .* rate"):
         evaluate(mean, oof, nested=short)
     torn = [dataclasses.replace(one, inner=oof) for one in nested]
-    with pytest.raises(DataError, match="fold 0 does both with 20 groups: p0"):
+    with pytest.raises(DataError, match=r"fold 0 .*20 .*p0"):
         evaluate(mean, oof, nested=torn)

@@ -83,12 +83,12 @@ def test_what_is_asked_of_a_head_that_is_not_told_is_refused_up_front(
     deit = {"network": "deit_tiny_distilled_patch16_224", "image_size": 224}
     check_members([member(**deit, recipe={"optim": {"head_only_epochs": 1}})], trained.manifest)
     cached = {"head_only_epochs": 1, "cache_features": True}
-    with pytest.raises(DataError, match=r"those of VisionTransformerDistilled are not.* = false"):
+    with pytest.raises(DataError, match=r"VisionTransformerDistilled .* = false"):
         check_members([member(**deit, recipe={"optim": cached})], trained.manifest)
     check_members([member(**deit, head=(8,), recipe={"optim": cached})], trained.manifest)
     monkeypatch.setattr(preflight, "head_parameters", lambda _: [])
     for optim in ({"head_only_epochs": 1}, {"head_rate": 10.0}):
-        with pytest.raises(DataError, match=r"'tiny_cnn' names none\. Leave out head_only_epochs"):
+        with pytest.raises(DataError, match=r"'tiny_cnn'.*head_only_epochs"):
             check_members([member(recipe={"optim": optim})], trained.manifest)
 
 
