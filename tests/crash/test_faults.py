@@ -221,7 +221,7 @@ def test_row_34_a_second_nan_fails_the_job_with_its_images_and_the_others_go_on(
     with pytest.raises(JobsFailedError, match="1 of 3 jobs failed") as failed:
         train(trained, tmp_path / "run")
     assert "P" in str(failed.value)
-    assert "again after the rate was lowered" in str(failed.value)
+    assert "became nan in epoch 2" in str(failed.value)
     done = sorted(p.parent.name for p in (tmp_path / "run").glob("members/tiny_cnn/*/fold.json"))
     assert done == ["fold-1", "fold-2"]
 
