@@ -192,7 +192,7 @@ class Pool:
         if fewer < self._slots:
             self._slots = fewer
             self._watcher(
-                Notice(f"For the rest of this run only {fewer} jobs run at the same time.")
+                Notice(f"For the rest of this run, jobs run at most {fewer} at a time.")
             )
 
     def _try_again(self, job: Job, how: str) -> None:

@@ -163,7 +163,7 @@ def test_row_37_a_worker_that_the_kernel_kills_is_tried_again_with_fewer_side_by
     )  # fmt: skip
     said = " ".join(e.text for e in events if isinstance(e, Notice))
     assert "signal SIGKILL (probably out of memory)" in said
-    assert "For the rest of this run only 1 side by side" in said
+    assert "at most 1 at a time" in said
     assert not any(isinstance(e, JobFailed) for e in events)
     assert at_work[1:]
     assert set(at_work[1:]) == {1}, at_work
