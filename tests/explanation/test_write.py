@@ -203,7 +203,8 @@ def test_the_command_explains_the_runs_own_images_and_says_where(
     own = explained_run.copied_to(tmp_path / "run")
     code, said = cli("explain", "--run", own.run.path, "--disputed", 2, "--method", "mean")
     assert code == 0, said
-    assert "2 images on which the members contradict each other most, explained for mean." in said
+    assert said.startswith("2 images ")
+    assert "for mean" in said
     folder = own.run.path / "explanations" / "disputed"
     assert f"Panels: {folder.as_posix()}/panels" in said
     assert "few cells" in said
