@@ -45,7 +45,7 @@ def test_row_5_a_full_disk_ends_with_exit_4_and_figures_and_the_old_state_goes_o
     done = processes.finished(line)
     assert done.returncode == 4, done.stderr
     said = re.search(
-        r"the disk is full \(([\d.]+) (\w+) are needed, ([\d.]+) (\w+) are free", done.stderr
+        r"the disk is full; ([\d.]+) (\w+) are needed, ([\d.]+) (\w+) are free", done.stderr
     )
     assert said, done.stderr
     bytes_of = {"bytes": 1, "KiB": 2**10, "MiB": 2**20}
