@@ -247,7 +247,7 @@ def test_row_5_the_figures_are_those_of_the_write(processes: Any, tmp_path: Path
         "try:\n    write_bytes(sys.argv[1], b'n' * (3 * 2**20))\n"
         "except EnvironmentFault as error:\n    print(error)\n"
     )
-    assert "(3.0 MiB are needed, " in processes.python(code, tmp_path / "state").stdout
+    assert "3.0 MiB are needed, " in processes.python(code, tmp_path / "state").stdout
 
 
 def filled(disk: Path) -> Path:
