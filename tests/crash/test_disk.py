@@ -265,7 +265,7 @@ def filled(disk: Path) -> Path:
 def test_row_5_a_full_disk_ends_every_command_that_writes_with_exit_4_and_old_bytes(
     after_stack: Path, mounted: Mount, invoke: Any, commands: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ensemble_kit.report.page.svg_bytes", lambda figure: b"<svg/>")
+    monkeypatch.setattr("ensemble_kit.plots.style.svg_bytes", lambda figure: b"<svg/>")
     disk = mounted("size=8m")
     run = Path(shutil.copytree(after_stack, disk / "run"))
     shutil.copytree(after_stack, disk / "other")
