@@ -158,7 +158,7 @@ def test_a_fallen_method_says_so_in_its_row() -> None:
 
 
 def test_a_slope_gives_no_verdict() -> None:
-    with pytest.raises(UsageError, match="should be near 1"):
+    with pytest.raises(UsageError, match="calibration_slope"):
         evaluate(MeanProba(), patients(), protocol=Protocol(metric="calibration_slope"))
 
 
