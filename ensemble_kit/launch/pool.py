@@ -191,9 +191,7 @@ class Pool:
         self._resize = None
         if fewer < self._slots:
             self._slots = fewer
-            self._watcher(
-                Notice(f"For the rest of this run, jobs run at most {fewer} at a time.")
-            )
+            self._watcher(Notice(f"For the rest of this run, jobs run at most {fewer} at a time."))
 
     def _try_again(self, job: Job, how: str) -> None:
         name = f"{job.member.name} fold {job.fold}"

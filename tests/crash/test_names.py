@@ -196,7 +196,7 @@ def named(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke, commands: Co
     assert ends["import-predictions"][0] == 0, ends
     with pytest.MonkeyPatch.context() as patch:
         # Drawing takes most of the time, and a figure is neither a table nor a terminal.
-        patch.setattr("ensemble_kit.report.page.svg_bytes", lambda figure: b"<svg/>")
+        patch.setattr("ensemble_kit.plots.style.svg_bytes", lambda figure: b"<svg/>")
         patch.setattr("ensemble_kit.plots.style.png_bytes", lambda figure: b"")
         for command, words in commands(folder / "run").items():
             if command == "compare":

@@ -146,7 +146,7 @@ def test_on_the_test_rows_each_fold_s_model_can_be_a_member(several: Run) -> Non
     np.testing.assert_allclose(by_member, whole.logits, atol=1e-6)
     voted = ek.MajorityVote().fit(table.logits, table.labels).predict(table.logits)
     assert voted.shape == table.labels.shape
-    with pytest.raises(DataError, match="members of the test table alone; kind is 'oof'"):
+    with pytest.raises(DataError, match="'oof'"):
         several.predictions("oof", fold_models=True)
 
 
