@@ -213,7 +213,7 @@ def named(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke, commands: Co
 def test_row_54_no_cell_of_any_table_of_a_run_is_a_formula(named: Named) -> None:
     tables = sorted(named.run.rglob("*.csv"))
     assert {p.name for p in tables} >= {
-        "manifest.csv", "folds.csv", "predictions.csv", "sets.csv", "members.csv", "results.csv"
+        "manifest.csv", "folds.csv", "predictions.csv", "sets.csv", "members.csv", "classes.csv"
     }  # fmt: skip
     formulas = {}
     for path in tables:
