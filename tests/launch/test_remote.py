@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ensemble_kit.errors import RunLockedError
-from ensemble_kit.launch.remote import settle
+from ensemble_kit.launch.remote import KILLED, settle
 from ensemble_kit.members.jobs.events import EpochEnded, Event, JobFinished
 from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.jobs.status import run_status
@@ -30,7 +30,7 @@ def test_the_epochs_of_a_job_that_ran_elsewhere_are_told_as_they_were(make_job: 
 @pytest.mark.parametrize(
     ("code", "words", "noted"),
     [
-        (-9, "", "2 times"),
+        (-9, "", f"{KILLED}, 2 times"),
         (4, "error: no GPU", "no GPU"),
         (RunLockedError.exit_code, "error: held by another", None),
     ],
