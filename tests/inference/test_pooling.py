@@ -27,7 +27,7 @@ def test_a_fitted_rule_of_an_earlier_version_is_refused_and_not_replaced() -> No
     fitted = {"share": 0.25, "scale": 2.0, "offsets": [0.4, -0.4]}
     with pytest.raises(DataError) as refused:
         Pooling.from_mapping({"rule": "fitted: top 25% of images", "fitted": fitted})
-    assert "fitted: top 25% of images" in refused.value.law
+    assert "fitted: top 25% of images" in str(refused.value)
     assert Pooling.from_mapping({"rule": "mean (fitted no better)"}) == Pooling()
 
 
