@@ -1,7 +1,4 @@
-"""What a training curve gives away: sentences for the end of a job.
-
-Judges a finished history; changes nothing.
-"""
+"""Warnings about a finished training, read from its curve."""
 
 from __future__ import annotations
 
@@ -21,43 +18,46 @@ def guard(
     recipe: Recipe,
     chosen_epoch: int = -1,
 ) -> list[str]:
-    """Plain warnings about a finished training; empty where nothing stands out.
+    """Plain warnings about a finished training; an empty list if nothing stands out.
 
-    That the last epoch was the best speaks for more of them only where the rate stays up: a
-    cosine, one-cycle or cyclic rate falls to about 0 by plan, and its last epoch should be the
-    best. Nor does it say much of fewer than four epochs, one of which is the last by chance.
+    A best last epoch is a warning only if the learning rate stays up (schedules `constant`,
+    `plateau`, `step`) and there are four epochs or more. Other schedules end near a rate of 0,
+    so their last epoch should be the best one.
 
     Parameters
     ----------
     history : sequence of mapping
         One row per epoch: `val_log_loss, val_balanced_accuracy, val_answered_classes`, ...
-    labels : array of int, shape (n_watched,)
-        Of the rows that the validation figures are from.
+    labels : array of int, shape (n_validation,)
+        Labels of the validation images.
     chosen_epoch : int
-        0-based: the one whose weights are kept, which is what is judged; the last by default.
+        The selected epoch, 0-based; the last one by default.
     """
-    said = []
+    warnings = []
     n_present = len(np.unique(labels))
-    kept = history[chosen_epoch]
+    selected = history[chosen_epoch]
     # An epoch that an earlier version trained has no such column.
-    if n_present > 1 and kept.get("val_answered_classes") == 1:
-        said.append(
-            "Its kept weights give every watched image one class: nothing was learnt, or the rate is too high."
+    if n_present > 1 and selected.get("val_answered_classes") == 1:
+        warnings.append(
+            "The selected epoch predicts one class for every validation image. "
+            "Training failed, or the learning rate is too high."
         )
-    elif n_present > 1 and kept["val_balanced_accuracy"] < 1 / n_present + 0.02:
-        said.append(
-            f"Its kept weights are at chance on the watched rows (balanced accuracy {kept['val_balanced_accuracy']:.3f} "
-            f"with {n_present} classes)."
+    elif n_present > 1 and selected["val_balanced_accuracy"] < 1 / n_present + 0.02:
+        warnings.append(
+            "The selected epoch is at chance on the validation images "
+            f"(balanced accuracy {selected['val_balanced_accuracy']:.3f} of {n_present} classes)."
         )
     losses = [row["val_log_loss"] for row in history]
     if len(losses) >= 4 and all(b > a for a, b in itertools.pairwise(losses)):
-        said.append("The validation loss rose from the start: the rate may be too high.")
+        warnings.append(
+            "The validation loss rose from the first epoch on: the learning rate may be too high."
+        )
     if (
         len(losses) >= 4
         and losses[-1] == min(losses)
         and recipe.schedule in {"constant", "plateau", "step"}
     ):
-        said.append(
-            "The last epoch was the best one: the training may be unfinished; try more epochs."
+        warnings.append(
+            "The last epoch was the best one: the training may be unfinished. Try more epochs."
         )
-    return said
+    return warnings
