@@ -246,8 +246,14 @@ def test_members_are_known_by_their_folders_where_the_list_is_lost(tmp_path: Pat
 
 def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    with pytest.raises(DataError, match="is no run folder"):
+    with pytest.raises(DataError, match="is not a run folder"):
         Run(tmp_path / "run").record
+
+
+def test_results_of_a_missing_run_create_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DataError), Run(tmp_path / "run").writing_results():
+        pass
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_layout_of_tomorrow_is_refused(begun: tuple[Run, Manifest, Folds]) -> None:

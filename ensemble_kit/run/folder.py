@@ -183,9 +183,12 @@ class Run:
 
         Raises
         ------
+        DataError
+            There is no run here. Nothing is created then.
         RunLockedError
             Another process has the lock; the message names it.
         """
+        read_record(self.path)
         with held(self.path / ENSEMBLES):
             sweep(self.path)
             yield

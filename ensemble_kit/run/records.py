@@ -73,7 +73,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         missing = "it has no run.json" if folder.is_dir() else "this folder does not exist"
         raise DataError(
-            f"'{folder}' is no run folder",
+            f"'{folder}' is not a run folder",
             missing,
             f"Train members first: {command('train-members', '--run', folder)}",
         )

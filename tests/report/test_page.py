@@ -445,7 +445,7 @@ def test_the_page_is_valid_enough_for_any_browser(reported: tuple[Run, Page]) ->
 
 
 def test_a_folder_without_a_run_has_no_report(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no run folder"):
+    with pytest.raises(DataError, match="is not a run folder"):
         write_report(Run(tmp_path / "nothing"))
 
 

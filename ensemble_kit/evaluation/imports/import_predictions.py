@@ -112,9 +112,9 @@ def import_predictions(
     prices = {} if costs is None else _costs(costs, list(members))
     _refuse_other_order(run, manifest)
     config = {"imported": {name: str(path) for name, path in members.items()}}
-    with run.locked(), run.writing_results():
+    with run.locked():
         run.begin(manifest, folds, config)
-        with importing(run.path, members):
+        with run.writing_results(), importing(run.path, members):
             for one in found:
                 if one.name in prices:
                     write_checked(run.member_dir(one.name) / "member.json", prices[one.name])
