@@ -174,47 +174,54 @@ def decision_figures(
     intervals: bool = True,
 ) -> DecisionFigures:
     """Shares with intervals over whole groups, and the counts behind them."""
-    kept = ~made.referred
-    one, zero = made.called == 1, made.called == 0
-    sick, well = made.truth == 1, made.truth == 0
-    everything = np.ones(len(labels), dtype=bool)
-    if has_target:
-        parts = {
-            "sensitivity": (kept & sick & one, kept & sick),
-            "specificity": (kept & well & zero, kept & well),
-            "ppv": (kept & sick & one, kept & one),
-            "npv": (kept & well & zero, kept & zero),
-        }
-        counts = {
-            "true_positive": kept & sick & one,
-            "false_positive": kept & well & one,
-            "true_negative": kept & well & zero,
-            "false_negative": kept & sick & zero,
-        }
-    else:
-        parts = {"accuracy": (kept & made.right, kept)}
-        parts |= {
-            f"sensitivity {name}": (kept & made.right & (labels == c), kept & (labels == c))
-            for c, name in enumerate(class_names)
-        }
-        counts = {"right": kept & made.right, "wrong": kept & ~made.right}
-    if made.referred.any():
-        parts |= {
-            f"{name} of all": (above, sick if name == "sensitivity" else well)
-            for name, (above, _) in parts.items()
-            if has_target and name in ("sensitivity", "specificity")
-        }
-        if not has_target:
-            parts["accuracy of all"] = (kept & made.right, everything)
-    parts["referred"] = (made.referred, everything)
+    counts, parts = _of_target(made) if has_target else _of_classes(made, labels, class_names)
+    parts["referred"] = (made.referred, np.ones(len(labels), dtype=bool))
+    counts["referred"] = made.referred
     found = shares(
         {name: (above.astype(float), below.astype(float)) for name, (above, below) in parts.items()},
         labels, groups, len(class_names), level=level, intervals=intervals,
     )  # fmt: skip
-    counts["referred"] = made.referred
     return DecisionFigures(
         n=len(labels),
         n_groups=len(np.unique(np.asarray(groups))),
         counts={name: int(where.sum()) for name, where in counts.items()},
         shares=found,
     )
+
+
+def _of_target(made: Decided) -> tuple[dict[str, Bools], dict[str, tuple[Bools, Bools]]]:
+    """The rows that are counted, and numerator and denominator of each share, for one class."""
+    decided = ~made.referred
+    one, zero = decided & (made.called == 1), decided & (made.called == 0)
+    sick, well = made.truth == 1, made.truth == 0
+    counts = {
+        "true_positive": sick & one,
+        "false_positive": well & one,
+        "true_negative": well & zero,
+        "false_negative": sick & zero,
+    }
+    parts = {
+        "sensitivity": (sick & one, decided & sick),
+        "specificity": (well & zero, decided & well),
+        "ppv": (sick & one, one),
+        "npv": (well & zero, zero),
+    }
+    if made.referred.any():
+        parts["sensitivity of all"] = (sick & one, sick)
+        parts["specificity of all"] = (well & zero, well)
+    return counts, parts
+
+
+def _of_classes(
+    made: Decided, labels: Ints, class_names: tuple[str, ...]
+) -> tuple[dict[str, Bools], dict[str, tuple[Bools, Bools]]]:
+    """The same for decisions between all classes."""
+    decided = ~made.referred
+    right = decided & made.right
+    counts = {"right": right, "wrong": decided & ~made.right}
+    parts = {"accuracy": (right, decided)}
+    for c, name in enumerate(class_names):
+        parts[f"sensitivity {name}"] = (right & (labels == c), decided & (labels == c))
+    if made.referred.any():
+        parts["accuracy of all"] = (right, np.ones(len(labels), dtype=bool))
+    return counts, parts
