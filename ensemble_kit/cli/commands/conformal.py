@@ -90,7 +90,7 @@ def print_sets(found: PredictionSets) -> None:
     kind = "cross-conformal" if options.cross else "split conformal"
     click.echo(
         printable(
-            f"Method {found.method}: prediction sets with {about}{100 * (1 - options.miss):.4g} % coverage"
+            f"Method {found.method}: prediction sets with {about}{100 * (1 - options.alpha):.4g} % coverage"
             f"{each} ({kind}, score {options.score.upper()})"
         )
     )
@@ -141,7 +141,7 @@ def promise_of(found: PredictionSets) -> str:
     if found.options.cross:
         promised = (
             f"Cross-conformal sets have a proven coverage of {100 * found.options.proven:.4g} %, and in "
-            f"practice about {100 * (1 - found.options.miss):.4g} %. This holds"
+            f"practice about {100 * (1 - found.options.alpha):.4g} %. This holds"
         )
     level = f"Intervals: {found.options.level * 100:.0f} %, over {over}."
     if found.options.n_resamples == 0:
