@@ -198,7 +198,7 @@ def test_a_stacked_method_or_a_member_by_itself_has_sets(run, method: str) -> No
     for cross in (False, True):
         found = conformal_sets(
             run, method, dataclasses.replace(QUICK, cross=cross), write=False
-        ).figures["test"]["all"]
+        ).metrics["test"]["all"]
         assert 0.75 <= found.covered.value <= 1.0
 
 

@@ -30,7 +30,7 @@ def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> Non
     shares = point.units["image"].parts["test"].shares
     assert value_cell(vars(shares["accuracy"])).small in text
     assert "Stored prediction sets" in text
-    assert f"hold it for {sets.figures['test']['all'].covered.value:.1%} (test)" in text
+    assert f"hold it for {sets.metrics['test']['all'].covered.value:.1%} (test)" in text
     assert (run.report_dir / "figures" / "sets.svg").is_file()
     (run.ensemble_dir("vote") / "decision.json").write_text("{}")
     with pytest.raises(IntegrityError, match=r"decision\.json"):

@@ -104,7 +104,7 @@ def print_sets(found: PredictionSets) -> None:
     )
     rows: list[tuple[str, ...]] = [("", "images", f"{unit}s", f"coverage, per {unit}", "coverage, per image",
              "mean size", "1 class", "empty", "all classes")]  # fmt: skip
-    for part, of_class in found.figures.items():
+    for part, of_class in found.metrics.items():
         for name, one in of_class.items():
             rows.append((f"{PARTS[part]}: {name}", str(one.n), str(one.n_groups), str(one.covered),
                          str(one.covered_per_image), f"{one.mean_size:.2f}",
@@ -122,10 +122,10 @@ def print_sets(found: PredictionSets) -> None:
 
 def reading_of(found: PredictionSets) -> str:
     """The sets of the last part in one sentence."""
-    if not found.figures:
+    if not found.metrics:
         return "Result: no coverage was measured."
-    part = "test" if "test" in found.figures else "cross_fitted"
-    one = found.figures[part]["all"]
+    part = "test" if "test" in found.metrics else "cross_fitted"
+    one = found.metrics[part]["all"]
     single, none, full = (round(one.n * share) for share in (one.single, one.empty, one.full))
     right = "" if one.right_of_single is None else f" ({one.right_of_single:.0%} of them correct)"
     return (

@@ -97,7 +97,7 @@ class PredictionSets:
         A class is in the set if its nonconformity score is at most this; None for cross-conformal
         sets.
     n_calibrated, n_units : int
-    figures : mapping of part to mapping of class (or "all") to SetMetrics
+    metrics : mapping of part to mapping of class (or "all") to SetMetrics
         `cross_fitted` (each fold with thresholds of the other folds) and `test`. A part with too
         few patients for the guarantee is missing.
     frame : DataFrame
@@ -111,7 +111,7 @@ class PredictionSets:
     thresholds: Mapping[str, float] | None
     n_calibrated: int
     n_units: int
-    figures: Mapping[str, Mapping[str, SetMetrics]]
+    metrics: Mapping[str, Mapping[str, SetMetrics]]
     frame: pd.DataFrame
     notes: tuple[str, ...]
 
@@ -205,7 +205,7 @@ def sets_json(found: PredictionSets) -> dict[str, Any]:
                 }
                 for name, one in of_class.items()
             }
-            for part, of_class in found.figures.items()
+            for part, of_class in found.metrics.items()
         },
         "notes": list(found.notes),
     }

@@ -15,7 +15,7 @@ import pandas as pd
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.scores.verdict import verdicts
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.method_predictions import Combined
@@ -103,13 +103,13 @@ def _evaluated(
     protocol: Protocol,
 ) -> pd.DataFrame:
     """A row per set: its cost, its metric and its verdict against the best set."""
-    metric, sign = protocol.figure(oof.class_names), _sign(oof, protocol)
-    scored = judge(
+    metric, sign = protocol.verdict_metric(oof.class_names), _sign(oof, protocol)
+    scored = score_methods(
         {"+".join(s): _mean_of(oof, s) for s in sets},
         np.asarray(oof.labels), oof.groups, oof.n_classes,
         metrics=[metric], level=protocol.level, intervals=protocol.intervals,
     )  # fmt: skip
-    best = max(scored, key=lambda name: _merit(scored[name].figures[protocol.metric].value, sign))
+    best = max(scored, key=lambda name: _merit(scored[name].values[protocol.metric].value, sign))
     against_best = verdicts(
         scored, best, scored[best], metric_name=metric, part="cross_fitted", level=protocol.level
     )
@@ -120,7 +120,7 @@ def _evaluated(
             "cost": _cost(members, costs),
             "unit": unit,
             "metric": protocol.metric,
-            **dataclasses.asdict(one.figures[protocol.metric]),
+            **dataclasses.asdict(one.values[protocol.metric]),
             "verdict": against_best[name].word,
             "at_worst": 0.0 if name == best else against_best[name].effect.low,
         }
@@ -170,9 +170,9 @@ def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
         ("on the Pareto front", "members", unit, f"{metric_name}, out-of-fold", "against the best")
     ]
     for one in table[table["on_front"]].to_dict("records"):
-        figure = Interval(one["value"], one["low"], one["high"])
+        interval = Interval(one["value"], one["low"], one["high"])
         cost = f"{one['cost']:.3g}" if one["cost"] < 1e4 else f"{one['cost']:,.0f}"
-        rows.append((one["members"], str(one["n_members"]), cost, str(figure), one["verdict"]))
+        rows.append((one["members"], str(one["n_members"]), cost, str(interval), one["verdict"]))
     return rows
 
 
@@ -237,19 +237,19 @@ def _growing_sets(
 def _value(oof: Predictions, members: tuple[str, ...], protocol: Protocol) -> float:
     if not _predicts_all(oof, members):
         return -np.inf
-    scored = judge(
+    scored = score_methods(
         {"set": _mean_of(oof, members)},
         np.asarray(oof.labels),
         oof.groups,
         oof.n_classes,
-        metrics=[protocol.figure(oof.class_names)],
+        metrics=[protocol.verdict_metric(oof.class_names)],
         intervals=False,
     )
-    return _merit(scored["set"].figures[protocol.metric].value, _sign(oof, protocol))
+    return _merit(scored["set"].values[protocol.metric].value, _sign(oof, protocol))
 
 
 def _sign(oof: Predictions, protocol: Protocol) -> float:
-    return 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
+    return 1.0 if protocol.verdict_metric(oof.class_names).higher_is_better else -1.0
 
 
 def _merit(value: float | None, sign: float) -> float:

@@ -101,7 +101,7 @@ def _sets(run: Run, stored: StoredPredictions, options: SetOptions) -> Predictio
         thresholds=thresholds,
         n_calibrated=len(labels),
         n_units=len(labels) if groups is None else oof.n_groups,
-        figures={part: set_metrics(one, sets, options) for part, (one, sets) in parts.items()},
+        metrics={part: set_metrics(one, sets, options) for part, (one, sets) in parts.items()},
         frame=sets_frame(parts),
         notes=_notes(run, stored, parts, groups, options),
     )

@@ -241,7 +241,7 @@ def _write(run: Run, done: Stacked) -> None:
 
 
 def _with_clinical(
-    judged: Mapping[str, Evaluation],
+    evaluations: Mapping[str, Evaluation],
     oof: Predictions,
     test: Predictions | None,
     manifest: Manifest,
@@ -249,12 +249,12 @@ def _with_clinical(
     options: ClinicalOptions | None,
 ) -> dict[str, Evaluation]:
     """The same evaluations, with a clinical block for the best method, or else for the mean."""
-    one, best = chosen(judged, protocol) or judged["mean"], judged["best-member"]
+    one, best = chosen(evaluations, protocol) or evaluations["mean"], evaluations["best-member"]
     parts = {"cross_fitted": (oof, one.oof_combined, best.oof_combined)}
     if test is not None and one.test_combined is not None and best.test_combined is not None:
         parts["test"] = (test, one.test_combined, best.test_combined)
     found = clinical_of(one.shown_name, parts, manifest, protocol, options)
-    return {**judged, one.name: dataclasses.replace(one, clinical=found)}
+    return {**evaluations, one.name: dataclasses.replace(one, clinical=found)}
 
 
 def _with_stored(run: Run, done: Stacked) -> dict[str, dict[str, Any]]:
