@@ -76,8 +76,8 @@ _HOME = {
     "SetOptions": "evaluation.decisions.set_coverage",
     "operating_point": "evaluation.runs.operating_point",
     "DecisionOptions": "evaluation.runs.operating_point",
-    "Aim": "evaluation.decisions.thresholds",
-    "Referral": "evaluation.decisions.thresholds",
+    "ThresholdTarget": "evaluation.decisions.thresholds",
+    "RejectOption": "evaluation.decisions.thresholds",
     "load_ensemble": "inference.ensemble",
     "export_bundle": "export.bundle",
     "write_report": "report.page",
@@ -92,7 +92,7 @@ _SHOWN = (
 )  # fmt: skip
 _ROOMS = {
     "decisions": (
-        "operating_point", "DecisionOptions", "Aim", "Referral", "conformal_sets", "SetOptions",
+        "operating_point", "DecisionOptions", "ThresholdTarget", "RejectOption", "conformal_sets", "SetOptions",
         "net_benefit", "read_costs",
     ),
     "diversity": ("study_members", "member_values", "pareto_table"),

@@ -133,7 +133,7 @@ def trained(slides: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 def stacked(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A copy of the trained run with STACKED stacked, and sets and a decision of `simplex`."""
     from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
-    from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral
+    from ensemble_kit.evaluation.decisions.thresholds import RejectOption, ThresholdTarget
     from ensemble_kit.evaluation.protocol import Protocol
     from ensemble_kit.evaluation.runs.operating_point import DecisionOptions, operating_point
     from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
@@ -141,11 +141,13 @@ def stacked(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Train
 
     own = trained.copied_to(tmp_path_factory.mktemp("stacked") / "slides")
     stack_run(own.run, STACKED, protocol=Protocol(n_resamples=0, fallback=False))
-    conformal_sets(own.run, "simplex", SetOptions(miss=0.2, n_resamples=0))
+    conformal_sets(own.run, "simplex", SetOptions(alpha=0.2, n_resamples=0))
     operating_point(
         own.run,
         "simplex",
-        DecisionOptions(Aim("youden"), referral=Referral(share=0.3), n_resamples=0),
+        DecisionOptions(
+            ThresholdTarget("youden"), reject_option=RejectOption(share=0.3), n_resamples=0
+        ),
     )
     return own
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, check_labels, check_logits, softmax
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.combiners.metric_loss import ErrorCosts, figure_loss
+from ensemble_kit.combiners.metric_loss import ErrorCosts, metric_loss
 from ensemble_kit.errors import UsageError
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
@@ -53,15 +53,15 @@ class BestMember(Combiner):
         labels: npt.NDArray[np.int64],
         groups: npt.NDArray[np.int64],  # noqa: ARG002
     ) -> None:
-        loss = figure_loss(self.metric or "balanced_accuracy", labels, self.error_costs)
-        log_loss = figure_loss("log_loss", labels)
+        loss = metric_loss(self.metric or "balanced_accuracy", labels, self.error_costs)
+        log_loss = metric_loss("log_loss", labels)
         losses = []
         for m in range(logits.shape[1]):
             answers = decided(softmax(logits[:, m]))
-            losses.append((round(loss(self._judged(answers)), 12), log_loss(answers)))
+            losses.append((round(loss(self._evaluated(answers)), 12), log_loss(answers)))
         self.member_ = int(min(range(len(losses)), key=losses.__getitem__))
 
-    def _judged(self, answers: Combined) -> Combined:
+    def _evaluated(self, answers: Combined) -> Combined:
         if not self.decide_by_cost or self.error_costs is None:
             return answers
         from ensemble_kit.metrics.costs import least_cost

@@ -20,7 +20,7 @@ ErrorCosts = tuple[tuple[float, ...], ...]
 UNDEFINED = 1e12
 
 
-def figure_loss(
+def metric_loss(
     metric: str, labels: Ints, error_costs: ErrorCosts | None = None
 ) -> Callable[[Combined], float]:
     """A loss function of predictions for these labels: the lower, the better the metric.
@@ -42,7 +42,7 @@ def figure_loss(
     Examples
     --------
     >>> from ensemble_kit.predictions.method_predictions import decided
-    >>> loss = figure_loss("auroc", np.array([0, 1]))
+    >>> loss = metric_loss("auroc", np.array([0, 1]))
     >>> loss(decided(np.array([[0.8, 0.2], [0.6, 0.4]])))
     -1.0
     """

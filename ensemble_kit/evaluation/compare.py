@@ -58,11 +58,11 @@ def compare(
     'vote is not shown to differ from best-member: balanced accuracy 1.000 against 1.000, difference +0.000 (no interval, cross-fitted).'
     """
     protocol = protocol or Protocol()
-    judged = evaluate_all(combiners, fit_on, score_on, protocol=protocol, nested=nested)
-    return scores_table(judged, protocol)
+    evaluations = evaluate_all(combiners, fit_on, score_on, protocol=protocol, nested=nested)
+    return scores_table(evaluations, protocol)
 
 
-def scores_table(judged: Mapping[str, Evaluation], protocol: Protocol) -> pd.DataFrame:
+def scores_table(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> pd.DataFrame:
     """Evaluations as one tidy table."""
     rows = [
         {
@@ -72,21 +72,21 @@ def scores_table(judged: Mapping[str, Evaluation], protocol: Protocol) -> pd.Dat
             "value": interval.value,
             "low": interval.low,
             "high": interval.high,
-            "n": figures.n,
-            "n_groups": figures.n_groups,
-            "n_ties": figures.n_ties,
+            "n": values.n,
+            "n_groups": values.n_groups,
+            "n_ties": values.n_ties,
             "verdict": verdict_word(one, part, key),
         }
-        for name, one in judged.items()
-        for part, figures in one.parts.items()
-        for key, interval in figures.metrics.items()
+        for name, one in evaluations.items()
+        for part, values in one.parts.items()
+        for key, interval in values.metrics.items()
     ]
     table = pd.DataFrame.from_records(rows).astype({"value": float, "low": float, "high": float})
     table.attrs = {
         "metric": protocol.metric,
-        "verdict": chosen_verdict(judged, protocol),
-        "verdicts": [v.sentence for one in judged.values() for v in one.verdicts],
-        "notes": field_notes(judged),
+        "verdict": chosen_verdict(evaluations, protocol),
+        "verdicts": [v.sentence for one in evaluations.values() for v in one.verdicts],
+        "notes": field_notes(evaluations),
     }
     return table
 
@@ -101,19 +101,19 @@ def verdict_word(one: Evaluation, part: str, metric_name: str) -> str:
     return words[0] if words else ""
 
 
-def chosen(judged: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation | None:
+def chosen(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> Evaluation | None:
     """The best method by cross-validation; None if there are only baselines."""
-    values = {name: one.cross_fitted[protocol.metric].value for name, one in judged.items()}
+    values = {name: one.cross_fitted[protocol.metric].value for name, one in evaluations.items()}
     best = winner(values, protocol.metric)
-    return None if best is None else judged[best]
+    return None if best is None else evaluations[best]
 
 
-def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
+def chosen_verdict(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> str:
     """The verdict on the best method against the best member, on the test part if there is one.
 
     If it was chosen among several methods, the sentence names their number.
     """
-    best = chosen(judged, protocol)
+    best = chosen(evaluations, protocol)
     if best is None or not best.verdicts:
         return ""
     part = "test" if best.test is not None else "cross_fitted"
@@ -127,9 +127,9 @@ def chosen_verdict(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
     )
 
 
-def field_notes(judged: Mapping[str, Evaluation]) -> list[str]:
+def field_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
     """The caveats of all methods, each once."""
-    fallen = [name for name, one in judged.items() if one.fell_back]
+    fallen = [name for name, one in evaluations.items() if one.fell_back]
     alone = {replaced_note(name) for name in fallen}
-    notes = [n for one in judged.values() for n in one.notes if n not in alone]
+    notes = [n for one in evaluations.values() for n in one.notes if n not in alone]
     return [*dict.fromkeys(notes), *([replaced_note(*fallen)] if fallen else [])]

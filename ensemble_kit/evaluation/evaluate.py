@@ -34,9 +34,9 @@ from ensemble_kit.evaluation.cross_validation.nested import couplings
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation, replaced_name
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, baseline_tests
-from ensemble_kit.evaluation.scores.per_class import ClassFigures, figures_per_class
-from ensemble_kit.evaluation.scores.per_group import figures_per_group, has_larger_groups
-from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, judge
+from ensemble_kit.evaluation.scores.per_class import ClassMetrics, metrics_per_class
+from ensemble_kit.evaluation.scores.per_group import has_larger_groups, metrics_per_group
+from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, score_methods
 from ensemble_kit.evaluation.scores.verdict import Verdict, corrected_verdict, verdicts
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice, corrected_choice
 from ensemble_kit.evaluation.winner import simplest_first, winner
@@ -83,8 +83,8 @@ def evaluate(
     >>> result.cross_fitted.n, result.cross_fitted["accuracy"].value == result.in_sample["accuracy"].value
     (40, True)
     """
-    judged = evaluate_all({"ensemble": combiner}, oof, test, protocol=protocol, nested=nested)
-    return judged["ensemble"]
+    evaluations = evaluate_all({"ensemble": combiner}, oof, test, protocol=protocol, nested=nested)
+    return evaluations["ensemble"]
 
 
 def evaluate_all(
@@ -111,17 +111,17 @@ def evaluate_all(
     correction = _correction(made.crossed, oof, protocol)
     said = _verdicts(scored, made.fell_back, oof, protocol, best, correction)
     notes, own = _notes(made, scored, protocol), _own_notes(made)
-    per_group = figures_per_group(made.predictions, made.tables, protocol)
+    per_group = metrics_per_group(made.predictions, made.tables, protocol)
     per_class, tests = _per_class(made, protocol), _tests(made)
     leakage = couplings(scored["cross_fitted"], scored.get("nested", {}), protocol.level)
 
     def values(part: str, name: str) -> MetricValues | None:
-        return scored[part][name].figures if part in scored else None
+        return scored[part][name].values if part in scored else None
 
     return {
         name: Evaluation(
             name, made.fitted[name],
-            scored["in_sample"][name].figures, scored["cross_fitted"][name].figures,
+            scored["in_sample"][name].values, scored["cross_fitted"][name].values,
             values("test", name), made.crossed[name], made.predictions.get("test", {}).get(name),
             said.get(name, ()), notes + own[name], fell_back=name in made.fell_back,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
@@ -142,7 +142,7 @@ def _scored(made: AllParts, protocol: Protocol) -> dict[str, dict[str, Scored]]:
     parts = dict(made.predictions) | {
         "in_sample": {n: one for n, one in inside.items() if one is not made.crossed[n]}
     }
-    found = {part: _judge(of, made.tables[part], protocol) for part, of in parts.items()}
+    found = {part: _scored_part(of, made.tables[part], protocol) for part, of in parts.items()}
     found["in_sample"] = found["cross_fitted"] | found["in_sample"]
     return found
 
@@ -173,7 +173,7 @@ def _own_notes(made: AllParts) -> dict[str, tuple[str, ...]]:
 
 def _best(crossed: Mapping[str, Scored], protocol: Protocol) -> str | None:
     """The method that is best cross-fitted; the test part takes no part in the choice."""
-    values = {name: one.figures[protocol.metric].value for name, one in crossed.items()}
+    values = {name: one.values[protocol.metric].value for name, one in crossed.items()}
     return winner(values, protocol.metric)
 
 
@@ -188,7 +188,7 @@ def _correction(
         return None
     return corrected_choice(
         methods, {name: crossed[name] for name in BASELINES}, np.asarray(oof.labels), oof.groups,
-        oof.n_classes, wanted=protocol.figure(oof.class_names), n_resamples=protocol.n_resamples,
+        oof.n_classes, wanted=protocol.verdict_metric(oof.class_names), n_resamples=protocol.n_resamples,
         seed=protocol.seed,
     )  # fmt: skip
 
@@ -196,35 +196,35 @@ def _correction(
 def _below_best(made: AllParts, protocol: Protocol) -> list[str]:
     """Fitted methods that are no better than the best member, without those that fell back."""
     oof = made.tables["cross_fitted"]
-    labels, figure = np.asarray(oof.labels), protocol.figure(oof.class_names)
+    labels, wanted = np.asarray(oof.labels), protocol.verdict_metric(oof.class_names)
     learnt = [
         n
         for n, one in made.combiners.items()
         if n not in REFERENCE_METHODS and one.is_fitted_to_labels and n not in made.fell_back
     ]
     best = made.crossed["best-member"]
-    return [n for n in learnt if not beats(made.crossed[n], best, labels, figure)]
+    return [n for n in learnt if not beats(made.crossed[n], best, labels, wanted)]
 
 
-def _judge(
+def _scored_part(
     tables: Mapping[str, Combined], table: Predictions, protocol: Protocol
 ) -> dict[str, Scored]:
     if not tables:
         return {}
     abstained = any(one.n_abstained for one in tables.values())
-    return judge(
+    return score_methods(
         tables,
         np.asarray(table.labels),
         table.groups,
         table.n_classes,
-        metrics=protocol.figures(table, abstained=abstained),
+        metrics=protocol.all_metrics(table, abstained=abstained),
         level=protocol.level,
         intervals=protocol.intervals,
     )
 
 
 def _verdicts(
-    judged: Mapping[str, Mapping[str, Scored]],
+    scored: Mapping[str, Mapping[str, Scored]],
     fallen: Collection[str],
     oof: Predictions,
     protocol: Protocol,
@@ -237,8 +237,8 @@ def _verdicts(
     cross-fitted it rests on the gain that is corrected for the choice.
     """
     found: dict[str, list[Verdict]] = {}
-    for part in [p for p in ("cross_fitted", "nested", "test") if p in judged]:
-        methods = {name: one for name, one in judged[part].items() if name not in REFERENCE_METHODS}
+    for part in [p for p in ("cross_fitted", "nested", "test") if p in scored]:
+        methods = {name: one for name, one in scored[part].items() if name not in REFERENCE_METHODS}
         alone = {best: methods[best]} if part == "test" and best is not None else {}
         for against in BASELINES:
             said: dict[str, Verdict] = {}
@@ -246,8 +246,8 @@ def _verdicts(
                 said |= verdicts(
                     some,
                     against,
-                    judged[part][against],
-                    metric_name=protocol.figure(oof.class_names),
+                    scored[part][against],
+                    metric_name=protocol.verdict_metric(oof.class_names),
                     part=part,
                     group_kind=oof.group_kind,
                     level=protocol.level,
@@ -264,10 +264,10 @@ def _verdicts(
 
 def _per_class(
     made: AllParts, protocol: Protocol
-) -> dict[str, dict[str, tuple[ClassFigures, ...]]]:
+) -> dict[str, dict[str, tuple[ClassMetrics, ...]]]:
     """Metrics of each class, cross-fitted and on the test part, without the oracle."""
     return {
-        part: figures_per_class(
+        part: metrics_per_class(
             {n: one for n, one in of.items() if not made.combiners[n].needs_labels},
             made.tables[part],
             protocol,

@@ -15,7 +15,7 @@ from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.clinical.net_benefit import THRESHOLDS, NetBenefit, decision_curve
 from ensemble_kit.evaluation.clinical.one_class import OneClass
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.scores.verdict import verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import metric as metric_of
@@ -88,7 +88,7 @@ def metric_interval(
     (1.0, 0.67, 1.0)
     """
     truth, (one,) = _checked(labels, groups, proba)
-    scored = judge(
+    scored = score_methods(
         {"it": one},
         truth,
         np.asarray(groups),
@@ -96,7 +96,7 @@ def metric_interval(
         metrics=[metric_of(metric)],
         level=level,
     )
-    return scored["it"].figures[metric]
+    return scored["it"].values[metric]
 
 
 def compare_predictions(
@@ -143,12 +143,12 @@ def compare_predictions(
     """
     truth, (first, second) = _checked(labels, groups, proba_a, proba_b)
     wanted = metric_of(metric)
-    scored = judge(
+    scored = score_methods(
         {"a": first, "b": second}, truth, np.asarray(groups), first.proba.shape[1],
         metrics=[wanted], level=level,
     )  # fmt: skip
     said = verdict("a", scored["a"], "b", scored["b"], metric_name=wanted, part="test", level=level)
-    effect, n_groups = said.effect, scored["a"].figures.n_groups
+    effect, n_groups = said.effect, scored["a"].values.n_groups
     return Comparison(
         effect.value, effect.low, effect.high, said.p_value, said.word, n_groups, said.sentence
     )

@@ -18,7 +18,7 @@ from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError, first_few
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.parallel import in_processes
 from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.method_predictions import Combined, decided
@@ -33,7 +33,7 @@ ALARM = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class NullFigures:
+class NullMetrics:
     """One method's metric on the real table, on permuted labels and on noise members.
 
     Parameters
@@ -73,14 +73,14 @@ class PermutationTest:
 
     Parameters
     ----------
-    methods : mapping of name to NullFigures
+    methods : mapping of name to NullMetrics
     metric : str
     n_draws : int
     dealt : str
         How the labels were permuted, in words.
     """
 
-    methods: Mapping[str, NullFigures]
+    methods: Mapping[str, NullMetrics]
     metric: str
     n_draws: int
     dealt: str
@@ -186,10 +186,10 @@ def permutation_test(
             f"Use e.g. {N_DRAWS}",
         )
     methods = {name: one for name, one in combiners.items() if not one.needs_labels}
-    real = _figures(methods, oof, protocol)
+    real = _metric_values(methods, oof, protocol)
     one_draw = functools.partial(_draw, methods=methods, oof=oof, protocol=protocol)
     draws = in_processes(one_draw, range(n_draws))
-    higher = protocol.figure(oof.class_names).higher_is_better
+    higher = protocol.verdict_metric(oof.class_names).higher_is_better
 
     def values(kind: int, name: str) -> Array:
         return np.array([draw[kind][name] for draw in draws])
@@ -199,7 +199,7 @@ def permutation_test(
         return better if higher else -better
 
     found = {
-        name: NullFigures(
+        name: NullMetrics(
             real[name], values(0, name), values(1, name), gain(0, name), gain(1, name), higher
         )
         for name in methods
@@ -214,25 +214,25 @@ def _draw(
     rng = generator(protocol.seed, f"null-{draw}")
     tables = with_permuted_labels(oof, rng), with_noise_members(oof, rng)
     with threadpool_limits(1):  # the same sums in every process
-        on_permuted, on_noise = (_figures(methods, table, protocol) for table in tables)
+        on_permuted, on_noise = (_metric_values(methods, table, protocol) for table in tables)
     return on_permuted, on_noise
 
 
 CONSTANT = "the classes' shares, whatever the image"
 
 
-def _figures(
+def _metric_values(
     methods: Mapping[str, Combiner], table: Predictions, protocol: Protocol
 ) -> dict[str, float]:
     labels = np.asarray(table.labels)
     answers: dict[str, Combined] = {k: cross_fit(one, table) for k, one in methods.items()}
     shares = np.bincount(labels, minlength=table.n_classes) / len(table)
     answers[CONSTANT] = decided(np.tile(shares, (len(table), 1)))
-    judged = judge(
+    scored = score_methods(
         answers, labels, table.groups, table.n_classes,
-        metrics=[protocol.figure(table.class_names)], intervals=False,
+        metrics=[protocol.verdict_metric(table.class_names)], intervals=False,
     )  # fmt: skip
-    values = {k: one.figures[protocol.metric].value for k, one in judged.items()}
+    values = {k: one.values[protocol.metric].value for k, one in scored.items()}
     return {k: np.nan if v is None else v for k, v in values.items()}
 
 

@@ -75,11 +75,11 @@ class Protocol:
         """Whether intervals are computed."""
         return self.n_resamples > 0
 
-    def figure(self, class_names: Sequence[str]) -> Metric:
+    def verdict_metric(self, class_names: Sequence[str]) -> Metric:
         """The metric of the verdicts, over these classes."""
         return self.resolved(self.metric, class_names)
 
-    def figures(
+    def all_metrics(
         self, table: Predictions | MethodPredictions, *, abstained: bool = False
     ) -> list[Metric]:
         """The metrics for this table, each once."""

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.clinical.block import Clinical
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest
-from ensemble_kit.evaluation.scores.per_class import ClassFigures
-from ensemble_kit.evaluation.scores.per_group import GroupFigures
+from ensemble_kit.evaluation.scores.per_class import ClassMetrics
+from ensemble_kit.evaluation.scores.per_group import GroupMetrics
 from ensemble_kit.evaluation.scores.per_image import MetricValues
 from ensemble_kit.evaluation.scores.verdict import Verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
@@ -41,9 +41,9 @@ class Evaluation:
         Caveats, to be shown beside every metric.
     fell_back : bool
         Whether the method was replaced by the mean.
-    per_group : mapping of part to GroupFigures
+    per_group : mapping of part to GroupMetrics
         Metrics per patient; empty if every image is its own group.
-    per_class : mapping of part to tuple of ClassFigures
+    per_class : mapping of part to tuple of ClassMetrics
         Each class against the rest, cross-fitted and on the test part; empty for the oracle.
     costs : CostMatrix or None
         Costs of errors.
@@ -74,8 +74,8 @@ class Evaluation:
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     fell_back: bool = False
-    per_group: Mapping[str, GroupFigures] = dataclasses.field(default_factory=dict)
-    per_class: Mapping[str, tuple[ClassFigures, ...]] = dataclasses.field(default_factory=dict)
+    per_group: Mapping[str, GroupMetrics] = dataclasses.field(default_factory=dict)
+    per_class: Mapping[str, tuple[ClassMetrics, ...]] = dataclasses.field(default_factory=dict)
     tests: tuple[BaselineTest, ...] = ()
     nested: MetricValues | None = None
     coupling: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
@@ -101,7 +101,7 @@ class Evaluation:
             "nested": self.nested,
             "test": self.test,
         }
-        return {part: figures for part, figures in found.items() if figures is not None}
+        return {part: values for part, values in found.items() if values is not None}
 
     def optimism(self, name: str) -> float | None:
         """Optimism: in-sample minus cross-fitted; None if undefined."""

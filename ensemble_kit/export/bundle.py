@@ -52,6 +52,7 @@ from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 from ensemble_kit.inference.golden import GOLDEN, compare_golden, golden_json
 from ensemble_kit.inference.model_card import model_card
 from ensemble_kit.inference.open_bundle import open_bundle
+from ensemble_kit.inference.stored_method import StoredMethod
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.jobs.job import CROP
 from ensemble_kit.run import Run, versions
@@ -171,44 +172,56 @@ def _fill(
         files.write(COMBINER_ARRAYS, arrays)
     _write_golden(files, ensemble, manifest)
     about_graph = None if graph is None else _write_graph(files, ensemble, manifest, graph)
-    words = choice_words(choice)
-    learnt = [] if distilled is None else distilled_words(distilled)
-    sections = {"Fold networks": words, "Distillation": learnt}
-    extra = [f"## {name}\n\n" + "\n".join(said) for name, said in sections.items() if said]
+    sections = {
+        "Fold networks": choice_words(choice),
+        "Distillation": [] if distilled is None else distilled_words(distilled),
+    }
+    extra = [f"## {name}\n\n" + "\n".join(lines) for name, lines in sections.items() if lines]
     files.write(CARD, model_card(facts, extra).encode("utf-8"))
-    write_checked(
-        folder / RECORD,
-        {
-            "schema_version": SCHEMA_VERSION,
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "created_by": versions(),
-            "name": facts["name"],
-            "method": stored.name,
-            "class_names": list(stored.class_names),
-            "ordinal": manifest.ordinal,
-            "positive": manifest.positive,
-            "group_kind": stored.group_kind,
-            "data": {"name": manifest.name, **data_settings_of(manifest)},
-            "preprocessing": PREPROCESSING,
-            "members": with_licences(members, facts),
-            "folds": choice_json(choice),
-            "distilled": distilled_json(distilled),
-            "combiner": {**combiner, "class_names": list(stored.class_names)},
-            "pooling": stored.pooling.as_mapping(),
-            "costs": None if stored.costs is None else stored.costs.tolist(),
-            "sets": sets_json(stored.sets, stored.class_names),
-            "decision": decision_json(stored.decision, stored.class_names),
-            "made_of": dict(stored.made_of),
-            "notes": [
-                *stored.notes,
-                *(one for one in words if not one.startswith(TIME)),
-                *learnt[:1],
-            ],
-            "known_images": known_json(manifest),
-            "graph": about_graph,
-            "files": files.listed,
-        },
-    )
+    caveats = [one for one in sections["Fold networks"] if not one.startswith(TIME)]
+    record = {
+        **_about_bundle(stored, manifest, facts),
+        "members": with_licences(members, facts),
+        "folds": choice_json(choice),
+        "distilled": distilled_json(distilled),
+        "combiner": {**combiner, "class_names": list(stored.class_names)},
+        **_about_decisions(stored),
+        "notes": [*stored.notes, *caveats, *sections["Distillation"][:1]],
+        "known_images": known_json(manifest),
+        "graph": about_graph,
+        "files": files.listed,
+    }
+    write_checked(folder / RECORD, record)
+
+
+def _about_bundle(
+    stored: StoredMethod, manifest: Manifest, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Names, versions, and how images are prepared."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created_by": versions(),
+        "name": facts["name"],
+        "method": stored.name,
+        "class_names": list(stored.class_names),
+        "ordinal": manifest.ordinal,
+        "positive": manifest.positive,
+        "group_kind": stored.group_kind,
+        "data": {"name": manifest.name, **data_settings_of(manifest)},
+        "preprocessing": PREPROCESSING,
+    }
+
+
+def _about_decisions(stored: StoredMethod) -> dict[str, Any]:
+    """How probabilities become decisions, and what the method was made of."""
+    return {
+        "pooling": stored.pooling.as_mapping(),
+        "costs": None if stored.costs is None else stored.costs.tolist(),
+        "sets": sets_json(stored.sets, stored.class_names),
+        "decision": decision_json(stored.decision, stored.class_names),
+        "made_of": dict(stored.made_of),
+    }
 
 
 def _write_golden(files: BundleWriter, ensemble: Ensemble, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.scores.verdict import verdict
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.sources import Source
@@ -64,7 +64,7 @@ def paired_change(before: MethodPredictions, after: Combined, *, metric: str) ->
     """
     name = metric if metric in METRICS else DEFAULT
     wanted = metric_of(name)
-    scored = judge(
+    scored = score_methods(
         {"after": after, "before": before},
         before.labels,
         before.groups,
@@ -78,12 +78,12 @@ def paired_change(before: MethodPredictions, after: Combined, *, metric: str) ->
     return PairedChange(
         before.part,
         name,
-        scored["before"].figures.metrics[name].value,
-        scored["after"].figures.metrics[name].value,
+        scored["before"].values.metrics[name].value,
+        scored["after"].values.metrics[name].value,
         (said.effect.value, said.effect.low, said.effect.high),
         said.word,
         len(before),
-        scored["before"].figures.n_groups,
+        scored["before"].values.n_groups,
     )
 
 

@@ -17,7 +17,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.combiners.saved import unpacked
 from ensemble_kit.errors import EnsembleKitError, IntegrityError
 from ensemble_kit.evaluation.decisions.conformal import ConformalSets
-from ensemble_kit.evaluation.decisions.threshold_rules import Point
+from ensemble_kit.evaluation.decisions.threshold_rules import Threshold
 from ensemble_kit.inference.bundle_files import AGAIN, ODD_PARTS, BundleFiles
 from ensemble_kit.inference.fold_networks import (
     FoldNetwork,
@@ -155,7 +155,7 @@ def _decision(stored: Mapping[str, Any] | None, names: Sequence[str]) -> StoredD
     if stored is None:
         return None
     target = None if stored["class"] is None else names.index(stored["class"])
-    points = {unit: Point(**one) for unit, one in stored["units"].items()}
+    points = {unit: Threshold(**one) for unit, one in stored["units"].items()}
     return StoredDecision(target, points)
 
 

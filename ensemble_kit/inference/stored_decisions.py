@@ -15,7 +15,7 @@ import numpy as np
 from ensemble_kit.checked import read_checked
 from ensemble_kit.errors import IntegrityError, command
 from ensemble_kit.evaluation.decisions.conformal import ConformalSets
-from ensemble_kit.evaluation.decisions.threshold_rules import Point, Rule, decide
+from ensemble_kit.evaluation.decisions.threshold_rules import Rule, Threshold, decide
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
 from ensemble_kit.predictions.method_predictions import Combined
 
@@ -45,12 +45,12 @@ class StoredDecision:
     ----------
     target : int or None
         The class that is called from a threshold on; None decides for the predicted class.
-    points : mapping of unit to Point
+    points : mapping of unit to Threshold
         `image`, and the group's kind where there is a point per group.
     """
 
     target: int | None
-    points: Mapping[str, Point]
+    points: Mapping[str, Threshold]
 
     def decide(
         self, combined: Combined, class_names: Sequence[str], unit: str = IMAGE
@@ -66,7 +66,7 @@ class StoredDecision:
 
 
 def _words(class_names: Sequence[str], target: int | None) -> list[str]:
-    """What each value of `Decided.called` means."""
+    """What each value of `Decisions.called` means."""
     if target is None:
         return list(class_names)
     others = [name for c, name in enumerate(class_names) if c != target]
@@ -134,8 +134,8 @@ def read_decision(
     return StoredDecision(None if called is None else list(class_names).index(called), points)
 
 
-def _point(stored: Mapping[str, Any]) -> Point:
-    return Point(stored["threshold"], stored["refer_below"] or 0.0)
+def _point(stored: Mapping[str, Any]) -> Threshold:
+    return Threshold(stored["threshold"], stored["refer_below"] or 0.0)
 
 
 def _read(path: Path, what: str, now: Mapping[str, Any]) -> dict[str, Any] | None:

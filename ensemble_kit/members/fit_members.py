@@ -6,18 +6,13 @@ Starts jobs and gathers their files; how one job trains is its own affair.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ensemble_kit.errors import (
-    DataError,
-    UsageError,
-    first_few,
-)
+from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.files import cache_folder
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.fold_key import LeftOut
@@ -140,40 +135,55 @@ def fit_members(
         watcher(Notice(text))
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
-    # What `auto` means elsewhere is found out there.
+    # The devices of other machines are not known here: `auto` is resolved there.
     elsewhere = isinstance(engine, RemoteEngine)
-    where, watched = ELSEWHERE if elsewhere else choose_device(device), watcher
+    where = ELSEWHERE if elsewhere else choose_device(device)
     with contextlib.ExitStack() as stack:
         if tensorboard and not elsewhere:
             curves = TensorBoard(run.path / "tensorboard", watcher)
-            watched = both(watcher, stack.enter_context(curves))
-        with run.locked() if shard is None else run.locked(seconds=600):
+            watcher = both(watcher, stack.enter_context(curves))
+        with run.locked(seconds=0 if shard is None else 600):
             if not locks_work(run.path):
-                watched(Notice(NO_LOCKS.format(run.path)))
+                watcher(Notice(NO_LOCKS.format(run.path)))
             run.begin(manifest, folds, config or {})
             jobs = _plan(
-                members, rounds, manifest, folds, run, where, precision, seed, watched, cache
-            )
-            jobs = [dataclasses.replace(job, keep_features=keep_features) for job in jobs]
-            waiting = _unfinished(jobs, run, retrain, watched)
+                members, rounds, manifest, folds, run, where, precision, seed, keep_features,
+                watcher, cache,
+            )  # fmt: skip
+            waiting = _unfinished(jobs, run, retrain, watcher)
             require_first_weights([j.member for j in waiting if not lacks_features(j)])
-            waiting = waiting if elsewhere else with_precision(waiting, watched)
+            waiting = waiting if elsewhere else with_precision(waiting, watcher)
             if config is not None:
                 run.keep_config(config)
             run.remember([m.name for m in members])
-            for job in {job.member.name: job for job in jobs}.values():
-                renew_price(job)
-            for job in {job.member.name: job for job in waiting}.values():
-                write_spec(
-                    job, cache, nested=nested, device=device if elsewhere else None, asked=precision
-                )
+            asked_device = device if elsewhere else None
+            _write_specs(jobs, waiting, cache, nested=nested, device=asked_device, asked=precision)
             if shard is None:
-                failures = _run_and_collect(jobs, waiting, engine or in_process, watched)
+                failures = _run_and_collect(jobs, waiting, engine or in_process, watcher)
         if shard is not None:
             ours, left = (_shard(some, jobs, *shard) for some in (jobs, waiting))
-            failures = _run_and_collect(ours, left, engine or in_process, watched)
+            failures = _run_and_collect(ours, left, engine or in_process, watcher)
     if failures:
         raise told(failures, len(jobs))
+
+
+def _write_specs(
+    jobs: Sequence[Job],
+    waiting: Sequence[Job],
+    cache: Path | None,
+    *,
+    nested: bool,
+    device: str | None,
+    asked: str,
+) -> None:
+    for job in _one_per_member(jobs):
+        renew_price(job)
+    for job in _one_per_member(waiting):
+        write_spec(job, cache, nested=nested, device=device, asked=asked)
+
+
+def _one_per_member(jobs: Sequence[Job]) -> list[Job]:
+    return list({job.member.name: job for job in jobs}.values())
 
 
 def _run_and_collect(
@@ -186,7 +196,7 @@ def _run_and_collect(
         else:
             watcher(JobSkipped(job.member.name, job.fold))
     failures = engine(waiting, watcher) if waiting else []
-    for job in {job.member.name: job for job in jobs}.values():
+    for job in _one_per_member(jobs):
         collect(job)
     return failures
 
@@ -232,6 +242,7 @@ def _plan(
     device: torch.device,
     precision: str,
     seed: int,
+    keep_features: bool,
     watcher: Watcher,
     cache: Path | None,
 ) -> list[Job]:
@@ -247,7 +258,7 @@ def _plan(
     return [
         Job(
             run, m, k, manifest, folds, tiles[m.tile_spec], device, precision, seed,
-            None if m.eval_spec == m.tile_spec else tiles[m.eval_spec],
+            None if m.eval_spec == m.tile_spec else tiles[m.eval_spec], keep_features,
         )
         for left_out in rounds
         for m in members

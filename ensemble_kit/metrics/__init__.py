@@ -85,18 +85,18 @@ OF_SECOND_CLASS = frozenset(("average_precision",))
 
 def _of_confusion(
     name: str,
-    figure: Callable[[Confusion], Array],
+    compute: Callable[[Confusion], Array],
     higher: bool = True,
     bounds: Callable[[int], Bounds] = _unit,
 ) -> Metric:
     return Metric(
-        name, higher, of_sums=lambda sums: figure(sums.counts), bounds=bounds, of_decisions=True
+        name, higher, of_sums=lambda sums: compute(sums.counts), bounds=bounds, of_decisions=True
     )
 
 
-def _of_scores(name: str, figure: Callable[[Ints, Array], float]) -> Metric:
+def _of_scores(name: str, compute: Callable[[Ints, Array], float]) -> Metric:
     """A metric of probabilities that does not depend on the predicted classes."""
-    return Metric(name, True, of_table=lambda labels, proba, _=None: figure(labels, proba))
+    return Metric(name, True, of_table=lambda labels, proba, _=None: compute(labels, proba))
 
 
 def _aurc(labels: Ints, proba: Array, predicted: Ints | None = None) -> float:

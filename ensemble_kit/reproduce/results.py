@@ -177,7 +177,7 @@ def row_name(variant: str, method: str) -> str:
 
 
 def _part(found: AcrossRuns, name: str, one: MethodPredictions) -> Part:
-    values, table = found.figures[name], one
+    values, table = found.metrics[name], one
     predicted = one.predicted
     classes = np.unique(predicted)
     is_constant = len(classes) == 1 and classes[0] >= 0 and len(np.unique(table.labels)) > 1
@@ -203,8 +203,8 @@ def _bias(plan: Plan, runs: Mapping[str, Run], protocol: Protocol) -> list[Split
                 one.name: stored_predictions(runs[one.name], method).oof for one in (twin, image)
             }
             said = compare_method_predictions(pair, protocol=protocol)
-            of = said.figures[image.name]
-            values = (of[METRIC], said.figures[twin.name][METRIC])
+            of = said.metrics[image.name]
+            values = (of[METRIC], said.metrics[twin.name][METRIC])
             found.append(
                 SplitBias(
                     image.name,

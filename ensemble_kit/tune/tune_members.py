@@ -114,20 +114,15 @@ def tune_members(
     only_train = train.part("train")
     check_members(members, only_train)
     require_first_weights(members)
-    refuse_exclusive(objective=objective, storage=storage, nested=nested, proxy=proxy)
-    if nested and folds.n_splits < 3:
-        raise UsageError(
-            f"--nested cannot be used with {folds.n_splits} folds",
-            "settings of a fold are tuned over the other folds, so three are needed",
-            "Use --folds 3 or more",
-        )
+    _refuse_exclusive(
+        objective=objective, storage=storage, nested=nested, proxy=proxy, n_folds=folds.n_splits
+    )
     plan = TunePlan(
         tuple(members), only_train, folds, run.path, space or Space(), storage, device,
         precision, seed, objective == "team", prunes, keep_trials, cache,
     )  # fmt: skip
     deadline = None if time_limit is None else time.monotonic() + time_limit
-    with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(contextlib.ExitStack())
+    with contextlib.ExitStack() as lock:
         lock.enter_context(run.locked(seconds=600 if is_server(storage) else 0))
         if config is not None:
             run.begin(train, folds, config)
@@ -146,10 +141,10 @@ def tune_members(
             return dataclasses.replace(found, nested=gains)
 
 
-def refuse_exclusive(
-    *, objective: str, storage: str | None, nested: bool, proxy: Proxy | None
+def _refuse_exclusive(
+    *, objective: str, storage: str | None, nested: bool, proxy: Proxy | None, n_folds: int
 ) -> None:
-    """Refuse options that exclude each other.
+    """Refuse options that exclude each other, and nested tuning over too few folds.
 
     Raises
     ------
@@ -173,4 +168,10 @@ def refuse_exclusive(
             f"{asked} cannot be used with --storage",
             "it needs studies of its own in the run folder",
             "Leave out --storage",
+        )
+    if nested and n_folds < 3:
+        raise UsageError(
+            f"--nested cannot be used with {n_folds} folds",
+            "settings of a fold are tuned over the other folds, so three are needed",
+            "Use --folds 3 or more",
         )

@@ -30,7 +30,7 @@ from ensemble_kit.combiners.rules.kernels import mean_softmax, vote_counts
 from ensemble_kit.combiners.stacking.mlp import MLPStacker
 from ensemble_kit.combiners.weights.greedy_losses import ErrorRate, LogLoss
 from ensemble_kit.combiners.weights.greedy_picks import pick
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.testing import toy_logits
 
@@ -196,7 +196,7 @@ def bootstrap_vs_loop(quick: bool) -> Row:
     n_loop = 20 if quick else 50  # the loop is timed on so many resamples, and scaled
 
     def ours() -> float:
-        judged = judge(
+        scored = score_methods(
             tables,
             labels,
             groups,
@@ -204,7 +204,7 @@ def bootstrap_vs_loop(quick: bool) -> Row:
             metrics=["balanced_accuracy", "log_loss"],
             n_resamples=n_resamples,
         )
-        return float(judged["0"].figures["balanced_accuracy"].low or 0)
+        return float(scored["0"].values["balanced_accuracy"].low or 0)
 
     def theirs() -> float:
         rng, drawn = np.random.default_rng(0), []

@@ -22,7 +22,7 @@ import numpy as np
 from scipy import stats
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.evaluation.scores.per_image import Measured, judge, paired_gains
+from ensemble_kit.evaluation.scores.per_image import Measured, paired_gains, score_methods
 from ensemble_kit.evaluation.scores.verdict import corrected_verdict, verdict, verdicts
 from ensemble_kit.evaluation.uncertainty.bootstrap import resampling
 from ensemble_kit.evaluation.uncertainty.selection_bias import corrected_choice
@@ -181,7 +181,7 @@ def cell(name, counts, sizes, n, seed) -> list[dict]:
 def methods(pair, labels, groups, n_classes, names):
     """`(method, metric)` to its interval of a, of a minus b, and its verdict."""
     out = {}
-    scored = judge(pair, labels, groups, n_classes, metrics=names)
+    scored = score_methods(pair, labels, groups, n_classes, metrics=names)
     measured = {
         k: Measured.of(one, labels, groups, [metric(m) for m in names], True)
         for k, one in pair.items()
@@ -192,7 +192,7 @@ def methods(pair, labels, groups, n_classes, names):
             for m, values in one.under(weights).items():
                 drawn[k][m].append(values)
     for m in names:
-        a = scored["a"].figures[m]
+        a = scored["a"].values[m]
         said = verdict("a", scored["a"], "b", scored["b"], metric_name=m, part="test")
         out["ours", m] = (ends(a), ends(said.effect), said.word)
         sign = 1 if metric(m).higher_is_better else -1
@@ -225,7 +225,7 @@ def rao_wu(measured, scored, labels, groups, names):
     quantile, found = stats.t.ppf(0.975, len(strata) - len(np.unique(strata))), {}
     for m in names:
         sign = 1 if metric(m).higher_is_better else -1
-        a, b = (scored[k].figures[m].value for k in "ab")
+        a, b = (scored[k].values[m].value for k in "ab")
         half = quantile * np.nanstd(drawn["a"][m])
         gain, half_gain = (
             sign * (a - b),
@@ -239,7 +239,7 @@ def rao_wu(measured, scored, labels, groups, names):
 def plain_t(scored, m, sign):
     """Jackknife variance within strata, Satterthwaite's t, no transformation."""
     design, found = scored["a"].designs[m], []
-    a, b = (scored[k].figures[m].value for k in "ab")
+    a, b = (scored[k].values[m].value for k in "ab")
     for value, left_out in (
         (a, scored["a"].left_out[m]),
         (sign * (a - b), sign * (scored["a"].left_out[m] - scored["b"].left_out[m])),
@@ -280,12 +280,10 @@ def choice(n_out_of_fold: int, n: int, seed: int) -> dict:
             some = predictions(labels, groups, 2, [0.0] * 22, rng)
             parts[part] = (labels, groups, {f"m{i}": one for i, one in enumerate(some)})
         scored = {
-            part: judge(some, labels, groups, 2, metrics=[wanted])
+            part: score_methods(some, labels, groups, 2, metrics=[wanted])
             for part, (labels, groups, some) in parts.items()
         }
-        values = {
-            k: one.figures[wanted.name].value for k, one in scored["oof"].items() if k != "m0"
-        }
+        values = {k: one.values[wanted.name].value for k, one in scored["oof"].items() if k != "m0"}
         best = max(values, key=values.get)
         labels, groups, some = parts["oof"]
         corrected = corrected_choice(
@@ -302,7 +300,7 @@ def choice(n_out_of_fold: int, n: int, seed: int) -> dict:
         ].effect
         found["raw"].append(values[best])
         found["corrected"].append(corrected.value)
-        found["test"].append(scored["test"][best].figures[wanted.name].value)
+        found["test"].append(scored["test"][best].values[wanted.name].value)
         found["better on test"].append(on_test.low is not None and on_test.low > 0)
         found["better without test"].append(said.word == "better")
     return {"methods": 22, "out-of-fold": n_out_of_fold, "test patients": 20, "n": n} | {

@@ -105,9 +105,9 @@ def with_noise(field: Predictions, n: int) -> Predictions:
 
 def cross_fitted(field: Predictions) -> dict[str, float]:
     combiners = {name: make_combiner(name) for name in all_methods(len(field.member_names))}
-    judged = evaluate_all(combiners, field, protocol=Protocol(n_resamples=0, fallback=False))
+    evaluated = evaluate_all(combiners, field, protocol=Protocol(n_resamples=0, fallback=False))
     return {
-        name: float(one.cross_fitted["balanced_accuracy"].value) for name, one in judged.items()
+        name: float(one.cross_fitted["balanced_accuracy"].value) for name, one in evaluated.items()
     }
 
 

@@ -118,7 +118,7 @@ def test_compared_figures_are_those_of_the_stored_answers(repeats: list[Run]) ->
     for run in repeats[:2]:
         rows = read_ensemble_predictions(run.ensemble_dir("vote")).query("split == 'oof'")
         right = (rows["label"] == rows["predicted"]).mean()
-        assert found.figures[run.path.as_posix()]["accuracy"].value == pytest.approx(right)
+        assert found.metrics[run.path.as_posix()]["accuracy"].value == pytest.approx(right)
 
 
 def test_classes_are_matched_by_name_whatever_their_order(
@@ -140,7 +140,7 @@ def test_classes_are_matched_by_name_whatever_their_order(
         run.store.write(name, dataclasses.replace(stored, about=about))
     stack_run(run, ["mean"], protocol=QUICK)
     assert run.predictions("oof").class_names == one.predictions("oof").class_names[::-1]
-    first, second = compare_runs([one, run], protocol=QUICK).figures.values()
+    first, second = compare_runs([one, run], protocol=QUICK).metrics.values()
     for name in ("accuracy", "auroc", "log_loss"):
         assert second[name].value == pytest.approx(first[name].value, abs=1e-6), name
 
@@ -150,7 +150,7 @@ def test_a_member_stands_for_a_run_too(repeats: list[Run]) -> None:
     found = compare_runs(repeats[:2], method="member3", protocol=QUICK)
     oof = run.predictions("oof").select(["member3"])
     right = (oof.logits[:, 0].argmax(axis=1) == oof.labels).mean()
-    assert found.figures[run.path.as_posix()]["accuracy"].value == pytest.approx(right)
+    assert found.metrics[run.path.as_posix()]["accuracy"].value == pytest.approx(right)
 
 
 def test_notes_of_the_stacked_answers_stand_beside_a_comparison(

@@ -148,16 +148,16 @@ def test_members_that_are_right_in_different_places_are_told_apart(name: str) ->
 def test_noise_makes_it_fall_back_and_say_so() -> None:
     table = toy_predictions(300, 4, 2, n_groups=30)
     noise = dataclasses.replace(table, labels=np.random.default_rng(1).integers(0, 2, 300))
-    judged = evaluate_all(
+    evaluated = evaluate_all(
         {name: make_combiner(name) for name in NAMES}, noise, protocol=Protocol(n_resamples=50)
     )
     for name in NAMES:
-        one = judged[name]
+        one = evaluated[name]
         assert one.cross_fitted["auroc"].value == pytest.approx(0.5, abs=0.12)
         assert one.fell_back == any(
             f"{name} is not better than the mean" in note for note in one.notes
         )
-    assert any(judged[name].fell_back for name in NAMES)
+    assert any(evaluated[name].fell_back for name in NAMES)
 
 
 def test_a_region_without_images_is_refused() -> None:

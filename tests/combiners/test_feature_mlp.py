@@ -45,8 +45,8 @@ def test() -> Predictions:
 
 
 def test_it_learns_what_only_features_know(oof: Predictions, test: Predictions) -> None:
-    judged = evaluate_all({"feature-mlp": small()}, oof, test, protocol=QUICK)
-    found, mean = judged["feature-mlp"], judged["mean"]
+    evaluated = evaluate_all({"feature-mlp": small()}, oof, test, protocol=QUICK)
+    found, mean = evaluated["feature-mlp"], evaluated["mean"]
     assert not found.fell_back
     for part in ("cross_fitted", "test"):
         assert found.parts[part]["accuracy"].value > 0.9

@@ -30,14 +30,14 @@ def found(*names: str, test: bool = True, metric: str = "balanced_accuracy"):
     other = toy_predictions(90, 4, 3, kind="test", seed=1, n_groups=9) if test else None
     methods = {n: make_combiner(n) for n in names}
     protocol = Protocol(metric=metric, n_resamples=100)
-    judged = evaluate_all(methods, oof, other, protocol=protocol)
-    return judged, {name: metrics_json(one, oof) for name, one in judged.items()}
+    evaluated = evaluate_all(methods, oof, other, protocol=protocol)
+    return evaluated, {name: metrics_json(one, oof) for name, one in evaluated.items()}
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss", "auroc"])
 def test_the_winner_is_the_method_of_the_best_cross_fitted_metric(metric: str) -> None:
-    judged, stored = found("vote", "median", "mean-logits", metric=metric)
-    values = {n: judged[n].cross_fitted[metric].value for n in ("vote", "median", "mean-logits")}
+    evaluated, stored = found("vote", "median", "mean-logits", metric=metric)
+    values = {n: evaluated[n].cross_fitted[metric].value for n in ("vote", "median", "mean-logits")}
     best = (min if metric == "log_loss" else max)(values.values())
     assert values[chosen_of(stored)] == best
 
@@ -49,9 +49,9 @@ def test_of_equal_methods_the_simpler_one_wins_in_any_order() -> None:
 
 
 def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -> None:
-    judged, stored = found("vote", "median")
+    evaluated, stored = found("vote", "median")
     said = answer(stored)
-    best = judged[chosen_of(stored)]
+    best = evaluated[chosen_of(stored)]
     gain = next(v for v in best.verdicts if (v.part, v.against) == ("test", "best-member")).effect
     assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in said[1]
     assert stored["best-member"]["best_member"] in said[1]
@@ -59,14 +59,14 @@ def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -
 
 
 def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
-    judged, stored = found("vote", "median", test=False)
-    corrected = judged[chosen_of(stored)].corrected
+    evaluated, stored = found("vote", "median", test=False)
+    corrected = evaluated[chosen_of(stored)].corrected
     assert f"corrected for choosing the best method: {corrected.value:.3f}" in answer(stored)[0]
 
 
 def test_with_a_test_part_the_corrected_cross_fitted_value_is_the_last_sentence() -> None:
-    judged, stored = found("vote", "median")
-    best = judged[chosen_of(stored)]
+    evaluated, stored = found("vote", "median")
+    best = evaluated[chosen_of(stored)]
     said = answer(stored)[-1]
     assert f"{best.cross_fitted['balanced_accuracy'].value:.3f}" in said
     assert f"corrected for choosing the best method: {best.corrected.value:.3f}" in said
@@ -128,13 +128,13 @@ def test_baselines_alone_have_no_verdict() -> None:
 def test_a_run_of_one_member_has_its_value_in_the_place_of_a_comparison() -> None:
     oof = toy_predictions(160, 1, 3, n_groups=16)
     test = toy_predictions(90, 1, 3, kind="test", seed=1, n_groups=9)
-    judged = evaluate_all(
+    evaluated = evaluate_all(
         {"mean": make_combiner("mean")}, oof, test, protocol=Protocol(n_resamples=100)
     )
-    stored = {name: metrics_json(one, oof) for name, one in judged.items()}
+    stored = {name: metrics_json(one, oof) for name, one in evaluated.items()}
     said = answer(stored)
     assert said[0] == claim(stored) == f"One member, no ensemble: {oof.member_names[0]}."
-    assert str(judged["mean"].test["balanced_accuracy"]) in said[1]
+    assert str(evaluated["mean"].test["balanced_accuracy"]) in said[1]
     assert "90 images of 9" in said[1]
 
 

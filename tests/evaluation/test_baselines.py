@@ -46,10 +46,10 @@ def sharp_and_calibrated() -> Predictions:
 )
 def test_the_best_member_is_the_best_by_the_metric_of_the_table(metric: str, best: str) -> None:
     table = sharp_and_calibrated()
-    judged = evaluate_all(
+    evaluated = evaluate_all(
         {"vote": make_combiner("vote")}, table, protocol=Protocol(metric=metric, **QUICK)
     )
-    assert table.member_names[judged["best-member"].combiner.member_] == best
+    assert table.member_names[evaluated["best-member"].combiner.member_] == best
 
 
 def test_the_best_member_by_cost_is_the_one_that_errs_cheaply() -> None:
@@ -66,8 +66,8 @@ def test_the_best_member_by_cost_is_the_one_that_errs_cheaply() -> None:
 
     def chosen(**how: object) -> str:
         protocol = Protocol(n_resamples=0, **how)  # type: ignore[arg-type]
-        judged = evaluate_all({"vote": make_combiner("vote")}, table, protocol=protocol)
-        return table.member_names[judged["best-member"].combiner.member_]
+        evaluated = evaluate_all({"vote": make_combiner("vote")}, table, protocol=protocol)
+        return table.member_names[evaluated["best-member"].combiner.member_]
 
     assert chosen() == "misses"
     assert chosen(metric="expected_cost", costs=costs) == "cries wolf"
@@ -94,10 +94,10 @@ def test_fitted_methods_below_the_best_member_are_named() -> None:
     members |= {f"noise{i}": 2 * rng.normal(size=(200, 2)) for i in range(3)}
     table = Predictions.from_arrays(members, labels, fold=np.arange(200) % 4)
     protocol = Protocol(fallback=False, **QUICK)
-    judged = evaluate_all(
+    evaluated = evaluate_all(
         {"last": LastMember(), "vote": make_combiner("vote")}, table, protocol=protocol
     )
-    said = [note for note in judged["vote"].notes if "not better than the best member" in note]
+    said = [note for note in evaluated["vote"].notes if "not better than the best member" in note]
     assert [note.partition(" is ")[0] for note in said] == ["last"]
     fine = evaluate_all({"simplex": make_combiner("simplex")}, table, protocol=protocol)
     assert not any("not better than the best member" in note for note in fine["simplex"].notes)

@@ -20,7 +20,7 @@ from ensemble_kit.evaluation.clinical.predictive_values import predictive_values
 from ensemble_kit.evaluation.clinical.subgroups import NOT_GIVEN, column_of, subgroups
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.stack_run import stack_run
-from ensemble_kit.evaluation.scores.per_class import figures_per_class
+from ensemble_kit.evaluation.scores.per_class import metrics_per_class
 from ensemble_kit.evaluation.tables.clinical import clinical_tables
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.manifest.table import Manifest
@@ -246,7 +246,7 @@ def test_rates_are_those_of_each_class_against_the_rest_with_abstentions_as_erro
     table = Predictions.from_arrays(
         {"a": np.log(proba)}, labels, groups=np.array([f"p{i // 6}" for i in range(90)])
     )
-    want = figures_per_class({"a": combined}, table)["a"][2]
+    want = metrics_per_class({"a": combined}, table)["a"][2]
     found = predictive_values(OneClass.of(combined, labels, table.groups, 2))
     for name, one in (
         ("sensitivity", found.sensitivity),

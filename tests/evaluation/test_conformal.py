@@ -62,7 +62,9 @@ def test_a_random_image_of_a_new_patient_is_held_as_often_as_promised(
     rng, found = np.random.default_rng(1), []
     for _ in range(250):
         proba, labels, groups = draw(60, rng)
-        fitted = calibrate(proba, labels, miss=0.2, score=score, groups=groups, per_class=per_class)
+        fitted = calibrate(
+            proba, labels, alpha=0.2, score=score, groups=groups, per_class=per_class
+        )
         new, truth, of = draw(60, rng)
         rows = one_image_each(of, rng)
         found.append(held(fitted.predict(new[rows]), truth[rows]).mean())
@@ -80,14 +82,14 @@ def test_images_weighed_alike_break_the_promise_to_patients_where_large_ones_are
         rows = rng.permutation(40) < 20
         mine = rows[groups]
         for units, into in ((None, by_image), (groups[mine], by_patient)):
-            fitted = calibrate(proba[mine], labels[mine], miss=0.2, groups=units)
+            fitted = calibrate(proba[mine], labels[mine], alpha=0.2, groups=units)
             new = np.flatnonzero(~mine)[one_image_each(groups[~mine], rng)]
             into.append(held(fitted.predict(proba[new]), labels[new]).mean())
     assert np.mean(by_image) < 0.7
     assert np.mean(by_patient) >= 0.79
 
 
-def slow_sets(proba, labels, groups, new, miss: float, score: str, per_class: bool) -> np.ndarray:
+def slow_sets(proba, labels, groups, new, alpha: float, score: str, per_class: bool) -> np.ndarray:
     """Lee, Barber and Willett's rule as it is written: a weighted p value per candidate."""
     out = np.zeros(new.shape, dtype=bool)
     truth = nonconformity(proba, score)[np.arange(len(labels)), labels]
@@ -100,7 +102,7 @@ def slow_sets(proba, labels, groups, new, miss: float, score: str, per_class: bo
             for g in names:
                 of_group = truth[rows & (groups == g)]
                 p += np.mean(of_group >= candidates[i, c]) / (len(names) + 1)
-            out[i, c] = p > miss + 1e-9
+            out[i, c] = p > alpha + 1e-9
     return out
 
 
@@ -112,7 +114,7 @@ def test_sets_are_those_of_the_rule_as_written(score: str, per_class: bool) -> N
     new = draw(8, rng, sizes=(3,))[0].round(2)
     proba = proba.round(2)  # many ties
     want = slow_sets(proba, labels, groups, new, 0.25, score, per_class)
-    asked = {"miss": 0.25, "score": score, "groups": groups, "per_class": per_class}
+    asked = {"alpha": 0.25, "score": score, "groups": groups, "per_class": per_class}
     np.testing.assert_array_equal(calibrate(proba, labels, **asked).predict(new), want)
     fold = groups % 3
     one_model = dict.fromkeys(range(3), new)
@@ -124,7 +126,7 @@ def test_cross_conformal_sets_compare_each_fold_by_its_own_models() -> None:
     proba, labels, groups = draw(30, rng, sizes=(2,))
     fold, new = groups % 2, {0: draw(5, rng, sizes=(1,))[0], 1: draw(5, rng, sizes=(1,))[0]}
     truth = 1 - proba[np.arange(60), labels]
-    got = cross_conformal(proba, labels, fold, new, miss=0.1, groups=groups)
+    got = cross_conformal(proba, labels, fold, new, alpha=0.1, groups=groups)
     for i in range(5):
         for c in range(3):
             above = sum((truth[fold == k] >= 1 - new[k][i, c]).sum() for k in (0, 1)) / 2
@@ -142,13 +144,15 @@ def test_cross_fitted_sets_never_see_the_fold_that_they_judge() -> None:
     assert (before[fold != 0] != after[fold != 0]).any()
 
 
-@pytest.mark.parametrize(("miss", "needed"), [(0.1, 9), (0.05, 19), (0.2, 4), (0.3, 3), (1 / 3, 2)])
+@pytest.mark.parametrize(
+    ("alpha", "needed"), [(0.1, 9), (0.05, 19), (0.2, 4), (0.3, 3), (1 / 3, 2)]
+)
 def test_the_fewest_patients_are_those_with_which_a_threshold_is_finite(
-    miss: float, needed: int
+    alpha: float, needed: int
 ) -> None:
-    assert units_needed(miss) == needed
+    assert units_needed(alpha) == needed
     for n, finite in ((needed, True), (needed - 1, False)):
-        fitted = calibrate(np.full((n, 2), 0.5), np.zeros(n, dtype=int), miss=miss)
+        fitted = calibrate(np.full((n, 2), 0.5), np.zeros(n, dtype=int), alpha=alpha)
         assert np.isfinite(fitted.thresholds).all() == finite
 
 
@@ -194,7 +198,7 @@ def test_a_stacked_method_or_a_member_by_itself_has_sets(run, method: str) -> No
     for cross in (False, True):
         found = conformal_sets(
             run, method, dataclasses.replace(QUICK, cross=cross), write=False
-        ).figures["test"]["all"]
+        ).metrics["test"]["all"]
         assert 0.75 <= found.covered.value <= 1.0
 
 
@@ -233,12 +237,12 @@ def test_cross_conformal_sets_are_sold_by_the_bound_that_is_proven(run) -> None:
     call("--run", str(run.path), "--resamples", "20")
     stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
     assert stored["proven"] == pytest.approx(0.9)
-    assert SetOptions(miss=0.6, cross=True).proven == 0.0
+    assert SetOptions(alpha=0.6, cross=True).proven == 0.0
 
 
 def test_too_few_patients_are_refused_with_what_would_do(run) -> None:
     with pytest.raises(DataError, match=r"32 .*99 patients.*--alpha 0\.031"):
-        conformal_sets(run, "mean", dataclasses.replace(QUICK, miss=0.01))
+        conformal_sets(run, "mean", dataclasses.replace(QUICK, alpha=0.01))
 
 
 def test_the_oracle_and_unknown_methods_have_no_sets(run) -> None:

@@ -20,7 +20,7 @@ from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_folder import write_ensembles
 from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predictions
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.uncertainty.bootstrap import group_weights
 from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife, strata_of
 from ensemble_kit.evaluation.uncertainty.resampled_metrics import auroc_resampler
@@ -136,11 +136,11 @@ def test_row_35_nan_in_logits_raises_and_is_never_argmaxed() -> None:
 
 
 def test_baselines_are_always_there_and_rules_have_no_optimism() -> None:
-    judged = evaluate_all({"vote": make_combiner("vote")}, toy_predictions(), protocol=QUICK)
-    assert set(judged) == {"best-member", "mean", "vote", "oracle"}
-    assert judged["vote"].optimism("accuracy") == 0.0
-    assert judged["oracle"].cross_fitted["accuracy"].value >= max(
-        one.cross_fitted["accuracy"].value for one in judged.values()
+    evaluated = evaluate_all({"vote": make_combiner("vote")}, toy_predictions(), protocol=QUICK)
+    assert set(evaluated) == {"best-member", "mean", "vote", "oracle"}
+    assert evaluated["vote"].optimism("accuracy") == 0.0
+    assert evaluated["oracle"].cross_fitted["accuracy"].value >= max(
+        one.cross_fitted["accuracy"].value for one in evaluated.values()
     )
 
 
@@ -149,7 +149,7 @@ def test_a_metric_without_a_group_is_that_of_the_other_rows() -> None:
     labels, groups = np.asarray(table.labels), np.unique(table.groups, return_inverse=True)[1]
     proba = softmax(table.logits).mean(axis=1)
     names = ["balanced_accuracy", "auroc", "log_loss", "ece_equal_mass", "calibration_slope"]
-    scored = judge({"mean": decided(proba)}, labels, groups, 3, metrics=names)["mean"]
+    scored = score_methods({"mean": decided(proba)}, labels, groups, 3, metrics=names)["mean"]
     blocks = Jackknife.of(labels, groups, 3).blocks
     one_class = np.array([len(set(labels[groups == g])) == 1 for g in range(30)])
     for b, block in enumerate(blocks):
@@ -164,7 +164,7 @@ def test_a_metric_without_a_group_is_that_of_the_other_rows() -> None:
             METRICS["calibration_slope"].of(y, p, p.argmax(axis=1))
         )
     assert not one_class.all()
-    single = judge(
+    single = score_methods(
         {"mean": decided(proba)}, np.zeros(300, dtype=int), groups, 3, metrics=["log_loss"]
     )
     for b in range(30):
@@ -209,8 +209,8 @@ def test_verdicts_are_better_worse_or_not_shown() -> None:
     table = toy_predictions(600, 4, 3, n_groups=60, skill=1.2)
 
     def words(of: Predictions, *names: str) -> dict[tuple[str, str], str]:
-        judged = evaluate_all({n: make_combiner(n) for n in names}, of, protocol=QUICK)
-        return {(v.method, v.against): v.word for one in judged.values() for v in one.verdicts}
+        evaluated = evaluate_all({n: make_combiner(n) for n in names}, of, protocol=QUICK)
+        return {(v.method, v.against): v.word for one in evaluated.values() for v in one.verdicts}
 
     assert words(table, "mean-logits")["mean-logits", "best-member"] == "better"
     logits = table.logits.copy()
@@ -228,17 +228,17 @@ def test_one_group_gives_no_interval_and_says_so() -> None:
     test = dataclasses.replace(
         toy_predictions(30, 3, 2, n_groups=10, kind="test"), groups=np.full(30, "t")
     )
-    judged = evaluate(make_combiner("vote"), table, test, protocol=QUICK)
-    assert judged.test["accuracy"].low is None
-    assert any("only 1 patient:" in note for note in judged.notes)
+    evaluated = evaluate(make_combiner("vote"), table, test, protocol=QUICK)
+    assert evaluated.test["accuracy"].low is None
+    assert any("only 1 patient:" in note for note in evaluated.notes)
 
 
 def test_a_class_missing_from_the_test_is_named() -> None:
     table, test = toy_predictions(), toy_predictions(90, kind="test", n_groups=12)
     short = test.take(test.labels != 2)
-    judged = evaluate(make_combiner("vote"), table, short, protocol=QUICK)
-    assert judged.test.missing_classes == (2,)
-    assert any("test" in note and "'class2'" in note for note in judged.notes)
+    evaluated = evaluate(make_combiner("vote"), table, short, protocol=QUICK)
+    assert evaluated.test.missing_classes == (2,)
+    assert any("test" in note and "'class2'" in note for note in evaluated.notes)
 
 
 class Backwards(Combiner):
@@ -250,9 +250,9 @@ class Backwards(Combiner):
 
 def test_a_fitted_combiner_that_does_not_beat_the_mean_falls_back_and_says_so() -> None:
     table = toy_predictions()
-    judged = evaluate_all({"bad": Backwards()}, table, protocol=QUICK)
-    assert judged["bad"].cross_fitted["accuracy"] == judged["mean"].cross_fitted["accuracy"]
-    assert any(note.startswith("bad ") and "mean" in note for note in judged["bad"].notes)
+    evaluated = evaluate_all({"bad": Backwards()}, table, protocol=QUICK)
+    assert evaluated["bad"].cross_fitted["accuracy"] == evaluated["mean"].cross_fitted["accuracy"]
+    assert any(note.startswith("bad ") and "mean" in note for note in evaluated["bad"].notes)
     kept = evaluate_all(
         {"bad": Backwards()}, table, protocol=Protocol(n_resamples=50, fallback=False)
     )

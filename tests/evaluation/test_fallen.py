@@ -21,10 +21,10 @@ def test_a_fallen_combiners_in_sample_figures_are_those_of_the_mean() -> None:
     oof = Predictions.from_arrays(
         logits, labels, groups=[f"g{i // 4}" for i in range(60)], fold=np.arange(60) // 20
     )
-    judged = evaluate_all({"boosting": BoostingStacker()}, oof, protocol=Protocol(n_resamples=0))
-    fell = judged["boosting"]
+    evaluated = evaluate_all({"boosting": BoostingStacker()}, oof, protocol=Protocol(n_resamples=0))
+    fell = evaluated["boosting"]
     assert any("replaced by the mean" in note for note in fell.notes)
-    assert fell.in_sample.metrics == judged["mean"].in_sample.metrics
+    assert fell.in_sample.metrics == evaluated["mean"].in_sample.metrics
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision", "aurc", "accuracy"])

@@ -5,7 +5,7 @@ import pytest
 
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.scores.verdict import Verdict, verdict
 from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
@@ -20,9 +20,9 @@ def against_a_guesser(labels_of_groups: list[int], n_images: int = 10) -> Verdic
         name: Combined(np.eye(2)[predicted], predicted, np.zeros(len(labels), dtype=bool))
         for name, predicted in (("right", labels), ("guesser", wrong))
     }
-    judged = judge(tables, labels, groups, 2, metrics=["balanced_accuracy"])
+    scored = score_methods(tables, labels, groups, 2, metrics=["balanced_accuracy"])
     return verdict(
-        "right", judged["right"], "guesser", judged["guesser"],
+        "right", scored["right"], "guesser", scored["guesser"],
         metric_name="balanced_accuracy", part="test", group_kind="patient",
     )  # fmt: skip
 
@@ -48,9 +48,9 @@ def test_methods_that_differ_in_five_of_many_groups_are_not_shown_to_differ() ->
         name: Combined(np.eye(2)[predicted], predicted, np.zeros(len(labels), dtype=bool))
         for name, predicted in (("right", labels), ("other", wrong))
     }
-    judged = judge(tables, labels, groups, 2, metrics=["accuracy"])
+    scored = score_methods(tables, labels, groups, 2, metrics=["accuracy"])
     said = verdict(
-        "right", judged["right"], "other", judged["other"], metric_name="accuracy", part="test"
+        "right", scored["right"], "other", scored["other"], metric_name="accuracy", part="test"
     )
     assert said.word == "not shown"
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 import ensemble_kit as ek
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.scores.per_image import judge, paired_gains
+from ensemble_kit.evaluation.scores.per_image import paired_gains, score_methods
 from ensemble_kit.evaluation.uncertainty import jackknife
 from ensemble_kit.evaluation.uncertainty.jackknife import Design, Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import gains
@@ -78,7 +78,9 @@ def test_blocks_of_many_groups_have_the_variance_of_single_ones(monkeypatch) -> 
 def test_no_interval_has_zero_width(name: str, skill: float, n_groups: int) -> None:
     labels, proba, groups = tables(n_groups, 2, skill=skill)
     for table in (proba, np.eye(2)[labels], np.eye(2)[1 - labels], np.full_like(proba, 0.5)):
-        one = judge({"m": decided(table)}, labels, groups, 2, metrics=[name])["m"].figures[name]
+        one = score_methods({"m": decided(table)}, labels, groups, 2, metrics=[name])["m"].values[
+            name
+        ]
         if one.low is not None:
             assert one.low < one.high
             assert one.low <= one.value <= one.high
@@ -139,7 +141,9 @@ def test_joint_intervals_hold_the_plain_ones() -> None:
     labels, proba, groups = tables(30, 2)
     rng = np.random.default_rng(2)
     several = {f"m{i}": decided(rng.dirichlet([1, 1], len(labels))) for i in range(8)}
-    scored = judge({"base": decided(proba)} | several, labels, groups, 2, metrics=["accuracy"])
+    scored = score_methods(
+        {"base": decided(proba)} | several, labels, groups, 2, metrics=["accuracy"]
+    )
     base = scored.pop("base")
     joint = paired_gains(scored, base, metric("accuracy"))
     for name, one in scored.items():

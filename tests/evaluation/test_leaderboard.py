@@ -27,45 +27,50 @@ RULES = ("vote", "median", "max", "min", "calibrated-members")
 
 
 @pytest.fixture(scope="module")
-def judged():
+def evaluated():
     test = toy_predictions(120, kind="test")
     return evaluate_all(
         {k: make_combiner(k) for k in RULES}, toy_predictions(), test, protocol=QUICK
     )
 
 
-def test_rows_fall_from_the_best_cross_fitted_one_to_the_oracle(judged) -> None:
-    names = [row[0] for row in board.leaderboard(judged, QUICK)[1:]]
+def test_rows_fall_from_the_best_cross_fitted_one_to_the_oracle(evaluated) -> None:
+    names = [row[0] for row in board.leaderboard(evaluated, QUICK)[1:]]
     assert names[-1] == "oracle"
-    values = [judged[name].cross_fitted["balanced_accuracy"].value for name in names[:-1]]
+    values = [evaluated[name].cross_fitted["balanced_accuracy"].value for name in names[:-1]]
     assert values == sorted(values, reverse=True)
 
 
-def test_the_short_table_has_the_best_methods_the_best_member_and_the_mean(judged) -> None:
-    rows, n_hidden = board.short_leaderboard(judged, QUICK, n_shown=2)
+def test_the_short_table_has_the_best_methods_the_best_member_and_the_mean(evaluated) -> None:
+    rows, n_hidden = board.short_leaderboard(evaluated, QUICK, n_shown=2)
     assert rows[0] == ("method", "cross-fitted", "test", "against the best member")
     names = [row[0] for row in rows[1:]]
-    best = [n for n in board.methods_in_order(judged, QUICK) if n in RULES][:2]
+    best = [n for n in board.methods_in_order(evaluated, QUICK) if n in RULES][:2]
     assert {*names} == {*best, "best member", "mean"}
     assert n_hidden == len(RULES) - 2
 
 
-def test_the_headline_counts_the_methods_and_names_the_best_and_the_floors(judged) -> None:
-    said = board.headline(judged, QUICK)
-    best = chosen(judged, QUICK).name
+def test_the_headline_counts_the_methods_and_names_the_best_and_the_floors(evaluated) -> None:
+    said = board.headline(evaluated, QUICK)
+    best = chosen(evaluated, QUICK).name
     assert said.startswith(f"5 methods compared; best by cross-fitted balanced accuracy: {best} 0.")
     assert "Baselines: best-member 0." in said
     assert "Corrected for the choice: 0." in said
 
 
-def test_tables_fit_124_columns(judged) -> None:
-    for rows in (board.leaderboard(judged, QUICK), board.per_group_table(judged, QUICK, "patient")):
+def test_tables_fit_124_columns(evaluated) -> None:
+    for rows in (
+        board.leaderboard(evaluated, QUICK),
+        board.per_group_table(evaluated, QUICK, "patient"),
+    ):
         assert max(map(len, columns(rows).splitlines())) <= 124
     assert max(map(len, all_methods(5))) <= len("calibrated-members")
 
 
-def test_methods_that_fell_back_share_one_note(judged) -> None:
-    fallen = {k: dataclasses.replace(v, fell_back=k in ("max", "min")) for k, v in judged.items()}
+def test_methods_that_fell_back_share_one_note(evaluated) -> None:
+    fallen = {
+        k: dataclasses.replace(v, fell_back=k in ("max", "min")) for k, v in evaluated.items()
+    }
     rows = board.leaderboard(fallen, QUICK)
     assert {"max*", "min*"} <= {row[0] for row in rows}
     notes = [note for note in field_notes(fallen) if "replaced by the mean" in note]
@@ -73,16 +78,16 @@ def test_methods_that_fell_back_share_one_note(judged) -> None:
     assert notes[0].startswith("max, min ")
 
 
-def test_ties_are_counted_by_method(judged) -> None:
-    counts = judged["vote"].cross_fitted.n_ties, judged["vote"].test.n_ties
+def test_ties_are_counted_by_method(evaluated) -> None:
+    counts = evaluated["vote"].cross_fitted.n_ties, evaluated["vote"].test.n_ties
     assert min(counts) > 0
-    assert f"vote {counts[0]}+{counts[1]}" in board.ties_note(judged)
-    rules = {k: v for k, v in judged.items() if not sum(f.n_ties for f in v.parts.values())}
+    assert f"vote {counts[0]}+{counts[1]}" in board.ties_note(evaluated)
+    rules = {k: v for k, v in evaluated.items() if not sum(f.n_ties for f in v.parts.values())}
     assert board.ties_note(rules) == "No ties (out-of-fold + test)."
 
 
-def test_votes_and_the_oracle_say_how_to_read_them(judged) -> None:
-    notes = " ".join(field_notes(judged))
+def test_votes_and_the_oracle_say_how_to_read_them(evaluated) -> None:
+    notes = " ".join(field_notes(evaluated))
     assert "`vote` outputs vote shares" in notes
     assert "upper bound" in notes
 
@@ -119,10 +124,10 @@ def test_whoever_abstained_has_the_coverage_beside_the_figures_and_no_false_gain
     labels = np.arange(200) % 2
     logits = {m: rng.normal(size=(200, 2)) + np.eye(2)[labels] for m in "abcd"}
     oof = Predictions.from_arrays(logits, labels, fold=np.arange(200) // 40)
-    judged = evaluate_all({"vote": MajorityVote(ties="abstain")}, oof, protocol=QUICK)
-    vote = judged["vote"]
+    evaluated = evaluate_all({"vote": MajorityVote(ties="abstain")}, oof, protocol=QUICK)
+    vote = evaluated["vote"]
     predicted = vote.oof_combined.predicted
-    head, *rows = board.leaderboard(judged, QUICK)
+    head, *rows = board.leaderboard(evaluated, QUICK)
     shown = {row[0]: row[head.index("coverage")] for row in rows}
     share = (predicted >= 0).mean()
     assert shown == {
@@ -136,9 +141,9 @@ def test_whoever_abstained_has_the_coverage_beside_the_figures_and_no_false_gain
     test = next(one for one in vote.tests if (one.against, one.test) == ("mean", "mcnemar"))
     assert gain.effect.value == pytest.approx(test.estimate)
     assert f" {(predicted < 0).sum()} of 200 images cross-fitted" in " ".join(vote.notes)
-    assert "coverage" in board.columns_note(judged, QUICK, "image")
+    assert "coverage" in board.columns_note(evaluated, QUICK, "image")
 
 
-def test_where_all_decide_there_is_no_coverage(judged) -> None:
-    assert "coverage" not in board.leaderboard(judged, QUICK)[0]
-    assert not any("abstain" in note for one in judged.values() for note in one.notes)
+def test_where_all_decide_there_is_no_coverage(evaluated) -> None:
+    assert "coverage" not in board.leaderboard(evaluated, QUICK)[0]
+    assert not any("abstain" in note for one in evaluated.values() for note in one.notes)

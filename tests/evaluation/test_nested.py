@@ -17,7 +17,7 @@ from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fitted_prob
 from ensemble_kit.evaluation.cross_validation.nested import nested_answers
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.per_image import judge, paired_gains
+from ensemble_kit.evaluation.scores.per_image import paired_gains, score_methods
 from ensemble_kit.metrics import metric
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.nested import NestedFold
@@ -212,8 +212,8 @@ class Contrary(Combiner):
 def test_the_fallback_is_decided_inside_each_outer_fold() -> None:
     labels, fold = np.random.default_rng(0).integers(0, 2, 320), np.repeat(np.arange(4), 80)
     oof, nested = trained_tables(labels, fold, {"a": skilled(labels, 2.0)})
-    judged = evaluate_all({"bad": Contrary()}, oof, protocol=QUICK, nested=nested)
-    assert judged["bad"].nested == judged["mean"].nested
+    evaluated = evaluate_all({"bad": Contrary()}, oof, protocol=QUICK, nested=nested)
+    assert evaluated["bad"].nested == evaluated["mean"].nested
     kept = evaluate_all({"bad": Contrary()}, oof, protocol=FREE, nested=nested)
     assert kept["bad"].nested["accuracy"].value < 0.3 < kept["mean"].nested["accuracy"].value
     # One outer fold whose inner rows make the contrary look good: there alone it is not replaced.
@@ -235,16 +235,16 @@ def test_the_coupling_is_cross_fitted_minus_nested_with_paired_resamples(
 ) -> None:
     oof, nested = tables
     combiners = {"simplex": make_combiner("simplex"), "mean": make_combiner("mean")}
-    judged = evaluate_all(combiners, oof, protocol=FREE, nested=nested)["simplex"]
-    assert judged.nested is not None
-    for name, found in judged.coupling.items():
-        a, b = judged.cross_fitted[name].value, judged.nested[name].value
+    evaluated = evaluate_all(combiners, oof, protocol=FREE, nested=nested)["simplex"]
+    assert evaluated.nested is not None
+    for name, found in evaluated.coupling.items():
+        a, b = evaluated.cross_fitted[name].value, evaluated.nested[name].value
         assert found.value == pytest.approx(a - b)
     answers = nested_answers(combiners, nested, oof, may_fall=[], metric=metric("accuracy"))
-    pair = {"loose": judged.oof_combined, "strict": answers["simplex"]}
-    drawn = judge(pair, np.asarray(oof.labels), oof.groups, 2, metrics=["accuracy"])
+    pair = {"loose": evaluated.oof_combined, "strict": answers["simplex"]}
+    drawn = score_methods(pair, np.asarray(oof.labels), oof.groups, 2, metrics=["accuracy"])
     want = paired_gains({"loose": drawn["loose"]}, drawn["strict"], metric("accuracy"))["loose"]
-    assert judged.coupling["accuracy"] == want.effect
+    assert evaluated.coupling["accuracy"] == want.effect
 
 
 def test_tables_of_other_rows_members_or_shared_patients_are_refused(

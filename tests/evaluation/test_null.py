@@ -15,7 +15,7 @@ from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.permutation_test import (
-    NullFigures,
+    NullMetrics,
     PermutationTest,
     permutation_test,
     with_noise_members,
@@ -142,7 +142,7 @@ def test_one_draw_tells_nothing_and_says_so() -> None:
 
 def test_a_leak_is_found_although_some_draws_have_no_figure() -> None:
     gains = np.array([np.nan, 0.4, 0.5, 0.45, 0.5])
-    one = NullFigures(0.9, gains, gains, gains, gains, True)
+    one = NullMetrics(0.9, gains, gains, gains, gains, True)
     found = PermutationTest({"leaky": one}, "auroc", 5, "labels permuted")
     assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
     undefined = dataclasses.replace(one, noise_gain=np.full(5, np.nan))

@@ -17,14 +17,19 @@ from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.decisions.threshold_rules import (
-    Point,
     Rule,
+    Threshold,
     choose,
     cross_fitted,
     decide,
-    decision_figures,
+    decision_metrics,
 )
-from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral, choose_cut, choose_threshold
+from ensemble_kit.evaluation.decisions.thresholds import (
+    RejectOption,
+    ThresholdTarget,
+    choose_cut,
+    choose_threshold,
+)
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.operating_point import (
     DecisionOptions,
@@ -37,10 +42,12 @@ from ensemble_kit.files import digest_file
 from ensemble_kit.predictions.method_predictions import MethodPredictions, decided
 from ensemble_kit.testing import toy_logits, toy_predictions, toy_run
 
-AIMS = ["sensitivity=.9", "sensitivity=1", "specificity=.8", "youden", "cost=5:1", "cost=1:3"]
+TARGETS = ["sensitivity=.9", "sensitivity=1", "specificity=.8", "youden", "cost=5:1", "cost=1:3"]
 
 
-def slow_threshold(positive: np.ndarray, scores: np.ndarray, aim: Aim) -> float:
+def slow_threshold(
+    positive: np.ndarray, scores: np.ndarray, threshold_target: ThresholdTarget
+) -> float:
     """Every candidate by counting."""
     best, best_key = np.inf, None
     for t in [np.inf, *sorted(set(scores.tolist()), reverse=True)]:
@@ -49,12 +56,15 @@ def slow_threshold(positive: np.ndarray, scores: np.ndarray, aim: Aim) -> float:
         spared = (~called & ~positive).sum() / (~positive).sum()
         misses, alarms = (~called & positive).sum(), (called & ~positive).sum()
         key = {
-            "sensitivity": (found >= aim.value, spared),
-            "specificity": (spared >= aim.value, found),
+            "sensitivity": (found >= threshold_target.value, spared),
+            "specificity": (spared >= threshold_target.value, found),
             "youden": (True, round(found + spared, 10)),
-            "cost": (True, -(aim.miss_cost * misses + aim.alarm_cost * alarms)),
-        }[aim.kind]
-        if aim.kind == "sensitivity":
+            "cost": (
+                True,
+                -(threshold_target.miss_cost * misses + threshold_target.alarm_cost * alarms),
+            ),
+        }[threshold_target.kind]
+        if threshold_target.kind == "sensitivity":
             better = best_key is None or key > best_key  # ties: the higher threshold, met first
         else:
             better = best_key is None or key >= best_key  # ties: the lower threshold
@@ -63,21 +73,23 @@ def slow_threshold(positive: np.ndarray, scores: np.ndarray, aim: Aim) -> float:
     return float(best)
 
 
-@pytest.mark.parametrize("text", AIMS)
+@pytest.mark.parametrize("text", TARGETS)
 def test_thresholds_are_those_of_counting_at_every_candidate(text: str) -> None:
-    rng, aim = np.random.default_rng(0), Aim.parsed(text)
+    rng, threshold_target = np.random.default_rng(0), ThresholdTarget.parsed(text)
     for _ in range(50):
         positive = rng.random(30) < rng.uniform(0.2, 0.8)
         positive[:2] = True, False
         scores = np.round(rng.random(30) * 0.7 + 0.3 * positive, 1)
-        assert choose_threshold(positive, scores, aim) == slow_threshold(positive, scores, aim)
+        assert choose_threshold(positive, scores, threshold_target) == slow_threshold(
+            positive, scores, threshold_target
+        )
 
 
 def test_referral_by_share_takes_the_least_certain_and_never_more() -> None:
     rng = np.random.default_rng(1)
     for _ in range(50):
         certainty = np.round(rng.random(40), 1)
-        cut = choose_cut(np.ones(40, dtype=bool), certainty, Referral(share=0.25))
+        cut = choose_cut(np.ones(40, dtype=bool), certainty, RejectOption(share=0.25))
         assert (certainty < cut).mean() <= 0.25
         above = [c for c in set(certainty.tolist()) if c > cut]
         assert not above or (certainty < min(above)).mean() > 0.25
@@ -88,7 +100,7 @@ def test_referral_by_error_decides_as_much_as_the_limit_allows() -> None:
     for _ in range(50):
         certainty = np.round(rng.random(40), 1)
         right = rng.random(40) < 0.5 + 0.5 * certainty
-        cut = choose_cut(right, certainty, Referral(max_error=0.2))
+        cut = choose_cut(right, certainty, RejectOption(max_error=0.2))
         fine = [
             c for c in set(certainty.tolist()) if 1 - right[certainty >= c].mean() <= 0.2 + 1e-9
         ]
@@ -104,9 +116,9 @@ def two_classes(n_groups: int = 30, seed: int = 0):
 
 
 RULES = [
-    Rule(1, Aim("sensitivity", 0.95)),
-    Rule(1, Aim("youden"), Referral(share=0.2)),
-    Rule(referral=Referral(max_error=0.05)),
+    Rule(1, ThresholdTarget("sensitivity", 0.95)),
+    Rule(1, ThresholdTarget("youden"), RejectOption(share=0.2)),
+    Rule(reject_option=RejectOption(max_error=0.05)),
 ]
 
 
@@ -129,7 +141,7 @@ def test_a_fold_is_decided_by_the_point_of_the_others(rule: Rule) -> None:
 
 def test_cross_fitted_sensitivity_is_below_the_one_chosen_for_in_sample() -> None:
     found = []
-    rule = Rule(1, Aim("sensitivity", 0.95))
+    rule = Rule(1, ThresholdTarget("sensitivity", 0.95))
     for seed in range(60):
         combined, labels, groups = two_classes(12, seed)
         point = choose(rule, combined, labels)
@@ -144,7 +156,7 @@ def test_cross_fitted_sensitivity_is_below_the_one_chosen_for_in_sample() -> Non
 def test_near_the_threshold_is_least_certain() -> None:
     combined = decided(np.array([[0.95, 0.05], [0.8, 0.2], [0.5, 0.5], [0.1, 0.9]]))
     labels = np.array([0, 1, 1, 1])
-    rule = Rule(1, Aim("sensitivity", 1.0), Referral(share=0.25))
+    rule = Rule(1, ThresholdTarget("sensitivity", 1.0), RejectOption(share=0.25))
     made = decide(rule, choose(rule, combined, labels), combined, labels)
     assert made.referred.tolist() == [False, True, False, False]
 
@@ -154,7 +166,7 @@ def test_abstentions_are_referred() -> None:
         decided(np.array([[0.9, 0.1], [0.5, 0.5], [0.2, 0.8]])), predicted=np.array([0, -1, 1])
     )
     labels = np.array([0, 1, 1])
-    rule = Rule(referral=Referral(max_error=0.0))
+    rule = Rule(reject_option=RejectOption(max_error=0.0))
     made = decide(rule, choose(rule, combined, labels), combined, labels)
     assert made.referred.tolist() == [False, True, False]
 
@@ -162,9 +174,13 @@ def test_abstentions_are_referred() -> None:
 def test_a_referred_image_counts_as_not_found_among_all() -> None:
     labels = np.array([0, 0, 0, 1, 1, 1, 1, 1])
     proba = np.array([0.1, 0.2, 0.45, 0.4, 0.55, 0.7, 0.8, 0.9])
-    rule = Rule(target=1, aim=Aim("sensitivity", 0.5), referral=Referral(share=0.25))
-    made = decide(rule, Point(0.5, 0.5), decided(np.stack([1 - proba, proba], axis=1)), labels)
-    found = decision_figures(
+    rule = Rule(
+        target=1,
+        threshold_target=ThresholdTarget("sensitivity", 0.5),
+        reject_option=RejectOption(share=0.25),
+    )
+    made = decide(rule, Threshold(0.5, 0.5), decided(np.stack([1 - proba, proba], axis=1)), labels)
+    found = decision_metrics(
         made, labels, np.arange(8), ("benign", "malignant"), has_target=True, intervals=False
     )
     kept = ~made.referred
@@ -208,7 +224,9 @@ def call(*args: str):
 
 
 def test_no_test_label_reaches_the_point(run, tmp_path) -> None:
-    asked = DecisionOptions(Aim("sensitivity", 0.9), None, Referral(share=0.1), n_resamples=50)
+    asked = DecisionOptions(
+        ThresholdTarget("sensitivity", 0.9), None, RejectOption(share=0.1), n_resamples=50
+    )
     before = operating_point(run, "mean", asked, write=False)
     copy = type(run)(shutil.copytree(run.path, tmp_path / "turned"))
     manifest = pd.read_csv(copy.path / "manifest.csv", dtype=str)
@@ -264,11 +282,11 @@ def test_one_answer_a_patient_has_a_point_of_its_own() -> None:
     table = dataclasses.replace(toy, labels=labels, logits=toy_logits(labels, 3, 2, skill=0.6))
     combined = decided(softmax(table.logits[:, 0]))
     patients = per_group(MethodPredictions.of(combined, table))
-    rule = Rule(1, Aim("youden"))
+    rule = Rule(1, ThresholdTarget("youden"))
     mean = np.array([combined.proba[table.groups == g, 1].mean() for g in np.unique(table.groups)])
     truth = np.array([table.labels[table.groups == g][0] for g in np.unique(table.groups)]) == 1
     threshold = choose(rule, patients, patients.labels).threshold
-    assert threshold == pytest.approx(slow_threshold(truth, mean, Aim("youden")))
+    assert threshold == pytest.approx(slow_threshold(truth, mean, ThresholdTarget("youden")))
     crossed = cross_fitted(rule, patients, patients.labels, patients.fold)
     assert crossed is not None
     assert (len(crossed[0].called), set(crossed[1])) == (30, set(np.unique(table.fold)))
@@ -300,18 +318,21 @@ def test_the_positive_class_of_the_data_is_called_where_none_is_named(
     run = toy_run(tmp_path / "run", n_samples=80, n_classes=2, n_groups=20)
     known = dataclasses.replace(run.manifest(), positive=positive)
     monkeypatch.setattr(type(run), "manifest", lambda self: known)
-    found = operating_point(run, "member0", DecisionOptions(Aim("youden")), write=False)
+    found = operating_point(run, "member0", DecisionOptions(ThresholdTarget("youden")), write=False)
     assert found.class_name == want
 
 
 def test_a_class_among_several_is_named_and_hopeless_limits_are_refused(tmp_path) -> None:
     three = toy_run(tmp_path / "three")
     with pytest.raises(UsageError, match=r"Add e\.g\. --class class2"):
-        operating_point(three, "member0", DecisionOptions(Aim("youden")))
-    found = operating_point(three, "member0", DecisionOptions(Aim("youden"), "class1"))
+        operating_point(three, "member0", DecisionOptions(ThresholdTarget("youden")))
+    found = operating_point(three, "member0", DecisionOptions(ThresholdTarget("youden"), "class1"))
     assert found.class_name == "class1"
     assert "no threshold per patient" in " ".join(found.notes)
-    hopeless, choice = _wrong_where_sure(three), DecisionOptions(referral=Referral(max_error=0.0))
+    hopeless, choice = (
+        _wrong_where_sure(three),
+        DecisionOptions(reject_option=RejectOption(max_error=0.0)),
+    )
     with pytest.raises(DataError, match="would be referred"):
         operating_point(hopeless, "member0", choice)
 

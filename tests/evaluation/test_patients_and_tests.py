@@ -18,8 +18,8 @@ from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.scores.baseline_tests import baseline_tests, sentence_of_tests
-from ensemble_kit.evaluation.scores.per_group import judge_groups, pooled
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_group import pooled, score_groups
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.tables.leaderboard import leaderboard, per_group_table
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import holm, mcnemar_exact
 from ensemble_kit.metrics import metric
@@ -53,13 +53,13 @@ def test_with_one_image_a_patient_the_recognition_rate_is_the_accuracy() -> None
     labels = np.arange(60) % 2
     answer = decided(softmax(rng.normal(size=(60, 2)) + 1.5 * np.eye(2)[labels]))
     names = np.array([f"p{i:02d}" for i in range(60)])
-    one = judge_groups({"m": answer}, labels, names, 2)["m"]
-    image = judge({"m": answer}, labels, names, 2, metrics=["accuracy", "auroc"])["m"]
-    wanted, rate = image.figures["accuracy"], one.recognition_rate
+    one = score_groups({"m": answer}, labels, names, 2)["m"]
+    image = score_methods({"m": answer}, labels, names, 2, metrics=["accuracy", "auroc"])["m"]
+    wanted, rate = image.values["accuracy"], one.recognition_rate
     assert (rate.value, rate.low, rate.high) == pytest.approx(
         (wanted.value, wanted.low, wanted.high)
     )
-    assert one.figures["auroc"] == image.figures["auroc"]
+    assert one.values["auroc"] == image.values["auroc"]
 
 
 def test_tied_votes_of_a_patient_go_to_the_likelier_class_and_are_counted() -> None:
@@ -96,15 +96,15 @@ def test_figures_per_patient_are_those_of_the_images_mean() -> None:
     whole = found.per_group["cross_fitted"]
     assert whole.n_groups == 30
     assert whole.recognition_rate.value == pytest.approx(np.mean(rates))
-    assert whole.figures["accuracy"].value == accuracy_score(truth, mean.argmax(axis=1))
-    assert whole.figures["auroc"].value == pytest.approx(roc_auc_score(truth, mean[:, 1]))
+    assert whole.values["accuracy"].value == accuracy_score(truth, mean.argmax(axis=1))
+    assert whole.values["auroc"].value == pytest.approx(roc_auc_score(truth, mean[:, 1]))
     assert whole.recognition_rate.low < np.mean(rates) < whole.recognition_rate.high
 
 
 def test_patients_with_several_labels_have_a_recognition_rate_but_no_pooled_answer() -> None:
     table = dataclasses.replace(toy_predictions(), group_kind="smear")
     found = evaluate_all({"vote": make_combiner("vote")}, table, protocol=QUICK)
-    assert found["vote"].per_group["cross_fitted"].figures is None
+    assert found["vote"].per_group["cross_fitted"].values is None
     rows = per_group_table(found, QUICK, "smear")
     assert rows[0] == ("per smear", "rate: cross-fitted")
 

@@ -13,8 +13,8 @@ from ensemble_kit.combiners import make_combiner
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
-from ensemble_kit.evaluation.scores.per_class import CLASS_METRICS, figures_per_class
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_class import CLASS_METRICS, metrics_per_class
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.testing import toy_predictions
@@ -29,7 +29,7 @@ def mean_of(table: Predictions) -> Combined:
 def test_each_class_has_the_figures_that_scikit_learn_gives_it() -> None:
     table = toy_predictions(240, 3, 3)
     answer, labels = mean_of(table), np.asarray(table.labels)
-    found = figures_per_class({"mean": answer}, table, QUICK)["mean"]
+    found = metrics_per_class({"mean": answer}, table, QUICK)["mean"]
     precision, recall, f1, n = precision_recall_fscore_support(labels, answer.predicted)
     for c, one in enumerate(found):
         is_class, told = labels == c, answer.predicted == c
@@ -51,12 +51,12 @@ def test_each_class_has_the_figures_that_scikit_learn_gives_it() -> None:
 def test_macro_figures_are_the_means_over_classes() -> None:
     table = toy_predictions(240, 3, 4)
     answer = mean_of(table)
-    of_class = figures_per_class({"mean": answer}, table, QUICK)["mean"]
-    whole = judge(
+    of_class = metrics_per_class({"mean": answer}, table, QUICK)["mean"]
+    whole = score_methods(
         {"mean": answer}, table.labels, table.groups, 4,
         metrics=["balanced_accuracy", "macro_specificity", "macro_f1", "auroc", "average_precision"],
         intervals=False,
-    )["mean"].figures  # fmt: skip
+    )["mean"].values  # fmt: skip
     for macro, key in {
         "balanced_accuracy": "sensitivity",
         "macro_specificity": "specificity",
@@ -71,10 +71,10 @@ def test_macro_figures_are_the_means_over_classes() -> None:
 def test_of_two_classes_each_has_the_other_ones_interval() -> None:
     table = toy_predictions(160, 3, 2)
     answer = mean_of(table)
-    first, second = figures_per_class({"mean": answer}, table, QUICK)["mean"]
-    whole = judge({"mean": answer}, table.labels, table.groups, 2, metrics=["auroc"])[
+    first, second = metrics_per_class({"mean": answer}, table, QUICK)["mean"]
+    whole = score_methods({"mean": answer}, table.labels, table.groups, 2, metrics=["auroc"])[
         "mean"
-    ].figures
+    ].values
     assert dataclasses.astuple(second["auroc"]) == pytest.approx(
         dataclasses.astuple(whole["auroc"])
     )
@@ -86,7 +86,7 @@ def test_of_two_classes_each_has_the_other_ones_interval() -> None:
 def test_a_class_that_is_not_there_has_no_figure() -> None:
     table = toy_predictions(120, 2, 3)
     kept = table.take(np.asarray(table.labels) != 1)
-    absent = figures_per_class({"mean": mean_of(kept)}, kept, QUICK)["mean"][1]
+    absent = metrics_per_class({"mean": mean_of(kept)}, kept, QUICK)["mean"][1]
     assert (absent.n, absent.n_groups) == (0, 0)
     assert absent["sensitivity"].value is None
     assert absent["auroc"].value is None
@@ -99,15 +99,15 @@ def test_intervals_over_many_groups_stay_between_0_and_1() -> None:
     sure = np.where(np.arange(600) < 4, 0.4, 0.9)
     proba = np.where(np.eye(2)[labels] == 1, sure[:, None], 1 - sure[:, None])
     table = Predictions.from_arrays({"a": np.log(proba)}, labels)
-    for one in figures_per_class({"a": decided(proba)}, table, QUICK)["a"]:
+    for one in metrics_per_class({"a": decided(proba)}, table, QUICK)["a"]:
         for key, interval in one.metrics.items():
             assert 0.0 <= interval.low <= interval.high <= 1.0, key
 
 
 def test_metrics_json_has_every_class_cross_fitted_and_test() -> None:
     oof, test = toy_predictions(), toy_predictions(90, kind="test", seed=1, n_groups=9)
-    judged = evaluate_all({"vote": make_combiner("vote")}, oof, test, protocol=QUICK)
-    stored = metrics_json(judged["vote"], oof)
+    evaluated = evaluate_all({"vote": make_combiner("vote")}, oof, test, protocol=QUICK)
+    stored = metrics_json(evaluated["vote"], oof)
     for part, table in (("cross_fitted", oof), ("test", test)):
         block = stored[part]["per_class"]
         assert list(block) == list(table.class_names)
@@ -117,16 +117,16 @@ def test_metrics_json_has_every_class_cross_fitted_and_test() -> None:
         mean = np.mean([one["sensitivity"]["value"] for one in block.values()])
         assert mean == pytest.approx(stored[part]["balanced_accuracy"]["value"])
     assert "per_class" not in stored["in_sample"]
-    assert "per_class" not in metrics_json(judged["oracle"], oof)["test"]
+    assert "per_class" not in metrics_json(evaluated["oracle"], oof)["test"]
 
 
 def test_optimism_is_told_between_all_three_figures() -> None:
     oof, test = toy_predictions(), toy_predictions(90, kind="test", seed=1, n_groups=9)
-    judged = evaluate_all({"boosting": make_combiner("boosting")}, oof, test,
+    evaluated = evaluate_all({"boosting": make_combiner("boosting")}, oof, test,
                           protocol=Protocol(n_resamples=0, fallback=False))["boosting"]  # fmt: skip
-    block = metrics_json(judged, oof)["differences"]
+    block = metrics_json(evaluated, oof)["differences"]
     for name in ("accuracy", "log_loss", "auroc"):
-        inside, crossed, new = (part[name].value for part in judged.parts.values())
+        inside, crossed, new = (part[name].value for part in evaluated.parts.values())
         assert block["in_sample_minus_cross_fitted"][name] == pytest.approx(inside - crossed)
         assert block["cross_fitted_minus_test"][name] == pytest.approx(crossed - new)
     assert block["in_sample_minus_cross_fitted"]["accuracy"] > 0

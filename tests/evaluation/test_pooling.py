@@ -70,7 +70,7 @@ def test_patients_are_decided_by_cost_where_images_are() -> None:
     mean = pooled_mean.proba
     for by_cost in (False, True):
         asked = Protocol(n_resamples=50, costs=costs, decide_by_cost=by_cost)
-        found = evaluate(MeanProba(), table, protocol=asked).per_group["cross_fitted"].figures
+        found = evaluate(MeanProba(), table, protocol=asked).per_group["cross_fitted"].values
         answer = (mean @ matrix).argmin(axis=1) if by_cost else mean.argmax(axis=1)
         assert found["accuracy"].value == pytest.approx((answer == truth).mean())
         assert found["expected_cost"].value == pytest.approx(matrix[truth, answer].mean())

@@ -29,7 +29,7 @@ def test_sets_cover_exchangeable_data_as_promised(score: str, per_class: bool) -
     rng, found = np.random.default_rng(0), []
     for _ in range(60):
         proba, labels = draw(200, rng)
-        sets = calibrate(proba, labels, miss=0.1, score=score, per_class=per_class)
+        sets = calibrate(proba, labels, alpha=0.1, score=score, per_class=per_class)
         new, truth = draw(500, rng)
         found.append(coverage(sets.predict(new), truth)["coverage"])
     assert 0.89 <= np.mean(found) <= (0.94 if per_class else 0.92)
@@ -39,7 +39,7 @@ def test_patients_of_many_images_are_covered_when_each_patient_weighs_the_same()
     rng, found = np.random.default_rng(0), []
     for _ in range(60):
         proba, labels = draw(600, rng, spread=2.0, per_group=20)
-        sets = calibrate(proba, labels, miss=0.1, groups=np.arange(600) // 20)
+        sets = calibrate(proba, labels, alpha=0.1, groups=np.arange(600) // 20)
         new, truth = draw(1000, rng, spread=2.0, per_group=20)
         found.append(coverage(sets.predict(new), truth)["coverage"])
     assert 0.89 <= np.mean(found) <= 0.95
@@ -47,7 +47,7 @@ def test_patients_of_many_images_are_covered_when_each_patient_weighs_the_same()
 
 def test_too_few_rows_to_promise_anything_give_the_whole_set() -> None:
     assert (
-        calibrate(np.array([[0.9, 0.1]] * 5), np.zeros(5, dtype=int), miss=0.1)
+        calibrate(np.array([[0.9, 0.1]] * 5), np.zeros(5, dtype=int), alpha=0.1)
         .predict(np.eye(2))
         .all()
     )

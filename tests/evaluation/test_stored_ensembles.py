@@ -13,7 +13,7 @@ import pytest
 
 from ensemble_kit.errors import IntegrityError, RunLockedError
 from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
-from ensemble_kit.evaluation.decisions.thresholds import Aim
+from ensemble_kit.evaluation.decisions.thresholds import ThresholdTarget
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs import ensemble_folder
@@ -99,7 +99,7 @@ def test_methods_of_other_predictions_are_refused_with_what_changed(run: Run) ->
     trained_again(run)
     for read in (
         lambda: conformal_sets(run, "mean", SetOptions()),
-        lambda: operating_point(run, "mean", DecisionOptions(Aim("youden"), "class1")),
+        lambda: operating_point(run, "mean", DecisionOptions(ThresholdTarget("youden"), "class1")),
     ):
         with pytest.raises(IntegrityError, match="member1"):
             read()
@@ -173,7 +173,9 @@ def test_prediction_sets_and_thresholds_stay_only_beside_the_predictions_they_fi
 ) -> None:
     folder = run.ensemble_dir("mean")
     conformal_sets(run, "mean", SetOptions(n_resamples=0))
-    operating_point(run, "mean", DecisionOptions(Aim("youden"), "class1", n_resamples=0))
+    operating_point(
+        run, "mean", DecisionOptions(ThresholdTarget("youden"), "class1", n_resamples=0)
+    )
     (folder / "my notes.txt").write_text("mine")
     written = {"sets.csv", "sets.json", "decision.json"}
     stack_run(run, ["mean"], protocol=QUICK)
@@ -193,7 +195,9 @@ def test_row_7_a_second_writer_of_results_is_refused(run: Run) -> None:
         for write in (
             lambda: stack_run(run, ["mean"], protocol=QUICK),
             lambda: conformal_sets(run, "mean"),
-            lambda: operating_point(run, "mean", DecisionOptions(Aim("youden"), "class1")),
+            lambda: operating_point(
+                run, "mean", DecisionOptions(ThresholdTarget("youden"), "class1")
+            ),
         ):
             with pytest.raises(RunLockedError, match="process") as caught:
                 write()

@@ -129,7 +129,7 @@ def test_cross_conformal_sets_have_no_thresholds_for_new_images(
     stacked: Any, tmp_path: Path
 ) -> None:
     own = stacked.copied_to(tmp_path / "run")
-    conformal_sets(own.run, "simplex", SetOptions(miss=0.3, cross=True, n_resamples=0))
+    conformal_sets(own.run, "simplex", SetOptions(alpha=0.3, cross=True, n_resamples=0))
     ensemble = load_ensemble(own.run, method="simplex")
     assert any("cross-conformal" in note for note in ensemble.notes)
     with pytest.raises(UsageError):

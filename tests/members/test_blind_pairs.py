@@ -117,8 +117,8 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
         # And whatever is fitted or asked, for the answer and for the fallback, was blind to k.
         Spy.fitted_to, Spy.answered = [], []
         combiners = {"spy": Spy(), "mean": MeanProba()}
-        judged = oof.take(oof.fold == k)
-        nested_answers(combiners, [one], judged, may_fall=["spy"], metric=metric("accuracy"))
+        evaluated = oof.take(oof.fold == k)
+        nested_answers(combiners, [one], evaluated, may_fall=["spy"], metric=metric("accuracy"))
         assert len(Spy.fitted_to) == 1 + (n_folds - 1)
         for logits in Spy.fitted_to:
             rows, seen = decoded(logits)

@@ -107,7 +107,7 @@ def test_its_watched_figures_are_those_of_the_whole_network(make_job: MakeJob) -
     seen: list[tuple[dict[str, Any], np.ndarray]] = []
 
     def look(training: Training) -> None:
-        seen.append((training.history[-1], fit.watched_logits(rows.watched, training.judged)))
+        seen.append((training.history[-1], fit.watched_logits(rows.watched, training.evaluated)))
 
     fit.run(rows, look)
     for row, logits in seen:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble_kit.arrays import softmax
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.uncertainty.resampled_metrics import RESAMPLERS
 from ensemble_kit.metrics import METRICS, cost_metric
 from ensemble_kit.metrics.costs import least_cost
@@ -105,7 +105,7 @@ def test_aurc_of_decisions_lies_where_its_resamples_lie(n_groups: int) -> None:
 def test_judging_looks_at_what_was_decided() -> None:
     answer = Combined(PROBA, SILENT, np.zeros(400, dtype=bool))
     names = ["aurc", "ece", "accuracy", "coverage"]
-    found = judge({"it": answer}, LABELS, np.arange(400) % 40, 4, metrics=names)
+    found = score_methods({"it": answer}, LABELS, np.arange(400) % 40, 4, metrics=names)
     for name in names:
         want = METRICS[name].of(LABELS, PROBA, SILENT)
-        assert found["it"].figures[name].value == pytest.approx(want)
+        assert found["it"].values[name].value == pytest.approx(want)

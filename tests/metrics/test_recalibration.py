@@ -64,14 +64,14 @@ def test_classes_called_too_often_throughout_leave_the_slope_alone() -> None:
     ids=["told apart without an error", "no spread", "one class"],
 )
 def test_without_a_maximum_there_is_no_slope_and_no_interval(labels, proba) -> None:
-    from ensemble_kit.evaluation.scores.per_image import judge
+    from ensemble_kit.evaluation.scores.per_image import score_methods
     from ensemble_kit.predictions.method_predictions import decided
 
     assert np.isnan(calibration_slope(labels, proba))
-    found = judge(
+    found = score_methods(
         {"m": decided(proba)}, labels, np.arange(40) // 2, 2,
         metrics=["calibration_slope"],
-    )["m"].figures["calibration_slope"]  # fmt: skip
+    )["m"].values["calibration_slope"]  # fmt: skip
     assert (found.value, found.low) == (None, None)
 
 

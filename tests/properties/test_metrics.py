@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ensemble_kit.evaluation.diversity.shapley import left_out, shapley
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.uncertainty.bootstrap import resampling
 from ensemble_kit.metrics import METRICS, ORDINAL_METRICS
 from ensemble_kit.metrics.diversity import ambiguity, pairwise
@@ -83,9 +83,9 @@ def test_always_right_or_wrong_is_so_without_any_group_and_has_an_interval(
     answer = Combined(np.eye(n_classes)[predicted], predicted, np.zeros(len(labels), dtype=bool))
     groups = np.random.default_rng(seed).integers(0, n_groups, len(labels))
     assume(len(np.unique(groups)) > 1)
-    one = judge({"it": answer}, labels, groups, n_classes, metrics=["accuracy"])["it"]
+    one = score_methods({"it": answer}, labels, groups, n_classes, metrics=["accuracy"])["it"]
     assert set(one.left_out["accuracy"].tolist()) == {float(right)}
-    found = one.figures["accuracy"]
+    found = one.values["accuracy"]
     assert found.low < found.high
     assert (found.high if right else found.low) == float(right)
 

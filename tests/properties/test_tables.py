@@ -15,7 +15,7 @@ from ensemble_kit.combiners import combiner_class, make_combiner
 from ensemble_kit.combiners.baselines import Oracle
 from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.testing import toy_predictions
 
@@ -108,12 +108,12 @@ def test_figures_do_not_know_the_order_of_rows(seed: int) -> None:
     found = []
     for one in (table, shuffled):
         answer = {"simplex": cross_fit(make_combiner("simplex"), one)}
-        judged = judge(
+        scored = score_methods(
             answer, np.asarray(one.labels), one.groups, 3,
             metrics=["accuracy", "log_loss", "auroc"],
         )  # fmt: skip
         found.append(
-            [v for i in judged["simplex"].figures.metrics.values() for v in dataclasses.astuple(i)]
+            [v for i in scored["simplex"].values.metrics.values() for v in dataclasses.astuple(i)]
         )
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 

@@ -8,7 +8,7 @@ import pytest
 
 from ensemble_kit.errors import IntegrityError
 from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
-from ensemble_kit.evaluation.decisions.thresholds import Referral
+from ensemble_kit.evaluation.decisions.thresholds import RejectOption
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.operating_point import DecisionOptions, operating_point
 from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
@@ -23,14 +23,14 @@ from ensemble_kit.testing import toy_run
 def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run")
     stack_run(run, ["vote"], protocol=Protocol(n_resamples=20))
-    point = operating_point(run, "vote", DecisionOptions(referral=Referral(0.1, None)))
+    point = operating_point(run, "vote", DecisionOptions(reject_option=RejectOption(0.1, None)))
     sets = conformal_sets(run, "vote", SetOptions(n_resamples=0))
     text = write_report(run).read_text(encoding="utf-8")
     assert "Stored operating points" in text
     shares = point.units["image"].parts["test"].shares
     assert value_cell(vars(shares["accuracy"])).small in text
     assert "Stored prediction sets" in text
-    assert f"hold it for {sets.figures['test']['all'].covered.value:.1%} (test)" in text
+    assert f"hold it for {sets.metrics['test']['all'].covered.value:.1%} (test)" in text
     assert (run.report_dir / "figures" / "sets.svg").is_file()
     (run.ensemble_dir("vote") / "decision.json").write_text("{}")
     with pytest.raises(IntegrityError, match=r"decision\.json"):

@@ -78,13 +78,13 @@ def compare(
 def print_across(found: AcrossRuns, metric: str) -> None:
     """One row per run, and the caveats."""
 
-    has_abstained = any(one.n_abstained for one in found.figures.values())
+    has_abstained = any(one.n_abstained for one in found.metrics.values())
     names = list(dict.fromkeys([metric, "accuracy", "auroc", "log_loss"]))
     names += ["coverage"] if has_abstained else []
     rows = [("run", "images", "left out", *(name.replace("_", " ") for name in names))]
     rows += [
         (path, str(one.n), str(found.n_left_out[path]), *(str(one[name]) for name in names))
-        for path, one in found.figures.items()
+        for path, one in found.metrics.items()
     ]
     click.echo(columns(rows, right=range(1, len(rows[0]))))
     for note in found.notes:
@@ -121,7 +121,7 @@ def print_repeats(found: Repeats) -> None:
 
 def _across_json(found: AcrossRuns) -> dict[str, object]:
     return {
-        "figures": {name: dataclasses.asdict(one) for name, one in found.figures.items()},
+        "figures": {name: dataclasses.asdict(one) for name, one in found.metrics.items()},
         "verdicts": [dataclasses.asdict(v) for v in found.verdicts],
         "n_left_out": found.n_left_out,
         "notes": list(found.notes),

@@ -90,7 +90,7 @@ def print_sets(found: PredictionSets) -> None:
     kind = "cross-conformal" if options.cross else "split conformal"
     click.echo(
         printable(
-            f"Method {found.method}: prediction sets with {about}{100 * (1 - options.miss):.4g} % coverage"
+            f"Method {found.method}: prediction sets with {about}{100 * (1 - options.alpha):.4g} % coverage"
             f"{each} ({kind}, score {options.score.upper()})"
         )
     )
@@ -104,7 +104,7 @@ def print_sets(found: PredictionSets) -> None:
     )
     rows: list[tuple[str, ...]] = [("", "images", f"{unit}s", f"coverage, per {unit}", "coverage, per image",
              "mean size", "1 class", "empty", "all classes")]  # fmt: skip
-    for part, of_class in found.figures.items():
+    for part, of_class in found.metrics.items():
         for name, one in of_class.items():
             rows.append((f"{PARTS[part]}: {name}", str(one.n), str(one.n_groups), str(one.covered),
                          str(one.covered_per_image), f"{one.mean_size:.2f}",
@@ -122,10 +122,10 @@ def print_sets(found: PredictionSets) -> None:
 
 def reading_of(found: PredictionSets) -> str:
     """The sets of the last part in one sentence."""
-    if not found.figures:
+    if not found.metrics:
         return "Result: no coverage was measured."
-    part = "test" if "test" in found.figures else "cross_fitted"
-    one = found.figures[part]["all"]
+    part = "test" if "test" in found.metrics else "cross_fitted"
+    one = found.metrics[part]["all"]
     single, none, full = (round(one.n * share) for share in (one.single, one.empty, one.full))
     right = "" if one.right_of_single is None else f" ({one.right_of_single:.0%} of them correct)"
     return (
@@ -141,7 +141,7 @@ def promise_of(found: PredictionSets) -> str:
     if found.options.cross:
         promised = (
             f"Cross-conformal sets have a proven coverage of {100 * found.options.proven:.4g} %, and in "
-            f"practice about {100 * (1 - found.options.miss):.4g} %. This holds"
+            f"practice about {100 * (1 - found.options.alpha):.4g} %. This holds"
         )
     level = f"Intervals: {found.options.level * 100:.0f} %, over {over}."
     if found.options.n_resamples == 0:

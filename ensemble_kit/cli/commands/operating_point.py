@@ -12,7 +12,7 @@ from ensemble_kit.cli.options.shared import json_option, resamples_option, run_o
 from ensemble_kit.cli.output.text import columns, printable
 
 if TYPE_CHECKING:
-    from ensemble_kit.evaluation.decisions.threshold_rules import DecisionFigures, Point
+    from ensemble_kit.evaluation.decisions.threshold_rules import DecisionMetrics, Threshold
     from ensemble_kit.evaluation.runs.operating_point import OperatingPoint, UnitDecision
     from ensemble_kit.run import Run
 
@@ -68,18 +68,22 @@ def operating_point_command(
     the other folds) and on the test part, per image and per patient. Writes
     ensembles/<method>/decision.json.
     """
-    from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral
+    from ensemble_kit.evaluation.decisions.thresholds import RejectOption, ThresholdTarget
     from ensemble_kit.evaluation.runs.operating_point import (
         DecisionOptions,
         decision_json,
         operating_point,
     )
 
-    referral = None
+    reject_option = None
     if refer is not None or max_error is not None:
-        referral = Referral(_share(refer), _share(max_error))
+        reject_option = RejectOption(_share(refer), _share(max_error))
     options = DecisionOptions(
-        Aim.parsed(at) if at else None, class_name, referral, n_resamples=resamples, seed=seed
+        ThresholdTarget.parsed(at) if at else None,
+        class_name,
+        reject_option,
+        n_resamples=resamples,
+        seed=seed,
     )
     found = operating_point(run, method, options)
     if as_json:
@@ -103,7 +107,11 @@ def _share(text: str | None) -> float | None:
 
 def print_point(found: OperatingPoint) -> None:
     """The thresholds, a table for images and for patients, and the caveats."""
-    asked = [str(one) for one in (found.options.aim, found.options.referral) if one is not None]
+    asked = [
+        str(one)
+        for one in (found.options.threshold_target, found.options.reject_option)
+        if one is not None
+    ]
     target = "" if found.class_name is None else f"'{found.class_name}' against the rest, "
     click.echo(printable(f"Method {found.method}: {target}{'; '.join(asked)}. Chosen out-of-fold."))
     for unit, one in found.units.items():
@@ -133,14 +141,14 @@ def _words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
         by_fold = [p.threshold for p in one.by_fold.values() if p.threshold is not None]
         spread = f" ({min(by_fold):.3f} to {max(by_fold):.3f} over folds)" if by_fold else ""
         said.append(f"'{found.class_name}' if {score} >= {one.point.threshold:.3f}{spread}")
-    if found.options.referral is not None and one.point.threshold is None:
+    if found.options.reject_option is not None and one.point.threshold is None:
         said.append(f"referred if the highest {score} < {one.point.refer_below:.3f}")
-    elif found.options.referral is not None:
+    elif found.options.reject_option is not None:
         said.append(f"referred if {score} is {_referred_range(one.point)}")
     return "; ".join(said)
 
 
-def _referred_range(point: Point) -> str:
+def _referred_range(point: Threshold) -> str:
     """The probabilities near the threshold, which are referred."""
     threshold, reach = point.threshold, point.refer_below
     if threshold is None or not 0.0 < threshold < 1.0:
@@ -158,10 +166,10 @@ def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("", "n", f"{group_kind}s", *(SHORT.get(name, name) for name in names))
     ]
-    for part, figures in one.parts.items():
-        cells = [str(figures.shares[name]) for name in names]
-        rows.append((PARTS[part], str(figures.n), str(figures.n_groups), *cells))
-        of_all = [figures.shares.get(f"{name} of all") for name in names]
+    for part, metrics in one.parts.items():
+        cells = [str(metrics.shares[name]) for name in names]
+        rows.append((PARTS[part], str(metrics.n), str(metrics.n_groups), *cells))
+        of_all = [metrics.shares.get(f"{name} of all") for name in names]
         if any(of_all):
             cells = ["" if one is None else str(one) for one in of_all]
             rows.append(("  referred as errors", "", "", *cells))
@@ -173,9 +181,9 @@ def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
 def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     """The counts of the last part, and whether the target is reached on new data."""
     part = list(one.parts)[-1]
-    figures = one.parts[part]
-    n = figures.counts
-    said = f"Result: of {figures.n} {PARTS[part]} {unit}s"
+    metrics = one.parts[part]
+    n = metrics.counts
+    said = f"Result: of {metrics.n} {PARTS[part]} {unit}s"
     if found.class_name is None:
         said += f" {n['right']} decided correctly, {n['wrong']} wrongly, {n['referred']} referred."
     else:
@@ -196,15 +204,13 @@ def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     return said + "".join(_shortfall(found, p, one.parts[p]) for p in one.parts if p != "in_sample")
 
 
-def _shortfall(found: OperatingPoint, part: str, figures: DecisionFigures) -> str:
-    aim, referral = found.options.aim, found.options.referral
-    if aim is not None and aim.kind in figures.shares:
-        value = figures.shares[aim.kind].value
-        if value is not None and round(value, 3) < aim.value:
-            return (
-                f" {PARTS[part].capitalize()}, the target is not reached: {aim.kind} {value:.3f}."
-            )
-    limit = None if referral is None else referral.max_error
-    if limit is not None and figures.error is not None and figures.error > limit:
-        return f" {PARTS[part].capitalize()}, the limit is exceeded: error {figures.error:.3f}."
+def _shortfall(found: OperatingPoint, part: str, metrics: DecisionMetrics) -> str:
+    target, reject_option = found.options.threshold_target, found.options.reject_option
+    if target is not None and target.kind in metrics.shares:
+        value = metrics.shares[target.kind].value
+        if value is not None and round(value, 3) < target.value:
+            return f" {PARTS[part].capitalize()}, the target is not reached: {target.kind} {value:.3f}."
+    limit = None if reject_option is None else reject_option.max_error
+    if limit is not None and metrics.error is not None and metrics.error > limit:
+        return f" {PARTS[part].capitalize()}, the limit is exceeded: error {metrics.error:.3f}."
     return ""

@@ -12,6 +12,7 @@ from ensemble_kit.cli.options.shared import json_option, run_option
 from ensemble_kit.cli.output.text import printable
 
 if TYPE_CHECKING:
+    from ensemble_kit.inference.ensemble import Ensemble
     from ensemble_kit.inference.find_images import FoundImages
     from ensemble_kit.run import Run
 
@@ -101,33 +102,54 @@ def predict(
     from ensemble_kit.inference.ensemble import load_ensemble
 
     ensemble = load_ensemble(run.path, method=method, device=device, backend=backend)
+    fails = on_bad_image == "fail"
     if out is None and geojson is None and (found.is_single or as_json):
-        from ensemble_kit.cli.output.predict import print_card, stream_json
+        _print_only(ensemble, run, found, as_json=as_json, fail=fails)
+    else:
+        _write(ensemble, run, found, out or Path(OUT), geojson, as_json=as_json, fail=fails)
 
-        if as_json:
-            stream_json(ensemble, run, found, fail=on_bad_image == "fail")
-        else:
-            print_card(ensemble, run, found)
-        return
+
+def _print_only(
+    ensemble: Ensemble, run: Run, found: FoundImages, *, as_json: bool, fail: bool
+) -> None:
+    from ensemble_kit.cli.output.predict import print_card, stream_json
+
+    if as_json:
+        stream_json(ensemble, run, found, fail=fail)
+    else:
+        print_card(ensemble, run, found)
+
+
+def _write(
+    ensemble: Ensemble,
+    run: Run,
+    found: FoundImages,
+    out: Path,
+    geojson: Path | None,
+    *,
+    as_json: bool,
+    fail: bool,
+) -> None:
+    """Write the table and the GeoJSON files, and print what was written."""
     from ensemble_kit.cli.output.predict import bar, print_written, written_json
     from ensemble_kit.inference.predict_files import predict_files
+    from ensemble_kit.inference.qupath import write_geojson
 
     with bar(quiet=as_json) as progress:
         done = predict_files(
-            ensemble, found.sources, out or Path(OUT), on_bad_image=on_bad_image, progress=progress
+            ensemble,
+            found.sources,
+            out,
+            on_bad_image="fail" if fail else "skip",
+            progress=progress,
         )
-    if geojson is not None:
-        from ensemble_kit.inference.qupath import write_geojson
-
-        slides = write_geojson(ensemble, done.path, geojson)
+    slides = None if geojson is None else write_geojson(ensemble, done.path, geojson)
     if as_json:
         click.echo(json.dumps(written_json(ensemble, run, done), indent=2, allow_nan=False))
-    else:
-        print_written(ensemble, found.notes, done)
-        if geojson is not None:
-            click.echo(
-                printable(f"For QuPath: {len(slides)} GeoJSON files in {geojson.as_posix()}")
-            )
+        return
+    print_written(ensemble, found.notes, done)
+    if slides is not None and geojson is not None:
+        click.echo(printable(f"For QuPath: {len(slides)} GeoJSON files in {geojson.as_posix()}"))
 
 
 def _refuse_input(out: Path, found: FoundImages, images: tuple[str, ...]) -> None:

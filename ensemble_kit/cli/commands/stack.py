@@ -23,6 +23,11 @@ from ensemble_kit.cli.output.stack import as_values, print_stacked
 from ensemble_kit.cli.output.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ensemble_kit.combiners.base import Combiner
+    from ensemble_kit.evaluation.protocol import Protocol
+    from ensemble_kit.manifest.table import Manifest
     from ensemble_kit.run import Run
 
 DEFAULT = click.core.ParameterSource.DEFAULT
@@ -154,16 +159,12 @@ def stack(
     """
     from ensemble_kit.evaluation.clinical.block import THRESHOLDS, ClinicalOptions
     from ensemble_kit.evaluation.protocol import Protocol
-    from ensemble_kit.evaluation.runs.stack_run import all_methods, stack_run
+    from ensemble_kit.evaluation.runs.stack_run import stack_run
     from ensemble_kit.metrics.costs import read_costs
 
     chosen, of_methods = read_stack_settings(settings)
     limits = chosen.limits
-    named = [name.strip() for given in methods for name in given.split(",") if name.strip()]
-    asked = named or (*DEFAULT_METHODS, *(("greedy",) if limits.any else ()))
-    features = "all" in asked and not nested and quorum is None and run.keeps_features
-    everything = all_methods(len(run.members()), features=features) if "all" in asked else []
-    names = [n for m in asked for n in (everything if m == "all" else [m])]
+    names = _names(methods, run, is_limited=limits.any, features=not nested and quorum is None)
     protocol = Protocol(
         metric=metric,
         n_resamples=resamples,
@@ -175,42 +176,53 @@ def stack(
         positive=positive,
     )
     block = ClinicalOptions(thresholds or THRESHOLDS, prevalences or (), tuple(columns or ()))
-    is_given = click.get_current_context().get_parameter_source("metric") is not DEFAULT
-    manifest = run.manifest()
-    class_names = manifest.class_names
-    combiners = combiners_of(
-        names,
-        of_methods,
-        seed=seed,
-        ties=ties or ("severity" if positive is not None else None),
-        positive=positive_class(positive, class_names),
-        metric=metric if is_given else None,
-        error_costs=protocol.error_costs(class_names),
-    )
-    severe = settle_severity(combiners, manifest)
+    combiners, severe = _combiners(names, of_methods, ties, protocol, run.manifest())
     limits.apply(combiners, run)
     costs, unit, why_not = limits.weighed(run, pareto)
     if why_not:
         click.echo(printable(why_not), err=True)
     done = stack_run(
-        run,
-        combiners,
-        protocol=protocol,
-        quorum=quorum,
-        costs=costs,
-        cost_unit=unit,
-        budget=limits.budget,
-        max_members=chosen.max_members,
-        nested=nested,
-        null_draws=null_draws or 0,
-        clinical=block,
-    )
+        run, combiners, protocol=protocol, quorum=quorum, costs=costs, cost_unit=unit,
+        budget=limits.budget, max_members=chosen.max_members, nested=nested,
+        null_draws=null_draws or 0, clinical=block,
+    )  # fmt: skip
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
-    else:
-        if severe and verbose:
-            click.echo(
-                printable(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
-            )
-        shows_clinical = clinical or block != ClinicalOptions()
-        print_stacked(done, run, verbose=verbose, per_class=per_class, clinical=shows_clinical)
+        return
+    if severe and verbose:
+        click.echo(printable(f"Tied votes go to the most severe class, '{severe}', if it is tied."))
+    shows_clinical = clinical or block != ClinicalOptions()
+    print_stacked(done, run, verbose=verbose, per_class=per_class, clinical=shows_clinical)
+
+
+def _names(methods: Sequence[str], run: Run, *, is_limited: bool, features: bool) -> list[str]:
+    """The requested methods; `all` stands for many, and limits on the members for greedy selection."""
+    from ensemble_kit.evaluation.runs.stack_run import all_methods
+
+    named = [name.strip() for given in methods for name in given.split(",") if name.strip()]
+    asked = named or (*DEFAULT_METHODS, *(("greedy",) if is_limited else ()))
+    if "all" not in asked:
+        return list(asked)
+    everything = all_methods(len(run.members()), features=features and run.keeps_features)
+    return [n for m in asked for n in (everything if m == "all" else [m])]
+
+
+def _combiners(
+    names: Sequence[str],
+    settings: Sequence[str],
+    ties: str | None,
+    protocol: Protocol,
+    manifest: Manifest,
+) -> tuple[dict[str, Combiner], str]:
+    """Unfitted combiners by method, and the class that wins ties by severity ("": none)."""
+    is_given = click.get_current_context().get_parameter_source("metric") is not DEFAULT
+    combiners = combiners_of(
+        names,
+        settings,
+        seed=protocol.seed,
+        ties=ties or ("severity" if protocol.positive is not None else None),
+        positive=positive_class(protocol.positive, manifest.class_names),
+        metric=protocol.metric if is_given else None,
+        error_costs=protocol.error_costs(manifest.class_names),
+    )
+    return combiners, settle_severity(combiners, manifest)

@@ -120,15 +120,15 @@ def run_training(
     experiment: Experiment, launch: Launch | None = None, *, dry_run: bool = False
 ) -> None:
     """Print the plan and train; used by `train-members` and `demo`."""
-    from ensemble_kit.experiment import config_of, prepare
-    from ensemble_kit.members.fit_members import fit_members, refuse_bad_members
+    from ensemble_kit.experiment import prepare
+    from ensemble_kit.members.fit_members import refuse_bad_members
     from ensemble_kit.members.preflight import check_members
 
     launch, began = launch or Launch(), time.perf_counter()
     members = experiment.resolved_members()
     refuse_bad_members(members)
     manifest, folds = prepare(experiment)
-    said = check_members(members, manifest)
+    notes = check_members(members, manifest)
     click.echo(data_summary(manifest, folds))
     work = print_plan(experiment, members, folds, manifest)
     rounds = [folds.n_splits]
@@ -136,40 +136,10 @@ def run_training(
         rounds.append(print_nested_plan(experiment, members, folds))
     jobs = [member.name for n in rounds for member in members for _ in range(n)]
     if dry_run:
-        for text in said:  # a training prints them itself
+        for text in notes:  # a training prints them itself
             click.echo(f"Note: {text}")
         return
-    from ensemble_kit.cli.output.progress import ProgressPrinter
-    from ensemble_kit.members.jobs.tracking import MLflow, both
-    from ensemble_kit.run import Run
-
-    ours = launch.own(jobs)
-    engine, is_live = launch.made(len(ours), experiment.device)
-    counts = Counter(ours)
-    with (
-        ProgressPrinter(work, counts, estimates=is_live) as printer,
-        contextlib.ExitStack() as stack,
-    ):
-        watcher: Watcher = printer
-        if launch.mlflow:
-            tracked = MLflow(experiment.run_path.name, watcher=printer)
-            watcher = both(printer, stack.enter_context(tracked))
-        fit_members(
-            members,
-            manifest,
-            folds,
-            Run(experiment.run_path),
-            device=experiment.device,
-            precision=experiment.precision,
-            seed=experiment.seed,
-            config=config_of(experiment),
-            retrain=launch.retrain,
-            watcher=watcher,
-            engine=engine,
-            shard=launch.shard,
-            nested=launch.nested,
-            keep_features=launch.keep_features,
-        )
+    _train(experiment, launch, members, manifest, folds, jobs=jobs, work=work)
     if launch.no_wait:
         return
     those = (
@@ -179,6 +149,41 @@ def run_training(
     )
     took = duration(time.perf_counter() - began)
     click.echo(f"{those} are done ({took}): {printable(experiment.run_path.as_posix())}")
+
+
+def _train(
+    experiment: Experiment,
+    launch: Launch,
+    members: list[Member],
+    manifest: Manifest,
+    folds: Folds,
+    *,
+    jobs: list[str],
+    work: dict[str, float],
+) -> None:
+    """Train the members while the progress is printed; `jobs` are the names of their members."""
+    from ensemble_kit.cli.output.progress import ProgressPrinter
+    from ensemble_kit.experiment import config_of
+    from ensemble_kit.members.fit_members import fit_members
+    from ensemble_kit.members.jobs.tracking import MLflow, both
+    from ensemble_kit.run import Run
+
+    ours = launch.own(jobs)
+    engine, is_live = launch.made(len(ours), experiment.device)
+    with (
+        ProgressPrinter(work, Counter(ours), estimates=is_live) as printer,
+        contextlib.ExitStack() as stack,
+    ):
+        watcher: Watcher = printer
+        if launch.mlflow:
+            tracked = MLflow(experiment.run_path.name, watcher=printer)
+            watcher = both(printer, stack.enter_context(tracked))
+        fit_members(
+            members, manifest, folds, Run(experiment.run_path), device=experiment.device,
+            precision=experiment.precision, seed=experiment.seed, config=config_of(experiment),
+            retrain=launch.retrain, watcher=watcher, engine=engine, shard=launch.shard,
+            nested=launch.nested, keep_features=launch.keep_features,
+        )  # fmt: skip
 
 
 def print_nested_plan(experiment: Experiment, members: list[Member], folds: Folds) -> int:

@@ -19,6 +19,8 @@ from ensemble_kit.cli.output.text import columns, printable
 from ensemble_kit.errors import UsageError, command, did_you_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ensemble_kit.experiment import Experiment
     from ensemble_kit.members.member import Member
     from ensemble_kit.run import Run
@@ -94,12 +96,17 @@ def tune(
         click.echo(f"\n{proxy_sentence(best_records(run))}")
     for note in (*result.notes, OPTIMISTIC):
         click.echo(f"Caveat: {printable(note)}")
+    _print_next(ctx, experiment, result.picks)
+
+
+def _print_next(ctx: click.Context, experiment: Experiment, picks: Sequence[Pick]) -> None:
+    """Print the training with the best values, and the one of the picked trials if there are any."""
     again = given_flags(ctx, but=OWN)
     click.echo(
         f"Next: {command('train-members', *again)} (uses these values; with --no-tuned it does not)"
     )
-    if result.picks:
-        picked = ",".join(_written(experiment, pick) for pick in result.picks)
+    if picks:
+        picked = ",".join(_written(experiment, pick) for pick in picks)
         again = given_flags(ctx, but=(*OWN, "members"))
         click.echo(
             f"Or: {command('train-members', *again, '--members', picked)} "

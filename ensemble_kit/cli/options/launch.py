@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_kit.cli.options.shared import Command, with_options
 from ensemble_kit.errors import UsageError
 
 if TYPE_CHECKING:
     from ensemble_kit.members.jobs.engine import Engine
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Option -> its engines, and the advice for other engines.
 FOR = {
@@ -50,50 +48,49 @@ class KeyValue(click.ParamType):
         return key, rest
 
 
+_OPTIONS = [
+    click.option("--ray-address", help="Ray: address of the cluster. [default: auto]"),
+    click.option("--partition", help="Slurm: partition."),
+    click.option(
+        "--slurm",
+        type=KeyValue(),
+        multiple=True,
+        help="Slurm: an option of sbatch, e.g. account=lab7, qos=long, "
+        "constraint=a100. Repeat it for more. python=PATH sets the interpreter on the nodes, "
+        "setup=LINE a shell line that runs before it.",
+    ),
+    click.option(
+        "--no-wait",
+        is_flag=True,
+        help="Slurm: submit the jobs and return. ensemble-kit status shows their progress.",
+    ),
+    click.option(
+        "--cpus",
+        type=click.IntRange(min=1),
+        help="CPU cores per job. [default: an equal share; Ray 1, Slurm 4]",
+    ),
+    click.option(
+        "--gpus",
+        type=click.FloatRange(min=0),
+        help="GPUs per job. Ray accepts fractions, e.g. 0.5. [default: 1; with --device cpu 0]",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.IntRange(min=1),
+        metavar="MINUTES",
+        help="Slurm: time limit per job. A job that reaches it continues when the command is run again. [default: 240]",
+    ),
+    click.option(
+        "--retries",
+        type=click.IntRange(min=0),
+        help="Ray: how often a job is restarted after its worker or node died. [default: 3]",
+    ),
+]
+
+
 def launch_options(command: Command) -> Command:
     """Add the options of the engines."""
-    for option in reversed(
-        [
-            click.option("--ray-address", help="Ray: address of the cluster. [default: auto]"),
-            click.option("--partition", help="Slurm: partition."),
-            click.option(
-                "--slurm",
-                type=KeyValue(),
-                multiple=True,
-                help="Slurm: an option of sbatch, e.g. account=lab7, qos=long, "
-                "constraint=a100. Repeat it for more. python=PATH sets the interpreter on the nodes, "
-                "setup=LINE a shell line that runs before it.",
-            ),
-            click.option(
-                "--no-wait",
-                is_flag=True,
-                help="Slurm: submit the jobs and return. ensemble-kit status shows their progress.",
-            ),
-            click.option(
-                "--cpus",
-                type=click.IntRange(min=1),
-                help="CPU cores per job. [default: an equal share; Ray 1, Slurm 4]",
-            ),
-            click.option(
-                "--gpus",
-                type=click.FloatRange(min=0),
-                help="GPUs per job. Ray accepts fractions, e.g. 0.5. [default: 1; with --device cpu 0]",
-            ),
-            click.option(
-                "--time-limit",
-                type=click.IntRange(min=1),
-                metavar="MINUTES",
-                help="Slurm: time limit per job. A job that reaches it continues when the command is run again. [default: 240]",
-            ),
-            click.option(
-                "--retries",
-                type=click.IntRange(min=0),
-                help="Ray: how often a job is restarted after its worker or node died. [default: 3]",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)
 
 
 @dataclasses.dataclass(frozen=True)

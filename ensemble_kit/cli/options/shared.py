@@ -32,6 +32,13 @@ seed_option = click.option("--seed", default=0, show_default=True, help="Random 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def with_options(command: Command, options: Sequence[Callable[[Command], Command]]) -> Command:
+    """The command with these options, in this order in its help."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def run_option(command: Command) -> Command:
     """Pass a `run: Run` to the command: the given one, that of the settings file, or the latest."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ensemble_kit.cli.options.shared import Command, Names
+from ensemble_kit.cli.options.shared import Command, Names, with_options
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -57,64 +57,64 @@ storage_option = click.option(
 )
 
 
+_OPTIONS = [
+    click.option("--member", "only", type=Names(), help="Members to tune. [default: all]"),
+    click.option(
+        "--trials",
+        type=click.IntRange(min=1),
+        default=20,
+        show_default=True,
+        help="Total number of trials per member, including earlier calls.",
+    ),
+    click.option(
+        "--time-limit",
+        type=Duration(),
+        help="Total time, e.g. 30m or 2h. Members that still improve get more of it. [default: none]",
+    ),
+    click.option(
+        "--space",
+        "space_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="TOML file with the settings to tune, as in [tune.space] of the settings file. [default: learning rate and batch size]",
+    ),
+    click.option(
+        "--objective",
+        type=click.Choice(["solo", "team"]),
+        default="solo",
+        show_default=True,
+        help="solo: the loss of the member alone. team: the loss of the mean of this member and the stored predictions of the others.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes that run trials side by side, shared out over the GPUs.",
+    ),
+    click.option(
+        "--keep-trials",
+        is_flag=True,
+        help="Keep the networks of finished trials. Greedy selection picks an ensemble from all of them.",
+    ),
+    click.option(
+        "--combiner",
+        type=click.Choice(["mlp", "logistic", "boosting"]),
+        help="Tune this combiner on the stored predictions of the members instead of the members. Takes seconds.",
+    ),
+    click.option(
+        "--nested",
+        is_flag=True,
+        help="Also tune inside the training folds of each fold, and score the fold. The gain is then free of every choice made on it. Takes as many times longer as there are folds.",
+    ),
+    click.option(
+        "--proxy",
+        type=ProxyType(),
+        help="Run cheaper trials, then train a few in full, e.g. epochs=3,image_size=64,images=0.5. The rank correlation of both is stored.",
+    ),
+    storage_option,
+]
+
+
 def tuning_options(command: Command) -> Command:
     """The options of `tune` itself, the most used first."""
-    options = [
-        click.option("--member", "only", type=Names(), help="Members to tune. [default: all]"),
-        click.option(
-            "--trials",
-            type=click.IntRange(min=1),
-            default=20,
-            show_default=True,
-            help="Total number of trials per member, including earlier calls.",
-        ),
-        click.option(
-            "--time-limit",
-            type=Duration(),
-            help="Total time, e.g. 30m or 2h. Members that still improve get more of it. [default: none]",
-        ),
-        click.option(
-            "--space",
-            "space_file",
-            type=click.Path(exists=True, dir_okay=False, path_type=Path),
-            help="TOML file with the settings to tune, as in [tune.space] of the settings file. [default: learning rate and batch size]",
-        ),
-        click.option(
-            "--objective",
-            type=click.Choice(["solo", "team"]),
-            default="solo",
-            show_default=True,
-            help="solo: the loss of the member alone. team: the loss of the mean of this member and the stored predictions of the others.",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(min=1),
-            default=1,
-            show_default=True,
-            help="Processes that run trials side by side, shared out over the GPUs.",
-        ),
-        click.option(
-            "--keep-trials",
-            is_flag=True,
-            help="Keep the networks of finished trials. Greedy selection picks an ensemble from all of them.",
-        ),
-        click.option(
-            "--combiner",
-            type=click.Choice(["mlp", "logistic", "boosting"]),
-            help="Tune this combiner on the stored predictions of the members instead of the members. Takes seconds.",
-        ),
-        click.option(
-            "--nested",
-            is_flag=True,
-            help="Also tune inside the training folds of each fold, and score the fold. The gain is then free of every choice made on it. Takes as many times longer as there are folds.",
-        ),
-        click.option(
-            "--proxy",
-            type=ProxyType(),
-            help="Run cheaper trials, then train a few in full, e.g. epochs=3,image_size=64,images=0.5. The rank correlation of both is stored.",
-        ),
-        storage_option,
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return with_options(command, _OPTIONS)

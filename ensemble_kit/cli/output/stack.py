@@ -126,20 +126,20 @@ def _print_rest(done: Stacked) -> None:
     from ensemble_kit.evaluation.tables import leaderboard as board
     from ensemble_kit.evaluation.tables.ordinal import grades_note, grades_table
 
-    judged, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
+    evaluations, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
     click.echo()
     click.echo(printable(_sizes(done)))
-    click.echo(printable(board.headline(judged, protocol)))
-    print_table(board.leaderboard(judged, protocol))
-    click.echo(board.columns_note(judged, protocol, unit))
-    click.echo(board.ties_note(judged))
-    if best := chosen(judged, protocol):
+    click.echo(printable(board.headline(evaluations, protocol)))
+    print_table(board.leaderboard(evaluations, protocol))
+    click.echo(board.columns_note(evaluations, protocol, unit))
+    click.echo(board.ties_note(evaluations))
+    if best := chosen(evaluations, protocol):
         click.echo(printable(best.optimism_sentence(protocol.metric)))
-    if graded := grades_table(judged, protocol, ordinal=done.oof.ordinal):
+    if graded := grades_table(evaluations, protocol, ordinal=done.oof.ordinal):
         click.echo()
         print_table(graded, n_text=0)
         click.echo(printable(grades_note(done.oof.class_names)))
-    if pooled := board.per_group_table(judged, protocol, unit):
+    if pooled := board.per_group_table(evaluations, protocol, unit):
         click.echo()
         print_table(pooled, n_text=0)
         click.echo(board.per_group_note(pooled, unit, protocol.pool))

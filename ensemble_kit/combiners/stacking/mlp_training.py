@@ -114,8 +114,20 @@ def train_batched(
     )
     data = Data(light(features), labels, light(pool), light(mean), light(scale))
     weights = Weights.start(light(w1), n_classes)
-    optimizer = AdamW(schedule.weight_decay, weights.zeros(), weights.zeros())
+    best, best_epoch = _trained(data, weights, fit_rows, stop_rows, rngs, schedule)
+    return Networks(pool, mean, scale, *best.full(), best_epoch)
 
+
+def _trained(
+    data: Data,
+    weights: Weights,
+    fit_rows: list[Ints],
+    stop_rows: list[Ints],
+    rngs: list[np.random.Generator],
+    schedule: Schedule,
+) -> tuple[Weights, Ints]:
+    """The weights of each network at its best epoch, and that epoch, shape (K,)."""
+    optimizer = AdamW(schedule.weight_decay, weights.zeros(), weights.zeros())
     stop, stop_share = _padded(stop_rows)
     best_loss = data.losses(weights, stop, stop_share)
     best, best_epoch = weights.copy(), np.zeros(len(fit_rows), dtype=np.int64)
@@ -133,14 +145,13 @@ def train_batched(
         best_epoch = np.where(better, epoch, best_epoch)
         if epoch - best_epoch.max() >= schedule.patience:
             break
-
     if not np.isfinite(best_loss).all():
         raise DataError(
             f"The loss of the stacker is {best_loss}",
             "it must be a finite number",
             "Check the members' logits for extreme values",
         )
-    return Networks(pool, mean, scale, *best.full(), best_epoch)
+    return best, best_epoch
 
 
 def _padded(rows: list[Ints]) -> tuple[Ints, Array]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ensemble_kit.arrays import Array, Ints, softmax
-from ensemble_kit.combiners.metric_loss import ErrorCosts, figure_loss
+from ensemble_kit.combiners.metric_loss import ErrorCosts, metric_loss
 from ensemble_kit.combiners.weights.greedy_losses import AnyLoss, ErrorRate, LogLoss
 from ensemble_kit.combiners.weights.greedy_picks import Limit, Picks, pick
 from ensemble_kit.combiners.weights.weighted_mean import WeightedMean
@@ -147,7 +147,7 @@ def _loss(
     if metric == "brier":
         truth = np.eye(proba.shape[2])[labels]
         return AnyLoss(proba, lambda mixed: float(((mixed - truth) ** 2).sum(axis=1).mean()))
-    loss = figure_loss(metric, labels, error_costs)
+    loss = metric_loss(metric, labels, error_costs)
     return AnyLoss(proba, lambda mixed: loss(decided(mixed)))
 
 

@@ -16,7 +16,7 @@ from ensemble_kit.errors import UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.clinical.one_class import OneClass
 from ensemble_kit.evaluation.clinical.predictive_values import predictive_values
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.manifest.names import in_natural_order
 from ensemble_kit.manifest.table import Manifest
@@ -113,11 +113,11 @@ def _subgroup(
     protocol: Protocol,
 ) -> Subgroup:
     labels, groups = np.asarray(table.labels)[rows], table.groups[rows]
-    some, wanted = combined.take(rows), protocol.figure(table.class_names)
-    scored = judge(
+    some, wanted = combined.take(rows), protocol.verdict_metric(table.class_names)
+    scored = score_methods(
         {"it": some}, labels, groups, table.n_classes, metrics=[wanted], level=protocol.level,
         intervals=protocol.intervals,
-    )["it"].figures  # fmt: skip
+    )["it"].values  # fmt: skip
     absent = np.setdiff1d(np.unique(table.labels), labels)
     missing = tuple(table.class_names[c] for c in absent)
     is_other = wanted.name in OVER_CLASSES and bool(missing)

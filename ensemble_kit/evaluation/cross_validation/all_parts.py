@@ -85,7 +85,7 @@ def predict_all_parts(
             nested,
             oof,
             may_fall=may_fall(combiners, protocol),
-            metric=protocol.figure(oof.class_names),
+            metric=protocol.verdict_metric(oof.class_names),
             decide=lambda made: protocol.decided(made, oof.class_names),
         )
     tables = dict.fromkeys(parts, oof)

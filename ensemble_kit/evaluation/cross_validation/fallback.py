@@ -47,23 +47,23 @@ def fall_back(
     """
     fallen, answers = set(), dict(crossed)
     labels, mean = np.asarray(oof.labels), crossed["mean"]
-    figure = protocol.figure(oof.class_names)
+    wanted = protocol.verdict_metric(oof.class_names)
     for name in may_fall(combiners, protocol):
-        if not beats(crossed[name], mean, labels, figure):
+        if not beats(crossed[name], mean, labels, wanted):
             fallen.add(name)
-        answers[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), figure)
+        answers[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), wanted)
     return fallen, answers
 
 
 def beats(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
     """Whether `ours` has the lower log loss or the better metric; one of the two suffices."""
-    if _figure(metric("log_loss"), ours, labels) < _figure(metric("log_loss"), mean, labels):
+    if _value(metric("log_loss"), ours, labels) < _value(metric("log_loss"), mean, labels):
         return True
     sign = 1.0 if wanted.higher_is_better else -1.0
-    return sign * _figure(wanted, ours, labels) > sign * _figure(wanted, mean, labels)
+    return sign * _value(wanted, ours, labels) > sign * _value(wanted, mean, labels)
 
 
-def _figure(wanted: Metric, answers: Combined, labels: Ints) -> float:
+def _value(wanted: Metric, answers: Combined, labels: Ints) -> float:
     return wanted.of(labels, answers.proba, answers.predicted)
 
 

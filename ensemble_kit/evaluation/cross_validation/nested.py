@@ -105,7 +105,7 @@ def couplings(
             key: paired_gains({name: crossed[name]}, strict, _as_it_is(key), level=level)[
                 name
             ].effect
-            for key in strict.figures.metrics
+            for key in strict.values.metrics
         }
         for name, strict in nested.items()
     }
@@ -128,11 +128,11 @@ def refuse_features(combiners: Mapping[str, Combiner]) -> None:
 
 
 def _refuse_strangers(nested: Sequence[NestedFold], oof: Predictions) -> None:
-    judged = [sample for one in nested for sample in one.outer.sample_ids.tolist()]
-    wrong = set(judged) ^ set(oof.sample_ids.tolist())
-    if wrong or len(judged) != len(oof):
+    evaluated = [sample for one in nested for sample in one.outer.sample_ids.tolist()]
+    wrong = set(evaluated) ^ set(oof.sample_ids.tolist())
+    if wrong or len(evaluated) != len(oof):
         raise DataError(
-            f"Nested predictions cover {len(judged)} rows; there are {len(oof)} out-of-fold rows, and "
+            f"Nested predictions cover {len(evaluated)} rows; there are {len(oof)} out-of-fold rows, and "
             f"{len(wrong)} rows are in one of the two only",
             "each out-of-fold row needs exactly one nested prediction",
             "Take both from one run: run.predictions(), run.nested_predictions()",

@@ -69,7 +69,7 @@ def nonconformity(proba: Array, score: str) -> Array:
     return out
 
 
-def units_needed(miss: float) -> int:
+def units_needed(alpha: float) -> int:
     """Minimum number of patients (or images) for calibration; with fewer, sets contain all classes.
 
     Examples
@@ -77,14 +77,14 @@ def units_needed(miss: float) -> int:
     >>> units_needed(0.1), units_needed(0.05)
     (9, 19)
     """
-    _check_miss(miss)
-    return math.ceil(1.0 / miss - SLACK * 1e3) - 1
+    _check_alpha(alpha)
+    return math.ceil(1.0 / alpha - SLACK * 1e3) - 1
 
 
-def _check_miss(miss: float) -> None:
-    if not 0 < miss < 1:
+def _check_alpha(alpha: float) -> None:
+    if not 0 < alpha < 1:
         raise DataError(
-            f"Invalid error rate (alpha) {miss}",
+            f"Invalid error rate (alpha) {alpha}",
             "it must be between 0 and 1",
             "Use e.g. 0.1 for a coverage of 90 %",
         )
@@ -94,20 +94,20 @@ def calibrate(
     proba: Array,
     labels: Ints,
     *,
-    miss: float = 0.1,
+    alpha: float = 0.1,
     score: str = "lac",
     groups: npt.ArrayLike | None = None,
     per_class: bool = False,
 ) -> ConformalSets:
-    """Thresholds of sets that contain the true class of a new sample with probability of at least 1 - `miss`.
+    """Thresholds of sets that contain the true class of a new sample with probability of at least 1 - `alpha`.
 
     Parameters
     ----------
     proba : array, shape (n_samples, n_classes)
         Cross-fitted probabilities; they should be exchangeable with the probabilities of new samples.
     labels : array of int, shape (n_samples,)
-    miss : float
-        Error rate (alpha), between 0 and 1.
+    alpha : float
+        Error rate, between 0 and 1.
     score : {"lac", "aps", "raps"}
     groups : array-like, shape (n_samples,), optional
         Patients. Each patient has the same weight, whatever the number of images. The coverage
@@ -131,13 +131,15 @@ def calibrate(
     >>> calibrate(proba, np.zeros(19, dtype=int)).predict(np.array([[0.95, 0.05], [0.5, 0.5]])).tolist()
     [[True, False], [False, False]]
     """
-    _check_miss(miss)
-    strange = nonconformity(proba, score)[np.arange(len(labels)), labels]
+    _check_alpha(alpha)
+    nonconforming = nonconformity(proba, score)[np.arange(len(labels)), labels]
     units = _units(groups, len(labels))
     n_classes = proba.shape[1]
     if not per_class:
-        return ConformalSets(score, np.full(n_classes, _threshold(strange, units, miss)))
-    found = [_threshold(strange[labels == c], units[labels == c], miss) for c in range(n_classes)]
+        return ConformalSets(score, np.full(n_classes, _threshold(nonconforming, units, alpha)))
+    found = [
+        _threshold(nonconforming[labels == c], units[labels == c], alpha) for c in range(n_classes)
+    ]
     return ConformalSets(score, np.array(found))
 
 
@@ -153,14 +155,14 @@ def _weights(units: Ints) -> Array:
     return np.asarray(1.0 / sizes[numbered] / (len(sizes) + 1))
 
 
-def _threshold(strange: Array, units: Ints, miss: float) -> float:
-    """The conformal quantile: the 1 - `miss` quantile of the scores, with the new unit at infinity."""
-    if not len(strange):
+def _threshold(nonconforming: Array, units: Ints, alpha: float) -> float:
+    """The conformal quantile: the 1 - `alpha` quantile of the scores, with the new unit at infinity."""
+    if not len(nonconforming):
         return np.inf
-    order = np.argsort(strange, kind="stable")
+    order = np.argsort(nonconforming, kind="stable")
     reached = np.cumsum(_weights(units)[order])
-    enough = np.flatnonzero(reached >= 1 - miss - SLACK)
-    return float(strange[order[enough[0]]]) if len(enough) else np.inf
+    enough = np.flatnonzero(reached >= 1 - alpha - SLACK)
+    return float(nonconforming[order[enough[0]]]) if len(enough) else np.inf
 
 
 def cross_conformal(
@@ -169,7 +171,7 @@ def cross_conformal(
     fold: Ints,
     new: Mapping[int, Array],
     *,
-    miss: float = 0.1,
+    alpha: float = 0.1,
     score: str = "lac",
     groups: npt.ArrayLike | None = None,
     per_class: bool = False,
@@ -178,7 +180,7 @@ def cross_conformal(
 
     Split conformal applies thresholds from the models of single folds to the average of all
     models. Cross-conformal prediction avoids this mismatch. The guaranteed coverage is
-    `1 - 2 miss`; in practice it is near `1 - miss`.
+    `1 - 2 alpha`; in practice it is near `1 - alpha`.
 
     Parameters
     ----------
@@ -187,7 +189,7 @@ def cross_conformal(
     labels, fold : array of int, shape (n_samples,)
     new : mapping of fold to array of shape (n_new, n_classes)
         Probabilities of the new samples by the models that were trained without that fold.
-    miss, score, groups, per_class
+    alpha, score, groups, per_class
         See `calibrate`.
 
     Returns
@@ -200,8 +202,8 @@ def cross_conformal(
     Candes, E., Ramdas, A., & Tibshirani, R. (2021). Predictive inference with the jackknife+.
     Annals of Statistics 49(1) (the bound, of exchangeable rows).
     """
-    _check_miss(miss)
-    strange = nonconformity(proba, score)[np.arange(len(labels)), labels]
+    _check_alpha(alpha)
+    nonconforming = nonconformity(proba, score)[np.arange(len(labels)), labels]
     units = _units(groups, len(labels))
     n_classes = proba.shape[1]
     candidates = {int(k): nonconformity(one, score) for k, one in new.items()}
@@ -212,8 +214,8 @@ def cross_conformal(
         below = np.zeros(len(out))
         for k, of_class in candidates.items():
             mine = fold[rows] == k
-            below += _weight_below(strange[rows][mine], weights[mine], of_class[:, c])
-        out[:, c] = below < 1 - miss - SLACK
+            below += _weight_below(nonconforming[rows][mine], weights[mine], of_class[:, c])
+        out[:, c] = below < 1 - alpha - SLACK
     return out
 
 
@@ -230,7 +232,7 @@ def cross_fitted_sets(
     labels: Ints,
     fold: Ints,
     *,
-    miss: float = 0.1,
+    alpha: float = 0.1,
     score: str = "lac",
     groups: npt.ArrayLike | None = None,
     per_class: bool = False,
@@ -241,7 +243,7 @@ def cross_fitted_sets(
     for k in np.unique(fold):
         others = fold != k
         fitted = calibrate(
-            proba[others], labels[others], miss=miss, score=score, groups=units[others],
+            proba[others], labels[others], alpha=alpha, score=score, groups=units[others],
             per_class=per_class,
         )  # fmt: skip
         out[~others] = fitted.predict(proba[~others])

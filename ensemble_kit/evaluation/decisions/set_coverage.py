@@ -24,8 +24,8 @@ class SetOptions:
     Parameters
     ----------
     score : {"lac", "aps", "raps"}
-    miss : float
-        Error rate (alpha), between 0 and 1; the nominal coverage is `1 - miss`.
+    alpha : float
+        Error rate, between 0 and 1; the nominal coverage is `1 - alpha`.
     per_class : bool
         Calibrate for each class separately (class-conditional coverage).
     cross : bool
@@ -38,7 +38,7 @@ class SetOptions:
     """
 
     score: str = "lac"
-    miss: float = 0.1
+    alpha: float = 0.1
     per_class: bool = False
     cross: bool = False
     n_resamples: int = 2000
@@ -47,12 +47,12 @@ class SetOptions:
 
     @property
     def proven(self) -> float:
-        """The guaranteed coverage; the nominal coverage is `1 - miss`."""
-        return max(0.0, 1.0 - (2.0 if self.cross else 1.0) * self.miss)
+        """The guaranteed coverage; the nominal coverage is `1 - alpha`."""
+        return max(0.0, 1.0 - (2.0 if self.cross else 1.0) * self.alpha)
 
 
 @dataclasses.dataclass(frozen=True)
-class SetFigures:
+class SetMetrics:
     """Coverage and size of the sets of one class, or of all images.
 
     Parameters
@@ -97,7 +97,7 @@ class PredictionSets:
         A class is in the set if its nonconformity score is at most this; None for cross-conformal
         sets.
     n_calibrated, n_units : int
-    figures : mapping of part to mapping of class (or "all") to SetFigures
+    metrics : mapping of part to mapping of class (or "all") to SetMetrics
         `cross_fitted` (each fold with thresholds of the other folds) and `test`. A part with too
         few patients for the guarantee is missing.
     frame : DataFrame
@@ -111,14 +111,14 @@ class PredictionSets:
     thresholds: Mapping[str, float] | None
     n_calibrated: int
     n_units: int
-    figures: Mapping[str, Mapping[str, SetFigures]]
+    metrics: Mapping[str, Mapping[str, SetMetrics]]
     frame: pd.DataFrame
     notes: tuple[str, ...]
 
 
-def set_figures(
+def set_metrics(
     table: MethodPredictions, sets: Bools, options: SetOptions
-) -> dict[str, SetFigures]:
+) -> dict[str, SetMetrics]:
     """Coverage and sizes of all images, and of the images of each class."""
     labels = table.labels
     rows = {"all": np.ones(len(labels), dtype=bool)}
@@ -136,7 +136,7 @@ def set_figures(
     )  # fmt: skip
     size = sets.sum(axis=1)
     return {
-        name: SetFigures(
+        name: SetMetrics(
             n=int(those.sum()),
             n_groups=len(np.unique(table.groups[those])),
             covered=found[f"patient {name}"],
@@ -180,12 +180,17 @@ def sets_frame(parts: Mapping[str, tuple[MethodPredictions, Bools]]) -> pd.DataF
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
+def _options_json(options: SetOptions) -> dict[str, Any]:
+    # The key in `sets.json` is `miss`.
+    return {"miss" if k == "alpha" else k: v for k, v in dataclasses.asdict(options).items()}
+
+
 def sets_json(found: PredictionSets) -> dict[str, Any]:
     """Everything in `sets.json`."""
     return {
         "schema_version": 1,
         "method": found.method,
-        **dataclasses.asdict(found.options),
+        **_options_json(found.options),
         "proven": found.options.proven,
         "unit": found.unit,
         "n_calibrated": found.n_calibrated,
@@ -200,7 +205,7 @@ def sets_json(found: PredictionSets) -> dict[str, Any]:
                 }
                 for name, one in of_class.items()
             }
-            for part, of_class in found.figures.items()
+            for part, of_class in found.metrics.items()
         },
         "notes": list(found.notes),
     }

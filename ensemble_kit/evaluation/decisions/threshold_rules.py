@@ -1,4 +1,4 @@
-"""Decisions by a threshold and a referral point, chosen on some rows and applied to others.
+"""Decisions by a threshold and a referral threshold, chosen on some rows and applied to others.
 
 Cross-fitting chooses for each fold on the other folds. Knows no run and no files.
 """
@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Bools, Ints
 from ensemble_kit.evaluation.decisions.thresholds import (
-    Aim,
-    Referral,
+    RejectOption,
+    ThresholdTarget,
     certainty_at,
     choose_cut,
     choose_threshold,
@@ -28,25 +28,25 @@ WRONG = ("wrong", "false_positive", "false_negative")
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What is asked for: a class called for an aim, a part referred, or both.
+    """What is requested: a class that is called from a threshold on, a referred part, or both.
 
     Parameters
     ----------
     target : int or None
         The class called where its probability reaches the threshold; None decides for the class
         that the method predicts.
-    aim : Aim or None
+    threshold_target : ThresholdTarget or None
         How the threshold is chosen; None if and only if `target` is.
-    referral : Referral or None
+    reject_option : RejectOption or None
     """
 
     target: int | None = None
-    aim: Aim | None = None
-    referral: Referral | None = None
+    threshold_target: ThresholdTarget | None = None
+    reject_option: RejectOption | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class Threshold:
     """A threshold, and a certainty below which one refers (0: nothing is referred)."""
 
     threshold: float | None
@@ -54,7 +54,7 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Decided:
+class Decisions:
     """What was decided of some rows.
 
     Parameters
@@ -75,28 +75,30 @@ class Decided:
         return np.asarray(self.called == self.truth)
 
 
-def choose(rule: Rule, combined: Combined, labels: Ints) -> Point:
-    """The point that serves the rule on these rows."""
+def choose(rule: Rule, combined: Combined, labels: Ints) -> Threshold:
+    """The thresholds for this rule, chosen on these rows."""
     threshold = None
-    if rule.aim is not None and rule.target is not None:
+    if rule.threshold_target is not None and rule.target is not None:
         threshold = choose_threshold(
-            labels == rule.target, combined.proba[:, rule.target], rule.aim
+            labels == rule.target, combined.proba[:, rule.target], rule.threshold_target
         )
-    if rule.referral is None:
-        return Point(threshold)
-    made = decide(rule, Point(threshold), combined, labels)
+    if rule.reject_option is None:
+        return Threshold(threshold)
+    made = decide(rule, Threshold(threshold), combined, labels)
     certainty = _certainty(rule, threshold, combined)
-    return Point(threshold, choose_cut(made.right & ~made.referred, certainty, rule.referral))
+    return Threshold(
+        threshold, choose_cut(made.right & ~made.referred, certainty, rule.reject_option)
+    )
 
 
-def decide(rule: Rule, point: Point, combined: Combined, labels: Ints) -> Decided:
-    """Apply a point; the labels are only laid beside."""
+def decide(rule: Rule, point: Threshold, combined: Combined, labels: Ints) -> Decisions:
+    """Apply thresholds. The labels are only stored beside the decisions."""
     referred = _certainty(rule, point.threshold, combined) < point.refer_below
     if rule.target is None or point.threshold is None:
         undecided = combined.predicted < 0
-        return Decided(combined.predicted, labels, referred | undecided)
+        return Decisions(combined.predicted, labels, referred | undecided)
     called = combined.proba[:, rule.target] >= point.threshold
-    return Decided(called.astype(np.int64), (labels == rule.target).astype(np.int64), referred)
+    return Decisions(called.astype(np.int64), (labels == rule.target).astype(np.int64), referred)
 
 
 def _certainty(rule: Rule, threshold: float | None, combined: Combined) -> Array:
@@ -107,7 +109,7 @@ def _certainty(rule: Rule, threshold: float | None, combined: Combined) -> Array
 
 def cross_fitted(
     rule: Rule, combined: Combined, labels: Ints, fold: Ints
-) -> tuple[Decided, dict[int, Point]] | None:
+) -> tuple[Decisions, dict[int, Threshold]] | None:
     """Decisions on each fold by the point that the other folds chose, and those points.
 
     None where some fold's others hold no sample of the class, or nothing else.
@@ -116,16 +118,16 @@ def cross_fitted(
         return None
     if not all(can_choose(rule, labels[fold != k]) for k in np.unique(fold)):
         return None
-    points: dict[int, Point] = {}
+    points: dict[int, Threshold] = {}
     called, truth = np.zeros(len(labels), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
     referred = np.zeros(len(labels), dtype=bool)
     for k in np.unique(fold):
-        kept, others = fold == k, fold != k
+        own, others = fold == k, fold != k
         point = choose(rule, combined.take(others), labels[others])
-        made = decide(rule, point, combined.take(kept), labels[kept])
-        called[kept], truth[kept], referred[kept] = made.called, made.truth, made.referred
+        made = decide(rule, point, combined.take(own), labels[own])
+        called[own], truth[own], referred[own] = made.called, made.truth, made.referred
         points[int(k)] = point
-    return Decided(called, truth, referred), points
+    return Decisions(called, truth, referred), points
 
 
 def can_choose(rule: Rule, labels: Ints) -> bool:
@@ -134,7 +136,7 @@ def can_choose(rule: Rule, labels: Ints) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecisionFigures:
+class DecisionMetrics:
     """What the decisions reached on one part.
 
     Parameters
@@ -163,8 +165,8 @@ class DecisionFigures:
         return sum(wrong) / n_decided if n_decided else None
 
 
-def decision_figures(
-    made: Decided,
+def decision_metrics(
+    made: Decisions,
     labels: Ints,
     groups: npt.ArrayLike,
     class_names: tuple[str, ...],
@@ -172,49 +174,56 @@ def decision_figures(
     has_target: bool,
     level: float = 0.95,
     intervals: bool = True,
-) -> DecisionFigures:
+) -> DecisionMetrics:
     """Shares with intervals over whole groups, and the counts behind them."""
-    kept = ~made.referred
-    one, zero = made.called == 1, made.called == 0
-    sick, well = made.truth == 1, made.truth == 0
-    everything = np.ones(len(labels), dtype=bool)
-    if has_target:
-        parts = {
-            "sensitivity": (kept & sick & one, kept & sick),
-            "specificity": (kept & well & zero, kept & well),
-            "ppv": (kept & sick & one, kept & one),
-            "npv": (kept & well & zero, kept & zero),
-        }
-        counts = {
-            "true_positive": kept & sick & one,
-            "false_positive": kept & well & one,
-            "true_negative": kept & well & zero,
-            "false_negative": kept & sick & zero,
-        }
-    else:
-        parts = {"accuracy": (kept & made.right, kept)}
-        parts |= {
-            f"sensitivity {name}": (kept & made.right & (labels == c), kept & (labels == c))
-            for c, name in enumerate(class_names)
-        }
-        counts = {"right": kept & made.right, "wrong": kept & ~made.right}
-    if made.referred.any():
-        parts |= {
-            f"{name} of all": (above, sick if name == "sensitivity" else well)
-            for name, (above, _) in parts.items()
-            if has_target and name in ("sensitivity", "specificity")
-        }
-        if not has_target:
-            parts["accuracy of all"] = (kept & made.right, everything)
-    parts["referred"] = (made.referred, everything)
+    counts, parts = _of_target(made) if has_target else _of_classes(made, labels, class_names)
+    parts["referred"] = (made.referred, np.ones(len(labels), dtype=bool))
+    counts["referred"] = made.referred
     found = shares(
         {name: (above.astype(float), below.astype(float)) for name, (above, below) in parts.items()},
         labels, groups, len(class_names), level=level, intervals=intervals,
     )  # fmt: skip
-    counts["referred"] = made.referred
-    return DecisionFigures(
+    return DecisionMetrics(
         n=len(labels),
         n_groups=len(np.unique(np.asarray(groups))),
         counts={name: int(where.sum()) for name, where in counts.items()},
         shares=found,
     )
+
+
+def _of_target(made: Decisions) -> tuple[dict[str, Bools], dict[str, tuple[Bools, Bools]]]:
+    """The rows that are counted, and numerator and denominator of each share, for one class."""
+    decided = ~made.referred
+    one, zero = decided & (made.called == 1), decided & (made.called == 0)
+    sick, well = made.truth == 1, made.truth == 0
+    counts = {
+        "true_positive": sick & one,
+        "false_positive": well & one,
+        "true_negative": well & zero,
+        "false_negative": sick & zero,
+    }
+    parts = {
+        "sensitivity": (sick & one, decided & sick),
+        "specificity": (well & zero, decided & well),
+        "ppv": (sick & one, one),
+        "npv": (well & zero, zero),
+    }
+    if made.referred.any():
+        parts["sensitivity of all"] = (sick & one, sick)
+        parts["specificity of all"] = (well & zero, well)
+    return counts, parts
+
+
+def _of_classes(
+    made: Decisions, labels: Ints, class_names: tuple[str, ...]
+) -> tuple[dict[str, Bools], dict[str, tuple[Bools, Bools]]]:
+    """The same for decisions between all classes."""
+    decided = ~made.referred
+    right = decided & made.right
+    counts = {"right": right, "wrong": decided & ~made.right}
+    parts = {"accuracy": (right, decided)}
+    for c, name in enumerate(class_names):
+        parts[f"sensitivity {name}"] = (right & (labels == c), decided & (labels == c))
+    if made.referred.any():
+        parts["accuracy of all"] = (right, np.ones(len(labels), dtype=bool))
+    return counts, parts

@@ -14,13 +14,13 @@ from ensemble_kit.arrays import Array, Bools
 from ensemble_kit.errors import UsageError, did_you_mean
 from ensemble_kit.metrics.selective import coverage_at_error
 
-AIMS = ("sensitivity", "specificity", "youden", "cost")
+TARGETS = ("sensitivity", "specificity", "youden", "cost")
 SLACK = 1e-12
 SMALLEST_PROBA = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
-class Aim:
+class ThresholdTarget:
     """What a threshold is chosen for.
 
     Parameters
@@ -40,37 +40,37 @@ class Aim:
     alarm_cost: float = 1.0
 
     @staticmethod
-    def parsed(text: str) -> Aim:
-        """The aim that a user typed.
+    def parsed(text: str) -> ThresholdTarget:
+        """The target that a user typed.
 
         Raises
         ------
         UsageError
-            It names no aim, or no number.
+            The target is unknown, or its number cannot be read.
 
         Examples
         --------
-        >>> Aim.parsed("sensitivity=.95").value, Aim.parsed("cost=10:1").miss_cost
+        >>> ThresholdTarget.parsed("sensitivity=.95").value, ThresholdTarget.parsed("cost=10:1").miss_cost
         (0.95, 10.0)
         """
         kind, _, rest = text.strip().lower().partition("=")
-        if kind not in AIMS:
+        if kind not in TARGETS:
             raise UsageError(
                 f"Unknown target '{text}'",
-                f"the targets are {', '.join(AIMS)}",
-                did_you_mean(kind, AIMS),
+                f"the targets are {', '.join(TARGETS)}",
+                did_you_mean(kind, TARGETS),
             )
         try:
             if kind == "youden" and not rest:
-                return Aim(kind)
+                return ThresholdTarget(kind)
             if kind == "cost":
                 miss, alarm = (float(one) for one in rest.split(":"))
                 if min(miss, alarm) > 0 and np.isfinite([miss, alarm]).all():
-                    return Aim(kind, miss_cost=miss, alarm_cost=alarm)
+                    return ThresholdTarget(kind, miss_cost=miss, alarm_cost=alarm)
             elif kind != "youden":
                 value = share(rest)
                 if 0 < value <= 1:
-                    return Aim(kind, value)
+                    return ThresholdTarget(kind, value)
         except ValueError:
             pass
         forms = {
@@ -103,7 +103,7 @@ def share(text: str) -> float:
     return float(stripped.rstrip("% ")) / (100.0 if stripped.endswith("%") else 1.0)
 
 
-def choose_threshold(positive: Bools, scores: Array, aim: Aim) -> float:
+def choose_threshold(positive: Bools, scores: Array, target: ThresholdTarget) -> float:
     """The score from which on the class is called.
 
     Parameters
@@ -111,7 +111,7 @@ def choose_threshold(positive: Bools, scores: Array, aim: Aim) -> float:
     positive : array of bool, shape (n_samples,)
         Which samples are of the class; some are, and some are not.
     scores : array, shape (n_samples,)
-    aim : Aim
+    target : ThresholdTarget
 
     Returns
     -------
@@ -123,7 +123,7 @@ def choose_threshold(positive: Bools, scores: Array, aim: Aim) -> float:
     Examples
     --------
     >>> positive = np.array([False, False, True, True])
-    >>> choose_threshold(positive, np.array([0.1, 0.6, 0.4, 0.8]), Aim("sensitivity", 1.0))
+    >>> choose_threshold(positive, np.array([0.1, 0.6, 0.4, 0.8]), ThresholdTarget("sensitivity", 1.0))
     0.4
     """
     levels, inverse = np.unique(-scores, return_inverse=True)
@@ -133,14 +133,14 @@ def choose_threshold(positive: Bools, scores: Array, aim: Aim) -> float:
     alarms = np.concatenate([[0.0], np.cumsum(alarms)])
     at = np.concatenate([[np.inf], -levels])
     found, spared = hits / hits[-1], 1.0 - alarms / alarms[-1]
-    if aim.kind == "sensitivity":
-        return float(at[np.flatnonzero(found >= aim.value - SLACK)[0]])
-    if aim.kind == "specificity":
-        return float(at[np.flatnonzero(spared >= aim.value - SLACK)[-1]])
-    if aim.kind == "youden":
+    if target.kind == "sensitivity":
+        return float(at[np.flatnonzero(found >= target.value - SLACK)[0]])
+    if target.kind == "specificity":
+        return float(at[np.flatnonzero(spared >= target.value - SLACK)[-1]])
+    if target.kind == "youden":
         gain = found + spared
     else:
-        gain = -(aim.miss_cost * (hits[-1] - hits) + aim.alarm_cost * alarms)
+        gain = -(target.miss_cost * (hits[-1] - hits) + target.alarm_cost * alarms)
     best = np.flatnonzero(gain >= gain.max() - SLACK * max(1.0, abs(gain.max())))
     return float(at[best[-1]])
 
@@ -158,7 +158,7 @@ def certainty_at(scores: Array, threshold: float) -> Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Referral:
+class RejectOption:
     """How much to hand to a pathologist: up to a share, or until the rest errs seldom enough.
 
     Parameters
@@ -196,7 +196,7 @@ class Referral:
         )
 
 
-def choose_cut(right: Bools, certainty: Array, referral: Referral) -> float:
+def choose_cut(right: Bools, certainty: Array, reject_option: RejectOption) -> float:
     """The certainty below which one refers; infinity where all would have to be.
 
     Parameters
@@ -208,10 +208,10 @@ def choose_cut(right: Bools, certainty: Array, referral: Referral) -> float:
 
     Examples
     --------
-    >>> choose_cut(np.array([False, True, True, True]), np.array([0.6, 0.7, 0.8, 0.9]), Referral(share=0.25))
+    >>> choose_cut(np.array([False, True, True, True]), np.array([0.6, 0.7, 0.8, 0.9]), RejectOption(share=0.25))
     0.7
     """
-    if referral.share is None:
-        return coverage_at_error(right, certainty, float(referral.max_error or 0.0))[1]
-    n_referred = int(np.floor(referral.share * len(certainty) + 1e-9))
+    if reject_option.share is None:
+        return coverage_at_error(right, certainty, float(reject_option.max_error or 0.0))[1]
+    n_referred = int(np.floor(reject_option.share * len(certainty) + 1e-9))
     return float(np.sort(certainty)[n_referred])

@@ -26,7 +26,7 @@ from ensemble_kit.evaluation.diversity.shapley import (
     shapley,
 )
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Design
 from ensemble_kit.evaluation.uncertainty.t_intervals import gains, interval_of
@@ -83,16 +83,16 @@ class MemberStudy:
         least = self.members.loc[self.members["left_out"].idxmin()]
         name, value = least["member"], least["left_out"]
         low, high = least["left_out_low"], least["left_out_high"]
-        figure = self.protocol.metric.replace("_", " ")
+        name_of_metric = self.protocol.metric.replace("_", " ")
         if np.isnan(low) and value == 0 and self.protocol.intervals:
-            return f"{name} is not shown to help: the {figure} of the mean is the same without it."
+            return f"{name} is not shown to help: the {name_of_metric} of the mean is the same without it."
         if np.isnan(low):
-            return f"{name} adds least to the mean: {value:+.3f} in {figure} (no interval)."
+            return f"{name} adds least to the mean: {value:+.3f} in {name_of_metric} (no interval)."
         over = (
             f"{self.protocol.level * 100:.0f} % simultaneous intervals for {len(self.members)} members, over "
             f"{self.n_groups} {self.group_kind}s, out-of-fold"
         )
-        said = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] in {figure} ({over})"
+        said = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] in {name_of_metric} ({over})"
         if low > 0:
             return f"Every member helps. {name} adds least to the mean: {said}."
         if high < 0:
@@ -141,18 +141,18 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
             "diversity needs at least two",
             "Train at least two members",
         )
-    protocol.names(oof)  # refuses a figure of which nothing is a gain
+    protocol.names(oof)  # refuses a metric without a better direction
     proba = softmax(oof.logits.astype(np.float64))
     worth = _Worth(oof, proba, protocol)
     members, best = _contributions(worth, oof.member_names, protocol.level)
     everyone = (1 << oof.n_members) - 1
-    figure = worth.of[everyone]
+    of_all = worth.of[everyone]
     return MemberStudy(
         pairs=_pairs(oof, proba),
         members=members,
         best=best,
         decomposition=ambiguity(proba, np.asarray(oof.labels)),
-        whole=Interval(worth.sign * float(figure[0])),
+        whole=Interval(worth.sign * float(of_all[0])),
         protocol=protocol,
         n=len(oof),
         n_groups=oof.n_groups,
@@ -171,26 +171,26 @@ class _Worth:
         self.design: Design | None = None
         # Without members: everybody gets the classes' shares.
         shares = np.bincount(oof.labels, minlength=oof.n_classes) / len(oof)
-        self._judge({0: decided(np.tile(shares, (len(oof), 1)))})
+        self._score({0: decided(np.tile(shares, (len(oof), 1)))})
 
     def add(self, teams: Sequence[int]) -> None:
-        """Judge these teams, unless they were."""
+        """Score these teams, unless they were scored before."""
         new = [team for team in teams if team not in self.of]
         for start in range(0, len(new), CHUNK_TEAMS):
             some = means_of(self.proba, new[start : start + CHUNK_TEAMS])
-            self._judge({team: decided(mean) for team, mean in some})
+            self._score({team: decided(mean) for team, mean in some})
 
-    def _judge(self, answers: Mapping[int, Combined]) -> None:
+    def _score(self, answers: Mapping[int, Combined]) -> None:
         name = self.protocol.metric
-        judged = judge(
+        scored = score_methods(
             {str(team): one for team, one in answers.items()},
             np.asarray(self.oof.labels), self.oof.groups, self.oof.n_classes,
-            metrics=[self.protocol.figure(self.oof.class_names)],
+            metrics=[self.protocol.verdict_metric(self.oof.class_names)],
             level=self.protocol.level, intervals=self.protocol.intervals,
         )  # fmt: skip
         for team in answers:
-            one = judged[str(team)]
-            value = one.figures[name].value
+            one = scored[str(team)]
+            value = one.values[name].value
             left_out = one.left_out.get(name, np.empty(0))
             first = np.nan if value is None else value
             self.of[team] = self.sign * np.concatenate([[first], left_out])

@@ -7,7 +7,7 @@ members that it uses. Measures nothing.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import pandas as pd
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.scores.verdict import verdicts
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.method_predictions import Combined
@@ -78,6 +78,67 @@ def pareto_table(
     'a'
     """
     protocol = protocol or Protocol()
+    _refuse_unknown_costs(oof, costs)
+    grown = _growing_sets(
+        oof, max_members, lambda s: budget is None or _cost(s, costs) <= budget, protocol
+    )
+    sets = [s for s in grown if _predicts_all(oof, s)]
+    if not sets:
+        _refuse_no_set(oof, costs, budget)
+    table = _with_front(_evaluated(oof, sets, costs, unit, protocol), margin, _sign(oof, protocol))
+    choice = table[table["within_margin"]].head(1)
+    table.attrs |= {
+        "choice": None if not protocol.intervals or choice.empty else choice["members"].iloc[0],
+        "margin": margin,
+        "level": protocol.level,
+    }
+    return table
+
+
+def _evaluated(
+    oof: Predictions,
+    sets: Sequence[tuple[str, ...]],
+    costs: Mapping[str, float],
+    unit: str,
+    protocol: Protocol,
+) -> pd.DataFrame:
+    """A row per set: its cost, its metric and its verdict against the best set."""
+    metric, sign = protocol.verdict_metric(oof.class_names), _sign(oof, protocol)
+    scored = score_methods(
+        {"+".join(s): _mean_of(oof, s) for s in sets},
+        np.asarray(oof.labels), oof.groups, oof.n_classes,
+        metrics=[metric], level=protocol.level, intervals=protocol.intervals,
+    )  # fmt: skip
+    best = max(scored, key=lambda name: _merit(scored[name].values[protocol.metric].value, sign))
+    against_best = verdicts(
+        scored, best, scored[best], metric_name=metric, part="cross_fitted", level=protocol.level
+    )
+    return pd.DataFrame(
+        {
+            "members": name,
+            "n_members": len(members),
+            "cost": _cost(members, costs),
+            "unit": unit,
+            "metric": protocol.metric,
+            **dataclasses.asdict(one.values[protocol.metric]),
+            "verdict": against_best[name].word,
+            "at_worst": 0.0 if name == best else against_best[name].effect.low,
+        }
+        for members, (name, one) in zip(sets, scored.items(), strict=True)
+    )
+
+
+def _with_front(table: pd.DataFrame, margin: float, sign: float) -> pd.DataFrame:
+    """The rows by cost, with what is on the front and what is within the margin."""
+    table = table.assign(gain=sign * table["value"].astype(float)).sort_values(
+        ["cost", "gain"], ascending=[True, False], ignore_index=True
+    )
+    table["on_front"] = table["gain"] > table["gain"].cummax().shift(fill_value=-np.inf)
+    table["within_margin"] = table["at_worst"].astype(float) >= -margin
+    return table.drop(columns="gain")
+
+
+def _refuse_unknown_costs(oof: Predictions, costs: Mapping[str, float]) -> None:
     unknown = [name for name in oof.member_names if name not in costs]
     if unknown:
         raise DataError(
@@ -85,48 +146,6 @@ def pareto_table(
             "every member needs a cost",
             "Measure it, or leave it out",
         )
-    grown = _growing_sets(
-        oof, max_members, lambda s: budget is None or _cost(s, costs) <= budget, protocol
-    )
-    sets = [s for s in grown if _answers_all(oof, s)]
-    if not sets:
-        _refuse_no_set(oof, costs, budget)
-    answers = {"+".join(s): _mean_of(oof, s) for s in sets}
-    judged = judge(
-        answers, np.asarray(oof.labels), oof.groups, oof.n_classes,
-        metrics=[protocol.figure(oof.class_names)], level=protocol.level, intervals=protocol.intervals,
-    )  # fmt: skip
-    sign = 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
-    best = max(judged, key=lambda name: _merit(judged[name].figures[protocol.metric].value, sign))
-    said = verdicts(
-        judged, best, judged[best], metric_name=protocol.figure(oof.class_names),
-        part="cross_fitted", level=protocol.level,
-    )  # fmt: skip
-    table = pd.DataFrame(
-        {
-            "members": name,
-            "n_members": len(members),
-            "cost": _cost(members, costs),
-            "unit": unit,
-            "metric": protocol.metric,
-            **dataclasses.asdict(one.figures[protocol.metric]),
-            "verdict": said[name].word,
-            "at_worst": 0.0 if name == best else said[name].effect.low,
-        }
-        for members, (name, one) in zip(sets, judged.items(), strict=True)
-    )
-    table = table.assign(gain=sign * table["value"].astype(float)).sort_values(
-        ["cost", "gain"], ascending=[True, False], ignore_index=True
-    )
-    table["on_front"] = table["gain"] > table["gain"].cummax().shift(fill_value=-np.inf)
-    table["within_margin"] = table["at_worst"].astype(float) >= -margin
-    choice = table[table["within_margin"]].head(1)
-    table.attrs |= {
-        "choice": None if not protocol.intervals or choice.empty else choice["members"].iloc[0],
-        "margin": margin,
-        "level": protocol.level,
-    }
-    return table.drop(columns="gain")
 
 
 def _refuse_no_set(oof: Predictions, costs: Mapping[str, float], budget: float | None) -> None:
@@ -151,9 +170,9 @@ def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
         ("on the Pareto front", "members", unit, f"{metric_name}, out-of-fold", "against the best")
     ]
     for one in table[table["on_front"]].to_dict("records"):
-        figure = Interval(one["value"], one["low"], one["high"])
+        interval = Interval(one["value"], one["low"], one["high"])
         cost = f"{one['cost']:.3g}" if one["cost"] < 1e4 else f"{one['cost']:,.0f}"
-        rows.append((one["members"], str(one["n_members"]), cost, str(figure), one["verdict"]))
+        rows.append((one["members"], str(one["n_members"]), cost, str(interval), one["verdict"]))
     return rows
 
 
@@ -180,8 +199,8 @@ def _cost(members: tuple[str, ...], costs: Mapping[str, float]) -> float:
     return float(sum(costs[name] for name in members))
 
 
-def _answers_all(oof: Predictions, members: tuple[str, ...]) -> bool:
-    """Whether each row has an answer of one of them; under a quorum a set may leave some without."""
+def _predicts_all(oof: Predictions, members: tuple[str, ...]) -> bool:
+    """Whether each row has a prediction of one of these members; with a quorum some may have none."""
     return oof.quorum is None or bool(oof.select(members).available.any(axis=1).all())
 
 
@@ -216,18 +235,21 @@ def _growing_sets(
 
 
 def _value(oof: Predictions, members: tuple[str, ...], protocol: Protocol) -> float:
-    if not _answers_all(oof, members):
+    if not _predicts_all(oof, members):
         return -np.inf
-    judged = judge(
+    scored = score_methods(
         {"set": _mean_of(oof, members)},
         np.asarray(oof.labels),
         oof.groups,
         oof.n_classes,
-        metrics=[protocol.figure(oof.class_names)],
+        metrics=[protocol.verdict_metric(oof.class_names)],
         intervals=False,
     )
-    sign = 1.0 if protocol.figure(oof.class_names).higher_is_better else -1.0
-    return _merit(judged["set"].figures[protocol.metric].value, sign)
+    return _merit(scored["set"].values[protocol.metric].value, _sign(oof, protocol))
+
+
+def _sign(oof: Predictions, protocol: Protocol) -> float:
+    return 1.0 if protocol.verdict_metric(oof.class_names).higher_is_better else -1.0
 
 
 def _merit(value: float | None, sign: float) -> float:

@@ -11,7 +11,7 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS
 from ensemble_kit.evaluation.runs.method_predictions import stored_predictions
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics
-from ensemble_kit.evaluation.scores.per_image import MetricValues, judge
+from ensemble_kit.evaluation.scores.per_image import MetricValues, score_methods
 from ensemble_kit.evaluation.scores.verdict import Verdict, verdicts
 from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.run import Run
@@ -23,7 +23,7 @@ class AcrossRuns:
 
     Parameters
     ----------
-    figures : mapping of run to MetricValues
+    metrics : mapping of run to MetricValues
     verdicts : tuple of Verdict
     n_left_out : mapping of run to int
         Number of images of each run that are not in all runs.
@@ -31,7 +31,7 @@ class AcrossRuns:
         Caveats. One that does not apply to all runs begins with the names of its runs.
     """
 
-    figures: dict[str, MetricValues]
+    metrics: dict[str, MetricValues]
     verdicts: tuple[Verdict, ...]
     n_left_out: dict[str, int]
     notes: tuple[str, ...] = ()
@@ -97,21 +97,21 @@ def compare_method_predictions(
     first = first.aligned(ids, first.class_names)
     aligned = {name: _aligned(name, one, first) for name, one in predictions.items()}
     abstained = any(one.n_abstained for one in aligned.values())
-    judged = judge(
+    scored = score_methods(
         aligned, first.labels, first.groups, first.n_classes,
-        metrics=protocol.figures(first, abstained=abstained),
+        metrics=protocol.all_metrics(first, abstained=abstained),
         level=protocol.level, intervals=protocol.intervals,
     )  # fmt: skip
-    others = {name: judged[name] for name in names[1:]}
+    others = {name: scored[name] for name in names[1:]}
     said: dict[str, Verdict] = {}
     if others:
         said = verdicts(
-            others, names[0], judged[names[0]], metric_name=protocol.metric,
+            others, names[0], scored[names[0]], metric_name=protocol.metric,
             part="test" if first.part == "test" else "cross_fitted",
             group_kind=first.group_kind, level=protocol.level,
         )  # fmt: skip
     return AcrossRuns(
-        {name: one.figures for name, one in judged.items()},
+        {name: one.values for name, one in scored.items()},
         tuple(said.values()),
         {name: len(one) - len(ids) for name, one in predictions.items()},
     )

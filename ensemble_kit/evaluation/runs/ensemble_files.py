@@ -14,7 +14,7 @@ import pandas as pd
 from ensemble_kit.evaluation.clinical.block import clinical_json
 from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.per_class import per_class_json
-from ensemble_kit.evaluation.scores.per_group import GroupFigures
+from ensemble_kit.evaluation.scores.per_group import GroupMetrics
 from ensemble_kit.evaluation.scores.per_image import MetricValues
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined
@@ -84,10 +84,10 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         "nested": None,
         "test": None,
         **{
-            part: figures_json(figures, oof.class_names)
+            part: metric_values_json(values, oof.class_names)
             | _per_group_json(evaluation.per_group.get(part))
             | per_class_json(evaluation.per_class.get(part), oof.class_names)
-            for part, figures in evaluation.parts.items()
+            for part, values in evaluation.parts.items()
         },
         "differences": _differences(evaluation),
         "cross_fitted_minus_nested": {
@@ -145,7 +145,7 @@ def _decision(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def _per_group_json(found: GroupFigures | None) -> dict[str, Any]:
+def _per_group_json(found: GroupMetrics | None) -> dict[str, Any]:
     """The block `per_group`; nothing where every image is its own group."""
     if found is None:
         return {}
@@ -154,23 +154,23 @@ def _per_group_json(found: GroupFigures | None) -> dict[str, Any]:
         "n_groups": found.n_groups,
         "recognition_rate": interval_json(found.recognition_rate),
     }
-    if found.figures is not None:
+    if found.values is not None:
         block |= {
-            "n_ties": found.figures.n_ties,
-            **{name: interval_json(one) for name, one in found.figures.metrics.items()},
+            "n_ties": found.values.n_ties,
+            **{name: interval_json(one) for name, one in found.values.metrics.items()},
         }
     return {"per_group": block}
 
 
-def figures_json(figures: MetricValues, class_names: tuple[str, ...]) -> dict[str, Any]:
+def metric_values_json(values: MetricValues, class_names: tuple[str, ...]) -> dict[str, Any]:
     """`n, n_groups, n_ties, ...`, then `value, low, high` per metric."""
     return {
-        "n": figures.n,
-        "n_groups": figures.n_groups,
-        "n_ties": figures.n_ties,
-        "n_abstained": figures.n_abstained,
-        "missing_classes": [class_names[c] for c in figures.missing_classes],
-        **{name: interval_json(interval) for name, interval in figures.metrics.items()},
+        "n": values.n,
+        "n_groups": values.n_groups,
+        "n_ties": values.n_ties,
+        "n_abstained": values.n_abstained,
+        "missing_classes": [class_names[c] for c in values.missing_classes],
+        **{name: interval_json(interval) for name, interval in values.metrics.items()},
     }
 
 

@@ -15,17 +15,17 @@ import numpy as np
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.evaluation.decisions.threshold_rules import (
-    Decided,
-    DecisionFigures,
-    Point,
+    DecisionMetrics,
+    Decisions,
     Rule,
+    Threshold,
     can_choose,
     choose,
     cross_fitted,
     decide,
-    decision_figures,
+    decision_metrics,
 )
-from ensemble_kit.evaluation.decisions.thresholds import Aim, Referral
+from ensemble_kit.evaluation.decisions.thresholds import RejectOption, ThresholdTarget
 from ensemble_kit.evaluation.runs.ensemble_files import interval_json
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION
 from ensemble_kit.evaluation.runs.method_predictions import StoredPredictions, stored_predictions
@@ -40,11 +40,11 @@ class DecisionOptions:
 
     Parameters
     ----------
-    aim : Aim or None
+    threshold_target : ThresholdTarget or None
         Target of the threshold, e.g. a sensitivity; None: no threshold.
     class_name : str or None
         The positive class. By default the positive class of the data, else the last of two classes.
-    referral : Referral or None
+    reject_option : RejectOption or None
         Share of images to refer, or largest error; None: no referral.
     n_resamples : int
         0: no intervals.
@@ -53,9 +53,9 @@ class DecisionOptions:
     seed : int
     """
 
-    aim: Aim | None = None
+    threshold_target: ThresholdTarget | None = None
     class_name: str | None = None
-    referral: Referral | None = None
+    reject_option: RejectOption | None = None
     n_resamples: int = 2000
     level: float = 0.95
     seed: int = 0
@@ -67,17 +67,17 @@ class UnitDecision:
 
     Parameters
     ----------
-    point : Point
+    point : Threshold
         Thresholds chosen on all out-of-fold rows; use these.
-    by_fold : mapping of fold to Point
+    by_fold : mapping of fold to Threshold
         Thresholds chosen on the other folds, which the cross-fitted metrics use.
-    parts : mapping of part to DecisionFigures
+    parts : mapping of part to DecisionMetrics
         `in_sample`, `cross_fitted` and `test`, as far as they are defined.
     """
 
-    point: Point
-    by_fold: Mapping[int, Point]
-    parts: Mapping[str, DecisionFigures]
+    point: Threshold
+    by_fold: Mapping[int, Threshold]
+    parts: Mapping[str, DecisionMetrics]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,9 +122,9 @@ def operating_point(
     Raises
     ------
     UsageError
-        Neither aim nor referral, an unknown class or method, or no class among more than two.
+        Neither a target nor a reject option, an unknown class or method, or no class among more than two.
     DataError
-        All or no out-of-fold images are of the class, or no threshold reaches the aim.
+        All or no out-of-fold images are of the class, or no threshold reaches the target.
     """
     with run.writing_results() if write else contextlib.nullcontext():
         stored = stored_predictions(run, method)
@@ -139,7 +139,7 @@ def _point_of(stored: StoredPredictions, options: DecisionOptions, positive: str
     oof, test = dataclasses.replace(stored.oof, fold=stored.fold), stored.test
     rule = _rule(options, oof.class_names, positive)
     kind, notes = oof.group_kind, list(stored.notes)
-    units = {"image": _judged(rule, oof, test, options, "image", notes)}
+    units = {"image": _unit_decision(rule, oof, test, options, "image", notes)}
     if has_larger_groups(oof) and oof.split_by == "group":
         if is_mixed(oof.labels, oof.groups):
             notes.append(
@@ -147,26 +147,26 @@ def _point_of(stored: StoredPredictions, options: DecisionOptions, positive: str
             )
         else:
             tested = None if test is None or is_mixed(test.labels, test.groups) else per_group(test)
-            units[kind] = _judged(rule, per_group(oof), tested, options, kind, notes)
+            units[kind] = _unit_decision(rule, per_group(oof), tested, options, kind, notes)
     name = None if rule.target is None else oof.class_names[rule.target]
     return OperatingPoint(stored.method, options, name, kind, units, tuple(dict.fromkeys(notes)))
 
 
 def _rule(options: DecisionOptions, class_names: tuple[str, ...], positive: str) -> Rule:
-    if options.aim is None and options.referral is None:
+    if options.threshold_target is None and options.reject_option is None:
         raise UsageError(
             "No --at, --refer or --max-error was given",
             "at least one is needed",
             "Use e.g. --at sensitivity=.95, --refer 10% or --max-error .02",
         )
-    if options.aim is None:
+    if options.threshold_target is None:
         if options.class_name is not None:
             raise UsageError(
                 f"The class '{options.class_name}' was given without --at",
                 "a class is used only with a threshold",
                 "Add --at, e.g. --at youden",
             )
-        return Rule(referral=options.referral)
+        return Rule(reject_option=options.reject_option)
     name = options.class_name if options.class_name is not None else positive or None
     if name is None and len(class_names) > 2:
         raise UsageError(
@@ -180,10 +180,10 @@ def _rule(options: DecisionOptions, class_names: tuple[str, ...], positive: str)
             f"Unknown class '{name}'", f"the classes are {', '.join(class_names)}",
             did_you_mean(name, class_names),
         )  # fmt: skip
-    return Rule(class_names.index(name), options.aim, options.referral)
+    return Rule(class_names.index(name), options.threshold_target, options.reject_option)
 
 
-def _judged(
+def _unit_decision(
     rule: Rule,
     oof: MethodPredictions,
     test: MethodPredictions | None,
@@ -201,13 +201,13 @@ def _judged(
     point = choose(rule, oof, oof.labels)
     _refuse_no_point(rule, point, unit)
 
-    def figures(made: Decided, of: MethodPredictions) -> DecisionFigures:
-        return decision_figures(
+    def metrics(made: Decisions, of: MethodPredictions) -> DecisionMetrics:
+        return decision_metrics(
             made, of.labels, of.groups, of.class_names, has_target=rule.target is not None,
             level=options.level, intervals=options.n_resamples > 0,
         )  # fmt: skip
 
-    found = {"in_sample": figures(decide(rule, point, oof, oof.labels), oof)}
+    found = {"in_sample": metrics(decide(rule, point, oof, oof.labels), oof)}
     crossed = cross_fitted(rule, oof, oof.labels, oof.fold)
     if crossed is None:
         notes.append(
@@ -215,16 +215,16 @@ def _judged(
             "classes are missing."
         )
     else:
-        found["cross_fitted"] = figures(crossed[0], oof)
+        found["cross_fitted"] = metrics(crossed[0], oof)
     if test is not None:
-        found["test"] = figures(decide(rule, point, test, test.labels), test)
+        found["test"] = metrics(decide(rule, point, test, test.labels), test)
     return UnitDecision(point, {} if crossed is None else crossed[1], found)
 
 
-def _refuse_no_point(rule: Rule, point: Point, unit: str) -> None:
+def _refuse_no_point(rule: Rule, point: Threshold, unit: str) -> None:
     if point.threshold is not None and not np.isfinite(point.threshold):
         raise DataError(
-            f"No threshold gives {rule.aim} with any out-of-fold {unit} predicted as positive",
+            f"No threshold gives {rule.threshold_target} with any out-of-fold {unit} predicted as positive",
             "a usable threshold predicts the class at least once",
             "Choose a lower target, or a higher cost of false negatives",
         )
@@ -239,7 +239,7 @@ def _refuse_no_point(rule: Rule, point: Point, unit: str) -> None:
 def decision_json(found: OperatingPoint) -> dict[str, Any]:
     """Content of `decision.json`; an infinite threshold is null."""
 
-    def point_json(point: Point) -> dict[str, float | None]:
+    def point_json(point: Threshold) -> dict[str, float | None]:
         values = {"threshold": point.threshold, "refer_below": point.refer_below}
         return {
             name: None if one is None or not np.isfinite(one) else one
@@ -251,9 +251,15 @@ def decision_json(found: OperatingPoint) -> dict[str, Any]:
         "schema_version": 1,
         "method": found.method,
         "class": found.class_name,
-        "aim": None if options.aim is None else dataclasses.asdict(options.aim),
-        "referral": None if options.referral is None else dataclasses.asdict(options.referral),
-        "certainty": "log odds from the threshold" if options.aim else "highest probability",
+        "aim": None
+        if options.threshold_target is None
+        else dataclasses.asdict(options.threshold_target),
+        "referral": None
+        if options.reject_option is None
+        else dataclasses.asdict(options.reject_option),
+        "certainty": "log odds from the threshold"
+        if options.threshold_target
+        else "highest probability",
         "level": options.level,
         "units": {
             unit: {
@@ -261,12 +267,12 @@ def decision_json(found: OperatingPoint) -> dict[str, Any]:
                 "by_fold": {str(k): point_json(point) for k, point in one.by_fold.items()},
                 **{
                     part: {
-                        "n": figures.n,
-                        "n_groups": figures.n_groups,
-                        **figures.counts,
-                        "shares": {n: interval_json(i) for n, i in figures.shares.items()},
+                        "n": metrics.n,
+                        "n_groups": metrics.n_groups,
+                        **metrics.counts,
+                        "shares": {n: interval_json(i) for n, i in metrics.shares.items()},
                     }
-                    for part, figures in one.parts.items()
+                    for part, metrics in one.parts.items()
                 },
             }
             for unit, one in found.units.items()

@@ -21,7 +21,7 @@ from ensemble_kit.evaluation.decisions.conformal import (
 from ensemble_kit.evaluation.decisions.set_coverage import (
     PredictionSets,
     SetOptions,
-    set_figures,
+    set_metrics,
     sets_frame,
     sets_json,
 )
@@ -80,7 +80,7 @@ def _sets(run: Run, stored: StoredPredictions, options: SetOptions) -> Predictio
     thresholds = None
     if _can_leave_a_fold_out(oof, groups, stored.fold, options):
         crossed = cross_fitted_sets(
-            proba, labels, stored.fold, miss=options.miss, score=options.score, groups=groups,
+            proba, labels, stored.fold, alpha=options.alpha, score=options.score, groups=groups,
             per_class=options.per_class,
         )  # fmt: skip
         parts["cross_fitted"] = (oof, crossed)
@@ -88,7 +88,7 @@ def _sets(run: Run, stored: StoredPredictions, options: SetOptions) -> Predictio
         parts["test"] = _cross(run, stored, options)
     else:
         fitted = calibrate(
-            proba, labels, miss=options.miss, score=options.score, groups=groups,
+            proba, labels, alpha=options.alpha, score=options.score, groups=groups,
             per_class=options.per_class,
         )  # fmt: skip
         thresholds = _named(fitted, oof.class_names)
@@ -101,7 +101,7 @@ def _sets(run: Run, stored: StoredPredictions, options: SetOptions) -> Predictio
         thresholds=thresholds,
         n_calibrated=len(labels),
         n_units=len(labels) if groups is None else oof.n_groups,
-        figures={part: set_figures(one, sets, options) for part, (one, sets) in parts.items()},
+        metrics={part: set_metrics(one, sets, options) for part, (one, sets) in parts.items()},
         frame=sets_frame(parts),
         notes=_notes(run, stored, parts, groups, options),
     )
@@ -139,12 +139,12 @@ def _units_per_class(
 def _refuse_too_few(
     table: MethodPredictions, groups: npt.NDArray[np.str_] | None, options: SetOptions
 ) -> None:
-    needed = units_needed(options.miss)
+    needed = units_needed(options.alpha)
     unit = "image" if groups is None else table.group_kind
     have = len(table) if groups is None else table.n_groups
     if have < needed:
         raise DataError(
-            f"{have} out-of-fold {unit}s are too few for an alpha of {options.miss:g}",
+            f"{have} out-of-fold {unit}s are too few for an alpha of {options.alpha:g}",
             f"calibration needs at least {needed} {unit}s",
             f"Use --alpha {1 / (have + 1) + 0.0005:.3f} or more, or add {unit}s",
         )
@@ -152,7 +152,7 @@ def _refuse_too_few(
     if options.per_class and few:
         least = min(few.values())
         raise DataError(
-            f"Too few {unit}s for an alpha of {options.miss:g} per class: "
+            f"Too few {unit}s for an alpha of {options.alpha:g} per class: "
             f"{first_few(f'{n} of {name!r}' for name, n in few.items())}",
             f"calibration per class needs at least {needed} {unit}s of each class",
             f"Leave out --per-class, or use --alpha {1 / (least + 1) + 0.0005:.3f} or more",
@@ -163,7 +163,7 @@ def _can_leave_a_fold_out(
     table: MethodPredictions, groups: npt.NDArray[np.str_] | None, fold: Ints, options: SetOptions
 ) -> bool:
     """Whether calibration has enough patients when each fold is left out."""
-    needed = units_needed(options.miss)
+    needed = units_needed(options.alpha)
     units = table.ids if groups is None else groups
     for k in np.unique(fold):
         others = table.take(fold != k)
@@ -186,7 +186,7 @@ def _cross(
         )
     oof, new = predictions_by_fold(run, stored.method)
     sets = cross_conformal(
-        oof.proba, oof.labels, stored.fold, new, miss=options.miss,
+        oof.proba, oof.labels, stored.fold, new, alpha=options.alpha,
         score=options.score, groups=_groups(oof), per_class=options.per_class,
     )  # fmt: skip
     return stored.test, sets

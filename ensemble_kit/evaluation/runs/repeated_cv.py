@@ -23,7 +23,7 @@ from ensemble_kit.evaluation.runs.compare_runs import (
     shared_notes,
 )
 from ensemble_kit.evaluation.runs.method_predictions import StoredPredictions, stored_predictions
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import SMALLEST, nadeau_bengio
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import Metric
@@ -136,16 +136,16 @@ def compare_repeats(
     stored = [{name: stored_predictions(run, name) for name in methods} for run in runs]
     tables = [of[method].oof_table for of in stored]
     _refuse_no_repeats(runs, tables)
-    figure = next(one for one in protocol.figures(tables[0]) if one.name == protocol.metric)
+    metric = next(one for one in protocol.all_metrics(tables[0]) if one.name == protocol.metric)
     rows = [
         row
         for run, of in zip(runs, stored, strict=True)
-        for row in _per_fold(run.path.as_posix(), of, figure)
+        for row in _per_fold(run.path.as_posix(), of, metric)
     ]
     folds = pd.DataFrame(rows, columns=["run", "fold", "n", *methods])
     n_splits = len(np.unique(fold_of(tables[0])))
     gains = [
-        _gain(folds, method, floor, figure, n_splits=n_splits, level=protocol.level)
+        _gain(folds, method, floor, metric, n_splits=n_splits, level=protocol.level)
         for floor in methods[1:]
     ]
     notes = {run.path.as_posix(): notes_of(run, method) for run in runs}
@@ -182,27 +182,27 @@ def corrected_interval(
 
 
 def _per_fold(
-    run: str, stored: dict[str, StoredPredictions], figure: Metric
+    run: str, stored: dict[str, StoredPredictions], metric: Metric
 ) -> list[tuple[object, ...]]:
     """Each fold's metric of every method, on the images of the fold; NaN if undefined."""
     first = next(iter(stored.values()))
     table, fold, rows = first.oof, first.fold, []
     for k in np.unique(fold):
         inside = fold == k
-        judged = judge(
+        scored = score_methods(
             {name: one.oof.take(inside) for name, one in stored.items()},
             table.labels[inside], table.groups[inside], table.n_classes,
-            metrics=[figure], intervals=False,
+            metrics=[metric], intervals=False,
         )  # fmt: skip
-        values = [one.figures[figure.name].value for one in judged.values()]
+        values = [one.values[metric.name].value for one in scored.values()]
         rows.append((run, int(k), int(inside.sum()), *(np.nan if v is None else v for v in values)))
     return rows
 
 
 def _gain(
-    folds: pd.DataFrame, method: str, floor: str, figure: Metric, *, n_splits: int, level: float
+    folds: pd.DataFrame, method: str, floor: str, metric: Metric, *, n_splits: int, level: float
 ) -> RepeatedGain:
-    sign = 1.0 if figure.higher_is_better else -1.0
+    sign = 1.0 if metric.higher_is_better else -1.0
     gains = sign * (folds[method] - folds[floor]).dropna().to_numpy(dtype=np.float64)
     gain, p_value, share = Interval(None), None, 1.0 / (n_splits - 1)
     if len(gains):
@@ -214,8 +214,8 @@ def _gain(
     over = f"{level * 100:.0f} %, over {folds['run'].nunique()} repeats x {n_splits} folds"
     if undefined := len(folds) - len(gains):
         over += f", without {undefined} folds in which the metric is undefined"
-    said = f"{CLAIMS[word].format(method, floor)}: {_said(figure.name, gain, p_value)} ({over})."
-    return RepeatedGain(method, floor, figure.name, gain, p_value, word, len(gains), said)
+    said = f"{CLAIMS[word].format(method, floor)}: {_said(metric.name, gain, p_value)} ({over})."
+    return RepeatedGain(method, floor, metric.name, gain, p_value, word, len(gains), said)
 
 
 def _said(name: str, gain: Interval, p_value: float | None) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.scores.per_image import judge, paired_gains
+from ensemble_kit.evaluation.scores.per_image import paired_gains, score_methods
 from ensemble_kit.metrics import metric as metric_of
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
@@ -54,16 +54,16 @@ def inflation(
     rows = []
     names = (*image.member_names, *(["mean"] if image.n_members > 1 else []))
     for name in names:
-        judged = judge(
+        scored = score_methods(
             {"image": _answers(image, name), "group": _answers(group, name)},
             image.labels,
             image.groups,
             image.n_classes,
             metrics=[metric],
         )
-        values = {k: one.figures[metric].value for k, one in judged.items()}
+        values = {k: one.values[metric].value for k, one in scored.items()}
         more = dataclasses.replace(metric_of(metric), higher_is_better=True)
-        effect = paired_gains({name: judged["image"]}, judged["group"], more)[name].effect
+        effect = paired_gains({name: scored["image"]}, scored["group"], more)[name].effect
         low, high = (np.nan if end is None else end for end in (effect.low, effect.high))
         points = np.nan if None in values.values() else 100 * (values["image"] - values["group"])  # type: ignore[operator]
         rows.append(

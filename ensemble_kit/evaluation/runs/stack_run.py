@@ -184,6 +184,38 @@ def stack_run(
     RunLockedError
         Another process writes results in this run.
     """
+    made = _checked_methods(methods, nested=nested, quorum=quorum)
+    manifest = run.manifest()
+    protocol = (protocol or Protocol()).for_data(manifest)
+    protocol.positive_of(manifest.class_names)
+    for column in clinical.by if clinical is not None else ():
+        column_of(manifest, column, [])
+    features = any(one.needs_features for one in made.values())
+    pareto, null = None, None
+    with run.writing_results() if write else contextlib.nullcontext():
+        oof = _table(run, "oof", quorum, features)
+        test = _table(run, "test", quorum, features) if len(manifest.part("test")) else None
+        nested_oof = run.nested_predictions() if nested else None
+        evaluations = evaluate_all(made, oof, test, protocol=protocol, nested=nested_oof)
+        evaluations = _with_clinical(evaluations, oof, test, manifest, protocol, clinical)
+        if costs is not None:
+            pareto = pareto_table(
+                oof, costs, unit=cost_unit, budget=budget, max_members=max_members,
+                protocol=protocol,
+            )  # fmt: skip
+        if null_draws:
+            methods_run = with_best_and_mean(made, protocol, oof.class_names)
+            null = permutation_test(methods_run, oof, protocol=protocol, n_draws=null_draws)
+        done = Stacked(oof, test, evaluations, protocol, pareto, null)
+        if write:
+            _write(run, done)
+    return done
+
+
+def _checked_methods(
+    methods: Sequence[str] | Mapping[str, Combiner], *, nested: bool, quorum: int | None
+) -> dict[str, Combiner]:
+    """The methods by name, if nested cross-validation is possible for them or not requested."""
     if not methods:
         raise UsageError("No method was given", "at least one is needed", "Use e.g. --method vote")
     made = dict(methods) if isinstance(methods, Mapping) else {n: make_combiner(n) for n in methods}
@@ -195,45 +227,21 @@ def stack_run(
         )
     if nested:
         refuse_features(made)
-    manifest = run.manifest()
-    protocol = (protocol or Protocol()).for_data(manifest)
-    protocol.positive_of(manifest.class_names)
-    for column in clinical.by if clinical is not None else ():
-        column_of(manifest, column, [])
-    features = any(one.needs_features for one in made.values())
-    with run.writing_results() if write else contextlib.nullcontext():
-        oof = _table(run, "oof", quorum, features)
-        test = _table(run, "test", quorum, features) if len(manifest.part("test")) else None
-        strict = run.nested_predictions() if nested else None
-        judged = evaluate_all(made, oof, test, protocol=protocol, nested=strict)
-        judged = _with_clinical(judged, oof, test, manifest, protocol, clinical)
-        pareto = None
-        if costs is not None:
-            pareto = pareto_table(
-                oof,
-                costs,
-                unit=cost_unit,
-                budget=budget,
-                max_members=max_members,
-                protocol=protocol,
-            )
-        null = None
-        if null_draws:
-            methods_run = with_best_and_mean(made, protocol, oof.class_names)
-            null = permutation_test(methods_run, oof, protocol=protocol, n_draws=null_draws)
-        if write and null is not None:
-            write_checked(run.path / ENSEMBLES / NULL_CHECK, null_json(null))
-        if write and pareto is not None:
-            write_pareto(run, pareto, oof)
-        done = Stacked(oof, test, judged, protocol, pareto, null)
-        if write:
-            write_ensembles(run, judged, oof, test)
-            write_csv(run.path / ENSEMBLES / SCORES, long_scores(_with_stored(run, done)))
-    return done
+    return made
+
+
+def _write(run: Run, done: Stacked) -> None:
+    """Write the tables of this call, each method, and the scores of all stored methods."""
+    if done.null is not None:
+        write_checked(run.path / ENSEMBLES / NULL_CHECK, null_json(done.null))
+    if done.pareto is not None:
+        write_pareto(run, done.pareto, done.oof)
+    write_ensembles(run, done.evaluations, done.oof, done.test)
+    write_csv(run.path / ENSEMBLES / SCORES, long_scores(_with_stored(run, done)))
 
 
 def _with_clinical(
-    judged: Mapping[str, Evaluation],
+    evaluations: Mapping[str, Evaluation],
     oof: Predictions,
     test: Predictions | None,
     manifest: Manifest,
@@ -241,12 +249,12 @@ def _with_clinical(
     options: ClinicalOptions | None,
 ) -> dict[str, Evaluation]:
     """The same evaluations, with a clinical block for the best method, or else for the mean."""
-    one, best = chosen(judged, protocol) or judged["mean"], judged["best-member"]
+    one, best = chosen(evaluations, protocol) or evaluations["mean"], evaluations["best-member"]
     parts = {"cross_fitted": (oof, one.oof_combined, best.oof_combined)}
     if test is not None and one.test_combined is not None and best.test_combined is not None:
         parts["test"] = (test, one.test_combined, best.test_combined)
     found = clinical_of(one.shown_name, parts, manifest, protocol, options)
-    return {**judged, one.name: dataclasses.replace(one, clinical=found)}
+    return {**evaluations, one.name: dataclasses.replace(one, clinical=found)}
 
 
 def _with_stored(run: Run, done: Stacked) -> dict[str, dict[str, Any]]:

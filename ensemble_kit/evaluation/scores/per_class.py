@@ -38,7 +38,7 @@ CLASS_METRICS = (*OF_CONFUSION, *OF_SCORES)
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassFigures:
+class ClassMetrics:
     """The metrics of one method on one class against the rest.
 
     Parameters
@@ -57,9 +57,9 @@ class ClassFigures:
         return self.metrics[name]
 
 
-def figures_per_class(
+def metrics_per_class(
     tables: Mapping[str, Combined], table: Predictions, protocol: Protocol | None = None
-) -> dict[str, tuple[ClassFigures, ...]]:
+) -> dict[str, tuple[ClassMetrics, ...]]:
     """Metrics of every class by several methods over the same samples.
 
     Parameters
@@ -73,7 +73,7 @@ def figures_per_class(
 
     Returns
     -------
-    dict of method to tuple of ClassFigures
+    dict of method to tuple of ClassMetrics
         In the order of the classes.
 
     Examples
@@ -81,7 +81,7 @@ def figures_per_class(
     >>> labels = np.array([0, 0, 1, 1])
     >>> table = Predictions.from_arrays({"a": np.eye(2)[[0, 1, 1, 1]]}, labels)
     >>> answer = Combined(np.eye(2)[[0, 1, 1, 1]], np.array([0, 1, 1, 1]), np.zeros(4, dtype=bool))
-    >>> second = figures_per_class({"a": answer}, table, Protocol(n_resamples=0))["a"][1]
+    >>> second = metrics_per_class({"a": answer}, table, Protocol(n_resamples=0))["a"][1]
     >>> second.n, second["sensitivity"].value, second["specificity"].value
     (2, 1.0, 0.5)
     """
@@ -90,16 +90,16 @@ def figures_per_class(
     numbered = group_numbers(table.groups)
     jackknife = Jackknife.of(labels, numbered, table.n_classes) if protocol.intervals else None
     return {
-        name: _class_figures(
+        name: _class_metrics(
             _Scored.of(one, labels, numbered), labels, numbered, jackknife, protocol.level
         )
         for name, one in tables.items()
     }
 
 
-def _class_figures(
+def _class_metrics(
     scored: _Scored, labels: Ints, groups: Ints, jackknife: Jackknife | None, level: float
-) -> tuple[ClassFigures, ...]:
+) -> tuple[ClassMetrics, ...]:
     """One method's metrics of every class."""
     n_classes = len(scored.values["sensitivity"])
     has_intervals = jackknife is not None and len(jackknife.blocks) > 0
@@ -115,7 +115,7 @@ def _class_figures(
         )
 
     return tuple(
-        ClassFigures(
+        ClassMetrics(
             int((labels == c).sum()),
             len(np.unique(groups[labels == c])),
             {key: interval(key, c) for key in CLASS_METRICS},
@@ -132,10 +132,10 @@ def _counted(counts: GroupConfusions, key: str, c: int) -> Array:
 
 
 def per_class_json(
-    figures: Sequence[ClassFigures] | None, class_names: Sequence[str]
+    metrics: Sequence[ClassMetrics] | None, class_names: Sequence[str]
 ) -> dict[str, Any]:
     """The block `per_class` of a part in `metrics.json`; empty without metrics per class."""
-    if not figures:
+    if not metrics:
         return {}
     return {
         "per_class": {
@@ -144,7 +144,7 @@ def per_class_json(
                 "n_groups": one.n_groups,
                 **{key: dataclasses.asdict(interval) for key, interval in one.metrics.items()},
             }
-            for name, one in zip(class_names, figures, strict=True)
+            for name, one in zip(class_names, metrics, strict=True)
         }
     }
 
@@ -162,10 +162,10 @@ class _Scored:
         n_classes = one.proba.shape[1]
         counts = GroupConfusions.of(labels, one.predicted, groups, n_classes)
         whole = counts.weighted(np.ones(counts.n_groups))
-        values = {key: figure(whole) for key, figure in OF_CONFUSION.items()}
+        values = {key: metric(whole) for key, metric in OF_CONFUSION.items()}
         resamplers = {}
-        for key, (figure, resampler) in OF_SCORES.items():
-            values[key] = np.array([figure(labels == c, one.proba[:, c]) for c in range(n_classes)])
+        for key, (metric, resampler) in OF_SCORES.items():
+            values[key] = np.array([metric(labels == c, one.proba[:, c]) for c in range(n_classes)])
             # A one-column table: label 0 is this class, label 1 is every other class.
             resamplers[key] = [
                 resampler((labels != c).astype(np.int64), one.proba[:, [c]], groups)
@@ -178,7 +178,7 @@ class _Scored:
 
         def under(weights: Array) -> dict[str, Array]:
             counts = self.counts.weighted(weights)
-            found = {key: figure(counts) for key, figure in OF_CONFUSION.items()}
+            found = {key: metric(counts) for key, metric in OF_CONFUSION.items()}
             for key, some in self.resamplers.items():
                 # With many groups the values are first-order approximations and may leave [0, 1].
                 found[key] = np.clip(np.stack([one(weights) for one in some], axis=1), 0.0, 1.0)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array, Ints, group_numbers
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.protocol import POOLING, Protocol
-from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, judge
+from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, score_methods
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Jackknife
 from ensemble_kit.evaluation.uncertainty.t_intervals import interval_of
@@ -130,7 +130,7 @@ def recognition_rate(predicted: Ints, labels: Ints, groups: npt.ArrayLike) -> fl
 
 
 @dataclasses.dataclass(frozen=True)
-class GroupFigures:
+class GroupMetrics:
     """What one method reached on whole patients.
 
     Parameters
@@ -138,7 +138,7 @@ class GroupFigures:
     n_groups : int
     recognition_rate : Interval
         Mean over patients of the accuracy on their images.
-    figures : MetricValues or None
+    values : MetricValues or None
         One pooled answer a patient; None where a patient's images have several labels.
     rule : str
         How images were pooled.
@@ -146,7 +146,7 @@ class GroupFigures:
 
     n_groups: int
     recognition_rate: Interval
-    figures: MetricValues | None
+    values: MetricValues | None
     rule: str = "mean"
 
 
@@ -155,11 +155,11 @@ def has_larger_groups(table: Predictions | MethodPredictions) -> bool:
     return table.group_kind != "image" and table.n_groups < len(table)
 
 
-def figures_per_group(
+def metrics_per_group(
     parts: Mapping[str, Mapping[str, Combined]],
     tables: Mapping[str, Predictions],
     protocol: Protocol,
-) -> dict[str, dict[str, GroupFigures]]:
+) -> dict[str, dict[str, GroupMetrics]]:
     """Metrics per patient by part and method; empty if every image is its own group.
 
     Parameters
@@ -171,7 +171,7 @@ def figures_per_group(
     """
     metrics = [*PER_GROUP_METRICS, *((EXPECTED_COST,) if protocol.costs is not None else ())]
     return {
-        part: judge_groups(
+        part: score_groups(
             methods,
             np.asarray(tables[part].labels),
             tables[part].groups,
@@ -187,7 +187,7 @@ def figures_per_group(
     }
 
 
-def judge_groups(
+def score_groups(
     tables: Mapping[str, Combined],
     labels: Ints,
     groups: npt.ArrayLike,
@@ -198,7 +198,7 @@ def judge_groups(
     metrics: Sequence[str | Metric] = PER_GROUP_METRICS,
     level: float = 0.95,
     intervals: bool = True,
-) -> dict[str, GroupFigures]:
+) -> dict[str, GroupMetrics]:
     """Metrics per patient of several methods, with intervals over patients.
 
     Parameters
@@ -221,29 +221,29 @@ def judge_groups(
     Examples
     --------
     >>> answer = decided(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]))
-    >>> found = judge_groups({"mean": answer}, np.array([0, 0, 1]), ["a", "a", "b"], 2)["mean"]
-    >>> found.figures["accuracy"].value, found.recognition_rate.value
+    >>> found = score_groups({"mean": answer}, np.array([0, 0, 1]), ["a", "a", "b"], 2)["mean"]
+    >>> found.values["accuracy"].value, found.recognition_rate.value
     (1.0, 0.75)
     """
     names, numbered = np.unique(np.asarray(groups), return_inverse=True)
     sizes = np.bincount(numbered)
-    judged: dict[str, Scored] = {}
+    scored: dict[str, Scored] = {}
     if not is_mixed(labels, groups):
         first = np.unique(numbered, return_index=True)[1]
         per_group = {name: pooled(one, labels, groups, rule)[0] for name, one in tables.items()}
-        judged = judge(
+        scored = score_methods(
             {n: one if n == "oracle" else decide(one) for n, one in per_group.items()},
             labels[first], names, n_classes, metrics=metrics, level=level, intervals=intervals,
         )  # fmt: skip
     jackknife = Jackknife.of(labels, numbered, n_classes) if intervals else None
     return {
-        name: GroupFigures(
+        name: GroupMetrics(
             len(names),
             _rate_interval(
                 np.bincount(numbered, weights=one.predicted == labels) / sizes,
                 sizes, jackknife, level,
             ),
-            judged[name].figures if name in judged else None,
+            scored[name].values if name in scored else None,
             rule,
         )
         for name, one in tables.items()

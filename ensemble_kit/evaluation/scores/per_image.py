@@ -69,7 +69,7 @@ class Scored:
 
     Parameters
     ----------
-    figures : MetricValues
+    values : MetricValues
     left_out : mapping of metric to array, shape (n_blocks,)
         The same blocks for all methods on one table; empty if no intervals were computed.
     designs : mapping of metric to Design
@@ -78,14 +78,14 @@ class Scored:
         Numbered from 0.
     """
 
-    figures: MetricValues
+    values: MetricValues
     left_out: Mapping[str, Array]
     designs: Mapping[str, Design]
     combined: Combined
     groups: Ints
 
 
-def judge(
+def score_methods(
     tables: Mapping[str, Combined],
     labels: Ints,
     groups: npt.ArrayLike,
@@ -136,10 +136,10 @@ def judge(
             else _without_interval(measured.value(m))
             for m in wanted
         }  # fmt: skip
-        figures = MetricValues(
+        values = MetricValues(
             len(labels), len(present), table.n_ties, table.n_abstained, missing, found, fewest
         )
-        out[name] = Scored(figures, left_out, designs, table, numbered)
+        out[name] = Scored(values, left_out, designs, table, numbered)
     return out
 
 
@@ -159,7 +159,7 @@ def paired_gains(
     """
     sign, name = (1.0 if wanted.higher_is_better else -1.0), wanted.name
     values = np.array(
-        [sign * _difference(one.figures[name], theirs.figures[name]) for one in ours.values()]
+        [sign * _difference(one.values[name], theirs.values[name]) for one in ours.values()]
     )
     if name not in theirs.left_out or not ours:
         return {k: Gain(_without_interval(v)) for k, v in zip(ours, values, strict=True)}

@@ -119,7 +119,7 @@ def verdicts(
         name: _verdict(
             name, ours, against, theirs, wanted, found[name], part=part, over=over,
             few=too_few(
-                n_differing_groups(ours, theirs, wanted), ours.figures.n_groups, group_kind, level,
+                n_differing_groups(ours, theirs, wanted), ours.values.n_groups, group_kind, level,
                 pair=(name, against), part=part,
             ),
             called=(shown or {}).get(name, name), n_compared=n_compared,
@@ -144,7 +144,7 @@ def _verdict(
 ) -> Verdict:
     effect = gain.effect
     word = "not shown" if few else _word(effect)
-    values = ours.figures[wanted.name].value, theirs.figures[wanted.name].value
+    values = ours.values[wanted.name].value, theirs.values[wanted.name].value
     sentence = _sentence(called, against, word, effect, values, wanted, over)
     if few and _word(effect) != "not shown":
         sentence += f" {few[0].upper()}{few[1:]}."
@@ -224,7 +224,7 @@ def _word(effect: Interval) -> str:
 
 
 def _over(theirs: Scored, n_methods: int, part: str, group_kind: str, level: float) -> str:
-    n_groups = theirs.figures.n_groups
+    n_groups = theirs.values.n_groups
     noun = group_kind if n_groups == 1 else f"{group_kind}s"
     joint = f", simultaneous for {n_methods} methods," if n_methods > 1 else ""
     return f"{level * 100:.0f} %{joint} over {n_groups} {noun}, {PARTS[part]}"

@@ -19,17 +19,19 @@ BESIDE = ("accuracy", "auroc", "log_loss")
 POOLED_BY = {"mean": "mean", "vote": "votes", "max": "maximum"}
 
 
-def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
+def headline(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> str:
     """One sentence: number of methods, the best cross-fitted method, and the baselines."""
     name = protocol.metric.replace("_", " ")
     floors = ", ".join(
-        f"{key} {judged[key].cross_fitted[protocol.metric]!s}" for key in BASELINES if key in judged
+        f"{key} {evaluations[key].cross_fitted[protocol.metric]!s}"
+        for key in BASELINES
+        if key in evaluations
     )
-    best = chosen(judged, protocol)
+    best = chosen(evaluations, protocol)
     if best is None:
         return f"Cross-fitted {name}: {floors}."
-    n_methods = sum(key not in REFERENCE_METHODS for key in judged)
-    figure = str(best.cross_fitted[protocol.metric])
+    n_methods = sum(key not in REFERENCE_METHODS for key in evaluations)
+    value = str(best.cross_fitted[protocol.metric])
     compared = (
         f"{n_methods} methods compared; best by cross-fitted" if n_methods > 1 else "Cross-fitted"
     )
@@ -38,14 +40,14 @@ def headline(judged: Mapping[str, Evaluation], protocol: Protocol) -> str:
         if best.corrected is None
         else f" Corrected for the choice: {_number(best.corrected.value)}."
     )
-    return f"{compared} {name}: {best.shown_name} {figure}.{corrected} Baselines: {floors}."
+    return f"{compared} {name}: {best.shown_name} {value}.{corrected} Baselines: {floors}."
 
 
 def _number(value: float | None) -> str:
     return str(Interval(value))
 
 
-def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
+def leaderboard(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> list[tuple[str, ...]]:
     """Header and one row per method.
 
     Columns: the method, with a star if it was replaced by the mean. The protocol's metric
@@ -53,8 +55,8 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
     with nested also cross-fitted minus nested. Accuracy, AUROC and log loss on the last part. The
     coverage, if a method abstained. The verdicts against best member and mean on the last part.
     """
-    has_nested = any(one.nested is not None for one in judged.values())
-    has_test = any(one.test is not None for one in judged.values())
+    has_nested = any(one.nested is not None for one in evaluations.values())
+    has_test = any(one.test is not None for one in evaluations.values())
     head = (
         "method",
         "in-sample",
@@ -62,7 +64,7 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
         *(("nested", "cross-fitted - nested") if has_nested else ()),
         *(("test",) if has_test else ()),
         *(key.replace("_", " ") for key in _beside(protocol)),
-        *(("coverage",) if _has_abstained(judged) else ()),
+        *(("coverage",) if _has_abstained(evaluations) else ()),
         "vs best",
         "vs mean",
     )
@@ -70,14 +72,14 @@ def leaderboard(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[tu
     return [
         head,
         *(
-            _row(judged[key], protocol, last, has_coverage=_has_abstained(judged))
-            for key in methods_in_order(judged, protocol)
+            _row(evaluations[key], protocol, last, has_coverage=_has_abstained(evaluations))
+            for key in methods_in_order(evaluations, protocol)
         ),
     ]
 
 
 def short_leaderboard(
-    judged: Mapping[str, Evaluation],
+    evaluations: Mapping[str, Evaluation],
     protocol: Protocol,
     n_shown: int = 8,
 ) -> tuple[list[tuple[str, ...]], int]:
@@ -89,15 +91,15 @@ def short_leaderboard(
     parts = [
         p
         for p in ("cross_fitted", "nested", "test")
-        if any(p in one.parts for one in judged.values())
+        if any(p in one.parts for one in evaluations.values())
     ]
-    names = [n for n in methods_in_order(judged, protocol) if n != "oracle"]
+    names = [n for n in methods_in_order(evaluations, protocol) if n != "oracle"]
     kept = {n for n in names if n not in REFERENCE_METHODS}
     kept = {*[n for n in names if n in kept][:n_shown], *BASELINES}
     rows = [("method", *(PARTS[p] for p in parts), "against the best member")]
     for name in names:
         if name in kept:
-            one = judged[name]
+            one = evaluations[name]
             words = {v.against: v.word for v in one.verdicts if v.part == parts[-1]}
             shown = "best member" if name == "best-member" else name
             cells = [
@@ -112,7 +114,7 @@ def short_leaderboard(
 
 
 def short_note(
-    judged: Mapping[str, Evaluation],
+    evaluations: Mapping[str, Evaluation],
     protocol: Protocol,
     group_kind: str,
     best_member: str | None = None,
@@ -129,8 +131,8 @@ def short_note(
         lines.append(
             f"Best member: cross-fitted, the best one of the other folds; on the test part {best_member}."
         )
-    if any(one.fell_back for one in judged.values()):
-        lines.append(replaced_legend(has_test=any(one.test for one in judged.values())))
+    if any(one.fell_back for one in evaluations.values()):
+        lines.append(replaced_legend(has_test=any(one.test for one in evaluations.values())))
     return "\n".join(lines)
 
 
@@ -143,12 +145,12 @@ def replaced_legend(*, has_test: bool) -> str:
     return f"{said} Its test value is that of the mean." if has_test else said
 
 
-def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
+def columns_note(evaluations: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
     """Legend of the columns of the leaderboard."""
     name = protocol.metric.replace("_", " ")
-    last = "test" if any(one.test is not None for one in judged.values()) else "cross-fitted"
-    nested = ", nested" if any(one.nested is not None for one in judged.values()) else ""
-    names = [*_beside(protocol), *(["coverage"] if _has_abstained(judged) else [])]
+    last = "test" if any(one.test is not None for one in evaluations.values()) else "cross-fitted"
+    nested = ", nested" if any(one.nested is not None for one in evaluations.values()) else ""
+    names = [*_beside(protocol), *(["coverage"] if _has_abstained(evaluations) else [])]
     beside = ", ".join(key.replace("_", " ") for key in names)
     parts = f"in-sample, cross-fitted{nested}" + (", test" if last == "test" else "")
     what = (
@@ -161,18 +163,18 @@ def columns_note(judged: Mapping[str, Evaluation], protocol: Protocol, group_kin
     return f"{what} Intervals: {protocol.level * 100:.0f} %, jackknife over {whole}."
 
 
-def ties_note(judged: Mapping[str, Evaluation]) -> str:
+def ties_note(evaluations: Mapping[str, Evaluation]) -> str:
     """Number of tied images of each method, out-of-fold and on the test part."""
-    counts = {one.name: _tie_counts(one) for one in judged.values()}
+    counts = {one.name: _tie_counts(one) for one in evaluations.values()}
     met = [f"{name} {'+'.join(map(str, some))}" for name, some in counts.items() if any(some)]
-    where = "out-of-fold + test" if any(one.test for one in judged.values()) else "out-of-fold"
+    where = "out-of-fold + test" if any(one.test for one in evaluations.values()) else "out-of-fold"
     return (
         f"Ties ({where}): {', '.join(met)}. Other methods: none." if met else f"No ties ({where})."
     )
 
 
 def per_group_table(
-    judged: Mapping[str, Evaluation], protocol: Protocol, group_kind: str
+    evaluations: Mapping[str, Evaluation], protocol: Protocol, group_kind: str
 ) -> list[tuple[str, ...]]:
     """Header and one row per method with metrics per patient; empty if every group has one image.
 
@@ -180,14 +182,14 @@ def per_group_table(
     patient has one label: accuracy, balanced accuracy and AUROC of one pooled prediction per
     patient, on the last part.
     """
-    found = {key: judged[key].per_group for key in methods_in_order(judged, protocol)}
+    found = {key: evaluations[key].per_group for key in methods_in_order(evaluations, protocol)}
     found = {key: parts for key, parts in found.items() if parts}
     if not found:
         return []
     in_order = ("cross_fitted", "nested", "test")
     shown = [part for part in in_order if all(part in p for p in found.values())]
     last = shown[-1]
-    is_pooled = all(parts[last].figures is not None for parts in found.values())
+    is_pooled = all(parts[last].values is not None for parts in found.values())
     priced = (EXPECTED_COST,) if protocol.costs is not None else ()
     columns = (*PER_GROUP_METRICS, *priced) if is_pooled else ()
     head = [f"rate: {part.replace('_', '-')}" for part in shown]
@@ -195,9 +197,9 @@ def per_group_table(
     rows = [(f"per {group_kind}", *head)]
     for key, parts in found.items():
         cells = [str(parts[part].recognition_rate) for part in shown]
-        figures = parts[last].figures
-        cells += [str(figures[name]) for name in columns] if figures is not None else []
-        rows.append((_starred(judged[key]), *cells))
+        values = parts[last].values
+        cells += [str(values[name]) for name in columns] if values is not None else []
+        rows.append((_starred(evaluations[key]), *cells))
     return rows
 
 
@@ -214,9 +216,9 @@ def per_group_note(rows: Sequence[tuple[str, ...]], unit: str, pool: str = "mean
     )
 
 
-def methods_in_order(judged: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
+def methods_in_order(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> list[str]:
     """Method names by cross-fitted metric from best to worst, the oracle last."""
-    values = {name: one.cross_fitted[protocol.metric].value for name, one in judged.items()}
+    values = {name: one.cross_fitted[protocol.metric].value for name, one in evaluations.items()}
     names = ranked(values, protocol.metric)
     return [n for n in names if n != "oracle"] + [n for n in names if n == "oracle"]
 
@@ -230,12 +232,12 @@ def _starred(one: Evaluation) -> str:
     return f"{one.name}*" if one.fell_back else one.name
 
 
-def _has_abstained(judged: Mapping[str, Evaluation]) -> bool:
-    return any(part.n_abstained for one in judged.values() for part in one.parts.values())
+def _has_abstained(evaluations: Mapping[str, Evaluation]) -> bool:
+    return any(part.n_abstained for one in evaluations.values() for part in one.parts.values())
 
 
 def _row(one: Evaluation, protocol: Protocol, last: str, *, has_coverage: bool) -> tuple[str, ...]:
-    figures = one.parts.get(last, one.cross_fitted)
+    values = one.parts.get(last, one.cross_fitted)
     words = {v.against: v.word for v in one.verdicts if v.part == last}
     nested = (one.nested[protocol.metric], one.coupling[protocol.metric]) if one.nested else ()
     return (
@@ -244,15 +246,15 @@ def _row(one: Evaluation, protocol: Protocol, last: str, *, has_coverage: bool) 
         str(one.cross_fitted[protocol.metric]),
         *map(str, nested),
         *((str(one.test[protocol.metric]) + "*" * one.fell_back,) if one.test else ()),
-        *(str(Interval(_value(figures, key))) for key in _beside(protocol)),
-        *((str(Interval(1.0 - figures.n_abstained / figures.n)),) if has_coverage else ()),
+        *(str(Interval(_value(values, key))) for key in _beside(protocol)),
+        *((str(Interval(1.0 - values.n_abstained / values.n)),) if has_coverage else ()),
         words.get("best-member", ""),
         words.get("mean", ""),
     )
 
 
-def _value(figures: MetricValues, key: str) -> float | None:
-    return figures.metrics[key].value if key in figures.metrics else None
+def _value(values: MetricValues, key: str) -> float | None:
+    return values.metrics[key].value if key in values.metrics else None
 
 
 def _tie_counts(one: Evaluation) -> list[int]:

@@ -11,23 +11,23 @@ from ensemble_kit.metrics import ORDINAL_METRICS
 
 
 def grades_table(
-    judged: Mapping[str, Evaluation], protocol: Protocol, *, ordinal: bool
+    evaluations: Mapping[str, Evaluation], protocol: Protocol, *, ordinal: bool
 ) -> list[tuple[str, ...]]:
     """Header and one row per method, of the test part if there is one; empty without an order."""
     if not ordinal:
         return []
-    last = "test" if any(one.test is not None for one in judged.values()) else "cross_fitted"
-    known = next(iter(judged.values())).cross_fitted.metrics
+    last = "test" if any(one.test is not None for one in evaluations.values()) else "cross_fitted"
+    known = next(iter(evaluations.values())).cross_fitted.metrics
     shown = [name for name in ORDINAL_METRICS if name in known]
     if not shown:
         return []
     head = (f"ordinal: {last.replace('_', '-')}", *(name.replace("_", " ") for name in shown))
     rows = [
         (
-            f"{judged[key].name}{'*' * judged[key].fell_back}",
-            *(str(judged[key].parts[last][name]) for name in shown),
+            f"{evaluations[key].name}{'*' * evaluations[key].fell_back}",
+            *(str(evaluations[key].parts[last][name]) for name in shown),
         )
-        for key in methods_in_order(judged, protocol)
+        for key in methods_in_order(evaluations, protocol)
     ]
     return [head, *rows]
 

@@ -23,19 +23,19 @@ COLUMNS = {
 
 
 def class_tables(
-    judged: Mapping[str, Evaluation], protocol: Protocol, class_names: Sequence[str]
+    evaluations: Mapping[str, Evaluation], protocol: Protocol, class_names: Sequence[str]
 ) -> dict[str, list[tuple[str, ...]]]:
     """By title, header and one row per class: cross-fitted, then on the test part.
 
     The method is the best one by cross-validation, or the mean if only baselines were evaluated.
     """
-    one = chosen(judged, protocol) or judged["mean"]
+    one = chosen(evaluations, protocol) or evaluations["mean"]
     return {
         f"{one.shown_name}, {PARTS[part]}": [
             ("class", "images", *COLUMNS.values()),
             *(
-                (name, str(figures.n), *(_cell(key, figures[key]) for key in COLUMNS))
-                for name, figures in zip(class_names, of_class, strict=True)
+                (name, str(metrics.n), *(_cell(key, metrics[key]) for key in COLUMNS))
+                for name, metrics in zip(class_names, of_class, strict=True)
             ),
         ]
         for part, of_class in one.per_class.items()

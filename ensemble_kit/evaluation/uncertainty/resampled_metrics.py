@@ -195,8 +195,8 @@ def _move(event: Array, counted: Array, ranked: Array, groups: Ints, n_groups: i
     later = np.cumsum((count / n)[::-1])[::-1]
     later_rate = np.cumsum((count * rate / n)[::-1])[::-1]
     total = count.sum()
-    figure = (count * rate).sum() / total
-    moved = counted * (rate[level] - figure) + event * later[level] - later_rate[level]
+    rated = (count * rate).sum() / total
+    moved = counted * (rate[level] - rated) + event * later[level] - later_rate[level]
     return np.bincount(groups, weights=moved / total, minlength=n_groups)
 
 

@@ -22,6 +22,10 @@ STAINS = ("ihc", "he", "both")
 JOINS = ("side", "stack", "channels")
 DEFAULT_JOIN = "stack"
 COLORS = ("rgb", "grayscale")
+SYNTHETIC = "Synthetic tissue (phantom): the values say nothing about any disease."
+NO_PATIENTS = (
+    "BCI publishes no patients: each image is its own group, so metrics may be too optimistic."
+)
 _FOLDERS = {"ihc": "IHC", "he": "HE"}
 _NAME = re.compile(r"(?P<number>\d+)_(?P<split>train|test)_(?P<score>0|1\+|2\+|3\+)")
 
@@ -73,6 +77,41 @@ def read_bci(
     Liu et al.: BCI: Breast Cancer Immunohistochemical Image Generation through Pyramid Pix2pix.
     CVPR Workshops 2022.
     """
+    _refuse_options(stain, join, color)
+    top = bci_folder(root)
+    if top is None:
+        raise DataError(
+            f"'{root}' does not have the folders HE and IHC of BCI",
+            "both hold files like 00001_train_1+.png",
+            "Give the unpacked folder that holds both",
+        )
+    paths, notes = list_images(top)
+    table = _rows(paths, _FOLDERS["he" if stain == "both" else stain], str(root))
+    table["stain"] = "HE+IHC" if stain == "both" else _FOLDERS[stain]
+    table["join"] = (join or DEFAULT_JOIN) if stain == "both" else "none"
+    table["color"] = color
+    if stain == "both":
+        table["pair_path"] = _partners(table["path"], paths)
+    synthetic = (top / MARK).is_file()
+    owner = groups if groups is not None else (top / PATIENTS if synthetic else None)
+    table["group"], group_notes = _groups(table["sample_id"], owner)
+    phantom_notes = (SYNTHETIC,) if synthetic else ()
+    have = set(table["label"])
+    return Manifest(
+        table,
+        tuple(score for score in HER2_SCORES if score in have),
+        root=top,
+        ordinal=True,
+        group_kind=NO_GROUPS if owner is None else "patient",
+        name=("phantom" if synthetic else "BCI") + f" {table['stain'].iloc[0]}",
+        notes=(*notes, *group_notes, *phantom_notes),
+        split_by=split_by,
+        layout="stain > train/test > image; labels: file names; patients: "
+        + ("not known" if owner is None else "a table"),
+    )
+
+
+def _refuse_options(stain: str, join: str | None, color: str) -> None:
     for option, value, known in (
         ("stain", stain, STAINS),
         ("join", DEFAULT_JOIN if join is None else join, JOINS),
@@ -90,48 +129,16 @@ def read_bci(
             "a join makes one input of both stains",
             "Leave out the join, or read both stains: --stain both",
         )
-    top = bci_folder(root)
-    if top is None:
-        raise DataError(
-            f"'{root}' does not have the folders HE and IHC of BCI",
-            "both hold files like 00001_train_1+.png",
-            "Give the unpacked folder that holds both",
-        )
-    paths, notes = list_images(top)
-    first = "he" if stain == "both" else stain
-    table = _rows(paths, _FOLDERS[first], str(root))
-    table["stain"] = "HE+IHC" if stain == "both" else _FOLDERS[first]
-    table["join"] = (join or DEFAULT_JOIN) if stain == "both" else "none"
-    table["color"] = color
-    if stain == "both":
-        table["pair_path"] = _partners(table["path"], paths)
-    synthetic = (top / MARK).is_file()
-    owner = groups if groups is not None else (top / PATIENTS if synthetic else None)
-    if owner is not None:
-        given = table_with(owner, "file", "patient", what="A table of groups")
-        table["group"] = _owners(table["sample_id"], given)
-        notes = (*notes, *given.notes)
-    else:
-        table["group"] = table["sample_id"]
-        notes = (
-            *notes,
-            "BCI publishes no patients: each image is its own group, so metrics may be too optimistic.",
-        )
-    if synthetic:
-        notes = (*notes, "Synthetic tissue (phantom): the values say nothing about any disease.")
-    have = set(table["label"])
-    return Manifest(
-        table,
-        tuple(score for score in HER2_SCORES if score in have),
-        root=top,
-        ordinal=True,
-        group_kind=NO_GROUPS if owner is None else "patient",
-        name=("phantom" if synthetic else "BCI") + f" {table['stain'].iloc[0]}",
-        notes=notes,
-        split_by=split_by,
-        layout="stain > train/test > image; labels: file names; patients: "
-        + ("not known" if owner is None else "a table"),
-    )
+
+
+def _groups(
+    sample_ids: pd.Series, owner: str | os.PathLike[str] | None
+) -> tuple[list[str], tuple[str, ...]]:
+    """The patient of each image and the caveats about them; without a table, the image itself."""
+    if owner is None:
+        return list(sample_ids), (NO_PATIENTS,)
+    given = table_with(owner, "file", "patient", what="A table of groups")
+    return _owners(sample_ids, given), given.notes
 
 
 def bci_folder(root: str | os.PathLike[str]) -> Path | None:

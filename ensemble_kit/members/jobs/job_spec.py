@@ -109,8 +109,8 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
     manifest, folds = run.manifest(), run.folds()
     left_out = read_left_out(str(fold), folds.n_splits)
     cache = Path(spec["cache"]) if spec["cache"] else cache_folder()
-    trained_on, judged_on = settings.tile_spec, settings.eval_spec
-    tiles = build_tile_sets(manifest, [trained_on, judged_on], cache_dir=cache, crop=CROP)
+    trained_on, evaluated_on = settings.tile_spec, settings.eval_spec
+    tiles = build_tile_sets(manifest, [trained_on, evaluated_on], cache_dir=cache, crop=CROP)
     job = Job(
         run=run,
         member=settings,
@@ -121,7 +121,7 @@ def open_job(run: Run, member: str, fold: LeftOut) -> Job:
         device=choose_device(spec["device"]),
         precision=spec["precision"],
         seed=spec["seed"],
-        eval_tiles=None if judged_on == trained_on else tiles[judged_on],
+        eval_tiles=None if evaluated_on == trained_on else tiles[evaluated_on],
         keep_features=spec.get("keep_features", False),
     )
     return with_settled_precision(job)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Self
 from ensemble_kit.errors import EnvironmentFault
 from ensemble_kit.members.jobs.events import EpochEnded, Event, JobStarted, Notice, Watcher, nobody
 
-FIGURES = (
+SCALARS = (
     "train_loss",
     "train_accuracy",
     "val_log_loss",
@@ -92,7 +92,7 @@ class TensorBoard:
             # Removes what an earlier training wrote of this epoch and those after it.
             _append(self._curves[key], event.epoch, session_log={"status": 1})
         values = dataclasses.asdict(event)
-        points = [{"tag": name, "simple_value": values[name]} for name in FIGURES]
+        points = [{"tag": name, "simple_value": values[name]} for name in SCALARS]
         _append(self._curves[key], event.epoch, summary={"value": points})
         if event.epoch + 1 == event.epochs:
             _close(self._curves.pop(key))
@@ -195,5 +195,5 @@ class MLflow:
             name = f"{event.member} fold {event.fold}"
             self._runs[key] = self._client.create_run(self._experiment, run_name=name).info.run_id
         for name, value in dataclasses.asdict(event).items():
-            if name in FIGURES:
+            if name in SCALARS:
                 self._client.log_metric(self._runs[key], name, float(value), step=event.epoch)

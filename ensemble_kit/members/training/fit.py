@@ -114,9 +114,9 @@ class Fit:
         mean, std = (
             _per_channel(values, channels) for values in color_statistics(member.color, *of_rgb)
         )
-        judged_on = eval_tiles or tiles
+        evaluated_on = eval_tiles or tiles
         return cls(
-            member, tiles, judged_on, n_classes, model, training, chosen, device, mean, std, seed
+            member, tiles, evaluated_on, n_classes, model, training, chosen, device, mean, std, seed
         )
 
     def run(

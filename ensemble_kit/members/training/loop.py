@@ -73,7 +73,7 @@ def run_epochs(
                 loss, accuracy, n_images = _train_epoch(training, batches, plan, notice, body)
             trained_in = time.perf_counter() - began
             _average_epoch(training, batches, plan)
-            watched = (body.validate if body else validate)(training.judged)
+            watched = (body.validate if body else validate)(training.evaluated)
             # The last step may have thrown the weights far off, and no later one told of it.
             if not math.isfinite(watched["log_loss"]):
                 raise NotFiniteError(None, watched["log_loss"])
@@ -95,7 +95,7 @@ def run_epochs(
         _note_further(training, recipe)
         after_epoch(training)
     _say_if_nothing_is_averaged(training, recipe, notice)
-    chosen = training.best_weights or training.judged.state_dict()
+    chosen = training.best_weights or training.evaluated.state_dict()
     training.model.load_state_dict(copy.deepcopy(chosen))
 
 
@@ -111,7 +111,7 @@ def _train_epoch(
     if training.micro_batches > 1:
         cap_parts(training, len(batches.steps(epoch)[0]), notice)
     # Losses and hits stay on the device: the host waits once, at the end of the epoch.
-    figures, sizes = torch.zeros(2, steps, device=device), torch.zeros(steps)
+    of_steps, sizes = torch.zeros(2, steps, device=device), torch.zeros(steps)
     head = body.head_of(training.model) if body else None
     given = body.steps(batches, epoch) if body else batches.epoch(epoch)
     for step, (images, labels, positions) in enumerate(given):
@@ -123,13 +123,13 @@ def _train_epoch(
         if not body:
             images = images.contiguous(memory_format=torch.channels_last)
         loss, logits = take_step(training, images, target, plan, notice, head)
-        figures[0, step], sizes[step] = loss, len(labels)
+        of_steps[0, step], sizes[step] = loss, len(labels)
         # Of a mixed image, or a soft label, the class that weighs more is the right one.
         wanted = target if target.ndim == 1 else target.argmax(dim=1)
-        figures[1, step] = (logits.argmax(dim=1) == wanted).sum()
+        of_steps[1, step] = (logits.argmax(dim=1) == wanted).sum()
         if recipe.regularize.ema_decay and training.averaged is not None:
             training.averaged.update()
-    losses, hits = figures.cpu()
+    losses, hits = of_steps.cpu()
     if not bool(torch.isfinite(losses).all()):
         first = int((~torch.isfinite(losses)).nonzero()[0])
         raise NotFiniteError(first, float(losses[first]))
@@ -233,14 +233,14 @@ def _note_best(training: Training, recipe: Recipe, watched: dict[str, float]) ->
     score = watched[metric] if metric == "log_loss" else -watched[metric]
     if score < training.best_score:
         training.best_epoch, training.best_score = training.epoch - 1, score
-        training.best_weights = copy.deepcopy(training.judged.state_dict())
+        training.best_weights = copy.deepcopy(training.evaluated.state_dict())
 
 
 def _note_further(training: Training, recipe: Recipe) -> None:
     """Keep what becomes a member of its own: snapshots, and the average of the chosen epoch."""
     for k, epochs in enumerate(recipe.snapshot_epochs[:-1], start=1):
         if training.epoch == epochs:
-            training.further_weights[f"snap{k}"] = copy.deepcopy(training.judged.state_dict())
+            training.further_weights[f"snap{k}"] = copy.deepcopy(training.evaluated.state_dict())
     chosen = recipe.epochs if recipe.select_on == "none" else training.best_epoch + 1
     if recipe.regularize.average_beside and training.epoch == chosen:
         name = recipe.further_weights[-1]

@@ -69,7 +69,7 @@ class Training:
         return self.epoch - 1 if self.best_weights is None else self.best_epoch
 
     @property
-    def judged(self) -> nn.Module:
+    def evaluated(self) -> nn.Module:
         """The network that predicts: the averaged one where it takes the place of the last."""
         return self.model if self.average_beside else self.average
 

@@ -10,7 +10,7 @@ from ensemble_kit.errors import first_few
 from ensemble_kit.evaluation.diversity.member_study import MemberStudy, study_members
 from ensemble_kit.evaluation.diversity.shapley import MAX_MEMBERS
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.scores.per_image import judge
+from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.metrics import METRICS
 from ensemble_kit.plots.diversity import diversity_figure
 from ensemble_kit.plots.members import members_figure
@@ -129,11 +129,13 @@ def _values(table: Predictions, part: str) -> pd.DataFrame:
         name: decided(np.ascontiguousarray(proba[:, m]))
         for m, name in enumerate(whole.member_names)
     }
-    judged = judge(alone, whole.labels, whole.groups, whole.n_classes, metrics=MEMBER_METRICS)
+    scored = score_methods(
+        alone, whole.labels, whole.groups, whole.n_classes, metrics=MEMBER_METRICS
+    )
     rows = [
         (name, metric, part, interval.value, interval.low, interval.high)
-        for name, one in judged.items()
-        for metric, interval in one.figures.metrics.items()
+        for name, one in scored.items()
+        for metric, interval in one.values.metrics.items()
     ]
     return pd.DataFrame(rows, columns=columns)
 

@@ -62,9 +62,9 @@ def point_section(content: Content) -> Section:
     stored = content.decisions.get(DECISION, [])
     if not stored:
         has_class = content.manifest.n_classes == 2 or content.manifest.positive
-        aim = ("--at", "youden") if has_class else ("--refer", "10%")
+        flags = ("--at", "youden") if has_class else ("--refer", "10%")
         again = command(
-            "operating-point", "--method", content.chosen, *aim, "--run", content.run.path
+            "operating-point", "--method", content.chosen, *flags, "--run", content.run.path
         )
         words = f"No operating point is stored: the most probable class is predicted. To choose one: `{again}`."
         return Section("operating_point", "Operating point", (words,), is_half=True)
