@@ -73,7 +73,7 @@ def write_index(
         "images": [{k: v for k, v in one.items() if k not in ("plan", "files")} for one in records],
         "sheets": sheets,
         "faithfulness": {k: v for k, v in faithfulness.items() if v},
-        "notes": [*chosen.notes, *ensemble.notes, *_caveats(good, options)],
+        "notes": [*chosen.notes, *ensemble.stored.notes, *_caveats(good, options)],
         "files": files,
     }
     _remove_others(folder, set(files))
