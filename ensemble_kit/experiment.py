@@ -35,6 +35,7 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.registry import expand
 from ensemble_kit.members.spec_string import read_short_form
 from ensemble_kit.run import Run
+from ensemble_kit.run.folder import CONFIG
 from ensemble_kit.run.records import folds_as_made
 from ensemble_kit.setting_precedence import with_flags, with_presets
 from ensemble_kit.settings import Settings, SettingsError, merged
@@ -171,19 +172,20 @@ def load_experiment(
     flags : mapping, optional
         Options, nested like the file; None means not given.
     file : path, optional
-        Settings file. By default `ensemble-kit.toml` in the current folder, if it exists.
+        Settings file. By default `ensemble-kit.toml` in the current folder. If there is none, and
+        the options name a run that exists and no data, the settings of its last training.
     use_file : bool
-        Whether to look for that file.
+        Whether to look for these files.
 
     Raises
     ------
     DataError
         The file is not TOML, a key is unknown, or a value is invalid.
     """
-    # A link without target is an error, not a missing file.
-    if file is None and use_file and os.path.lexists(SETTINGS_FILE):
-        file = Path(SETTINGS_FILE)
-    written, flags = read_toml(file) if file else {}, flags or {}
+    flags = flags or {}
+    if file is None and use_file:
+        file = _settings_file(flags)
+    written = read_toml(file) if file else {}
     given = with_flags(written, flags)
     if any((flags.get("recipe") or {}).get(key) is not None for key in TUNED):
         given["use_tuned"] = False
@@ -200,6 +202,24 @@ def load_experiment(
         raise DataError(f"{error.problem} (in '{file}')", error.allowed, error.advice) from None
     data = experiment.data.as_asked(flags.get("data") or {}, defaults.get("data", {}))
     return experiment.model_copy(update={"data": data})
+
+
+def _settings_file(flags: Mapping[str, Any]) -> Path | None:
+    # A link without target is an error, not a missing file.
+    if os.path.lexists(SETTINGS_FILE):
+        return Path(SETTINGS_FILE)
+    if flags.get("run") is None or (flags.get("data") or {}).get("path") is not None:
+        return None
+    run = Run(flags["run"])
+    if not run.exists:
+        return None
+    if "path" not in read_toml(run.path / CONFIG).get("data", {}):
+        raise DataError(
+            f"No --data was given, and the settings of the run '{run.path}' name no data",
+            "predictions were imported, or the members were trained from Python",
+            "Give the data of the run: --data DATA; or name another run: --run DIR",
+        )
+    return run.path / CONFIG
 
 
 def _checked(given: Mapping[str, Any]) -> tuple[Experiment, dict[str, Any]]:

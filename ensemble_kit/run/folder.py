@@ -41,6 +41,7 @@ from ensemble_kit.run.records import (
 )
 from ensemble_kit.run.tables import by_fold_model, member_table
 
+CONFIG = "config.toml"  # the settings of the last training
 ENSEMBLES = "ensembles"
 # Files and folders that show that a run has results.
 MADE = ("members", "predictions", "replaced", "tuned", ENSEMBLES, "report")
@@ -97,7 +98,7 @@ class Run:
     @property
     def is_imported(self) -> bool:
         """Whether its predictions were imported, so that it has no jobs."""
-        path = self.path / "config.toml"
+        path = self.path / CONFIG
         return path.is_file() and "imported" in read_toml(path)
 
     # -- record, manifest, folds ---------------------------------------------------------------
@@ -157,7 +158,7 @@ class Run:
 
     def keep_config(self, config: Mapping[str, Any]) -> None:
         """Write `config.toml`: the settings of the last training."""
-        write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
+        write_text(self.path / CONFIG, tomli_w.dumps(dict(config)))
 
     @contextlib.contextmanager
     def locked(self, *, seconds: float = 0) -> Iterator[None]:
