@@ -44,7 +44,8 @@ def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
 
 
 def _first_line(ensemble: Ensemble, run: Run) -> str:
-    return f"Run: {run.path.as_posix()}{how_chosen()}. Method: {ensemble.method}."
+    what = "Bundle" if is_bundle(run.path) else "Run"
+    return f"{what}: {run.path.as_posix()}{how_chosen()}. Method: {ensemble.method}."
 
 
 def _decision_commands(ensemble: Ensemble, run: Run) -> list[str]:
