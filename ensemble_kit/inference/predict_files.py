@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, counted, first_few
 from ensemble_kit.files import csv_text, digest_json, write_csv
 from ensemble_kit.formulas import unguarded
 from ensemble_kit.images.digests import refuse_faults
@@ -110,7 +110,7 @@ def predict_files(
         table.finish()
     if len(bad) == len(sources):
         raise DataError(
-            f"None of {len(sources)} images can be read",
+            f"None of {counted(len(sources), 'image')} can be read",
             first_few((reason for _, reason in bad), 3),
             f"Check the files; '{path}' lists every reason",
         )

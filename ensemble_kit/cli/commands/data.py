@@ -14,7 +14,7 @@ import click
 from ensemble_kit.cli.options.experiment import READER_FLAGS
 from ensemble_kit.cli.options.shared import Names
 from ensemble_kit.cli.output.text import columns, printable
-from ensemble_kit.errors import command
+from ensemble_kit.errors import UsageError, command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.audit.findings import Audit
@@ -45,7 +45,21 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-@data.command("check")
+class _PathCommand(click.Command):
+    """A command that takes PATH without a flag."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Explain --data, which other commands have."""
+        if "--data" in args:
+            raise UsageError(
+                "--data was given",
+                f"data {ctx.info_name} takes the path without a flag",
+                f"Use {command('data', ctx.info_name or '', *(a for a in args if a != '--data'))}",
+            )
+        return super().parse_args(ctx, args)
+
+
+@data.command("check", cls=_PathCommand)
 @click.argument("path", type=click.Path(path_type=Path))
 @reader_options
 @click.option(
@@ -67,7 +81,15 @@ def check(path: Path, options: dict[str, Any], leak: bool, as_json: bool) -> Non
         click.echo(json.dumps(audit.to_json(), indent=2, allow_nan=False))
     else:
         print_audit(audit)
+        if not audit.n_errors and not (path / "run.json").is_file():
+            again = command("train-members", "--data", path, *_flags(options), "--dry-run")
+            click.echo(printable(f"Next: {again} (prints the plan)"))
     raise SystemExit(audit.exit_code)
+
+
+def _flags(options: dict[str, Any]) -> list[str]:
+    pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in options.items())
+    return [word for pair in pairs for word in pair]
 
 
 @data.command("phantom")
@@ -96,7 +118,7 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
     click.echo(f"Next: {printable(command('data', 'check', out.as_posix()))}")
 
 
-@data.command("show")
+@data.command("show", cls=_PathCommand)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @reader_options
@@ -171,7 +193,8 @@ def print_audit(audit: Audit) -> None:
     """Counts, findings and colour leakage as text."""
     click.echo(
         printable(
-            f"{audit.name}: {audit.n_images} images, {audit.n_groups} groups ({audit.group_kind})"
+            f"{audit.name}: {counted(audit.n_images, 'image')}"
+            + f", {counted(audit.n_groups, audit.group_kind)}" * (audit.group_kind != "image")
         )
     )
     table = audit.counts
@@ -185,12 +208,14 @@ def print_audit(audit: Audit) -> None:
     if audit.leak is not None:
         leak = audit.leak
         click.echo(
-            f"Balanced accuracy of a linear model on colour alone ({leak.n_splits} folds, mean of "
-            f"{len(leak.by_image_seeds)} seeds): {leak.by_image:.3f} with folds by image, {leak.by_group:.3f} with folds by group "
-            f"[{min(leak.by_group_seeds):.3f}, {max(leak.by_group_seeds):.3f}]; chance {leak.chance:.3f}"
+            f"Balanced accuracy of a linear model on colour alone: {leak.by_group:.3f} with a split by "
+            f"{audit.group_kind} ({min(leak.by_group_seeds):.3f} to {max(leak.by_group_seeds):.3f} over "
+            f"{len(leak.by_group_seeds)} random splits), {leak.by_image:.3f} with a split by image, "
+            f"{leak.chance:.3f} by chance. A network that is split by {audit.group_kind} must exceed "
+            f"{leak.by_group:.3f} before it shows anything about morphology."
         )
     n_warnings = sum(f.severity == "warning" for f in audit.findings)
     click.echo(
-        f"{audit.n_errors} errors, {n_warnings} warnings"
+        f"{counted(audit.n_errors, 'error')}, {counted(n_warnings, 'warning')}"
         + (". Results from these data would be wrong" if audit.n_errors else "")
     )

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.shared import json_option, run_option
-from ensemble_kit.cli.output.text import counted, printable
+from ensemble_kit.cli.output.text import printable
+from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
     from ensemble_kit.inference.ensemble import Ensemble

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.options.shared import how_chosen
-from ensemble_kit.cli.output.text import columns, counted, printable
-from ensemble_kit.errors import command
+from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.errors import command, counted
 from ensemble_kit.inference.bundle_files import is_bundle
 from ensemble_kit.inference.stored_decisions import IMAGE, REFER
 
@@ -183,7 +183,10 @@ def print_written(ensemble: Ensemble, run: Run, notes: tuple[str, ...], done: Wr
         said.append(f"{done.n_before} of {done.n_images} were already in the table.")
     if done.n_bad:
         said.append(f"{counted(done.n_bad, 'image')} cannot be read (column error):")
-        said += [f"  {name}: {reason}" for name, reason in done.bad[:5]]
+        said += [
+            f"  {reason}" if name in reason else f"  {name}: {reason}"
+            for name, reason in done.bad[:5]
+        ]
         said += [f"  and {done.n_bad - 5} more"] if done.n_bad > 5 else []
     of_images = [
         f"{n} of {counted(done.n_images, 'image')}: {what}" for what, n in done.caveats.items()

@@ -29,17 +29,6 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def counted(n: int, noun: str) -> str:
-    """A number with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "image"), counted(0, "error")
-    ('1 image', '0 errors')
-    """
-    return f"{n} {noun}{'s' * (n != 1)}"
-
-
 def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
     """Rows as aligned text columns; the columns in `right` are flush right.
 

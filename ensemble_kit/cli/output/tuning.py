@@ -11,8 +11,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from ensemble_kit.cli.output.text import columns, counted, duration, printable
-from ensemble_kit.errors import command
+from ensemble_kit.cli.output.text import columns, duration, printable
+from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.tune.combiner_study import TunedCombiner
