@@ -98,6 +98,9 @@ def test_results_older_than_the_networks_name_the_run_and_not_one_method(
     code, said = cli("predict", slides / "benign" / "P00_0.png", "--run", own.run.path)
     assert code == 7
     assert "stack --method all" in said
+    code, said = cli("report", "--run", own.run.path)
+    assert code == 0
+    assert f"{len(stored_methods(own.run))} methods are older" in said
 
 
 def test_an_unknown_method_is_named_once(cli: CLI, stacked: Any, slides: Path) -> None:
