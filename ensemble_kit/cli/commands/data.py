@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_kit.cli.options.experiment import READER_FLAGS
+from ensemble_kit.cli.options.experiment import READER_FLAGS, metavar_of
 from ensemble_kit.cli.options.shared import Names
 from ensemble_kit.cli.output.text import columns, printable
 from ensemble_kit.errors import UsageError, command, counted
@@ -41,7 +41,8 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, options={k: v for k, v in given.items() if v is not None}, **kwargs)
 
     for name, text in reversed(flags.items()):
-        wrapped = click.option(f"--{name.replace('_', '-')}", name, metavar="X", help=text)(wrapped)
+        flag = f"--{name.replace('_', '-')}"
+        wrapped = click.option(flag, name, metavar=metavar_of(name), help=text)(wrapped)
     return wrapped
 
 
@@ -94,10 +95,12 @@ def _flags(options: dict[str, Any]) -> list[str]:
 
 @data.command("phantom")
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--patients", default=40, show_default=True)
-@click.option("--images-per-patient", default=6, show_default=True)
-@click.option("--image-size", default=128, show_default=True, help="Pixels, square.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--patients", default=40, show_default=True, help="Number of patients.")
+@click.option(
+    "--images-per-patient", default=6, show_default=True, help="Pairs of images per patient."
+)
+@click.option("--image-size", default=128, show_default=True, help="Height and width in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, seed: int) -> None:
     """Write synthetic HER2 tissue to OUT: paired H&E and IHC in the layout of BCI, with masks."""
     from ensemble_kit.manifest.layouts.bci import read_bci
@@ -135,7 +138,7 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
 @click.option("--rows", default=5, show_default=True, help="Number of images with --augment.")
 @click.option("--columns", "n_columns", default=8, show_default=True, help="Pictures per row.")
 @click.option("--tile", default=128, show_default=True, help="Size of one picture in pixels.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Random seed of the choice of images.")
 def show(
     path: Path,
     out: Path,

@@ -85,7 +85,8 @@ def train_members(
 
     Without --data, the settings file ./ensemble-kit.toml is used. If there is none, a run that
     exists (--run DIR) keeps its own data and settings, and a new run gets an embedded data set. The
-    same command continues after an interruption: finished jobs are skipped.
+    same command continues after an interruption: finished jobs are skipped. Members with new tuned
+    values are trained again (not with --no-tuned).
     """
     launch, base = Launch.checked(**how), experiment.run_path.as_posix()
     runs = several(experiment, protocol, repeats)
