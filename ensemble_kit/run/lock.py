@@ -186,7 +186,7 @@ def _remove(folder: Path, token: str) -> None:
 def _is_dead(folder: Path, other: Holder) -> bool:
     if other.place == _place():
         return not _lives(other)
-    # A process may lock a run and jobs: all its heartbeat files are watched at the same time.
+    # A process may lock a run and jobs: all its heartbeat files are checked at the same time.
     below = {path.parent: _read(path) for path in folder.glob(f"*/**/{CLAIM}")}
     end = time.monotonic() + PATIENCE * BEAT_SECONDS
     while time.monotonic() < end:

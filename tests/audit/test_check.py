@@ -285,8 +285,8 @@ def test_the_eight_poses_of_the_hash_are_those_of_the_picture() -> None:
     rng = np.random.default_rng(0)
     image = np.kron(rng.integers(0, 256, (16, 16)), np.ones((4, 4))).astype(np.uint8)
     thumb = thumbnail(np.dstack([image] * 3))
-    for pose, signs in zip(symmetries(thumb), dct_signs(thumb), strict=True):
-        np.testing.assert_array_equal(dct_signs(np.ascontiguousarray(pose))[0], signs)
+    for view, signs in zip(symmetries(thumb), dct_signs(thumb), strict=True):
+        np.testing.assert_array_equal(dct_signs(np.ascontiguousarray(view))[0], signs)
 
 
 def test_unrelated_pictures_and_blank_ones_are_no_pairs() -> None:

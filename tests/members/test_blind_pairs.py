@@ -47,10 +47,10 @@ def telling(job: Job, watcher: Any) -> None:
     parts = job.parts()
     looked_at = [parts.fit.train]
     if job.member.recipe.select_on != "none":
-        looked_at.append(parts.fit.watched)
+        looked_at.append(parts.fit.validation)
     saw = np.zeros(job.folds.n_splits)
     saw[[fold[p] for p in np.concatenate(looked_at).tolist()]] = 1.0
-    kept = np.array([saw + STEP * number[p] for p in parts.kept.tolist()], dtype=np.float32)
+    kept = np.array([saw + STEP * number[p] for p in parts.held_out.tolist()], dtype=np.float32)
     test = np.tile(saw, (len(parts.test), 1)).astype(np.float32)
     for name in ("model.safetensors", "config.json"):
         job.folder.mkdir(parents=True, exist_ok=True)

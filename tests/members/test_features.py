@@ -61,7 +61,7 @@ def test_features_are_what_the_stored_networks_classifier_sees(
     run_job(job)
     parts = job.parts()
     kept, tested = read_features(job.folder)
-    np.testing.assert_allclose(kept, by_hand(job, parts.kept, job.folder), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(kept, by_hand(job, parts.held_out, job.folder), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(tested, by_hand(job, parts.test, job.folder), rtol=1e-4, atol=1e-5)
     assert kept.dtype == np.float32
     assert kept.std(axis=0).max() > 1e-3

@@ -145,10 +145,10 @@ def test_the_model_has_its_own_weights_again_after_holding_others(make_job: Make
     )
     parts = job.parts()
     fit.run(parts.fit, lambda training: None)
-    before = fit.logits(parts.kept)
+    before = fit.logits(parts.held_out)
     with fit.holding("snap1"):
-        assert not np.array_equal(fit.logits(parts.kept), before)
-    np.testing.assert_array_equal(fit.logits(parts.kept), before)
+        assert not np.array_equal(fit.logits(parts.held_out), before)
+    np.testing.assert_array_equal(fit.logits(parts.held_out), before)
 
 
 # -- nothing is lost -----------------------------------------------------------------------

@@ -107,12 +107,14 @@ def test_its_watched_figures_are_those_of_the_whole_network(make_job: MakeJob) -
     seen: list[tuple[dict[str, Any], np.ndarray]] = []
 
     def look(training: Training) -> None:
-        seen.append((training.history[-1], fit.watched_logits(rows.watched, training.evaluated)))
+        seen.append(
+            (training.history[-1], fit.validation_logits(rows.validation, training.evaluated))
+        )
 
     fit.run(rows, look)
     for row, logits in seen:
         shifted = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        loss = -shifted[np.arange(len(logits)), rows.watched_labels].mean()
+        loss = -shifted[np.arange(len(logits)), rows.validation_labels].mean()
         assert row["val_log_loss"] == pytest.approx(loss, abs=1e-4)
 
 

@@ -104,14 +104,14 @@ def test_nothing_waits_between_the_first_step_of_an_epoch_and_its_last(
 ) -> None:
     n_steps, taken, step = 4, 0, train_module.take_step
 
-    def watched(*args: object) -> object:
+    def counted(*args: object) -> object:
         nonlocal taken
         out = step(*args)
         taken += 1
         torch.cuda.set_sync_debug_mode("default" if taken % n_steps == 0 else "error")
         return out
 
-    monkeypatch.setattr(train_module, "take_step", watched)
+    monkeypatch.setattr(train_module, "take_step", counted)
     try:
         recipe = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3}
         trained("tiny_resnet", 16 * n_steps, 32, "bf16", **recipe)

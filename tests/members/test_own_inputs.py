@@ -53,7 +53,7 @@ def test_the_stored_network_answers_so_when_its_inputs_are_made_by_hand(
     run_job(job)
     model = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()
     config = model.pretrained_cfg
-    kept = job.parts().kept
+    kept = job.parts().held_out
     mean, std = np.array(config["mean"]), np.array(config["std"])
     images = (by_hand(job.tiles.pixels[kept], color) - mean) / std
     with torch.inference_mode():

@@ -39,7 +39,7 @@ def test_an_inner_slice_has_both_classes_where_patients_allow(
 ) -> None:
     # Of 4, each fold leaves 2 to training and watching: one each.
     parts = job_of(make_job, with_benign(trained, n_patients), select_on="inner").parts()
-    assert set(parts.fit.watched_labels.tolist()) == {0, 1}
+    assert set(parts.fit.validation_labels.tolist()) == {0, 1}
     assert set(parts.fit.train_labels.tolist()) == {0, 1}
     assert parts.lacks == ()
 

@@ -125,5 +125,5 @@ def test_tf32_is_allowed_where_a_card_trains_and_never_in_what_is_kept(
     fit.model.register_forward_hook(lambda model, *_: seen[model.training].add(switches()))
     fit.run(job.parts().fit, lambda _: None)
     with tensor_float32(True):
-        assert np.isfinite(fit.logits(job.parts().kept)).all()
+        assert np.isfinite(fit.logits(job.parts().held_out)).all()
     assert seen == {True: {(False, False)}, False: {(False, False)}}

@@ -73,7 +73,7 @@ def test_timm_opens_a_snapshot_and_it_gives_the_stored_logits(
     folder = several.fold_dir("tiny_cnn-cyclic-snap3@snap2", 0)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     job = make_job(fold=0)
-    images = torch.from_numpy(job.tiles.pixels[job.parts().kept].astype(np.float32) / 255)
+    images = torch.from_numpy(job.tiles.pixels[job.parts().held_out].astype(np.float32) / 255)
     mean, std = (torch.tensor(model.pretrained_cfg[k]) for k in ("mean", "std"))
     with torch.inference_mode():
         got = model(((images - mean) / std).permute(0, 3, 1, 2)).numpy()

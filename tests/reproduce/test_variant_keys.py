@@ -80,7 +80,7 @@ def fit_of(recipe: Recipe) -> tuple[Fit, Rows]:
     tiles = Tiles(pixels, np.arange(12).astype(str), "", 16)
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
     fit = Fit.start(member, tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0)
-    # What it learns is wrong of the watched rows, so no epoch improves on the first ones.
+    # What it learns is wrong for the validation rows, so no epoch improves on the first ones.
     return fit, Rows(np.arange(12), LABELS, np.arange(12), 1 - LABELS)
 
 

@@ -134,7 +134,9 @@ def test_trials_are_scored_on_whole_patients_that_they_do_not_train_on(
 
     def spy(self: Any, rows: Any, *words: Any) -> None:
         ids = self.tiles.sample_ids
-        seen.append([{group[i] for i in ids[part].tolist()} for part in (rows.train, rows.watched)])
+        seen.append(
+            [{group[i] for i in ids[part].tolist()} for part in (rows.train, rows.validation)]
+        )
         run(self, rows, *words)
 
     monkeypatch.setattr(objective_module.Fit, "run", spy)

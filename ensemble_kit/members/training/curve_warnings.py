@@ -31,22 +31,22 @@ def guard(
     ----------
     history : sequence of mapping
         One row per epoch: `val_log_loss, val_balanced_accuracy, val_answered_classes`, ...
-    labels : array of int, shape (n_watched,)
+    labels : array of int, shape (n_validation,)
         Of the rows that the validation figures are from.
     chosen_epoch : int
         0-based: the one whose weights are kept, which is what is judged; the last by default.
     """
     said = []
     n_present = len(np.unique(labels))
-    kept = history[chosen_epoch]
+    selected = history[chosen_epoch]
     # An epoch that an earlier version trained has no such column.
-    if n_present > 1 and kept.get("val_answered_classes") == 1:
+    if n_present > 1 and selected.get("val_answered_classes") == 1:
         said.append(
             "Its kept weights give every watched image one class: nothing was learnt, or the rate is too high."
         )
-    elif n_present > 1 and kept["val_balanced_accuracy"] < 1 / n_present + 0.02:
+    elif n_present > 1 and selected["val_balanced_accuracy"] < 1 / n_present + 0.02:
         said.append(
-            f"Its kept weights are at chance on the watched rows (balanced accuracy {kept['val_balanced_accuracy']:.3f} "
+            f"Its kept weights are at chance on the watched rows (balanced accuracy {selected['val_balanced_accuracy']:.3f} "
             f"with {n_present} classes)."
         )
     losses = [row["val_log_loss"] for row in history]

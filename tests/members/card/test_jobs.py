@@ -46,7 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fp16": {"precision": "fp16"},
     "average": {"precision": "bf16", "regularize": {"ema_decay": 0.9}},
     "average of the last": {"regularize": {"average_last": 2}},
-    "average beside, poses": {"regularize": {"ema_decay": 0.9, "average_beside": True, "tta": "flips"}},
+    "average beside, views": {"regularize": {"ema_decay": 0.9, "average_beside": True, "tta": "flips"}},
     "inner slice": {"select_on": "inner", "patience": 2, "schedule": "plateau"},
     "cached features": {"optim": {"head_only_epochs": 2, "cache_features": True}},
     "sgd": {"optim": {"name": "sgd", "clip_norm": 1.0, "layer_decay": 0.7}},

@@ -41,12 +41,12 @@ def in_epochs(card: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any
     found: list[tuple[int, Any]] = []
     taken, epoch, step = [0], train_module._train_epoch, train_module.take_step
 
-    def watched_step(*args: Any) -> Any:
+    def counted_step(*args: Any) -> Any:
         out = step(*args)
         taken[0] += 1
         return out
 
-    def watched_epoch(*args: Any) -> Any:
+    def counted_epoch(*args: Any) -> Any:
         taken[0], wait = 0, card.wait
 
         def counted(*said: Any) -> None:
@@ -59,8 +59,8 @@ def in_epochs(card: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any
         finally:
             card.wait = wait
 
-    monkeypatch.setattr(train_module, "take_step", watched_step)
-    monkeypatch.setattr(train_module, "_train_epoch", watched_epoch)
+    monkeypatch.setattr(train_module, "take_step", counted_step)
+    monkeypatch.setattr(train_module, "_train_epoch", counted_epoch)
     return found
 
 
