@@ -343,7 +343,7 @@ def tuned(values: dict[str, Any]) -> Experiment:
     return experiment
 
 
-def test_tuned_values_come_last_and_are_stamped() -> None:
+def test_tuned_values_come_last_and_have_a_caveat() -> None:
     tuned({"learning_rate": 0.0123, "batch_size": 16})
     settings("run = 'checkpoints/t'\n[recipe]\nlearning_rate = 1.0\nepochs = 2\n")
     first, *others = load_experiment().resolved_members()

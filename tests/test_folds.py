@@ -131,7 +131,7 @@ def test_folds_of_equal_patients_are_balanced() -> None:
     assert set(counts["groups"]) == {2}
 
 
-def test_by_image_groups_may_straddle_and_that_is_stamped() -> None:
+def test_by_image_groups_may_straddle_and_that_is_a_caveat() -> None:
     manifest = manifest_of([(p % 2, 10) for p in range(4)])
     folds = make_folds(manifest, 5, by="image")
     assert folds.split_by == "image"
@@ -354,6 +354,6 @@ def test_a_slice_that_has_its_share_of_each_class_is_that_of_hold_out() -> None:
     assert parted.table.equals(hold_out(manifest, test_size=0.15, seed=5).table)
 
 
-def test_no_slice_can_be_watched_where_no_patient_can_be_spared() -> None:
+def test_no_validation_split_where_no_patient_can_be_spared() -> None:
     with pytest.raises(DataError, match="the 2 groups"):
         validation_split(manifest_of([(0, 3), (1, 3)]), share=0.15, seed=0)

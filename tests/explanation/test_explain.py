@@ -110,7 +110,7 @@ def _with_reversed_head(network: Any) -> Any:
     return dataclasses.replace(network, model=model, by_name=network.by_name[::-1].copy())
 
 
-def test_maps_of_a_member_with_test_time_poses_turn_with_the_image(
+def test_maps_of_a_member_with_test_time_views_turn_with_the_image(
     ensemble: Ensemble, test_paths: list[Path]
 ) -> None:
     member = ensemble.members[0]

@@ -119,7 +119,7 @@ def test_a_damaged_feature_file_is_noticed(make_job: MakeJob) -> None:
         job.finished()
 
 
-def test_features_are_averaged_over_poses_as_logits_are(make_job: MakeJob) -> None:
+def test_features_are_averaged_over_views_as_logits_are(make_job: MakeJob) -> None:
     job = keeping(make_job(epochs=1, regularize={"tta": "flips"}))
     run_job(job)
     model: Any = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()

@@ -212,6 +212,6 @@ def test_more_snapshots_than_a_finished_fold_has_are_refused(make_job: MakeJob) 
         ({"regularize": {"average_beside": True}}, "ema_decay and average_last are 0"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(settings: dict[str, Any], words: str) -> None:
+def test_weights_that_cannot_be_stored_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         Recipe(**settings)

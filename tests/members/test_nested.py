@@ -252,7 +252,7 @@ def test_two_folds_leave_nothing_to_train_on(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_member_that_looks_at_the_folds_left_out_has_no_strict_answer(
+def test_a_member_that_looks_at_the_folds_left_out_has_no_nested_predictions(
     fit: Callable[..., list[Event]], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"tiny_cnn .*select_on"):

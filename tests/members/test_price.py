@@ -59,7 +59,7 @@ def test_a_member_s_record_counts_all_that_one_prediction_takes(
     assert about["gmacs"] == round(passes * macs / 1e9, 6)
 
 
-def test_what_earlier_versions_counted_is_counted_anew_for_members_that_are_done(
+def test_what_earlier_versions_counted_is_counted_again_for_members_that_are_done(
     trained: Any, tmp_path: Path
 ) -> None:
     copy = trained.copied_to(tmp_path / "copy")
@@ -106,8 +106,8 @@ def test_a_network_that_is_made_twice_draws_its_weights_once() -> None:
     torch.manual_seed(0)
     plain = created("densenet121", False, {"num_classes": 2})
     torch.manual_seed(0)
-    told = created("densenet121", False, {"num_classes": 2, "drop_path_rate": 0.0})
-    for mine, other in zip(told.parameters(), plain.parameters(), strict=True):
+    stated = created("densenet121", False, {"num_classes": 2, "drop_path_rate": 0.0})
+    for mine, other in zip(stated.parameters(), plain.parameters(), strict=True):
         assert torch.equal(mine, other)
 
 

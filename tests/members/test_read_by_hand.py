@@ -132,7 +132,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("options", "stain_norm", "asked"), READ)
-def test_config_json_tells_all_that_the_stored_logits_were_computed_of(
+def test_config_json_has_all_that_the_stored_logits_were_computed_from(
     phantom: Path, tmp_path: Path, said: Any, options: Any, stain_norm: str, asked: dict[str, Any]
 ) -> None:
     train, test = read_bci(phantom, **options).split(test_size=0.25, seed=0)

@@ -213,7 +213,7 @@ def test_a_job_goes_on_with_the_threads_that_it_began_with(
     assert any(isinstance(e, Notice) and "2 CPU threads" in e.text for e in events)
 
 
-def test_folds_of_other_numbers_of_threads_are_told_of(make_job: MakeJob) -> None:
+def test_folds_of_other_numbers_of_threads_are_reported(make_job: MakeJob) -> None:
     def said(job: Job) -> list[str]:
         events: list[Event] = []
         run_job(job, events.append)

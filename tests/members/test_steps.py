@@ -162,9 +162,7 @@ def test_the_one_output_network_reopens_with_timm(tmp_path: Path) -> None:
         torch.testing.assert_close(again(x), fit.model.eval()(x))
 
 
-def test_watching_an_epoch_takes_one_pose_in_the_training_precision_and_what_is_kept_does_not() -> (
-    None
-):
+def test_validation_takes_one_view_in_the_training_precision_and_stored_logits_do_not() -> None:
     tiles, labels = bright_tiles(24)
     recipe = Recipe(epochs=2, batch_size=8, regularize={"tta": "dihedral"})
     fit, rows = fitted(tiles, labels, recipe), np.arange(24)

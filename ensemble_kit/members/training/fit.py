@@ -155,8 +155,8 @@ class Fit:
             name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
             soft=None if rows.train_soft is None else _sent(rows.train_soft, self.device),
         )
-        on_card = self.device.type == "cuda"
-        with tensor_float32(on_card):
+        on_gpu = self.device.type == "cuda"
+        with tensor_float32(on_gpu):
             run_epochs(
                 self.training,
                 batches,
