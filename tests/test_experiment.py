@@ -10,7 +10,8 @@ import pytest
 import tomli_w
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.experiment import Experiment, config_of, load_experiment, prepare
+from ensemble_kit.experiment import Experiment, config_of, load_experiment
+from ensemble_kit.experiment_data import prepare
 from ensemble_kit.files import read_toml
 from ensemble_kit.images.augmentation.presets import Augmentation, preset
 from ensemble_kit.manifest.data_settings import EMBEDDED

@@ -19,8 +19,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ensemble_kit.atomic_write import temporary_beside
 from ensemble_kit.errors import IntegrityError, RunLockedError, disk_fault
-from ensemble_kit.files import temporary_beside
 from ensemble_kit.locks import file_lock
 
 LOCK, HEARTBEAT = ".lock", ".claim"

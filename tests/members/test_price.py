@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError
-from ensemble_kit.experiment import read_data
+from ensemble_kit.experiment_data import read_data
 from ensemble_kit.files import read_json
 from ensemble_kit.manifest.data_settings import DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom

@@ -23,7 +23,8 @@ from click.testing import CliRunner
 from ensemble_kit.cli import COMMANDS, app
 from ensemble_kit.cli.commands.reproduce import call_command
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.experiment import config_of, load_experiment, prepare
+from ensemble_kit.experiment import config_of, load_experiment
+from ensemble_kit.experiment_data import prepare
 from ensemble_kit.inference.ensemble import load_ensemble
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.reproduce.experiment_file import FILE, Plan, read_plan

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ensemble_kit.experiment import Experiment, load_experiment, prepare, read_data
+from ensemble_kit.experiment import Experiment, load_experiment
+from ensemble_kit.experiment_data import prepare, read_data
 from ensemble_kit.images.tiles.build import Tiles, build_tiles
 from ensemble_kit.manifest.phantom.relabelled import write_phantom_as
 from ensemble_kit.members.member import Member
