@@ -10,7 +10,8 @@ import pytest
 import tomli_w
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.experiment import Experiment, config_of, load_experiment, prepare
+from ensemble_kit.experiment import Experiment, config_of, load_experiment
+from ensemble_kit.experiment_data import prepare
 from ensemble_kit.files import read_toml
 from ensemble_kit.images.augmentation.presets import Augmentation, preset
 from ensemble_kit.manifest.data_settings import EMBEDDED
@@ -343,7 +344,7 @@ def tuned(values: dict[str, Any]) -> Experiment:
     return experiment
 
 
-def test_tuned_values_come_last_and_are_stamped() -> None:
+def test_tuned_values_come_last_and_have_a_caveat() -> None:
     tuned({"learning_rate": 0.0123, "batch_size": 16})
     settings("run = 'checkpoints/t'\n[recipe]\nlearning_rate = 1.0\nepochs = 2\n")
     first, *others = load_experiment().resolved_members()

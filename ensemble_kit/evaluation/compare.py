@@ -129,7 +129,7 @@ def chosen_verdict(evaluations: Mapping[str, Evaluation], protocol: Protocol) ->
 
 def field_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
     """The caveats of all methods, each once."""
-    fallen = [name for name, one in evaluations.items() if one.fell_back]
-    alone = {replaced_note(name) for name in fallen}
+    replaced = [name for name, one in evaluations.items() if one.fell_back]
+    alone = {replaced_note(name) for name in replaced}
     notes = [n for one in evaluations.values() for n in one.notes if n not in alone]
-    return [*dict.fromkeys(notes), *([replaced_note(*fallen)] if fallen else [])]
+    return [*dict.fromkeys(notes), *([replaced_note(*replaced)] if replaced else [])]

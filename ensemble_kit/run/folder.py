@@ -11,9 +11,10 @@ from typing import Any
 
 import tomli_w
 
+from ensemble_kit.atomic_write import sweep
 from ensemble_kit.checked import is_bound, write_checked
 from ensemble_kit.errors import DataError, IntegrityError
-from ensemble_kit.files import read_toml, sweep, write_text
+from ensemble_kit.files import read_toml, write_text
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.fold_key import LeftOut
 from ensemble_kit.manifest.table import Manifest

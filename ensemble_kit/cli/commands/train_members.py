@@ -132,7 +132,7 @@ def run_training(
     has_plan: bool = True,
 ) -> None:
     """Print the plan and train; used by `train-members` and `demo`."""
-    from ensemble_kit.experiment import prepare
+    from ensemble_kit.experiment_data import prepare
     from ensemble_kit.members.fit_members import refuse_bad_members
     from ensemble_kit.members.preflight import check_members
 
