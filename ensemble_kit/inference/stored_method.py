@@ -120,6 +120,7 @@ def open_method(run: Run, name: str | None = None) -> StoredMethod:
     sets, about_sets = read_sets(folder, oof.class_names, now)
     decision = read_decision(folder, oof.class_names, now)
     notes = (*notes, *of_chance(run, name), *of_other_methods(run, name))
+    notes += () if decision is None else decision.notes
     return StoredMethod(
         name=name,
         class_names=oof.class_names,
