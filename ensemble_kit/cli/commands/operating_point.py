@@ -10,7 +10,7 @@ import click
 
 from ensemble_kit.cli.options.shared import json_option, resamples_option, run_option, seed_option
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import say
+from ensemble_kit.cli.output.text import say, say_command
 from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
@@ -97,19 +97,18 @@ def operating_point_command(
     else:
         print_point(found)
         say(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json")
-    for line in replaced_lines(found, run):
-        say(line, err=as_json)
+    print_replaced(found, run, err=as_json)
 
 
-def replaced_lines(found: OperatingPoint, run: Run) -> list[str]:
+def print_replaced(found: OperatingPoint, run: Run, *, err: bool = False) -> None:
     """What was stored before and is dropped, and the command that keeps it."""
     if not found.dropped:
-        return []
-    said = [f"Replaced: {' and '.join(found.dropped)}. `predict` does not use it any more."]
+        return
+    dropped = " and ".join(found.dropped)
+    say(f"Replaced: {dropped}. `predict` does not use it any more.", err=err)
     if typed := found.typed_with_dropped:
         again = command("operating-point", *typed, "--method", found.method, "--run", run.path)
-        said.append(f"To have both: {again}")
-    return said
+        say_command("To have both", again, err=err)
 
 
 def _share(text: str | None) -> float | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import say
+from ensemble_kit.cli.output.text import say, say_command
 from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def print_stacked(
     _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
     say(f"All values of all methods: {run.path.as_posix()}/ensembles/scores.csv")
     if has_next:
-        say(f"Next: {command('report', '--run', run.path)}")
+        say_command("Next", command("report", "--run", run.path))
 
 
 def _print_short(done: Stacked) -> None:

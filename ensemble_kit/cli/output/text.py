@@ -84,3 +84,8 @@ def say(text: str = "", *, err: bool = False) -> None:
     """Print text with safe characters, wrapped at the width of a terminal."""
     width = terminal_width(sys.stderr if err else sys.stdout)
     click.echo(wrapped(printable(text), width), err=err)
+
+
+def say_command(label: str, command: str, *, err: bool = False) -> None:
+    """Print a command to copy on one line, whatever the width of the terminal."""
+    click.echo(printable(f"{label}: {command}"), err=err)
