@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import json_option, resamples_option, run_option, seed_option
+from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
 from ensemble_kit.cli.output.tables import print_table
 from ensemble_kit.cli.output.text import say
 
@@ -56,7 +56,7 @@ PARTS = {"cross_fitted": "cross-fitted", "test": "test"}
     is_flag=True,
     help="Cross-conformal sets: compare a test image with the images of each fold by the models of that fold.",
 )
-@resamples_option
+@intervals_option
 @seed_option
 @json_option
 def conformal(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import json_option, resamples_option, run_option, seed_option
+from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
 from ensemble_kit.cli.output.tables import print_table
 from ensemble_kit.cli.output.text import say, say_command
 from ensemble_kit.errors import command
@@ -54,7 +54,7 @@ OF_ALL = " of all"
     metavar="SHARE",
     help="Refer the least certain cases until the error of the rest is at most this, e.g. .02.",
 )
-@resamples_option
+@intervals_option
 @seed_option
 @json_option
 def operating_point_command(
