@@ -143,6 +143,17 @@ def test_a_run_of_one_member_has_its_value_in_the_place_of_a_comparison() -> Non
     assert "90 images of 9" in said[1]
 
 
+def test_methods_of_a_single_member_are_not_compared() -> None:
+    oof = toy_predictions(160, 1, 3, n_groups=16)
+    evaluated = evaluate_all(
+        {"vote": make_combiner("vote")}, oof, protocol=Protocol(n_resamples=50)
+    )
+    said = answer({name: metrics_json(one, oof) for name, one in evaluated.items()})
+    assert oof.member_names[0] in said[0]
+    assert str(evaluated["best-member"].cross_fitted["balanced_accuracy"]) in said[1]
+    assert len(said) == 2
+
+
 def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     done = stack_run(
@@ -186,8 +197,14 @@ def test_the_first_sentence_recommends_the_best_member_unless_the_best_ensemble_
 
 def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
     _, stored = found("vote", "median")
-    for name in ("best-member", chosen_of(stored)):
+    names = ("best-member", chosen_of(stored))
+    for name in names:
         stored[name]["test"]["balanced_accuracy"]["low"] = 0.3
+    said = answer(stored)
+    assert "0.333" not in said[0]  # cross-fitted, both are above chance
+    assert any(line.startswith("Warning") for line in said)
+    for name in names:
+        stored[name]["cross_fitted"]["balanced_accuracy"]["low"] = 0.3
     said = answer(stored)
     assert "0.333" in said[0]
     assert not any(line.startswith("Warning") for line in said)

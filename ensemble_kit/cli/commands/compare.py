@@ -78,8 +78,8 @@ def compare(
 
 def print_across(found: AcrossRuns, metric: str) -> None:
     """The verdicts, one row per run, and the caveats."""
-    for one in found.verdicts:
-        say(f"Verdict: {one.sentence}")
+    for verdict in found.verdicts:
+        say(f"Verdict: {verdict.sentence}")
     click.echo()
     has_abstained = any(one.n_abstained for one in found.metrics.values())
     names = list(dict.fromkeys([metric, "accuracy", "auroc"]))

@@ -154,6 +154,8 @@ def _legend(found: OperatingPoint) -> str:
         said.append("Referred as errors: the same metric if each referred case counts as an error.")
     if found.class_name:
         said.append("PPV and NPV hold for the class frequency in these data.")
+    if any(one.value is None for part in parts for one in part.shares.values()):
+        said.append("n/a: there is no such decided case.")
     over = "images" if found.group_kind == "image" else f"whole {found.group_kind}s"
     if found.options.n_resamples == 0:
         said.append("No intervals (--resamples 0).")

@@ -81,9 +81,11 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
             *([_value_of(alone), *_warnings(methods, "mean")] if alone else []),
         ]
     best = methods[chosen]
+    if len(best["member_names"]) == 1:
+        value = _value_of(methods.get("best-member", best))
+        return [recommendation(methods), value, *_warnings(methods, chosen)]
     said = [recommendation(methods), _first(chosen, best, methods), *_warnings(methods, chosen)]
-    if len(best["member_names"]) > 1:
-        said += _comparisons(methods, best)
+    said += _comparisons(methods, best)
     return said + (_cross_fitted(best, methods) if part_of(best) == "test" else [])
 
 
@@ -99,7 +101,7 @@ def recommendation(methods: Mapping[str, Stored]) -> str:
         return f"Use the only member, {member}: with one member there is nothing to combine."
     part = part_of(best)
     chance = chance_of(best["metric"], best[part])
-    if all(_is_above(one) is False for one in (best, methods.get("best-member", best))):
+    if _all_at_chance(methods, best):
         return (
             f"Use none of these methods yet: neither {noun}, nor the best ensemble, {name}, is shown "
             f"to be better than chance, {chance}."
@@ -158,8 +160,7 @@ def _warnings(methods: Mapping[str, Stored], chosen: str) -> list[str]:
             f"Warning: {' and '.join(names)} {verb} '{class_name}' for all {best[part]['n']} images "
             f"{where}. The values of a constant prediction say nothing about the images."
         )
-    others = _is_above(methods.get("best-member", best)) is False
-    is_said = others and len(best["member_names"]) > 1  # by the recommendation
+    is_said = len(best["member_names"]) > 1 and _all_at_chance(methods, best)  # at first
     return said if constant or is_said else said + chance_warning(best)
 
 
@@ -188,9 +189,20 @@ def chance_warning(best: Stored) -> list[str]:
     return [f"Warning: it is not shown to be better than chance, {chance_of(name, best[part])}."]
 
 
-def _is_above(best: Stored) -> bool | None:
-    """Whether the method is above chance on the part of the answer; None if that is not known."""
-    name, part = best["metric"], part_of(best)
+def _all_at_chance(methods: Mapping[str, Stored], best: Stored) -> bool:
+    """Whether neither the best method nor the best member is above chance on any part."""
+    found = [
+        _is_above(one, part)
+        for one in (best, methods.get("best-member", best))
+        for part in ("cross_fitted", "test")
+        if one[part]
+    ]
+    return True not in found and False in found
+
+
+def _is_above(best: Stored, part: str = "") -> bool | None:
+    """Whether the method is above chance, by default on the part of the answer; None: not known."""
+    name, part = best["metric"], part or part_of(best)
     values, moved = best[part], 0.0
     corrected = best.get("corrected_for_choice")
     if part == "cross_fitted" and corrected and corrected["value"] is not None:
@@ -235,7 +247,7 @@ def _first(chosen: str, best: Stored, methods: Mapping[str, Stored]) -> str:
     name = _called(chosen, best)
     head = f"Method: {name}."
     if n_methods > 1:
-        head = f"Best of {n_methods} methods by cross-validation (without the baselines): {name}."
+        head = f"Best of {n_methods} methods by cross-validation (mean and best member are baselines): {name}."
     return f"{head} {_value_of(best)}"
 
 

@@ -169,6 +169,8 @@ def columns_note(evaluations: Mapping[str, Evaluation], protocol: Protocol, grou
         f"The columns {parts} show {name}. The columns {beside}, against best (member) and against mean are of the "
         f"{last} predictions."
     )
+    if _has_abstained(evaluations):
+        what += " coverage: share of the images that are decided."
     if protocol.n_resamples == 0:
         return f"{what} There are no intervals (0 resamples)."
     whole = "images" if group_kind == "image" else f"whole {group_kind}s"
@@ -181,7 +183,9 @@ def ties_note(evaluations: Mapping[str, Evaluation]) -> str:
     met = [f"{name} {'+'.join(map(str, some))}" for name, some in counts.items() if any(some)]
     where = "out-of-fold + test" if any(one.test for one in evaluations.values()) else "out-of-fold"
     return (
-        f"Ties ({where}): {', '.join(met)}. Other methods: none." if met else f"No ties ({where})."
+        f"Tied images ({where}): {', '.join(met)}. Other methods: none."
+        if met
+        else f"No ties ({where})."
     )
 
 
