@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType
+
+# Exit codes of a command that a signal stopped.
+STOPPED = {128 + signal.SIGINT, 128 + signal.SIGTERM}
 
 
 def main() -> None:
@@ -14,7 +19,8 @@ def main() -> None:
 
     While the command line loads, and after the command has ended, a signal ends the process at
     once. While Python shuts down, signals are ignored: the work is done, and Python's default would
-    end the process without an exit code.
+    end the process without an exit code. A command that a signal stopped may leave threads in C++
+    code, which Python's shutdown would abort: it ends without that shutdown.
     """
     interrupt = signal.getsignal(signal.SIGINT)
     _on_signal(_leave)
@@ -24,8 +30,21 @@ def main() -> None:
     signal.signal(signal.SIGINT, interrupt)
     try:
         cli.main()
+    except SystemExit as end:
+        if end.code in STOPPED:
+            _end_at_once(end.code)
+        raise
     finally:
         _on_signal(_leave)
+
+
+def _end_at_once(code: int) -> None:
+    """End after the functions that other modules registered for the end, and nothing else."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    os._exit(code)
 
 
 def _on_signal(handler: Callable[[int, FrameType | None], object] | signal.Handlers) -> None:

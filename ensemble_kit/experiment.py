@@ -1,50 +1,33 @@
-"""One experiment: `ensemble-kit.toml` and options become checked settings, data and members."""
+"""One experiment: `ensemble-kit.toml` and options become checked settings and members."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
-from ensemble_kit.audit.check import quick_check
-from ensemble_kit.audit.findings import Finding
-from ensemble_kit.audit.groups import infer_groups
 from ensemble_kit.errors import DataError, did_you_mean
-from ensemble_kit.files import cache_folder, digest_json, read_toml
-from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
-from ensemble_kit.folds.conflicting_settings import overruled, refuse_overruled
-from ensemble_kit.folds.own_split import validation_as_test, validation_question, without_split
+from ensemble_kit.files import read_toml
+from ensemble_kit.folds.conflicting_settings import overruled
 from ensemble_kit.images.augmentation.presets import PRESETS, Augmentation, preset
-from ensemble_kit.images.digests import with_digests
-from ensemble_kit.images.skip_unreadable import without_unreadable
-from ensemble_kit.images.stain_normalization import with_stain_normalisation
-from ensemble_kit.manifest.class_order import with_class_order
 from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
 from ensemble_kit.manifest.layouts.bci import DEFAULT_JOIN
-from ensemble_kit.manifest.layouts.detect import read_manifest
-from ensemble_kit.manifest.phantom.write import write_phantom
-from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.registry import expand
 from ensemble_kit.members.spec_string import read_short_form
 from ensemble_kit.run import Run
-from ensemble_kit.run.records import folds_as_made
+from ensemble_kit.run.folder import CONFIG
 from ensemble_kit.setting_precedence import with_flags, with_presets
 from ensemble_kit.settings import Settings, SettingsError, merged
 from ensemble_kit.tune.best import tuned_values
 from ensemble_kit.tune.space import TuneSettings, placed
 
 SETTINGS_FILE = "ensemble-kit.toml"
-# Findings of the data check that the notes of the split already name.
-SAID = ("few-groups", "no-groups", "imbalance")
-PHANTOM: dict[str, Any] = {"n_patients": 80, "images_per_patient": 6, "image_size": 128, "seed": 0}
 
 # Defaults of embedded data: small networks on small images, from random weights.
 EMBEDDED_DEFAULTS: dict[str, Any] = {
@@ -171,19 +154,20 @@ def load_experiment(
     flags : mapping, optional
         Options, nested like the file; None means not given.
     file : path, optional
-        Settings file. By default `ensemble-kit.toml` in the current folder, if it exists.
+        Settings file. By default `ensemble-kit.toml` in the current folder. If there is none, and
+        the options name a run that exists and no data, the settings of its last training.
     use_file : bool
-        Whether to look for that file.
+        Whether to look for these files.
 
     Raises
     ------
     DataError
         The file is not TOML, a key is unknown, or a value is invalid.
     """
-    # A link without target is an error, not a missing file.
-    if file is None and use_file and os.path.lexists(SETTINGS_FILE):
-        file = Path(SETTINGS_FILE)
-    written, flags = read_toml(file) if file else {}, flags or {}
+    flags = flags or {}
+    if file is None and use_file:
+        file = _settings_file(flags)
+    written = read_toml(file) if file else {}
     given = with_flags(written, flags)
     if any((flags.get("recipe") or {}).get(key) is not None for key in TUNED):
         given["use_tuned"] = False
@@ -200,6 +184,24 @@ def load_experiment(
         raise DataError(f"{error.problem} (in '{file}')", error.allowed, error.advice) from None
     data = experiment.data.as_asked(flags.get("data") or {}, defaults.get("data", {}))
     return experiment.model_copy(update={"data": data})
+
+
+def _settings_file(flags: Mapping[str, Any]) -> Path | None:
+    # A link without target is an error, not a missing file.
+    if os.path.lexists(SETTINGS_FILE):
+        return Path(SETTINGS_FILE)
+    if flags.get("run") is None or (flags.get("data") or {}).get("path") is not None:
+        return None
+    run = Run(flags["run"])
+    if not run.exists:
+        return None
+    if "path" not in read_toml(run.path / CONFIG).get("data", {}):
+        raise DataError(
+            f"No --data was given, and the settings of the run '{run.path}' name no data",
+            "predictions were imported, or the members were trained from Python",
+            "Give the data of the run: --data DATA; or name another run: --run DIR",
+        )
+    return run.path / CONFIG
 
 
 def _checked(given: Mapping[str, Any]) -> tuple[Experiment, dict[str, Any]]:
@@ -235,107 +237,6 @@ def _bases(members: Sequence[str]) -> set[str]:
 
 def _names(value: Any) -> list[str]:
     return [v for v in value if isinstance(v, str)] if isinstance(value, (list, tuple)) else []
-
-
-def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
-    """The manifest with its test part, and the folds of its training part.
-
-    A run that exists keeps its split: the same settings give the same split.
-
-    Raises
-    ------
-    DataError
-        The data are invalid, there are too few groups, or a class cannot be split.
-    UsageError
-        A setting of the split would be ignored because of another setting.
-    """
-    data = experiment.data
-    refuse_overruled(data, overruled(data))
-    whole = read_data(data)
-    manifest, folds = _parted(_prepared(whole, data), whole, experiment)
-    found = [
-        f for f in quick_check(manifest).findings if f.severity != "note" and f.kind not in SAID
-    ]
-    manifest = manifest.with_notes(*(_said(f) for f in found))
-    if folds is not None:
-        return manifest, folds_as_made(experiment.run_path, folds, data.split_by)
-    seed = experiment.seed if data.fold_seed is None else data.fold_seed
-    return manifest, make_folds(manifest, data.folds, seed=seed, by=data.split_by)
-
-
-def _said(finding: Finding) -> str:
-    examples = f" ({'; '.join(finding.examples[:2])})" if finding.examples else ""
-    return f"Data check: {finding.message}{examples}"
-
-
-def _prepared(manifest: Manifest, data: DataSettings) -> Manifest:
-    if data.on_bad_image == "skip":
-        manifest = without_unreadable(manifest, max_bad=data.max_bad)
-    if data.infer_groups:
-        manifest = infer_groups(manifest)
-    if data.stain_norm != "none":
-        manifest = with_stain_normalisation(manifest, data.stain_norm)
-    return with_digests(manifest)
-
-
-def _parted(
-    manifest: Manifest, whole: Manifest, experiment: Experiment
-) -> tuple[Manifest, Folds | None]:
-    """The manifest with its test part, and the user's folds if given; `whole` has all images."""
-    data = experiment.data
-    if data.splits:
-        left_out = whole.take(~np.isin(whole.sample_ids, manifest.sample_ids))
-        parted, folds = read_splits(data.splits, manifest, by=data.split_by, left_out=left_out)
-        return _read_as(parted, f"split: the table '{data.splits}'"), folds
-    if data.test_groups:
-        held_out = hold_out_groups(manifest, data.test_groups, by=data.split_by)
-        return _read_as(held_out, "test part: test_groups"), None
-    if data.test_part == "valid":
-        refuse_overruled(data, {"test_size": "test_part"})
-        parted = validation_as_test(manifest, by=data.split_by)
-        return _read_as(parted, "test part: the validation images"), None
-    if data.test_part == "drawn":
-        manifest = without_split(manifest)
-    if len(manifest.part("test")):
-        winner = "the test part of the data (to replace it: --test-part drawn)"
-        refuse_overruled(data, {"test_size": winner})
-        return _read_as(manifest, "test part: as in the data"), None
-    parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
-    asked = () if data.test_part == "drawn" else validation_question(manifest)
-    said = f"test part: random, about {data.test_size:.0%} of each class"
-    return _read_as(parted.with_notes(*asked), said), None
-
-
-def _read_as(manifest: Manifest, test_part: str) -> Manifest:
-    layout = f"{manifest.layout}; {test_part}" if manifest.layout else test_part
-    return dataclasses.replace(manifest, layout=layout)
-
-
-def read_data(data: DataSettings) -> Manifest:
-    """The manifest of the settings' data, its classes in the order of the settings.
-
-    Raises
-    ------
-    DataError
-        The data cannot be read, or `classes` differ from those of the data.
-    """
-    return with_class_order(
-        _as_recognised(data), data.classes, ordinal=data.ordinal, positive=data.positive
-    )
-
-
-def _as_recognised(data: DataSettings) -> Manifest:
-    """The manifest of the reader; a phantom is first written into the cache folder."""
-    if data.path == "digits":
-        return Manifest.from_digits(**data.reader_options())
-    path = Path(data.path)
-    if data.path == "phantom":
-        path = write_phantom(cache_folder() / f"phantom-{digest_json(PHANTOM)[:8]}", **PHANTOM)
-    # A split that is replaced, or by image on purpose, may have groups on both sides.
-    straddling = bool(
-        data.split_by == "image" or data.splits or data.test_groups or data.test_part == "drawn"
-    )
-    return read_manifest(path, straddling=straddling, **data.reader_options())
 
 
 def config_of(experiment: Experiment) -> dict[str, Any]:

@@ -8,8 +8,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from ensemble_kit.atomic_write import sync_folder, temporary_beside
 from ensemble_kit.errors import disk_fault
-from ensemble_kit.files import sync_folder, temporary_beside
 
 
 @contextlib.contextmanager

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ensemble_kit.atomic_write import sweep
 from ensemble_kit.checked import check_file, is_bound, read_checked, write_checked
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError
-from ensemble_kit.files import digest_file, read_csv, read_json, sweep
+from ensemble_kit.files import digest_file, read_csv, read_json
 from ensemble_kit.replaced import replaced_whole
 
 RECORD: dict[str, Any] = {"n": 3, "of": [1.5, None, "ä"], "by": {"a": (1, 2)}}
@@ -141,7 +142,7 @@ def test_the_old_folder_is_put_back_where_the_new_one_cannot_be_renamed(
 
 
 def test_folders_of_killed_writers_are_swept(tmp_path: Path) -> None:
-    from ensemble_kit.files import temporary_beside
+    from ensemble_kit.atomic_write import temporary_beside
 
     mine = temporary_beside(tmp_path / "run" / "vote")
     dead = mine.with_name(re.sub(r"-\d+-", f"-{2**22 + 7}-", mine.name))

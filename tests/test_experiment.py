@@ -10,7 +10,8 @@ import pytest
 import tomli_w
 
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.experiment import Experiment, config_of, load_experiment, prepare
+from ensemble_kit.experiment import Experiment, config_of, load_experiment
+from ensemble_kit.experiment_data import prepare
 from ensemble_kit.files import read_toml
 from ensemble_kit.images.augmentation.presets import Augmentation, preset
 from ensemble_kit.manifest.data_settings import EMBEDDED
@@ -343,7 +344,7 @@ def tuned(values: dict[str, Any]) -> Experiment:
     return experiment
 
 
-def test_tuned_values_come_last_and_are_stamped() -> None:
+def test_tuned_values_come_last_and_have_a_caveat() -> None:
     tuned({"learning_rate": 0.0123, "batch_size": 16})
     settings("run = 'checkpoints/t'\n[recipe]\nlearning_rate = 1.0\nepochs = 2\n")
     first, *others = load_experiment().resolved_members()
@@ -564,3 +565,43 @@ def test_the_config_says_how_both_stains_are_joined() -> None:
     assert joined(stain="both") == "stack"
     assert joined(stain="both", join="side") == "side"
     assert joined(stain="he") is joined() is None
+
+
+# -- the settings of a run that exists -------------------------------------------------------
+
+
+@pytest.fixture
+def own_run(slides: Path, tmp_path: Path) -> Run:
+    experiment = load_experiment(
+        of_slides(slides) | {"run": str(tmp_path / "own"), "members": ["cnn4"]}
+    )
+    Run(experiment.run_path).begin(*prepare(experiment), config_of(experiment))
+    return Run(experiment.run_path)
+
+
+def test_a_run_keeps_its_own_data_and_settings_if_no_data_are_given(
+    own_run: Run, slides: Path
+) -> None:
+    found = load_experiment({"run": str(own_run.path)})
+    assert Path(found.data.path) == slides
+    assert [m.name for m in found.resolved_members()] == ["cnn4"]
+    assert found.run_path == own_run.path
+    own_run.begin(*prepare(found), config_of(found))  # the same data and folds
+
+
+def test_options_settings_files_and_data_win_over_the_settings_of_the_run(own_run: Run) -> None:
+    run = str(own_run.path)
+    assert load_experiment({"run": run, "recipe": {"epochs": 77}}).recipe.epochs == 77
+    assert load_experiment({"run": run, "data": {"path": "digits"}}).data.path == "digits"
+    settings('image_size = 48\n[data]\npath = "digits"\n')
+    assert load_experiment({"run": run}).image_size == 48
+
+
+def test_embedded_data_never_stand_for_those_of_a_run_that_exists(
+    trained: Any, tmp_path: Path
+) -> None:
+    assert load_experiment({"run": str(tmp_path / "new")}).data.path in EMBEDDED
+    run = str(trained.run.path)
+    with pytest.raises(DataError) as caught:
+        load_experiment({"run": run})
+    assert run in str(caught.value)

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble_kit import files
+from ensemble_kit.atomic_write import atomic_write, sweep, temporary_beside
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError
 from ensemble_kit.tables import read_table
 
@@ -57,7 +58,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        files.atomic_write(target, half)
+        atomic_write(target, half)
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -65,12 +66,12 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
 def test_a_sweep_takes_what_dead_writers_left_and_nothing_of_other_programs(tmp_path: Path) -> None:
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
                           capture_output=True, text=True, check=True)  # fmt: skip
-    own = files.temporary_beside(tmp_path / "run.json")
+    own = temporary_beside(tmp_path / "run.json")
     left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{int(dead.stdout)}-"))
     foreign = [tmp_path / name for name in (".run.json.tmp", ".a.b-c-d.tmp", ".tmp", "..tmp")]
     for path in (own, left, *foreign):
         path.write_text("")
-    files.sweep(tmp_path)
+    sweep(tmp_path)
     assert set(tmp_path.iterdir()) == {own, *foreign}
 
 
@@ -146,7 +147,7 @@ def test_what_the_disk_lacks_is_said(tmp_path: Path, number: str, words: str) ->
         raise OSError(getattr(errno, number), "as the kernel says")
 
     with pytest.raises(EnvironmentFault, match=words):
-        files.atomic_write(tmp_path / "state", refuse)
+        atomic_write(tmp_path / "state", refuse)
 
 
 KILLED = """

@@ -131,7 +131,7 @@ def test_folds_of_equal_patients_are_balanced() -> None:
     assert set(counts["groups"]) == {2}
 
 
-def test_by_image_groups_may_straddle_and_that_is_stamped() -> None:
+def test_by_image_groups_may_straddle_and_that_is_a_caveat() -> None:
     manifest = manifest_of([(p % 2, 10) for p in range(4)])
     folds = make_folds(manifest, 5, by="image")
     assert folds.split_by == "image"
@@ -305,7 +305,7 @@ def test_a_bad_table_of_folds_is_refused(tmp_path: Path, text: str, said: str) -
         Folds.read(tmp_path / "folds.csv")
 
 
-# -- the slice that a training is watched on ------------------------------------------------
+# -- the validation split ---------------------------------------------------------------------
 
 SLICES = [
     # One of three patients is nearest to the share with 1 image: it is too little to judge by.
@@ -325,11 +325,11 @@ def test_a_validation_split_has_each_class_where_patients_allow_and_says_where_n
 ) -> None:
     manifest = manifest_of(patients)
     parted, said = validation_split(manifest, share=0.15, seed=seed)
-    learning, watched = parted.part("train"), parted.part("test")
+    learning, validation = parted.part("train"), parted.part("test")
     assert said == lacks
-    assert not set(learning.groups) & set(watched.groups)
-    assert len(watched)
-    left, held = (np.bincount(part.labels, minlength=2) for part in (learning, watched))
+    assert not set(learning.groups) & set(validation.groups)
+    assert len(validation)
+    left, held = (np.bincount(part.labels, minlength=2) for part in (learning, validation))
     assert (2 * left >= np.bincount(manifest.labels)).all()
     if not lacks:
         assert (held >= 0.5 * 0.15 * np.bincount(manifest.labels)).all()
@@ -339,10 +339,10 @@ def test_a_validation_split_has_each_class_where_patients_allow_and_says_where_n
 @given(cohorts(), st.integers(0, 3))
 def test_a_validation_split_leaves_each_class_to_training(manifest: Manifest, seed: int) -> None:
     parted, said = validation_split(manifest, share=0.2, seed=seed)
-    learning, watched = parted.part("train"), parted.part("test")
-    assert not set(learning.groups) & set(watched.groups)
+    learning, validation = parted.part("train"), parted.part("test")
+    assert not set(learning.groups) & set(validation.groups)
     assert set(learning.labels) == set(manifest.labels)
-    absent = set(manifest.labels) - set(watched.labels)
+    absent = set(manifest.labels) - set(validation.labels)
     assert {f"no image of class '{manifest.class_names[c]}'" for c in absent} <= set(said)
     again, _ = validation_split(manifest, share=0.2, seed=seed)
     assert again.table.equals(parted.table)
@@ -354,6 +354,6 @@ def test_a_slice_that_has_its_share_of_each_class_is_that_of_hold_out() -> None:
     assert parted.table.equals(hold_out(manifest, test_size=0.15, seed=5).table)
 
 
-def test_no_slice_can_be_watched_where_no_patient_can_be_spared() -> None:
+def test_no_validation_split_where_no_patient_can_be_spared() -> None:
     with pytest.raises(DataError, match="the 2 groups"):
         validation_split(manifest_of([(0, 3), (1, 3)]), share=0.15, seed=0)

@@ -142,19 +142,19 @@ def test_given_folds_are_counted_on_training_rows_without_the_images(tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("torn", "stamp"),
+    ("torn", "caveat"),
     [({}, "group"), ({"i20": ("train", "1")}, "image"), ({"i00": ("train", "0")}, "image")],
 )
-def test_given_folds_are_stamped_by_image_only_where_a_patient_is_torn(
-    tmp_path: Path, torn: dict, stamp: str
+def test_given_folds_have_the_caveat_by_image_only_where_a_patient_is_torn(
+    tmp_path: Path, torn: dict, caveat: str
 ) -> None:
     path = written(tmp_path / "splits.csv", SPLIT | torn)
     manifest, folds = read_splits(path, MANIFEST, by="image")
     assert folds is not None
-    assert (manifest.split_by, folds.split_by) == (stamp, stamp)
+    assert (manifest.split_by, folds.split_by) == (caveat, caveat)
 
 
-def test_rows_of_images_that_were_left_out_are_passed_over_and_told(tmp_path: Path) -> None:
+def test_rows_of_images_that_were_left_out_are_passed_over_and_reported(tmp_path: Path) -> None:
     path = written(tmp_path / "splits.csv", SPLIT)
     bad = MANIFEST.sample_ids == "i51"
     manifest, folds = read_splits(path, MANIFEST.take(~bad), left_out=MANIFEST.take(bad))
@@ -163,9 +163,9 @@ def test_rows_of_images_that_were_left_out_are_passed_over_and_told(tmp_path: Pa
     assert folds.of(manifest.part("train")).tolist() == [0] * 4 + [1] * 3
     assert len(manifest.notes) == 1
     assert f"1 rows of '{path}'" in manifest.notes[0]
-    strange = written(tmp_path / "strange.csv", SPLIT | {"i99": ("train", "0")})
+    unknown = written(tmp_path / "strange.csv", SPLIT | {"i99": ("train", "0")})
     with pytest.raises(DataError, match=r"1 rows name no image \(i99\)"):
-        read_splits(strange, MANIFEST.take(~bad), left_out=MANIFEST.take(bad))
+        read_splits(unknown, MANIFEST.take(~bad), left_out=MANIFEST.take(bad))
 
 
 def test_named_test_groups_are_exactly_the_test_part() -> None:

@@ -21,6 +21,7 @@ LAYERS = (
     "archives",
     "seeding",
     "formulas",
+    "atomic_write",
     "files",
     "checked",
     "replaced",
@@ -47,6 +48,7 @@ LAYERS = (
     "serve",
     "setting_precedence",
     "experiment",
+    "experiment_data",
     "reproduce",
     "launch",
     "testing",
@@ -100,7 +102,7 @@ def test_right_of_the_store_torch_is_never_imported_at_the_top(path: Path) -> No
     )
 
 
-def test_combining_and_judging_never_load_torch() -> None:
+def test_combining_and_evaluating_never_load_torch() -> None:
     code = (
         "import sys, ensemble_kit as ek, numpy as np\n"
         "logits = np.random.default_rng(0).normal(size=(20, 3, 2))\n"

@@ -29,9 +29,9 @@ def test_a_lock_leaves_the_content_of_its_file(tmp_path: Path) -> None:
     assert (tmp_path / "lock").read_text() == "kept"
 
 
-@pytest.mark.parametrize("name", [hold.LOCK, hold.CLAIM])
+@pytest.mark.parametrize("name", [hold.LOCK, hold.HEARTBEAT])
 @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
-def test_a_lock_or_a_claim_that_is_no_plain_file_harms_nothing_and_hangs_nobody(
+def test_a_lock_or_heartbeat_file_that_is_no_plain_file_harms_nothing_and_hangs_nobody(
     tmp_path: Path, name: str, kind: str
 ) -> None:
     own, folder = tmp_path / "thesis.tex", tmp_path / "run"
@@ -55,7 +55,7 @@ def test_a_lock_or_a_claim_that_is_no_plain_file_harms_nothing_and_hangs_nobody(
 
 
 @pytest.mark.parametrize("refused", sorted(locks.NO_LOCKS))
-def test_without_locks_the_claim_alone_holds_a_folder(
+def test_without_locks_the_heartbeat_file_alone_locks_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
     def lockless(*_: object) -> None:
@@ -74,13 +74,13 @@ def test_without_locks_the_claim_alone_holds_a_folder(
 @pytest.mark.parametrize(
     "claim", ["", "null", "{}", '{"pid": "x", "host": 1, "place": 1, "started": 1, "token": 1, "beat": 1}']
 )  # fmt: skip
-def test_a_claim_that_names_no_process_holds_nobody_off(tmp_path: Path, claim: str) -> None:
-    (tmp_path / hold.CLAIM).write_text(claim)
+def test_a_heartbeat_file_that_names_no_process_locks_nothing(tmp_path: Path, claim: str) -> None:
+    (tmp_path / hold.HEARTBEAT).write_text(claim)
     with hold.held(tmp_path):
         pass
 
 
-def test_a_claim_that_finds_no_room_leaves_nothing(
+def test_a_heartbeat_file_that_finds_no_room_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> int:

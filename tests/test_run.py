@@ -145,7 +145,7 @@ def test_other_data_are_refused_with_the_difference(
     assert Run(begun[0].path).manifest().digest == begun[1].digest
 
 
-def test_images_that_changed_sides_are_told(begun: tuple[Run, Manifest, Folds]) -> None:
+def test_images_that_changed_sides_are_reported(begun: tuple[Run, Manifest, Folds]) -> None:
     rows = [(*r[:4], "train" if r[3] == "p8" else r[4], r[5]) for r in records()]
     other = made(rows)
     with pytest.raises(DataError, match=r"the split of 2 images changed \(s16, s17\)"):
@@ -158,7 +158,7 @@ def test_other_folds_are_refused(begun: tuple[Run, Manifest, Folds]) -> None:
         with_a_job(run).begin(manifest, make_folds(manifest, 3), {})
 
 
-def test_a_run_of_which_nothing_came_is_made_anew_of_other_data(
+def test_a_run_without_results_is_made_again_from_other_data(
     begun: tuple[Run, Manifest, Folds],
 ) -> None:
     run, other = begun[0], made([r for r in records() if r[0] != "s3"])
@@ -181,7 +181,7 @@ def test_a_run_of_which_something_came_keeps_its_data(
     assert run.manifest().digest == manifest.digest
 
 
-def test_given_folds_keep_the_stamp_of_the_run_that_was_made_of_them(tmp_path: Path) -> None:
+def test_given_folds_keep_the_caveat_of_the_run_that_was_made_of_them(tmp_path: Path) -> None:
     manifest = made(records())
     folds = make_folds(manifest, 2)
     assert folds_as_made(tmp_path / "run", folds, "image").split_by == "group"
@@ -217,7 +217,7 @@ def test_a_changed_table_is_an_integrity_error_that_names_it(
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "folds.csv"])
-def test_a_damaged_table_is_told_by_whoever_trains_on_too(tmp_path: Path, name: str) -> None:
+def test_a_damaged_table_is_reported_by_a_resumed_training_too(tmp_path: Path, name: str) -> None:
     manifest = made(records())
     folds = make_folds(manifest, 2)
     run = Run(tmp_path / "run")
@@ -266,7 +266,7 @@ def test_a_layout_of_tomorrow_is_refused(begun: tuple[Run, Manifest, Folds]) -> 
 # -- the lock ------------------------------------------------------------------------------
 
 
-def test_row_8_claims_below_a_dead_one_are_released_in_the_same_wait(
+def test_row_8_heartbeat_files_below_a_dead_one_are_released_in_the_same_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent, beating = tmp_path / "members" / "a" / "fold-0", tmp_path / "members" / "a" / "fold-1"
@@ -274,7 +274,7 @@ def test_row_8_claims_below_a_dead_one_are_released_in_the_same_wait(
     for folder in (tmp_path, silent, beating):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".claim").write_text(json.dumps(claim))
-    monkeypatch.setattr(hold, "BEAT_SECONDS", 0.02)
+    monkeypatch.setattr(hold, "HEARTBEAT_SECONDS", 0.02)
     beats = itertools.count()
 
     def sleep(_: float) -> None:
@@ -286,7 +286,9 @@ def test_row_8_claims_below_a_dead_one_are_released_in_the_same_wait(
         assert hold.read_holder(beating) is not None
 
 
-def test_a_second_process_is_refused_and_told_who_holds_the_run(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_with_the_name_of_the_one_that_locks_the_run(
+    tmp_path: Path,
+) -> None:
     code = (
         "import sys\nfrom ensemble_kit.errors import RunLockedError\nfrom ensemble_kit.run import Run\n"
         "try:\n    with Run(sys.argv[1]).locked(): pass\n"
@@ -396,7 +398,7 @@ def test_predictions_of_another_manifest_or_other_folds_are_never_joined(
         run.predictions("oof")
 
 
-def test_a_split_by_image_is_stamped_first(tmp_path: Path) -> None:
+def test_a_split_by_image_is_the_first_caveat(tmp_path: Path) -> None:
     manifest = made(records())
     run = Run(tmp_path / "run")
     run.begin(manifest, make_folds(manifest, 2, by="image"), {})

@@ -62,7 +62,7 @@ def test_nan_and_infinity_are_no_settings(value: float) -> None:
     assert "'oven.celsius'" in refused(oven={"celsius": value})
 
 
-def test_a_wrong_type_is_told_in_the_words_of_toml() -> None:
+def test_a_wrong_type_is_reported_in_the_words_of_toml() -> None:
     assert "should be a list" in refused(oven={"trays": "top"})
 
 

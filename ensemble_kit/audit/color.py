@@ -21,6 +21,8 @@ from ensemble_kit.images.strips import strips
 from ensemble_kit.manifest.table import Manifest
 
 QUANTILES = (5, 25, 50, 75, 95)
+# Folds of the colour leak, fewer if a class has fewer groups, and how often they are drawn.
+N_SPLITS, N_SEEDS = 5, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,15 +103,10 @@ def _edges(image: npt.NDArray[np.uint8], step: int) -> npt.NDArray[np.float64]:
     return total / (image.shape[0] * (image.shape[1] - step) * 255)
 
 
-def color_leak(
-    manifest: Manifest,
-    features: npt.NDArray[np.float32],
-    *,
-    n_splits: int = 5,
-    n_seeds: int = 5,
-    seed: int = 0,
-) -> ColorLeak:
+def color_leak(manifest: Manifest, features: npt.NDArray[np.float32]) -> ColorLeak:
     """Measure how much better colour predicts the label if a group may be in several folds.
+
+    Folds are drawn several times, with several seeds.
 
     Parameters
     ----------
@@ -117,10 +114,6 @@ def color_leak(
         Its training rows are used.
     features : array of float32, shape (n_samples, n_features)
         `color_features` of each row.
-    n_splits : int
-        Reduced if there are too few groups.
-    n_seeds, seed : int
-        Folds are drawn `n_seeds` times.
 
     Raises
     ------
@@ -134,7 +127,7 @@ def color_leak(
         .nunique()
         .reindex(list(train.class_names), fill_value=0)
     )
-    possible = min(n_splits, int(groups_of.min()) if len(groups_of) else 0)
+    possible = min(N_SPLITS, int(groups_of.min()) if len(groups_of) else 0)
     if possible < 2:
         raise DataError(
             f"The smallest class has {possible} group{'s' * (possible != 1)}",
@@ -144,7 +137,7 @@ def color_leak(
     # The linear systems are tiny: more threads would only wait for each other.
     with threadpool_limits(1):
         scores = {
-            by: tuple(_score(train, features, possible, seed + k, by) for k in range(n_seeds))
+            by: tuple(_score(train, features, possible, seed, by) for seed in range(N_SEEDS))
             for by in ("image", "group")
         }
     return ColorLeak(

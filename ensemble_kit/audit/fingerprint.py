@@ -48,12 +48,12 @@ def dct_signs(thumb: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """
     low = dctn(thumb, norm="ortho")[:_LOW, :_LOW]
     odd = np.where(np.arange(_LOW) % 2, -1, 1)
-    poses = []
+    views = []
     for base in (low, low.T):
         for rows in (1, odd[:, None]):
             for columns in (1, odd[None, :]):
-                poses.append((base * rows * columns > 0).ravel()[1:])
-    return np.array(poses)
+                views.append((base * rows * columns > 0).ravel()[1:])
+    return np.array(views)
 
 
 def symmetries(thumb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

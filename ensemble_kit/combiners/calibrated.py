@@ -18,6 +18,8 @@ from ensemble_kit.combiners.temperature import best_scale
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.seeding import generator
 
+INNER_SPLITS = 4
+
 
 class _Around(Combiner):
     """A combiner around another one, stored with it."""
@@ -185,19 +187,16 @@ def inner_cross_fit(
     logits: Array,
     labels: Ints,
     groups: Ints,
-    *,
-    n_splits: int = 4,
-    seed: int = 0,
 ) -> Array:
     """A combiner's probabilities for rows that it did not learn from, inside a fit.
 
     Rules learn nothing, and answer at once; with one group there is nothing else to learn from.
     """
     numbered = group_numbers(groups)
-    n_folds = min(n_splits, int(numbered.max()) + 1)
+    n_folds = min(INNER_SPLITS, int(numbered.max()) + 1)
     if not combiner.is_fitted_to_labels or n_folds < 2:
         return combiner.fresh().fit(logits, labels, groups).predict_proba(logits)
-    fold = inner_folds(labels, numbered, n_folds, generator(seed, "inner-cross-fit"))
+    fold = inner_folds(labels, numbered, n_folds, generator(0, "inner-cross-fit"))
     present = np.unique(fold)
     fitted = combiner.fit_many(
         logits, labels, numbered, [np.flatnonzero(fold != k) for k in present]

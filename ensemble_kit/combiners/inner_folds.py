@@ -29,34 +29,36 @@ def inner_folds(labels: Ints, groups: Ints, n_splits: int, rng: np.random.Genera
     n_groups, n_classes = int(groups.max()) + 1, int(labels.max()) + 1
     table = np.bincount(groups * n_classes + labels, minlength=n_groups * n_classes)
     table = table.reshape(n_groups, n_classes)
-    dealt = (
-        _deal_alike(table, n_splits, rng) if _one_class_each(table) else _deal(table, n_splits, rng)
+    assigned = (
+        _assign_alike(table, n_splits, rng)
+        if _one_class_each(table)
+        else _assign_greedily(table, n_splits, rng)
     )
-    return dealt[groups]
+    return assigned[groups]
 
 
 def _one_class_each(table: Ints) -> bool:
     return bool(((table > 0).sum(axis=1) <= 1).all() and table.max() <= 1)
 
 
-def _deal_alike(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
-    """Every group is one sample: shuffle, order by class, deal in turn."""
+def _assign_alike(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
+    """Every group is one sample: shuffle, order by class, assign in turn."""
     order = rng.permutation(len(table))
     order = order[np.argsort(table.argmax(axis=1)[order], kind="stable")]
-    dealt = np.empty(len(table), dtype=np.int64)
-    dealt[order] = np.arange(len(table)) % n_splits
-    return dealt
+    assigned = np.empty(len(table), dtype=np.int64)
+    assigned[order] = np.arange(len(table)) % n_splits
+    return assigned
 
 
-def _deal(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
+def _assign_greedily(table: Ints, n_splits: int, rng: np.random.Generator) -> Ints:
     """Largest groups first, each to the fold that then is the least full of its classes."""
     share = table / np.maximum(table.sum(axis=0), 1)
     order = np.argsort(-share.max(axis=1) * rng.uniform(0.9, 1.1, len(table)), kind="stable")
     filled = np.zeros((n_splits, table.shape[1]))
-    dealt = np.zeros(len(table), dtype=np.int64)
+    assigned = np.zeros(len(table), dtype=np.int64)
     for group in order:
         cost = filled @ share[group] + 1e-9 * filled.sum(axis=1)
         k = int(cost.argmin())
-        dealt[group] = k
+        assigned[group] = k
         filled[k] += share[group]
-    return dealt
+    return assigned

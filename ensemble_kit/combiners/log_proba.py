@@ -10,12 +10,12 @@ import numpy as np
 from ensemble_kit.arrays import Array, Ints, log_softmax, softmax
 
 # Beyond this a member is simply sure; a logit of -inf must not become an infinite feature.
-FLOOR = -12.0
+LOWEST = -12.0
 
 
 def clipped_log_proba(logits: Array) -> Array:
-    """Log-probabilities, at least `FLOOR`; float64 of shape (n_samples, n_members, n_classes)."""
-    return np.maximum(log_softmax(logits), FLOOR)
+    """Log-probabilities, at least `LOWEST`; float64 of shape (n_samples, n_members, n_classes)."""
+    return np.maximum(log_softmax(logits), LOWEST)
 
 
 def flat_features(logits: Array) -> Array:

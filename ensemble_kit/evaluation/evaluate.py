@@ -244,7 +244,7 @@ def _scored_part(
 
 def _verdicts(
     scored: Mapping[str, Mapping[str, Scored]],
-    fallen: Collection[str],
+    replaced: Collection[str],
     oof: Predictions,
     protocol: Protocol,
     best: str | None,
@@ -271,7 +271,7 @@ def _verdicts(
                     group_kind=oof.group_kind,
                     level=protocol.level,
                     # Nested, each fold decides anew whether to fall back.
-                    shown={name: replaced_name(name) for name in fallen if part != "nested"},
+                    shown={name: replaced_name(name) for name in replaced if part != "nested"},
                     n_compared=len(methods),
                 )
             if part == "cross_fitted" and best is not None and correction is not None:
@@ -304,6 +304,6 @@ def _tests(made: AllParts) -> dict[str, tuple[BaselineTest, ...]]:
         if has_larger_groups(table):
             continue
         methods = {name: one for name, one in made.predictions[part].items() if name != "oracle"}
-        tests = baseline_tests(methods, np.asarray(table.labels), floors=BASELINES, part=part)
+        tests = baseline_tests(methods, np.asarray(table.labels), baselines=BASELINES, part=part)
         found |= {name: (*found.get(name, ()), *some) for name, some in tests.items()}
     return found

@@ -76,14 +76,14 @@ class PermutationTest:
     methods : mapping of name to NullMetrics
     metric : str
     n_draws : int
-    dealt : str
+    permutation : str
         How the labels were permuted, in words.
     """
 
     methods: Mapping[str, NullMetrics]
     metric: str
     n_draws: int
-    dealt: str
+    permutation: str
 
     @property
     def above_chance(self) -> dict[str, list[str]]:
@@ -120,7 +120,7 @@ class PermutationTest:
             )
         if not above:
             some = f"all {len(self.methods)} methods are" if len(self.methods) > 1 else "it is"
-            return f"{some} at chance on permuted labels and on noise members ({self.dealt})."
+            return f"{some} at chance on permuted labels and on noise members ({self.permutation})."
         listed = first_few(f"{name} ({', '.join(how)})" for name, how in above.items())
         return (
             f"{len(above)} of {len(self.methods)} methods are above chance although labels or "
@@ -204,7 +204,7 @@ def permutation_test(
         )
         for name in methods
     }
-    return PermutationTest(found, protocol.metric, n_draws, _dealt(oof))
+    return PermutationTest(found, protocol.metric, n_draws, _permuted_units(oof))
 
 
 def _draw(
@@ -276,7 +276,7 @@ def with_noise_members(oof: Predictions, rng: np.random.Generator) -> Prediction
     return dataclasses.replace(oof, logits=logits, features=features)
 
 
-def _dealt(oof: Predictions) -> str:
+def _permuted_units(oof: Predictions) -> str:
     if oof.group_kind == "image":
         return "labels permuted between images"
     if _has_one_label_each(oof):

@@ -110,8 +110,8 @@ class Evaluation:
     def optimism_sentence(self, metric: str) -> str:
         """In-sample minus cross-fitted of one metric, as a sentence."""
         value = self.optimism(metric)
-        told = "undefined" if value is None else f"in-sample - cross-fitted {value:+.3f}"
-        return f"Optimism of {self.shown_name}, {metric.replace('_', ' ')}: {told}."
+        change = "undefined" if value is None else f"in-sample - cross-fitted {value:+.3f}"
+        return f"Optimism of {self.shown_name}, {metric.replace('_', ' ')}: {change}."
 
     def lost_on_test(self, name: str) -> float | None:
         """Cross-fitted minus test; None if undefined."""

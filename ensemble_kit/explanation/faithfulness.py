@@ -42,19 +42,12 @@ class Curves:
     deletion: Array
     insertion: Array
 
-    @property
-    def deletion_area(self) -> float:
-        """0 to 1. A faithful map has a low one."""
-        return area(self.deletion)
-
-    @property
-    def insertion_area(self) -> float:
-        """0 to 1. A faithful map has a high one."""
-        return area(self.insertion)
-
 
 def area(curve: Array) -> float:
-    """The area under a curve over `SHARES`, by trapezoids."""
+    """The area under a curve over `SHARES`, by trapezoids, 0 to 1.
+
+    A faithful map has a small one for deletion, and a large one for insertion.
+    """
     return float(np.trapezoid(curve, SHARES))
 
 

@@ -1,6 +1,6 @@
 """A batch of tiles through all networks of a member: mean logits, and mean maps of any scores of them.
 
-Test-time poses are averaged as in predictions; their maps are turned back first.
+Test-time views are averaged as in predictions; their maps are turned back first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
 from ensemble_kit.members.training.precision import tensor_float32
-from ensemble_kit.members.training.predict import posed, poses_of, unposed
+from ensemble_kit.members.training.predict import apply_view, undo_view, views_of
 
-Pose = tuple[bool, bool, bool]
+View = tuple[bool, bool, bool]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,12 +32,12 @@ class MemberPass:
     Parameters
     ----------
     logits : array of float32, shape (n, n_classes)
-        Mean over folds and poses, classes in the run's order.
-    passes : sequence of (pass, pose, network)
+        Mean over folds and views, classes in the run's order.
+    passes : sequence of (pass, view, network)
     """
 
     logits: Array
-    passes: Sequence[tuple[Pass, Pose, FoldNetwork]]
+    passes: Sequence[tuple[Pass, View, FoldNetwork]]
 
     def maps(self, directions: Array) -> Array:
         """Mean signed maps of the scores `(logits * direction).sum(1)`.
@@ -57,7 +57,7 @@ class MemberPass:
 
 
 def member_pass(method: str, member: MemberNetworks, tiles: Mapping[TileSpec, Tiles]) -> MemberPass:
-    """Send tiles through all networks of a member, once for each pose.
+    """Send tiles through all networks of a member, once for each view.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ def member_pass(method: str, member: MemberNetworks, tiles: Mapping[TileSpec, Ti
             images = normalised(network, own)
             white = normalised(network, _white_like(own))
             tta = network.member.recipe.regularize.tta
-            for pose in poses_of(tta, is_square=images.shape[2] == images.shape[3]):
-                turned = posed(images, *pose)
+            for view in views_of(tta, is_square=images.shape[2] == images.shape[3]):
+                turned = apply_view(images, *view)
                 name = network.member.network
                 passes.append(
-                    (pass_of(method, network.model, turned, white, name=name), pose, network)
+                    (pass_of(method, network.model, turned, white, name=name), view, network)
                 )
         logits = [one.logits.detach().float().cpu().numpy()[:, n.by_name] for one, _, n in passes]
     return MemberPass(np.mean(logits, axis=0), passes)
@@ -103,7 +103,7 @@ def _white_like(tiles: Tiles) -> Tiles:
     return Tiles(pixels, np.array(["white"]), "", tiles.image_size)
 
 
-def _maps(one: Pass, pose: Pose, network: FoldNetwork, directions: Array) -> Tensor:
+def _maps(one: Pass, view: View, network: FoldNetwork, directions: Array) -> Tensor:
     own: npt.NDArray[np.float32] = np.empty_like(directions, dtype=np.float32)
     own[..., network.by_name] = directions  # the network's outputs have an order of their own
-    return unposed(one.maps(torch.from_numpy(own).to(network.device)), *pose)
+    return undo_view(one.maps(torch.from_numpy(own).to(network.device)), *view)

@@ -19,6 +19,9 @@ from ensemble_kit.errors import UsageError
 from ensemble_kit.inference.backends import OF_GRAPH, TORCH, is_installed
 from ensemble_kit.inference.bundle_files import is_bundle, open_files
 
+# Predictions of single images that the latencies are of.
+N_SINGLE = 100
+
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
@@ -47,13 +50,8 @@ class Speed:
     error: str = ""
 
 
-def bench_bundle(path: str | os.PathLike[str], *, n_single: int = 100) -> list[Speed]:
+def bench_bundle(path: str | os.PathLike[str]) -> list[Speed]:
     """Measure every backend that the bundle has and that is installed.
-
-    Parameters
-    ----------
-    n_single : int
-        Predictions of single images that the latencies are of.
 
     Raises
     ------
@@ -70,13 +68,13 @@ def bench_bundle(path: str | os.PathLike[str], *, n_single: int = 100) -> list[S
         graph = files.record["graph"] or {}
     has = {"onnxruntime": graph.get("onnx"), "openvino": graph}
     names = [TORCH, *(one for one in OF_GRAPH if has[one] and is_installed(one))]
-    return [_in_a_process(os.fspath(path), name, n_single) for name in names]
+    return [_in_a_process(os.fspath(path), name) for name in names]
 
 
-def _in_a_process(path: str, backend: str, n_single: int) -> Speed:
+def _in_a_process(path: str, backend: str) -> Speed:
     code = "import sys; from ensemble_kit.export.bench import main; main(*sys.argv[1:])"
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, path, backend, str(n_single)],
+        [sys.executable, "-W", "ignore", "-c", code, path, backend],
         capture_output=True,
         text=True,
         check=False,
@@ -87,9 +85,9 @@ def _in_a_process(path: str, backend: str, n_single: int) -> Speed:
     return Speed(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def main(path: str, backend: str, n_single: str) -> None:
+def main(path: str, backend: str) -> None:
     """Measure one backend in this process, and write the values to standard output."""
-    sys.stdout.write(json.dumps(dataclasses.asdict(_measured(path, backend, int(n_single)))) + "\n")
+    sys.stdout.write(json.dumps(dataclasses.asdict(_measured(path, backend, N_SINGLE))) + "\n")
 
 
 def _measured(path: str, backend: str, n_single: int) -> Speed:

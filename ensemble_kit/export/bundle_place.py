@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ensemble_kit.atomic_write import atomic_write
 from ensemble_kit.errors import DataError, disk_fault
-from ensemble_kit.files import atomic_write
 from ensemble_kit.inference.bundle_files import is_bundle
 from ensemble_kit.replaced import replaced_whole
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ensemble_kit.combiners import name_of
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.combiners.log_proba import FLOOR
+from ensemble_kit.combiners.log_proba import LOWEST
 from ensemble_kit.errors import UsageError
 
 TINY = torch.finfo(torch.float32).tiny
@@ -58,7 +58,7 @@ def _normalised(support: Tensor) -> Tensor:
 
 
 def _clipped(logits: Tensor) -> Tensor:
-    return logits.log_softmax(dim=2).clamp(min=FLOOR)
+    return logits.log_softmax(dim=2).clamp(min=LOWEST)
 
 
 def _flat(logits: Tensor) -> Tensor:
@@ -159,7 +159,7 @@ def _mlp(one: Any, logits: Tensor) -> Tensor:
 
 def _two_layer(one: Any, logits: Tensor) -> Tensor:
     answers = [combined(lower, logits) for lower in one.lower_]
-    extra = torch.stack(answers, dim=1).log().clamp(min=FLOOR)
+    extra = torch.stack(answers, dim=1).log().clamp(min=LOWEST)
     joined = torch.cat([_clipped(logits), extra], dim=1) if one.keep_members else extra
     return combined(one.upper_, joined)
 

@@ -20,7 +20,7 @@ from ensemble_kit.images.augmentation.color_space import in_color
 from ensemble_kit.images.tiles.layout import STAINS, TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
-from ensemble_kit.members.training.predict import poses_of
+from ensemble_kit.members.training.predict import views_of
 
 INSTEAD = "Export it with --format bundle, which predicts with PyTorch"
 
@@ -78,9 +78,9 @@ class _Network(nn.Module):
         x = in_color(images, self.color)
         n_pictures = int(x.shape[1]) // int(self.mean.shape[1])
         x = (x - self.mean.repeat(1, n_pictures, 1, 1)) / self.std.repeat(1, n_pictures, 1, 1)
-        poses = poses_of(self.tta, is_square=bool(images.shape[2] == images.shape[3]))
-        views = [self.model(_view(x, *pose)) for pose in poses]
-        found = torch.stack(views).mean(dim=0)
+        views = views_of(self.tta, is_square=bool(images.shape[2] == images.shape[3]))
+        logits_of_views = [self.model(_view(x, *view)) for view in views]
+        found = torch.stack(logits_of_views).mean(dim=0)
         return torch.stack([found[:, c] for c in self.order], dim=1)
 
 

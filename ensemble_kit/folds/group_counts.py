@@ -9,7 +9,7 @@ from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.manifest.table import Manifest
 
 SPLIT_BY = ("group", "image")
-N_DEALS = 200
+N_ASSIGNMENTS = 200
 
 
 def check_by(by: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.errors import DataError, did_you_mean
-from ensemble_kit.folds.group_counts import N_DEALS, check_by, counted, units_of
+from ensemble_kit.folds.group_counts import N_ASSIGNMENTS, check_by, counted, units_of
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.seeding import generator
 
@@ -87,7 +87,7 @@ def _hold_out_search(
     table: npt.NDArray[np.int64], test_size: float, seed: int
 ) -> npt.NDArray[np.bool_]:
     rng = generator(seed, "hold-out")
-    n_tries = max(10, min(N_DEALS, 200_000 // len(table)))
+    n_tries = max(10, min(N_ASSIGNMENTS, 200_000 // len(table)))
     best: tuple[tuple[int, int, float], npt.NDArray[np.bool_]] | None = None
     # With few groups, no group at all may be nearest to a small share: then take one group.
     for at_least_one in (False, True):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.folds.group_counts import N_DEALS, check_by, counted, units_of
+from ensemble_kit.folds.group_counts import N_ASSIGNMENTS, check_by, counted, units_of
 from ensemble_kit.folds.table import Folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.seeding import generator
@@ -65,9 +65,9 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
             f"Use at most --folds {len(table)}" if len(table) > 1 else "Add data from other groups",
         )
     _refuse_lonely_classes(train, table)
-    dealt = _assign(table[:, table.any(axis=0)], n_splits, seed)
-    fold = dealt[unit_of].astype(np.int64)
-    return Folds(train.sample_ids, fold, by, _missing_notes(train, table, dealt, n_splits))
+    assigned = _assign(table[:, table.any(axis=0)], n_splits, seed)
+    fold = assigned[unit_of].astype(np.int64)
+    return Folds(train.sample_ids, fold, by, _missing_notes(train, table, assigned, n_splits))
 
 
 def _refuse_lonely_classes(train: Manifest, table: npt.NDArray[np.int64]) -> None:
@@ -87,11 +87,11 @@ def _refuse_lonely_classes(train: Manifest, table: npt.NDArray[np.int64]) -> Non
 
 
 def _missing_notes(
-    train: Manifest, table: npt.NDArray[np.int64], dealt: npt.NDArray[np.int64], n_splits: int
+    train: Manifest, table: npt.NDArray[np.int64], assigned: npt.NDArray[np.int64], n_splits: int
 ) -> tuple[str, ...]:
     notes = []
     for c, name in enumerate(train.class_names):
-        present = len(np.unique(dealt[table[:, c] > 0]))
+        present = len(np.unique(assigned[table[:, c] > 0]))
         if present < n_splits and name not in train.absent:
             held = counted(int((table[:, c] > 0).sum()), train.group_kind)
             notes.append(
@@ -106,9 +106,9 @@ def _assign(table: npt.NDArray[np.int64], n_splits: int, seed: int) -> npt.NDArr
     if (table.sum(axis=1) == 1).all() and (table.sum(axis=0) >= n_splits).all():
         return _assign_images(table.argmax(axis=1), n_splits, seed)
     rng = generator(seed, "folds")
-    n_deals = max(1, min(N_DEALS, 200_000 // len(table)))
-    deals = (_greedy_assignment(table, n_splits, rng) for _ in range(n_deals))
-    return min(deals, key=lambda dealt: _assignment_cost(table, dealt, n_splits))
+    n_assignments = max(1, min(N_ASSIGNMENTS, 200_000 // len(table)))
+    assignments = (_greedy_assignment(table, n_splits, rng) for _ in range(n_assignments))
+    return min(assignments, key=lambda assigned: _assignment_cost(table, assigned, n_splits))
 
 
 def _assign_images(
@@ -117,9 +117,9 @@ def _assign_images(
     """Stratified folds if every unit is one image: the images of each class in turn."""
     order = generator(seed, "folds").permutation(len(classes))
     order = order[np.argsort(classes[order], kind="stable")]
-    dealt = np.empty(len(classes), dtype=np.int64)
-    dealt[order] = np.arange(len(classes)) % n_splits
-    return dealt
+    assigned = np.empty(len(classes), dtype=np.int64)
+    assigned[order] = np.arange(len(classes)) % n_splits
+    return assigned
 
 
 def _greedy_assignment(
@@ -130,24 +130,24 @@ def _greedy_assignment(
     order = np.argsort(-share.max(axis=1) * rng.uniform(0.5, 1.5, len(table)))
     filled = np.zeros((n_splits, table.shape[1]))
     n_units = np.zeros(n_splits)
-    dealt = np.zeros(len(table), dtype=np.int64)
+    assigned = np.zeros(len(table), dtype=np.int64)
     for step, unit in enumerate(order):
         # How much the folds grow by this unit; an empty fold must be filled in time.
         cost = (filled * share[unit]).sum(axis=1) + 1e-6 * filled.sum(axis=1)
         if (n_units == 0).sum() >= len(order) - step:
             cost = np.where(n_units == 0, cost, np.inf)
         k = int(rng.choice(np.flatnonzero(cost <= cost.min() + 1e-12)))
-        dealt[unit] = k
+        assigned[unit] = k
         filled[k] += share[unit]
         n_units[k] += 1
-    return dealt
+    return assigned
 
 
 def _assignment_cost(
-    table: npt.NDArray[np.int64], dealt: npt.NDArray[np.int64], n_splits: int
+    table: npt.NDArray[np.int64], assigned: npt.NDArray[np.int64], n_splits: int
 ) -> tuple[int, int, float]:
     per_fold = np.zeros((n_splits, table.shape[1]))
-    np.add.at(per_fold, dealt, table)
+    np.add.at(per_fold, assigned, table)
     untrained = int((per_fold.sum(axis=0) - per_fold == 0).sum())
     lacking = int((per_fold == 0).sum())
     uneven = float(((per_fold / per_fold.sum(axis=0) - 1 / n_splits) ** 2).sum())

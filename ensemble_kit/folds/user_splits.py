@@ -61,11 +61,11 @@ def read_splits(
             )
         rows = rows[~gone]
     wanted = manifest.table[key]
-    missing, strange = sorted(set(wanted) - set(rows.index)), sorted(set(rows.index) - set(wanted))
-    if missing or strange:
+    missing, unknown = sorted(set(wanted) - set(rows.index)), sorted(set(rows.index) - set(wanted))
+    if missing or unknown:
         raise DataError(
             f"The table of splits does not match the data: {len(missing)} images have no row "
-            f"({first_few(missing, 3)}), and {len(strange)} rows name no image ({first_few(strange, 3)})",
+            f"({first_few(missing, 3)}), and {len(unknown)} rows name no image ({first_few(unknown, 3)})",
             "it needs exactly one row for each image",
             f"Give each image one row by its {key}",
         )

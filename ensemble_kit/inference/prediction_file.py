@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ensemble_kit.atomic_write import sync_folder
 from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.errors import DataError, IntegrityError, RunLockedError, disk_fault, first_few
-from ensemble_kit.files import sync_folder
 from ensemble_kit.locks import file_lock
 
 # How every table of predictions begins: another file of that name is not replaced.

@@ -12,7 +12,7 @@ from pathlib import Path
 from ensemble_kit.memory import field
 
 # Memory of the driver per process, in addition to torch's memory (approximate).
-CARD_CONTEXT = 700 * 2**20
+GPU_CONTEXT = 700 * 2**20
 
 
 def host_peak() -> int:
@@ -37,8 +37,8 @@ def gpu_peak(number: int | None = None) -> tuple[int, int]:
     if torch is None or not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return 0, 0
     free, _ = torch.cuda.mem_get_info(number)
-    held = torch.cuda.memory_reserved(number) + CARD_CONTEXT
-    return int(torch.cuda.max_memory_reserved(number) + CARD_CONTEXT), int(free + held)
+    held = torch.cuda.memory_reserved(number) + GPU_CONTEXT
+    return int(torch.cuda.max_memory_reserved(number) + GPU_CONTEXT), int(free + held)
 
 
 def visible_gpus() -> list[str]:

@@ -21,7 +21,7 @@ from ensemble_kit.images.tiles.build import build_tile_sets
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.jobs.choose_precision import refuse_other_precision, with_precision
 from ensemble_kit.members.jobs.collect import collect
-from ensemble_kit.members.jobs.engine import Engine, RemoteEngine, in_process, told
+from ensemble_kit.members.jobs.engine import Engine, RemoteEngine, error_of_jobs, in_process
 from ensemble_kit.members.jobs.events import (
     JobFailed,
     JobSkipped,
@@ -164,7 +164,7 @@ def fit_members(
             ours, left = (_shard(some, jobs, *shard) for some in (jobs, waiting))
             failures = _run_and_collect(ours, left, engine or in_process, watcher)
     if failures:
-        raise told(failures, len(jobs))
+        raise error_of_jobs(failures, len(jobs))
 
 
 def _write_specs(

@@ -95,7 +95,7 @@ class Regularize(Settings):
         Keep the average beside the weights themselves, as a member of its own, `NAME@ema` or
         `NAME@swa`, and not in their place.
     tta : {"none", "flips", "dihedral"}
-        Test-time augmentation: logits averaged over 4 mirror images, or all 8 poses; of images that
+        Test-time augmentation: logits averaged over 4 mirror images, or all 8 views; of images that
         are not square over the 4.
     eval_size : int, optional
         Input size in pixels when predicting, where it differs from training (Touvron et al. 2019).

@@ -51,7 +51,7 @@ PLACES = ("hf-hub:", "hf_hub:", "local-dir:")
 _DROP_RATES = {"ek_basic_cnn": 0.5, "ek_basic_cnn_flat": 0.5, "ek_cnn4": 0.5}
 # Networks that are built for one input size.
 FIXED_SIZE = ("ek_basic_cnn_flat", "ek_cnn3_sigmoid", "ek_cnn3_two_sigmoids")
-_CARD = (
+_ALL = (
     *(f"efficientnet_b{i}" for i in range(5)),
     *(f"efficientnetv2_b{i}" for i in range(4)),
     "efficientnetv2_s",
@@ -59,10 +59,10 @@ _CARD = (
     "densenet121",
 )
 GROUPS = {
-    "efficientnetv1": tuple(n for n in _CARD if n.startswith("efficientnet_b")),
-    "efficientnetv2": tuple(n for n in _CARD if n.startswith("efficientnetv2")),
+    "efficientnetv1": tuple(n for n in _ALL if n.startswith("efficientnet_b")),
+    "efficientnetv2": tuple(n for n in _ALL if n.startswith("efficientnetv2")),
     "small": ("tiny_cnn", "tiny_resnet", "tiny_mobile"),
-    "all": _CARD,
+    "all": _ALL,
 }
 
 

@@ -48,10 +48,10 @@ class CostMatrix:
             The costs are of other classes.
         """
         lacking = [name for name in class_names if name not in self.class_names]
-        strange = [name for name in self.class_names if name not in class_names]
-        if lacking or strange:
+        unknown = [name for name in self.class_names if name not in class_names]
+        if lacking or unknown:
             raise DataError(
-                f"The cost table does not match the classes of the run: {_difference(lacking, strange)}",
+                f"The cost table does not match the classes of the run: {_difference(lacking, unknown)}",
                 "it needs exactly these classes on both axes",
                 f"Name exactly these classes: {', '.join(class_names)}",
             )
@@ -66,12 +66,12 @@ class CostMatrix:
         }
 
 
-def _difference(lacking: Sequence[str], strange: Sequence[str]) -> str:
+def _difference(lacking: Sequence[str], unknown: Sequence[str]) -> str:
     said = []
     if lacking:
         said.append(f"missing: {first_few(map(repr, lacking))}")
-    if strange:
-        said.append(f"unknown: {first_few(map(repr, strange))}")
+    if unknown:
+        said.append(f"unknown: {first_few(map(repr, unknown))}")
     return "; ".join(said)
 
 
@@ -95,10 +95,10 @@ def read_costs(path: str | os.PathLike[str]) -> CostMatrix:
     names = list(table)
     for true, row in table.items():
         lacking = [name for name in names if name not in row]
-        strange = [name for name in row if name not in names]
-        if lacking or strange:
+        unknown = [name for name in row if name not in names]
+        if lacking or unknown:
             raise DataError(
-                f"'{source}', row {true!r}: {_difference(lacking, strange)}",
+                f"'{source}', row {true!r}: {_difference(lacking, unknown)}",
                 "both axes need the same class names",
                 "Give each true class a cost for each predicted class",
             )

@@ -26,18 +26,18 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
     """
     figure, axes = grid(len(histories), n_columns=4, width=3.0, height=2.4)
     for one, (member, folds) in zip(axes, histories.items(), strict=True):
-        watched = "validation"
+        rows = "validation"
         for fold, history in folds.items():
             epochs = history["epoch"] + 1
-            watched = str(history["val_on"].iloc[0])
-            watched = ROWS.get(watched, watched)
+            rows = str(history["val_on"].iloc[0])
+            rows = ROWS.get(rows, rows)
             one.plot(epochs, history["train_loss"], color=color(fold), linewidth=0.8, alpha=0.55)
             marker = "o" if len(history) < 3 else None
             one.plot(
                 epochs, history["val_log_loss"], color=color(fold), linewidth=1.8, marker=marker,
                 markersize=3, label=f"fold {fold}",
             )  # fmt: skip
-        plain(one, title=member, x=f"epoch (thin: training, thick: {watched})", y="log loss")
+        plain(one, title=member, x=f"epoch (thin: training, thick: {rows})", y="log loss")
         one.xaxis.set_major_locator(MaxNLocator(integer=True))
     handles, names = max(
         (one.get_legend_handles_labels() for one in axes), key=lambda of: len(of[1])

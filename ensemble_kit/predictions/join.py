@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def joined(ours: Predictions, theirs: Predictions) -> Predictions:
     """`ours` with the members of `theirs`; refused where a sample does not mean the same in both."""
-    _refuse_strangers(ours, theirs)
+    _refuse_other_tables(ours, theirs)
     row_of = {name: i for i, name in enumerate(theirs.sample_ids.tolist())}
     rows = np.array([row_of[name] for name in ours.sample_ids.tolist()], dtype=np.int64)
     classes = [theirs.class_names.index(name) for name in ours.class_names]
@@ -44,7 +44,7 @@ def joined(ours: Predictions, theirs: Predictions) -> Predictions:
     )
 
 
-def _refuse_strangers(ours: Predictions, theirs: Predictions) -> None:
+def _refuse_other_tables(ours: Predictions, theirs: Predictions) -> None:
     def refuse(problem: str, what: str, advice: str) -> None:
         raise DataError(problem, f"tables are joined if they have {what}", advice)
 

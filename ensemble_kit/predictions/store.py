@@ -240,10 +240,10 @@ def aligned(
     stacked = []
     for name, logits in members.items():
         row_of = {sample: i for i, sample in enumerate(ids[name])}
-        strange = set(row_of) ^ set(want.tolist())
-        if strange or len(row_of) != len(ids[name]):
+        unknown = set(row_of) ^ set(want.tolist())
+        if unknown or len(row_of) != len(ids[name]):
             raise DataError(
-                f"{len(strange)} sample ids of '{name}' do not match the other members: {first_few(sorted(strange))}",
+                f"{len(unknown)} sample ids of '{name}' do not match the other members: {first_few(sorted(unknown))}",
                 "all members need the same samples",
                 "Train that member again on this manifest",
             )

@@ -11,8 +11,6 @@ from typing import Any
 
 import pandas as pd
 
-from ensemble_kit.evaluation.uncertainty.interval import Interval
-
 TITLES = {
     "balanced_accuracy": "balanced accuracy",
     "accuracy": "accuracy",
@@ -176,8 +174,3 @@ def value_cell(values: Mapping[str, Any] | None) -> Cell:
     low, high = values["low"], values["high"]
     small = "" if pd.isna(low) or pd.isna(high) else f"[{low:.3f}, {high:.3f}]"
     return Cell(f"{values['value']:.3f}", small)
-
-
-def interval_cell(interval: Interval) -> Cell:
-    """The same of an interval."""
-    return value_cell(dataclasses.asdict(interval))

@@ -11,9 +11,10 @@ from typing import Any
 
 import tomli_w
 
+from ensemble_kit.atomic_write import sweep
 from ensemble_kit.checked import is_bound, write_checked
 from ensemble_kit.errors import DataError, IntegrityError
-from ensemble_kit.files import read_toml, sweep, write_text
+from ensemble_kit.files import read_toml, write_text
 from ensemble_kit.folds import Folds
 from ensemble_kit.folds.fold_key import LeftOut
 from ensemble_kit.manifest.table import Manifest
@@ -41,6 +42,7 @@ from ensemble_kit.run.records import (
 )
 from ensemble_kit.run.tables import by_fold_model, member_table
 
+CONFIG = "config.toml"  # the settings of the last training
 ENSEMBLES = "ensembles"
 # Files and folders that show that a run has results.
 MADE = ("members", "predictions", "replaced", "tuned", ENSEMBLES, "report")
@@ -97,7 +99,7 @@ class Run:
     @property
     def is_imported(self) -> bool:
         """Whether its predictions were imported, so that it has no jobs."""
-        path = self.path / "config.toml"
+        path = self.path / CONFIG
         return path.is_file() and "imported" in read_toml(path)
 
     # -- record, manifest, folds ---------------------------------------------------------------
@@ -157,7 +159,7 @@ class Run:
 
     def keep_config(self, config: Mapping[str, Any]) -> None:
         """Write `config.toml`: the settings of the last training."""
-        write_text(self.path / "config.toml", tomli_w.dumps(dict(config)))
+        write_text(self.path / CONFIG, tomli_w.dumps(dict(config)))
 
     @contextlib.contextmanager
     def locked(self, *, seconds: float = 0) -> Iterator[None]:

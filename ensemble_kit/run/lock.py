@@ -19,12 +19,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ensemble_kit.atomic_write import temporary_beside
 from ensemble_kit.errors import IntegrityError, RunLockedError, disk_fault
-from ensemble_kit.files import temporary_beside
 from ensemble_kit.locks import file_lock
 
-LOCK, CLAIM = ".lock", ".claim"
-BEAT_SECONDS = 10.0
+LOCK, HEARTBEAT = ".lock", ".claim"
+HEARTBEAT_SECONDS = 10.0
 # If the number in a heartbeat file of another host does not grow for this many beats, its process
 # has died.
 PATIENCE = 3.5
@@ -62,14 +62,14 @@ def held(folder: Path, *, seconds: float = 0.0) -> Iterator[None]:
             lock.enter_context(file_lock(folder / LOCK, seconds=seconds))
         except TimeoutError:
             raise _refusal(folder, read_holder(folder)) from None
-        with _beating(folder, _claim(folder, end)):
+        with _beating(folder, _take(folder, end)):
             yield
 
 
 @contextlib.contextmanager
 def _beating(folder: Path, holder: Holder) -> Iterator[None]:
     gone = threading.Event()
-    beating = threading.Thread(target=_beat, args=(folder, holder, gone), daemon=True)
+    beating = threading.Thread(target=_renew, args=(folder, holder, gone), daemon=True)
     try:
         beating.start()
         yield
@@ -94,7 +94,7 @@ def is_held(folder: Path) -> bool:
         return True
     except (OSError, IntegrityError):  # a file that we may not lock, or no lock file
         pass
-    return holder is not None and _seems_fresh(folder / CLAIM)
+    return holder is not None and _seems_fresh(folder / HEARTBEAT)
 
 
 def locks_work(folder: Path) -> bool:
@@ -109,21 +109,21 @@ def locks_work(folder: Path) -> bool:
 
 def read_holder(folder: Path) -> Holder | None:
     """The process in the heartbeat file, or None."""
-    return _read(folder / CLAIM)
+    return _read(folder / HEARTBEAT)
 
 
-def _read(claim: Path) -> Holder | None:
+def _read(path: Path) -> Holder | None:
     try:
         # Opening a pipe would wait for ever.
-        if not stat.S_ISREG(claim.lstat().st_mode):
+        if not stat.S_ISREG(path.lstat().st_mode):
             return None
-        holder = Holder(**json.loads(claim.read_text()))
+        holder = Holder(**json.loads(path.read_text()))
         return holder if 0 < holder.pid < 2**31 else None
     except (OSError, ValueError, TypeError):
         return None
 
 
-def _claim(folder: Path, end: float) -> Holder:
+def _take(folder: Path, end: float) -> Holder:
     mine = Holder(
         os.getpid(),
         platform.node(),
@@ -145,24 +145,24 @@ def _claim(folder: Path, end: float) -> Holder:
 
 def _create(folder: Path, holder: Holder) -> bool:
     """Create the heartbeat file; False if there is one already."""
-    part, text = temporary_beside(folder / CLAIM), _text(holder)
+    part, text = temporary_beside(folder / HEARTBEAT), _text(holder)
     try:
         part.write_text(text)
-        return _put_in_place(part, folder / CLAIM, text)
+        return _put_in_place(part, folder / HEARTBEAT, text)
     except OSError as error:
-        raise disk_fault(folder / CLAIM, error, len(text)) from error
+        raise disk_fault(folder / HEARTBEAT, error, len(text)) from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def _put_in_place(part: Path, claim: Path, text: str) -> bool:
+def _put_in_place(part: Path, path: Path, text: str) -> bool:
     with contextlib.suppress(FileExistsError):
         try:
-            os.link(part, claim)
+            os.link(part, path)
         except FileExistsError:
             raise
         except OSError:  # no hard links on this file system
-            with claim.open("x") as file:
+            with path.open("x") as file:
                 file.write(text)
         return True
     return False
@@ -170,15 +170,15 @@ def _put_in_place(part: Path, claim: Path, text: str) -> bool:
 
 def _remove(folder: Path, token: str) -> None:
     """Delete the heartbeat file with this token, but not another one in its place."""
-    aside = temporary_beside(folder / CLAIM)
+    aside = temporary_beside(folder / HEARTBEAT)
     try:
-        (folder / CLAIM).rename(aside)
+        (folder / HEARTBEAT).rename(aside)
     except OSError:
         return
     found = _read(aside)
     if found is not None and found.token != token:
         with contextlib.suppress(OSError):
-            os.link(aside, folder / CLAIM)
+            os.link(aside, folder / HEARTBEAT)
     with contextlib.suppress(OSError):
         aside.unlink()
 
@@ -186,11 +186,11 @@ def _remove(folder: Path, token: str) -> None:
 def _is_dead(folder: Path, other: Holder) -> bool:
     if other.place == _place():
         return not _lives(other)
-    # A process may lock a run and jobs: all its heartbeat files are watched at the same time.
-    below = {path.parent: _read(path) for path in folder.glob(f"*/**/{CLAIM}")}
-    end = time.monotonic() + PATIENCE * BEAT_SECONDS
+    # A process may lock a run and jobs: all its heartbeat files are checked at the same time.
+    below = {path.parent: _read(path) for path in folder.glob(f"*/**/{HEARTBEAT}")}
+    end = time.monotonic() + PATIENCE * HEARTBEAT_SECONDS
     while time.monotonic() < end:
-        time.sleep(BEAT_SECONDS / 4)
+        time.sleep(HEARTBEAT_SECONDS / 4)
         if read_holder(folder) != other:
             return False
     for held_below, holder in below.items():
@@ -199,15 +199,15 @@ def _is_dead(folder: Path, other: Holder) -> bool:
     return True
 
 
-def _beat(folder: Path, holder: Holder, gone: threading.Event) -> None:
+def _renew(folder: Path, holder: Holder, gone: threading.Event) -> None:
     n = 0
-    while not gone.wait(BEAT_SECONDS):
+    while not gone.wait(HEARTBEAT_SECONDS):
         n += 1
         # Overwritten in place with the same length, so that it works on a full disk.
         with contextlib.suppress(OSError):
             now = read_holder(folder)
             if now is not None and now.token == holder.token:
-                with (folder / CLAIM).open("r+") as file:
+                with (folder / HEARTBEAT).open("r+") as file:
                     file.write(_text(dataclasses.replace(holder, beat=_count(n))))
 
 
@@ -257,6 +257,6 @@ def _started(pid: int) -> str:
 
 def _seems_fresh(path: Path) -> bool:
     try:
-        return time.time() - path.stat().st_mtime < PATIENCE * BEAT_SECONDS
+        return time.time() - path.stat().st_mtime < PATIENCE * HEARTBEAT_SECONDS
     except OSError:
         return False

@@ -40,12 +40,12 @@ def nested_folds(
     bare = dataclasses.replace(oof, features=None)
     out = []
     for k in range(folds.n_splits):
-        kept = oof.fold == k
-        blind = np.delete(logits[kept], k, axis=2).mean(axis=2)
+        held_out = oof.fold == k
+        blind = np.delete(logits[held_out], k, axis=2).mean(axis=2)
         outer = dataclasses.replace(
-            bare.take(kept), logits=blind, fold=np.full(kept.sum(), -1), kind="test"
+            bare.take(held_out), logits=blind, fold=np.full(held_out.sum(), -1), kind="test"
         )
-        inner = dataclasses.replace(bare.take(~kept), logits=logits[~kept][:, :, k])
+        inner = dataclasses.replace(bare.take(~held_out), logits=logits[~held_out][:, :, k])
         out.append(NestedFold(k, inner, outer))
     return tuple(out)
 

@@ -36,9 +36,9 @@ def run_notes(
         notes.insert(0, NO_GROUPS)
     bearers: dict[str, list[str]] = {}
     for name, logits in stored.items():
-        for stamp in logits.about.get("stamps", []):
-            bearers.setdefault(stamp, []).append(name)
-    notes += [f"{', '.join(names)}: {stamp}" for stamp, names in bearers.items()]
+        for caveat in logits.about.get("stamps", []):
+            bearers.setdefault(caveat, []).append(name)
+    notes += [f"{', '.join(names)}: {caveat}" for caveat, names in bearers.items()]
     if absent:
         notes.append(_absent_note(absent))
     return notes

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble_kit.checked import read_checked
-from ensemble_kit.errors import DataError, IntegrityError, command, first_few
+from ensemble_kit.errors import DataError, IntegrityError, command, did_you_mean, first_few
 from ensemble_kit.files import read_csv
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
@@ -75,7 +75,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         raise DataError(
             f"'{folder}' is not a run folder",
             missing,
-            f"Train members first: {command('train-members', '--run', folder)}",
+            _runs_beside(folder),
         )
     record = read_checked(path, advice=RESTORE)
     if record.get("schema_version") != SCHEMA_VERSION:
@@ -91,6 +91,15 @@ def read_record(folder: Path) -> dict[str, Any]:
             RESTORE,
         )
     return record
+
+
+def _runs_beside(folder: Path) -> str:
+    names = [path.parent.name for path in folder.parent.glob(f"*/{RECORD}")]
+    training = command("train-members", "--data", "DATA", "--run", folder)
+    if not names:
+        return f"Train members first: {training}"
+    near = did_you_mean(folder.name, names)
+    return f"{near} (runs in '{folder.parent}'). To train a new run: {training}"
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,6 @@ def tune_combiner(
     *,
     n_trials: int = 20,
     seed: int = 0,
-    watcher: Callable[[TrialResult], None] = lambda _: None,
 ) -> TunedCombiner:
     """Tune the settings of a combiner on a run's out-of-fold predictions.
 
@@ -193,7 +192,6 @@ def tune_combiner(
         while len(trials := ended(study)) < n_trials:
             study.sampler = sampler(derive_seed(seed, method, "sampler", len(trials)), len(trials))
             study.optimize(lambda trial: _scored(trial, fits), n_trials=1)
-            watcher(result_of(ended(study)[-1]))
         return _result(method, run, study, fits)
 
 

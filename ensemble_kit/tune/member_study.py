@@ -140,11 +140,6 @@ class MemberStudy:
                 optuna.storages.fail_stale_trials(self.study)
                 continue_cut_off(self.study, self._progress, dead=lambda _: False)
 
-    def n_planned(self) -> int:
-        """Trials that ended or wait."""
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return len(ended(self.study)) + len(waiting)
-
     def at_work(self) -> int:
         """Trials that are said to run."""
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))

@@ -219,7 +219,7 @@ class Objective:
         if self.keeps_networks:
             files.keep_network(fold, fit.training.state())
         return FoldResult(
-            fit.logits(parts.kept),
+            fit.logits(parts.held_out),
             tuple(float(row["val_log_loss"]) for row in history),
             len(history) * len(parts.fit.train),
             earlier + time.perf_counter() - began,

@@ -13,7 +13,7 @@ from typing import Any
 import optuna
 from optuna.visualization import matplotlib as drawn
 
-from ensemble_kit.files import atomic_write
+from ensemble_kit.atomic_write import atomic_write
 from ensemble_kit.run import Run
 from ensemble_kit.tune.stored import stored_studies
 from ensemble_kit.tune.trials import OUTCOME, PRUNED, ended, known_values

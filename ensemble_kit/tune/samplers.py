@@ -2,10 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import optuna
+from optuna.trial import TrialState
 
 # Beyond so many trials the Gaussian process is replaced by the tree-structured Parzen estimator.
 MOST_OF_GP, RANDOM_TRIALS = 100, 6
+
+
+class _NoRepeats(optuna.samplers.BaseSampler):
+    """Samples at random where a sampler repeats the values of a trial: the result would be equal."""
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        """The values of the next sampler, or none, which makes Optuna sample at random."""
+        values = super().sample_relative(study, trial, search_space)  # type: ignore[safe-super]
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        return {} if any(values.items() <= one.params.items() for one in ended) else values
+
+
+class GaussianProcess(_NoRepeats, optuna.samplers.GPSampler):
+    """Optuna's sampler for short studies, without repeats."""
+
+
+class ParzenEstimator(_NoRepeats, optuna.samplers.TPESampler):
+    """Optuna's sampler for long studies, without repeats."""
 
 
 def sampler(seed: int, n_trials: int) -> optuna.samplers.BaseSampler:
@@ -14,11 +40,11 @@ def sampler(seed: int, n_trials: int) -> optuna.samplers.BaseSampler:
     Examples
     --------
     >>> type(sampler(0, 10)).__name__, type(sampler(0, 100)).__name__
-    ('GPSampler', 'TPESampler')
+    ('GaussianProcess', 'ParzenEstimator')
     """
     seed %= 2**32
     if n_trials < MOST_OF_GP:
-        return optuna.samplers.GPSampler(
+        return GaussianProcess(
             seed=seed, n_startup_trials=RANDOM_TRIALS, warn_independent_sampling=False
         )
-    return optuna.samplers.TPESampler(seed=seed, multivariate=True)
+    return ParzenEstimator(seed=seed, multivariate=True)

@@ -28,7 +28,8 @@ from typing import Any
 
 from training import machine
 
-from ensemble_kit.experiment import Experiment, load_experiment, prepare
+from ensemble_kit.experiment import Experiment, load_experiment
+from ensemble_kit.experiment_data import prepare
 from ensemble_kit.files import write_json
 from ensemble_kit.run import Run, versions
 from ensemble_kit.tune.tune_members import tune_members

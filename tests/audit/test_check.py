@@ -86,7 +86,7 @@ def test_a_clean_set_has_no_finding(clean: Path) -> None:
         ({}, "duplicate-within-group", "warning"),
     ],
 )
-def test_rows_27_and_28_an_exact_copy_is_judged_by_where_it_stands(
+def test_rows_27_and_28_an_exact_copy_is_reported_by_the_parts_that_it_is_in(
     planted: Path, change: dict[str, str], kind: str, severity: str
 ) -> None:
     like = next(r for r in rows(planted) if r[3] == "train" and r[1] == "2+")
@@ -281,12 +281,12 @@ def test_the_report_is_plain_json(planted: Path) -> None:
     assert said["exit_code"] == 0
 
 
-def test_the_eight_poses_of_the_hash_are_those_of_the_picture() -> None:
+def test_the_eight_views_of_the_hash_are_those_of_the_picture() -> None:
     rng = np.random.default_rng(0)
     image = np.kron(rng.integers(0, 256, (16, 16)), np.ones((4, 4))).astype(np.uint8)
     thumb = thumbnail(np.dstack([image] * 3))
-    for pose, signs in zip(symmetries(thumb), dct_signs(thumb), strict=True):
-        np.testing.assert_array_equal(dct_signs(np.ascontiguousarray(pose))[0], signs)
+    for view, signs in zip(symmetries(thumb), dct_signs(thumb), strict=True):
+        np.testing.assert_array_equal(dct_signs(np.ascontiguousarray(view))[0], signs)
 
 
 def test_unrelated_pictures_and_blank_ones_are_no_pairs() -> None:

@@ -45,7 +45,7 @@ def test_known_groups_are_left_alone(root: Path) -> None:
         infer_groups(read_folders(root, group_pattern=r"(\d+)"))
 
 
-def test_an_official_split_that_parts_copies_is_stamped(real_data: Path) -> None:
+def test_an_official_split_that_parts_copies_has_a_caveat(real_data: Path) -> None:
     manifest = infer_groups(read_npz(real_data / "medmnist/breastmnist.npz"))
     assert manifest.n_groups < 700
     assert manifest.split_by == "image"

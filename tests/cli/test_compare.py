@@ -96,7 +96,7 @@ def test_runs_over_other_labels_are_not_compared(
         compare_runs([repeats[0], other], protocol=QUICK)
 
 
-def test_runs_are_not_ranked_by_a_figure_that_should_be_near_one(repeats: list[Run]) -> None:
+def test_runs_are_not_ranked_by_a_metric_that_should_be_near_one(repeats: list[Run]) -> None:
     with pytest.raises(UsageError, match="'calibration_slope'"):
         compare_runs(repeats[:2], protocol=Protocol(metric="calibration_slope"))
 
@@ -113,7 +113,7 @@ def test_answers_of_members_trained_again_since_are_not_compared(
         compare_runs([repeats[0], stale], protocol=QUICK)
 
 
-def test_compared_figures_are_those_of_the_stored_answers(repeats: list[Run]) -> None:
+def test_compared_metrics_are_those_of_the_stored_predictions(repeats: list[Run]) -> None:
     found = compare_runs(repeats[:2], method="vote", protocol=QUICK)
     for run in repeats[:2]:
         rows = read_ensemble_predictions(run.ensemble_dir("vote")).query("split == 'oof'")
@@ -230,7 +230,7 @@ def test_less_of_what_is_bad_is_a_gain(repeats: list[Run]) -> None:
     assert table["mean"][0] == pytest.approx(float(loss))
 
 
-def test_a_method_that_is_its_floor_has_no_interval_and_no_p(
+def test_a_method_that_is_its_baseline_has_no_interval_and_no_p(
     repeats: list[Run], tmp_path: Path
 ) -> None:
     runs = []
@@ -260,7 +260,7 @@ def test_runs_that_are_no_repeats_are_refused(repeats: list[Run], tmp_path: Path
         compare_repeats([repeats[0], more], method="vote")
 
 
-def test_repeats_are_told_as_a_table_and_a_verdict_on_each_floor(repeats: list[Run]) -> None:
+def test_repeats_are_reported_as_a_table_and_a_verdict_on_each_baseline(repeats: list[Run]) -> None:
     said = call(*(run.path for run in repeats), "--repeats", "--method", "vote")
     lines = said.splitlines()
     assert lines[0].startswith("Verdict: vote ")
@@ -273,12 +273,12 @@ def test_repeats_are_told_as_a_table_and_a_verdict_on_each_floor(repeats: list[R
     assert (answer["n_repeats"], answer["n_splits"], len(answer["folds"])) == (3, 4, 12)
 
 
-def test_repeats_share_one_test_part_which_is_not_judged(repeats: list[Run]) -> None:
+def test_repeats_share_one_test_part_which_is_not_evaluated(repeats: list[Run]) -> None:
     with pytest.raises(UsageError, match="share one test part"):
         call(repeats[0].path, repeats[1].path, "--repeats", "--split", "test")
 
 
-def test_training_repeats_ends_with_the_command_that_judges_them(
+def test_training_repeats_ends_with_the_command_that_compares_them(
     cli: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[str] = []

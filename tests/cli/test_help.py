@@ -78,7 +78,7 @@ def test_the_help_of_a_command_loads_neither_torch_nor_pandas(name: str) -> None
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
-def test_the_list_of_commands_tells_each_with_its_line(cli: Callable[..., CLI]) -> None:
+def test_the_list_of_commands_has_each_with_its_line(cli: Callable[..., CLI]) -> None:
     _, said = cli("--help")
     listed = " ".join(said.split("Commands:")[1].split())
     assert listed == " ".join(f"{name} {line}" for name, (_, _, line) in COMMANDS.items())

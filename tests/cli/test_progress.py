@@ -35,7 +35,7 @@ def after(rest: Remaining, *events: Event) -> float | None:
     return rest.seconds()
 
 
-def test_the_first_epoch_of_a_process_tells_nothing_unless_it_is_the_only_one() -> None:
+def test_the_first_epoch_of_a_process_is_ignored_unless_it_is_the_only_one() -> None:
     rest = Remaining({"a": 1.0}, {"a": 3})
     assert after(rest, started("a", 0), ended("a", 0, 0, 99.0)) is None
     assert after(rest, ended("a", 0, 1, 10.0)) == 20 + 80
@@ -90,7 +90,7 @@ def test_fewer_side_by_side_are_noticed_at_the_next_epoch() -> None:
     assert after(rest, ended("a", 1, 1, 10.0)) == 20 + 80
 
 
-def test_what_is_kept_failed_or_gone_on_with_is_not_waited_for() -> None:
+def test_finished_failed_and_resumed_jobs_are_not_waited_for() -> None:
     rest = Remaining({"a": 1.0}, {"a": 4})
     events = [JobSkipped("a", 0), JobFailed("a", 1, "no"), started("a", 2, first=3)]
     assert after(rest, *events, ended("a", 2, 3, 10.0)) == 40

@@ -61,3 +61,19 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
         [sys.executable, "-m", "probe"], cwd=tmp_path, capture_output=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, b"done\n")
+
+
+def test_threads_in_foreign_code_are_left_where_they_are(tmp_path: Path) -> None:
+    """As Python shuts down, a daemon thread that asks for the GIL is unwound: C++ aborts there."""
+    (tmp_path / "probe.py").write_text(
+        "import atexit\n"
+        "import ensemble_kit.cli as cli\nfrom ensemble_kit.__main__ import main\n"
+        "class Late:\n    def __del__(self): print('python shuts down', flush=True)\n"
+        "kept = Late()\natexit.register(print, 'registered', flush=True)\n"
+        "def work(**_): raise KeyboardInterrupt\n"
+        "cli.app = work\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "probe"], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, b"registered\n")

@@ -130,16 +130,16 @@ def test_each_class_is_shown_against_the_rest_in_124_columns(run) -> None:
         table = said.output.partition(f"\n{title}\n")[2].splitlines()[:4]
         stored = json.loads((run.ensemble_dir("vote") / "metrics.json").read_text())
         assert table[0].split()[:3] == ["class", "images", "sensitivity"]
-        for line, (name, figures) in zip(table[1:], stored[part]["per_class"].items(), strict=True):
-            assert line.split()[:2] == [name, str(figures["n"])]
-            assert f" {Interval(**figures['sensitivity'])!s} " in line
-            assert f" {Interval(figures['f1']['value'])!s} " in line
+        for line, (name, metrics) in zip(table[1:], stored[part]["per_class"].items(), strict=True):
+            assert line.split()[:2] == [name, str(metrics["n"])]
+            assert f" {Interval(**metrics['sensitivity'])!s} " in line
+            assert f" {Interval(metrics['f1']['value'])!s} " in line
         assert max(map(len, table)) <= 124
     plain = call("--run", str(run.path), "--method", "vote", "--resamples", "50").output
     assert "vote, test:" not in plain
 
 
-def test_the_optimism_of_the_best_ensemble_is_told(run) -> None:
+def test_the_optimism_of_the_best_ensemble_is_reported(run) -> None:
     said = call(
         "--run",
         str(run.path),

@@ -127,7 +127,7 @@ def test_the_classes_are_those_of_deslib(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_members_that_are_right_in_different_places_are_told_apart(name: str) -> None:
+def test_members_that_are_right_in_different_places_are_distinguished(name: str) -> None:
     # Member a knows bright images, b dark ones; each shouts at random elsewhere, with a lean
     # that gives the place away: the mean of both is no use, the place decides.
     rng = np.random.default_rng(0)

@@ -79,7 +79,7 @@ def mean_log_loss(table: Predictions) -> float:
     return float(-np.log(proba[np.arange(len(table)), table.labels]).mean())
 
 
-def test_a_row_is_judged_by_fits_that_saw_neither_its_group_nor_its_label(
+def test_a_row_is_evaluated_by_fits_that_saw_neither_its_group_nor_its_label(
     oof: Predictions,
 ) -> None:
     before = cross_fit(small(), oof).proba

@@ -44,7 +44,7 @@ def test_logistic_stacker_agrees_with_stacking_classifier_on_the_same_folds() ->
     )
 
 
-def test_boosting_kept_as_arrays_is_scikit_learns() -> None:
+def test_boosting_stored_as_arrays_is_scikit_learns() -> None:
     table = toy_predictions(240, 3, 3)
     fitted = BoostingStacker(n_rounds=20)
     fitted._rounds = lambda x, labels, groups: 20

@@ -123,7 +123,7 @@ def test_every_path_leads_to_pixels_inside_the_root(manifest: Manifest) -> None:
         assert pixels.shape[2] == 3
 
 
-def test_unknown_groups_are_stamped(manifest: Manifest) -> None:
+def test_unknown_groups_have_a_caveat(manifest: Manifest) -> None:
     noted = any("its own group" in note for note in manifest.notes)
     assert noted == (not manifest.has_groups)
     assert manifest.has_groups or manifest.n_groups == len(manifest)

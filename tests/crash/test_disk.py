@@ -37,7 +37,7 @@ def states_are_whole(run: Path) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("slots", [pytest.param(1, marks=pytest.mark.dense), 2])
-def test_row_5_a_full_disk_ends_with_exit_4_and_figures_and_the_old_state_goes_on(
+def test_row_5_a_full_disk_ends_with_exit_4_and_sizes_and_the_old_state_goes_on(
     processes: Any, slides: Path, mounted: Mount, tmp_path: Path, slots: int
 ) -> None:
     disk = mounted(TOO_SMALL)
@@ -239,7 +239,7 @@ def test_row_39_a_run_does_not_need_shared_memory(
     assert done.returncode == 0, done.stderr
 
 
-def test_row_5_the_figures_are_those_of_the_write(processes: Any, tmp_path: Path) -> None:
+def test_row_5_the_sizes_are_those_of_the_write(processes: Any, tmp_path: Path) -> None:
     code = (
         "import resource, sys\nfrom ensemble_kit.files import write_bytes\n"
         "from ensemble_kit.errors import EnvironmentFault\n"

@@ -207,7 +207,7 @@ def test_ray_beyond_this_machine_needs_a_token(trained: Any, tmp_path: Path) -> 
         train(trained, tmp_path / "run", engine=RayEngine("ray://10.0.0.1:10001"))
 
 
-def test_an_address_where_nothing_listens_is_told_at_once() -> None:
+def test_an_address_where_nothing_listens_is_reported_at_once() -> None:
     from ensemble_kit.launch.ray import connect
 
     with socket.socket() as free:

@@ -109,7 +109,7 @@ def test_row_9_a_truncated_state_is_named_and_the_one_before_it_used(
     assert "resume-1.pt' is damaged: going on from the one before it" in said[0]
 
 
-def test_row_9_where_all_states_are_damaged_the_job_says_once_that_it_starts_anew(
+def test_row_9_where_all_states_are_damaged_the_job_says_once_that_it_starts_again(
     tmp_path: Path,
 ) -> None:
     for n in (1, 2):

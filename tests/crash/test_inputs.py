@@ -78,11 +78,11 @@ def test_row_13_changed_images_are_refused_with_their_names_and_touched_ones_are
 
 
 @NO_CUDA
-@pytest.mark.parametrize("cards", ["", "7", "no-such-card"])
+@pytest.mark.parametrize("gpus", ["", "7", "no-such-gpu"])
 def test_row_40_a_device_that_is_not_there_is_exit_4_before_anything_trains(
-    slides: Path, tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch, cards: str
+    slides: Path, tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch, gpus: str
 ) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     code, said = cli(*words(slides, tmp_path / "run", "--device", "cuda"))
     assert code == 4
     assert "'cuda' is not available here" in said

@@ -112,7 +112,9 @@ def test_row_37_where_no_part_fits_into_the_cpu_s_memory_the_run_ends_with_exit_
         (ValueError("can't allocate memory"), False),
     ],
 )
-def test_row_37_errors_of_memory_are_told_from_others(error: Exception, want: bool) -> None:
+def test_row_37_errors_of_memory_are_distinguished_from_others(
+    error: Exception, want: bool
+) -> None:
     assert faults.is_out_of_memory(error) is want
 
 

@@ -222,7 +222,7 @@ LOCKLESS = (
     "fcntl.flock = flock\n"
     "platform.node = lambda: host\n"
     "from ensemble_kit.run import Run, lock as hold\n"
-    "hold.BEAT_SECONDS = 0.2\n"
+    "hold.HEARTBEAT_SECONDS = 0.2\n"
     "hold._place = lambda: host\n"
     "import ensemble_kit.cli as cli\n"
     "def work(**_):\n"
@@ -235,7 +235,7 @@ LOCKLESS = (
 
 # Locks that are granted to everybody, and those that the file system refuses.
 @pytest.mark.parametrize("fault", ["granted", "ENOLCK", "EOPNOTSUPP"])
-def test_row_8_where_locks_fail_the_claim_that_beats_holds_another_host_off_until_it_stops(
+def test_row_8_where_locks_fail_a_live_heartbeat_keeps_another_host_out(
     processes: Any, tmp_path: Path, fault: str
 ) -> None:
     def on(host: str) -> list[str]:
@@ -256,7 +256,7 @@ def test_row_8_where_locks_fail_the_claim_that_beats_holds_another_host_off_unti
     assert holds(beta)
 
 
-def test_row_8_of_many_that_claim_at_once_one_holds(tmp_path: Path) -> None:
+def test_row_8_of_many_that_lock_at_once_one_succeeds(tmp_path: Path) -> None:
     code = (
         "import fcntl, sys, time\nfrom pathlib import Path\n"
         "fcntl.flock = lambda *_: None\n"
@@ -291,23 +291,23 @@ def test_row_8_of_many_that_claim_at_once_one_holds(tmp_path: Path) -> None:
             process.wait()
 
 
-def test_row_8_the_claim_of_a_dead_process_whose_number_lives_again_holds_nobody_off(
+def test_row_8_the_heartbeat_file_of_a_dead_process_with_a_reused_number_is_ignored(
     tmp_path: Path,
 ) -> None:
     with hold.held(tmp_path):
-        content = (tmp_path / hold.CLAIM).read_text()
+        content = (tmp_path / hold.HEARTBEAT).read_text()
         with pytest.raises(RunLockedError, match=f"process {os.getpid()} on"), hold.held(tmp_path):
             pass
     started = hold.Holder(**hold.json.loads(content)).started
-    (tmp_path / hold.CLAIM).write_text(content.replace(started, "1"))
+    (tmp_path / hold.HEARTBEAT).write_text(content.replace(started, "1"))
     with hold.held(tmp_path):
         assert hold.is_held(tmp_path)
     assert not hold.is_held(tmp_path)
-    assert not (tmp_path / hold.CLAIM).exists()
+    assert not (tmp_path / hold.HEARTBEAT).exists()
 
 
-def test_row_8_a_claim_that_came_in_another_s_place_is_put_back(tmp_path: Path) -> None:
+def test_row_8_a_heartbeat_file_that_replaced_another_is_put_back(tmp_path: Path) -> None:
     with hold.held(tmp_path):
-        content = (tmp_path / hold.CLAIM).read_text()
+        content = (tmp_path / hold.HEARTBEAT).read_text()
         hold._remove(tmp_path, "the token of one that was seen dead")
-        assert (tmp_path / hold.CLAIM).read_text() == content
+        assert (tmp_path / hold.HEARTBEAT).read_text() == content

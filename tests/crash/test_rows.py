@@ -38,7 +38,7 @@ ROWS: dict[int, tuple[str, ...]] = {
     25: (),  # links in a circle, pipes, sockets
     26: (),  # odd names
     27: (),  # one image twice
-    28: ("audit/test_check.py::test_rows_27_and_28_an_exact_copy_is_judged_by_where_it_stands",),  # one image, two labels
+    28: ("audit/test_check.py::test_rows_27_and_28_an_exact_copy_is_reported_by_the_parts_that_it_is_in",),  # one image, two labels
     29: (),  # a patient on both sides
     30: (),  # a patient that is not known
     31: (  # a class that a fold lacks
@@ -55,7 +55,7 @@ ROWS: dict[int, tuple[str, ...]] = {
     39: (),  # no shared memory
     40: (),  # a lost device
     41: ("predictions/test_join.py::test_permuted_rows_and_classes_give_the_same_ensemble",),  # another class order
-    42: ("predictions/test_store.py::test_strangers_gaps_and_duplicates_are_refused",),  # other ids
+    42: ("predictions/test_store.py::test_other_rows_gaps_and_duplicates_are_refused",),  # other ids
     43: (),  # a member that lacks a fold
     44: (),  # a tied vote
     45: (),  # a stacker that saw its own rows

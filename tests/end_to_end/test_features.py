@@ -62,10 +62,10 @@ def test_features_asked_for_late_serve_the_stacker(fit: Callable[..., ek.Run], c
         "stack", "--run", run.path, "--method", "feature-mlp", "--resamples", 0, "--json"
     )
     assert code == 0, said
-    figures = json.loads(said)["methods"]["feature-mlp"]
-    assert figures["cross_fitted"]["n"] == len(oof)
-    assert figures["test"]["n"] == len(test)
-    assert any("own feature space" in note for note in figures["notes"])
+    metrics = json.loads(said)["methods"]["feature-mlp"]
+    assert metrics["cross_fitted"]["n"] == len(oof)
+    assert metrics["test"]["n"] == len(test)
+    assert any("own feature space" in note for note in metrics["notes"])
     fitted = ek.load_combiner(run.ensemble_dir("feature-mlp"))
     assert fitted.n_members_ == 2
 

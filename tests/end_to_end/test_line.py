@@ -134,7 +134,7 @@ def test_vote_and_mean_are_what_five_lines_of_numpy_give(
     check_vote_and_mean(run_of(walked))
 
 
-def test_the_table_shows_the_figures_that_were_written(walked: tuple[Path, dict[str, str]]) -> None:
+def test_the_table_shows_the_metrics_that_were_written(walked: tuple[Path, dict[str, str]]) -> None:
     lines = {line.split()[0]: line for line in walked[1]["stack"].splitlines() if line.strip()}
     for method in ("vote", "mean", "mlp"):
         metrics = json.loads((run_of(walked) / "ensembles" / method / "metrics.json").read_text())

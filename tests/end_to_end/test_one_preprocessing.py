@@ -143,8 +143,8 @@ def paired(
     color = "grayscale" if request.param == "stack" else "rgb"
     manifest = manifest.with_columns(join=request.param, color=color)
     # Tiles that are not square are never turned.
-    poses = ":tta=dihedral" if request.param == "side" else ""
-    return _trained(root, manifest, [poses, ":stain=he:color=grayscale", ":stain=ihc:color=lab"]), manifest  # fmt: skip
+    tta = ":tta=dihedral" if request.param == "side" else ""
+    return _trained(root, manifest, [tta, ":stain=he:color=grayscale", ":stain=ihc:color=lab"]), manifest  # fmt: skip
 
 
 def _by_http(ensemble: Ensemble, files: list[tuple[Path, ...]]) -> list[Any]:

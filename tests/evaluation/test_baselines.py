@@ -81,7 +81,7 @@ def test_a_best_member_with_a_metric_of_its_own_keeps_it() -> None:
     assert list(made) == ["best-member", "mean", "other", "oracle"]
 
 
-def test_a_figure_that_aims_at_a_value_chooses_nothing() -> None:
+def test_a_metric_with_an_ideal_value_chooses_nothing() -> None:
     table = sharp_and_calibrated()
     with pytest.raises(UsageError, match="calibration_slope"):
         BestMember("calibration_slope").fit(table.logits, table.labels)

@@ -416,7 +416,7 @@ def test_average_precision_of_two_classes_is_of_the_positive_one(run: Run) -> No
         assert one.ranked_class == f"class{c}"
 
 
-def test_more_classes_are_judged_by_the_positive_one_against_the_rest(tmp_path: Path) -> None:
+def test_more_classes_are_evaluated_by_the_positive_one_against_the_rest(tmp_path: Path) -> None:
     three = toy_run(tmp_path / "three", n_samples=120, n_classes=3, n_groups=24)
     options = Protocol(positive="class1", n_resamples=20)
     block = stack_run(three, ["vote"], protocol=options, write=False).clinical

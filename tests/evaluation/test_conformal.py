@@ -133,7 +133,7 @@ def test_cross_conformal_sets_compare_each_fold_by_its_own_models() -> None:
             assert got[i, c] == ((above + 1) / 31 > 0.1 + 1e-9)
 
 
-def test_cross_fitted_sets_never_see_the_fold_that_they_judge() -> None:
+def test_cross_fitted_sets_never_see_the_fold_that_they_are_evaluated_on() -> None:
     rng = np.random.default_rng(4)
     proba, labels, groups = draw(40, rng)
     fold = groups % 4

@@ -84,11 +84,11 @@ def test_row_45_no_prediction_depends_on_a_label_of_its_own_fold(name: str) -> N
     labels = table.labels.copy()
     labels[own] = np.roll(labels[own], 1)
     assert (labels != table.labels).sum() > 5
-    told, otherwise = (
+    changed, otherwise = (
         cross_fitted_proba(make_combiner(name), one)
         for one in (table, dataclasses.replace(table, labels=labels))
     )
-    np.testing.assert_array_equal(told[own], otherwise[own])
+    np.testing.assert_array_equal(changed[own], otherwise[own])
 
 
 def test_members_that_are_noise_leave_a_stacker_at_chance() -> None:
@@ -114,10 +114,10 @@ def test_a_group_in_two_folds_is_refused_unless_the_table_is_split_by_image() ->
     torn = dataclasses.replace(table, fold=np.arange(len(table)) % 4)
     with pytest.raises(DataError, match=r"24 groups.*oof-p0"):
         cross_fit(make_combiner("simplex"), torn)
-    stamped = evaluate(
+    by_image = evaluate(
         make_combiner("simplex"), dataclasses.replace(torn, split_by="image"), protocol=QUICK
     )
-    assert any("Split by image" in note for note in stamped.notes)
+    assert any("Split by image" in note for note in by_image.notes)
 
 
 def test_a_group_on_both_sides_of_the_test_split_is_refused() -> None:
@@ -295,7 +295,7 @@ def test_row_54_formulas_in_names_are_guarded_and_read_back(tmp_path: Path) -> N
     assert len(again) == 60
 
 
-def test_undefined_figures_are_null_in_json(tmp_path: Path) -> None:
+def test_undefined_metrics_are_null_in_json(tmp_path: Path) -> None:
     table = toy_predictions(60, 3, 2, n_groups=12)
     test = toy_predictions(40, 3, 2, kind="test", n_groups=10)
     one_class = test.take(test.labels == 0)

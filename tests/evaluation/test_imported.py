@@ -55,7 +55,7 @@ def member_of(folder: Path, name: str, m: int = 0, *, n_groups: int = 12) -> pd.
 # -- the order of the classes --------------------------------------------------------------
 
 
-def test_ordered_classes_keep_the_order_given_and_have_figures_of_grades(tmp_path: Path) -> None:
+def test_ordered_classes_keep_the_order_given_and_have_ordinal_metrics(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     run = import_predictions(
@@ -81,14 +81,14 @@ def test_the_command_says_which_class_is_the_most_severe_and_shows_grades(tmp_pa
     assert "The last, mid, " in said
     said = call(*args, str(tmp_path / "run"), "--classes", "low,mid,high", "--ordinal").output
     assert "low, mid, high (in the order given). The last, high," in said
-    told = call("stack", "--run", str(tmp_path / "run"), "--method", "vote", "--resamples", "20",
+    shown = call("stack", "--run", str(tmp_path / "run"), "--method", "vote", "--resamples", "20",
                 "--verbose")  # fmt: skip
-    assert "low < mid < high" in told.output
+    assert "low < mid < high" in shown.output
     with pytest.raises(UsageError, match="--classes 0,1"):
         call(*args, str(tmp_path / "b"), "--ordinal")
 
 
-def test_figures_of_grades_say_which_order_they_take_where_none_is_known(tmp_path: Path) -> None:
+def test_ordinal_metrics_say_which_order_they_take_where_none_is_known(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     run = import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"})
@@ -163,7 +163,7 @@ def test_a_name_given_twice_a_path_as_a_name_and_a_missing_file_are_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_probabilities_taken_for_logits_are_told_of(tmp_path: Path) -> None:
+def test_probabilities_taken_for_logits_have_a_caveat(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     frame = member_of(tmp_path, "a")
     run = import_predictions(
@@ -212,7 +212,7 @@ def test_folds_that_pandas_wrote_beside_empty_cells_are_whole_numbers(tmp_path: 
     assert again.fold.tolist() == plain.fold.tolist()
 
 
-def test_stamps_that_members_share_are_one_note(tmp_path: Path) -> None:
+def test_caveats_that_members_share_are_one_note(tmp_path: Path) -> None:
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     member_of(tmp_path, "b", 1)
@@ -222,7 +222,7 @@ def test_stamps_that_members_share_are_one_note(tmp_path: Path) -> None:
     assert notes == ["a, b: imported. The run cannot check that its predictions are out-of-fold."]
 
 
-def test_few_groups_are_dealt_to_as_many_folds(tmp_path: Path) -> None:
+def test_few_groups_are_assigned_to_as_many_folds(tmp_path: Path) -> None:
     labels = labels_of(tmp_path, n_groups=3, fold=False)
     member_of(tmp_path, "a", n_groups=3)
     run = import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"})

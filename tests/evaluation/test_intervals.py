@@ -44,7 +44,7 @@ def drawn(labels, groups, n: int) -> np.ndarray:
     return np.concatenate(list(group_weights(strata, n, generator(0, "test"))))
 
 
-def test_every_figure_that_does_not_add_up_has_a_resampler() -> None:
+def test_every_metric_that_does_not_add_up_has_a_resampler() -> None:
     without = {name for name, one in METRICS.items() if one.of_table is not None} - set(NAMES)
     assert without == {"calibration_slope"}  # computed again without each group
 

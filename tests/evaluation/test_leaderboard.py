@@ -51,7 +51,7 @@ def test_the_short_table_has_the_best_methods_the_best_member_and_the_mean(evalu
     assert n_hidden == len(RULES) - 2
 
 
-def test_the_headline_counts_the_methods_and_names_the_best_and_the_floors(evaluated) -> None:
+def test_the_headline_counts_the_methods_and_names_the_best_and_the_baselines(evaluated) -> None:
     said = board.headline(evaluated, QUICK)
     best = chosen(evaluated, QUICK).name
     assert said.startswith(f"5 methods compared; best by cross-fitted balanced accuracy: {best} 0.")
@@ -69,15 +69,15 @@ def test_tables_fit_128_columns(evaluated) -> None:
 
 
 def test_methods_that_fell_back_share_one_note(evaluated) -> None:
-    fallen = {
+    replaced = {
         k: dataclasses.replace(v, fell_back=True, notes=(*v.notes, replaced_note(k)))
         if k in ("max", "min")
         else v
         for k, v in evaluated.items()
     }
-    rows = board.leaderboard(fallen, QUICK)
+    rows = board.leaderboard(replaced, QUICK)
     assert {"max*", "min*"} <= {row[0] for row in rows}
-    notes = [note for note in field_notes(fallen) if "replaced by the mean" in note]
+    notes = [note for note in field_notes(replaced) if "replaced by the mean" in note]
     assert len(notes) == 1
     assert notes[0].startswith("max, min: ")
 
@@ -131,7 +131,7 @@ def test_images_without_groups_are_not_counted_twice_and_noted_once(tmp_path) ->
     assert said.lower().count("no groups are known") == 1
 
 
-def test_whoever_abstained_has_the_coverage_beside_the_figures_and_no_false_gain() -> None:
+def test_a_method_that_abstained_has_the_coverage_beside_the_metrics_and_no_false_gain() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2
     logits = {m: rng.normal(size=(200, 2)) + np.eye(2)[labels] for m in "abcd"}

@@ -45,27 +45,27 @@ def test_shapley_is_the_mean_gain_over_all_orders() -> None:
 
 
 @pytest.mark.parametrize("name", ["balanced_accuracy", "log_loss", "auroc"])
-def test_figures_are_those_of_the_means_and_shapley_values_sum_to_the_gain(name: str) -> None:
+def test_values_are_those_of_the_means_and_shapley_values_sum_to_the_gain(name: str) -> None:
     table = toy_predictions(120, 3, 3, n_groups=24)
     found = study_members(table, Protocol(metric=name, n_resamples=50))
     proba, labels = softmax(table.logits.astype(np.float64)), np.asarray(table.labels)
     one = metric(name)
     sign = 1.0 if one.higher_is_better else -1.0
 
-    def figure(answer: np.ndarray) -> float:
+    def value(answer: np.ndarray) -> float:
         made = one.of_sums(sums_of(labels, answer)) if one.of_sums else one.of_table(labels, answer)
         return float(made)
 
-    whole = figure(proba.mean(axis=1))
+    whole = value(proba.mean(axis=1))
     assert found.whole.value == pytest.approx(whole)
     for m, row in enumerate(found.members.to_dict("records")):
-        assert row["alone"] == pytest.approx(figure(proba[:, m]))
-        rest = figure(np.delete(proba, m, axis=1).mean(axis=1))
+        assert row["alone"] == pytest.approx(value(proba[:, m]))
+        rest = value(np.delete(proba, m, axis=1).mean(axis=1))
         assert row["left_out"] == pytest.approx(sign * (whole - rest))
         assert row["left_out_low"] <= row["left_out"] <= row["left_out_high"]
         best = table.member_names.index(found.best)
-        pair = figure(proba[:, [best, m]].mean(axis=1)) if m != best else figure(proba[:, best])
-        assert row["added"] == pytest.approx(sign * (pair - figure(proba[:, best])))
+        pair = value(proba[:, [best, m]].mean(axis=1)) if m != best else value(proba[:, best])
+        assert row["added"] == pytest.approx(sign * (pair - value(proba[:, best])))
     shares = np.bincount(labels) / len(labels)
     nobody = {"balanced_accuracy": 1 / 3, "auroc": 0.5, "log_loss": -(shares @ np.log(shares))}
     assert found.members["shapley"].sum() == pytest.approx(sign * (whole - nobody[name]))
@@ -133,6 +133,6 @@ def test_without_resamples_the_reading_has_no_interval(tmp_path) -> None:
     assert "nan" not in said.lower()
 
 
-def test_a_figure_that_should_be_near_one_has_no_gains() -> None:
+def test_a_metric_that_should_be_near_one_has_no_gains() -> None:
     with pytest.raises(UsageError, match="calibration_slope"):
         study_members(toy_predictions(60, 2, 2), Protocol(metric="calibration_slope"))

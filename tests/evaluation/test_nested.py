@@ -113,7 +113,7 @@ def coin_flips(seed: int, n_folds: int = 5, n: int = 120) -> tuple[np.ndarray, n
 
 
 def auroc(combiner: Combiner, oof: Predictions, nested: tuple[NestedFold, ...]) -> list[float]:
-    strict = nested_answers(
+    of_nested = nested_answers(
         {"it": combiner, "mean": make_combiner("mean")},
         nested,
         oof,
@@ -121,11 +121,11 @@ def auroc(combiner: Combiner, oof: Predictions, nested: tuple[NestedFold, ...]) 
         metric=metric("accuracy"),
     )["it"]
     proba = cross_fitted_proba(combiner, oof)
-    return [float(roc_auc_score(oof.labels, p[:, 1])) for p in (proba, strict.proba)]
+    return [float(roc_auc_score(oof.labels, p[:, 1])) for p in (proba, of_nested.proba)]
 
 
 @pytest.mark.parametrize("name", ["logistic", "mlp"])
-def test_cross_fitting_is_optimistic_where_members_tell_on_other_folds_and_nested_is_not(
+def test_cross_fitting_is_optimistic_where_members_leak_other_folds_and_nested_is_not(
     name: str,
 ) -> None:
     # The rate outside a fold tells the rate inside it, once a stacker knows the sum: and it does,
@@ -135,13 +135,13 @@ def test_cross_fitting_is_optimistic_where_members_tell_on_other_folds_and_neste
         labels, fold = coin_flips(seed)
         members = {"rate": prevalence(labels, 30.0), "rate too": prevalence(labels, 20.0)}
         found.append(auroc(make_combiner(name), *trained_tables(labels, fold, members)))
-    crossed, strict = np.mean(found, axis=0)
+    crossed, of_nested = np.mean(found, axis=0)
     assert crossed > 0.58, "labels are coin flips, and yet"
-    assert strict < 0.52
+    assert of_nested < 0.52
 
 
 @pytest.mark.parametrize("name", ["logistic", "mlp", "greedy", "simplex", "best-member"])
-def test_noise_labels_and_noise_members_leave_nested_figures_at_chance(name: str) -> None:
+def test_noise_labels_and_noise_members_leave_nested_metrics_at_chance(name: str) -> None:
     rng = np.random.default_rng(5)
     labels, fold = rng.integers(0, 2, 600), np.repeat(np.arange(5), 120)
 
@@ -155,9 +155,9 @@ def test_noise_labels_and_noise_members_leave_nested_figures_at_chance(name: str
 def test_with_members_of_real_skill_nested_and_cross_fitted_agree() -> None:
     labels, fold = np.random.default_rng(0).integers(0, 2, 800), np.repeat(np.arange(4), 200)
     members = {"a": skilled(labels, 1.0), "b": skilled(labels, 2.0)}
-    crossed, strict = auroc(make_combiner("logistic"), *trained_tables(labels, fold, members))
+    crossed, of_nested = auroc(make_combiner("logistic"), *trained_tables(labels, fold, members))
     # Outer rows are answered by three models together: a little better, never much worse.
-    assert crossed - 0.01 < strict < crossed + 0.12
+    assert crossed - 0.01 < of_nested < crossed + 0.12
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def nested_run(tmp_path: Path):
     return run
 
 
-def test_stack_writes_and_shows_the_strict_figures(nested_run, cli) -> None:
+def test_stack_writes_and_shows_the_nested_metrics(nested_run, cli) -> None:
     done = stack_run(nested_run, ["logistic"], protocol=QUICK, nested=True)
     for name, one in done.evaluations.items():
         stored = json.loads((nested_run.ensemble_dir(name) / "metrics.json").read_text())
@@ -89,7 +89,7 @@ def test_compare_has_the_part_nested(nested_run) -> None:
     assert set(scores["part"]) == {"in_sample", "cross_fitted", "nested", "test"}
 
 
-def test_a_run_without_the_pairs_is_told_what_is_missing(tmp_path: Path, cli) -> None:
+def test_a_run_without_the_pairs_is_refused_with_what_is_missing(tmp_path: Path, cli) -> None:
     run = toy_run(tmp_path / "run", n_members=2)
     code, said = cli("stack", "--nested", "--run", run.path)
     assert code == 3

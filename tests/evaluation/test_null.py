@@ -81,24 +81,24 @@ def test_a_groups_label_stays_with_the_whole_group() -> None:
     table = toy_predictions(120, 2, 2, n_groups=24)
     labels = (np.arange(120) // 5) % 2
     table = dataclasses.replace(table, labels=labels)
-    dealt = with_permuted_labels(table, np.random.default_rng(0))
-    per_group = [np.unique(dealt.labels[table.groups == g]) for g in np.unique(table.groups)]
+    permuted = with_permuted_labels(table, np.random.default_rng(0))
+    per_group = [np.unique(permuted.labels[table.groups == g]) for g in np.unique(table.groups)]
     assert all(len(found) == 1 for found in per_group)
     assert np.bincount(np.concatenate(per_group)).tolist() == [12, 12]
-    assert (dealt.labels != table.labels).any()
-    np.testing.assert_array_equal(dealt.logits, table.logits)
+    assert (permuted.labels != table.labels).any()
+    np.testing.assert_array_equal(permuted.logits, table.logits)
 
 
 def test_groups_of_several_labels_keep_their_blocks_and_all_labels() -> None:
     table = toy_predictions(120, 2, 3, n_groups=24)
-    dealt = with_permuted_labels(table, np.random.default_rng(0))
-    assert np.bincount(dealt.labels).tolist() == np.bincount(table.labels).tolist()
+    permuted = with_permuted_labels(table, np.random.default_rng(0))
+    assert np.bincount(permuted.labels).tolist() == np.bincount(table.labels).tolist()
 
     def blocks(one) -> list[tuple[int, ...]]:
         return sorted(tuple(one.labels[one.groups == g]) for g in np.unique(one.groups))
 
-    assert blocks(dealt) == blocks(table)
-    assert (dealt.labels != table.labels).any()
+    assert blocks(permuted) == blocks(table)
+    assert (permuted.labels != table.labels).any()
 
 
 def test_a_member_of_noise_has_the_members_own_rows_in_another_order() -> None:
@@ -131,7 +131,7 @@ def test_a_check_without_draws_is_refused() -> None:
         permutation_test({"mean": make_combiner("mean")}, toy_predictions(), n_draws=0)
 
 
-def test_one_draw_tells_nothing_and_says_so() -> None:
+def test_one_draw_shows_nothing_and_says_so() -> None:
     methods = {"mean": make_combiner("mean")}
     found = permutation_test(methods, toy_predictions(120, 3, 3, n_groups=24), n_draws=1)
     assert (found.untested, found.above_chance) == (["mean"], {})
@@ -140,7 +140,7 @@ def test_one_draw_tells_nothing_and_says_so() -> None:
     assert null_rows(found)[1][-1] == "not tested"
 
 
-def test_a_leak_is_found_although_some_draws_have_no_figure() -> None:
+def test_a_leak_is_found_although_some_draws_have_no_value() -> None:
     gains = np.array([np.nan, 0.4, 0.5, 0.45, 0.5])
     one = NullMetrics(0.9, gains, gains, gains, gains, True)
     found = PermutationTest({"leaky": one}, "auroc", 5, "labels permuted")

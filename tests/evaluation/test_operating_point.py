@@ -89,7 +89,7 @@ def test_thresholds_are_those_of_counting_at_every_candidate(text: str) -> None:
         )
 
 
-def test_referral_by_share_takes_the_least_certain_and_never_more() -> None:
+def test_rejection_by_share_takes_the_least_certain_and_never_more() -> None:
     rng = np.random.default_rng(1)
     for _ in range(50):
         certainty = np.round(rng.random(40), 1)
@@ -99,7 +99,7 @@ def test_referral_by_share_takes_the_least_certain_and_never_more() -> None:
         assert not above or (certainty < min(above)).mean() > 0.25
 
 
-def test_referral_by_error_decides_as_much_as_the_limit_allows() -> None:
+def test_rejection_by_error_decides_as_much_as_the_limit_allows() -> None:
     rng = np.random.default_rng(2)
     for _ in range(50):
         certainty = np.round(rng.random(40), 1)
@@ -127,7 +127,7 @@ RULES = [
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_fold_is_decided_by_the_point_of_the_others(rule: Rule) -> None:
+def test_a_fold_is_decided_by_the_threshold_of_the_others(rule: Rule) -> None:
     combined, labels, groups = two_classes()
     fold = groups % 3
     made, points = cross_fitted(rule, combined, labels, fold)
@@ -227,7 +227,7 @@ def call(*args: str):
     return CliRunner().invoke(app, ["operating-point", *args], catch_exceptions=False)
 
 
-def test_no_test_label_reaches_the_point(run, tmp_path) -> None:
+def test_no_test_label_reaches_the_threshold(run, tmp_path) -> None:
     asked = DecisionOptions(
         ThresholdTarget("sensitivity", 0.9), None, RejectOption(share=0.1), n_resamples=50
     )
@@ -349,7 +349,7 @@ def test_classes_of_which_nothing_is_decided_correctly_are_named() -> None:
     assert found.never_right == ("b", "c")
 
 
-def test_one_answer_a_patient_has_a_point_of_its_own() -> None:
+def test_predictions_per_patient_have_a_threshold_of_their_own() -> None:
     labels = np.repeat(np.arange(30) % 2, 5)
     toy = toy_predictions(150, 3, 2, n_groups=30)
     table = dataclasses.replace(toy, labels=labels, logits=toy_logits(labels, 3, 2, skill=0.6))

@@ -83,7 +83,7 @@ def test_votes_of_a_patient_tie_whatever_the_order_of_the_images() -> None:
         assert answer.proba.tolist() == [[0.5, 0.5]]
 
 
-def test_figures_per_patient_are_those_of_the_images_mean() -> None:
+def test_metrics_per_patient_are_those_of_the_images_mean() -> None:
     table = patients()
     found = evaluate(MeanProba(), table, protocol=QUICK)
     proba, labels = found.oof_combined.proba, np.asarray(table.labels)
@@ -140,7 +140,7 @@ def test_p_values_are_holms_over_the_methods() -> None:
         return decided(np.eye(2)[np.where(right, labels, 1 - labels)] * 0.8 + 0.1)
 
     answers = {"mean": answer(0.6), "a": answer(0.7), "b": answer(0.75)}
-    found = baseline_tests(answers, labels, floors=["mean"], part="test")
+    found = baseline_tests(answers, labels, baselines=["mean"], part="test")
     raw = [
         mcnemar_exact(answers[m].predicted == labels, answers["mean"].predicted == labels).p_value
         for m in ("a", "b")
@@ -150,7 +150,7 @@ def test_p_values_are_holms_over_the_methods() -> None:
     assert "Holm-adjusted over 2 methods" in sentence_of_tests(found["a"], "test")
 
 
-def test_a_fallen_method_says_so_in_its_row() -> None:
+def test_a_replaced_method_says_so_in_its_row() -> None:
     table = toy_predictions(200, 3, 2, n_groups=20)
     found = evaluate_all({"nearest": Contrary()}, table, protocol=QUICK)
     assert found["nearest"].fell_back

@@ -26,17 +26,17 @@ def mean_of(table: Predictions) -> Combined:
     return decided(softmax(table.logits.astype(np.float64)).mean(axis=1))
 
 
-def test_each_class_has_the_figures_that_scikit_learn_gives_it() -> None:
+def test_each_class_has_the_metrics_that_scikit_learn_gives_it() -> None:
     table = toy_predictions(240, 3, 3)
     answer, labels = mean_of(table), np.asarray(table.labels)
     found = metrics_per_class({"mean": answer}, table, QUICK)["mean"]
     precision, recall, f1, n = precision_recall_fscore_support(labels, answer.predicted)
     for c, one in enumerate(found):
-        is_class, told = labels == c, answer.predicted == c
+        is_class, is_called = labels == c, answer.predicted == c
         assert (one.n, one.n_groups) == (n[c], len(np.unique(table.groups[is_class])))
         want = {
             "sensitivity": recall[c],
-            "specificity": (~is_class & ~told).sum() / (~is_class).sum(),
+            "specificity": (~is_class & ~is_called).sum() / (~is_class).sum(),
             "precision": precision[c],
             "f1": f1[c],
             "auroc": roc_auc_score(is_class, answer.proba[:, c]),
@@ -48,7 +48,7 @@ def test_each_class_has_the_figures_that_scikit_learn_gives_it() -> None:
             assert one[key].low <= value <= one[key].high
 
 
-def test_macro_figures_are_the_means_over_classes() -> None:
+def test_macro_metrics_are_the_means_over_classes() -> None:
     table = toy_predictions(240, 3, 4)
     answer = mean_of(table)
     of_class = metrics_per_class({"mean": answer}, table, QUICK)["mean"]
@@ -83,7 +83,7 @@ def test_of_two_classes_each_has_the_other_ones_interval() -> None:
         assert one == pytest.approx(other)
 
 
-def test_a_class_that_is_not_there_has_no_figure() -> None:
+def test_an_absent_class_has_no_metrics() -> None:
     table = toy_predictions(120, 2, 3)
     kept = table.take(np.asarray(table.labels) != 1)
     absent = metrics_per_class({"mean": mean_of(kept)}, kept, QUICK)["mean"][1]
@@ -120,7 +120,7 @@ def test_metrics_json_has_every_class_cross_fitted_and_test() -> None:
     assert "per_class" not in metrics_json(evaluated["oracle"], oof)["test"]
 
 
-def test_optimism_is_told_between_all_three_figures() -> None:
+def test_optimism_is_reported_between_all_three_values() -> None:
     oof, test = toy_predictions(), toy_predictions(90, kind="test", seed=1, n_groups=9)
     evaluated = evaluate_all({"boosting": make_combiner("boosting")}, oof, test,
                           protocol=Protocol(n_resamples=0, fallback=False))["boosting"]  # fmt: skip

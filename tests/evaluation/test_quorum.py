@@ -81,7 +81,7 @@ def test_a_rule_over_a_quorum_is_that_rule_of_the_members_present(name: str) -> 
     np.testing.assert_allclose(got.proba[~gap], rule.fit_to(whole).apply(whole).proba)
 
 
-def test_an_absent_member_has_no_vote_so_that_a_tie_is_told() -> None:
+def test_an_absent_member_has_no_vote_so_that_a_tie_is_reported() -> None:
     table = Predictions.from_arrays({"a": [[2.0, 0.0]], "b": [[0.0, 1.0]], "c": [NAN]}, [1])
     vote = cross_fit(make_combiner("vote"), with_quorum(table, 2))
     assert vote.n_ties == 1

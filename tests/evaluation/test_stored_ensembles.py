@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ensemble_kit.atomic_write import temporary_beside
 from ensemble_kit.errors import IntegrityError, RunLockedError
 from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
 from ensemble_kit.evaluation.decisions.thresholds import ThresholdTarget
@@ -21,7 +22,6 @@ from ensemble_kit.evaluation.runs.method_predictions import stored_predictions
 from ensemble_kit.evaluation.runs.operating_point import DecisionOptions, operating_point
 from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
 from ensemble_kit.evaluation.runs.stack_run import stack_run
-from ensemble_kit.files import temporary_beside
 from ensemble_kit.report.content import gather
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_run

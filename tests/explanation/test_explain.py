@@ -110,7 +110,7 @@ def _with_reversed_head(network: Any) -> Any:
     return dataclasses.replace(network, model=model, by_name=network.by_name[::-1].copy())
 
 
-def test_maps_of_a_member_with_test_time_poses_turn_with_the_image(
+def test_maps_of_a_member_with_test_time_views_turn_with_the_image(
     ensemble: Ensemble, test_paths: list[Path]
 ) -> None:
     member = ensemble.members[0]
@@ -120,12 +120,12 @@ def test_maps_of_a_member_with_test_time_poses_turn_with_the_image(
     own = network.member.model_copy(
         update={"recipe": recipe.model_copy(update={"regularize": regularize})}
     )
-    posed = dataclasses.replace(member, by_fold={0: dataclasses.replace(network, member=own)})
+    with_views = dataclasses.replace(member, by_fold={0: dataclasses.replace(network, member=own)})
     pixels = np.asarray(Image.open(test_paths[0]).convert("RGB"))
     turned = np.ascontiguousarray(pixels[:, ::-1])
     direction = np.array([[[1.0, -1.0]]])
     first, second = (
-        member_pass("gradcam", posed, ensemble.tiles_of(as_sources([one])))
+        member_pass("gradcam", with_views, ensemble.tiles_of(as_sources([one])))
         for one in (pixels, turned)
     )
     np.testing.assert_allclose(first.logits, second.logits, atol=1e-5)

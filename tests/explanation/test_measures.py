@@ -13,7 +13,14 @@ from PIL import Image
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.uncertainty.group_means import mean_differences, mean_interval
 from ensemble_kit.explanation.explain import explain_blocks
-from ensemble_kit.explanation.faithfulness import CENTRE, RANDOM, SHARES, curves, with_baselines
+from ensemble_kit.explanation.faithfulness import (
+    CENTRE,
+    RANDOM,
+    SHARES,
+    area,
+    curves,
+    with_baselines,
+)
 from ensemble_kit.explanation.masks import Masks, OnMask, on_mask
 from ensemble_kit.explanation.randomised import (
     rank_correlation,
@@ -71,8 +78,8 @@ def test_the_curves_of_a_right_map_fall_and_rise_first() -> None:
     )
     np.testing.assert_allclose(found["wrong"].deletion, 0.9 - 0.8 * last, atol=0.06)
     np.testing.assert_allclose(found["right"].insertion, 0.1 + 0.8 * first, atol=0.06)
-    assert found["right"].deletion_area < found["wrong"].deletion_area
-    assert found["right"].insertion_area > found["wrong"].insertion_area
+    assert area(found["right"].deletion) < area(found["wrong"].deletion)
+    assert area(found["right"].insertion) > area(found["wrong"].insertion)
 
 
 def test_equal_cells_go_in_random_order_not_from_the_top() -> None:

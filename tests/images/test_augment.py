@@ -115,7 +115,7 @@ class Launches(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_card_is_asked_to_do_no_more_for_a_large_batch_than_for_a_small_one(name: str) -> None:
+def test_a_gpu_gets_no_more_launches_for_a_large_batch_than_for_a_small_one(name: str) -> None:
     counts = []
     for n in (256, 1024):  # enough that every operation of a policy is drawn
         with Launches() as launches:
@@ -124,7 +124,7 @@ def test_a_card_is_asked_to_do_no_more_for_a_large_batch_than_for_a_small_one(na
     assert counts[0] == counts[1] > 0
 
 
-def test_flips_and_quarter_turns_are_exact_and_reach_all_eight_poses() -> None:
+def test_flips_and_quarter_turns_are_exact_and_reach_all_eight_views() -> None:
     one = tiles(1)
     flips = {
         np.rot90(m, k).tobytes()
@@ -148,7 +148,7 @@ def test_quarter_turns_alone_turn_and_never_mirror(shift: float) -> None:
 
 
 @pytest.mark.parametrize("flip", ["flip_horizontal", "flip_vertical"])
-def test_quarter_turns_with_one_flip_reach_all_eight_poses(flip: str) -> None:
+def test_quarter_turns_with_one_flip_reach_all_eight_views(flip: str) -> None:
     out = run(tiles(1).expand(200, -1, -1, -1), Augmentation(**{flip: True}, quarter_turns=True))
     assert len({o.numpy().tobytes() for o in out}) == 8
 
@@ -159,7 +159,7 @@ def test_wide_images_are_flipped_but_not_turned() -> None:
     assert len({o.numpy().tobytes() for o in out}) == 2
 
 
-def test_poses_by_resampling_are_those_on_the_bytes() -> None:
+def test_views_by_resampling_are_those_on_the_bytes() -> None:
     images, flips = torch.rand(8, 3, 12, 12), torch.arange(8)
     maps = torch.cat([flip_maps(flips), torch.zeros(8, 2, 1)], dim=2)
     torch.testing.assert_close(
@@ -258,7 +258,7 @@ def test_nothing_leaves_the_range_of_an_image() -> None:
         assert 0 <= out.min() < out.max() <= 1 + 1e-6, name
 
 
-def test_six_channels_are_two_pictures_in_one_pose_with_colours_of_their_own() -> None:
+def test_six_channels_are_two_pictures_in_one_view_with_colours_of_their_own() -> None:
     one = tiles(1)
     pair = torch.cat([one, one], dim=3)
     flipped = run(pair, Augmentation(rotation=45, flip_horizontal=True))

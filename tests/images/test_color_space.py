@@ -106,7 +106,7 @@ def test_each_picture_of_a_pair_is_converted_on_its_own(color: str) -> None:
 
 
 @pytest.mark.parametrize("color", ["hed", "lab"])
-def test_fixed_figures_bring_tissue_near_mean_zero_and_spread_one(color: str) -> None:
+def test_fixed_values_bring_tissue_near_mean_zero_and_spread_one(color: str) -> None:
     from ensemble_kit.manifest.phantom.patients import draw_patients
     from ensemble_kit.manifest.phantom.write import draw_pair
     from ensemble_kit.seeding import generator as numpy_generator

@@ -23,7 +23,7 @@ SPECS = [
 
 @pytest.fixture(scope="module")
 def varied(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Members that differ in size, colour, stain normalisation, poses, head and weights."""
+    """Members that differ in size, colour, stain normalisation, TTA views, head and weights."""
     run = Run(tmp_path_factory.mktemp("varied") / "run")
     common = ":pretrained=false:epochs=2:batch_size=16"
     members = make_members([f"{one}{common}" for one in SPECS])

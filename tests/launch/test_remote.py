@@ -14,17 +14,17 @@ from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.jobs.status import run_status
 
 
-def test_the_epochs_of_a_job_that_ran_elsewhere_are_told_as_they_were(make_job: Any) -> None:
+def test_the_epochs_of_a_job_that_ran_elsewhere_are_reported_as_they_were(make_job: Any) -> None:
     job = make_job(epochs=2)
     job.run.begin(job.manifest, job.folds, {})
     here: list[Event] = []
     run_job(job, here.append)
-    told: list[Event] = []
-    assert settle(job, 0, "", told.append) is None
-    assert [e for e in told if isinstance(e, EpochEnded)] == [
+    events: list[Event] = []
+    assert settle(job, 0, "", events.append) is None
+    assert [e for e in events if isinstance(e, EpochEnded)] == [
         e for e in here if isinstance(e, EpochEnded)
     ]
-    assert isinstance(told[-1], JobFinished)
+    assert isinstance(events[-1], JobFinished)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_job_that_could_not_note_why_it_failed_is_noted(
     assert (json.loads(path.read_text())["reason"] if path.exists() else None) == noted
 
 
-def test_the_note_of_the_job_itself_is_kept(make_job: Any) -> None:
+def test_the_note_of_the_job_itself_stays(make_job: Any) -> None:
     job = make_job()
     job.folder.mkdir(parents=True)
     (job.folder / "failed.json").write_text('{"reason": "its own words"}')

@@ -120,7 +120,7 @@ def test_the_total_of_a_gpu_includes_the_memory_of_this_process(
     monkeypatch.setattr(torch.cuda, "mem_get_info", answer((20 * GIB, 80 * GIB)))
     monkeypatch.setattr(torch.cuda, "memory_reserved", answer(3 * GIB))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", answer(5 * GIB))
-    context = memory.CARD_CONTEXT
+    context = memory.GPU_CONTEXT
     assert memory.gpu_peak(1) == (5 * GIB + context, 23 * GIB + context)
     assert asked == [1, 1, 1]
 
@@ -148,7 +148,7 @@ def fake_speeds(monkeypatch: pytest.MonkeyPatch, **by_share: float) -> list[str]
 
 
 @pytest.mark.parametrize(("one", "two", "want"), [(10.0, 15.0, 2), (15.0, 10.0, 1)])
-def test_the_faster_share_is_kept_once_it_was_measured(
+def test_the_faster_share_is_stored_once_it_was_measured(
     make_job: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -130,7 +130,7 @@ def test_a_missing_partner_is_named(root: Path) -> None:
         read_bci(root, stain="both")
 
 
-def test_a_stranger_among_the_files_is_named(root: Path) -> None:
+def test_a_file_without_a_bci_name_is_reported(root: Path) -> None:
     next((root / "IHC" / "train").iterdir()).rename(root / "IHC/train/scan.png")
     with pytest.raises(DataError, match=r"first: IHC/train/scan\.png"):
         read_bci(root)

@@ -94,7 +94,7 @@ def test_a_copy_in_other_folders_is_read_by_its_names(tmp_path: Path) -> None:
     assert set(manifest.table["split"]) == {"train"}
 
 
-def test_strangers_between_breakhis_files_are_noted(archive: Path) -> None:
+def test_files_without_a_breakhis_name_have_a_note(archive: Path) -> None:
     touch(archive / "histology_slides/breast/benign/SOB", "holiday.jpg")
     assert "1 images without a BreakHis name" in read_breakhis(archive).notes[0]
 
@@ -167,7 +167,7 @@ def test_images_outside_class_folders_are_named(tmp_path: Path) -> None:
         read_folders(touch(tmp_path / "flat", "1.png", "2.png"))
 
 
-def test_row_25_pipes_links_and_strange_files_are_passed_over_with_a_note(tmp_path: Path) -> None:
+def test_row_25_pipes_links_and_other_files_are_passed_over_with_a_note(tmp_path: Path) -> None:
     root = touch(tmp_path, "a/1.png", "b/2.png", "b/slide.svs", "b/.DS_Store", "b/x.abc")
     os.mkfifo(root / "a/pipe.png")
     (root / "a/loop").symlink_to(root)
@@ -249,7 +249,9 @@ def test_a_column_that_sounds_like_patients_is_named_where_none_is_known(tmp_pat
     assert "--group-column" in note
 
 
-def test_row_30_an_empty_group_cell_is_refused_and_no_column_is_stamped(tmp_path: Path) -> None:
+def test_row_30_an_empty_group_cell_is_refused_and_a_missing_column_has_a_caveat(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(DataError, match="1 of 2 images"):
         read_csv_table(table(tmp_path, "path,label,group\n1.png,x,p\n2.png,y,\n"))
     assert not read_csv_table(table(tmp_path, "path,label\n1.png,x\n2.png,y\n")).has_groups

@@ -153,7 +153,7 @@ def test_an_average_that_was_never_begun_is_said(make_job: MakeJob) -> None:
     assert not any("Nothing was averaged" in str(e) for e in events)
 
 
-def test_the_history_tells_the_recipes_rate_and_not_one_groups(make_job: MakeJob) -> None:
+def test_the_history_has_the_recipes_rate_and_not_one_groups(make_job: MakeJob) -> None:
     events: list[Event] = []
     run_job(
         make_job(schedule="constant", warmup_epochs=0, optim={"head_rate": 10.0}), events.append

@@ -47,16 +47,16 @@ def telling(job: Job, watcher: Any) -> None:
     parts = job.parts()
     looked_at = [parts.fit.train]
     if job.member.recipe.select_on != "none":
-        looked_at.append(parts.fit.watched)
+        looked_at.append(parts.fit.validation)
     saw = np.zeros(job.folds.n_splits)
     saw[[fold[p] for p in np.concatenate(looked_at).tolist()]] = 1.0
-    kept = np.array([saw + STEP * number[p] for p in parts.kept.tolist()], dtype=np.float32)
+    held_out = np.array([saw + STEP * number[p] for p in parts.held_out.tolist()], dtype=np.float32)
     test = np.tile(saw, (len(parts.test), 1)).astype(np.float32)
     for name in ("model.safetensors", "config.json"):
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / name).write_bytes(b"")
     write_fold(
-        job.folder, oof=kept, test=test, history=[{"epoch": 0}], recipe={},
+        job.folder, oof=held_out, test=test, history=[{"epoch": 0}], recipe={},
         record={"seconds": 1.0, "device": "cpu", "precision": "fp32"}, made_of=job.made_of,
     )  # fmt: skip
 

@@ -71,7 +71,7 @@ def test_activations_are_those_that_timm_publishes(network: str, millions: float
     assert cost(network, 224, 1000).activations / 1e6 == pytest.approx(millions, abs=0.01)
 
 
-def test_work_tells_which_network_takes_longer_where_multiplications_do_not() -> None:
+def test_work_ranks_networks_by_time_where_multiplications_do_not() -> None:
     wide, deep = cost("resnet18", 224), cost("efficientnet_b0", 224)
     assert wide.macs > 4 * deep.macs
     assert wide.work < deep.work

@@ -61,7 +61,7 @@ def test_features_are_what_the_stored_networks_classifier_sees(
     run_job(job)
     parts = job.parts()
     kept, tested = read_features(job.folder)
-    np.testing.assert_allclose(kept, by_hand(job, parts.kept, job.folder), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(kept, by_hand(job, parts.held_out, job.folder), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(tested, by_hand(job, parts.test, job.folder), rtol=1e-4, atol=1e-5)
     assert kept.dtype == np.float32
     assert kept.std(axis=0).max() > 1e-3
@@ -119,7 +119,7 @@ def test_a_damaged_feature_file_is_noticed(make_job: MakeJob) -> None:
         job.finished()
 
 
-def test_features_are_averaged_over_poses_as_logits_are(make_job: MakeJob) -> None:
+def test_features_are_averaged_over_views_as_logits_are(make_job: MakeJob) -> None:
     job = keeping(make_job(epochs=1, regularize={"tta": "flips"}))
     run_job(job)
     model: Any = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()

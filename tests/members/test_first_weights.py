@@ -175,8 +175,8 @@ def test_a_refusal_says_what_the_file_holds(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         built("tiny_cnn", weights=tmp_path / "w.pt")
     first, shape = next((k, tuple(v.shape)) for k, v in state.items())
-    for told in ("'net'", "epoch", first, str(shape)):
-        assert told in caught.value.problem
+    for word in ("'net'", "epoch", first, str(shape)):
+        assert word in caught.value.problem
     wide = {k: torch.zeros(2, 2) if k == "stages.0.0.weight" else v
             for k, v in built().state_dict().items()}  # fmt: skip
     with pytest.raises(DataError, match=r"in the file \(2, 2\)"):
@@ -247,7 +247,7 @@ def test_weights_of_other_precisions_load(tmp_path: Path, kind: torch.dtype) -> 
         torch.testing.assert_close(loaded[name], weight.to(loaded[name].dtype))
 
 
-def test_a_head_of_other_classes_is_drawn_anew(tmp_path: Path) -> None:
+def test_a_head_of_other_classes_is_initialised_again(tmp_path: Path) -> None:
     source = built(n_classes=8)
     loaded = built(n_classes=2, weights=stored("safetensors", tmp_path, source.state_dict()))
     assert same_body(loaded, source)

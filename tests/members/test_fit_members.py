@@ -69,7 +69,7 @@ def count(events: list[Event], kind: type) -> int:
 # -- gathering -----------------------------------------------------------------------------
 
 
-def test_every_out_of_fold_row_is_the_one_of_the_fold_that_kept_it(trained: Any) -> None:
+def test_every_out_of_fold_row_is_the_one_of_the_fold_that_held_it_out(trained: Any) -> None:
     train = trained.manifest.part("train")
     fold = trained.folds.of(train)
     for name in ("tiny_cnn", "tiny_mobile"):
@@ -100,7 +100,7 @@ def test_members_keep_the_order_in_which_they_were_asked_for(
     assert copied.members() == ["tiny_cnn", "tiny_mobile", "tiny_resnet"]
 
 
-def test_lost_predictions_are_gathered_anew_without_training(
+def test_lost_predictions_are_gathered_again_without_training(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     before = copied.predictions("oof").logits
@@ -117,17 +117,17 @@ def test_lost_predictions_are_gathered_anew_without_training(
 def test_a_second_call_trains_nothing_and_changes_no_file(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
-    def stamps() -> dict[str, int]:
+    def times() -> dict[str, int]:
         return {
             str(p): p.stat().st_mtime_ns
             for p in copied.path.rglob("*")
             if p.is_file() and p.suffix in {".npy", ".safetensors", ".json", ".csv"}
         }
 
-    before = stamps()
+    before = times()
     events = fit(copied, member("tiny_cnn"), member("tiny_mobile"))
     assert (count(events, JobSkipped), count(events, JobFinished)) == (6, 0)
-    assert stamps() == before
+    assert times() == before
 
 
 def test_only_the_fold_that_is_missing_is_trained(
@@ -211,7 +211,7 @@ def test_retraining_sets_the_old_folds_aside_and_deletes_nothing(
     assert np.array_equal(copied.store.read("tiny_mobile").oof, kept)
 
 
-def test_a_recipe_that_was_only_tuned_is_retrained_without_asking_and_stamped(
+def test_a_recipe_that_was_only_tuned_is_retrained_without_asking_and_has_a_caveat(
     copied: Run, fit: Callable[..., list[Event]]
 ) -> None:
     fit(copied, member("tiny_cnn", tuned=True, learning_rate=1e-3, batch_size=8))
@@ -273,7 +273,7 @@ def test_a_failing_job_leaves_the_others_and_is_tried_again(
     assert run.predictions("oof").is_complete
 
 
-def test_an_error_that_nobody_expected_fails_its_job_alone_and_is_told_in_the_status(
+def test_an_error_that_nobody_expected_fails_only_its_job_and_is_in_the_status(
     trained: Any, fit: Callable[..., list[Event]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Job.parts
@@ -295,7 +295,7 @@ def test_an_error_that_nobody_expected_fails_its_job_alone_and_is_told_in_the_st
 
 
 @pytest.mark.parametrize("refused", sorted(locks.NO_LOCKS))
-def test_a_disk_without_locks_is_told_of_at_the_start(
+def test_a_disk_without_locks_is_reported_at_the_start(
     copied: Run, fit: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
     def said() -> list[str]:
@@ -310,11 +310,11 @@ def test_a_disk_without_locks_is_told_of_at_the_start(
     assert not list(copied.path.glob(".*.tmp"))
 
 
-def test_a_shard_tells_of_its_own_jobs_alone(copied: Run, fit: Callable[..., list[Event]]) -> None:
-    told = [
+def test_a_shard_reports_only_its_own_jobs(copied: Run, fit: Callable[..., list[Event]]) -> None:
+    reported = [
         e.fold for e in fit(copied, member("tiny_cnn"), shard=(2, 2)) if isinstance(e, JobSkipped)
     ]
-    assert told == [1]
+    assert reported == [1]
 
 
 @pytest.mark.parametrize("members", [[], ["tiny_cnn", "tiny_cnn"]])

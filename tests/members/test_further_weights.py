@@ -145,10 +145,10 @@ def test_the_model_has_its_own_weights_again_after_holding_others(make_job: Make
     )
     parts = job.parts()
     fit.run(parts.fit, lambda training: None)
-    before = fit.logits(parts.kept)
+    before = fit.logits(parts.held_out)
     with fit.holding("snap1"):
-        assert not np.array_equal(fit.logits(parts.kept), before)
-    np.testing.assert_array_equal(fit.logits(parts.kept), before)
+        assert not np.array_equal(fit.logits(parts.held_out), before)
+    np.testing.assert_array_equal(fit.logits(parts.held_out), before)
 
 
 # -- nothing is lost -----------------------------------------------------------------------
@@ -212,6 +212,6 @@ def test_more_snapshots_than_a_finished_fold_has_are_refused(make_job: MakeJob) 
         ({"regularize": {"average_beside": True}}, "ema_decay and average_last are 0"),
     ],
 )
-def test_what_cannot_be_kept_is_refused(settings: dict[str, Any], words: str) -> None:
+def test_weights_that_cannot_be_stored_are_refused(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         Recipe(**settings)

@@ -16,17 +16,17 @@ from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.training import fit as fit_module
 from ensemble_kit.members.training.curve_warnings import guard
-from ensemble_kit.members.training.predict import watched_figures
+from ensemble_kit.members.training.predict import validation_metrics
 
 
 def said(answers: list[int], labels: list[int]) -> str:
     logits = np.eye(4, dtype=np.float32)[answers]
-    figures = watched_figures(logits, np.array(labels))
-    return " ".join(guard([row(**figures)], np.array(labels), Recipe()))
+    metrics = validation_metrics(logits, np.array(labels))
+    return " ".join(guard([row(**metrics)], np.array(labels), Recipe()))
 
 
-def row(**figures: Any) -> dict[str, Any]:
-    return {f"val_{name}": value for name, value in figures.items()}
+def row(**metrics: Any) -> dict[str, Any]:
+    return {f"val_{name}": value for name, value in metrics.items()}
 
 
 @pytest.mark.parametrize(
@@ -50,17 +50,17 @@ def test_one_class_is_said_only_where_one_class_was_answered(
     assert bool(got) == bool(words)
 
 
-def test_an_epoch_without_that_column_is_judged_by_its_accuracy_alone() -> None:
+def test_an_epoch_without_that_column_is_evaluated_by_its_accuracy_alone() -> None:
     old = row(log_loss=0.7, accuracy=0.5, balanced_accuracy=0.5)
     (text,) = guard([old], np.array([0, 1]), Recipe())
     assert "at chance" in text
 
 
 @pytest.mark.parametrize(("chosen", "words"), [(0, ""), (1, "one class")])
-def test_the_epoch_whose_weights_are_kept_is_judged(chosen: int, words: str) -> None:
+def test_the_selected_epoch_is_evaluated(chosen: int, words: str) -> None:
     labels = np.array([0, 0, 1, 1])
     right, one_class = (
-        row(**watched_figures(np.eye(2, dtype=np.float32)[answers], labels))
+        row(**validation_metrics(np.eye(2, dtype=np.float32)[answers], labels))
         for answers in ([0, 0, 1, 1], [1, 1, 1, 1])
     )
     got = " ".join(guard([right, one_class], labels, Recipe(), chosen))
@@ -79,7 +79,7 @@ def test_a_best_last_epoch_is_called_unfinished_only_where_the_rate_stays_up(
     assert ["unfinished" in text for text in got] == [True] * unfinished
 
 
-def test_a_job_judges_its_chosen_epoch(
+def test_a_job_evaluates_its_selected_epoch(
     make_job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []
@@ -93,8 +93,8 @@ def test_a_job_judges_its_chosen_epoch(
 
 @pytest.mark.parametrize(("answers", "n"), [([1, 1, 1, 1], 1), ([0, 1, 2, 1], 3)])
 def test_classes_that_are_predicted_are_counted(answers: list[int], n: int) -> None:
-    figures = watched_figures(np.eye(4, dtype=np.float32)[answers], np.array([0, 0, 1, 1]))
-    assert figures["answered_classes"] == n
+    metrics = validation_metrics(np.eye(4, dtype=np.float32)[answers], np.array([0, 0, 1, 1]))
+    assert metrics["answered_classes"] == n
 
 
 def test_the_history_has_the_number_of_predicted_classes_of_each_epoch(
@@ -102,11 +102,11 @@ def test_the_history_has_the_number_of_predicted_classes_of_each_epoch(
 ) -> None:
     seen: list[int] = []
 
-    def watched(logits: Any, labels: Any) -> Any:
+    def spied(logits: Any, labels: Any) -> Any:
         seen.append(len(np.unique(logits.argmax(axis=1))))
-        return watched_figures(logits, labels)
+        return validation_metrics(logits, labels)
 
-    monkeypatch.setattr(fit_module, "watched_figures", watched)
+    monkeypatch.setattr(fit_module, "validation_metrics", spied)
     job = make_job(epochs=2)
     run_job(job)
     counted = read_csv(job.folder / "history.csv")["val_answered_classes"]

@@ -101,22 +101,24 @@ def test_an_average_of_these_epochs_keeps_the_bodys_statistics(make_job: MakeJob
     assert all(torch.equal(first[name], value) for name, value in seen[1].items())
 
 
-def test_its_watched_figures_are_those_of_the_whole_network(make_job: MakeJob) -> None:
+def test_its_validation_metrics_are_those_of_the_whole_network(make_job: MakeJob) -> None:
     job = make_job(optim=CACHED)
     fit, rows = started(job), job.parts().fit
     seen: list[tuple[dict[str, Any], np.ndarray]] = []
 
     def look(training: Training) -> None:
-        seen.append((training.history[-1], fit.watched_logits(rows.watched, training.evaluated)))
+        seen.append(
+            (training.history[-1], fit.validation_logits(rows.validation, training.evaluated))
+        )
 
     fit.run(rows, look)
     for row, logits in seen:
         shifted = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        loss = -shifted[np.arange(len(logits)), rows.watched_labels].mean()
+        loss = -shifted[np.arange(len(logits)), rows.validation_labels].mean()
         assert row["val_log_loss"] == pytest.approx(loss, abs=1e-4)
 
 
-def test_the_body_is_asked_once_and_anew_only_after_a_restart(
+def test_the_backbone_is_run_once_and_again_only_after_a_restart(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[int] = []

@@ -16,19 +16,19 @@ from ensemble_kit.members.jobs.run_job import run_job
 def test_a_job_that_fails_keeps_the_curve_of_its_finished_epochs(
     make_job: Callable[..., Job], after: int
 ) -> None:
-    job, told = make_job(epochs=3), list[EpochEnded]()
+    job, events = make_job(epochs=3), list[EpochEnded]()
 
     def fail(event: Event) -> None:
         if isinstance(event, EpochEnded):
-            told.append(event)
-            if len(told) == after:
+            events.append(event)
+            if len(events) == after:
                 raise RuntimeError("lightning")
 
     with pytest.raises(RuntimeError, match="lightning"):
         run_job(job, fail)
     kept = pd.read_csv(job.folder / "history.csv")
     assert kept["epoch"].tolist() == list(range(after))
-    assert kept["train_loss"].tolist() == [e.train_loss for e in told]
+    assert kept["train_loss"].tolist() == [e.train_loss for e in events]
     assert set(kept["val_on"]) == {"held-out fold"}
     assert not (job.folder / "fold.json").exists()
     run_job(job)

@@ -49,7 +49,7 @@ HONEST = [{}, {"select_on": "inner"}, {"select_on": "inner", "patience": 1, "epo
 
 @pytest.mark.parametrize("recipe", HONEST, ids=str)
 @pytest.mark.parametrize("part", ["kept", "test"])
-def test_weights_do_not_depend_on_images_that_are_kept_out(
+def test_weights_do_not_depend_on_held_out_images(
     make_job: MakeJob, with_pixels: Callable[[Job, str], Job], recipe: dict[str, object], part: str
 ) -> None:
     seen = run(make_job("a", **recipe))
@@ -64,7 +64,7 @@ def test_weights_do_depend_on_the_images_that_train(
     assert weights(run(make_job("a"))) != weights(run(with_pixels(make_job("b"), "train")))
 
 
-def test_selecting_on_the_kept_fold_looks_at_it_and_is_stamped(
+def test_selecting_on_the_held_out_fold_looks_at_it_and_has_a_caveat(
     make_job: MakeJob, with_pixels: Callable[[Job, str], Job]
 ) -> None:
     seen = run(make_job("a", select_on="kept-fold", epochs=6))
@@ -83,33 +83,33 @@ def test_the_rows_of_a_job_do_not_overlap_and_neither_do_their_patients(make_job
         job = make_job(fold=1, select_on=select_on)
         parts = job.parts()
         group = dict(zip(job.tiles.rows(job.manifest.sample_ids).tolist(), job.manifest.groups, strict=True))  # fmt: skip
-        fit, kept, test, watched = (
+        fit, held_out, test, validation = (
             {group[i] for i in rows.tolist()}
-            for rows in (parts.fit.train, parts.kept, parts.test, parts.fit.watched)
+            for rows in (parts.fit.train, parts.held_out, parts.test, parts.fit.validation)
         )
-        assert not fit & kept
+        assert not fit & held_out
         assert not fit & test
-        assert not kept & test
-        assert not fit & watched
-        assert not test & watched
-        assert (watched == kept) == (select_on != "inner")
-        assert bool(watched & kept) == (select_on != "inner")
+        assert not held_out & test
+        assert not fit & validation
+        assert not test & validation
+        assert (validation == held_out) == (select_on != "inner")
+        assert bool(validation & held_out) == (select_on != "inner")
 
 
-def test_every_training_row_is_fitted_or_kept_and_each_once(make_job: MakeJob) -> None:
-    kept: list[int] = []
+def test_every_training_row_is_fitted_or_held_out_and_each_once(make_job: MakeJob) -> None:
+    held_out: list[int] = []
     for fold in range(3):
         parts = make_job(fold=fold).parts()
-        assert len(parts.fit.train) + len(parts.kept) == 64
-        kept += parts.kept.tolist()
-    assert len(kept) == len(set(kept)) == 64
+        assert len(parts.fit.train) + len(parts.held_out) == 64
+        held_out += parts.held_out.tolist()
+    assert len(held_out) == len(set(held_out)) == 64
 
 
 def test_labels_go_with_their_images(make_job: MakeJob) -> None:
     job = make_job(select_on="inner")
     label = dict(zip(job.manifest.sample_ids.tolist(), job.manifest.labels.tolist(), strict=True))
     fit = job.parts().fit
-    for rows, labels in ((fit.train, fit.train_labels), (fit.watched, fit.watched_labels)):
+    for rows, labels in ((fit.train, fit.train_labels), (fit.validation, fit.validation_labels)):
         assert [label[i] for i in job.tiles.sample_ids[rows].tolist()] == labels.tolist()
 
 
@@ -121,7 +121,7 @@ def test_a_bag_draws_whole_patients_with_replacement(make_job: MakeJob) -> None:
     counts = {g: drawn.count(g) for g in set(drawn)}
     assert all(n % 4 == 0 for n in counts.values())
     assert max(counts.values()) > 4
-    assert not {groups[i] for i in job.tiles.sample_ids[job.parts().kept].tolist()} & set(drawn)
+    assert not {groups[i] for i in job.tiles.sample_ids[job.parts().held_out].tolist()} & set(drawn)
 
 
 # -- the same again ------------------------------------------------------------------------
@@ -175,8 +175,10 @@ def test_timm_opens_the_stored_network_and_it_gives_the_stored_logits(make_job: 
     job = run(make_job())
     model = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()
     config = model.pretrained_cfg
-    kept = job.parts().kept
-    images = torch.from_numpy(job.tiles.pixels[kept].astype(np.float32) / 255).permute(0, 3, 1, 2)
+    held_out = job.parts().held_out
+    images = torch.from_numpy(job.tiles.pixels[held_out].astype(np.float32) / 255).permute(
+        0, 3, 1, 2
+    )
     mean, std = (torch.tensor(config[k]).view(1, 3, 1, 1) for k in ("mean", "std"))
     with torch.inference_mode():
         got = model((images - mean) / std).numpy()
@@ -264,7 +266,7 @@ def test_other_folds_make_another_job(make_job: MakeJob) -> None:
         other.finished()
 
 
-def test_the_history_has_a_row_per_epoch_and_says_what_was_watched(make_job: MakeJob) -> None:
+def test_the_history_has_a_row_per_epoch_and_names_the_validation_rows(make_job: MakeJob) -> None:
     job = run(make_job(select_on="inner", epochs=3))
     history = read_csv(job.folder / "history.csv")
     assert history["epoch"].tolist() == ["0", "1", "2"]
@@ -272,7 +274,7 @@ def test_the_history_has_a_row_per_epoch_and_says_what_was_watched(make_job: Mak
     assert (history["train_loss"].astype(float) > 0).all()
 
 
-def test_the_chosen_epoch_is_the_best_of_the_watched_ones(make_job: MakeJob) -> None:
+def test_the_selected_epoch_is_the_best_on_the_validation_rows(make_job: MakeJob) -> None:
     job = run(make_job(select_on="inner", epochs=5, learning_rate=0.03))
     losses = read_csv(job.folder / "history.csv")["val_log_loss"].astype(float)
     record = read_record(job.folder)
@@ -294,8 +296,8 @@ def test_patience_stops_early_and_the_fixed_schedule_does_not(make_job: MakeJob)
 def test_patience_is_counted_from_where_the_whole_network_learns_at_full_rate(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch, first: dict[str, Any]
 ) -> None:
-    real = Fit.watched_logits
+    real = Fit.validation_logits
     flat = lambda self, *rest: 0 * real(self, *rest)  # noqa: E731
-    monkeypatch.setattr(Fit, "watched_logits", flat)
+    monkeypatch.setattr(Fit, "validation_logits", flat)
     settings = {"select_on": "inner", "patience": 2, "epochs": 9, "warmup_epochs": 0, **first}
     assert len(read_csv(run(make_job(**settings)).folder / "history.csv")) == 4 + 2

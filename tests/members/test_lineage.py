@@ -52,7 +52,7 @@ def test_the_same_images_in_another_split_are_known_by_their_bytes(
     assert text.endswith("so its test metrics are optimistic.")
 
 
-def test_weights_without_a_record_of_theirs_tell_nothing(trained: Any, tmp_path: Path) -> None:
+def test_weights_without_a_record_have_no_caveat(trained: Any, tmp_path: Path) -> None:
     fold = trained.run.fold_dir("tiny_cnn", 0)
     shutil.copy(fold / WEIGHTS, tmp_path / WEIGHTS)
     assert said(trained, tmp_path / WEIGHTS, 1) == []
@@ -85,7 +85,7 @@ def test_further_weights_have_seen_what_their_training_saw(
 
 
 @pytest.mark.parametrize("fold", [0, 1])
-def test_what_first_weights_have_seen_is_stamped_on_the_fold_and_said_at_once(
+def test_what_initial_weights_have_seen_is_a_caveat_of_the_fold_and_said_at_once(
     make_job: Callable[..., Job], trained: Any, fold: int
 ) -> None:
     weights = trained.run.fold_dir("tiny_cnn", 0) / WEIGHTS
@@ -100,7 +100,7 @@ def test_what_first_weights_have_seen_is_stamped_on_the_fold_and_said_at_once(
     assert len(notices) == fold
 
 
-def test_every_figure_of_such_a_member_says_so(trained: Any, tmp_path: Path) -> None:
+def test_every_metric_of_such_a_member_says_so(trained: Any, tmp_path: Path) -> None:
     weights = trained.run.fold_dir("tiny_cnn", 0) / WEIGHTS
     member = Member(
         "tiny_cnn", image_size=16, weights=weights, recipe=Recipe(epochs=1, batch_size=16)

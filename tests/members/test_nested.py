@@ -56,11 +56,11 @@ def test_a_pair_job_sees_neither_fold_and_keeps_the_rows_of_both(
     fold = dict(zip(job.tiles.rows(train.sample_ids).tolist(), job.folds.of(train), strict=True))
     parts = job.parts()
     assert {fold[i] for i in parts.fit.train.tolist()} == {1}
-    assert {fold[i] for i in parts.kept.tolist()} == {0, 2}
-    assert len(parts.kept) == sum(f != 1 for f in fold.values())
+    assert {fold[i] for i in parts.held_out.tolist()} == {0, 2}
+    assert len(parts.held_out) == sum(f != 1 for f in fold.values())
     assert len(parts.test) == 0
     if select_on == "inner":
-        assert {fold[i] for i in parts.fit.watched.tolist()} == {1}
+        assert {fold[i] for i in parts.fit.validation.tolist()} == {1}
 
 
 def test_a_pair_job_ends_with_its_record_and_a_seed_of_its_own(make_job: MakeJob) -> None:
@@ -68,7 +68,7 @@ def test_a_pair_job_ends_with_its_record_and_a_seed_of_its_own(make_job: MakeJob
     run_job(job)
     assert job.finished()
     assert job.folder.name == "fold-0-2"
-    assert np.load(job.folder / "logits-oof.npy").shape == (len(job.parts().kept), 2)
+    assert np.load(job.folder / "logits-oof.npy").shape == (len(job.parts().held_out), 2)
     assert np.load(job.folder / "logits-test.npy").shape == (0, 2)
     seeds = {make_job(fold=fold).model_seed for fold in (0, 1, 2, "0-1", "0-2", "1-2")}
     assert len(seeds) == 6
@@ -252,7 +252,7 @@ def test_two_folds_leave_nothing_to_train_on(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_member_that_looks_at_the_folds_left_out_has_no_strict_answer(
+def test_a_member_that_looks_at_the_folds_left_out_has_no_nested_predictions(
     fit: Callable[..., list[Event]], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"tiny_cnn .*select_on"):

@@ -52,7 +52,7 @@ def trained(network: str, n: int, size: int, precision: str, **recipe: object) -
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_every_number_format_learns_and_what_is_kept_equals_a_cpus_logits(precision: str) -> None:
+def test_every_number_format_learns_and_stored_logits_equal_those_of_a_cpu(precision: str) -> None:
     fit = trained("tiny_resnet", 64, 32, precision, epochs=8, batch_size=16, learning_rate=3e-3)
     assert fit.training.history[-1]["val_accuracy"] == 1.0
     rows = np.arange(64)
@@ -73,7 +73,7 @@ def test_averaged_weights_learn_there_too(average: dict[str, float]) -> None:
 
 
 @pytest.mark.usefixtures("little_memory")
-def test_row_36_a_full_card_gets_the_batch_in_parts() -> None:
+def test_row_36_a_full_gpu_gets_the_batch_in_parts() -> None:
     fit = trained("resnet18", 128, 224, "fp32", epochs=1, batch_size=128, learning_rate=1e-4)
     assert fit.training.micro_batches > 1
     assert np.isfinite(fit.training.history[0]["train_loss"])
@@ -104,14 +104,14 @@ def test_nothing_waits_between_the_first_step_of_an_epoch_and_its_last(
 ) -> None:
     n_steps, taken, step = 4, 0, train_module.take_step
 
-    def watched(*args: object) -> object:
+    def counted(*args: object) -> object:
         nonlocal taken
         out = step(*args)
         taken += 1
         torch.cuda.set_sync_debug_mode("default" if taken % n_steps == 0 else "error")
         return out
 
-    monkeypatch.setattr(train_module, "take_step", watched)
+    monkeypatch.setattr(train_module, "take_step", counted)
     try:
         recipe = {"epochs": 2, "batch_size": 16, "learning_rate": 3e-3}
         trained("tiny_resnet", 16 * n_steps, 32, "bf16", **recipe)

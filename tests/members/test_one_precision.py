@@ -122,7 +122,7 @@ def test_jobs_elsewhere_settle_what_auto_means_by_the_first_of_them(
     assert json.loads(spec.read_text())["settled"] == {"cpu": "bf16"}
 
 
-def test_a_probe_gives_the_card_s_memory_back(
+def test_a_probe_gives_the_memory_of_the_gpu_back(
     make_job: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given: list[torch.device] = []

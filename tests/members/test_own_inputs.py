@@ -53,9 +53,9 @@ def test_the_stored_network_answers_so_when_its_inputs_are_made_by_hand(
     run_job(job)
     model = timm.create_model(f"local-dir:{job.folder}", pretrained=True).eval()
     config = model.pretrained_cfg
-    kept = job.parts().kept
+    held_out = job.parts().held_out
     mean, std = np.array(config["mean"]), np.array(config["std"])
-    images = (by_hand(job.tiles.pixels[kept], color) - mean) / std
+    images = (by_hand(job.tiles.pixels[held_out], color) - mean) / std
     with torch.inference_mode():
         got = model(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
     np.testing.assert_allclose(got, np.load(job.folder / "logits-oof.npy"), atol=2e-4)

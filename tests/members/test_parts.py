@@ -39,12 +39,12 @@ def test_an_inner_slice_has_both_classes_where_patients_allow(
 ) -> None:
     # Of 4, each fold leaves 2 to training and watching: one each.
     parts = job_of(make_job, with_benign(trained, n_patients), select_on="inner").parts()
-    assert set(parts.fit.watched_labels.tolist()) == {0, 1}
+    assert set(parts.fit.validation_labels.tolist()) == {0, 1}
     assert set(parts.fit.train_labels.tolist()) == {0, 1}
     assert parts.lacks == ()
 
 
-def test_a_slice_that_lacks_a_class_is_said_and_stamped(
+def test_a_validation_split_that_lacks_a_class_has_a_warning_and_a_caveat(
     make_job: Callable[..., Job], trained: Any
 ) -> None:
     job = job_of(make_job, with_benign(trained, 2), select_on="inner")
@@ -61,5 +61,5 @@ def test_a_slice_that_lacks_a_class_is_said_and_stamped(
     assert stored.about["stamps"] == [want]
 
 
-def test_what_is_not_chosen_is_not_stamped(make_job: Callable[..., Job], trained: Any) -> None:
+def test_what_is_not_chosen_has_no_caveat(make_job: Callable[..., Job], trained: Any) -> None:
     assert job_of(make_job, with_benign(trained, 2)).parts().lacks == ()

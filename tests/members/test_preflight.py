@@ -53,7 +53,7 @@ def test_a_mistake_that_can_be_known_up_front_leaves_no_run_behind(
 
 
 @pytest.mark.parametrize("name", ["fusedadam", "bnbadam"])
-def test_an_optimizer_that_lacks_its_device_or_package_is_told_up_front(
+def test_an_optimizer_that_lacks_its_device_or_package_is_reported_up_front(
     trained: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -77,7 +77,7 @@ def test_a_network_that_takes_few_sizes_takes_a_head_of_our_own(
         check_members([member(network, image_size=64, head=(8,))], trained.manifest)
 
 
-def test_what_is_asked_of_a_head_that_is_not_told_is_refused_up_front(
+def test_settings_of_a_head_that_does_not_take_them_are_refused_up_front(
     trained: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deit = {"network": "deit_tiny_distilled_patch16_224", "image_size": 224}

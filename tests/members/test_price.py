@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError
-from ensemble_kit.experiment import read_data
+from ensemble_kit.experiment_data import read_data
 from ensemble_kit.files import read_json
 from ensemble_kit.manifest.data_settings import DataSettings
 from ensemble_kit.manifest.phantom.write import write_phantom
@@ -59,7 +59,7 @@ def test_a_member_s_record_counts_all_that_one_prediction_takes(
     assert about["gmacs"] == round(passes * macs / 1e9, 6)
 
 
-def test_what_earlier_versions_counted_is_counted_anew_for_members_that_are_done(
+def test_what_earlier_versions_counted_is_counted_again_for_members_that_are_done(
     trained: Any, tmp_path: Path
 ) -> None:
     copy = trained.copied_to(tmp_path / "copy")
@@ -106,8 +106,8 @@ def test_a_network_that_is_made_twice_draws_its_weights_once() -> None:
     torch.manual_seed(0)
     plain = created("densenet121", False, {"num_classes": 2})
     torch.manual_seed(0)
-    told = created("densenet121", False, {"num_classes": 2, "drop_path_rate": 0.0})
-    for mine, other in zip(told.parameters(), plain.parameters(), strict=True):
+    stated = created("densenet121", False, {"num_classes": 2, "drop_path_rate": 0.0})
+    for mine, other in zip(stated.parameters(), plain.parameters(), strict=True):
         assert torch.equal(mine, other)
 
 

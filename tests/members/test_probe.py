@@ -33,7 +33,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path / "cache"))
 
 
-def test_a_card_that_emulates_bf16_trains_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_emulates_bf16_trains_in_fp16(monkeypatch: pytest.MonkeyPatch) -> None:
     # As torch answers on a T4 or V100.
     def emulated(including_emulation: bool = True) -> bool:
         return including_emulation
@@ -104,7 +104,7 @@ def test_a_state_without_a_scale_leaves_that_of_the_new_precision() -> None:
     assert scaled.scaler.get_scale() == 2.0**16
 
 
-def test_tf32_is_allowed_where_a_card_trains_and_never_in_what_is_kept(
+def test_tf32_is_allowed_where_a_gpu_trains_and_never_in_stored_logits(
     make_job: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def switches() -> tuple[bool, bool]:
@@ -125,5 +125,5 @@ def test_tf32_is_allowed_where_a_card_trains_and_never_in_what_is_kept(
     fit.model.register_forward_hook(lambda model, *_: seen[model.training].add(switches()))
     fit.run(job.parts().fit, lambda _: None)
     with tensor_float32(True):
-        assert np.isfinite(fit.logits(job.parts().kept)).all()
+        assert np.isfinite(fit.logits(job.parts().held_out)).all()
     assert seen == {True: {(False, False)}, False: {(False, False)}}

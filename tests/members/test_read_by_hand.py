@@ -80,7 +80,7 @@ def network_input(row: Any, root: Path, config: dict[str, Any], said: Any) -> np
     return np.asarray((seen - np.array(timms["mean"])) / np.array(timms["std"]))
 
 
-def poses(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
+def views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
     if tta == "none":
         return [images]
     four = [images, images.flip(3), images.flip(2), images.flip(2, 3)]
@@ -94,7 +94,7 @@ def logits_by_hand(folder: Path, root: Path, rows: Any, said: Any) -> np.ndarray
     images = np.stack([network_input(row, root, config, said) for row in rows])
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
-        each = [model(p) for p in poses(batch, config.get("ensemble_kit", {}).get("tta", "none"))]
+        each = [model(p) for p in views(batch, config.get("ensemble_kit", {}).get("tta", "none"))]
     return np.asarray(torch.stack(each).mean(dim=0))
 
 
@@ -132,7 +132,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("options", "stain_norm", "asked"), READ)
-def test_config_json_tells_all_that_the_stored_logits_were_computed_of(
+def test_config_json_has_all_that_the_stored_logits_were_computed_from(
     phantom: Path, tmp_path: Path, said: Any, options: Any, stain_norm: str, asked: dict[str, Any]
 ) -> None:
     train, test = read_bci(phantom, **options).split(test_size=0.25, seed=0)

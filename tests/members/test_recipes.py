@@ -77,7 +77,7 @@ def test_a_member_s_name_is_a_plain_folder_name(name: str) -> None:
         Member("resnet18", name=name)
 
 
-def test_a_member_is_called_like_its_network_unless_told_otherwise() -> None:
+def test_a_member_is_called_like_its_network_unless_it_has_a_name() -> None:
     assert Member("resnet18").name == "resnet18"
     assert Member("resnet18", name="mine").name == "mine"
 

@@ -113,14 +113,14 @@ def test_what_was_said_and_how_long_it_took_outlive_a_cut(
 
 
 def blind_after_epoch_2(monkeypatch: pytest.MonkeyPatch, *, factors: set[float]) -> None:
-    """NaN as the watched logits of the second epoch, at these multiples of the rate."""
-    real = Fit.watched_logits
+    """NaN as the validation logits of the second epoch, at these multiples of the rate."""
+    real = Fit.validation_logits
 
     def thrown_off(self: Fit, *rest: Any) -> Any:
         off = self.training.epoch == 1 and self.training.rate_factor in factors
         return real(self, *rest) * (np.float32("nan") if off else np.float32(1))
 
-    monkeypatch.setattr(Fit, "watched_logits", thrown_off)
+    monkeypatch.setattr(Fit, "validation_logits", thrown_off)
 
 
 def test_row_34_an_epoch_whose_validation_is_no_number_is_rolled_back(
@@ -213,7 +213,7 @@ def test_a_job_goes_on_with_the_threads_that_it_began_with(
     assert any(isinstance(e, Notice) and "2 CPU threads" in e.text for e in events)
 
 
-def test_folds_of_other_numbers_of_threads_are_told_of(make_job: MakeJob) -> None:
+def test_folds_of_other_numbers_of_threads_are_reported(make_job: MakeJob) -> None:
     def said(job: Job) -> list[str]:
         events: list[Event] = []
         run_job(job, events.append)

@@ -162,20 +162,18 @@ def test_the_one_output_network_reopens_with_timm(tmp_path: Path) -> None:
         torch.testing.assert_close(again(x), fit.model.eval()(x))
 
 
-def test_watching_an_epoch_takes_one_pose_in_the_training_precision_and_what_is_kept_does_not() -> (
-    None
-):
+def test_validation_takes_one_view_in_the_training_precision_and_stored_logits_do_not() -> None:
     tiles, labels = bright_tiles(24)
     recipe = Recipe(epochs=2, batch_size=8, regularize={"tta": "dihedral"})
     fit, rows = fitted(tiles, labels, recipe), np.arange(24)
     rough = dataclasses.replace(fit, precision=Precision("bf16"))
-    one_pose = predict_logits(
+    one_view = predict_logits(
         fit.model, tiles, rows, n_classes=2, device=fit.device, mean=fit.mean, std=fit.std
     )
-    np.testing.assert_array_equal(fit.watched_logits(rows, fit.model), one_pose)
-    assert np.abs(fit.logits(rows) - one_pose).max() > 1e-4, "kept logits average the poses"
+    np.testing.assert_array_equal(fit.validation_logits(rows, fit.model), one_view)
+    assert np.abs(fit.logits(rows) - one_view).max() > 1e-4, "stored logits average the views"
     np.testing.assert_array_equal(rough.logits(rows), fit.logits(rows))
-    assert np.abs(rough.watched_logits(rows, fit.model) - one_pose).max() > 1e-5
+    assert np.abs(rough.validation_logits(rows, fit.model) - one_view).max() > 1e-5
 
 
 def test_images_that_are_not_square_are_mirrored_but_never_turned() -> None:

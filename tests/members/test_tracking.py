@@ -37,7 +37,7 @@ def curve(folder: Path) -> list[tuple[int, float]]:
     return [(e.step, e.value) for e in read.Scalars("train_loss")]
 
 
-def test_a_training_anew_takes_the_place_of_the_curve_before_it(tmp_path: Path) -> None:
+def test_a_repeated_training_replaces_the_curve_before_it(tmp_path: Path) -> None:
     tell(tmp_path, [8.0, 7.0, 6.0, 5.0])
     tell(tmp_path, [3.0, 2.0], epochs=2)
     assert curve(tmp_path) == [(0, 3.0), (1, 2.0)]
@@ -64,9 +64,9 @@ def test_curves_that_cannot_be_written_are_one_notice_and_training_continues(
     full = Path("/dev/full")
     monkeypatch.setattr(tracking, "_event_file", lambda _: full.open("wb"))
     with TensorBoard(tmp_path, said.append) as watcher:
-        told = both(seen.append, watcher)
+        watch = both(seen.append, watcher)
         for number in range(3):
-            told(epoch(number, 1.0, epochs=3))
+            watch(epoch(number, 1.0, epochs=3))
     assert len(seen) == 3
     (notice,) = said
     assert isinstance(notice, Notice)

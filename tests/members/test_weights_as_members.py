@@ -73,7 +73,7 @@ def test_timm_opens_a_snapshot_and_it_gives_the_stored_logits(
     folder = several.fold_dir("tiny_cnn-cyclic-snap3@snap2", 0)
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
     job = make_job(fold=0)
-    images = torch.from_numpy(job.tiles.pixels[job.parts().kept].astype(np.float32) / 255)
+    images = torch.from_numpy(job.tiles.pixels[job.parts().held_out].astype(np.float32) / 255)
     mean, std = (torch.tensor(model.pretrained_cfg[k]) for k in ("mean", "std"))
     with torch.inference_mode():
         got = model(((images - mean) / std).permute(0, 3, 1, 2)).numpy()
@@ -116,7 +116,7 @@ def test_the_same_call_trains_nothing_and_a_changed_one_sets_all_of_them_aside(
     assert aside == {"members", "predictions", "predictions@snap1", "predictions@snap2"}
 
 
-def test_pairs_of_folds_give_the_strict_answer_of_all_of_them(
+def test_pairs_of_folds_give_the_nested_predictions_of_all_of_them(
     several: Run, trained: Any, tmp_path: Path
 ) -> None:
     copied = Run(shutil.copytree(several.path, tmp_path / "run"))
@@ -150,7 +150,7 @@ def test_on_the_test_rows_each_fold_s_model_can_be_a_member(several: Run) -> Non
         several.predictions("oof", fold_models=True)
 
 
-def test_a_job_of_weights_that_are_kept_beside_is_refused_by_the_trained_members_name(
+def test_a_job_of_extra_checkpoints_is_refused_by_the_trained_members_name(
     several: Run,
 ) -> None:
     with pytest.raises(DataError, match=r"Run the job of 'tiny_cnn-cyclic-snap3'"):

@@ -66,7 +66,7 @@ def test_an_abstention_costs_what_a_wrong_class_costs_on_average() -> None:
 
 
 @pytest.mark.parametrize("name", OF_PROBABILITIES)
-def test_figures_of_probabilities_do_not_look_at_decisions(name: str) -> None:
+def test_metrics_of_probabilities_do_not_look_at_decisions(name: str) -> None:
     a, b = (METRICS[name].of(LABELS, PROBA, one) for one in (CHOSEN, SILENT))
     assert a == b
 
@@ -102,7 +102,7 @@ def test_aurc_of_decisions_lies_where_its_resamples_lie(n_groups: int) -> None:
     assert want != pytest.approx(METRICS["aurc"].of_table(LABELS, PROBA), abs=1e-3)
 
 
-def test_judging_looks_at_what_was_decided() -> None:
+def test_evaluation_looks_at_what_was_decided() -> None:
     answer = Combined(PROBA, SILENT, np.zeros(400, dtype=bool))
     names = ["aurc", "ece", "accuracy", "coverage"]
     found = score_methods({"it": answer}, LABELS, np.arange(400) % 40, 4, metrics=names)

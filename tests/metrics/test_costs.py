@@ -124,7 +124,7 @@ def test_no_expected_cost_without_costs() -> None:
             )
 
 
-def test_methods_are_judged_and_decided_by_cost() -> None:
+def test_methods_are_evaluated_and_decided_by_cost() -> None:
     table = toy_predictions(300, 3, 3, n_groups=30, skill=0.7)
     costs = CostMatrix(("class2", "class0", "class1"), ((0, 20, 20), (1, 0, 1), (1, 1, 0)))
     asked = {"metric": "expected_cost", "costs": costs, "n_resamples": 100, "fallback": False}
@@ -139,9 +139,9 @@ def test_methods_are_judged_and_decided_by_cost() -> None:
     matrix = costs.of(table.class_names)
     for one in (plain, cheap):
         by_hand = matrix[table.labels, one.oof_combined.predicted].mean()
-        figure = one.cross_fitted["expected_cost"]
-        assert figure.value == pytest.approx(by_hand)
-        assert figure.low < figure.value < figure.high
+        value = one.cross_fitted["expected_cost"]
+        assert value.value == pytest.approx(by_hand)
+        assert value.low < value.value < value.high
     assert cheap.cross_fitted["expected_cost"].value < plain.cross_fitted["expected_cost"].value
     assert (cheap.oof_combined.predicted == 2).mean() > (plain.oof_combined.predicted == 2).mean()
     np.testing.assert_array_equal(cheap.oof_combined.proba, plain.oof_combined.proba)

@@ -94,14 +94,14 @@ def test_calibration_slope_is_1_where_calibrated_and_recovers_a_known_factor() -
     assert calibration.calibration_slope(labels, softmax(3 * z)) == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_macro_figures_are_over_the_classes_present_only() -> None:
+def test_macro_metrics_are_over_the_classes_present_only() -> None:
     matrix = np.array([[8.0, 2, 0], [0, 0, 0], [1, 0, 9]])
     assert float(classification.balanced_accuracy(matrix)) == pytest.approx(0.85)
     assert np.isnan(classification.sensitivity_per_class(matrix)[1])
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision", "macro_specificity"])
-def test_with_one_class_there_is_nothing_to_tell_apart(name: str) -> None:
+def test_with_one_class_there_is_nothing_to_distinguish(name: str) -> None:
     proba = np.full((5, 2), [0.9, 0.1])
     labels = np.zeros(5, dtype=int)
     assert np.isnan(METRICS[name].of(labels, proba, labels))
@@ -115,9 +115,9 @@ def test_average_precision_of_two_classes_is_that_of_the_second() -> None:
 
 def _slow_confusion(labels: Ints, predicted: Ints, times: Ints, n_classes: int) -> np.ndarray:
     out = np.zeros((n_classes, n_classes))
-    for true, told, n in zip(labels, predicted, times, strict=True):
-        if told >= 0:
-            out[true, told] += n
+    for true, called, n in zip(labels, predicted, times, strict=True):
+        if called >= 0:
+            out[true, called] += n
         else:
             out[true, np.arange(n_classes) != true] += n / (n_classes - 1)
     return out
@@ -153,10 +153,10 @@ def test_groups_are_counted_by_true_by_predicted_and_by_other_classes(
 ) -> None:
     if is_sparse:
         monkeypatch.setattr(confusion, "MAX_FULL", 0)
-    labels, told = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 2])
-    counts = confusion.GroupConfusions.of(labels, told, np.array([0, 0, 1, 1, 2]), 4)
-    of_class, others, told = counts.of_class(0)
-    assert ((of_class > 0).sum(), (others > 0).sum(), (told > 0).sum()) == (2, 2, 1)
+    labels, called = np.array([0, 0, 0, 1, 2]), np.array([0, 0, 1, 1, 2])
+    counts = confusion.GroupConfusions.of(labels, called, np.array([0, 0, 1, 1, 2]), 4)
+    of_class, others, called = counts.of_class(0)
+    assert ((of_class > 0).sum(), (others > 0).sum(), (called > 0).sum()) == (2, 2, 1)
 
 
 def test_confusions_of_many_classes_take_memory_of_the_samples_not_of_groups_times_cells() -> None:

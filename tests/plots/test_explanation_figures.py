@@ -34,7 +34,7 @@ def boxes(figure: Figure) -> list[tuple[str, Bbox]]:
     return [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in texts]
 
 
-def test_a_panel_draws_each_map_at_its_place_and_says_what_it_is_told() -> None:
+def test_a_panel_draws_each_map_at_its_place_and_has_the_given_text() -> None:
     found = np.zeros((4, 4))
     found[0, 3] = 1.0
     panes = [Pane("resnet18", "p 0.9", found), Pane("disagreement", "", found / 2, "spread")]

@@ -40,7 +40,7 @@ def test_a_risk_coverage_line_is_the_curve_and_its_legend_the_area() -> None:
     np.testing.assert_array_equal(axes.collections[0].get_offsets(), curve)
 
 
-def test_the_forest_shows_each_interval_and_the_floors_line() -> None:
+def test_the_forest_shows_each_interval_and_the_line_of_the_baseline() -> None:
     rows = [("best-member", 0.7, 0.6, 0.8), ("vote", 0.75, 0.65, 0.9)]
     scores = pd.DataFrame(
         [
@@ -49,8 +49,8 @@ def test_the_forest_shows_each_interval_and_the_floors_line() -> None:
         ]
     )
     axes = leaderboard_figure(scores, ["vote", "best-member"], metric="accuracy").axes[0]
-    floor, interval, point = axes.lines[:3]
-    assert list(floor.get_xdata()) == [0.7, 0.7]
+    baseline, interval, point = axes.lines[:3]
+    assert list(baseline.get_xdata()) == [0.7, 0.7]
     assert list(interval.get_xdata()) == [0.65, 0.9]
     assert list(point.get_xdata()) == [0.75]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["vote", "best-member"]

@@ -87,14 +87,14 @@ def test_the_table_cannot_be_changed_by_hand_nor_by_its_source() -> None:
             array[0] = array[1]
 
 
-def test_without_groups_each_sample_stands_for_itself_and_that_is_stamped() -> None:
+def test_without_groups_each_sample_is_its_own_group_and_that_is_a_caveat() -> None:
     alone = Predictions.from_arrays({"a": np.zeros((3, 2))}, [0, 1, 0])
     assert (alone.n_groups, alone.group_kind) == (3, "image")
     grouped = Predictions.from_arrays({"a": np.zeros((3, 2))}, [0, 1, 0], groups=["p", "p", "q"])
     assert (grouped.n_groups, grouped.group_kind) == (2, "group")
 
 
-def test_arrays_of_different_shapes_are_told_apart_by_name() -> None:
+def test_arrays_of_different_shapes_are_distinguished_by_name() -> None:
     with pytest.raises(DataError, match=r"a \(3, 2\), b \(4, 2\)"):
         Predictions.from_arrays({"a": np.zeros((3, 2)), "b": np.zeros((4, 2))}, [0, 1, 0])
 

@@ -123,7 +123,7 @@ def test_members_are_aligned_by_id() -> None:
     [("ab", "1 .*'m'.*: c"), ("abcd", "1 .*'m'.*: d"),
      ("abx", "2 .*'m'.*: c, x"), ("abca", "'m'")],
 )  # fmt: skip
-def test_strangers_gaps_and_duplicates_are_refused(ids: str, said: str) -> None:
+def test_other_rows_gaps_and_duplicates_are_refused(ids: str, said: str) -> None:
     with pytest.raises(DataError, match=said):
         aligned({"m": np.zeros((len(ids), 2))}, {"m": list(ids)}, np.array(["a", "b", "c"]))
 

@@ -32,7 +32,7 @@ def tables(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     return labels, rng.dirichlet(np.ones(n_classes), len(labels))
 
 
-def figure(name: str, labels: np.ndarray, proba: np.ndarray) -> float:
+def metric_value(name: str, labels: np.ndarray, proba: np.ndarray) -> float:
     one = METRICS[name]
     if one.of_table is not None:
         return float(one.of_table(labels, proba))
@@ -48,7 +48,7 @@ def test_a_metric_does_not_know_what_classes_are_called(name: str, table, seed: 
     assume(proba.shape[1] > 2 or name != "average_precision")  # of two, the second is meant
     order = np.random.default_rng(seed).permutation(proba.shape[1])
     renamed = np.argsort(order)[labels]
-    a, b = figure(name, labels, proba), figure(name, renamed, proba[:, order])
+    a, b = metric_value(name, labels, proba), metric_value(name, renamed, proba[:, order])
     assert b == pytest.approx(a, abs=1e-9, nan_ok=True)
 
 
@@ -58,7 +58,7 @@ def test_a_metric_does_not_know_what_classes_are_called(name: str, table, seed: 
 def test_a_metric_of_ordered_classes_reads_the_same_from_the_other_end(name: str, table) -> None:
     labels, proba = table
     last = proba.shape[1] - 1
-    a, b = figure(name, labels, proba), figure(name, last - labels, proba[:, ::-1])
+    a, b = metric_value(name, labels, proba), metric_value(name, last - labels, proba[:, ::-1])
     assert b == pytest.approx(a, abs=1e-9, nan_ok=True)
 
 
@@ -68,7 +68,7 @@ def test_a_metric_of_ordered_classes_reads_the_same_from_the_other_end(name: str
 def test_a_metric_does_not_know_the_order_of_samples(name: str, table, seed: int) -> None:
     labels, proba = table
     rows = np.random.default_rng(seed).permutation(len(labels))
-    a, b = figure(name, labels, proba), figure(name, labels[rows], proba[rows])
+    a, b = metric_value(name, labels, proba), metric_value(name, labels[rows], proba[rows])
     assert b == pytest.approx(a, abs=1e-9, nan_ok=True)
 
 

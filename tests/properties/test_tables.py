@@ -102,7 +102,7 @@ def test_the_oracle_is_at_least_every_member_and_gains_by_each(logits, seed: int
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 999))
-def test_figures_do_not_know_the_order_of_rows(seed: int) -> None:
+def test_metrics_do_not_depend_on_the_order_of_rows(seed: int) -> None:
     table = toy_predictions(80, 3, 3, n_groups=20, seed=seed)
     shuffled = table.take(np.random.default_rng(seed).permutation(80))
     found = []

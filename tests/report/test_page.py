@@ -229,24 +229,24 @@ def test_the_results_are_those_of_metrics_json(reported: tuple[Run, Page]) -> No
         metrics = json.loads((run.ensemble_dir(method) / "metrics.json").read_text())
         cells = shown[method][1:4]
         for cell, part in zip(cells, ("in_sample", "cross_fitted", "test"), strict=True):
-            figure = metrics[part]["balanced_accuracy"]
-            assert cell.split()[0] == f"{figure['value']:.3f}"
-            if figure["low"] is not None:
-                assert f"{figure['low']:.3f}, {figure['high']:.3f}" in cell
+            value = metrics[part]["balanced_accuracy"]
+            assert cell.split()[0] == f"{value['value']:.3f}"
+            if value["low"] is not None:
+                assert f"{value['low']:.3f}, {value['high']:.3f}" in cell
 
 
-def test_gathered_figures_equal_the_stored_ones(reported: tuple[Run, Page]) -> None:
+def test_gathered_metrics_equal_the_stored_ones(reported: tuple[Run, Page]) -> None:
     run, _ = reported
     scores = gather(run).scores.set_index(["method", "part", "metric"])
     checked = 0
     for path in run.path.glob("ensembles/*/metrics.json"):
         metrics = json.loads(path.read_text())
         for part in ("in_sample", "cross_fitted", "test"):
-            for name, figure in metrics[part].items():
-                if isinstance(figure, dict) and name not in ("per_group", "per_class"):
+            for name, value in metrics[part].items():
+                if isinstance(value, dict) and name not in ("per_group", "per_class"):
                     row = scores.loc[(path.parent.name, part, name)]
                     got = [None if np.isnan(row[k]) else row[k] for k in ("value", "low", "high")]
-                    assert got == [figure[k] for k in ("value", "low", "high")]
+                    assert got == [value[k] for k in ("value", "low", "high")]
                     assert (row["n"], row["n_groups"]) == (
                         metrics[part]["n"],
                         metrics[part]["n_groups"],
@@ -279,7 +279,7 @@ def below(text: str, summary: str) -> Page:
     return Page(text.partition(f"<summary>{summary}</summary>")[2].partition("</details>")[0])
 
 
-def test_each_class_has_its_figures_against_the_rest(reported: tuple[Run, Page]) -> None:
+def test_each_class_has_its_metrics_against_the_rest(reported: tuple[Run, Page]) -> None:
     run, _ = reported
     text = (run.report_dir / "index.html").read_text(encoding="utf-8")
     (table,) = below(text, "Each class against the rest").tables
@@ -290,10 +290,10 @@ def test_each_class_has_its_figures_against_the_rest(reported: tuple[Run, Page])
     for row in table[1:]:
         block = metrics["test"]["per_class"][row[0].split()[0]]
         assert row[0].split()[1:] == [str(block["n"]), "images"]
-        for cell, figure in zip(row[1:], [block[key] for key in keys], strict=True):
-            assert cell.split()[0] == f"{figure['value']:.3f}"
-            if figure["low"] is not None:
-                assert f"{figure['low']:.3f}, {figure['high']:.3f}" in cell
+        for cell, value in zip(row[1:], [block[key] for key in keys], strict=True):
+            assert cell.split()[0] == f"{value['value']:.3f}"
+            if value["low"] is not None:
+                assert f"{value['low']:.3f}, {value['high']:.3f}" in cell
 
 
 def test_the_differences_between_parts_are_those_of_the_values_shown(
@@ -335,7 +335,7 @@ def test_the_page_begins_with_the_answer_that_stack_prints(reported: tuple[Run, 
         assert sentence in page.text
 
 
-def test_who_was_split_how_is_told_in_images_and_patients(
+def test_the_split_is_reported_in_images_and_patients(
     reported: tuple[Run, Page], trained: Any
 ) -> None:
     page = reported[1]
@@ -348,7 +348,7 @@ def test_who_was_split_how_is_told_in_images_and_patients(
         assert group in page.text
 
 
-def test_a_split_by_image_is_stamped_above_every_figure(tmp_path: Path) -> None:
+def test_a_split_by_image_is_a_caveat_above_every_metric(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "by-group")
     manifest = dataclasses.replace(run.manifest(), split_by="image")
     folds = make_folds(manifest, 4, by="image")
@@ -359,13 +359,13 @@ def test_a_split_by_image_is_stamped_above_every_figure(tmp_path: Path) -> None:
         about = {**stored.about, "manifest": manifest.digest, "folds": folds.digest}
         torn.store.write(name, dataclasses.replace(stored, about=about))
     text = text_of(torn)
-    stamp = "<strong>Split by image.</strong>"
-    assert stamp in text
-    assert text.index(stamp) < text.index("<main>")
-    assert stamp not in text_of(run)
+    caveat = "<strong>Split by image.</strong>"
+    assert caveat in text
+    assert text.index(caveat) < text.index("<main>")
+    assert caveat not in text_of(run)
 
 
-def test_unknown_patients_are_stamped(tmp_path: Path, slides: Path) -> None:
+def test_unknown_patients_have_a_caveat(tmp_path: Path, slides: Path) -> None:
     manifest = Manifest.from_folders(slides)
     train, test = manifest.split(test_size=0.2)
     manifest = train.joined(test)

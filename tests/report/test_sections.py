@@ -92,7 +92,7 @@ def test_training_curves_say_whether_an_epoch_was_selected(content: Content, toy
 # -- probabilities ---------------------------------------------------------------------------
 
 
-def test_referral_of_the_doubtful_tenth_is_counted(toy: Content) -> None:
+def test_rejection_of_the_doubtful_tenth_is_counted(toy: Content) -> None:
     answers = toy.answers["temperature", "test"]
     before, share, after = errors_after_referral(answers, 0.1)
     sure = answers.proba[np.arange(len(answers.labels)), answers.predicted]

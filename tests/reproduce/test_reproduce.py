@@ -23,7 +23,8 @@ from click.testing import CliRunner
 from ensemble_kit.cli import COMMANDS, app
 from ensemble_kit.cli.commands.reproduce import call_command
 from ensemble_kit.errors import DataError, UsageError
-from ensemble_kit.experiment import config_of, load_experiment, prepare
+from ensemble_kit.experiment import config_of, load_experiment
+from ensemble_kit.experiment_data import prepare
 from ensemble_kit.inference.ensemble import load_ensemble
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.reproduce.experiment_file import FILE, Plan, read_plan
@@ -97,8 +98,8 @@ def call(words: Sequence[str], log: Path) -> None:
 
 
 def run(plan: Plan, only: str | None = None) -> tuple[Reproduced, list[StepEnded]]:
-    told: list[StepEnded] = []
-    return reproduce(plan, call, only=only, tell=told.append), told
+    ended: list[StepEnded] = []
+    return reproduce(plan, call, only=only, tell=ended.append), ended
 
 
 def test_all_five_systems_are_here() -> None:
@@ -174,9 +175,9 @@ def test_what_is_done_is_skipped_and_what_is_missing_is_run(small: Path) -> None
 
 def test_a_single_step_runs_alone_and_is_not_run_again(small: Path) -> None:
     plan = plan_of(small, quick=True)
-    done, told = run(plan, only="train")
-    assert [(e.variant, e.step) for e in told] == [("usual", "train"), ("tiny", "train")]
-    assert all(e.is_first and e.is_last and e.seconds is not None for e in told)
+    done, ended = run(plan, only="train")
+    assert [(e.variant, e.step) for e in ended] == [("usual", "train"), ("tiny", "train")]
+    assert all(e.is_first and e.is_last and e.seconds is not None for e in ended)
     assert done.page is None
     _, second = run(plan)
     assert {e.step for e in second if e.seconds is not None} == {"check", "stack"}
@@ -195,8 +196,8 @@ def test_a_killed_command_continues_with_the_step_that_it_was_in(small: Path) ->
             time.sleep(0.02)
         os.killpg(command.pid, signal.SIGKILL)
     assert not page.exists()
-    done, told = run(plan_of(small, quick=True))
-    again = [(e.variant, e.step) for e in told if e.seconds is not None]
+    done, ended = run(plan_of(small, quick=True))
+    again = [(e.variant, e.step) for e in ended if e.seconds is not None]
     assert again == [("tiny", "train"), ("tiny", "stack")]
     assert done.page is not None
 
@@ -230,7 +231,7 @@ def test_a_constant_classifier_is_named_with_its_class(reproduced: Reproduced) -
         assert "tiny" in constant_rows(done.results)
 
 
-def test_a_published_figure_is_answered_by_a_full_run_on_its_data_only(small: Path) -> None:
+def test_a_published_value_is_compared_with_a_full_run_on_its_data_only(small: Path) -> None:
     quick = plan_of(small, quick=True)
     data = quick.variants[0].experiment.data.path
     done, _ = run(read_plan(small, data=data))

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ensemble_kit.experiment import Experiment, load_experiment, prepare, read_data
+from ensemble_kit.experiment import Experiment, load_experiment
+from ensemble_kit.experiment_data import prepare, read_data
 from ensemble_kit.images.tiles.build import Tiles, build_tiles
 from ensemble_kit.manifest.phantom.relabelled import write_phantom_as
 from ensemble_kit.members.member import Member
@@ -80,7 +81,7 @@ def fit_of(recipe: Recipe) -> tuple[Fit, Rows]:
     tiles = Tiles(pixels, np.arange(12).astype(str), "", 16)
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
     fit = Fit.start(member, tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0)
-    # What it learns is wrong of the watched rows, so no epoch improves on the first ones.
+    # What it learns is wrong for the validation rows, so no epoch improves on the first ones.
     return fit, Rows(np.arange(12), LABELS, np.arange(12), 1 - LABELS)
 
 

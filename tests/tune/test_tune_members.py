@@ -107,11 +107,11 @@ def test_other_test_images_labels_and_predictions_change_no_trial(
         options |= {"objective": "solo", "keep_trials": True}
     want = tune(3, **options)
     got = tune(3, **options, folder="other", train=other)
-    assert [_figures(t) for t in got.members[0].trials] == [_figures(t) for t in want.members[0].trials]  # fmt: skip
+    assert [_values(t) for t in got.members[0].trials] == [_values(t) for t in want.members[0].trials]  # fmt: skip
     assert (got.picks, got.kept) == (want.picks, want.kept)
 
 
-def _figures(trial: Any) -> Any:
+def _values(trial: Any) -> Any:
     return dataclasses.replace(trial, seconds=0.0)
 
 
@@ -134,7 +134,9 @@ def test_trials_are_scored_on_whole_patients_that_they_do_not_train_on(
 
     def spy(self: Any, rows: Any, *words: Any) -> None:
         ids = self.tiles.sample_ids
-        seen.append([{group[i] for i in ids[part].tolist()} for part in (rows.train, rows.watched)])
+        seen.append(
+            [{group[i] for i in ids[part].tolist()} for part in (rows.train, rows.validation)]
+        )
         run(self, rows, *words)
 
     monkeypatch.setattr(objective_module.Fit, "run", spy)
@@ -186,10 +188,10 @@ def test_a_trial_that_is_worse_is_pruned_and_the_sampler_learns_a_worse_loss(
     assert result.share_of_images < 1
     assert result.best is not None
     assert result.best.loss is not None
-    told = {t.number: t.value for t in stored_trials(tmp_path / "run")}
+    stored = {t.number: t.value for t in stored_trials(tmp_path / "run")}
     for one in result.trials:
         if one.outcome == "pruned":
-            assert told[one.number] >= result.best.loss
+            assert stored[one.number] >= result.best.loss
     whole = tune(5, members=[tiny(epochs=3, learning_rate=3e-2)], prunes=False, folder="whole")
     assert whole.members[0].n_pruned == 0
     assert whole.members[0].share_of_images == 1

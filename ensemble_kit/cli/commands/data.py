@@ -130,8 +130,8 @@ def show(
     With --augment: one row per image, with random augmentations. With --members: one row per member,
     with the images as that member gets them.
     """
+    from ensemble_kit.atomic_write import atomic_write
     from ensemble_kit.experiment import load_experiment
-    from ensemble_kit.files import atomic_write
     from ensemble_kit.images.augmentation.presets import preset
     from ensemble_kit.images.tiles.contact_sheet import augmentation_sheet, class_sheet, input_sheet
     from ensemble_kit.manifest.layouts.detect import read_manifest

@@ -36,12 +36,8 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
     Shapley values are exact, for up to 12 members. Writes diversity/ in the run folder: members.csv,
     pairs.csv, diversity.json, kappa-error.png.
     """
-    from ensemble_kit.evaluation.diversity.member_study import (
-        FOLDER,
-        study_json,
-        study_members,
-        write_study,
-    )
+    from ensemble_kit.evaluation.diversity.member_study import FOLDER, study_members
+    from ensemble_kit.evaluation.diversity.member_study_files import study_json, write_study
     from ensemble_kit.evaluation.protocol import Protocol
     from ensemble_kit.files import write_bytes
     from ensemble_kit.plots.diversity import diversity_figure

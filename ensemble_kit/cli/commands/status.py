@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 @click.command("status")
 @click.argument("run_path", metavar="[RUN]", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--run", "named", type=click.Path(path_type=Path), metavar="RUN", help="The same as RUN."
+)
 @click.option("--watch", is_flag=True, help="Update every few seconds until no job runs or waits.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
+def status(run_path: Path | None, named: Path | None, watch: bool, as_json: bool) -> None:
     """Show which jobs (member, fold) are done, running, failed, damaged or waiting.
 
     RUN is a run folder [default: that of the settings file, else the latest in checkpoints/].
@@ -31,7 +34,7 @@ def status(run_path: Path | None, watch: bool, as_json: bool) -> None:
     from ensemble_kit.members.jobs.status import run_status
     from ensemble_kit.run import Run
 
-    run = Run(run_path or default_run())
+    run = Run(run_path or named or default_run())
     while True:
         jobs = run_status(run)
         if watch and not as_json:

@@ -83,8 +83,9 @@ def train_members(
 ) -> None:
     """Train each member on each fold, and store the logits of all held-out and test images.
 
-    Without --data, the settings file ./ensemble-kit.toml is used, else an embedded data set. The same
-    command continues after an interruption: finished jobs are skipped.
+    Without --data, the settings file ./ensemble-kit.toml is used. If there is none, a run that
+    exists (--run DIR) keeps its own data and settings, and a new run gets an embedded data set. The
+    same command continues after an interruption: finished jobs are skipped.
     """
     launch, base = Launch.checked(**how), experiment.run_path.as_posix()
     runs = several(experiment, protocol, repeats)
@@ -120,7 +121,7 @@ def run_training(
     experiment: Experiment, launch: Launch | None = None, *, dry_run: bool = False
 ) -> None:
     """Print the plan and train; used by `train-members` and `demo`."""
-    from ensemble_kit.experiment import prepare
+    from ensemble_kit.experiment_data import prepare
     from ensemble_kit.members.fit_members import refuse_bad_members
     from ensemble_kit.members.preflight import check_members
 

@@ -60,7 +60,7 @@ def _refuse_the_same_again(experiment: Experiment, protocol: str, repeats: int) 
 
 
 def _has_no_groups(experiment: Experiment) -> bool:
-    from ensemble_kit.experiment import prepare
+    from ensemble_kit.experiment_data import prepare
 
     train = prepare(experiment)[0].part("train")
     return train.n_groups == len(train)

@@ -70,7 +70,8 @@ def tune(
         _tune_combiner(experiment, combiner, trials)
         return
     from ensemble_kit.cli.output.tuning import TuningPrinter, answer, proxy_sentence
-    from ensemble_kit.experiment import config_of, prepare
+    from ensemble_kit.experiment import config_of
+    from ensemble_kit.experiment_data import prepare
     from ensemble_kit.launch.tuning import TuningWorkers
     from ensemble_kit.run import Run
     from ensemble_kit.tune.proxy import Proxy

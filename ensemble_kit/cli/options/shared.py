@@ -74,7 +74,7 @@ def default_run() -> Path:
         raise DataError(
             "This command needs a run",
             "there is none under 'checkpoints/', and no --run was given",
-            "Train members first: ensemble-kit train-members",
+            "Train members first: ensemble-kit train-members --data DATA",
         )
     return records[-1].parent
 

@@ -11,11 +11,6 @@ import numpy as np
 from ensemble_kit.arrays import Array
 
 
-def mean_rule(proba: Array) -> Array:
-    """The mean over members."""
-    return np.asarray(proba.mean(axis=1))
-
-
 def median_rule(proba: Array) -> Array:
     """The median over members, class by class."""
     return np.asarray(np.median(proba, axis=1))
@@ -42,11 +37,6 @@ def max_rule(proba: Array) -> Array:
 def min_rule(proba: Array) -> Array:
     """The lowest support that any member gives."""
     return np.asarray(proba.min(axis=1))
-
-
-def product_rule(proba: Array) -> Array:
-    """The product over members: right where members err independently, ruled by the surest."""
-    return np.asarray(proba.prod(axis=1))
 
 
 def normalised(support: Array) -> Array:

@@ -76,13 +76,13 @@ class BoostingStacker(Combiner):
         if n_splits < 2:
             return max(1, self.n_rounds // 4)
         fold = inner_folds(labels, numbered, n_splits, generator(self.seed, "boosting"))
-        learn, kept = fold != 0, fold == 0
+        learn, held_out = fold != 0, fold == 0
         if len(np.unique(labels[learn])) < len(self.present_):
             return max(1, self.n_rounds // 4)
-        column = np.searchsorted(self.present_, labels[kept])
-        return self._best_round(x[learn], labels[learn], x[kept], column)
+        column = np.searchsorted(self.present_, labels[held_out])
+        return self._best_round(x[learn], labels[learn], x[held_out], column)
 
-    def _best_round(self, x: Array, labels: Ints, x_kept: Array, column: Ints) -> int:
+    def _best_round(self, x: Array, labels: Ints, x_held_out: Array, column: Ints) -> int:
         """The number of rounds of least log loss on rows not learnt from."""
         model, losses = self._model(STEP).set_params(warm_start=True), [np.inf]
         raw: Array = np.empty((0, 0))
@@ -90,10 +90,10 @@ class BoostingStacker(Combiner):
             n_done = len(losses) - 1
             model.set_params(max_iter=min(n_done + STEP, self.n_rounds)).fit(x, labels)
             if not n_done:
-                raw = np.tile(_baseline(model), (len(x_kept), 1))
+                raw = np.tile(_baseline(model), (len(x_held_out), 1))
             nodes, starts = _plain_trees(model._predictors[n_done:])
             for of_round in starts:
-                _add_leaves(raw, nodes, of_round, x_kept)
+                _add_leaves(raw, nodes, of_round, x_held_out)
                 losses.append(_log_loss(raw, column))
         return int(np.argmin(losses))
 

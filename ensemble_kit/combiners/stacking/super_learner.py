@@ -12,7 +12,7 @@ import numpy as np
 from ensemble_kit.arrays import Array, Ints
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.calibrated import inner_cross_fit
-from ensemble_kit.combiners.log_proba import FLOOR, clipped_log_proba
+from ensemble_kit.combiners.log_proba import LOWEST, clipped_log_proba
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.stacking.linear import RidgeStacker
 from ensemble_kit.combiners.weights.greedy_selection import GreedySelection
@@ -57,7 +57,7 @@ class TwoLayerStack(Combiner):
         self.upper_ = SimplexWeights().fit(self._joined(logits, outside), labels, groups)
 
     def _joined(self, logits: Array, answers: list[Array]) -> Array:
-        extra = np.log(np.maximum(np.stack(answers, axis=1), np.exp(FLOOR)))
+        extra = np.log(np.maximum(np.stack(answers, axis=1), np.exp(LOWEST)))
         return (
             np.concatenate([clipped_log_proba(logits), extra], axis=1)
             if self.keep_members

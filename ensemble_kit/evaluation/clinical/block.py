@@ -171,15 +171,15 @@ def _part(part: Part, positive: int, protocol: Protocol, options: ClinicalOption
         )
         for one in (ours, best)
     )  # fmt: skip
-    curve, floor = (decision_curve(one, options.thresholds) for one in (mine, theirs))
+    curve, baseline = (decision_curve(one, options.thresholds) for one in (mine, theirs))
     return ClinicalPart(
         mine.n,
         mine.n_groups,
         mine.n_positive,
         mine.n_positive_groups,
         curve,
-        floor,
-        tuple(benefit_gains(curve, floor, mine)),
+        baseline,
+        tuple(benefit_gains(curve, baseline, mine)),
         calibration_of(mine),
         predictive_values(mine, options.prevalences),
     )

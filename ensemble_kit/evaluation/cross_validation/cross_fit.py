@@ -58,8 +58,8 @@ def cross_fit(combiner: Combiner, oof: Predictions) -> MethodPredictions:
     fold = combiner.crossing(oof, fold_of(oof))
     folds = np.unique(fold)
     fitted = combiner.fit_each(oof, [np.flatnonzero(fold != k) for k in folds])
-    kept = [np.flatnonzero(fold == k) for k in folds]
-    parts = [(rows, one.apply(oof.take(rows))) for rows, one in zip(kept, fitted, strict=True)]
+    held_out = [np.flatnonzero(fold == k) for k in folds]
+    parts = [(rows, one.apply(oof.take(rows))) for rows, one in zip(held_out, fitted, strict=True)]
     return MethodPredictions.of(Combined.scattered(parts, len(oof)), oof)
 
 

@@ -45,14 +45,14 @@ def fall_back(
     crossed : mapping of name to MethodPredictions
         Cross-fitted predictions of `combiners`, including the mean.
     """
-    fallen, answers = set(), dict(crossed)
+    replaced, answers = set(), dict(crossed)
     labels, mean = np.asarray(oof.labels), crossed["mean"]
     wanted = protocol.verdict_metric(oof.class_names)
     for name in may_fall(combiners, protocol):
         if not beats(crossed[name], mean, labels, wanted):
-            fallen.add(name)
+            replaced.add(name)
         answers[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), wanted)
-    return fallen, answers
+    return replaced, answers
 
 
 def beats(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:

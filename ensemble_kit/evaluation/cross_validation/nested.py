@@ -61,7 +61,7 @@ def nested_answers(
         Tables of other members, classes or rows.
     """
     refuse_features(combiners)
-    _refuse_strangers(nested, oof)
+    _refuse_other_rows(nested, oof)
     parts: dict[str, list[tuple[Ints, Combined]]] = {name: [] for name in combiners}
     for one in nested:
         rows = positions(oof.sample_ids, one.outer.sample_ids)
@@ -102,12 +102,12 @@ def couplings(
     """Cross-fitted minus nested by method and metric, with the interval of the paired difference."""
     return {
         name: {
-            key: paired_gains({name: crossed[name]}, strict, _as_it_is(key), level=level)[
+            key: paired_gains({name: crossed[name]}, of_nested, _as_it_is(key), level=level)[
                 name
             ].effect
-            for key in strict.values.metrics
+            for key in of_nested.values.metrics
         }
-        for name, strict in nested.items()
+        for name, of_nested in nested.items()
     }
 
 
@@ -127,7 +127,7 @@ def refuse_features(combiners: Mapping[str, Combiner]) -> None:
         )
 
 
-def _refuse_strangers(nested: Sequence[NestedFold], oof: Predictions) -> None:
+def _refuse_other_rows(nested: Sequence[NestedFold], oof: Predictions) -> None:
     evaluated = [sample for one in nested for sample in one.outer.sample_ids.tolist()]
     wrong = set(evaluated) ^ set(oof.sample_ids.tolist())
     if wrong or len(evaluated) != len(oof):

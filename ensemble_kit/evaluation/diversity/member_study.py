@@ -6,10 +6,7 @@ Measures on out-of-fold rows, with intervals over whole groups. Draws nothing.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +27,6 @@ from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.evaluation.uncertainty.jackknife import Design
 from ensemble_kit.evaluation.uncertainty.t_intervals import gains, interval_of
-from ensemble_kit.files import write_csv, write_json
 from ensemble_kit.metrics import metric
 from ensemble_kit.metrics.diversity import ambiguity, kappa_error, pairwise
 from ensemble_kit.predictions.method_predictions import Combined, decided
@@ -266,36 +262,3 @@ def _pairs(oof: Predictions, proba: Array) -> pd.DataFrame:
         }
     )
     return table.sort_values("error_correlation", ascending=False, kind="stable", ignore_index=True)
-
-
-def study_json(found: MemberStudy) -> dict[str, Any]:
-    """Everything in `diversity.json`; undefined values are null."""
-
-    def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = json.loads(
-            table.to_json(orient="records", double_precision=15)
-        )
-        return rows
-
-    return {
-        "schema_version": 1,
-        "metric": found.protocol.metric,
-        "n": found.n,
-        "n_groups": found.n_groups,
-        "group_kind": found.group_kind,
-        "mean_of_all": found.whole.value,
-        "best_alone": found.best,
-        "brier": dict(found.decomposition),
-        "members": records(found.members),
-        "pairs": records(found.pairs),
-        "reading": found.sentence,
-        "notes": list(found.notes),
-    }
-
-
-def write_study(folder: str | os.PathLike[str], found: MemberStudy) -> None:
-    """Write `members.csv`, `pairs.csv` and `diversity.json`."""
-    target = Path(folder)
-    for name, table in {"members": found.members, "pairs": found.pairs}.items():
-        write_csv(target / f"{name}.csv", table)
-    write_json(target / "diversity.json", study_json(found))

@@ -196,12 +196,12 @@ def _costs(path: str | os.PathLike[str], members: list[str]) -> dict[str, dict[s
     read = table_with(path, "member", what="A table of costs")
     table = read.frame
     units = [str(c) for c in table.columns if c != "member"]
-    strange = [c for c in units if c not in UNITS]
-    if strange or not units:
+    unknown = [c for c in units if c not in UNITS]
+    if unknown or not units:
         raise DataError(
             f"'{path}' has the columns {first_few(table.columns)}",
             f"a table of costs has the column member and any of {', '.join(UNITS)}",
-            did_you_mean(strange[0], UNITS) if strange else "Add one",
+            did_you_mean(unknown[0], UNITS) if unknown else "Add one",
         )
     unknown = [name for name in table["member"].tolist() if name not in members]
     if unknown or table["member"].duplicated().any():

@@ -150,7 +150,7 @@ def read_member_file(
     n_known = len(of_class)
     where = f"'{path}' of member '{name}'"
     if extra and not (may_add and _are_classes(Values(where, numbers, (), decimals), n_known)):
-        raise _strange(extra, class_names, where)
+        raise _unknown_columns(extra, class_names, where)
     truth = _truth(table[unused], class_names)
     said = [f"{where}: columns {prefix}CLASS are its predictions."] if prefix else []
     if unused:
@@ -200,7 +200,7 @@ def _are_classes(values: Values, n_known: int) -> bool:
     return looks_like_proba(values) and not looks_like_proba(fewer)
 
 
-def _strange(extra: Sequence[str], class_names: Sequence[str], where: str) -> DataError:
+def _unknown_columns(extra: Sequence[str], class_names: Sequence[str], where: str) -> DataError:
     return DataError(
         f"{where} has the columns {first_few(map(repr, extra))}, which are no classes",
         f"the classes are {as_list(list(class_names))}",

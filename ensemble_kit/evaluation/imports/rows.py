@@ -55,10 +55,10 @@ def row_of_id(
     row_of = {sample: i for i, sample in enumerate(ids)}
     twice = [sample for i, sample in enumerate(ids) if row_of[sample] != i]
     missing = [] if partial else [sample for sample in want.tolist() if sample not in row_of]
-    strange = sorted(set(row_of) - set(want.tolist()))
+    unknown = sorted(set(row_of) - set(want.tolist()))
     wrong = [
         f"{what} {len(some)} ({first_few(some)})"
-        for what, some in (("lacks", missing), ("repeats", twice), ("adds", strange))
+        for what, some in (("lacks", missing), ("repeats", twice), ("adds", unknown))
         if some
     ]
     if wrong:

@@ -98,7 +98,7 @@ def stored_predictions(run: Run, method: str) -> StoredPredictions:
         refuse_stale(run, method, read_metrics(run, method), oof, test)
         frame, about = read_ensemble_predictions(run.ensemble_dir(method)), _about(run, method)
         found = [of_frame(frame, table, run, method) for table in tables]
-        tables = [_with_stamp(table, about) for table in tables]
+        tables = [_with_stored_quorum(table, about) for table in tables]
     elif method in oof.member_names:
         found = [_of_member(table, method) for table in tables]
     else:
@@ -156,7 +156,7 @@ def _about(run: Run, method: str) -> dict[str, Any]:
     return dict(read_saved(path.parent).get("about", {})) if path.is_file() else {}
 
 
-def _with_stamp(table: Predictions, about: Mapping[str, Any]) -> Predictions:
+def _with_stored_quorum(table: Predictions, about: Mapping[str, Any]) -> Predictions:
     """The table with the quorum that its members were combined under, if any, noted."""
     if "quorum" not in about:
         return table
@@ -201,7 +201,7 @@ def predictions_by_fold(run: Run, method: str) -> tuple[MethodPredictions, dict[
         )
     about = _about(run, method)
     gaps = "quorum" in about
-    oof = _with_stamp(run.predictions("oof", partial=gaps).select(members), about)
+    oof = _with_stored_quorum(run.predictions("oof", partial=gaps).select(members), about)
     test = run.predictions("test", partial=gaps).select(members)
     fold = fold_of(oof)
     logits = _test_logits_by_fold(run, members, test)
@@ -220,7 +220,7 @@ def predictions_by_fold(run: Run, method: str) -> tuple[MethodPredictions, dict[
     for k, one in zip(folds, fitted, strict=True):
         proba[fold == k] = one.apply(oof.take(fold == k)).proba
         tested = dataclasses.replace(test, logits=logits[k])
-        new[k] = one.apply(_with_stamp(tested, about)).proba
+        new[k] = one.apply(_with_stored_quorum(tested, about)).proba
     return MethodPredictions.of(decided(proba), oof), new
 
 

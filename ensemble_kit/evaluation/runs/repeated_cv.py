@@ -145,8 +145,8 @@ def compare_repeats(
     folds = pd.DataFrame(rows, columns=["run", "fold", "n", *methods])
     n_splits = len(np.unique(fold_of(tables[0])))
     gains = [
-        _gain(folds, method, floor, metric, n_splits=n_splits, level=protocol.level)
-        for floor in methods[1:]
+        _gain(folds, method, baseline, metric, n_splits=n_splits, level=protocol.level)
+        for baseline in methods[1:]
     ]
     notes = {run.path.as_posix(): notes_of(run, method) for run in runs}
     return Repeats(
@@ -200,10 +200,10 @@ def _per_fold(
 
 
 def _gain(
-    folds: pd.DataFrame, method: str, floor: str, metric: Metric, *, n_splits: int, level: float
+    folds: pd.DataFrame, method: str, baseline: str, metric: Metric, *, n_splits: int, level: float
 ) -> RepeatedGain:
     sign = 1.0 if metric.higher_is_better else -1.0
-    gains = sign * (folds[method] - folds[floor]).dropna().to_numpy(dtype=np.float64)
+    gains = sign * (folds[method] - folds[baseline]).dropna().to_numpy(dtype=np.float64)
     gain, p_value, share = Interval(None), None, 1.0 / (n_splits - 1)
     if len(gains):
         gain = Interval(float(gains.mean()))
@@ -214,8 +214,8 @@ def _gain(
     over = f"{level * 100:.0f} %, over {folds['run'].nunique()} repeats x {n_splits} folds"
     if undefined := len(folds) - len(gains):
         over += f", without {undefined} folds in which the metric is undefined"
-    said = f"{CLAIMS[word].format(method, floor)}: {_said(metric.name, gain, p_value)} ({over})."
-    return RepeatedGain(method, floor, metric.name, gain, p_value, word, len(gains), said)
+    said = f"{CLAIMS[word].format(method, baseline)}: {_said(metric.name, gain, p_value)} ({over})."
+    return RepeatedGain(method, baseline, metric.name, gain, p_value, word, len(gains), said)
 
 
 def _said(name: str, gain: Interval, p_value: float | None) -> str:

@@ -52,7 +52,7 @@ def baseline_tests(
     answers: Mapping[str, Combined],
     labels: Ints,
     *,
-    floors: Sequence[str],
+    baselines: Sequence[str],
     part: str,
 ) -> dict[str, tuple[BaselineTest, ...]]:
     """Tests of every method against every baseline.
@@ -62,7 +62,7 @@ def baseline_tests(
     answers : mapping of method to Combined
         Predictions, including the baselines.
     labels : array of int, shape (n_samples,)
-    floors : sequence of str
+    baselines : sequence of str
     part : str
         Name of the part, e.g. "test".
 
@@ -76,15 +76,15 @@ def baseline_tests(
     Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal
     of Statistics 6(2), 65-70.
     """
-    methods = [name for name in answers if name not in floors]
+    methods = [name for name in answers if name not in baselines]
     out: dict[str, list[BaselineTest]] = {name: [] for name in methods}
-    for against in floors:
+    for against in baselines:
         alone = {name: _tests(answers[name], answers[against], labels) for name in methods}
         for kind in alone[methods[0]] if methods else ():
             found = [alone[name][kind] for name in methods]
             adjusted = holm([one.p_value for one in found])
             for name, one, p in zip(methods, found, adjusted, strict=True):
-                alone_p, adjusted_p = _told(one.p_value), _told(float(p))
+                alone_p, adjusted_p = _reported(one.p_value), _reported(float(p))
                 out[name].append(
                     BaselineTest(
                         against, part, kind, one.estimate, alone_p, adjusted_p, len(methods)
@@ -93,7 +93,7 @@ def baseline_tests(
     return {name: tuple(tests) for name, tests in out.items()}
 
 
-def _told(p_value: float) -> float | None:
+def _reported(p_value: float) -> float | None:
     return None if np.isnan(p_value) else p_value
 
 

@@ -101,8 +101,8 @@ def _pool(combined: Combined, numbered: Ints, n_groups: int, rule: str) -> Array
     if rule == "max":
         np.maximum.at(support, numbered, combined.proba)
     elif rule == "vote":
-        told = combined.predicted >= 0
-        np.add.at(support, (numbered[told], combined.predicted[told]), 1.0)
+        has_class = combined.predicted >= 0
+        np.add.at(support, (numbered[has_class], combined.predicted[has_class]), 1.0)
     else:
         np.add.at(support, numbered, combined.proba)
     total = support.sum(axis=1, keepdims=True)

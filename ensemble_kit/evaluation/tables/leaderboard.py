@@ -22,14 +22,14 @@ POOLED_BY = {"mean": "mean", "vote": "votes", "max": "maximum"}
 def headline(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> str:
     """One sentence: number of methods, the best cross-fitted method, and the baselines."""
     name = protocol.metric.replace("_", " ")
-    floors = ", ".join(
+    baselines = ", ".join(
         f"{key} {evaluations[key].cross_fitted[protocol.metric]!s}"
         for key in BASELINES
         if key in evaluations
     )
     best = chosen(evaluations, protocol)
     if best is None:
-        return f"Cross-fitted {name}: {floors}."
+        return f"Cross-fitted {name}: {baselines}."
     n_methods = sum(key not in REFERENCE_METHODS for key in evaluations)
     value = str(best.cross_fitted[protocol.metric])
     compared = (
@@ -40,7 +40,7 @@ def headline(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> str:
         if best.corrected is None
         else f" Corrected for the choice: {_number(best.corrected.value)}."
     )
-    return f"{compared} {name}: {best.shown_name} {value}.{corrected} Baselines: {floors}."
+    return f"{compared} {name}: {best.shown_name} {value}.{corrected} Baselines: {baselines}."
 
 
 def _number(value: float | None) -> str:

@@ -55,7 +55,7 @@ def null_json(found: PermutationTest) -> dict[str, Any]:
     return {
         "metric": found.metric,
         "n_draws": found.n_draws,
-        "dealt": found.dealt,
+        "dealt": found.permutation,
         "methods": {
             name: {
                 "value": one.value,

@@ -170,12 +170,12 @@ class Design:
         return float(self.effective.sum())
 
     @property
-    def floor(self) -> float:
+    def variance_of_groups(self) -> float:
         """Variance, over value x (1 - value), if groups were right or wrong as a whole."""
         return float((self.weight**2 / self.effective).sum())
 
     @property
-    def row_floor(self) -> float:
+    def variance_of_rows(self) -> float:
         """The same if rows were right or wrong, each by itself."""
         return float((self.weight**2 / self.rows).sum())
 

@@ -68,7 +68,9 @@ def interval_of(
     if high is not None:
         share = (value - low) / (high - low)
         of_rows = of_decisions and high == 1.0  # no costs and distances: mostly far from the ends
-        least = share * (1.0 - share) * (high - low) ** 2 * design.row_floor if of_rows else 0.0
+        least = (
+            share * (1.0 - share) * (high - low) ** 2 * design.variance_of_rows if of_rows else 0.0
+        )
         ends = _wilson(value, max(variance, least), quantile, design, low, high)
     elif variance <= (1e-12 * value) ** 2:
         return Interval(float(value))
@@ -88,7 +90,7 @@ def _wilson(
     share = (value - low) / (high - low)
     pull = CEILING / design.n_effective**2
     spread = share * (1.0 - share)
-    ratio = (variance / (high - low) ** 2 + pull * design.floor) / (spread + pull)
+    ratio = (variance / (high - low) ** 2 + pull * design.variance_of_groups) / (spread + pull)
     c = quantile**2 * ratio
     middle = (share + c / 2.0) / (1.0 + c)
     half = np.sqrt(max(c * spread, 0.0) + c * c / 4.0) / (1.0 + c)

@@ -31,7 +31,7 @@ from ensemble_kit.images.augmentation.stain_jitter import draw_stains, restained
 # Samples per block. On a CPU the buffers of a small block fit into the cache, which halves the
 # time. On a GPU large blocks need few launches; the buffers have at most this many numbers.
 CPU_BLOCK = 16
-CARD_NUMBERS = 2**25
+GPU_NUMBERS = 2**25
 
 __all__ = ["PRESETS", "Augmentation", "augment_batch"]
 
@@ -107,7 +107,7 @@ def augment_batch(
         drawn = _draw(n, channels // 3, augmentation, generator, square=height == width)
     block = CPU_BLOCK
     if device.type != "cpu":
-        block = max(CPU_BLOCK, CARD_NUMBERS // (channels * shape[0] * shape[1]))
+        block = max(CPU_BLOCK, GPU_NUMBERS // (channels * shape[0] * shape[1]))
     start = 0
     while start < n:
         some = slice(start, start + block)

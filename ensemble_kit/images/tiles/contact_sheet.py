@@ -21,7 +21,7 @@ TEXT_HEIGHT = 16
 
 
 def class_sheet(
-    manifest: Manifest, *, n_columns: int = 8, tile: int = 128, seed: int = 0, crop: str = "squash"
+    manifest: Manifest, *, n_columns: int = 8, tile: int = 128, seed: int = 0
 ) -> Pixels:
     """One row per class; the columns are different groups if there are enough.
 
@@ -42,7 +42,7 @@ def class_sheet(
     rows, titles = [], []
     for c, name in enumerate(manifest.class_names):
         picked = _spread(np.flatnonzero(manifest.labels == c), manifest.groups, n_columns, rng)
-        rows.append([_picture(t) for t in _tiles(manifest, picked, tile, crop)])
+        rows.append([_picture(t) for t in _tiles(manifest, picked, tile)])
         titles.append(f"{name} ({int((manifest.labels == c).sum())} images)")
     return grid(rows, titles)
 
@@ -55,7 +55,6 @@ def augmentation_sheet(
     n_columns: int = 8,
     tile: int = 128,
     seed: int = 0,
-    crop: str = "squash",
 ) -> Pixels:
     """One row per image: the original, then random augmentations.
 
@@ -64,7 +63,7 @@ def augmentation_sheet(
     rng = generator(seed, "sheet")
     picked = _spread(np.arange(len(manifest)), manifest.groups, n_rows, rng)
     rows, titles = [], []
-    for row, pixels in zip(picked, _tiles(manifest, picked, tile, crop), strict=True):
+    for row, pixels in zip(picked, _tiles(manifest, picked, tile), strict=True):
         batch = torch.from_numpy(np.repeat(pixels[None], n_columns - 1, axis=0))
         draws = torch.Generator().manual_seed(derive_seed(seed, "sheet", int(row)))
         out = augment_batch(batch, augmentation, generator=draws, mean=[0.0] * 3, std=[1.0] * 3)
@@ -81,7 +80,6 @@ def input_sheet(
     n_columns: int = 8,
     tile: int = 128,
     seed: int = 0,
-    crop: str = "squash",
 ) -> Pixels:
     """One row per input, one column per image: the images as a network gets them.
 
@@ -97,7 +95,7 @@ def input_sheet(
     rows = []
     for spec, color in inputs.values():
         plans = recipes(some, stain=spec.stain, stain_norm=spec.stain_norm)
-        tiles = [render(some.root, [(p, spec.image_size)], crop=crop)[0] for p in plans]
+        tiles = [render(some.root, [(p, spec.image_size)])[0] for p in plans]
         rows.append([_enlarged(_picture(_in_color(t, color)), tile) for t in tiles])
     return grid(rows, list(inputs))
 
@@ -156,8 +154,8 @@ def _spread(
     return [row for _, row in turn[:n]]
 
 
-def _tiles(manifest: Manifest, rows: Sequence[int], tile: int, crop: str) -> list[Pixels]:
+def _tiles(manifest: Manifest, rows: Sequence[int], tile: int) -> list[Pixels]:
     return [
-        render(manifest.root, [(recipe, tile)], crop=crop)[0]
+        render(manifest.root, [(recipe, tile)])[0]
         for recipe in recipes(manifest.take(np.asarray(rows)))
     ]

@@ -70,9 +70,9 @@ def refuse_untrained(table: pd.DataFrame) -> None:
         There is such a class.
     """
     trained = set(table["label"][table["split"] == "train"])
-    if strange := sorted(set(table["label"]) - trained):
+    if unknown := sorted(set(table["label"]) - trained):
         raise DataError(
-            f"train/ has no images of class {first_few(map(repr, strange))}",
+            f"train/ has no images of class {first_few(map(repr, unknown))}",
             "each class of the test part needs training images",
-            did_you_mean(strange[0], trained),
+            did_you_mean(unknown[0], trained),
         )

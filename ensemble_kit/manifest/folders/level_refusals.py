@@ -54,9 +54,9 @@ def beside_parts(below: dict[str, set[str]], parts: dict[str, str], where: str) 
         )
     others = [name for name in below if name and name not in parts]
     unlabelled = tuple(name for name in others if _is_unlabelled(name))
-    if strange := [name for name in others if name not in unlabelled]:
+    if unknown := [name for name in others if name not in unlabelled]:
         raise refused_beside(
-            strange, parts, where, nested=[n for n in strange if parts_of(below[n])]
+            unknown, parts, where, nested=[n for n in unknown if parts_of(below[n])]
         )
     return unlabelled
 
@@ -67,12 +67,12 @@ def _is_unlabelled(name: str) -> bool:
 
 
 def refused_beside(
-    strange: list[str], parts: dict[str, str], where: str, nested: Sequence[str] = ()
+    unknown: list[str], parts: dict[str, str], where: str, nested: Sequence[str] = ()
 ) -> DataError:
     """The error about folders beside parts of a split; `nested` are those that hold parts."""
     inside = f"; '{nested[0]}' has its own parts" if nested else ""
     return DataError(
-        f"In '{where}', {first_few(map(repr, strange))} {_stand(strange)} beside {first_few(map(repr, parts))}",
+        f"In '{where}', {first_few(map(repr, unknown))} {_stand(unknown)} beside {first_few(map(repr, parts))}",
         f"a folder there must be a part of the split{inside}",
         "Move it out of the data folder, or write a table path,label,group,split"
         + (f". If it is the whole data set: --data {where}/{nested[0]}" if nested else ""),

@@ -85,10 +85,10 @@ def recognise_levels(rows: Folders, where: str) -> Levels:
         below = _below(left, depth)
         if not below:
             return levels
-        role, strange = _above(below, left, levels, where)
-        left = [row for row in left if len(row) <= depth or row[depth] not in strange]
-        names = [name for name in below if name not in strange]
-        levels = _with(levels, role, names, strange)
+        role, unknown = _above(below, left, levels, where)
+        left = [row for row in left if len(row) <= depth or row[depth] not in unknown]
+        names = [name for name in below if name not in unknown]
+        levels = _with(levels, role, names, unknown)
     for depth in range(len(levels.roles), max(map(len, left))):
         under = {row[depth] for row in left if len(row) > depth}
         levels = _with(levels, _under_class(under, levels, where), under, ())
@@ -98,11 +98,11 @@ def recognise_levels(rows: Folders, where: str) -> Levels:
 _ORDER = list(PARTS)
 
 
-def _with(levels: Levels, role: str, names: Collection[str], strange: Collection[str]) -> Levels:
+def _with(levels: Levels, role: str, names: Collection[str], unknown: Collection[str]) -> Levels:
     return Levels(
         (*levels.roles, role),
         (*levels.names, tuple(in_order(names))),
-        (*levels.unlabelled, *sorted(strange)),
+        (*levels.unlabelled, *sorted(unknown)),
     )
 
 

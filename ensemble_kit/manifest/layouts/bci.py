@@ -153,23 +153,23 @@ def bci_folder(root: str | os.PathLike[str]) -> Path | None:
 
 
 def _rows(paths: list[str], folder: str, root: str) -> pd.DataFrame:
-    records, strangers = [], []
+    records, unnamed = [], []
     for path in paths:
         parts = PurePosixPath(path).parts
         if parts[0] != folder:
             continue
         match = _NAME.fullmatch(PurePosixPath(path).stem)
         if match is None or len(parts) != 3 or parts[1] != match["split"]:
-            strangers.append(path)
+            unnamed.append(path)
         else:
             stem = PurePosixPath(path).stem
             records.append(
                 {"sample_id": stem, "path": path, "label": match["score"], "split": match["split"]}
             )
-    if strangers or not records:
+    if unnamed or not records:
         raise DataError(
-            f"{len(strangers)} of {len(strangers) + len(records)} files in '{root}' ({folder}) do not have a BCI name"
-            + (f" (first: {strangers[0]})" if strangers else ""),
+            f"{len(unnamed)} of {len(unnamed) + len(records)} files in '{root}' ({folder}) do not have a BCI name"
+            + (f" (first: {unnamed[0]})" if unnamed else ""),
             "BCI files are named like train/00001_train_1+.png",
             "Move them out of the data, or restore the names of the archive",
         )

@@ -134,7 +134,7 @@ def read_breakhis(
     home = archive or Path(root)
     tree = image_tree(home)
     paths, mask_notes = without_masks(tree.paths)
-    records, strangers = _records(paths)
+    records, unnamed = _records(paths)
     if not records:
         raise DataError(
             f"None of {len(paths)} images under '{root}' has a BreakHis name",
@@ -149,7 +149,7 @@ def read_breakhis(
     table["group"] = table[group_by]
     by = label_by or folders.label_by
     if by == "folder":
-        _refuse_strangers(strangers)
+        _refuse_unnamed(unnamed)
     names = _label(table, by, folders.levels)
     part_notes = add_parts(table, folders.levels)
     table = _keep_magnifications(table, wanted, str(root))
@@ -163,7 +163,7 @@ def read_breakhis(
         ordinal=is_her2(names),
         group_kind=group_by,
         name=_name(wanted),
-        notes=(*notes, *_stranger_note(strangers)),
+        notes=(*notes, *_unnamed_note(unnamed)),
         split_by=split_by,
         positive="malignant" if "malignant" in _present(names, table) else "",
         layout=f"{shown}; labels: {_LABELS[by]}; patients: file names",
@@ -245,20 +245,20 @@ def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
     return names
 
 
-def _refuse_strangers(strangers: list[str]) -> None:
-    if strangers:
+def _refuse_unnamed(unnamed: list[str]) -> None:
+    if unnamed:
         raise DataError(
-            f"{len(strangers)} images in class folders have no BreakHis name (first: {first_few(strangers, 3)})",
+            f"{len(unnamed)} images in class folders have no BreakHis name (first: {first_few(unnamed, 3)})",
             "their patients are therefore not known",
             "Move them out of the data, or write a table path,label,group of all images",
         )
 
 
-def _stranger_note(strangers: list[str]) -> tuple[str, ...]:
-    if not strangers:
+def _unnamed_note(unnamed: list[str]) -> tuple[str, ...]:
+    if not unnamed:
         return ()
-    shown = first_few(strangers, 3)
-    return (f"{len(strangers)} images without a BreakHis name were skipped: {shown}.",)
+    shown = first_few(unnamed, 3)
+    return (f"{len(unnamed)} images without a BreakHis name were skipped: {shown}.",)
 
 
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
@@ -271,12 +271,12 @@ def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _records(paths: list[str]) -> tuple[list[dict[str, str]], list[str]]:
-    records, strangers = [], []
+    records, unnamed = [], []
     for path in paths:
         stem = PurePosixPath(path).stem
         parts = parse_name(stem)
         if parts is None:
-            strangers.append(path)
+            unnamed.append(path)
         else:
             records.append(
                 {
@@ -288,7 +288,7 @@ def _records(paths: list[str]) -> tuple[list[dict[str, str]], list[str]]:
                     **parts,
                 }
             )
-    return records, strangers
+    return records, unnamed
 
 
 def _keep_magnifications(

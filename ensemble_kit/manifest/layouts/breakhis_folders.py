@@ -66,7 +66,7 @@ def breakhis_folders(
         pairs = [(row, name) for row, name in pairs if not set(row) & set(levels.unlabelled)]
         found = {row[depth] for row, _ in pairs if len(row) > depth}
         at = [(row[depth] if len(row) > depth else "", name) for row, name in pairs]
-        role, strange = _role(at, found, levels, where, below=_below(pairs, depth))
+        role, unknown = _role(at, found, levels, where, below=_below(pairs, depth))
         if role == CLASS:
             kind = _kind(at)
             if CLASS not in levels.roles:
@@ -76,8 +76,8 @@ def breakhis_folders(
             role = role if CLASS not in levels.roles else FURTHER
         levels = Levels(
             (*levels.roles, role),
-            (*levels.names, tuple(sorted(found - set(strange), key=natural_key))),
-            (*levels.unlabelled, *strange),
+            (*levels.names, tuple(sorted(found - set(unknown), key=natural_key))),
+            (*levels.unlabelled, *unknown),
         )
     return BreakHisFolders(levels, label_by)
 

@@ -132,8 +132,8 @@ def _probed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     work = float(cost(network, size).macs) * n_images * n_jobs
     if work < WORTH_A_PROBE or job.member.head:
         return "auto"
-    on_card = job.device.type == "cuda"
-    batch = recipe.batch_size if on_card else min(recipe.batch_size, PROBE_BATCH)
+    on_gpu = job.device.type == "cuda"
+    batch = recipe.batch_size if on_gpu else min(recipe.batch_size, PROBE_BATCH)
     known = Known(job.device, "precision")
     key = f"{network} {size} px, batch {batch}"
     if key not in known.values:

@@ -42,7 +42,7 @@ def collect(job: Job) -> None:
                     str(k): record["files"][(Path(weights) / "logits-oof.npy").as_posix()]
                     for k, record in [*done.items(), *pairs.items()]
                 },
-                "stamps": _stamps(done),
+                "stamps": _caveats(done),
             }
             if pairs:
                 about["pairs_done"] = list(pairs)
@@ -68,9 +68,9 @@ def _finished(job: Job, left_out: Iterable[LeftOut]) -> dict[LeftOut, dict[str, 
     }
 
 
-def _stamps(done: Mapping[LeftOut, Mapping[str, Any]]) -> list[str]:
-    """What must be said of any of the folds, each sentence once."""
-    said = [stamp for record in done.values() for stamp in record.get("stamps", [])]
+def _caveats(done: Mapping[LeftOut, Mapping[str, Any]]) -> list[str]:
+    """The caveats of all folds, each once."""
+    said = [caveat for record in done.values() for caveat in record.get("stamps", [])]
     return list(dict.fromkeys(said))
 
 
@@ -93,8 +93,8 @@ def _write_collected(
     oof = np.full((len(train), job.manifest.n_classes), np.nan, dtype=np.float32)
     tests: dict[int, Any] = {}
     for k, record in done.items():
-        kept, tested = _checked_logits(job, name, k, record)
-        oof[fold == k] = kept
+        held_out, tested = _checked_logits(job, name, k, record)
+        oof[fold == k] = held_out
         if len(test):
             tests[int(k)] = tested
     logits = MemberLogits(
@@ -123,10 +123,10 @@ def _nested(
     out = np.full(shape, np.nan, dtype=np.float32)
     for pair, record in pairs.items():
         k, j = folds_in(pair)
-        kept, _ = _checked_logits(job, name, pair, record)
-        of_kept = fold[np.isin(fold, (k, j))]
-        out[j, fold == k] = kept[of_kept == k]
-        out[k, fold == j] = kept[of_kept == j]
+        held_out, _ = _checked_logits(job, name, pair, record)
+        of_held_out = fold[np.isin(fold, (k, j))]
+        out[j, fold == k] = held_out[of_held_out == k]
+        out[k, fold == j] = held_out[of_held_out == j]
     return out
 
 
@@ -141,10 +141,10 @@ def _features(
 ) -> MemberFeatures:
     """Features of the folds that keep them; their files were checked with the logits."""
     read = {k: checkpoint.read_features(job.run.fold_dir(name, k)) for k in folds}
-    width = {kept.shape[1] for kept, _ in read.values()}.pop()
+    width = {held_out.shape[1] for held_out, _ in read.values()}.pop()
     oof = np.full((len(fold), width), np.nan, dtype=np.float32)
-    for k, (kept, _) in read.items():
-        oof[fold == k] = kept
+    for k, (held_out, _) in read.items():
+        oof[fold == k] = held_out
     has_test = bool(len(job.manifest.part("test")))
     return MemberFeatures(oof, {k: tested for k, (_, tested) in read.items() if has_test})
 

@@ -45,7 +45,7 @@ def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
     return failures
 
 
-def told(failures: Sequence[JobFailed], n_jobs: int) -> EnsembleKitError:
+def error_of_jobs(failures: Sequence[JobFailed], n_jobs: int) -> EnsembleKitError:
     """The error for failed jobs; the machine's where it is behind all of them."""
     machine = all(f.exit_code == EnvironmentFault.exit_code for f in failures)
     reasons = (f"{f.member} fold {f.fold}: {f.reason.rstrip('.')}" for f in failures)

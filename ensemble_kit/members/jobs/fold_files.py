@@ -95,8 +95,8 @@ def write_fold(
     same rows, by the name of the weights, where they are kept; "" is the training's own.
     """
     further = further or {}
-    for name, (kept, tested) in {"": (oof, test), **further}.items():
-        write_npy(folder / name / "logits-oof.npy", kept)
+    for name, (held_out, tested) in {"": (oof, test), **further}.items():
+        write_npy(folder / name / "logits-oof.npy", held_out)
         write_npy(folder / name / "logits-test.npy", tested)
     write_history(folder, history)
     write_json(folder / "recipe.json", dict(recipe))
@@ -134,8 +134,8 @@ def add_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> N
 def _write_features(folder: Path, features: Mapping[str, tuple[Array, Array]]) -> dict[str, str]:
     """Write features beside the logits of their weights; the digest of each file."""
     digests = {}
-    for weights, (kept, tested) in features.items():
-        for file, array in ((FEATURES, kept), (TEST_FEATURES, tested)):
+    for weights, (held_out, tested) in features.items():
+        for file, array in ((FEATURES, held_out), (TEST_FEATURES, tested)):
             write_npy(folder / weights / file, array)
             name = (Path(weights) / file).as_posix()
             digests[name] = digest_file(folder / name)

@@ -39,8 +39,8 @@ def seen_before(weights: Path | None, manifest: Manifest, folds: Folds, fold: Le
     train = there.part("train")
     seen = _images(train.take(~np.isin(folded.of(train), folds_in(record["fold"]))), manifest)
     ours = manifest.part("train")
-    kept = ours.take(np.isin(folds.of(ours), folds_in(fold)))
-    parts = (("out-of-fold", kept), ("test", manifest.part("test")))
+    held_out = ours.take(np.isin(folds.of(ours), folds_in(fold)))
+    parts = (("out-of-fold", held_out), ("test", manifest.part("test")))
     return [
         f"{what} that are kept out here, so its {name} metrics are optimistic."
         for name, part in parts

@@ -1,4 +1,4 @@
-"""What a job's network sees beyond timm's words: which image of a pair, how joined, stained, coloured, posed.
+"""What a job's network sees beyond timm's words: which image of a pair, how joined, stained, coloured, turned.
 
 Says it for readers of a stored network; makes no image.
 """

@@ -103,7 +103,7 @@ class Job:
         return derive_seed(self.seed, self.member.name, self.member.seed, self.fold)
 
     def parts(self) -> Parts:
-        """Which rows train, are watched, are kept out and test."""
+        """The rows for training, for validation, of the held-out fold and of the test part."""
         return parts_of(
             self.member, self.manifest, self.folds, self.fold, self.tiles, seed=self.seed
         )

@@ -1,4 +1,4 @@
-"""Which rows of one job train, which are watched, which are kept out, which test.
+"""The rows of one job: for training, for validation, of the held-out fold and of the test part.
 
 Whole groups everywhere, unless the folds are by image. Knows labels and groups, never pixels.
 """
@@ -24,14 +24,14 @@ INNER_SHARE = 0.15
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Parts:
-    """The rows of one job: those to fit, those kept out, those of the test part.
+    """The rows of one job: those to fit, those of the held-out fold, those of the test part.
 
     `lacks` is what the validation split lacks, such as "no image of class 'benign'".
     """
 
     fit: Rows
-    watched_name: str
-    kept: npt.NDArray[np.int64]
+    validation_name: str
+    held_out: npt.NDArray[np.int64]
     test: npt.NDArray[np.int64]
     lacks: tuple[str, ...] = ()
 
@@ -39,25 +39,25 @@ class Parts:
 def parts_of(
     member: Member, manifest: Manifest, folds: Folds, fold: LeftOut, tiles: Tiles, *, seed: int = 0
 ) -> Parts:
-    """Which rows train, which are watched, which are kept out, which test.
+    """The rows for training, for validation, of the held-out fold and of the test part.
 
-    With `select_on="inner"` the watched rows are whole groups taken out of the training folds, of
+    With `select_on="inner"` the validation rows are whole groups taken out of the training folds, of
     every class where the groups allow it.
-    A pair of folds keeps out the rows of both, and has no test rows: it serves the strict answer.
+    A pair of folds holds out the rows of both, and has no test rows: it serves nested cross-validation.
     """
     train, test = manifest.part("train"), manifest.part("test")
     left_out = folds_in(fold)
-    in_kept = np.isin(folds.of(train), left_out)
-    learning, kept = train.take(~in_kept), train.take(in_kept)
+    is_held_out = np.isin(folds.of(train), left_out)
+    learning, held_out = train.take(~is_held_out), train.take(is_held_out)
     test = test if len(left_out) == 1 else test.take(np.arange(0))
     lacks: tuple[str, ...] = ()
-    watched, name = kept, "held-out fold"
+    validation, name = held_out, "held-out fold"
     if member.recipe.select_on == "inner":
         inner_seed = derive_seed(seed, "inner", fold)
         parted, lacks = validation_split(
             learning, share=INNER_SHARE, seed=inner_seed, by=folds.split_by
         )
-        learning, watched, name = parted.part("train"), parted.part("test"), "validation split"
+        learning, validation, name = parted.part("train"), parted.part("test"), "validation split"
     if member.bag:
         learning = _bagged(learning, derive_seed(seed, "bag", member.name, member.seed, fold))
     place = tiles.rows
@@ -65,12 +65,12 @@ def parts_of(
         fit=Rows(
             place(learning.sample_ids),
             learning.labels,
-            place(watched.sample_ids),
-            watched.labels,
+            place(validation.sample_ids),
+            validation.labels,
             learning.soft_labels,
         ),
-        watched_name=name,
-        kept=place(kept.sample_ids),
+        validation_name=name,
+        held_out=place(held_out.sample_ids),
         test=place(test.sample_ids),
         lacks=lacks,
     )

@@ -19,7 +19,7 @@ from ensemble_kit.members.jobs.status import SPEC, read_spec
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks.flops import price_of
 from ensemble_kit.members.training.precision import choose_device
-from ensemble_kit.members.training.predict import poses_of
+from ensemble_kit.members.training.predict import views_of
 from ensemble_kit.run import Run
 
 
@@ -64,11 +64,11 @@ def renew_price(job: Job) -> None:
 
 
 def _price(job: Job) -> dict[str, float]:
-    """Parameters, and the GMACs of one prediction: at its size, over the poses that it averages."""
+    """Parameters, and the GMACs of one prediction: at its size, over the views that it averages."""
     height, width, channels = (job.eval_tiles or job.tiles).pixels.shape[1:]
     seen = (height, width, color_channels(job.member.color, channels))
     price = price_of(job.member, job.manifest.n_classes, seen)
-    n_passes = len(poses_of(job.member.recipe.regularize.tta, is_square=height == width))
+    n_passes = len(views_of(job.member.recipe.regularize.tta, is_square=height == width))
     return {"parameters": price.parameters, "gmacs": round(n_passes * price.macs / 1e9, 6)}
 
 

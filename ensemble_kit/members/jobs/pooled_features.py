@@ -27,7 +27,7 @@ def lacks_features(job: Job) -> bool:
 
 def features_by(fit: Fit, parts: Parts) -> tuple[Array, Array]:
     """Features of the kept fold's rows and of the test rows, (n_rows, n_features) each."""
-    return fit.features(parts.kept), fit.features(parts.test)
+    return fit.features(parts.held_out), fit.features(parts.test)
 
 
 def features_of_finished(job: Job) -> dict[str, tuple[Array, Array]]:

@@ -102,7 +102,7 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     epochs, first = member.recipe.epochs, fit.training.epoch
     watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
     note_progress(job.folder, first, first, epochs, began)
-    known = [*_inherited(job), *in_another_color(member.weights, member.color), *_unwatched(parts)]
+    known = [*_inherited(job), *in_another_color(member.weights, member.color), *_lacking(parts)]
     for text in known if first == 0 else []:
         notice(f"Caveat: {text}")
 
@@ -114,13 +114,15 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
                 "threads": torch.get_num_threads(),
             }
             save_resume(job.folder, training.state() | so_far, job.begun_of)
-        checkpoint.write_history(job.folder, _watched(training, parts))
+        checkpoint.write_history(job.folder, _history(training, parts))
         note_progress(job.folder, first, training.epoch, epochs, began)
         last = training.history[-1]
-        watcher(EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.watched_name, **last))
+        watcher(
+            EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.validation_name, **last)
+        )
 
     fit.run(parts.fit, after_epoch, notice)
-    chosen, labels = fit.training.chosen_epoch, parts.fit.watched_labels
+    chosen, labels = fit.training.chosen_epoch, parts.fit.validation_labels
     for text in guard(fit.training.history, labels, member.recipe, chosen):
         notice(text)
     seconds = earlier + time.perf_counter() - began
@@ -128,9 +130,9 @@ def _run_claimed(job: Job, watcher: Watcher) -> None:
     watcher(JobFinished(member.name, job.fold, seconds, chosen))
 
 
-def _watched(training: Training, parts: Parts) -> list[dict[str, Any]]:
+def _history(training: Training, parts: Parts) -> list[dict[str, Any]]:
     """The epochs so far, each with the name of the rows that its validation figures are of."""
-    return [{**row, "val_on": parts.watched_name} for row in training.history]
+    return [{**row, "val_on": parts.validation_name} for row in training.history]
 
 
 def _earlier(state: State | None, said: list[str]) -> float:
@@ -143,7 +145,7 @@ def _earlier(state: State | None, said: list[str]) -> float:
 
 def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) -> None:
     began = time.perf_counter()
-    oof, test = fit.logits(parts.kept), fit.logits(parts.test)
+    oof, test = fit.logits(parts.held_out), fit.logits(parts.test)
     predicting = time.perf_counter() - began
     _refuse_nan(job, oof, test)
     features = {"": features_by(fit, parts)} if wants_features(job) else {}
@@ -151,7 +153,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
     further = {}
     for name in job.member.recipe.further_weights:
         with fit.holding(name):
-            further[name] = fit.logits(parts.kept), fit.logits(parts.test)
+            further[name] = fit.logits(parts.held_out), fit.logits(parts.test)
             _refuse_nan(job, *further[name])
             if features:
                 features[name] = features_by(fit, parts)
@@ -162,7 +164,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
         test=test,
         further=further,
         features=features,
-        history=_watched(fit.training, parts),
+        history=_history(fit.training, parts),
         recipe=job.member.recipe.model_dump(mode="json"),
         record={
             "member": job.member.name,
@@ -170,19 +172,19 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
             "class_names": list(job.manifest.class_names),
             "rows": {
                 "train": len(parts.fit.train),
-                "kept": len(parts.kept),
+                "kept": len(parts.held_out),
                 "test": len(parts.test),
             },
             "trainer": TRAINER,
             "chosen_epoch": fit.training.chosen_epoch,
             "seconds": round(seconds, 3),
-            "ms_per_image": round(1000 * predicting / (len(parts.kept) + len(parts.test)), 4),
+            "ms_per_image": round(1000 * predicting / (len(parts.held_out) + len(parts.test)), 4),
             "memory_mib": peak_mib(job.device),
             "device": str(job.device),
             "threads": torch.get_num_threads(),
             "precision": fit.precision.name,
             "micro_batches": fit.training.micro_batches,
-            "stamps": stamps(job, parts),
+            "stamps": caveats_of(job, parts),
             "said": said,
             "versions": versions(),
         },
@@ -190,10 +192,10 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
     )
 
 
-def stamps(job: Job, parts: Parts) -> list[str]:
-    """What must be said beside every figure of this fold's network."""
+def caveats_of(job: Job, parts: Parts) -> list[str]:
+    """The caveats about the metrics of this fold's network."""
     member = job.member
-    said = [*_inherited(job), *_unwatched(parts)]
+    said = [*_inherited(job), *_lacking(parts)]
     if member.recipe.select_on == "kept-fold":
         said.append(
             "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold metrics are optimistic."
@@ -209,7 +211,7 @@ def _inherited(job: Job) -> list[str]:
     return seen_before(job.member.weights, job.manifest, job.folds, job.fold)
 
 
-def _unwatched(parts: Parts) -> list[str]:
+def _lacking(parts: Parts) -> list[str]:
     return [f"its epoch is chosen on rows that hold {what}." for what in parts.lacks]
 
 

@@ -45,13 +45,13 @@ class WeightFile:
 
     def described(self) -> str:
         """What the file holds, for an error: its keys, and the first tensors of each place."""
-        told = [
+        described = [
             f"{len(tensors)} tensors{f' under {place!r}' if place else ''}: "
             + first_few((f"{k} {tuple(v.shape)}" for k, v in tensors.items()), 3)
             for place, tensors in self.places.items()
         ]
         keys = [f"the keys {first_few(self.top, 8)}"] if self.top else []
-        return "it holds " + "; ".join([*keys, *told[:4]])
+        return "it holds " + "; ".join([*keys, *described[:4]])
 
 
 def read_weights(path: Path) -> WeightFile:

@@ -33,7 +33,11 @@ from ensemble_kit.members.training.precision import (
     keep_depthwise_in_float32,
     tensor_float32,
 )
-from ensemble_kit.members.training.predict import predict_features, predict_logits, watched_figures
+from ensemble_kit.members.training.predict import (
+    predict_features,
+    predict_logits,
+    validation_metrics,
+)
 from ensemble_kit.members.training.state import Plan, State, Training
 
 
@@ -43,15 +47,15 @@ def _silent(text: str) -> None:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rows:
-    """Positions in the tiles and labels: those that train, and those that each epoch is judged on.
+    """Positions in the tiles and labels: those for training, and those for the validation of each epoch.
 
     `train_soft`, shape (n_train, n_classes), are probabilities to learn in place of `train_labels`.
     """
 
     train: npt.NDArray[np.int64]
     train_labels: npt.NDArray[np.int64]
-    watched: npt.NDArray[np.int64]
-    watched_labels: npt.NDArray[np.int64]
+    validation: npt.NDArray[np.int64]
+    validation_labels: npt.NDArray[np.int64]
     train_soft: Array | None = None
 
 
@@ -151,14 +155,14 @@ class Fit:
             name_of=lambda row: str(self.tiles.sample_ids[rows.train[row]]),
             soft=None if rows.train_soft is None else _sent(rows.train_soft, self.device),
         )
-        on_card = self.device.type == "cuda"
-        with tensor_float32(on_card):
+        on_gpu = self.device.type == "cuda"
+        with tensor_float32(on_gpu):
             run_epochs(
                 self.training,
                 batches,
                 plan,
-                validate=lambda network: watched_figures(
-                    self.watched_logits(rows.watched, network), rows.watched_labels
+                validate=lambda network: validation_metrics(
+                    self.validation_logits(rows.validation, network), rows.validation_labels
                 ),
                 freeze_body=lambda: self._frozen_body(rows),
                 after_epoch=after_epoch,
@@ -167,15 +171,15 @@ class Fit:
 
     def _frozen_body(self, rows: Rows) -> FrozenBody:
         """The body's output for all rows, each seen once, in the precision of the training."""
-        few = rows.watched[:4]
+        few = rows.validation[:4]
         refuse_other_tails(
             self.model, self._seen(few, self.eval_tiles, FULL), self.logits(few, tta="none")
         )
         once, place = np.unique(rows.train, return_inverse=True)
         return FrozenBody(
             torch.from_numpy(self._seen(once, self.tiles)[place]).to(self.device),
-            torch.from_numpy(self._seen(rows.watched, self.eval_tiles)).to(self.device),
-            rows.watched_labels,
+            torch.from_numpy(self._seen(rows.validation, self.eval_tiles)).to(self.device),
+            rows.validation_labels,
             # A head of our own holds its dropout itself.
             drop_rate=0.0 if self.member.head else self.member.drop_rate,
         )
@@ -190,8 +194,8 @@ class Fit:
         finally:
             self.model.load_state_dict(own)
 
-    def watched_logits(self, positions: npt.NDArray[np.int64], network: nn.Module) -> Array:
-        """Logits to watch an epoch by: one pose, in the precision of the training, never kept."""
+    def validation_logits(self, positions: npt.NDArray[np.int64], network: nn.Module) -> Array:
+        """Logits for the validation of an epoch: one view, in the precision of the training, never stored."""
         return predict_logits(
             network,
             self.eval_tiles,

@@ -19,7 +19,7 @@ from ensemble_kit.errors import DataError
 from ensemble_kit.images.loading.batches import Batch, Batches
 from ensemble_kit.images.loading.to_device import to_device
 from ensemble_kit.members.training.precision import tensor_float32
-from ensemble_kit.members.training.predict import watched_figures
+from ensemble_kit.members.training.predict import validation_metrics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,15 +30,15 @@ class FrozenBody:
     ----------
     train : Tensor, shape (n_train, n_features)
         On the device; rows as in the batches' `rows`.
-    watched : Tensor, shape (n_watched, n_features)
-    watched_labels : array of int, shape (n_watched,)
+    validation : Tensor, shape (n_watched, n_features)
+    validation_labels : array of int, shape (n_watched,)
     drop_rate : float
         Of the dropout between pooling and classifier.
     """
 
     train: Tensor
-    watched: Tensor
-    watched_labels: npt.NDArray[np.int64]
+    validation: Tensor
+    validation_labels: npt.NDArray[np.int64]
     drop_rate: float
 
     def head_of(self, model: nn.Module) -> nn.Module:
@@ -53,10 +53,10 @@ class FrozenBody:
             yield self.train[rows], labels, rows
 
     def validate(self, network: nn.Module) -> dict[str, float]:
-        """Figures of the watched rows by a network with this body."""
+        """Metrics of the validation rows by a network with this body."""
         with torch.inference_mode():
-            logits = classifier_of(network).eval()(self.watched).float().cpu().numpy()
-        return watched_figures(logits, self.watched_labels)
+            logits = classifier_of(network).eval()(self.validation).float().cpu().numpy()
+        return validation_metrics(logits, self.validation_labels)
 
 
 def refuse_other_tails(model: nn.Module, features: Array, logits: Array) -> None:

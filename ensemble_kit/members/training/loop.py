@@ -50,14 +50,14 @@ def run_epochs(
 ) -> None:
     """Train until the recipe's epochs are done or its patience is at an end.
 
-    `validate(network)` gives at least `log_loss` and `accuracy` on the watched rows; `after_epoch`
+    `validate(network)` gives at least `log_loss` and `accuracy` on the validation rows; `after_epoch`
     may store `training.state()`; `freeze_body()` gives what the body says of the images, where the
     recipe has the head trained on that. On return the model holds the chosen weights.
 
     Raises
     ------
     JobsFailedError
-        A loss, of a step or of the watched rows, was not finite twice; once is rolled back with a
+        A loss, of a step or of the validation rows, was not finite twice; once is rolled back with a
         lower rate.
     EnvironmentFault
         Not even the smallest parts of a batch fit into memory.
@@ -73,10 +73,10 @@ def run_epochs(
                 loss, accuracy, n_images = _train_epoch(training, batches, plan, notice, body)
             trained_in = time.perf_counter() - began
             _average_epoch(training, batches, plan)
-            watched = (body.validate if body else validate)(training.evaluated)
+            validation = (body.validate if body else validate)(training.evaluated)
             # The last step may have thrown the weights far off, and no later one told of it.
-            if not math.isfinite(watched["log_loss"]):
-                raise NotFiniteError(None, watched["log_loss"])
+            if not math.isfinite(validation["log_loss"]):
+                raise NotFiniteError(None, validation["log_loss"])
         except NotFiniteError as error:
             _roll_back(training, before, error, batches, plan, notice)
             continue
@@ -86,12 +86,12 @@ def run_epochs(
                 "learning_rate": _rate(training, recipe, len(batches) - 1, len(batches)),
                 "train_loss": loss,
                 "train_accuracy": accuracy,
-                **{f"val_{name}": value for name, value in watched.items()},
+                **{f"val_{name}": value for name, value in validation.items()},
                 "seconds": time.perf_counter() - began,
                 "images_per_second": n_images / trained_in,
             }
         )
-        _note_best(training, recipe, watched)
+        _note_best(training, recipe, validation)
         _note_further(training, recipe)
         after_epoch(training)
     _say_if_nothing_is_averaged(training, recipe, notice)
@@ -155,8 +155,8 @@ def _set_mode(model: nn.Module, recipe: Recipe, epoch: int) -> None:
 
 def _rate(training: Training, recipe: Recipe, step: int, steps: int) -> float:
     """The recipe's rate in one step of the epoch that runs; each group scales it."""
-    watched = [row["val_log_loss"] for row in training.history]
-    rate = rate_at(training.epoch * steps + step, recipe, steps, watched)
+    losses = [row["val_log_loss"] for row in training.history]
+    rate = rate_at(training.epoch * steps + step, recipe, steps, losses)
     return rate * training.rate_factor
 
 
@@ -226,11 +226,11 @@ def _what_is_not_finite(error: NotFiniteError, epoch: int, batches: Batches, pla
     return f"the loss became {error.value} in epoch {epoch + 1}, step {error.step + 1} (images {images})"
 
 
-def _note_best(training: Training, recipe: Recipe, watched: dict[str, float]) -> None:
+def _note_best(training: Training, recipe: Recipe, validation: dict[str, float]) -> None:
     if recipe.select_on == "none":
         return
     metric = recipe.regularize.select_metric
-    score = watched[metric] if metric == "log_loss" else -watched[metric]
+    score = validation[metric] if metric == "log_loss" else -validation[metric]
     if score < training.best_score:
         training.best_epoch, training.best_score = training.epoch - 1, score
         training.best_weights = copy.deepcopy(training.evaluated.state_dict())

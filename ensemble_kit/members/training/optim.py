@@ -1,6 +1,6 @@
 """The optimizer and its schedule: parameter groups, and a rate for every step.
 
-Knows no data; the rate is a pure function of the step and of the losses watched so far.
+Knows no data; the rate is a pure function of the step and of the validation losses so far.
 """
 
 from __future__ import annotations
@@ -135,14 +135,12 @@ def _with_head(
     return out
 
 
-def rate_at(
-    step: int, recipe: Recipe, steps_per_epoch: int, watched: Sequence[float] = ()
-) -> float:
+def rate_at(step: int, recipe: Recipe, steps_per_epoch: int, losses: Sequence[float] = ()) -> float:
     """The learning rate of the 0-based `step`: linear warm-up, then the schedule.
 
     Parameters
     ----------
-    watched : sequence of float
+    losses : sequence of float
         Losses after each finished epoch; only `plateau` looks at them, and not at those of
         `epochs_before_full_rate`.
 
@@ -167,7 +165,7 @@ def rate_at(
         drops = (step // steps_per_epoch) // recipe.optim.step_epochs
         return float(peak * recipe.optim.step_factor**drops)
     if recipe.schedule == "plateau":
-        settled = watched[epochs_before_full_rate(recipe) :]
+        settled = losses[epochs_before_full_rate(recipe) :]
         drops = plateau_drops(settled, recipe.optim.plateau_epochs)
         return float(peak * recipe.optim.step_factor**drops)
     return peak * _half_cosine((step - warmup) / max(total - warmup, 1))
@@ -208,8 +206,8 @@ def _half_cosine(done: float) -> float:
 def _one_cycle(done: float) -> float:
     if done < ONE_CYCLE_RISE:
         return ONE_CYCLE_START + (1 - ONE_CYCLE_START) * (1 - _half_cosine(done / ONE_CYCLE_RISE))
-    fallen = (done - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE)
-    return ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _half_cosine(fallen)
+    past_peak = (done - ONE_CYCLE_RISE) / (1 - ONE_CYCLE_RISE)
+    return ONE_CYCLE_END + (1 - ONE_CYCLE_END) * _half_cosine(past_peak)
 
 
 def plateau_drops(losses: Sequence[float], patience: int) -> int:

@@ -19,8 +19,8 @@ from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.members.networks.build import logits_and_features, pooled_features
 from ensemble_kit.members.training.precision import FULL, Precision, tensor_float32
 
-# (mirror left-right, mirror up-down, transpose): what the poses of test-time augmentation do.
-POSES = {
+# (mirror left-right, mirror up-down, transpose): what the views of test-time augmentation do.
+TTA_VIEWS = {
     "none": ((False, False, False),),
     "flips": tuple((h, v, False) for h in (False, True) for v in (False, True)),
     "dihedral": tuple(
@@ -29,17 +29,17 @@ POSES = {
 }
 
 
-def poses_of(tta: str, *, is_square: bool) -> tuple[tuple[bool, bool, bool], ...]:
-    """The poses that `tta` averages over; images that are not square are mirrored, never turned.
+def views_of(tta: str, *, is_square: bool) -> tuple[tuple[bool, bool, bool], ...]:
+    """The views that `tta` averages over; images that are not square are mirrored, never turned.
 
     A network was trained on images of their shape alone.
 
     Examples
     --------
-    >>> len(poses_of("dihedral", is_square=True)), len(poses_of("dihedral", is_square=False))
+    >>> len(views_of("dihedral", is_square=True)), len(views_of("dihedral", is_square=False))
     (8, 4)
     """
-    return tuple(pose for pose in POSES[tta] if is_square or not pose[2])
+    return tuple(view for view in TTA_VIEWS[tta] if is_square or not view[2])
 
 
 def predict_logits(
@@ -56,12 +56,12 @@ def predict_logits(
     batch_size: int = 64,
     precision: Precision = FULL,
 ) -> Array:
-    """Logits of the tiles at `rows`, in that order, averaged over the poses of `tta`.
+    """Logits of the tiles at `rows`, in that order, averaged over the views of `tta`.
 
     Parameters
     ----------
     precision : Precision
-        What is kept is computed in full; what is only watched may be computed as it is trained.
+        Stored logits are computed in full precision; logits for validation may be computed as in training.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def predict_features(
     batch_size: int = 64,
     precision: Precision = FULL,
 ) -> Array:
-    """Pooled features of the tiles at `rows`, in that order, averaged over the poses of `tta`.
+    """Pooled features of the tiles at `rows`, in that order, averaged over the views of `tta`.
 
     Returns
     -------
@@ -169,10 +169,10 @@ def _answers(
 
 
 def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> Tensor:
-    """The answers to a batch, averaged over poses; in halves where memory runs out."""
+    """The predictions for a batch, averaged over views; in halves if memory runs out."""
     try:
-        poses = poses_of(tta, is_square=images.shape[2] == images.shape[3])
-        answers = [answer(posed(images, *pose)).float() for pose in poses]
+        views = views_of(tta, is_square=images.shape[2] == images.shape[3])
+        answers = [answer(apply_view(images, *view)).float() for view in views]
         return torch.stack(answers).mean(dim=0)
     except (RuntimeError, MemoryError) as error:
         if len(images) == 1 or not is_out_of_memory(error):
@@ -180,20 +180,20 @@ def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> T
     return torch.cat([_in_parts(answer, half, tta) for half in images.tensor_split(2)])
 
 
-def posed(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
+def apply_view(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
     """Images (n, channels, height, width), mirrored and then transposed as told."""
     out = _mirrored(images, left_right, up_down)
     out = out.transpose(2, 3) if transpose else out
     return out.contiguous(memory_format=torch.channels_last)
 
 
-def unposed(maps: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
-    """Maps (..., height, width) of posed images, as the images were before.
+def undo_view(maps: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
+    """Maps (..., height, width) of transformed images, as the images were before.
 
     Examples
     --------
     >>> image = torch.arange(4.0).view(1, 1, 2, 2)
-    >>> bool((unposed(posed(image, True, False, True), True, False, True) == image).all())
+    >>> bool((undo_view(apply_view(image, True, False, True), True, False, True) == image).all())
     True
     """
     return _mirrored(maps.transpose(-2, -1) if transpose else maps, left_right, up_down)
@@ -204,7 +204,7 @@ def _mirrored(images: Tensor, left_right: bool, up_down: bool) -> Tensor:
     return images.flip(axes) if axes else images
 
 
-def watched_figures(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:
+def validation_metrics(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str, float]:
     """Log loss (nats), accuracy, balanced accuracy over the classes present, and how many classes
     are answered, of 2-D logits.
     """

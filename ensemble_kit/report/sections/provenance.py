@@ -13,6 +13,7 @@ from ensemble_kit.report.content import Content
 from ensemble_kit.report.sections.section import Fold, Section
 from ensemble_kit.report.sheet import Cell, Sheet, text_sheet
 from ensemble_kit.report.trainings import recipe_rows
+from ensemble_kit.run.folder import CONFIG
 
 # How this package is called; other names are scripts of users.
 PROGRAMS = ("ensemble-kit", "__main__")
@@ -48,7 +49,7 @@ def provenance_section(content: Content) -> Section:
 
 def seed_of(content: Content) -> Any:
     """The seed of the run's settings; None if it is not known."""
-    path = content.run.path / "config.toml"
+    path = content.run.path / CONFIG
     return read_toml(path).get("seed") if path.is_file() else None
 
 

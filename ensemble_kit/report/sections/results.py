@@ -63,6 +63,8 @@ def results_section(content: Content) -> Section:
 def few_methods(content: Content) -> list[str]:
     """The methods of the first table: all of a few, else the best ones and the baselines."""
     names = content.ranking
+    if content.oof.n_members == 1:
+        return ["best-member"]
     if len(names) <= MAX_ROWS:
         return names
     best = [name for name in names if name not in REFERENCE_METHODS][:N_BEST]
@@ -155,6 +157,9 @@ def _sentence(content: Content, few: Sequence[str]) -> str:
         which = f"The method {next(m for m in few if m not in REFERENCE_METHODS)}"
     if not n_all:
         which = "The baselines"
+    if content.oof.n_members == 1:
+        said = f"The only member, {content.oof.member_names[0]}. {content.chance}"
+        return said.strip()
     said = f"{which} by {metric}, beside the best member (dotted line) and the mean of all members."
     return f"{said} {content.chance}" if content.chance else said
 

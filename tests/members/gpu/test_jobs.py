@@ -1,4 +1,4 @@
-"""Whole jobs on a card, on one that is pretended: begun, cut off, gone on with, stored, read back."""
+"""Whole jobs on a GPU, on one that is pretended: begun, cut off, gone on with, stored, read back."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from ensemble_kit.run import Run
 MakeJob = Callable[..., Job]
 CutOff = Callable[[Job, int], None]
 Kept = Callable[[Job], dict[str, bytes]]
-CARD = torch.device("cuda")
+GPU = torch.device("cuda")
 
 
 @pytest.fixture
-def job_on_card(card: Any, make_job: MakeJob) -> MakeJob:
-    """`make_job` for the pretended card."""
+def job_on_gpu(gpu: Any, make_job: MakeJob) -> MakeJob:
+    """`make_job` for the pretended GPU."""
 
     def make(folder: str = "run", **settings: Any) -> Job:
-        return dataclasses.replace(make_job(folder, **settings), device=CARD)
+        return dataclasses.replace(make_job(folder, **settings), device=GPU)
 
     return make
 
@@ -46,7 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "fp16": {"precision": "fp16"},
     "average": {"precision": "bf16", "regularize": {"ema_decay": 0.9}},
     "average of the last": {"regularize": {"average_last": 2}},
-    "average beside, poses": {"regularize": {"ema_decay": 0.9, "average_beside": True, "tta": "flips"}},
+    "average beside, views": {"regularize": {"ema_decay": 0.9, "average_beside": True, "tta": "flips"}},
     "inner slice": {"select_on": "inner", "patience": 2, "schedule": "plateau"},
     "cached features": {"optim": {"head_only_epochs": 2, "cache_features": True}},
     "sgd": {"optim": {"name": "sgd", "clip_norm": 1.0, "layer_decay": 0.7}},
@@ -56,9 +56,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
 def test_a_job_that_was_cut_off_goes_on_there(
-    kept: Kept, cut_off: CutOff, job_on_card: MakeJob, recipe: dict[str, Any]
+    kept: Kept, cut_off: CutOff, job_on_gpu: MakeJob, recipe: dict[str, Any]
 ) -> None:
-    whole, cut = job_on_card("whole", **recipe), job_on_card("cut", **recipe)
+    whole, cut = job_on_gpu("whole", **recipe), job_on_gpu("cut", **recipe)
     run_job(whole)
     cut_off(cut, 1)
     run_job(cut)
@@ -68,8 +68,8 @@ def test_a_job_that_was_cut_off_goes_on_there(
     assert record["device"] == "cuda"
 
 
-def test_a_job_begun_there_goes_on_without_a_card(cut_off: CutOff, job_on_card: MakeJob) -> None:
-    job, whole = job_on_card("cut"), job_on_card("whole")
+def test_a_job_begun_there_goes_on_without_a_gpu(cut_off: CutOff, job_on_gpu: MakeJob) -> None:
+    job, whole = job_on_gpu("cut"), job_on_gpu("whole")
     cut_off(job, 2)
     run_job(dataclasses.replace(job, device=torch.device("cpu")))
     run_job(whole)
@@ -80,9 +80,9 @@ def test_a_job_begun_there_goes_on_without_a_card(cut_off: CutOff, job_on_card: 
 
 @pytest.mark.parametrize("member", [{}, {"head": [8]}, {"color": "hed"}], ids=str)
 def test_features_are_those_of_the_stored_network_on_either_device(
-    job_on_card: MakeJob, member: dict[str, Any]
+    job_on_gpu: MakeJob, member: dict[str, Any]
 ) -> None:
-    job = dataclasses.replace(job_on_card(member=member), keep_features=True)
+    job = dataclasses.replace(job_on_gpu(member=member), keep_features=True)
     run_job(job)
     here = features_of_finished(dataclasses.replace(job, device=torch.device("cpu")))
     for mine, there in zip(here[""], features_of_finished(job)[""], strict=True):
@@ -90,18 +90,18 @@ def test_features_are_those_of_the_stored_network_on_either_device(
         np.testing.assert_allclose(mine, there, rtol=1e-3, atol=1e-4)
 
 
-def test_tiles_that_stream_to_the_card_train_as_those_that_lie_there(
-    kept: Kept, job_on_card: MakeJob, monkeypatch: pytest.MonkeyPatch
+def test_tiles_that_stream_to_the_gpu_train_as_those_that_lie_there(
+    kept: Kept, job_on_gpu: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resident, streamed = job_on_card("resident"), job_on_card("streamed")
+    resident, streamed = job_on_gpu("resident"), job_on_gpu("streamed")
     run_job(resident)
     monkeypatch.setattr(loader, "fits", lambda *_: False)
     run_job(streamed)
     assert kept(streamed) == kept(resident)
 
 
-def test_row_36_a_full_card_is_given_back_what_is_free_and_the_batch_in_parts(
-    job_on_card: MakeJob, monkeypatch: pytest.MonkeyPatch
+def test_row_36_a_full_gpu_is_given_back_what_is_free_and_the_batch_in_parts(
+    job_on_gpu: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = step_module._forward_backward
 
@@ -112,7 +112,7 @@ def test_row_36_a_full_card_is_given_back_what_is_free_and_the_batch_in_parts(
 
     monkeypatch.setattr(step_module, "_forward_backward", full)
     events: list[Event] = []
-    job = job_on_card()
+    job = job_on_gpu()
     run_job(job, events.append)
     said = [event.text for event in events if isinstance(event, Notice)]
     assert [text for text in said if "computed in 4 parts" in text]
@@ -122,14 +122,14 @@ def test_row_36_a_full_card_is_given_back_what_is_free_and_the_batch_in_parts(
     assert record["micro_batches"] == 4
 
 
-def test_networks_are_measured_there(card: Any) -> None:
+def test_networks_are_measured_there(gpu: Any) -> None:
     speed = images_per_second("tiny_cnn", 16, 4, device="auto")
     assert set(speed) == {"train", "predict"}
-    assert [wait for wait in card.waits if wait.call == "synchronize"]
+    assert [wait for wait in gpu.waits if wait.call == "synchronize"]
 
 
-def test_a_run_probes_the_card_and_trains_all_folds_there(
-    card: Any, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_run_probes_the_gpu_and_trains_all_folds_there(
+    gpu: Any, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(probe, "WORTH_A_PROBE", 0.0)
     run, recipe = Run(tmp_path), Recipe(epochs=2, batch_size=16, learning_rate=3e-3)

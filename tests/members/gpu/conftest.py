@@ -1,9 +1,9 @@
-"""A pretended CUDA card: tensors of the CPU that say they lie on one, for machines without a card.
+"""A pretended CUDA device: tensors of the CPU that say they lie on one, for machines without a GPU.
 
-It knows where a tensor lies and when the host would wait for the card. It refuses what a card
+It knows where a tensor lies and when the host would wait for the GPU. It refuses what a GPU
 refuses: tensors of both devices in one operation, draws there from a generator of the host. It
 sees calls of torch from the code and its modules, nothing of what happens inside one call, and it
-has neither a card's arithmetic nor its memory.
+has neither a GPU's arithmetic nor its memory.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._pytree import tree_leaves, tree_map
 
-CARD = torch.device("cuda", 0)
+GPU = torch.device("cuda", 0)
 # The host needs the answer, or a shape that only the numbers tell.
 READS = {
     "item", "tolist", "__bool__", "__float__", "__int__", "__index__", "equal", "allclose",
@@ -36,19 +36,19 @@ GROUP = torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype
 PLAIN = torch._C.DisableTorchFunctionSubclass
 
 
-class OnCard(Tensor):
-    """A tensor that says it lies on the card."""
+class OnGpu(Tensor):
+    """A tensor that says it lies on the GPU."""
 
 
 @dataclasses.dataclass
 class Wait:
-    """The host waits for all that is queued on the card: in which call, and what called it."""
+    """The host waits for all that is queued on the GPU: in which call, and what called it."""
 
     call: str
     callers: str
 
 
-class PretendedCard(TorchFunctionMode):
+class PretendedGpu(TorchFunctionMode):
     """While it is on, `cuda` is a device; `waits` are the times that the host waited for it."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class PretendedCard(TorchFunctionMode):
     ) -> Any:
         kwargs, name = dict(kwargs or {}), getattr(func, "__name__", str(func))
         tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
-        there = any(isinstance(t, OnCard) for t in tensors)
+        there = any(isinstance(t, OnGpu) for t in tensors)
         if name == "__get__" and (place := _said_of_place(func, args[0])) is not None:
             return place
         if name == "__reduce_ex__":
@@ -90,14 +90,14 @@ class PretendedCard(TorchFunctionMode):
             if goes and kwargs.get("generator") is not None:
                 raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
         elif name in {"copy_", "__setitem__"}:
-            goes = isinstance(args[0], OnCard)
-            if any(isinstance(t, OnCard) != goes for t in tensors):
+            goes = isinstance(args[0], OnGpu)
+            if any(isinstance(t, OnGpu) != goes for t in tensors):
                 self.wait(name)
         elif there and name not in BOTH and any(_is_elsewhere(t, name) for t in tensors):
             raise RuntimeError(
                 f"Expected all tensors to be on the same device, in {name}: {[type(t).__name__ for t in tensors]}"
             )
-        if name in {"__getitem__", "__setitem__"} and isinstance(args[0], OnCard):
+        if name in {"__getitem__", "__setitem__"} and isinstance(args[0], OnGpu):
             for index in tree_leaves(args[1], is_leaf=lambda x: isinstance(x, list)):
                 mask = isinstance(index, Tensor) and index.dtype == torch.bool
                 if mask or isinstance(index, list | np.ndarray):
@@ -108,14 +108,14 @@ class PretendedCard(TorchFunctionMode):
 
     def _sent(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         tensor, *rest = args
-        there, dtype, form, quick = isinstance(tensor, OnCard), None, torch.preserve_format, False
+        there, dtype, form, quick = isinstance(tensor, OnGpu), None, torch.preserve_format, False
         device: Any = {"cpu": "cpu", "cuda": "cuda"}.get(name)
         if name == "to":
             copies = kwargs.pop("copy", False)
             with PLAIN():
                 device, dtype, quick, form = torch._C._nn._parse_to(*rest, **kwargs)
             if rest and isinstance(rest[0], Tensor):
-                device = CARD if isinstance(rest[0], OnCard) else "cpu"
+                device = GPU if isinstance(rest[0], OnGpu) else "cpu"
         goes = there if device is None else torch.device(device).type == "cuda"
         # From ordinary memory the host waits whatever is asked for.
         if goes != there and not (quick and goes and getattr(tensor, "is_pinned_here", False)):
@@ -129,7 +129,7 @@ class PretendedCard(TorchFunctionMode):
 
 def _is_elsewhere(tensor: Tensor, name: str) -> bool:
     """Whether a tensor of the host has no place in an operation there; single numbers mostly have."""
-    return not isinstance(tensor, OnCard) and (tensor.dim() > 0 or name in {"stack", "cat"})
+    return not isinstance(tensor, OnGpu) and (tensor.dim() > 0 or name in {"stack", "cat"})
 
 
 def _has_unknown_shape(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
@@ -141,13 +141,13 @@ def _has_unknown_shape(name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
     return by_mask or (
         (name == "where" and n_given == 1)
         or (name == "one_hot" and n_given == 1)
-        or (name == "repeat_interleave" and any(isinstance(a, OnCard) for a in args[1:]))
+        or (name == "repeat_interleave" and any(isinstance(a, OnGpu) for a in args[1:]))
     )
 
 
 def _said_of_place(func: Any, tensor: Tensor) -> Any:
-    there = isinstance(tensor, OnCard)
-    said = {"device": CARD, "is_cuda": True, "is_cpu": False}
+    there = isinstance(tensor, OnGpu)
+    said = {"device": GPU, "is_cuda": True, "is_cpu": False}
     plain = {"is_cuda": False, "is_cpu": True}
     what = (resolve_name(func) or "").removesuffix(".__get__").rpartition(".")[2]
     return (said if there else plain).get(what)
@@ -156,14 +156,14 @@ def _said_of_place(func: Any, tensor: Tensor) -> Any:
 def _lying(value: Any, there: bool) -> Any:
     with PLAIN():
         if there and type(value) is Tensor:
-            return value.as_subclass(OnCard)
-        return value.as_subclass(Tensor) if isinstance(value, OnCard) and not there else value
+            return value.as_subclass(OnGpu)
+        return value.as_subclass(Tensor) if isinstance(value, OnGpu) and not there else value
 
 
 def _copied(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
     if id(tensor) not in memo:
         with PLAIN():
-            new = tensor.detach().as_subclass(Tensor).clone().as_subclass(OnCard)
+            new = tensor.detach().as_subclass(Tensor).clone().as_subclass(OnGpu)
         learns = tensor.requires_grad
         is_parameter = isinstance(tensor, torch.nn.Parameter)
         memo[id(tensor)] = torch.nn.Parameter(new, learns) if is_parameter else new
@@ -177,7 +177,7 @@ def _pinned(tensor: Tensor, *_: object) -> Tensor:
 
 
 class _Autocast(torch.autocast):
-    """The CPU's autocast under the card's name."""
+    """The CPU's autocast under the GPU's name."""
 
     def __init__(self, device_type: str, **options: Any) -> None:
         super().__init__("cpu" if device_type == "cuda" else device_type, **options)
@@ -185,18 +185,18 @@ class _Autocast(torch.autocast):
 
 def _grouped(tensors: Any, *more: Any) -> Any:
     groups = GROUP(tensors, *more)
-    return {(CARD, dtype): found for (_, dtype), found in groups.items()}
+    return {(GPU, dtype): found for (_, dtype), found in groups.items()}
 
 
 @pytest.fixture
-def card(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedCard]:
-    """A pretended card, on while the test runs."""
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[PretendedGpu]:
+    """A pretended GPU, on while the test runs."""
     if torch.cuda.is_available():
-        pytest.skip("this machine has a card: it need not pretend")
-    mode, replace = PretendedCard(), monkeypatch.setattr
+        pytest.skip("this machine has a GPU: it need not pretend")
+    mode, replace = PretendedGpu(), monkeypatch.setattr
     known: dict[str, Any] = {
         "is_available": True, "device_count": 1, "mem_get_info": (10**11, 10**11),
-        "is_bf16_supported": True, "get_device_name": "pretended card", "empty_cache": None,
+        "is_bf16_supported": True, "get_device_name": "pretended GPU", "empty_cache": None,
     }  # fmt: skip
     for name, answer in known.items():
         replace(torch.cuda, name, mock.Mock(return_value=answer))

@@ -1,4 +1,4 @@
-"""The pretended card itself: what it refuses, and what it counts as waiting."""
+"""The pretended GPU itself: what it refuses, and what it counts as waiting."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HERE, THERE = torch.arange(3.0), "cuda"
         lambda x: F.cross_entropy(x[None], torch.tensor([1])),
     ],
 )
-def test_it_refuses_what_a_card_refuses(card: Any, mix: Callable[[Any], Any]) -> None:
+def test_it_refuses_what_a_gpu_refuses(gpu: Any, mix: Callable[[Any], Any]) -> None:
     with pytest.raises((RuntimeError, TypeError)):
         mix(HERE.to(THERE))
 
@@ -56,11 +56,11 @@ def test_it_refuses_what_a_card_refuses(card: Any, mix: Callable[[Any], Any]) ->
         lambda x: torch.cuda.synchronize(),
     ],
 )
-def test_it_counts_what_makes_the_host_wait(card: Any, read: Callable[[Any], Any]) -> None:
+def test_it_counts_what_makes_the_host_wait(gpu: Any, read: Callable[[Any], Any]) -> None:
     x = HERE.to(THERE)
-    card.waits.clear()
+    gpu.waits.clear()
     read(x)
-    assert card.waits
+    assert gpu.waits
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_it_counts_what_makes_the_host_wait(card: Any, read: Callable[[Any], Any
         lambda x: torch.zeros(3, device=THERE).copy_(x),
     ],
 )
-def test_it_lets_go_on_what_waits_for_nothing(card: Any, work: Callable[[Any], Any]) -> None:
+def test_it_lets_go_on_what_waits_for_nothing(gpu: Any, work: Callable[[Any], Any]) -> None:
     x = HERE.to(THERE)
-    card.waits.clear()
+    gpu.waits.clear()
     work(x)
-    assert not card.waits
+    assert not gpu.waits
 
 
-def test_what_is_on_it_stays_on_it(card: Any) -> None:
+def test_what_is_on_it_stays_on_it(gpu: Any) -> None:
     x = HERE.to(THERE)
     assert {t.device.type for t in (x * 2, x[0], x.detach(), x.to(x), HERE.to(x))} == {"cuda"}
     assert {t.device.type for t in (HERE * 2, x.cpu(), x.to("cpu"), torch.ones(2))} == {"cpu"}

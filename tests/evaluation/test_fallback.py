@@ -14,7 +14,7 @@ from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 
 
-def test_a_fallen_combiners_in_sample_figures_are_those_of_the_mean() -> None:
+def test_in_sample_metrics_of_a_replaced_combiner_are_those_of_the_mean() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 2
     logits = {m: rng.normal(size=(60, 2)) + 0.8 * np.eye(2)[labels] for m in "abcd"}
@@ -28,7 +28,9 @@ def test_a_fallen_combiners_in_sample_figures_are_those_of_the_mean() -> None:
 
 
 @pytest.mark.parametrize("name", ["auroc", "average_precision", "aurc", "accuracy"])
-def test_the_better_figure_holds_a_combiner_up_whatever_it_is_made_of(name: str) -> None:
+def test_a_combiner_with_the_better_metric_is_not_replaced_whatever_it_is_made_of(
+    name: str,
+) -> None:
     labels = np.array([0, 0, 0, 1, 1, 1])
     sure = np.array([0.91, 0.92, 0.93, 0.94, 0.95, 0.96])  # in the right order, and too sure
     ranks = decided(np.stack([1 - sure, sure], axis=1))

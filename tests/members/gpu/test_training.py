@@ -1,4 +1,4 @@
-"""Training on a card, on one that is pretended: what lies where, and when the host waits for it."""
+"""Training on a GPU, on one that is pretended: what lies where, and when the host waits for it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.training import loop as train_module
 from ensemble_kit.members.training.fit import Fit, Rows
 
-N_TRAIN, N_WATCHED, BATCH = 21, 4, 8
+N_TRAIN, N_VALIDATION, BATCH = 21, 4, 8
 
 
 def fitted(
     device: str, precision: str = "fp32", member: dict[str, Any] | None = None, **recipe: Any
 ) -> Fit:
-    n = N_TRAIN + N_WATCHED
+    n = N_TRAIN + N_VALIDATION
     pixels = np.random.default_rng(0).integers(0, 256, (n, 16, 16, 3), dtype=np.uint8)
     tiles = Tiles(pixels, np.arange(n).astype(str), "", 16)
     settings = {"epochs": 2, "batch_size": BATCH, "learning_rate": 1e-3, "warmup_epochs": 0}
@@ -36,31 +36,31 @@ def fitted(
 
 
 @pytest.fixture
-def in_epochs(card: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
+def in_epochs(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
     """What the host waited for inside training epochs, each with the steps that were taken before."""
     found: list[tuple[int, Any]] = []
     taken, epoch, step = [0], train_module._train_epoch, train_module.take_step
 
-    def watched_step(*args: Any) -> Any:
+    def counted_step(*args: Any) -> Any:
         out = step(*args)
         taken[0] += 1
         return out
 
-    def watched_epoch(*args: Any) -> Any:
-        taken[0], wait = 0, card.wait
+    def counted_epoch(*args: Any) -> Any:
+        taken[0], wait = 0, gpu.wait
 
         def counted(*said: Any) -> None:
             wait(*said)
-            found.append((taken[0], card.waits[-1]))
+            found.append((taken[0], gpu.waits[-1]))
 
-        card.wait = counted
+        gpu.wait = counted
         try:
             return epoch(*args)
         finally:
-            card.wait = wait
+            gpu.wait = wait
 
-    monkeypatch.setattr(train_module, "take_step", watched_step)
-    monkeypatch.setattr(train_module, "_train_epoch", watched_epoch)
+    monkeypatch.setattr(train_module, "take_step", counted_step)
+    monkeypatch.setattr(train_module, "_train_epoch", counted_epoch)
     return found
 
 
@@ -90,7 +90,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=list(RECIPES))
-def test_an_epoch_waits_for_the_card_after_its_last_step_alone(
+def test_an_epoch_waits_for_the_gpu_after_its_last_step_only(
     in_epochs: list[tuple[int, Any]], recipe: dict[str, Any]
 ) -> None:
     fit = fitted("cuda", **recipe)

@@ -1,4 +1,4 @@
-"""A tuning study on a card, on one that is pretended."""
+"""A tuning study on a GPU, on one that is pretended."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensemble_kit.run import Run
 from ensemble_kit.tune.tune_members import tune_members
 
 
-def test_trials_train_and_are_judged_there(card: Any, trained: Any, tmp_path: Path) -> None:
+def test_trials_train_and_are_evaluated_there(gpu: Any, trained: Any, tmp_path: Path) -> None:
     member = Member(
         "tiny_cnn", image_size=16, pretrained=False, recipe=Recipe(epochs=1, batch_size=16)
     )
@@ -21,4 +21,4 @@ def test_trials_train_and_are_judged_there(card: Any, trained: Any, tmp_path: Pa
         [member], trained.manifest, trained.folds, Run(tmp_path), n_trials=2, prunes=False
     )
     assert np.isfinite([trial.loss for trial in found.members[0].trials]).all()
-    assert card.waits, "nothing ran on the card"
+    assert gpu.waits, "nothing ran on the GPU"
