@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ensemble_kit.arrays import Ints
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import first_few
 from ensemble_kit.evaluation.scores.per_image import Scored
@@ -14,6 +15,7 @@ from ensemble_kit.predictions.method_predictions import Combined
 from ensemble_kit.predictions.table import Predictions
 
 FEW_GROUPS = 10
+CONSTANT = ": one class is predicted"
 
 
 def table_notes(oof: Predictions, test: Predictions | None) -> tuple[str, ...]:
@@ -141,37 +143,72 @@ def interval_note(scored: Mapping[str, Scored], table: Predictions, part: str) -
         return ()
     return (
         f"All images of class {first_few(map(repr, alone))} come from one {table.group_kind} ({part}): "
-        "metrics that average over classes have no interval.",
+        "metrics that average over classes have no interval, because nothing is known about another "
+        f"{table.group_kind} of that class.",
     )
 
 
-def below_best_note(*names: str) -> tuple[str, ...]:
-    """Caveat that fitted methods are not better than the best member; empty without names.
+def constant_note(name: str, class_name: str, n: int, part: str) -> str:
+    """Caveat that a method predicts one class for all images of a part.
 
     Examples
     --------
-    >>> below_best_note("mlp")[0].partition(":")[0]
-    'mlp is not better than the best member cross-fitted, neither in the metric nor in log loss'
+    >>> constant_note("mlp", "malignant", 69, "test").partition(". ")[0]
+    "mlp: one class is predicted for all 69 images (test), 'malignant'"
     """
-    if not names:
+    return (
+        f"{name}{CONSTANT} for all {n} images ({part}), '{class_name}'. Accuracy and balanced accuracy "
+        "follow from that alone, and their intervals have no meaning."
+    )
+
+
+def constant_notes(
+    name: str, combined: Combined, labels: Ints, class_names: Sequence[str], part: str
+) -> tuple[str, ...]:
+    """The caveat of `constant_note` if all images, of several classes, get one class; else empty."""
+    predicted = np.unique(combined.predicted)
+    if len(predicted) != 1 or predicted[0] < 0 or len(np.unique(labels)) < 2:
         return ()
-    verb = "is" if len(names) == 1 else "are"
+    return (constant_note(name, class_names[int(predicted[0])], len(labels), part),)
+
+
+def below_best_note(name: str) -> str:
+    """Caveat that a fitted method is not better than the best member."""
     return (
-        f"{', '.join(names)} {verb} not better than the best member cross-fitted, neither in the "
-        "metric nor in log loss: prefer the best member alone.",
+        f"{name}: not better than the best member cross-fitted, neither in the metric nor in log "
+        "loss. Prefer the best member alone."
     )
 
 
-def replaced_note(*names: str) -> str:
-    """Caveat that methods were replaced by the mean.
+def replaced_note(name: str) -> str:
+    """Caveat that a method was replaced by the mean."""
+    return (
+        f"{name}: replaced by the mean, because it is not better than the mean cross-fitted, neither "
+        "in the metric nor in log loss."
+    )
+
+
+def merged_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each caveat once, those on constant predictions first.
+
+    Parameters
+    ----------
+    notes : mapping of method to its caveats
+        Caveats that begin with the name of their method and a colon, and that are otherwise equal,
+        become one caveat with all names.
 
     Examples
     --------
-    >>> replaced_note("mlp").partition(", and")[0]
-    'mlp is not better than the mean cross-fitted, neither in the metric nor in log loss'
+    >>> merged_notes({"vote": ["Few patients.", "vote: slow."], "mlp": ["Few patients.", "mlp: slow."]})
+    ['Few patients.', 'vote, mlp: slow.']
     """
-    verb, was = ("is", "was") if len(names) == 1 else ("are", "were")
-    return (
-        f"{', '.join(names)} {verb} not better than the mean cross-fitted, neither in the metric nor "
-        f"in log loss, and {was} replaced by the mean (*)."
-    )
+    owners: dict[tuple[bool, str], list[str]] = {}
+    for name, some in notes.items():
+        for note in some:
+            is_own = note.startswith(f"{name}: ")
+            fact = note.removeprefix(f"{name}: ") if is_own else note
+            names = owners.setdefault((is_own, fact), [])
+            if name not in names:
+                names.append(name)
+    merged = [f"{', '.join(of)}: {fact}" if own else fact for (own, fact), of in owners.items()]
+    return sorted(dict.fromkeys(merged), key=lambda note: CONSTANT not in note)

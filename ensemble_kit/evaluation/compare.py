@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.evaluation.caveats import replaced_note
+from ensemble_kit.evaluation.caveats import merged_notes
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation
@@ -129,7 +129,4 @@ def chosen_verdict(evaluations: Mapping[str, Evaluation], protocol: Protocol) ->
 
 def field_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
     """The caveats of all methods, each once."""
-    replaced = [name for name, one in evaluations.items() if one.fell_back]
-    alone = {replaced_note(name) for name in replaced}
-    notes = [n for one in evaluations.values() for n in one.notes if n not in alone]
-    return [*dict.fromkeys(notes), *([replaced_note(*replaced)] if replaced else [])]
+    return merged_notes({name: one.notes for name, one in evaluations.items()})

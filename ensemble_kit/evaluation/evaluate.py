@@ -15,6 +15,7 @@ from ensemble_kit.evaluation.caveats import (
     abstention_note,
     below_best_note,
     combiner_notes,
+    constant_notes,
     cost_note,
     interval_note,
     nested_note,
@@ -37,7 +38,7 @@ from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, baseline
 from ensemble_kit.evaluation.scores.per_class import ClassMetrics, metrics_per_class
 from ensemble_kit.evaluation.scores.per_group import has_larger_groups, metrics_per_group
 from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, score_methods
-from ensemble_kit.evaluation.scores.verdict import Verdict, corrected_verdict, verdicts
+from ensemble_kit.evaluation.scores.verdict import PARTS, Verdict, corrected_verdict, verdicts
 from ensemble_kit.evaluation.uncertainty.selection_bias import CorrectedChoice, corrected_choice
 from ensemble_kit.evaluation.winner import simplest_first, winner
 from ensemble_kit.predictions.method_predictions import Combined
@@ -110,7 +111,7 @@ def evaluate_all(
     best = _best(scored["cross_fitted"], protocol)
     correction = _correction(made.crossed, oof, protocol)
     said = _verdicts(scored, made.fell_back, oof, protocol, best, correction)
-    notes, own = _notes(made, scored, protocol), _own_notes(made)
+    notes, own = _notes(made, scored, protocol), _own_notes(made, protocol)
     per_group = metrics_per_group(made.predictions, made.tables, protocol)
     per_class, tests = _per_class(made, protocol), _tests(made)
     leakage = couplings(scored["cross_fitted"], scored.get("nested", {}), protocol.level)
@@ -155,20 +156,38 @@ def _notes(
     notes = table_notes(oof, test) + ((nested_note(oof),) if "nested" in scored else ())
     notes += (cost_note(),) if protocol.decide_by_cost else ()
     notes += (order_note(oof),) if protocol.takes_an_order(oof) else ()
-    notes += below_best_note(*_below_best(made, protocol))
     notes += interval_note(scored["cross_fitted"], oof, "cross-fitted")
     return notes + (() if test is None else interval_note(scored["test"], test, "test"))
 
 
-def _own_notes(made: AllParts) -> dict[str, tuple[str, ...]]:
+def _own_notes(made: AllParts, protocol: Protocol) -> dict[str, tuple[str, ...]]:
     """Caveats on the metrics of each method."""
     tested = made.predictions.get("test", {})
+    below = _below_best(made, protocol)
     return {
-        name: combiner_notes(one)
+        name: _constant(name, made)
+        + combiner_notes(one)
         + abstention_note(name, made.crossed[name], tested.get(name))
         + ((replaced_note(name),) if name in made.fell_back else ())
+        + ((below_best_note(name),) if name in below else ())
         for name, one in made.combiners.items()
     }
+
+
+def _constant(name: str, made: AllParts) -> tuple[str, ...]:
+    """Caveats on the parts where a method predicts one class for all images."""
+    if made.combiners[name].needs_labels:
+        return ()
+    return tuple(
+        note
+        for part in ("test", "cross_fitted")
+        if part in made.predictions
+        for table in (made.tables[part],)
+        for note in constant_notes(
+            name, made.predictions[part][name], np.asarray(table.labels), table.class_names,
+            PARTS[part],
+        )
+    )  # fmt: skip
 
 
 def _best(crossed: Mapping[str, Scored], protocol: Protocol) -> str | None:

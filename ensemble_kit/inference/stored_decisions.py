@@ -15,8 +15,14 @@ import numpy as np
 from ensemble_kit.checked import read_checked
 from ensemble_kit.errors import IntegrityError, command
 from ensemble_kit.evaluation.decisions.conformal import ConformalSets
-from ensemble_kit.evaluation.decisions.threshold_rules import Rule, Threshold, decide
+from ensemble_kit.evaluation.decisions.threshold_rules import (
+    Rule,
+    Threshold,
+    decide,
+    one_class_note,
+)
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
+from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.predictions.method_predictions import Combined
 
 REFER, IMAGE = "refer", "image"
@@ -47,10 +53,13 @@ class StoredDecision:
         The class that is called from a threshold on; None decides for the predicted class.
     points : mapping of unit to Threshold
         `image`, and the group's kind where there is a point per group.
+    notes : tuple of str
+        Caveats on a threshold that calls all images one class.
     """
 
     target: int | None
     points: Mapping[str, Threshold]
+    notes: tuple[str, ...] = ()
 
     def decide(
         self, combined: Combined, class_names: Sequence[str], unit: str = IMAGE
@@ -131,7 +140,21 @@ def read_decision(
             "a class that is called has a threshold",
             f"Run {_again(folder / DECISION, 'operating-point')} again",
         )
-    return StoredDecision(None if called is None else list(class_names).index(called), points)
+    if called is None:
+        return StoredDecision(None, points)
+    notes = _useless(called, stored["units"])
+    return StoredDecision(list(class_names).index(called), points, notes)
+
+
+def _useless(called: str, units: Mapping[str, Any]) -> tuple[str, ...]:
+    """Caveats on thresholds that called all images of a part one class when they were stored."""
+    said = (
+        one_class_note(called, unit, PARTS[part], one[part])
+        for unit, one in units.items()
+        for part in ("in_sample", "test")
+        if part in one
+    )
+    return tuple(note for note in said if note)
 
 
 def _point(stored: Mapping[str, Any]) -> Threshold:

@@ -64,7 +64,7 @@ class StoredMethod:
     notes : tuple of str
         How the method was chosen, the caveats of the run, and what the evaluation does not show.
     decision_notes : tuple of str
-        Why the method has no prediction sets or no decision.
+        Why the method has no prediction sets or no decision, and caveats on its decision.
     pooling : Pooling
         How a patient's images become one prediction.
     """
@@ -134,7 +134,11 @@ def open_method(run: Run, name: str | None = None) -> StoredMethod:
         made_of=now,
         notes=(*notes, *of_run(run, oof), *of_chance(run, name)),
         pooling=pooling_of(run, name),
-        decision_notes=(*of_other_methods(run, name), *([about_sets] if about_sets else [])),
+        decision_notes=(
+            *of_other_methods(run, name),
+            *([about_sets] if about_sets else []),
+            *(() if decision is None else decision.notes),
+        ),
     )
 
 

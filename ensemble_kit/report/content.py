@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 
 from ensemble_kit.combiners import COMBINERS, make_combiner
 from ensemble_kit.errors import command
-from ensemble_kit.evaluation.caveats import combiner_notes, replaced_note
+from ensemble_kit.evaluation.caveats import combiner_notes, merged_notes
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
@@ -169,13 +169,19 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     if scores is not None:
         metric = scores.attrs.get("metric", Protocol().metric)
     same = {m: one | {"metric": metric} for m, one in stored.items() if metric_of(one) == metric}
-    notes = [*old, *oof.notes, *(n for m in stored.values() for n in m["notes"])]
     deciding = [*stored, *oof.member_names] if scores is None else []
     decisions, stale = stored_decisions(run, deciding, oof, test)
     explanations, older = _explanations(run, oof, test)
     answers = read_predictions(run, stored, tables)
     about = _explaining(stored)
-    in_order = _in_order([*notes, *stale, *older, *_notes_of(scores)], stored, about)
+    notes = merged_notes(
+        {
+            "": [*old, *oof.notes],
+            **{name: one["notes"] for name, one in stored.items()},
+            " ": [*stale, *older, *_notes_of(scores)],
+        }
+    )
+    in_order = tuple(sorted(notes, key=about.__contains__))
     return Content(
         run=run,
         record=run.record,
@@ -230,21 +236,6 @@ def _explaining(methods: Iterable[str]) -> set[str]:
     """Caveats that explain a method, as the legend of a table does."""
     known = [make_combiner(name) for name in methods if name in COMBINERS]
     return {note for one in known for note in combiner_notes(one)}
-
-
-def _in_order(
-    notes: Sequence[str], methods: Iterable[str], about: Collection[str]
-) -> tuple[str, ...]:
-    """Each caveat once: those that change how values are read, then the explanations of methods."""
-    return tuple(dict.fromkeys(sorted(_of_all_replaced(notes, methods), key=about.__contains__)))
-
-
-def _of_all_replaced(notes: Sequence[str], methods: Iterable[str]) -> list[str]:
-    """The caveats on methods that the mean replaced as one caveat, as `stack` prints them."""
-    alone = {replaced_note(name): name for name in methods}
-    replaced = dict.fromkeys(alone[note] for note in notes if note in alone)
-    others = [note for note in notes if note not in alone]
-    return [*others, replaced_note(*replaced)] if replaced else others
 
 
 def _verdicts(same: Mapping[str, dict[str, Any]], scores: pd.DataFrame | None) -> tuple[str, ...]:

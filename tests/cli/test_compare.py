@@ -76,8 +76,8 @@ def test_a_run_is_compared_with_others_than_itself(repeats: list[Run]) -> None:
     one = repeats[0]
     with pytest.raises(UsageError, match="repeat-1"):
         compare_runs([one, Run(one.path.parent / "." / one.path.name)], protocol=QUICK)
-    with pytest.raises(UsageError, match="at least two runs"):
-        compare_runs([one], protocol=QUICK)
+    with pytest.raises(UsageError, match=r"at least two runs.*stack --method vote,mean --run"):
+        compare_runs([one], method="vote,mean", protocol=QUICK)
 
 
 @pytest.mark.parametrize(
@@ -171,13 +171,14 @@ def test_the_coverage_is_shown_where_some_images_were_not_decided(tmp_path: Path
     for run, ties in zip(runs, ("abstain", "proba"), strict=True):
         stack_run(run, {"vote": MajorityVote(ties=ties)}, protocol=QUICK)
     said = call(*(run.path for run in runs), "--method", "vote", "--resamples", 50)
-    assert "coverage" in said.splitlines()[0]
+    table = said.splitlines()[2:]
+    assert "coverage" in table[0]
     rows = read_ensemble_predictions(runs[0].ensemble_dir("vote")).query("split == 'oof'")
     covered = (rows["predicted"] != "").mean()
     assert 0 < covered < 1
-    assert f"{covered:.3f}".removeprefix("0") in said.splitlines()[1]
+    assert f"{covered:.3f}".removeprefix("0") in table[1]
     same = call(*(run.path for run in runs), "--method", "member0", "--resamples", 50)
-    assert "coverage" not in same.splitlines()[0]
+    assert "coverage" not in same.splitlines()[2]
 
 
 # -- over repeated folds -------------------------------------------------------------------
@@ -262,10 +263,12 @@ def test_runs_that_are_no_repeats_are_refused(repeats: list[Run], tmp_path: Path
 def test_repeats_are_reported_as_a_table_and_a_verdict_on_each_baseline(repeats: list[Run]) -> None:
     said = call(*(run.path for run in repeats), "--repeats", "--method", "vote")
     lines = said.splitlines()
+    assert lines[0].startswith("Verdict: vote ")
+    lines = lines[3:]
     assert lines[0].startswith("3 repeats x 4 folds of 192 images of 32 patients")
     assert lines[1].split() == ["run", "vote", "best-member", "mean"]
     assert "Nadeau & Bengio 2003" in said
-    assert [line.split(":")[0] for line in lines].count("Verdict") == 2
+    assert said.count("Verdict: ") == 2
     answer = json.loads(call(*(run.path for run in repeats), "--repeats", "--json"))
     assert (answer["n_repeats"], answer["n_splits"], len(answer["folds"])) == (3, 4, 12)
 
@@ -287,3 +290,20 @@ def test_training_repeats_ends_with_the_command_that_compares_them(
     assert (code, trained) == (0, ["here-repeat-1", "here-repeat-2"])
     command = "Then: ensemble-kit compare here-repeat-* --repeats --method vote"
     assert said.splitlines()[-1] == command
+
+
+def test_a_run_whose_method_the_mean_replaced_is_starred_and_has_only_its_own_caveats(
+    tmp_path: Path,
+) -> None:
+    runs = [toy_run(tmp_path / name) for name in ("one", "two")]
+    for run in runs:
+        stack_run(run, ["vote", "dirichlet", "classwise"], protocol=QUICK)
+    found = compare_runs(runs, method="vote", protocol=QUICK)
+    assert found.replaced == ()
+    assert not any("dirichlet" in note or "classwise" in note for note in found.notes)
+    path = runs[1].ensemble_dir("dirichlet") / "metrics.json"
+    write_checked(path, json.loads(path.read_text()) | {"fell_back_to_mean": True})
+    found = compare_runs(runs, method="dirichlet", protocol=QUICK)
+    assert runs[1].path.as_posix() in found.replaced
+    said = call(*(run.path for run in runs), "--method", "dirichlet", "--resamples", 50)
+    assert f"{runs[1].path.as_posix()}* " in said

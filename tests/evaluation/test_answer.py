@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 from ensemble_kit.combiners import make_combiner
+from ensemble_kit.evaluation.compare import field_notes
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
@@ -18,9 +20,12 @@ from ensemble_kit.evaluation.tables.answer import (
     chance_warning,
     chosen_of,
     claim,
+    constant_class,
+    recommendation,
 )
 from ensemble_kit.evaluation.tables.chance import chance_of
 from ensemble_kit.evaluation.winner import ranked, winner
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report.content import gather
 from ensemble_kit.testing import toy_predictions, toy_run
 
@@ -53,15 +58,15 @@ def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -
     said = answer(stored)
     best = evaluated[chosen_of(stored)]
     gain = next(v for v in best.verdicts if (v.part, v.against) == ("test", "best-member")).effect
-    assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in said[1]
-    assert stored["best-member"]["best_member"] in said[1]
-    assert "90 images of 9" in said[0]
+    assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in " ".join(said)
+    assert stored["best-member"]["best_member"] in said[0]
+    assert "90 images of 9" in said[1]
 
 
 def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
     evaluated, stored = found("vote", "median", test=False)
     corrected = evaluated[chosen_of(stored)].corrected
-    assert f"corrected for choosing the best method: {corrected.value:.3f}" in answer(stored)[0]
+    assert f"corrected for choosing the best method: {corrected.value:.3f}" in answer(stored)[1]
 
 
 def test_with_a_test_part_the_corrected_cross_fitted_value_is_the_last_sentence() -> None:
@@ -138,6 +143,17 @@ def test_a_run_of_one_member_has_its_value_in_the_place_of_a_comparison() -> Non
     assert "90 images of 9" in said[1]
 
 
+def test_methods_of_a_single_member_are_not_compared() -> None:
+    oof = toy_predictions(160, 1, 3, n_groups=16)
+    evaluated = evaluate_all(
+        {"vote": make_combiner("vote")}, oof, protocol=Protocol(n_resamples=50)
+    )
+    said = answer({name: metrics_json(one, oof) for name, one in evaluated.items()})
+    assert oof.member_names[0] in said[0]
+    assert str(evaluated["best-member"].cross_fitted["balanced_accuracy"]) in said[1]
+    assert len(said) == 2
+
+
 def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     done = stack_run(
@@ -154,6 +170,64 @@ def test_an_interval_without_zero_and_without_a_verdict_is_explained() -> None:
     best = stored[chosen_of(stored)]
     at = next(v for v in best["verdicts"] if (v["part"], v["against"]) == ("test", "best-member"))
     at |= {"word": "not shown", "gain": {"value": 0.3, "low": 0.1, "high": 0.5}}
-    plain = answer(stored)[1]
+    plain = answer(stored)[2]
+    assert "+0.300 [+0.100, +0.500]" in plain
     at["too_few"] = "no difference can be shown"
-    assert len(answer(stored)[1]) > len(plain)
+    assert len(answer(stored)[2]) > len(plain)
+
+
+def verdict_on(stored, word: str, name: str | None = None):
+    one = stored[name or chosen_of(stored)]
+    at = next(v for v in one["verdicts"] if (v["part"], v["against"]) == ("test", "best-member"))
+    at["word"] = word
+
+
+def test_the_first_sentence_recommends_the_best_member_unless_the_best_ensemble_is_better() -> None:
+    _, stored = found("vote", "median")
+    member, best = stored["best-member"]["best_member"], chosen_of(stored)
+    other = ({"vote", "median"} - {best}).pop()
+    for word, used in (("not shown", member), ("worse", member), ("better", best)):
+        verdict_on(stored, word)
+        assert answer(stored)[0] == recommendation(stored)
+        assert used in recommendation(stored).partition(":")[0]
+    verdict_on(stored, "not shown")
+    verdict_on(stored, "better", other)  # in the table: "no ensemble is better" would contradict it
+    assert best in recommendation(stored)
+
+
+def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
+    _, stored = found("vote", "median")
+    names = ("best-member", chosen_of(stored))
+    for name in names:
+        stored[name]["test"]["balanced_accuracy"]["low"] = 0.3
+    said = answer(stored)
+    assert "0.333" not in said[0]  # cross-fitted, both are above chance
+    assert any(line.startswith("Warning") for line in said)
+    for name in names:
+        stored[name]["cross_fitted"]["balanced_accuracy"]["low"] = 0.3
+    said = answer(stored)
+    assert "0.333" in said[0]
+    assert not any(line.startswith("Warning") for line in said)
+
+
+def test_a_constant_prediction_is_a_warning_in_the_answer_and_the_first_caveat() -> None:
+    labels, rng = np.arange(80) % 2, np.random.default_rng(0)
+    good = {m: rng.normal(size=(80, 2)) + 2 * np.eye(2)[labels] for m in "abc"}
+    groups = np.arange(80) // 4
+    oof = Predictions.from_arrays(good, labels, groups=groups, fold=groups % 4)
+    shifted = {m: z + np.array([0.0, 50.0]) for m, z in good.items()}
+    test = Predictions.from_arrays(shifted, labels, groups=groups + 100, kind="test")
+    methods = {name: make_combiner(name) for name in ("vote", "median")}
+    evaluated = evaluate_all(methods, oof, test, protocol=Protocol(n_resamples=50))
+    stored = {name: metrics_json(one, oof) for name, one in evaluated.items()}
+    assert constant_class(stored["vote"]["test"]) == "1"
+    assert constant_class(stored["vote"]["cross_fitted"]) is None
+    warning = next(line for line in answer(stored) if line.startswith("Warning"))
+    assert "'1'" in warning
+    assert "80 images" in warning
+    first = field_notes(evaluated)[0]
+    assert {"vote", "median", "mean", "best-member"} == set(first.partition(": ")[0].split(", "))
+    assert "'1'" in first
+    good_test = Predictions.from_arrays(good, labels, groups=groups + 100, kind="test")
+    usual = evaluate_all(methods, oof, good_test, protocol=Protocol(n_resamples=50))
+    assert not any("one class is predicted" in note for note in field_notes(usual))

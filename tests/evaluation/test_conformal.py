@@ -175,7 +175,7 @@ def test_the_command_prints_what_sets_json_holds_and_csv_counts(run) -> None:
     said = call("--run", str(run.path), "--resamples", "100").output
     stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
     one = stored["figures"]["test"]["all"]
-    assert "split conformal, score LAC" in said
+    assert "split conformal, lac" in said
     assert "random image of a new patient" in said
     frame = conformal_sets(run, "mean", QUICK).frame.query("split == 'test'")
     assert one["covered_per_image"]["value"] == pytest.approx(frame["covered"].mean())
@@ -228,9 +228,9 @@ def test_split_sets_say_that_the_test_is_answered_by_the_average_of_the_models(r
 
 def test_cross_conformal_sets_are_sold_by_the_bound_that_is_proven(run) -> None:
     usual = call("--run", str(run.path), "--resamples", "20").output
-    assert "prediction sets with 90 % coverage (split conformal" in usual
+    assert "prediction sets with 90 % coverage on average" in usual
     crossed = call("--run", str(run.path), "--resamples", "20", "--cross").output
-    assert "prediction sets with about 90 % coverage (cross-conformal" in crossed
+    assert "prediction sets with about 90 % coverage" in crossed
     assert "a proven coverage of 80 %, and in practice about 90 %" in crossed
     stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
     assert stored["proven"] == pytest.approx(0.8)
@@ -238,6 +238,22 @@ def test_cross_conformal_sets_are_sold_by_the_bound_that_is_proven(run) -> None:
     stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
     assert stored["proven"] == pytest.approx(0.9)
     assert SetOptions(alpha=0.6, cross=True).proven == 0.0
+
+
+def test_a_class_that_is_rarely_covered_is_the_first_caveat(tmp_path: Path) -> None:
+    made = toy_run(tmp_path / "toy")
+    for name in made.store.members():  # class0 of the test part looks like class1
+        one = made.store.read(name)
+        is_first = (made.manifest().part("test").labels == 0)[:, None]
+        test = {k: np.where(is_first, z[:, [1, 0, 2]] + [-9, 9, 0], z) for k, z in one.test.items()}
+        made.store.write(name, dataclasses.replace(one, test=test))
+    found = conformal_sets(made, "member0", QUICK, write=False)
+    one = found.metrics["test"]["class0"]
+    assert one.covered.value < 0.8
+    assert f"{one.covered} of class 'class0' (test, " in found.notes[0]
+    per_class = dataclasses.replace(QUICK, per_class=True, alpha=0.2)
+    notes = conformal_sets(made, "member0", per_class, write=False).notes
+    assert not any("on average" in note for note in notes)
 
 
 def test_too_few_patients_are_refused_with_what_would_do(run) -> None:

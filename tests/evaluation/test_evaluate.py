@@ -252,7 +252,7 @@ def test_a_fitted_combiner_that_does_not_beat_the_mean_falls_back_and_says_so() 
     table = toy_predictions()
     evaluated = evaluate_all({"bad": Backwards()}, table, protocol=QUICK)
     assert evaluated["bad"].cross_fitted["accuracy"] == evaluated["mean"].cross_fitted["accuracy"]
-    assert any(note.startswith("bad ") and "mean" in note for note in evaluated["bad"].notes)
+    assert any(note.startswith("bad: ") and "mean" in note for note in evaluated["bad"].notes)
     kept = evaluate_all(
         {"bad": Backwards()}, table, protocol=Protocol(n_resamples=50, fallback=False)
     )

@@ -1,4 +1,4 @@
-"""The leaderboard as it is read: what was compared first, the best row first, 124 columns."""
+"""The leaderboard as it is read: what was compared first, the best row first, 128 columns."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ensemble_kit.cli import app
 from ensemble_kit.cli.output.text import columns
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.combiners.rules.voting import MajorityVote
+from ensemble_kit.evaluation.caveats import replaced_note
 from ensemble_kit.evaluation.compare import chosen, field_notes
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.imports.import_predictions import import_predictions
@@ -58,24 +59,35 @@ def test_the_headline_counts_the_methods_and_names_the_best_and_the_baselines(ev
     assert "Corrected for the choice: 0." in said
 
 
-def test_tables_fit_124_columns(evaluated) -> None:
+def test_tables_fit_128_columns(evaluated) -> None:
     for rows in (
         board.leaderboard(evaluated, QUICK),
         board.per_group_table(evaluated, QUICK, "patient"),
     ):
-        assert max(map(len, columns(rows).splitlines())) <= 124
+        assert max(map(len, columns(rows).splitlines())) <= 128
     assert max(map(len, all_methods(5))) <= len("calibrated-members")
 
 
 def test_methods_that_fell_back_share_one_note(evaluated) -> None:
     replaced = {
-        k: dataclasses.replace(v, fell_back=k in ("max", "min")) for k, v in evaluated.items()
+        k: dataclasses.replace(v, fell_back=True, notes=(*v.notes, replaced_note(k)))
+        if k in ("max", "min")
+        else v
+        for k, v in evaluated.items()
     }
     rows = board.leaderboard(replaced, QUICK)
     assert {"max*", "min*"} <= {row[0] for row in rows}
     notes = [note for note in field_notes(replaced) if "replaced by the mean" in note]
     assert len(notes) == 1
-    assert notes[0].startswith("max, min ")
+    assert notes[0].startswith("max, min: ")
+
+
+def test_the_star_is_explained_only_where_a_row_has_one(evaluated) -> None:
+    fallen = {k: dataclasses.replace(v, fell_back=k == "max") for k, v in evaluated.items()}
+    starred = board.short_note(fallen, QUICK, "patient", has_star=True)
+    assert "balanced accuracy" in starred.splitlines()[-1]
+    assert "log loss" in starred.splitlines()[-1]
+    assert "*" not in board.short_note(fallen, QUICK, "patient", has_star=False)
 
 
 def test_ties_are_counted_by_method(evaluated) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import shlex
 import shutil
 
 import numpy as np
@@ -17,6 +19,7 @@ from ensemble_kit.checked import write_checked
 from ensemble_kit.cli import app
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.evaluation.decisions.threshold_rules import (
+    Decisions,
     Rule,
     Threshold,
     choose,
@@ -39,6 +42,7 @@ from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.evaluation.scores.per_group import per_group
 from ensemble_kit.evaluation.uncertainty.shares import shares
 from ensemble_kit.files import digest_file
+from ensemble_kit.inference.stored_decisions import read_decision
 from ensemble_kit.predictions.method_predictions import MethodPredictions, decided
 from ensemble_kit.testing import toy_logits, toy_predictions, toy_run
 
@@ -266,7 +270,7 @@ def test_the_command_prints_what_decision_json_holds(run) -> None:
     said = call("--run", str(run.path), "--at", "sensitivity=95%", "--resamples", "100").output
     stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())
     image = stored["units"]["image"]
-    assert f"p >= {image['threshold']:.3f}" in said
+    assert f"'class1' if the probability of 'class1' is at least {image['threshold']:.3f}" in said
     assert "'class1' against the rest, sensitivity of at least 0.95" in said
     assert image["in_sample"]["shares"]["sensitivity"]["value"] >= 0.95
     frame = pd.read_csv(run.ensemble_dir("mean") / "predictions.csv").query("split == 'test'")
@@ -274,6 +278,75 @@ def test_the_command_prints_what_decision_json_holds(run) -> None:
     assert image["test"]["true_positive"] == int((called & sick).sum())
     assert image["test"]["shares"]["npv"]["value"] == pytest.approx((~sick)[~called].mean())
     assert set(image["by_fold"]) == {"0", "1", "2", "3"}
+
+
+def test_the_printed_range_is_referred_and_the_class_is_called_above_it(run) -> None:
+    args = ("--run", str(run.path), "--at", "youden", "--refer", "10%", "--resamples", "0")
+    said = next(line for line in call(*args).output.splitlines() if line.startswith("Per image"))
+    low, high = map(float, re.findall(r"between (0\.\d+) and (0\.\d+)", said)[0])
+    stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())["units"]["image"]
+    point = Threshold(stored["threshold"], stored["refer_below"])
+    p = np.array([low - 0.002, low + 0.002, high - 0.002, high + 0.002])
+    made = decide(Rule(1), point, decided(np.stack([1 - p, p], axis=1)), np.zeros(4, dtype=int))
+    assert made.referred.tolist() == [False, True, True, False]
+    assert made.called[[0, 3]].tolist() == [0, 1]
+
+
+def test_a_second_call_names_the_rule_that_it_drops_and_the_command_that_keeps_it(tmp_path) -> None:
+    run = toy_run(tmp_path / "toy", n_classes=2)
+    stack_run(run, ["mean"], protocol=Protocol(n_resamples=50))
+    args = ("--run", str(run.path), "--resamples", "0")
+    assert "Replaced" not in call(*args, "--at", "sensitivity=.9", "--class", "class1").output
+    said = call(*args, "--refer", "10%").output
+    assert "the threshold for 'class1'" in said
+    again = shlex.split(next(li for li in said.splitlines() if "--at" in li).partition(": ")[2])
+    assert again[:2] == ["ensemble-kit", "operating-point"]
+    assert "Replaced" not in call(*again[2:]).output
+    stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())
+    assert (stored["class"], stored["aim"]["value"]) == ("class1", 0.9)
+    assert stored["referral"]["share"] == 0.1
+    assert "the rule for referral" in call(*args, "--at", "youden", "--class", "class1").output
+    options = DecisionOptions(ThresholdTarget("youden"), "class0")
+    assert operating_point(run, "mean", options).dropped
+    assert not operating_point(run, "mean", options).dropped
+
+
+def test_a_threshold_that_calls_everything_one_class_is_a_caveat_that_predict_repeats(
+    tmp_path,
+) -> None:
+    run = toy_run(tmp_path / "toy", n_classes=2)
+    for name in run.store.members():  # all test images are far on the side of class1
+        one = run.store.read(name)
+        test = {k: z + np.array([0.0, 50.0]) for k, z in one.test.items()}
+        run.store.write(name, dataclasses.replace(one, test=test))
+    stack_run(run, ["mean"], protocol=Protocol(n_resamples=50))
+    found = operating_point(run, "mean", DecisionOptions(ThresholdTarget("youden"), "class1"))
+    n = found.units["image"].parts["test"].n
+    assert f"all {n} decided images" in found.notes[0]
+    now = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())["made_of"]
+    stored = read_decision(run.ensemble_dir("mean"), ("class0", "class1"), now)
+    assert found.notes[0] in stored.notes
+    usual = toy_run(tmp_path / "usual", n_classes=2)
+    kept = operating_point(usual, "member0", DecisionOptions(ThresholdTarget("youden"), "class1"))
+    assert not any("of no use" in note for note in kept.notes)
+
+
+def test_what_was_asked_for_and_not_reached_is_named(run) -> None:
+    said = call("--run", str(run.path), "--refer", "10%", "--resamples", "0").output
+    stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())
+    for unit in stored["units"].values():
+        for part in ("cross_fitted", "test"):
+            share = unit[part]["referred"] / unit[part]["n"]
+            assert (f"{100 * share:.1f} % are referred, more than 10 %" in said) == (share > 0.1)
+
+
+def test_classes_of_which_nothing_is_decided_correctly_are_named() -> None:
+    labels = np.array([0, 0, 1, 1, 2])
+    made = Decisions(np.array([0, 0, 0, 1, 2]), labels, np.array([False, False, False, True, True]))
+    found = decision_metrics(
+        made, labels, np.arange(5), ("a", "b", "c", "absent"), has_target=False, intervals=False
+    )
+    assert found.never_right == ("b", "c")
 
 
 def test_predictions_per_patient_have_a_threshold_of_their_own() -> None:

@@ -474,7 +474,7 @@ def test_the_page_has_the_clinical_block_as_stored_and_its_figures(tmp_path: Pat
     assert {"decision_curve", "calibration"} <= set(figures)
     page = text_of(run)
     assert "Clinical use" in page
-    assert "(stated)" in page
+    assert "0.150 stated" in page
     assert "vote by split" in page
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import json_option, metric_option, resamples_option
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.options.shared import intervals_option, json_option, metric_option
+from ensemble_kit.cli.output.tables import print_table
+from ensemble_kit.cli.output.text import say
 from ensemble_kit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     help="The RUNs come from train-members --repeats: compare --method with the best member and the mean over all folds, by the corrected t test of Nadeau & Bengio.",
 )
 @metric_option
-@resamples_option
+@intervals_option
 @json_option
 def compare(
     run_paths: tuple[str, ...],
@@ -76,29 +77,39 @@ def compare(
 
 
 def print_across(found: AcrossRuns, metric: str) -> None:
-    """One row per run, and the caveats."""
-
+    """The verdicts, one row per run, and the caveats."""
+    for verdict in found.verdicts:
+        say(f"Verdict: {verdict.sentence}")
+    click.echo()
     has_abstained = any(one.n_abstained for one in found.metrics.values())
-    names = list(dict.fromkeys([metric, "accuracy", "auroc", "log_loss"]))
+    names = list(dict.fromkeys([metric, "accuracy", "auroc"]))
     names += ["coverage"] if has_abstained else []
-    rows = [("run", "images", "left out", *(name.replace("_", " ") for name in names))]
-    rows += [
-        (path, str(one.n), str(found.n_left_out[path]), *(str(one[name]) for name in names))
-        for path, one in found.metrics.items()
-    ]
-    click.echo(columns(rows, right=range(1, len(rows[0]))))
+    some_left_out = any(found.n_left_out.values())
+    left_out = ("left out",) if some_left_out else ()
+    rows = [("run", "images", *left_out, *(name.replace("_", " ") for name in names))]
+    for path, one in found.metrics.items():
+        star = "*" if path in found.replaced else ""
+        n_left_out = (str(found.n_left_out[path]),) if some_left_out else ()
+        cells = (str(one[name]) for name in names)
+        rows.append((f"{path}{star}", str(one.n), *n_left_out, *cells))
+    print_table(rows)
+    legend = ["left out: images that are not in all runs."] if some_left_out else []
+    legend += ["coverage: share of the images that are decided."] if has_abstained else []
+    legend += ["*: the method was replaced by the mean in this run."] if found.replaced else []
+    say(" ".join([*legend, "Other metrics: --json."]))
     for note in found.notes:
-        click.echo(printable(f"Caveat: {note}"))
-    for one in found.verdicts:
-        click.echo(printable(f"Verdict: {one.sentence}"))
+        say(f"Caveat: {note}")
 
 
 def print_repeats(found: Repeats) -> None:
-    """The mean of each repeat over its folds, and the gain of the method over all folds."""
+    """The gain of the method over all folds, and the mean of each repeat over its folds."""
     from ensemble_kit.evaluation.uncertainty.interval import Interval
 
+    for one in found.gains:
+        say(f"Verdict: {one.sentence}")
+    click.echo()
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
-    click.echo(
+    say(
         f"{found.n_repeats} repeats x {found.n_splits} folds of {found.n} images{units}; "
         f"{found.metric.replace('_', ' ')}, mean over the folds:"
     )
@@ -107,16 +118,14 @@ def print_repeats(found: Repeats) -> None:
         means = part[found.methods].mean()
         cells = (str(Interval(None if m != m else float(m))) for m in means)  # NaN
         rows.append((str(run), *cells))
-    click.echo(columns(rows, right=range(1, len(rows[0]))))
-    click.echo(
+    print_table(rows)
+    say(
         f"Intervals and p values: t test over {len(found.folds)} folds with the variance factor 1/{len(found.folds)} + "
         f"1/{found.n_splits - 1}, because training sets overlap (Nadeau & Bengio 2003, "
         "Machine Learning 52)."
     )
     for note in found.notes:
-        click.echo(printable(f"Caveat: {note}"))
-    for one in found.gains:
-        click.echo(printable(f"Verdict: {one.sentence}"))
+        say(f"Caveat: {note}")
 
 
 def _across_json(found: AcrossRuns) -> dict[str, object]:

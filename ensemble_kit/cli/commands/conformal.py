@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import json_option, resamples_option, run_option, seed_option
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
+from ensemble_kit.cli.output.tables import print_table
+from ensemble_kit.cli.output.text import say
 
 if TYPE_CHECKING:
     from ensemble_kit.evaluation.decisions.set_coverage import PredictionSets
     from ensemble_kit.run import Run
 
+SCORES = {
+    "lac": "smallest sets",
+    "aps": "larger sets for difficult images",
+    "raps": "larger sets for difficult images, but no very large ones",
+}
 PARTS = {"cross_fitted": "cross-fitted", "test": "test"}
 
 
@@ -50,7 +56,7 @@ PARTS = {"cross_fitted": "cross-fitted", "test": "test"}
     is_flag=True,
     help="Cross-conformal sets: compare a test image with the images of each fold by the models of that fold.",
 )
-@resamples_option
+@intervals_option
 @seed_option
 @json_option
 def conformal(
@@ -78,46 +84,52 @@ def conformal(
         click.echo(json.dumps(sets_json(found), indent=2, allow_nan=False))
         return
     print_sets(found)
-    click.echo(printable(f"Written: {run.ensemble_dir(method).as_posix()}/sets.csv"))
+    say(f"Written: {run.ensemble_dir(method).as_posix()}/sets.csv")
 
 
 def print_sets(found: PredictionSets) -> None:
     """The stated coverage, the table of the measured coverage, and the caveats."""
-
     options, unit = found.options, found.unit
-    each = " for each class" if options.per_class else ""
+    each = "for each class" if options.per_class else "on average over all classes"
     about = "about " if options.cross else ""
     kind = "cross-conformal" if options.cross else "split conformal"
-    click.echo(
-        printable(
-            f"Method {found.method}: prediction sets with {about}{100 * (1 - options.alpha):.4g} % coverage"
-            f"{each} ({kind}, score {options.score.upper()})"
-        )
+    weights = (
+        "" if unit == "image" else f" of {found.n_units} {unit}s, each {unit} with the same weight"
     )
-    click.echo(
-        f"Calibrated on {found.n_calibrated} out-of-fold images"
-        + (
-            f" of {found.n_units} {unit}s, with the same weight for each {unit}."
-            if unit != "image"
-            else "."
-        )
+    say(
+        f"Method {found.method}: prediction sets with {about}{100 * (1 - options.alpha):.4g} % coverage "
+        f"{each} ({kind}, {options.score}: {SCORES[options.score]})."
     )
-    rows: list[tuple[str, ...]] = [("", "images", f"{unit}s", f"coverage, per {unit}", "coverage, per image",
-             "mean size", "1 class", "empty", "all classes")]  # fmt: skip
+    say(f"Calibrated on {found.n_calibrated} out-of-fold images{weights}.")
+    say(reading_of(found))
+    click.echo()
+    print_table(_rows(found))
+    click.echo()
+    say(promise_of(found))
+    for note in found.notes:
+        say(f"Caveat: {note}")
+
+
+def _rows(found: PredictionSets) -> list[tuple[str, ...]]:
+    """One row per part and class."""
+    rows: list[tuple[str, ...]] = [
+        (
+            "",
+            "images",
+            f"{found.unit}s",
+            "coverage",
+            "mean size",
+            "1 class",
+            "no class",
+            "all classes",
+        )
+    ]
     for part, of_class in found.metrics.items():
         for name, one in of_class.items():
-            rows.append((f"{PARTS[part]}: {name}", str(one.n), str(one.n_groups), str(one.covered),
-                         str(one.covered_per_image), f"{one.mean_size:.2f}",
-                         *(f"{share:.0%}" for share in (one.single, one.empty, one.full))))  # fmt: skip
-    if unit == "image":
-        rows = [row[:2] + row[4:] for row in rows]
-    click.echo(reading_of(found))
-    click.echo()
-    click.echo(columns(rows, right=range(1, len(rows[0]))))
-    click.echo()
-    click.echo(promise_of(found))
-    for note in found.notes:
-        click.echo(printable(f"Caveat: {note}"))
+            shares = (f"{100 * share:.0f} %" for share in (one.single, one.empty, one.full))
+            sizes = (str(one.n), str(one.n_groups), str(one.covered), f"{one.mean_size:.2f}")
+            rows.append((f"{PARTS[part]}: {name}", *sizes, *shares))
+    return [row[:2] + row[3:] for row in rows] if found.unit == "image" else rows
 
 
 def reading_of(found: PredictionSets) -> str:
@@ -127,10 +139,14 @@ def reading_of(found: PredictionSets) -> str:
     part = "test" if "test" in found.metrics else "cross_fitted"
     one = found.metrics[part]["all"]
     single, none, full = (round(one.n * share) for share in (one.single, one.empty, one.full))
-    right = "" if one.right_of_single is None else f" ({one.right_of_single:.0%} of them correct)"
+    right = (
+        ""
+        if one.right_of_single is None
+        else f" ({100 * one.right_of_single:.0f} % of them correct)"
+    )
     return (
-        f"Result: of {one.n} {PARTS[part]} images, {single} have a set with one class{right}, {none} "
-        f"have an empty set (similar to no class), and {full} have a set with all classes (no information)."
+        f"Result: sets of {one.n} {PARTS[part]} images: {single} with one class{right}, {none} with no "
+        f"class (similar to no class), {full} with all classes (no information)."
     )
 
 
@@ -147,7 +163,10 @@ def promise_of(found: PredictionSets) -> str:
     if found.options.n_resamples == 0:
         level = "No intervals (--resamples 0)."
     whose = "a new image" if found.unit == "image" else f"a random image of a new {found.unit}"
+    weights = (
+        "" if found.unit == "image" else f"Coverage: mean over {found.unit}s, as in the guarantee. "
+    )
     return (
-        f"{promised} for {whose}, if new {found.unit}s are similar to these (exchangeable). It may not "
-        f"hold for another scanner, stain or hospital. {level}"
+        f"{weights}{promised} for {whose}, if new {found.unit}s are similar to these (exchangeable). It "
+        f"may not hold for another scanner, stain or hospital. {level}"
     )

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.shared import (
+    intervals_option,
     json_option,
     metric_option,
-    resamples_option,
     run_option,
     seed_option,
 )
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.output.tables import print_table
+from ensemble_kit.cli.output.text import say
 
 if TYPE_CHECKING:
     from ensemble_kit.evaluation.diversity.member_study import MemberStudy
@@ -26,7 +27,7 @@ MAX_PAIRS = 15
 @click.command("diversity")
 @run_option
 @metric_option
-@resamples_option
+@intervals_option
 @seed_option
 @json_option
 def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -> None:
@@ -57,42 +58,44 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
         click.echo(json.dumps(study_json(found), indent=2, allow_nan=False))
         return
     print_study(found)
-    click.echo(printable(f"Written: {folder.as_posix()}/"))
+    say(f"Written: {folder.as_posix()}/")
 
 
 def print_study(found: MemberStudy) -> None:
-    """What each member adds, the pairs, the decomposition of the Brier score, and the result."""
-
+    """The result, what each member adds, the pairs, and the decomposition of the Brier score."""
     name = found.protocol.metric.replace("_", " ")
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
-    click.echo(
-        printable(
-            f"{len(found.members)} members, {found.n} out-of-fold images{units}. {name[0].upper()}{name[1:]} of "
-            f"their mean: {found.whole!s}."
-        )
+    say(found.sentence)
+    say(
+        f"{len(found.members)} members, {found.n} out-of-fold images{units}. {name[0].upper()}{name[1:]} "
+        f"of their mean: {found.whole!s}."
     )
-    click.echo(printable(found.sentence))
     click.echo()
-    click.echo(columns(_member_rows(found), right=range(1, 5)))
-    click.echo(
-        f"alone: {name} of the member. Other columns: gain in {name} by the member,\n"
-        f"in the mean of all members; when it is added to {printable(found.best)}, the best member;\n"
-        "and as Shapley value, averaged over all orders in which members can be added."
+    print_table(_member_rows(found))
+    say(
+        f"alone: {name} of the member.\n"
+        "gain in mean: what the mean of all members gains by it.\n"
+        f"gain with best: what {found.best}, the best member, gains by it.\n"
+        "Shapley: the gain by the member, averaged over all orders of adding members. It can be positive "
+        "although the mean of all members does not need the member."
     )
     click.echo()
     rows, n_more = _pair_rows(found)
-    click.echo(columns(rows, right=range(1, len(rows[0]))))
-    more = f" {n_more} more pairs are in pairs.csv." if n_more else ""
-    click.echo(
-        f"Pairs with the most similar errors first.{more} both wrong, one wrong: shares of the images."
+    print_table(rows)
+    more = f" {n_more} more pairs: pairs.csv." if n_more else ""
+    say(
+        f"Pairs with the most similar errors first.{more} error correlation: 1 if two members err on the "
+        "same images, 0 if their errors are unrelated. both wrong, one wrong: shares of the images. "
+        "pairs.csv also has kappa and Q."
     )
     brier = found.decomposition
-    click.echo(
-        f"Brier score of the mean: {brier['ensemble']:.3f} = {brier['members']:.3f} (average of the members) - "
-        f"{brier['ambiguity']:.3f} (ambiguity: the gain by averaging)."
+    say(
+        f"Brier score (lower is better): {brier['members']:.3f} on average over the members, "
+        f"{brier['ensemble']:.3f} for their mean. The difference of {brier['ambiguity']:.3f} is the gain by "
+        "averaging (ambiguity)."
     )
     for note in found.notes:
-        click.echo(printable(f"Caveat: {note}"))
+        say(f"Caveat: {note}")
 
 
 def _member_rows(found: MemberStudy) -> list[tuple[str, ...]]:
@@ -114,11 +117,8 @@ def _pair_rows(found: MemberStudy) -> tuple[list[tuple[str, ...]], int]:
 
     shown = {
         "error correlation": "error_correlation",
-        "Q": "q_statistic",
         "both wrong": "double_fault",
         "one wrong": "disagreement",
-        "kappa": "kappa",
-        "mean error": "mean_error",
     }
     rows: list[tuple[str, ...]] = [("pair", *shown)]
     for one in found.pairs.head(MAX_PAIRS).to_dict("records"):

@@ -8,16 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import json_option, resamples_option, run_option, seed_option
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
+from ensemble_kit.cli.output.tables import print_table
+from ensemble_kit.cli.output.text import say, say_command
+from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ensemble_kit.evaluation.decisions.threshold_rules import DecisionMetrics, Threshold
     from ensemble_kit.evaluation.runs.operating_point import OperatingPoint, UnitDecision
+    from ensemble_kit.evaluation.uncertainty.interval import Interval
     from ensemble_kit.run import Run
 
 PARTS = {"in_sample": "in-sample", "cross_fitted": "cross-fitted", "test": "test"}
 SHORT = {"ppv": "PPV", "npv": "NPV"}
+OF_ALL = " of all"
 
 
 @click.command("operating-point")
@@ -48,7 +54,7 @@ SHORT = {"ppv": "PPV", "npv": "NPV"}
     metavar="SHARE",
     help="Refer the least certain cases until the error of the rest is at most this, e.g. .02.",
 )
-@resamples_option
+@intervals_option
 @seed_option
 @json_option
 def operating_point_command(
@@ -88,9 +94,21 @@ def operating_point_command(
     found = operating_point(run, method, options)
     if as_json:
         click.echo(json.dumps(decision_json(found), indent=2, allow_nan=False))
+    else:
+        print_point(found)
+        say(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json")
+    print_replaced(found, run, err=as_json)
+
+
+def print_replaced(found: OperatingPoint, run: Run, *, err: bool = False) -> None:
+    """What was stored before and is dropped, and the command that keeps it."""
+    if not found.dropped:
         return
-    print_point(found)
-    click.echo(printable(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json"))
+    dropped = " and ".join(found.dropped)
+    say(f"Replaced: {dropped}. `predict` does not use it any more.", err=err)
+    if typed := found.typed_with_dropped:
+        again = command("operating-point", *typed, "--method", found.method, "--run", run.path)
+        say_command("To have both", again, err=err)
 
 
 def _share(text: str | None) -> float | None:
@@ -113,39 +131,71 @@ def print_point(found: OperatingPoint) -> None:
         if one is not None
     ]
     target = "" if found.class_name is None else f"'{found.class_name}' against the rest, "
-    click.echo(printable(f"Method {found.method}: {target}{'; '.join(asked)}. Chosen out-of-fold."))
+    say(f"Method {found.method}: {target}{'; '.join(asked)}. Chosen out-of-fold.")
     for unit, one in found.units.items():
         click.echo()
-        click.echo(printable(f"Per {unit}: {_words(found, unit, one)}"))
-        click.echo(columns(_rows(one, found.group_kind), right=range(1, 12)))
-        click.echo(printable(_reading(found, unit, one)))
-    level = found.options.level * 100
-    over = "images" if found.group_kind == "image" else f"whole {found.group_kind}s"
-    intervals = f"Intervals: {level:.0f} %, over {over}."
-    if found.options.n_resamples == 0:
-        intervals = "No intervals (--resamples 0)."
+        say(f"Per {unit}: {_rule_in_words(found, unit, one)}")
+        print_table(_rows(one, unit, found.group_kind))
+        say(_reading(found, unit, one))
     click.echo()
-    click.echo(
-        f"In-sample: chosen and evaluated on the same rows. Cross-fitted: chosen on the other folds. "
-        f"{intervals}"
-        + (" PPV and NPV are for the class frequency in these data." if found.class_name else "")
-    )
+    say(_legend(found))
     for note in found.notes:
-        click.echo(printable(f"Caveat: {note}"))
+        say(f"Caveat: {note}")
 
 
-def _words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
-    score = "p" if unit == "image" else "mean p of the images"
-    said = []
-    if one.point.threshold is not None:
-        by_fold = [p.threshold for p in one.by_fold.values() if p.threshold is not None]
-        spread = f" ({min(by_fold):.3f} to {max(by_fold):.3f} over folds)" if by_fold else ""
-        said.append(f"'{found.class_name}' if {score} >= {one.point.threshold:.3f}{spread}")
-    if found.options.reject_option is not None and one.point.threshold is None:
-        said.append(f"referred if the highest {score} < {one.point.refer_below:.3f}")
-    elif found.options.reject_option is not None:
-        said.append(f"referred if {score} is {_referred_range(one.point)}")
-    return "; ".join(said)
+def _legend(found: OperatingPoint) -> str:
+    """How the parts were chosen, and how the rows and the intervals are read."""
+    parts = [part for one in found.units.values() for part in one.parts.values()]
+    said = [
+        "In-sample: chosen and evaluated on the same rows, so too good. Cross-fitted: chosen on the "
+        "other folds. Report cross-fitted or test."
+    ]
+    if any(name.endswith(OF_ALL) for part in parts for name in part.shares):
+        said.append("Referred as errors: the same metric if each referred case counts as an error.")
+    if found.class_name:
+        said.append("PPV and NPV hold for the class frequency in these data.")
+    if any(one.value is None for part in parts for one in part.shares.values()):
+        said.append("n/a: there is no such decided case.")
+    over = "images" if found.group_kind == "image" else f"whole {found.group_kind}s"
+    if found.options.n_resamples == 0:
+        said.append("No intervals (--resamples 0).")
+    else:
+        said.append(f"Intervals: {found.options.level * 100:.0f} %, over {over}.")
+    if any(_is_very_wide(one) for part in parts for one in part.shares.values()):
+        said.append(
+            "An interval is very wide beside a value near 1 if only one "
+            f"{found.group_kind} of a class is counted: nothing is known about others of that class."
+        )
+    return " ".join(said)
+
+
+def _is_very_wide(one: Interval) -> bool:
+    if one.value is None or one.low is None:
+        return False
+    return 0.9 < one.value < 1.0 and one.low < 0.5
+
+
+def _rule_in_words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
+    """The decision about one image or patient, by its probability."""
+    mean = "" if unit == "image" else "mean "
+    point, name = one.point, found.class_name
+    if point.threshold is None:
+        if point.refer_below <= 0:
+            return "nothing is referred; the most probable class is predicted."
+        return (
+            f"referred if the highest {mean}probability is below {point.refer_below:.3f}; else the "
+            "most probable class is predicted."
+        )
+    proba = f"the {mean}probability of '{name}'"
+    by_fold = [p.threshold for p in one.by_fold.values() if p.threshold is not None]
+    spread = f" ({min(by_fold):.3f} to {max(by_fold):.3f} over folds)" if by_fold else ""
+    if point.refer_below <= 0:
+        referred = "" if found.options.reject_option is None else " Nothing is referred."
+        return f"'{name}' if {proba} is at least {point.threshold:.3f}{spread}.{referred}"
+    return (
+        f"referred if {proba} is {_referred_range(point)}; '{name}' above, not '{name}' below. "
+        f"Threshold without referral: {point.threshold:.3f}{spread}."
+    )
 
 
 def _referred_range(point: Threshold) -> str:
@@ -158,59 +208,83 @@ def _referred_range(point: Threshold) -> str:
     return f"between {low:.3f} and {high:.3f}"
 
 
-def _rows(one: UnitDecision, group_kind: str) -> list[tuple[str, ...]]:
-
-    first = next(iter(one.parts.values()))
-    hide = {"referred"} if not any(p.counts["referred"] for p in one.parts.values()) else set()
-    names = [n for n in first.shares if n not in hide and not n.endswith(" of all")]
+def _rows(one: UnitDecision, unit: str, group_kind: str) -> list[tuple[str, ...]]:
+    """One row per metric, one column per part; metrics with referred cases as errors last."""
+    parts = one.parts
     rows: list[tuple[str, ...]] = [
-        ("", "n", f"{group_kind}s", *(SHORT.get(name, name) for name in names))
+        ("", *(PARTS[part] for part in parts)),
+        (f"{unit}s", *(str(part.n) for part in parts.values())),
     ]
-    for part, metrics in one.parts.items():
-        cells = [str(metrics.shares[name]) for name in names]
-        rows.append((PARTS[part], str(metrics.n), str(metrics.n_groups), *cells))
-        of_all = [metrics.shares.get(f"{name} of all") for name in names]
-        if any(of_all):
-            cells = ["" if one is None else str(one) for one in of_all]
-            rows.append(("  referred as errors", "", "", *cells))
-    if all(row[1] == row[2] for row in rows[1:]):
-        rows = [row[:1] + row[2:] for row in rows]
+    if any(part.n != part.n_groups for part in parts.values()):
+        rows.append((f"{group_kind}s", *(str(part.n_groups) for part in parts.values())))
+    names = list(dict.fromkeys(name for part in parts.values() for name in part.shares))
+    for name in sorted(names, key=lambda one: one.endswith(OF_ALL)):
+        if name == "referred" and not any(part.counts["referred"] for part in parts.values()):
+            continue
+        cells = (str(part.shares[name]) if name in part.shares else "" for part in parts.values())
+        rows.append((_metric_name(name), *cells))
     return rows
+
+
+def _metric_name(name: str) -> str:
+    if name.endswith(OF_ALL):
+        return f"{name.removesuffix(OF_ALL)}, referred as errors"
+    if name.startswith("sensitivity "):
+        return f"sensitivity of '{name.removeprefix('sensitivity ')}'"
+    return SHORT.get(name, name)
 
 
 def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     """The counts of the last part, and whether the target is reached on new data."""
     part = list(one.parts)[-1]
-    metrics = one.parts[part]
+    metrics, name = one.parts[part], found.class_name
     n = metrics.counts
-    said = f"Result: of {metrics.n} {PARTS[part]} {unit}s"
-    if found.class_name is None:
-        said += f" {n['right']} decided correctly, {n['wrong']} wrongly, {n['referred']} referred."
+    referred = f"{n['referred']} {'is' if n['referred'] == 1 else 'are'} referred"
+    said = f"Result: of {metrics.n} {PARTS[part]} {unit}s, "
+    if name is None:
+        said += f"{n['right']} are decided correctly, {n['wrong']} wrongly, and {referred}."
     else:
         sick = n["true_positive"] + n["false_negative"]
         well = n["true_negative"] + n["false_positive"]
-        decided = "decided " if n["referred"] else ""
-        hits = f"{n['true_positive']} of {sick} {decided}'{found.class_name}' found"
-        alarms = (
-            f"{n['false_positive']} of {well} {decided}others falsely called '{found.class_name}'"
-        )
+        said += f"{referred}. Of the others, " if n["referred"] else ""
+        hits = f"{n['true_positive']} of {sick} '{name}' are found"
+        alarms = f"{n['false_positive']} of {well} without '{name}' are called '{name}'"
         said += (
-            f", {hits if sick else f'no {decided}{unit} is {found.class_name!r}'}, "
-            f"{alarms if well else f'no {decided}{unit} is of another class'}"
-            + (f", {n['referred']} referred." if n["referred"] else ".")
+            f"{hits if sick else f'none is {name!r}'}, and "
+            f"{alarms if well else 'none is of another class'}."
         )
-        if well and n["false_positive"] == well:
-            said += f" Every decided {unit} is called '{found.class_name}', so this threshold is of no use."
-    return said + "".join(_shortfall(found, p, one.parts[p]) for p in one.parts if p != "in_sample")
+    later = {p: metrics for p, metrics in one.parts.items() if p != "in_sample"}
+    said += "".join(_shortfall(found, p, metrics) for p, metrics in later.items())
+    return said + _never_right(unit, later)
 
 
 def _shortfall(found: OperatingPoint, part: str, metrics: DecisionMetrics) -> str:
+    """What was asked for and is not reached on this part, as sentences."""
     target, reject_option = found.options.threshold_target, found.options.reject_option
+    said, where = [], PARTS[part].capitalize()
     if target is not None and target.kind in metrics.shares:
         value = metrics.shares[target.kind].value
         if value is not None and round(value, 3) < target.value:
-            return f" {PARTS[part].capitalize()}, the target is not reached: {target.kind} {value:.3f}."
+            said.append(
+                f"{where}: {target.kind} {value:.3f}, below the target of {target.value:g}."
+            )
     limit = None if reject_option is None else reject_option.max_error
     if limit is not None and metrics.error is not None and metrics.error > limit:
-        return f" {PARTS[part].capitalize()}, the limit is exceeded: error {metrics.error:.3f}."
-    return ""
+        said.append(f"{where}: error {metrics.error:.3f}, above the limit of {limit:g}.")
+    limit = None if reject_option is None else reject_option.share
+    share = metrics.counts["referred"] / metrics.n
+    if limit is not None and share > limit + 1e-9:
+        said.append(f"{where}: {100 * share:.1f} % are referred, more than {100 * limit:g} %.")
+    return "".join(f" {one}" for one in said)
+
+
+def _never_right(unit: str, parts: Mapping[str, DecisionMetrics]) -> str:
+    """The classes of which no image or patient is decided correctly, as sentences."""
+    where: dict[str, list[str]] = {}
+    for part, metrics in parts.items():
+        for name in metrics.never_right:
+            where.setdefault(name, []).append(PARTS[part])
+    return "".join(
+        f" No {unit} of class '{name}' is decided correctly ({', '.join(of)})."
+        for name, of in where.items()
+    )

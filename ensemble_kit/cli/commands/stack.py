@@ -20,7 +20,7 @@ from ensemble_kit.cli.options.shared import (
 )
 from ensemble_kit.cli.options.stack_settings import read_stack_settings
 from ensemble_kit.cli.output.stack import as_values, print_stacked
-from ensemble_kit.cli.output.text import printable
+from ensemble_kit.cli.output.text import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
 @click.option(
     "--ties",
     type=click.Choice(["proba", "severity", "abstain", "lowest"]),
-    help="How tied votes are decided: proba by the mean probability, severity for the most severe class, abstain without a decision, first for the first class. [default: proba]",
+    help="How tied votes are decided: proba by the mean probability, severity for the most severe class, abstain without a decision, lowest for the first class. [default: proba]",
 )
 @click.option(
     "--positive",
@@ -180,7 +180,7 @@ def stack(
     limits.apply(combiners, run)
     costs, unit, why_not = limits.weighed(run, pareto)
     if why_not:
-        click.echo(printable(why_not), err=True)
+        say(why_not, err=True)
     done = stack_run(
         run, combiners, protocol=protocol, quorum=quorum, costs=costs, cost_unit=unit,
         budget=limits.budget, max_members=chosen.max_members, nested=nested,
@@ -190,7 +190,7 @@ def stack(
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
         return
     if severe and verbose:
-        click.echo(printable(f"Tied votes go to the most severe class, '{severe}', if it is tied."))
+        say(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
     shows_clinical = clinical or block != ClinicalOptions()
     print_stacked(done, run, verbose=verbose, per_class=per_class, clinical=shows_clinical)
 

@@ -26,7 +26,14 @@ resamples_option = click.option(
     type=click.IntRange(0),
     default=2000,
     show_default=True,
-    help="Bootstrap resamples for the correction of the best method's optimism. 0: no intervals.",
+    help="Bootstrap resamples for the value corrected for choosing the best method. 0: no correction and no intervals (these come from a jackknife, without resampling).",
+)
+intervals_option = click.option(
+    "--resamples",
+    type=click.IntRange(0),
+    default=2000,
+    show_default=True,
+    help="0: no intervals. All other values give the same intervals, because these come from a jackknife.",
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

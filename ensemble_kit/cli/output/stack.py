@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.output.tables import print_table
+from ensemble_kit.cli.output.text import say, say_command
 from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
@@ -55,36 +55,43 @@ def print_stacked(
     has_next: bool = True,
 ) -> None:
     """Print the result, the table of methods, the most important caveats, and the next command."""
-    from ensemble_kit.evaluation.tables import leaderboard as board
-    from ensemble_kit.evaluation.tables.answer import answer, chance_sentence
+    from ensemble_kit.evaluation.tables.answer import answer
 
     for sentence in answer(done.stored):
-        click.echo(printable(sentence))
+        say(sentence)
     click.echo()
-    rows, n_hidden = board.short_leaderboard(done.evaluations, done.protocol)
-    print_table(rows, n_text=1)
-    if n_hidden:
-        click.echo(f"{n_hidden} more methods: ensembles/scores.csv, or --verbose.")
-    best_member = _best_member(done) if done.test is not None else None
-    note = board.short_note(
-        done.evaluations,
-        done.protocol,
-        done.oof.group_kind,
-        best_member,
-        chance_sentence(done.stored),
-    )
-    click.echo(printable(note))
+    if not verbose:
+        _print_short(done)
     _print_asked(done, clinical=clinical)
     if per_class and not verbose:
         print_classes(done)
     if verbose:
-        _print_rest(done)
+        _print_full(done)
     click.echo()
     _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
-    folder = run.path.as_posix()
-    click.echo(printable(f"All values of all methods in this run: {folder}/ensembles/scores.csv"))
+    say(f"All values of all methods: {run.path.as_posix()}/ensembles/scores.csv")
     if has_next:
-        click.echo(printable(f"Next: {command('report', '--run', run.path)}"))
+        say_command("Next", command("report", "--run", run.path))
+
+
+def _print_short(done: Stacked) -> None:
+    """The best methods with their legend."""
+    from ensemble_kit.evaluation.tables import leaderboard as board
+    from ensemble_kit.evaluation.tables.answer import chance_sentence
+
+    rows, n_hidden = board.short_leaderboard(done.evaluations, done.protocol)
+    print_table(rows, n_text=1)
+    note = board.short_note(
+        done.evaluations,
+        done.protocol,
+        done.oof.group_kind,
+        _best_member(done) if done.test is not None else None,
+        chance_sentence(done.stored),
+        has_star=any("*" in row[0] for row in rows),
+    )
+    say(note)
+    if n_hidden:
+        say(f"{n_hidden} more methods: --verbose.")
 
 
 def _best_member(done: Stacked) -> str | None:
@@ -96,10 +103,10 @@ def _best_member(done: Stacked) -> str | None:
 def _print_caveats(some: Sequence[str], everything: Sequence[str], *, verbose: bool) -> None:
     shown = some if verbose else some[:N_CAVEATS]
     for caveat in shown:
-        click.echo(printable(f"Caveat: {caveat}"))
+        say(f"Caveat: {caveat}")
     left = len(everything) - len(shown)
     if left:
-        click.echo(f"{left} more caveat{'s' * (left != 1)}: --verbose, or the report.")
+        say(f"{left} more caveat{'s' * (left != 1)}: --verbose, or the report.")
 
 
 def _print_asked(done: Stacked, *, clinical: bool) -> None:
@@ -112,42 +119,43 @@ def _print_asked(done: Stacked, *, clinical: bool) -> None:
     if done.pareto is not None:
         click.echo()
         print_table(pareto_rows(done.pareto), n_text=1)
-        click.echo(printable(cheapest_sentence(done.pareto)))
+        say(cheapest_sentence(done.pareto))
     if done.null is not None:
         click.echo()
         print_table(null_rows(done.null), n_text=1)
-        click.echo(null_note(done.null))
-        click.echo(printable(f"Permutation test: {done.null.sentence}"))
+        say(null_note(done.null))
+        say(f"Permutation test: {done.null.sentence}")
 
 
-def _print_rest(done: Stacked) -> None:
-    """The full tables: all columns, per patient, and per class."""
+def _print_full(done: Stacked) -> None:
+    """The full tables: all methods and columns, per patient, and per class."""
     from ensemble_kit.evaluation.compare import chosen
     from ensemble_kit.evaluation.tables import leaderboard as board
+    from ensemble_kit.evaluation.tables.answer import chance_sentence
     from ensemble_kit.evaluation.tables.ordinal import grades_note, grades_table
 
     evaluations, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
-    click.echo()
-    click.echo(printable(_sizes(done)))
-    click.echo(printable(board.headline(evaluations, protocol)))
-    print_table(board.leaderboard(evaluations, protocol))
-    click.echo(board.columns_note(evaluations, protocol, unit))
-    click.echo(board.ties_note(evaluations))
+    say(_sizes(done))
+    print_table(board.leaderboard(evaluations, protocol), n_text=2)
+    say(f"{board.columns_note(evaluations, protocol, unit)} {chance_sentence(done.stored)}".strip())
+    if any(one.fell_back for one in evaluations.values()):
+        say(board.replaced_legend(protocol.metric, has_test=done.test is not None))
+    say(board.ties_note(evaluations))
     if best := chosen(evaluations, protocol):
-        click.echo(printable(best.optimism_sentence(protocol.metric)))
+        say(best.optimism_sentence(protocol.metric))
     if graded := grades_table(evaluations, protocol, ordinal=done.oof.ordinal):
         click.echo()
-        print_table(graded, n_text=0)
-        click.echo(printable(grades_note(done.oof.class_names)))
+        print_table(graded)
+        say(grades_note(done.oof.class_names))
     if pooled := board.per_group_table(evaluations, protocol, unit):
         click.echo()
-        print_table(pooled, n_text=0)
-        click.echo(board.per_group_note(pooled, unit, protocol.pool))
+        print_table(pooled)
+        say(board.per_group_note(pooled, unit, protocol.pool))
     print_classes(done)
     if done.verdict:
-        click.echo(printable(f"Verdict: {done.verdict}"))
+        say(f"Verdict: {done.verdict}")
     if done.tests_sentence:
-        click.echo(printable(f"Tests: {done.tests_sentence}"))
+        say(f"Tests: {done.tests_sentence}")
 
 
 def print_classes(done: Stacked) -> None:
@@ -157,9 +165,9 @@ def print_classes(done: Stacked) -> None:
     found = class_tables(done.evaluations, done.protocol, done.oof.class_names)
     for title, rows in found.items():
         click.echo()
-        click.echo(printable(f"{title}:"))
-        print_table(rows, n_text=0)
-    click.echo(class_note())
+        say(f"{title}:")
+        print_table(rows)
+    say(class_note())
 
 
 def print_clinical(done: Stacked) -> None:
@@ -170,15 +178,17 @@ def print_clinical(done: Stacked) -> None:
     found = done.clinical
     if found is None:
         return
+    printed = set()
     for title, rows, note in clinical_tables(clinical_json(found), done.oof.group_kind):
         click.echo()
-        click.echo(printable(f"{title}:"))
+        say(f"{title}:")
         print_table(rows, n_text=1 if rows[0][-1] == "remark" else 0)
-        if note:
-            click.echo(printable(note))
+        if note and note not in printed:
+            say(note)
+        printed.add(note)
     if found.why_not:
         click.echo()
-        click.echo(printable(found.why_not))
+        say(found.why_not)
 
 
 def _sizes(done: Stacked) -> str:
@@ -189,21 +199,3 @@ def _sizes(done: Stacked) -> str:
     parts = [size("out-of-fold", done.oof)] + ([size("test", done.test)] if done.test else [])
     by_image = " | SPLIT BY IMAGE" if done.oof.split_by == "image" else ""
     return f"{done.oof.n_members} members ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{by_image}"
-
-
-def print_table(rows: list[tuple[str, ...]], n_text: int = 2) -> None:
-    """Print rows with a header: by rich on a terminal, as aligned text elsewhere.
-
-    The last `n_text` columns are text, flush left.
-    """
-    if not sys.stdout.isatty():
-        click.echo(columns(rows, right=range(1, len(rows[0]) - n_text)))
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*rows[0], header_style="bold")
-    for row in rows[1:]:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    Console().print(table)

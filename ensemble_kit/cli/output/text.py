@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
+from typing import TextIO
+
+import click
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -48,3 +54,38 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """The number of columns of the terminal; None if the stream is no terminal."""
+    return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def wrapped(text: str, width: int | None) -> str:
+    """`text` in lines of at most `width` characters, broken between words; None: as it is.
+
+    Examples
+    --------
+    >>> print(wrapped("One fact, one sentence.", 12))
+    One fact,
+    one
+    sentence.
+    """
+    if width is None:
+        return text
+    lines = [
+        textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    ]
+    return "\n".join(lines)
+
+
+def say(text: str = "", *, err: bool = False) -> None:
+    """Print text with safe characters, wrapped at the width of a terminal."""
+    width = terminal_width(sys.stderr if err else sys.stdout)
+    click.echo(wrapped(printable(text), width), err=err)
+
+
+def say_command(label: str, command: str, *, err: bool = False) -> None:
+    """Print a command to copy on one line, whatever the width of the terminal."""
+    click.echo(printable(f"{label}: {command}"), err=err)

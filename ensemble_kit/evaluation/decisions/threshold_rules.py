@@ -150,12 +150,15 @@ class DecisionMetrics:
         `sensitivity <class>` of each; all among what is decided, and `referred`. Where images are
         referred, also `sensitivity of all` and `specificity of all`, or `accuracy of all`: a
         referred image counts as not found.
+    never_right : tuple of str
+        Without a target: classes that have samples, none of which is decided correctly.
     """
 
     n: int
     n_groups: int
     counts: Mapping[str, int]
     shares: Mapping[str, Interval]
+    never_right: tuple[str, ...] = ()
 
     @property
     def error(self) -> float | None:
@@ -188,6 +191,40 @@ def decision_metrics(
         n_groups=len(np.unique(np.asarray(groups))),
         counts={name: int(where.sum()) for name, where in counts.items()},
         shares=found,
+        never_right=()
+        if has_target
+        else tuple(
+            name
+            for c, name in enumerate(class_names)
+            if (labels == c).any() and not (made.right & ~made.referred)[labels == c].any()
+        ),
+    )
+
+
+def one_class_note(class_name: str, unit: str, part: str, counts: Mapping[str, int]) -> str:
+    """Caveat that a threshold calls all decided samples the class, or none; else empty.
+
+    Parameters
+    ----------
+    counts : mapping of name to int
+        As in `DecisionMetrics`, with a target.
+
+    Examples
+    --------
+    >>> counts = {"true_positive": 32, "false_positive": 37, "true_negative": 0, "false_negative": 0}
+    >>> one_class_note("malignant", "image", "test", counts).partition(":")[0]
+    "The threshold for 'malignant' is of no use (test)"
+    """
+    called = counts["true_positive"] + counts["false_positive"]
+    others = counts["true_negative"] + counts["false_negative"]
+    all_called = not others and counts["false_positive"] > 0
+    none_called = not called and counts["false_negative"] > 0
+    if not all_called and not none_called:
+        return ""
+    word = "all" if all_called else "none of the"
+    return (
+        f"The threshold for '{class_name}' is of no use ({part}): {word} {called + others} decided "
+        f"{unit}s are called '{class_name}'."
     )
 
 

@@ -87,8 +87,24 @@ class ThresholdTarget:
         if self.kind == "youden":
             return "the largest sum of sensitivity and specificity (Youden)"
         if self.kind == "cost":
-            return f"the least cost, a miss costing {self.miss_cost:g}, a false alarm {self.alarm_cost:g}"
+            return (
+                f"the least cost, if a missed case costs {self.miss_cost:g} and a false alarm "
+                f"{self.alarm_cost:g}"
+            )
         return f"{self.kind} of at least {self.value:g}"
+
+    @property
+    def typed(self) -> str:
+        """The target as it is typed after `--at`.
+
+        Examples
+        --------
+        >>> ThresholdTarget.parsed("cost=10:1").typed, ThresholdTarget.parsed("sensitivity=95%").typed
+        ('cost=10:1', 'sensitivity=0.95')
+        """
+        if self.kind == "cost":
+            return f"cost={self.miss_cost:g}:{self.alarm_cost:g}"
+        return self.kind if self.kind == "youden" else f"{self.kind}={self.value:g}"
 
 
 def share(text: str) -> float:
@@ -189,11 +205,18 @@ class RejectOption:
 
     def __str__(self) -> str:
         if self.share is not None:
-            return f"the least certain referred, up to {100 * self.share:.3g} %"
+            return f"the least certain are referred, up to {100 * self.share:.3g} %"
         return (
-            f"the least certain referred until at most {100 * (self.max_error or 0.0):.3g} % of the "
-            "rest are wrong"
+            f"the least certain are referred until at most {100 * (self.max_error or 0.0):.3g} % of "
+            "the rest are wrong"
         )
+
+    @property
+    def typed(self) -> tuple[str, str]:
+        """The option and its value as they are typed."""
+        if self.share is not None:
+            return "--refer", f"{100 * self.share:g}%"
+        return "--max-error", f"{self.max_error or 0.0:g}"
 
 
 def choose_cut(right: Bools, certainty: Array, reject_option: RejectOption) -> float:

@@ -32,7 +32,7 @@ from ensemble_kit.metrics.diversity import ambiguity, kappa_error, pairwise
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 
-# Teams judged at a time: bounds the memory of their sums.
+# Sets of members scored at a time: bounds the memory of their sums.
 CHUNK_TEAMS = 64
 FOLDER = "diversity"
 
@@ -45,17 +45,17 @@ class MemberStudy:
     ----------
     pairs : DataFrame
         `a, b, disagreement, double_fault, q_statistic, error_correlation, kappa, mean_error`, the
-        most alike in their errors first.
+        pairs with the most similar errors first.
     members : DataFrame
         `member`, then `alone, left_out, added, shapley` (NaN beyond 12 members), each but the
         third with `_low` and `_high`; all as gains, positive where the member helps. The intervals
-        of `left_out` and of `shapley` hold jointly for all members.
+        of `left_out` and of `shapley` are simultaneous for all members.
     best : str
         The member that is best alone, which `added` starts from.
     decomposition : mapping
         The mean's Brier score: `members` minus `ambiguity` is `ensemble`.
     whole : Interval
-        The figure of the mean of all.
+        The metric of the mean of all members.
     protocol : Protocol
     n, n_groups : int
     group_kind : str
@@ -77,26 +77,26 @@ class MemberStudy:
     def sentence(self) -> str:
         """The member that adds least to the mean, and whether it helps."""
         least = self.members.loc[self.members["left_out"].idxmin()]
-        name, value = least["member"], least["left_out"]
+        name, gain = least["member"], least["left_out"]
         low, high = least["left_out_low"], least["left_out_high"]
-        name_of_metric = self.protocol.metric.replace("_", " ")
-        if np.isnan(low) and value == 0 and self.protocol.intervals:
-            return f"{name} is not shown to help: the {name_of_metric} of the mean is the same without it."
+        sign = 1.0 if metric(self.protocol.metric).higher_is_better else -1.0
+        noun = self.protocol.metric.replace("_", " ")
+        if np.isnan(low) and gain == 0 and self.protocol.intervals:
+            return f"{name} is not shown to help: without it, the {noun} of the mean is the same."
+        without = Interval(None if self.whole.value is None else self.whole.value - sign * gain)
+        said = f"without it, the {noun} of the mean is {without} instead of {self.whole}"
         if np.isnan(low):
-            return f"{name} adds least to the mean: {value:+.3f} in {name_of_metric} (no interval)."
+            return f"{name} adds least to the mean: {said} (gain by the member {gain:+.3f}, no interval)."
         over = (
-            f"{self.protocol.level * 100:.0f} % simultaneous intervals for {len(self.members)} members, over "
+            f"{self.protocol.level * 100:.0f} %, simultaneous for {len(self.members)} members, over "
             f"{self.n_groups} {self.group_kind}s, out-of-fold"
         )
-        said = f"{value:+.3f} [{low:+.3f}, {high:+.3f}] in {name_of_metric} ({over})"
+        said += f" (gain by the member {gain:+.3f} [{low:+.3f}, {high:+.3f}]; {over})."
         if low > 0:
-            return f"Every member helps. {name} adds least to the mean: {said}."
+            return f"Every member helps. {name} adds least to the mean: {said}"
         if high < 0:
-            return f"{name} makes the mean worse and should be removed: it adds {said}."
-        return (
-            f"{name} is not shown to help: it adds {said} to the mean. Removing it costs at most "
-            f"{max(high, 0.0):.3f}."
-        )
+            return f"{name} makes the mean worse and should be removed: {said}"
+        return f"{name} is not shown to help: {said}"
 
 
 def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberStudy:

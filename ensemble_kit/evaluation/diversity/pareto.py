@@ -189,8 +189,8 @@ def cheapest_sentence(table: pd.DataFrame) -> str:
         else (f"It could be {max(-choice['at_worst'], 0.0):.3f} worse than the best set.")
     )
     return (
-        f"Cheapest set not inferior to the best by more than {margin:g} ({level:.0f} %, jointly for "
-        f"{len(table)} sets): {choice['members']}, at {share:.0f} % of the cost of all. {sure} The sets "
+        f"Cheapest set not inferior to the best by more than {margin:g} ({level:.0f} % intervals, simultaneous "
+        f"for {len(table)} sets): {choice['members']}, at {share:.0f} % of the cost of all. {sure} The sets "
         "were chosen on the same rows, so these values are optimistic."
     )
 

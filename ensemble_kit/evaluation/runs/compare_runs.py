@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.errors import DataError, UsageError, command, first_few
 from ensemble_kit.evaluation.caveats import table_notes
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_folder import METRICS
@@ -29,12 +29,15 @@ class AcrossRuns:
         Number of images of each run that are not in all runs.
     notes : tuple of str
         Caveats. One that does not apply to all runs begins with the names of its runs.
+    replaced : tuple of str
+        Runs in which the method was replaced by the mean.
     """
 
     metrics: dict[str, MetricValues]
     verdicts: tuple[Verdict, ...]
     n_left_out: dict[str, int]
     notes: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
 
 
 def compare_runs(
@@ -66,13 +69,30 @@ def compare_runs(
         No shared samples, different classes, different labels of a sample, predictions of members
         that were trained again since, or runs split by group and runs split by image.
     """
-    refuse_repeated(runs)
+    refuse_repeated(runs, method)
     protocol = (protocol or Protocol()).for_data(runs[0].manifest())
     _refuse_mixed_splits(runs)
     predictions = {run.path.as_posix(): predictions_of_part(run, method, split) for run in runs}
     found = compare_method_predictions(predictions, protocol=protocol)
-    notes = shared_notes({run.path.as_posix(): notes_of(run, method) for run in runs})
-    return dataclasses.replace(found, notes=notes)
+    notes = shared_notes(
+        {run.path.as_posix(): _about_part(notes_of(run, method), split) for run in runs}
+    )
+    replaced = tuple(run.path.as_posix() for run in runs if _is_replaced(run, method))
+    return dataclasses.replace(found, notes=notes, replaced=replaced)
+
+
+def _about_part(notes: Sequence[str], split: str) -> list[str]:
+    """The caveats without those on the other part only."""
+    others = {
+        "oof": ("(test)", "The test part"),
+        "test": ("(cross-fitted)", "The out-of-fold part"),
+    }
+    return [note for note in notes if not any(words in note for words in others[split])]
+
+
+def _is_replaced(run: Run, method: str) -> bool:
+    stored = (run.ensemble_dir(method) / METRICS).is_file()
+    return stored and bool(read_metrics(run, method)["fell_back_to_mean"])
 
 
 def compare_method_predictions(
@@ -117,13 +137,15 @@ def compare_method_predictions(
     )
 
 
-def refuse_repeated(runs: Sequence[Run]) -> None:
+def refuse_repeated(runs: Sequence[Run], method: str = "all") -> None:
     """Raise UsageError unless there are at least two runs, each named once."""
     if len(runs) < 2:
+        methods = method if "," in method else "all"
+        within = command("stack", "--method", methods, *(("--run", runs[0].path) if runs else ()))
         raise UsageError(
             f"{len(runs)} run was given" if runs else "No run was given",
             "a comparison needs at least two runs",
-            "Name another run",
+            f"Name another run. To compare methods of one run: {within}",
         )
     places = [run.path.resolve() for run in runs]
     twice = sorted({p.as_posix() for p in places if places.count(p) > 1})

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensemble_kit.checked import write_checked
-from ensemble_kit.errors import DataError, UsageError, did_you_mean
+from ensemble_kit.checked import read_checked, write_checked
+from ensemble_kit.errors import DataError, IntegrityError, UsageError, did_you_mean
 from ensemble_kit.evaluation.decisions.threshold_rules import (
     DecisionMetrics,
     Decisions,
@@ -24,12 +25,14 @@ from ensemble_kit.evaluation.decisions.threshold_rules import (
     cross_fitted,
     decide,
     decision_metrics,
+    one_class_note,
 )
 from ensemble_kit.evaluation.decisions.thresholds import RejectOption, ThresholdTarget
 from ensemble_kit.evaluation.runs.ensemble_files import interval_json
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION
 from ensemble_kit.evaluation.runs.method_predictions import StoredPredictions, stored_predictions
 from ensemble_kit.evaluation.scores.per_group import has_larger_groups, is_mixed, per_group
+from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.run import Run
 
@@ -91,6 +94,8 @@ class OperatingPoint:
     units : mapping of unit to UnitDecision
         `image`; and the kind of group, e.g. `patient`, if every group has one label and some groups
         have several images.
+    replaced : DecisionOptions or None
+        What the operating point that was stored before was chosen for; None if there was none.
     """
 
     method: str
@@ -99,6 +104,35 @@ class OperatingPoint:
     group_kind: str
     units: Mapping[str, UnitDecision]
     notes: tuple[str, ...]
+    replaced: DecisionOptions | None = None
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """The parts of the operating point stored before that this one does not have, in words."""
+        before, said = self.replaced, []
+        if before is None:
+            return ()
+        if before.threshold_target is not None and before.class_name != self.class_name:
+            said.append(f"the threshold for '{before.class_name}' ({before.threshold_target})")
+        if before.reject_option is not None and self.options.reject_option is None:
+            said.append(f"the rule for referral ({before.reject_option})")
+        return tuple(said)
+
+    @property
+    def typed_with_dropped(self) -> tuple[str, ...]:
+        """The options that choose this operating point with the dropped part; empty without one."""
+        before, now = self.replaced, self.options
+        if before is None:
+            return ()
+        target = now.threshold_target or before.threshold_target
+        reject_option = now.reject_option or before.reject_option
+        if (target, reject_option) == (now.threshold_target, now.reject_option):
+            return ()
+        name = self.class_name or before.class_name
+        return (
+            *(("--at", target.typed, "--class", str(name)) if target is not None else ()),
+            *(reject_option.typed if reject_option is not None else ()),
+        )
 
 
 def operating_point(
@@ -131,8 +165,26 @@ def operating_point(
         found = _point_of(stored, options, run.manifest().called_class)
         if write:
             bound = {"made_of": stored.made_of()}
-            write_checked(run.ensemble_dir(method) / DECISION, {**decision_json(found), **bound})
+            path = run.ensemble_dir(method) / DECISION
+            found = dataclasses.replace(found, replaced=_stored_options(path))
+            write_checked(path, {**decision_json(found), **bound})
     return found
+
+
+def _stored_options(path: Path) -> DecisionOptions | None:
+    """What the stored operating point was chosen for; None if there is none, or a damaged one."""
+    if not path.is_file():
+        return None
+    try:
+        stored = read_checked(path, advice="It is written again")
+    except IntegrityError:
+        return None
+    aim, referral = stored.get("aim"), stored.get("referral")
+    return DecisionOptions(
+        None if aim is None else ThresholdTarget(**aim),
+        stored.get("class"),
+        None if referral is None else RejectOption(**referral),
+    )
 
 
 def _point_of(stored: StoredPredictions, options: DecisionOptions, positive: str) -> OperatingPoint:
@@ -149,7 +201,21 @@ def _point_of(stored: StoredPredictions, options: DecisionOptions, positive: str
             tested = None if test is None or is_mixed(test.labels, test.groups) else per_group(test)
             units[kind] = _unit_decision(rule, per_group(oof), tested, options, kind, notes)
     name = None if rule.target is None else oof.class_names[rule.target]
+    notes = [*_useless(name, units), *notes]
     return OperatingPoint(stored.method, options, name, kind, units, tuple(dict.fromkeys(notes)))
+
+
+def _useless(class_name: str | None, units: Mapping[str, UnitDecision]) -> list[str]:
+    """Caveats on thresholds that call all samples of a part the class, or none."""
+    if class_name is None:
+        return []
+    said = (
+        one_class_note(class_name, unit, PARTS[part], one.parts[part].counts)
+        for unit, one in units.items()
+        for part in ("in_sample", "test")
+        if part in one.parts
+    )
+    return [note for note in said if note]
 
 
 def _rule(options: DecisionOptions, class_names: tuple[str, ...], positive: str) -> Rule:

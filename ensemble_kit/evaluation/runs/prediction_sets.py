@@ -20,6 +20,7 @@ from ensemble_kit.evaluation.decisions.conformal import (
 )
 from ensemble_kit.evaluation.decisions.set_coverage import (
     PredictionSets,
+    SetMetrics,
     SetOptions,
     set_metrics,
     sets_frame,
@@ -32,6 +33,7 @@ from ensemble_kit.evaluation.runs.method_predictions import (
     predictions_by_fold,
     stored_predictions,
 )
+from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.files import digest_file, write_csv
 from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.run import Run
@@ -94,6 +96,7 @@ def _sets(run: Run, stored: StoredPredictions, options: SetOptions) -> Predictio
         thresholds = _named(fitted, oof.class_names)
         if test is not None:
             parts["test"] = (test, fitted.predict(test.proba))
+    metrics = {part: set_metrics(one, sets, options) for part, (one, sets) in parts.items()}
     return PredictionSets(
         method=stored.method,
         options=options,
@@ -101,9 +104,9 @@ def _sets(run: Run, stored: StoredPredictions, options: SetOptions) -> Predictio
         thresholds=thresholds,
         n_calibrated=len(labels),
         n_units=len(labels) if groups is None else oof.n_groups,
-        metrics={part: set_metrics(one, sets, options) for part, (one, sets) in parts.items()},
+        metrics=metrics,
         frame=sets_frame(parts),
-        notes=_notes(run, stored, parts, groups, options),
+        notes=_notes(run, stored, metrics, groups, options),
     )
 
 
@@ -199,13 +202,13 @@ def _named(fitted: ConformalSets, class_names: tuple[str, ...]) -> dict[str, flo
 def _notes(
     run: Run,
     stored: StoredPredictions,
-    parts: Mapping[str, tuple[MethodPredictions, Bools]],
+    metrics: Mapping[str, Mapping[str, SetMetrics]],
     groups: npt.NDArray[np.str_] | None,
     options: SetOptions,
 ) -> tuple[str, ...]:
     unit = "image" if groups is None else stored.oof.group_kind
-    notes = list(stored.notes)
-    if "cross_fitted" not in parts:
+    notes = [*_under_covered(metrics, unit, options), *stored.notes]
+    if "cross_fitted" not in metrics:
         notes.append(
             f"No cross-fitted coverage: without one fold there are too few {unit}s for this alpha."
         )
@@ -218,3 +221,26 @@ def _notes(
             "compares each fold's images with predictions of that fold's models."
         )
     return tuple(notes)
+
+
+def _under_covered(
+    metrics: Mapping[str, Mapping[str, SetMetrics]], unit: str, options: SetOptions
+) -> list[str]:
+    """Caveat on classes with more than twice the accepted share of sets without the true class."""
+    if options.per_class:
+        return []
+    least = 1.0 - 2.0 * options.alpha
+    low = [
+        f"{one.covered} of class '{name}' ({PARTS[part]}, {one.n_groups} {unit}{'s' * (one.n_groups != 1)})"
+        for part, of_class in metrics.items()
+        for name, one in of_class.items()
+        if name != "all" and one.covered.value is not None and one.covered.value < least
+    ]
+    if not low:
+        return []
+    needed = units_needed(options.alpha)
+    return [
+        f"The coverage of {100 * (1 - options.alpha):.4g} % holds on average over all classes, not for "
+        f"each class. Measured coverage: {first_few(low)}. --per-class keeps it for each class; it "
+        f"needs at least {needed} {unit}s of each class."
+    ]

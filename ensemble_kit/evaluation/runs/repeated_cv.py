@@ -130,7 +130,7 @@ def compare_repeats(
     239-281. Bouckaert, R. R., & Frank, E. (2004). Evaluating the replicability of significance
     tests for comparing learning algorithms. PAKDD.
     """
-    refuse_repeated(runs)
+    refuse_repeated(runs, method)
     protocol = (protocol or Protocol()).for_data(runs[0].manifest())
     methods = list(dict.fromkeys([method, *BASELINES]))
     stored = [{name: stored_predictions(run, name) for name in methods} for run in runs]

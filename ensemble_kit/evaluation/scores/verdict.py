@@ -202,17 +202,21 @@ def too_few(
             f"no difference can be shown: {pair[0]} and {against} are equal for all {n_groups} "
             f"{group_kind}s ({PARTS[part]})"
         )
-    smallest = min(2.0 ** (1 - n_differing), 1.0)
     where = (
         f"there are only {n_groups} {group_kind}s ({PARTS[part]})"
         if n_differing == n_groups
         else f"{pair[0]} and {against} differ in only {n_differing} of {n_groups} "
         f"{group_kind}s ({PARTS[part]})"
     )
-    return (
-        f"no difference can be shown at {level * 100:.0f} %: {where}, and the smallest possible p "
-        f"value is {smallest:.2g}"
-    )
+    return f"no difference can be shown: {where}, and at least {_needed(level)} must differ"
+
+
+def _needed(level: float) -> int:
+    """The smallest number of differing groups with which a difference can be shown."""
+    n = 1
+    while 2.0 ** (1 - n) > 1.0 - level + 1e-12:
+        n += 1
+    return n
 
 
 def _word(effect: Interval) -> str:

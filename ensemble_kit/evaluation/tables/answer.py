@@ -1,4 +1,4 @@
-"""The result of `stack` in a few sentences: the best method, and whether it is better than the baselines.
+"""The result of `stack` in a few sentences: what to use, the best method, and how it compares with the baselines.
 
 The terminal and the report both print these sentences, from the values in `metrics.json`.
 """
@@ -66,7 +66,7 @@ def claim(methods: Mapping[str, Stored]) -> str:
 
 
 def answer(methods: Mapping[str, Stored]) -> list[str]:
-    """The result as sentences.
+    """The result as sentences: the recommendation first.
 
     Parameters
     ----------
@@ -78,16 +78,96 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
         alone = _alone(methods)
         return [
             _no_ensemble(methods),
-            *([_value_of(alone), *chance_warning(alone)] if alone else []),
+            *([_value_of(alone), *_warnings(methods, "mean")] if alone else []),
         ]
     best = methods[chosen]
+    if len(best["member_names"]) == 1:
+        value = _value_of(methods.get("best-member", best))
+        return [recommendation(methods), value, *_warnings(methods, chosen)]
+    said = [recommendation(methods), _first(chosen, best, methods), *_warnings(methods, chosen)]
+    said += _comparisons(methods, best)
+    return said + (_cross_fitted(best, methods) if part_of(best) == "test" else [])
+
+
+def recommendation(methods: Mapping[str, Stored]) -> str:
+    """What to use: the best single member, unless the best ensemble is better."""
+    chosen = chosen_of(methods)
+    if chosen is None:
+        return _no_ensemble(methods)
+    best, noun = methods[chosen], _best_member(methods)
+    name = _called(chosen, best)
+    if len(best["member_names"]) == 1:
+        member = best["member_names"][0]
+        return f"Use the only member, {member}: with one member there is nothing to combine."
     part = part_of(best)
-    said = [_first(chosen, best, methods)]
-    said += chance_warning(best)
-    for against, noun in (
-        ("best-member", _best_member(methods)),
-        ("mean", "the mean of all members"),
-    ):
+    chance = chance_of(best["metric"], best[part])
+    if _all_at_chance(methods, best):
+        return (
+            f"Use none of these methods yet: neither {noun}, nor the best ensemble, {name}, is shown "
+            f"to be better than chance, {chance}."
+        )
+    found = _verdict(best, part, "best-member")
+    if found is None or found["gain"]["value"] is None:
+        return f"No recommendation: {name} cannot be compared with {noun}."
+    if found["word"] == "better":
+        return f"Use {name}: it is better than {noun}."
+    if found["word"] == "worse":
+        return f"Use {noun}: the best ensemble, {name}, is worse."
+    words = (_verdict(one, part, "best-member") for one in methods.values())
+    if any(other is not None and other["word"] == "better" for other in words):
+        return (
+            f"Use {noun}: the best ensemble by cross-validation, {name}, is not shown to be better."
+        )
+    return f"Use {noun}: no ensemble is shown to be better."
+
+
+def constant_class(block: Stored) -> str | None:
+    """The class that is predicted for all images of a part; None if several classes are predicted.
+
+    Parameters
+    ----------
+    block : mapping
+        A part of `metrics.json`.
+
+    Examples
+    --------
+    >>> one = {"n": 3, "sensitivity": {"value": 1.0}, "specificity": {"value": 0.0}}
+    >>> other = {"n": 2, "sensitivity": {"value": 0.0}, "specificity": {"value": 1.0}}
+    >>> constant_class({"per_class": {"malignant": one, "benign": other}})
+    'malignant'
+    """
+    for name, one in block.get("per_class", {}).items():
+        all_called = one["sensitivity"]["value"] in (1.0, None)
+        if all_called and one["specificity"]["value"] == 0.0:
+            return str(name)
+    return None
+
+
+def _warnings(methods: Mapping[str, Stored], chosen: str) -> list[str]:
+    """Warnings on the best method and the best member: constant predictions, and the chance level."""
+    best = methods[chosen]
+    part, said = part_of(best), []
+    constant: dict[str, list[str]] = {}
+    for name in dict.fromkeys((chosen, "best-member")):
+        found = constant_class(methods[name][part]) if name in methods else None
+        if found is not None:
+            shown = "the best member" if name == "best-member" else name
+            constant.setdefault(found, []).append(shown)
+    for class_name, names in constant.items():
+        verb = "predict" if len(names) > 1 else "predicts"
+        where = "of the test part" if part == "test" else "(cross-fitted)"
+        said.append(
+            f"Warning: {' and '.join(names)} {verb} '{class_name}' for all {best[part]['n']} images "
+            f"{where}. The values of a constant prediction say nothing about the images."
+        )
+    is_said = len(best["member_names"]) > 1 and _all_at_chance(methods, best)  # at first
+    return said if constant or is_said else said + chance_warning(best)
+
+
+def _comparisons(methods: Mapping[str, Stored], best: Stored) -> list[str]:
+    """The verdicts against the best member and the mean, and why none can be reached."""
+    part, said = part_of(best), []
+    for against, noun in (("best-member", "the best member"), ("mean", "the mean")):
         found = _verdict(best, part, against)
         said += [_compared(found, noun, methods.get(against), part, best)] if found else []
     said += [
@@ -98,21 +178,37 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
     few = next(
         (v["too_few"] for v in best["verdicts"] if v["part"] == part and v.get("too_few")), ""
     )
-    said += [f"{few[0].upper()}{few[1:]}."] if few else []
-    return said + (_cross_fitted(best) if part == "test" else [])
+    return said + ([f"{few[0].upper()}{few[1:]}."] if few else [])
 
 
 def chance_warning(best: Stored) -> list[str]:
     """A warning if the method is not shown to be above chance; else empty."""
+    if _is_above(best) is not False:
+        return []
     name, part = best["metric"], part_of(best)
+    return [f"Warning: it is not shown to be better than chance, {chance_of(name, best[part])}."]
+
+
+def _all_at_chance(methods: Mapping[str, Stored], best: Stored) -> bool:
+    """Whether neither the best method nor the best member is above chance on any part."""
+    found = [
+        _is_above(one, part)
+        for one in (best, methods.get("best-member", best))
+        for part in ("cross_fitted", "test")
+        if one[part]
+    ]
+    return True not in found and False in found
+
+
+def _is_above(best: Stored, part: str = "") -> bool | None:
+    """Whether the method is above chance, by default on the part of the answer; None: not known."""
+    name, part = best["metric"], part or part_of(best)
     values, moved = best[part], 0.0
     corrected = best.get("corrected_for_choice")
     if part == "cross_fitted" and corrected and corrected["value"] is not None:
         shift = corrected["value"] - values[name]["value"]
         moved = min(shift, 0.0) if metric_named(name).higher_is_better else max(shift, 0.0)
-    if above_chance(name, values, moved=moved) is not False:
-        return []
-    return [f"Warning: it is not shown to be better than chance, {chance_of(name, values)}."]
+    return above_chance(name, values, moved=moved)
 
 
 def chance_sentence(methods: Mapping[str, Stored]) -> str:
@@ -151,7 +247,7 @@ def _first(chosen: str, best: Stored, methods: Mapping[str, Stored]) -> str:
     name = _called(chosen, best)
     head = f"Method: {name}."
     if n_methods > 1:
-        head = f"Best of {n_methods} methods by cross-validation: {name}."
+        head = f"Best of {n_methods} methods by cross-validation (mean and best member are baselines): {name}."
     return f"{head} {_value_of(best)}"
 
 
@@ -162,15 +258,19 @@ def _value_of(best: Stored) -> str:
     value = Interval(**values[metric])
     if part == "test":
         return f"Its {noun} on the test part: {value} ({_size(best, values)})."
-    return f"Its {noun}, cross-fitted: {value}{_corrected(best)} ({_size(best, values)})."
+    corrected = f"{_corrected(best)}; report this value" if _corrected(best) else ""
+    return f"Its {noun}, cross-fitted: {value}{corrected} ({_size(best, values)})."
 
 
-def _cross_fitted(best: Stored) -> list[str]:
-    """The value that the choice was made by, and what is left of it after correction."""
+def _cross_fitted(best: Stored, methods: Mapping[str, Stored]) -> list[str]:
+    """The value that the choice was made by, beside the best member, and what is left of it."""
     if not best.get("corrected_for_choice"):
         return []
-    noun, values = best["metric"].replace("_", " "), best["cross_fitted"]
-    return [f"Its {noun}, cross-fitted: {Interval(**values[best['metric']])}{_corrected(best)}."]
+    noun, metric = best["metric"].replace("_", " "), best["metric"]
+    other = methods.get("best-member")
+    beside = f" (best member {Interval(**other['cross_fitted'][metric])})" if other else ""
+    value = Interval(**best["cross_fitted"][metric])
+    return [f"Its {noun}, cross-fitted: {value}{beside}{_corrected(best)}. Report the test value."]
 
 
 def _corrected(best: Stored) -> str:
@@ -201,6 +301,7 @@ def _compared(found: Stored, noun: str, other: Stored | None, part: str, best: S
     value = difference(gain, higher_is_better=metric_named(name).higher_is_better)
     if other is not None:
         noun = f"{noun} ({Interval(other[part][name]['value'])})"
+    value += "" if gain.low is not None or gain.high is not None else " (no interval)"
     said = VERDICTS[found["word"]].format(noun, value)
     excludes_zero = (
         gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)

@@ -49,12 +49,10 @@ def clinical_tables(block: Block, unit: str) -> Iterator[tuple[str, Rows, str]]:
 
 def benefit_rows(part: Block) -> Rows:
     """Header and one row per threshold."""
-    rows: Rows = [
-        ("threshold", "net benefit", "best member", "difference", "treat all", "treat none")
-    ]
+    rows: Rows = [("threshold", "net benefit", "best member", "difference", "treat all")]
     for one in part["net_benefit"]:
         cells = [_text(one[key]) for key in ("method", "best_member", "gain")]
-        cells += [str(Interval(one[key])) for key in ("treat_all", "treat_none")]
+        cells.append(str(Interval(one["treat_all"])))
         rows.append((f"{one['threshold']:g}", *cells))
     return rows
 
@@ -64,7 +62,8 @@ def benefit_note(part: Block, level: float) -> str:
     gains = [one["gain"] for one in part["net_benefit"]]
     said = (
         "Net benefit: true positives minus weighted false positives, per image. "
-        "The weight is threshold / (1 - threshold). The share of positive images is taken as fixed."
+        "The weight is threshold / (1 - threshold). Treating nobody has a net benefit of 0. The share of "
+        "positive images is taken as fixed."
     )
     if len(gains) > 1 and any(gain["low"] is not None for gain in gains):
         said += f" The {level * 100:.0f} % intervals of the differences are simultaneous for all thresholds."
@@ -83,7 +82,8 @@ def calibration_note(part: Block) -> str:
     found = part["calibration"]
     said = [
         "Slope below 1: the probabilities are too extreme. "
-        "Intercept above 0: they are too low on average."
+        "Intercept above 0: they are too low on average. Observed / expected: the number of positive "
+        "images over the sum of their probabilities."
     ]
     if found["slope"]["value"] is None:
         said.append(
@@ -108,7 +108,7 @@ def value_rows(part: Block) -> Rows:
     rows: Rows = [("prevalence", "PPV", "NPV", "sensitivity", "specificity")]
     for one in part["predictive_values"]:
         origin = "study" if one["is_of_study"] else "stated"
-        name = f"{Interval(one['prevalence'])!s} ({origin})"
+        name = f"{Interval(one['prevalence'])!s} {origin}"
         rows.append((name, _text(one["ppv"]), _text(one["npv"]), *rates))
     return rows
 

@@ -65,8 +65,8 @@ def leaderboard(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> li
         *(("test",) if has_test else ()),
         *(key.replace("_", " ") for key in _beside(protocol)),
         *(("coverage",) if _has_abstained(evaluations) else ()),
-        "vs best",
-        "vs mean",
+        "against best",
+        "against mean",
     )
     last = "test" if has_test else "cross_fitted"
     return [
@@ -81,7 +81,7 @@ def leaderboard(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> li
 def short_leaderboard(
     evaluations: Mapping[str, Evaluation],
     protocol: Protocol,
-    n_shown: int = 8,
+    n_shown: int = 6,
 ) -> tuple[list[tuple[str, ...]], int]:
     """The `n_shown` best methods with the best member and the mean, and the number of other methods.
 
@@ -119,8 +119,16 @@ def short_note(
     group_kind: str,
     best_member: str | None = None,
     chance: str = "",
+    *,
+    has_star: bool | None = None,
 ) -> str:
-    """Legend of the short leaderboard, with a sentence on the chance level."""
+    """Legend of the short leaderboard, with a sentence on the chance level.
+
+    Parameters
+    ----------
+    has_star : bool, optional
+        Whether a printed row has a star; by default whether any method was replaced by the mean.
+    """
     noun = protocol.metric.replace("_", " ")
     noun = f"{noun[0].upper()}{noun[1:]}"
     whole = "images" if group_kind == "image" else f"whole {group_kind}s"
@@ -131,18 +139,22 @@ def short_note(
         lines.append(
             f"Best member: cross-fitted, the best one of the other folds; on the test part {best_member}."
         )
-    if any(one.fell_back for one in evaluations.values()):
-        lines.append(replaced_legend(has_test=any(one.test for one in evaluations.values())))
+    if has_star is None:
+        has_star = any(one.fell_back for one in evaluations.values())
+    if has_star:
+        lines.append(
+            replaced_legend(protocol.metric, has_test=any(one.test for one in evaluations.values()))
+        )
     return "\n".join(lines)
 
 
-def replaced_legend(*, has_test: bool) -> str:
-    """Legend of the star: which values of that row are the mean's."""
-    said = (
-        "*: replaced by the mean, because it is not better than the mean in cross-validation. Its "
-        "cross-fitted value is its own, except for folds where the other folds favour the mean."
-    )
-    return f"{said} Its test value is that of the mean." if has_test else said
+def replaced_legend(metric_name: str, *, has_test: bool) -> str:
+    """Legend of the star: both conditions, and which values of that row are the mean's."""
+    reason = f"neither its {metric_name.replace('_', ' ')} nor its log loss is better"
+    if metric_name == "log_loss":
+        reason = "its log loss is not better"
+    said = f"*: replaced by the mean, because {reason} than the mean's, cross-fitted."
+    return f"{said} Its test value is the mean's." if has_test else said
 
 
 def columns_note(evaluations: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:
@@ -154,9 +166,11 @@ def columns_note(evaluations: Mapping[str, Evaluation], protocol: Protocol, grou
     beside = ", ".join(key.replace("_", " ") for key in names)
     parts = f"in-sample, cross-fitted{nested}" + (", test" if last == "test" else "")
     what = (
-        f"The columns {parts} show {name}. The columns {beside}, vs best and vs mean are of the "
+        f"The columns {parts} show {name}. The columns {beside}, against best (member) and against mean are of the "
         f"{last} predictions."
     )
+    if _has_abstained(evaluations):
+        what += " coverage: share of the images that are decided."
     if protocol.n_resamples == 0:
         return f"{what} There are no intervals (0 resamples)."
     whole = "images" if group_kind == "image" else f"whole {group_kind}s"
@@ -169,7 +183,9 @@ def ties_note(evaluations: Mapping[str, Evaluation]) -> str:
     met = [f"{name} {'+'.join(map(str, some))}" for name, some in counts.items() if any(some)]
     where = "out-of-fold + test" if any(one.test for one in evaluations.values()) else "out-of-fold"
     return (
-        f"Ties ({where}): {', '.join(met)}. Other methods: none." if met else f"No ties ({where})."
+        f"Tied images ({where}): {', '.join(met)}. Other methods: none."
+        if met
+        else f"No ties ({where})."
     )
 
 

@@ -45,7 +45,8 @@ def null_note(found: PermutationTest) -> str:
     return (
         f"Metric: {found.metric.replace('_', ' ')}; no method is replaced by the mean here. Permuted "
         f"labels and noise members: mean [minimum, maximum] of {draws}. p: share of labellings, the "
-        "real one included, on which the method scores at least as well as on the real one."
+        "real one included, on which the method scores at least as well as on the real one. One method "
+        "ABOVE CHANCE is an alarm: the result is tested at 5 % over all methods together (Bonferroni)."
     )
 
 
