@@ -14,7 +14,7 @@ from ensemble_kit.cli.options.experiment import experiment_options
 from ensemble_kit.cli.options.launch import Launch, launch_options
 from ensemble_kit.cli.options.panels import TRAINING, PanelCommand
 from ensemble_kit.cli.options.shared import Shard
-from ensemble_kit.cli.output.text import columns, duration, printable
+from ensemble_kit.cli.output.text import columns, duration, printable, say
 from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def run_training(
     notes = check_members(members, manifest)
     plan, work = plan_of(experiment, members, folds, manifest)
     if has_plan:
-        click.echo(f"{data_summary(manifest, folds)}\n{plan}")
+        say(f"{data_summary(manifest, folds)}\n{plan}")
     rounds = [folds.n_splits]
     if launch.nested:
         rounds.append(print_nested_plan(experiment, members, folds))
