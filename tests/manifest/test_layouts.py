@@ -10,7 +10,8 @@ import pytest
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.manifest.folders.walk import list_images
-from ensemble_kit.manifest.layouts.breakhis import parse_magnifications, read_breakhis
+from ensemble_kit.manifest.layouts.breakhis import read_breakhis
+from ensemble_kit.manifest.layouts.breakhis_names import parse_magnifications
 from ensemble_kit.manifest.layouts.class_folders import read_folders
 from ensemble_kit.manifest.layouts.csv_table import read_csv_table
 from ensemble_kit.manifest.layouts.detect import read_manifest
