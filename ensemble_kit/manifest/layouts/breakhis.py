@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, UsageError, counted, did_you_mean, first_few
 from ensemble_kit.manifest.folders.level_columns import (
     add_parts,
     folders_of,
@@ -180,7 +180,7 @@ def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
 def _refuse_unnamed(unnamed: list[str]) -> None:
     if unnamed:
         raise DataError(
-            f"{len(unnamed)} images in class folders have no BreakHis name (first: {first_few(unnamed, 3)})",
+            f"{counted(len(unnamed), 'image')} in class folders {'has' if len(unnamed) == 1 else 'have'} no BreakHis name (first: {first_few(unnamed, 3)})",
             "their patients are therefore not known",
             "Move them out of the data, or write a table path,label,group of all images",
         )
@@ -190,7 +190,9 @@ def _unnamed_note(unnamed: list[str]) -> tuple[str, ...]:
     if not unnamed:
         return ()
     shown = first_few(unnamed, 3)
-    return (f"{len(unnamed)} images without a BreakHis name were skipped: {shown}.",)
+    return (
+        f"{counted(len(unnamed), 'image')} without a BreakHis name {'was' if len(unnamed) == 1 else 'were'} skipped: {shown}.",
+    )
 
 
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
