@@ -159,6 +159,22 @@ def first_few(items: Iterable[object], n: int = 5) -> str:
     return ", ".join(listed[:n]) + more
 
 
+_OF_SEVERAL = {"is": "are", "was": "were", "has": "have"}
+
+
+def counted(count: int, noun: str, verb: str = "") -> str:
+    """A count with its noun, and with a verb in the form that fits.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(2, "image", "has")
+    ('1 image', '2 images have')
+    """
+    if count == 1:
+        return f"{count} {noun} {verb}".rstrip()
+    return f"{count} {noun}s {_OF_SEVERAL.get(verb, verb)}".rstrip()
+
+
 def command(*words: object) -> str:
     """A command of this package as it can be pasted into a shell.
 

@@ -13,7 +13,7 @@ from ensemble_kit.audit.duplicates import exact_duplicates, near_duplicates
 from ensemble_kit.audit.findings import Audit, Finding, sorted_findings
 from ensemble_kit.audit.inspect import Look, look_at_images
 from ensemble_kit.audit.names import name_findings
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, counted
 from ensemble_kit.manifest.checks import groups_on_both_sides
 from ensemble_kit.manifest.table import Manifest
 
@@ -168,7 +168,7 @@ def _tables(manifest: Manifest) -> list[Finding]:
                 "group-on-both-sides",
                 "error",
                 len(straddling),
-                f"{len(straddling)} groups ({manifest.group_kind}s) are in train and in test",
+                f"{counted(len(straddling), 'group')} ({manifest.group_kind}s) {'is' if len(straddling) == 1 else 'are'} in train and in test",
                 tuple(straddling[:5]),
             )
         )

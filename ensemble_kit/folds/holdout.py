@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.errors import DataError, did_you_mean
-from ensemble_kit.folds.group_counts import N_ASSIGNMENTS, check_by, counted, units_of
+from ensemble_kit.errors import DataError, counted, did_you_mean
+from ensemble_kit.folds.group_counts import N_ASSIGNMENTS, check_by, units_of
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.seeding import generator
 

@@ -222,7 +222,7 @@ def test_the_command_explains_named_images(
     out = tmp_path / "out"
     code, said = cli("explain", test_paths[0], "--run", explained_run.run.path, "--out", out)
     assert code == 0, said
-    assert "1 images named by you" in said
+    assert "1 image named by you" in said
 
 
 def test_a_bundle_explains_named_images_and_stays_as_it_is(

@@ -14,7 +14,7 @@ import click
 from ensemble_kit.cli.options.experiment import READER_FLAGS
 from ensemble_kit.cli.options.shared import Names
 from ensemble_kit.cli.output.text import columns, printable
-from ensemble_kit.errors import command
+from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.audit.findings import Audit
@@ -171,7 +171,7 @@ def print_audit(audit: Audit) -> None:
     """Counts, findings and colour leakage as text."""
     click.echo(
         printable(
-            f"{audit.name}: {audit.n_images} images, {audit.n_groups} groups ({audit.group_kind})"
+            f"{audit.name}: {counted(audit.n_images, 'image')}, {counted(audit.n_groups, 'group')} ({audit.group_kind})"
         )
     )
     table = audit.counts
@@ -191,6 +191,6 @@ def print_audit(audit: Audit) -> None:
         )
     n_warnings = sum(f.severity == "warning" for f in audit.findings)
     click.echo(
-        f"{audit.n_errors} errors, {n_warnings} warnings"
+        f"{counted(audit.n_errors, 'error')}, {counted(n_warnings, 'warning')}"
         + (". Results from these data would be wrong" if audit.n_errors else "")
     )

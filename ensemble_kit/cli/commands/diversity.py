@@ -15,6 +15,7 @@ from ensemble_kit.cli.options.shared import (
     seed_option,
 )
 from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
     from ensemble_kit.evaluation.diversity.member_study import MemberStudy
@@ -64,7 +65,9 @@ def print_study(found: MemberStudy) -> None:
     """What each member adds, the pairs, the decomposition of the Brier score, and the result."""
 
     name = found.protocol.metric.replace("_", " ")
-    units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
+    units = (
+        "" if found.group_kind == "image" else f" of {counted(found.n_groups, found.group_kind)}"
+    )
     click.echo(
         printable(
             f"{len(found.members)} members, {found.n} out-of-fold images{units}. {name[0].upper()}{name[1:]} of "

@@ -15,7 +15,7 @@ from ensemble_kit.cli.options.launch import Launch, launch_options
 from ensemble_kit.cli.options.panels import TRAINING, PanelCommand
 from ensemble_kit.cli.options.shared import Shard
 from ensemble_kit.cli.output.text import columns, duration, printable
-from ensemble_kit.errors import command
+from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ensemble_kit.manifest.table import Manifest
     from ensemble_kit.members.jobs.events import Watcher
     from ensemble_kit.members.member import Member
+
+PLAN_HEAD = (
+    "member", "input", "parameters", "GMACs", "initial weights", "epochs", "batch", "learning rate",
+)  # fmt: skip
 
 
 @click.command("train-members", cls=PanelCommand, panels=TRAINING)
@@ -256,18 +260,7 @@ def print_plan(
     from ensemble_kit.members.naming import stored_name
     from ensemble_kit.members.networks.flops import price_of
 
-    rows: list[tuple[str, ...]] = [
-        (
-            "member",
-            "input",
-            "parameters",
-            "GMACs",
-            "initial weights",
-            "epochs",
-            "batch",
-            "learning rate",
-        )
-    ]
+    rows: list[tuple[str, ...]] = [PLAN_HEAD]
     work: dict[str, float] = {}
     for member in members:
         size, recipe = member.input_size, member.recipe
@@ -283,7 +276,7 @@ def print_plan(
     n = len(members) * folds.n_splits
     click.echo(columns(rows, right=[1, 2, 3, 5, 6]))
     click.echo(
-        f"Plan: {len(members)} member{'s' * (len(members) != 1)} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
+        f"Plan: {counted(len(members), 'member')} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
     )
     for member in members:
         further = [stored_name(member.name, w) for w in member.recipe.further_weights]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.errors import counted
 from ensemble_kit.inference.stored_decisions import IMAGE, REFER
 
 if TYPE_CHECKING:
@@ -126,11 +127,11 @@ def written_json(ensemble: Ensemble, run: Run, done: Written) -> dict[str, Any]:
 
 def print_written(ensemble: Ensemble, notes: tuple[str, ...], done: Written) -> None:
     """Print the number of predicted images, the unreadable images, and the paths of the tables."""
-    said = [f"{done.n_images - done.n_bad} images predicted by {ensemble.method}."]
+    said = [f"{counted(done.n_images - done.n_bad, 'image')} predicted by {ensemble.method}."]
     if done.n_before:
         said[0] += f" {done.n_before} of {done.n_images} were already in the table."
     if done.n_bad:
-        said.append(f"{done.n_bad} images cannot be read (column error):")
+        said.append(f"{counted(done.n_bad, 'image')} cannot be read (column error):")
         said += [f"  {name}: {reason}" for name, reason in done.bad[:5]]
         said += [f"  and {done.n_bad - 5} more"] if done.n_bad > 5 else []
     of_images = [f"{n} of {done.n_images} images: {what}" for what, n in done.caveats.items()]
