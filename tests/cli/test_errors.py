@@ -193,7 +193,7 @@ def test_a_run_folder_made_from_other_data_is_exit_3_and_says_what_differs(
     Image.new("RGB", (16, 16), (1, 2, 3)).save(image)
     code, said = train(cli, own, "--run", "run")
     assert code == 3
-    assert "was made from other data: the pixels (sha256) of 1 images changed (benign/P00_0.png)" in said  # fmt: skip
+    assert "was made from other data: the pixels (sha256) of 1 image changed (benign/P00_0.png)" in said  # fmt: skip
 
 
 def test_a_run_folder_with_other_folds_is_exit_3(cli: CLI, own: Path) -> None:

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from ensemble_kit.members.jobs.events import Watcher
     from ensemble_kit.members.member import Member
 
+PLAN_HEAD = (
+    "member", "input", "parameters", "GMACs", "initial weights", "epochs", "batch", "learning rate",
+)  # fmt: skip
+
 
 @click.command("train-members", cls=PanelCommand, panels=TRAINING)
 @experiment_options
@@ -272,18 +276,7 @@ def plan_of(
     from ensemble_kit.members.naming import stored_name
     from ensemble_kit.members.networks.flops import price_of
 
-    rows: list[tuple[str, ...]] = [
-        (
-            "member",
-            "input",
-            "parameters",
-            "GMACs",
-            "initial weights",
-            "epochs",
-            "batch",
-            "learning rate",
-        )
-    ]
+    rows: list[tuple[str, ...]] = [PLAN_HEAD]
     work: dict[str, float] = {}
     for member in members:
         size, recipe = member.input_size, member.recipe
