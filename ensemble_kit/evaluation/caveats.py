@@ -183,8 +183,8 @@ def below_best_note(name: str) -> str:
 def replaced_note(name: str) -> str:
     """Caveat that a method was replaced by the mean."""
     return (
-        f"{name}: replaced by the mean, because it is not better than the mean cross-fitted, neither "
-        "in the metric nor in log loss."
+        f"{name}: replaced by the mean. Not better than the mean cross-fitted, neither in the metric "
+        "nor in log loss."
     )
 
 
