@@ -7,7 +7,7 @@ import pytest
 from ensemble_kit.cli.output import tables, text
 
 SENTENCE = "Use the best single member, densenet121: no ensemble is shown to be better than that."
-ROWS = [("method", "cross-fitted", "test"), ("vote", "0.750 [0.600, 0.900]", "0.8"), ("mean", "0.681", "0.9")]  # fmt: skip
+ROWS = [("method", "cross-fitted", "test"), ("vote", "0.750 [0.600, 0.900]", "0.881"), ("mean", "0.681", "0.977")]  # fmt: skip
 
 
 def test_a_sentence_is_wrapped_between_words_on_a_terminal_only(
@@ -31,7 +31,7 @@ def test_every_column_is_printed_once_beside_the_first_and_fits(
     monkeypatch.setattr(tables, "terminal_width", lambda stream: width)
     tables.print_table(ROWS)
     said = capsys.readouterr().out
-    for cell in ("cross-fitted", "test", "0.750 [0.600, 0.900]", "0.8", "0.681", "0.9"):
+    for cell in ("cross-fitted", "test", "0.750 [0.600, 0.900]", "0.8", "0.681", "0.977"):
         assert said.count(cell) == 1
     blocks = list(tables.blocks(ROWS, width))
     assert [block[0] for block in blocks] == [0] * len(blocks)
