@@ -43,8 +43,11 @@ class EnsembleKitError(Exception):
         self.problem, self.allowed, self.advice = problem, allowed, advice
 
     def __str__(self) -> str:
-        end = "" if self.advice.endswith((".", "?", "!", ")")) else "."
-        return f"{self.problem}; {self.allowed}. {self.advice}{end}"
+        advice, known = self.advice, self.advice.removeprefix("Known: ")
+        if known != advice and all(name in self.allowed for name in known.split(", ")):
+            advice = "Choose one of them"  # they are listed already
+        end = "" if advice.endswith((".", "?", "!", ")")) else "."
+        return f"{self.problem}; {self.allowed}. {advice}{end}"
 
 
 class UsageError(EnsembleKitError, ValueError):
@@ -144,6 +147,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"Did you mean '{near[0]}'?" if near else "Known: " + ", ".join(names)
+
+
+def counted(n: int, noun: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(0, "error")
+    ('1 image', '0 errors')
+    """
+    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def first_few(items: Iterable[object], n: int = 5) -> str:

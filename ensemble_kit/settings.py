@@ -73,6 +73,7 @@ def _explained(error: ValidationError, table: type[BaseModel]) -> DataError:
         return SettingsError(problem, "it has no default", "Add it", key=key)
     value = repr(first["input"])[:80]
     message = first["msg"][:1].lower() + first["msg"][1:].replace("a valid tuple", "a list")
+    message = message.replace("input should", "it must")
     return SettingsError(
         f"Invalid value {value} for the setting '{{key}}'", message, "Change that value", key=key
     )

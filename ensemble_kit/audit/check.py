@@ -13,8 +13,9 @@ from ensemble_kit.audit.duplicates import exact_duplicates, near_duplicates
 from ensemble_kit.audit.findings import Audit, Finding, sorted_findings
 from ensemble_kit.audit.inspect import Look, look_at_images
 from ensemble_kit.audit.names import name_findings
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, counted
 from ensemble_kit.manifest.checks import groups_on_both_sides
+from ensemble_kit.manifest.layouts.breakhis import N_IMAGES, parse_name
 from ensemble_kit.manifest.table import Manifest
 
 LEAK_POINTS = 10
@@ -53,7 +54,7 @@ def check_data(
     findings += exact_duplicates(manifest, [look.pixels for look in first])
     findings += near_duplicates(manifest, first)
     measured = _measure(manifest, first) if leak else None
-    findings += _leak_finding(measured)
+    findings += _leak_finding(measured, manifest.group_kind)
     return _audit(manifest, findings, measured)
 
 
@@ -168,7 +169,7 @@ def _tables(manifest: Manifest) -> list[Finding]:
                 "group-on-both-sides",
                 "error",
                 len(straddling),
-                f"{len(straddling)} groups ({manifest.group_kind}s) are in train and in test",
+                f"{counted(len(straddling), manifest.group_kind)} with images in train and in test",
                 tuple(straddling[:5]),
             )
         )
@@ -181,7 +182,21 @@ def _tables(manifest: Manifest) -> list[Finding]:
                 "No groups are known: images of one patient may be on both sides of a split",
             )
         )
-    return [*findings, *_classes(manifest), *name_findings(manifest)]
+    return [*findings, *_classes(manifest), *name_findings(manifest), *_incomplete(manifest)]
+
+
+def _incomplete(manifest: Manifest) -> list[Finding]:
+    """A note where images of the BreakHis archive are missing, by magnification."""
+    table = manifest.table
+    if "magnification" not in table or any(parse_name(n) is None for n in manifest.sample_ids):
+        return []
+    counts = table["magnification"].astype(str).value_counts()
+    here = {m: int(counts.get(m, 0)) for m in N_IMAGES if counts.get(m, 0)}
+    few = [f"{n:,} of {N_IMAGES[m]:,} images at {m}x" for m, n in here.items() if n < N_IMAGES[m]]
+    if not few:
+        return []
+    said = f"This is an excerpt of the BreakHis archive: {', '.join(few)}"
+    return [Finding("incomplete", "note", sum(N_IMAGES[m] - n for m, n in here.items()), said)]
 
 
 def _classes(manifest: Manifest) -> list[Finding]:
@@ -234,7 +249,7 @@ def _measure(manifest: Manifest, looks: Sequence[Look]) -> ColorLeak | None:
         return None
 
 
-def _leak_finding(leak: ColorLeak | None) -> list[Finding]:
+def _leak_finding(leak: ColorLeak | None, unit: str) -> list[Finding]:
     if leak is None or leak.points < LEAK_POINTS:
         return []
     return [
@@ -242,8 +257,8 @@ def _leak_finding(leak: ColorLeak | None) -> list[Finding]:
             "color-gives-the-group-away",
             "warning",
             1,
-            f"Colour alone reaches a balanced accuracy of {leak.by_image:.3f} with folds by image and "
-            f"{leak.by_group:.3f} with folds by group (chance {leak.chance:.2f}): up to "
-            f"{leak.points:.0f} points of a result by image may come from the slide, not from the disease",
+            f"Colour alone reaches a balanced accuracy of {leak.by_image:.3f} with a split by image and "
+            f"{leak.by_group:.3f} with a split by {unit}. A split by image can make a result up to "
+            f"{leak.points:.0f} points too good, because images of one {unit} share their colours",
         )
     ]

@@ -41,8 +41,8 @@ class ChosenImages:
         The class of each image; "" if it is not known.
     notes : tuple of str
     values : mapping of member to float
-        Shapley value of each member: its mean gain of balanced accuracy in the plain mean, on the
-        part that the images come from. Empty if it is not known.
+        Shapley value of each member: its mean gain of balanced accuracy in the plain mean,
+        out-of-fold. Empty if it is not known.
     """
 
     kind: str
@@ -125,11 +125,13 @@ def choose_images(run: Run, ensemble: Ensemble, kind: str, n_images: int) -> Cho
     ]
     truth = tuple(table.class_names[table.labels[i]] for i in order)
     notes = () if has_test else (TRAINED,)
-    return ChosenImages(kind, tuple(sources), truth, notes, _values(table))
+    oof = run.predictions("oof", partial=True).select(list(ensemble.member_names))
+    oof = oof.take(np.flatnonzero(oof.available.all(axis=1)))
+    return ChosenImages(kind, tuple(sources), truth, notes, _values(oof))
 
 
 def _values(table: Predictions) -> dict[str, float]:
-    """None of too many members, or of one."""
+    """Shapley values as `diversity` has them; none of too many members, or of one."""
     if not 1 < table.n_members <= MAX_MEMBERS:
         return {}
     classes = np.unique(table.labels)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pandas as pd
 from PIL import Image
 
 from ensemble_kit.checked import read_checked, write_checked
+from ensemble_kit.errors import counted
 from ensemble_kit.explanation.caveats import map_caveats
 from ensemble_kit.explanation.choose_images import ChosenImages
 from ensemble_kit.explanation.faithfulness import SHARES
@@ -73,7 +75,7 @@ def write_index(
         "images": [{k: v for k, v in one.items() if k not in ("plan", "files")} for one in records],
         "sheets": sheets,
         "faithfulness": {k: v for k, v in faithfulness.items() if v},
-        "notes": [*chosen.notes, *ensemble.notes, *_caveats(good, options)],
+        "notes": [*chosen.notes, *ensemble.stored.notes, *_caveats(good, options)],
         "files": files,
     }
     _remove_others(folder, set(files))
@@ -159,9 +161,8 @@ def _caveats(records: Sequence[Mapping[str, Any]], options: ExplainOptions) -> l
     for method in options.maps:
         facts = [one["maps"][method] for one in records]
         said += map_caveats(method, facts[0]["cells"], [one["replaced"] for one in facts])
-    own = [caveat for one in records for caveat in one["caveats"]]
-    if own:
-        said.append(f"Caveats of single images ({len(own)}), e.g.: {own[0]}")
+    own = Counter(caveat for one in records for caveat in one["caveats"])
+    said += [f"{n} of {counted(len(records), 'image')}: {caveat}" for caveat, n in own.items()]
     if options.masks is not None and (n := sum("on_mask" not in one["maps"][options.maps[0]] for one in records)):  # fmt: skip
         said.append(f"{n} of {len(records)} images have no mask, or an empty one.")
     groups = {one["group"] for one in records}

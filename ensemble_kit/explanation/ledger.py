@@ -36,7 +36,8 @@ def _votes(names: Strs, votes: Strs, with_it: Bools, wanted: str) -> str:
         return f"{'Both' if n == 2 else f'All {n}'} members predict {wanted}."
     pairs = zip(names[~with_it], votes[~with_it], strict=True)
     others = first_few((f"{name} predicts {vote}" for name, vote in pairs), 4)
-    return f"{int(with_it.sum())} of {n} members predict {wanted}; {others}."
+    n_with = int(with_it.sum())
+    return f"{n_with} of {n} members predict{'s' * (n_with == 1)} {wanted}; {others}."
 
 
 def _overlaps(maps: Array, with_it: Bools, filled: Bools, wanted: str) -> list[str]:

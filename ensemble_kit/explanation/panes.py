@@ -50,7 +50,7 @@ def explanation_panel(
         title=title_of(explanation, i, truth),
         about=about_of(explanation.method, short(wanted)),
         ledger=sentence(explanation, i)
-        + (" In brackets: Shapley value, balanced accuracy." if values else ""),
+        + (" In brackets: Shapley value, balanced accuracy, out-of-fold." if values else ""),
         name=explanation.predictions.names[i].rpartition("/")[2],
     )
 

@@ -186,7 +186,7 @@ def _fill(
         "distilled": distilled_json(distilled),
         "combiner": {**combiner, "class_names": list(stored.class_names)},
         **_about_decisions(stored),
-        "notes": [*stored.notes, *caveats, *sections["Distillation"][:1]],
+        "notes": [*stored.notes, *stored.decision_notes, *caveats, *sections["Distillation"][:1]],
         "known_images": known_json(manifest),
         "graph": about_graph,
         "files": files.listed,

@@ -22,11 +22,6 @@ def check_by(by: str) -> None:
         )
 
 
-def counted(count: int, noun: str) -> str:
-    """A count with its noun: 1 patient, 2 patients."""
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
 def units_of(manifest: Manifest, by: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The unit of each row, shape (n_samples,), and images per unit and class, (n_units, n_classes)."""
     names = manifest.groups if by == "group" else manifest.sample_ids

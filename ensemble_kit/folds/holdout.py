@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.errors import DataError, did_you_mean
-from ensemble_kit.folds.group_counts import N_ASSIGNMENTS, check_by, counted, units_of
+from ensemble_kit.errors import DataError, counted, did_you_mean
+from ensemble_kit.folds.group_counts import N_ASSIGNMENTS, check_by, units_of
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.seeding import generator
 
@@ -53,7 +53,7 @@ def hold_out(
         raise DataError(
             f"All {len(manifest)} images are of one {manifest.group_kind}",
             "a test part needs at least one group of its own",
-            "Add data of other groups, or accept a split by image: --split-by image",
+            "Add data of other groups",
         )
     if len(table) == len(manifest):
         in_test = _hold_out_singles(table, test_size, seed)
@@ -100,9 +100,9 @@ def _hold_out_search(
             break
     if best is None:
         raise DataError(
-            f"No choice among the {len(table)} groups makes a test part",
-            "a test part takes whole groups, and leaves two groups of each class for training",
-            "Add groups, or accept a split by image: --split-by image",
+            f"{len(table)} groups are too few for a test part",
+            "a test part is of whole groups, and two groups of each class must stay for training",
+            "Add groups, or merge classes. A split by image would put images of one group on both sides",
         )
     return best[1]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.errors import DataError, first_few
-from ensemble_kit.folds.group_counts import N_ASSIGNMENTS, check_by, counted, units_of
+from ensemble_kit.errors import DataError, counted, first_few
+from ensemble_kit.folds.group_counts import N_ASSIGNMENTS, check_by, units_of
 from ensemble_kit.folds.table import Folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.seeding import generator

@@ -10,8 +10,8 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from ensemble_kit.errors import DataError
-from ensemble_kit.folds.group_counts import counted, units_of
+from ensemble_kit.errors import DataError, counted
+from ensemble_kit.folds.group_counts import units_of
 from ensemble_kit.folds.holdout import hold_out
 from ensemble_kit.manifest.table import Manifest
 

@@ -122,7 +122,9 @@ def _read(opened: Callable[[], BinaryIO], path: str) -> npt.NDArray[np.uint8]:
         if "out of memory" in str(error):
             raise _no_memory(path, error) from error
         raise DataError(
-            f"'{path}': {_reason(opened, error)}", "every image must decode whole", _REPLACE
+            f"'{path}': {_reason(opened, error)}",
+            "every image must be complete and readable",
+            _REPLACE,
         ) from error
 
 
@@ -287,6 +289,6 @@ def _reason(opened: Callable[[], BinaryIO], error: BaseException) -> str:
     if isinstance(error, Image.UnidentifiedImageError) and known:
         return f"a {known} file that is damaged, or of a kind that is not read"
     if isinstance(error, Image.UnidentifiedImageError):
-        return f"no image in one of the formats {', '.join(FORMATS)}"
+        return f"not an image of a known format ({', '.join(FORMATS)})"
     text = str(error).replace(name, "file") or type(error).__name__
     return text if len(text) < 200 else text[:200]

@@ -52,7 +52,12 @@ def run_facts(run: Run, stored: StoredMethod, manifest: Manifest) -> dict[str, A
         "verdicts": [] if metrics is None else [v["sentence"] for v in metrics["verdicts"]],
         "notes": list(
             dict.fromkeys(
-                (*run.notes(), *stored.notes, *([] if metrics is None else metrics["notes"]))
+                (
+                    *run.notes(),
+                    *stored.notes,
+                    *stored.decision_notes,
+                    *([] if metrics is None else metrics["notes"]),
+                )
             )
         ),
         "members": [_member(run, name) for name in stored.member_names],

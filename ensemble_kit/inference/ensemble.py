@@ -158,8 +158,8 @@ class Ensemble:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the method was chosen, and what of the run could not be used."""
-        return self.stored.notes
+        """How the method was chosen, the caveats of the run, and why sets or decisions are missing."""
+        return (*self.stored.notes, *self.stored.decision_notes)
 
     def predict(self, images: Any) -> npt.NDArray[np.str_]:
         """The class of each image, shape (n_images,); see `predict_all` for what images are."""

@@ -15,9 +15,7 @@ from ensemble_kit.inference.sources import Source
 from ensemble_kit.manifest.layouts.breakhis import parse_name
 from ensemble_kit.manifest.table import Manifest
 
-TRAINED = (
-    "Training image of this run: its networks have seen it, so new images are predicted less well."
-)
+TRAINED = "Training image of this run: do not count this prediction as one of a new image."
 SEPARATOR = " | "
 
 

@@ -1,4 +1,4 @@
-"""What must be said of a method before it predicts: its own evaluation, and decisions it does not have.
+"""Caveats of a method that predicts: of its run, its own evaluation, and decisions it does not have.
 
 Reads the run's stored results; fits nothing.
 """
@@ -9,12 +9,18 @@ from ensemble_kit.errors import command
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, METRICS, SETS_JSON
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods
 from ensemble_kit.evaluation.uncertainty.interval import Interval
+from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
 _STORED = {
     SETS_JSON: ("Prediction sets", "conformal"),
     DECISION: ("Decisions", "operating-point"),
 }
+
+
+def of_run(run: Run, oof: Predictions) -> list[str]:
+    """The caveats of the run's data and networks; those of its folds concern metrics only."""
+    return [note for note in oof.notes if note not in run.record["folds"]["notes"]]
 
 
 def of_other_methods(run: Run, name: str) -> list[str]:

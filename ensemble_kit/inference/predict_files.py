@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, counted, first_few
 from ensemble_kit.files import csv_text, digest_json, write_csv
 from ensemble_kit.formulas import unguarded
 from ensemble_kit.images.digests import refuse_faults
@@ -46,6 +46,12 @@ class Written:
         The first unreadable images.
     caveats : mapping of str to int
         What must be said of some images, and of how many.
+    n_by_class : mapping of str to int
+        Images by predicted class, in the order of the classes; "" where the method abstained.
+    n_disputed : int
+        Images on which not all members vote for the same class.
+    n_by_decision : mapping of str to int, optional
+        Images by decision, where the method has decisions.
     """
 
     path: Path
@@ -55,6 +61,9 @@ class Written:
     n_before: int
     bad: tuple[tuple[str, str], ...]
     caveats: Mapping[str, int]
+    n_by_class: Mapping[str, int]
+    n_disputed: int
+    n_by_decision: Mapping[str, int] | None
 
 
 def predict_files(
@@ -96,16 +105,18 @@ def predict_files(
             table.append(text, len(block.sources))
             if progress:
                 progress(table.n_done, len(sources))
-        bad, caveats = _bad(table), _caveats(table)
+        bad, caveats, counts = _bad(table), _caveats(table), _counts(ensemble, table)
         per_group = _write_groups(ensemble, table, path) if sources[0].group else None
         table.finish()
     if len(bad) == len(sources):
         raise DataError(
-            f"None of {len(sources)} images can be read",
+            f"None of {counted(len(sources), 'image')} can be read",
             first_few((reason for _, reason in bad), 3),
             f"Check the files; '{path}' lists every reason",
         )
-    return Written(path, per_group, len(sources), len(bad), before, tuple(bad[:20]), caveats)
+    return Written(
+        path, per_group, len(sources), len(bad), before, tuple(bad[:20]), caveats, **counts
+    )
 
 
 def block_frame(block: BlockPredictions) -> pd.DataFrame:
@@ -162,6 +173,22 @@ def _bad(table: PredictionFile) -> list[tuple[str, str]]:
 def _caveats(table: PredictionFile) -> dict[str, int]:
     said = _columns(table, ["caveat"])["caveat"]
     return dict(Counter(one for text in said[said != ""] for one in text.split(SEPARATOR)))
+
+
+def _counts(ensemble: Ensemble, table: PredictionFile) -> dict[str, Any]:
+    """Images by class and by decision, and those on which the votes differ."""
+    has_decisions = ensemble.stored.decision is not None
+    votes = [f"vote_{name}" for name in ensemble.member_names]
+    rows = _columns(table, ["predicted", *votes, *["decision"] * has_decisions, "error"])
+    rows = rows[rows["error"] == ""].map(unguarded)
+    by_class = Counter(rows["predicted"])
+    return {
+        "n_by_class": {
+            name: by_class[name] for name in (*ensemble.class_names, "") if by_class[name]
+        },
+        "n_disputed": int((rows[votes].nunique(axis=1) > 1).sum()),
+        "n_by_decision": dict(sorted(Counter(rows["decision"]).items())) if has_decisions else None,
+    }
 
 
 def _write_groups(ensemble: Ensemble, table: PredictionFile, path: Path) -> Path:

@@ -26,7 +26,7 @@ from ensemble_kit.evaluation.runs.stored_ensembles import (
     what_changed,
 )
 from ensemble_kit.evaluation.tables.answer import chosen_of
-from ensemble_kit.inference.method_caveats import of_chance, of_other_methods
+from ensemble_kit.inference.method_caveats import of_chance, of_other_methods, of_run
 from ensemble_kit.inference.pooling import Pooling, pooling_of
 from ensemble_kit.inference.stored_decisions import (
     StoredDecision,
@@ -62,7 +62,9 @@ class StoredMethod:
     made_of : mapping
         Digests of the predictions that it was fitted to.
     notes : tuple of str
-        How the method was chosen, and what could not be used.
+        How the method was chosen, the caveats of the run, and what the evaluation does not show.
+    decision_notes : tuple of str
+        Why the method has no prediction sets or no decision, and caveats on its decision.
     pooling : Pooling
         How a patient's images become one prediction.
     """
@@ -78,6 +80,7 @@ class StoredMethod:
     made_of: Mapping[str, Any]
     notes: tuple[str, ...]
     pooling: Pooling = dataclasses.field(default_factory=Pooling)
+    decision_notes: tuple[str, ...] = ()
 
     def combine(self, logits: Array, features: PooledFeatures | None = None) -> Combined:
         """Probabilities and classes of new images.
@@ -119,8 +122,6 @@ def open_method(run: Run, name: str | None = None) -> StoredMethod:
     folder = run.ensemble_dir(name)
     sets, about_sets = read_sets(folder, oof.class_names, now)
     decision = read_decision(folder, oof.class_names, now)
-    notes = (*notes, *of_chance(run, name), *of_other_methods(run, name))
-    notes += () if decision is None else decision.notes
     return StoredMethod(
         name=name,
         class_names=oof.class_names,
@@ -131,8 +132,13 @@ def open_method(run: Run, name: str | None = None) -> StoredMethod:
         decision=decision,
         group_kind=oof.group_kind,
         made_of=now,
-        notes=(*notes, about_sets) if about_sets else notes,
+        notes=(*notes, *of_run(run, oof), *of_chance(run, name)),
         pooling=pooling_of(run, name),
+        decision_notes=(
+            *of_other_methods(run, name),
+            *([about_sets] if about_sets else []),
+            *(() if decision is None else decision.notes),
+        ),
     )
 
 
@@ -166,8 +172,12 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
         if not what_changed(run, one, metrics, oof, test)
     }
     if not current:
-        first = next(iter(stored))
-        refuse_stale(run, first, stored[first], oof, test)
+        first, metrics = next(iter(stored.items()))
+        raise IntegrityError(
+            f"The stacked results of '{run.path}' are older than its networks",
+            what_changed(run, first, metrics, oof, test),
+            f"Run {command('stack', '--method', 'all', '--run', run.path)} again",
+        )
     metric = next(iter(current.values()))["metric"]
     comparable = {one: m for one, m in current.items() if metric in m["cross_fitted"]}
     chosen = chosen_of(comparable)

@@ -244,6 +244,30 @@ DEFAULT_METRICS = (
     "calibration_slope",
     "aurc",
 )
+# Usual names of metrics, for the advice on an unknown one.
+ALIASES = {
+    "acc": "accuracy",
+    "auc": "auroc",
+    "roc_auc": "auroc",
+    "auprc": "average_precision",
+    "pr_auc": "average_precision",
+    "bacc": "balanced_accuracy",
+    "bal_acc": "balanced_accuracy",
+    "recall": "balanced_accuracy",
+    "sensitivity": "balanced_accuracy",
+    "specificity": "macro_specificity",
+    "precision": "macro_precision",
+    "ppv": "macro_precision",
+    "f1": "macro_f1",
+    "f1_score": "macro_f1",
+    "f1_macro": "macro_f1",
+    "cohen_kappa": "kappa",
+    "qwk": "quadratic_weighted_kappa",
+    "matthews": "mcc",
+    "nll": "log_loss",
+    "cross_entropy": "log_loss",
+    "mae": "mean_absolute_error",
+}
 ORDINAL_METRICS = (
     "quadratic_weighted_kappa",
     "mean_absolute_error",
@@ -263,7 +287,7 @@ def metric(name: str) -> Metric:
     if name not in METRICS:
         raise UsageError(
             f"Unknown metric '{name}'",
-            f"there are {len(METRICS)} metrics",
-            did_you_mean(name, METRICS),
+            f"the metrics are {', '.join(sorted(METRICS))}",
+            did_you_mean(ALIASES.get(name.lower().replace("-", "_"), name), METRICS),
         )
     return METRICS[name]

@@ -364,3 +364,23 @@ def test_what_a_reader_passed_over_is_a_finding(tmp_path: Path) -> None:
     assert [f.kind for f in findings] == ["reading", "reading"]
     assert ".svs" in findings[0].message
     assert "1 masks" in findings[1].message
+
+
+def test_an_excerpt_of_breakhis_is_noted_by_magnification() -> None:
+    rows = [
+        (f"SOB_{t}_{k}-14-2254{i}-{m}-001", "x.png", label, f"2254{i}", "train", m)
+        for t, k, label in (("B", "A", "benign"), ("M", "DC", "malignant"))
+        for i in range(6)
+        for m in ("100", "400")
+    ]
+    columns = ("sample_id", "path", "label", "group", "split", "magnification")
+    found = quick_check(Manifest.from_records(rows, columns=columns)).findings
+    (one,) = [f for f in found if f.kind == "incomplete"]
+    assert one.severity == "note"
+    assert one.count == 2081 - 12 + 1820 - 12
+    assert "12 of 2,081 images at 100x" in one.message
+    assert "12 of 1,820 images at 400x" in one.message
+    others = [(row[0].lower(), *row[1:]) for row in rows]
+    assert "incomplete" not in {
+        f.kind for f in quick_check(Manifest.from_records(others, columns=columns)).findings
+    }

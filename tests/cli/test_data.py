@@ -106,3 +106,15 @@ def test_an_unknown_preset_says_what_was_meant(phantom: Path, tmp_path: Path) ->
     assert isinstance(done.exception, EnsembleKitError)
     assert "Did you mean 'light'" in str(done.exception)
     assert done.exception.exit_code == 2
+
+
+def test_check_takes_no_data_flag_and_names_the_right_words(phantom: Path) -> None:
+    done = ek("check", "--data", phantom, "--no-leak")
+    assert isinstance(done.exception, EnsembleKitError)
+    assert done.exception.exit_code == 2
+    assert f"data check {phantom} --no-leak" in str(done.exception)
+
+
+def test_clean_data_name_the_training_with_the_same_reader(phantom: Path) -> None:
+    said = ek("check", phantom, "--no-leak", "--stain", "he").output
+    assert f"ensemble-kit train-members --data {phantom} --stain he --dry-run" in said

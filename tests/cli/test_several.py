@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ensemble_kit.cli.commands.train_members import data_summary
+from ensemble_kit.folds import make_folds
+from ensemble_kit.manifest.table import Manifest
+
 CLI = Callable[..., tuple[int, str]]
 
 
@@ -63,7 +67,16 @@ def test_folds_over_a_given_test_part_may_be_drawn_again(cli: CLI, slides: Path)
     assert ("run-by-group" in text, "run-by-image" in text) == (True, True)
     code, text = cli(*common, "--repeats", 2)
     assert code == 0, text
+    assert text.count("Plan: ") == 1
     assert "run-repeat-2" in text
+
+
+def test_the_plan_counts_images_and_patients_of_each_class() -> None:
+    rows = [(f"i{i}", f"i{i}.png", "ab"[i // 8], f"p{i // 2}") for i in range(14)]
+    manifest = Manifest.from_records(rows, group_kind="patient")
+    said = data_summary(manifest, make_folds(manifest, 2)).splitlines()
+    assert said[1].split() == ["images", "(patients)", "a", "b", "all"]
+    assert said[2].split() == ["train", "8", "(4)", "6", "(3)", "14", "(7)"]
 
 
 def test_given_folds_of_whole_patients_are_not_said_to_tear_them(cli: CLI, slides: Path) -> None:

@@ -82,6 +82,13 @@ def test_methods_are_named_in_a_list_or_one_by_one(run) -> None:
     assert said == call(*flags).output, "none named: the default ones"
 
 
+def test_all_methods_of_one_member_are_this_member() -> None:
+    from ensemble_kit.evaluation.runs.stack_run import all_methods
+
+    assert all_methods(1) == ["mean"]
+    assert len(all_methods(2)) > 10
+
+
 def test_all_runs_the_whole_field_as_json(run) -> None:
     from ensemble_kit.evaluation.runs.stack_run import all_methods
 

@@ -18,7 +18,9 @@ from ensemble_kit.inference.find_images import find_sources
 from ensemble_kit.inference.image_caveats import TRAINED, KnownImages
 from ensemble_kit.inference.method_caveats import of_chance, of_other_methods
 from ensemble_kit.inference.predict_files import predict_files
+from ensemble_kit.inference.stored_method import open_method
 from ensemble_kit.manifest.table import Manifest
+from ensemble_kit.run import Run
 
 NAME = "SOB_B_A-14-22549AB-100-001"
 
@@ -82,6 +84,18 @@ def test_tables_and_python_have_the_caveats_of_each_image(
     )
     assert done.caveats == {TRAINED: 1}
     assert ensemble.predict_all(np.asarray(Image.open(paths[0]))).caveats == ((),)
+
+
+def test_the_caveats_of_the_runs_data_are_repeated_and_not_those_of_its_folds(
+    stacked: Any, tmp_path: Path
+) -> None:
+    own = stacked.copied_to(tmp_path / "run")
+    record = read_checked(own.run.path / "run.json", advice="")
+    record["manifest"]["notes"], record["folds"]["notes"] = ["of the data"], ["of the folds"]
+    write_checked(own.run.path / "run.json", record)
+    notes = open_method(Run(own.run.path), "vote").notes
+    assert "of the data" in notes
+    assert "of the folds" not in notes
 
 
 def test_sets_and_decisions_of_another_method_are_named(stacked: Any) -> None:

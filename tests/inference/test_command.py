@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from ensemble_kit.checked import read_checked, write_checked
+from ensemble_kit.evaluation.runs.stored_ensembles import stored_methods
 from ensemble_kit.files import read_csv
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.image_caveats import TRAINED
@@ -31,7 +33,7 @@ def test_one_image_is_printed_and_nothing_is_written(
     one = ensemble.predict_all(image)
     assert code == 0
     assert f"Decision: {(one.decisions or ())[0]}" in said
-    assert "Predicted" not in said
+    assert f"Predicted: {one.classes[0]}" in said
     for c, name in enumerate(ensemble.class_names):
         assert f"{name}" in said
         assert f"{one.proba[0, c]:.3f}" in said
@@ -41,12 +43,28 @@ def test_one_image_is_printed_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_decision_that_is_not_referred_shows_its_probability_and_threshold(
+    cli: CLI, simplex: tuple[object, ...], ensemble: Ensemble, slides: Path
+) -> None:
+    images = sorted((slides / "malignant").iterdir())
+    found = ensemble.predict_all(images)
+    i = next(i for i, one in enumerate(found.decisions or ()) if one != "refer")
+    _, said = cli("predict", images[i], *simplex)
+    line = next(one for one in said.splitlines() if one.startswith("Decision"))
+    decision = ensemble.stored.decision
+    assert decision is not None
+    target, point = decision.target, decision.points["image"]
+    assert f"{found.proba[i, target]:.3f}" in line
+    assert f"{point.threshold:.3f}" in line
+
+
 def test_without_an_operating_point_the_card_begins_with_the_class(
     cli: CLI, stacked: Any, slides: Path
 ) -> None:
     code, said = cli("predict", slides / "benign" / "P00_0.png", "--run", stacked.run.path, "--method", "vote")  # fmt: skip
     assert code == 0
-    assert said.splitlines()[1].startswith("Predicted: ")
+    assert str(stacked.run.path.as_posix()) in said.splitlines()[0]
+    assert said.splitlines()[2].startswith("Predicted: ")
     assert "Prediction sets are stored for simplex" in said
     assert "Decisions are stored for simplex" in said
 
@@ -58,6 +76,31 @@ def test_shares_of_votes_are_not_called_probabilities(cli: CLI, stacked: Any, sl
         assert ("Probabilities:" in said) is not shares
         _, said = cli("predict", image, "--run", stacked.run.path, "--method", method, "--json")
         assert json.loads(said)["gives_vote_shares"] is shares
+
+
+def test_missing_sets_and_decisions_have_the_commands_that_make_them(
+    cli: CLI, trained: Any, slides: Path
+) -> None:
+    _, said = cli("predict", slides / "benign" / "P00_0.png", "--run", trained.run.path)
+    assert "ensemble-kit conformal --method mean" in said
+    assert "ensemble-kit operating-point" in said
+
+
+def test_results_older_than_the_networks_name_the_run_and_not_one_method(
+    cli: CLI, stacked: Any, slides: Path, tmp_path: Path
+) -> None:
+    own = stacked.copied_to(tmp_path / "run")
+    for name in stored_methods(own.run):
+        path = own.run.ensemble_dir(name) / "metrics.json"
+        metrics = read_checked(path, advice="")
+        metrics["made_of"]["folds"] = "other"
+        write_checked(path, metrics)
+    code, said = cli("predict", slides / "benign" / "P00_0.png", "--run", own.run.path)
+    assert code == 7
+    assert "stack --method all" in said
+    code, said = cli("report", "--run", own.run.path)
+    assert code == 0
+    assert f"{len(stored_methods(own.run))} methods are older" in said
 
 
 def test_an_unknown_method_is_named_once(cli: CLI, stacked: Any, slides: Path) -> None:
@@ -85,9 +128,10 @@ def test_a_folder_becomes_a_table_of_the_latest_run(
     shutil.copytree(stacked.run.path, tmp_path / "checkpoints" / "slides")
     code, said = cli("predict", slides, "--group-pattern", r"(P\d+)_")
     assert code == 0, said
-    assert len(read_csv(tmp_path / "predictions.csv")) == 80
     assert len(read_csv(tmp_path / "predictions-per-group.csv")) == 20
     assert "80 images" in said
+    assert "the latest" in said.splitlines()[0]
+    assert len(read_csv(tmp_path / "predictions.csv")) == 80
     assert "predictions-per-group.csv" in said
 
 
@@ -108,7 +152,12 @@ def test_json_of_images_and_of_a_written_table(
         assert record["probabilities"] == pytest.approx(one["probabilities"], abs=1e-6)
     code, said = cli("predict", *good, "--json", "--out", "o/p.csv", *simplex)
     assert (code, json.loads(said)["n_images"]) == (0, 2)
-    assert len(read_csv(tmp_path / "o" / "p.csv")) == 2
+    written, table = json.loads(said), read_csv(tmp_path / "o" / "p.csv")
+    assert len(table) == 2
+    votes = table[[c for c in table if c.startswith("vote_")]]
+    assert written["n_disputed"] == int((votes.nunique(axis=1) > 1).sum())
+    assert written["n_by_class"] == table["predicted"].value_counts().to_dict()
+    assert written["n_by_decision"] == table["decision"].value_counts().to_dict()
 
 
 def test_json_with_an_unreadable_first_block_is_still_json(

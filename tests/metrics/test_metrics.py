@@ -10,12 +10,15 @@ import pytest
 from sklearn import metrics as sk
 
 from ensemble_kit.arrays import Ints, softmax
+from ensemble_kit.errors import UsageError
 from ensemble_kit.metrics import (
+    ALIASES,
     METRICS,
     calibration,
     classification,
     confusion,
     diversity,
+    metric,
     ordinal,
     ranking,
     selective,
@@ -242,3 +245,17 @@ def test_a_metric_of_no_sample_is_nan_without_a_warning(name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert np.isnan(METRICS[name].of_sums(empty))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("acc", "accuracy"), ("AUC", "auroc"), ("f1", "macro_f1"), ("roc-auc", "auroc")],
+)
+def test_a_usual_name_of_a_metric_leads_to_ours(name: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=f"Did you mean '{meant}'"):
+        metric(name)
+
+
+def test_all_usual_names_lead_to_metrics() -> None:
+    assert set(ALIASES.values()) <= METRICS.keys()
+    assert not ALIASES.keys() & METRICS.keys()

@@ -19,7 +19,9 @@ import ensemble_kit.tune.objective as objective_module
 import ensemble_kit.tune.plan as plan_module
 from ensemble_kit.arrays import log_softmax
 from ensemble_kit.checked import read_checked, write_checked
+from ensemble_kit.cli.output.tuning import next_training
 from ensemble_kit.errors import DataError, EnvironmentFault, IntegrityError, JobsFailedError
+from ensemble_kit.evaluation.from_arrays import Comparison
 from ensemble_kit.files import digest_file, read_npy, write_npy
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
@@ -27,9 +29,10 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.report.tuning import tuning_content
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import best_record, tuned_values
-from ensemble_kit.tune.outcome import TuningResult
+from ensemble_kit.tune.outcome import Gain, TunedMember, TuningResult
 from ensemble_kit.tune.plots import PLOTS
 from ensemble_kit.tune.storage import open_storage, storage_path
+from ensemble_kit.tune.trials import TrialResult
 from ensemble_kit.tune.tune_members import tune_members
 from ensemble_kit.tune.tuning import Progress
 
@@ -423,8 +426,8 @@ def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: 
     assert cli("train-members", *common, "--slots", 1)[0] == 0
     code, said = cli("tune", *common, "--trials", 6, "--learning-rate", 1e-5, "--batch-size", 8)
     assert code == 0
-    assert said.count("Caveat: The best values were chosen on these folds.") == 1
-    following = said.partition("Next: ")[2]
+    assert said.count("Caveat: The best values were chosen on these folds") == 1
+    (following,) = [line for line in said.splitlines() if "ensemble-kit train-members" in line]
     assert "--learning-rate" not in following, "it would put the tuned one aside"
     assert "--batch-size" not in following
     values = tuned_values(Run("run"), "tiny_cnn")
@@ -443,6 +446,32 @@ def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: 
     }
     code, said = cli("stack", "--run", "run", "--method", "vote", "--resamples", 20)
     assert "Caveat: tiny_cnn: its recipe was tuned on these folds" in said
+
+
+def found(name: str, verdict: str, origin: str = "") -> TunedMember:
+    best = TrialResult(1, {"learning_rate": 0.1}, 0.5, "whole", origin, 10, 1.0)
+    gain = Gain(name, 0.6, 0.5, Comparison(0.1, 0.0, 0.2, None, verdict, 9, ""))
+    return TunedMember(name, (best,), best, None, gain, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("members", "keeps_default", "retrained"),
+    [
+        ([found("a", "better")], False, "a"),
+        ([found("a", "not shown")], True, "a"),
+        ([found("a", "better"), found("b", "not shown")], True, "a"),
+        ([found("b", "not shown")], True, None),
+        ([found("a", "not shown", "default")], False, None),
+    ],
+)
+def test_no_tuned_is_recommended_where_a_gain_is_not_shown(
+    members: list[TunedMember], keeps_default: bool, retrained: str | None
+) -> None:
+    said = list(next_training(TuningResult(tuple(members), None), ["a"], ["--run", "r"]))
+    assert any("train-members --run r --no-tuned" in line for line in said) is keeps_default
+    assert any("replaced/" in line and f"folds of {retrained} " in line for line in said) is (
+        retrained is not None
+    )
 
 
 def test_status_best_and_report_read_what_is_stored(cli: CLI, slides: Path) -> None:

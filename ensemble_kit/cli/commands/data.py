@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_kit.cli.options.experiment import READER_FLAGS
+from ensemble_kit.cli.options.experiment import READER_FLAGS, metavar_of
 from ensemble_kit.cli.options.shared import Names
 from ensemble_kit.cli.output.text import columns, printable
-from ensemble_kit.errors import command
+from ensemble_kit.errors import UsageError, command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.audit.findings import Audit
@@ -41,11 +41,26 @@ def reader_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, options={k: v for k, v in given.items() if v is not None}, **kwargs)
 
     for name, text in reversed(flags.items()):
-        wrapped = click.option(f"--{name.replace('_', '-')}", name, metavar="X", help=text)(wrapped)
+        flag = f"--{name.replace('_', '-')}"
+        wrapped = click.option(flag, name, metavar=metavar_of(name), help=text)(wrapped)
     return wrapped
 
 
-@data.command("check")
+class _PathCommand(click.Command):
+    """A command that takes PATH without a flag."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Explain --data, which other commands have."""
+        if "--data" in args:
+            raise UsageError(
+                "--data was given",
+                f"data {ctx.info_name} takes the path without a flag",
+                f"Use {command('data', ctx.info_name or '', *(a for a in args if a != '--data'))}",
+            )
+        return super().parse_args(ctx, args)
+
+
+@data.command("check", cls=_PathCommand)
 @click.argument("path", type=click.Path(path_type=Path))
 @reader_options
 @click.option(
@@ -67,15 +82,25 @@ def check(path: Path, options: dict[str, Any], leak: bool, as_json: bool) -> Non
         click.echo(json.dumps(audit.to_json(), indent=2, allow_nan=False))
     else:
         print_audit(audit)
+        if not audit.n_errors and not (path / "run.json").is_file():
+            again = command("train-members", "--data", path, *_flags(options), "--dry-run")
+            click.echo(printable(f"Next: {again} (prints the plan)"))
     raise SystemExit(audit.exit_code)
+
+
+def _flags(options: dict[str, Any]) -> list[str]:
+    pairs = ((f"--{name.replace('_', '-')}", str(value)) for name, value in options.items())
+    return [word for pair in pairs for word in pair]
 
 
 @data.command("phantom")
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--patients", default=40, show_default=True)
-@click.option("--images-per-patient", default=6, show_default=True)
-@click.option("--image-size", default=128, show_default=True, help="Pixels, square.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--patients", default=40, show_default=True, help="Number of patients.")
+@click.option(
+    "--images-per-patient", default=6, show_default=True, help="Pairs of images per patient."
+)
+@click.option("--image-size", default=128, show_default=True, help="Height and width in pixels.")
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, seed: int) -> None:
     """Write synthetic HER2 tissue to OUT: paired H&E and IHC in the layout of BCI, with masks."""
     from ensemble_kit.manifest.layouts.bci import read_bci
@@ -96,7 +121,7 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
     click.echo(f"Next: {printable(command('data', 'check', out.as_posix()))}")
 
 
-@data.command("show")
+@data.command("show", cls=_PathCommand)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @reader_options
@@ -113,7 +138,7 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
 @click.option("--rows", default=5, show_default=True, help="Number of images with --augment.")
 @click.option("--columns", "n_columns", default=8, show_default=True, help="Pictures per row.")
 @click.option("--tile", default=128, show_default=True, help="Size of one picture in pixels.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Random seed of the choice of images.")
 def show(
     path: Path,
     out: Path,
@@ -171,7 +196,8 @@ def print_audit(audit: Audit) -> None:
     """Counts, findings and colour leakage as text."""
     click.echo(
         printable(
-            f"{audit.name}: {audit.n_images} images, {audit.n_groups} groups ({audit.group_kind})"
+            f"{audit.name}: {counted(audit.n_images, 'image')}"
+            + f", {counted(audit.n_groups, audit.group_kind)}" * (audit.group_kind != "image")
         )
     )
     table = audit.counts
@@ -185,12 +211,14 @@ def print_audit(audit: Audit) -> None:
     if audit.leak is not None:
         leak = audit.leak
         click.echo(
-            f"Balanced accuracy of a linear model on colour alone ({leak.n_splits} folds, mean of "
-            f"{len(leak.by_image_seeds)} seeds): {leak.by_image:.3f} with folds by image, {leak.by_group:.3f} with folds by group "
-            f"[{min(leak.by_group_seeds):.3f}, {max(leak.by_group_seeds):.3f}]; chance {leak.chance:.3f}"
+            f"Balanced accuracy of a linear model on colour alone: {leak.by_group:.3f} with a split by "
+            f"{audit.group_kind} ({min(leak.by_group_seeds):.3f} to {max(leak.by_group_seeds):.3f} over "
+            f"{len(leak.by_group_seeds)} random splits), {leak.by_image:.3f} with a split by image, "
+            f"{leak.chance:.3f} by chance. A network that is split by {audit.group_kind} must exceed "
+            f"{leak.by_group:.3f} before it shows anything about morphology."
         )
     n_warnings = sum(f.severity == "warning" for f in audit.findings)
     click.echo(
-        f"{audit.n_errors} errors, {n_warnings} warnings"
+        f"{counted(audit.n_errors, 'error')}, {counted(n_warnings, 'warning')}"
         + (". Results from these data would be wrong" if audit.n_errors else "")
     )

@@ -16,7 +16,7 @@ from ensemble_kit.cli.output.text import duration, printable
     metavar="DIR",
     help="Run folder.",
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Random seed.")
 def demo(run_path: str, seed: int) -> None:
     """Train, combine and report on an embedded data set: no download, a minute or two on two cores."""
     import time
@@ -41,8 +41,5 @@ def demo(run_path: str, seed: int) -> None:
         f"Report: {printable(page.as_posix())} ({duration(time.perf_counter() - began)} in all)"
     )
     click.echo(
-        "\nOn your own images (a BreakHis archive, class folders, or a CSV path,label,group):\n"
-        "  ensemble-kit train-members --data DIR --members resnet18,efficientnet_b0 --run checkpoints/mine\n"
-        "  ensemble-kit stack --method all --run checkpoints/mine\n"
-        "  ensemble-kit report --run checkpoints/mine"
+        "Your own images: ensemble-kit data check DIR, then ensemble-kit train-members --data DIR"
     )

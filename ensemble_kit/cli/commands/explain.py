@@ -28,7 +28,10 @@ def _number(flag: str, text: str) -> Any:
 @click.argument("images", nargs=-1, metavar="[IMAGES...]")
 @run_option
 @_number("--worst", "The N images whose true class has the lowest probability. [default: 12]")
-@_number("--disputed", "The N images on which the members contradict each other most.")
+@_number(
+    "--disputed",
+    "The N images on which the members' probabilities differ most (mutual information).",
+)
 @_number("--right", "The N right predictions with the highest probability.")
 @click.option(
     "--method",

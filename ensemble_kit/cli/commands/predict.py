@@ -10,6 +10,7 @@ import click
 
 from ensemble_kit.cli.options.shared import json_option, run_option
 from ensemble_kit.cli.output.text import printable
+from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
     from ensemble_kit.inference.ensemble import Ensemble
@@ -147,9 +148,11 @@ def _write(
     if as_json:
         click.echo(json.dumps(written_json(ensemble, run, done), indent=2, allow_nan=False))
         return
-    print_written(ensemble, found.notes, done)
+    print_written(ensemble, run, found.notes, done)
     if slides is not None and geojson is not None:
-        click.echo(printable(f"For QuPath: {len(slides)} GeoJSON files in {geojson.as_posix()}"))
+        click.echo(
+            printable(f"For QuPath: {counted(len(slides), 'GeoJSON file')} in {geojson.as_posix()}")
+        )
 
 
 def _refuse_input(out: Path, found: FoundImages, images: tuple[str, ...]) -> None:

@@ -8,10 +8,29 @@ import click
 
 from ensemble_kit.cli.options.shared import run_option
 from ensemble_kit.cli.output.text import printable
-from ensemble_kit.errors import first_few
+from ensemble_kit.errors import command, counted, first_few
 
 if TYPE_CHECKING:
     from ensemble_kit.run import Run
+
+
+def _out_of_date(run: Run) -> list[str]:
+    """A warning where stacked results are older than the networks: the report leaves them out."""
+    from ensemble_kit.evaluation.runs.stored_ensembles import current_metrics, stored_methods
+
+    has_test = len(run.manifest().part("test")) > 0
+    oof = run.predictions("oof", partial=True)
+    current, notes = current_metrics(
+        run, oof, run.predictions("test", partial=True) if has_test else None
+    )
+    if not notes:
+        return []
+    old = counted(len(stored_methods(run)) - len(current), "method")
+    again = command("stack", "--method", "all", "--run", run.path)
+    return [
+        f"Warning: the stacked results of {old} are older than the networks. The report does not "
+        f"show them. Run {again}, then this command again."
+    ]
 
 
 @click.command("report")
@@ -30,6 +49,8 @@ def report(run: Run, checklist: bool) -> None:
     from ensemble_kit.report.page import write_report
 
     click.echo(printable(f"Written: {write_report(run, checklist=checklist).as_posix()}"))
+    for line in _out_of_date(run):
+        click.echo(printable(line))
     missing = fonts_for("".join((*run.manifest().class_names, *run.members())))[1]
     if missing:
         click.echo(

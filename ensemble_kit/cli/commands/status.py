@@ -59,7 +59,7 @@ def _page(run: Run, jobs: list[JobStatus]) -> str:
             f"member{'s' * (n_members != 1)} over {n_images} images. There is nothing to train."
         )
     done = sum(job.state == "done" for job in jobs)
-    rows = [("member", "fold", "state", "epoch", "time", "left", "")]
+    rows = [("member", "fold", "state", "epoch", "time", "time left", "")]
     for job in jobs:
         epoch = (
             "" if job.epoch is None else f"{job.epoch}" + (f"/{job.epochs}" if job.epochs else "")
@@ -75,6 +75,9 @@ def _page(run: Run, jobs: list[JobStatus]) -> str:
                 job.reason or (f"{job.holder}, since {job.since}" if job.holder else ""),
             )
         )
+    # Columns without a value are left out.
+    filled = [i for i in range(len(rows[0])) if any(row[i] for row in rows[1:])]
     return f"{run.path.as_posix()}: {done} of {len(jobs)} jobs are done\n" + columns(
-        rows, right=[1, 3, 4, 5]
+        [[row[i] for i in filled] for row in rows],
+        right=[at for at, i in enumerate(filled) if i in (1, 3, 4, 5)],
     )

@@ -15,7 +15,7 @@ from ensemble_kit.cli.options.launch import Launch, launch_options
 from ensemble_kit.cli.options.panels import TRAINING, PanelCommand
 from ensemble_kit.cli.options.shared import Shard
 from ensemble_kit.cli.output.text import columns, duration, printable
-from ensemble_kit.errors import command
+from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
@@ -85,12 +85,19 @@ def train_members(
 
     Without --data, the settings file ./ensemble-kit.toml is used. If there is none, a run that
     exists (--run DIR) keeps its own data and settings, and a new run gets an embedded data set. The
-    same command continues after an interruption: finished jobs are skipped.
+    same command continues after an interruption: finished jobs are skipped. Members with new tuned
+    values are trained again (not with --no-tuned).
     """
     launch, base = Launch.checked(**how), experiment.run_path.as_posix()
     runs = several(experiment, protocol, repeats)
-    for one in runs:
-        run_training(one, launch, dry_run=dry_run)
+    for n, one in enumerate(runs):
+        is_repeat = protocol == "one" and n > 0  # its plan differs in the folds only
+        if is_repeat:
+            click.echo(
+                f"Repeat {n + 1} of {repeats}: new folds, into {printable(one.run_path.as_posix())}"
+            )
+        if not (dry_run and is_repeat):
+            run_training(one, launch, dry_run=dry_run, has_plan=not is_repeat)
     if dry_run:
         return
     if protocol == "both" and not launch.no_wait:
@@ -118,7 +125,11 @@ def _next_step(experiment: Experiment, launch: Launch) -> str:
 
 
 def run_training(
-    experiment: Experiment, launch: Launch | None = None, *, dry_run: bool = False
+    experiment: Experiment,
+    launch: Launch | None = None,
+    *,
+    dry_run: bool = False,
+    has_plan: bool = True,
 ) -> None:
     """Print the plan and train; used by `train-members` and `demo`."""
     from ensemble_kit.experiment_data import prepare
@@ -130,8 +141,9 @@ def run_training(
     refuse_bad_members(members)
     manifest, folds = prepare(experiment)
     notes = check_members(members, manifest)
-    click.echo(data_summary(manifest, folds))
-    work = print_plan(experiment, members, folds, manifest)
+    plan, work = plan_of(experiment, members, folds, manifest)
+    if has_plan:
+        click.echo(f"{data_summary(manifest, folds)}\n{plan}")
     rounds = [folds.n_splits]
     if launch.nested:
         rounds.append(print_nested_plan(experiment, members, folds))
@@ -198,8 +210,8 @@ def print_nested_plan(experiment: Experiment, members: list[Member], folds: Fold
         f"; about {duration(seconds)} in total, estimated from finished folds" if seconds else ""
     )
     click.echo(
-        f"Nested: also train each member without each pair of folds: {len(pairs)} more jobs per "
-        f"member, {len(pairs) * len(members)} in all{estimate}"
+        f"Nested: also train each member without each pair of folds: {counted(len(pairs), 'more job')} "
+        f"per member, {len(pairs) * len(members)} in all{estimate}"
     )
     return len(pairs)
 
@@ -208,15 +220,14 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
     """Images and groups per class, in the training and in the test part."""
     from ensemble_kit.manifest.names import look_like_grades
 
-    counts = manifest.counts()
     unit = manifest.group_kind
-    head = ("", *(f"{name}" for name in manifest.class_names), "all", f"{unit}s")
-    rows: list[tuple[str, ...]] = [head]
+    rows: list[tuple[str, ...]] = [
+        (f"images ({unit}s)" if manifest.has_groups else "images", *manifest.class_names, "all")
+    ]
     for split in ("train", "test"):
         part = manifest.part(split)
-        of = counts[counts["split"] == split].set_index("label")["images"]
-        per_class = [str(int(of.get(name, 0))) for name in manifest.class_names]
-        rows.append((split, *per_class, str(len(part)), str(part.n_groups)))
+        of = [part.take(part.labels == c) for c in range(part.n_classes)]
+        rows.append((split, *(_size(one) for one in (*of, part))))
     by = unit + ": no " + unit + " is in both parts or in two folds"
     if folds.split_by == "image":
         by = (
@@ -229,7 +240,7 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
     elif not manifest.has_groups:
         by = "image, because no patients are known"
     notes = "".join(f"\nNote: {note}" for note in (*manifest.notes, *folds.notes))
-    table = columns(rows, right=range(1, len(head)))
+    table = columns(rows, right=range(1, len(rows[0])))
     order = (
         " < ".join(manifest.class_names) if manifest.ordinal else ", ".join(manifest.class_names)
     )
@@ -238,8 +249,13 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
     hint = " (not ordinal; if they are grades, add --ordinal)" if is_graded else ""
     layout = f"\nRead as: {manifest.layout}." if manifest.layout else ""
     return printable_lines(
-        f"{manifest.name}: {len(manifest)} images\n{table}{layout}\n{kind}: {order}{hint}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
+        f"{manifest.name}: {counted(len(manifest), 'image')}\n{table}{layout}\n{kind}: {order}{hint}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
     )
+
+
+def _size(part: Manifest) -> str:
+    """Images, and groups where they are known."""
+    return f"{len(part)} ({part.n_groups})" if part.has_groups else str(len(part))
 
 
 def printable_lines(text: str) -> str:
@@ -247,10 +263,10 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.splitlines())
 
 
-def print_plan(
+def plan_of(
     experiment: Experiment, members: list[Member], folds: Folds, manifest: Manifest
-) -> dict[str, float]:
-    """Print the jobs and their cost; return the relative cost of a job of each member."""
+) -> tuple[str, dict[str, float]]:
+    """The jobs as text, and the relative cost of a job of each member."""
     from ensemble_kit.images.augmentation.color_space import color_channels
     from ensemble_kit.images.tiles.layout import tile_shape
     from ensemble_kit.members.naming import stored_name
@@ -281,14 +297,11 @@ def print_plan(
              member.start, str(recipe.epochs), str(recipe.batch_size), rate)
         )  # fmt: skip
     n = len(members) * folds.n_splits
-    click.echo(columns(rows, right=[1, 2, 3, 5, 6]))
-    click.echo(
-        f"Plan: {len(members)} member{'s' * (len(members) != 1)} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
-    )
+    plan = f"Plan: {counted(len(members), 'member')} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
+    said = [columns(rows, right=[1, 2, 3, 5, 6]), printable(plan)]
     for member in members:
         further = [stored_name(member.name, w) for w in member.recipe.further_weights]
         if further:
-            click.echo(
-                f"{member.name} also gives {len(further)} extra checkpoints as members: {', '.join(further)}"
-            )
-    return work
+            extra = counted(len(further), "extra checkpoint")
+            said.append(f"{member.name} also gives {extra} as members: {', '.join(further)}")
+    return "\n".join(said), work

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 # Flags that the next training does not take, or that would put the tuned values aside.
 OWN = ("only", "trials", "time_limit", "space_file", "objective", "workers", "keep_trials", "combiner", "nested", "proxy", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
 OPTIMISTIC = (
-    "The best values were chosen on these folds. Out-of-fold metrics of tuned members are therefore "
-    "optimistic; the gains above are not chosen and evaluated on the same fold."
+    "The best values were chosen on these folds, so out-of-fold metrics of tuned members are "
+    "optimistic. The gains above do not have this bias."
 )
 
 OPTIMISTIC_COMBINER = (
-    "The best settings were chosen on these folds. The cross-fitted metrics of a combiner with these "
-    "settings are therefore optimistic; the gain above is not chosen and evaluated on the same fold."
+    "The best settings were chosen on these folds, so cross-fitted metrics with these settings are "
+    "optimistic. The gain above does not have this bias."
 )
 
 
@@ -69,7 +69,7 @@ def tune(
     if combiner:
         _tune_combiner(experiment, combiner, trials)
         return
-    from ensemble_kit.cli.output.tuning import TuningPrinter, answer, proxy_sentence
+    from ensemble_kit.cli.output.tuning import TuningPrinter, answer, next_training, proxy_sentence
     from ensemble_kit.experiment import config_of
     from ensemble_kit.experiment_data import prepare
     from ensemble_kit.launch.tuning import TuningWorkers
@@ -97,15 +97,14 @@ def tune(
         click.echo(f"\n{proxy_sentence(best_records(run))}")
     for note in (*result.notes, OPTIMISTIC):
         click.echo(f"Caveat: {printable(note)}")
-    _print_next(ctx, experiment, result.picks)
+    click.echo()
+    for line in next_training(result, run.members(), given_flags(ctx, but=OWN)):
+        click.echo(line)
+    _print_picks(ctx, experiment, result.picks)
 
 
-def _print_next(ctx: click.Context, experiment: Experiment, picks: Sequence[Pick]) -> None:
-    """Print the training with the best values, and the one of the picked trials if there are any."""
-    again = given_flags(ctx, but=OWN)
-    click.echo(
-        f"Next: {command('train-members', *again)} (uses these values; with --no-tuned it does not)"
-    )
+def _print_picks(ctx: click.Context, experiment: Experiment, picks: Sequence[Pick]) -> None:
+    """Print the training of the picked trials if there are any."""
     if picks:
         picked = ",".join(_written(experiment, pick) for pick in picks)
         again = given_flags(ctx, but=(*OWN, "members"))
@@ -125,9 +124,12 @@ def _tune_combiner(experiment: Experiment, method: str, trials: int) -> None:
     click.echo(combiner_answer(found))
     click.echo(f"Caveat: {OPTIMISTIC_COMBINER}")
     settings = [w for n, v in found.best.values.items() for w in ("--set", f"{method}.{n}={v:.4g}")]
-    click.echo(
-        f"Next: {command('stack', '--run', run.path.as_posix(), '--method', method, *settings)}"
-    )
+    words = "stack", "--run", run.path.as_posix(), "--method", method
+    if found.gain.comparison.verdict == "better" or found.best.origin == "default":
+        click.echo(f"Next: {command(*words, *settings)}")
+        return
+    click.echo(f"Recommended, because the gain is not shown: {command(*words)}")
+    click.echo(f"With the best settings: {command(*words, *settings)}")
 
 
 def _members(experiment: Experiment, only: tuple[str, ...] | None) -> list[Member]:

@@ -27,6 +27,15 @@ READER_FLAGS = {
     "group_pattern": "Class folders: regular expression whose first group is the patient, matched against the path.",
 }
 
+
+def metavar_of(name: str) -> str:
+    """What an option of a reader takes, as a word for its help."""
+    if name.endswith("_pattern"):
+        return "REGEX"
+    own = {"groups": "CSV", "image_root": "DIR", "image_suffix": "SUFFIX", "magnification": "LIST"}
+    return own.get(name, "NAME")
+
+
 _OF_DATA = (
     "path", "magnification", *READER_FLAGS, "classes", "ordinal", "split_by", "test_size",
     "test_groups", "test_part", "splits", "infer_groups", "stain_norm", "on_bad_image", "max_bad",
@@ -62,7 +71,7 @@ _DATA = [
         help="BreakHis: magnifications to use, e.g. 40,100. [default: all]",
     ),
     *(
-        click.option(f"--{name.replace('_', '-')}", name, metavar="X", help=text)
+        click.option(f"--{name.replace('_', '-')}", name, metavar=metavar_of(name), help=text)
         for name, text in READER_FLAGS.items()
     ),
     click.option(

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from ensemble_kit.errors import counted
+
 # Panel -> options by their first name. Other options are shown by --help-all.
 TRAINING = {
     "Data": (
@@ -72,7 +74,7 @@ class PanelCommand(click.Command):
         _write(ctx, formatter, "Help", helps)
         if not every:
             formatter.write_paragraph()
-            formatter.write_text(f"{len(by_flag)} more options: --help-all")
+            formatter.write_text(f"{counted(len(by_flag), 'more option')}: --help-all")
 
 
 class PanelGroup(PanelCommand, click.Group):

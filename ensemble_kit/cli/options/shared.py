@@ -64,6 +64,16 @@ def run_option(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
+def how_chosen() -> str:
+    """How the run of this command was chosen, where --run was not given: ` (...)`, else nothing."""
+    context = click.get_current_context()
+    if context.get_parameter_source("run_path") is not ParameterSource.DEFAULT:
+        return ""
+    if _run_of_settings_file() is not None:
+        return " (of ensemble-kit.toml; choose with --run)"
+    return " (the latest; choose with --run)"
+
+
 def default_run() -> Path:
     """The run of the settings file, else the latest one under checkpoints/."""
     named = _run_of_settings_file()

@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.errors import counted
 
 SHOWN = 5
 WHAT = {
-    "worst": "with the lowest probability of their true class",
-    "disputed": "on which the members disagree most",
+    "worst": "with the lowest probability of the true class",
+    "disputed": "on which the members' probabilities differ most",
     "right": "with the most certain correct predictions",
-    "images": "named by you",
+    "images": "of yours",
 }
 TITLES = {
     "deletion": "deletion area (lower is better)",
@@ -34,7 +35,10 @@ def print_explained(folder: Path, index: Mapping[str, Any]) -> None:
 def _lines(folder: Path, index: Mapping[str, Any]) -> Iterator[str]:
     images = index["images"]
     good = [one for one in images if "error" not in one]
-    yield f"{len(good)} images {WHAT[index['kind']]}, explained for {index['method']}."
+    yield f"{counted(len(good), 'image')} {WHAT[index['kind']]}, explained for {index['method']}."
+    if index["kind"] == "disputed":
+        n_united = sum(len(set(one["votes"].values())) == 1 for one in good)
+        yield f"On {n_united} of them, all members predict the same class."
     first = index["maps"][0]
     for one in good[:SHOWN]:
         truth = f" (truth: {one['truth']})" if one["truth"] else ""
@@ -62,7 +66,7 @@ def _faithfulness(method: str, found: Mapping[str, Any]) -> Iterator[str]:
     if measures:
         one = found[measures[0]]
         yield ""
-        yield f"{method}, {one['n_images']} images of {one['n_groups']} patient{'s' * (one['n_groups'] != 1)} [95 % interval over patients]:"
+        yield f"{method}, {counted(one['n_images'], 'image')} of {counted(one['n_groups'], 'patient')} [95 % interval over patients]:"
         rows = [["map", *(TITLES[name].partition(" (")[0] for name in measures)]]
         for name in one["maps"]:
             rows.append([name, *(_interval(found[m]["maps"][name]) for m in measures)])

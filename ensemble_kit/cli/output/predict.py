@@ -6,12 +6,15 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_kit.cli.options.shared import how_chosen
 from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.errors import command, counted
+from ensemble_kit.inference.bundle_files import is_bundle
 from ensemble_kit.inference.stored_decisions import IMAGE, REFER
 
 if TYPE_CHECKING:
@@ -32,16 +35,34 @@ def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
     for error in block.faults.values():
         raise error
     one = block.predictions
-    for line in [*_card(ensemble, one), f"Method: {ensemble.method} of {run.path.as_posix()}."]:
+    for line in [_first_line(ensemble, run), *_card(ensemble, one)]:
         click.echo(printable(line))
     for note in (*one.caveats[0], *ensemble.notes):
         click.echo(printable(f"Caveat: {note}"))
+    for line in _decision_commands(ensemble, run):
+        click.echo(line)
+
+
+def _first_line(ensemble: Ensemble, run: Run) -> str:
+    what = "Bundle" if is_bundle(run.path) else "Run"
+    return f"{what}: {run.path.as_posix()}{how_chosen()}. Method: {ensemble.method}."
+
+
+def _decision_commands(ensemble: Ensemble, run: Run) -> list[str]:
+    """How this method gets prediction sets and decisions, where the run has none of any method."""
+    stored = ensemble.stored
+    if is_bundle(run.path) or stored.decision_notes:
+        return []
+    options = "--method", ensemble.method, "--run", run.path
+    for_sets = f"For prediction sets: {command('conformal', *options)}"
+    for_decisions = f"For decisions: {command('operating-point', '--refer', '10%', *options)}"
+    return [for_sets] * (stored.sets is None) + [for_decisions] * (stored.decision is None)
 
 
 def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
     proba = one.proba[0]
     noun = "Shares of the members' votes" if ensemble.gives_vote_shares else "Probabilities"
-    lines = [one.names[0], _headline(ensemble, one), "", f"{noun}:"]
+    lines = [one.names[0], *_headline(ensemble, one), "", f"{noun}:"]
     rows = [
         (f"  {name}", f"{p:.3f}", "#" * round(WIDTH * p))
         for name, p in zip(one.class_names, proba, strict=True)
@@ -49,32 +70,51 @@ def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
     lines += [*columns(rows, right=[1]).splitlines(), ""]
     votes = [(name, str(vote)) for name, vote in zip(one.member_names, one.votes[0], strict=True)]
     lines += ["Votes of the members:", *columns([("  " + n, v) for n, v in votes]).splitlines()]
-    n_other = round(float(one.disagreement[0]) * len(votes))
-    lines.append(
-        f"Uncertainty: {n_other} of {len(votes)} members voted for another class. Entropy of the "
-        f"members' mean: {one.entropy[0]:.3f} of at most {math.log(len(one.class_names)):.3f} nats; "
-        f"{one.mutual_information[0]:.3f} because they disagree."
-    )
+    lines.append(_uncertainty(one))
     if ensemble.stored.sets is not None:
-        classes = ", ".join(one.set_of(0) or ()) or "no class (similar to no class)"
         share = 100 * (1 - ensemble.stored.sets.alpha)
-        lines.append(f"Prediction set ({share:.4g} % coverage): {classes}")
+        lines.append(f"Prediction set ({share:.4g} % coverage): {_set_words(one.set_of(0) or ())}")
     return lines
 
 
-def _headline(ensemble: Ensemble, one: ImagePredictions) -> str:
-    """The decision if the run has an operating point, else the predicted class."""
-    likeliest = str(one.classes[0]) or "none (the method abstained)"
+def _uncertainty(one: ImagePredictions) -> str:
+    n_members, entropy = len(one.member_names), float(one.entropy[0])
+    said = f"Uncertainty: {100 * entropy / math.log(len(one.class_names)):.0f} % of the maximum"
+    if n_members == 1:
+        return f"{said} (entropy of the probabilities)."
+    share = 100 * float(one.mutual_information[0]) / entropy if entropy > 0 else 0
+    n_other = round(float(one.disagreement[0]) * n_members)
+    votes = (
+        f"{n_other} of {n_members} members vote{'s' * (n_other == 1)} for another class"
+        if n_other
+        else f"all {n_members} members vote for this class"
+    )
+    return f"{said} (entropy of the members' mean); {share:.0f} % of it because members differ. In votes, {votes}."
+
+
+def _set_words(classes: tuple[str, ...]) -> str:
+    if not classes:
+        return "empty. The image is unlike every class."
+    several = f". {len(classes)} classes are possible: the class is uncertain."
+    return ", ".join(classes) + several * (len(classes) > 1)
+
+
+def _headline(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
+    """The predicted class, and the decision if the run has an operating point."""
+    predicted = f"Predicted: {str(one.classes[0]) or 'none (the method abstained)'}"
     if one.decisions is None or ensemble.stored.decision is None:
-        return f"Predicted: {likeliest}"
+        return [predicted]
     decided, target = one.decisions[0], ensemble.stored.decision.target
     if decided == REFER:
-        return f"Decision: refer, too uncertain (stored operating point). Most probable class: {likeliest}."
+        return [predicted, "Decision: refer (too uncertain by the stored rule)"]
     if target is None:
-        return f"Decision: {decided}, certain enough (stored operating point)."
-    threshold = ensemble.stored.decision.points[IMAGE].threshold
-    said = f"Decision: {decided} ('{one.class_names[target]}' is called if its probability is at least {threshold:.3f})."
-    return said if decided == likeliest else f"{said} Most probable class: {likeliest}."
+        return [predicted, f"Decision: {decided} (certain enough by the stored rule)"]
+    name, p = one.class_names[target], one.proba[0, target]
+    is_called = decided == name
+    rule = f"{p:.3f} is {'at least' if is_called else 'below'} the threshold {ensemble.stored.decision.points[IMAGE].threshold:.3f}"
+    if len(one.class_names) == 2:
+        return [predicted, f"Decision: {decided} (probability of '{name}': {rule})"]
+    return [predicted, f"Decision on '{name}': {'called' if is_called else 'not called'} ({rule})"]
 
 
 def stream_json(ensemble: Ensemble, run: Run, found: FoundImages, *, fail: bool) -> None:
@@ -119,28 +159,49 @@ def written_json(ensemble: Ensemble, run: Run, done: Written) -> dict[str, Any]:
         "written_per_group": None if done.per_group is None else done.per_group.as_posix(),
         "n_images": done.n_images,
         "n_unreadable": done.n_bad,
+        "n_by_class": dict(done.n_by_class),
+        "n_disputed": done.n_disputed,
+        "n_by_decision": None if done.n_by_decision is None else dict(done.n_by_decision),
         "errors": [{"image": name, "error": reason} for name, reason in done.bad],
         "caveats": dict(done.caveats),
     }
 
 
-def print_written(ensemble: Ensemble, notes: tuple[str, ...], done: Written) -> None:
-    """Print the number of predicted images, the unreadable images, and the paths of the tables."""
-    said = [f"{done.n_images - done.n_bad} images predicted by {ensemble.method}."]
+def print_written(ensemble: Ensemble, run: Run, notes: tuple[str, ...], done: Written) -> None:
+    """Print the number of predicted images by class, the unreadable images, and the paths of the tables."""
+    classes = *ensemble.class_names, *[""] * ("" in done.n_by_class)
+    counts = _counts({name or "no class": done.n_by_class.get(name, 0) for name in classes})
+    said = [
+        _first_line(ensemble, run),
+        f"{counted(done.n_images - done.n_bad, 'image')} predicted: {counts}.",
+    ]
+    if len(ensemble.member_names) > 1:
+        said.append(f"The members vote for different classes on {done.n_disputed}.")
+    if done.n_by_decision is not None:
+        said.append(f"Decisions: {_counts(done.n_by_decision)}.")
     if done.n_before:
-        said[0] += f" {done.n_before} of {done.n_images} were already in the table."
+        said.append(f"{done.n_before} of {done.n_images} were already in the table.")
     if done.n_bad:
-        said.append(f"{done.n_bad} images cannot be read (column error):")
-        said += [f"  {name}: {reason}" for name, reason in done.bad[:5]]
+        said.append(f"{counted(done.n_bad, 'image')} cannot be read (column error):")
+        said += [
+            f"  {reason}" if name in reason else f"  {name}: {reason}"
+            for name, reason in done.bad[:5]
+        ]
         said += [f"  and {done.n_bad - 5} more"] if done.n_bad > 5 else []
-    of_images = [f"{n} of {done.n_images} images: {what}" for what, n in done.caveats.items()]
+    of_images = [
+        f"{n} of {counted(done.n_images, 'image')}: {what}" for what, n in done.caveats.items()
+    ]
     said += [f"Caveat: {note}" for note in (*notes, *of_images, *ensemble.notes)]
     said.append(f"Written: {done.path.as_posix()}")
     said += (
         [f"Per {ensemble.stored.group_kind}: {done.per_group.as_posix()}"] if done.per_group else []
     )
-    for line in said:
+    for line in [*said, *_decision_commands(ensemble, run)]:
         click.echo(printable(line))
+
+
+def _counts(n_by_name: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {n}" for name, n in n_by_name.items())
 
 
 @contextlib.contextmanager
@@ -169,6 +230,6 @@ def _lines(quiet: bool, done_word: str) -> Callable[[int, int], None]:
         nonlocal last
         if not quiet and time.monotonic() - last > QUIET_SECONDS:
             last = time.monotonic()
-            click.echo(f"{done_word} {done} of {total} images", err=True)
+            click.echo(f"{done_word} {done} of {counted(total, 'image')}", err=True)
 
     return line

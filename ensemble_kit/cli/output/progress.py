@@ -60,7 +60,7 @@ class ProgressPrinter:
         self._bar: Progress | None = None
         if self.console.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+                TextColumn("{task.description}"), BarColumn(bar_width=10), MofNCompleteColumn(), TimeElapsedColumn(),
                 console=self.console, transient=True,
             )  # fmt: skip
         self._tasks: dict[tuple[str, int | str], TaskID] = {}
@@ -130,14 +130,20 @@ class ProgressPrinter:
             self._say(f"{title} on {event.device} in {event.precision}{resumed}")
 
     def _on_epoch(self, event: EpochEnded) -> None:
+        title = f"{event.member} fold {event.fold}"
         line = (
-            f"{event.member} fold {event.fold} epoch {event.epoch + 1}/{event.epochs}: "
+            f"{title} epoch {event.epoch + 1}/{event.epochs}: "
             f"train loss {event.train_loss:.3f}, {event.val_on} loss {event.val_log_loss:.3f} "
             f"accuracy {event.val_accuracy:.3f}, {event.images_per_second:.0f} images/s"
         )
         task = self._tasks.get((event.member, event.fold))
         if self._bar and task is not None:
-            self._bar.update(task, completed=event.epoch + 1, description=escape(line))
+            # Shorter than the line: with the bar it must fit 100 columns.
+            values = (
+                f"{title}: loss {event.train_loss:.3f}, {event.val_on} {event.val_log_loss:.3f}, "
+                f"accuracy {event.val_accuracy:.3f}"
+            )
+            self._bar.update(task, completed=event.epoch + 1, description=escape(values))
         elif event.epoch + 1 == event.epochs or time.monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = time.monotonic()
             self._say(line)

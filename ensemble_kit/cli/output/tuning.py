@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ensemble_kit.cli.output.text import columns, duration, printable
+from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.tune.combiner_study import TunedCombiner
@@ -111,7 +112,7 @@ def answer(result: TuningResult, n_trials: int) -> str:
         n_groups = gains[0].comparison.n_groups
         parts.append(
             "Log loss on held-out patients; a positive gain is better. Tuned: the values of each fold "
-            f"are chosen on the other folds.\nIntervals are over {n_groups} patients."
+            f"are chosen on the other folds.\nIntervals are over {counted(n_groups, 'patient')}."
         )
     if result.nested:
         parts.append(
@@ -151,8 +152,8 @@ def combiner_answer(found: TunedCombiner) -> str:
             gain_table([found.gain]),
             "Log loss of the cross-fitted combiner; a positive gain is better. Tuned: the settings of "
             "each fold are chosen on the other folds.\n"
-            f"Intervals are over {found.gain.comparison.n_groups} patients.",
-            f"Best of {len(found.trials)} trials: {'the default: ' if is_default else ''}"
+            f"Intervals are over {counted(found.gain.comparison.n_groups, 'patient')}.",
+            f"Best of {counted(len(found.trials), 'trial')}: {'the default: ' if is_default else ''}"
             f"{settings_text(best.values)} (log loss {_number(best.loss)}).",
         ]
     )
@@ -178,6 +179,43 @@ def headline(result: TuningResult) -> str:
             else " The mean of all members is not shown to differ."
         )
     return said
+
+
+def next_training(
+    result: TuningResult, trained: Sequence[str], flags: Sequence[str]
+) -> Iterator[str]:
+    """The next training, and what it does with finished folds.
+
+    Parameters
+    ----------
+    result : TuningResult
+    trained : sequence of str
+        Members that have predictions in the run.
+    flags : sequence of str
+        The options of the training.
+    """
+    changed = [m for m in result.members if m.best and m.best.origin != "default"]
+    if not changed:
+        yield "The default is the best trial, so the next training does not change."
+        yield f"Next: {command('train-members', *flags)}"
+        return
+    names = ", ".join(m.name for m in changed)
+    old = ", ".join(m.name for m in changed if m.name in trained)
+    effect = f"trains {names} with the values above"
+    if old:
+        effect += (
+            f". Existing folds of {old} are trained again: the old ones move to replaced/, and "
+            "stacked results become out of date"
+        )
+    verdicts = {m.name: m.gain.comparison.verdict for m in changed if m.gain}
+    unproven = [m.name for m in changed if verdicts.get(m.name) != "better"]
+    if not unproven or (result.ensemble and result.ensemble.comparison.verdict == "better"):
+        yield f"Next: {command('train-members', *flags)}"
+        yield f"It {effect}. --no-tuned keeps the default values."
+        return
+    again = command("train-members", *flags, "--no-tuned")
+    yield f"Recommended, because the gain of {', '.join(unproven)} is not shown: {again}"
+    yield f"Without --no-tuned, train-members {effect}."
 
 
 def gain_table(gains: Sequence[Gain]) -> str:
@@ -216,7 +254,10 @@ def values_table(members: Sequence[TunedMember], n_trials: int) -> str:
              _number(best.loss if best else None), f"{len(member.trials)} of {n_trials}",
              str(member.n_pruned), share)
         )  # fmt: skip
-    return columns(rows, right=range(1, len(head)))
+    return (
+        f"{columns(rows, right=range(1, len(head)))}\n"
+        "pruned: trials that were stopped early. images: training images, as a share of whole trials."
+    )
 
 
 def _number(value: float | None) -> str:

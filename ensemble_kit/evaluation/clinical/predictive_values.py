@@ -100,7 +100,7 @@ def check_prevalence(prevalence: float) -> None:
     """Refuse what is no share above 0 and below 1."""
     if not 0.0 < prevalence < 1.0:
         raise UsageError(
-            f"A prevalence of {prevalence:g} leaves nothing to decide or is no share",
+            f"The prevalence {prevalence:g} is not possible",
             "a prevalence is above 0 and below 1",
             "Give the share of patients who have the class where you work, e.g. .15",
         )

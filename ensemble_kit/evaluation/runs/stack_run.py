@@ -113,12 +113,14 @@ class Stacked:
 
 
 def all_methods(n_members: int, *, features: bool = False) -> list[str]:
-    """The methods that `all` stands for.
+    """The methods that `all` stands for; of one member only the mean, which is this member.
 
     Left out: best member and oracle; dynamic selection, which needs a large and varied pool of
     members; methods of publications; methods on features, if the run stores no features; and the
     trimmed mean with fewer than five members, which would equal the mean.
     """
+    if n_members == 1:
+        return ["mean"]
     dropped = {*REFERENCE_METHODS, *DYNAMIC, *PUBLISHED} - {"mean"}
     if n_members < 5:
         dropped.add("trimmed-mean")

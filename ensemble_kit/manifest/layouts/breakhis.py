@@ -55,6 +55,10 @@ _NAME = re.compile(
 )
 
 
+# Images of the published archive, by magnification.
+N_IMAGES = {"40": 1995, "100": 2081, "200": 2013, "400": 1820}
+
+
 def parse_name(stem: str) -> dict[str, str] | None:
     """The fields of a BreakHis file name; None for other names.
 

@@ -16,7 +16,7 @@ from ensemble_kit.report.thumbnails import jpeg_uri
 TITLE = "Where the networks look"
 KINDS = {
     "worst": "the images whose true class has the lowest probability",
-    "disputed": "the images on which the members contradict each other most",
+    "disputed": "the images on which the members' probabilities differ most",
     "right": "right predictions, the surest first",
     "images": "images that the user named",
 }
