@@ -149,17 +149,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean '{near[0]}'?" if near else "Known: " + ", ".join(names)
 
 
-def counted(n: int, noun: str) -> str:
-    """A number with its noun.
-
-    Examples
-    --------
-    >>> counted(1, "image"), counted(0, "error")
-    ('1 image', '0 errors')
-    """
-    return f"{n} {noun}{'s' * (n != 1)}"
-
-
 def first_few(items: Iterable[object], n: int = 5) -> str:
     """The first `n` items for an error message, and how many more there are.
 
@@ -171,6 +160,22 @@ def first_few(items: Iterable[object], n: int = 5) -> str:
     listed = [str(item) for item in items]
     more = f" and {len(listed) - n} more" if len(listed) > n else ""
     return ", ".join(listed[:n]) + more
+
+
+_OF_SEVERAL = {"is": "are", "was": "were", "has": "have"}
+
+
+def counted(count: int, noun: str, verb: str = "") -> str:
+    """A count with its noun, and with a verb in the form that fits.
+
+    Examples
+    --------
+    >>> counted(1, "image"), counted(2, "image", "has")
+    ('1 image', '2 images have')
+    """
+    if count == 1:
+        return f"{count} {noun} {verb}".rstrip()
+    return f"{count} {noun}s {_OF_SEVERAL.get(verb, verb)}".rstrip()
 
 
 def command(*words: object) -> str:

@@ -14,7 +14,7 @@ from ensemble_kit.errors import DataError, did_you_mean
 from ensemble_kit.files import read_toml
 from ensemble_kit.folds.conflicting_settings import overruled
 from ensemble_kit.images.augmentation.presets import PRESETS, Augmentation, preset
-from ensemble_kit.manifest.data_settings import EMBEDDED, DataSettings
+from ensemble_kit.manifest.data_settings import EMBEDDED, UNKNOWN, DataSettings
 from ensemble_kit.manifest.layouts.bci import DEFAULT_JOIN
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
@@ -164,10 +164,13 @@ def load_experiment(
     DataError
         The file is not TOML, a key is unknown, or a value is invalid.
     """
-    flags = flags or {}
+    flags, of_run = flags or {}, False
     if file is None and use_file:
         file = _settings_file(flags)
+        of_run = file is not None and file.name == CONFIG
     written = read_toml(file) if file else {}
+    if of_run and "path" not in written.get("data", {}):
+        written = {"data": {"path": UNKNOWN}}  # an imported run, or one that was made from Python
     given = with_flags(written, flags)
     if any((flags.get("recipe") or {}).get(key) is not None for key in TUNED):
         given["use_tuned"] = False
@@ -193,15 +196,7 @@ def _settings_file(flags: Mapping[str, Any]) -> Path | None:
     if flags.get("run") is None or (flags.get("data") or {}).get("path") is not None:
         return None
     run = Run(flags["run"])
-    if not run.exists:
-        return None
-    if "path" not in read_toml(run.path / CONFIG).get("data", {}):
-        raise DataError(
-            f"No --data was given, and the settings of the run '{run.path}' name no data",
-            "predictions were imported, or the members were trained from Python",
-            "Give the data of the run: --data DATA; or name another run: --run DIR",
-        )
-    return run.path / CONFIG
+    return run.path / CONFIG if run.exists else None
 
 
 def _checked(given: Mapping[str, Any]) -> tuple[Experiment, dict[str, Any]]:

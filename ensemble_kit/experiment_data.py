@@ -11,6 +11,7 @@ import numpy as np
 from ensemble_kit.audit.check import quick_check
 from ensemble_kit.audit.findings import Finding
 from ensemble_kit.audit.groups import infer_groups
+from ensemble_kit.errors import DataError
 from ensemble_kit.experiment import Experiment
 from ensemble_kit.files import cache_folder, digest_json
 from ensemble_kit.folds import Folds, hold_out, hold_out_groups, make_folds, read_splits
@@ -20,7 +21,7 @@ from ensemble_kit.images.digests import with_digests
 from ensemble_kit.images.skip_unreadable import without_unreadable
 from ensemble_kit.images.stain_normalization import with_stain_normalisation
 from ensemble_kit.manifest.class_order import with_class_order
-from ensemble_kit.manifest.data_settings import DataSettings
+from ensemble_kit.manifest.data_settings import UNKNOWN, DataSettings
 from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.phantom.write import write_phantom
 from ensemble_kit.manifest.table import Manifest
@@ -120,6 +121,12 @@ def read_data(data: DataSettings) -> Manifest:
 
 def _as_recognised(data: DataSettings) -> Manifest:
     """The manifest of the reader; a phantom is first written into the cache folder."""
+    if data.path == UNKNOWN:
+        raise DataError(
+            "No --data was given, and the settings of this run name no data",
+            "its predictions were imported, or its members were trained from Python",
+            "Give the data of the run: --data DATA; or name another run: --run DIR",
+        )
     if data.path == "digits":
         return Manifest.from_digits(**data.reader_options())
     path = Path(data.path)

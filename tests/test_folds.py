@@ -158,6 +158,7 @@ def test_fewer_groups_than_folds_are_refused_with_the_largest_number_that_works(
     with pytest.raises(DataError, match=r"part has 4\. Use at most --folds 4") as caught:
         make_folds(manifest, 5)
     assert caught.value.exit_code == 3
+    assert "--folds 2" in caught.value.advice, "the rarest class has two patients"
     assert make_folds(manifest, 4).n_splits == 4
 
 

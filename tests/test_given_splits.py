@@ -75,8 +75,8 @@ def test_a_given_fold_that_holds_all_of_a_class_is_refused(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ({k: v for k, v in SPLIT.items() if k != "i51"}, "1 images have no row"),
-        (SPLIT | {"i99": ("train", "0")}, "1 rows name no image"),
+        ({k: v for k, v in SPLIT.items() if k != "i51"}, "1 image has no row"),
+        (SPLIT | {"i99": ("train", "0")}, "1 row names no image"),
         (
             SPLIT | {"i51": ("train", "x")},
             r"\(first: 'x' for 'i51'\)",
@@ -162,9 +162,9 @@ def test_rows_of_images_that_were_left_out_are_passed_over_and_reported(tmp_path
     assert folds is not None
     assert folds.of(manifest.part("train")).tolist() == [0] * 4 + [1] * 3
     assert len(manifest.notes) == 1
-    assert f"1 rows of '{path}'" in manifest.notes[0]
+    assert f"1 row of '{path}'" in manifest.notes[0]
     unknown = written(tmp_path / "strange.csv", SPLIT | {"i99": ("train", "0")})
-    with pytest.raises(DataError, match=r"1 rows name no image \(i99\)"):
+    with pytest.raises(DataError, match=r"1 row names no image \(i99\)"):
         read_splits(unknown, MANIFEST.take(~bad), left_out=MANIFEST.take(bad))
 
 

@@ -127,10 +127,10 @@ def test_beginning_twice_with_the_same_data_changes_nothing(
 @pytest.mark.parametrize(
     ("row", "column", "value", "said"),
     [
-        (3, 5, "other", r"the pixels \(sha256\) of 1 images changed \(s3\)"),
-        (3, 2, "b", r"the label of 1 images changed \(s3\)"),
-        (3, 3, "p0", r"the group of 1 images changed \(s3\)"),
-        (3, 0, "new", r"1 images are missing \(s3\) and 1 are new \(new\)"),
+        (3, 5, "other", r"the pixels \(sha256\) of 1 image changed \(s3\)"),
+        (3, 2, "b", r"the label of 1 image changed \(s3\)"),
+        (3, 3, "p0", r"the group of 1 image changed \(s3\)"),
+        (3, 0, "new", r"1 image is missing \(s3\) and 1 is new \(new\)"),
     ],
 )
 def test_other_data_are_refused_with_the_difference(
@@ -176,7 +176,7 @@ def test_a_run_of_which_something_came_keeps_its_data(
 ) -> None:
     run, manifest, _ = begun
     (run.path / name).mkdir(parents=True)
-    with pytest.raises(DataError, match="1 images are"):
+    with pytest.raises(DataError, match="1 image is"):
         run.begin(made(records()[1:]), make_folds(made(records()[1:]), 2), {})
     assert run.manifest().digest == manifest.digest
 

@@ -15,7 +15,7 @@ from ensemble_kit.audit.inspect import Look, look_at_images
 from ensemble_kit.audit.names import name_findings
 from ensemble_kit.errors import DataError, counted
 from ensemble_kit.manifest.checks import groups_on_both_sides
-from ensemble_kit.manifest.layouts.breakhis import N_IMAGES, parse_name
+from ensemble_kit.manifest.layouts.breakhis_names import N_IMAGES, parse_name
 from ensemble_kit.manifest.table import Manifest
 
 LEAK_POINTS = 10

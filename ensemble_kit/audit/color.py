@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, counted
 from ensemble_kit.folds import make_folds
 from ensemble_kit.images.strips import strips
 from ensemble_kit.manifest.table import Manifest
@@ -130,7 +130,7 @@ def color_leak(manifest: Manifest, features: npt.NDArray[np.float32]) -> ColorLe
     possible = min(N_SPLITS, int(groups_of.min()) if len(groups_of) else 0)
     if possible < 2:
         raise DataError(
-            f"The smallest class has {possible} group{'s' * (possible != 1)}",
+            f"The smallest class has {counted(possible, 'group')}",
             "colour leakage is measured with at least two groups per class",
             "Add groups, or merge classes",
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ensemble_kit.audit.fingerprint import clusters, near_pairs
 from ensemble_kit.audit.inspect import look_at_images
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, counted
 from ensemble_kit.manifest.table import Manifest
 
 INFERRED = "inferred group"
@@ -54,7 +54,7 @@ def infer_groups(
     bad = [look.fault for look in looks if look.fault]
     if bad:
         raise DataError(
-            f"{len(bad)} images cannot be read ({bad[0]})",
+            f"{counted(len(bad), 'image')} cannot be read ({bad[0]})",
             "groups are inferred from all images",
             "Replace them",
         )
@@ -63,7 +63,7 @@ def infer_groups(
     number = clusters(len(looks), near_pairs(signs, thumbs))
     names = manifest.sample_ids[number]
     note = (
-        f"Groups are inferred: {len(manifest)} images form {len(np.unique(names))} groups of near-duplicates. "
+        f"Groups are inferred: {len(manifest)} images form {counted(len(np.unique(names)), 'group')} of near-duplicates. "
         "The patients are not known, so metrics may be too optimistic."
     )
     grouped = manifest.table.assign(group=names)

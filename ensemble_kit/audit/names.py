@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ensemble_kit.audit.findings import Finding
+from ensemble_kit.errors import counted
 from ensemble_kit.manifest.folders.masks import mask_files
 from ensemble_kit.manifest.names import is_unknown, near_equal
 from ensemble_kit.manifest.table import Manifest
@@ -29,7 +30,7 @@ def _nearly_equal(manifest: Manifest) -> list[Finding]:
             "names-alike",
             "warning",
             len(alike),
-            f"{len(alike)} sets of classes have nearly equal names. Check whether they are one class",
+            f"{counted(len(alike), 'set')} of classes {'has' if len(alike) == 1 else 'have'} nearly equal names. Check whether they are one class",
             tuple(" and ".join(map(repr, names)) for names in alike[:5]),
         )
     ]
@@ -49,7 +50,7 @@ def _groups(manifest: Manifest) -> list[Finding]:
                 "unknown-groups",
                 "error",
                 len(unknown),
-                f"{len(unknown)} images have no known {manifest.group_kind}: they are treated as "
+                f"{counted(len(unknown), 'image', 'has')} no known {manifest.group_kind}: they are treated as "
                 "images of one",
                 tuple(map(repr, unknown.unique()[:5])),
             )

@@ -8,7 +8,7 @@ from typing import Any
 
 from ensemble_kit.audit.findings import Finding
 from ensemble_kit.audit.names import note_findings
-from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.errors import DataError, UsageError, counted
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.layouts.detect import read_manifest
 from ensemble_kit.manifest.table import Manifest
@@ -61,7 +61,7 @@ def _changed(manifest: Manifest) -> list[Finding]:
             "changed-since-the-run",
             "error",
             len(changed),
-            f"{len(changed)} files in '{manifest.root}' were changed or removed after the run was made",
+            f"{counted(len(changed), 'file')} in '{manifest.root}' {'was' if len(changed) == 1 else 'were'} changed or removed after the run was made",
             tuple(changed[:5]),
         )
     ]

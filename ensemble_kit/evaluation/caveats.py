@@ -8,7 +8,7 @@ import numpy as np
 
 from ensemble_kit.arrays import Ints
 from ensemble_kit.combiners.base import Combiner
-from ensemble_kit.errors import first_few
+from ensemble_kit.errors import counted, first_few
 from ensemble_kit.evaluation.scores.per_image import Scored
 from ensemble_kit.metrics import OVER_CLASSES
 from ensemble_kit.predictions.method_predictions import Combined
@@ -40,7 +40,7 @@ def table_notes(oof: Predictions, test: Predictions | None) -> tuple[str, ...]:
             )
         if table.n_groups < FEW_GROUPS:
             notes.append(
-                f"The {part} part has only {table.n_groups} {table.group_kind}{'s' * (table.n_groups > 1)}: "
+                f"The {part} part has only {counted(table.n_groups, table.group_kind)}: "
                 "its intervals are rough."
             )
     return tuple(dict.fromkeys(notes))

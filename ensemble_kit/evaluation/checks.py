@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, counted, first_few
 from ensemble_kit.predictions.table import Predictions
 
 
@@ -23,7 +23,7 @@ def check_tables(oof: Predictions, test: Predictions | None) -> None:
     shared = np.intersect1d(oof.groups, test.groups)
     if len(shared) and oof.split_by == "group":
         raise DataError(
-            f"{len(shared)} groups are in both the out-of-fold and the test table: {first_few(shared)}",
+            f"{counted(len(shared), 'group', 'is')} in both the out-of-fold and the test table: {first_few(shared)}",
             "a group may be on one side of the test split only",
             "Split by whole groups, or set split_by='image', which adds a caveat to every result",
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble_kit.errors import DataError, UsageError
+from ensemble_kit.errors import DataError, UsageError, counted
 from ensemble_kit.evaluation.runs.method_predictions import stored_predictions
 from ensemble_kit.export.golden_images import candidates, data_root, sources_of
 from ensemble_kit.export.paired_change import (
@@ -243,7 +243,7 @@ def distilled_words(about: Distilled) -> list[str]:
     names = "the small network", f"the ensemble ({about.teacher})"
     times = about.seconds_teacher / about.seconds_student
     return [
-        f"{about.student} learnt the predictions of {about.teacher}: {about.n_networks_student} networks "
+        f"{about.student} learnt the predictions of {about.teacher}: {counted(about.n_networks_student, 'network')} "
         f"instead of {about.n_networks_teacher}.",
         *(change_words(one, names, names[0]) for one in about.changes),
         f"Weights: {about.bytes_student / 1e6:.3g} MB instead of {about.bytes_teacher / 1e6:.3g} MB. Time of "

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ensemble_kit.arrays import log_softmax
-from ensemble_kit.errors import DataError
+from ensemble_kit.errors import DataError, counted
 from ensemble_kit.export.paired_change import (
     PairedChange,
     change_words,
@@ -194,7 +194,7 @@ def choice_words(choice: FoldChoice) -> list[str]:
         return []
     what = {BEST: "the best fold network of each member", SOUP: "the mean weights of the folds"}
     said = [
-        f"This bundle has {what[choice.folds]}: {choice.n_networks} networks instead of {choice.n_before}.",
+        f"This bundle has {what[choice.folds]}: {counted(choice.n_networks, 'network')} instead of {choice.n_before}.",
         FITTED_BEFORE,
     ]
     if choice.note:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ensemble_kit.errors import counted
 from ensemble_kit.evaluation.scores.per_image import score_methods
 from ensemble_kit.evaluation.scores.verdict import verdict
 from ensemble_kit.inference.ensemble import Ensemble
@@ -97,7 +98,7 @@ def change_words(change: PairedChange, names: tuple[str, str], what: str) -> str
     interval = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
     word = "a difference is not shown" if change.verdict == "not shown" else f"{what} is {change.verdict}"  # fmt: skip
     return (
-        f"{shown} {where} ({change.n_images} images, {change.n_groups} groups): "
+        f"{shown} {where} ({counted(change.n_images, 'image')}, {counted(change.n_groups, 'group')}): "
         f"{names[0]} {change.after:.3f}, ".replace(":  ", ": ")
         + f"{names[1]} {change.before:.3f}. "
         + (f"Gain {value:+.3f}{interval}: {word}." if value is not None else "")

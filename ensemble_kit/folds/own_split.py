@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.errors import DataError, UsageError, counted, first_few
 from ensemble_kit.folds.group_counts import check_by
 from ensemble_kit.manifest.folders.words import part_word
 from ensemble_kit.manifest.table import Manifest
@@ -42,7 +42,7 @@ def validation_as_test(manifest: Manifest, *, by: str = "group") -> Manifest:
     n_test = len(manifest.part("test"))
     if n_test:
         raise UsageError(
-            f"--test-part valid: these data also have a test part of {n_test} images",
+            f"--test-part valid: these data also have a test part of {counted(n_test, 'image')}",
             "its images would become training images",
             "Leave out --test-part, or take the test images out of the data",
         )
@@ -82,5 +82,5 @@ def without_split(manifest: Manifest) -> Manifest:
     if not n_test:
         return drawn
     return drawn.with_notes(
-        f"The test part of the data ({n_test} images) is replaced by a random one (test_part = drawn)."
+        f"The test part of the data ({counted(n_test, 'image')}) is replaced by a random one (test_part = drawn)."
     )

@@ -62,12 +62,22 @@ def make_folds(manifest: Manifest, n_splits: int = 5, *, seed: int = 0, by: str 
         raise DataError(
             f"{n_splits} folds need at least {n_splits} groups ({train.group_kind}s)",
             f"the training part has {len(table)}",
-            f"Use at most --folds {len(table)}" if len(table) > 1 else "Add data from other groups",
+            _fewer_folds(table) if len(table) > 1 else "Add data from other groups",
         )
     _refuse_lonely_classes(train, table)
     assigned = _assign(table[:, table.any(axis=0)], n_splits, seed)
     fold = assigned[unit_of].astype(np.int64)
     return Folds(train.sample_ids, fold, by, _missing_notes(train, table, assigned, n_splits))
+
+
+def _fewer_folds(table: npt.NDArray[np.int64]) -> str:
+    """The advice where there are more folds than groups; `table` counts images by group and class."""
+    n_of_class = (table > 0).sum(axis=0)
+    rarest = int(n_of_class[n_of_class > 0].min())
+    advice = f"Use at most --folds {len(table)}"
+    if 1 < rarest < len(table):
+        advice += f", or --folds {rarest} if each class should be in each fold"
+    return advice
 
 
 def _refuse_lonely_classes(train: Manifest, table: npt.NDArray[np.int64]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, counted, first_few
 from ensemble_kit.files import digest_json, write_csv
 from ensemble_kit.manifest.checks import refuse_missing, table_with
 from ensemble_kit.manifest.table import Manifest
@@ -179,7 +179,7 @@ def _refuse_straddling(groups: npt.NDArray[np.str_], fold: npt.NDArray[np.int64]
     straddling = sorted(map(str, spread.index[spread > 1]))
     if straddling:
         raise DataError(
-            f"{len(straddling)} groups are in more than one fold: {first_few(straddling)}",
+            f"{counted(len(straddling), 'group', 'is')} in more than one fold: {first_few(straddling)}",
             "all images of a group must be in one fold",
             "Give all images of a patient the same fold, or make the folds with make_folds(manifest)",
         )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, counted, did_you_mean, first_few
 from ensemble_kit.folds.table import Folds, whole_folds
 from ensemble_kit.manifest.folders.split_words import split_of_rows, validation_note
 from ensemble_kit.manifest.image_files import posix
@@ -57,15 +57,15 @@ def read_splits(
         gone = rows.index.isin(left_out.table[key])
         if gone.any():
             manifest = manifest.with_notes(
-                f"{gone.sum()} rows of '{path}' are ignored: their images were skipped."
+                f"{counted(int(gone.sum()), 'row')} of '{path}' {'is' if gone.sum() == 1 else 'are'} ignored: their images were skipped."
             )
         rows = rows[~gone]
     wanted = manifest.table[key]
     missing, unknown = sorted(set(wanted) - set(rows.index)), sorted(set(rows.index) - set(wanted))
     if missing or unknown:
         raise DataError(
-            f"The table of splits does not match the data: {len(missing)} images have no row "
-            f"({first_few(missing, 3)}), and {len(unknown)} rows name no image ({first_few(unknown, 3)})",
+            f"The table of splits does not match the data: {counted(len(missing), 'image', 'has')} no row "
+            f"({first_few(missing, 3)}), and {counted(len(unknown), 'row')} {'names' if len(unknown) == 1 else 'name'} no image ({first_few(unknown, 3)})",
             "it needs exactly one row for each image",
             f"Give each image one row by its {key}",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, counted, first_few
 from ensemble_kit.images.decode import read_image
 from ensemble_kit.images.digests import map_images, refuse_lack_of_memory
 from ensemble_kit.manifest.table import Manifest
@@ -51,4 +51,4 @@ def without_unreadable(manifest: Manifest, *, max_bad: int) -> Manifest:
             "each class needs at least one image",
             "Replace them",
         )
-    return kept.with_notes(f"{len(faults)} unreadable images were skipped: {named}.")
+    return kept.with_notes(f"{counted(len(faults), 'unreadable image', 'was')} skipped: {named}.")

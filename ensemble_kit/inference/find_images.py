@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from ensemble_kit.archives import ARCHIVE_FAULTS, open_zip, shape_of
-from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, UsageError, counted, did_you_mean, first_few
 from ensemble_kit.inference.sources import Source, file_source
 from ensemble_kit.manifest.columns import PATHS, known_columns
 from ensemble_kit.manifest.file_kinds import not_read, suffix_of
@@ -85,7 +85,9 @@ def find_sources(
     found = [one for name in images for one in _named(name, tables, notes)]
     once = list({source.name: source for source in found}.values())
     if len(once) < len(found):
-        notes.append(f"{len(found) - len(once)} images were named twice: each is predicted once.")
+        notes.append(
+            f"{counted(len(found) - len(once), 'image', 'was')} named twice: each is predicted once."
+        )
     if not once:
         raise DataError(
             f"There are no images in {first_few(images)}",
@@ -237,7 +239,7 @@ def _in_array_file(path: Path) -> Iterator[Source]:
 def _refuse_without_group(names: list[str], column: str) -> None:
     if names:
         raise DataError(
-            f"{len(names)} images have no patient in a column '{column}'",
+            f"{counted(len(names), 'image', 'has')} no patient in a column '{column}'",
             f"they come from no table (first: {first_few(names, 2)})",
             "Use --group-pattern, or name the images in a table",
         )

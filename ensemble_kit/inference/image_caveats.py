@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 from ensemble_kit.errors import DataError
 from ensemble_kit.inference.sources import Source
-from ensemble_kit.manifest.layouts.breakhis import parse_name
+from ensemble_kit.manifest.layouts.breakhis_names import parse_name
 from ensemble_kit.manifest.table import Manifest
 
 TRAINED = "Training image of this run: do not count this prediction as one of a new image."

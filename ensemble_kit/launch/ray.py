@@ -12,7 +12,7 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.errors import EnvironmentFault, counted
 from ensemble_kit.launch.remote import command, run_command, settle
 from ensemble_kit.members.jobs.engine import RemoteEngine
 from ensemble_kit.members.jobs.events import JobFailed, Notice, Watcher
@@ -52,7 +52,9 @@ class RayEngine(RemoteEngine):
             num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, retry_exceptions=False
         )(run_command)
         waiting = {task.remote(command(job, max(1, int(self.cpus)))): job for job in jobs}
-        watcher(Notice(f"{len(waiting)} jobs were submitted to Ray at {self.address}."))
+        watcher(
+            Notice(f"{counted(len(waiting), 'job', 'was')} submitted to Ray at {self.address}.")
+        )
         failures = []
         try:
             while waiting:

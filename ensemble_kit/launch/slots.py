@@ -6,6 +6,8 @@ import dataclasses
 
 # Assumed host memory of a job before the first measurement: at least this, and this many bytes
 # per multiply-accumulate of a batch, which is above the need of common networks.
+from ensemble_kit.errors import counted
+
 UNMEASURED_BYTES = 3 * 2**30
 BYTES_PER_MAC = 0.1
 # The measured memory may grow in later epochs and at the end of the job.
@@ -37,7 +39,7 @@ class Share:
     threads: int
 
     def __str__(self) -> str:
-        return f"{self.slots} x {self.threads} thread{'s' * (self.threads != 1)}"
+        return f"{self.slots} x {counted(self.threads, 'thread')}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from ensemble_kit.errors import (
     IntegrityError,
     RunLockedError,
     UsageError,
+    counted,
     first_few,
 )
 from ensemble_kit.errors import command as follow_up
@@ -91,7 +92,7 @@ class SlurmEngine(RemoteEngine):
             write_json(job.folder / SUBMITTED, {"slurm_job": task.job_id})
         watcher(
             Notice(
-                f"{len(submitted)} jobs were submitted to Slurm (first id {submitted[0].job_id})."
+                f"{counted(len(submitted), 'job', 'was')} submitted to Slurm (first id {submitted[0].job_id})."
             )
         )
         if not self.wait:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, counted, did_you_mean, first_few
 from ensemble_kit.formulas import unguarded
 from ensemble_kit.manifest.columns import known_columns
 from ensemble_kit.tables import UserTable, read_table
@@ -79,7 +79,7 @@ def check_rows(
     unknown = [label for label in counts.index if label not in class_names]
     if unknown:
         raise DataError(
-            f"{counts[unknown].sum()} images have unknown labels: {first_few(map(repr, unknown))}",
+            f"{counted(int(counts[unknown].sum()), 'image', 'has')} unknown labels: {first_few(map(repr, unknown))}",
             f"the classes are {', '.join(class_names)}",
             did_you_mean(unknown[0], class_names),
         )
@@ -125,7 +125,7 @@ def check_straddling(table: pd.DataFrame) -> None:
     straddling = groups_on_both_sides(table)
     if straddling:
         raise DataError(
-            f"{len(straddling)} groups (patients) are on both sides of the test split: {first_few(straddling)}",
+            f"{counted(len(straddling), 'group')} (patients) {'is' if len(straddling) == 1 else 'are'} on both sides of the test split: {first_few(straddling)}",
             "all images of a group must be on one side",
             "To draw a new test part of whole groups: --test-part drawn. To keep this split, "
             "with a caveat beside every result: --split-by image",

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field
 from ensemble_kit.settings import Settings
 
 EMBEDDED = ("phantom", "digits")
+UNKNOWN = ""  # the path of data that no setting names
 READER_OPTIONS = (
     "magnification",
     "label_by",

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
+from ensemble_kit.errors import counted
 from ensemble_kit.plots.lettering import in_legend, name_ticks, short
 from ensemble_kit.plots.style import INK, color, grid, plain
 
@@ -36,7 +37,7 @@ def class_counts_figure(
         places = np.arange(n)[::-1] + 0.4 - thick * (i + 0.5)
         axes.barh(places, counts, height=0.9 * thick, color=color(i), label=in_legend(part))
         for place, count, own in zip(places, counts, groups[part], strict=True):
-            text = f" {count}" if unit == "image" else f" {count} of {own} {unit}{'s' * (own != 1)}"
+            text = f" {count}" if unit == "image" else f" {count} of {counted(own, unit)}"
             axes.text(count, place, text, va="center", fontsize=7.5, color=INK)
     plain(axes, x="images")
     axes.margins(x=0.16)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, check_labels, check_logits, frozen
-from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, counted, did_you_mean, first_few
 from ensemble_kit.predictions.features import PooledFeatures
 from ensemble_kit.predictions.join import joined
 
@@ -99,7 +99,7 @@ class Predictions:
         kept = self.features
         if kept is not None and (len(kept), kept.n_members) != (n_samples, n_members):
             raise DataError(
-                f"Features have {len(kept)} rows of {kept.n_members} members; the table has {n_samples} rows of {n_members}",
+                f"Features have {counted(len(kept), 'row')} of {counted(kept.n_members, 'member')}; the table has {n_samples} rows of {n_members}",
                 "both need the same rows and members",
                 "Take both from one place: run.predictions(features=True)",
             )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ensemble_kit.errors import command
+from ensemble_kit.errors import command, counted
 from ensemble_kit.report.content import Content
 
 
@@ -54,4 +54,4 @@ def _files(table: pd.DataFrame) -> str:
     n = _on_two_sides(known, "sha256")
     if not n:
         return f"No two of {len(known)} files on different sides are identical (SHA-256)."
-    return f"{n} files are identical to a file on another side of a split (SHA-256)."
+    return f"{counted(n, 'file', 'is')} identical to a file on another side of a split (SHA-256)."

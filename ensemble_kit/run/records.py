@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ensemble_kit.checked import read_checked
-from ensemble_kit.errors import DataError, IntegrityError, command, did_you_mean, first_few
+from ensemble_kit.errors import (
+    DataError,
+    IntegrityError,
+    command,
+    counted,
+    did_you_mean,
+    first_few,
+)
 from ensemble_kit.files import read_csv
 from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
@@ -201,7 +208,7 @@ def difference(old: Manifest, new: Manifest) -> str:
     gone, come = sorted(before - after), sorted(after - before)
     if gone or come:
         return (
-            f"{len(gone)} images are missing ({first_few(gone, 2)}) and {len(come)} are new "
+            f"{counted(len(gone), 'image', 'is')} missing ({first_few(gone, 2)}) and {len(come)} {'is' if len(come) == 1 else 'are'} new "
             f"({first_few(come, 2)})"
         )
     ours = old.table.set_index("sample_id")
@@ -211,7 +218,7 @@ def difference(old: Manifest, new: Manifest) -> str:
             changed = ours.index[(ours[column] != theirs[column]).to_numpy()]
             if len(changed):
                 what = "pixels (sha256)" if column == "sha256" else column
-                return f"the {what} of {len(changed)} images changed ({first_few(changed, 2)})"
+                return f"the {what} of {counted(len(changed), 'image')} changed ({first_few(changed, 2)})"
     return "its class names or columns changed"
 
 

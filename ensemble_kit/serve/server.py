@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from ensemble_kit.errors import counted
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.sources import Source
 from ensemble_kit.serve.batching import Batcher, Record
@@ -55,7 +56,8 @@ class Server:
         """
         if self.n_in_work >= self.limits.max_requests:
             raise RefusedError(
-                429, f"{self.n_in_work} requests are in work. Wait a second, then send it again."
+                429,
+                f"{counted(self.n_in_work, 'request', 'is')} in work. Wait a second, then send it again.",
             )
         self.n_in_work += 1
         try:

@@ -1,7 +1,4 @@
-"""The trials that a study begins with, and trials that were cut off and go on.
-
-Puts trials in line; runs none.
-"""
+"""The trials that a study begins with, and trials that were cut off and are continued."""
 
 from __future__ import annotations
 
@@ -47,26 +44,39 @@ def first_trials(
     return planned, tuple(outside)
 
 
-def put_in_line(
+def enqueue_next(
     study: optuna.Study,
     planned: Mapping[str, Mapping[str, Any]],
     axes: Sequence[Dimension],
     about: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
-    """Enqueue the first trials that the study does not have yet, with more attributes by origin."""
-    there = {trial.user_attrs.get(ORIGIN) for trial in study.get_trials(deepcopy=False)}
-    names = {axis.name for axis in axes}
-    for origin, values in planned.items():
-        if origin not in there:
-            study.enqueue_trial(
-                {axis.parameter: axis.coordinate(values[axis.name]) for axis in axes},
-                user_attrs={
-                    ORIGIN: origin,
-                    OVERRIDES: {k: v for k, v in values.items() if k not in names},
-                    **(about or {}).get(origin, {}),
-                },
-                skip_if_exists=False,
-            )
+    """Enqueue the next one of the planned trials, unless another trial waits.
+
+    One at a time, so that a trial that was cut off is continued before the next one begins.
+
+    Parameters
+    ----------
+    planned : mapping of origin to values
+        In their order.
+    about : mapping of origin to user attributes, optional
+    """
+    trials = study.get_trials(deepcopy=False)
+    if any(trial.state == TrialState.WAITING for trial in trials):
+        return
+    there = {trial.user_attrs.get(ORIGIN) for trial in trials}
+    origin = next((name for name in planned if name not in there), None)
+    if origin is None:
+        return
+    values, names = planned[origin], {axis.name for axis in axes}
+    study.enqueue_trial(
+        {axis.parameter: axis.coordinate(values[axis.name]) for axis in axes},
+        user_attrs={
+            ORIGIN: origin,
+            OVERRIDES: {k: v for k, v in values.items() if k not in names},
+            **(about or {}).get(origin, {}),
+        },
+        skip_if_exists=False,
+    )
 
 
 def continue_cut_off(

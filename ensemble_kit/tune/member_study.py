@@ -18,7 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from ensemble_kit.arrays import Array
 from ensemble_kit.locks import file_lock
 from ensemble_kit.seeding import derive_seed
-from ensemble_kit.tune.first_trials import continue_cut_off, first_trials, put_in_line
+from ensemble_kit.tune.first_trials import continue_cut_off, enqueue_next, first_trials
 from ensemble_kit.tune.objective import Objective
 from ensemble_kit.tune.proxy import PROXY, ProxyTrial
 from ensemble_kit.tune.pruning import epoch_pruner
@@ -80,22 +80,25 @@ class MemberStudy:
         return cls(objective, study, storage, has_server, planned)
 
     def prepare(self) -> None:
-        """Put the first trials in line, and those that were cut off."""
+        """Enqueue the trials that were cut off."""
         with one_host_at_a_time(self.storage, has_server=self.has_server):
             self._prepare()
 
     def _prepare(self) -> None:
-        if self.planned is None:
-            first, outside = first_trials(self.objective.member, self.objective.axes)
-            if self.study.user_attrs.get("outside") is None:
-                self.study.set_user_attr("outside", list(outside))
-            put_in_line(self.study, first, self.objective.axes)
-        else:
-            first = {one.origin: one.values for one in self.planned}
-            about = {one.origin: {PROXY: one.loss} for one in self.planned}
-            put_in_line(self.study, first, self.objective.axes, about)
-        # With a file, the caller holds the run's lock: nobody else is at a trial.
+        if self.planned is None and self.study.user_attrs.get("outside") is None:
+            _, outside = first_trials(self.objective.member, self.objective.axes)
+            self.study.set_user_attr("outside", list(outside))
+        # With a file, the caller holds the run's lock: no other process runs a trial.
         continue_cut_off(self.study, self._progress, dead=lambda _: not self.has_server)
+
+    def _enqueue_next(self) -> None:
+        if self.planned is None:
+            first, _ = first_trials(self.objective.member, self.objective.axes)
+            enqueue_next(self.study, first, self.objective.axes)
+            return
+        values = {one.origin: one.values for one in self.planned}
+        about = {one.origin: {PROXY: one.loss} for one in self.planned}
+        enqueue_next(self.study, values, self.objective.axes, about)
 
     def run_one(self, n_trials: int) -> TrialResult | None:
         """Ask for a trial, train it and tell the study; the sampler follows the number of trials.
@@ -112,6 +115,7 @@ class MemberStudy:
             turn.enter_context(self._turn())
             if len(ended(self.study)) + self.at_work() >= n_trials:
                 return None
+            self._enqueue_next()
 
             def run(trial: optuna.Trial) -> float:
                 numbers.append(trial.number)

@@ -363,7 +363,7 @@ def test_what_a_reader_passed_over_is_a_finding(tmp_path: Path) -> None:
     _, findings = open_data(tmp_path)
     assert [f.kind for f in findings] == ["reading", "reading"]
     assert ".svs" in findings[0].message
-    assert "1 masks" in findings[1].message
+    assert "1 mask" in findings[1].message
 
 
 def test_an_excerpt_of_breakhis_is_noted_by_magnification() -> None:

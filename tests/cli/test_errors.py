@@ -130,7 +130,7 @@ def test_fewer_groups_than_folds_is_exit_3_with_the_largest_feasible_number(
     code, said = train(cli, table, folds=5)
     assert code == 3
     assert "5 folds need at least 5 groups" in said
-    assert "the training part has 4. Use at most --folds 4." in said
+    assert "the training part has 4. Use at most --folds 4" in said
     # What it advises is possible: with so many folds, the refusal is another one or none.
     assert "folds need at least" not in train(cli, table, "--dry-run", folds=4)[1]
 
@@ -193,7 +193,7 @@ def test_a_run_folder_made_from_other_data_is_exit_3_and_says_what_differs(
     Image.new("RGB", (16, 16), (1, 2, 3)).save(image)
     code, said = train(cli, own, "--run", "run")
     assert code == 3
-    assert "was made from other data: the pixels (sha256) of 1 images changed (benign/P00_0.png)" in said  # fmt: skip
+    assert "was made from other data: the pixels (sha256) of 1 image changed (benign/P00_0.png)" in said  # fmt: skip
 
 
 def test_a_run_folder_with_other_folds_is_exit_3(cli: CLI, own: Path) -> None:
@@ -216,7 +216,7 @@ def test_other_settings_in_a_finished_run_are_exit_3_and_listed(cli: CLI, own: P
 def test_a_folder_without_a_run_is_exit_3_and_says_what_comes_first(cli: CLI, command: str) -> None:
     code, said = cli(command, "--run", "nowhere")
     assert code == 3
-    assert "Train members first: ensemble-kit train-members --run nowhere" in said  # fmt: skip
+    assert "ensemble-kit train-members --data DATA --run nowhere" in said
     code, said = cli(command)
     assert code == 3
     assert "Train members first" in said

@@ -108,8 +108,8 @@ def test_a_run_that_stopped_at_a_bad_image_goes_on_without_it(
     assert "P01_1.png" in text
     code, text = cli(*words(data, *flags, "--on-bad-image", "skip"))
     assert code == 0, text
-    assert "1 unreadable images were skipped: benign/P01_1.png" in text
-    assert ("1 rows of 'splits.csv' are ignored" in text) == given
+    assert "1 unreadable image was skipped: benign/P01_1.png" in text
+    assert ("1 row of 'splits.csv' is ignored" in text) == given
 
 
 def test_the_plan_says_what_each_level_of_folders_was_taken_for(

@@ -181,7 +181,7 @@ def test_features_of_other_rows_or_widths_are_refused(oof: Predictions) -> None:
     narrow = PooledFeatures(tuple(v[:, :, :4] for v in kept.values), kept.spaces)
     with pytest.raises(DataError, match=r"4, 4.*6, 6"):
         fitted.combine(oof.logits, narrow)
-    with pytest.raises(DataError, match="1 rows of"):
+    with pytest.raises(DataError, match="1 row of"):
         dataclasses.replace(oof, features=kept.take([0]))
     broken = kept.values[0].copy()
     broken[3] = np.nan

@@ -85,5 +85,5 @@ def test_groups_are_pooled_by_mean_vote_or_maximum() -> None:
     np.testing.assert_allclose(got["mean"].proba, [[0.4, 0.6]])
     np.testing.assert_allclose(got["vote"].proba, [[2 / 3, 1 / 3]])
     np.testing.assert_allclose(got["max"].proba, [[0.375, 0.625]])
-    with pytest.raises(DataError, match=r"1 groups .*: p"):
+    with pytest.raises(DataError, match=r"1 group .*: p"):
         pooled(one, np.array([0, 1, 1]), ["p"] * 3)

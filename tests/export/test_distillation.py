@@ -77,7 +77,7 @@ def test_the_command_continues_a_trained_student_and_prints_the_loss(
     code, said = cli("export", own.run.path, "b", *words)
     assert code == 0, said
     assert "3 of 3 jobs are already finished" in said
-    assert "1 networks instead of 6" in said
+    assert "1 network instead of 6" in said
     assert "times as fast" in said
     assert load_ensemble("b", device="cpu").method == "small"
 

@@ -10,7 +10,8 @@ import pytest
 
 from ensemble_kit.errors import DataError, UsageError
 from ensemble_kit.manifest.folders.walk import list_images
-from ensemble_kit.manifest.layouts.breakhis import parse_magnifications, read_breakhis
+from ensemble_kit.manifest.layouts.breakhis import read_breakhis
+from ensemble_kit.manifest.layouts.breakhis_names import parse_magnifications
 from ensemble_kit.manifest.layouts.class_folders import read_folders
 from ensemble_kit.manifest.layouts.csv_table import read_csv_table
 from ensemble_kit.manifest.layouts.detect import read_manifest
@@ -96,7 +97,7 @@ def test_a_copy_in_other_folders_is_read_by_its_names(tmp_path: Path) -> None:
 
 def test_files_without_a_breakhis_name_have_a_note(archive: Path) -> None:
     touch(archive / "histology_slides/breast/benign/SOB", "holiday.jpg")
-    assert "1 images without a BreakHis name" in read_breakhis(archive).notes[0]
+    assert "1 image without a BreakHis name" in read_breakhis(archive).notes[0]
 
 
 def test_the_real_archive_has_its_published_counts(real_data: Path) -> None:
@@ -239,7 +240,7 @@ def test_row_29_a_group_on_both_sides_is_refused(tmp_path: Path) -> None:
     path = table(
         tmp_path, "path,label,group,split\n1.png,x,p,train\n2.png,y,q,train\n3.png,x,p,test\n"
     )
-    with pytest.raises(DataError, match="1 groups"):
+    with pytest.raises(DataError, match="1 group "):
         read_csv_table(path)
 
 
@@ -261,7 +262,7 @@ def test_row_30_an_empty_group_cell_is_refused_and_a_missing_column_has_a_caveat
     ("text", "words"),
     [
         ("path,label\n1.png,x\n9.png,y\n", "9.png"),
-        ("path,label\n1.png,x\n2.png,\n", r"empty in 1 rows \(line 3\)"),
+        ("path,label\n1.png,x\n2.png,\n", r"empty in 1 row \(line 3\)"),
         ("path,label\n1.png,x\n../2.png,y\n", r"'\.\./2\.png'"),
         ("path,label\n1.png,x\n/etc/passwd,y\n", "'/etc/passwd'"),
         ("path,label,split\n1.png,x,train\n2.png,y,tset\n", "'tset'"),

@@ -347,7 +347,7 @@ def test_a_run_of_other_data_is_refused(
 ) -> None:
     fewer = trained.manifest.take(np.arange(1, len(trained.manifest)))
     folds = dataclasses.replace(trained.folds)
-    with pytest.raises(DataError, match="1 images are missing"):
+    with pytest.raises(DataError, match="1 image is missing"):
         fit_members([member()], fewer, folds, copied, device="cpu")
 
 

@@ -149,7 +149,7 @@ def test_identical_files_and_groups_on_two_sides_are_counted(content: Content) -
     table.loc[test[1], "group"] = table.loc[train[1], "group"]
     manifest = dataclasses.replace(content.manifest, table=table, split_by="image")
     said = leakage_sentence(dataclasses.replace(content, manifest=manifest))
-    assert "1 files are identical to a file on another side" in said
+    assert "1 file is identical to a file on another side" in said
     assert f"1 of {manifest.n_groups} groups are in two folds" in said
 
 
@@ -212,7 +212,7 @@ def test_maps_of_explain_are_a_gallery_with_their_faithfulness(
     stack_run(run, ["vote"], protocol=QUICK)
     stored_maps(run, method="vote")
     section = explanations_section(gather(run))
-    assert "for 1 images" in section.words[0]
+    assert "for 1 image:" in section.words[0]
     assert section.words[1] == "Deletion: better."
     assert [p.link for p in section.pictures] == [
         "../explanations/worst/contact-sheet-1.gradcam.png",

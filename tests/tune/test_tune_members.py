@@ -300,6 +300,21 @@ def test_a_trial_that_is_cut_off_goes_on_after_its_last_epoch_under_a_new_number
     assert not list((tmp_path / "run/tuned/trials").rglob("resume-*"))
 
 
+def test_a_default_that_is_cut_off_is_continued_before_the_next_first_trial(
+    tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    member = tiny(batch_size=32)  # the published settings with 32 images are in the space
+    with monkeypatch.context() as patch:
+        patch.setattr(objective_module.Fit, "run", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            tune(2, members=[member])
+    got = tune(2, members=[member]).members[0]
+    assert [trial.origin for trial in got.trials] == ["default", "1e-3 with 32"]
+
+
 @pytest.mark.parametrize("origin", ["default", ""])
 def test_a_trial_that_never_finishes_an_epoch_is_given_up_unless_it_is_the_default(
     tune: Tune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: str

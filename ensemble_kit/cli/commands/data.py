@@ -13,7 +13,7 @@ import click
 
 from ensemble_kit.cli.options.experiment import READER_FLAGS, metavar_of
 from ensemble_kit.cli.options.shared import Names
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.output.text import columns, printable, say
 from ensemble_kit.errors import UsageError, command, counted
 
 if TYPE_CHECKING:
@@ -205,12 +205,12 @@ def print_audit(audit: Audit) -> None:
     click.echo(columns(rows, right=[len(table.columns) - 2, len(table.columns) - 1]))
     click.echo("")
     for finding in audit.findings:
-        click.echo(printable(f"{_MARK[finding.severity]}: {finding.message} [{finding.kind}]"))
+        say(f"{_MARK[finding.severity]}: {finding.message} [{finding.kind}]")
         for example in finding.examples:
-            click.echo(printable(f"    {example}"))
+            say(f"    {example}")
     if audit.leak is not None:
         leak = audit.leak
-        click.echo(
+        say(
             f"Balanced accuracy of a linear model on colour alone: {leak.by_group:.3f} with a split by "
             f"{audit.group_kind} ({min(leak.by_group_seeds):.3f} to {max(leak.by_group_seeds):.3f} over "
             f"{len(leak.by_group_seeds)} random splits), {leak.by_image:.3f} with a split by image, "

@@ -16,6 +16,7 @@ from ensemble_kit.cli.options.shared import (
 )
 from ensemble_kit.cli.output.tables import print_table
 from ensemble_kit.cli.output.text import say
+from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
     from ensemble_kit.evaluation.diversity.member_study import MemberStudy
@@ -64,7 +65,9 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
 def print_study(found: MemberStudy) -> None:
     """The result, what each member adds, the pairs, and the decomposition of the Brier score."""
     name = found.protocol.metric.replace("_", " ")
-    units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
+    units = (
+        "" if found.group_kind == "image" else f" of {counted(found.n_groups, found.group_kind)}"
+    )
     say(found.sentence)
     say(
         f"{len(found.members)} members, {found.n} out-of-fold images{units}. {name[0].upper()}{name[1:]} "

@@ -74,7 +74,7 @@ def _number(flag: str, text: str) -> Any:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Folder to write to. [default: explanations/ in the run folder; with a bundle in the current one]",
+    help="Folder to write to. [default: explanations/KIND in the run folder, e.g. explanations/worst; with a bundle in the current folder]",
 )
 @json_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")

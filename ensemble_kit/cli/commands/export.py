@@ -13,6 +13,7 @@ import click
 
 from ensemble_kit.cli.options.shared import default_run, json_option
 from ensemble_kit.cli.output.text import printable
+from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
     from ensemble_kit.export.bundle import Exported
@@ -206,10 +207,10 @@ def _write_wsinfer(what: _What, out: Path, patch: Patch, as_json: bool) -> None:
         return
     side, um = model.config["patch_size_pixels"], model.config["spacing_um_px"]
     for line in (
-        f"{out.as_posix()}: a WSInfer model of {done.method}, {done.choice.n_networks} networks. "
+        f"{out.as_posix()}: a WSInfer model of {done.method}, {counted(done.choice.n_networks, 'network')}. "
         f"Patches: {side} x {side} pixels of {um:g} micrometres.",
         *_choice_words(done),
-        f"TorchScript against PyTorch on {model.n_compared} images: the largest difference of a probability "
+        f"TorchScript against PyTorch on {counted(model.n_compared, 'image')}: the largest difference of a probability "
         f"is {differences['torchscript']:.2g} for the same tiles, and "
         f"{differences['torchscript_from_pixels']:.2g} for whole patches.",
         *(f"Note: {note}" for note in model.notes),
@@ -229,7 +230,7 @@ def _write_mlflow(what: _What, out: Path, as_json: bool) -> None:
         click.echo(json.dumps({**_as_json(done), **about}, indent=2, allow_nan=False))
         return
     for line in (
-        f"{out.as_posix()}: an MLflow model of {done.method}, {done.choice.n_networks} networks.",
+        f"{out.as_posix()}: an MLflow model of {done.method}, {counted(done.choice.n_networks, 'network')}.",
         *_choice_words(done),
         f"Opened by MLflow: the largest difference of a probability is {difference:.2g}.",
         f"Next: mlflow models serve -m {out.as_posix()} --env-manager local",
@@ -264,7 +265,7 @@ def _as_json(done: Exported) -> dict[str, object]:
 def _words(done: Exported) -> list[str]:
     place = Path(done.path).as_posix()
     return [
-        f"{place}: {done.method}, {done.choice.n_networks} networks, {done.n_bytes / 2**20:.1f} MiB.",
+        f"{place}: {done.method}, {counted(done.choice.n_networks, 'network')}, {done.n_bytes / 2**20:.1f} MiB.",
         *_choice_words(done),
         "Opened again: the stored images get the same probabilities (largest difference "
         f"{done.golden_difference:.2g}).",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.output.text import printable
-from ensemble_kit.errors import UsageError, command
+from ensemble_kit.errors import UsageError, command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.run import Run
@@ -135,7 +135,7 @@ def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> st
         for doubt in run.store.read_index(name)["made_of"]["stamps"][1:]
     ]
     lines = [
-        f"{len(members)} member{'s' * (len(members) > 1)}, {len(manifest)} images: {run.path.as_posix()}.",
+        f"{counted(len(members), 'member')}, {len(manifest)} images: {run.path.as_posix()}.",
         *said,
         f"Classes: {names} ({order}). The last, {as_list(manifest.class_names[-1:])}, is the "
         "positive class (the most severe one).",

@@ -63,9 +63,10 @@ def list_members(
         if measure:
             row |= images_per_second(name, size, batch_size)
         rows.append(row)
-    if as_json:
-        click.echo(json.dumps(rows))
-        return
+    click.echo(json.dumps(rows) if as_json else _text(rows, measure=measure))
+
+
+def _text(rows: list[dict[str, Any]], *, measure: bool) -> str:
     head: tuple[str, ...] = ("member", "input", "parameters", "GMACs", "weights")
     if measure:
         head = (*head[:4], "train images/s", "predict images/s", head[4])
@@ -83,4 +84,4 @@ def list_members(
                 tags or "none (random weights)",
             )
         )
-    click.echo(columns(table, right=range(1, len(head) - 1)))
+    return columns(table, right=range(1, len(head) - 1))

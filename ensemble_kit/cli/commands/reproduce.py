@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.output.text import columns, duration, printable
-from ensemble_kit.errors import DataError, EnsembleKitError, first_few
+from ensemble_kit.errors import DataError, EnsembleKitError, counted, first_few
 
 if TYPE_CHECKING:
     from ensemble_kit.reproduce.reproduce import Reproduced
@@ -40,7 +40,7 @@ def reproduce(folder: Path, data: str | None, quick: bool, only: str | None) -> 
     began = time.perf_counter()
     plan = plan_of(folder, data=data, quick=quick)
     steps = only or ", ".join(plan.file.steps)
-    about = f"{plan.file.title}: {len(plan.variants)} variants. Steps: {steps}."
+    about = f"{plan.file.title}: {counted(len(plan.variants), 'variant')}. Steps: {steps}."
     click.echo(printable(f"{about} Runs: {plan.runs.as_posix()}"))
     try:
         done = run_plan(plan, call_command, only=only, tell=_say)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_kit.errors import counted
+
 if TYPE_CHECKING:
     import socket
 
@@ -103,7 +105,7 @@ def first_lines(ensemble: Ensemble, address: str, *, needs_token: bool) -> list[
     n = len(ensemble.member_names)
     return [
         f"Serving {ensemble.source}",
-        f"  method   {ensemble.method} of {n} member{'s' * (n > 1)}, computed by {ensemble.backend} on {ensemble.device}",
+        f"  method   {ensemble.method} of {counted(n, 'member')}, computed by {ensemble.backend} on {ensemble.device}",
         f"  classes  {', '.join(ensemble.class_names)}",
         *(f"  caveat   {note}" for note in ensemble.notes),
         "",

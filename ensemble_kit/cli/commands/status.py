@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.output.text import columns, duration, printable
+from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
     from ensemble_kit.members.jobs.status import JobStatus
@@ -55,8 +56,8 @@ def _page(run: Run, jobs: list[JobStatus]) -> str:
     if run.is_imported:
         n_members, n_images = len(run.members()), len(run.manifest())
         return printable(
-            f"{run.path.as_posix()}: imported predictions of {n_members} "
-            f"member{'s' * (n_members != 1)} over {n_images} images. There is nothing to train."
+            f"{run.path.as_posix()}: imported predictions of {counted(n_members, 'member')} "
+            f"over {n_images} images. There is nothing to train."
         )
     done = sum(job.state == "done" for job in jobs)
     rows = [("member", "fold", "state", "epoch", "time", "time left", "")]

@@ -14,7 +14,7 @@ from ensemble_kit.cli.options.experiment import experiment_options
 from ensemble_kit.cli.options.launch import Launch, launch_options
 from ensemble_kit.cli.options.panels import TRAINING, PanelCommand
 from ensemble_kit.cli.options.shared import Shard
-from ensemble_kit.cli.output.text import columns, duration, printable
+from ensemble_kit.cli.output.text import columns, duration, printable, say
 from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ensemble_kit.manifest.table import Manifest
     from ensemble_kit.members.jobs.events import Watcher
     from ensemble_kit.members.member import Member
+
+PLAN_HEAD = (
+    "member", "input", "parameters", "GMACs", "initial weights", "epochs", "batch", "learning rate",
+)  # fmt: skip
 
 
 @click.command("train-members", cls=PanelCommand, panels=TRAINING)
@@ -143,7 +147,7 @@ def run_training(
     notes = check_members(members, manifest)
     plan, work = plan_of(experiment, members, folds, manifest)
     if has_plan:
-        click.echo(f"{data_summary(manifest, folds)}\n{plan}")
+        say(f"{data_summary(manifest, folds)}\n{plan}")
     rounds = [folds.n_splits]
     if launch.nested:
         rounds.append(print_nested_plan(experiment, members, folds))
@@ -272,18 +276,7 @@ def plan_of(
     from ensemble_kit.members.naming import stored_name
     from ensemble_kit.members.networks.flops import price_of
 
-    rows: list[tuple[str, ...]] = [
-        (
-            "member",
-            "input",
-            "parameters",
-            "GMACs",
-            "initial weights",
-            "epochs",
-            "batch",
-            "learning rate",
-        )
-    ]
+    rows: list[tuple[str, ...]] = [PLAN_HEAD]
     work: dict[str, float] = {}
     for member in members:
         size, recipe = member.input_size, member.recipe

@@ -15,7 +15,7 @@ from ensemble_kit.cli.options.experiment import experiment_options
 from ensemble_kit.cli.options.panels import TUNING, PanelGroup
 from ensemble_kit.cli.options.shared import given_flags, json_option, run_option
 from ensemble_kit.cli.options.tuning import storage_option, tuning_options
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.output.text import columns, printable, say
 from ensemble_kit.errors import UsageError, command, did_you_mean
 
 if TYPE_CHECKING:
@@ -92,14 +92,14 @@ def tune(
             crew=TuningWorkers(workers) if workers > 1 else None, nested=nested,
             proxy=Proxy(**proxy) if proxy else None,
         )  # fmt: skip
-    click.echo(answer(result, trials))
+    say(answer(result, trials))
     if proxy:
-        click.echo(f"\n{proxy_sentence(best_records(run))}")
+        say(f"\n{proxy_sentence(best_records(run))}")
     for note in (*result.notes, OPTIMISTIC):
-        click.echo(f"Caveat: {printable(note)}")
-    click.echo()
+        say(f"Caveat: {note}")
+    say()
     for line in next_training(result, run.members(), given_flags(ctx, but=OWN)):
-        click.echo(line)
+        say(line)
     _print_picks(ctx, experiment, result.picks)
 
 
@@ -121,8 +121,8 @@ def _tune_combiner(experiment: Experiment, method: str, trials: int) -> None:
 
     run = Run(experiment.run_path)
     found = tune_combiner(method, run, n_trials=trials, seed=experiment.seed)
-    click.echo(combiner_answer(found))
-    click.echo(f"Caveat: {OPTIMISTIC_COMBINER}")
+    say(combiner_answer(found))
+    say(f"Caveat: {OPTIMISTIC_COMBINER}")
     settings = [w for n, v in found.best.values.items() for w in ("--set", f"{method}.{n}={v:.4g}")]
     words = "stack", "--run", run.path.as_posix(), "--method", method
     if found.gain.comparison.verdict == "better" or found.best.origin == "default":

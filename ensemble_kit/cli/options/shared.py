@@ -19,7 +19,8 @@ metric_option = click.option(
     "--metric",
     default="balanced_accuracy",
     show_default=True,
-    help="Metric for the ranking and the verdicts. If given, greedy selection uses it too.",
+    metavar="NAME",
+    help="Metric for the ranking and the verdicts, e.g. accuracy, macro_f1, auroc, kappa, log_loss. If given, greedy selection uses it too.",
 )
 resamples_option = click.option(
     "--resamples",

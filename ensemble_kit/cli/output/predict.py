@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.options.shared import how_chosen
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.output.text import columns, say
 from ensemble_kit.errors import command, counted
 from ensemble_kit.inference.bundle_files import is_bundle
 from ensemble_kit.inference.stored_decisions import IMAGE, REFER
@@ -36,11 +36,11 @@ def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
         raise error
     one = block.predictions
     for line in [_first_line(ensemble, run), *_card(ensemble, one)]:
-        click.echo(printable(line))
+        say(line)
     for note in (*one.caveats[0], *ensemble.notes):
-        click.echo(printable(f"Caveat: {note}"))
+        say(f"Caveat: {note}")
     for line in _decision_commands(ensemble, run):
-        click.echo(line)
+        say(line)
 
 
 def _first_line(ensemble: Ensemble, run: Run) -> str:
@@ -87,9 +87,9 @@ def _uncertainty(one: ImagePredictions) -> str:
     votes = (
         f"{n_other} of {n_members} members vote{'s' * (n_other == 1)} for another class"
         if n_other
-        else f"all {n_members} members vote for this class"
+        else f"All {n_members} members vote for this class"
     )
-    return f"{said} (entropy of the members' mean); {share:.0f} % of it because members differ. In votes, {votes}."
+    return f"{said} (entropy of the members' mean), {share:.0f} % of it because members differ. {votes}."
 
 
 def _set_words(classes: tuple[str, ...]) -> str:
@@ -197,7 +197,7 @@ def print_written(ensemble: Ensemble, run: Run, notes: tuple[str, ...], done: Wr
         [f"Per {ensemble.stored.group_kind}: {done.per_group.as_posix()}"] if done.per_group else []
     )
     for line in [*said, *_decision_commands(ensemble, run)]:
-        click.echo(printable(line))
+        say(line)
 
 
 def _counts(n_by_name: Mapping[str, int]) -> str:

@@ -19,6 +19,7 @@ from rich.progress import (
 
 from ensemble_kit.cli.output.text import duration, printable
 from ensemble_kit.cli.output.time_left import Remaining
+from ensemble_kit.errors import counted
 from ensemble_kit.members.jobs.events import (
     EpochEnded,
     Event,
@@ -170,4 +171,4 @@ class ProgressPrinter:
         self._said_estimate = True
         n, together = self._rest.jobs, self._rest.side_by_side
         side_by_side = f", {together} at the same time" if together > 1 else ""
-        self._say(f"About {duration(seconds)} for {n} job{'s' * (n != 1)}{side_by_side}.")
+        self._say(f"About {duration(seconds)} for {counted(n, 'job')}{side_by_side}.")

@@ -9,7 +9,7 @@ import click
 
 from ensemble_kit.cli.output.tables import print_table
 from ensemble_kit.cli.output.text import say, say_command
-from ensemble_kit.errors import command
+from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,7 @@ def _print_caveats(some: Sequence[str], everything: Sequence[str], *, verbose: b
         say(f"Caveat: {caveat}")
     left = len(everything) - len(shown)
     if left:
-        say(f"{left} more caveat{'s' * (left != 1)}: --verbose, or the report.")
+        say(f"{counted(left, 'more caveat')}: --verbose, or the report.")
 
 
 def _print_asked(done: Stacked, *, clinical: bool) -> None:
@@ -193,9 +193,13 @@ def print_clinical(done: Stacked) -> None:
 
 def _sizes(done: Stacked) -> str:
     def size(name: str, table: Predictions) -> str:
-        units = "" if table.group_kind == "image" else f" of {table.n_groups} {table.group_kind}s"
-        return f"{name} {len(table)} images{units}"
+        units = (
+            ""
+            if table.group_kind == "image"
+            else f" of {counted(table.n_groups, table.group_kind)}"
+        )
+        return f"{name} {counted(len(table), 'image')}{units}"
 
     parts = [size("out-of-fold", done.oof)] + ([size("test", done.test)] if done.test else [])
     by_image = " | SPLIT BY IMAGE" if done.oof.split_by == "image" else ""
-    return f"{done.oof.n_members} members ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{by_image}"
+    return f"{counted(done.oof.n_members, 'member')} ({', '.join(done.oof.member_names)}); {'; '.join(parts)}{by_image}"

@@ -81,8 +81,12 @@ def wrapped(text: str, width: int | None) -> str:
 
 
 def say(text: str = "", *, err: bool = False) -> None:
-    """Print text with safe characters, wrapped at the width of a terminal."""
+    """Print text with safe characters, wrapped at the width of a terminal.
+
+    Text with a command stays on one line, so that the command can be copied.
+    """
     width = terminal_width(sys.stderr if err else sys.stdout)
+    width = None if "ensemble-kit " in text else width
     click.echo(wrapped(printable(text), width), err=err)
 
 

@@ -214,7 +214,8 @@ def next_training(
         yield f"It {effect}. --no-tuned keeps the default values."
         return
     again = command("train-members", *flags, "--no-tuned")
-    yield f"Recommended, because the gain of {', '.join(unproven)} is not shown: {again}"
+    yield f"Recommended, because the gain of {', '.join(unproven)} is not shown:"
+    yield f"  {again}"
     yield f"Without --no-tuned, train-members {effect}."
 
 

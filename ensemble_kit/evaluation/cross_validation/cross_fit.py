@@ -8,7 +8,7 @@ import numpy.typing as npt
 from ensemble_kit.arrays import Array, group_numbers
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.inner_folds import inner_folds
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, counted, first_few
 from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.seeding import generator
@@ -109,7 +109,7 @@ def _refuse_straddling(oof: Predictions, fold: npt.NDArray[np.int64]) -> None:
     straddling = names[np.flatnonzero(np.bincount(pairs[:, 0]) > 1)]
     if len(straddling):
         raise DataError(
-            f"{len(straddling)} groups are in more than one fold: {first_few(straddling)}",
+            f"{counted(len(straddling), 'group', 'is')} in more than one fold: {first_few(straddling)}",
             "all images of a group must be in one fold",
             "Assign each patient to one fold, or set split_by='image', which adds a caveat to every "
             "result",

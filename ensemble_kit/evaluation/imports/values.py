@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array
-from ensemble_kit.errors import DataError, first_few
+from ensemble_kit.errors import DataError, counted, first_few
 
 SMALLEST_PROBA = 1e-7
 # Sums that differ from 1 by less are those of whole float32 values: not worth a word.
@@ -84,7 +84,7 @@ def _said(values: Values, whole: float, name: str) -> list[str]:
     sums = values.numbers.sum(axis=1) / whole
     if np.abs(sums - 1).max() > FLOAT_NOISE:
         n = values.decimals
-        written = f", as numbers of {n} decimal{'s' * (n != 1)} do" if n else ""
+        written = f", as numbers of {counted(n, 'decimal')} do" if n else ""
         said.append(
             f"Rows of {values.where} sum to {whole * sums.min():.6g} to {whole * sums.max():.6g}"
             f"{written}: each row was divided by its sum."

@@ -16,6 +16,7 @@ from ensemble_kit.evaluation.result import Evaluation
 from ensemble_kit.evaluation.scores.per_class import per_class_json
 from ensemble_kit.evaluation.scores.per_group import GroupMetrics
 from ensemble_kit.evaluation.scores.per_image import MetricValues
+from ensemble_kit.evaluation.scores.verdict import Verdict
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined
 from ensemble_kit.predictions.table import Predictions
@@ -99,22 +100,23 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         else dataclasses.asdict(evaluation.corrected),
         "clinical": None if evaluation.clinical is None else clinical_json(evaluation.clinical),
         "fell_back_to_mean": evaluation.fell_back,
-        "verdicts": [
-            {
-                "against": v.against,
-                "metric": v.metric,
-                "part": v.part,
-                "word": v.word,
-                "gain": interval_json(v.effect),
-                "n_compared": v.n_compared,
-                "p_value": v.p_value,
-                "sentence": v.sentence,
-                "too_few": v.too_few,
-            }
-            for v in evaluation.verdicts
-        ],
+        "verdicts": [_verdict_json(one) for one in evaluation.verdicts],
         "tests": [dataclasses.asdict(one) for one in evaluation.tests],
         "notes": list(evaluation.notes),
+    }
+
+
+def _verdict_json(one: Verdict) -> dict[str, Any]:
+    return {
+        "against": one.against,
+        "metric": one.metric,
+        "part": one.part,
+        "word": one.word,
+        "gain": interval_json(one.effect),
+        "n_compared": one.n_compared,
+        "p_value": one.p_value,
+        "sentence": one.sentence,
+        "too_few": one.too_few,
     }
 
 

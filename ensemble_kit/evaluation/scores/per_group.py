@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ensemble_kit.arrays import Array, Ints, group_numbers
-from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, UsageError, counted, did_you_mean, first_few
 from ensemble_kit.evaluation.protocol import POOLING, Protocol
 from ensemble_kit.evaluation.scores.per_image import MetricValues, Scored, score_methods
 from ensemble_kit.evaluation.uncertainty.interval import Interval
@@ -62,7 +62,7 @@ def pooled(
     mixed = np.unique(numbered[labels != labels[first][numbered]])
     if len(mixed):
         raise DataError(
-            f"{len(mixed)} groups have images of several classes: {first_few(names[mixed])}",
+            f"{counted(len(mixed), 'group', 'has')} images of several classes: {first_few(names[mixed])}",
             "metrics per group need one label per group",
             "Evaluate per image, or group by slide",
         )

@@ -8,6 +8,7 @@ normalisation are one matrix. Other colour spaces come last, because augmentatio
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import torch
@@ -105,24 +106,32 @@ def augment_batch(
     drawn = None
     if augmentation is not None and not augmentation.is_identity:
         drawn = _draw(n, channels // 3, augmentation, generator, square=height == width)
+    block = _write_in_blocks(tiles_uint8, drawn, *first, out)
+    if color == "rgb":
+        return out
+    blocks = [_scaled(in_color(part, color), mean, std) for part in out.split(block)]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+
+
+def _write_in_blocks(
+    tiles: Tensor, drawn: _Draws | None, mean: list[float], std: list[float], out: Tensor
+) -> int:
+    """Fill `out` block by block, in smaller blocks if memory runs out; return the last size."""
     block = CPU_BLOCK
-    if device.type != "cpu":
-        block = max(CPU_BLOCK, GPU_NUMBERS // (channels * shape[0] * shape[1]))
+    if tiles.device.type != "cpu":
+        block = max(CPU_BLOCK, GPU_NUMBERS // math.prod(out.shape[1:]))
     start = 0
-    while start < n:
+    while start < len(tiles):
         some = slice(start, start + block)
         try:
-            _write(tiles_uint8[some], drawn and drawn.of(some), *first, out[some])
+            _write(tiles[some], drawn and drawn.of(some), mean, std, out[some])
         except torch.OutOfMemoryError:
             if block == 1:
                 raise
             block = max(block // 2, 1)
         else:
             start += block
-    if color == "rgb":
-        return out
-    blocks = [_scaled(in_color(part, color), mean, std) for part in out.split(block)]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks)
+    return block
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

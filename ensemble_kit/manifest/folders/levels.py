@@ -9,6 +9,7 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 
+from ensemble_kit.errors import counted
 from ensemble_kit.manifest.folders.level_refusals import (
     MANY_PATIENTS,
     beside_parts,
@@ -177,5 +178,5 @@ def _in_words(role: str, names: tuple[str, ...]) -> str:
     if role == AGAIN:
         return ""
     if role == FURTHER:
-        return f"{len(names)} further folder{'s' * (len(names) != 1)}"
+        return f"{counted(len(names), 'further folder')}"
     return role

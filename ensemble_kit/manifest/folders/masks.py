@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 
-from ensemble_kit.errors import first_few
+from ensemble_kit.errors import counted, first_few
 from ensemble_kit.manifest.folders.words import IMAGES, MASKS, plain
 
 _MASK_END = re.compile(
@@ -43,7 +43,7 @@ def without_masks(paths: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
     if not masks:
         return list(paths), ()
     first = first_few([path for path in paths if path in masks], 2)
-    note = f"{len(masks)} masks were skipped, recognised by their names: {first}."
+    note = f"{counted(len(masks), 'mask', 'was')} skipped, recognised by their names: {first}."
     return [path for path in paths if path not in masks], (note,)
 
 

@@ -1,4 +1,4 @@
-"""Reads BreakHis: label, subtype, slide, patient and magnification from the file names.
+"""Reads BreakHis: images and folders, with what the file names say.
 
 The official archive is read without changes. Copies in other folders are read too.
 """
@@ -6,14 +6,13 @@ The official archive is read without changes. Copies in other folders are read t
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, UsageError, counted, did_you_mean, first_few
 from ensemble_kit.manifest.folders.level_columns import (
     add_parts,
     folders_of,
@@ -25,22 +24,16 @@ from ensemble_kit.manifest.folders.levels import CLASS, Levels
 from ensemble_kit.manifest.folders.masks import without_masks
 from ensemble_kit.manifest.folders.walk import image_tree
 from ensemble_kit.manifest.layouts.breakhis_folders import breakhis_folders
+from ensemble_kit.manifest.layouts.breakhis_names import (
+    BINARY,
+    SUBTYPES,
+    parse_magnifications,
+    parse_name,
+)
 from ensemble_kit.manifest.layouts.class_folders import is_her2
 from ensemble_kit.manifest.names import in_natural_order, refuse_near_equal
 from ensemble_kit.manifest.table import Manifest
 
-BINARY = {"B": "benign", "M": "malignant"}
-SUBTYPES = {
-    "A": "adenosis",
-    "F": "fibroadenoma",
-    "PT": "phyllodes_tumor",
-    "TA": "tubular_adenoma",
-    "DC": "ductal_carcinoma",
-    "LC": "lobular_carcinoma",
-    "MC": "mucinous_carcinoma",
-    "PC": "papillary_carcinoma",
-}
-MAGNIFICATIONS = (40, 100, 200, 400)
 LABEL_BY = ("binary", "subtype", "folder")
 GROUP_BY = ("patient", "slide")
 _LABELS = {
@@ -48,36 +41,6 @@ _LABELS = {
     "subtype": "file names (subtypes)",
     "folder": "class folders (--label-by binary takes benign, malignant of the file names)",
 }
-
-_NAME = re.compile(
-    r"SOB_(?P<tumour>[BM])_(?P<subtype>[A-Z]{1,2})-(?P<year>\d+)-(?P<patient>\d+)(?P<part>[A-Z]*)"
-    r"-(?P<magnification>\d+)-(?P<image>\d+)"
-)
-
-
-# Images of the published archive, by magnification.
-N_IMAGES = {"40": 1995, "100": 2081, "200": 2013, "400": 1820}
-
-
-def parse_name(stem: str) -> dict[str, str] | None:
-    """The fields of a BreakHis file name; None for other names.
-
-    Examples
-    --------
-    >>> parts = parse_name("SOB_B_A-14-22549AB-40-001")
-    >>> parts["label"], parts["subtype"], parts["patient"], parts["slide"], parts["magnification"]
-    ('benign', 'adenosis', '22549', '14-22549AB', '40')
-    """
-    match = _NAME.fullmatch(stem)
-    if match is None or match["subtype"] not in SUBTYPES:
-        return None
-    return {
-        "label": BINARY[match["tumour"]],
-        "subtype": SUBTYPES[match["subtype"]],
-        "patient": match["patient"],
-        "slide": f"{match['year']}-{match['patient']}{match['part']}",
-        "magnification": match["magnification"],
-    }
 
 
 def read_breakhis(
@@ -195,41 +158,6 @@ def _only(candidates: Iterable[Path]) -> list[Path]:
     return found if len(found) == 1 else []
 
 
-def parse_magnifications(value: int | str | Sequence[int | str] | None) -> tuple[int, ...] | None:
-    """Magnifications as integers; accepts `100`, `"40,100"`, `"100X"`, `[40, 100]` and None.
-
-    Raises
-    ------
-    UsageError
-        A magnification that BreakHis does not have.
-
-    Examples
-    --------
-    >>> parse_magnifications("40X,100")
-    (40, 100)
-    """
-    if value is None:
-        return None
-    parts = (
-        value.split(",")
-        if isinstance(value, str)
-        else [value]
-        if isinstance(value, int)
-        else list(value)
-    )
-    texts = [str(part).strip().upper().removesuffix("X") for part in parts]
-    odd = [text for text in texts if text not in map(str, MAGNIFICATIONS)]
-    if odd or not texts:
-        raise UsageError(
-            f"Unknown magnification {first_few(map(repr, odd))}"
-            if odd
-            else "No magnification was given",
-            "BreakHis has the magnifications 40, 100, 200 and 400",
-            "Use e.g. 100 or 40,100",
-        )
-    return tuple(sorted({int(text) for text in texts}))
-
-
 def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
     """Fill the column `label`; the classes in their order."""
     if by == "binary":
@@ -252,7 +180,7 @@ def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
 def _refuse_unnamed(unnamed: list[str]) -> None:
     if unnamed:
         raise DataError(
-            f"{len(unnamed)} images in class folders have no BreakHis name (first: {first_few(unnamed, 3)})",
+            f"{counted(len(unnamed), 'image')} in class folders {'has' if len(unnamed) == 1 else 'have'} no BreakHis name (first: {first_few(unnamed, 3)})",
             "their patients are therefore not known",
             "Move them out of the data, or write a table path,label,group of all images",
         )
@@ -262,7 +190,9 @@ def _unnamed_note(unnamed: list[str]) -> tuple[str, ...]:
     if not unnamed:
         return ()
     shown = first_few(unnamed, 3)
-    return (f"{len(unnamed)} images without a BreakHis name were skipped: {shown}.",)
+    return (
+        f"{counted(len(unnamed), 'image')} without a BreakHis name {'was' if len(unnamed) == 1 else 'were'} skipped: {shown}.",
+    )
 
 
 def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ensemble_kit.errors import DataError, did_you_mean, first_few
+from ensemble_kit.errors import DataError, counted, did_you_mean, first_few
 from ensemble_kit.manifest.columns import GROUP_WORDS, GROUPS, LABELS, PATHS, known_columns
 from ensemble_kit.manifest.folders.split_words import split_of_rows, validation_note
 from ensemble_kit.manifest.image_files import find_images, images_beside
@@ -142,7 +142,7 @@ def _refuse_blank(read: UserTable, column: str) -> None:
     blank = read.frame[column] == ""
     if blank.any():
         raise DataError(
-            f"Column '{column}' of '{read.path}' is empty in {blank.sum()} rows ({read.where(blank)})",
+            f"Column '{column}' of '{read.path}' is empty in {counted(int(blank.sum()), 'row')} ({read.where(blank)})",
             "each image needs a label",
             "Fill in the labels",
         )

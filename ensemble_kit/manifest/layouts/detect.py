@@ -16,7 +16,8 @@ from ensemble_kit.manifest.file_kinds import not_read, suffix_of
 from ensemble_kit.manifest.folders.walk import list_images
 from ensemble_kit.manifest.image_files import folders_left_out
 from ensemble_kit.manifest.layouts.bci import bci_folder, read_bci
-from ensemble_kit.manifest.layouts.breakhis import breast_folder, parse_name, read_breakhis
+from ensemble_kit.manifest.layouts.breakhis import breast_folder, read_breakhis
+from ensemble_kit.manifest.layouts.breakhis_names import parse_name
 from ensemble_kit.manifest.layouts.class_folders import read_folders
 from ensemble_kit.manifest.layouts.csv_table import looks_like_table, read_csv_table
 from ensemble_kit.manifest.layouts.npz import read_npz

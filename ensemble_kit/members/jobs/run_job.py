@@ -72,13 +72,13 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
         forget_failure(job.folder)
         try:
             with as_machine_fault(job.folder / "fold.json"):
-                _run_claimed(job, watcher)
+                _run_locked(job, watcher)
         except Exception as error:
             note_failure(job.folder, error)
             raise
 
 
-def _run_claimed(job: Job, watcher: Watcher) -> None:
+def _run_locked(job: Job, watcher: Watcher) -> None:
     began, said = time.perf_counter(), list[str]()
     member, parts = job.member, job.parts()
 
@@ -166,30 +166,37 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
         features=features,
         history=_history(fit.training, parts),
         recipe=job.member.recipe.model_dump(mode="json"),
-        record={
-            "member": job.member.name,
-            "fold": job.fold,
-            "class_names": list(job.manifest.class_names),
-            "rows": {
-                "train": len(parts.fit.train),
-                "kept": len(parts.held_out),
-                "test": len(parts.test),
-            },
-            "trainer": TRAINER,
-            "chosen_epoch": fit.training.chosen_epoch,
-            "seconds": round(seconds, 3),
-            "ms_per_image": round(1000 * predicting / (len(parts.held_out) + len(parts.test)), 4),
-            "memory_mib": peak_mib(job.device),
-            "device": str(job.device),
-            "threads": torch.get_num_threads(),
-            "precision": fit.precision.name,
-            "micro_batches": fit.training.micro_batches,
-            "stamps": caveats_of(job, parts),
-            "said": said,
-            "versions": versions(),
-        },
+        record=_record(job, fit, parts, seconds, predicting, said),
         made_of=job.made_of,
     )
+
+
+def _record(
+    job: Job, fit: Fit, parts: Parts, seconds: float, predicting: float, said: list[str]
+) -> dict[str, Any]:
+    """What `fold.json` says beside the digests."""
+    return {
+        "member": job.member.name,
+        "fold": job.fold,
+        "class_names": list(job.manifest.class_names),
+        "rows": {
+            "train": len(parts.fit.train),
+            "kept": len(parts.held_out),
+            "test": len(parts.test),
+        },
+        "trainer": TRAINER,
+        "chosen_epoch": fit.training.chosen_epoch,
+        "seconds": round(seconds, 3),
+        "ms_per_image": round(1000 * predicting / (len(parts.held_out) + len(parts.test)), 4),
+        "memory_mib": peak_mib(job.device),
+        "device": str(job.device),
+        "threads": torch.get_num_threads(),
+        "precision": fit.precision.name,
+        "micro_batches": fit.training.micro_batches,
+        "stamps": caveats_of(job, parts),
+        "said": said,
+        "versions": versions(),
+    }
 
 
 def caveats_of(job: Job, parts: Parts) -> list[str]:

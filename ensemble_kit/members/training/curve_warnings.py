@@ -39,8 +39,8 @@ def guard(
     # An epoch that an earlier version trained has no such column.
     if n_present > 1 and selected.get("val_answered_classes") == 1:
         warnings.append(
-            "The selected epoch predicts one class for every validation image. "
-            "Training failed, or the learning rate is too high."
+            "The selected epoch predicts one class for every validation image, so its accuracy is "
+            "only the share of that class. Train more epochs, or lower the learning rate."
         )
     elif n_present > 1 and selected["val_balanced_accuracy"] < 1 / n_present + 0.02:
         warnings.append(

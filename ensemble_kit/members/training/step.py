@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ensemble_kit.errors import EnvironmentFault
+from ensemble_kit.errors import EnvironmentFault, counted
 from ensemble_kit.faults import is_out_of_memory
 from ensemble_kit.members.training.out_of_memory import give_back
 from ensemble_kit.members.training.state import Plan, Training
@@ -44,7 +44,7 @@ def cap_parts(training: Training, n_images: int, notice: Callable[[str], None]) 
         training.micro_batches = most
         notice(
             f"Batch normalisation needs two images in each part: batches of {n_images} are computed "
-            f"in {most} part{'s' * (most > 1)}, not in {asked} (micro_batches)."
+            f"in {counted(most, 'part')}, not in {asked} (micro_batches)."
         )
 
 

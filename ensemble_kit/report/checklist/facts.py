@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ensemble_kit.errors import command, first_few
+from ensemble_kit.errors import command, counted, first_few
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION
 from ensemble_kit.report.content import Content
@@ -82,7 +82,7 @@ def model(content: Content) -> str:
     if not content.trainings or not ensembling(content):
         return ""
     networks = [str(about.get("network")) for about in _members(content).values()]
-    return f"{len(networks)} networks ({', '.join(networks)}), one per fold. {ensembling(content)}"
+    return f"{counted(len(networks), 'network')} ({', '.join(networks)}), one per fold. {ensembling(content)}"
 
 
 def ensembling(content: Content) -> str:
@@ -129,7 +129,7 @@ def training(content: Content) -> str:
     ]
     n = sum(len(one.records) for one in content.trainings.values())
     seed = seed_of(content)
-    return f"{n} networks: {', '.join(parts)}; seed {seed}. All settings: `tables/recipes.csv`."
+    return f"{counted(n, 'network')}: {', '.join(parts)}; seed {seed}. All settings: `tables/recipes.csv`."
 
 
 def selection(content: Content) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ensemble_kit.checked import read_checked
-from ensemble_kit.errors import command
+from ensemble_kit.errors import command, counted
 from ensemble_kit.evaluation.tables.permutation_test import NULL_CHECK
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.plots.counts import class_counts_figure
@@ -44,8 +44,8 @@ def split_sentence(content: Content) -> str:
     for split, noun in (("train", "training with cross-validation"), ("test", "the test part")):
         part = manifest.part(split)
         if len(part):
-            of = f" of {part.n_groups} {content.unit}s" if manifest.has_groups else ""
-            said.append(f"{len(part)} images{of} for {noun}")
+            of = f" of {counted(part.n_groups, content.unit)}" if manifest.has_groups else ""
+            said.append(f"{counted(len(part), 'image')}{of} for {noun}")
     if len(said) == 1:
         said.append("no test part")
     return f"{'; '.join(said)}. Split by {'image' if content.by_image else content.unit}."

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ensemble_kit.arrays import Ints
+from ensemble_kit.errors import counted
 from ensemble_kit.plots.confusion import confusion_figure
 from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.report.content import Content
@@ -56,7 +57,7 @@ def _unreadable(content: Content, n_images: int) -> str:
     if content.run.is_imported:
         return "The run has no image files, so images are shown by name."
     folder = content.manifest.root.resolve().as_posix()
-    return f"{n_images} images cannot be read in `{folder}`, so they are shown by name."
+    return f"{counted(n_images, 'image')} cannot be read in `{folder}`, so they are shown by name."
 
 
 def _sentence(content: Content, answers: MethodPredictions) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from ensemble_kit.errors import command
+from ensemble_kit.errors import command, counted
 from ensemble_kit.explanation.stored import StoredExplanations
 from ensemble_kit.report.content import Content
 from ensemble_kit.report.sections.section import Fold, Picture, Section
@@ -55,8 +55,8 @@ def _sentence(one: StoredExplanations) -> str:
     n_images = sum("error" not in image for image in index["images"])
     which = KINDS[index["kind"]]
     return (
-        f"Maps ({', '.join(index['maps'])}) of {index['method']} and its {len(index['members'])} "
-        f"members for {n_images} images: {which}. Bright: what speaks for the predicted class."
+        f"Maps ({', '.join(index['maps'])}) of {index['method']} and its {counted(len(index['members']), 'member')} "
+        f"for {counted(n_images, 'image')}: {which}. Bright: what speaks for the predicted class."
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Array, softmax
-from ensemble_kit.errors import first_few
+from ensemble_kit.errors import counted, first_few
 from ensemble_kit.evaluation.diversity.member_study import MemberStudy, study_members
 from ensemble_kit.evaluation.diversity.shapley import MAX_MEMBERS
 from ensemble_kit.evaluation.protocol import Protocol
@@ -151,7 +151,7 @@ def training_section(content: Content) -> Section | None:
         for fold, record in one.records.items()
     ]
     n_members = len(content.trainings)
-    said = f"{len(last)} networks: {n_members} member{'s' * (n_members > 1)}, one network per fold."
+    said = f"{counted(len(last), 'network')}: {counted(n_members, 'member')}, one network per fold."
     kinds = {one.about.get("recipe", {}).get("select_on") for one in content.trainings.values()}
     if kinds == {"none"}:
         said += " The last epoch is used; no epoch was selected."

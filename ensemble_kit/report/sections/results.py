@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ensemble_kit.errors import counted
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS
 from ensemble_kit.evaluation.scores.verdict import PARTS as PART_NAMES
 from ensemble_kit.evaluation.tables.scores import PARTS
@@ -128,8 +129,8 @@ def _sizes(content: Content) -> str:
     said = []
     for part in [p for p in PARTS[1:] if p in first.index]:
         n, groups = int(first.loc[part, "n"]), int(first.loc[part, "n_groups"])
-        of = f" of {groups} {content.unit}s" if content.manifest.has_groups else ""
-        said.append(f"{PART_NAMES[part]}: n = {n} images{of}")
+        of = f" of {counted(groups, content.unit)}" if content.manifest.has_groups else ""
+        said.append(f"{PART_NAMES[part]}: n = {counted(n, 'image')}{of}")
     return f"95 % intervals over whole {content.unit}s. {'; '.join(said)}."
 
 
