@@ -369,7 +369,7 @@ def test_predictions_per_patient_have_a_threshold_of_their_own() -> None:
     ("args", "words"),
     [
         ([], "--refer"),
-        (["--at", "sens=.9"], "Known: cost"),
+        (["--at", "sens=.9"], r"sens=\.9.*youden, cost"),
         (["--at", "sensitivity=1.5"], "share above 0 and up to 1"),
         (["--at", "cost=10"], "cost=10:1"),
         (["--at", "youden", "--class", "clas1"], "Did you mean 'class1'"),
