@@ -100,8 +100,10 @@ def test_a_combiner_without_settings_is_refused(run: Run) -> None:
 def test_the_command_prints_the_gain_and_the_settings_for_stack(cli: CLI, run: Run) -> None:
     code, said = cli("tune", "--combiner", "logistic", "--trials", 3, "--run", run.path)
     assert code == 0, said
-    settings = said.partition("Next: ensemble-kit ")[2].split()
-    assert settings[0] == "stack"
+    line = next(
+        line for line in said.splitlines() if "ensemble-kit stack" in line and "--set" in line
+    )
+    settings = line.partition("ensemble-kit ")[2].split()
     assert cli(*settings, "--resamples", 20)[0] == 0
     code, said = cli("tune", "best", "--json", "--run", run.path)
     assert json.loads(said)["logistic@combiner"]["n_trials"] == 3

@@ -247,9 +247,7 @@ def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
         well = n["true_negative"] + n["false_positive"]
         hits = f"{n['true_positive']} of {sick}" if sick else f"there is no decided '{name}'"
         alarms = f"{n['false_positive']} of {well} others" if well else "there are no others"
-        said += (
-            f"{n['referred']} referred. Found '{name}': {hits}. Falsely called '{name}': {alarms}."
-        )
+        said += f", {n['referred']} referred. Found '{name}': {hits}. Falsely called '{name}': {alarms}."
     later = {p: metrics for p, metrics in one.parts.items() if p != "in_sample"}
     said += "".join(_shortfall(found, p, metrics) for p, metrics in later.items())
     return said + _never_right(unit, later)
