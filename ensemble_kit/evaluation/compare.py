@@ -55,7 +55,7 @@ def compare(
     >>> oof = Predictions.from_arrays(logits, labels, fold=np.arange(40) // 8)
     >>> scores = compare({"vote": MajorityVote()}, fit_on=oof)
     >>> scores.attrs["verdict"]
-    'vote is not shown to differ from best-member: balanced accuracy 1.000 against 1.000, difference +0.000 (no interval, cross-fitted).'
+    'vote is not shown to differ from the best member: balanced accuracy 1.000 against 1.000, difference +0.000 (no interval, cross-fitted).'
     """
     protocol = protocol or Protocol()
     evaluations = evaluate_all(combiners, fit_on, score_on, protocol=protocol, nested=nested)

@@ -24,17 +24,12 @@ from ensemble_kit.evaluation.runs.compare_runs import (
 )
 from ensemble_kit.evaluation.runs.method_predictions import StoredPredictions, stored_predictions
 from ensemble_kit.evaluation.scores.per_image import score_methods
+from ensemble_kit.evaluation.scores.verdict import CLAIMS, NOUNS
 from ensemble_kit.evaluation.uncertainty.hypothesis_tests import SMALLEST, nadeau_bengio
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import Metric
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
-
-CLAIMS = {
-    "better": "{} is better than {}",
-    "worse": "{} is worse than {}",
-    "not shown": "{} is not shown to differ from {}",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +209,8 @@ def _gain(
     over = f"{level * 100:.0f} %, over {folds['run'].nunique()} repeats x {n_splits} folds"
     if undefined := len(folds) - len(gains):
         over += f", without {undefined} folds in which the metric is undefined"
-    said = f"{CLAIMS[word].format(method, baseline)}: {_said(metric.name, gain, p_value)} ({over})."
+    claim = CLAIMS[word].format(method, NOUNS.get(baseline, baseline))
+    said = f"{claim}: {_said(metric.name, gain, p_value)} ({over})."
     return RepeatedGain(method, baseline, metric.name, gain, p_value, word, len(gains), said)
 
 

@@ -171,7 +171,9 @@ def corrected_verdict(said: Verdict, gain: float | None) -> Verdict:
     moved = min(gain - effect.value, 0.0)
     new = Interval(effect.value + moved, effect.low + moved, effect.high + moved)
     word = "not shown" if said.word == "not shown" else _word(new)
-    claim = CLAIMS[word].format(said.sentence.partition(" is ")[0], said.against)
+    claim = CLAIMS[word].format(
+        said.sentence.partition(" is ")[0], NOUNS.get(said.against, said.against)
+    )
     before, _, over = facts.partition(", difference ")
     level = over[over.index("(") :]
     shown = difference(new, higher_is_better=metric(said.metric).higher_is_better)
@@ -243,7 +245,10 @@ def _sentence(
     wanted: Metric,
     over: str,
 ) -> str:
-    claim, noun = CLAIMS[word].format(method, against), wanted.name.replace("_", " ")
+    claim, noun = (
+        CLAIMS[word].format(method, NOUNS.get(against, against)),
+        wanted.name.replace("_", " "),
+    )
     if effect.value is None:
         return f"{claim}: {noun} is undefined here ({over})."
     a, b = values
