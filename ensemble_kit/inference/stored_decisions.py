@@ -19,7 +19,7 @@ from ensemble_kit.evaluation.decisions.threshold_rules import (
     Rule,
     Threshold,
     decide,
-    one_class_note,
+    one_class_notes,
 )
 from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
 from ensemble_kit.evaluation.scores.verdict import PARTS
@@ -148,13 +148,11 @@ def read_decision(
 
 def _useless(called: str, units: Mapping[str, Any]) -> tuple[str, ...]:
     """Caveats on thresholds that called all images of a part one class when they were stored."""
-    said = (
-        one_class_note(called, unit, PARTS[part], one[part])
+    counts = {
+        unit: {PARTS[p]: one[p] for p in ("in_sample", "test") if p in one}
         for unit, one in units.items()
-        for part in ("in_sample", "test")
-        if part in one
-    )
-    return tuple(note for note in said if note)
+    }
+    return one_class_notes(called, counts)
 
 
 def _point(stored: Mapping[str, Any]) -> Threshold:

@@ -322,7 +322,7 @@ def test_a_threshold_that_calls_everything_one_class_is_a_caveat_that_predict_re
     stack_run(run, ["mean"], protocol=Protocol(n_resamples=50))
     found = operating_point(run, "mean", DecisionOptions(ThresholdTarget("youden"), "class1"))
     n = found.units["image"].parts["test"].n
-    assert f"all {n} decided images" in found.notes[0]
+    assert f"test {n})" in found.notes[0]
     now = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())["made_of"]
     stored = read_decision(run.ensemble_dir("mean"), ("class0", "class1"), now)
     assert found.notes[0] in stored.notes

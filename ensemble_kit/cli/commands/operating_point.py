@@ -221,7 +221,10 @@ def _rows(one: UnitDecision, unit: str, group_kind: str) -> list[tuple[str, ...]
     for name in sorted(names, key=lambda one: one.endswith(OF_ALL)):
         if name == "referred" and not any(part.counts["referred"] for part in parts.values()):
             continue
-        cells = (str(part.shares[name]) if name in part.shares else "" for part in parts.values())
+        plain = name.removesuffix(OF_ALL)  # the same where nothing is referred
+        cells = (
+            str(part.shares.get(name) or part.shares.get(plain, "")) for part in parts.values()
+        )
         rows.append((_metric_name(name), *cells))
     return rows
 

@@ -201,31 +201,39 @@ def decision_metrics(
     )
 
 
-def one_class_note(class_name: str, unit: str, part: str, counts: Mapping[str, int]) -> str:
-    """Caveat that a threshold calls all decided samples the class, or none; else empty.
+def one_class_notes(
+    class_name: str, units: Mapping[str, Mapping[str, Mapping[str, int]]]
+) -> tuple[str, ...]:
+    """Caveats that a threshold calls all decided samples the class, or none; one per unit.
 
     Parameters
     ----------
-    counts : mapping of name to int
-        As in `DecisionMetrics`, with a target.
+    units : mapping of unit to mapping of part to counts
+        Counts as in `DecisionMetrics`, with a target.
 
     Examples
     --------
     >>> counts = {"true_positive": 32, "false_positive": 37, "true_negative": 0, "false_negative": 0}
-    >>> one_class_note("malignant", "image", "test", counts).partition(":")[0]
-    "The threshold for 'malignant' is of no use (test)"
+    >>> one_class_notes("malignant", {"image": {"test": counts}})[0].partition(": ")[2]
+    "all decided images are called 'malignant' (test 69)."
     """
-    called = counts["true_positive"] + counts["false_positive"]
-    others = counts["true_negative"] + counts["false_negative"]
-    all_called = not others and counts["false_positive"] > 0
-    none_called = not called and counts["false_negative"] > 0
-    if not all_called and not none_called:
-        return ""
-    word = "all" if all_called else "none of the"
-    return (
-        f"The threshold for '{class_name}' is of no use ({part}): {word} {called + others} decided "
-        f"{unit}s are called '{class_name}'."
-    )
+    notes = []
+    for unit, parts in units.items():
+        where: dict[str, list[str]] = {}
+        for part, counts in parts.items():
+            called = counts["true_positive"] + counts["false_positive"]
+            others = counts["true_negative"] + counts["false_negative"]
+            if not others and counts["false_positive"]:
+                where.setdefault("all decided", []).append(f"{part} {called}")
+            elif not called and counts["false_negative"]:
+                where.setdefault("no decided", []).append(f"{part} {others}")
+        for which, of in where.items():
+            noun, verb = (f"{unit}s", "are") if which == "all decided" else (unit, "is")
+            notes.append(
+                f"The threshold for '{class_name}' is of no use: {which} {noun} {verb} called "
+                f"'{class_name}' ({', '.join(of)})."
+            )
+    return tuple(notes)
 
 
 def _of_target(made: Decisions) -> tuple[dict[str, Bools], dict[str, tuple[Bools, Bools]]]:

@@ -25,7 +25,7 @@ from ensemble_kit.evaluation.decisions.threshold_rules import (
     cross_fitted,
     decide,
     decision_metrics,
-    one_class_note,
+    one_class_notes,
 )
 from ensemble_kit.evaluation.decisions.thresholds import RejectOption, ThresholdTarget
 from ensemble_kit.evaluation.runs.ensemble_files import interval_json
@@ -205,17 +205,15 @@ def _point_of(stored: StoredPredictions, options: DecisionOptions, positive: str
     return OperatingPoint(stored.method, options, name, kind, units, tuple(dict.fromkeys(notes)))
 
 
-def _useless(class_name: str | None, units: Mapping[str, UnitDecision]) -> list[str]:
+def _useless(class_name: str | None, units: Mapping[str, UnitDecision]) -> tuple[str, ...]:
     """Caveats on thresholds that call all samples of a part the class, or none."""
     if class_name is None:
-        return []
-    said = (
-        one_class_note(class_name, unit, PARTS[part], one.parts[part].counts)
+        return ()
+    counts = {
+        unit: {PARTS[p]: one.parts[p].counts for p in ("in_sample", "test") if p in one.parts}
         for unit, one in units.items()
-        for part in ("in_sample", "test")
-        if part in one.parts
-    )
-    return [note for note in said if note]
+    }
+    return one_class_notes(class_name, counts)
 
 
 def _rule(options: DecisionOptions, class_names: tuple[str, ...], positive: str) -> Rule:
