@@ -74,13 +74,13 @@ def combiner_notes(combiner: Combiner) -> tuple[str, ...]:
 
 
 def nested_note(oof: Predictions) -> str:
-    """What must be said beside nested figures."""
+    """Caveat on nested metrics: what they are, and how they differ from cross-fitted ones."""
     n = len(np.unique(oof.fold))
     return (
-        f"Nested: members and combiners are blind to the fold judged. Its members train on {n - 2} "
-        f"of {n} folds, not {n - 1}, and {n - 1} of them answer together: how far the mean itself "
-        "moves says what that does; what a fitted method moves beyond it is the coupling, and that it "
-        "has fewer rows to fit."
+        "Nested: neither members nor combiners have seen the evaluated fold. The members are trained on "
+        f"{n - 2} of {n} folds instead of {n - 1}, and the mean of {n - 1} such models predicts. The change "
+        "of the mean of all members shows this effect. A larger change of a fitted method is base-model "
+        "leakage, or the effect of fewer rows to fit."
     )
 
 
@@ -183,8 +183,8 @@ def below_best_note(name: str) -> str:
 def replaced_note(name: str) -> str:
     """Caveat that a method was replaced by the mean."""
     return (
-        f"{name}: replaced by the mean, because it is not better than the mean cross-fitted, neither "
-        "in the metric nor in log loss."
+        f"{name}: replaced by the mean. Not better than the mean cross-fitted, neither in the metric "
+        "nor in log loss."
     )
 
 

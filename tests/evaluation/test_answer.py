@@ -17,7 +17,6 @@ from ensemble_kit.evaluation.scores.verdict import too_few
 from ensemble_kit.evaluation.tables.answer import (
     answer,
     chance_sentence,
-    chance_warning,
     chosen_of,
     claim,
     constant_class,
@@ -37,6 +36,10 @@ def found(*names: str, test: bool = True, metric: str = "balanced_accuracy"):
     protocol = Protocol(metric=metric, n_resamples=100)
     evaluated = evaluate_all(methods, oof, other, protocol=protocol)
     return evaluated, {name: metrics_json(one, oof) for name, one in evaluated.items()}
+
+
+def warnings_of(stored) -> list[str]:
+    return [line for line in answer(stored) if line.startswith("Warning")]
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss", "auroc"])
@@ -81,10 +84,10 @@ def test_a_method_whose_interval_holds_chance_gets_a_warning() -> None:
     _, stored = found("vote", "median")
     best = stored[chosen_of(stored)]
     assert chance_sentence(stored) == "Chance level: 0.333 (1 / 3 classes)."
-    assert not chance_warning(best)
+    assert not warnings_of(stored)
     best["test"]["balanced_accuracy"]["low"] = 0.3
-    assert "chance, 0.333" in chance_warning(best)[0]
-    assert chance_warning(best)[0] in answer(stored)
+    assert "chance, 0.333" in warnings_of(stored)[0]
+    assert chosen_of(stored) in warnings_of(stored)[0]
 
 
 def test_without_a_test_part_the_correction_moves_the_interval_that_is_held_against_chance() -> (
@@ -92,11 +95,13 @@ def test_without_a_test_part_the_correction_moves_the_interval_that_is_held_agai
 ):
     _, stored = found("vote", "median", test=False)
     best = stored[chosen_of(stored)]
+    for other in {"vote", "median"} - {best["method"]}:
+        stored[other]["cross_fitted"]["balanced_accuracy"]["value"] = 0.1
     best["cross_fitted"]["balanced_accuracy"] |= {"value": 0.6, "low": 0.35, "high": 0.8}
     best["corrected_for_choice"]["value"] = 0.59
-    assert not chance_warning(best)
+    assert not warnings_of(stored)
     best["corrected_for_choice"]["value"] = 0.57
-    assert chance_warning(best)
+    assert warnings_of(stored)
 
 
 @pytest.mark.parametrize(
@@ -202,12 +207,19 @@ def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
         stored[name]["test"]["balanced_accuracy"]["low"] = 0.3
     said = answer(stored)
     assert "0.333" not in said[0]  # cross-fitted, both are above chance
-    assert any(line.startswith("Warning") for line in said)
+    assert f"{names[1]} and the best member are" in warnings_of(stored)[0]
+    stored[names[1]]["test"]["balanced_accuracy"]["low"] = 0.4
+    assert warnings_of(stored)[0].startswith("Warning: the best member is")
+    stored[names[1]]["test"]["balanced_accuracy"]["low"] = 0.3
     for name in names:
         stored[name]["cross_fitted"]["balanced_accuracy"]["low"] = 0.3
-    said = answer(stored)
-    assert "0.333" in said[0]
-    assert not any(line.startswith("Warning") for line in said)
+    assert "0.333" in answer(stored)[0]
+    assert not warnings_of(stored)
+    stored[names[1]]["cross_fitted"]["balanced_accuracy"]["low"] = 0.4
+    assert "0.333" in answer(stored)[0]  # the best member alone, which would be recommended
+    assert names[1] not in answer(stored)[0]
+    verdict_on(stored, "better")
+    assert names[1] in answer(stored)[0].partition(":")[0]
 
 
 def test_a_constant_prediction_is_a_warning_in_the_answer_and_the_first_caveat() -> None:

@@ -55,7 +55,7 @@ def test_stack_writes_and_shows_the_nested_metrics(nested_run, cli) -> None:
     head, *rows = leaderboard(done.evaluations, QUICK)
     assert head[1:6] == ("in-sample", "cross-fitted", "nested", "cross-fitted - nested", "test")  # fmt: skip
     assert all(len(row) == len(head) for row in rows)
-    assert any("Its members train on 2 of 4 folds, not 3" in note for note in done.notes)
+    assert any("2 of 4 folds" in note for note in done.notes)
     code, said = cli("stack", "--nested", "--method", "greedy", "--resamples", 50, "--verbose", "--run", nested_run.path)  # fmt: skip
     assert code == 0
     assert "cross-fitted - nested" in said

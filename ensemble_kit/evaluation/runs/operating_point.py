@@ -223,7 +223,7 @@ def _rule(options: DecisionOptions, class_names: tuple[str, ...], positive: str)
         raise UsageError(
             "No --at, --refer or --max-error was given",
             "at least one is needed",
-            "Use e.g. --at sensitivity=.95, --refer 10% or --max-error .02",
+            "Use e.g. --at sensitivity=0.95, --refer 10% or --max-error 0.02",
         )
     if options.threshold_target is None:
         if options.class_name is not None:

@@ -78,14 +78,16 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
         alone = _alone(methods)
         return [
             _no_ensemble(methods),
-            *([_value_of(alone), *_warnings(methods, "mean")] if alone else []),
+            *([_value_of(alone), *_warnings(methods, alone)] if alone else []),
         ]
     best = methods[chosen]
     if len(best["member_names"]) == 1:
         value = _value_of(methods.get("best-member", best))
-        return [recommendation(methods), value, *_warnings(methods, chosen)]
-    said = [recommendation(methods), _first(chosen, best, methods), *_warnings(methods, chosen)]
-    said += _comparisons(methods, best)
+        return [recommendation(methods), value, *_warnings(methods, best)]
+    said = [recommendation(methods), _first(chosen, best, methods)]
+    constant = _constant_warnings(methods, best)
+    said += [*constant, *_comparisons(methods, best)]
+    said += [] if constant or _none_to_use(methods, best) else _chance_warnings(methods, best)
     return said + (_cross_fitted(best, methods) if part_of(best) == "test" else [])
 
 
@@ -101,10 +103,16 @@ def recommendation(methods: Mapping[str, Stored]) -> str:
         return f"Use the only member, {member}: with one member there is nothing to combine."
     part = part_of(best)
     chance = chance_of(best["metric"], best[part])
-    if _all_at_chance(methods, best):
+    if none := _none_to_use(methods, best):
+        comma = "," if "," in noun else ""
+        if best["method"] in none:
+            return (
+                f"Use none of these methods yet: neither {noun}{comma} nor the best ensemble, {name}, is "
+                f"shown to be better than chance, {chance}."
+            )
         return (
-            f"Use none of these methods yet: neither {noun}, nor the best ensemble, {name}, is shown "
-            f"to be better than chance, {chance}."
+            f"Use none of these methods yet: {noun}{comma} is not shown to be better than chance, "
+            f"{chance}, and no ensemble is shown to be better than it."
         )
     found = _verdict(best, part, "best-member")
     if found is None or found["gain"]["value"] is None:
@@ -143,25 +151,32 @@ def constant_class(block: Stored) -> str | None:
     return None
 
 
-def _warnings(methods: Mapping[str, Stored], chosen: str) -> list[str]:
-    """Warnings on the best method and the best member: constant predictions, and the chance level."""
-    best = methods[chosen]
-    part, said = part_of(best), []
+def _warnings(methods: Mapping[str, Stored], best: Stored) -> list[str]:
+    return _constant_warnings(methods, best) or _chance_warnings(methods, best)
+
+
+def _constant_warnings(methods: Mapping[str, Stored], best: Stored) -> list[str]:
+    """Warnings that the best method, or the best member, predicts one class for all images."""
+    part = part_of(best)
     constant: dict[str, list[str]] = {}
-    for name in dict.fromkeys((chosen, "best-member")):
-        found = constant_class(methods[name][part]) if name in methods else None
-        if found is not None:
-            shown = "the best member" if name == "best-member" else name
-            constant.setdefault(found, []).append(shown)
-    for class_name, names in constant.items():
-        verb = "predict" if len(names) > 1 else "predicts"
-        where = "of the test part" if part == "test" else "(cross-fitted)"
-        said.append(
-            f"Warning: {' and '.join(names)} {verb} '{class_name}' for all {best[part]['n']} images "
-            f"{where}. The values of a constant prediction say nothing about the images."
-        )
-    is_said = len(best["member_names"]) > 1 and _all_at_chance(methods, best)  # at first
-    return said if constant or is_said else said + chance_warning(best)
+    for one in (best, methods.get("best-member")):
+        found = None if one is None else constant_class(one[part])
+        if one is not None and found is not None:
+            constant.setdefault(found, []).append(_noun(one))
+    where = "of the test part" if part == "test" else "(cross-fitted)"
+    return [
+        f"Warning: {' and '.join(dict.fromkeys(names))} {'predict' if len({*names}) > 1 else 'predicts'} "
+        f"'{class_name}' for all {best[part]['n']} images {where}. The values of a constant prediction say "
+        "nothing about the images."
+        for class_name, names in constant.items()
+    ]
+
+
+def _noun(one: Stored) -> str:
+    """A method as the subject of a warning; with one member, all methods are that member."""
+    if len(one["member_names"]) == 1:
+        return str(one["member_names"][0])
+    return "the best member" if one["method"] == "best-member" else str(one["method"])
 
 
 def _comparisons(methods: Mapping[str, Stored], best: Stored) -> list[str]:
@@ -181,22 +196,32 @@ def _comparisons(methods: Mapping[str, Stored], best: Stored) -> list[str]:
     return said + ([f"{few[0].upper()}{few[1:]}."] if few else [])
 
 
-def chance_warning(best: Stored) -> list[str]:
-    """A warning if the method is not shown to be above chance; else empty."""
-    if _is_above(best) is not False:
+def _chance_warnings(methods: Mapping[str, Stored], best: Stored) -> list[str]:
+    """A warning if the best method, or the best member, is not shown to be above chance."""
+    some = [one for one in (best, methods.get("best-member")) if one is not None]
+    names = list(dict.fromkeys(_noun(one) for one in some if _is_above(one) is False))
+    if not names:
         return []
-    name, part = best["metric"], part_of(best)
-    return [f"Warning: it is not shown to be better than chance, {chance_of(name, best[part])}."]
+    chance = chance_of(best["metric"], best[part_of(best)])
+    verb = "are" if len(names) > 1 else "is"
+    return [f"Warning: {' and '.join(names)} {verb} not shown to be better than chance, {chance}."]
 
 
-def _all_at_chance(methods: Mapping[str, Stored], best: Stored) -> bool:
-    """Whether neither the best method nor the best member is above chance on any part."""
-    found = [
-        _is_above(one, part)
-        for one in (best, methods.get("best-member", best))
-        for part in ("cross_fitted", "test")
-        if one[part]
-    ]
+def _none_to_use(methods: Mapping[str, Stored], best: Stored) -> set[str]:
+    """The methods at chance, if the one to recommend is among them; else empty.
+
+    A method is at chance if it is not shown to be above chance on any part, and this is known.
+    """
+    found = _verdict(best, part_of(best), "best-member")
+    is_better = found is not None and found["word"] == "better"
+    some = {one["method"]: one for one in (best, methods.get("best-member", best))}
+    at_chance = {name for name, one in some.items() if _is_at_chance(one)}
+    is_used = "best-member" in at_chance and not is_better
+    return at_chance if is_used or at_chance == {*some} else set()
+
+
+def _is_at_chance(one: Stored) -> bool:
+    found = [_is_above(one, part) for part in ("cross_fitted", "test") if one[part]]
     return True not in found and False in found
 
 

@@ -77,7 +77,7 @@ def point_section(content: Content) -> Section:
         alt = f"Probabilities of {first['class']} by true class, with the threshold"
         drawings.append(Drawing("operating_point", figure, alt))
     fold = Fold("All values", (), (), (points_sheet(stored),))
-    said = (_point_sentence(first),)
+    said = (_point_sentence(first), *_own_caveats(content, first))
     return Section("operating_point", "Operating point", said, tuple(drawings), (), (fold,))
 
 
@@ -128,6 +128,7 @@ def sets_section(content: Content) -> Section:
         f"images, and hold it for {covered:.1%} ({last}). Mean size: {found['all']['mean_size']:.2f} "
         f"classes; {found['all']['single']:.0%} name one class. `predict` uses these sets."
     )
+    caveats = _own_caveats(content, first)
     coverage = {
         part: {name: _ends(one["covered"]) for name, one in of.items()}
         for part, of in figures.items()
@@ -136,8 +137,16 @@ def sets_section(content: Content) -> Section:
     drawing = Drawing("sets", figure, "Coverage of the prediction sets by class, with intervals")
     sheet = sets_sheet(stored)
     return Section(
-        "sets", "Prediction sets", (said,), (drawing,), (), (Fold("All values", (), (), (sheet,)),)
-    )
+        "sets", "Prediction sets", (said, *caveats), (drawing,), (),
+        (Fold("All values", (), (), (sheet,)),),
+    )  # fmt: skip
+
+
+def _own_caveats(content: Content, stored: Mapping[str, Any]) -> tuple[str, ...]:
+    """The caveats of a stored decision that are not among those of the run and of the methods."""
+    own = f"{stored['method']}: "
+    notes = [note for note in stored.get("notes", []) if note not in content.notes]
+    return tuple(f"Caveat: {note}" for note in notes if not note.startswith(own))
 
 
 def _ends(interval: Mapping[str, float | None]) -> tuple[float, float, float]:
