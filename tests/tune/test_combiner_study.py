@@ -103,6 +103,9 @@ def test_the_command_prints_the_gain_and_the_settings_for_stack(cli: CLI, run: R
     line = next(
         line for line in said.splitlines() if "ensemble-kit stack" in line and "--set" in line
     )
+    plain = [one for one in said.splitlines() if "ensemble-kit stack" in one and one != line]
+    is_open = "is not shown to help" in said and "the default: " not in said
+    assert bool(plain) is is_open, "the default settings are recommended"
     settings = line.partition("ensemble-kit ")[2].split()
     assert cli(*settings, "--resamples", 20)[0] == 0
     code, said = cli("tune", "best", "--json", "--run", run.path)
