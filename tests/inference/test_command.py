@@ -107,6 +107,10 @@ def test_an_unknown_method_is_named_once(cli: CLI, stacked: Any, slides: Path) -
     image = slides / "benign" / "P00_0.png"
     _, said = cli("predict", image, "--run", stacked.run.path, "--method", "zzz")
     assert said.count("zzz") == said.count("simplex") == said.count("mean") == 1
+    code, said = cli("conformal", "--run", stacked.run.path, "--method", "vot")
+    assert code == 2
+    assert "'vote'" in said
+    assert "stack --method vot" not in said, "no such method can be stacked"
 
 
 def test_a_table_of_paths_below_another_folder(

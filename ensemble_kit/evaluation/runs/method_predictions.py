@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ensemble_kit.arrays import Array, Ints, softmax
+from ensemble_kit.combiners import COMBINERS
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.combiners.saved import JSON_NAME, load_combiner, read_saved
@@ -108,12 +109,13 @@ def stored_predictions(run: Run, method: str) -> StoredPredictions:
 
 
 def _refuse_unknown(run: Run, method: str, oof: Predictions) -> NoReturn:
-    stacked = stored_methods(run)
+    stacked = [name for name in stored_methods(run) if name != "oracle"]
     raise UsageError(
         f"'{run.path}' has no predictions of '{method}'",
         "a stacked method or a member is needed",
-        f"Run {command('stack', '--method', method, '--run', run.path)} first. "
-        + did_you_mean(method, [*(n for n in stacked if n != "oracle"), *oof.member_names]),
+        f"Run {command('stack', '--method', method, '--run', run.path)} first"
+        if method in COMBINERS
+        else did_you_mean(method, [*stacked, *oof.member_names]),
     )
 
 
