@@ -47,7 +47,7 @@ def results_section(content: Content) -> Section:
         return Section("results", "Results", (f"This run has no stacked methods yet. Run {again}",))
     few, sheet = few_methods(content), methods_sheet(content)
     folds = [Fold("All metrics of all methods", (LEGEND,), (), (all_values_sheet(content),))]
-    if len(few) < len(content.ranking):
+    if len(few) < len(content.ranking) and content.oof.n_members > 1:
         whole = (dataclasses.replace(sheet, shown=None),)
         everyone = (_forest(content, content.ranking, "leaderboard_all"),)
         folds.insert(0, Fold(f"All {len(sheet.rows)} methods", (), everyone, whole))
