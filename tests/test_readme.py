@@ -160,7 +160,7 @@ def test_the_python_block_of_the_readme_runs(tmp_path: Path, paint: Callable[...
     assert done.returncode == 0, done.stderr
     shape, verdict = done.stdout.splitlines()
     assert re.fullmatch(r"\(\d+, 2, 2\)", shape)
-    assert "best-member: balanced accuracy" in verdict
+    assert "best member: balanced accuracy" in verdict
     assert (tmp_path / "checkpoints" / "slides" / "report" / "index.html").is_file()
 
 
