@@ -223,7 +223,7 @@ def _rows(one: UnitDecision, unit: str, group_kind: str) -> list[tuple[str, ...]
             continue
         plain = name.removesuffix(OF_ALL)  # the same where nothing is referred
         cells = (
-            str(part.shares.get(name) or part.shares.get(plain, "")) for part in parts.values()
+            str(part.shares.get(name) or part.shares.get(plain) or "") for part in parts.values()
         )
         rows.append((_metric_name(name), *cells))
     return rows
