@@ -169,8 +169,8 @@ def load_experiment(
         file = _settings_file(flags)
         of_run = file is not None and file.name == CONFIG
     written = read_toml(file) if file else {}
-    if of_run and "path" not in written.get("data", {}):
-        written = {"data": {"path": UNKNOWN}}  # an imported run, or one that was made from Python
+    if of_run:
+        written = _of_run(written, flags)
     given = with_flags(written, flags)
     if any((flags.get("recipe") or {}).get(key) is not None for key in TUNED):
         given["use_tuned"] = False
@@ -187,6 +187,21 @@ def load_experiment(
         raise DataError(f"{error.problem} (in '{file}')", error.allowed, error.advice) from None
     data = experiment.data.as_asked(flags.get("data") or {}, defaults.get("data", {}))
     return experiment.model_copy(update={"data": data})
+
+
+def _of_run(written: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run's last training, without those that a new training does not keep."""
+    if "path" not in written.get("data", {}):
+        return {"data": {"path": UNKNOWN}}  # an imported run, or one that was made from Python
+    kept = {key: value for key, value in written.items() if key != "device"}
+    if (flags.get("recipe") or {}).get("preset") is not None:
+        # The stored recipe has every key, and would overrule those that a preset leaves out.
+        kept.pop("recipe", None)
+        members = kept.get("member", {})
+        kept["member"] = {
+            n: {k: v for k, v in t.items() if k != "recipe"} for n, t in members.items()
+        }
+    return kept
 
 
 def _settings_file(flags: Mapping[str, Any]) -> Path | None:

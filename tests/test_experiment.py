@@ -597,6 +597,15 @@ def test_options_settings_files_and_data_win_over_the_settings_of_the_run(own_ru
     assert load_experiment({"run": run}).image_size == 48
 
 
+def test_a_recipe_that_is_named_replaces_the_one_of_the_run(own_run: Run, slides: Path) -> None:
+    best = load_experiment(of_slides(slides) | {"recipe": {"preset": "best"}})
+    own_run.keep_config(config_of(best))
+    asked = {"run": str(own_run.path), "recipe": {"preset": "fast"}}
+    fast = load_experiment(of_slides(slides) | {"recipe": {"preset": "fast"}}).recipe
+    assert load_experiment(asked).recipe == fast != best.recipe
+    assert load_experiment({"run": str(own_run.path)}).recipe == best.recipe
+
+
 def test_embedded_data_never_stand_for_those_of_a_run_that_exists(
     trained: Any, tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ from ensemble_kit.inference.image_caveats import SEPARATOR
 from ensemble_kit.inference.pooling import Pooling
 from ensemble_kit.inference.prediction_file import PredictionFile, opened
 from ensemble_kit.inference.sources import Source
+from ensemble_kit.inference.stored_decisions import StoredDecision
 from ensemble_kit.metrics.costs import least_cost
 from ensemble_kit.predictions.method_predictions import ABSTAINED, Combined
 
@@ -142,7 +143,7 @@ def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:
         None
         if stored.sets is None
         else [stored.sets.rule.score, stored.sets.rule.thresholds.tolist()],
-        None if stored.decision is None else dataclasses.asdict(stored.decision),
+        _rule(stored.decision),
         None if stored.costs is None else stored.costs.tolist(),
         stored.pooling.as_mapping(),
     ]
@@ -154,6 +155,13 @@ def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:
         # The backends differ in the last digits.
         **({} if ensemble.backend == TORCH else {"backend": ensemble.backend}),
     }
+
+
+def _rule(decision: StoredDecision | None) -> dict[str, Any] | None:
+    """A decision rule without its notes, whose words decide no row."""
+    if decision is None:
+        return None
+    return {k: v for k, v in dataclasses.asdict(decision).items() if k != "notes"}
 
 
 def _columns(table: PredictionFile, wanted: Sequence[str]) -> pd.DataFrame:

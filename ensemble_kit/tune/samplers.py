@@ -9,6 +9,9 @@ from optuna.trial import TrialState
 
 # Beyond so many trials the Gaussian process is replaced by the tree-structured Parzen estimator.
 MOST_OF_GP, RANDOM_TRIALS = 100, 6
+# Draws at random for a trial whose values were tried. A space may have fewer values than trials.
+MOST_DRAWS = 20
+TRIED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 class _NoRepeats(optuna.samplers.BaseSampler):
@@ -22,8 +25,15 @@ class _NoRepeats(optuna.samplers.BaseSampler):
     ) -> dict[str, Any]:
         """The values of the next sampler, or none, which makes Optuna sample at random."""
         values = super().sample_relative(study, trial, search_space)  # type: ignore[safe-super]
-        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        return {} if any(values.items() <= one.params.items() for one in ended) else values
+        tried = [t.params for t in study.get_trials(deepcopy=False, states=TRIED)]
+        other, n = optuna.samplers.RandomSampler(seed=trial.number), 0
+        while values and n < MOST_DRAWS and any(values.items() <= one.items() for one in tried):
+            values = {
+                name: other.sample_independent(study, trial, name, axis)
+                for name, axis in search_space.items()
+            }
+            n += 1
+        return values
 
 
 class GaussianProcess(_NoRepeats, optuna.samplers.GPSampler):

@@ -138,6 +138,7 @@ def test_the_next_command_can_be_pasted_and_status_speaks_of_an_import(
     assert "3 members over 200 images" in said
     assert "jobs" not in said
     assert cli("status", "--run", "My Drive/run 1") == (0, said)
+    assert cli("status", "other", "--run", "My Drive/run 1")[0] == 2
     code, said = cli("status", "My Drive/run 1", "--json")
     assert json.loads(said) == []
     code, said = cli("operating-point", "--run", "My Drive/run 1", "--method", "vote")

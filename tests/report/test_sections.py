@@ -54,9 +54,10 @@ def test_members_are_described_by_the_sentence_of_diversity(toy: Content) -> Non
     assert study.sentence in members_section(toy).words[0]
 
 
-def test_a_run_of_one_member_has_nothing_to_compare(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["mean", "vote"])
+def test_a_run_of_one_member_has_nothing_to_compare(tmp_path: Path, method: str) -> None:
     run = toy_run(tmp_path / "run", n_members=1, n_samples=120)
-    stack_run(run, ["mean"], protocol=QUICK)
+    stack_run(run, [method], protocol=QUICK)
     section = members_section(gather(run))
     assert not section.drawings
     assert [row[0].text for row in section.sheets[0].rows] == ["member0"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.output.text import columns, duration, printable
-from ensemble_kit.errors import counted
+from ensemble_kit.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.members.jobs.status import JobStatus
@@ -35,6 +35,12 @@ def status(run_path: Path | None, named: Path | None, watch: bool, as_json: bool
     from ensemble_kit.members.jobs.status import run_status
     from ensemble_kit.run import Run
 
+    if run_path and named and run_path != named:
+        raise UsageError(
+            f"Two runs were given, '{run_path}' and '{named}'",
+            "status shows one run",
+            "Leave one of them out",
+        )
     run = Run(run_path or named or default_run())
     while True:
         jobs = run_status(run)

@@ -98,7 +98,8 @@ def tune(
     for note in (*result.notes, OPTIMISTIC):
         say(f"Caveat: {note}")
     say()
-    for line in next_training(result, run.members(), given_flags(ctx, but=OWN)):
+    flags, use_tuned = given_flags(ctx, but=OWN), experiment.use_tuned
+    for line in next_training(result, run.members(), flags, use_tuned=use_tuned):
         say(line)
     _print_picks(ctx, experiment, result.picks)
 

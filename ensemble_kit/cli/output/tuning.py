@@ -182,7 +182,7 @@ def headline(result: TuningResult) -> str:
 
 
 def next_training(
-    result: TuningResult, trained: Sequence[str], flags: Sequence[str]
+    result: TuningResult, trained: Sequence[str], flags: Sequence[str], *, use_tuned: bool = True
 ) -> Iterator[str]:
     """The next training, and what it does with finished folds.
 
@@ -193,7 +193,12 @@ def next_training(
         Members that have predictions in the run.
     flags : sequence of str
         The options of the training.
+    use_tuned : bool
+        Whether this training uses tuned values without being told to.
     """
+    if not any(m.best for m in result.members):
+        yield "No trial has ended yet. The same command continues."
+        return
     changed = [m for m in result.members if m.best and m.best.origin != "default"]
     if not changed:
         yield "The default is the best trial, so the next training does not change."
@@ -210,7 +215,7 @@ def next_training(
     verdicts = {m.name: m.gain.comparison.verdict for m in changed if m.gain}
     unproven = [m.name for m in changed if verdicts.get(m.name) != "better"]
     if not unproven or (result.ensemble and result.ensemble.comparison.verdict == "better"):
-        yield f"Next: {command('train-members', *flags)}"
+        yield f"Next: {command('train-members', *flags, *([] if use_tuned else ['--tuned']))}"
         yield f"It {effect}. --no-tuned keeps the default values."
         return
     again = command("train-members", *flags, "--no-tuned")

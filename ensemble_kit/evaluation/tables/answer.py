@@ -82,8 +82,8 @@ def answer(methods: Mapping[str, Stored]) -> list[str]:
         ]
     best = methods[chosen]
     if len(best["member_names"]) == 1:
-        value = _value_of(methods.get("best-member", best))
-        return [recommendation(methods), value, *_warnings(methods, best)]
+        member = methods.get("best-member", best)
+        return [recommendation(methods), _value_of(member), *_warnings(methods, member)]
     said = [recommendation(methods), _first(chosen, best, methods)]
     constant = _constant_warnings(methods, best)
     said += [*constant, *_comparisons(methods, best)]
@@ -102,7 +102,11 @@ def recommendation(methods: Mapping[str, Stored]) -> str:
         member = best["member_names"][0]
         return f"Use the only member, {member}: with one member there is nothing to combine."
     part = part_of(best)
-    chance = chance_of(best["metric"], best[part])
+    chance = chance_of(best["metric"], best[part]) or chance_of(
+        best["metric"], best["cross_fitted"]
+    )
+    words = (_verdict(one, part, "best-member") for one in methods.values())
+    other_is_better = any(other is not None and other["word"] == "better" for other in words)
     if none := _none_to_use(methods, best):
         comma = "," if "," in noun else ""
         if best["method"] in none:
@@ -112,17 +116,18 @@ def recommendation(methods: Mapping[str, Stored]) -> str:
             )
         return (
             f"Use none of these methods yet: {noun}{comma} is not shown to be better than chance, "
-            f"{chance}, and no ensemble is shown to be better than it."
+            f"{chance}, and {name if other_is_better else 'no ensemble'} is "
+            f"{'not ' * other_is_better}shown to be better than it."
         )
     found = _verdict(best, part, "best-member")
     if found is None or found["gain"]["value"] is None:
         return f"No recommendation: {name} cannot be compared with {noun}."
     if found["word"] == "better":
-        return f"Use {name}: it is better than {noun}."
+        used = "the mean" if best["fell_back_to_mean"] else name
+        return f"Use {used}: it is better than {noun}."
     if found["word"] == "worse":
         return f"Use {noun}: the best ensemble, {name}, is worse."
-    words = (_verdict(one, part, "best-member") for one in methods.values())
-    if any(other is not None and other["word"] == "better" for other in words):
+    if other_is_better:
         return (
             f"Use {noun}: the best ensemble by cross-validation, {name}, is not shown to be better."
         )

@@ -148,6 +148,9 @@ def _forest(content: Content, methods: Sequence[str], name: str) -> Drawing:
 
 
 def _sentence(content: Content, few: Sequence[str]) -> str:
+    if content.oof.n_members == 1:
+        said = f"The only member, {content.oof.member_names[0]}. {content.chance}"
+        return said.strip()
     n_all = sum(m not in REFERENCE_METHODS for m in content.ranking)
     n_few = sum(m not in REFERENCE_METHODS for m in few)
     metric = content.metric.replace("_", " ")
@@ -158,9 +161,6 @@ def _sentence(content: Content, few: Sequence[str]) -> str:
         which = f"The method {next(m for m in few if m not in REFERENCE_METHODS)}"
     if not n_all:
         which = "The baselines"
-    if content.oof.n_members == 1:
-        said = f"The only member, {content.oof.member_names[0]}. {content.chance}"
-        return said.strip()
     said = f"{which} by {metric}, beside the best member (dotted line) and the mean of all members."
     return f"{said} {content.chance}" if content.chance else said
 
