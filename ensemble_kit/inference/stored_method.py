@@ -25,7 +25,7 @@ from ensemble_kit.evaluation.runs.stored_ensembles import (
     stored_methods,
     what_changed,
 )
-from ensemble_kit.evaluation.tables.answer import chosen_of
+from ensemble_kit.evaluation.tables.answer import chosen_of, recommended_member
 from ensemble_kit.inference.method_caveats import of_chance, of_other_methods, of_run
 from ensemble_kit.inference.pooling import Pooling, pooling_of
 from ensemble_kit.inference.stored_decisions import (
@@ -185,6 +185,11 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
         alone = len(oof.member_names) == 1
         said = "Only baselines were stacked: the mean of all members predicts."
         return MEAN, () if alone else (said,)
+    if (member := recommended_member(comparable)) is not None:
+        return chosen, (
+            f"{chosen} is not shown to be better than the best single member, {member}. "
+            f"--method {member} predicts with that member alone.",
+        )
     return chosen, ()
 
 

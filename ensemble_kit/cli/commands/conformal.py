@@ -9,7 +9,8 @@ import click
 
 from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import say
+from ensemble_kit.cli.output.text import say, say_command
+from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
     from ensemble_kit.evaluation.decisions.set_coverage import PredictionSets
@@ -85,12 +86,16 @@ def conformal(
         return
     print_sets(found)
     say(f"Written: {run.ensemble_dir(method).as_posix()}/sets.csv")
+    if not run.is_imported:
+        say_command(
+            "To use them", command("predict", "IMAGES", "--method", method, "--run", run.path)
+        )
 
 
 def print_sets(found: PredictionSets) -> None:
     """The stated coverage, the table of the measured coverage, and the caveats."""
     options, unit = found.options, found.unit
-    each = "for each class" if options.per_class else "on average over all classes"
+    each = "for each class" if options.per_class else "over all images together"
     about = "about " if options.cross else ""
     kind = "cross-conformal" if options.cross else "split conformal"
     weights = (

@@ -200,9 +200,13 @@ def print_audit(audit: Audit) -> None:
             + f", {counted(audit.n_groups, audit.group_kind)}" * (audit.group_kind != "image")
         )
     )
-    table = audit.counts
+    table = audit.counts.rename(columns={"groups": f"{audit.group_kind}s"})
+    if is_whole := set(table["split"]) == {"train"}:
+        table = table.drop(columns="split")
     rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
     click.echo(columns(rows, right=[len(table.columns) - 2, len(table.columns) - 1]))
+    if is_whole:
+        say("The data have no test part: train-members holds out a random one, by default 20 %.")
     click.echo("")
     for finding in audit.findings:
         say(f"{_MARK[finding.severity]}: {finding.message} [{finding.kind}]")

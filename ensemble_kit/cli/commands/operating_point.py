@@ -97,6 +97,10 @@ def operating_point_command(
     else:
         print_point(found)
         say(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json")
+        if not run.is_imported:
+            say_command(
+                "To use it", command("predict", "IMAGES", "--method", method, "--run", run.path)
+            )
     print_replaced(found, run, err=as_json)
 
 
@@ -148,7 +152,7 @@ def _legend(found: OperatingPoint) -> str:
     parts = [part for one in found.units.values() for part in one.parts.values()]
     said = [
         "In-sample: chosen and evaluated on the same rows, so too good. Cross-fitted: chosen on the "
-        "other folds. Report cross-fitted or test."
+        "other folds. Report the test part, or cross-fitted without one."
     ]
     if any(name.endswith(OF_ALL) for part in parts for name in part.shares):
         said.append("Referred as errors: the same metric if each referred case counts as an error.")
@@ -163,8 +167,8 @@ def _legend(found: OperatingPoint) -> str:
         said.append(f"Intervals: {found.options.level * 100:.0f} %, over {over}.")
     if any(_is_very_wide(one) for part in parts for one in part.shares.values()):
         said.append(
-            "An interval is very wide beside a value near 1 if only one "
-            f"{found.group_kind} of a class is counted: nothing is known about others of that class."
+            "A wide interval beside a value near 1 comes from few "
+            f"{found.group_kind}s of a class, or from errors that all lie in one {found.group_kind}."
         )
     return " ".join(said)
 

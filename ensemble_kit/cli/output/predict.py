@@ -176,7 +176,7 @@ def print_written(ensemble: Ensemble, run: Run, notes: tuple[str, ...], done: Wr
         f"{counted(done.n_images - done.n_bad, 'image')} predicted: {counts}.",
     ]
     if len(ensemble.member_names) > 1:
-        said.append(f"The members vote for different classes on {done.n_disputed}.")
+        said.append(f"The members vote for different classes on {done.n_disputed} of these images.")
     if done.n_by_decision is not None:
         said.append(f"Decisions: {_counts(done.n_by_decision)}.")
     if done.n_before:

@@ -134,6 +134,18 @@ def recommendation(methods: Mapping[str, Stored]) -> str:
     return f"Use {noun}: no ensemble is shown to be better."
 
 
+def recommended_member(methods: Mapping[str, Stored]) -> str | None:
+    """The single member that is recommended; None if the best ensemble is better, or is unknown."""
+    chosen = chosen_of(methods)
+    if chosen is None or len(methods[chosen]["member_names"]) == 1:
+        return None
+    found = _verdict(methods[chosen], part_of(methods[chosen]), "best-member")
+    if found is None or found["gain"]["value"] is None or found["word"] == "better":
+        return None
+    name = methods.get("best-member", {}).get("best_member")
+    return None if name is None else str(name)
+
+
 def constant_class(block: Stored) -> str | None:
     """The class that is predicted for all images of a part; None if several classes are predicted.
 
