@@ -325,6 +325,19 @@ def test_ids_without_folder_or_extension_are_matched(case) -> None:
         c.load("bare.csv", run="other")
 
 
+def test_the_table_of_predict_is_a_member(case) -> None:
+    one = case(["benign", "malignant"])
+    proba = one.proba()
+    one.write("plain", proba)
+    frame = pd.DataFrame(proba, columns=["p_benign", "p_malignant"])
+    frame.insert(0, "image", one.ids)
+    frame.insert(1, "predicted", np.array(one.classes)[proba.argmax(1)])
+    frame["vote_resnet18"], frame["entropy"], frame["caveat"] = "benign", 0.5, ""
+    frame.to_csv(one.folder / "predict.csv", index=False)
+    oof = one.load("plain.csv", "predict.csv").predictions("oof")
+    np.testing.assert_allclose(oof.logits[:, 0], oof.logits[:, 1])
+
+
 def test_what_stack_wrote_is_a_member_with_the_same_metrics(case) -> None:
     c = case(("=a", "b"), 120)
     c.ids = [f"-{i}" for i in range(120)]

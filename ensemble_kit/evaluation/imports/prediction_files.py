@@ -144,7 +144,10 @@ def read_member_file(
         *known_columns(rest, (*LABELS, *GROUPS, *FOLDS, *SPLITS, *ANSWERS, *IDS)),
         ROW_NUMBERS,
     ]
-    unused = [c for c in rest if c in others and c != named]
+    # Beside prefixed classes, e.g. in the table of `predict`, other columns are no classes.
+    unused = [
+        c for c in rest if c != named and (c in others or (prefix and not c.startswith(prefix)))
+    ]
     extra = [c for c in rest if c not in (named, *unused)]
     numbers, decimals = numbers_of(read, [*of_class.values(), *extra], named)
     n_known = len(of_class)
