@@ -21,6 +21,7 @@ from ensemble_kit.evaluation.tables.answer import (
     claim,
     constant_class,
     recommendation,
+    recommended_member,
 )
 from ensemble_kit.evaluation.tables.chance import chance_of
 from ensemble_kit.evaluation.winner import ranked, winner
@@ -243,3 +244,15 @@ def test_a_constant_prediction_is_a_warning_in_the_answer_and_the_first_caveat()
     good_test = Predictions.from_arrays(good, labels, groups=groups + 100, kind="test")
     usual = evaluate_all(methods, oof, good_test, protocol=Protocol(n_resamples=50))
     assert not any("one class is predicted" in note for note in field_notes(usual))
+
+
+def test_without_a_test_part_a_nested_verdict_decides_what_is_recommended() -> None:
+    _, stored = found("vote", "median", test=False)
+    best, member = stored[chosen_of(stored)], stored["best-member"]["best_member"]
+    at = next(v for v in best["verdicts"] if (v["part"], v["against"]) == ("cross_fitted", "best-member"))  # fmt: skip
+    at["word"] = "better"
+    assert chosen_of(stored) in recommendation(stored).partition(":")[0]
+    assert recommended_member(stored) is None
+    best["verdicts"].append({**at, "part": "nested", "word": "worse"})
+    assert member in recommendation(stored).partition(":")[0]
+    assert recommended_member(stored) == member

@@ -89,6 +89,8 @@ def _uncertainty(one: ImagePredictions) -> str:
         if n_other
         else f"All {n_members} members vote for this class"
     )
+    if not str(one.classes[0]):
+        votes = "The members' votes are tied"
     return f"{said} (entropy of the members' mean), {share:.0f} % of it because members differ. {votes}."
 
 

@@ -119,7 +119,7 @@ def recommendation(methods: Mapping[str, Stored]) -> str:
             f"{chance}, and {name if other_is_better else 'no ensemble'} is "
             f"{'not ' * other_is_better}shown to be better than it."
         )
-    found = _verdict(best, part, "best-member")
+    found = _deciding(best)
     if found is None or found["gain"]["value"] is None:
         return f"No recommendation: {name} cannot be compared with {noun}."
     if found["word"] == "better":
@@ -139,7 +139,7 @@ def recommended_member(methods: Mapping[str, Stored]) -> str | None:
     chosen = chosen_of(methods)
     if chosen is None or len(methods[chosen]["member_names"]) == 1:
         return None
-    found = _verdict(methods[chosen], part_of(methods[chosen]), "best-member")
+    found = _deciding(methods[chosen])
     if found is None or found["gain"]["value"] is None or found["word"] == "better":
         return None
     name = methods.get("best-member", {}).get("best_member")
@@ -229,7 +229,7 @@ def _none_to_use(methods: Mapping[str, Stored], best: Stored) -> set[str]:
 
     A method is at chance if it is not shown to be above chance on any part, and this is known.
     """
-    found = _verdict(best, part_of(best), "best-member")
+    found = _deciding(best)
     is_better = found is not None and found["word"] == "better"
     some = {one["method"]: one for one in (best, methods.get("best-member", best))}
     at_chance = {name for name, one in some.items() if _is_at_chance(one)}
@@ -266,6 +266,13 @@ def chance_sentence(methods: Mapping[str, Stored]) -> str:
 def _verdict(best: Stored, part: str, against: str) -> Stored | None:
     found = [v for v in best["verdicts"] if (v["part"], v["against"]) == (part, against)]
     return found[0] if found else None
+
+
+def _deciding(best: Stored) -> Stored | None:
+    """The verdict against the best member: on the test part, else nested, else cross-fitted."""
+    part = part_of(best)
+    nested = None if part == "test" else _verdict(best, "nested", "best-member")
+    return nested or _verdict(best, part, "best-member")
 
 
 def _alone(methods: Mapping[str, Stored]) -> Stored | None:
