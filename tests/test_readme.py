@@ -32,6 +32,8 @@ from ensemble_kit.files import read_toml
 from ensemble_kit.members import recipe
 from ensemble_kit.members.registry import GROUPS, NETWORKS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md"))
 OTHERS = ["CONTRIBUTING.md", "checkpoints/README.md", "data/README.md"]

@@ -28,6 +28,8 @@ from ensemble_kit.metrics.sufficient_statistics import sums_of
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_logits, toy_run
 
+pytestmark = pytest.mark.slow
+
 QUICK = Protocol(n_resamples=50)
 
 

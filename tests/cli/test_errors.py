@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 CLI = Callable[..., tuple[int, str]]
 TINY = ("--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--no-pretrained", "--device", "cpu")  # fmt: skip
 

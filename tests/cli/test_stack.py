@@ -17,6 +17,8 @@ from ensemble_kit.evaluation.runs.stored_ensembles import read_ensemble_predicti
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.testing import toy_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory):

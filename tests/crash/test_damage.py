@@ -19,6 +19,8 @@ from ensemble_kit.members.jobs.resume import load_resume, save_resume
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 Invoke = Callable[..., tuple[int, str]]
 Commands = Callable[[Path], dict[str, list[object]]]
 N_FLIPS = 8

@@ -22,6 +22,8 @@ from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 
+pytestmark = pytest.mark.slow
+
 Mount = Callable[..., Path]
 # Its training state takes 0.9 MiB, two generations and a half of which do not fit into this.
 NETWORK, TOO_SMALL = "tiny_resnet", "size=2m"

@@ -27,6 +27,8 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.training import step as step_module
 from ensemble_kit.run import Run
 
+pytestmark = pytest.mark.slow
+
 RECIPE = Recipe(epochs=3, batch_size=16, learning_rate=3e-3)
 TINY = Member("tiny_cnn", image_size=16, pretrained=False, recipe=RECIPE)
 

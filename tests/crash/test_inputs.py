@@ -33,6 +33,8 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.training.fit import Fit
 from ensemble_kit.run import Run
 
+pytestmark = pytest.mark.slow
+
 CLI = Callable[..., tuple[int, str]]
 NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 

@@ -23,6 +23,8 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 from ensemble_kit.run import lock as hold
 
+pytestmark = pytest.mark.slow
+
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux ends orphans")
 ENDLESS = Member(
     "tiny_cnn",

@@ -25,6 +25,8 @@ import psutil
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("fastapi")
 
 HARNESS = Path(__file__).with_name("server_harness.py")

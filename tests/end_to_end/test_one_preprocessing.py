@@ -29,6 +29,8 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.spec_string import make_members
 from ensemble_kit.run import Run
 
+pytestmark = pytest.mark.slow
+
 SIZE = 12
 PAIRS = ("side", "stack", "channels")
 

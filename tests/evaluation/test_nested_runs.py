@@ -18,6 +18,8 @@ from ensemble_kit.evaluation.tables.leaderboard import leaderboard
 from ensemble_kit.report import write_report
 from ensemble_kit.testing import toy_run
 
+pytestmark = pytest.mark.slow
+
 QUICK = Protocol(n_resamples=200)
 
 

@@ -26,6 +26,8 @@ from ensemble_kit.evaluation.tables.permutation_test import null_rows
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.testing import toy_predictions, toy_run
 
+pytestmark = pytest.mark.slow
+
 
 class Leaky(Combiner):
     """Fitted to some rows, it remembers the labels of all that were there."""

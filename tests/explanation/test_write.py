@@ -24,6 +24,8 @@ from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.sources import file_source
 from ensemble_kit.locks import file_lock
 
+pytestmark = pytest.mark.slow
+
 CLI = Callable[..., tuple[int, str]]
 
 

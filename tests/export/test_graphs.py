@@ -20,6 +20,8 @@ from ensemble_kit.export.pixel_graph import PixelGraph, resized
 from ensemble_kit.inference import backends, graphs
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 
+pytestmark = pytest.mark.slow
+
 CLI = Callable[..., tuple[int, str]]
 NO_GRAPH = ("knora-u", "knora-e", "ola", "lca", "boosting", "feature-mlp", "pooled-mlp", "oracle")
 

@@ -22,6 +22,8 @@ from ensemble_kit.members.training.fit import Fit
 from ensemble_kit.members.training.optim import rate_at
 from ensemble_kit.members.training.state import Training
 
+pytestmark = pytest.mark.slow
+
 MakeJob = Callable[..., Job]
 EMA = {"ema_decay": 0.9}
 BESIDE = {**EMA, "average_beside": True}

@@ -23,6 +23,8 @@ from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.run_job import run_job
 from ensemble_kit.members.training.fit import Fit
 
+pytestmark = pytest.mark.slow
+
 MakeJob = Callable[..., Job]
 FILES = ("model.safetensors", "config.json", "logits-oof.npy", "logits-test.npy", "history.csv", "recipe.json")  # fmt: skip
 

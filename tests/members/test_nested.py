@@ -25,6 +25,8 @@ from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.run import Run
 
+pytestmark = pytest.mark.slow
+
 MakeJob = Callable[..., Job]
 
 

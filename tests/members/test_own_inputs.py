@@ -32,6 +32,8 @@ from ensemble_kit.members.spec_string import make_members
 from ensemble_kit.members.training.fit import Fit
 from ensemble_kit.run import Run
 
+pytestmark = pytest.mark.slow
+
 MakeJob = Callable[..., Job]
 STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
 

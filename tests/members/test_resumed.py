@@ -24,6 +24,8 @@ from ensemble_kit.members.training.fit import Fit
 from ensemble_kit.members.training.optim import rate_at
 from ensemble_kit.members.training.state import Training
 
+pytestmark = pytest.mark.slow
+
 MakeJob = Callable[..., Job]
 CutOff = Callable[[Job, int], None]
 Kept = Callable[[Job], dict[str, bytes]]

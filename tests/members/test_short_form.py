@@ -14,6 +14,8 @@ from ensemble_kit.members.naming import name_of, stored_name
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.spec_string import make_members, read_short_form
 
+pytestmark = pytest.mark.slow
+
 NAMES = {
     "resnet18": "resnet18",
     "resnet18:seed=0": "resnet18",

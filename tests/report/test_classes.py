@@ -21,6 +21,8 @@ from ensemble_kit.report.page import draw, write_report
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_run
 
+pytestmark = pytest.mark.slow
+
 N_CLASSES = 30
 
 

@@ -22,6 +22,8 @@ from ensemble_kit.report.sections.results import few_methods, results_section
 from ensemble_kit.report.sheet import value_cell
 from ensemble_kit.testing import toy_run
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run")

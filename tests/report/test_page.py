@@ -34,6 +34,8 @@ from ensemble_kit.report.page import render, sections_of, write_report
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_logits, toy_run
 
+pytestmark = pytest.mark.slow
+
 EVIL = "<img src=x onerror=alert(1)>"
 QUICK = Protocol(n_resamples=50)
 

@@ -29,6 +29,8 @@ from ensemble_kit.report.sections.use import ordinal_section, point_section, set
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_run
 
+pytestmark = pytest.mark.slow
+
 QUICK = Protocol(n_resamples=20)
 
 

@@ -35,6 +35,8 @@ from ensemble_kit.reproduce.run_steps import StepEnded
 from ensemble_kit.reproduce.steps import STEPS, Target
 from ensemble_kit.run import Run
 
+pytestmark = pytest.mark.slow
+
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 NAMES = sorted(path.parent.name for path in EXPERIMENTS.glob(f"*/{FILE}"))
 SMALLEST: dict[str, Any] = {

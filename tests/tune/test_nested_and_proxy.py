@@ -18,6 +18,8 @@ from ensemble_kit.run import Run
 from ensemble_kit.tune.proxy import Proxy
 from ensemble_kit.tune.tune_members import tune_members
 
+pytestmark = pytest.mark.slow
+
 CLI = Callable[..., tuple[int, str]]
 
 

@@ -36,6 +36,8 @@ from ensemble_kit.tune.trials import TrialResult
 from ensemble_kit.tune.tune_members import tune_members
 from ensemble_kit.tune.tuning import Progress
 
+pytestmark = pytest.mark.slow
+
 CLI = Callable[..., tuple[int, str]]
 Tune = Callable[..., TuningResult]
 

@@ -25,6 +25,8 @@ from ensemble_kit.members.training import step as step_module
 from ensemble_kit.members.training.throughput import images_per_second
 from ensemble_kit.run import Run
 
+pytestmark = pytest.mark.slow
+
 MakeJob = Callable[..., Job]
 CutOff = Callable[[Job, int], None]
 Kept = Callable[[Job], dict[str, bytes]]

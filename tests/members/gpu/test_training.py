@@ -15,6 +15,8 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.training import loop as train_module
 from ensemble_kit.members.training.fit import Fit, Rows
 
+pytestmark = pytest.mark.slow
+
 N_TRAIN, N_VALIDATION, BATCH = 21, 4, 8
 
 
