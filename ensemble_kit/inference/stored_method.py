@@ -25,7 +25,7 @@ from ensemble_kit.evaluation.runs.stored_ensembles import (
     stored_methods,
     what_changed,
 )
-from ensemble_kit.evaluation.tables.answer import chosen_of, recommended_member
+from ensemble_kit.evaluation.tables.recommendation import chosen_of, recommended_member
 from ensemble_kit.inference.method_caveats import of_chance, of_other_methods, of_run
 from ensemble_kit.inference.pooling import Pooling, pooling_of
 from ensemble_kit.inference.stored_decisions import (

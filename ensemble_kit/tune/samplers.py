@@ -15,7 +15,7 @@ TRIED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 class _NoRepeats(optuna.samplers.BaseSampler):
-    """Samples at random where a sampler repeats the values of a trial: the result would be equal."""
+    """Draws other values at random where a sampler repeats those of a trial: the loss would be equal."""
 
     def sample_relative(
         self,
@@ -23,7 +23,7 @@ class _NoRepeats(optuna.samplers.BaseSampler):
         trial: optuna.trial.FrozenTrial,
         search_space: dict[str, optuna.distributions.BaseDistribution],
     ) -> dict[str, Any]:
-        """The values of the next sampler, or none, which makes Optuna sample at random."""
+        """The sampler's values, or values drawn at random if a trial has these already."""
         values = super().sample_relative(study, trial, search_space)  # type: ignore[safe-super]
         tried = [t.params for t in study.get_trials(deepcopy=False, states=TRIED)]
         other, n = optuna.samplers.RandomSampler(seed=trial.number), 0

@@ -14,16 +14,13 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.evaluation.scores.verdict import too_few
-from ensemble_kit.evaluation.tables.answer import (
-    answer,
-    chance_sentence,
+from ensemble_kit.evaluation.tables.answer import answer, chance_sentence, claim, constant_class
+from ensemble_kit.evaluation.tables.chance import chance_of
+from ensemble_kit.evaluation.tables.recommendation import (
     chosen_of,
-    claim,
-    constant_class,
     recommendation,
     recommended_member,
 )
-from ensemble_kit.evaluation.tables.chance import chance_of
 from ensemble_kit.evaluation.winner import ranked, winner
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.report.content import gather

@@ -21,7 +21,7 @@ from ensemble_kit.evaluation.decisions.set_coverage import SetOptions
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
 from ensemble_kit.evaluation.runs.stack_run import stack_run
-from ensemble_kit.evaluation.tables.answer import chosen_of
+from ensemble_kit.evaluation.tables.recommendation import chosen_of, recommended_member
 from ensemble_kit.files import read_csv, read_json
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 from ensemble_kit.metrics.costs import CostMatrix
@@ -51,6 +51,15 @@ def test_by_default_the_method_that_stack_chose_predicts(stacked: Any) -> None:
     folders = (stacked.run.path / "ensembles").glob("*/metrics.json")
     stored = {path.parent.name: read_json(path) for path in folders}
     assert load_ensemble(stacked.run).method == chosen_of(stored)
+
+
+def test_the_recommended_member_is_named_where_another_method_predicts(stacked: Any) -> None:
+    folders = (stacked.run.path / "ensembles").glob("*/metrics.json")
+    member = recommended_member({path.parent.name: read_json(path) for path in folders})
+    ensemble = load_ensemble(stacked.run)
+    assert member in stacked.run.members()
+    assert ensemble.method != member
+    assert any(f"--method {member}" in note for note in ensemble.notes)
 
 
 def test_of_a_run_without_stacked_methods_the_mean_predicts_and_a_note_says_so(
