@@ -610,5 +610,6 @@ def test_embedded_data_never_stand_for_those_of_a_run_that_exists(
     trained: Any, tmp_path: Path
 ) -> None:
     assert load_experiment({"run": str(tmp_path / "new")}).data.path in EMBEDDED
-    with pytest.raises(DataError):
+    with pytest.raises(DataError) as caught:
         prepare(load_experiment({"run": str(trained.run.path)}))
+    assert "--data" in str(caught.value)

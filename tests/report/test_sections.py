@@ -25,6 +25,7 @@ from ensemble_kit.report.sections.curves import calibration_section, referral_se
 from ensemble_kit.report.sections.explanations import explanations_section
 from ensemble_kit.report.sections.members import members_section, training_section
 from ensemble_kit.report.sections.provenance import provenance_section
+from ensemble_kit.report.sections.results import results_section
 from ensemble_kit.report.sections.use import ordinal_section, point_section, sets_section
 from ensemble_kit.run import Run
 from ensemble_kit.testing import toy_run
@@ -63,6 +64,8 @@ def test_a_run_of_one_member_has_nothing_to_compare(tmp_path: Path, method: str)
     section = members_section(gather(run))
     assert not section.drawings
     assert [row[0].text for row in section.sheets[0].rows] == ["member0"]
+    results = results_section(gather(run))
+    assert [row[0].text for row in results.sheets[0].shown_rows] == ["best-member"]
     assert write_report(run).is_file()
 
 

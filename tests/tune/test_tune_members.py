@@ -29,8 +29,10 @@ from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.report.tuning import tuning_content
 from ensemble_kit.run import Run
 from ensemble_kit.tune.best import best_record, tuned_values
+from ensemble_kit.tune.first_trials import enqueue_next, first_trials
 from ensemble_kit.tune.outcome import Gain, TunedMember, TuningResult
 from ensemble_kit.tune.plots import PLOTS
+from ensemble_kit.tune.space import Space, dimensions
 from ensemble_kit.tune.storage import open_storage, storage_path
 from ensemble_kit.tune.trials import TrialResult
 from ensemble_kit.tune.tune_members import tune_members
@@ -300,6 +302,15 @@ def test_a_trial_that_is_cut_off_goes_on_after_its_last_epoch_under_a_new_number
     assert trials[0].params == trials[1].params
     assert not caplog.records
     assert not list((tmp_path / "run/tuned/trials").rglob("resume-*"))
+
+
+def test_first_trials_are_enqueued_one_at_a_time() -> None:
+    study, member = optuna.create_study(), tiny(batch_size=32)
+    axes = dimensions(Space(), member, 100)
+    first, _ = first_trials(member, axes)
+    for _ in range(2):
+        enqueue_next(study, first, axes)
+    assert [trial.user_attrs["origin"] for trial in study.trials] == ["default"]
 
 
 def test_a_default_that_is_cut_off_is_continued_before_the_next_first_trial(
