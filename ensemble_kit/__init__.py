@@ -71,7 +71,7 @@ _HOME = {
     "pareto_table": "evaluation.diversity.pareto",
     "study_members": "evaluation.diversity.member_study",
     "member_values": "evaluation.diversity.shapley",
-    "inflation": "evaluation.runs.split_inflation",
+    "image_split_bias": "evaluation.runs.image_split_bias",
     "conformal_sets": "evaluation.runs.prediction_sets",
     "SetOptions": "evaluation.decisions.set_coverage",
     "operating_point": "evaluation.runs.operating_point",

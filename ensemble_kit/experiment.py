@@ -72,7 +72,7 @@ class Experiment(Settings):
     member: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _own_augmentations_have_own_names(self) -> Experiment:
+    def _unused_augmentation_names(self) -> Experiment:
         if taken := sorted(self.augmentation.keys() & PRESETS.keys()):
             raise DataError(
                 f"[augmentation.{taken[0]}] has the name of a built-in preset",
@@ -123,7 +123,7 @@ class Experiment(Settings):
         recipe = merged(self.recipe.model_dump(exclude_unset=True), said)
         use_tuned = self.use_tuned and not said.keys() & TUNED
         tuned = placed(tuned_values(Run(self.run_path), name) if use_tuned else {})
-        if _says_one_of(tuned, {**own, "recipe": said}):
+        if _overlaps(tuned, {**own, "recipe": said}):
             tuned = {}
         shared = {
             "image_size": self.image_size,
@@ -176,8 +176,8 @@ def load_experiment(
         given["use_tuned"] = False
     if flags.get("members") is not None and isinstance(given.get("member"), Mapping):
         # An option may choose some members of the file; the tables of the others are then ignored.
-        asked, listed = _bases(flags["members"]), _bases(_names(written.get("members", ())))
-        resting = {n for n in given["member"] if n in listed and n not in asked}
+        requested, listed = _bases(flags["members"]), _bases(_names(written.get("members", ())))
+        resting = {n for n in given["member"] if n in listed and n not in requested}
         given["member"] = {n: t for n, t in given["member"].items() if n not in resting}
     try:
         experiment, defaults = _checked(given)
@@ -185,7 +185,7 @@ def load_experiment(
         if file is None or not _is_wrong(with_presets(written)):
             raise
         raise DataError(f"{error.problem} (in '{file}')", error.allowed, error.advice) from None
-    data = experiment.data.as_asked(flags.get("data") or {}, defaults.get("data", {}))
+    data = experiment.data.as_requested(flags.get("data") or {}, defaults.get("data", {}))
     return experiment.model_copy(update={"data": data})
 
 
@@ -230,10 +230,10 @@ def _is_wrong(written: Mapping[str, Any]) -> bool:
     return False
 
 
-def _says_one_of(tuned: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+def _overlaps(tuned: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
     """Whether a member's own table sets one of the values that were tuned."""
     return any(
-        _says_one_of(value, own[key])
+        _overlaps(value, own[key])
         if isinstance(value, Mapping) and isinstance(own[key], Mapping)
         else True
         for key, value in tuned.items()

@@ -96,9 +96,9 @@ def _parted(
         refuse_overruled(data, {"test_size": winner})
         return _read_as(manifest, "test part: as in the data"), None
     parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
-    asked = () if data.test_part == "drawn" else validation_question(manifest)
+    requested = () if data.test_part == "drawn" else validation_question(manifest)
     said = f"test part: random, about {data.test_size:.0%} of each class"
-    return _read_as(parted.with_notes(*asked), said), None
+    return _read_as(parted.with_notes(*requested), said), None
 
 
 def _read_as(manifest: Manifest, test_part: str) -> Manifest:

@@ -525,8 +525,8 @@ def test_defaults_are_never_refused_and_folds_that_are_there_may_be_asked_for(
     slides: Path,
 ) -> None:
     splits = splits_of(slides, n_folds=2)
-    for asked in ({}, {"folds": 2}):
-        _, folds = prepare(load_experiment(of_slides(slides, splits=splits, **asked)))
+    for requested in ({}, {"folds": 2}):
+        _, folds = prepare(load_experiment(of_slides(slides, splits=splits, **requested)))
         assert folds.n_splits == 2
     splits = splits_of(slides, n_folds=None)
     _, folds = prepare(load_experiment(of_slides(slides, splits=splits, folds=4)))
@@ -600,9 +600,9 @@ def test_options_settings_files_and_data_win_over_the_settings_of_the_run(own_ru
 def test_a_recipe_that_is_named_replaces_the_one_of_the_run(own_run: Run, slides: Path) -> None:
     best = load_experiment(of_slides(slides) | {"recipe": {"preset": "best"}})
     own_run.keep_config(config_of(best))
-    asked = {"run": str(own_run.path), "recipe": {"preset": "fast"}}
+    requested = {"run": str(own_run.path), "recipe": {"preset": "fast"}}
     fast = load_experiment(of_slides(slides) | {"recipe": {"preset": "fast"}}).recipe
-    assert load_experiment(asked).recipe == fast != best.recipe
+    assert load_experiment(requested).recipe == fast != best.recipe
     assert load_experiment({"run": str(own_run.path)}).recipe == best.recipe
 
 

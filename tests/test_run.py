@@ -239,9 +239,9 @@ def test_members_are_known_by_their_folders_where_the_list_is_lost(tmp_path: Pat
     for name in ("b", "a"):
         (run.member_dir(name)).mkdir(parents=True)
         (run.member_dir(name) / "member.json").write_text("{}")
-    assert run.asked_members() == ["a", "b"]
+    assert run.requested_members() == ["a", "b"]
     (run.path / "members.json").write_text('["b", "a"]')
-    assert run.asked_members() == ["b", "a"]
+    assert run.requested_members() == ["b", "a"]
 
 
 def test_a_folder_without_a_record_is_no_run(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Combiner:
     n_members_: int
 
     @property
-    def may_fall_back(self) -> bool:
+    def can_fall_back(self) -> bool:
         """Whether the plain mean of all members may stand in for it where it is no better."""
         return self.is_fitted_to_labels
 

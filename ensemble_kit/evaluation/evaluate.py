@@ -30,8 +30,8 @@ from ensemble_kit.evaluation.cross_validation.baselines import (
     REFERENCE_METHODS,
     with_baselines,
 )
-from ensemble_kit.evaluation.cross_validation.fallback import beats
-from ensemble_kit.evaluation.cross_validation.nested import couplings
+from ensemble_kit.evaluation.cross_validation.fallback import is_better
+from ensemble_kit.evaluation.cross_validation.nested import base_model_leakage
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.result import Evaluation, replaced_name
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, baseline_tests
@@ -114,7 +114,7 @@ def evaluate_all(
     notes, own = _notes(made, scored, protocol), _own_notes(made, protocol)
     per_group = metrics_per_group(made.predictions, made.tables, protocol)
     per_class, tests = _per_class(made, protocol), _tests(made)
-    leakage = couplings(scored["cross_fitted"], scored.get("nested", {}), protocol.level)
+    leakage = base_model_leakage(scored["cross_fitted"], scored.get("nested", {}), protocol.level)
 
     def values(part: str, name: str) -> MetricValues | None:
         return scored[part][name].values if part in scored else None
@@ -128,7 +128,7 @@ def evaluate_all(
             per_group={part: of[name] for part, of in per_group.items() if name in of},
             per_class={part: of[name] for part, of in per_class.items() if name in of},
             tests=tests.get(name, ()), nested=values("nested", name),
-            coupling=leakage.get(name, {}), costs=protocol.costs,
+            base_model_leakage=leakage.get(name, {}), costs=protocol.costs,
             decided_by_cost=protocol.decide_by_cost,
             corrected=correction if name == best else None, positive=protocol.positive,
             ranked_class=protocol.ranked_class(oof.class_names), metric=protocol.metric,
@@ -222,7 +222,7 @@ def _below_best(made: AllParts, protocol: Protocol) -> list[str]:
         if n not in REFERENCE_METHODS and one.is_fitted_to_labels and n not in made.fell_back
     ]
     best = made.crossed["best-member"]
-    return [n for n in learnt if not beats(made.crossed[n], best, labels, wanted)]
+    return [n for n in learnt if not is_better(made.crossed[n], best, labels, wanted)]
 
 
 def _scored_part(

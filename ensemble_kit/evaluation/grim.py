@@ -17,7 +17,7 @@ MOST_DIGITS = 18
 
 
 @dataclasses.dataclass(frozen=True)
-class Claim:
+class GrimResult:
     """An accuracy claimed over n samples.
 
     Parameters
@@ -56,7 +56,7 @@ class Claim:
     sentence: str
 
 
-def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
+def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> GrimResult:
     """Judge an accuracy claimed over `n` samples, to the digits it was given with.
 
     Parameters
@@ -84,8 +84,8 @@ def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
     435 of 450, truncated
     >>> print(verify_claim("0.863", 156).weaker[0])
     404 of 468: the mean of 3 runs of 156, rounded or truncated
-    >>> claim = verify_claim("0.99", 1000)
-    >>> claim.fewest, claim.most
+    >>> result = verify_claim("0.99", 1000)
+    >>> result.fewest, result.most
     (985, 995)
     """
     if not 0 < level < 1:
@@ -107,7 +107,7 @@ def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> Claim:
     n_right = min(max(round(printed.value * n), 0), n)
     fewest, most = (counts[0].fewest, counts[0].most) if counts else (n_right, n_right)
     n_right = min(max(n_right, fewest), most)
-    found = Claim(
+    found = GrimResult(
         accuracy=float(printed.value),
         n=n,
         possible=bool(counts),
@@ -153,34 +153,36 @@ def _read(text: str) -> Printed:
     return Printed(number.scaleb(scale), Decimal(1).scaleb(last + scale), zeros)
 
 
-def _sentence(text: str, claim: Claim, value: Decimal, level: float) -> str:
-    n = claim.n
+def _sentence(text: str, result: GrimResult, value: Decimal, level: float) -> str:
+    n = result.n
     interval = (
-        f"Wilson {level * 100:g} % interval {claim.low:.4f} to {claim.high:.4f}, if the {n} samples "
+        f"Wilson {level * 100:g} % interval {result.low:.4f} to {result.high:.4f}, if the {n} samples "
         "are independent."
     )
-    if claim.possible:
-        found = "; ".join(map(str, claim.counts))
+    if result.possible:
+        found = "; ".join(map(str, result.counts))
         over = (
-            str(claim.fewest) if claim.fewest == claim.most else f"{claim.fewest} to {claim.most}"
+            str(result.fewest)
+            if result.fewest == result.most
+            else f"{result.fewest} to {result.most}"
         )
         return f"{text} over {n} is possible: {found}. For {over} of {n}: {interval}"
     below = min(int(value * n), n - 1)
     near = " and ".join(f"{c} of {n} ({c / n:.5f})" for c in (below, below + 1))
     first = (
         f"{text} over {n} is impossible as a single count: no single count, rounded or truncated, "
-        f"gives it. The nearest counts are {near}. For {claim.n_right} of {n}: {interval}"
+        f"gives it. The nearest counts are {near}. For {result.n_right} of {n}: {interval}"
     )
-    return "\n".join([first, *_weaker(claim), *claim.not_listed])
+    return "\n".join([first, *_weaker(result), *result.not_listed])
 
 
-def _weaker(claim: Claim) -> list[str]:
-    if not claim.weaker:
+def _weaker(result: GrimResult) -> list[str]:
+    if not result.weaker:
         return [
             "Padded digits and means of 2 to 10 runs or folds were tried: no informative one gives it."
         ]
     return [
         "Weaker explanations. The percentage is the share of all values with these digits that the "
         "explanation fits by chance:",
-        *(f"- {way} ({100 * way.share:.2g} %)" for way in claim.weaker),
+        *(f"- {way} ({100 * way.share:.2g} %)" for way in result.weaker),
     ]

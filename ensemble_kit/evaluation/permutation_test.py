@@ -33,7 +33,7 @@ ALARM = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class NullMetrics:
+class PermutedMetrics:
     """One method's metric on the real table, on permuted labels and on noise members.
 
     Parameters
@@ -80,7 +80,7 @@ class PermutationTest:
         How the labels were permuted, in words.
     """
 
-    methods: Mapping[str, NullMetrics]
+    methods: Mapping[str, PermutedMetrics]
     metric: str
     n_draws: int
     permutation: str
@@ -199,7 +199,7 @@ def permutation_test(
         return better if higher else -better
 
     found = {
-        name: NullMetrics(
+        name: PermutedMetrics(
             real[name], values(0, name), values(1, name), gain(0, name), gain(1, name), higher
         )
         for name in methods

@@ -88,8 +88,8 @@ class Protocol:
 
     def takes_an_order(self, table: Predictions | MethodPredictions) -> bool:
         """Whether ordinal metrics are requested although the classes have no known order."""
-        asked = {*self.metrics, self.metric} & {*ORDINAL_METRICS}
-        return bool(asked) and not table.ordinal
+        requested = {*self.metrics, self.metric} & {*ORDINAL_METRICS}
+        return bool(requested) and not table.ordinal
 
     def resolved(self, name: str, class_names: Sequence[str]) -> Metric:
         """A metric by its name, over these classes."""

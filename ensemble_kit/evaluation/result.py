@@ -31,7 +31,7 @@ class Evaluation:
         On the rows it was fitted to; on rows of other folds; on the test table (None without).
     nested : MetricValues or None
         On folds that neither members nor combiner were trained on; None without nested predictions.
-    coupling : mapping of metric to Interval
+    base_model_leakage : mapping of metric to Interval
         Base-model leakage: cross-fitted minus nested, paired; empty without nested predictions.
     oof_combined, test_combined : MethodPredictions
         The cross-fitted and the test predictions.
@@ -78,7 +78,7 @@ class Evaluation:
     per_class: Mapping[str, tuple[ClassMetrics, ...]] = dataclasses.field(default_factory=dict)
     tests: tuple[BaselineTest, ...] = ()
     nested: MetricValues | None = None
-    coupling: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
+    base_model_leakage: Mapping[str, Interval] = dataclasses.field(default_factory=dict)
     costs: CostMatrix | None = None
     decided_by_cost: bool = False
     corrected: CorrectedChoice | None = None

@@ -133,7 +133,13 @@ class _Writer:
         return digest_json(
             {
                 "version": VERSION,
-                "image": [source.name, source.path, source.pair_path, source.stamp, source.group],
+                "image": [
+                    source.name,
+                    source.path,
+                    source.pair_path,
+                    source.file_state,
+                    source.group,
+                ],
                 "truth": self.chosen.truth[i],
                 "method": self.ensemble.method,
                 "members": self.ensemble.stored.made_of,

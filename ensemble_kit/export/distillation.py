@@ -27,7 +27,7 @@ from ensemble_kit.manifest.soft_labels import soft_columns
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.jobs import fold_files
-from ensemble_kit.members.jobs.events import Watcher, nobody
+from ensemble_kit.members.jobs.events import Listener, ignore_event
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.spec_string import make_members
@@ -133,7 +133,7 @@ def train_student(
     *,
     method: str | None = None,
     device: str = "auto",
-    watcher: Watcher = nobody,
+    listener: Listener = ignore_event,
 ) -> Student:
     """Train one small network on a method's out-of-fold predictions, over the folds of its run.
 
@@ -143,7 +143,7 @@ def train_student(
         See `student_member`.
     method : str, optional
         A stacked method, or a member; by default the method that `stack` chose.
-    watcher : callable
+    listener : callable
         See `fit_members`.
 
     Raises
@@ -157,7 +157,7 @@ def train_student(
     member = student_member(run, teacher, text)
     manifest, own = soft_manifest(run, teacher.method), Run(student_folder(run, teacher, member))
     _refuse_other_labels(own, manifest)
-    fit_members([member], manifest, run.folds(), own, device=device, watcher=watcher)
+    fit_members([member], manifest, run.folds(), own, device=device, listener=listener)
     return Student(own, member.name, run, teacher)
 
 

@@ -23,12 +23,12 @@ def is_installed(backend: str) -> bool:
     return importlib.util.find_spec(backend) is not None
 
 
-def choose_backend(asked: str, graph: Mapping[str, Any] | None, *, on_cpu: bool) -> str:
+def choose_backend(requested: str, graph: Mapping[str, Any] | None, *, on_cpu: bool) -> str:
     """The backend to use for a bundle.
 
     Parameters
     ----------
-    asked : str
+    requested : str
         One of `BACKENDS`.
     graph : mapping, optional
         What the bundle's record says of its graph.
@@ -41,26 +41,26 @@ def choose_backend(asked: str, graph: Mapping[str, Any] | None, *, on_cpu: bool)
     EnvironmentFault
         It is not installed.
     """
-    _refuse_unknown(asked)
-    if asked == AUTO:
+    _refuse_unknown(requested)
+    if requested == AUTO:
         usable = [one for one in _of(graph) if on_cpu and is_installed(one)]
         return (*usable, TORCH)[0]
-    if asked == TORCH:
-        return asked
-    if asked not in _of(graph):
+    if requested == TORCH:
+        return requested
+    if requested not in _of(graph):
         raise UsageError(
-            f"The backend '{asked}' needs a graph",
+            f"The backend '{requested}' needs a graph",
             f"this bundle has graphs for {', '.join(_of(graph)) or 'no backend'}",
             WITH_GRAPH,
         )
     if not on_cpu:
         raise UsageError(
-            f"The backend '{asked}' computes on the CPU",
+            f"The backend '{requested}' computes on the CPU",
             "another device was asked for",
             "Use --device cpu, or --backend torch",
         )
-    refuse_absent(asked)
-    return asked
+    refuse_absent(requested)
+    return requested
 
 
 def _of(graph: Mapping[str, Any] | None) -> list[str]:
@@ -87,7 +87,7 @@ def refuse_absent(package: str) -> None:
         )
 
 
-def refuse_graph_of_run(asked: str) -> None:
+def refuse_graph_of_run(requested: str) -> None:
     """Refuse a backend that needs a graph for a run, which has none.
 
     Raises
@@ -95,19 +95,19 @@ def refuse_graph_of_run(asked: str) -> None:
     UsageError
         It is neither `auto` nor `torch`.
     """
-    _refuse_unknown(asked)
-    if asked not in (AUTO, TORCH):
+    _refuse_unknown(requested)
+    if requested not in (AUTO, TORCH):
         raise UsageError(
-            f"The backend '{asked}' needs a bundle with a graph",
+            f"The backend '{requested}' needs a bundle with a graph",
             "a run folder has none",
             f"{WITH_GRAPH}, then open the bundle",
         )
 
 
-def _refuse_unknown(asked: str) -> None:
-    if asked not in BACKENDS:
+def _refuse_unknown(requested: str) -> None:
+    if requested not in BACKENDS:
         raise UsageError(
-            f"Unknown backend '{asked}'",
+            f"Unknown backend '{requested}'",
             f"the backends are {', '.join(BACKENDS)}",
-            did_you_mean(asked, BACKENDS),
+            did_you_mean(requested, BACKENDS),
         )

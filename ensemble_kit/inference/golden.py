@@ -41,7 +41,7 @@ def golden_sources(files: BundleFiles) -> list[Source]:
 
 def _source(files: BundleFiles, about: Mapping[str, str]) -> Source:
     decoded = {name: _decoded(files, name) for name in about.values() if name}
-    return Source(about["file"], about["file"], lambda asked: decoded[asked], about["pair"])
+    return Source(about["file"], about["file"], lambda requested: decoded[requested], about["pair"])
 
 
 def _decoded(files: BundleFiles, name: str) -> Pixels:

@@ -148,7 +148,9 @@ def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:
         stored.pooling.as_mapping(),
     ]
     return {
-        "images": digest_json([[s.name, s.path, s.pair_path, s.group, s.stamp] for s in sources]),
+        "images": digest_json(
+            [[s.name, s.path, s.pair_path, s.group, s.file_state] for s in sources]
+        ),
         "method": stored.name,
         "members": digest_json(dict(stored.made_of)),
         "decisions": digest_json(repr(decided)),

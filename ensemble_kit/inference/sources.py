@@ -37,7 +37,7 @@ class Source:
         Gives the pixels of a path: uint8, shape (height, width, 3).
     group : str
         The patient, where known.
-    stamp : str
+    file_state : str
         What tells a changed file from the old one: its size and time.
     digest : callable, optional
         Gives the digest of the files, as a manifest has it.
@@ -48,7 +48,7 @@ class Source:
     read: Callable[[str], Pixels]
     pair_path: str = ""
     group: str = ""
-    stamp: str = ""
+    file_state: str = ""
     digest: Callable[[], str] | None = None
 
 
@@ -62,9 +62,9 @@ def file_source(root: Path, path: str, *, name: str, pair_path: str = "") -> Sou
     return Source(
         name,
         path,
-        lambda asked: read_image(root, asked),
+        lambda requested: read_image(root, requested),
         pair_path,
-        stamp=" ".join(map(_stamp, files)),
+        file_state=" ".join(map(_file_state, files)),
         digest=lambda: digest_of(root, (path, pair_path) if pair_path else (path,)),
     )
 
@@ -86,7 +86,7 @@ def content_source(parts: Sequence[bytes | Pixels], *, name: str) -> Source:
     return Source(name, path, read, "".join(pair), digest=digest if is_file else None)
 
 
-def _stamp(file: Path) -> str:
+def _file_state(file: Path) -> str:
     try:
         about = file.stat()
     except (OSError, ValueError):
@@ -132,7 +132,9 @@ def _as_source(i: int, one: Any) -> Source:
     name = os.fspath(first) if isinstance(first, str | os.PathLike) else path
     digest = _digest_of_files(parts)
     beside = pair[0] if pair else ""
-    return Source(str(name), path, lambda asked: readers[asked](asked), beside, digest=digest)
+    return Source(
+        str(name), path, lambda requested: readers[requested](requested), beside, digest=digest
+    )
 
 
 def _digest_of_files(parts: tuple[Any, ...]) -> Callable[[], str] | None:
@@ -155,4 +157,4 @@ def _reader(part: Any) -> Callable[[str], Pixels]:
             "Give np.asarray(image)",
         )
     pixels = np.asarray(part)
-    return lambda asked: as_rgb(pixels, asked)
+    return lambda requested: as_rgb(pixels, requested)

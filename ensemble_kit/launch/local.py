@@ -11,7 +11,7 @@ from ensemble_kit.launch.measure_slots import fastest_share
 from ensemble_kit.launch.memory import visible_gpus
 from ensemble_kit.launch.pool import Pool
 from ensemble_kit.launch.slots import Machine, Peak, Share, first_slots, most_slots, slots_by_memory
-from ensemble_kit.members.jobs.events import JobFailed, Watcher
+from ensemble_kit.members.jobs.events import JobFailed, Listener
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.registry import cost
 from ensemble_kit.memory import host_free
@@ -39,7 +39,7 @@ class LocalEngine:
     slots: int | None = None
     threads: int = 0
 
-    def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+    def __call__(self, jobs: Sequence[Job], listener: Listener) -> list[JobFailed]:
         """Run all jobs; return those that failed."""
         kind = jobs[0].device.type
         on_gpus = kind == "cuda"
@@ -50,27 +50,27 @@ class LocalEngine:
         slots = self.slots or (1 if kind not in {"cpu", "cuda"} else None)
         if slots is not None:
             threads = self.threads or max(1, machine.cores // slots)
-            return Pool(slots, threads, jobs, watcher, gpus=gpus).run()
+            return Pool(slots, threads, jobs, listener, gpus=gpus).run()
         if on_gpus:
             threads = self.threads or max(1, machine.cores // most_slots(machine, len(jobs)))
-            return self._growing(machine, threads, jobs, watcher, gpus)
-        share = _share_of_cores(jobs, machine, watcher)
+            return self._growing(machine, threads, jobs, listener, gpus)
+        share = _share_of_cores(jobs, machine, listener)
         machine = dataclasses.replace(machine, cores=share.slots)
-        return self._growing(machine, self.threads or share.threads, jobs, watcher)
+        return self._growing(machine, self.threads or share.threads, jobs, listener)
 
     def _growing(
         self,
         machine: Machine,
         threads: int,
         jobs: Sequence[Job],
-        watcher: Watcher,
+        listener: Listener,
         gpus: Sequence[str] = (),
     ) -> list[JobFailed]:
         def resize(peak: Peak) -> int:
             return slots_by_memory(peak, machine, len(jobs))
 
         begin = first_slots(machine, len(jobs), max(_batch_macs(job) for job in jobs))
-        return Pool(begin, threads, jobs, watcher, resize=resize, gpus=gpus).run()
+        return Pool(begin, threads, jobs, listener, resize=resize, gpus=gpus).run()
 
 
 def _batch_macs(job: Job) -> float:
@@ -79,7 +79,7 @@ def _batch_macs(job: Job) -> float:
     return float(cost(job.member.network, job.tiles.image_size).macs * batch)
 
 
-def _share_of_cores(jobs: Sequence[Job], machine: Machine, watcher: Watcher) -> Share:
+def _share_of_cores(jobs: Sequence[Job], machine: Machine, listener: Listener) -> Share:
     """Number of workers and threads per worker; a run continues with the numbers that it began with."""
     run = jobs[0].run
     known = _known_choice(run)
@@ -89,7 +89,7 @@ def _share_of_cores(jobs: Sequence[Job], machine: Machine, watcher: Watcher) -> 
     shares = [Share(most, machine.cores // most)]
     if most > 1:
         shares.append(Share(1, machine.cores))
-    share, speeds = fastest_share(jobs, shares, watcher)
+    share, speeds = fastest_share(jobs, shares, listener)
     write_checked(
         run.path / CHOICE,
         {

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ensemble_kit.launch.end_with_parent import child_environment, end_with_parent
 from ensemble_kit.launch.slots import Share
 from ensemble_kit.members.jobs.choose_precision import PROBE_BATCH, WORTH_A_PROBE, Known
-from ensemble_kit.members.jobs.events import Notice, Watcher
+from ensemble_kit.members.jobs.events import Listener, Notice
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.registry import cost
 
@@ -22,7 +22,7 @@ LONGEST_SECONDS = 300
 
 
 def fastest_share(
-    jobs: Sequence[Job], shares: Sequence[Share], watcher: Watcher
+    jobs: Sequence[Job], shares: Sequence[Share], listener: Listener
 ) -> tuple[Share, dict[str, float]]:
     """The number of processes and threads with which the largest network trains the most images per second.
 
@@ -46,7 +46,7 @@ def fastest_share(
         speeds = {str(share): _together(job, batch, share) for share in shares}
         known.add(key, speeds)
         said = ", ".join(f"{share} {speed:.0f} images/s" for share, speed in speeds.items())
-        watcher(Notice(f"Measured with {job.member.network}: {said}."))
+        listener(Notice(f"Measured with {job.member.network}: {said}."))
     return max(shares, key=lambda share: speeds[str(share)]), speeds
 
 

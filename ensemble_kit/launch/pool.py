@@ -18,7 +18,7 @@ from ensemble_kit.launch.end_with_parent import child_environment
 from ensemble_kit.launch.slots import Peak
 from ensemble_kit.launch.worker import CRASH, DONE, PEAK
 from ensemble_kit.members.jobs.collect import collect
-from ensemble_kit.members.jobs.events import JobFailed, Notice, Watcher, from_json
+from ensemble_kit.members.jobs.events import JobFailed, Listener, Notice, from_json
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.progress_files import is_noted, note_failure
 
@@ -53,12 +53,12 @@ class Pool:
         slots: int,
         threads: int,
         jobs: Sequence[Job],
-        watcher: Watcher,
+        listener: Listener,
         *,
         resize: Callable[[Peak], int] | None = None,
         gpus: Sequence[str] = (),
     ) -> None:
-        self._slots, self._threads, self._watcher = slots, threads, watcher
+        self._slots, self._threads, self._listener = slots, threads, listener
         self._resize, self._gpus = resize, list(gpus)
         self._waiting = deque(jobs)
         self._run = jobs[0].run
@@ -99,7 +99,7 @@ class Pool:
                 worker.failed = event
                 self._fail(event)
             else:
-                self._watcher(event)
+                self._listener(event)
 
     def _active(self) -> list[Worker]:
         return [worker for worker in self._workers if not worker.retired]
@@ -160,7 +160,7 @@ class Pool:
         if wanted == self._slots:
             return
         need = self._peak.gpu or self._peak.host
-        self._watcher(
+        self._listener(
             Notice(
                 f"A job needs {need / 2**30:.1f} GiB here: from now on {wanted} jobs run at the same time."
             )
@@ -191,12 +191,12 @@ class Pool:
         self._resize = None
         if fewer < self._slots:
             self._slots = fewer
-            self._watcher(Notice(f"For the rest of this run, jobs run at most {fewer} at a time."))
+            self._listener(Notice(f"For the rest of this run, jobs run at most {fewer} at a time."))
 
     def _try_again(self, job: Job, how: str) -> None:
         name = f"{job.member.name} fold {job.fold}"
         if self._tries[job.member.name, job.fold] < TRIES:
-            self._watcher(
+            self._listener(
                 Notice(f"{name}: its process ended with {how}; the job is started again.")
             )
             self._waiting.appendleft(job)
@@ -210,7 +210,7 @@ class Pool:
         if failed.exit_code != RunLockedError.exit_code and not is_noted(folder):
             note_failure(folder, failed.reason)
         self._failures.append(failed)
-        self._watcher(failed)
+        self._listener(failed)
 
     def _stop_all(self) -> None:
         for worker in self._workers:

@@ -15,10 +15,10 @@ from typing import Any
 from ensemble_kit.errors import EnvironmentFault, counted
 from ensemble_kit.launch.remote import command, run_command, settle
 from ensemble_kit.members.jobs.engine import RemoteEngine
-from ensemble_kit.members.jobs.events import JobFailed, Notice, Watcher
+from ensemble_kit.members.jobs.events import JobFailed, Listener, Notice
 from ensemble_kit.members.jobs.job import Job
 
-ANSWER_SECONDS = 10.0
+TIMEOUT_SECONDS = 10.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "auto", "local")
 
 
@@ -41,7 +41,7 @@ class RayEngine(RemoteEngine):
     gpus: float = 0.0
     retries: int = 3
 
-    def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+    def __call__(self, jobs: Sequence[Job], listener: Listener) -> list[JobFailed]:
         """Run all jobs; return those that failed."""
         ray = _import_ray()
         refuse_open_wire(self.address)
@@ -52,7 +52,7 @@ class RayEngine(RemoteEngine):
             num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries, retry_exceptions=False
         )(run_command)
         waiting = {task.remote(command(job, max(1, int(self.cpus)))): job for job in jobs}
-        watcher(
+        listener(
             Notice(f"{counted(len(waiting), 'job', 'was')} submitted to Ray at {self.address}.")
         )
         failures = []
@@ -64,12 +64,12 @@ class RayEngine(RemoteEngine):
                     code, words, n_killed = ray.get(ready[0])
                 except ray.exceptions.RayError as error:
                     code, words, n_killed = 1, str(error), 0
-                if (failed := settle(job, code, words, watcher, n_killed=n_killed)) is not None:
+                if (failed := settle(job, code, words, listener, n_killed=n_killed)) is not None:
                     failures.append(failed)
         except BaseException:  # also on Ctrl-C and SIGTERM: nobody would collect their results
             for task in waiting:
                 ray.cancel(task, force=True)
-            watcher(Notice(f"Cancelled {len(waiting)} Ray tasks. The others had already ended."))
+            listener(Notice(f"Cancelled {len(waiting)} Ray tasks. The others had already ended."))
             raise
         return failures
 
@@ -126,7 +126,7 @@ def connect(ray: Any, address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         if host and port.isdigit():  # Ray itself would try for minutes
-            socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+            socket.create_connection((host.strip("[]"), int(port)), TIMEOUT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (OSError, RuntimeError, ValueError) as error:
         raise EnvironmentFault(

@@ -18,7 +18,7 @@ from ensemble_kit.files import read_csv
 from ensemble_kit.launch.end_with_parent import child_environment
 from ensemble_kit.launch.pool import TRIES
 from ensemble_kit.members.jobs.collect import collect
-from ensemble_kit.members.jobs.events import EpochEnded, JobFailed, JobFinished, Notice, Watcher
+from ensemble_kit.members.jobs.events import EpochEnded, JobFailed, JobFinished, Listener, Notice
 from ensemble_kit.members.jobs.fold_files import read_record
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.pooled_features import lacks_features
@@ -65,7 +65,7 @@ def run_command(arguments: list[str]) -> tuple[int, str, int]:
 
 
 def settle(
-    job: Job, code: int, words: str, watcher: Watcher, *, n_killed: int = 0
+    job: Job, code: int, words: str, listener: Listener, *, n_killed: int = 0
 ) -> JobFailed | None:
     """Report how a job ended, from the record in its folder if there is one, and collect its logits.
 
@@ -74,11 +74,11 @@ def settle(
     record = read_record(job.folder)
     if record is not None and not job.changes() and not lacks_features(job):
         if n_killed:
-            watcher(Notice(f"{job.member.name} fold {job.fold}: {KILLED}; tried once more."))
+            listener(Notice(f"{job.member.name} fold {job.fold}: {KILLED}; tried once more."))
         collect(job)
         for epoch in _epochs(job):
-            watcher(epoch)
-        watcher(JobFinished(job.member.name, job.fold, record["seconds"], record["chosen_epoch"]))
+            listener(epoch)
+        listener(JobFinished(job.member.name, job.fold, record["seconds"], record["chosen_epoch"]))
         return None
     reason = words.splitlines()[-1] if words else f"its process ended with exit code {code}"
     if code == -signal.SIGKILL:
@@ -88,7 +88,7 @@ def settle(
         note_failure(job.folder, reason)
     machine = code == EnvironmentFault.exit_code
     failed = JobFailed(job.member.name, job.fold, reason, code if machine else 5)
-    watcher(failed)
+    listener(failed)
     return failed
 
 

@@ -25,7 +25,7 @@ from ensemble_kit.errors import command as follow_up
 from ensemble_kit.files import read_json, write_json
 from ensemble_kit.launch.remote import command, run_command, settle
 from ensemble_kit.members.jobs.engine import RemoteEngine
-from ensemble_kit.members.jobs.events import JobFailed, Notice, Watcher
+from ensemble_kit.members.jobs.events import JobFailed, Listener, Notice
 from ensemble_kit.members.jobs.job import Job
 
 # File in the folder of a job with its Slurm id.
@@ -83,14 +83,14 @@ class SlurmEngine(RemoteEngine):
                     f"--slurm {name} is set by ensemble-kit", f"use {own}", "Remove it"
                 )
 
-    def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+    def __call__(self, jobs: Sequence[Job], listener: Listener) -> list[JobFailed]:
         """Submit all jobs, wait for them if `wait` is set, and return those that failed."""
         executor = self._executor(jobs[0])
         _refuse_queued(jobs)
         submitted = _submitted(executor, [command(job, self.cpus) for job in jobs])
         for job, task in zip(jobs, submitted, strict=True):
             write_json(job.folder / SUBMITTED, {"slurm_job": task.job_id})
-        watcher(
+        listener(
             Notice(
                 f"{counted(len(submitted), 'job', 'was')} submitted to Slurm (first id {submitted[0].job_id})."
             )
@@ -106,10 +106,10 @@ class SlurmEngine(RemoteEngine):
                     Exception
                 ) as error:  # submitit raises its own errors for lost and killed jobs
                     code, words, n_killed = 1, str(error), 0
-                if (failed := settle(job, code, words, watcher, n_killed=n_killed)) is not None:
+                if (failed := settle(job, code, words, listener, n_killed=n_killed)) is not None:
                     failures.append(failed)
         except BaseException:  # also on Ctrl-C and SIGTERM: nobody would collect their results
-            _cancel(submitted, watcher)
+            _cancel(submitted, listener)
             raise
         return failures
 
@@ -198,18 +198,20 @@ def _submitted_as(folder: Path) -> str:
 
 def _queued() -> set[str]:
     """Ids of this user's pending or running jobs; empty if Slurm does not answer."""
-    asked = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    requested = ["squeue", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
     try:
-        return set(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.split())
+        return set(
+            subprocess.run(requested, capture_output=True, text=True, check=True).stdout.split()
+        )
     except (OSError, subprocess.CalledProcessError):
         return set()
 
 
-def _cancel(submitted: Sequence[Any], watcher: Watcher) -> None:
+def _cancel(submitted: Sequence[Any], listener: Listener) -> None:
     left = [task for task in submitted if not task.done()]
     for task in left:
         task.cancel(check=False)
-    watcher(
+    listener(
         Notice(
             f"Cancelled {len(left)} of {len(submitted)} Slurm jobs. The others had already ended."
         )

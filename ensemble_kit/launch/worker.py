@@ -41,7 +41,7 @@ def main(run_path: str, n_threads: int) -> None:
     run, measured = Run(run_path), set[str]()
     number: int | None = None
 
-    def tell(event: Event) -> None:
+    def forward(event: Event) -> None:
         out.write(to_json(event) + "\n")
         if isinstance(event, EpochEnded) and event.member not in measured:
             measured.add(event.member)
@@ -52,9 +52,9 @@ def main(run_path: str, n_threads: int) -> None:
         try:
             job = open_job(run, member, fold)
             number = job.device.index
-            run_job(job, tell)
+            run_job(job, forward)
         except EnsembleKitError as error:
-            tell(JobFailed(member, fold, str(error), error.exit_code))
+            forward(JobFailed(member, fold, str(error), error.exit_code))
         except Exception as error:
             # After an error of the device this process cannot be used again.
             traceback.print_exc()

@@ -83,7 +83,7 @@ class DataSettings(Settings):
     max_bad: int = Field(10, ge=0)
     splits: str | None = None
 
-    def as_asked(self, flags: Mapping[str, Any], usual: Mapping[str, Any]) -> DataSettings:
+    def as_requested(self, flags: Mapping[str, Any], usual: Mapping[str, Any]) -> DataSettings:
         """The same settings, with only the user's own values marked as set.
 
         Parameters
@@ -95,8 +95,8 @@ class DataSettings(Settings):
             Defaults that replace those of this table.
         """
         defaults = DataSettings(**usual)
-        asked = {k for k, v in self if flags.get(k) is not None or v != getattr(defaults, k)}
-        return DataSettings.model_construct(asked, **dict(self))
+        requested = {k for k, v in self if flags.get(k) is not None or v != getattr(defaults, k)}
+        return DataSettings.model_construct(requested, **dict(self))
 
     def reader_options(self) -> dict[str, Any]:
         """Options for the reader: those that were set."""

@@ -43,15 +43,17 @@ def find_images(
         raise DataError(
             f"'{root}' does not exist", "the folder of the images must exist", "Check --image-root"
         )
-    asked = [_with_suffix(_relative(root, name), suffix) for name in names]
-    found = [_at_its_path(root, name, label) for name, label in zip(asked, labels, strict=True)]
+    requested = [_with_suffix(_relative(root, name), suffix) for name in names]
+    found = [_at_its_path(root, name, label) for name, label in zip(requested, labels, strict=True)]
     if None not in found:
         return [path for path in found if path is not None]
     index = _by_name(root)
-    several = {n: _named(index, n) for n, path in zip(asked, found, strict=True) if path is None}
-    _refuse_missing(root, [n for n, paths in several.items() if not paths], len(asked), table)
+    several = {
+        n: _named(index, n) for n, path in zip(requested, found, strict=True) if path is None
+    }
+    _refuse_missing(root, [n for n, paths in several.items() if not paths], len(requested), table)
     _refuse_ambiguous({n: paths for n, paths in several.items() if len(paths) > 1}, table)
-    return [path or several[name][0] for name, path in zip(asked, found, strict=True)]
+    return [path or several[name][0] for name, path in zip(requested, found, strict=True)]
 
 
 def images_beside(root: Path, paths: list[str], table: str) -> tuple[str, ...]:

@@ -34,14 +34,14 @@ def in_natural_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(different, key=natural_key))
 
 
-def look_like_grades(class_names: Iterable[str]) -> bool:
+def look_ordinal(class_names: Iterable[str]) -> bool:
     """Whether at least three names differ only in a number, which may be Roman.
 
     Examples
     --------
-    >>> look_like_grades(["ISUP 1", "ISUP 2", "ISUP 3"]), look_like_grades(["I", "II", "III"])
+    >>> look_ordinal(["ISUP 1", "ISUP 2", "ISUP 3"]), look_ordinal(["I", "II", "III"])
     (True, True)
-    >>> look_like_grades(["0", "1"]), look_like_grades(["adenosis", "G1", "G2"])
+    >>> look_ordinal(["0", "1"]), look_ordinal(["adenosis", "G1", "G2"])
     (False, False)
     """
     parts = [re.fullmatch(r"(\D*?)[\s_-]*(\d+|[IVX]+)", strip(name)) for name in class_names]

@@ -25,19 +25,19 @@ from ensemble_kit.members.jobs.engine import Engine, RemoteEngine, error_of_jobs
 from ensemble_kit.members.jobs.events import (
     JobFailed,
     JobSkipped,
+    Listener,
     Notice,
     TilesProgress,
-    Watcher,
-    nobody,
+    ignore_event,
 )
 from ensemble_kit.members.jobs.job import CROP, Job
-from ensemble_kit.members.jobs.job_spec import renew_price, write_spec
+from ensemble_kit.members.jobs.job_spec import update_cost, write_spec
 from ensemble_kit.members.jobs.nested_folds import pairs_to_train
 from ensemble_kit.members.jobs.pooled_features import lacks_features
 from ensemble_kit.members.jobs.progress_files import forget_failure
 from ensemble_kit.members.jobs.tracking import TensorBoard, both
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks.pretrained import require_first_weights
+from ensemble_kit.members.networks.pretrained import require_init_checkpoints
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.run import Run
@@ -63,7 +63,7 @@ def fit_members(
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
     retrain: bool = False,
-    watcher: Watcher = nobody,
+    listener: Listener = ignore_event,
     cache: Path | None = None,
     engine: Engine | None = None,
     shard: tuple[int, int] | None = None,
@@ -94,7 +94,7 @@ def fit_members(
         The experiment as it was resolved; kept as the run's `config.toml`.
     retrain : bool
         Set members aside whose settings changed, and train them anew, instead of refusing.
-    watcher : callable
+    listener : callable
         Receives the events of `ensemble_kit.members.jobs.events`.
     cache : path, optional
         Where decoded tiles are kept; `ENSEMBLE_KIT_CACHE` or the user's cache folder otherwise.
@@ -132,7 +132,7 @@ def fit_members(
     ]
     manifest = train.joined(test) if test is not None and len(test) else train
     for text in check_members(members, manifest):
-        watcher(Notice(text))
+        listener(Notice(text))
     if "sha256" not in manifest.table:
         manifest = with_digests(manifest)
     # The devices of other machines are not known here: `auto` is resolved there.
@@ -140,29 +140,31 @@ def fit_members(
     where = ELSEWHERE if elsewhere else choose_device(device)
     with contextlib.ExitStack() as stack:
         if tensorboard and not elsewhere:
-            curves = TensorBoard(run.path / "tensorboard", watcher)
-            watcher = both(watcher, stack.enter_context(curves))
+            curves = TensorBoard(run.path / "tensorboard", listener)
+            listener = both(listener, stack.enter_context(curves))
         with run.locked(seconds=0 if shard is None else 600):
             if not locks_work(run.path):
-                watcher(Notice(NO_LOCKS.format(run.path)))
+                listener(Notice(NO_LOCKS.format(run.path)))
             run.begin(manifest, folds, config or {})
             jobs = _plan(
                 members, rounds, manifest, folds, run, where, precision, seed, keep_features,
-                watcher, cache,
+                listener, cache,
             )  # fmt: skip
-            waiting = _unfinished(jobs, run, retrain, watcher)
-            require_first_weights([j.member for j in waiting if not lacks_features(j)])
-            waiting = waiting if elsewhere else with_precision(waiting, watcher)
+            waiting = _unfinished(jobs, run, retrain, listener)
+            require_init_checkpoints([j.member for j in waiting if not lacks_features(j)])
+            waiting = waiting if elsewhere else with_precision(waiting, listener)
             if config is not None:
                 run.keep_config(config)
             run.remember([m.name for m in members])
-            asked_device = device if elsewhere else None
-            _write_specs(jobs, waiting, cache, nested=nested, device=asked_device, asked=precision)
+            requested_device = device if elsewhere else None
+            _write_specs(
+                jobs, waiting, cache, nested=nested, device=requested_device, requested=precision
+            )
             if shard is None:
-                failures = _run_and_collect(jobs, waiting, engine or in_process, watcher)
+                failures = _run_and_collect(jobs, waiting, engine or in_process, listener)
         if shard is not None:
             ours, left = (_shard(some, jobs, *shard) for some in (jobs, waiting))
-            failures = _run_and_collect(ours, left, engine or in_process, watcher)
+            failures = _run_and_collect(ours, left, engine or in_process, listener)
     if failures:
         raise error_of_jobs(failures, len(jobs))
 
@@ -174,12 +176,12 @@ def _write_specs(
     *,
     nested: bool,
     device: str | None,
-    asked: str,
+    requested: str,
 ) -> None:
     for job in _one_per_member(jobs):
-        renew_price(job)
+        update_cost(job)
     for job in _one_per_member(waiting):
-        write_spec(job, cache, nested=nested, device=device, asked=asked)
+        write_spec(job, cache, nested=nested, device=device, requested=requested)
 
 
 def _one_per_member(jobs: Sequence[Job]) -> list[Job]:
@@ -187,15 +189,15 @@ def _one_per_member(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _run_and_collect(
-    jobs: Sequence[Job], waiting: Sequence[Job], engine: Engine, watcher: Watcher
+    jobs: Sequence[Job], waiting: Sequence[Job], engine: Engine, listener: Listener
 ) -> list[JobFailed]:
     left = {_key(job) for job in waiting}
     for job in jobs:
         if _key(job) in left:
             forget_failure(job.folder)
         else:
-            watcher(JobSkipped(job.member.name, job.fold))
-    failures = engine(waiting, watcher) if waiting else []
+            listener(JobSkipped(job.member.name, job.fold))
+    failures = engine(waiting, listener) if waiting else []
     for job in _one_per_member(jobs):
         collect(job)
     return failures
@@ -243,7 +245,7 @@ def _plan(
     precision: str,
     seed: int,
     keep_features: bool,
-    watcher: Watcher,
+    listener: Listener,
     cache: Path | None,
 ) -> list[Job]:
     specs = {spec for m in members for spec in (m.tile_spec, m.eval_spec)}
@@ -253,7 +255,7 @@ def _plan(
         list(specs),
         cache_dir=cache or cache_folder(),
         crop=CROP,
-        progress=lambda done, total: watcher(TilesProgress(done, total, largest)),
+        progress=lambda done, total: listener(TilesProgress(done, total, largest)),
     )
     return [
         Job(
@@ -266,20 +268,20 @@ def _plan(
     ]  # fmt: skip
 
 
-def _unfinished(jobs: Sequence[Job], run: Run, retrain: bool, watcher: Watcher) -> list[Job]:
+def _unfinished(jobs: Sequence[Job], run: Run, retrain: bool, listener: Listener) -> list[Job]:
     of_member: dict[str, list[Job]] = {}
     for job in jobs:
         of_member.setdefault(job.member.name, []).append(job)
     waiting = {
         _key(job)
         for own in of_member.values()
-        for job, done in zip(own, _which_are_done(own, run, retrain, watcher), strict=True)
+        for job, done in zip(own, _which_are_done(own, run, retrain, listener), strict=True)
         if not done
     }
     return [job for job in jobs if _key(job) in waiting]
 
 
-def _which_are_done(own: Sequence[Job], run: Run, retrain: bool, watcher: Watcher) -> list[bool]:
+def _which_are_done(own: Sequence[Job], run: Run, retrain: bool, listener: Listener) -> list[bool]:
     """Of one member's jobs; none once its folds were set aside for others."""
     name = own[0].member.name
     try:
@@ -291,5 +293,5 @@ def _which_are_done(own: Sequence[Job], run: Run, retrain: bool, watcher: Watche
         if not (retrain or tuned):
             raise
         moved = run.set_aside(name)
-        watcher(Notice(f"{name}: {changed.problem}. Its old folds are now in {moved}."))
+        listener(Notice(f"{name}: {changed.problem}. Its old folds are now in {moved}."))
         return [False] * len(own)

@@ -85,12 +85,12 @@ class Recipe(Settings):
     regularize: Regularize = Regularize()
 
     @model_validator(mode="after")
-    def _watching_needs_a_slice(self) -> Recipe:
-        for name, watches in (
+    def _validation_split_if_needed(self) -> Recipe:
+        for name, is_needed in (
             ("patience", self.patience),
             ("schedule", self.schedule == "plateau"),
         ):
-            if watches and self.select_on == "none":
+            if is_needed and self.select_on == "none":
                 raise DataError(
                     f"{name} is {getattr(self, name)!r} and select_on is 'none'",
                     "early stopping and the plateau schedule need a validation split",
@@ -105,7 +105,7 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _imbalance_is_met_once(self) -> Recipe:
+    def _one_imbalance_correction(self) -> Recipe:
         if self.sampling != "none" and self.class_weights != "none":
             raise DataError(
                 f"sampling is {self.sampling!r} and class_weights is {self.class_weights!r}",
@@ -115,7 +115,7 @@ class Recipe(Settings):
         return self
 
     @model_validator(mode="after")
-    def _snapshots_have_their_epochs(self) -> Recipe:
+    def _enough_epochs_for_snapshots(self) -> Recipe:
         if self.schedule == "cyclic" and self.snapshots < 2:
             raise DataError(
                 f"schedule is 'cyclic' and snapshots is {self.snapshots}",
@@ -153,7 +153,7 @@ class Recipe(Settings):
         return tuple(range(epochs - n + 1, epochs + 1))
 
     @property
-    def further_weights(self) -> tuple[str, ...]:
+    def extra_checkpoints(self) -> tuple[str, ...]:
         """What a training keeps beside its last or chosen weights; each is a member of its own."""
         average = "ema" if self.regularize.ema_decay else "swa"
         beside = (average,) if self.regularize.average_beside else ()

@@ -61,7 +61,7 @@ class Optim(Settings):
     plateau_epochs: int = Field(3, ge=1)
 
     @model_validator(mode="after")
-    def _cached_while_the_body_stands_still(self) -> Optim:
+    def _cache_needs_frozen_epochs(self) -> Optim:
         if self.cache_features and not self.head_only_epochs:
             raise DataError(
                 "cache_features is true and head_only_epochs is 0",

@@ -145,12 +145,12 @@ def confidence_and_hit(labels: Ints, proba: Array, predicted: Ints) -> tuple[Arr
     """The probability of the decided class, and whether it is correct; (n_samples,) each."""
     rows = np.arange(len(labels))
     sure, hit = proba[rows, predicted], (predicted == labels).astype(np.float64)
-    silent = predicted < 0
-    if silent.any():
-        some = proba[silent]
-        sure[silent] = some.max(axis=1)
-        level = some == sure[silent][:, None]
-        hit[silent] = level[np.arange(len(some)), labels[silent]] / level.sum(axis=1)
+    abstained = predicted < 0
+    if abstained.any():
+        some = proba[abstained]
+        sure[abstained] = some.max(axis=1)
+        level = some == sure[abstained][:, None]
+        hit[abstained] = level[np.arange(len(some)), labels[abstained]] / level.sum(axis=1)
     return sure, hit
 
 

@@ -32,9 +32,9 @@ def decision_curve_figure(
                 one.fill_between(
                     rows[:, 0], rows[:, 2], rows[:, 3], color=color(i), alpha=0.15, linewidth=0
                 )
-        everybody = treat_all[part]
+        treat_all_line = treat_all[part]
         one.plot(
-            everybody[:, 0], everybody[:, 1], color=MUTED, linewidth=1.0, linestyle="--",
+            treat_all_line[:, 0], treat_all_line[:, 1], color=MUTED, linewidth=1.0, linestyle="--",
             label="treat all",
         )  # fmt: skip
         one.axhline(0.0, color=MUTED, linewidth=1.0, linestyle=":", label="treat none")

@@ -11,7 +11,7 @@ from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.predictions.table import Predictions
 
 SMALLEST_PROBA = 1e-12
-WHO_STANDS_IN = (
+REPLACEMENT_NOTE = (
     "If predictions of an image are missing, rules and the oracle use the other members. The "
     "weights of simplex and greedy are renormalised over the other members. Every other fitted "
     "method, and every fit, uses the mean probability of the other members in place of a missing "
@@ -72,7 +72,7 @@ def with_quorum(table: Predictions, quorum: int) -> Predictions:
         f"Quorum of {quorum}: {(~there).sum()} of {there.size} {part} predictions (image by member) "
         f"are missing, of {first_few(gaps)}."
     )
-    return dataclasses.replace(table, quorum=quorum, notes=(*table.notes, note, WHO_STANDS_IN))
+    return dataclasses.replace(table, quorum=quorum, notes=(*table.notes, note, REPLACEMENT_NOTE))
 
 
 def complete_logits(table: Predictions) -> Array:
@@ -88,5 +88,5 @@ def complete_logits(table: Predictions) -> Array:
     there = table.available[:, :, None]
     proba = np.where(there, softmax(np.where(there, table.logits, 0.0)), 0.0)
     mean = proba.sum(axis=1) / there.sum(axis=1)  # (n_samples, n_classes)
-    stand_in = np.log(np.maximum(mean, SMALLEST_PROBA))[:, None]
-    return np.where(there, table.logits, stand_in).astype(np.float32)
+    replacement = np.log(np.maximum(mean, SMALLEST_PROBA))[:, None]
+    return np.where(there, table.logits, replacement).astype(np.float32)

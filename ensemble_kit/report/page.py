@@ -22,7 +22,7 @@ from ensemble_kit.plots.style import svg_and_png
 from ensemble_kit.replaced import replaced_whole
 from ensemble_kit.report.checklist import checklist_section
 from ensemble_kit.report.content import Content, gather
-from ensemble_kit.report.sections.cost import cost_section, member_costs, price_sentence
+from ensemble_kit.report.sections.cost import cost_section, cost_sentence, member_costs
 from ensemble_kit.report.sections.curves import (
     calibration_section,
     ranking_section,
@@ -139,8 +139,8 @@ def render(content: Content, sections: Sequence[Section], figures: Mapping[str, 
 def first_facts(content: Content) -> list[str]:
     """The sentences below the verdict: the split, the chance level, the price."""
     split = f"{split_sentence(content)} {content.chance}".strip()
-    price = price_sentence(content, member_costs(content))
-    return [one for one in (split, price) if one]
+    cost = cost_sentence(content, member_costs(content))
+    return [one for one in (split, cost) if one]
 
 
 def with_code(text: str) -> Markup:

@@ -44,7 +44,7 @@ def reproduce(
     call: Call,
     *,
     only: str | None = None,
-    tell: Callable[[StepEnded], None],
+    listener: Callable[[StepEnded], None],
 ) -> Reproduced:
     """Run what is missing of a plan, and write its results.
 
@@ -55,10 +55,10 @@ def reproduce(
         Runs one command: called with its words and the file for its output.
     only : str, optional
         A single step. Results are then written only if that step changes them.
-    tell : callable
+    listener : callable
         Called after each step.
     """
-    run_steps(plan, call, only=only, tell=tell)
+    run_steps(plan, call, only=only, listener=listener)
     if only is not None and only not in ("stack", "report"):
         return Reproduced(plan, None, None)
     results = gather(plan)

@@ -50,7 +50,7 @@ class StepEnded:
 
 
 def run_steps(
-    plan: Plan, call: Call, *, only: str | None = None, tell: Callable[[StepEnded], None]
+    plan: Plan, call: Call, *, only: str | None = None, listener: Callable[[StepEnded], None]
 ) -> None:
     """Run what is missing, variant by variant.
 
@@ -72,13 +72,13 @@ def run_steps(
             f"the steps of this experiment are {', '.join(steps)}",
             did_you_mean(only, steps),
         )
-    asked = [only] if only else list(steps)
+    requested = [only] if only else list(steps)
     for number, planned in enumerate(plan.variants, start=1):
         for step, words, key in _keyed(plan, planned):
-            if step in asked:
+            if step in requested:
                 seconds = _run(plan, planned, step, words, key, call)
-                place = step == asked[0], step == asked[-1]
-                tell(StepEnded(planned.name, step, number, len(plan.variants), *place, seconds))
+                place = step == requested[0], step == requested[-1]
+                listener(StepEnded(planned.name, step, number, len(plan.variants), *place, seconds))
 
 
 def seconds_of(plan: Plan) -> dict[str, dict[str, float]]:
@@ -96,7 +96,7 @@ def _keyed(plan: Plan, planned: Planned) -> list[tuple[str, list[str], str]]:
     settings = dict(planned.variant.settings)
     config = plan.runs / planned.name / SETTINGS_FILE
     found, before = [], ""
-    files = files_stamp(planned.experiment.data.path)
+    files = files_state(planned.experiment.data.path)
     for step in plan.file.steps:
         words = words_of(planned, step, config)
         of = words if step == "check" else [before, settings, words]
@@ -112,7 +112,7 @@ def words_of(planned: Planned, step: str, config: Path) -> list[str]:
 
 
 @functools.lru_cache(maxsize=8)
-def files_stamp(path: str) -> str:
+def files_state(path: str) -> str:
     """A digest of the names, sizes and times of all files at `path`; of a name that is no path, of the name."""
     found = []
     for folder, folders, files in os.walk(path):

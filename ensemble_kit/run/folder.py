@@ -21,12 +21,6 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.store import MemberLogits, PredictionStore
 from ensemble_kit.predictions.table import KINDS, Predictions
-from ensemble_kit.run.asked import (
-    absent_members,
-    asked_members,
-    refuse_cut_off_import,
-    remember,
-)
 from ensemble_kit.run.features import keeps_features, with_features
 from ensemble_kit.run.lock import held
 from ensemble_kit.run.nested import nested_folds
@@ -39,6 +33,12 @@ from ensemble_kit.run.records import (
     read_manifest,
     read_record,
     refuse_other_data,
+)
+from ensemble_kit.run.requested import (
+    absent_members,
+    refuse_cut_off_import,
+    remember,
+    requested_members,
 )
 from ensemble_kit.run.tables import by_fold_model, member_table
 
@@ -197,9 +197,9 @@ class Run:
 
     # -- predictions -----------------------------------------------------------------------
 
-    def asked_members(self) -> list[str]:
+    def requested_members(self) -> list[str]:
         """All members that were requested in this run, in that order."""
-        return asked_members(self.path)
+        return requested_members(self.path)
 
     def remember(self, members: Sequence[str]) -> None:
         """Add members to those that were ever asked for."""
@@ -228,7 +228,7 @@ class Run:
 
     def members(self) -> list[str]:
         """Members with stored logits, in the order of the requests."""
-        return in_order(self.store.members(), self.asked_members())
+        return in_order(self.store.members(), self.requested_members())
 
     def predictions(
         self,

@@ -175,9 +175,11 @@ def refuse_other_data(folder: Path, manifest: Manifest, folds: Folds) -> None:
 
 def folds_as_made(folder: Path, folds: Folds, by: str) -> Folds:
     """Folds with `split_by=by` if the run in `folder` was made with it; else unchanged."""
-    asked = dataclasses.replace(folds, split_by=by)
-    made = (folder / RECORD).is_file() and read_record(folder)["digests"]["folds"] == asked.digest
-    return asked if made else folds
+    requested = dataclasses.replace(folds, split_by=by)
+    made = (folder / RECORD).is_file() and read_record(folder)["digests"][
+        "folds"
+    ] == requested.digest
+    return requested if made else folds
 
 
 @contextlib.contextmanager
@@ -222,7 +224,7 @@ def difference(old: Manifest, new: Manifest) -> str:
     return "its class names or columns changed"
 
 
-def in_order(members: Iterable[str], asked: Sequence[str]) -> list[str]:
+def in_order(members: Iterable[str], requested: Sequence[str]) -> list[str]:
     """Members in the order of the requests, each followed by its extra checkpoints.
 
     Examples
@@ -230,10 +232,10 @@ def in_order(members: Iterable[str], asked: Sequence[str]) -> list[str]:
     >>> in_order(["a", "a@ema", "a@snap10", "a@snap2", "b"], ["b", "a"])
     ['b', 'a', 'a@ema', 'a@snap2', 'a@snap10']
     """
-    place = {name: i for i, name in enumerate(asked)}
+    place = {name: i for i, name in enumerate(requested)}
 
     def key(name: str) -> tuple[int, str, int, str]:
         base, _, weights = name.partition("@")
-        return place.get(base, len(asked)), base, len(weights), weights
+        return place.get(base, len(requested)), base, len(weights), weights
 
     return sorted(members, key=key)

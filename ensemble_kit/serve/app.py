@@ -172,8 +172,8 @@ def _answer_errors(app: FastAPI) -> None:
 
     def unknown(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        asked = f"{request.method} {request.url.path}"[:120]
-        message = f"'{asked}': {error.detail}. The routes are listed at /docs."
+        requested = f"{request.method} {request.url.path}"[:120]
+        message = f"'{requested}': {error.detail}. The routes are listed at /docs."
         return JSONResponse({"error": message}, error.status_code, headers=error.headers)
 
     def fault(_: Request, __: Exception) -> JSONResponse:

@@ -81,10 +81,10 @@ def images_of(request: Any, tensor: bytes, max_images: int) -> list[Content]:
 def binary_outputs(request: Mapping[str, Any]) -> list[str]:
     """Names of the outputs that the client wants as binary tensors."""
     every = bool(_parameters(request).get("binary_data_output", False))
-    asked = _asked(request)
-    if not asked:
+    requested = _requested(request)
+    if not requested:
         return ["probabilities", "predicted", "prediction"] if every else []
-    return [n for n, one in asked.items() if _parameters(one).get("binary_data", every)]
+    return [n for n, one in requested.items() if _parameters(one).get("binary_data", every)]
 
 
 def _parameters(one: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -92,10 +92,10 @@ def _parameters(one: Mapping[str, Any]) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _asked(request: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _requested(request: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The outputs that the client names."""
-    asked = request.get("outputs")
-    named = asked if isinstance(asked, list) else []
+    requested = request.get("outputs")
+    named = requested if isinstance(requested, list) else []
     return {str(one.get("name")): one for one in named if isinstance(one, Mapping)}
 
 
@@ -173,8 +173,8 @@ def response(
         {"name": "predicted", "datatype": "BYTES", "shape": [n], "data": predicted},
         {"name": "prediction", "datatype": "BYTES", "shape": [n], "data": whole},
     ]
-    if asked := _asked(request):
-        outputs = [one for one in outputs if one["name"] in asked]
+    if requested := _requested(request):
+        outputs = [one for one in outputs if one["name"] in requested]
     own_id = {"id": request["id"]} if isinstance(request.get("id"), str) else {}
     return {
         "model_name": name,

@@ -36,10 +36,12 @@ def add_open_inference(app: FastAPI, server: Server) -> None:
         _check_name(name, version)
         body, header = await request.body(), request.headers.get(HEADER)
         with server.in_work():
-            asked, images = await asyncio.to_thread(_read, body, header, server.limits.max_images)
+            requested, images = await asyncio.to_thread(
+                _read, body, header, server.limits.max_images
+            )
             records = await server.predict(images)
-        answer = response(name, asked, records, server.ensemble.class_names)
-        content, n_json = with_tensors(answer, binary_outputs(asked))
+        answer = response(name, requested, records, server.ensemble.class_names)
+        content, n_json = with_tensors(answer, binary_outputs(requested))
         if n_json is None:
             return Response(content, media_type="application/json")
         return Response(
@@ -78,8 +80,8 @@ def _add_health(app: FastAPI) -> None:
 
 
 def _read(body: bytes, header: str | None, max_images: int) -> tuple[Any, list[Content]]:
-    asked, tensor = split_body(body, header)
-    return asked, images_of(asked, tensor, max_images)
+    requested, tensor = split_body(body, header)
+    return requested, images_of(requested, tensor, max_images)
 
 
 def _check_name(name: str, version: str) -> None:

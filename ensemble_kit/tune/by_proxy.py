@@ -8,7 +8,7 @@ from ensemble_kit.run import Run
 from ensemble_kit.tune.plan import TunePlan
 from ensemble_kit.tune.proxy import Proxy, trials_to_check
 from ensemble_kit.tune.trials import ended
-from ensemble_kit.tune.tuning import Crew, Tuning, Watcher
+from ensemble_kit.tune.tuning import Listener, Tuning, WorkerPool
 
 FOLDER = "proxy"
 
@@ -18,8 +18,8 @@ def tune_by_proxy(
     proxy: Proxy,
     n_trials: int,
     deadline: float | None,
-    watcher: Watcher,
-    crew: Crew | None,
+    listener: Listener,
+    worker_pool: WorkerPool | None,
 ) -> Tuning:
     """Run `n_trials` cheap trials of each member in `tuned/proxy`, then train a few of them in full.
 
@@ -39,11 +39,11 @@ def tune_by_proxy(
         keeps_networks=False,
         images=plan.images or plan.train,
     )
-    first = Tuning(cheap, n_trials, deadline, watcher)
-    first.run_all(crew)
+    first = Tuning(cheap, n_trials, deadline, listener)
+    first.run_all(worker_pool)
     planned = {name: trials_to_check(ended(s.study)) for name, s in first.studies.items()}
     full = dataclasses.replace(plan, planned=planned, proxy=proxy, prunes=False)
     n_full = max(len(trials) for trials in planned.values())
-    second = Tuning(full, n_full, deadline, watcher)
-    second.run_all(crew)
+    second = Tuning(full, n_full, deadline, listener)
+    second.run_all(worker_pool)
     return second

@@ -17,15 +17,15 @@ from ensemble_kit.tune.outcome import ENSEMBLE, Gain, paired_gain, proba_of
 from ensemble_kit.tune.plan import TunePlan
 from ensemble_kit.tune.trial_loop import TimeIsUp, is_late
 from ensemble_kit.tune.trials import DEFAULT, ORIGIN, VALUES, best_of, ended
-from ensemble_kit.tune.tuning import Crew, Progress, Tuning, Watcher
+from ensemble_kit.tune.tuning import Listener, Progress, Tuning, WorkerPool
 
 
 def nested_gains(
     tuning: Tuning,
     n_trials: int,
     deadline: float | None,
-    watcher: Watcher,
-    crew: Crew | None,
+    listener: Listener,
+    worker_pool: WorkerPool | None,
 ) -> tuple[Gain, ...]:
     """Gains of members, and of their mean, each fold tuned inside the other folds.
 
@@ -39,8 +39,8 @@ def nested_gains(
     default = {member.name: np.empty(shape) for member in plan.members}
     tuned = {member.name: np.empty(shape) for member in plan.members}
     for fold in range(plan.folds.n_splits):
-        inner = Tuning(_without(plan, fold), n_trials, deadline, _of_fold(watcher, fold))
-        inner.run_all(crew)
+        inner = Tuning(_without(plan, fold), n_trials, deadline, _of_fold(listener, fold))
+        inner.run_all(worker_pool)
         if is_late(deadline):
             return ()
         for name, study in tuning.studies.items():
@@ -83,16 +83,16 @@ def _without(plan: TunePlan, fold: int) -> TunePlan:
     )
 
 
-def _of_fold(watcher: Watcher, fold: int) -> Watcher:
+def _of_fold(listener: Listener, fold: int) -> Listener:
     """Tells of the trials of one fold's studies under names of their own."""
 
     def named(name: str) -> str:
         return f"{name} without fold {fold}"
 
-    def tell(progress: Progress) -> None:
+    def forward(progress: Progress) -> None:
         latest = progress.latest and (named(progress.latest[0]), progress.latest[1])
         results = {named(name): trials for name, trials in progress.results.items()}
         at_work = tuple(named(name) for name in progress.at_work)
-        watcher(dataclasses.replace(progress, results=results, latest=latest, at_work=at_work))
+        listener(dataclasses.replace(progress, results=results, latest=latest, at_work=at_work))
 
-    return tell
+    return forward

@@ -160,18 +160,18 @@ class Objective:
         member = self.tried(trial.user_attrs)
         for fold in range(self.folds.n_splits):
             parts = self._parts(member, fold)
-            watcher = _Epochs(trial, fold, member.recipe.epochs, may_stop and self.team is None)
+            listener = _Epochs(trial, fold, member.recipe.epochs, may_stop and self.team is None)
             result = files.read(fold)
             try:
                 if result is None:
-                    result = self._trained(member, fold, parts, files, watcher)
+                    result = self._trained(member, fold, parts, files, listener)
                     files.write(fold, result)
                 else:
-                    watcher.replay(result.epochs)
+                    listener.replay(result.epochs)
             except EarlyStop:
-                cost[IMAGES] += watcher.epochs_seen * len(parts.fit.train)
+                cost[IMAGES] += listener.epochs_seen * len(parts.fit.train)
                 assert best is not None
-                return self._pruned(trial, watcher.worse_by(best)), PRUNED
+                return self._pruned(trial, listener.worse_by(best)), PRUNED
             cost[IMAGES] += result.images
             cost[SECONDS] += result.seconds
             losses.append(self._loss(result.logits, fold))
@@ -184,7 +184,7 @@ class Objective:
         return overall(losses), WHOLE
 
     def _trained(
-        self, member: Member, fold: int, parts: Parts, files: TrialFiles, watcher: _Epochs | None
+        self, member: Member, fold: int, parts: Parts, files: TrialFiles, listener: _Epochs | None
     ) -> FoldResult:
         began, folder = time.perf_counter(), files.state_folder(fold)
         state = load_resume(folder, files.made_of, lambda _: None)
@@ -200,8 +200,8 @@ class Objective:
             state=state,
         )
         saved = [time.perf_counter()]
-        if watcher is not None:
-            watcher.replay(tuple(row["val_log_loss"] for row in fit.training.history))
+        if listener is not None:
+            listener.replay(tuple(row["val_log_loss"] for row in fit.training.history))
 
         def after_epoch(training: Training) -> None:
             now = time.perf_counter()
@@ -210,8 +210,8 @@ class Objective:
                 so_far = {"seconds": earlier + now - began}
                 save_resume(folder, training.state() | so_far, files.made_of)
                 saved[0] = now
-            if watcher is not None:
-                watcher.saw(training.epoch - 1, training.history[-1]["val_log_loss"])
+            if listener is not None:
+                listener.saw(training.epoch - 1, training.history[-1]["val_log_loss"])
             self.on_epoch()
 
         fit.run(parts.fit, after_epoch)

@@ -14,7 +14,7 @@ from ensemble_kit.folds import Folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.members.fit_members import refuse_bad_members
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks.pretrained import require_first_weights
+from ensemble_kit.members.networks.pretrained import require_init_checkpoints
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.run import Run
 from ensemble_kit.tune.by_proxy import tune_by_proxy
@@ -24,7 +24,7 @@ from ensemble_kit.tune.plan import TunePlan
 from ensemble_kit.tune.proxy import Proxy
 from ensemble_kit.tune.space import Space
 from ensemble_kit.tune.storage import database, is_server, storage_path
-from ensemble_kit.tune.tuning import Crew, Progress, Tuning, Watcher
+from ensemble_kit.tune.tuning import Listener, Progress, Tuning, WorkerPool
 
 __all__ = ["Progress", "tune_members"]
 
@@ -48,9 +48,9 @@ def tune_members(
     precision: str = "auto",
     seed: int = 0,
     config: Mapping[str, Any] | None = None,
-    watcher: Watcher = lambda _: None,
+    listener: Listener = lambda _: None,
     cache: Path | None = None,
-    crew: Crew | None = None,
+    worker_pool: WorkerPool | None = None,
 ) -> TuningResult:
     """Tune each member until its study holds `n_trials` trials or the time is up.
 
@@ -87,9 +87,9 @@ def tune_members(
         those is stored, with the rank correlation of both.
     storage : str, optional
         URL of a PostgreSQL server, for several hosts. By default an SQLite file in the run folder.
-    watcher : callable
+    listener : callable
         Receives a `Progress` after each trial.
-    crew : callable, optional
+    worker_pool : callable, optional
         Runs the trials in worker processes, e.g. `ensemble_kit.launch.tuning.TuningWorkers(2)`; by
         default they run in this process.
 
@@ -113,7 +113,7 @@ def tune_members(
     refuse_bad_members(members)
     only_train = train.part("train")
     check_members(members, only_train)
-    require_first_weights(members)
+    require_init_checkpoints(members)
     _refuse_exclusive(
         objective=objective, storage=storage, nested=nested, proxy=proxy, n_folds=folds.n_splits
     )
@@ -130,14 +130,14 @@ def tune_members(
             lock.close()  # other hosts may share the folder
         with database(storage_path(run)):
             if proxy is not None:
-                tuning = tune_by_proxy(plan, proxy, n_trials, deadline, watcher, crew)
+                tuning = tune_by_proxy(plan, proxy, n_trials, deadline, listener, worker_pool)
             else:
-                tuning = Tuning(plan, n_trials, deadline, watcher)
-                tuning.run_all(crew)
+                tuning = Tuning(plan, n_trials, deadline, listener)
+                tuning.run_all(worker_pool)
             found = tuning.result(train if keep_trials else None)
             if not nested:
                 return found
-            gains = nested_gains(tuning, n_trials, deadline, watcher, crew)
+            gains = nested_gains(tuning, n_trials, deadline, listener, worker_pool)
             return dataclasses.replace(found, nested=gains)
 
 
@@ -150,7 +150,7 @@ def _refuse_exclusive(
     ------
     UsageError
     """
-    asked = "--nested" if nested else "--proxy"
+    requested = "--nested" if nested else "--proxy"
     if nested and proxy is not None:
         raise UsageError(
             "--nested cannot be used with --proxy", "both were given", "Leave out one of them"
@@ -159,13 +159,13 @@ def _refuse_exclusive(
         return
     if objective == "team":
         raise UsageError(
-            f"{asked} cannot be used with --objective team",
+            f"{requested} cannot be used with --objective team",
             "the stored predictions of the other members belong to the whole training part",
             "Use --objective solo",
         )
     if storage is not None:
         raise UsageError(
-            f"{asked} cannot be used with --storage",
+            f"{requested} cannot be used with --storage",
             "it needs studies of its own in the run folder",
             "Leave out --storage",
         )

@@ -47,10 +47,10 @@ class Progress:
     seconds_left: float | None = None
 
 
-Watcher = Callable[[Progress], None]
+Listener = Callable[[Progress], None]
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Runs trials in other processes until all members have theirs or the time is up."""
 
     @property
@@ -74,28 +74,28 @@ class Tuning:
     """
 
     def __init__(
-        self, plan: TunePlan, n_trials: int, deadline: float | None, watcher: Watcher
+        self, plan: TunePlan, n_trials: int, deadline: float | None, listener: Listener
     ) -> None:
         self.plan, self._run, self._n_trials = plan, Run(plan.run_path), n_trials
-        self._deadline, self._watcher, self._n_workers = deadline, watcher, 1
+        self._deadline, self._listener, self._n_workers = deadline, listener, 1
         self.studies = opened(plan, deadline)
         for study in self.studies.values():
             study.prepare()
 
-    def run_all(self, crew: Crew | None) -> None:
+    def run_all(self, worker_pool: WorkerPool | None) -> None:
         """Run trials, here or by a crew, until all members have theirs or the time is up."""
         with contextlib.suppress(TimeIsUp):
-            self._run_all(crew)
+            self._run_all(worker_pool)
 
-    def _run_all(self, crew: Crew | None) -> None:
-        self._tell(None)
-        if crew is None:
+    def _run_all(self, worker_pool: WorkerPool | None) -> None:
+        self._report(None)
+        if worker_pool is None:
             run_trials(
                 self.studies, self._n_trials, self._deadline,
-                before=lambda name: self._tell(None, (name,)), after=self._after_trial,
+                before=lambda name: self._report(None, (name,)), after=self._after_trial,
             )  # fmt: skip
             return
-        self._n_workers = crew.n_workers
+        self._n_workers = worker_pool.n_workers
         seen = {(name, t.number) for name, done in results_of(self.studies).items() for t in done}
 
         def look() -> None:
@@ -104,10 +104,10 @@ class Tuning:
                     if (name, trial.number) not in seen:
                         seen.add((name, trial.number))
                         self._after_trial(name, trial)
-            self._tell(None, tuple(running_of(self.studies)))
+            self._report(None, tuple(running_of(self.studies)))
 
         if next_member(results_of(self.studies), self._n_trials, by_gain=False) is not None:
-            crew(self.plan, self._n_trials, self._deadline, look)
+            worker_pool(self.plan, self._n_trials, self._deadline, look)
             look()
 
     def result(self, whole: Manifest | None = None) -> TuningResult:
@@ -142,15 +142,17 @@ class Tuning:
 
     def _after_trial(self, name: str, result: TrialResult) -> None:
         store_best(self._run, self.studies[name], self.plan)
-        self._tell((name, result))
+        self._report((name, result))
 
-    def _tell(self, latest: tuple[str, TrialResult] | None, at_work: tuple[str, ...] = ()) -> None:
+    def _report(
+        self, latest: tuple[str, TrialResult] | None, at_work: tuple[str, ...] = ()
+    ) -> None:
         results = results_of(self.studies)
         left = seconds_left(results, self._n_trials, self._n_workers)
         if self._deadline is not None:
             until = max(self._deadline - time.monotonic(), 0.0)
             left = until if left is None else min(left, until)
-        self._watcher(Progress(results, self._n_trials, latest, at_work, left))
+        self._listener(Progress(results, self._n_trials, latest, at_work, left))
 
 
 def store_best(run: Run, study: MemberStudy, plan: TunePlan) -> None:

@@ -159,8 +159,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--n-images", type=int, default=200)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
-    pixels = chosen_pixels(asked.images, asked.n_images)
+    requested = parser.parse_args()
+    pixels = chosen_pixels(requested.images, requested.n_images)
     seconds, maps = measure(untrained(), pixels)
     rows = {n: equality(maps["ours"][:, m], maps["loop"][:, m]) for m, n in enumerate(NETWORKS)}
     for name, row in rows.items():
@@ -168,7 +168,7 @@ def main() -> None:
     found = speed(seconds, len(pixels))
     for side, row in found.items():
         print(f"{side:26s}", {k: round(v, 2) for k, v in row.items()})
-    if asked.json:
+    if requested.json:
         record = {
             "benchmark": "explain",
             "n_images": len(pixels),
@@ -178,7 +178,7 @@ def main() -> None:
             "equality": rows,
             "speed": found,
         }
-        asked.json.write_text(json.dumps(record, indent=2) + "\n")
+        requested.json.write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -40,10 +40,10 @@ def main() -> int:
         )
     args.out.mkdir(parents=True, exist_ok=True)
     known, failed = steps(args), 0
-    asked = args.steps.split(",") if args.steps else list(known)
-    if unknown := set(asked) - set(known):
+    requested = args.steps.split(",") if args.steps else list(known)
+    if unknown := set(requested) - set(known):
         parser.error(f"--steps are some of {', '.join(known)}; got {', '.join(sorted(unknown))}")
-    for name in asked:
+    for name in requested:
         command = known[name]
         began = time.perf_counter()
         print(f"== {name}: {' '.join(map(str, command))}", flush=True)

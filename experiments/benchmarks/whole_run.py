@@ -120,7 +120,7 @@ def one_run(manifest: Manifest, args: argparse.Namespace, slots: int, scratch: P
     began = time.perf_counter()
     with CardMemory(choose_device(args.device)) as card:
         fit_members(
-            members, manifest, folds, Run(scratch / f"slots-{slots}"), device=args.device, watcher=watch,
+            members, manifest, folds, Run(scratch / f"slots-{slots}"), device=args.device, listener=watch,
             cache=scratch / "tiles-cache", engine=LocalEngine(slots) if slots > 1 else None, tensorboard=False,
         )  # fmt: skip
     seconds = time.perf_counter() - began

@@ -97,26 +97,26 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--per-class", type=int, default=48)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = write_phantom_as(
             "folders", Path(folder) / "data", n_patients=24, images_per_patient=8, image_size=128
         )
         manifest = read_folders(data, group_pattern=r"(P\d+)_").part("train")
         few = np.concatenate(
-            [np.flatnonzero(manifest.labels == c)[: asked.per_class] for c in (0, 1)]
+            [np.flatnonzero(manifest.labels == c)[: requested.per_class] for c in (0, 1)]
         )
         order = np.random.default_rng(0).permutation(few)
         manifest = manifest.take(order)
-        tiles = build_tiles(manifest, asked.size, cache_dir=Path(folder) / "tiles")
+        tiles = build_tiles(manifest, requested.size, cache_dir=Path(folder) / "tiles")
         labels = np.asarray(manifest.labels)
         rows = []
         for case in CASES:
-            rows.append(measure(*case, tiles, labels, asked.epochs))
+            rows.append(measure(*case, tiles, labels, requested.epochs))
             print(rows[-1], flush=True)
-    if asked.json:
-        about = {"size": asked.size, "epochs": asked.epochs, "n": len(labels), "torch": torch.__version__, "processor": platform.machine()}  # fmt: skip
-        asked.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    if requested.json:
+        about = {"size": requested.size, "epochs": requested.epochs, "n": len(labels), "torch": torch.__version__, "processor": platform.machine()}  # fmt: skip
+        requested.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -76,12 +76,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--micro-batches", type=int, default=1)
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    requested = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(asked.images, asked.micro_batches, Path(folder))
+        found = measure(requested.images, requested.micro_batches, Path(folder))
     print(json.dumps(found, indent=1))
-    if asked.json:
-        asked.json.write_text(json.dumps(found, indent=1) + "\n")
+    if requested.json:
+        requested.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -81,15 +81,15 @@ def test_a_flag_of_another_engine_is_exit_2(
 def test_a_machine_without_a_gpu_submits_jobs_to_one_that_has(
     cli: CLI, slides: Path, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    asked: list[float] = []
+    requested: list[float] = []
 
-    def submit(self: SlurmEngine, jobs: Any, watcher: Any) -> list[JobFailed]:
-        asked.append(self.gpus)
+    def submit(self: SlurmEngine, jobs: Any, listener: Any) -> list[JobFailed]:
+        requested.append(self.gpus)
         return [JobFailed(job.member.name, job.fold, "no Slurm here") for job in jobs]
 
     monkeypatch.setattr(SlurmEngine, "__call__", submit)
     code, said = cli(*words(slides, "--engine", "slurm", "--device", device))
-    assert (code, asked) == (5, [1]), said
+    assert (code, requested) == (5, [1]), said
     spec = json.loads(Path("run/members/tiny_cnn/member.json").read_text())
     assert (spec["device"], spec["precision"], spec["settled"]) == (device, "auto", {})
 

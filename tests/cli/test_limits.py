@@ -101,7 +101,7 @@ def test_costs_are_weighed_under_a_quorum_too(run) -> None:
         "3",
         "--set",
         "budget_params=15e6",
-        "--null-check",
+        "--permutation-test",
         "2",
     )
     answer = json.loads(call(run, *args, "--json").output)
@@ -129,11 +129,11 @@ def test_limits_without_selection_or_costs_are_refused_with_advice(run) -> None:
 
 def test_a_missing_cost_leaves_out_the_pareto_table_alone(run) -> None:
     (run.member_dir("member2") / "member.json").write_text('{"parameters": 3}')
-    asked = call(run, "--method", "vote", "--pareto")
-    assert asked.exit_code == 0
-    assert "No Pareto table" in asked.stderr
-    assert "member2" in asked.stderr
-    assert "Method: vote" in asked.stdout
+    requested = call(run, "--method", "vote", "--pareto")
+    assert requested.exit_code == 0
+    assert "No Pareto table" in requested.stderr
+    assert "member2" in requested.stderr
+    assert "Method: vote" in requested.stdout
     assert not (run.path / "ensembles/pareto.csv").exists()
     assert json.loads(call(run, "--method", "vote", "--pareto", "--json").stdout)["pareto"] is None
     assert call(run, "--method", "greedy", "--set", "max_members=2", "--pareto").exit_code == 0

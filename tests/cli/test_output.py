@@ -13,14 +13,14 @@ ROWS = [("method", "cross-fitted", "test"), ("vote", "0.750 [0.600, 0.900]", "0.
 def test_a_sentence_is_wrapped_between_words_on_a_terminal_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text.say(SENTENCE)
+    text.print_text(SENTENCE)
     assert capsys.readouterr().out == SENTENCE + "\n"
     monkeypatch.setattr(text, "terminal_width", lambda stream: 40)
-    text.say(SENTENCE)
+    text.print_text(SENTENCE)
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 40
     assert " ".join(lines) == SENTENCE
-    text.say_command("Next", SENTENCE)
+    text.print_command("Next", SENTENCE)
     assert capsys.readouterr().out == f"Next: {SENTENCE}\n"
 
 

@@ -97,5 +97,5 @@ def test_a_test_row_is_the_mean_over_the_networks_of_all_folds(oof: Predictions)
 
 
 def test_it_is_never_replaced_by_the_mean_and_not_part_of_all() -> None:
-    assert not PooledMLP().may_fall_back
+    assert not PooledMLP().can_fall_back
     assert "pooled-mlp" not in all_methods(3, features=True)

@@ -37,7 +37,7 @@ def train(trained: Any, folder: Path, **options: Any) -> list[Event]:
         trained.folds,
         Run(folder),
         device="cpu",
-        watcher=events.append,
+        listener=events.append,
         **options,
     )
     return events
@@ -188,7 +188,7 @@ def interrupt_at_work(trained: Any, folder: Path, engine: Any) -> None:
     with pytest.raises(KeyboardInterrupt):
         fit_members(
             [endless], trained.manifest, trained.folds, Run(folder), device="cpu", engine=engine,
-            watcher=events.append,
+            listener=events.append,
         )  # fmt: skip
     assert any(isinstance(e, Notice) and "Cancelled 3 Ray tasks" in e.text for e in events)
     end = time.monotonic() + 60
@@ -270,9 +270,9 @@ def test_mlflow_gets_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     from ensemble_kit.members.jobs.tracking import MLflow
 
     uri = (tmp_path / "mlruns").as_uri()
-    with MLflow("slides", uri) as watcher:
+    with MLflow("slides", uri) as listener:
         for fold in (0, 1):
-            watcher(
+            listener(
                 EpochEnded(
                     "tiny_cnn", fold, 0, 1, 1e-3, 0.5, 0.8, 0.6, 0.7, 0.7, "held-out fold", 1.0, 9.0
                 )

@@ -37,7 +37,7 @@ def train(trained: Any, folder: Path, *members: Member, **options: Any) -> list[
     events: list[Event] = []
     fit_members(
         members or [TINY], trained.manifest, trained.folds, Run(folder), device="cpu",
-        watcher=events.append, **options,
+        listener=events.append, **options,
     )  # fmt: skip
     return events
 
@@ -332,7 +332,7 @@ def test_row_38_a_killed_worker_is_replaced_and_its_job_tried_again(
     members = [TINY]
     fit_members(
         members, trained.manifest, trained.folds, Run(tmp_path / "run"), device="cpu",
-        watcher=kill_first, engine=LocalEngine(slots=1, threads=1),
+        listener=kill_first, engine=LocalEngine(slots=1, threads=1),
     )  # fmt: skip
     assert killed
     assert any("SIGKILL" in n.text for n in of_kind(events, Notice))

@@ -160,7 +160,7 @@ def test_row_37_a_worker_that_the_kernel_kills_is_tried_again_with_fewer_side_by
 
     fit_members(
         [TINY.model_copy(update={"recipe": Recipe(epochs=40, batch_size=16)})], trained.manifest,
-        trained.folds, Run(tmp_path / "run"), device="cpu", watcher=kill_first,
+        trained.folds, Run(tmp_path / "run"), device="cpu", listener=kill_first,
         engine=LocalEngine(slots=2, threads=1),
     )  # fmt: skip
     said = " ".join(e.text for e in events if isinstance(e, Notice))
@@ -193,7 +193,7 @@ def test_row_40_a_lost_device_fails_its_job_alone_says_so_and_costs_no_slots(
     with pytest.raises(Exception, match="RuntimeError: CUDA error: unspecified launch failure"):
         fit_members(
             [TINY], trained.manifest, trained.folds, Run(tmp_path / "run"), device="cpu",
-            watcher=events.append, engine=LocalEngine(slots=2, threads=1),
+            listener=events.append, engine=LocalEngine(slots=2, threads=1),
         )  # fmt: skip
     assert [e.fold for e in events if isinstance(e, JobFailed)] == [0]
     assert not any(isinstance(e, Notice) and "side by side" in e.text for e in events)

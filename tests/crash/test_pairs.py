@@ -29,7 +29,7 @@ def train(trained: Any, folder: Path, **options: Any) -> list[Event]:
     events: list[Event] = []
     fit_members(
         [TINY], trained.manifest, trained.folds, Run(folder), device="cpu", nested=True,
-        watcher=events.append, **options,
+        listener=events.append, **options,
     )  # fmt: skip
     return events
 

@@ -86,7 +86,7 @@ def test_row_38_a_job_whose_parent_died_before_it_looked_ends_itself(processes: 
 def plan(trained: Any, run: Run) -> None:
     """The run's files, and no job done."""
 
-    def engine(jobs: Any, watcher: Any) -> list[Any]:
+    def engine(jobs: Any, listener: Any) -> list[Any]:
         return []
 
     fit_members(
@@ -171,7 +171,7 @@ def test_row_59_tasks_that_ended_are_not_cancelled(
     with pytest.raises(KeyboardInterrupt):
         fit_members(
             [ENDLESS], trained.manifest, trained.folds, Run(tmp_path / "run"), device="cpu",
-            engine=SlurmEngine(), watcher=events.append, tensorboard=False,
+            engine=SlurmEngine(), listener=events.append, tensorboard=False,
         )  # fmt: skip
     assert cancelled == [1, 2]
     assert any(isinstance(e, Notice) and "Cancelled 2 of 3" in e.text for e in events)

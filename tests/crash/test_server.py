@@ -254,8 +254,10 @@ def test_row_57_too_many_requests_at_once_get_429_and_all_others_their_predictio
     file = io.BytesIO()
     Image.effect_noise((60, 60), 60).save(file, "PNG")
     with ThreadPoolExecutor(24) as pool:
-        asked = [pool.submit(server.ask, "POST", "/explain", file.getvalue()) for _ in range(24)]
-        found = [one.result()[0] for one in asked]
+        requested = [
+            pool.submit(server.ask, "POST", "/explain", file.getvalue()) for _ in range(24)
+        ]
+        found = [one.result()[0] for one in requested]
     assert set(found) <= {200, 429}
     assert found.count(200) >= 4
     assert 429 in found

@@ -165,8 +165,8 @@ def _by_http(ensemble: Ensemble, files: list[tuple[Path, ...]]) -> list[Any]:
             alone.append([found.json()["probabilities"][c] for c in ensemble.class_names])
         data = [base64.b64encode(p.read_bytes()).decode() for parts in files for p in parts]
         shape = [len(files)] if len(files[0]) == 1 else [len(files), 2]
-        asked = {"name": "image", "datatype": "BYTES", "shape": shape, "data": data}
-        answer = client.post("/v2/models/ensemble/infer", json={"inputs": [asked]}).json()
+        requested = {"name": "image", "datatype": "BYTES", "shape": shape, "data": data}
+        answer = client.post("/v2/models/ensemble/infer", json={"inputs": [requested]}).json()
     together = np.reshape(answer["outputs"][0]["data"], (len(files), -1))
     return [np.array(alone), together]
 

@@ -114,11 +114,13 @@ def test_sets_are_those_of_the_rule_as_written(score: str, per_class: bool) -> N
     new = draw(8, rng, sizes=(3,))[0].round(2)
     proba = proba.round(2)  # many ties
     want = slow_sets(proba, labels, groups, new, 0.25, score, per_class)
-    asked = {"alpha": 0.25, "score": score, "groups": groups, "per_class": per_class}
-    np.testing.assert_array_equal(calibrate(proba, labels, **asked).predict(new), want)
+    requested = {"alpha": 0.25, "score": score, "groups": groups, "per_class": per_class}
+    np.testing.assert_array_equal(calibrate(proba, labels, **requested).predict(new), want)
     fold = groups % 3
     one_model = dict.fromkeys(range(3), new)
-    np.testing.assert_array_equal(cross_conformal(proba, labels, fold, one_model, **asked), want)
+    np.testing.assert_array_equal(
+        cross_conformal(proba, labels, fold, one_model, **requested), want
+    )
 
 
 def test_cross_conformal_sets_compare_each_fold_by_its_own_models() -> None:

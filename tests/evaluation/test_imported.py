@@ -92,8 +92,8 @@ def test_ordinal_metrics_say_which_order_they_take_where_none_is_known(tmp_path:
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     run = import_predictions(Run(tmp_path / "run"), labels, {"a": tmp_path / "a.csv"})
-    graded = Protocol(metric="quadratic_weighted_kappa", n_resamples=0)
-    notes = stack_run(run, ["vote"], protocol=graded, write=False).notes
+    ordinal = Protocol(metric="quadratic_weighted_kappa", n_resamples=0)
+    notes = stack_run(run, ["vote"], protocol=ordinal, write=False).notes
     assert any("high, low, mid" in note for note in notes)
     assert not any("high, low, mid" in n for n in stack_run(run, ["vote"], protocol=QUICK).notes)
 

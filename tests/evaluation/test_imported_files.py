@@ -59,7 +59,7 @@ class Case:
         members = {Path(file).stem: self.folder / file for file in files}
         labels = self.folder / "labels.csv"
         return import_predictions(
-            Run(self.folder / run), labels, members, tell=self.said.append, **how
+            Run(self.folder / run), labels, members, notify=self.said.append, **how
         )
 
     def notes(self, run: Run) -> str:

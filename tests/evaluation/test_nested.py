@@ -14,7 +14,7 @@ from ensemble_kit.combiners import make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fitted_proba
-from ensemble_kit.evaluation.cross_validation.nested import nested_answers
+from ensemble_kit.evaluation.cross_validation.nested import nested_predictions
 from ensemble_kit.evaluation.evaluate import evaluate, evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.scores.per_image import paired_gains, score_methods
@@ -113,11 +113,11 @@ def coin_flips(seed: int, n_folds: int = 5, n: int = 120) -> tuple[np.ndarray, n
 
 
 def auroc(combiner: Combiner, oof: Predictions, nested: tuple[NestedFold, ...]) -> list[float]:
-    of_nested = nested_answers(
+    of_nested = nested_predictions(
         {"it": combiner, "mean": make_combiner("mean")},
         nested,
         oof,
-        may_fall=[],
+        fallback_candidates=[],
         metric=metric("accuracy"),
     )["it"]
     proba = cross_fitted_proba(combiner, oof)
@@ -219,11 +219,11 @@ def test_the_fallback_is_decided_inside_each_outer_fold() -> None:
     # One outer fold whose inner rows make the contrary look good: there alone it is not replaced.
     flipped = dataclasses.replace(nested[0].inner, labels=1 - np.asarray(nested[0].inner.labels))
     mixed = (dataclasses.replace(nested[0], inner=flipped), *nested[1:])
-    torn = nested_answers(
+    torn = nested_predictions(
         {"bad": Contrary(), "mean": make_combiner("mean")},
         mixed,
         oof,
-        may_fall=["bad"],
+        fallback_candidates=["bad"],
         metric=metric("accuracy"),
     )
     same = (torn["bad"].proba == torn["mean"].proba).all(axis=1)
@@ -237,14 +237,16 @@ def test_the_coupling_is_cross_fitted_minus_nested_with_paired_resamples(
     combiners = {"simplex": make_combiner("simplex"), "mean": make_combiner("mean")}
     evaluated = evaluate_all(combiners, oof, protocol=FREE, nested=nested)["simplex"]
     assert evaluated.nested is not None
-    for name, found in evaluated.coupling.items():
+    for name, found in evaluated.base_model_leakage.items():
         a, b = evaluated.cross_fitted[name].value, evaluated.nested[name].value
         assert found.value == pytest.approx(a - b)
-    answers = nested_answers(combiners, nested, oof, may_fall=[], metric=metric("accuracy"))
+    answers = nested_predictions(
+        combiners, nested, oof, fallback_candidates=[], metric=metric("accuracy")
+    )
     pair = {"loose": evaluated.oof_combined, "strict": answers["simplex"]}
     drawn = score_methods(pair, np.asarray(oof.labels), oof.groups, 2, metrics=["accuracy"])
     want = paired_gains({"loose": drawn["loose"]}, drawn["strict"], metric("accuracy"))["loose"]
-    assert evaluated.coupling["accuracy"] == want.effect
+    assert evaluated.base_model_leakage["accuracy"] == want.effect
 
 
 def test_tables_of_other_rows_members_or_shared_patients_are_refused(

@@ -228,17 +228,17 @@ def call(*args: str):
 
 
 def test_no_test_label_reaches_the_threshold(run, tmp_path) -> None:
-    asked = DecisionOptions(
+    requested = DecisionOptions(
         ThresholdTarget("sensitivity", 0.9), None, RejectOption(share=0.1), n_resamples=50
     )
-    before = operating_point(run, "mean", asked, write=False)
+    before = operating_point(run, "mean", requested, write=False)
     copy = type(run)(shutil.copytree(run.path, tmp_path / "turned"))
     manifest = pd.read_csv(copy.path / "manifest.csv", dtype=str)
     turn = {"class0": "class1", "class1": "class0"}
     in_test = manifest["split"] == "test"
     manifest.loc[in_test, "label"] = manifest.loc[in_test, "label"].map(turn)
     _rewrite(copy, manifest, turn)
-    after = operating_point(copy, "mean", asked, write=False)
+    after = operating_point(copy, "mean", requested, write=False)
     assert before.units["image"].point == after.units["image"].point
     assert before.units["image"].by_fold == after.units["image"].by_fold
     for part in ("in_sample", "cross_fitted"):

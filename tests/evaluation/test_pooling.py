@@ -44,9 +44,9 @@ def test_stack_takes_the_rule_and_costs(tmp_path) -> None:
     run = toy_run(tmp_path / "toy", n_classes=2)
     costs = tmp_path / "costs.csv"
     costs.write_text("true,class0,class1\nclass0,0,1\nclass1,5,0\n")
-    asked = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "50", "--json"]
-    call = [*asked, "--set", "pool=max", "--costs", str(costs), "--set", "decide_by_cost=true"]
-    plain = json.loads(output(asked))
+    requested = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "50", "--json"]
+    call = [*requested, "--set", "pool=max", "--costs", str(costs), "--set", "decide_by_cost=true"]
+    plain = json.loads(output(requested))
     answer = json.loads(output(call))
     one, before = answer["methods"]["mean"], plain["methods"]["mean"]
     assert one["costs"]["class1"]["class0"] == 5
@@ -69,8 +69,8 @@ def test_patients_are_decided_by_cost_where_images_are() -> None:
     pooled_mean, truth, _ = pooled(decided(proba), np.asarray(table.labels), table.groups)
     mean = pooled_mean.proba
     for by_cost in (False, True):
-        asked = Protocol(n_resamples=50, costs=costs, decide_by_cost=by_cost)
-        found = evaluate(MeanProba(), table, protocol=asked).per_group["cross_fitted"].values
+        requested = Protocol(n_resamples=50, costs=costs, decide_by_cost=by_cost)
+        found = evaluate(MeanProba(), table, protocol=requested).per_group["cross_fitted"].values
         answer = (mean @ matrix).argmin(axis=1) if by_cost else mean.argmax(axis=1)
         assert found["accuracy"].value == pytest.approx((answer == truth).mean())
         assert found["expected_cost"].value == pytest.approx(matrix[truth, answer].mean())

@@ -110,10 +110,10 @@ def test_a_container_s_limit_counts_where_it_is_below_the_machine_s(
 def test_the_total_of_a_gpu_includes_the_memory_of_this_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[int | None] = []
+    requested: list[int | None] = []
 
     def answer(value: Any) -> Any:
-        return lambda number=None: asked.append(number) or value
+        return lambda number=None: requested.append(number) or value
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
@@ -122,7 +122,7 @@ def test_the_total_of_a_gpu_includes_the_memory_of_this_process(
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", answer(5 * GIB))
     context = memory.GPU_CONTEXT
     assert memory.gpu_peak(1) == (5 * GIB + context, 23 * GIB + context)
-    assert asked == [1, 1, 1]
+    assert requested == [1, 1, 1]
 
 
 def test_without_a_gpu_the_peak_is_zero() -> None:
@@ -136,15 +136,15 @@ def test_without_a_gpu_the_peak_is_zero() -> None:
 
 
 def fake_speeds(monkeypatch: pytest.MonkeyPatch, **by_share: float) -> list[str]:
-    asked: list[str] = []
+    requested: list[str] = []
 
     def together(job: Any, batch: int, share: Share) -> float:
-        asked.append(str(share))
+        requested.append(str(share))
         return by_share[f"s{share.slots}"]
 
     monkeypatch.setattr(measured, "_together", together)
     monkeypatch.setattr(measured, "WORTH_A_PROBE", 0)
-    return asked
+    return requested
 
 
 @pytest.mark.parametrize(("one", "two", "want"), [(10.0, 15.0, 2), (15.0, 10.0, 1)])
@@ -156,7 +156,7 @@ def test_the_faster_share_is_stored_once_it_was_measured(
     two: float,
     want: int,
 ) -> None:
-    asked = fake_speeds(monkeypatch, s1=one, s2=two)
+    requested = fake_speeds(monkeypatch, s1=one, s2=two)
     monkeypatch.setenv("ENSEMBLE_KIT_CACHE", str(tmp_path / "cache"))
     jobs = [make_job(fold=k) for k in (0, 1)]
     shares = [Share(2, 1), Share(1, 2)]
@@ -164,14 +164,14 @@ def test_the_faster_share_is_stored_once_it_was_measured(
         share, speeds = measured.fastest_share(jobs, shares, lambda _: None)
         assert share.slots == want
         assert speeds == {"2 x 1 thread": two, "1 x 2 threads": one}
-    assert asked == ["2 x 1 thread", "1 x 2 threads"], "measured again"
+    assert requested == ["2 x 1 thread", "1 x 2 threads"], "measured again"
 
 
 def test_little_work_is_not_measured(make_job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = fake_speeds(monkeypatch, s1=1.0, s2=2.0)
+    requested = fake_speeds(monkeypatch, s1=1.0, s2=2.0)
     monkeypatch.undo()
     share, speeds = measured.fastest_share([make_job()], [Share(2, 1), Share(1, 2)], lambda _: None)
-    assert (share, speeds, asked) == (Share(2, 1), {}, [])
+    assert (share, speeds, requested) == (Share(2, 1), {}, [])
 
 
 @pytest.mark.slow

@@ -44,10 +44,10 @@ def test_workers_share_the_trials_and_one_that_is_killed_loses_none(
 ) -> None:
     run, seen = Run(tmp_path / "run"), list[Progress]()
 
-    def tune(watcher: Any) -> Any:
+    def tune(listener: Any) -> Any:
         return tune_members(
             [tiny(epochs=3)], trained.manifest, trained.folds, run, n_trials=5, device="cpu",
-            precision="fp32", watcher=watcher, crew=TuningWorkers(2),
+            precision="fp32", listener=listener, worker_pool=TuningWorkers(2),
         )  # fmt: skip
 
     def kill_one(progress: Progress) -> None:
@@ -79,5 +79,5 @@ def test_an_error_of_a_worker_is_that_of_the_tuning(trained: Any, tmp_path: Path
     with pytest.raises(DataError, match="seed: 9 -> 0"):
         tune_members(
             [tiny()], trained.manifest, trained.folds, run, n_trials=2, device="cpu",
-            watcher=other_recipe, crew=TuningWorkers(2),
+            listener=other_recipe, worker_pool=TuningWorkers(2),
         )  # fmt: skip

@@ -30,8 +30,8 @@ def test_an_ordinal_scale_without_numbers_needs_its_order() -> None:
     with pytest.raises(DataError, match="--classes"):
         with_class_order(made("mild", "severe"), ordinal=True)
     assert with_class_order(made("mild", "severe"), ["mild", "severe"], ordinal=True).ordinal
-    graded = with_class_order(made("ISUP 10", "ISUP 2"), ordinal=True)
-    assert (graded.class_names, graded.ordinal) == (("ISUP 2", "ISUP 10"), True)
+    ordinal = with_class_order(made("ISUP 10", "ISUP 2"), ordinal=True)
+    assert (ordinal.class_names, ordinal.ordinal) == (("ISUP 2", "ISUP 10"), True)
 
 
 def test_what_the_reader_knows_of_the_order_stays_unless_it_is_denied() -> None:

@@ -17,7 +17,7 @@ import pytest
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
-from ensemble_kit.evaluation.cross_validation.nested import nested_answers
+from ensemble_kit.evaluation.cross_validation.nested import nested_predictions
 from ensemble_kit.folds import make_folds
 from ensemble_kit.images.digests import with_digests
 from ensemble_kit.manifest.table import Manifest
@@ -38,7 +38,7 @@ from ensemble_kit.testing import toy_predictions
 STEP = 10.0
 
 
-def telling(job: Job, watcher: Any) -> None:
+def telling(job: Job, listener: Any) -> None:
     """A job whose logits name the folds that it looked at, and the row: one class per fold."""
     train = job.manifest.part("train")
     place = job.tiles.rows(train.sample_ids).tolist()
@@ -118,7 +118,9 @@ def test_no_row_is_predicted_by_or_fitted_on_a_model_that_saw_its_outer_fold(
         Spy.fitted_to, Spy.answered = [], []
         combiners = {"spy": Spy(), "mean": MeanProba()}
         evaluated = oof.take(oof.fold == k)
-        nested_answers(combiners, [one], evaluated, may_fall=["spy"], metric=metric("accuracy"))
+        nested_predictions(
+            combiners, [one], evaluated, fallback_candidates=["spy"], metric=metric("accuracy")
+        )
         assert len(Spy.fitted_to) == 1 + (n_folds - 1)
         for logits in Spy.fitted_to:
             rows, seen = decoded(logits)

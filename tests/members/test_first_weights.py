@@ -20,7 +20,7 @@ from ensemble_kit.errors import DataError, EnvironmentFault
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks.build import build_network, head_parameters
 from ensemble_kit.members.networks.init_checkpoint import weights_for
-from ensemble_kit.members.networks.pretrained import require_first_weights
+from ensemble_kit.members.networks.pretrained import require_init_checkpoints
 
 
 def built(
@@ -410,10 +410,10 @@ def test_published_weights_that_cannot_be_had_name_both_ways_out(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(EnvironmentFault, match=r"--weights PATH.*--no-pretrained") as caught:
-        require_first_weights([Member("resnet18"), Member("tiny_cnn")])
+        require_init_checkpoints([Member("resnet18"), Member("tiny_cnn")])
     assert "resnet18" in str(caught.value)
     assert caught.value.exit_code == 4
-    require_first_weights([Member("resnet18", pretrained=False), Member("tiny_cnn")])
+    require_init_checkpoints([Member("resnet18", pretrained=False), Member("tiny_cnn")])
 
 
 def test_both_heads_of_a_distilled_network_may_be_other_ones(tmp_path: Path) -> None:

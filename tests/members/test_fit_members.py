@@ -49,7 +49,7 @@ def fit(trained: Any) -> Callable[..., list[Event]]:
     def call(run: Run, *members: Member, **options: Any) -> list[Event]:
         events: list[Event] = []
         fit_members(
-            members, trained.manifest, trained.folds, run, device="cpu", watcher=events.append, **options
+            members, trained.manifest, trained.folds, run, device="cpu", listener=events.append, **options
         )  # fmt: skip
         return events
 
@@ -254,10 +254,10 @@ def test_a_failing_job_leaves_the_others_and_is_tried_again(
     run = Run(tmp_path / "run")
     whole = engine_module.run_job
 
-    def failing(job: Job, watcher: Any) -> None:
+    def failing(job: Job, listener: Any) -> None:
         if job.fold == 1:
             raise JobsFailedError("A loss is finite", "it became nan", "Lower the rate")
-        whole(job, watcher)
+        whole(job, listener)
 
     monkeypatch.setattr(engine_module, "run_job", failing)
     with pytest.raises(JobsFailedError, match="1 of 3 jobs failed: tiny_cnn fold 1") as caught:

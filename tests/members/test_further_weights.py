@@ -176,7 +176,7 @@ def test_a_resumed_training_gives_every_one_of_its_members_bit_for_bit(
     first: list[int] = []
     run_job(torn, lambda e: first.append(e.first_epoch) if isinstance(e, JobStarted) else None)
     assert first == [after]
-    for name in ("", *whole.member.recipe.further_weights):
+    for name in ("", *whole.member.recipe.extra_checkpoints):
         assert weights(torn, name) == weights(whole, name)
         assert logits(torn, name) == logits(whole, name)
 

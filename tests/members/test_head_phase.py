@@ -17,7 +17,7 @@ from ensemble_kit.members.networks.build import build_network, pooled_features
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.recipe_sections import Optim
 from ensemble_kit.members.training.fit import Fit
-from ensemble_kit.members.training.frozen_backbone import FrozenBody, refuse_other_tails
+from ensemble_kit.members.training.frozen_backbone import FrozenBackbone, refuse_other_tails
 from ensemble_kit.members.training.precision import tensor_float32
 from ensemble_kit.members.training.state import Training
 
@@ -121,18 +121,18 @@ def test_its_validation_metrics_are_those_of_the_whole_network(make_job: MakeJob
 def test_the_backbone_is_run_once_and_again_only_after_a_restart(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[int] = []
-    made = Fit._frozen_body
+    requested: list[int] = []
+    made = Fit._frozen_backbone
 
-    def counted(self: Fit, rows: Any) -> FrozenBody:
-        asked.append(self.training.epoch)
+    def counted(self: Fit, rows: Any) -> FrozenBackbone:
+        requested.append(self.training.epoch)
         return made(self, rows)
 
     monkeypatch.setattr(Fit, "_frozen_body", counted)
     run_job(make_job("a", optim=CACHED))
-    assert asked == [0]
+    assert requested == [0]
     run_job(make_job("b", optim={"head_only_epochs": 2}))
-    assert asked == [0]
+    assert requested == [0]
 
 
 RECIPES = [

@@ -114,7 +114,7 @@ def fit(trained: Any) -> Callable[..., list[Event]]:
     def call(run: Run, **options: Any) -> list[Event]:
         events: list[Event] = []
         options = {"members": [tiny()], "folds": trained.folds, "device": "cpu", **options}
-        fit_members(train=trained.manifest, run=run, watcher=events.append, **options)
+        fit_members(train=trained.manifest, run=run, listener=events.append, **options)
         return events
 
     return call

@@ -34,7 +34,7 @@ def fit(trained: Any, tmp_path: Path) -> Fit:
         events: list[Event] = []
         fit_members(
             [TINY], trained.manifest, trained.folds, Run(tmp_path / "run"), device="cpu",
-            watcher=events.append, tensorboard=False, **options,
+            listener=events.append, tensorboard=False, **options,
         )  # fmt: skip
         return events
 
@@ -44,7 +44,9 @@ def fit(trained: Any, tmp_path: Path) -> Fit:
 def rule(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Make `auto` mean this, as on another machine."""
     monkeypatch.setattr(
-        probe, "choose_precision", lambda asked, _: Precision(name if asked == "auto" else asked)
+        probe,
+        "choose_precision",
+        lambda requested, _: Precision(name if requested == "auto" else requested),
     )
 
 

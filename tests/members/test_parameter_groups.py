@@ -44,8 +44,10 @@ def depths(model: nn.Module) -> dict[str, list[int]]:
 @pytest.mark.parametrize("network", ["resnet18", "densenet121", "tiny_resnet"])
 def test_a_head_of_our_own_leaves_a_body_s_layers_as_they_are(network: str) -> None:
     plain, own = depths(built(network)), depths(built(network, head=(8,)))
-    body = {name.removeprefix("body."): d for name, d in own.items() if name.startswith("body.")}
-    assert body == {name: d for name, d in plain.items() if name in body}
+    backbone = {
+        name.removeprefix("body."): d for name, d in own.items() if name.startswith("body.")
+    }
+    assert backbone == {name: d for name, d in plain.items() if name in backbone}
     assert own["head.0"] == own["head.3"] == [0, 0]
 
 

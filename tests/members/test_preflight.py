@@ -14,7 +14,7 @@ from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault
 from ensemble_kit.members import preflight
 from ensemble_kit.members.fit_members import fit_members
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks import flops as price
+from ensemble_kit.members.networks import flops as cost
 from ensemble_kit.members.networks.build import build_network
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.recipe import Recipe
@@ -124,7 +124,7 @@ def test_networks_that_were_built_are_not_built_again(
         built.append(one)
         return build_network(one, *given, **more)
 
-    monkeypatch.setattr(price, "build_network", build)
+    monkeypatch.setattr(cost, "build_network", build)
     alike = [member(drop_rate=0.123, seed=s, name=f"m{s}") for s in range(3)]
     check_members([member(), *alike], trained.manifest)
     check_members(alike, trained.manifest)

@@ -23,7 +23,7 @@ from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.job_spec import write_spec
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks.build import build_network
-from ensemble_kit.members.networks.flops import price_of
+from ensemble_kit.members.networks.flops import member_cost
 from ensemble_kit.members.preflight import check_members
 from ensemble_kit.members.recipe import Recipe
 from ensemble_kit.members.registry import cost
@@ -42,8 +42,8 @@ def test_the_price_is_that_of_the_very_network_on_the_very_image(
 ) -> None:
     member = Member("tiny_resnet", image_size=32, pretrained=False, head=head)
     model = build_network(member, 3, image_size=32, in_channels=shape[2])
-    price = price_of(member, 3, shape)
-    assert (price.parameters, price.macs) == counted(model, shape[2], shape[0], shape[1])
+    cost = member_cost(member, 3, shape)
+    assert (cost.parameters, cost.macs) == counted(model, shape[2], shape[0], shape[1])
 
 
 @pytest.mark.parametrize(("tta", "passes"), [("none", 1), ("flips", 4), ("dihedral", 8)])

@@ -133,18 +133,23 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("options", "stain_norm", "asked"), READ)
 def test_config_json_has_all_that_the_stored_logits_were_computed_from(
-    phantom: Path, tmp_path: Path, said: Any, options: Any, stain_norm: str, asked: dict[str, Any]
+    phantom: Path,
+    tmp_path: Path,
+    said: Any,
+    options: Any,
+    stain_norm: str,
+    requested: dict[str, Any],
 ) -> None:
     train, test = read_bci(phantom, **options).split(test_size=0.25, seed=0)
     manifest = with_digests(with_stain_normalisation(train.joined(test), stain_norm))
     recipe = Recipe(epochs=1, batch_size=8)
-    members = make_members(list(asked), recipe=recipe, image_size=17, pretrained=False)
+    members = make_members(list(requested), recipe=recipe, image_size=17, pretrained=False)
     run = Run(tmp_path / "run")
     folds = make_folds(manifest, 2, seed=0)
     fit_members(members, manifest, folds, run, device="cpu", tensorboard=False)
     rows = read_csv(run.path / "manifest.csv").to_dict("records")
     root = Path(read_json(run.path / "run.json")["data_folder"])
-    for member, want in zip(members, asked.values(), strict=True):
+    for member, want in zip(members, requested.values(), strict=True):
         folder = run.fold_dir(member.name, 0)
         assert read_json(folder / "config.json").get("ensemble_kit") == want
         tested = logits_by_hand(folder, root, [r for r in rows if r["split"] == "test"], said)

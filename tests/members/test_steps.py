@@ -54,18 +54,18 @@ def test_more_parts_than_images_in_the_last_batch_leave_the_loss_finite() -> Non
 )
 @pytest.mark.parametrize("regularize", [{}, {"average_last": 1}], ids=str)
 def test_batch_normalisation_is_never_given_a_part_of_one_image(
-    n: int, batch_size: int, asked: int, computed_in: int, regularize: dict[str, int]
+    n: int, batch_size: int, requested: int, computed_in: int, regularize: dict[str, int]
 ) -> None:
     # At 16 px its last maps hold one value per channel and image.
     tiles, labels = bright_tiles(n)
     recipe = Recipe(
-        epochs=1, batch_size=batch_size, regularize=regularize, optim={"micro_batches": asked}
+        epochs=1, batch_size=batch_size, regularize=regularize, optim={"micro_batches": requested}
     )
     said: list[str] = []
     fit = fitted(tiles, labels, recipe, network="resnet18", said=said)
     assert fit.training.micro_batches == computed_in
-    assert [f"not in {asked} (micro_batches)" in text for text in said] == [True] * (
-        computed_in < asked
+    assert [f"not in {requested} (micro_batches)" in text for text in said] == [True] * (
+        computed_in < requested
     )
 
 

@@ -22,14 +22,14 @@ def epoch(number: int, loss: float, *, epochs: int) -> EpochEnded:
 
 
 def tell(folder: Path, losses: list[float], *, first: int = 0, epochs: int = 4) -> None:
-    with TensorBoard(folder) as watcher:
-        say(watcher, losses, first=first, epochs=epochs)
+    with TensorBoard(folder) as listener:
+        print_text(listener, losses, first=first, epochs=epochs)
 
 
-def say(watcher: TensorBoard, losses: list[float], *, first: int, epochs: int) -> None:
-    watcher(JobStarted("a", 0, epochs, first, "cpu", "fp32"))
+def print_text(listener: TensorBoard, losses: list[float], *, first: int, epochs: int) -> None:
+    listener(JobStarted("a", 0, epochs, first, "cpu", "fp32"))
     for number, loss in enumerate(losses, start=first):
-        watcher(epoch(number, loss, epochs=epochs))
+        listener(epoch(number, loss, epochs=epochs))
 
 
 def curve(folder: Path) -> list[tuple[int, float]]:
@@ -50,9 +50,9 @@ def test_a_job_that_goes_on_keeps_the_epochs_that_it_goes_on_from(tmp_path: Path
 
 
 def test_a_job_tried_again_under_one_watcher_begins_its_curve_again(tmp_path: Path) -> None:
-    with TensorBoard(tmp_path) as watcher:
-        say(watcher, [8.0, 7.0], first=0, epochs=3)
-        say(watcher, [3.0, 2.0, 1.0], first=0, epochs=3)
+    with TensorBoard(tmp_path) as listener:
+        print_text(listener, [8.0, 7.0], first=0, epochs=3)
+        print_text(listener, [3.0, 2.0, 1.0], first=0, epochs=3)
     assert curve(tmp_path) == [(0, 3.0), (1, 2.0), (2, 1.0)]
 
 
@@ -63,8 +63,8 @@ def test_curves_that_cannot_be_written_are_one_notice_and_training_continues(
     seen: list[Event] = []
     full = Path("/dev/full")
     monkeypatch.setattr(tracking, "_event_file", lambda _: full.open("wb"))
-    with TensorBoard(tmp_path, said.append) as watcher:
-        watch = both(seen.append, watcher)
+    with TensorBoard(tmp_path, said.append) as listener:
+        watch = both(seen.append, listener)
         for number in range(3):
             watch(epoch(number, 1.0, epochs=3))
     assert len(seen) == 3
@@ -77,8 +77,8 @@ def test_curves_that_cannot_be_written_are_one_notice_and_training_continues(
 def test_a_file_in_the_way_of_the_curves_does_not_end_the_training(tmp_path: Path) -> None:
     said: list[Event] = []
     (tmp_path / "tensorboard").touch()
-    with TensorBoard(tmp_path / "tensorboard", said.append) as watcher:
-        say(watcher, [2.0, 1.0], first=0, epochs=2)
+    with TensorBoard(tmp_path / "tensorboard", said.append) as listener:
+        print_text(listener, [2.0, 1.0], first=0, epochs=2)
     assert len(said) == 1
 
 
@@ -92,10 +92,10 @@ def test_an_mlflow_store_that_takes_nothing_is_one_notice_and_training_continues
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with tracking.MLflow("slides", (tmp_path / "mlruns").as_uri(), said.append) as watcher:
+    with tracking.MLflow("slides", (tmp_path / "mlruns").as_uri(), said.append) as listener:
         monkeypatch.setattr(client, "log_metric", refuse)
         for number in range(2):
-            watcher(epoch(number, 1.0, epochs=2))
+            listener(epoch(number, 1.0, epochs=2))
     (notice,) = said
     assert isinstance(notice, Notice)
     assert os.strerror(errno.ENOSPC) in notice.text

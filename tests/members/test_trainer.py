@@ -35,7 +35,7 @@ def again(copy: Any, **more: Any) -> list[Event]:
     recipe = Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
     member = Member(MEMBER, image_size=16, pretrained=False, recipe=recipe)
     fit_members(
-        [member], copy.manifest, copy.folds, copy.run, device="cpu", watcher=events.append, **more
+        [member], copy.manifest, copy.folds, copy.run, device="cpu", listener=events.append, **more
     )
     return events
 

@@ -117,21 +117,21 @@ def test_costs_of_other_classes_are_refused_with_the_difference() -> None:
 def test_no_expected_cost_without_costs() -> None:
     with pytest.raises(UsageError, match=r"--costs costs\.csv"):
         METRICS["expected_cost"].of_sums(sums_of([0, 1], np.eye(2)))
-    for asked in ({"metric": "expected_cost"}, {"decide_by_cost": True}):
+    for requested in ({"metric": "expected_cost"}, {"decide_by_cost": True}):
         with pytest.raises(UsageError, match=r"--costs costs\.csv"):
             evaluate_all(
-                {"vote": make_combiner("vote")}, toy_predictions(), protocol=Protocol(**asked)
+                {"vote": make_combiner("vote")}, toy_predictions(), protocol=Protocol(**requested)
             )
 
 
 def test_methods_are_evaluated_and_decided_by_cost() -> None:
     table = toy_predictions(300, 3, 3, n_groups=30, skill=0.7)
     costs = CostMatrix(("class2", "class0", "class1"), ((0, 20, 20), (1, 0, 1), (1, 1, 0)))
-    asked = {"metric": "expected_cost", "costs": costs, "n_resamples": 100, "fallback": False}
+    requested = {"metric": "expected_cost", "costs": costs, "n_resamples": 100, "fallback": False}
     found = {
         by_cost: evaluate_all(
             {"logistic": make_combiner("logistic")}, table,
-            protocol=Protocol(**asked, decide_by_cost=by_cost),
+            protocol=Protocol(**requested, decide_by_cost=by_cost),
         )["logistic"]
         for by_cost in (False, True)
     }  # fmt: skip

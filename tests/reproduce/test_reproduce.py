@@ -101,7 +101,7 @@ def call(words: Sequence[str], log: Path) -> None:
 
 def run(plan: Plan, only: str | None = None) -> tuple[Reproduced, list[StepEnded]]:
     ended: list[StepEnded] = []
-    return reproduce(plan, call, only=only, tell=ended.append), ended
+    return reproduce(plan, call, only=only, listener=ended.append), ended
 
 
 def test_all_five_systems_are_here() -> None:
@@ -302,11 +302,11 @@ def test_a_step_that_fails_leaves_its_output_and_is_run_again(small: Path) -> No
         call(words, log)
 
     with pytest.raises(DataError):
-        reproduce(plan, failing, tell=lambda ended: None)
+        reproduce(plan, failing, listener=lambda ended: None)
     assert calls == ["data", "train-members", "stack"]
     calls.clear()
     with pytest.raises(DataError):
-        reproduce(plan, failing, tell=lambda ended: None)
+        reproduce(plan, failing, listener=lambda ended: None)
     assert calls == ["stack"]
 
 

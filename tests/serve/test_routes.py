@@ -78,12 +78,12 @@ def test_the_open_inference_protocol(
     assert client.get("/v2/models/ensemble/ready").json()["ready"] is True
     assert client.get("/v2/models/other").status_code == 404
     data = base64.b64encode(image).decode()
-    asked = {"id": "7", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": [data, data]}]}  # fmt: skip
+    requested = {"id": "7", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [2], "data": [data, data]}]}  # fmt: skip
     pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))[None]
     arrays = {"inputs": [{"name": "image", "datatype": "UINT8", "shape": list(pixels.shape), "data": pixels.ravel().tolist()}],
               "outputs": [{"name": "probabilities"}]}  # fmt: skip
     want = served.predict_proba(slides / "benign" / "P00_0.png")[0]
-    found = client.post("/v2/models/ensemble/infer", json=asked).json()
+    found = client.post("/v2/models/ensemble/infer", json=requested).json()
     assert (found["id"], found["model_name"]) == ("7", "ensemble")
     by_name = {one["name"]: one for one in found["outputs"]}
     assert by_name["probabilities"]["shape"] == [2, 2]

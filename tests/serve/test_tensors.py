@@ -18,7 +18,7 @@ from ensemble_kit.inference.ensemble import Ensemble
 INFER = "/v2/models/ensemble/infer"
 
 
-def asked(tensor: bytes, datatype: str, shape: list[int], **more: Any) -> tuple[bytes, int]:
+def requested(tensor: bytes, datatype: str, shape: list[int], **more: Any) -> tuple[bytes, int]:
     """A request with one binary tensor, and the length of its JSON."""
     one = {"name": "image", "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(tensor)}}  # fmt: skip
     text = json.dumps({"inputs": [one], **more}).encode()
@@ -39,7 +39,7 @@ def test_image_files_and_pixels_come_as_tensors_and_so_do_the_outputs(
     client: TestClient, served: Ensemble, slides: Path, image: bytes
 ) -> None:
     want = served.predict_proba(slides / "benign" / "P00_0.png")[0]
-    files = asked(packed(image, image), "BYTES", [2], parameters={"binary_data_output": True})
+    files = requested(packed(image, image), "BYTES", [2], parameters={"binary_data_output": True})
     answer = send(client, *files)
     assert answer.status_code == 200, answer.text
     length = int(answer.headers["inference-header-content-length"])
@@ -55,14 +55,14 @@ def test_image_files_and_pixels_come_as_tensors_and_so_do_the_outputs(
     assert answer.content[length + sizes[0] :].startswith(packed(name, name))
 
     pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))[None]
-    answer = send(client, *asked(pixels.tobytes(), "UINT8", list(pixels.shape)))
+    answer = send(client, *requested(pixels.tobytes(), "UINT8", list(pixels.shape)))
     by_name = {one["name"]: one for one in answer.json()["outputs"]}
     np.testing.assert_allclose(by_name["probabilities"]["data"], want, atol=1e-6)
 
 
 def test_one_output_as_a_tensor_and_one_as_json(client: TestClient, image: bytes) -> None:
     outputs = [{"name": "predicted"}, {"name": "probabilities", "parameters": {"binary_data": True}}]  # fmt: skip
-    answer = send(client, *asked(packed(image), "BYTES", [1], outputs=outputs))
+    answer = send(client, *requested(packed(image), "BYTES", [1], outputs=outputs))
     length = int(answer.headers["inference-header-content-length"])
     probabilities, predicted = json.loads(answer.content[:length])["outputs"]
     assert probabilities["parameters"] == {"binary_data_size": 16}
@@ -84,7 +84,7 @@ def test_nested_values_are_pixels_too(client: TestClient, image: bytes) -> None:
 def test_a_wrong_length_of_the_json_is_refused(
     client: TestClient, image: bytes, length: str
 ) -> None:
-    body, _ = asked(packed(image), "BYTES", [1])
+    body, _ = requested(packed(image), "BYTES", [1])
     headers = [(b"inference-header-content-length", length.encode())]
     answer = client.post(INFER, content=body, headers=headers)
     assert answer.status_code == 400
@@ -96,7 +96,7 @@ def test_a_wrong_length_of_the_json_is_refused(
     [b"\xff\xff\xff\xffab", b"\x01", b"\x05\x00\x00\x00ab", packed(b"ab") + b"\x00\x00"],
 )
 def test_lengths_that_lead_out_of_a_tensor_are_refused(client: TestClient, tensor: bytes) -> None:
-    answer = send(client, *asked(tensor, "BYTES", [1]))
+    answer = send(client, *requested(tensor, "BYTES", [1]))
     assert answer.status_code == 400
     assert answer.json()["error"]
 
@@ -104,10 +104,10 @@ def test_lengths_that_lead_out_of_a_tensor_are_refused(client: TestClient, tenso
 def test_a_tensor_of_another_size_than_the_json_says_is_refused(
     client: TestClient, image: bytes
 ) -> None:
-    body, length = asked(packed(image), "BYTES", [1])
+    body, length = requested(packed(image), "BYTES", [1])
     assert send(client, body + b"x", length).status_code == 400
     assert send(client, body[:-1], length).status_code == 400
-    assert send(client, *asked(b"abc", "UINT8", [1, 8, 8, 3])).status_code == 400
+    assert send(client, *requested(b"abc", "UINT8", [1, 8, 8, 3])).status_code == 400
 
 
 def test_a_version_in_the_path_is_the_only_one(client: TestClient, image: bytes) -> None:
@@ -116,7 +116,7 @@ def test_a_version_in_the_path_is_the_only_one(client: TestClient, image: bytes)
     assert client.get("/v2/models/ensemble/versions/1").json() == about
     assert client.get("/v2/models/ensemble/versions/1/ready").json()["ready"] is True
     assert client.get("/v2/models/ensemble/versions/2").status_code == 404
-    body, length = asked(packed(image), "BYTES", [1])
+    body, length = requested(packed(image), "BYTES", [1])
     head = {"Inference-Header-Content-Length": str(length)}
     answer = client.post("/v2/models/ensemble/versions/1/infer", content=body, headers=head)
     assert answer.status_code == 200

@@ -72,16 +72,16 @@ def test_test_predictions_change_nothing(run: Run, trained: Any, tmp_path: Path)
 
 
 def test_no_test_table_is_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    requested: list[str] = []
     read = Run.predictions
 
     def spy(self: Run, kind: str = "oof", **options: Any) -> Any:
-        asked.append(kind)
+        requested.append(kind)
         return read(self, kind, **options)
 
     monkeypatch.setattr(Run, "predictions", spy)
     tune_combiner("logistic", run, n_trials=2)
-    assert asked == ["oof"]
+    assert requested == ["oof"]
 
 
 def test_a_study_goes_on_and_refuses_other_predictions(run: Run, trained: Any) -> None:

@@ -250,11 +250,11 @@ def test_a_member_without_a_finite_loss_is_named(
 def test_a_tuning_goes_on_where_it_stopped(tune: Tune) -> None:
     before = tune(2)
     seen: list[Progress] = []
-    after = tune(4, watcher=seen.append)
+    after = tune(4, listener=seen.append)
     assert after.members[0].trials[:2] == before.members[0].trials
     assert [p.latest[1].number for p in seen if p.latest] == [2, 3]
     seen.clear()
-    assert tune(4, watcher=seen.append) == after
+    assert tune(4, listener=seen.append) == after
     assert [p for p in seen if p.latest] == []
 
 
@@ -345,20 +345,20 @@ def test_a_trial_that_never_finishes_an_epoch_is_given_up_unless_it_is_the_defau
                 tune(2)
     assert len(tune(2).members[0].trials) == 2
     trials = stored_trials(tmp_path / "run")
-    asked = [t.params["learning_rate"] for t in trials if t.state == TrialState.FAIL]
-    assert len(asked) == 7
+    requested = [t.params["learning_rate"] for t in trials if t.state == TrialState.FAIL]
+    assert len(requested) == 7
     if origin:
-        assert set(asked) == {3e-3}
+        assert set(requested) == {3e-3}
         assert [t.params["learning_rate"] for t in trials].count(3e-3) == 8
     else:
-        assert [asked.count(rate) for rate in dict.fromkeys(asked)] == [5, 2]
+        assert [requested.count(rate) for rate in dict.fromkeys(requested)] == [5, 2]
 
 
 def test_the_time_limit_ends_a_trial_after_an_epoch_and_the_next_call_continues(
     tune: Tune, tmp_path: Path
 ) -> None:
     seen: list[Progress] = []
-    result = tune(3, time_limit=0.0, watcher=seen.append)
+    result = tune(3, time_limit=0.0, listener=seen.append)
     assert result.members[0].trials == ()
     assert seen[0].seconds_left == 0
     assert len(tune(3, time_limit=60.0).members[0].trials) == 3

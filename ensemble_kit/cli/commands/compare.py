@@ -10,7 +10,7 @@ import click
 
 from ensemble_kit.cli.options.shared import intervals_option, json_option, metric_option
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import say
+from ensemble_kit.cli.output.text import print_text
 from ensemble_kit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def compare(
 def print_across(found: AcrossRuns, metric: str) -> None:
     """The verdicts, one row per run, and the caveats."""
     for verdict in found.verdicts:
-        say(f"Verdict: {verdict.sentence}")
+        print_text(f"Verdict: {verdict.sentence}")
     click.echo()
     has_abstained = any(one.n_abstained for one in found.metrics.values())
     names = list(dict.fromkeys([metric, "accuracy", "auroc"]))
@@ -96,9 +96,9 @@ def print_across(found: AcrossRuns, metric: str) -> None:
     legend = ["left out: images that are not in all runs."] if some_left_out else []
     legend += ["coverage: share of the images that are decided."] if has_abstained else []
     legend += ["*: the method was replaced by the mean in this run."] if found.replaced else []
-    say(" ".join([*legend, "Other metrics: --json."]))
+    print_text(" ".join([*legend, "Other metrics: --json."]))
     for note in found.notes:
-        say(f"Caveat: {note}")
+        print_text(f"Caveat: {note}")
 
 
 def print_repeats(found: Repeats) -> None:
@@ -106,10 +106,10 @@ def print_repeats(found: Repeats) -> None:
     from ensemble_kit.evaluation.uncertainty.interval import Interval
 
     for one in found.gains:
-        say(f"Verdict: {one.sentence}")
+        print_text(f"Verdict: {one.sentence}")
     click.echo()
     units = "" if found.group_kind == "image" else f" of {found.n_groups} {found.group_kind}s"
-    say(
+    print_text(
         f"{found.n_repeats} repeats x {found.n_splits} folds of {found.n} images{units}; "
         f"{found.metric.replace('_', ' ')}, mean over the folds:"
     )
@@ -119,13 +119,13 @@ def print_repeats(found: Repeats) -> None:
         cells = (str(Interval(None if m != m else float(m))) for m in means)  # NaN
         rows.append((str(run), *cells))
     print_table(rows)
-    say(
+    print_text(
         f"Intervals and p values: t test over {len(found.folds)} folds with the variance factor 1/{len(found.folds)} + "
         f"1/{found.n_splits - 1}, because training sets overlap (Nadeau & Bengio 2003, "
         "Machine Learning 52)."
     )
     for note in found.notes:
-        say(f"Caveat: {note}")
+        print_text(f"Caveat: {note}")
 
 
 def _across_json(found: AcrossRuns) -> dict[str, object]:

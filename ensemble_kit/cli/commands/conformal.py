@@ -9,7 +9,7 @@ import click
 
 from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import say, say_command
+from ensemble_kit.cli.output.text import print_command, print_text
 from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ def conformal(
         click.echo(json.dumps(sets_json(found), indent=2, allow_nan=False))
         return
     print_sets(found)
-    say(f"Written: {run.ensemble_dir(method).as_posix()}/sets.csv")
+    print_text(f"Written: {run.ensemble_dir(method).as_posix()}/sets.csv")
     if not run.is_imported:
-        say_command(
+        print_command(
             "To use them", command("predict", "IMAGES", "--method", method, "--run", run.path)
         )
 
@@ -101,18 +101,18 @@ def print_sets(found: PredictionSets) -> None:
     weights = (
         "" if unit == "image" else f" of {found.n_units} {unit}s, each {unit} with the same weight"
     )
-    say(
+    print_text(
         f"Method {found.method}: prediction sets with {about}{100 * (1 - options.alpha):.4g} % coverage "
         f"{each} ({kind}, {options.score}: {SCORES[options.score]})."
     )
-    say(f"Calibrated on {found.n_calibrated} out-of-fold images{weights}.")
-    say(reading_of(found))
+    print_text(f"Calibrated on {found.n_calibrated} out-of-fold images{weights}.")
+    print_text(reading_of(found))
     click.echo()
     print_table(_rows(found))
     click.echo()
-    say(promise_of(found))
+    print_text(promise_of(found))
     for note in found.notes:
-        say(f"Caveat: {note}")
+        print_text(f"Caveat: {note}")
 
 
 def _rows(found: PredictionSets) -> list[tuple[str, ...]]:

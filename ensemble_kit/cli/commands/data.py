@@ -13,7 +13,7 @@ import click
 
 from ensemble_kit.cli.options.experiment import READER_FLAGS, metavar_of
 from ensemble_kit.cli.options.shared import Names
-from ensemble_kit.cli.output.text import columns, printable, say
+from ensemble_kit.cli.output.text import columns, print_text, printable
 from ensemble_kit.errors import UsageError, command, counted
 
 if TYPE_CHECKING:
@@ -206,15 +206,17 @@ def print_audit(audit: Audit) -> None:
     rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
     click.echo(columns(rows, right=[len(table.columns) - 2, len(table.columns) - 1]))
     if is_whole:
-        say("The data have no test part: train-members holds out a random one, by default 20 %.")
+        print_text(
+            "The data have no test part: train-members holds out a random one, by default 20 %."
+        )
     click.echo("")
     for finding in audit.findings:
-        say(f"{_MARK[finding.severity]}: {finding.message} [{finding.kind}]")
+        print_text(f"{_MARK[finding.severity]}: {finding.message} [{finding.kind}]")
         for example in finding.examples:
-            say(f"    {example}")
+            print_text(f"    {example}")
     if audit.leak is not None:
         leak = audit.leak
-        say(
+        print_text(
             f"Balanced accuracy of a linear model on colour alone: {leak.by_group:.3f} with a split by "
             f"{audit.group_kind} ({min(leak.by_group_seeds):.3f} to {max(leak.by_group_seeds):.3f} over "
             f"{len(leak.by_group_seeds)} random splits), {leak.by_image:.3f} with a split by image, "

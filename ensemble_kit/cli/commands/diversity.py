@@ -15,7 +15,7 @@ from ensemble_kit.cli.options.shared import (
     seed_option,
 )
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import say
+from ensemble_kit.cli.output.text import print_text
 from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
         click.echo(json.dumps(study_json(found), indent=2, allow_nan=False))
         return
     print_study(found)
-    say(f"Written: {folder.as_posix()}/")
+    print_text(f"Written: {folder.as_posix()}/")
 
 
 def print_study(found: MemberStudy) -> None:
@@ -68,14 +68,14 @@ def print_study(found: MemberStudy) -> None:
     units = (
         "" if found.group_kind == "image" else f" of {counted(found.n_groups, found.group_kind)}"
     )
-    say(found.sentence)
-    say(
+    print_text(found.sentence)
+    print_text(
         f"{len(found.members)} members, {found.n} out-of-fold images{units}. {name[0].upper()}{name[1:]} "
         f"of their mean: {found.whole!s}."
     )
     click.echo()
     print_table(_member_rows(found))
-    say(
+    print_text(
         f"alone: {name} of the member.\n"
         "gain in mean: what the mean of all members gains by it.\n"
         f"gain with best: what {found.best}, the best member, gains by it.\n"
@@ -86,19 +86,19 @@ def print_study(found: MemberStudy) -> None:
     rows, n_more = _pair_rows(found)
     print_table(rows)
     more = f" {n_more} more pairs: pairs.csv." if n_more else ""
-    say(
+    print_text(
         f"Pairs with the most similar errors first.{more} error correlation: 1 if two members err on the "
         "same images, 0 if their errors are unrelated. both wrong, one wrong: shares of the images. "
         "pairs.csv also has kappa and Q."
     )
     brier = found.decomposition
-    say(
+    print_text(
         f"Brier score (lower is better): {brier['members']:.3f} on average over the members, "
         f"{brier['ensemble']:.3f} for their mean. The difference of {brier['ambiguity']:.3f} is the gain by "
         "averaging (ambiguity)."
     )
     for note in found.notes:
-        say(f"Caveat: {note}")
+        print_text(f"Caveat: {note}")
 
 
 def _member_rows(found: MemberStudy) -> list[tuple[str, ...]]:

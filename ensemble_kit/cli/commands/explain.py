@@ -126,9 +126,9 @@ def explain(
         print_explained(folder, index)
 
 
-def _kind(asked: dict[str, int | None], images: tuple[str, ...]) -> tuple[str, int]:
+def _kind(requested: dict[str, int | None], images: tuple[str, ...]) -> tuple[str, int]:
     """Which images are explained, and how many of the run's."""
-    given = {kind: n for kind, n in asked.items() if n is not None}
+    given = {kind: n for kind, n in requested.items() if n is not None}
     if len(given) + bool(images) > 1:
         raise UsageError(
             f"Several choices of images: {', '.join(['IMAGES'] * bool(images) + [f'--{k}' for k in given])}",

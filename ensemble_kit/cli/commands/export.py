@@ -137,7 +137,7 @@ def _trained(run: str, distill: str, method: str | None, device: str) -> Student
     n_folds = opened.folds().n_splits
     console = Console(highlight=False, stderr=True)
     with ProgressPrinter({}, {distill: n_folds}, estimates=False, console=console) as printer:
-        return train_student(opened, distill, method=method, device=device, watcher=printer)
+        return train_student(opened, distill, method=method, device=device, listener=printer)
 
 
 def _refuse_place(run: str, out: Path, fmt: str, patch: Patch | None) -> None:

@@ -97,7 +97,7 @@ def import_predictions_command(
         partial=partial,
         costs=member_costs,
         seed=seed,
-        tell=said.append,
+        notify=said.append,
     )
     click.echo(printable(_said(run, list(files), said, classes is not None)))
 

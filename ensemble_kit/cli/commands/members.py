@@ -52,12 +52,12 @@ def list_members(
     rows: list[dict[str, Any]] = []
     for name in expand(names or tuple(NETWORKS)):
         size = image_size or native_size(name)
-        price = cost(name, size)
+        found = cost(name, size)
         row: dict[str, Any] = {
             "member": name,
             "image_size": size,
-            "parameters": price.parameters,
-            "gmacs": round(price.macs / 1e9, 4),
+            "parameters": found.parameters,
+            "gmacs": round(found.macs / 1e9, 4),
             "weights": published_tags(name),
         }
         if measure:

@@ -10,7 +10,7 @@ import click
 
 from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import say, say_command
+from ensemble_kit.cli.output.text import print_command, print_text
 from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
@@ -96,9 +96,9 @@ def operating_point_command(
         click.echo(json.dumps(decision_json(found), indent=2, allow_nan=False))
     else:
         print_point(found)
-        say(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json")
+        print_text(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json")
         if not run.is_imported:
-            say_command(
+            print_command(
                 "To use it", command("predict", "IMAGES", "--method", method, "--run", run.path)
             )
     print_replaced(found, run, err=as_json)
@@ -109,10 +109,10 @@ def print_replaced(found: OperatingPoint, run: Run, *, err: bool = False) -> Non
     if not found.dropped:
         return
     dropped = " and ".join(found.dropped)
-    say(f"Replaced: {dropped}. `predict` does not use it any more.", err=err)
+    print_text(f"Replaced: {dropped}. `predict` does not use it any more.", err=err)
     if typed := found.typed_with_dropped:
         again = command("operating-point", *typed, "--method", found.method, "--run", run.path)
-        say_command("To have both", again, err=err)
+        print_command("To have both", again, err=err)
 
 
 def _share(text: str | None) -> float | None:
@@ -129,22 +129,22 @@ def _share(text: str | None) -> float | None:
 
 def print_point(found: OperatingPoint) -> None:
     """The thresholds, a table for images and for patients, and the caveats."""
-    asked = [
+    requested = [
         str(one)
         for one in (found.options.threshold_target, found.options.reject_option)
         if one is not None
     ]
     target = "" if found.class_name is None else f"'{found.class_name}' against the rest, "
-    say(f"Method {found.method}: {target}{'; '.join(asked)}. Chosen out-of-fold.")
+    print_text(f"Method {found.method}: {target}{'; '.join(requested)}. Chosen out-of-fold.")
     for unit, one in found.units.items():
         click.echo()
-        say(f"Per {unit}: {_rule_in_words(found, unit, one)}")
+        print_text(f"Per {unit}: {_rule_in_words(found, unit, one)}")
         print_table(_rows(one, unit, found.group_kind))
-        say(_reading(found, unit, one))
+        print_text(_reading(found, unit, one))
     click.echo()
-    say(_legend(found))
+    print_text(_legend(found))
     for note in found.notes:
-        say(f"Caveat: {note}")
+        print_text(f"Caveat: {note}")
 
 
 def _legend(found: OperatingPoint) -> str:

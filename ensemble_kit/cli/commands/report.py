@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.shared import run_option
-from ensemble_kit.cli.output.text import printable, say
+from ensemble_kit.cli.output.text import print_text, printable
 from ensemble_kit.errors import command, counted, first_few
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def report(run: Run, checklist: bool) -> None:
 
     click.echo(printable(f"Written: {write_report(run, checklist=checklist).as_posix()}"))
     for line in _out_of_date(run):
-        say(line)
+        print_text(line)
     missing = fonts_for("".join((*run.manifest().class_names, *run.members())))[1]
     if missing:
         click.echo(

@@ -43,7 +43,7 @@ def reproduce(folder: Path, data: str | None, quick: bool, only: str | None) -> 
     about = f"{plan.file.title}: {counted(len(plan.variants), 'variant')}. Steps: {steps}."
     click.echo(printable(f"{about} Runs: {plan.runs.as_posix()}"))
     try:
-        done = run_plan(plan, call_command, only=only, tell=_say)
+        done = run_plan(plan, call_command, only=only, listener=print_step)
     except BaseException:
         click.echo()  # ends the line of the variant
         raise
@@ -83,7 +83,7 @@ def call_command(words: Sequence[str], log: Path) -> None:
         )
 
 
-def _say(ended: StepEnded) -> None:
+def print_step(ended: StepEnded) -> None:
     """One line per variant: its steps are appended as they end."""
     if ended.is_first:
         click.echo(

@@ -20,7 +20,7 @@ from ensemble_kit.cli.options.shared import (
 )
 from ensemble_kit.cli.options.stack_settings import read_stack_settings
 from ensemble_kit.cli.output.stack import as_values, print_stacked
-from ensemble_kit.cli.output.text import say
+from ensemble_kit.cli.output.text import print_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,8 +87,8 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     help="Costs of misclassification: a CSV or TOML table with class names on both axes. Adds the expected cost.",
 )
 @click.option(
-    "--null-check",
-    "null_draws",
+    "--permutation-test",
+    "permutation_draws",
     type=click.IntRange(1),
     is_flag=False,
     flag_value=19,
@@ -144,7 +144,7 @@ def stack(
     pareto: bool,
     nested: bool,
     costs_path: str | None,
-    null_draws: int | None,
+    permutation_draws: int | None,
     verbose: bool,
     per_class: bool,
     clinical: bool,
@@ -180,17 +180,17 @@ def stack(
     limits.apply(combiners, run)
     costs, unit, why_not = limits.weighed(run, pareto)
     if why_not:
-        say(why_not, err=True)
+        print_text(why_not, err=True)
     done = stack_run(
         run, combiners, protocol=protocol, quorum=quorum, costs=costs, cost_unit=unit,
         budget=limits.budget, max_members=chosen.max_members, nested=nested,
-        null_draws=null_draws or 0, clinical=block,
+        permutation_draws=permutation_draws or 0, clinical=block,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
         return
     if severe and verbose:
-        say(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
+        print_text(f"Tied votes go to the most severe class, '{severe}', if it is tied.")
     shows_clinical = clinical or block != ClinicalOptions()
     print_stacked(done, run, verbose=verbose, per_class=per_class, clinical=shows_clinical)
 
@@ -200,11 +200,11 @@ def _names(methods: Sequence[str], run: Run, *, is_limited: bool, features: bool
     from ensemble_kit.evaluation.runs.stack_run import all_methods
 
     named = [name.strip() for given in methods for name in given.split(",") if name.strip()]
-    asked = named or (*DEFAULT_METHODS, *(("greedy",) if is_limited else ()))
-    if "all" not in asked:
-        return list(asked)
+    requested = named or (*DEFAULT_METHODS, *(("greedy",) if is_limited else ()))
+    if "all" not in requested:
+        return list(requested)
     everything = all_methods(len(run.members()), features=features and run.keeps_features)
-    return [n for m in asked for n in (everything if m == "all" else [m])]
+    return [n for m in requested for n in (everything if m == "all" else [m])]
 
 
 def _combiners(

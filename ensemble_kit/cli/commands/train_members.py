@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ensemble_kit.cli.commands.train_variants import print_inflation, several
+from ensemble_kit.cli.commands.train_variants import print_image_split_bias, several
 from ensemble_kit.cli.options.experiment import experiment_options
 from ensemble_kit.cli.options.launch import Launch, launch_options
 from ensemble_kit.cli.options.panels import TRAINING, PanelCommand
 from ensemble_kit.cli.options.shared import Shard
-from ensemble_kit.cli.output.text import columns, duration, printable, say
+from ensemble_kit.cli.output.text import columns, duration, print_text, printable
 from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
     from ensemble_kit.experiment import Experiment
     from ensemble_kit.folds import Folds
     from ensemble_kit.manifest.table import Manifest
-    from ensemble_kit.members.jobs.events import Watcher
+    from ensemble_kit.members.jobs.events import Listener
     from ensemble_kit.members.member import Member
 
 PLAN_HEAD = (
@@ -105,7 +105,7 @@ def train_members(
     if dry_run:
         return
     if protocol == "both" and not launch.no_wait:
-        print_inflation(*runs)
+        print_image_split_bias(*runs)
     for one in runs:
         click.echo(f"Next: {printable(_next_step(one, launch))}")
     if len(runs) > 1 and protocol == "one":
@@ -147,7 +147,7 @@ def run_training(
     notes = check_members(members, manifest)
     plan, work = plan_of(experiment, members, folds, manifest)
     if has_plan:
-        say(f"{data_summary(manifest, folds)}\n{plan}")
+        print_text(f"{data_summary(manifest, folds)}\n{plan}")
     rounds = [folds.n_splits]
     if launch.nested:
         rounds.append(print_nested_plan(experiment, members, folds))
@@ -191,14 +191,14 @@ def _train(
         ProgressPrinter(work, Counter(ours), estimates=is_live) as printer,
         contextlib.ExitStack() as stack,
     ):
-        watcher: Watcher = printer
+        listener: Listener = printer
         if launch.mlflow:
-            tracked = MLflow(experiment.run_path.name, watcher=printer)
-            watcher = both(printer, stack.enter_context(tracked))
+            tracked = MLflow(experiment.run_path.name, listener=printer)
+            listener = both(printer, stack.enter_context(tracked))
         fit_members(
             members, manifest, folds, Run(experiment.run_path), device=experiment.device,
             precision=experiment.precision, seed=experiment.seed, config=config_of(experiment),
-            retrain=launch.retrain, watcher=watcher, engine=engine, shard=launch.shard,
+            retrain=launch.retrain, listener=listener, engine=engine, shard=launch.shard,
             nested=launch.nested, keep_features=launch.keep_features,
         )  # fmt: skip
 
@@ -222,7 +222,7 @@ def print_nested_plan(experiment: Experiment, members: list[Member], folds: Fold
 
 def data_summary(manifest: Manifest, folds: Folds) -> str:
     """Images and groups per class, in the training and in the test part."""
-    from ensemble_kit.manifest.names import look_like_grades
+    from ensemble_kit.manifest.names import look_ordinal
 
     unit = manifest.group_kind
     rows: list[tuple[str, ...]] = [
@@ -249,8 +249,8 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
         " < ".join(manifest.class_names) if manifest.ordinal else ", ".join(manifest.class_names)
     )
     kind = "Ordinal classes" if manifest.ordinal else "Classes"
-    is_graded = not manifest.ordinal and look_like_grades(manifest.class_names)
-    hint = " (not ordinal; if they are grades, add --ordinal)" if is_graded else ""
+    is_ordinal = not manifest.ordinal and look_ordinal(manifest.class_names)
+    hint = " (not ordinal; if they are grades, add --ordinal)" if is_ordinal else ""
     layout = f"\nRead as: {manifest.layout}." if manifest.layout else ""
     return printable_lines(
         f"{manifest.name}: {counted(len(manifest), 'image')}\n{table}{layout}\n{kind}: {order}{hint}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
@@ -274,7 +274,7 @@ def plan_of(
     from ensemble_kit.images.augmentation.color_space import color_channels
     from ensemble_kit.images.tiles.layout import tile_shape
     from ensemble_kit.members.naming import stored_name
-    from ensemble_kit.members.networks.flops import price_of
+    from ensemble_kit.members.networks.flops import member_cost
 
     rows: list[tuple[str, ...]] = [PLAN_HEAD]
     work: dict[str, float] = {}
@@ -282,18 +282,18 @@ def plan_of(
         size, recipe = member.input_size, member.recipe
         height, width, channels = tile_shape(manifest, member.tile_spec)
         seen = (height, width, color_channels(member.color, channels))
-        price = price_of(member, manifest.n_classes, seen)
-        work[member.name] = price.work * recipe.epochs
+        cost = member_cost(member, manifest.n_classes, seen)
+        work[member.name] = cost.work * recipe.epochs
         rate = f"{recipe.learning_rate:.2g}" + (" (tuned)" if member.tuned else "")
         rows.append(
-            (member.name, f"{size} px", f"{price.parameters / 1e6:.2f} M", f"{price.macs / 1e9:.3f}",
+            (member.name, f"{size} px", f"{cost.parameters / 1e6:.2f} M", f"{cost.macs / 1e9:.3f}",
              member.start, str(recipe.epochs), str(recipe.batch_size), rate)
         )  # fmt: skip
     n = len(members) * folds.n_splits
     plan = f"Plan: {counted(len(members), 'member')} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
     said = [columns(rows, right=[1, 2, 3, 5, 6]), printable(plan)]
     for member in members:
-        further = [stored_name(member.name, w) for w in member.recipe.further_weights]
+        further = [stored_name(member.name, w) for w in member.recipe.extra_checkpoints]
         if further:
             extra = counted(len(further), "extra checkpoint")
             said.append(f"{member.name} also gives {extra} as members: {', '.join(further)}")

@@ -66,16 +66,14 @@ def _has_no_groups(experiment: Experiment) -> bool:
     return train.n_groups == len(train)
 
 
-def print_inflation(by_group: Experiment, by_image: Experiment) -> None:
+def print_image_split_bias(by_group: Experiment, by_image: Experiment) -> None:
     """Print the image-split bias of each member, in points."""
-    from ensemble_kit.evaluation.runs.split_inflation import inflation
+    from ensemble_kit.evaluation.runs.image_split_bias import image_split_bias
     from ensemble_kit.run import Run
 
     tables = [Run(one.run_path).predictions("oof") for one in (by_image, by_group)]
-    found = inflation(*tables)
-    rows = [
-        ("member", "by image", f"by {tables[1].group_kind}", "inflation (points)", "95 % interval")
-    ]
+    found = image_split_bias(*tables)
+    rows = [("member", "by image", f"by {tables[1].group_kind}", "bias (points)", "95 % interval")]
     rows += [
         (
             r.member,

@@ -15,7 +15,7 @@ from ensemble_kit.cli.options.experiment import experiment_options
 from ensemble_kit.cli.options.panels import TUNING, PanelGroup
 from ensemble_kit.cli.options.shared import given_flags, json_option, run_option
 from ensemble_kit.cli.options.tuning import storage_option, tuning_options
-from ensemble_kit.cli.output.text import columns, printable, say
+from ensemble_kit.cli.output.text import columns, print_text, printable
 from ensemble_kit.errors import UsageError, command, did_you_mean
 
 if TYPE_CHECKING:
@@ -88,19 +88,19 @@ def tune(
         result = tune_members(
             members, manifest, folds, run, n_trials=trials, time_limit=time_limit, space=space,
             objective=objective, keep_trials=keep_trials, storage=storage, device=experiment.device,
-            precision=experiment.precision, seed=experiment.seed, config=config_of(experiment), watcher=printer,
-            crew=TuningWorkers(workers) if workers > 1 else None, nested=nested,
+            precision=experiment.precision, seed=experiment.seed, config=config_of(experiment), listener=printer,
+            worker_pool=TuningWorkers(workers) if workers > 1 else None, nested=nested,
             proxy=Proxy(**proxy) if proxy else None,
         )  # fmt: skip
-    say(answer(result, trials))
+    print_text(answer(result, trials))
     if proxy:
-        say(f"\n{proxy_sentence(best_records(run))}")
+        print_text(f"\n{proxy_sentence(best_records(run))}")
     for note in (*result.notes, OPTIMISTIC):
-        say(f"Caveat: {note}")
-    say()
+        print_text(f"Caveat: {note}")
+    print_text()
     flags, use_tuned = given_flags(ctx, but=OWN), experiment.use_tuned
     for line in next_training(result, run.members(), flags, use_tuned=use_tuned):
-        say(line)
+        print_text(line)
     _print_picks(ctx, experiment, result.picks)
 
 
@@ -116,14 +116,14 @@ def _print_picks(ctx: click.Context, experiment: Experiment, picks: Sequence[Pic
 
 
 def _tune_combiner(experiment: Experiment, method: str, trials: int) -> None:
-    from ensemble_kit.cli.output.tuning import combiner_answer
+    from ensemble_kit.cli.output.tuning import combiner_result
     from ensemble_kit.run import Run
     from ensemble_kit.tune.combiner_study import tune_combiner
 
     run = Run(experiment.run_path)
     found = tune_combiner(method, run, n_trials=trials, seed=experiment.seed)
-    say(combiner_answer(found))
-    say(f"Caveat: {OPTIMISTIC_COMBINER}")
+    print_text(combiner_result(found))
+    print_text(f"Caveat: {OPTIMISTIC_COMBINER}")
     settings = [w for n, v in found.best.values.items() for w in ("--set", f"{method}.{n}={v:.4g}")]
     words = "stack", "--run", run.path.as_posix(), "--method", method
     if found.gain.comparison.verdict == "better" or found.best.origin == "default":

@@ -26,7 +26,7 @@ TUNING = {
 STACKING = {
     "Methods": ("--run", "--method", "--metric", "--positive", "--quorum"),
     "Output": ("--verbose", "--per-class", "--clinical", "--prevalence", "--by", "--json"),
-    "Further analyses": ("--nested", "--pareto", "--costs", "--null-check"),
+    "Further analyses": ("--nested", "--pareto", "--costs", "--permutation-test"),
 }
 EXPLAINING = {
     "Images": ("--run", "--worst", "--disputed", "--right", "--method"),

@@ -67,13 +67,13 @@ class Limits:
             if costs is not None:
                 one.set_params(costs=tuple(costs.values()), budget=self.budget)
 
-    def weighed(self, run: Run, is_asked: bool) -> tuple[dict[str, float] | None, str, str]:
+    def weighed(self, run: Run, is_requested: bool) -> tuple[dict[str, float] | None, str, str]:
         """Costs for the Pareto table, their unit, and the reason if there is no table.
 
         In the unit of the budget, or in GMACs. Without the costs, a budget is an error, but the Pareto
         table is only left out.
         """
-        unit = self.unit or ("gmacs" if is_asked else None)
+        unit = self.unit or ("gmacs" if is_requested else None)
         if unit is None:
             return None, "", ""
         from ensemble_kit.evaluation.diversity.inference_cost import UNITS

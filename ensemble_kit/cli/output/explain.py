@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ensemble_kit.cli.output.text import columns, say
+from ensemble_kit.cli.output.text import columns, print_text
 from ensemble_kit.errors import counted
 
 SHOWN = 5
@@ -27,7 +27,7 @@ TITLES = {
 def print_explained(folder: Path, index: Mapping[str, Any]) -> None:
     """A summary that fits one screen."""
     for line in _lines(folder, index):
-        say(line)
+        print_text(line)
 
 
 def _lines(folder: Path, index: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.options.shared import how_chosen
-from ensemble_kit.cli.output.text import columns, say
+from ensemble_kit.cli.output.text import columns, print_text
 from ensemble_kit.errors import command, counted
 from ensemble_kit.inference.bundle_files import is_bundle
 from ensemble_kit.inference.stored_decisions import IMAGE, REFER
@@ -36,11 +36,11 @@ def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
         raise error
     one = block.predictions
     for line in [_first_line(ensemble, run), *_card(ensemble, one)]:
-        say(line)
+        print_text(line)
     for note in (*one.caveats[0], *ensemble.notes):
-        say(f"Caveat: {note}")
+        print_text(f"Caveat: {note}")
     for line in _decision_commands(ensemble, run):
-        say(line)
+        print_text(line)
 
 
 def _first_line(ensemble: Ensemble, run: Run) -> str:
@@ -199,7 +199,7 @@ def print_written(ensemble: Ensemble, run: Run, notes: tuple[str, ...], done: Wr
         [f"Per {ensemble.stored.group_kind}: {done.per_group.as_posix()}"] if done.per_group else []
     )
     for line in [*said, *_decision_commands(ensemble, run)]:
-        say(line)
+        print_text(line)
 
 
 def _counts(n_by_name: Mapping[str, int]) -> str:

@@ -148,7 +148,7 @@ class ProgressPrinter:
         elif event.epoch + 1 == event.epochs or time.monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = time.monotonic()
             self._say(line)
-        self._tell_rest()
+        self._print_rest()
 
     def _end(self, member: str, fold: int | str) -> None:
         if self._bar and self._all is not None:
@@ -161,7 +161,7 @@ class ProgressPrinter:
         seconds = self._rest.seconds() if self._rest and self._rest.jobs else None
         return "" if seconds is None else f"{before}about {duration(seconds)} left"
 
-    def _tell_rest(self) -> None:
+    def _print_rest(self) -> None:
         """Show the remaining time beside the bar, and print it once when it is first known."""
         if self._bar and self._all is not None:
             self._bar.update(self._all, description=f"jobs{self._left(', ')}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import say, say_command
+from ensemble_kit.cli.output.text import print_command, print_text
 from ensemble_kit.errors import command, counted
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ N_CAVEATS = 3
 def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     """All results as JSON values."""
     from ensemble_kit.evaluation.tables.answer import answer
-    from ensemble_kit.evaluation.tables.permutation_test import null_json
+    from ensemble_kit.evaluation.tables.permutation_test import permutation_json
 
     return {
         "run": run.path.as_posix(),
@@ -38,7 +38,9 @@ def as_values(done: Stacked, run: Run) -> dict[str, Any]:
         "tests": done.tests_sentence,
         "caveats": done.caveats,
         "notes": done.notes,
-        "null_check": None if done.null is None else null_json(done.null),
+        "permutation_test": None
+        if done.permutation is None
+        else permutation_json(done.permutation),
         "pareto": None
         if done.pareto is None
         else json.loads(done.pareto.to_json(orient="records")),
@@ -58,20 +60,20 @@ def print_stacked(
     from ensemble_kit.evaluation.tables.answer import answer
 
     for sentence in answer(done.stored):
-        say(sentence)
+        print_text(sentence)
     click.echo()
     if not verbose:
         _print_short(done)
-    _print_asked(done, clinical=clinical)
+    _print_requested(done, clinical=clinical)
     if per_class and not verbose:
         print_classes(done)
     if verbose:
         _print_full(done)
     click.echo()
     _print_caveats(done.notes if verbose else done.caveats, done.notes, verbose=verbose)
-    say(f"All values of all methods: {run.path.as_posix()}/ensembles/scores.csv")
+    print_text(f"All values of all methods: {run.path.as_posix()}/ensembles/scores.csv")
     if has_next:
-        say_command("Next", command("report", "--run", run.path))
+        print_command("Next", command("report", "--run", run.path))
 
 
 def _print_short(done: Stacked) -> None:
@@ -89,9 +91,9 @@ def _print_short(done: Stacked) -> None:
         chance_sentence(done.stored),
         has_star=any("*" in row[0] for row in rows),
     )
-    say(note)
+    print_text(note)
     if n_hidden:
-        say(f"{n_hidden} more methods: --verbose.")
+        print_text(f"{n_hidden} more methods: --verbose.")
 
 
 def _best_member(done: Stacked) -> str | None:
@@ -103,28 +105,28 @@ def _best_member(done: Stacked) -> str | None:
 def _print_caveats(some: Sequence[str], everything: Sequence[str], *, verbose: bool) -> None:
     shown = some if verbose else some[:N_CAVEATS]
     for caveat in shown:
-        say(f"Caveat: {caveat}")
+        print_text(f"Caveat: {caveat}")
     left = len(everything) - len(shown)
     if left:
-        say(f"{counted(left, 'more caveat')}: --verbose, or the report.")
+        print_text(f"{counted(left, 'more caveat')}: --verbose, or the report.")
 
 
-def _print_asked(done: Stacked, *, clinical: bool) -> None:
-    """The tables of --clinical, --pareto and --null-check."""
+def _print_requested(done: Stacked, *, clinical: bool) -> None:
+    """The tables of --clinical, --pareto and --permutation-test."""
     from ensemble_kit.evaluation.diversity.pareto import cheapest_sentence, pareto_rows
-    from ensemble_kit.evaluation.tables.permutation_test import null_note, null_rows
+    from ensemble_kit.evaluation.tables.permutation_test import permutation_note, permutation_rows
 
     if clinical:
         print_clinical(done)
     if done.pareto is not None:
         click.echo()
         print_table(pareto_rows(done.pareto), n_text=1)
-        say(cheapest_sentence(done.pareto))
-    if done.null is not None:
+        print_text(cheapest_sentence(done.pareto))
+    if done.permutation is not None:
         click.echo()
-        print_table(null_rows(done.null), n_text=1)
-        say(null_note(done.null))
-        say(f"Permutation test: {done.null.sentence}")
+        print_table(permutation_rows(done.permutation), n_text=1)
+        print_text(permutation_note(done.permutation))
+        print_text(f"Permutation test: {done.permutation.sentence}")
 
 
 def _print_full(done: Stacked) -> None:
@@ -132,30 +134,32 @@ def _print_full(done: Stacked) -> None:
     from ensemble_kit.evaluation.compare import chosen
     from ensemble_kit.evaluation.tables import leaderboard as board
     from ensemble_kit.evaluation.tables.answer import chance_sentence
-    from ensemble_kit.evaluation.tables.ordinal import grades_note, grades_table
+    from ensemble_kit.evaluation.tables.ordinal import ordinal_note, ordinal_table
 
     evaluations, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
-    say(_sizes(done))
+    print_text(_sizes(done))
     print_table(board.leaderboard(evaluations, protocol), n_text=2)
-    say(f"{board.columns_note(evaluations, protocol, unit)} {chance_sentence(done.stored)}".strip())
+    print_text(
+        f"{board.columns_note(evaluations, protocol, unit)} {chance_sentence(done.stored)}".strip()
+    )
     if any(one.fell_back for one in evaluations.values()):
-        say(board.replaced_legend(protocol.metric, has_test=done.test is not None))
-    say(board.ties_note(evaluations))
+        print_text(board.replaced_legend(protocol.metric, has_test=done.test is not None))
+    print_text(board.ties_note(evaluations))
     if best := chosen(evaluations, protocol):
-        say(best.optimism_sentence(protocol.metric))
-    if graded := grades_table(evaluations, protocol, ordinal=done.oof.ordinal):
+        print_text(best.optimism_sentence(protocol.metric))
+    if ordinal := ordinal_table(evaluations, protocol, ordinal=done.oof.ordinal):
         click.echo()
-        print_table(graded)
-        say(grades_note(done.oof.class_names))
+        print_table(ordinal)
+        print_text(ordinal_note(done.oof.class_names))
     if pooled := board.per_group_table(evaluations, protocol, unit):
         click.echo()
         print_table(pooled)
-        say(board.per_group_note(pooled, unit, protocol.pool))
+        print_text(board.per_group_note(pooled, unit, protocol.pool))
     print_classes(done)
     if done.verdict:
-        say(f"Verdict: {done.verdict}")
+        print_text(f"Verdict: {done.verdict}")
     if done.tests_sentence:
-        say(f"Tests: {done.tests_sentence}")
+        print_text(f"Tests: {done.tests_sentence}")
 
 
 def print_classes(done: Stacked) -> None:
@@ -165,9 +169,9 @@ def print_classes(done: Stacked) -> None:
     found = class_tables(done.evaluations, done.protocol, done.oof.class_names)
     for title, rows in found.items():
         click.echo()
-        say(f"{title}:")
+        print_text(f"{title}:")
         print_table(rows)
-    say(class_note())
+    print_text(class_note())
 
 
 def print_clinical(done: Stacked) -> None:
@@ -181,14 +185,14 @@ def print_clinical(done: Stacked) -> None:
     printed = set()
     for title, rows, note in clinical_tables(clinical_json(found), done.oof.group_kind):
         click.echo()
-        say(f"{title}:")
+        print_text(f"{title}:")
         print_table(rows, n_text=1 if rows[0][-1] == "remark" else 0)
         if note and note not in printed:
-            say(note)
+            print_text(note)
         printed.add(note)
     if found.why_not:
         click.echo()
-        say(found.why_not)
+        print_text(found.why_not)
 
 
 def _sizes(done: Stacked) -> str:

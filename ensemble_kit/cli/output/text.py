@@ -80,7 +80,7 @@ def wrapped(text: str, width: int | None) -> str:
     return "\n".join(lines)
 
 
-def say(text: str = "", *, err: bool = False) -> None:
+def print_text(text: str = "", *, err: bool = False) -> None:
     """Print text with safe characters, wrapped at the width of a terminal.
 
     Text with a command stays on one line, so that the command can be copied.
@@ -90,6 +90,6 @@ def say(text: str = "", *, err: bool = False) -> None:
     click.echo(wrapped(printable(text), width), err=err)
 
 
-def say_command(label: str, command: str, *, err: bool = False) -> None:
+def print_command(label: str, command: str, *, err: bool = False) -> None:
     """Print a command to copy on one line, whatever the width of the terminal."""
     click.echo(printable(f"{label}: {command}"), err=err)

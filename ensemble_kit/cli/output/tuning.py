@@ -140,7 +140,7 @@ def proxy_sentence(records: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Rank correlation of the proxy with the full training: {', '.join(said)}."
 
 
-def combiner_answer(found: TunedCombiner) -> str:
+def combiner_result(found: TunedCombiner) -> str:
     """The result of tuning a combiner: did it help, and which settings were found."""
     word = {"better": "is shown to help", "worse": "is shown to harm"}
     verdict = word.get(found.gain.comparison.verdict, "is not shown to help")

@@ -60,8 +60,8 @@ def _shared_out(kernel: Callable[[Array, Array], None], logits: Array, out: Arra
 
 
 def _n_threads() -> int:
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(MAX_THREADS, cores(), *([int(asked)] if asked.isdecimal() else []))
+    requested = os.environ.get("OMP_NUM_THREADS", "")
+    return min(MAX_THREADS, cores(), *([int(requested)] if requested.isdecimal() else []))
 
 
 def softmax_in_place(z: Array) -> Array:

@@ -56,7 +56,7 @@ class PooledMLP(FeatureCombiner):
         self.learning_rate = learning_rate
 
     @property
-    def may_fall_back(self) -> bool:
+    def can_fall_back(self) -> bool:
         """No: what is compared with must stay what it is."""
         return False
 

@@ -79,7 +79,7 @@ class GreedySelection(WeightedMean):
         self.seed = seed
 
     @property
-    def may_fall_back(self) -> bool:
+    def can_fall_back(self) -> bool:
         """Not under a limit: the mean of all members would break it."""
         return self.max_members is None and self.budget is None
 

@@ -62,8 +62,8 @@ class OneClass:
         positive = truth == class_index
         called = (combined.predicted == class_index).astype(np.float64)
         # Shared out among the wrong classes, as in every metric of decisions.
-        silent = (combined.predicted < 0) & ~positive
-        called[silent] = 1.0 / max(n_classes - 1, 1)
+        abstained = (combined.predicted < 0) & ~positive
+        called[abstained] = 1.0 / max(n_classes - 1, 1)
         jackknife = Jackknife.of(truth, numbered, n_classes) if intervals and len(truth) else None
         if jackknife is not None and not len(jackknife.blocks):
             jackknife = None

@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
-from ensemble_kit.evaluation.cross_validation.fallback import fall_back, may_fall
-from ensemble_kit.evaluation.cross_validation.nested import nested_answers
+from ensemble_kit.evaluation.cross_validation.fallback import fall_back, fallback_candidates
+from ensemble_kit.evaluation.cross_validation.nested import nested_predictions
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.predictions.nested import NestedFold
@@ -80,11 +80,11 @@ def predict_all_parts(
     }
     parts = {"in_sample": inside, "cross_fitted": crossed}
     if nested is not None:
-        parts["nested"] = nested_answers(
+        parts["nested"] = nested_predictions(
             combiners,
             nested,
             oof,
-            may_fall=may_fall(combiners, protocol),
+            fallback_candidates=fallback_candidates(combiners, protocol),
             metric=protocol.verdict_metric(oof.class_names),
             decide=lambda made: protocol.decided(made, oof.class_names),
         )

@@ -21,14 +21,14 @@ from ensemble_kit.predictions.method_predictions import Combined, MethodPredicti
 from ensemble_kit.predictions.table import Predictions
 
 
-def may_fall(combiners: Mapping[str, Combiner], protocol: Protocol) -> list[str]:
+def fallback_candidates(combiners: Mapping[str, Combiner], protocol: Protocol) -> list[str]:
     """The methods that may be replaced by the mean."""
     if not protocol.fallback:
         return []
     return [
         name
         for name, one in combiners.items()
-        if name not in REFERENCE_METHODS and one.may_fall_back
+        if name not in REFERENCE_METHODS and one.can_fall_back
     ]
 
 
@@ -48,14 +48,14 @@ def fall_back(
     replaced, answers = set(), dict(crossed)
     labels, mean = np.asarray(oof.labels), crossed["mean"]
     wanted = protocol.verdict_metric(oof.class_names)
-    for name in may_fall(combiners, protocol):
-        if not beats(crossed[name], mean, labels, wanted):
+    for name in fallback_candidates(combiners, protocol):
+        if not is_better(crossed[name], mean, labels, wanted):
             replaced.add(name)
         answers[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), wanted)
     return replaced, answers
 
 
-def beats(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
+def is_better(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
     """Whether `ours` has the lower log loss or the better metric; one of the two suffices."""
     if _value(metric("log_loss"), ours, labels) < _value(metric("log_loss"), mean, labels):
         return True
@@ -79,7 +79,7 @@ def with_fallback(ours: Some, mean: Combined, labels: Ints, fold: Ints, wanted: 
     use_mean = np.zeros(len(labels), dtype=bool)
     for k in np.unique(fold):
         others = fold != k
-        if not beats(ours.take(others), mean.take(others), labels[others], wanted):
+        if not is_better(ours.take(others), mean.take(others), labels[others], wanted):
             use_mean |= fold == k
     return dataclasses.replace(
         ours,

@@ -16,7 +16,7 @@ from ensemble_kit.arrays import Ints
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import DataError, UsageError, first_few
 from ensemble_kit.evaluation.cross_validation.cross_fit import cross_fit
-from ensemble_kit.evaluation.cross_validation.fallback import beats
+from ensemble_kit.evaluation.cross_validation.fallback import is_better
 from ensemble_kit.evaluation.scores.per_image import Scored, paired_gains
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import Metric, metric
@@ -29,12 +29,12 @@ from ensemble_kit.predictions.nested import NestedFold
 from ensemble_kit.predictions.table import Predictions
 
 
-def nested_answers(
+def nested_predictions(
     combiners: Mapping[str, Combiner],
     nested: Sequence[NestedFold],
     oof: Predictions,
     *,
-    may_fall: Collection[str],
+    fallback_candidates: Collection[str],
     metric: Metric,
     decide: Callable[[MethodPredictions], MethodPredictions] = lambda combined: combined,
 ) -> dict[str, MethodPredictions]:
@@ -48,7 +48,7 @@ def nested_answers(
         Together they judge every row of `oof` once.
     oof : Predictions
         The rows, in the order of the answers.
-    may_fall : collection of names
+    fallback_candidates : collection of names
         The methods that the mean replaces where they do not beat it inside the other folds.
     metric : Metric
         What that is decided on, beside log loss.
@@ -65,7 +65,9 @@ def nested_answers(
     parts: dict[str, list[tuple[Ints, Combined]]] = {name: [] for name in combiners}
     for one in nested:
         rows = positions(oof.sample_ids, one.outer.sample_ids)
-        for name, answer in _answers_to(combiners, one, may_fall, metric, decide).items():
+        for name, answer in _predict_outer(
+            combiners, one, fallback_candidates, metric, decide
+        ).items():
             parts[name].append((rows, answer))
     return {
         name: MethodPredictions.of(Combined.scattered(some, len(oof)), oof)
@@ -73,10 +75,10 @@ def nested_answers(
     }
 
 
-def _answers_to(
+def _predict_outer(
     combiners: Mapping[str, Combiner],
     one: NestedFold,
-    may_fall: Collection[str],
+    fallback_candidates: Collection[str],
     metric: Metric,
     decide: Callable[[MethodPredictions], MethodPredictions],
 ) -> dict[str, MethodPredictions]:
@@ -90,13 +92,13 @@ def _answers_to(
         name: one if combiners[name].needs_labels else decide(one) for name, one in answers.items()
     }
     mean = decide(cross_fit(combiners["mean"], inner))
-    for name in may_fall:
-        if not beats(decide(cross_fit(combiners[name], inner)), mean, labels, metric):
+    for name in fallback_candidates:
+        if not is_better(decide(cross_fit(combiners[name], inner)), mean, labels, metric):
             answers[name] = answers["mean"]
     return answers
 
 
-def couplings(
+def base_model_leakage(
     crossed: Mapping[str, Scored], nested: Mapping[str, Scored], level: float
 ) -> dict[str, dict[str, Interval]]:
     """Cross-fitted minus nested by method and metric, with the interval of the paired difference."""

@@ -28,7 +28,7 @@ from ensemble_kit.manifest.names import in_natural_order
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
 from ensemble_kit.run import Run
-from ensemble_kit.run.asked import importing
+from ensemble_kit.run.requested import importing
 from ensemble_kit.tables import numbers
 
 KINDS = ("proba", "logits")
@@ -46,7 +46,7 @@ def import_predictions(
     partial: bool = False,
     costs: str | os.PathLike[str] | None = None,
     seed: int = 0,
-    tell: Callable[[str], object] = lambda _: None,
+    notify: Callable[[str], object] = lambda _: None,
 ) -> Run:
     """Make a run of stored predictions.
 
@@ -77,7 +77,7 @@ def import_predictions(
         CSV `member,<cost>...` with any of the costs `parameters`, `gmacs`, `ms_per_image`.
     seed : int
         Of the folds that are made.
-    tell : callable
+    notify : callable
         Called with each sentence about how the files were read, once all of them are written.
 
     Raises
@@ -109,22 +109,24 @@ def import_predictions(
     folds = folds_of(table, manifest, seed=seed)
     found = [_read(file, manifest, kind, partial) for file in files]
     found = with_doubts(found, manifest)
-    prices = {} if costs is None else _costs(costs, list(members))
+    costs_by_member = {} if costs is None else _costs(costs, list(members))
     _refuse_other_order(run, manifest)
     config = {"imported": {name: str(path) for name, path in members.items()}}
     with run.locked():
         run.begin(manifest, folds, config)
         with run.writing_results(), importing(run.path, members):
             for one in found:
-                if one.name in prices:
-                    write_checked(run.member_dir(one.name) / "member.json", prices[one.name])
+                if one.name in costs_by_member:
+                    write_checked(
+                        run.member_dir(one.name) / "member.json", costs_by_member[one.name]
+                    )
                 run.store.write(one.name, _stored(one.logits, one.doubts, manifest, folds))
     for sentence in (
         *table.said,
         *arrays_said(found, manifest),
         *(s for f in found for s in f.said),
     ):
-        tell(sentence)
+        notify(sentence)
     return run
 
 

@@ -30,7 +30,7 @@ from ensemble_kit.manifest.columns import (
 from ensemble_kit.tables import as_list, read_table
 
 PREFIXES = ("", "p_", "prob_", "proba_")
-ANSWERS = ("predicted", "prediction", "pred", "predicted_class", "predicted_label")
+PREDICTIONS = ("predicted", "prediction", "pred", "predicted_class", "predicted_label")
 ROW_NUMBERS = "Unnamed: 0"
 
 
@@ -141,7 +141,7 @@ def read_member_file(
     rest = [str(c) for c in table.columns if c not in of_class.values()]
     named = _id_column(table[rest], name, path)
     others = [
-        *known_columns(rest, (*LABELS, *GROUPS, *FOLDS, *SPLITS, *ANSWERS, *IDS)),
+        *known_columns(rest, (*LABELS, *GROUPS, *FOLDS, *SPLITS, *PREDICTIONS, *IDS)),
         ROW_NUMBERS,
     ]
     # Beside prefixed classes, e.g. in the table of `predict`, other columns are no classes.

@@ -92,7 +92,7 @@ def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
         },
         "differences": _differences(evaluation),
         "cross_fitted_minus_nested": {
-            name: interval_json(one) for name, one in evaluation.coupling.items()
+            name: interval_json(one) for name, one in evaluation.base_model_leakage.items()
         }
         or None,
         "corrected_for_choice": None

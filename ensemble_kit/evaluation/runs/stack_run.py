@@ -30,7 +30,7 @@ from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.runs.ensemble_folder import write_ensembles
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods, what_changed
 from ensemble_kit.evaluation.scores.baseline_tests import sentence_of_tests
-from ensemble_kit.evaluation.tables.permutation_test import NULL_CHECK, null_json
+from ensemble_kit.evaluation.tables.permutation_test import PERMUTATION_TEST, permutation_json
 from ensemble_kit.evaluation.tables.scores import long_scores
 from ensemble_kit.files import write_csv
 from ensemble_kit.manifest.table import Manifest
@@ -55,8 +55,8 @@ class Stacked:
     protocol : Protocol
     pareto : DataFrame or None
         Sets of members by cost; None without `costs`.
-    null : PermutationTest or None
-        The permutation test; None without `null_draws`.
+    permutation : PermutationTest or None
+        The permutation test; None without `permutation_draws`.
     """
 
     oof: Predictions
@@ -64,7 +64,7 @@ class Stacked:
     evaluations: Mapping[str, Evaluation]
     protocol: Protocol
     pareto: pd.DataFrame | None = None
-    null: PermutationTest | None = None
+    permutation: PermutationTest | None = None
 
     @property
     def verdict(self) -> str:
@@ -139,7 +139,7 @@ def stack_run(
     budget: float | None = None,
     max_members: int | None = None,
     nested: bool = False,
-    null_draws: int = 0,
+    permutation_draws: int = 0,
     clinical: ClinicalOptions | None = None,
     write: bool = True,
 ) -> Stacked:
@@ -165,8 +165,8 @@ def stack_run(
         Largest number of members in a set.
     nested : bool
         Add nested cross-validation. The run needs models without each pair of folds.
-    null_draws : int
-        Number of draws of the permutation test, written to `ensembles/null-check.json`; 0: no test.
+    permutation_draws : int
+        Number of draws of the permutation test, written to `ensembles/permutation-check.json`; 0: no test.
     clinical : ClinicalOptions, optional
         Settings of the clinical block of the best method. The positive class comes from the
         protocol, else from the data.
@@ -193,7 +193,7 @@ def stack_run(
     for column in clinical.by if clinical is not None else ():
         column_of(manifest, column, [])
     features = any(one.needs_features for one in made.values())
-    pareto, null = None, None
+    pareto, permutation = None, None
     with run.writing_results() if write else contextlib.nullcontext():
         oof = _table(run, "oof", quorum, features)
         test = _table(run, "test", quorum, features) if len(manifest.part("test")) else None
@@ -205,10 +205,12 @@ def stack_run(
                 oof, costs, unit=cost_unit, budget=budget, max_members=max_members,
                 protocol=protocol,
             )  # fmt: skip
-        if null_draws:
+        if permutation_draws:
             methods_run = with_best_and_mean(made, protocol, oof.class_names)
-            null = permutation_test(methods_run, oof, protocol=protocol, n_draws=null_draws)
-        done = Stacked(oof, test, evaluations, protocol, pareto, null)
+            permutation = permutation_test(
+                methods_run, oof, protocol=protocol, n_draws=permutation_draws
+            )
+        done = Stacked(oof, test, evaluations, protocol, pareto, permutation)
         if write:
             _write(run, done)
     return done
@@ -234,8 +236,8 @@ def _checked_methods(
 
 def _write(run: Run, done: Stacked) -> None:
     """Write the tables of this call, each method, and the scores of all stored methods."""
-    if done.null is not None:
-        write_checked(run.path / ENSEMBLES / NULL_CHECK, null_json(done.null))
+    if done.permutation is not None:
+        write_checked(run.path / ENSEMBLES / PERMUTATION_TEST, permutation_json(done.permutation))
     if done.pareto is not None:
         write_pareto(run, done.pareto, done.oof)
     write_ensembles(run, done.evaluations, done.oof, done.test)

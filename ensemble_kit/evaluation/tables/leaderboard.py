@@ -206,8 +206,8 @@ def per_group_table(
     shown = [part for part in in_order if all(part in p for p in found.values())]
     last = shown[-1]
     is_pooled = all(parts[last].values is not None for parts in found.values())
-    priced = (EXPECTED_COST,) if protocol.costs is not None else ()
-    columns = (*PER_GROUP_METRICS, *priced) if is_pooled else ()
+    cost_columns = (EXPECTED_COST,) if protocol.costs is not None else ()
+    columns = (*PER_GROUP_METRICS, *cost_columns) if is_pooled else ()
     head = [f"rate: {part.replace('_', '-')}" for part in shown]
     head += [key.replace("_", " ") for key in columns]
     rows = [(f"per {group_kind}", *head)]
@@ -255,7 +255,9 @@ def _has_abstained(evaluations: Mapping[str, Evaluation]) -> bool:
 def _row(one: Evaluation, protocol: Protocol, last: str, *, has_coverage: bool) -> tuple[str, ...]:
     values = one.parts.get(last, one.cross_fitted)
     words = {v.against: v.word for v in one.verdicts if v.part == last}
-    nested = (one.nested[protocol.metric], one.coupling[protocol.metric]) if one.nested else ()
+    nested = (
+        (one.nested[protocol.metric], one.base_model_leakage[protocol.metric]) if one.nested else ()
+    )
     return (
         _starred(one),
         str(Interval(one.in_sample[protocol.metric].value)),

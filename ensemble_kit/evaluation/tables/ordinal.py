@@ -10,7 +10,7 @@ from ensemble_kit.evaluation.tables.leaderboard import methods_in_order
 from ensemble_kit.metrics import ORDINAL_METRICS
 
 
-def grades_table(
+def ordinal_table(
     evaluations: Mapping[str, Evaluation], protocol: Protocol, *, ordinal: bool
 ) -> list[tuple[str, ...]]:
     """Header and one row per method, of the test part if there is one; empty without an order."""
@@ -32,12 +32,12 @@ def grades_table(
     return [head, *rows]
 
 
-def grades_note(class_names: tuple[str, ...]) -> str:
+def ordinal_note(class_names: tuple[str, ...]) -> str:
     """Legend of the table.
 
     Examples
     --------
-    >>> print(grades_note(("0", "1+", "2+")))
+    >>> print(ordinal_note(("0", "1+", "2+")))
     Class order: 0 < 1+ < 2+. Adjacent errors: off by one class. Far errors: off by two or more.
     """
     return (

@@ -8,10 +8,10 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.permutation_test import PermutationTest
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 
-NULL_CHECK = "null-check.json"
+PERMUTATION_TEST = "permutation-test.json"
 
 
-def null_rows(found: PermutationTest) -> list[tuple[str, ...]]:
+def permutation_rows(found: PermutationTest) -> list[tuple[str, ...]]:
     """Header and one row per method: its metric, then mean and range under permuted labels and noise."""
 
     def spread(values: Array) -> str:
@@ -39,7 +39,7 @@ def null_rows(found: PermutationTest) -> list[tuple[str, ...]]:
     return rows
 
 
-def null_note(found: PermutationTest) -> str:
+def permutation_note(found: PermutationTest) -> str:
     """Legend of the columns."""
     draws = "1 draw" if found.n_draws == 1 else f"{found.n_draws} draws"
     return (
@@ -50,18 +50,18 @@ def null_note(found: PermutationTest) -> str:
     )
 
 
-def null_json(found: PermutationTest) -> dict[str, Any]:
+def permutation_json(found: PermutationTest) -> dict[str, Any]:
     """The result as JSON values."""
     return {
         "metric": found.metric,
         "n_draws": found.n_draws,
-        "dealt": found.permutation,
+        "permuted": found.permutation,
         "methods": {
             name: {
                 "value": one.value,
                 "p_value": one.p_value,
-                "labels_permuted": one.permuted.tolist(),
-                "members_of_noise": one.noise.tolist(),
+                "permuted_labels": one.permuted.tolist(),
+                "noise_members": one.noise.tolist(),
                 "above_chance": found.above_chance.get(name, []),
             }
             for name, one in found.methods.items()

@@ -19,7 +19,7 @@ Bounds = tuple[float, float | None]
 # Single metrics are skewed where groups are few: their variance is raised by this over their number.
 SKEWNESS = 1.5
 # How many pseudo-groups pull the variance towards that of groups that are right or wrong as a whole.
-CEILING = 0.5
+MAX_PULL = 0.5
 N_DRAWS = 4000
 
 
@@ -88,7 +88,7 @@ def _wilson(
 ) -> tuple[float, float]:
     """Wilson's interval with 1 / effective sample size = variance over value x (1 - value)."""
     share = (value - low) / (high - low)
-    pull = CEILING / design.n_effective**2
+    pull = MAX_PULL / design.n_effective**2
     spread = share * (1.0 - share)
     ratio = (variance / (high - low) ** 2 + pull * design.variance_of_groups) / (spread + pull)
     c = quantile**2 * ratio

@@ -72,7 +72,7 @@ def refused_beside(
     """The error about folders beside parts of a split; `nested` are those that hold parts."""
     inside = f"; '{nested[0]}' has its own parts" if nested else ""
     return DataError(
-        f"In '{where}', {first_few(map(repr, unknown))} {_stand(unknown)} beside {first_few(map(repr, parts))}",
+        f"In '{where}', {first_few(map(repr, unknown))} {_verb(unknown)} beside {first_few(map(repr, parts))}",
         f"a folder there must be a part of the split{inside}",
         "Move it out of the data folder, or write a table path,label,group,split"
         + (f". If it is the whole data set: --data {where}/{nested[0]}" if nested else ""),
@@ -198,5 +198,5 @@ def in_order(names: Collection[str]) -> list[str]:
     return sorted(names, key=natural_key)
 
 
-def _stand(names: Collection[str]) -> str:
+def _verb(names: Collection[str]) -> str:
     return "stands" if len(names) == 1 else "stand"

@@ -79,7 +79,7 @@ def write_phantom(
         "seed": seed,
     }
     patients = draw_patients(n_patients, seed=seed)
-    if _stands(folder, settings):
+    if _is_complete(folder, settings):
         return folder
     rows = []
     number = {"train": 0, "test": 0}
@@ -109,7 +109,7 @@ def draw_pair(
     return stain_he(tissue, patient, rng), stain_ihc(tissue, patient, rng), stained_mask(tissue)
 
 
-def _stands(folder: Path, settings: Mapping[str, object]) -> bool:
+def _is_complete(folder: Path, settings: Mapping[str, object]) -> bool:
     if (folder / MARK).is_file():
         if read_json(folder / MARK) == settings:
             return True

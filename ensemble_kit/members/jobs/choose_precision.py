@@ -18,7 +18,7 @@ import torch
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.files import cache_folder, digest_json, read_json, write_json
-from ensemble_kit.members.jobs.events import Notice, Watcher, nobody
+from ensemble_kit.members.jobs.events import Listener, Notice, ignore_event
 from ensemble_kit.members.jobs.fold_files import read_record
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.progress_files import PROGRESS
@@ -35,7 +35,7 @@ WORTH_A_PROBE = 3e14
 PROBE_BATCH = 16
 
 
-def with_precision(jobs: Sequence[Job], watcher: Watcher) -> list[Job]:
+def with_precision(jobs: Sequence[Job], listener: Listener) -> list[Job]:
     """The jobs with `precision="auto"` replaced: by what the member's other folds were trained in,
     by a probe where the work is large, by the fixed rule otherwise.
     """
@@ -44,11 +44,11 @@ def with_precision(jobs: Sequence[Job], watcher: Watcher) -> list[Job]:
         name = job.member.name
         if job.precision == "auto" and name not in chosen:
             n_jobs = sum(other.member.name == name for other in jobs)
-            chosen[name] = _agreed(job, n_jobs, watcher)
+            chosen[name] = _agreed(job, n_jobs, listener)
     return [dataclasses.replace(j, precision=chosen.get(j.member.name, j.precision)) for j in jobs]
 
 
-def with_settled_precision(job: Job, watcher: Watcher = nobody) -> Job:
+def with_settled_precision(job: Job, listener: Listener = ignore_event) -> Job:
     """The job with `precision="auto"` replaced by what the first job of its member settled on.
 
     For jobs that other machines run: whichever is the first decides, and notes it for the others.
@@ -59,7 +59,7 @@ def with_settled_precision(job: Job, watcher: Watcher = nobody) -> Job:
     with held(folder, seconds=math.inf):
         known = settled(job.run, job.member.name)
         if kind not in known:
-            known[kind] = _agreed(job, job.folds.n_splits, watcher)
+            known[kind] = _agreed(job, job.folds.n_splits, listener)
             about = read_spec(job.run, job.member.name)
             write_checked(folder / SPEC, {**about, "settled": known})
     return dataclasses.replace(job, precision=known[kind])
@@ -107,17 +107,17 @@ def refuse_other_precision(job: Job) -> None:
     )
 
 
-def _agreed(job: Job, n_jobs: int, watcher: Watcher) -> str:
+def _agreed(job: Job, n_jobs: int, listener: Listener) -> str:
     """The precision of the member's other folds; where there are none, what pays here."""
     trained = trained_in(job.run, job.member.name)
     planned = settled(job.run, job.member.name).items()
     here = [name for kind, name in [*trained, *planned] if kind == job.device.type]
     if here:
         return here[0]
-    chosen = choose_precision(_probed(job, n_jobs, watcher), job.device).name
+    chosen = choose_precision(_probed(job, n_jobs, listener), job.device).name
     if trained and trained[0][1] != chosen:
         kind, name = trained[0]
-        watcher(
+        listener(
             Notice(
                 f"{job.member.name}: other folds were trained in {name} on {kind}, these are in "
                 f"{chosen} on {job.device.type}. Use --precision {name} for one."
@@ -126,7 +126,7 @@ def _agreed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     return chosen
 
 
-def _probed(job: Job, n_jobs: int, watcher: Watcher) -> str:
+def _probed(job: Job, n_jobs: int, listener: Listener) -> str:
     size, recipe, network = job.tiles.image_size, job.member.recipe, job.member.network
     n_images = len(job.manifest) * recipe.epochs
     work = float(cost(network, size).macs) * n_images * n_jobs
@@ -139,7 +139,7 @@ def _probed(job: Job, n_jobs: int, watcher: Watcher) -> str:
     if key not in known.values:
         name = fastest_precision(network, size, batch, job.device)
         known.add(key, name)
-        watcher(Notice(f"{job.member.name}: {name} trains the fastest here ({key})."))
+        listener(Notice(f"{job.member.name}: {name} trains the fastest here ({key})."))
         give_back(job.device)  # jobs in other processes need the card's memory
     return str(known.values[key])
 

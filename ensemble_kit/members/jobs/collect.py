@@ -32,7 +32,7 @@ def collect(job: Job) -> None:
     with held(job.run.member_dir(job.member.name), seconds=math.inf):
         done = _finished(job, range(job.folds.n_splits))
         pairs = _finished(job, pairs_of(job.folds.n_splits) if job.folds.n_splits > 2 else [])
-        for weights in ("", *job.member.recipe.further_weights):
+        for weights in ("", *job.member.recipe.extra_checkpoints):
             about = {
                 "manifest": job.manifest.digest,
                 "folds": job.folds.digest,

@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 
 from ensemble_kit.errors import EnsembleKitError, EnvironmentFault, JobsFailedError, first_few
 from ensemble_kit.members.jobs.collect import collect
-from ensemble_kit.members.jobs.events import JobFailed, Watcher
+from ensemble_kit.members.jobs.events import JobFailed, Listener
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.jobs.progress_files import exit_code_of, reason_of
 from ensemble_kit.members.jobs.run_job import run_job
 
-Engine = Callable[[Sequence[Job], Watcher], list[JobFailed]]
+Engine = Callable[[Sequence[Job], Listener], list[JobFailed]]
 
 
 class RemoteEngine(abc.ABC):
@@ -26,20 +26,20 @@ class RemoteEngine(abc.ABC):
     """
 
     @abc.abstractmethod
-    def __call__(self, jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+    def __call__(self, jobs: Sequence[Job], listener: Listener) -> list[JobFailed]:
         """Run all jobs; return those that failed."""
 
 
-def in_process(jobs: Sequence[Job], watcher: Watcher) -> list[JobFailed]:
+def in_process(jobs: Sequence[Job], listener: Listener) -> list[JobFailed]:
     """The engine that runs one job after the other in this process."""
     failures = []
     for job in jobs:
         try:
-            run_job(job, watcher)
+            run_job(job, listener)
         except Exception as error:
             failed = JobFailed(job.member.name, job.fold, reason_of(error), exit_code_of(error))
             failures.append(failed)
-            watcher(failed)
+            listener(failed)
         else:
             collect(job)
     return failures

@@ -35,7 +35,7 @@ class JobStarted:
 class EpochEnded:
     """One epoch of a job; `val_on` names the rows of the validation figures.
 
-    `val_answered_classes` is how many classes the answers to those rows name.
+    `val_predicted_classes` is how many classes the answers to those rows name.
     """
 
     member: str
@@ -51,7 +51,7 @@ class EpochEnded:
     val_on: str
     seconds: float
     images_per_second: float
-    val_answered_classes: int = 0
+    val_predicted_classes: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Notice:
 
 
 Event = TilesProgress | JobStarted | EpochEnded | JobFinished | JobSkipped | JobFailed | Notice
-Watcher = Callable[[Event], None]
+Listener = Callable[[Event], None]
 
 
 _BY_NAME = {
@@ -116,5 +116,5 @@ def from_json(line: str) -> Event:
     return _BY_NAME[values.pop("event")](**values)
 
 
-def nobody(event: Event) -> None:
+def ignore_event(event: Event) -> None:
     """The watcher that looks away."""

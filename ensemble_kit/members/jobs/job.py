@@ -113,14 +113,16 @@ class Job:
 
         That is the finished fold, or the training state that it would go on from.
         """
-        record, asked = checkpoint.read_record(self.folder), self.made_of
+        record, requested = checkpoint.read_record(self.folder), self.made_of
         if record is None:
-            record, asked = newest_record(self.folder), self.begun_of
-        if record is None or is_made_of(record["made_of"], asked):
+            record, requested = newest_record(self.folder), self.begun_of
+        if record is None or is_made_of(record["made_of"], requested):
             return []
         if isinstance(record["made_of"], str):
             return ["settings that a training state of an earlier version does not name"]
-        return checkpoint.changed_keys({"trainer": 1, **record["made_of"]}, {"trainer": 1, **asked})
+        return checkpoint.changed_keys(
+            {"trainer": 1, **record["made_of"]}, {"trainer": 1, **requested}
+        )
 
     def differs_by_tuning_alone(self) -> bool:
         """Whether what stands in the folder differs only because its recipe was tuned since."""

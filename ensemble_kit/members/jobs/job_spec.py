@@ -17,7 +17,7 @@ from ensemble_kit.members.jobs.choose_precision import settled, with_settled_pre
 from ensemble_kit.members.jobs.job import CROP, Job
 from ensemble_kit.members.jobs.status import SPEC, read_spec
 from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks.flops import price_of
+from ensemble_kit.members.networks.flops import member_cost
 from ensemble_kit.members.training.precision import choose_device
 from ensemble_kit.members.training.predict import views_of
 from ensemble_kit.run import Run
@@ -29,12 +29,12 @@ def write_spec(
     *,
     nested: bool = False,
     device: str | None = None,
-    asked: str = "auto",
+    requested: str = "auto",
 ) -> None:
     """Write what `open_job` needs for every fold of this job's member.
 
     `nested` notes that pairs of folds are planned too; once noted, it stays. `device` is the name
-    of one that is chosen where the job runs; None for the job's own. `asked` is the precision that
+    of one that is chosen where the job runs; None for the job's own. `requested` is the precision that
     was asked for: what `auto` was found to be holds for the member's other folds too.
     """
     path = job.run.member_dir(job.member.name) / SPEC
@@ -42,11 +42,11 @@ def write_spec(
         path,
         {
             "schema_version": 1,
-            **_price(job),
+            **_cost(job),
             "member": job.member.model_dump(mode="json"),
             "device": device or str(job.device),
             "precision": job.precision,
-            "settled": _settled(job) if asked == "auto" else {},
+            "settled": _settled(job) if requested == "auto" else {},
             "seed": job.seed,
             "cache": str(cache) if cache else None,
             "keep_features": job.keep_features,
@@ -55,21 +55,21 @@ def write_spec(
     )
 
 
-def renew_price(job: Job) -> None:
+def update_cost(job: Job) -> None:
     """Count what this job's member costs anew: earlier versions counted less of it."""
     path = job.run.member_dir(job.member.name) / SPEC
     about = read_spec(job.run, job.member.name)
-    if about and about != (now := {**about, **_price(job)}):
+    if about and about != (now := {**about, **_cost(job)}):
         write_checked(path, now)
 
 
-def _price(job: Job) -> dict[str, float]:
+def _cost(job: Job) -> dict[str, float]:
     """Parameters, and the GMACs of one prediction: at its size, over the views that it averages."""
     height, width, channels = (job.eval_tiles or job.tiles).pixels.shape[1:]
     seen = (height, width, color_channels(job.member.color, channels))
-    price = price_of(job.member, job.manifest.n_classes, seen)
+    cost = member_cost(job.member, job.manifest.n_classes, seen)
     n_passes = len(views_of(job.member.recipe.regularize.tta, is_square=height == width))
-    return {"parameters": price.parameters, "gmacs": round(n_passes * price.macs / 1e9, 6)}
+    return {"parameters": cost.parameters, "gmacs": round(n_passes * cost.macs / 1e9, 6)}
 
 
 def _settled(job: Job) -> dict[str, str]:

@@ -46,7 +46,7 @@ def features_of_finished(job: Job) -> dict[str, tuple[Array, Array]]:
         eval_tiles=job.eval_tiles,
     )
     parts, out = job.parts(), {}
-    for name in ("", *job.member.recipe.further_weights):
+    for name in ("", *job.member.recipe.extra_checkpoints):
         fit.model.load_state_dict(load_file(job.folder / name / checkpoint.WEIGHTS))
         out[name] = features_by(fit, parts)
     return out

@@ -21,9 +21,9 @@ from ensemble_kit.members.jobs.events import (
     JobFinished,
     JobSkipped,
     JobStarted,
+    Listener,
     Notice,
-    Watcher,
-    nobody,
+    ignore_event,
 )
 from ensemble_kit.members.jobs.init_leakage import in_another_color, seen_before
 from ensemble_kit.members.jobs.input_config import own_input
@@ -50,7 +50,7 @@ from ensemble_kit.members.training.threads import settle_threads, threads_given_
 from ensemble_kit.run import versions
 
 
-def run_job(job: Job, watcher: Watcher = nobody) -> None:
+def run_job(job: Job, listener: Listener = ignore_event) -> None:
     """Train one member on one fold, predict its kept fold and the test rows, and store all of it.
 
     A job that was cut off goes on after its last finished epoch; on the CPU the result is the one
@@ -67,27 +67,27 @@ def run_job(job: Job, watcher: Watcher = nobody) -> None:
         if job.finished():
             if lacks_features(job):
                 checkpoint.add_features(job.folder, features_of_finished(job))
-                watcher(JobSkipped(job.member.name, job.fold))
+                listener(JobSkipped(job.member.name, job.fold))
             return
         forget_failure(job.folder)
         try:
             with as_machine_fault(job.folder / "fold.json"):
-                _run_locked(job, watcher)
+                _run_locked(job, listener)
         except Exception as error:
             note_failure(job.folder, error)
             raise
 
 
-def _run_locked(job: Job, watcher: Watcher) -> None:
+def _run_locked(job: Job, listener: Listener) -> None:
     began, said = time.perf_counter(), list[str]()
     member, parts = job.member, job.parts()
 
     def notice(text: str) -> None:
         said.append(text)
-        watcher(Notice(f"{member.name} fold {job.fold}: {text}"))
+        listener(Notice(f"{member.name} fold {job.fold}: {text}"))
 
     state = load_resume(job.folder, job.begun_of, notice)
-    settle_threads(job, state, watcher)
+    settle_threads(job, state, listener)
     earlier = _earlier(state, said)
     fit = Fit.start(
         member,
@@ -100,7 +100,7 @@ def _run_locked(job: Job, watcher: Watcher) -> None:
         state=state,
     )
     epochs, first = member.recipe.epochs, fit.training.epoch
-    watcher(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
+    listener(JobStarted(member.name, job.fold, epochs, first, str(job.device), fit.precision.name))
     note_progress(job.folder, first, first, epochs, began)
     known = [*_inherited(job), *in_another_color(member.weights, member.color), *_lacking(parts)]
     for text in known if first == 0 else []:
@@ -117,7 +117,7 @@ def _run_locked(job: Job, watcher: Watcher) -> None:
         checkpoint.write_history(job.folder, _history(training, parts))
         note_progress(job.folder, first, training.epoch, epochs, began)
         last = training.history[-1]
-        watcher(
+        listener(
             EpochEnded(member.name, job.fold, epochs=epochs, val_on=parts.validation_name, **last)
         )
 
@@ -127,7 +127,7 @@ def _run_locked(job: Job, watcher: Watcher) -> None:
         notice(text)
     seconds = earlier + time.perf_counter() - began
     _store(job, fit, parts, seconds, said)
-    watcher(JobFinished(member.name, job.fold, seconds, chosen))
+    listener(JobFinished(member.name, job.fold, seconds, chosen))
 
 
 def _history(training: Training, parts: Parts) -> list[dict[str, Any]]:
@@ -151,7 +151,7 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
     features = {"": features_by(fit, parts)} if wants_features(job) else {}
     _write_network(job, fit, job.folder)
     further = {}
-    for name in job.member.recipe.further_weights:
+    for name in job.member.recipe.extra_checkpoints:
         with fit.holding(name):
             further[name] = fit.logits(parts.held_out), fit.logits(parts.test)
             _refuse_nan(job, *further[name])

@@ -54,7 +54,7 @@ def run_status(run: Run) -> list[JobStatus]:
     n_splits = int(run.record["folds"]["n_splits"])
     return [
         _job_status(run, member, left_out)
-        for member in run.asked_members()
+        for member in run.requested_members()
         for left_out in [*range(n_splits), *planned_pairs(run, member, n_splits)]
     ]
 

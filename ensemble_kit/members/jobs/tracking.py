@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from ensemble_kit.errors import EnvironmentFault
-from ensemble_kit.members.jobs.events import EpochEnded, Event, JobStarted, Notice, Watcher, nobody
+from ensemble_kit.members.jobs.events import (
+    EpochEnded,
+    Event,
+    JobStarted,
+    Listener,
+    Notice,
+    ignore_event,
+)
 
 SCALARS = (
     "train_loss",
@@ -31,14 +38,14 @@ NO_CURVES = (
 )
 
 
-def both(one: Watcher, other: Watcher) -> Watcher:
+def both(one: Listener, other: Listener) -> Listener:
     """A watcher that tells two."""
 
-    def tell(event: Event) -> None:
+    def forward(event: Event) -> None:
         one(event)
         other(event)
 
-    return tell
+    return forward
 
 
 NO_MLFLOW = (
@@ -57,12 +64,12 @@ class TensorBoard:
     Parameters
     ----------
     folder : Path
-    watcher : callable
+    listener : callable
         Receives the notice.
     """
 
-    def __init__(self, folder: Path, watcher: Watcher = nobody) -> None:
-        self._folder, self._watcher = folder, watcher
+    def __init__(self, folder: Path, listener: Listener = ignore_event) -> None:
+        self._folder, self._listener = folder, listener
         self._curves: dict[tuple[str, int | str], Any] = {}
         self._failed = False
 
@@ -81,7 +88,7 @@ class TensorBoard:
                 self._write(event)
             except OSError as error:
                 self._failed = True
-                self._watcher(Notice(NO_CURVES.format(self._folder, error.strerror or error)))
+                self._listener(Notice(NO_CURVES.format(self._folder, error.strerror or error)))
 
     def _write(self, event: EpochEnded) -> None:
         key = (event.member, event.fold)
@@ -133,7 +140,7 @@ class MLflow:
     experiment : str
     tracking_uri : str, optional
         `MLFLOW_TRACKING_URI` by default.
-    watcher : callable
+    listener : callable
         Receives the notice.
 
     Raises
@@ -143,7 +150,7 @@ class MLflow:
     """
 
     def __init__(
-        self, experiment: str, tracking_uri: str | None = None, watcher: Watcher = nobody
+        self, experiment: str, tracking_uri: str | None = None, listener: Listener = ignore_event
     ) -> None:
         # Read when MLflow is imported: it would look up its maker's host, even for a local folder.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
@@ -156,7 +163,7 @@ class MLflow:
                 "--mlflow needs it",
                 "Install it: pip install 'ensemble-kit[mlflow]'",
             ) from error
-        self._watcher, self._failed = watcher, False
+        self._listener, self._failed = listener, False
         self._faults = (MlflowException, OSError)
         try:
             self._client = MlflowClient(tracking_uri)
@@ -187,7 +194,7 @@ class MLflow:
             self._log(event)
         except self._faults as error:
             self._failed = True
-            self._watcher(Notice(NO_MLFLOW.format(" ".join(str(error).split())[:300])))
+            self._listener(Notice(NO_MLFLOW.format(" ".join(str(error).split())[:300])))
 
     def _log(self, event: EpochEnded) -> None:
         key = (event.member, event.fold)

@@ -80,14 +80,14 @@ def _with_head(member: Member, name: str, published: bool, settings: dict[str, A
     made: Any = created(
         "ek_with_head", False, {**settings, "backbone": name, "hidden": member.head}
     )
-    body: Any = made.body
+    backbone: Any = made.body
     if published:
-        body = _created(member.model_copy(update={"head": ()}), name, True, settings)
+        backbone = _created(member.model_copy(update={"head": ()}), name, True, settings)
         own = made.body.state_dict()
-        made.body.load_state_dict({k: v for k, v in body.state_dict().items() if k in own})
+        made.body.load_state_dict({k: v for k, v in backbone.state_dict().items() if k in own})
     # Inputs are normalised as the backbone's weights want them.
     for key in ("mean", "std", "interpolation"):
-        made.pretrained_cfg[key] = body.pretrained_cfg[key]
+        made.pretrained_cfg[key] = backbone.pretrained_cfg[key]
     return made
 
 

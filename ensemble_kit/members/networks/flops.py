@@ -18,7 +18,7 @@ from ensemble_kit.members.recipe_sections import Regularize
 from ensemble_kit.members.registry import Cost, cost, counted
 
 
-def price_of(member: Member, n_classes: int, shape: tuple[int, int, int]) -> Cost:
+def member_cost(member: Member, n_classes: int, shape: tuple[int, int, int]) -> Cost:
     """Parameters, and what one forward pass over one image takes.
 
     Parameters

@@ -37,7 +37,7 @@ def require_files(members: Sequence[Member]) -> None:
         )
 
 
-def require_first_weights(members: Sequence[Member]) -> None:
+def require_init_checkpoints(members: Sequence[Member]) -> None:
     """Check that every member's first weights can be had.
 
     Raises

@@ -27,7 +27,7 @@ def guard(
     Parameters
     ----------
     history : sequence of mapping
-        One row per epoch: `val_log_loss, val_balanced_accuracy, val_answered_classes`, ...
+        One row per epoch: `val_log_loss, val_balanced_accuracy, val_predicted_classes`, ...
     labels : array of int, shape (n_validation,)
         Labels of the validation images.
     chosen_epoch : int

@@ -23,7 +23,7 @@ from ensemble_kit.images.loading.batches import Batches
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.members.member import Member
 from ensemble_kit.members.networks.build import build_network
-from ensemble_kit.members.training.frozen_backbone import FrozenBody, refuse_other_tails
+from ensemble_kit.members.training.frozen_backbone import FrozenBackbone, refuse_other_tails
 from ensemble_kit.members.training.loop import run_epochs, seeded
 from ensemble_kit.members.training.losses import make_loss
 from ensemble_kit.members.training.precision import (
@@ -41,7 +41,7 @@ from ensemble_kit.members.training.predict import (
 from ensemble_kit.members.training.state import Plan, State, Training
 
 
-def _silent(text: str) -> None:
+def ignore_text(text: str) -> None:
     """Where notices go that nobody asked for."""
 
 
@@ -127,7 +127,7 @@ class Fit:
         self,
         rows: Rows,
         after_epoch: Callable[[Training], None],
-        notice: Callable[[str], None] = _silent,
+        notice: Callable[[str], None] = ignore_text,
     ) -> None:
         """Train to the end of the recipe."""
         recipe = self.member.recipe
@@ -164,19 +164,19 @@ class Fit:
                 validate=lambda network: validation_metrics(
                     self.validation_logits(rows.validation, network), rows.validation_labels
                 ),
-                freeze_body=lambda: self._frozen_body(rows),
+                freeze_backbone=lambda: self._frozen_backbone(rows),
                 after_epoch=after_epoch,
                 notice=notice,
             )
 
-    def _frozen_body(self, rows: Rows) -> FrozenBody:
+    def _frozen_backbone(self, rows: Rows) -> FrozenBackbone:
         """The body's output for all rows, each seen once, in the precision of the training."""
         few = rows.validation[:4]
         refuse_other_tails(
             self.model, self._seen(few, self.eval_tiles, FULL), self.logits(few, tta="none")
         )
         once, place = np.unique(rows.train, return_inverse=True)
-        return FrozenBody(
+        return FrozenBackbone(
             torch.from_numpy(self._seen(once, self.tiles)[place]).to(self.device),
             torch.from_numpy(self._seen(rows.validation, self.eval_tiles)).to(self.device),
             rows.validation_labels,
@@ -188,7 +188,7 @@ class Fit:
     def holding(self, name: str) -> Iterator[nn.Module]:
         """The model with further weights of its training inside the block: a snapshot or an average."""
         own = copy.deepcopy(self.model.state_dict())
-        self.model.load_state_dict(self.training.further_weights[name])
+        self.model.load_state_dict(self.training.extra_checkpoints[name])
         try:
             yield self.model
         finally:

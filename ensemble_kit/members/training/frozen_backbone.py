@@ -23,7 +23,7 @@ from ensemble_kit.members.training.predict import validation_metrics
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class FrozenBody:
+class FrozenBackbone:
     """What a body says of the images, each seen once, without augmentation, in evaluation mode.
 
     Parameters

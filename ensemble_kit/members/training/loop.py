@@ -19,7 +19,7 @@ from ensemble_kit.errors import JobsFailedError, first_few
 from ensemble_kit.images.loading.batches import Batches
 from ensemble_kit.members.networks.build import head_parameters
 from ensemble_kit.members.recipe import Recipe
-from ensemble_kit.members.training.frozen_backbone import FrozenBody
+from ensemble_kit.members.training.frozen_backbone import FrozenBackbone
 from ensemble_kit.members.training.losses import mixed
 from ensemble_kit.members.training.optim import epochs_before_full_rate, rate_at, set_rate
 from ensemble_kit.members.training.state import Plan, State, Training
@@ -44,14 +44,14 @@ def run_epochs(
     plan: Plan,
     *,
     validate: Callable[[nn.Module], dict[str, float]],
-    freeze_body: Callable[[], FrozenBody],
+    freeze_backbone: Callable[[], FrozenBackbone],
     after_epoch: Callable[[Training], None],
     notice: Callable[[str], None],
 ) -> None:
     """Train until the recipe's epochs are done or its patience is at an end.
 
     `validate(network)` gives at least `log_loss` and `accuracy` on the validation rows; `after_epoch`
-    may store `training.state()`; `freeze_body()` gives what the body says of the images, where the
+    may store `training.state()`; `freeze_backbone()` gives what the body says of the images, where the
     recipe has the head trained on that. On return the model holds the chosen weights.
 
     Raises
@@ -62,18 +62,18 @@ def run_epochs(
     EnvironmentFault
         Not even the smallest parts of a batch fit into memory.
     """
-    recipe, body = plan.recipe, None
+    recipe, backbone = plan.recipe, None
     while training.epoch < recipe.epochs and not _patience_is_over(training, recipe):
         epoch, began = training.epoch, time.perf_counter()
         before = copy.deepcopy(training.state())
         caching = recipe.optim.cache_features and epoch < recipe.optim.head_only_epochs
-        body = (body or freeze_body()) if caching else None
+        backbone = (backbone or freeze_backbone()) if caching else None
         try:
             with seeded(plan.seed, "epoch", epoch, device=plan.device):
-                loss, accuracy, n_images = _train_epoch(training, batches, plan, notice, body)
+                loss, accuracy, n_images = _train_epoch(training, batches, plan, notice, backbone)
             trained_in = time.perf_counter() - began
             _average_epoch(training, batches, plan)
-            validation = (body.validate if body else validate)(training.evaluated)
+            validation = (backbone.validate if backbone else validate)(training.evaluated)
             # The last step may have thrown the weights far off, and no later one told of it.
             if not math.isfinite(validation["log_loss"]):
                 raise NotFiniteError(None, validation["log_loss"])
@@ -92,9 +92,9 @@ def run_epochs(
             }
         )
         _note_best(training, recipe, validation)
-        _note_further(training, recipe)
+        _store_extra_checkpoint(training, recipe)
         after_epoch(training)
-    _say_if_nothing_is_averaged(training, recipe, notice)
+    _warn_if_nothing_is_averaged(training, recipe, notice)
     chosen = training.best_weights or training.evaluated.state_dict()
     training.model.load_state_dict(copy.deepcopy(chosen))
 
@@ -104,7 +104,7 @@ def _train_epoch(
     batches: Batches,
     plan: Plan,
     notice: Callable[[str], None],
-    body: FrozenBody | None,
+    backbone: FrozenBackbone | None,
 ) -> tuple[float, float, int]:
     recipe, device, epoch, steps = plan.recipe, plan.device, training.epoch, len(batches)
     _set_mode(training.model, recipe, epoch)
@@ -112,15 +112,15 @@ def _train_epoch(
         cap_parts(training, len(batches.steps(epoch)[0]), notice)
     # Losses and hits stay on the device: the host waits once, at the end of the epoch.
     of_steps, sizes = torch.zeros(2, steps, device=device), torch.zeros(steps)
-    head = body.head_of(training.model) if body else None
-    given = body.steps(batches, epoch) if body else batches.epoch(epoch)
+    head = backbone.head_of(training.model) if backbone else None
+    given = backbone.steps(batches, epoch) if backbone else batches.epoch(epoch)
     for step, (images, labels, positions) in enumerate(given):
         set_rate(training.optimizer, _rate(training, recipe, step, steps))
         target = labels if plan.soft is None else plan.soft[positions]
-        if not body and (recipe.regularize.mixup or recipe.regularize.cutmix):
+        if not backbone and (recipe.regularize.mixup or recipe.regularize.cutmix):
             draws = torch.Generator().manual_seed(derive_seed(plan.seed, "mix", epoch, step))
             images, target = mixed(images, target, plan.n_classes, recipe.regularize, draws)
-        if not body:
+        if not backbone:
             images = images.contiguous(memory_format=torch.channels_last)
         loss, logits = take_step(training, images, target, plan, notice, head)
         of_steps[0, step], sizes[step] = loss, len(labels)
@@ -168,8 +168,8 @@ def _average_epoch(training: Training, batches: Batches, plan: Plan) -> None:
         return
     average.update()
     # A body that stands still has its statistics, and so has one whose normalisation is frozen.
-    stands_still = training.epoch < recipe.optim.head_only_epochs
-    if not stands_still and not recipe.optim.freeze_batch_norm:
+    is_frozen = training.epoch < recipe.optim.head_only_epochs
+    if not is_frozen and not recipe.optim.freeze_batch_norm:
         with torch.autocast(
             plan.device.type, dtype=plan.precision.dtype, enabled=plan.precision.autocasts
         ):
@@ -184,7 +184,7 @@ def _images(training: Training, batches: Batches) -> Iterator[Tensor]:
         yield from whole.tensor_split(min(training.micro_batches, max(len(whole) // 2, 1)))
 
 
-def _say_if_nothing_is_averaged(
+def _warn_if_nothing_is_averaged(
     training: Training, recipe: Recipe, notice: Callable[[str], None]
 ) -> None:
     last, epoch = recipe.regularize.average_last, training.chosen_epoch
@@ -236,15 +236,15 @@ def _note_best(training: Training, recipe: Recipe, validation: dict[str, float])
         training.best_weights = copy.deepcopy(training.evaluated.state_dict())
 
 
-def _note_further(training: Training, recipe: Recipe) -> None:
+def _store_extra_checkpoint(training: Training, recipe: Recipe) -> None:
     """Keep what becomes a member of its own: snapshots, and the average of the chosen epoch."""
     for k, epochs in enumerate(recipe.snapshot_epochs[:-1], start=1):
         if training.epoch == epochs:
-            training.further_weights[f"snap{k}"] = copy.deepcopy(training.evaluated.state_dict())
+            training.extra_checkpoints[f"snap{k}"] = copy.deepcopy(training.evaluated.state_dict())
     chosen = recipe.epochs if recipe.select_on == "none" else training.best_epoch + 1
     if recipe.regularize.average_beside and training.epoch == chosen:
-        name = recipe.further_weights[-1]
-        training.further_weights[name] = copy.deepcopy(training.average.state_dict())
+        name = recipe.extra_checkpoints[-1]
+        training.extra_checkpoints[name] = copy.deepcopy(training.average.state_dict())
 
 
 def _patience_is_over(training: Training, recipe: Recipe) -> bool:

@@ -39,7 +39,7 @@ class Training:
     best_epoch: int = -1
     best_score: float = math.inf
     best_weights: dict[str, Tensor] | None = None
-    further_weights: dict[str, dict[str, Tensor]] = dataclasses.field(default_factory=dict)
+    extra_checkpoints: dict[str, dict[str, Tensor]] = dataclasses.field(default_factory=dict)
     average_beside: bool = False
     rate_factor: float = 1.0
     micro_batches: int = 1
@@ -90,7 +90,7 @@ class Training:
             "best_epoch": self.best_epoch,
             "best_score": self.best_score,
             "best_weights": self.best_weights,
-            "further_weights": self.further_weights,
+            "further_weights": self.extra_checkpoints,
             "rate_factor": self.rate_factor,
             "micro_batches": self.micro_batches,
         }
@@ -103,7 +103,7 @@ class Training:
         if self.averaged is not None:
             self.averaged.restore(state["averaged"])
         self.history = list(state["history"])
-        self.further_weights = dict(state.get("further_weights", {}))
+        self.extra_checkpoints = dict(state.get("further_weights", {}))
         for name in ("best_epoch", "best_score", "best_weights", "rate_factor", "micro_batches"):
             setattr(self, name, state[name])
 

@@ -39,12 +39,12 @@ def least_part(network: nn.Module) -> int:
 
 def cap_parts(training: Training, n_images: int, notice: Callable[[str], None]) -> None:
     """Compute batches of `n_images` in no smaller parts than the network can learn from."""
-    most, asked = max(n_images // least_part(training.model), 1), training.micro_batches
-    if asked > most and most < n_images:
+    most, requested = max(n_images // least_part(training.model), 1), training.micro_batches
+    if requested > most and most < n_images:
         training.micro_batches = most
         notice(
             f"Batch normalisation needs two images in each part: batches of {n_images} are computed "
-            f"in {counted(most, 'part')}, not in {asked} (micro_batches)."
+            f"in {counted(most, 'part')}, not in {requested} (micro_batches)."
         )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 
 from ensemble_kit.errors import IntegrityError
-from ensemble_kit.members.jobs.events import Notice, Watcher
+from ensemble_kit.members.jobs.events import Listener, Notice
 from ensemble_kit.members.jobs.fold_files import read_record
 from ensemble_kit.members.jobs.job import Job
 from ensemble_kit.members.training.state import State
@@ -28,7 +28,7 @@ def threads_given_back() -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def settle_threads(job: Job, state: State | None, watcher: Watcher) -> None:
+def settle_threads(job: Job, state: State | None, listener: Listener) -> None:
     """Set the threads that a job on the CPU began with; warn where its member's folds differ in them."""
     if job.device.type != "cpu":
         return
@@ -37,11 +37,11 @@ def settle_threads(job: Job, state: State | None, watcher: Watcher) -> None:
     name = f"{job.member.name} fold {job.fold}"
     if begun != own:
         torch.set_num_threads(begun)
-        watcher(Notice(f"{name} goes on with {begun} CPU threads, as it began, not with {own}."))
+        listener(Notice(f"{name} goes on with {begun} CPU threads, as it began, not with {own}."))
     others = {k: n for k, n in _threads_of_finished(job).items() if n != begun}
     if others:
         fold, n = next(iter(others.items()))
-        watcher(
+        listener(
             Notice(
                 f"{name} trains with {begun} CPU threads, {fold} with {n}: the last digits of its "
                 "logits can differ from a run with one number of threads. "

@@ -37,7 +37,7 @@ def cost_section(content: Content) -> Section:
         words = "Costs are not known: the members were imported without them (`import-predictions --member-costs`)."
         return Section("cost", "Cost", (words,), folds=folds, is_half=not folds)
     sheet = costs_sheet(costs)
-    words = " ".join(filter(None, (price_sentence(content, costs), _speed(content, costs))))
+    words = " ".join(filter(None, (cost_sentence(content, costs), _speed(content, costs))))
     if len(content.oof.member_names) == 1:
         return Section("cost", "Cost", (words,), (), (sheet,), folds)
     drawn = {COSTS[c][0]: costs[c] for c in DRAWN if c in costs}
@@ -78,7 +78,7 @@ def _value(content: Content, member: str, cost: str) -> float | None:
     return float(value) / (1e6 if cost == "parameters" else 1)
 
 
-def price_sentence(content: Content, costs: Costs) -> str:
+def cost_sentence(content: Content, costs: Costs) -> str:
     """What all members cost against the best one; empty without a best member."""
     best, n_members = content.best_member, len(content.oof.member_names)
     if best is None or n_members < 2:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ensemble_kit.checked import read_checked
 from ensemble_kit.errors import command, counted
-from ensemble_kit.evaluation.tables.permutation_test import NULL_CHECK
+from ensemble_kit.evaluation.tables.permutation_test import PERMUTATION_TEST
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.plots.counts import class_counts_figure
 from ensemble_kit.report.content import Content
@@ -70,11 +70,11 @@ def _figure(manifest: Manifest, shown: tuple[str, ...]) -> Drawing:
 
 
 def _permutation_test(content: Content) -> list[str]:
-    """The stored result of `stack --null-check`; empty where there is none."""
-    path = content.run.path / ENSEMBLES / NULL_CHECK
+    """The stored result of `stack --permutation-test`; empty where there is none."""
+    path = content.run.path / ENSEMBLES / PERMUTATION_TEST
     if not path.is_file():
         return []
-    again = command("stack", "--null-check", "--run", content.run.path)
+    again = command("stack", "--permutation-test", "--run", content.run.path)
     sentence = read_checked(path, advice=f"Run {again} again")["sentence"]
     return [f"Permutation test: {sentence}"]
 

@@ -138,7 +138,7 @@ def test_a_run_probes_the_gpu_and_trains_all_folds_there(
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
     events: list[Event] = []
     fit_members(
-        [member], trained.manifest, trained.folds, run, device="auto", watcher=events.append
+        [member], trained.manifest, trained.folds, run, device="auto", listener=events.append
     )
     said = [event.text for event in events if isinstance(event, Notice)]
     assert [text for text in said if "trains the fastest here (tiny_cnn 16 px, batch 16)" in text]

@@ -15,14 +15,14 @@ from ensemble_kit.combiners import COMBINERS, combiner_class, make_combiner
 from ensemble_kit.combiners.base import Combiner
 from ensemble_kit.errors import UsageError
 from ensemble_kit.evaluation.permutation_test import (
-    NullMetrics,
     PermutationTest,
+    PermutedMetrics,
     permutation_test,
     with_noise_members,
     with_permuted_labels,
 )
 from ensemble_kit.evaluation.protocol import Protocol
-from ensemble_kit.evaluation.tables.permutation_test import null_rows
+from ensemble_kit.evaluation.tables.permutation_test import permutation_rows
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.testing import toy_predictions, toy_run
 
@@ -139,33 +139,33 @@ def test_one_draw_shows_nothing_and_says_so() -> None:
     assert (found.untested, found.above_chance) == (["mean"], {})
     assert "19 draws" in found.sentence
     assert "at chance" not in found.sentence
-    assert null_rows(found)[1][-1] == "not tested"
+    assert permutation_rows(found)[1][-1] == "not tested"
 
 
 def test_a_leak_is_found_although_some_draws_have_no_value() -> None:
     gains = np.array([np.nan, 0.4, 0.5, 0.45, 0.5])
-    one = NullMetrics(0.9, gains, gains, gains, gains, True)
+    one = PermutedMetrics(0.9, gains, gains, gains, gains, True)
     found = PermutationTest({"leaky": one}, "auroc", 5, "labels permuted")
     assert found.above_chance == {"leaky": ["labels permuted", "members of noise"]}
     undefined = dataclasses.replace(one, noise_gain=np.full(5, np.nan))
     assert PermutationTest({"odd": undefined}, "auroc", 5, "").untested == ["odd"]
 
 
-def test_what_errors_cost_can_be_null_checked(tmp_path) -> None:
+def test_what_errors_cost_can_be_permutation_tested(tmp_path) -> None:
     run, costs = toy_run(tmp_path / "toy"), tmp_path / "costs.csv"
     costs.write_text("true,class0,class1,class2\nclass0,0,1,1\nclass1,1,0,1\nclass2,9,4,0\n")
     argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20", "--costs",
-            str(costs), "--metric", "expected_cost", "--null-check", "3", "--pareto"]  # fmt: skip
+            str(costs), "--metric", "expected_cost", "--permutation-test", "3", "--pareto"]  # fmt: skip
     for name in run.store.members():
         folder = run.member_dir(name)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "member.json").write_text('{"gmacs": 1.0}')
     answer = json.loads(CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False).output)
-    null = answer["null_check"]
+    null = answer["permutation_test"]
     mean = answer["methods"]["mean"]["cross_fitted"]["expected_cost"]["value"]
     assert null["metric"] == "expected_cost"
     assert null["methods"]["mean"]["value"] == pytest.approx(mean)
-    assert min(null["methods"]["mean"]["labels_permuted"]) > mean
+    assert min(null["methods"]["mean"]["permuted_labels"]) > mean
     front = [row["value"] for row in answer["pareto"] if row["on_front"]]
     assert front == sorted(front, reverse=True)
 
@@ -173,15 +173,17 @@ def test_what_errors_cost_can_be_null_checked(tmp_path) -> None:
 def test_stack_prints_a_line_a_method_and_keeps_the_draws(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20"]
-    said = CliRunner().invoke(app, [*argv, "--null-check", "4"], catch_exceptions=False).output
+    said = (
+        CliRunner().invoke(app, [*argv, "--permutation-test", "4"], catch_exceptions=False).output
+    )
     assert "of 4 draws" in said
     assert "all 3 methods are at chance" in said
     assert [line for line in said.splitlines() if line.startswith("vote") and "at chance" in line]
-    stored = json.loads((run.path / "ensembles" / "null-check.json").read_text())
-    assert {k: len(v["labels_permuted"]) for k, v in stored["methods"].items()} == {
+    stored = json.loads((run.path / "ensembles" / "permutation-test.json").read_text())
+    assert {k: len(v["permuted_labels"]) for k, v in stored["methods"].items()} == {
         "best-member": 4, "mean": 4, "vote": 4,
     }  # fmt: skip
-    usual = CliRunner().invoke(app, [*argv, "--null-check", "--json"], catch_exceptions=False)
-    assert json.loads(usual.output)["null_check"]["n_draws"] == 19
+    usual = CliRunner().invoke(app, [*argv, "--permutation-test", "--json"], catch_exceptions=False)
+    assert json.loads(usual.output)["permutation_test"]["n_draws"] == 19
     plain = CliRunner().invoke(app, [*argv, "--json"], catch_exceptions=False)
-    assert json.loads(plain.output)["null_check"] is None
+    assert json.loads(plain.output)["permutation_test"] is None

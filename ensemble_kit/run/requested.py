@@ -18,7 +18,7 @@ MEMBERS, IMPORTED = "members.json", "imported.json"
 AGAIN = "Run the same import-predictions command again"
 
 
-def asked_members(folder: Path) -> list[str]:
+def requested_members(folder: Path) -> list[str]:
     """All members that were requested for training, in that order; then members that only have a folder.
 
     Raises
@@ -33,7 +33,7 @@ def asked_members(folder: Path) -> list[str]:
 
 def remember(folder: Path, members: Sequence[str]) -> None:
     """Add members to the requested members."""
-    known = _listed(folder / MEMBERS) or asked_members(folder)
+    known = _listed(folder / MEMBERS) or requested_members(folder)
     names = list(dict.fromkeys([*known, *members]))
     if names != _listed(folder / MEMBERS):
         write_json(folder / MEMBERS, names)
@@ -69,7 +69,7 @@ def absent_members(folder: Path, stored: Iterable[str]) -> list[str]:
         for path in folder.glob("members/*/fold-*/*/logits-oof.npy")
     )
     here = set(stored)
-    wanted = [*asked_members(folder), *further, *_imported(folder).get("members", [])]
+    wanted = [*requested_members(folder), *further, *_imported(folder).get("members", [])]
     return [name for name in dict.fromkeys(wanted) if name not in here]
 
 

@@ -1,4 +1,4 @@
-"""The inflation of an image-level split: paired by image, with groups resampled."""
+"""The bias of an image-level split: paired by image, with groups resampled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble_kit.errors import DataError
-from ensemble_kit.evaluation.runs.split_inflation import inflation
+from ensemble_kit.evaluation.runs.image_split_bias import image_split_bias
 from ensemble_kit.predictions.table import Predictions
 
 
@@ -33,7 +33,7 @@ def test_points_are_the_difference_over_the_images_in_both_whatever_their_order(
     labels = np.arange(80) // 4 % 2
     image, group = rng.random(80) < 0.9, rng.random(80) < 0.6
     shuffled = rng.permutation(80)[:60]
-    out = inflation(
+    out = image_split_bias(
         table(image, labels, "image"), table(group, labels, "group", shuffled)
     ).set_index("member")
     recall = lambda hits: np.mean([hits[shuffled][labels[shuffled] == c].mean() for c in (0, 1)])  # noqa: E731
@@ -43,10 +43,10 @@ def test_points_are_the_difference_over_the_images_in_both_whatever_their_order(
     assert out.loc["cnn", "n"] == 60
 
 
-def test_equal_predictions_show_no_inflation_at_all() -> None:
+def test_equal_predictions_show_no_bias() -> None:
     labels = np.arange(80) // 4 % 2
     hits = np.random.default_rng(1).random(80) < 0.7
-    out = inflation(table(hits, labels, "image"), table(hits, labels, "group"))
+    out = image_split_bias(table(hits, labels, "image"), table(hits, labels, "group"))
     assert out["points"].tolist() == [0.0]
     assert out[["low", "high"]].isna().all(axis=None)  # nothing varies that could measure an error
 
@@ -55,4 +55,4 @@ def test_two_tables_of_one_protocol_are_refused() -> None:
     labels = np.arange(8) // 4 % 2
     same = table(labels == labels, labels, "group")
     with pytest.raises(DataError, match="by group and by group"):
-        inflation(same, same)
+        image_split_bias(same, same)

@@ -18,7 +18,7 @@ from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 
 
-def inflation(
+def image_split_bias(
     by_image: Predictions,
     by_group: Predictions,
     *,
@@ -47,7 +47,7 @@ def inflation(
     >>> labels, groups = np.arange(8) % 2, np.repeat(list("abcd"), 2)
     >>> sure, unsure = 4 * np.eye(2)[labels], np.zeros((8, 2)) + [0, 1]
     >>> table = lambda z, by: Predictions.from_arrays({"cnn": z}, labels, groups=groups, split_by=by)
-    >>> inflation(table(sure, "image"), table(unsure, "group"))["points"].tolist()
+    >>> image_split_bias(table(sure, "image"), table(unsure, "group"))["points"].tolist()
     [50.0]
     """
     image, group = _paired(by_image, by_group)
