@@ -57,16 +57,16 @@ class BestMember(Combiner):
         log_loss = metric_loss("log_loss", labels)
         losses = []
         for m in range(logits.shape[1]):
-            answers = decided(softmax(logits[:, m]))
-            losses.append((round(loss(self._evaluated(answers)), 12), log_loss(answers)))
+            predictions = decided(softmax(logits[:, m]))
+            losses.append((round(loss(self._evaluated(predictions)), 12), log_loss(predictions)))
         self.member_ = int(min(range(len(losses)), key=losses.__getitem__))
 
-    def _evaluated(self, answers: Combined) -> Combined:
+    def _evaluated(self, predictions: Combined) -> Combined:
         if not self.decide_by_cost or self.error_costs is None:
-            return answers
+            return predictions
         from ensemble_kit.metrics.costs import least_cost
 
-        return least_cost(answers, np.array(self.error_costs, dtype=np.float64))
+        return least_cost(predictions, np.array(self.error_costs, dtype=np.float64))
 
     def _combine(self, logits: Array) -> Combined:
         return decided(softmax(logits[:, self.member_]))

@@ -225,11 +225,11 @@ def _metric_values(
     methods: Mapping[str, Combiner], table: Predictions, protocol: Protocol
 ) -> dict[str, float]:
     labels = np.asarray(table.labels)
-    answers: dict[str, Combined] = {k: cross_fit(one, table) for k, one in methods.items()}
+    predictions: dict[str, Combined] = {k: cross_fit(one, table) for k, one in methods.items()}
     shares = np.bincount(labels, minlength=table.n_classes) / len(table)
-    answers[CONSTANT] = decided(np.tile(shares, (len(table), 1)))
+    predictions[CONSTANT] = decided(np.tile(shares, (len(table), 1)))
     scored = score_methods(
-        answers, labels, table.groups, table.n_classes,
+        predictions, labels, table.groups, table.n_classes,
         metrics=[protocol.verdict_metric(table.class_names)], intervals=False,
     )  # fmt: skip
     values = {k: one.values[protocol.metric].value for k, one in scored.items()}

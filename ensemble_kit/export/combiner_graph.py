@@ -158,8 +158,8 @@ def _mlp(one: Any, logits: Tensor) -> Tensor:
 
 
 def _two_layer(one: Any, logits: Tensor) -> Tensor:
-    answers = [combined(lower, logits) for lower in one.lower_]
-    extra = torch.stack(answers, dim=1).log().clamp(min=LOWEST)
+    predictions = [combined(lower, logits) for lower in one.lower_]
+    extra = torch.stack(predictions, dim=1).log().clamp(min=LOWEST)
     joined = torch.cat([_clipped(logits), extra], dim=1) if one.keep_members else extra
     return combined(one.upper_, joined)
 

@@ -249,5 +249,7 @@ def _costs(about: Mapping[str, Any], class_names: tuple[str, ...]) -> Array | No
     if about.get("decision") != "least expected cost":
         return None
     costs = about["costs"]
-    rows = tuple(tuple(costs[true][answer] for answer in class_names) for true in class_names)
+    rows = tuple(
+        tuple(costs[true][prediction] for prediction in class_names) for true in class_names
+    )
     return CostMatrix(class_names, rows).of(class_names)

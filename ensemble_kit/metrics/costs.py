@@ -103,7 +103,7 @@ def read_costs(path: str | os.PathLike[str]) -> CostMatrix:
                 "Give each true class a cost for each predicted class",
             )
     rows = tuple(
-        tuple(_cost(table[true][answer], source, true, answer) for answer in names)
+        tuple(_cost(table[true][prediction], source, true, prediction) for prediction in names)
         for true in names
     )
     if len(names) < 2 or not any(map(any, rows)):
@@ -138,14 +138,14 @@ def _of_csv(source: Path) -> dict[str, Mapping[str, Any]]:
     return {name: dict(row) for name, row in zip(true, frame.to_dict("records"), strict=True)}
 
 
-def _cost(value: Any, source: Path, true: str, answer: str) -> float:
+def _cost(value: Any, source: Path, true: str, prediction: str) -> float:
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number) or number < 0:
         raise DataError(
-            f"'{source}' has {value!r} as the cost of predicting {answer!r} for {true!r}",
+            f"'{source}' has {value!r} as the cost of predicting {prediction!r} for {true!r}",
             "a cost is a number of at least 0",
             "Correct that cell",
         )

@@ -76,22 +76,26 @@ class ShownClasses:
         return out
 
 
-def shown_classes(names: Sequence[str], method: str, answers: MethodPredictions) -> ShownClasses:
+def shown_classes(
+    names: Sequence[str], method: str, predictions: MethodPredictions
+) -> ShownClasses:
     """All classes, or of many those of the lowest sensitivity and those with the most images.
 
     Parameters
     ----------
     names : sequence of str
     method : str
-    answers : MethodPredictions
+    predictions : MethodPredictions
         The cross-fitted predictions of that method.
     """
     n_classes = len(names)
     everything = tuple(range(n_classes))
     if n_classes <= MAX_SHOWN:
         return ShownClasses(tuple(names), everything, everything, method)
-    n_images = np.bincount(answers.labels, minlength=n_classes)
-    n_found = np.bincount(answers.labels[answers.labels == answers.predicted], minlength=n_classes)
+    n_images = np.bincount(predictions.labels, minlength=n_classes)
+    n_found = np.bincount(
+        predictions.labels[predictions.labels == predictions.predicted], minlength=n_classes
+    )
     sensitivity = np.where(n_images > 0, n_found / np.maximum(n_images, 1), np.inf)
     worst = np.argsort(sensitivity, kind="stable")
     worst = worst[np.isfinite(sensitivity[worst])][:N_WORST].tolist()

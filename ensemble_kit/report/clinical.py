@@ -106,7 +106,7 @@ class ClinicalContent:
 def clinical_content(
     methods: Sequence[str],
     stored: Mapping[str, Mapping[str, Any]],
-    answers: Mapping[tuple[str, str], MethodPredictions],
+    predictions: Mapping[tuple[str, str], MethodPredictions],
     class_names: Sequence[str],
 ) -> ClinicalContent | None:
     """The block of the first of these methods that has one; None where there is none.
@@ -116,7 +116,7 @@ def clinical_content(
     methods : sequence of str
         The best first.
     stored : mapping of method to its `metrics.json`
-    answers : mapping of (method, part) to MethodPredictions
+    predictions : mapping of (method, part) to MethodPredictions
     class_names : sequence of str
     """
     method = next((m for m in methods if stored.get(m, {}).get("clinical")), None)
@@ -128,16 +128,16 @@ def clinical_content(
     c = list(class_names).index(block["positive"])
     tables = {
         key: _one_class(one, c, block)
-        for key, one in answers.items()
+        for key, one in predictions.items()
         if key[0] in (method, BEST_MEMBER)
     }
     return ClinicalContent(method, block, tables)
 
 
-def _one_class(answers: MethodPredictions, c: int, block: Mapping[str, Any]) -> OneClass:
+def _one_class(predictions: MethodPredictions, c: int, block: Mapping[str, Any]) -> OneClass:
     points = [p for part in STORED.values() if part in block for p in block[part]["net_benefit"]]
     return OneClass.of(
-        answers, answers.labels, answers.groups, c,
+        predictions, predictions.labels, predictions.groups, c,
         level=block["level"], intervals=any(p["method"]["low"] is not None for p in points),
     )  # fmt: skip
 

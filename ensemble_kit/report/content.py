@@ -21,7 +21,11 @@ from ensemble_kit.evaluation.diversity.pareto_file import read_pareto
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.stored_ensembles import current_metrics, what_changed
 from ensemble_kit.evaluation.scores.baseline_tests import BaselineTest, sentence_of_tests
-from ensemble_kit.evaluation.tables.answer import answer, chance_sentence, claim
+from ensemble_kit.evaluation.tables.result_sentences import (
+    chance_sentence,
+    result_sentences,
+    verdict_sentence,
+)
 from ensemble_kit.evaluation.tables.scores import long_scores
 from ensemble_kit.evaluation.winner import ranked
 from ensemble_kit.explanation.stored import StoredExplanations, list_explanations
@@ -57,7 +61,7 @@ class Content:
         `verdicts` has the sentences that `stack` prints first, `tests` has the p values of the method that the verdict is about.
     n_main_notes : int
         The first ones change how values are read; the others explain methods.
-    answers : mapping of (method, part) to MethodPredictions
+    predictions : mapping of (method, part) to MethodPredictions
         Parts are `cross-fitted` and `test`.
     pareto : DataFrame
         Sets of members by cost; empty where `stack` was not asked for it.
@@ -65,7 +69,7 @@ class Content:
         Empty for imported members.
     clinical : ClinicalContent or None
         Of the best ensemble; None where `stack` stored no clinical block.
-    claim : str
+    verdict_sentence : str
         The verdict in one sentence; empty without ensembles.
     chance : str
         A sentence on the chance level; empty if it is not defined.
@@ -88,11 +92,11 @@ class Content:
     tests: tuple[str, ...]
     notes: tuple[str, ...]
     n_main_notes: int
-    answers: PredictionsByPart
+    predictions: PredictionsByPart
     pareto: pd.DataFrame
     trainings: Mapping[str, Training]
     clinical: ClinicalContent | None
-    claim: str
+    verdict_sentence: str
     chance: str
     decisions: Mapping[str, list[Mapping[str, Any]]]
     explanations: tuple[StoredExplanations, ...]
@@ -110,7 +114,7 @@ class Content:
     @property
     def part(self) -> str:
         """The part that the page is about: the test part if there is one."""
-        return "test" if any(part == "test" for _, part in self.answers) else "cross-fitted"
+        return "test" if any(part == "test" for _, part in self.predictions) else "cross-fitted"
 
     @property
     def ranking(self) -> list[str]:
@@ -120,9 +124,9 @@ class Content:
     @property
     def chosen(self) -> str:
         """The method that figures are of: the best one by cross-validation that has predictions."""
-        have = [m for m in self.ranking if (m, self.part) in self.answers]
+        have = [m for m in self.ranking if (m, self.part) in self.predictions]
         methods = [m for m in have if m not in REFERENCE_METHODS]
-        return next(iter((*methods, *have)), next(iter(self.answers))[0])
+        return next(iter((*methods, *have)), next(iter(self.predictions))[0])
 
     @property
     def best_member(self) -> str | None:
@@ -137,13 +141,15 @@ class Content:
     def compared(self, *others: str) -> dict[str, MethodPredictions]:
         """The predictions of the chosen method and of these others for the main part, by method."""
         names = dict.fromkeys((self.chosen, *others))
-        return {m: self.answers[m, self.part] for m in names if (m, self.part) in self.answers}
+        return {
+            m: self.predictions[m, self.part] for m in names if (m, self.part) in self.predictions
+        }
 
     @property
     def classes(self) -> ShownClasses:
         """The classes that the page shows: those of the chosen method decide."""
-        first = self.answers.get(
-            (self.chosen, "cross-fitted"), self.answers[self.chosen, self.part]
+        first = self.predictions.get(
+            (self.chosen, "cross-fitted"), self.predictions[self.chosen, self.part]
         )
         return shown_classes(self.manifest.class_names, self.chosen, first)
 
@@ -172,7 +178,7 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     deciding = [*stored, *oof.member_names] if scores is None else []
     decisions, stale = stored_decisions(run, deciding, oof, test)
     explanations, older = _explanations(run, oof, test)
-    answers = read_predictions(run, stored, tables)
+    predictions = read_predictions(run, stored, tables)
     about = _explaining(stored)
     notes = merged_notes(
         {
@@ -197,13 +203,13 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         tests=_chosen_tests(tidy, metric, stored) if scores is None else (),
         notes=in_order,
         n_main_notes=sum(note not in about for note in in_order),
-        answers=answers,
+        predictions=predictions,
         pareto=_pareto(run, oof),
         trainings=read_trainings(run, oof.member_names),
         clinical=clinical_content(
-            ranked_methods(tidy, metric), stored, answers, manifest.class_names
+            ranked_methods(tidy, metric), stored, predictions, manifest.class_names
         ),
-        claim=claim(same) if same and scores is None else "",
+        verdict_sentence=verdict_sentence(same) if same and scores is None else "",
         chance=chance_sentence(same) if same and scores is None else "",
         decisions=decisions,
         explanations=explanations,
@@ -241,7 +247,7 @@ def _explaining(methods: Iterable[str]) -> set[str]:
 def _verdicts(same: Mapping[str, dict[str, Any]], scores: pd.DataFrame | None) -> tuple[str, ...]:
     """What `stack` prints first, or the verdict of `compare`."""
     if scores is None:
-        return tuple(answer(same)) if same else ()
+        return tuple(result_sentences(same)) if same else ()
     return (scores.attrs["verdict"],) if scores.attrs.get("verdict") else ()
 
 

@@ -84,7 +84,7 @@ def make_app(
         redoc_url=None,
         lifespan=lifespan,
     )
-    _answer_errors(app)
+    _with_error_responses(app)
     _add_images(app, server)
     add_open_inference(app, server)
     _add_pages(app, server, needs_token=token is not None)
@@ -103,8 +103,8 @@ def _add_images(app: FastAPI, server: Server) -> None:
         caveats = [*record.pop("caveats", []), *server.ensemble.notes]
         return JSONResponse({"method": server.ensemble.method, "caveats": caveats, **record})
 
-    answer = {200: {"content": {"application/json": {"example": _EXPLAINED}}}}
-    about["responses"] = {**REFUSALS, **answer}
+    response_body = {200: {"content": {"application/json": {"example": _EXPLAINED}}}}
+    about["responses"] = {**REFUSALS, **response_body}
 
     @app.post("/explain", summary="Show where the networks looked", **about)
     async def explain(request: Request) -> JSONResponse:
@@ -160,7 +160,7 @@ class Counted:
             self.counts.request(route, status, time.monotonic() - start)
 
 
-def _answer_errors(app: FastAPI) -> None:
+def _with_error_responses(app: FastAPI) -> None:
     def refused(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RefusedError)
         head = {"connection": "close"} if error.status in (408, 413) else {}

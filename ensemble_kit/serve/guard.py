@@ -48,7 +48,7 @@ class Guard:
             self._check_caller(scope["path"], headers)
             self._check_length(headers)
         except RefusedError as error:
-            await _answer(send, error)
+            await _respond(send, error)
             return
         body = _Body(self, receive)
         try:
@@ -132,7 +132,7 @@ def _with_headers(send: Send) -> Send:
     return sent
 
 
-async def _answer(send: Send, error: RefusedError) -> None:
+async def _respond(send: Send, error: RefusedError) -> None:
     # The body was not read, so the connection cannot be used again.
     head = [(b"content-type", b"application/json"), (b"connection", b"close"), *HEADERS]
     head += [(b"www-authenticate", b"Bearer")] if error.status == 401 else []

@@ -80,7 +80,9 @@ def tensor_of(datatype: str, data: Sequence[Any]) -> bytes:
     return b"".join(_LENGTH.pack(len(one)) + one for one in (text.encode() for text in data))
 
 
-def with_tensors(answer: Mapping[str, Any], binary: Sequence[str]) -> tuple[bytes, int | None]:
+def with_tensors(
+    response_body: Mapping[str, Any], binary: Sequence[str]
+) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON where outputs follow as binary tensors.
 
     Parameters
@@ -89,11 +91,11 @@ def with_tensors(answer: Mapping[str, Any], binary: Sequence[str]) -> tuple[byte
         Names of these outputs.
     """
     outputs, tensors = [], []
-    for one in answer["outputs"]:
+    for one in response_body["outputs"]:
         if one["name"] in binary:
             tensors.append(tensor_of(one["datatype"], one["data"]))
             one = {key: value for key, value in one.items() if key != "data"}
             one["parameters"] = {"binary_data_size": len(tensors[-1])}
         outputs.append(one)
-    text = json.dumps({**answer, "outputs": outputs}, allow_nan=False).encode()
+    text = json.dumps({**response_body, "outputs": outputs}, allow_nan=False).encode()
     return b"".join([text, *tensors]), len(text) if tensors else None

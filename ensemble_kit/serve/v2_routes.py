@@ -40,8 +40,8 @@ def add_open_inference(app: FastAPI, server: Server) -> None:
                 _read, body, header, server.limits.max_images
             )
             records = await server.predict(images)
-        answer = response(name, requested, records, server.ensemble.class_names)
-        content, n_json = with_tensors(answer, binary_outputs(requested))
+        response_body = response(name, requested, records, server.ensemble.class_names)
+        content, n_json = with_tensors(response_body, binary_outputs(requested))
         if n_json is None:
             return Response(content, media_type="application/json")
         return Response(

@@ -34,9 +34,9 @@ def test_the_output_fits_one_screen_with_the_answer_first(run) -> None:
     stored = json.loads(
         call("--run", str(run.path), "--method", "all", "--resamples", "50", "--json").output
     )
-    assert said[: len(stored["answer"])] == stored["answer"]
+    assert said[: len(stored["result"])] == stored["result"]
     assert len(said) <= 26
-    assert max(map(len, said[len(stored["answer"]) + 1 :][:14])) <= 100
+    assert max(map(len, said[len(stored["result"]) + 1 :][:14])) <= 100
     assert sum(line.startswith("Caveat: ") for line in said) <= 3
     assert len([*dict.fromkeys(said)]) >= len(said) - said.count("") + 1, "no line stands twice"
 

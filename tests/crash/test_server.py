@@ -67,8 +67,8 @@ class Served:
         with contextlib.closing(connection):
             names = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body, {"Host": "localhost", **names})
-            answer = connection.getresponse()
-            return answer.status, answer.read()
+            response = connection.getresponse()
+            return response.status, response.read()
 
     def metric(self, name: str) -> int:
         text = self.ask("GET", "/metrics")[1].decode()
@@ -189,9 +189,9 @@ def test_row_52_small_files_that_unpack_to_gigabytes_are_refused_and_memory_stay
 def test_row_53_deep_huge_and_odd_json_is_refused(
     server: Served, image: bytes, body: bytes, want: int
 ) -> None:
-    status, answer = server.ask("POST", "/v2/models/ensemble/infer", body)
-    assert status == want, answer
-    assert json.loads(answer)["error"]
+    status, response = server.ask("POST", "/v2/models/ensemble/infer", body)
+    assert status == want, response
+    assert json.loads(response)["error"]
     assert is_well(server, image)
 
 
@@ -240,9 +240,9 @@ def test_row_57_slow_clients_end_in_time_and_keep_nobody_from_being_served(
             one.sendall(b"POST /pred")
         assert is_well(server, image)
         for one in bodies + heads:
-            answer = one.recv(1000)
-            assert b" 408 " in answer
-            assert b'{"error"' in answer + one.recv(1000)
+            response = one.recv(1000)
+            assert b" 408 " in response
+            assert b'{"error"' in response + one.recv(1000)
     assert is_well(server, image)
 
 
@@ -269,11 +269,11 @@ def test_row_58_bad_images_and_names_that_climb(server: Served, image: bytes) ->
     for name in names:
         body = b'--x\r\nContent-Disposition: form-data; name="i"; filename="' + name.encode()
         body += b'"\r\n\r\n' + image + b"\r\n--x--\r\n"
-        status, answer = server.ask(
+        status, response = server.ask(
             "POST", "/predict", body, Content_Type="multipart/form-data; boundary=x"
         )
         assert status in (200, 400)
-        assert name.encode() not in answer
+        assert name.encode() not in response
     for content in (b"", b"text", b"<html></html>", image[:60], png(4, 4), png(16, 16)):
         assert server.ask("POST", "/predict", content)[0] == 400
     assert not list(server.temporary.rglob("*"))

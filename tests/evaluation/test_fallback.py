@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble_kit.combiners.stacking.boosting import BoostingStacker
-from ensemble_kit.evaluation.cross_validation.fallback import beats
+from ensemble_kit.evaluation.cross_validation.fallback import is_better
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.metrics import metric
@@ -37,8 +37,8 @@ def test_a_combiner_with_the_better_metric_is_not_replaced_whatever_it_is_made_o
     if name in ("accuracy", "aurc"):
         ranks = Combined(ranks.proba, labels, ranks.tied)
     coin = decided(np.full((6, 2), 0.5))
-    assert beats(ranks, coin, labels, metric(name))
-    assert not beats(coin, coin, labels, metric(name))
+    assert is_better(ranks, coin, labels, metric(name))
+    assert not is_better(coin, coin, labels, metric(name))
 
 
 def test_silence_does_not_hold_a_combiner_up() -> None:
@@ -46,4 +46,4 @@ def test_silence_does_not_hold_a_combiner_up() -> None:
     proba = np.array([[0.9, 0.1], [0.4, 0.6], [0.4, 0.6], [0.4, 0.6]])
     speaks = decided(proba)
     silent = Combined(proba, np.array([0, -1, 1, 1]), tied)  # right wherever it speaks
-    assert not beats(silent, speaks, labels, metric("accuracy"))
+    assert not is_better(silent, speaks, labels, metric("accuracy"))

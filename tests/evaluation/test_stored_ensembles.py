@@ -119,7 +119,7 @@ def test_a_report_leaves_out_methods_of_other_predictions_and_names_them(run: Ru
     stack_run(run, ["mean"], protocol=QUICK)
     content = gather(run)
     assert "simplex" not in set(content.scores["method"])
-    assert {method for method, _ in content.answers} == {"mean", "best-member"}
+    assert {method for method, _ in content.predictions} == {"mean", "best-member"}
     assert any("simplex" in note and "member1" in note for note in content.notes)
     assert content.pareto.empty
 

@@ -94,7 +94,7 @@ def test_a_job_evaluates_its_selected_epoch(
 @pytest.mark.parametrize(("answers", "n"), [([1, 1, 1, 1], 1), ([0, 1, 2, 1], 3)])
 def test_classes_that_are_predicted_are_counted(answers: list[int], n: int) -> None:
     metrics = validation_metrics(np.eye(4, dtype=np.float32)[answers], np.array([0, 0, 1, 1]))
-    assert metrics["answered_classes"] == n
+    assert metrics["predicted_classes"] == n
 
 
 def test_the_history_has_the_number_of_predicted_classes_of_each_epoch(
@@ -109,6 +109,6 @@ def test_the_history_has_the_number_of_predicted_classes_of_each_epoch(
     monkeypatch.setattr(fit_module, "validation_metrics", spied)
     job = make_job(epochs=2)
     run_job(job)
-    counted = read_csv(job.folder / "history.csv")["val_answered_classes"]
+    counted = read_csv(job.folder / "history.csv")["val_predicted_classes"]
     assert [int(one) for one in counted] == seen
     assert len(seen) == 2

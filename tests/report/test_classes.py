@@ -98,10 +98,10 @@ def test_merging_loses_no_count_and_keeps_those_of_shown_classes(mixed: MethodPr
 
 def test_the_table_of_cells_holds_every_decided_image(many: Run) -> None:
     content = gather(many)
-    answers = content.answers[content.chosen, "test"]
+    predictions = content.predictions[content.chosen, "test"]
     names_of = content.manifest.class_names
-    decided = answers.predicted >= 0
-    pairs = zip(answers.labels[decided], answers.predicted[decided], strict=True)
+    decided = predictions.predicted >= 0
+    pairs = zip(predictions.labels[decided], predictions.predicted[decided], strict=True)
     want = Counter((names_of[a], names_of[b]) for a, b in pairs)
     rows = [row for row in rows_of(many, "confusion_cells") if row["method"] == content.chosen]
     assert {(r["true"], r["predicted"]): int(r["images"]) for r in rows} == want

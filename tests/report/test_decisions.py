@@ -56,8 +56,8 @@ def test_the_page_begins_with_the_claim_the_chance_level_and_the_first_caveats(
     content = gather(run)
     text = render(content, [], {})
     first = text.partition("<main>")[0]
-    assert content.claim.startswith("The ensemble (")
-    assert content.claim in first
+    assert content.verdict_sentence.startswith("The ensemble (")
+    assert content.verdict_sentence in first
     assert "Chance level: 0.333 (1 / 3 classes)." in first
     about_methods = [note.startswith(("The oracle", "`vote`")) for note in content.notes]
     assert any(about_methods)

@@ -45,13 +45,13 @@ def pairs(content: Content, cells: tuple[CellImages, ...]) -> Iterator[tuple[Cel
 
 def test_each_number_leads_to_the_images_of_its_cell(toy: Content) -> None:
     section = errors_section(toy)
-    answers = toy.answers[toy.chosen, toy.part]
-    counts = confusion_counts(answers)
+    predictions = toy.predictions[toy.chosen, toy.part]
+    counts = confusion_counts(predictions)
     assert {c.key for c in section.cells} == {f"cell-{a}-{b}" for a, b in np.argwhere(counts)}
     for cell, true, predicted in pairs(toy, section.cells):
-        right = (answers.labels == true) & (answers.predicted == predicted)
+        right = (predictions.labels == true) & (predictions.predicted == predicted)
         shown = [picture.words[0] for picture in cell.pictures]
-        assert set(shown) <= set(answers.ids[right])
+        assert set(shown) <= set(predictions.ids[right])
         assert len(shown) == min(counts[true, predicted], errors.PER_CELL)
     (matrix,) = section.sheets
     links = [one.link for row in matrix.rows for one in row[1:] if one.text != "0"]
@@ -59,10 +59,10 @@ def test_each_number_leads_to_the_images_of_its_cell(toy: Content) -> None:
 
 
 def test_the_most_certain_error_and_the_least_certain_right_image_come_first(toy: Content) -> None:
-    answers = toy.answers[toy.chosen, toy.part]
-    place = {name: i for i, name in enumerate(answers.ids)}
+    predictions = toy.predictions[toy.chosen, toy.part]
+    place = {name: i for i, name in enumerate(predictions.ids)}
     for cell, true, predicted in pairs(toy, errors_section(toy).cells):
-        sure = [answers.proba[place[p.words[0]], predicted] for p in cell.pictures]
+        sure = [predictions.proba[place[p.words[0]], predicted] for p in cell.pictures]
         assert sure == sorted(sure, reverse=true != predicted)
 
 
@@ -106,8 +106,8 @@ def test_the_page_holds_a_limited_number_of_images(
 
 
 def test_every_error_is_in_the_table_of_errors(toy: Content) -> None:
-    answers = toy.answers[toy.chosen, toy.part]
-    wrong = answers.ids[answers.predicted != answers.labels]
+    predictions = toy.predictions[toy.chosen, toy.part]
+    wrong = predictions.ids[predictions.predicted != predictions.labels]
     sheet = errors_sheet(toy)
     assert sorted(row[0].text for row in sheet.rows) == sorted(wrong)
     sure = [float(row[-1].text) for row in sheet.rows]

@@ -20,7 +20,7 @@ from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods
-from ensemble_kit.evaluation.tables.answer import answer
+from ensemble_kit.evaluation.tables.result_sentences import answer
 from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
@@ -266,7 +266,7 @@ def test_the_confusion_counts_are_those_of_the_predictions(reported: tuple[Run, 
     want = [
         [sum(r["label"] == a and r["predicted"] == b for r in rows) for b in names] for a in names
     ]
-    assert confusion_counts(content.answers["vote", "test"]).tolist() == want
+    assert confusion_counts(content.predictions["vote", "test"]).tolist() == want
     assert sum(map(sum, want)) == len(rows) == 16
 
 
@@ -319,11 +319,11 @@ def test_the_area_under_the_risk_coverage_curve_is_the_stored_one(
     reported: tuple[Run, Page],
 ) -> None:
     run, _ = reported
-    answers = gather(run).answers
+    predictions = gather(run).predictions
     for method in ("vote", "mean", "mlp"):
         metrics = json.loads((run.ensemble_dir(method) / "metrics.json").read_text())
         for shown, part in (("cross-fitted", "cross_fitted"), ("test", "test")):
-            one = answers[method, shown]
+            one = predictions[method, shown]
             assert area_under_risk_coverage(one) == pytest.approx(metrics[part]["aurc"]["value"])
             coverage, error = risk_coverage_curve(one)[-1]
             assert coverage == 1.0

@@ -99,15 +99,15 @@ def test_training_curves_say_whether_an_epoch_was_selected(content: Content, toy
 
 
 def test_rejection_of_the_doubtful_tenth_is_counted(toy: Content) -> None:
-    answers = toy.answers["temperature", "test"]
-    before, share, after = errors_after_referral(answers, 0.1)
-    sure = answers.proba[np.arange(len(answers.labels)), answers.predicted]
+    predictions = toy.predictions["temperature", "test"]
+    before, share, after = errors_after_referral(predictions, 0.1)
+    sure = predictions.proba[np.arange(len(predictions.labels)), predictions.predicted]
     kept = np.argsort(-sure)[: round((1 - share) * len(sure))]
-    wrong = answers.predicted != answers.labels
+    wrong = predictions.predicted != predictions.labels
     assert before == pytest.approx(wrong.mean())
     assert after == pytest.approx(wrong[kept].mean())
     assert share <= 0.1
-    own, share_of, rest = errors_after_referral(toy.answers[toy.chosen, "test"], 0.1)
+    own, share_of, rest = errors_after_referral(toy.predictions[toy.chosen, "test"], 0.1)
     if share_of >= 0.05:
         assert f"from {own:.3f} to {rest:.3f}" in referral_section(toy).words[0]
 
@@ -118,7 +118,7 @@ def test_calibration_before_and_after_are_those_of_mean_and_temperature(toy: Con
         assert "replaced" in said
     else:
         for method in ("mean", "temperature"):
-            assert f"{calibration_error(toy.answers[method, 'test']):.3f}" in said
+            assert f"{calibration_error(toy.predictions[method, 'test']):.3f}" in said
 
 
 # -- stored decisions ------------------------------------------------------------------------
@@ -134,8 +134,8 @@ def test_ordinal_errors_are_shares_by_distance(toy: Content) -> None:
     ordinal = dataclasses.replace(toy, manifest=dataclasses.replace(toy.manifest, ordinal=True))
     section = ordinal_section(ordinal)
     assert section is not None
-    answers = toy.answers[toy.chosen, "test"]
-    right = (answers.predicted == answers.labels).mean()
+    predictions = toy.predictions[toy.chosen, "test"]
+    right = (predictions.predicted == predictions.labels).mean()
     assert f"right on {right:.0%} of images" in section.words[0]
 
 

@@ -54,17 +54,17 @@ def test_row_57_a_head_that_never_ends_is_answered_408(
 ) -> None:
     with socket.create_connection(address, timeout=60) as client:
         client.sendall(begun)
-        answer = b"".join(iter(lambda: client.recv(1000), b""))
-    assert b" 408 " in answer
-    assert b'{"error"' in answer
+        response = b"".join(iter(lambda: client.recv(1000), b""))
+    assert b" 408 " in response
+    assert b'{"error"' in response
 
 
 def test_row_57_a_second_head_that_never_ends_is_answered_408(address: tuple[str, int]) -> None:
     with socket.create_connection(address, timeout=60) as client:
         client.sendall(ASK + ASK[:9])
-        answer = b"".join(iter(lambda: client.recv(1000), b""))
-    assert b"ok" in answer
-    assert b" 408 " in answer
+        response = b"".join(iter(lambda: client.recv(1000), b""))
+    assert b"ok" in response
+    assert b" 408 " in response
 
 
 def test_row_57_a_client_that_never_reads_is_cut_off(address: tuple[str, int]) -> None:
@@ -80,7 +80,7 @@ def test_a_client_that_asks_again_and_again_is_not_cut_off(address: tuple[str, i
     with socket.create_connection(address, timeout=60) as client:
         for _ in range(12):
             client.sendall(ASK)
-            answer = b""
-            while not answer.endswith(b"ok"):
-                answer += client.recv(1000)
+            response = b""
+            while not response.endswith(b"ok"):
+                response += client.recv(1000)
             threading.Event().wait(SECONDS / 4)

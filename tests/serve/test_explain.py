@@ -33,9 +33,9 @@ def test_maps_over_http_are_those_of_explain(
     client: TestClient, served: Ensemble, slides: Path, image: bytes, as_form: bool
 ) -> None:
     sent: dict[str, Any] = {"files": {"image": ("x.png", image)}} if as_form else {"content": image}
-    answer = client.post("/explain", **sent)
-    assert answer.status_code == 200, answer.text
-    found, want = answer.json(), served.explain(slides / "benign" / "P00_0.png")
+    response = client.post("/explain", **sent)
+    assert response.status_code == 200, response.text
+    found, want = response.json(), served.explain(slides / "benign" / "P00_0.png")
     assert found["class"] == want.class_names[0]
     assert found["sentence"] == sentence(want, 0)
     np.testing.assert_array_equal(pixels_of(found["picture"]), want.pictures[0])
@@ -64,9 +64,9 @@ def test_an_overlay_is_clear_without_evidence_and_opaque_at_the_peak(
 def test_what_cannot_be_explained_is_refused(
     client: TestClient, content: bytes, status: int
 ) -> None:
-    answer = client.post("/explain", content=content)
-    assert answer.status_code == status
-    assert answer.json()["error"]
+    response = client.post("/explain", content=content)
+    assert response.status_code == status
+    assert response.json()["error"]
 
 
 def test_explanations_count_as_requests_in_work(served: Ensemble, image: bytes) -> None:
@@ -104,9 +104,9 @@ def test_a_graph_has_no_maps_and_the_page_says_so(
     assert 'id="explain"' not in page(served, Limits(), needs_token=False)
     app: Any = make_app(served)
     with TestClient(app, base_url="http://localhost") as graph:
-        answer = graph.post("/explain", content=image)
-    assert answer.status_code == 400
-    assert "--backend torch" in answer.json()["error"]
+        response = graph.post("/explain", content=image)
+    assert response.status_code == 400
+    assert "--backend torch" in response.json()["error"]
 
 
 def test_the_scales_of_the_page_are_those_of_the_maps(client: TestClient) -> None:

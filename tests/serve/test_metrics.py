@@ -63,10 +63,10 @@ def test_metrics_count_requests_and_classes(client: TestClient, image: bytes) ->
     before = parsed(client.get("/metrics").text)
     assert client.post("/predict", content=image).status_code == 200
     client.get("/any/path/at/all")
-    answer = client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-    after = parsed(answer.text)
-    assert "at/all" not in answer.text
+    response = client.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+    after = parsed(response.text)
+    assert "at/all" not in response.text
     row = 'route="/predict",status="200"'
     requests = "ensemble_kit_requests_total"
     assert dict(after[requests])[row] == dict(before[requests]).get(row, 0) + 1

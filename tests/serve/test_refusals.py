@@ -52,16 +52,16 @@ def png(width: int, height: int) -> bytes:
 def test_images_that_are_refused(
     client: TestClient, image: bytes, content: bytes, status: int
 ) -> None:
-    answer = client.post("/predict", content=content)
-    assert answer.status_code == status, answer.text
-    assert answer.json()["error"].endswith(".")
-    assert "/tmp" not in answer.text
+    response = client.post("/predict", content=content)
+    assert response.status_code == status, response.text
+    assert response.json()["error"].endswith(".")
+    assert "/tmp" not in response.text
     assert client.post("/predict", content=image).status_code == 200
 
 
 def test_a_body_without_a_length_is_counted_as_it_arrives(client: TestClient) -> None:
-    answer = client.post("/predict", content=(bytes(50_000) for _ in range(4)))
-    assert answer.status_code == 413
+    response = client.post("/predict", content=(bytes(50_000) for _ in range(4)))
+    assert response.status_code == 413
 
 
 def test_a_form_of_many_parts_or_without_a_file_is_refused(
@@ -81,9 +81,9 @@ def test_pairs_and_single_images_are_not_taken_for_each_other(
     assert client.post("/predict", files=pair).status_code == 400
     assert client.post("/explain", files=pair).status_code == 400
     monkeypatch.setattr(Ensemble, "takes_pairs", True)
-    answer = client.post("/predict", files={"image": image})
-    assert answer.status_code == 400
-    assert "IHC" in answer.json()["error"]
+    response = client.post("/predict", files={"image": image})
+    assert response.status_code == 400
+    assert "IHC" in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_pairs_and_single_images_are_not_taken_for_each_other(
     ],
 )
 def test_requests_of_the_protocol_that_are_refused(client: TestClient, body: bytes) -> None:
-    answer = client.post("/v2/models/ensemble/infer", content=body)
-    assert answer.status_code == 400, answer.text
-    assert answer.json()["error"]
+    response = client.post("/v2/models/ensemble/infer", content=body)
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]
 
 
 def test_too_many_images_in_one_request_are_refused(client: TestClient) -> None:

@@ -32,10 +32,10 @@ def test_raw_and_multipart_images_get_the_ensembles_prediction(
     path = slides / "benign" / "P00_0.png"
     raw = client.post("/predict", content=image)
     form = client.post("/predict", files={"image": ("../../etc/passwd", image)})
-    for answer in (raw, form):
-        assert answer.status_code == 200, answer.text
-        same(answer.json(), served, path)
-        assert "passwd" not in answer.text
+    for response in (raw, form):
+        assert response.status_code == 200, response.text
+        same(response.json(), served, path)
+        assert "passwd" not in response.text
     assert any("Training image" in one for one in raw.json()["caveats"])
 
 
@@ -62,9 +62,9 @@ def test_images_of_every_kind_are_predicted_as_from_a_file(
         rgb.save(path)
     else:
         rgb.convert("L").save(path)
-    answer = client.post("/predict", content=path.read_bytes())
-    assert answer.status_code == 200, answer.text
-    same(answer.json(), served, path)
+    response = client.post("/predict", content=path.read_bytes())
+    assert response.status_code == 200, response.text
+    same(response.json(), served, path)
 
 
 def test_the_open_inference_protocol(
@@ -122,11 +122,11 @@ def test_waiting_images_are_predicted_in_one_batch_each_with_its_own_result(
 
 def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:
     for path in ("/", "/docs"):
-        answer = client.get(path)
-        assert answer.status_code == 200
-        assert "http://" not in answer.text.replace("http://127.0.0.1:8000", "")
-        assert "https://" not in answer.text
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
+        response = client.get(path)
+        assert response.status_code == 200
+        assert "http://" not in response.text.replace("http://127.0.0.1:8000", "")
+        assert "https://" not in response.text
+        assert "default-src 'none'" in response.headers["content-security-policy"]
     assert "not a medical device" in client.get("/").text
     assert "/v2/models/{name}/infer" in client.get("/docs").text
     assert "/predict" in client.get("/openapi.json").json()["paths"]

@@ -40,34 +40,34 @@ def test_image_files_and_pixels_come_as_tensors_and_so_do_the_outputs(
 ) -> None:
     want = served.predict_proba(slides / "benign" / "P00_0.png")[0]
     files = requested(packed(image, image), "BYTES", [2], parameters={"binary_data_output": True})
-    answer = send(client, *files)
-    assert answer.status_code == 200, answer.text
-    length = int(answer.headers["inference-header-content-length"])
-    about = json.loads(answer.content[:length])
+    response = send(client, *files)
+    assert response.status_code == 200, response.text
+    length = int(response.headers["inference-header-content-length"])
+    about = json.loads(response.content[:length])
     names = [one["name"] for one in about["outputs"]]
     assert names == ["probabilities", "predicted", "prediction"]
     assert all("data" not in one for one in about["outputs"])
     sizes = [one["parameters"]["binary_data_size"] for one in about["outputs"]]
-    assert length + sum(sizes) == len(answer.content)
-    proba = np.frombuffer(answer.content[length : length + sizes[0]], "<f8").reshape(2, 2)
+    assert length + sum(sizes) == len(response.content)
+    proba = np.frombuffer(response.content[length : length + sizes[0]], "<f8").reshape(2, 2)
     np.testing.assert_allclose(proba, [want, want], atol=1e-6)
     name = served.predict(slides / "benign" / "P00_0.png")[0].encode()
-    assert answer.content[length + sizes[0] :].startswith(packed(name, name))
+    assert response.content[length + sizes[0] :].startswith(packed(name, name))
 
     pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))[None]
-    answer = send(client, *requested(pixels.tobytes(), "UINT8", list(pixels.shape)))
-    by_name = {one["name"]: one for one in answer.json()["outputs"]}
+    response = send(client, *requested(pixels.tobytes(), "UINT8", list(pixels.shape)))
+    by_name = {one["name"]: one for one in response.json()["outputs"]}
     np.testing.assert_allclose(by_name["probabilities"]["data"], want, atol=1e-6)
 
 
 def test_one_output_as_a_tensor_and_one_as_json(client: TestClient, image: bytes) -> None:
     outputs = [{"name": "predicted"}, {"name": "probabilities", "parameters": {"binary_data": True}}]  # fmt: skip
-    answer = send(client, *requested(packed(image), "BYTES", [1], outputs=outputs))
-    length = int(answer.headers["inference-header-content-length"])
-    probabilities, predicted = json.loads(answer.content[:length])["outputs"]
+    response = send(client, *requested(packed(image), "BYTES", [1], outputs=outputs))
+    length = int(response.headers["inference-header-content-length"])
+    probabilities, predicted = json.loads(response.content[:length])["outputs"]
     assert probabilities["parameters"] == {"binary_data_size": 16}
     assert len(predicted["data"]) == 1
-    assert len(answer.content) == length + 16
+    assert len(response.content) == length + 16
 
 
 def test_nested_values_are_pixels_too(client: TestClient, image: bytes) -> None:
@@ -86,9 +86,9 @@ def test_a_wrong_length_of_the_json_is_refused(
 ) -> None:
     body, _ = requested(packed(image), "BYTES", [1])
     headers = [(b"inference-header-content-length", length.encode())]
-    answer = client.post(INFER, content=body, headers=headers)
-    assert answer.status_code == 400
-    assert answer.json()["error"]
+    response = client.post(INFER, content=body, headers=headers)
+    assert response.status_code == 400
+    assert response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_a_wrong_length_of_the_json_is_refused(
     [b"\xff\xff\xff\xffab", b"\x01", b"\x05\x00\x00\x00ab", packed(b"ab") + b"\x00\x00"],
 )
 def test_lengths_that_lead_out_of_a_tensor_are_refused(client: TestClient, tensor: bytes) -> None:
-    answer = send(client, *requested(tensor, "BYTES", [1]))
-    assert answer.status_code == 400
-    assert answer.json()["error"]
+    response = send(client, *requested(tensor, "BYTES", [1]))
+    assert response.status_code == 400
+    assert response.json()["error"]
 
 
 def test_a_tensor_of_another_size_than_the_json_says_is_refused(
@@ -118,5 +118,5 @@ def test_a_version_in_the_path_is_the_only_one(client: TestClient, image: bytes)
     assert client.get("/v2/models/ensemble/versions/2").status_code == 404
     body, length = requested(packed(image), "BYTES", [1])
     head = {"Inference-Header-Content-Length": str(length)}
-    answer = client.post("/v2/models/ensemble/versions/1/infer", content=body, headers=head)
-    assert answer.status_code == 200
+    response = client.post("/v2/models/ensemble/versions/1/infer", content=body, headers=head)
+    assert response.status_code == 200

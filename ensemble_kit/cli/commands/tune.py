@@ -69,7 +69,12 @@ def tune(
     if combiner:
         _tune_combiner(experiment, combiner, trials)
         return
-    from ensemble_kit.cli.output.tuning import TuningPrinter, answer, next_training, proxy_sentence
+    from ensemble_kit.cli.output.tuning import (
+        TuningPrinter,
+        next_training,
+        proxy_sentence,
+        tuning_result,
+    )
     from ensemble_kit.experiment import config_of
     from ensemble_kit.experiment_data import prepare
     from ensemble_kit.launch.tuning import TuningWorkers
@@ -92,7 +97,7 @@ def tune(
             worker_pool=TuningWorkers(workers) if workers > 1 else None, nested=nested,
             proxy=Proxy(**proxy) if proxy else None,
         )  # fmt: skip
-    print_text(answer(result, trials))
+    print_text(tuning_result(result, trials))
     if proxy:
         print_text(f"\n{proxy_sentence(best_records(run))}")
     for note in (*result.notes, OPTIMISTIC):

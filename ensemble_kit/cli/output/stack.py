@@ -24,13 +24,13 @@ N_CAVEATS = 3
 
 def as_values(done: Stacked, run: Run) -> dict[str, Any]:
     """All results as JSON values."""
-    from ensemble_kit.evaluation.tables.answer import answer
     from ensemble_kit.evaluation.tables.permutation_test import permutation_json
+    from ensemble_kit.evaluation.tables.result_sentences import result_sentences
 
     return {
         "run": run.path.as_posix(),
         "methods": done.stored,
-        "answer": answer(done.stored),
+        "result": result_sentences(done.stored),
         "verdict": done.verdict,
         "nested_verdict": done.nested_verdict,
         "positive": None if done.clinical is None else done.clinical.positive,
@@ -57,9 +57,9 @@ def print_stacked(
     has_next: bool = True,
 ) -> None:
     """Print the result, the table of methods, the most important caveats, and the next command."""
-    from ensemble_kit.evaluation.tables.answer import answer
+    from ensemble_kit.evaluation.tables.result_sentences import result_sentences
 
-    for sentence in answer(done.stored):
+    for sentence in result_sentences(done.stored):
         print_text(sentence)
     click.echo()
     if not verbose:
@@ -79,7 +79,7 @@ def print_stacked(
 def _print_short(done: Stacked) -> None:
     """The best methods with their legend."""
     from ensemble_kit.evaluation.tables import leaderboard as board
-    from ensemble_kit.evaluation.tables.answer import chance_sentence
+    from ensemble_kit.evaluation.tables.result_sentences import chance_sentence
 
     rows, n_hidden = board.short_leaderboard(done.evaluations, done.protocol)
     print_table(rows, n_text=1)
@@ -133,8 +133,8 @@ def _print_full(done: Stacked) -> None:
     """The full tables: all methods and columns, per patient, and per class."""
     from ensemble_kit.evaluation.compare import chosen
     from ensemble_kit.evaluation.tables import leaderboard as board
-    from ensemble_kit.evaluation.tables.answer import chance_sentence
     from ensemble_kit.evaluation.tables.ordinal import ordinal_note, ordinal_table
+    from ensemble_kit.evaluation.tables.result_sentences import chance_sentence
 
     evaluations, protocol, unit = done.evaluations, done.protocol, done.oof.group_kind
     print_text(_sizes(done))

@@ -103,7 +103,7 @@ def value_text(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def answer(result: TuningResult, n_trials: int) -> str:
+def tuning_result(result: TuningResult, n_trials: int) -> str:
     """The result on one screen: did it help, by how much, and which values were found."""
     gains = result.gains
     parts = [headline(result)]

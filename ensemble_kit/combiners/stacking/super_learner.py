@@ -56,8 +56,8 @@ class TwoLayerStack(Combiner):
         self.lower_ = [one.fit(logits, labels, groups) for one in lower]
         self.upper_ = SimplexWeights().fit(self._joined(logits, outside), labels, groups)
 
-    def _joined(self, logits: Array, answers: list[Array]) -> Array:
-        extra = np.log(np.maximum(np.stack(answers, axis=1), np.exp(LOWEST)))
+    def _joined(self, logits: Array, predictions: list[Array]) -> Array:
+        extra = np.log(np.maximum(np.stack(predictions, axis=1), np.exp(LOWEST)))
         return (
             np.concatenate([clipped_log_proba(logits), extra], axis=1)
             if self.keep_members
@@ -65,8 +65,8 @@ class TwoLayerStack(Combiner):
         )
 
     def _combine(self, logits: Array) -> Combined:
-        answers = [one.predict_proba(logits) for one in self.lower_]
-        return self.upper_.combine(self._joined(logits, answers))
+        predictions = [one.predict_proba(logits) for one in self.lower_]
+        return self.upper_.combine(self._joined(logits, predictions))
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Both layers' values."""

@@ -45,14 +45,14 @@ def fall_back(
     crossed : mapping of name to MethodPredictions
         Cross-fitted predictions of `combiners`, including the mean.
     """
-    replaced, answers = set(), dict(crossed)
+    replaced, predictions = set(), dict(crossed)
     labels, mean = np.asarray(oof.labels), crossed["mean"]
     wanted = protocol.verdict_metric(oof.class_names)
     for name in fallback_candidates(combiners, protocol):
         if not is_better(crossed[name], mean, labels, wanted):
             replaced.add(name)
-        answers[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), wanted)
-    return replaced, answers
+        predictions[name] = with_fallback(crossed[name], mean, labels, fold_of(oof), wanted)
+    return replaced, predictions
 
 
 def is_better(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> bool:
@@ -63,8 +63,8 @@ def is_better(ours: Combined, mean: Combined, labels: Ints, wanted: Metric) -> b
     return sign * _value(wanted, ours, labels) > sign * _value(wanted, mean, labels)
 
 
-def _value(wanted: Metric, answers: Combined, labels: Ints) -> float:
-    return wanted.of(labels, answers.proba, answers.predicted)
+def _value(wanted: Metric, predictions: Combined, labels: Ints) -> float:
+    return wanted.of(labels, predictions.proba, predictions.predicted)
 
 
 def with_fallback(ours: Some, mean: Combined, labels: Ints, fold: Ints, wanted: Metric) -> Some:

@@ -65,10 +65,10 @@ def nested_predictions(
     parts: dict[str, list[tuple[Ints, Combined]]] = {name: [] for name in combiners}
     for one in nested:
         rows = positions(oof.sample_ids, one.outer.sample_ids)
-        for name, answer in _predict_outer(
+        for name, prediction in _predict_outer(
             combiners, one, fallback_candidates, metric, decide
         ).items():
-            parts[name].append((rows, answer))
+            parts[name].append((rows, prediction))
     return {
         name: MethodPredictions.of(Combined.scattered(some, len(oof)), oof)
         for name, some in parts.items()
@@ -84,18 +84,19 @@ def _predict_outer(
 ) -> dict[str, MethodPredictions]:
     """Each method fitted to the inner rows, the fallback decided on them, applied to the outer ones."""
     inner, labels = one.inner, np.asarray(one.inner.labels)
-    answers = {
+    predictions = {
         name: combiner.fresh().fit(inner.logits, labels, inner.groups).apply(one.outer)
         for name, combiner in combiners.items()
     }
-    answers = {
-        name: one if combiners[name].needs_labels else decide(one) for name, one in answers.items()
+    predictions = {
+        name: one if combiners[name].needs_labels else decide(one)
+        for name, one in predictions.items()
     }
     mean = decide(cross_fit(combiners["mean"], inner))
     for name in fallback_candidates:
         if not is_better(decide(cross_fit(combiners[name], inner)), mean, labels, metric):
-            answers[name] = answers["mean"]
-    return answers
+            predictions[name] = predictions["mean"]
+    return predictions
 
 
 def base_model_leakage(

@@ -176,15 +176,15 @@ class _Worth:
             some = means_of(self.proba, new[start : start + CHUNK_TEAMS])
             self._score({team: decided(mean) for team, mean in some})
 
-    def _score(self, answers: Mapping[int, Combined]) -> None:
+    def _score(self, predictions: Mapping[int, Combined]) -> None:
         name = self.protocol.metric
         scored = score_methods(
-            {str(team): one for team, one in answers.items()},
+            {str(team): one for team, one in predictions.items()},
             np.asarray(self.oof.labels), self.oof.groups, self.oof.n_classes,
             metrics=[self.protocol.verdict_metric(self.oof.class_names)],
             level=self.protocol.level, intervals=self.protocol.intervals,
         )  # fmt: skip
-        for team in answers:
+        for team in predictions:
             one = scored[str(team)]
             value = one.values[name].value
             left_out = one.left_out.get(name, np.empty(0))

@@ -55,7 +55,7 @@ def image_split_bias(
     names = (*image.member_names, *(["mean"] if image.n_members > 1 else []))
     for name in names:
         scored = score_methods(
-            {"image": _answers(image, name), "group": _answers(group, name)},
+            {"image": _predicted(image, name), "group": _predicted(group, name)},
             image.labels,
             image.groups,
             image.n_classes,
@@ -116,7 +116,7 @@ def _taken(table: Predictions, ids: list[str]) -> Predictions:
     return table.take(np.array([place[name] for name in ids]))
 
 
-def _answers(table: Predictions, member: str) -> Combined:
+def _predicted(table: Predictions, member: str) -> Combined:
     proba: Array = softmax(table.logits)
     if member == "mean":
         return decided(proba.mean(axis=1))

@@ -49,7 +49,7 @@ class BaselineTest:
 
 
 def baseline_tests(
-    answers: Mapping[str, Combined],
+    predictions: Mapping[str, Combined],
     labels: Ints,
     *,
     baselines: Sequence[str],
@@ -59,7 +59,7 @@ def baseline_tests(
 
     Parameters
     ----------
-    answers : mapping of method to Combined
+    predictions : mapping of method to Combined
         Predictions, including the baselines.
     labels : array of int, shape (n_samples,)
     baselines : sequence of str
@@ -76,10 +76,10 @@ def baseline_tests(
     Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal
     of Statistics 6(2), 65-70.
     """
-    methods = [name for name in answers if name not in baselines]
+    methods = [name for name in predictions if name not in baselines]
     out: dict[str, list[BaselineTest]] = {name: [] for name in methods}
     for against in baselines:
-        alone = {name: _tests(answers[name], answers[against], labels) for name in methods}
+        alone = {name: _tests(predictions[name], predictions[against], labels) for name in methods}
         for kind in alone[methods[0]] if methods else ():
             found = [alone[name][kind] for name in methods]
             adjusted = holm([one.p_value for one in found])

@@ -1,6 +1,6 @@
 """What `stack` recommends: the best single member, the best ensemble, or nothing yet.
 
-Decided from the values and verdicts in `metrics.json`. `answer.py` puts the whole result into sentences.
+Decided from the values and verdicts in `metrics.json`. `result_sentences.py` puts the whole result into sentences.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def predict_logits(
     -------
     array of float32, shape (n_rows, n_classes)
     """
-    found = _answers(
+    found = _apply(
         model, model, tiles, rows,
         device=device, mean=mean, std=std, color=color, tta=tta, batch_size=batch_size,
         precision=precision,
@@ -96,7 +96,7 @@ def predict_features(
         What the classifier sees. One space per network: columns of two networks do not correspond,
         not even those of two folds' models of one member.
     """
-    found = _answers(
+    found = _apply(
         model, lambda images: pooled_features(model, images), tiles, rows,
         device=device, mean=mean, std=std, color=color, tta=tta, batch_size=batch_size,
         precision=precision,
@@ -124,7 +124,7 @@ def predict_both(
     array of float32, shape (n_rows, n_classes)
     array of float32, shape (n_rows, n_features)
     """
-    found = _answers(
+    found = _apply(
         model, lambda images: logits_and_features(model, images), tiles, rows,
         device=device, mean=mean, std=std, color=color, tta=tta, batch_size=batch_size,
         precision=FULL,
@@ -133,9 +133,9 @@ def predict_both(
     return both[:, :n_classes], both[:, n_classes:]
 
 
-def _answers(
+def _apply(
     model: nn.Module,
-    answer: Callable[[Tensor], Tensor],
+    forward: Callable[[Tensor], Tensor],
     tiles: Tiles,
     rows: npt.NDArray[np.int64],
     *,
@@ -147,7 +147,7 @@ def _answers(
     batch_size: int,
     precision: Precision,
 ) -> Array | None:
-    """`answer` to each row, shape (n_rows, n_columns); None where there are no rows."""
+    """`forward` to each row, shape (n_rows, n_columns); None where there are no rows."""
     if not len(rows):
         return None
     batches = Batches(
@@ -164,20 +164,20 @@ def _answers(
     model.eval()
     autocast = torch.autocast(device.type, dtype=precision.dtype, enabled=precision.autocasts)
     with torch.inference_mode(), tensor_float32(False), autocast:
-        parts = [_in_parts(answer, images, tta).cpu().numpy() for images, _, _ in batches.epoch(0)]
+        parts = [_in_parts(forward, images, tta).cpu().numpy() for images, _, _ in batches.epoch(0)]
     return np.concatenate(parts)
 
 
-def _in_parts(answer: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> Tensor:
+def _in_parts(forward: Callable[[Tensor], Tensor], images: Tensor, tta: str) -> Tensor:
     """The predictions for a batch, averaged over views; in halves if memory runs out."""
     try:
         views = views_of(tta, is_square=images.shape[2] == images.shape[3])
-        answers = [answer(apply_view(images, *view)).float() for view in views]
-        return torch.stack(answers).mean(dim=0)
+        predictions = [forward(apply_view(images, *view)).float() for view in views]
+        return torch.stack(predictions).mean(dim=0)
     except (RuntimeError, MemoryError) as error:
         if len(images) == 1 or not is_out_of_memory(error):
             raise
-    return torch.cat([_in_parts(answer, half, tta) for half in images.tensor_split(2)])
+    return torch.cat([_in_parts(forward, half, tta) for half in images.tensor_split(2)])
 
 
 def apply_view(images: Tensor, left_right: bool, up_down: bool, transpose: bool) -> Tensor:
@@ -209,11 +209,11 @@ def validation_metrics(logits: Array, labels: npt.NDArray[np.int64]) -> dict[str
     are answered, of 2-D logits.
     """
     log_proba = log_softmax(logits)
-    answers = log_proba.argmax(axis=1)
-    hits = answers == labels
+    predictions = log_proba.argmax(axis=1)
+    hits = predictions == labels
     return {
         "log_loss": float(-log_proba[np.arange(len(labels)), labels].mean()),
         "accuracy": float(hits.mean()),
         "balanced_accuracy": float(np.mean([hits[labels == c].mean() for c in np.unique(labels)])),
-        "answered_classes": len(np.unique(answers)),
+        "predicted_classes": len(np.unique(predictions)),
     }

@@ -239,7 +239,7 @@ def per_class(content: Content) -> str:
 
 def failures(content: Content) -> str:
     """Errors."""
-    answers = content.answers[content.chosen, content.part]
+    answers = content.predictions[content.chosen, content.part]
     n_wrong = int((answers.predicted != answers.labels).sum())
     return (
         f"{n_wrong} of {len(answers.labels)} images are wrong ({content.part}). They are listed with "

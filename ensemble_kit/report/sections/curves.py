@@ -25,21 +25,21 @@ BEFORE, AFTER = "mean", "temperature"
 def ranking_section(content: Content) -> Section:
     """ROC and precision-recall curves: of methods for two classes, of classes for more."""
     names = content.manifest.class_names
-    answers = content.compared("best-member", "mean")
+    predictions = content.compared("best-member", "mean")
     if len(names) == 2:
         c = _positive(content)
-        scores = {m: (a.labels == c, a.proba[:, c]) for m, a in answers.items()}
+        scores = {m: (a.labels == c, a.proba[:, c]) for m, a in predictions.items()}
         what = f"{names[c]} against {names[1 - c]}"
         said = f"For {what}"
     else:
-        own = answers[content.chosen]
+        own = predictions[content.chosen]
         shown = content.classes.in_roc
         scores = {names[c]: (own.labels == c, own.proba[:, c]) for c in shown}
         what = f"{content.chosen}, each class against the rest"
         said = f"For each class against the rest, by {content.chosen}"
         if len(shown) < len(names):
             said = f"For the {len(shown)} classes of lowest sensitivity, by {content.chosen}"
-    n = len(answers[content.chosen].labels)
+    n = len(predictions[content.chosen].labels)
     said += f": {n} images ({content.part}). Dotted: a random order."
     alt = f"ROC and precision-recall curves: {what}"
     return Section(
@@ -56,9 +56,9 @@ def _positive(content: Content) -> int:
 def calibration_section(content: Content) -> Section:
     """Reliability before and after calibration."""
     fitted = () if AFTER in content.fell_back else (AFTER,)
-    answers = content.compared("best-member", BEFORE, *fitted)
-    bins = {content.part: {m: reliability(a) for m, a in answers.items()}}
-    errors = {m: calibration_error(a) for m, a in answers.items()}
+    predictions = content.compared("best-member", BEFORE, *fitted)
+    bins = {content.part: {m: reliability(a) for m, a in predictions.items()}}
+    errors = {m: calibration_error(a) for m, a in predictions.items()}
     said = [f"Calibration error of {content.chosen}: {errors[content.chosen]:.3f}."]
     if AFTER in content.fell_back:
         said.append("Temperature scaling is not better than the mean, and was replaced by it.")
@@ -71,29 +71,29 @@ def calibration_section(content: Content) -> Section:
         again = command("stack", "--method", f"{content.chosen},{AFTER}", "--run", content.run.path)
         said.append(f"Not calibrated afterwards. To compare with temperature scaling: `{again}`.")
     said.append("On the dotted line, the confidence equals the share of right predictions.")
-    alt = f"Reliability diagram of {', '.join(answers)}"
+    alt = f"Reliability diagram of {', '.join(predictions)}"
     drawing = Drawing("reliability", reliability_figure(bins), alt)
     return Section("calibration", "Calibration", (" ".join(said),), (drawing,), is_half=True)
 
 
 def referral_section(content: Content) -> Section:
     """What happens if the doubtful 10 % are referred."""
-    answers = content.compared("best-member", "mean")
-    curves = {content.part: {m: risk_coverage_curve(a) for m, a in answers.items()}}
-    areas = {content.part: {m: area_under_risk_coverage(a) for m, a in answers.items()}}
+    predictions = content.compared("best-member", "mean")
+    curves = {content.part: {m: risk_coverage_curve(a) for m, a in predictions.items()}}
+    areas = {content.part: {m: area_under_risk_coverage(a) for m, a in predictions.items()}}
     figure = risk_coverage_figure(curves, areas, referred=REFERRED)
-    alt = f"Error rate of {', '.join(answers)} by the share of images that are decided"
+    alt = f"Error rate of {', '.join(predictions)} by the share of images that are decided"
     return Section(
         "referral",
         "Referral of doubtful images",
-        (_referred(content, answers[content.chosen]),),
+        (_referred(content, predictions[content.chosen]),),
         (Drawing("risk_coverage", figure, alt),),
         is_half=True,
     )
 
 
-def _referred(content: Content, answers: MethodPredictions) -> str:
-    before, share, after = errors_after_referral(answers, REFERRED)
+def _referred(content: Content, predictions: MethodPredictions) -> str:
+    before, share, after = errors_after_referral(predictions, REFERRED)
     what = f"the {share:.0%} least certain images"
     if share < REFERRED / 2:
         return (

@@ -23,16 +23,16 @@ CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc", "aver
 
 def errors_section(content: Content) -> Section:
     """Which classes are confused, and on which images."""
-    answers = content.compared("best-member")
+    predictions = content.compared("best-member")
     classes, chosen = content.classes, content.chosen
     matrices = {
-        f"{m}, {content.part}": classes.merged(confusion_counts(a)) for m, a in answers.items()
+        f"{m}, {content.part}": classes.merged(confusion_counts(a)) for m, a in predictions.items()
     }
     alt = f"Confusion matrices of {' and '.join(matrices)}: rows are true classes"
     figure = Drawing("confusion", confusion_figure(matrices, classes.axis_names), alt)
     pictures = Thumbnails(content.manifest)
-    cells = tuple(_cells(content, answers[chosen], pictures))
-    words = [_sentence(content, answers[chosen]), classes.note]
+    cells = tuple(_cells(content, predictions[chosen], pictures))
+    words = [_sentence(content, predictions[chosen]), classes.note]
     words.append("Click a number in the table to see its images. All errors: `tables/errors.csv`.")
     if pictures.n_unreadable:
         words.append(_unreadable(content, pictures.n_unreadable))
@@ -60,26 +60,28 @@ def _unreadable(content: Content, n_images: int) -> str:
     return f"{counted(n_images, 'image')} cannot be read in `{folder}`, so they are shown by name."
 
 
-def _sentence(content: Content, answers: MethodPredictions) -> str:
-    counts = confusion_counts(answers)
+def _sentence(content: Content, predictions: MethodPredictions) -> str:
+    counts = confusion_counts(predictions)
     wrong = counts - np.diag(np.diag(counts))
-    n_wrong = int((answers.predicted != answers.labels).sum())
-    said = f"{content.chosen} errs on {n_wrong} of {len(answers.labels)} images ({content.part})."
+    n_wrong = int((predictions.predicted != predictions.labels).sum())
+    said = (
+        f"{content.chosen} errs on {n_wrong} of {len(predictions.labels)} images ({content.part})."
+    )
     if wrong.any():
         names = content.manifest.class_names
         true, predicted = np.unravel_index(int(wrong.argmax()), wrong.shape)
         most = int(wrong.max())
         said += f" Most often: {names[true]} predicted as {names[predicted]} ({most} images)."
-    n_patients = len(np.unique(answers.groups[answers.predicted != answers.labels]))
+    n_patients = len(np.unique(predictions.groups[predictions.predicted != predictions.labels]))
     if n_wrong and content.manifest.has_groups:
-        said += f" The errors are on images of {n_patients} of {len(np.unique(answers.groups))} {content.unit}s."
+        said += f" The errors are on images of {n_patients} of {len(np.unique(predictions.groups))} {content.unit}s."
     return said
 
 
 def matrix_sheet(content: Content, keys: set[str]) -> Sheet:
     """The matrix of the chosen method; each number leads to its images."""
     classes = content.classes
-    counts = classes.merged(confusion_counts(content.answers[content.chosen, content.part]))
+    counts = classes.merged(confusion_counts(content.predictions[content.chosen, content.part]))
     places = [*classes.indices, None] if not classes.is_all else list(classes.indices)
     rows = []
     for row, name, of_row in zip(places, classes.axis_names, counts, strict=True):
@@ -96,11 +98,11 @@ def _key(true: int | None, predicted: int | None) -> str:
 
 
 def _cells(
-    content: Content, answers: MethodPredictions, pictures: Thumbnails
+    content: Content, predictions: MethodPredictions, pictures: Thumbnails
 ) -> Iterator[CellImages]:
     """Wrong cells first, the largest first; then right ones."""
     shown, names = set(content.classes.indices), content.manifest.class_names
-    counts = confusion_counts(answers)
+    counts = confusion_counts(predictions)
     order = np.argsort(-(counts - np.diag(np.diag(counts)) * counts.size).ravel(), kind="stable")
     pairs = [divmod(int(i), len(names)) for i in order]
     left = PER_PAGE
@@ -108,7 +110,7 @@ def _cells(
         n = int(counts[true, predicted])
         if not n or not {true, predicted} <= shown or left <= 0:
             continue
-        rows = _rows_of(answers, true, predicted)[: min(PER_CELL, left)]
+        rows = _rows_of(predictions, true, predicted)[: min(PER_CELL, left)]
         left -= len(rows)
         of = "right" if true == predicted else f"predicted as {names[predicted]}"
         how = "the least certain first" if true == predicted else "the most certain first"
@@ -116,47 +118,51 @@ def _cells(
         yield CellImages(
             _key(true, predicted),
             f"{names[true]}, {of}: {len(rows)} of {n} images, {how}",
-            tuple(_picture(content, answers, i, pictures) for i in rows.tolist()),
+            tuple(_picture(content, predictions, i, pictures) for i in rows.tolist()),
             more,
         )
 
 
-def _rows_of(answers: MethodPredictions, true: int, predicted: int) -> Ints:
+def _rows_of(predictions: MethodPredictions, true: int, predicted: int) -> Ints:
     """Errors with the most certain first, right predictions with the least certain first."""
-    rows = np.flatnonzero((answers.labels == true) & (answers.predicted == predicted))
-    sure = answers.proba[rows, predicted]
+    rows = np.flatnonzero((predictions.labels == true) & (predictions.predicted == predicted))
+    sure = predictions.proba[rows, predicted]
     return rows[np.argsort(sure if true == predicted else -sure, kind="stable")]
 
 
-def _picture(content: Content, answers: MethodPredictions, i: int, pictures: Thumbnails) -> Picture:
-    names, sample_id = content.manifest.class_names, str(answers.ids[i])
-    true, predicted = int(answers.labels[i]), int(answers.predicted[i])
+def _picture(
+    content: Content, predictions: MethodPredictions, i: int, pictures: Thumbnails
+) -> Picture:
+    names, sample_id = content.manifest.class_names, str(predictions.ids[i])
+    true, predicted = int(predictions.labels[i]), int(predictions.predicted[i])
     said = [sample_id]
     if content.manifest.has_groups:
-        said.append(f"{content.unit} {answers.groups[i]}")
+        said.append(f"{content.unit} {predictions.groups[i]}")
     for c in dict.fromkeys((true, predicted)):
-        said.append(f"p({names[c]}) = {answers.proba[i, c]:.3f}")
+        said.append(f"p({names[c]}) = {predictions.proba[i, c]:.3f}")
     return Picture(pictures.of(sample_id), f"Image {sample_id}", tuple(said))
 
 
 def errors_sheet(content: Content) -> Sheet:
     """Every wrong image of the chosen method for the main part, the most certain error first."""
-    answers = content.answers[content.chosen, content.part]
+    predictions = content.predictions[content.chosen, content.part]
     names = (*content.manifest.class_names, "none")
-    wrong = np.flatnonzero(answers.predicted != answers.labels)
-    chosen = np.maximum(answers.predicted, 0)
-    sure = np.where(answers.predicted < 0, 0.0, answers.proba[np.arange(len(chosen)), chosen])
+    wrong = np.flatnonzero(predictions.predicted != predictions.labels)
+    chosen = np.maximum(predictions.predicted, 0)
+    sure = np.where(
+        predictions.predicted < 0, 0.0, predictions.proba[np.arange(len(chosen)), chosen]
+    )
     rows: list[tuple[str, ...]] = [
         ("image", content.unit, "true", "predicted", "p(true)", "p(predicted)")
     ]
     for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist():
         rows.append(
             (
-                str(answers.ids[i]),
-                str(answers.groups[i]),
-                names[answers.labels[i]],
-                names[answers.predicted[i]],
-                f"{answers.proba[i, answers.labels[i]]:.3f}",
+                str(predictions.ids[i]),
+                str(predictions.groups[i]),
+                names[predictions.labels[i]],
+                names[predictions.predicted[i]],
+                f"{predictions.proba[i, predictions.labels[i]]:.3f}",
                 f"{sure[i]:.3f}",
             )
         )
@@ -170,8 +176,8 @@ def cells_sheet(content: Content) -> Sheet:
     """All cells with images, the largest first, of the chosen method and of the best member."""
     names = content.manifest.class_names
     rows: list[tuple[str, ...]] = [("method", "true", "predicted", "images")]
-    for method, answers in content.compared("best-member").items():
-        counts = confusion_counts(answers)
+    for method, predictions in content.compared("best-member").items():
+        counts = confusion_counts(predictions)
         for i in np.argsort(-counts.ravel(), kind="stable").tolist():
             true, predicted = divmod(i, len(names))
             if counts[true, predicted]:

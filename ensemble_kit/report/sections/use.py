@@ -105,8 +105,8 @@ def _by_truth(content: Content, method: str, name: str | None) -> dict[str, tupl
     c = content.manifest.class_names.index(name)
     found = {}
     for part in ("cross-fitted", "test"):
-        if (method, part) in content.answers:
-            own = content.answers[method, part]
+        if (method, part) in content.predictions:
+            own = content.predictions[method, part]
             is_class = own.labels == c
             found[part] = (own.proba[is_class, c], own.proba[~is_class, c])
     return found
@@ -160,8 +160,8 @@ def ordinal_section(content: Content) -> Section | None:
     if not content.manifest.ordinal:
         return None
     names = content.manifest.class_names
-    answers = content.compared("best-member")
-    far = {m: _shares_by_distance(a, len(names)) for m, a in answers.items()}
+    predictions = content.compared("best-member")
+    far = {m: _shares_by_distance(a, len(names)) for m, a in predictions.items()}
     own, middle = far[content.chosen], len(names) - 1
     near = own[middle - 1] + own[middle + 1]
     said = (
@@ -181,9 +181,9 @@ def ordinal_section(content: Content) -> Section | None:
     return Section("ordinal", "Ordinal classes", (said,), (drawing,), (sheet,) if metrics else ())
 
 
-def _shares_by_distance(answers: MethodPredictions, n_classes: int) -> Array:
+def _shares_by_distance(predictions: MethodPredictions, n_classes: int) -> Array:
     """Shares of images by predicted minus true class; abstentions are left out."""
-    made = answers.predicted >= 0
-    off = answers.predicted[made] - answers.labels[made] + n_classes - 1
+    made = predictions.predicted >= 0
+    off = predictions.predicted[made] - predictions.labels[made] + n_classes - 1
     counts = np.bincount(off, minlength=2 * n_classes - 1)
     return np.asarray(counts / max(int(made.sum()), 1))

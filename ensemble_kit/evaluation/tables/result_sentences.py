@@ -38,13 +38,13 @@ CLAIMS = {
 }
 
 
-def claim(methods: Mapping[str, Stored]) -> str:
+def verdict_sentence(methods: Mapping[str, Stored]) -> str:
     """The verdict against the best single member in one short sentence without numbers.
 
     Parameters
     ----------
     methods : mapping of method to dict
-        As for `answer`.
+        As for `result_sentences`.
     """
     chosen = chosen_of(methods)
     if chosen is None:
@@ -60,7 +60,7 @@ def claim(methods: Mapping[str, Stored]) -> str:
     return CLAIMS[found["word"]].format(name, noun)
 
 
-def answer(methods: Mapping[str, Stored]) -> list[str]:
+def result_sentences(methods: Mapping[str, Stored]) -> list[str]:
     """The result as sentences: the recommendation first.
 
     Parameters

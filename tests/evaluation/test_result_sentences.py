@@ -14,12 +14,17 @@ from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.evaluation.scores.verdict import too_few
-from ensemble_kit.evaluation.tables.answer import answer, chance_sentence, claim, constant_class
 from ensemble_kit.evaluation.tables.chance import chance_of
 from ensemble_kit.evaluation.tables.recommendation import (
     chosen_of,
     recommendation,
     recommended_member,
+)
+from ensemble_kit.evaluation.tables.result_sentences import (
+    chance_sentence,
+    constant_class,
+    result_sentences,
+    verdict_sentence,
 )
 from ensemble_kit.evaluation.winner import ranked, winner
 from ensemble_kit.predictions.table import Predictions
@@ -37,7 +42,7 @@ def found(*names: str, test: bool = True, metric: str = "balanced_accuracy"):
 
 
 def warnings_of(stored) -> list[str]:
-    return [line for line in answer(stored) if line.startswith("Warning")]
+    return [line for line in result_sentences(stored) if line.startswith("Warning")]
 
 
 @pytest.mark.parametrize("metric", ["balanced_accuracy", "log_loss", "auroc"])
@@ -56,7 +61,7 @@ def test_of_equal_methods_the_simpler_one_wins_in_any_order() -> None:
 
 def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -> None:
     evaluated, stored = found("vote", "median")
-    said = answer(stored)
+    said = result_sentences(stored)
     best = evaluated[chosen_of(stored)]
     gain = next(v for v in best.verdicts if (v.part, v.against) == ("test", "best-member")).effect
     assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in " ".join(said)
@@ -67,13 +72,16 @@ def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -
 def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
     evaluated, stored = found("vote", "median", test=False)
     corrected = evaluated[chosen_of(stored)].corrected
-    assert f"corrected for choosing the best method: {corrected.value:.3f}" in answer(stored)[1]
+    assert (
+        f"corrected for choosing the best method: {corrected.value:.3f}"
+        in result_sentences(stored)[1]
+    )
 
 
 def test_with_a_test_part_the_corrected_cross_fitted_value_is_the_last_sentence() -> None:
     evaluated, stored = found("vote", "median")
     best = evaluated[chosen_of(stored)]
-    said = answer(stored)[-1]
+    said = result_sentences(stored)[-1]
     assert f"{best.cross_fitted['balanced_accuracy'].value:.3f}" in said
     assert f"corrected for choosing the best method: {best.corrected.value:.3f}" in said
 
@@ -117,8 +125,8 @@ def test_a_lower_log_loss_is_a_negative_difference() -> None:
     best = stored[chosen_of(stored)]
     at = next(v for v in best["verdicts"] if (v["part"], v["against"]) == ("test", "best-member"))
     at |= {"word": "better", "gain": {"value": 0.2, "low": 0.1, "high": 0.3}}
-    assert "difference -0.200 [-0.300, -0.100]" in " ".join(answer(stored))
-    assert claim(stored).startswith(f"The ensemble ({chosen_of(stored)}) is better than")
+    assert "difference -0.200 [-0.300, -0.100]" in " ".join(result_sentences(stored))
+    assert verdict_sentence(stored).startswith(f"The ensemble ({chosen_of(stored)}) is better than")
 
 
 def test_why_nothing_can_be_shown_names_both_methods_and_the_part() -> None:
@@ -130,7 +138,7 @@ def test_why_nothing_can_be_shown_names_both_methods_and_the_part() -> None:
 
 
 def test_baselines_alone_have_no_verdict() -> None:
-    assert len(answer(found("mean")[1])) == 1
+    assert len(result_sentences(found("mean")[1])) == 1
 
 
 def test_a_run_of_one_member_has_its_value_in_the_place_of_a_comparison() -> None:
@@ -140,8 +148,8 @@ def test_a_run_of_one_member_has_its_value_in_the_place_of_a_comparison() -> Non
         {"mean": make_combiner("mean")}, oof, test, protocol=Protocol(n_resamples=100)
     )
     stored = {name: metrics_json(one, oof) for name, one in evaluated.items()}
-    said = answer(stored)
-    assert said[0] == claim(stored) == f"One member, no ensemble: {oof.member_names[0]}."
+    said = result_sentences(stored)
+    assert said[0] == verdict_sentence(stored) == f"One member, no ensemble: {oof.member_names[0]}."
     assert str(evaluated["mean"].test["balanced_accuracy"]) in said[1]
     assert "90 images of 9" in said[1]
 
@@ -151,7 +159,7 @@ def test_methods_of_a_single_member_are_not_compared() -> None:
     evaluated = evaluate_all(
         {"vote": make_combiner("vote")}, oof, protocol=Protocol(n_resamples=50)
     )
-    said = answer({name: metrics_json(one, oof) for name, one in evaluated.items()})
+    said = result_sentences({name: metrics_json(one, oof) for name, one in evaluated.items()})
     assert oof.member_names[0] in said[0]
     assert str(evaluated["best-member"].cross_fitted["balanced_accuracy"]) in said[1]
     assert len(said) == 2
@@ -165,7 +173,7 @@ def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
     content = gather(run)
     stored = {m: metrics_json(one, done.oof) for m, one in done.evaluations.items()}
     assert content.metric == "auroc"
-    assert content.verdicts == tuple(answer(json.loads(json.dumps(stored))))
+    assert content.verdicts == tuple(result_sentences(json.loads(json.dumps(stored))))
 
 
 def test_an_interval_without_zero_and_without_a_verdict_is_explained() -> None:
@@ -173,10 +181,10 @@ def test_an_interval_without_zero_and_without_a_verdict_is_explained() -> None:
     best = stored[chosen_of(stored)]
     at = next(v for v in best["verdicts"] if (v["part"], v["against"]) == ("test", "best-member"))
     at |= {"word": "not shown", "gain": {"value": 0.3, "low": 0.1, "high": 0.5}}
-    plain = answer(stored)[2]
+    plain = result_sentences(stored)[2]
     assert "+0.300 [+0.100, +0.500]" in plain
     at["too_few"] = "no difference can be shown"
-    assert len(answer(stored)[2]) > len(plain)
+    assert len(result_sentences(stored)[2]) > len(plain)
 
 
 def verdict_on(stored, word: str, name: str | None = None):
@@ -191,7 +199,7 @@ def test_the_first_sentence_recommends_the_best_member_unless_the_best_ensemble_
     other = ({"vote", "median"} - {best}).pop()
     for word, used in (("not shown", member), ("worse", member), ("better", best)):
         verdict_on(stored, word)
-        assert answer(stored)[0] == recommendation(stored)
+        assert result_sentences(stored)[0] == recommendation(stored)
         assert used in recommendation(stored).partition(":")[0]
     verdict_on(stored, "not shown")
     verdict_on(stored, "better", other)  # in the table: "no ensemble is better" would contradict it
@@ -203,7 +211,7 @@ def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
     names = ("best-member", chosen_of(stored))
     for name in names:
         stored[name]["test"]["balanced_accuracy"]["low"] = 0.3
-    said = answer(stored)
+    said = result_sentences(stored)
     assert "0.333" not in said[0]  # cross-fitted, both are above chance
     assert f"{names[1]} and the best member are" in warnings_of(stored)[0]
     stored[names[1]]["test"]["balanced_accuracy"]["low"] = 0.4
@@ -211,13 +219,15 @@ def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
     stored[names[1]]["test"]["balanced_accuracy"]["low"] = 0.3
     for name in names:
         stored[name]["cross_fitted"]["balanced_accuracy"]["low"] = 0.3
-    assert "0.333" in answer(stored)[0]
+    assert "0.333" in result_sentences(stored)[0]
     assert not warnings_of(stored)
     stored[names[1]]["cross_fitted"]["balanced_accuracy"]["low"] = 0.4
-    assert "0.333" in answer(stored)[0]  # the best member alone, which would be recommended
-    assert names[1] not in answer(stored)[0]
+    assert (
+        "0.333" in result_sentences(stored)[0]
+    )  # the best member alone, which would be recommended
+    assert names[1] not in result_sentences(stored)[0]
     verdict_on(stored, "better")
-    assert names[1] in answer(stored)[0].partition(":")[0]
+    assert names[1] in result_sentences(stored)[0].partition(":")[0]
 
 
 def test_a_constant_prediction_is_a_warning_in_the_answer_and_the_first_caveat() -> None:
@@ -232,7 +242,7 @@ def test_a_constant_prediction_is_a_warning_in_the_answer_and_the_first_caveat()
     stored = {name: metrics_json(one, oof) for name, one in evaluated.items()}
     assert constant_class(stored["vote"]["test"]) == "1"
     assert constant_class(stored["vote"]["cross_fitted"]) is None
-    warning = next(line for line in answer(stored) if line.startswith("Warning"))
+    warning = next(line for line in result_sentences(stored) if line.startswith("Warning"))
     assert "'1'" in warning
     assert "80 images" in warning
     first = field_notes(evaluated)[0]
