@@ -119,11 +119,11 @@ class Experiment(Settings):
         own, name = dict(self.member.get(short.base, {})), short.name
         if short.settings:
             own = merged({k: v for k, v in own.items() if k != "name"}, short.settings)
-        said = own.pop("recipe", {})
-        recipe = merged(self.recipe.model_dump(exclude_unset=True), said)
-        use_tuned = self.use_tuned and not said.keys() & TUNED
+        given_values = own.pop("recipe", {})
+        recipe = merged(self.recipe.model_dump(exclude_unset=True), given_values)
+        use_tuned = self.use_tuned and not given_values.keys() & TUNED
         tuned = placed(tuned_values(Run(self.run_path), name) if use_tuned else {})
-        if _overlaps(tuned, {**own, "recipe": said}):
+        if _overlaps(tuned, {**own, "recipe": given_values}):
             tuned = {}
         shared = {
             "image_size": self.image_size,

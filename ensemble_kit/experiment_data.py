@@ -28,7 +28,7 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run.records import folds_as_made
 
 # Findings of the data check that the notes of the split already name.
-SAID = ("few-groups", "no-groups", "imbalance")
+SHOWN_FINDINGS = ("few-groups", "no-groups", "imbalance")
 PHANTOM: dict[str, Any] = {"n_patients": 80, "images_per_patient": 6, "image_size": 128, "seed": 0}
 
 
@@ -49,16 +49,18 @@ def prepare(experiment: Experiment) -> tuple[Manifest, Folds]:
     whole = read_data(data)
     manifest, folds = _parted(_prepared(whole, data), whole, experiment)
     found = [
-        f for f in quick_check(manifest).findings if f.severity != "note" and f.kind not in SAID
+        f
+        for f in quick_check(manifest).findings
+        if f.severity != "note" and f.kind not in SHOWN_FINDINGS
     ]
-    manifest = manifest.with_notes(*(_said(f) for f in found))
+    manifest = manifest.with_notes(*(_sentence_of(f) for f in found))
     if folds is not None:
         return manifest, folds_as_made(experiment.run_path, folds, data.split_by)
     seed = experiment.seed if data.fold_seed is None else data.fold_seed
     return manifest, make_folds(manifest, data.folds, seed=seed, by=data.split_by)
 
 
-def _said(finding: Finding) -> str:
+def _sentence_of(finding: Finding) -> str:
     examples = f" ({'; '.join(finding.examples[:2])})" if finding.examples else ""
     return f"Data check: {finding.message}{examples}"
 
@@ -97,8 +99,8 @@ def _parted(
         return _read_as(manifest, "test part: as in the data"), None
     parted = hold_out(manifest, test_size=data.test_size, seed=experiment.seed, by=data.split_by)
     requested = () if data.test_part == "drawn" else validation_question(manifest)
-    said = f"test part: random, about {data.test_size:.0%} of each class"
-    return _read_as(parted.with_notes(*requested), said), None
+    text = f"test part: random, about {data.test_size:.0%} of each class"
+    return _read_as(parted.with_notes(*requested), text), None
 
 
 def _read_as(manifest: Manifest, test_part: str) -> Manifest:

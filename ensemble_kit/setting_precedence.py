@@ -38,13 +38,15 @@ def with_flags(written: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str
     {'member': {'a': {}}, 'image_size': 16}
     """
     flags = _given(flags)
-    said = _of_members(flags)
-    tables = _without_presets(written) if "preset" in said.get("recipe", {}) else written
+    given_values = _of_members(flags)
+    tables = _without_presets(written) if "preset" in given_values.get("recipe", {}) else written
     out = merged(with_presets(tables), with_presets(flags))
     if isinstance(out.get("member"), Mapping):
-        out["member"] = {name: _without(table, said) for name, table in out["member"].items()}
-    if said and "members" not in flags and _are_names(out.get("members")):
-        out["members"] = _beneath(expand(out["members"]), said)
+        out["member"] = {
+            name: _without(table, given_values) for name, table in out["member"].items()
+        }
+    if given_values and "members" not in flags and _are_names(out.get("members")):
+        out["members"] = _beneath(expand(out["members"]), given_values)
     return out
 
 
@@ -71,12 +73,12 @@ def _with_preset(table: Mapping[str, Any]) -> dict[str, Any]:
 
 def _of_members(flags: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a member's table may also set, nested like that table."""
-    said = {key: flags[key] for key in OF_MEMBERS if key in flags}
+    given_values = {key: flags[key] for key in OF_MEMBERS if key in flags}
     if "stain_norm" in flags.get("data", {}):
-        said["stain_norm"] = flags["data"]["stain_norm"]
+        given_values["stain_norm"] = flags["data"]["stain_norm"]
     if "recipe" in flags:
-        said["recipe"] = merged(_with_preset(flags)["recipe"], flags["recipe"])
-    return said
+        given_values["recipe"] = merged(_with_preset(flags)["recipe"], flags["recipe"])
+    return given_values
 
 
 def _without_presets(written: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,19 +90,21 @@ def _without_presets(written: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _without(table: Any, said: Mapping[str, Any]) -> Any:
-    """A table without the keys of `said`, also in inner tables."""
+def _without(table: Any, given_values: Mapping[str, Any]) -> Any:
+    """A table without the keys of `given_values`, also in inner tables."""
     if not isinstance(table, Mapping):
         return table
     return {
-        key: _without(value, said[key]) if isinstance(said.get(key), Mapping) else value
+        key: _without(value, given_values[key])
+        if isinstance(given_values.get(key), Mapping)
+        else value
         for key, value in table.items()
-        if key not in said or isinstance(said[key], Mapping)
+        if key not in given_values or isinstance(given_values[key], Mapping)
     }
 
 
-def _beneath(texts: Sequence[str], said: Mapping[str, Any]) -> list[str]:
-    out = [yielding(text, said) for text in texts]
+def _beneath(texts: Sequence[str], given_values: Mapping[str, Any]) -> list[str]:
+    out = [yielding(text, given_values) for text in texts]
     alike = [text for text, new in zip(texts, out, strict=True) if out.count(new) > 1]
     if alike:
         raise DataError(

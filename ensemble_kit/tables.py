@@ -213,9 +213,9 @@ def _text(source: Path) -> str:
 
 def _separated(text: str) -> tuple[str, str]:
     """The table and its separator, which a first line `sep=;` may name; that line is left blank."""
-    said = re.match(r'"?sep=(.)"?[,;\t]*(?=\r?\n|\r)', text, re.IGNORECASE)
-    if said:
-        return text[said.end() :], said[1]
+    declared = re.match(r'"?sep=(.)"?[,;\t]*(?=\r?\n|\r)', text, re.IGNORECASE)
+    if declared:
+        return text[declared.end() :], declared[1]
     return text, max(SEPARATORS, key=lambda separator: _fit(text, separator))
 
 
@@ -278,7 +278,7 @@ def _refuse_twice(source: Path, names: list[str]) -> None:
 
 
 def _merged(source: Path, name: str, raw: pd.Series, stripped: pd.Series) -> str:
-    """What is said where values became equal by the removal of white space."""
+    """A note where values became equal because white space was removed."""
     if raw.nunique() == stripped.nunique():
         return ""
     changed = raw != stripped

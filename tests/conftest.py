@@ -188,7 +188,7 @@ def cli(
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
 
     return call

@@ -83,11 +83,11 @@ def test_finite_logits_whose_sum_overflows_are_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "printed"),
     [((4, 2), r"\(4, 2\)"), ((4, 0, 2), r"\(4, 0, 2\)"), ((4, 3, 1), r"\(4, 3, 1\)")],
 )
-def test_other_shapes_are_refused(shape: tuple[int, ...], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_other_shapes_are_refused(shape: tuple[int, ...], printed: str) -> None:
+    with pytest.raises(DataError, match=printed):
         check_logits(np.zeros(shape))
 
 
@@ -99,10 +99,10 @@ def test_floats_are_passed_on_and_other_numbers_become_float32() -> None:
 
 def test_labels_become_int64_and_must_be_class_indices() -> None:
     assert check_labels(np.array([0, 1], dtype=np.uint8), 2, 2).dtype == np.int64
-    for labels, said in (([0, 2], "0 and 2"), ([-1, 0], "-1 and 0"),
+    for labels, printed in (([0, 2], "0 and 2"), ([-1, 0], "-1 and 0"),
                          ([0.0, 1.0], "float64"), (["a", "b"], "<U1"),
                          ([0], "for 2 samples")):  # fmt: skip
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=printed):
             check_labels(labels, 2, 2)
 
 

@@ -158,10 +158,12 @@ def test_a_flag_wins_over_every_table_of_the_file() -> None:
 
 def test_the_plan_shows_what_the_flags_say(cli: Any, slides: Path) -> None:
     settings(TABLES.replace("'x'", f"'{slides}'").replace("stain_norm = 'reinhard'\n", ""))
-    code, said = cli("train-members", "--no-pretrained", "--epochs", 1, "--image-size", 16,
+    code, printed = cli("train-members", "--no-pretrained", "--epochs", 1, "--image-size", 16,
                      "--learning-rate", 0.5, "--folds", 2, "--dry-run")  # fmt: skip
     assert code == 0
-    rows = [line.split() for line in said.splitlines() if line.startswith(("a ", "tiny_resnet "))]
+    rows = [
+        line.split() for line in printed.splitlines() if line.startswith(("a ", "tiny_resnet "))
+    ]
     assert [row[0] for row in rows] == ["a", "tiny_resnet"]
     for row, batch in zip(rows, ("4", "32"), strict=True):
         assert (row[1], row[-4:]) == ("16", ["random", "1", batch, "0.5"])
@@ -210,8 +212,8 @@ def test_what_stands_behind_a_members_name_in_the_file_yields_to_flags_and_so_do
 
 def test_a_flag_that_makes_two_members_one_is_refused() -> None:
     text = "members = ['tiny_cnn', 'tiny_cnn:size=24']\n"
-    said = refused(text, {"image_size": 16})
-    assert "'tiny_cnn', 'tiny_cnn:size=24'" in said
+    printed = refused(text, {"image_size": 16})
+    assert "'tiny_cnn', 'tiny_cnn:size=24'" in printed
     assert len(load_experiment({"seed": 1}).resolved_members()) == 2
 
 
@@ -306,9 +308,9 @@ def test_an_unknown_augmentation_names_the_nearest_of_ones_own() -> None:
 def test_an_unknown_key_names_itself_and_the_nearest_known_one(
     text: str, got: str, advice: str
 ) -> None:
-    said = refused(text)
-    assert got in said
-    assert said.endswith(advice)
+    printed = refused(text)
+    assert got in printed
+    assert printed.endswith(advice)
 
 
 def test_what_is_wrong_in_the_file_is_said_with_the_file() -> None:
@@ -325,9 +327,9 @@ def test_two_equal_keys_are_refused() -> None:
 
 
 def test_a_table_of_a_member_that_is_not_asked_for_is_refused() -> None:
-    said = refused("members = ['tiny_cnn']\n[member.tiny_cn]\nseed = 1\n")
-    assert "[member.tiny_cn]" in said
-    assert "Did you mean 'tiny_cnn'?" in said
+    printed = refused("members = ['tiny_cnn']\n[member.tiny_cn]\nseed = 1\n")
+    assert "[member.tiny_cn]" in printed
+    assert "Did you mean 'tiny_cnn'?" in printed
 
 
 @pytest.mark.parametrize("values", ["folds = 1", "test_size = 0", "test_size = 1.0", "split_by = 'slide'"])  # fmt: skip
@@ -535,8 +537,8 @@ def test_defaults_are_never_refused_and_folds_that_are_there_may_be_asked_for(
 
 def test_the_defaults_in_the_config_of_a_run_made_before_are_not_asked_for(slides: Path) -> None:
     splits = splits_of(slides, n_folds=2)
-    said = {"test_size": 0.2, "folds": 5, "test_groups": [], **of_slides(slides)["data"]}
-    Path("old.toml").write_text(tomli_w.dumps({"data": {**said, "splits": splits}}))
+    printed = {"test_size": 0.2, "folds": 5, "test_groups": [], **of_slides(slides)["data"]}
+    Path("old.toml").write_text(tomli_w.dumps({"data": {**printed, "splits": splits}}))
     _, folds = prepare(load_experiment(file=Path("old.toml")))
     assert folds.n_splits == 2
     with pytest.raises(UsageError, match="folds = 5"):

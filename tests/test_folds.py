@@ -291,7 +291,7 @@ def test_a_user_s_folds_that_split_a_patient_are_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "printed"),
     [
         ("id,fold\na,0\n", "sample_id"),
         ("sample_id,fold\na,one\n", "'one'"),
@@ -300,9 +300,9 @@ def test_a_user_s_folds_that_split_a_patient_are_refused(tmp_path: Path) -> None
         ("sample_id,fold\na,0\nb,0\n", "the folds 0\\."),
     ],
 )
-def test_a_bad_table_of_folds_is_refused(tmp_path: Path, text: str, said: str) -> None:
+def test_a_bad_table_of_folds_is_refused(tmp_path: Path, text: str, printed: str) -> None:
     (tmp_path / "folds.csv").write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=printed):
         Folds.read(tmp_path / "folds.csv")
 
 
@@ -325,9 +325,9 @@ def test_a_validation_split_has_each_class_where_patients_allow_and_says_where_n
     patients: Patients, lacks: tuple[str, ...], seed: int
 ) -> None:
     manifest = manifest_of(patients)
-    parted, said = validation_split(manifest, share=0.15, seed=seed)
+    parted, printed = validation_split(manifest, share=0.15, seed=seed)
     learning, validation = parted.part("train"), parted.part("test")
-    assert said == lacks
+    assert printed == lacks
     assert not set(learning.groups) & set(validation.groups)
     assert len(validation)
     left, held = (np.bincount(part.labels, minlength=2) for part in (learning, validation))
@@ -339,12 +339,12 @@ def test_a_validation_split_has_each_class_where_patients_allow_and_says_where_n
 @LAWS
 @given(cohorts(), st.integers(0, 3))
 def test_a_validation_split_leaves_each_class_to_training(manifest: Manifest, seed: int) -> None:
-    parted, said = validation_split(manifest, share=0.2, seed=seed)
+    parted, printed = validation_split(manifest, share=0.2, seed=seed)
     learning, validation = parted.part("train"), parted.part("test")
     assert not set(learning.groups) & set(validation.groups)
     assert set(learning.labels) == set(manifest.labels)
     absent = set(manifest.labels) - set(validation.labels)
-    assert {f"no image of class '{manifest.class_names[c]}'" for c in absent} <= set(said)
+    assert {f"no image of class '{manifest.class_names[c]}'" for c in absent} <= set(printed)
     again, _ = validation_split(manifest, share=0.2, seed=seed)
     assert again.table.equals(parted.table)
 

@@ -143,8 +143,8 @@ def test_every_block_of_a_page_runs(
         for line in lines(block):
             arguments = words(line)
             assert arguments is not None, line
-            code, said = cli(*arguments)
-            assert code == 0, f"{line}\n{said}"
+            code, printed = cli(*arguments)
+            assert code == 0, f"{line}\n{printed}"
     for block in blocks(page, "python"):
         exec(compile(block, page, "exec"), {"__name__": "__page__"})
     for block in blocks(page, "toml"):

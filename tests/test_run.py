@@ -125,7 +125,7 @@ def test_beginning_twice_with_the_same_data_changes_nothing(
 
 
 @pytest.mark.parametrize(
-    ("row", "column", "value", "said"),
+    ("row", "column", "value", "printed"),
     [
         (3, 5, "other", r"the pixels \(sha256\) of 1 image changed \(s3\)"),
         (3, 2, "b", r"the label of 1 image changed \(s3\)"),
@@ -134,12 +134,12 @@ def test_beginning_twice_with_the_same_data_changes_nothing(
     ],
 )
 def test_other_data_are_refused_with_the_difference(
-    begun: tuple[Run, Manifest, Folds], row: int, column: int, value: str, said: str
+    begun: tuple[Run, Manifest, Folds], row: int, column: int, value: str, printed: str
 ) -> None:
     rows = [list(r) for r in records()]
     rows[row][column] = value
     other = made([tuple(r) for r in rows])
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=printed) as caught:
         with_a_job(begun[0]).begin(other, make_folds(other, 2), {})
     assert caught.value.exit_code == 3
     assert Run(begun[0].path).manifest().digest == begun[1].digest

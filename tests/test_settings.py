@@ -27,15 +27,15 @@ def refused(**values: object) -> str:
 
 
 def test_an_unknown_key_names_the_nearest_one() -> None:
-    said = refused(ovn={})
-    assert "'ovn'" in said
-    assert said.endswith("Did you mean 'oven'?")
+    printed = refused(ovn={})
+    assert "'ovn'" in printed
+    assert printed.endswith("Did you mean 'oven'?")
 
 
 def test_an_unknown_key_of_an_inner_table_is_named_in_full() -> None:
-    said = refused(oven={"celcius": 200})
-    assert "'oven.celcius'" in said
-    assert said.endswith("Did you mean 'celsius'?")
+    printed = refused(oven={"celcius": 200})
+    assert "'oven.celcius'" in printed
+    assert printed.endswith("Did you mean 'celsius'?")
 
 
 def test_a_key_that_belongs_to_an_inner_table_is_sent_there() -> None:
@@ -47,9 +47,9 @@ def test_a_far_off_key_is_answered_with_the_known_ones() -> None:
 
 
 def test_a_wrong_value_is_shown_with_its_key_and_the_reason() -> None:
-    said = refused(oven={"celsius": -3})
-    assert "-3" in said
-    assert "'oven.celsius'" in said
+    printed = refused(oven={"celsius": -3})
+    assert "-3" in printed
+    assert "'oven.celsius'" in printed
 
 
 def test_a_missing_setting_is_named() -> None:

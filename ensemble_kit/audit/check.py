@@ -195,8 +195,8 @@ def _incomplete(manifest: Manifest) -> list[Finding]:
     few = [f"{n:,} of {N_IMAGES[m]:,} images at {m}x" for m, n in here.items() if n < N_IMAGES[m]]
     if not few:
         return []
-    said = f"This is an excerpt of the BreakHis archive: {', '.join(few)}"
-    return [Finding("incomplete", "note", sum(N_IMAGES[m] - n for m, n in here.items()), said)]
+    text = f"This is an excerpt of the BreakHis archive: {', '.join(few)}"
+    return [Finding("incomplete", "note", sum(N_IMAGES[m] - n for m, n in here.items()), text)]
 
 
 def _classes(manifest: Manifest) -> list[Finding]:

@@ -17,8 +17,8 @@ def name_findings(manifest: Manifest) -> list[Finding]:
 def note_findings(manifest: Manifest) -> list[Finding]:
     """Notes of the reader, such as skipped files."""
     # Unknown groups are a separate finding.
-    said = [note for note in manifest.notes if "its own group" not in note]
-    return [Finding("reading", "warning", 1, note.removesuffix(".")) for note in said]
+    notes = [note for note in manifest.notes if "its own group" not in note]
+    return [Finding("reading", "warning", 1, note.removesuffix(".")) for note in notes]
 
 
 def _nearly_equal(manifest: Manifest) -> list[Finding]:

@@ -117,12 +117,12 @@ def chosen_verdict(evaluations: Mapping[str, Evaluation], protocol: Protocol) ->
     if best is None or not best.verdicts:
         return ""
     part = "test" if best.test is not None else "cross_fitted"
-    said = next(v for v in best.verdicts if v.part == part and v.against == "best-member")
-    if said.n_compared == 1:
-        return said.sentence
+    outcome = next(v for v in best.verdicts if v.part == part and v.against == "best-member")
+    if outcome.n_compared == 1:
+        return outcome.sentence
     unseen = ", without using the test part" if part == "test" else ""
     return (
-        f"{said.sentence} It was chosen among {said.n_compared} methods by its cross-fitted "
+        f"{outcome.sentence} It was chosen among {outcome.n_compared} methods by its cross-fitted "
         f"{protocol.metric.replace('_', ' ')}{unseen}."
     )
 

@@ -110,7 +110,7 @@ def evaluate_all(
     scored = _scored(made, protocol)
     best = _best(scored["cross_fitted"], protocol)
     correction = _correction(made.crossed, oof, protocol)
-    said = _verdicts(scored, made.fell_back, oof, protocol, best, correction)
+    all_verdicts = _verdicts(scored, made.fell_back, oof, protocol, best, correction)
     notes, own = _notes(made, scored, protocol), _own_notes(made, protocol)
     per_group = metrics_per_group(made.predictions, made.tables, protocol)
     per_class, tests = _per_class(made, protocol), _tests(made)
@@ -124,7 +124,7 @@ def evaluate_all(
             name, made.fitted[name],
             scored["in_sample"][name].values, scored["cross_fitted"][name].values,
             values("test", name), made.crossed[name], made.predictions.get("test", {}).get(name),
-            said.get(name, ()), notes + own[name], fell_back=name in made.fell_back,
+            all_verdicts.get(name, ()), notes + own[name], fell_back=name in made.fell_back,
             per_group={part: of[name] for part, of in per_group.items() if name in of},
             per_class={part: of[name] for part, of in per_class.items() if name in of},
             tests=tests.get(name, ()), nested=values("nested", name),
@@ -260,9 +260,9 @@ def _verdicts(
         methods = {name: one for name, one in scored[part].items() if name not in REFERENCE_METHODS}
         alone = {best: methods[best]} if part == "test" and best is not None else {}
         for against in BASELINES:
-            said: dict[str, Verdict] = {}
+            all_verdicts: dict[str, Verdict] = {}
             for some in (methods, alone):
-                said |= verdicts(
+                all_verdicts |= verdicts(
                     some,
                     against,
                     scored[part][against],
@@ -275,8 +275,10 @@ def _verdicts(
                     n_compared=len(methods),
                 )
             if part == "cross_fitted" and best is not None and correction is not None:
-                said[best] = corrected_verdict(said[best], correction.gains.get(against))
-            for name, one in said.items():
+                all_verdicts[best] = corrected_verdict(
+                    all_verdicts[best], correction.gains.get(against)
+                )
+            for name, one in all_verdicts.items():
                 found.setdefault(name, []).append(one)
     return {name: tuple(some) for name, some in found.items()}
 

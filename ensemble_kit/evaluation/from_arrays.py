@@ -147,10 +147,18 @@ def compare_predictions(
         {"a": first, "b": second}, truth, np.asarray(groups), first.proba.shape[1],
         metrics=[wanted], level=level,
     )  # fmt: skip
-    said = verdict("a", scored["a"], "b", scored["b"], metric_name=wanted, part="test", level=level)
-    effect, n_groups = said.effect, scored["a"].values.n_groups
+    outcome = verdict(
+        "a", scored["a"], "b", scored["b"], metric_name=wanted, part="test", level=level
+    )
+    effect, n_groups = outcome.effect, scored["a"].values.n_groups
     return Comparison(
-        effect.value, effect.low, effect.high, said.p_value, said.word, n_groups, said.sentence
+        effect.value,
+        effect.low,
+        effect.high,
+        outcome.p_value,
+        outcome.word,
+        n_groups,
+        outcome.sentence,
     )
 
 

@@ -108,14 +108,14 @@ def _folds(printed: Printed, n: int) -> tuple[list[Way], list[str]]:
         return [], [f"Means of unequal folds are not searched above {MOST_IN_FOLDS} samples."]
     found = [way for folds in unequal if (way := _over_folds(printed, n, folds))]
     vague = ", ".join(str(way.folds) for way in found if way.share > INFORMATIVE)
-    said = (
+    sentences = (
         [
             f"A mean of unequal folds can give nearly any value for these numbers of folds: {vague}. Not listed."
         ]
         if vague
         else []
     )
-    return [way for way in found if way.share <= INFORMATIVE], said
+    return [way for way in found if way.share <= INFORMATIVE], sentences
 
 
 def _share(of: int, unit: Decimal) -> float:

@@ -22,16 +22,16 @@ def map_caveats(
     cells, replaced : mapping of member to (rows, columns), sequence of bool
         As of `Explanation`.
     """
-    said = []
+    sentences = []
     few = [f"{m} {r} x {c}" for m, (r, c) in cells.items() if min(r, c) < FEW_CELLS]
     if few:
-        said.append(
+        sentences.append(
             f"{TITLES[method]} has few cells here ({', '.join(few)}), so it says little about places. "
             "Maps of gradientshap are finer, and so are those of members with a larger image size."
         )
     if n_replaced := sum(map(bool, replaced)):
-        said.append(
+        sentences.append(
             f"The method has no derivative on {n_replaced} of {len(replaced)} images: there the "
             "ensemble's map has equal weights for all members."
         )
-    return said
+    return sentences

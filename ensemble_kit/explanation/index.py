@@ -123,10 +123,10 @@ def _sheets(
 
 def _caption(record: Mapping[str, Any], method: str) -> str:
     wanted = record["maps"][method]["class"]
-    said = f"{record['number']}  {short(wanted, 14)} {record['proba'][wanted]:.2f}"
+    text = f"{record['number']}  {short(wanted, 14)} {record['proba'][wanted]:.2f}"
     if not record["truth"] or record["truth"] == record["predicted"]:
-        return said
-    return f"{said} (is {short(record['truth'], 14)})"
+        return text
+    return f"{text} (is {short(record['truth'], 14)})"
 
 
 def _faithfulness(
@@ -157,18 +157,20 @@ def _ledger(records: Sequence[Mapping[str, Any]], maps: Sequence[str]) -> pd.Dat
 
 
 def _caveats(records: Sequence[Mapping[str, Any]], options: ExplainOptions) -> list[str]:
-    said = []
+    sentences = []
     for method in options.maps:
         facts = [one["maps"][method] for one in records]
-        said += map_caveats(method, facts[0]["cells"], [one["replaced"] for one in facts])
+        sentences += map_caveats(method, facts[0]["cells"], [one["replaced"] for one in facts])
     own = Counter(caveat for one in records for caveat in one["caveats"])
-    said += [f"{n} of {counted(len(records), 'image')}: {caveat}" for caveat, n in own.items()]
+    sentences += [f"{n} of {counted(len(records), 'image')}: {caveat}" for caveat, n in own.items()]
     if options.masks is not None and (n := sum("on_mask" not in one["maps"][options.maps[0]] for one in records)):  # fmt: skip
-        said.append(f"{n} of {len(records)} images have no mask, or an empty one.")
+        sentences.append(f"{n} of {len(records)} images have no mask, or an empty one.")
     groups = {one["group"] for one in records}
     if options.faithfulness and "" in groups:
-        said.append("Images without a known patient count as patients of their own in intervals.")
-    return said
+        sentences.append(
+            "Images without a known patient count as patients of their own in intervals."
+        )
+    return sentences
 
 
 def _remove_others(folder: Path, files: set[str]) -> None:

@@ -22,10 +22,12 @@ def sentence(explanation: Explanation, i: int) -> str:
     votes, wanted = found.votes[i], str(explanation.class_names[i])
     names, maps = np.array(found.member_names), explanation.maps[i]
     with_it, filled = votes == wanted, maps.max(axis=(1, 2)) > 0
-    said = [_votes(names, votes, with_it, wanted), *_overlaps(maps, with_it, filled, wanted)]
+    sentences = [_votes(names, votes, with_it, wanted), *_overlaps(maps, with_it, filled, wanted)]
     if not filled.all() and len(names) > 1:
-        said.append(f"No evidence for {wanted} in {first_few(names[~filled])}: the map is empty.")
-    return " ".join(said)
+        sentences.append(
+            f"No evidence for {wanted} in {first_few(names[~filled])}: the map is empty."
+        )
+    return " ".join(sentences)
 
 
 def _votes(names: Strs, votes: Strs, with_it: Bools, wanted: str) -> str:
@@ -48,11 +50,11 @@ def _overlaps(maps: Array, with_it: Bools, filled: Bools, wanted: str) -> list[s
         return (
             [f"Their maps for {wanted} overlap {mean:.2f} on average."] if np.isfinite(mean) else []
         )
-    said = []
+    sentences = []
     if len(ours) and len(theirs):
-        said.append(f"The maps of the two sides overlap {mean_overlap(ours, theirs):.2f}.")
+        sentences.append(f"The maps of the two sides overlap {mean_overlap(ours, theirs):.2f}.")
     if len(ours) > 1:
-        said.append(
+        sentences.append(
             f"The maps of the members that predict {wanted} overlap {mean_overlap(ours):.2f} among themselves."
         )
-    return said
+    return sentences

@@ -64,8 +64,8 @@ def panes_of(explanation: Explanation, i: int, values: Mapping[str, float]) -> l
     shown = relative(explanation.signed[i] if kind == "signed" else evidence)
     panes = []
     for m, name in enumerate(found.member_names):
-        said = f"p of {wanted} {found.member_proba[i, m, c]:.2f}{_amount(evidence[m])}"
-        caption = f"predicts {short(str(found.votes[i, m]), 24)}\n{said}"
+        probability = f"p of {wanted} {found.member_proba[i, m, c]:.2f}{_amount(evidence[m])}"
+        caption = f"predicts {short(str(found.votes[i, m]), 24)}\n{probability}"
         title = f"{short(name, 16)} ({values[name]:+.3f})" if name in values else short(name, 25)
         panes.append(Pane(title, caption, shown[m], kind))
     caption = f"p of {wanted} {found.proba[i, c]:.2f}{_amount(evidence[-1])}"
@@ -89,11 +89,11 @@ def title_of(explanation: Explanation, i: int, truth: str) -> str:
     predicted = str(found.classes[i])
     wanted = str(explanation.class_names[i])
     p = f"p {found.proba[i, c]:.2f}"
-    said = f"Predicted: {short(predicted) if predicted else 'none (abstained)'}"
-    said += f" ({p})" if predicted == wanted else f"; maps: {short(wanted)} ({p})"
+    title = f"Predicted: {short(predicted) if predicted else 'none (abstained)'}"
+    title += f" ({p})" if predicted == wanted else f"; maps: {short(wanted)} ({p})"
     if truth:
-        said += f".  Truth: {short(truth)}" + ("" if truth == predicted else " (wrong)")
-    return said
+        title += f".  Truth: {short(truth)}" + ("" if truth == predicted else " (wrong)")
+    return title
 
 
 def _amount(found: Array) -> str:

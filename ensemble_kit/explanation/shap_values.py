@@ -59,14 +59,14 @@ def _values(model: nn.Module, images: Tensor, white: Tensor, name: str) -> Tenso
     """Summed over colour channels: shape (n, height, width, n_outputs)."""
     own = _not_in_place(model)
     try:
-        with warnings.catch_warnings(record=True) as said:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             from shap import DeepExplainer
 
             values = DeepExplainer(own, white).shap_values(images)
     except (AssertionError, RuntimeError) as error:
         raise _refused(name, "a sum of SHAP values is not the difference of the logits") from error
-    unknown = [found[1] for one in said if (found := NOT_KNOWN.search(str(one.message)))]
+    unknown = [found[1] for one in caught if (found := NOT_KNOWN.search(str(one.message)))]
     if unknown:
         raise _refused(name, f"'{unknown[0]}' is not a layer that it knows")
     return torch.from_numpy(values).to(images).sum(dim=1)

@@ -81,7 +81,7 @@ def stain_curve(ensemble: Ensemble, source: Source, stain: str) -> StainCurve:
     ]
     found = ensemble.predict_all(images)
     predicted, names = found.combined.predicted, found.class_names
-    said = tuple("" if c == ABSTAINED else names[c] for c in predicted)
+    class_of_view = tuple("" if c == ABSTAINED else names[c] for c in predicted)
     flips = []
     for k in np.flatnonzero(predicted[1:] != predicted[:-1]):
         a, b = predicted[k], predicted[k + 1]
@@ -89,7 +89,7 @@ def stain_curve(ensemble: Ensemble, source: Source, stain: str) -> StainCurve:
             place = _crossing(found.proba[k : k + 2, a] - found.proba[k : k + 2, b])
             amount = AMOUNTS[k] + place * (AMOUNTS[k + 1] - AMOUNTS[k])
             flips.append(Flip(float(amount), names[a], names[b]))
-    return StainCurve(stain, names, AMOUNTS, found.proba, said, tuple(flips))
+    return StainCurve(stain, names, AMOUNTS, found.proba, class_of_view, tuple(flips))
 
 
 def with_stain(image: Pixels, stain: str, amount: float) -> Pixels:

@@ -55,12 +55,16 @@ def flip_sentence(found: StainCurve) -> str:
     if not found.flips:
         ends = f"{found.amounts[0]:g} to {found.amounts[-1]:g}"
         return f"Predicted {now} at every amount of {stain} from {ends}."
-    said = [f"Predicted {now}."]
+    sentences = [f"Predicted {now}."]
     if below:
-        said.append(f"With less than {below[-1].amount:.2f} times the {stain}: {below[-1].before}.")
+        sentences.append(
+            f"With less than {below[-1].amount:.2f} times the {stain}: {below[-1].before}."
+        )
     if above:
-        said.append(f"With more than {above[0].amount:.2f} times the {stain}: {above[0].after}.")
-    return " ".join(said)
+        sentences.append(
+            f"With more than {above[0].amount:.2f} times the {stain}: {above[0].after}."
+        )
+    return " ".join(sentences)
 
 
 def _smaller(image: Any) -> Any:

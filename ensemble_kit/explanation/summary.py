@@ -126,13 +126,13 @@ def _compared(
 def _sentence(values: dict[str, Array], best: str, effect: Any, words: str, n_members: int) -> str:
     ours, theirs = values[ENSEMBLE].mean(), values[best].mean()
     name = "the best member's" if n_members > 1 else "the only member's"
-    said = {
+    by_word = {
         "better": f"The ensemble's map is better than {name}",
         "worse": f"The ensemble's map is worse than {name}",
         "not shown": f"The ensemble's map is not shown to be better than {name}",
     }[_verdict(vars(effect))]
     ends = "" if effect.low is None else f" [{effect.low:+.3f}, {effect.high:+.3f}]"
-    return f"{words.capitalize()}: {said} ({best}): {ours:.3f} against {theirs:.3f}, gain {effect.value:+.3f}{ends}."
+    return f"{words.capitalize()}: {by_word} ({best}): {ours:.3f} against {theirs:.3f}, gain {effect.value:+.3f}{ends}."
 
 
 def _verdict(effect: Mapping[str, float | None]) -> str:

@@ -247,12 +247,12 @@ def _first(block: BlockExplanation) -> Explanation:
 
 
 def _prediction(found: Explanation, row: int) -> dict[str, Any]:
-    said = found.predictions
+    table = found.predictions
     return {
-        "predicted": str(said.classes[row]),
-        "proba": dict(zip(said.class_names, map(float, said.proba[row]), strict=True)),
-        "votes": dict(zip(said.member_names, map(str, said.votes[row]), strict=True)),
-        "caveats": list(said.caveats[row]),
+        "predicted": str(table.classes[row]),
+        "proba": dict(zip(table.class_names, map(float, table.proba[row]), strict=True)),
+        "votes": dict(zip(table.member_names, map(str, table.votes[row]), strict=True)),
+        "caveats": list(table.caveats[row]),
     }
 
 

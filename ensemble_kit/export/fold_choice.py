@@ -193,20 +193,20 @@ def choice_words(choice: FoldChoice) -> list[str]:
     if choice.folds == ALL:
         return []
     what = {BEST: "the best fold network of each member", SOUP: "the mean weights of the folds"}
-    said = [
+    sentences = [
         f"This bundle has {what[choice.folds]}: {counted(choice.n_networks, 'network')} instead of {choice.n_before}.",
         FITTED_BEFORE,
     ]
     if choice.note:
-        return [*said, choice.note]
+        return [*sentences, choice.note]
     change = PairedChange(
         "test", choice.metric, choice.all_folds, choice.chosen, choice.gain, choice.verdict,
         choice.n_images, choice.n_groups,
     )  # fmt: skip
-    said.append(change_words(change, ("", "with all fold networks"), "the choice"))
+    sentences.append(change_words(change, ("", "with all fold networks"), "the choice"))
     if choice.seconds_all and choice.seconds_chosen:
-        said.append(
+        sentences.append(
             f"{TIME}: {1000 * choice.seconds_chosen:.3g} ms an image, with all fold networks "
             f"{1000 * choice.seconds_all:.3g} ms ({choice.seconds_all / choice.seconds_chosen:.1f} times as long)."
         )
-    return said
+    return sentences

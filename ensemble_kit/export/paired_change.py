@@ -72,7 +72,7 @@ def paired_change(before: MethodPredictions, after: Combined, *, metric: str) ->
         before.n_classes,
         metrics=[wanted],
     )
-    said = verdict(
+    outcome = verdict(
         "after", scored["after"], "before", scored["before"], metric_name=wanted,
         part="test" if before.part == "test" else "cross_fitted",
     )  # fmt: skip
@@ -81,8 +81,8 @@ def paired_change(before: MethodPredictions, after: Combined, *, metric: str) ->
         name,
         scored["before"].values.metrics[name].value,
         scored["after"].values.metrics[name].value,
-        (said.effect.value, said.effect.low, said.effect.high),
-        said.word,
+        (outcome.effect.value, outcome.effect.low, outcome.effect.high),
+        outcome.word,
         len(before),
         scored["before"].values.n_groups,
     )

@@ -240,11 +240,11 @@ def _card(card: str, notes: Sequence[str]) -> str:
     """The bundle's card, which says how this folder is used in place of the bundle."""
     before, _, rest = card.partition(USE)
     after = rest.partition("\n## ")[2]
-    said = "\n".join(f"- {note}" for note in notes)
+    bullets = "\n".join(f"- {note}" for note in notes)
     command = f"wsinfer run --config {CONFIG} --model-path {MODEL}"
     return (
         f"{before}{USE}\n\nWith WSInfer: `{command}` and its options. In QuPath: open this folder as a local "
-        f"model in the WSInfer extension.\n\n{said}\n\n## {after}"
+        f"model in the WSInfer extension.\n\n{bullets}\n\n## {after}"
     )
 
 

@@ -110,9 +110,9 @@ class Folds:
     ) -> Folds:
         """Folds of a table of text with the columns `sample_id` and `fold`; `path` names it in errors."""
         refuse_missing(table, ("sample_id", "fold"), "A fold table", f"in '{path}' are")
-        fold, said = whole_folds(table.set_index("sample_id")["fold"], path)
+        fold, caveats = whole_folds(table.set_index("sample_id")["fold"], path)
         ids = table["sample_id"].to_numpy(dtype=np.str_)
-        return cls(ids, fold, split_by, (*notes, *said))
+        return cls(ids, fold, split_by, (*notes, *caveats))
 
     def counts(self, manifest: Manifest) -> pd.DataFrame:
         """Images and groups per fold and class: columns `fold, label, images, groups`."""

@@ -75,11 +75,11 @@ def read_splits(
     )
     if "fold" not in rows:
         return named, None
-    fold, said = whole_folds(rows["fold"][_is_train(rows)], path)
+    fold, caveats = whole_folds(rows["fold"][_is_train(rows)], path)
     by = by if _is_torn(named, fold) else "group"
     named = dataclasses.replace(named, split_by=by)
     folds = _given_folds(path, fold, named, by)
-    return named, dataclasses.replace(folds, notes=said)
+    return named, dataclasses.replace(folds, notes=caveats)
 
 
 def n_given_folds(path: str | os.PathLike[str]) -> int | None:

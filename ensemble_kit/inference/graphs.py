@@ -190,8 +190,10 @@ def try_openvino(about: Mapping[str, Any], read: Read) -> None:
             check=False,
         )
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
-        raise _unusable(OPENVINO, f"compiling it ended with code {done.returncode} ({said[:160]})")
+        last_line = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
+        raise _unusable(
+            OPENVINO, f"compiling it ended with code {done.returncode} ({last_line[:160]})"
+        )
 
 
 def _unusable(backend: str, what: str) -> EnvironmentFault:

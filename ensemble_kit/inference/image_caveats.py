@@ -53,13 +53,15 @@ class KnownImages:
 
     def caveats(self, source: Source) -> tuple[str, ...]:
         """The caveats of one image, as sentences."""
-        said = [TRAINED] if "train" in self._splits(source) else []
+        sentences = [TRAINED] if "train" in self._splits(source) else []
         parsed = parse_name(_stem(source))
         own = "" if parsed is None else parsed["magnification"]
         if own and self.magnifications and own not in self.magnifications:
             trained = ", ".join(sorted(self.magnifications, key=int))
-            said.append(f"Magnification {own}x by its name; the run was trained at {trained}x.")
-        return tuple(said)
+            sentences.append(
+                f"Magnification {own}x by its name; the run was trained at {trained}x."
+            )
+        return tuple(sentences)
 
     def _splits(self, source: Source) -> set[str]:
         keys = [_stem(source)]

@@ -115,7 +115,7 @@ class ImagePredictions:
             columns["set"] = [" | ".join(self.set_of(i) or ()) for i in range(len(self))]
         if self.decisions is not None:
             columns["decision"] = list(self.decisions)
-        columns["caveat"] = [SEPARATOR.join(said) for said in self.caveats]
+        columns["caveat"] = [SEPARATOR.join(caveats) for caveats in self.caveats]
         return pd.DataFrame(columns)
 
     def records(self) -> list[dict[str, Any]]:

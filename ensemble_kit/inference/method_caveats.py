@@ -25,16 +25,16 @@ def of_run(run: Run, oof: Predictions) -> list[str]:
 
 def of_other_methods(run: Run, name: str) -> list[str]:
     """Caveats where sets or decisions are stored for other methods, and not for this one."""
-    said = []
+    sentences = []
     for file, (what, source) in _STORED.items():
         others = [one for one in stored_methods(run) if (run.ensemble_dir(one) / file).is_file()]
         if others and name not in others:
             again = command(source, "--method", name, "--run", run.path)
-            said.append(
+            sentences.append(
                 f"{what} are stored for {', '.join(others)}. This prediction is by {name} and has none: "
                 f"use --method {others[0]}, or run {again}."
             )
-    return said
+    return sentences
 
 
 def of_chance(run: Run, name: str) -> list[str]:

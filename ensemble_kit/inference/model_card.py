@@ -111,13 +111,13 @@ def _purpose(facts: Facts) -> str:
 
 
 def _intended(facts: Facts) -> str:
-    said = (
+    text = (
         f"Research on images like those of {facts['data']['name']}. The unit of evaluation is the "
         f"{facts['group_kind']}. Validate it on images of your own laboratory before you rely on it."
     )
     if facts["positive"]:
-        said += f" The class that must not be missed is `{facts['positive']}`."
-    return said
+        text += f" The class that must not be missed is `{facts['positive']}`."
+    return text
 
 
 def _use(facts: Facts) -> str:
@@ -160,26 +160,28 @@ def _metrics(facts: Facts) -> str:
         (m.replace("_", " "), *(_interval(facts["metrics"][p].get(m)) for p in parts))
         for m in names
     ]
-    said = (
+    text = (
         f"Values with 95 % intervals over whole {facts['group_kind']}s. Cross-fitted: each image is predicted by "
         "networks and combiners that were not fitted to it. The test part is predicted by the networks of all folds."
     )
     verdicts = _bullets(facts["verdicts"])
-    return "\n\n".join(one for one in (said, _table(("metric", *head), rows), verdicts) if one)
+    return "\n\n".join(one for one in (text, _table(("metric", *head), rows), verdicts) if one)
 
 
 def _limits(facts: Facts) -> list[str]:
-    said = list(facts["notes"])
+    sentences = list(facts["notes"])
     if facts["sets"] is not None:
-        said.append(
+        sentences.append(
             f"Prediction sets have a nominal coverage of {100 * (1 - facts['sets']['alpha']):.4g} % "
             f"for new {facts['group_kind']}s from the same source."
         )
     if facts["has_decision"]:
-        said.append(
+        sentences.append(
             "Decisions follow the stored operating point, chosen on out-of-fold predictions."
         )
-    return said or ["None is recorded. Every ensemble has limits: validate it on your own images."]
+    return sentences or [
+        "None is recorded. Every ensemble has limits: validate it on your own images."
+    ]
 
 
 def _members(facts: Facts) -> str:

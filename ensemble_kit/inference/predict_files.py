@@ -181,8 +181,8 @@ def _bad(table: PredictionFile) -> list[tuple[str, str]]:
 
 
 def _caveats(table: PredictionFile) -> dict[str, int]:
-    said = _columns(table, ["caveat"])["caveat"]
-    return dict(Counter(one for text in said[said != ""] for one in text.split(SEPARATOR)))
+    column = _columns(table, ["caveat"])["caveat"]
+    return dict(Counter(one for text in column[column != ""] for one in text.split(SEPARATOR)))
 
 
 def _counts(ensemble: Ensemble, table: PredictionFile) -> dict[str, Any]:

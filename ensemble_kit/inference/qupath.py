@@ -103,14 +103,17 @@ def write_geojson(ensemble: Ensemble, table: Path, folder: Path) -> list[Path]:
 
 
 def _feature(ensemble: Ensemble, place: TilePlace, row: dict[str, str]) -> dict[str, Any]:
-    said = row["predicted"]
+    class_name = row["predicted"]
     measured = {f"p_{c}": float(row[f"p_{c}"]) for c in ensemble.class_names}
     measured |= {name: float(row[name]) for name in UNCERTAINTY}
     words = _present(row, [*(f"vote_{m}" for m in ensemble.member_names), "set", "decision", "caveat"])  # fmt: skip
     properties: dict[str, Any] = {"objectType": "tile", "measurements": measured, "metadata": words}
-    if said:
-        c = ensemble.class_names.index(said)
-        properties["classification"] = {"name": said, "color": list(_COLORS[c % len(_COLORS)])}
+    if class_name:
+        c = ensemble.class_names.index(class_name)
+        properties["classification"] = {
+            "name": class_name,
+            "color": list(_COLORS[c % len(_COLORS)]),
+        }
     return {"type": "Feature", "geometry": place.polygon(), "properties": properties}
 
 

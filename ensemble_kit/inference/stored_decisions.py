@@ -21,7 +21,7 @@ from ensemble_kit.evaluation.decisions.threshold_rules import (
     decide,
     one_class_notes,
 )
-from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
+from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON, alpha_of
 from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.predictions.method_predictions import Combined
 
@@ -86,7 +86,7 @@ def _words(class_names: Sequence[str], target: int | None) -> list[str]:
 def read_sets(
     folder: Path, class_names: Sequence[str], now: Mapping[str, Any]
 ) -> tuple[StoredSets | None, str]:
-    """The stored prediction sets, and what must be said of them.
+    """The stored prediction sets, and their caveats.
 
     None where the run has none, or cross-conformal ones, which hold for the run's own test part.
 
@@ -114,7 +114,7 @@ def read_sets(
     if set(thresholds) != set(class_names):
         raise _of_other_classes(folder / SETS_JSON, thresholds, class_names)
     rule = ConformalSets(stored["score"], np.array([thresholds[c] for c in class_names]))
-    return StoredSets(rule, float(stored["miss"])), ""
+    return StoredSets(rule, alpha_of(stored)), ""
 
 
 def read_decision(

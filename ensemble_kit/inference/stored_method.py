@@ -153,7 +153,7 @@ def _refuse_imported(run: Run) -> None:
 
 
 def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, tuple[str, ...]]:
-    """The method that `stack` chose, and what is said of the choice."""
+    """The method that `stack` chose, and what is caveat of the choice."""
     latest_first = sorted(
         stored_methods(run),
         key=lambda one: (
@@ -183,8 +183,8 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
     chosen = chosen_of(comparable)
     if chosen is None:
         alone = len(oof.member_names) == 1
-        said = "Only baselines were stacked: the mean of all members predicts."
-        return MEAN, () if alone else (said,)
+        caveat = "Only baselines were stacked: the mean of all members predicts."
+        return MEAN, () if alone else (caveat,)
     if (member := recommended_member(comparable)) is not None:
         return chosen, (
             f"{chosen} is not shown to be better than the best single member, {member}. "

@@ -45,8 +45,8 @@ def fastest_share(
     if speeds is None or set(speeds) != {str(share) for share in shares}:
         speeds = {str(share): _together(job, batch, share) for share in shares}
         known.add(key, speeds)
-        said = ", ".join(f"{share} {speed:.0f} images/s" for share, speed in speeds.items())
-        listener(Notice(f"Measured with {job.member.network}: {said}."))
+        text = ", ".join(f"{share} {speed:.0f} images/s" for share, speed in speeds.items())
+        listener(Notice(f"Measured with {job.member.network}: {text}."))
     return max(shares, key=lambda share: speeds[str(share)]), speeds
 
 
@@ -76,8 +76,8 @@ def _together(job: Job, batch: int, share: Share) -> float:
             assert process.stdin is not None
             process.stdin.close()
             process.stdin = None  # go; communicate() must not close it again
-        said = [process.communicate(timeout=LONGEST_SECONDS)[0] for process in processes]
-        return sum(json.loads(words) for words in said)
+        outputs = [process.communicate(timeout=LONGEST_SECONDS)[0] for process in processes]
+        return sum(json.loads(words) for words in outputs)
     except (subprocess.TimeoutExpired, ValueError):
         return 0.0
     finally:

@@ -165,9 +165,9 @@ def _submitted(executor: Any, commands: list[list[str]]) -> list[Any]:
     try:
         return list(executor.map_array(run_command, commands))
     except submitit.core.utils.FailedJobError as error:
-        said = " ".join(str(error).split())[-300:]
+        reason = " ".join(str(error).split())[-300:]
         raise EnvironmentFault(
-            f"Slurm refused the job array: {said}",
+            f"Slurm refused the job array: {reason}",
             "the jobs must fit what the partition offers",
             "Change --partition, --cpus, --gpus or --time-limit; --device cpu asks for no GPU",
         ) from error

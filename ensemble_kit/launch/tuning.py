@@ -89,9 +89,9 @@ def _refuse_failure(workers: Sequence[subprocess.Popen[bytes]]) -> None:
         if not worker.poll():
             continue
         assert worker.stdout is not None
-        said = worker.stdout.read().decode()
-        if said:
-            kind, words = json.loads(said.splitlines()[-1])
+        printed = worker.stdout.read().decode()
+        if printed:
+            kind, words = json.loads(printed.splitlines()[-1])
             raise getattr(ensemble_kit.errors, kind)(*words)
         how = f"exit code {worker.returncode}"
         if worker.returncode < 0:

@@ -84,9 +84,9 @@ class Member(Settings):
     recipe: Recipe = Recipe()
 
     def __init__(self, network: str, **values: Any) -> None:
-        said = {k: values[k] for k, plain in PLAIN.items() if values.get(k, plain) != plain}
+        given_values = {k: values[k] for k, plain in PLAIN.items() if values.get(k, plain) != plain}
         refuse_place(str(network))
-        name = name_of(str(network).replace("/", "_"), said)
+        name = name_of(str(network).replace("/", "_"), given_values)
         own = {"name": name, "drop_rate": drop_rate_of(str(network))}
         super().__init__(network=network, **{**own, **values})
 

@@ -48,7 +48,7 @@ def name_of(base: str, values: Mapping[str, Any]) -> str:
 
 
 def _word(key: str, value: Any) -> str:
-    return f"no-{key}" if value == "none" else WORDS[key].format(_said(value))
+    return f"no-{key}" if value == "none" else WORDS[key].format(_value_text(value))
 
 
 def _with_key(key: str, value: Any) -> str:
@@ -56,10 +56,10 @@ def _with_key(key: str, value: Any) -> str:
         return key if value else f"no-{key}"
     if isinstance(value, PurePath):
         value = value.stem
-    return f"{key}-{value}" if isinstance(value, str) else f"{key}{_said(value)}"
+    return f"{key}-{value}" if isinstance(value, str) else f"{key}{_value_text(value)}"
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

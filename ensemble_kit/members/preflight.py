@@ -26,7 +26,7 @@ from ensemble_kit.members.training.optim import check_optimizer
 
 
 def check_members(members: Sequence[Member], manifest: Manifest) -> list[str]:
-    """Refuse members that could not train on these data; what must be said of the others.
+    """Refuse members that could not train on these data; caveats of the others.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> list[str]:
         checkpoint of another one.
     """
     require_files(members)
-    said: list[str] = []
+    sentences: list[str] = []
     for member in members:
         preset(member.recipe.augmentation)
         check_optimizer(member.recipe.optim.name)
@@ -65,8 +65,8 @@ def check_members(members: Sequence[Member], manifest: Manifest) -> list[str]:
             _check_head(member, model)
             if member.weights:
                 note = weights_for(model, member.weights, head_modules(model)).note
-                said += [f"{member.name}: {note}"] if note else []
-    return said
+                sentences += [f"{member.name}: {note}"] if note else []
+    return sentences
 
 
 def _check_head(member: Member, model: nn.Module) -> None:

@@ -6,15 +6,21 @@ Knows no torch: a recipe can be read, printed and compared without it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ensemble_kit.errors import DataError, UsageError, did_you_mean
 from ensemble_kit.files import read_toml
 from ensemble_kit.images.augmentation.presets import NameOrAugmentation
 from ensemble_kit.members.recipe_sections import Optim, Regularize
 from ensemble_kit.settings import Settings, merged
+
+# Runs of earlier versions store the value "kept-fold".
+SelectOn = Annotated[
+    Literal["none", "inner", "held-out-fold"],
+    BeforeValidator(lambda value: "held-out-fold" if value == "kept-fold" else value),
+]
 
 
 class Recipe(Settings):
@@ -49,14 +55,15 @@ class Recipe(Settings):
     sampling : {"none", "oversample", "undersample", "balanced"}
         On the training part only; validation and test keep their prior. An epoch then shows all
         classes alike, so there is nothing left for `class_weights` to weigh: one of the two.
-    select_on : {"none", "inner", "kept-fold"}
-        What chooses the weights: `none` keeps those of the last epoch; `inner` keeps the best
-        epoch on a group-safe slice of the training folds, of every class where groups allow (else
-        it is stamped); `kept-fold` chooses on the very fold whose logits are kept, which is
-        optimistic, and stamped so everywhere.
+    select_on : {"none", "inner", "held-out-fold"}
+        Which epoch's weights are stored. `none`: the last epoch. `inner`: the best epoch on a
+        validation split of whole groups, drawn from the training folds. It holds every class
+        if the groups allow it, else a caveat names the missing classes. `held-out-fold`: the best
+        epoch on the fold that is predicted afterwards. Its out-of-fold metrics are optimistic, and
+        a caveat beside every result says so.
     patience : int
-        Stop after so many epochs without improvement, those of warm-up and head-only epochs not
-        counted; 0 never stops early. Needs `select_on`.
+        Stop after this number of epochs without improvement; 0: never stop early. Warm-up and
+        head-only epochs do not count. Needs `select_on`.
     optim : Optim
     regularize : Regularize
 
@@ -79,7 +86,7 @@ class Recipe(Settings):
     class_weights: Literal["none", "balanced", "effective"] = "none"
     augmentation: NameOrAugmentation = "light"
     sampling: Literal["none", "oversample", "undersample", "balanced"] = "none"
-    select_on: Literal["none", "inner", "kept-fold"] = "none"
+    select_on: SelectOn = "none"
     patience: int = Field(0, ge=0)
     optim: Optim = Optim()
     regularize: Regularize = Regularize()
@@ -168,11 +175,11 @@ class Recipe(Settings):
         UsageError
             There is none of that name.
         """
-        said = {
+        given_values = {
             key: value.model_dump(exclude_unset=True) if isinstance(value, Settings) else value
             for key, value in changes.items()
         }
-        return cls(**merged(preset_values(name), said))
+        return cls(**merged(preset_values(name), given_values))
 
 
 def preset_values(name: str) -> dict[str, Any]:

@@ -123,13 +123,13 @@ def yielding(text: str, flags: Mapping[str, Any]) -> str:
     head, *parts = text.split(":")
     kept: dict[str, str] = {}
     preset: dict[str, Any] = {}
-    said = _leaves(flags)
+    given_keys = _leaves(flags)
     for part in parts:
         key, _, value = part.partition("=")
-        if _SHORT.get(key, key) not in said:
+        if _SHORT.get(key, key) not in given_keys:
             kept[key] = part
             preset = _leaves(preset_values(value)) if key == "preset" else preset
-    beside = [f"{key}={said[key]}" for key in said if key in preset]
+    beside = [f"{key}={given_keys[key]}" for key in given_keys if key in preset]
     if beside and "name" not in kept:
         beside.append(f"name={read_short_form(':'.join([head, *kept.values()])).name}")
     return ":".join([head, *kept.values(), *beside])

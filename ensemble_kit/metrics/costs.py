@@ -67,12 +67,12 @@ class CostMatrix:
 
 
 def _difference(lacking: Sequence[str], unknown: Sequence[str]) -> str:
-    said = []
+    parts = []
     if lacking:
-        said.append(f"missing: {first_few(map(repr, lacking))}")
+        parts.append(f"missing: {first_few(map(repr, lacking))}")
     if unknown:
-        said.append(f"unknown: {first_few(map(repr, unknown))}")
-    return "; ".join(said)
+        parts.append(f"unknown: {first_few(map(repr, unknown))}")
+    return "; ".join(parts)
 
 
 def read_costs(path: str | os.PathLike[str]) -> CostMatrix:

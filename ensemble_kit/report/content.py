@@ -265,8 +265,8 @@ def _chosen_tests(
         return ()
     tests = [BaselineTest(**one) for one in stored[chosen].get("tests", [])]
     part = "test" if any(one.part == "test" for one in tests) else "cross_fitted"
-    said = sentence_of_tests(tests, part)
-    return (f"{chosen} {said}",) if said else ()
+    text = sentence_of_tests(tests, part)
+    return (f"{chosen} {text}",) if text else ()
 
 
 def _pareto(run: Run, oof: Predictions) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ensemble_kit.checked import read_checked
 from ensemble_kit.errors import IntegrityError, command
-from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
+from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON, alpha_of
 from ensemble_kit.evaluation.runs.stored_ensembles import what_changed
 from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.predictions.table import Predictions
@@ -102,7 +102,7 @@ def sets_sheet(sets: Sequence[Stored]) -> Sheet:
             for name, found in of_class.items():
                 rows.append(
                     (
-                        Cell(one["method"], f"{100 * (1 - one['miss']):.4g} % asked for"),
+                        Cell(one["method"], f"{100 * (1 - alpha_of(one)):.4g} % asked for"),
                         Cell(PARTS[part]),
                         Cell(name),
                         value_cell(found["covered"]),

@@ -14,11 +14,11 @@ from ensemble_kit.report.content import Content
 def leakage_sentence(content: Content) -> str:
     """What was found, and the command that looks at pixels too."""
     table = _sides(content)
-    said = [_groups(content, table), _files(table)]
+    sentences = [_groups(content, table), _files(table)]
     if content.run.is_imported:
-        return f"Leakage: {' '.join(said)}"
+        return f"Leakage: {' '.join(sentences)}"
     again = command("data", "check", content.run.path)
-    return f"Leakage: {' '.join(said)} Near duplicates and colour are checked by `{again}`."
+    return f"Leakage: {' '.join(sentences)} Near duplicates and colour are checked by `{again}`."
 
 
 def _sides(content: Content) -> pd.DataFrame:

@@ -202,16 +202,16 @@ def _bias(plan: Plan, runs: Mapping[str, Run], protocol: Protocol) -> list[Split
             pair = {
                 one.name: stored_predictions(runs[one.name], method).oof for one in (twin, image)
             }
-            said = compare_method_predictions(pair, protocol=protocol)
-            of = said.metrics[image.name]
-            values = (of[METRIC], said.metrics[twin.name][METRIC])
+            outcome = compare_method_predictions(pair, protocol=protocol)
+            of = outcome.metrics[image.name]
+            values = (of[METRIC], outcome.metrics[twin.name][METRIC])
             found.append(
                 SplitBias(
                     image.name,
                     twin.name,
                     method,
                     values,
-                    said.verdicts[0].effect,
+                    outcome.verdicts[0].effect,
                     of.n,
                     of.n_groups,
                 )

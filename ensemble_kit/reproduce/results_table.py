@@ -51,8 +51,8 @@ def cells_of(results: Results, row: Row) -> tuple[str, ...]:
 
 def verdict_of(part: Part) -> tuple[str, str]:
     """The difference from the first row with its interval, and the verdict in a word."""
-    said = part.against_first
-    return ("", "first row") if said is None else (signed(str(said.effect)), said.word)
+    outcome = part.against_first
+    return ("", "first row") if outcome is None else (signed(str(outcome.effect)), outcome.word)
 
 
 def signed(value: str) -> str:
@@ -83,7 +83,7 @@ def constant_sentences(results: Results) -> list[str]:
 def how_to_read(results: Results) -> list[str]:
     """What the columns and words of the table mean, a sentence or two each."""
     n_classes = len(results.class_names)
-    said = [
+    sentences = [
         f"**Test**: images that no network was trained on{_counts(results, 'test')}.",
         f"**Cross-fitted**: training images, each predicted by networks that were not trained on it{_counts(results, 'cross_fitted')}.",
         f"**Balanced accuracy**: the mean of the sensitivities of the {n_classes} classes. A constant answer has {1 / n_classes:.3f}.",
@@ -94,18 +94,18 @@ def how_to_read(results: Results) -> list[str]:
         '**Verdict**: "better" or "worse" if the interval of the difference excludes 0. Else "not shown": the data do not show a difference.',
     ]
     if members := [row.method for row in results.rows if row.is_member]:
-        said.append(
+        sentences.append(
             f"**Methods**: {', '.join(dict.fromkeys(members))} are single networks. The other rows combine them."
         )
     if "image" in {row.split_by for row in results.rows}:
-        said.append(
+        sentences.append(
             "**Split by image**: the networks were trained on other images of the same patients. Such values can be too high for new patients."
         )
     if "image" in {row.group_kind for row in results.rows}:
-        said.append(
+        sentences.append(
             "**No patients are known**: images count as independent. Intervals are too narrow if patients have several images."
         )
-    return said
+    return sentences
 
 
 def _counts(results: Results, part: str) -> str:

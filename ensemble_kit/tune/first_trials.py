@@ -92,7 +92,7 @@ def continue_cut_off(
     progress : callable
         Epochs of a trial that are on the disk.
     dead : callable
-        Whether nobody is at a trial that is said to run.
+        Whether a trial in the state RUNNING has no live process.
     """
     trials = study.get_trials(deepcopy=False)
     continued = {trial.user_attrs.get(CONTINUES) for trial in trials}

@@ -152,7 +152,7 @@ def _place_networks(
     run: Run, study: MemberStudy, trial: FrozenTrial, name: str, manifest: Manifest
 ) -> None:
     objective = study.objective
-    if objective.member.recipe.select_on == "kept-fold":
+    if objective.member.recipe.select_on == "held-out-fold":
         return  # such a trial was trained by another rule than its member is
     tried = objective.tried(trial.user_attrs)
     member = Member(**{**tried.model_dump(), "name": name, "tuned": True})

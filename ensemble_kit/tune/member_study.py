@@ -145,7 +145,7 @@ class MemberStudy:
                 continue_cut_off(self.study, self._progress, dead=lambda _: False)
 
     def at_work(self) -> int:
-        """Trials that are said to run."""
+        """Trials in the state RUNNING."""
         return len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
     def _n_begun(self) -> int:

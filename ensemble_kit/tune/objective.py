@@ -127,7 +127,7 @@ class Objective:
         """
         is_default = attrs.get(ORIGIN) == DEFAULT
         member = self.member if is_default else with_values(self.member, attrs[VALUES])
-        if member.recipe.select_on != "kept-fold":
+        if member.recipe.select_on != "held-out-fold":
             return member
         blind = member.recipe.model_copy(update={"select_on": "none", "patience": 0})
         return member.model_copy(update={"recipe": blind})

@@ -266,13 +266,13 @@ def placed(values: Mapping[str, Any]) -> dict[str, Any]:
 def with_values(member: Member, values: Mapping[str, Any]) -> Member:
     """The member with these settings in place of its own."""
     nested = placed(values)
-    said = nested.pop("recipe", {})
+    given_values = nested.pop("recipe", {})
     recipe = member.recipe.model_copy(
         update={
             key: getattr(member.recipe, key).model_copy(update=value)
             if isinstance(value, Mapping)
             else value
-            for key, value in said.items()
+            for key, value in given_values.items()
         }
     )
     return member.model_copy(update={**nested, "recipe": recipe})

@@ -193,8 +193,8 @@ def methods(pair, labels, groups, n_classes, names):
                 drawn[k][m].append(values)
     for m in names:
         a = scored["a"].values[m]
-        said = verdict("a", scored["a"], "b", scored["b"], metric_name=m, part="test")
-        out["ours", m] = (ends(a), ends(said.effect), said.word)
+        outcome = verdict("a", scored["a"], "b", scored["b"], metric_name=m, part="test")
+        out["ours", m] = (ends(a), ends(outcome.effect), outcome.word)
         sign = 1 if metric(m).higher_is_better else -1
         mine, theirs = (np.concatenate(drawn[k][m]) for k in "ab")
         low, high = np.nanquantile(sign * (mine - theirs), [0.025, 0.975])
@@ -291,10 +291,10 @@ def choice(n_out_of_fold: int, n: int, seed: int) -> dict:
             wanted=wanted, n_resamples=500,
         )  # fmt: skip
         several = {k: one for k, one in scored["oof"].items() if k != "m0"}
-        said = verdicts(
+        outcome = verdicts(
             several, "m0", scored["oof"]["m0"], metric_name=wanted, part="cross_fitted"
         )[best]
-        said = corrected_verdict(said, corrected.gains.get("m0"))
+        outcome = corrected_verdict(outcome, corrected.gains.get("m0"))
         on_test = paired_gains({best: scored["test"][best]}, scored["test"]["m0"], wanted)[
             best
         ].effect
@@ -302,7 +302,7 @@ def choice(n_out_of_fold: int, n: int, seed: int) -> dict:
         found["corrected"].append(corrected.value)
         found["test"].append(scored["test"][best].values[wanted.name].value)
         found["better on test"].append(on_test.low is not None and on_test.low > 0)
-        found["better without test"].append(said.word == "better")
+        found["better without test"].append(outcome.word == "better")
     return {"methods": 22, "out-of-fold": n_out_of_fold, "test patients": 20, "n": n} | {
         k: float(np.mean(v)) for k, v in found.items()
     }

@@ -69,8 +69,8 @@ def main() -> None:
         rows: list[dict] = []
         for network in networks:
             rows += measure(network, data, args)
-            print(*said(network, rows), sep="\n", flush=True)
-            if args.json:  # a long run that is cut off has said and kept what it measured
+            print(*lines_of(network, rows), sep="\n", flush=True)
+            if args.json:  # a long run that is cut off has printed and stored what it measured
                 write_json(args.json, result(rows, args))
     if args.floor and not args.losses:
         card = Card.measure(torch.device(args.device))
@@ -80,7 +80,7 @@ def main() -> None:
             for k, v in card.floor(n, args.size).items()
         ]
         rows += floors
-        print(*(line for n in networks for line in said(n, floors)), sep="\n")
+        print(*(line for n in networks for line in lines_of(n, floors)), sep="\n")
     for name, ratio in ratios_of(rows).items():
         print(f"{name:42} {ratio:.2f}")
     if args.json:
@@ -235,7 +235,7 @@ def speed(rows: list[dict], network: str, line: str) -> float:
     )
 
 
-def said(network: str, rows: list[dict]) -> list[str]:
+def lines_of(network: str, rows: list[dict]) -> list[str]:
     """What was measured of a network, in lines to print."""
     own = [row for row in rows if row["network"] == network]
     if "val_log_loss" in own[0]:

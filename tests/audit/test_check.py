@@ -276,9 +276,9 @@ def test_a_class_of_one_group_is_an_error(planted: Path) -> None:
 
 
 def test_the_report_is_plain_json(planted: Path) -> None:
-    said = json.loads(json.dumps(audit(planted).to_json(), allow_nan=False))
-    assert said["n_images"] == 60
-    assert said["exit_code"] == 0
+    printed = json.loads(json.dumps(audit(planted).to_json(), allow_nan=False))
+    assert printed["n_images"] == 60
+    assert printed["exit_code"] == 0
 
 
 def test_the_eight_views_of_the_hash_are_those_of_the_picture() -> None:

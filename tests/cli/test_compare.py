@@ -163,17 +163,17 @@ def test_notes_of_the_stacked_answers_stand_beside_a_comparison(
     stored = json.loads(path.read_text())
     stored["notes"].append("Quorum: 3 of 4.")
     write_checked(path, stored)
-    said = call(repeats[0].path, tmp_path / "noted", "--method", "vote", "--resamples", 50)
-    assert f"Caveat: {(tmp_path / 'noted').as_posix()}: Quorum: 3 of 4.\n" in said
-    assert said.count("`vote` outputs vote shares") == 1
+    printed = call(repeats[0].path, tmp_path / "noted", "--method", "vote", "--resamples", 50)
+    assert f"Caveat: {(tmp_path / 'noted').as_posix()}: Quorum: 3 of 4.\n" in printed
+    assert printed.count("`vote` outputs vote shares") == 1
 
 
 def test_the_coverage_is_shown_where_some_images_were_not_decided(tmp_path: Path) -> None:
     runs = [toy_run(tmp_path / name) for name in ("one", "two")]
     for run, ties in zip(runs, ("abstain", "proba"), strict=True):
         stack_run(run, {"vote": MajorityVote(ties=ties)}, protocol=QUICK)
-    said = call(*(run.path for run in runs), "--method", "vote", "--resamples", 50)
-    table = said.splitlines()[2:]
+    printed = call(*(run.path for run in runs), "--method", "vote", "--resamples", 50)
+    table = printed.splitlines()[2:]
     assert "coverage" in table[0]
     rows = read_ensemble_predictions(runs[0].ensemble_dir("vote")).query("split == 'oof'")
     covered = (rows["predicted"] != "").mean()
@@ -263,14 +263,14 @@ def test_runs_that_are_no_repeats_are_refused(repeats: list[Run], tmp_path: Path
 
 
 def test_repeats_are_reported_as_a_table_and_a_verdict_on_each_baseline(repeats: list[Run]) -> None:
-    said = call(*(run.path for run in repeats), "--repeats", "--method", "vote")
-    lines = said.splitlines()
+    printed = call(*(run.path for run in repeats), "--repeats", "--method", "vote")
+    lines = printed.splitlines()
     assert lines[0].startswith("Verdict: vote ")
     lines = lines[3:]
     assert lines[0].startswith("3 repeats x 4 folds of 192 images of 32 patients")
     assert lines[1].split() == ["run", "vote", "best-member", "mean"]
-    assert "Nadeau & Bengio 2003" in said
-    assert said.count("Verdict: ") == 2
+    assert "Nadeau & Bengio 2003" in printed
+    assert printed.count("Verdict: ") == 2
     answer = json.loads(call(*(run.path for run in repeats), "--repeats", "--json"))
     assert (answer["n_repeats"], answer["n_splits"], len(answer["folds"])) == (3, 4, 12)
 
@@ -288,10 +288,10 @@ def test_training_repeats_ends_with_the_command_that_compares_them(
         "ensemble_kit.cli.commands.train_members.run_training",
         lambda one, *_, **__: trained.append(one.run_path.as_posix()),
     )
-    code, said = cli("train-members", "--repeats", 2, "--run", "here")
+    code, printed = cli("train-members", "--repeats", 2, "--run", "here")
     assert (code, trained) == (0, ["here-repeat-1", "here-repeat-2"])
     command = "Then: ensemble-kit compare here-repeat-* --repeats --method vote"
-    assert said.splitlines()[-1] == command
+    assert printed.splitlines()[-1] == command
 
 
 def test_a_run_whose_method_the_mean_replaced_is_starred_and_has_only_its_own_caveats(
@@ -307,5 +307,5 @@ def test_a_run_whose_method_the_mean_replaced_is_starred_and_has_only_its_own_ca
     write_checked(path, json.loads(path.read_text()) | {"fell_back_to_mean": True})
     found = compare_runs(runs, method="dirichlet", protocol=QUICK)
     assert runs[1].path.as_posix() in found.replaced
-    said = call(*(run.path for run in runs), "--method", "dirichlet", "--resamples", 50)
-    assert f"{runs[1].path.as_posix()}* " in said
+    printed = call(*(run.path for run in runs), "--method", "dirichlet", "--resamples", 50)
+    assert f"{runs[1].path.as_posix()}* " in printed

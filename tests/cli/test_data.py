@@ -60,10 +60,10 @@ def test_check_of_clean_data_ends_with_0_and_of_planted_data_with_3(
 
 def test_check_speaks_json_with_the_same_exit_code(phantom: Path) -> None:
     done = ek("check", phantom, "--stain", "he", "--json")
-    said = json.loads(done.output)
-    assert said["exit_code"] == done.exit_code == 0
-    assert said["n_images"] == 48
-    assert said["color_leak"]["by_image"] > said["color_leak"]["by_group"]
+    printed = json.loads(done.output)
+    assert printed["exit_code"] == done.exit_code == 0
+    assert printed["n_images"] == 48
+    assert printed["color_leak"]["by_image"] > printed["color_leak"]["by_group"]
 
 
 def test_row_56_no_name_on_disk_steers_the_terminal(tmp_path: Path) -> None:
@@ -116,5 +116,5 @@ def test_check_takes_no_data_flag_and_names_the_right_words(phantom: Path) -> No
 
 
 def test_clean_data_name_the_training_with_the_same_reader(phantom: Path) -> None:
-    said = ek("check", phantom, "--no-leak", "--stain", "he").output
-    assert f"ensemble-kit train-members --data {phantom} --stain he --dry-run" in said
+    printed = ek("check", phantom, "--no-leak", "--stain", "he").output
+    assert f"ensemble-kit train-members --data {phantom} --stain he --dry-run" in printed

@@ -14,8 +14,8 @@ CLI = Callable[..., tuple[int, str]]
 
 
 def found(cli: CLI, *words: object) -> tuple[int, dict[str, dict[str, str]]]:
-    code, said = cli("doctor", *words, "--json")
-    return code, {one["name"]: one for one in json.loads(said)}
+    code, printed = cli("doctor", *words, "--json")
+    return code, {one["name"]: one for one in json.loads(printed)}
 
 
 def test_the_versions_are_those_installed_and_locks_work(cli: CLI, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def run_process(*words: object, cwd: Path, **environment: str) -> subprocess.Com
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "printed"),
     [
         (["frobnicate"], "'frobnicate'"),
         (["stack", "--frobnicate"], "No such option"),
@@ -59,36 +59,36 @@ def run_process(*words: object, cwd: Path, **environment: str) -> subprocess.Com
     ],
 )
 def test_what_the_command_line_does_not_know_is_exit_2(
-    cli: CLI, words: list[str], said: str
+    cli: CLI, words: list[str], printed: str
 ) -> None:
     code, text = cli(*words)
-    assert (code, said in text) == (2, True), text
+    assert (code, printed in text) == (2, True), text
 
 
 # -- bad data or settings: exit code 3 -----------------------------------------------------
 
 
 def test_a_missing_folder_is_exit_3_and_named(cli: CLI, tmp_path: Path) -> None:
-    code, said = train(cli, tmp_path / "nowhere")
+    code, printed = train(cli, tmp_path / "nowhere")
     assert code == 3
-    assert f"error: '{tmp_path / 'nowhere'}'" in said
+    assert f"error: '{tmp_path / 'nowhere'}'" in printed
 
 
 def test_an_empty_class_folder_is_exit_3_and_named(cli: CLI, own: Path) -> None:
     (own / "uncertain").mkdir()
-    code, said = train(cli, own)
+    code, printed = train(cli, own)
     assert code == 3
-    assert "uncertain" in said
+    assert "uncertain" in printed
 
 
 def test_one_class_alone_is_exit_3_with_its_count(
     cli: CLI, paint: Callable[..., Path], tmp_path: Path
 ) -> None:
-    code, said = train(cli, paint(tmp_path / "one", n_patients=3, classes=("benign",)))
+    code, printed = train(cli, paint(tmp_path / "one", n_patients=3, classes=("benign",)))
     assert code == 3
-    assert "at least two" in said
-    assert "benign" in said
-    assert "12" in said
+    assert "at least two" in printed
+    assert "benign" in printed
+    assert "12" in printed
 
 
 @pytest.mark.parametrize("spoiled", ["cut in half", "empty", "a web page"])
@@ -103,19 +103,19 @@ def test_an_unreadable_image_is_exit_3_and_named_by_its_path(
         "a web page": b"<html></html>",
     }
     image.write_bytes(cuts[spoiled])
-    code, said = train(cli, own)
+    code, printed = train(cli, own)
     assert code == 3
-    assert "benign/P01_1.png" in said
-    assert "P01_0.png" not in said
+    assert "benign/P01_1.png" in printed
+    assert "P01_0.png" not in printed
 
 
 def test_two_unreadable_images_are_both_named(cli: CLI, own: Path) -> None:
     for name in ("benign/P00_0.png", "malignant/P05_1.png"):
         (own / name).write_bytes(b"no image")
-    code, said = train(cli, own)
+    code, printed = train(cli, own)
     assert code == 3
-    assert "benign/P00_0.png" in said
-    assert "malignant/P05_1.png" in said
+    assert "benign/P00_0.png" in printed
+    assert "malignant/P05_1.png" in printed
 
 
 def test_fewer_groups_than_folds_is_exit_3_with_the_largest_feasible_number(
@@ -129,10 +129,10 @@ def test_fewer_groups_than_folds_is_exit_3_with_the_largest_feasible_number(
             lines.append(f"{name},{label},patient{p},{'test' if p > 3 else 'train'}")
     table = tmp_path / "table.csv"
     table.write_text("\n".join(lines))
-    code, said = train(cli, table, folds=5)
+    code, printed = train(cli, table, folds=5)
     assert code == 3
-    assert "5 folds need at least 5 groups" in said
-    assert "the training part has 4. Use at most --folds 4" in said
+    assert "5 folds need at least 5 groups" in printed
+    assert "the training part has 4. Use at most --folds 4" in printed
     # What it advises is possible: with so many folds, the refusal is another one or none.
     assert "folds need at least" not in train(cli, table, "--dry-run", folds=4)[1]
 
@@ -141,10 +141,10 @@ def test_a_missing_label_column_is_exit_3_with_the_columns_there_are(
     cli: CLI, tmp_path: Path
 ) -> None:
     (tmp_path / "table.csv").write_text("path,lable,group\na.png,x,p1\n")
-    code, said = train(cli, tmp_path / "table.csv")
+    code, printed = train(cli, tmp_path / "table.csv")
     assert code == 3
-    assert "path, lable, group" in said
-    assert "Did you mean 'lable'?" in said
+    assert "path, lable, group" in printed
+    assert "Did you mean 'lable'?" in printed
 
 
 def test_an_unknown_key_in_the_settings_file_is_exit_3_and_names_the_nearest(
@@ -152,10 +152,10 @@ def test_an_unknown_key_in_the_settings_file_is_exit_3_and_names_the_nearest(
 ) -> None:
     (tmp_path / "ensemble-kit.toml").write_text("[recipe]\nlerning_rate = 0.1\n")
     for command in ("train-members", "stack", "tune", "report"):
-        code, said = cli(command)
+        code, printed = cli(command)
         assert code == 3
-        assert "'recipe.lerning_rate' (in 'ensemble-kit.toml')" in said
-        assert "Did you mean 'learning_rate'?" in said
+        assert "'recipe.lerning_rate' (in 'ensemble-kit.toml')" in printed
+        assert "Did you mean 'learning_rate'?" in printed
 
 
 @pytest.mark.parametrize("kind", ["pipe", "dangling link", "folder"])
@@ -170,21 +170,21 @@ def test_a_settings_file_that_is_no_file_is_exit_3_and_named(
     else:
         file.symlink_to("nowhere.toml")
     for command in ("train-members", "stack"):
-        code, said = cli(command)
-        assert (code, file.name in said) == (3, True), said
+        code, printed = cli(command)
+        assert (code, file.name in printed) == (3, True), printed
 
 
 def test_a_pipe_in_the_place_of_a_table_is_exit_3_and_named(cli: CLI, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "table.csv")
-    code, said = cli("train-members", "--data", "table.csv")
-    assert (code, "table.csv" in said) == (3, True), said
+    code, printed = cli("train-members", "--data", "table.csv")
+    assert (code, "table.csv" in printed) == (3, True), printed
 
 
 def test_an_unknown_network_is_exit_3_and_names_the_nearest(cli: CLI, own: Path) -> None:
-    code, said = cli("train-members", "--data", own, "--members", "resnet81", "--folds", 2)
+    code, printed = cli("train-members", "--data", own, "--members", "resnet81", "--folds", 2)
     assert code == 3
-    assert "'resnet81'" in said
-    assert "'resnet18'" in said
+    assert "'resnet81'" in printed
+    assert "'resnet18'" in printed
 
 
 def test_a_run_folder_made_from_other_data_is_exit_3_and_says_what_differs(
@@ -193,35 +193,35 @@ def test_a_run_folder_made_from_other_data_is_exit_3_and_says_what_differs(
     assert train(cli, own, "--run", "run")[0] == 0
     image = own / "benign" / "P00_0.png"
     Image.new("RGB", (16, 16), (1, 2, 3)).save(image)
-    code, said = train(cli, own, "--run", "run")
+    code, printed = train(cli, own, "--run", "run")
     assert code == 3
-    assert "was made from other data: the pixels (sha256) of 1 image changed (benign/P00_0.png)" in said  # fmt: skip
+    assert "was made from other data: the pixels (sha256) of 1 image changed (benign/P00_0.png)" in printed  # fmt: skip
 
 
 def test_a_run_folder_with_other_folds_is_exit_3(cli: CLI, own: Path) -> None:
     assert train(cli, own, "--run", "run")[0] == 0
-    code, said = train(cli, own, "--run", "run", folds=3)
+    code, printed = train(cli, own, "--run", "run", folds=3)
     assert code == 3
-    assert "'run' has 2 folds by group" in said
+    assert "'run' has 2 folds by group" in printed
 
 
 def test_other_settings_in_a_finished_run_are_exit_3_and_listed(cli: CLI, own: Path) -> None:
     assert train(cli, own, "--run", "run")[0] == 0
-    code, said = train(cli, own, "--run", "run", "--batch-size", 4)
+    code, printed = train(cli, own, "--run", "run", "--batch-size", 4)
     assert code == 3
-    assert "recipe.batch_size: 32 -> 4" in said
-    assert "--retrain" in said
-    assert "Traceback" not in said
+    assert "recipe.batch_size: 32 -> 4" in printed
+    assert "--retrain" in printed
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("command", ["stack", "report"])
 def test_a_folder_without_a_run_is_exit_3_and_says_what_comes_first(cli: CLI, command: str) -> None:
-    code, said = cli(command, "--run", "nowhere")
+    code, printed = cli(command, "--run", "nowhere")
     assert code == 3
-    assert "ensemble-kit train-members --data DATA --run nowhere" in said
-    code, said = cli(command)
+    assert "ensemble-kit train-members --data DATA --run nowhere" in printed
+    code, printed = cli(command)
     assert code == 3
-    assert "Train members first" in said
+    assert "Train members first" in printed
 
 
 # -- the machine: exit code 4 --------------------------------------------------------------
@@ -241,18 +241,18 @@ def test_offline_weights_are_exit_4_with_both_ways_out(own: Path, tmp_path: Path
 
 
 def test_first_weights_that_are_not_there_are_exit_4(cli: CLI, own: Path) -> None:
-    code, said = train(cli, own, "--weights", "nowhere.pt")
+    code, printed = train(cli, own, "--weights", "nowhere.pt")
     assert code == 4
-    assert "nowhere.pt" in said
-    assert "nowhere.pt" in said
+    assert "nowhere.pt" in printed
+    assert "nowhere.pt" in printed
 
 
 def test_a_device_that_is_not_there_is_exit_4(
     cli: CLI, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, said = train(cli, own, "--device", "cuda:77")
+    code, printed = train(cli, own, "--device", "cuda:77")
     assert code == 4
-    assert "Use --device cpu" in said
+    assert "Use --device cpu" in printed
 
 
 # -- locked: exit code 6; integrity: exit code 7 -------------------------------------------
@@ -277,9 +277,9 @@ def test_a_run_that_another_process_holds_is_exit_6_and_says_which(
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
-        code, said = train(cli, own, "--run", "run")
+        code, printed = train(cli, own, "--run", "run")
         assert code == 6
-        assert f"process {other.pid} on {os.uname().nodename}" in said
+        assert f"process {other.pid} on {os.uname().nodename}" in printed
         other.kill()
     # The lock of a killed process is no lock.
     assert train(cli, own, "--run", "run")[0] == 0
@@ -293,9 +293,9 @@ def test_one_flipped_bit_in_stored_logits_is_exit_7_and_named(
     content = bytearray(file.read_bytes())
     content[-5] ^= 1
     file.write_bytes(content)
-    code, said = cli("stack", "--run", "run", "--method", "vote")
+    code, printed = cli("stack", "--run", "run", "--method", "vote")
     assert code == 7
-    assert "predictions/tiny_cnn/oof.npy' does not match its digest" in said
+    assert "predictions/tiny_cnn/oof.npy' does not match its digest" in printed
 
 
 def test_a_changed_manifest_in_the_run_folder_is_exit_7(
@@ -305,9 +305,9 @@ def test_a_changed_manifest_in_the_run_folder_is_exit_7(
     table = run.path / "manifest.csv"
     table.write_text(table.read_text().replace(",benign,", ",malignant,", 1))
     for command in ("stack", "report"):
-        code, said = cli(command, "--run", "run")
+        code, printed = cli(command, "--run", "run")
         assert code == 7
-        assert "manifest.csv'" in said
+        assert "manifest.csv'" in printed
 
 
 # -- what is said --------------------------------------------------------------------------
@@ -318,10 +318,10 @@ def test_control_characters_in_names_never_reach_the_terminal(
 ) -> None:
     evil = "\x1b]0;owned\x07class"
     (own / "benign").rename(own / evil)
-    _, said = train(cli, own, "--dry-run")
-    assert "\x1b" not in said
-    assert "\x07" not in said
-    assert "owned" in said
+    _, printed = train(cli, own, "--dry-run")
+    assert "\x1b" not in printed
+    assert "\x07" not in printed
+    assert "owned" in printed
 
 
 def test_no_expected_error_shows_a_traceback(cli: CLI, tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_no_expected_error_shows_a_traceback(cli: CLI, tmp_path: Path) -> None:
         ["report"],
         ["tune", "--member", "y"],
     ):
-        code, said = cli(*words)
+        code, printed = cli(*words)
         assert code in {2, 3}
-        assert said.count("error:") + said.count("Error:") == 1
-        assert "Traceback" not in said
+        assert printed.count("error:") + printed.count("Error:") == 1
+        assert "Traceback" not in printed

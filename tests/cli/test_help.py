@@ -33,11 +33,11 @@ EVERY = list(commands(app))
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
 def test_every_command_has_help(words: tuple[str, ...], cli: Callable[..., CLI]) -> None:
-    code, said = cli(*words, "--help")
+    code, printed = cli(*words, "--help")
     assert code == 0
-    assert said.startswith(" ".join(["Usage: ensemble-kit", *words]))
+    assert printed.startswith(" ".join(["Usage: ensemble-kit", *words]))
     # A sentence on what it does stands right below the usage.
-    assert re.search(r"^  [A-Z].*[a-z.]", said, re.MULTILINE)
+    assert re.search(r"^  [A-Z].*[a-z.]", printed, re.MULTILINE)
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
@@ -79,8 +79,8 @@ def test_the_help_of_a_command_loads_neither_torch_nor_pandas(name: str) -> None
 
 
 def test_the_list_of_commands_has_each_with_its_line(cli: Callable[..., CLI]) -> None:
-    _, said = cli("--help")
-    listed = " ".join(said.split("Commands:")[1].split())
+    _, printed = cli("--help")
+    listed = " ".join(printed.split("Commands:")[1].split())
     assert listed == " ".join(f"{name} {line}" for name, (_, _, line) in COMMANDS.items())
 
 
@@ -95,11 +95,11 @@ def test_every_command_file_is_a_command() -> None:
 
 
 def test_the_version_is_the_package_s(cli: Callable[..., CLI]) -> None:
-    code, said = cli("--version")
-    assert (code, said.strip()) == (0, f"ensemble-kit {ensemble_kit.__version__}")
+    code, printed = cli("--version")
+    assert (code, printed.strip()) == (0, f"ensemble-kit {ensemble_kit.__version__}")
 
 
 def test_an_unknown_command_names_the_nearest(cli: Callable[..., CLI]) -> None:
-    code, said = cli("train-member")
+    code, printed = cli("train-member")
     assert code == 2
-    assert "Did you mean 'train-members'?" in said
+    assert "Did you mean 'train-members'?" in printed

@@ -57,7 +57,7 @@ def test_elsewhere_a_job_takes_a_gpu_unless_it_is_for_the_cpu(device: str, gpus:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "printed"),
     [
         (("--gpus", 1), "--gpus is for --engine ray and slurm; the engine is local"),
         (("--time-limit", 9, "--engine", "ray"), "--time-limit is for --engine slurm"),
@@ -71,10 +71,10 @@ def test_elsewhere_a_job_takes_a_gpu_unless_it_is_for_the_cpu(device: str, gpus:
     ],
 )
 def test_a_flag_of_another_engine_is_exit_2(
-    cli: CLI, slides: Path, flags: tuple[object, ...], said: str
+    cli: CLI, slides: Path, flags: tuple[object, ...], printed: str
 ) -> None:
     code, text = cli(*words(slides, *flags))
-    assert (code, said in text) == (2, True), text
+    assert (code, printed in text) == (2, True), text
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
@@ -88,8 +88,8 @@ def test_a_machine_without_a_gpu_submits_jobs_to_one_that_has(
         return [JobFailed(job.member.name, job.fold, "no Slurm here") for job in jobs]
 
     monkeypatch.setattr(SlurmEngine, "__call__", submit)
-    code, said = cli(*words(slides, "--engine", "slurm", "--device", device))
-    assert (code, requested) == (5, [1]), said
+    code, printed = cli(*words(slides, "--engine", "slurm", "--device", device))
+    assert (code, requested) == (5, [1]), printed
     spec = json.loads(Path("run/members/tiny_cnn/member.json").read_text())
     assert (spec["device"], spec["precision"], spec["settled"]) == (device, "auto", {})
 
@@ -114,18 +114,18 @@ def test_without_waiting_an_array_is_submitted_with_its_options_and_status_knows
         "--slurm", "account=lab7", "--slurm", "qos=long run", "--slurm", "exclusive",
         "--slurm", "python=apptainer exec x.sif python", "--slurm", "setup=module load cuda",
     ]  # fmt: skip
-    code, said = cli(*words(slides, "--engine", "slurm", "--no-wait", *flags))
-    assert code == 0, said
-    assert "(first id 42" in said
-    assert "2 jobs are not done yet; see ensemble-kit status run" in said
-    assert "All 2 jobs are done" not in said
+    code, printed = cli(*words(slides, "--engine", "slurm", "--no-wait", *flags))
+    assert code == 0, printed
+    assert "(first id 42" in printed
+    assert "2 jobs are not done yet; see ensemble-kit status run" in printed
+    assert "All 2 jobs are done" not in printed
     script = next(Path("run/slurm").glob("*.sh"))
     text = script.read_text()
     for line in ("#SBATCH --account=lab7", "#SBATCH --qos='long run'", "#SBATCH --exclusive\n", "module load cuda", "apptainer exec x.sif python -u -m submitit"):  # fmt: skip
         assert line in text
-    code, said = cli("status", "run")
+    code, printed = cli("status", "run")
     assert code == 0
-    assert "0 of 2 jobs are done" in said
+    assert "0 of 2 jobs are done" in printed
 
 
 @pytest.mark.usefixtures("slurm_here")
@@ -136,9 +136,9 @@ def test_jobs_that_are_with_slurm_are_not_submitted_a_second_time(
     squeue = tmp_path / "bin" / "squeue"
     assert cli(*flags)[0] == 0
     squeue.write_text("#!/bin/sh\necho 41_0\necho 42_1\n")
-    code, said = cli(*flags)
-    assert (code, "42_1" in said, "42_0" in said) == (6, True, False), said
-    assert "scancel 42)" in said
+    code, printed = cli(*flags)
+    assert (code, "42_1" in printed, "42_0" in printed) == (6, True, False), printed
+    assert "scancel 42)" in printed
     squeue.write_text("#!/bin/sh\nexit 0\n")
     assert cli(*flags)[0] == 0
 
@@ -152,14 +152,14 @@ def test_a_shard_counts_its_own_jobs_and_leaves_stacking_to_the_last(
     assert [Launch(shard=(i, 2)).own(list("abcde")) for i in (1, 2)] == [list("ace"), list("bd")]
     assert Launch().own(["a", "b"]) == ["a", "b"]
     common = words(slides, "--device", "cpu", "--slots", 1)
-    code, said = cli(*common, "--shard", "1/2")
+    code, printed = cli(*common, "--shard", "1/2")
     assert code == 0
-    assert " for 1 job." in said
-    assert "Next: 1 job of another shard is not done yet; see ensemble-kit status run" in said
-    assert "stack" not in said
-    code, said = cli(*common, "--shard", "2/2")
+    assert " for 1 job." in printed
+    assert "Next: 1 job of another shard is not done yet; see ensemble-kit status run" in printed
+    assert "stack" not in printed
+    code, printed = cli(*common, "--shard", "2/2")
     assert code == 0
-    assert "Next: ensemble-kit stack --method all --run run" in said
+    assert "Next: ensemble-kit stack --method all --run run" in printed
 
 
 # -- what comes next -----------------------------------------------------------------------
@@ -167,15 +167,15 @@ def test_a_shard_counts_its_own_jobs_and_leaves_stacking_to_the_last(
 
 def test_the_line_that_follows_tuning_trains_the_same_data(cli: CLI, slides: Path) -> None:
     flags = words(slides, "--device", "cpu", "--run", "my runs/r9")[1:]
-    code, said = cli("tune", *flags, "--trials", 5)
+    code, printed = cli("tune", *flags, "--trials", 5)
     assert code == 0
-    line = next(line for line in said.splitlines() if "Next: " in line)
+    line = next(line for line in printed.splitlines() if "Next: " in line)
     typed = shlex.split(line.split("Next: ensemble-kit ")[1].split(" (uses")[0])
     assert typed[0] == "train-members"
     assert "--trials" not in typed
-    code, said = cli(*typed, "--slots", 1)
-    assert code == 0, said
-    assert "(tuned)" in said
+    code, printed = cli(*typed, "--slots", 1)
+    assert code == 0, printed
+    assert "(tuned)" in printed
 
 
 # -- one job -------------------------------------------------------------------------------

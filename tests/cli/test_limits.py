@@ -66,12 +66,12 @@ def test_a_budget_below_the_cheapest_member_is_refused() -> None:
 
 
 def test_limits_of_greedy_selection_hold(run) -> None:
-    said = call(run, "--method", "greedy", "--set", "max_members=1").output
-    assert "greedy (replaced" not in said
+    printed = call(run, "--method", "greedy", "--set", "max_members=1").output
+    assert "greedy (replaced" not in printed
     assert kept(run) == 1
-    said = call(run, "--method", "greedy", "--set", "budget_params=3e6").output
+    printed = call(run, "--method", "greedy", "--set", "budget_params=3e6").output
     assert kept(run) <= 2
-    assert "Cheapest set" in said
+    assert "Cheapest set" in printed
     assert (run.path / "ensembles/pareto.csv").is_file()
 
 
@@ -82,9 +82,9 @@ def test_the_pareto_table_keeps_the_limits_too(run) -> None:
     assert {row["cost"] for row in answer["pareto"]} == {1e6, 2e6, 3e6}
     few = ("--method", "greedy", "--set", "max_members=2", "--pareto", "--json")
     assert max(row["n_members"] for row in json.loads(call(run, *few).output)["pareto"]) == 2
-    said = call(run, "--method", "vote", "--pareto", "--resamples", "0").output
-    assert "No cheapest set is named" in said
-    assert "Cheapest set" not in said
+    printed = call(run, "--method", "vote", "--pareto", "--resamples", "0").output
+    assert "No cheapest set is named" in printed
+    assert "Cheapest set" not in printed
 
 
 def test_costs_are_weighed_under_a_quorum_too(run) -> None:

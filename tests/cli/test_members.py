@@ -11,27 +11,27 @@ CLI = Callable[..., tuple[int, str]]
 
 
 def test_a_name_with_a_tag_is_listed_with_the_weights_of_that_tag(cli: CLI) -> None:
-    code, said = cli("members", "list", "resnet18.a1_in1k,tiny_cnn")
+    code, printed = cli("members", "list", "resnet18.a1_in1k,tiny_cnn")
     assert code == 0
-    tagged, own = said.splitlines()[1:]
+    tagged, own = printed.splitlines()[1:]
     assert tagged.split()[-1] == "a1_in1k"
     assert own.endswith("none (random weights)")
 
 
 def test_a_network_costs_the_same_by_the_name_that_timm_gives_it(cli: CLI) -> None:
-    said = cli("members", "list", "efficientnetv2_b0,tf_efficientnetv2_b0", "--json")[1]
-    one, other = json.loads(said)
+    printed = cli("members", "list", "efficientnetv2_b0,tf_efficientnetv2_b0", "--json")[1]
+    one, other = json.loads(printed)
     assert one == {**other, "member": "efficientnetv2_b0"}
 
 
 @pytest.mark.parametrize("size", [-3, 0, 1])
 def test_a_batch_that_no_network_trains_on_is_refused(cli: CLI, size: int) -> None:
-    code, said = cli("members", "list", "tiny_cnn", "--measure", "--batch-size", size)
+    code, printed = cli("members", "list", "tiny_cnn", "--measure", "--batch-size", size)
     assert code == 2
-    assert f"{size} is not in the range x>=2" in said
+    assert f"{size} is not in the range x>=2" in printed
 
 
 def test_a_tag_that_is_not_published_is_refused_with_those_that_are(cli: CLI) -> None:
-    code, said = cli("members", "list", "resnet18.foo")
+    code, printed = cli("members", "list", "resnet18.foo")
     assert code == 3
-    assert "Choose one, e.g. resnet18.a1_in1k" in " ".join(said.split())
+    assert "Choose one, e.g. resnet18.a1_in1k" in " ".join(printed.split())

@@ -91,7 +91,7 @@ def test_ties_by_mean_probability_need_no_severe_class() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "printed"),
     [
         ("greedy.n_bag=3", "Did you mean 'n_bags'"),
         ("greed.n_bags=3", "Did you mean 'greedy'"),
@@ -105,10 +105,10 @@ def test_ties_by_mean_probability_need_no_severe_class() -> None:
         ("mean.x=1", "'x'"),
     ],
 )
-def test_a_setting_that_means_nothing_is_refused(setting: str, said: str) -> None:
+def test_a_setting_that_means_nothing_is_refused(setting: str, printed: str) -> None:
     with pytest.raises(UsageError) as caught:
         combiners_of(["greedy", "mean", "logistic"], [setting], seed=0)
-    assert said in str(caught.value)
+    assert printed in str(caught.value)
 
 
 def test_a_positive_class_is_one_of_the_classes() -> None:

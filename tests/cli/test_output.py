@@ -30,11 +30,11 @@ def test_every_column_is_printed_once_beside_the_first_and_fits(
 ) -> None:
     monkeypatch.setattr(tables, "terminal_width", lambda stream: width)
     tables.print_table(ROWS)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for cell in ("cross-fitted", "test", "0.750 [0.600, 0.900]", "0.8", "0.681", "0.977"):
-        assert said.count(cell) == 1
+        assert printed.count(cell) == 1
     blocks = list(tables.blocks(ROWS, width))
     assert [block[0] for block in blocks] == [0] * len(blocks)
     assert sorted(column for block in blocks for column in block[1:]) == [1, 2]
     if width in (100, 30):
-        assert max(map(len, said.splitlines())) <= width
+        assert max(map(len, printed.splitlines())) <= width

@@ -111,11 +111,11 @@ def test_it_is_said_when_first_known_and_after_each_job(terminal: bool) -> None:
         printer(JobFinished("a", 1, 60.0, 3))
         printer(started("a", 2))
         printer(JobFinished("a", 2, 60.0, 3))
-    said = out.getvalue()
-    assert said.count("About") == 1
-    assert "About 2 min 30 s for 3 jobs." in said
-    assert "a fold 0: done in 1 min 00 s; about 2 min 00 s left" in said
-    assert "a fold 2: done in 1 min 00 s\n" in said
+    printed = out.getvalue()
+    assert printed.count("About") == 1
+    assert "About 2 min 30 s for 3 jobs." in printed
+    assert "a fold 0: done in 1 min 00 s; about 2 min 00 s left" in printed
+    assert "a fold 2: done in 1 min 00 s\n" in printed
 
 
 def test_jobs_of_a_queue_are_not_estimated() -> None:

@@ -65,7 +65,7 @@ def test_rows_41_and_42_imports_join_by_id_and_class_name(tmp_path: Path, how: d
 def test_an_imported_run_can_be_stacked(tmp_path: Path) -> None:
     _, files = written(tmp_path)
     pairs = [f"{name}={path}" for name, path in files.items()]
-    said = call(
+    printed = call(
         "import-predictions",
         *pairs,
         "--labels",
@@ -73,7 +73,7 @@ def test_an_imported_run_can_be_stacked(tmp_path: Path) -> None:
         "--run",
         str(tmp_path / "run"),
     ).output
-    assert "3 members" in said
+    assert "3 members" in printed
     assert (
         "best single member"
         in call(
@@ -108,8 +108,8 @@ def test_runs_are_compared_on_shared_samples_and_a_copy_is_not_shown_to_differ(
     found = compare_runs([one, Run(tmp_path / "two")], protocol=QUICK)
     assert [v.word for v in found.verdicts] == ["not shown"]
     assert found.verdicts[0].effect.value == 0.0
-    said = call("compare", str(one.path), str(tmp_path / "two"), "--resamples", "50").output
-    assert "is not shown to differ from" in said
+    printed = call("compare", str(one.path), str(tmp_path / "two"), "--resamples", "50").output
+    assert "is not shown to differ from" in printed
 
 
 def test_a_run_that_was_not_stacked_says_what_to_run(tmp_path: Path) -> None:
@@ -128,21 +128,21 @@ def test_the_next_command_can_be_pasted_and_status_speaks_of_an_import(
     (tmp_path / "costs.csv").write_text("member,gmacs\nmember0,1\nmember1,2\n")
     pairs = [f"{name}={path}" for name, path in files.items()]
     given = ["--labels", "labels.csv", "--member-costs", "costs.csv", "--run", "My Drive/run 1"]
-    code, said = cli("import-predictions", *pairs, *given)
+    code, printed = cli("import-predictions", *pairs, *given)
     assert code == 0
-    line = next(x for x in said.splitlines() if x.startswith("Next: "))
+    line = next(x for x in printed.splitlines() if x.startswith("Next: "))
     words = shlex.split(line.removeprefix("Next: "))
     assert words == ["ensemble-kit", "stack", "--method", "all", "--run", "My Drive/run 1"]
-    code, said = cli("status", "My Drive/run 1")
+    code, printed = cli("status", "My Drive/run 1")
     assert code == 0
-    assert "3 members over 200 images" in said
-    assert "jobs" not in said
-    assert cli("status", "--run", "My Drive/run 1") == (0, said)
+    assert "3 members over 200 images" in printed
+    assert "jobs" not in printed
+    assert cli("status", "--run", "My Drive/run 1") == (0, printed)
     assert cli("status", "other", "--run", "My Drive/run 1")[0] == 2
-    code, said = cli("status", "My Drive/run 1", "--json")
-    assert json.loads(said) == []
-    code, said = cli("operating-point", "--run", "My Drive/run 1", "--method", "vote")
-    assert "--run 'My Drive/run 1'" in said
+    code, printed = cli("status", "My Drive/run 1", "--json")
+    assert json.loads(printed) == []
+    code, printed = cli("operating-point", "--run", "My Drive/run 1", "--method", "vote")
+    assert "--run 'My Drive/run 1'" in printed
 
 
 def test_advice_on_a_partial_import_is_no_option_of_diversity(
@@ -153,12 +153,12 @@ def test_advice_on_a_partial_import_is_no_option_of_diversity(
     frame.iloc[5:].to_csv(files["member0"], index=False)
     pairs = [f"{name}={path}" for name, path in files.items()]
     cli("import-predictions", *pairs, "--labels", "labels.csv", "--run", "run", "--partial")
-    code, said = cli("diversity", "--run", "run", "--resamples", 10)
+    code, printed = cli("diversity", "--run", "run", "--resamples", 10)
     assert code == 3
-    assert "'member0'" in said
-    assert "Import" in said
-    assert "Only stack accepts gaps" in said
-    assert "train-members" not in said
+    assert "'member0'" in printed
+    assert "Import" in printed
+    assert "Only stack accepts gaps" in printed
+    assert "train-members" not in printed
 
 
 def test_classes_with_commas_can_be_given_in_quotes(
@@ -173,11 +173,11 @@ def test_classes_with_commas_can_be_given_in_quotes(
     frame.to_csv("a.csv", index=False)
     typed = 'benign,"in situ, DCIS","so ""called"""'
     args = ("import-predictions", "a=a.csv", "--labels", "labels.csv", "--classes", typed)
-    code, said = cli(*args, "--run", "run")
+    code, printed = cli(*args, "--run", "run")
     assert code == 0
     assert Run(tmp_path / "run").manifest().class_names == (
         "benign",
         "in situ, DCIS",
         'so "called"',
     )
-    assert '"in situ, DCIS"' in said
+    assert '"in situ, DCIS"' in printed

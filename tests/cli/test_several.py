@@ -33,7 +33,7 @@ def splits_of(data: Path, *, folds: bool) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "printed"),
     [
         (("--protocol", "both"), "--protocol both"),
         (("--repeats", 2), "'splits.csv'"),
@@ -41,11 +41,11 @@ def splits_of(data: Path, *, folds: bool) -> Path:
     ],
 )
 def test_given_folds_are_not_trained_twice(
-    cli: CLI, slides: Path, flags: tuple[object, ...], said: str
+    cli: CLI, slides: Path, flags: tuple[object, ...], printed: str
 ) -> None:
     splits = splits_of(slides, folds=True)
     code, text = cli(*words(slides, "--members", "tiny_cnn", "--splits", splits, *flags))
-    assert (code, said in text) == (2, True), text
+    assert (code, printed in text) == (2, True), text
     assert sorted(p.name for p in Path().iterdir()) == ["splits.csv"]
 
 
@@ -74,9 +74,9 @@ def test_folds_over_a_given_test_part_may_be_drawn_again(cli: CLI, slides: Path)
 def test_the_plan_counts_images_and_patients_of_each_class() -> None:
     rows = [(f"i{i}", f"i{i}.png", "ab"[i // 8], f"p{i // 2}") for i in range(14)]
     manifest = Manifest.from_records(rows, group_kind="patient")
-    said = data_summary(manifest, make_folds(manifest, 2)).splitlines()
-    assert said[1].split() == ["images", "(patients)", "a", "b", "all"]
-    assert said[2].split() == ["train", "8", "(4)", "6", "(3)", "14", "(7)"]
+    printed = data_summary(manifest, make_folds(manifest, 2)).splitlines()
+    assert printed[1].split() == ["images", "(patients)", "a", "b", "all"]
+    assert printed[2].split() == ["train", "8", "(4)", "6", "(3)", "14", "(7)"]
 
 
 def test_given_folds_of_whole_patients_are_not_said_to_tear_them(cli: CLI, slides: Path) -> None:

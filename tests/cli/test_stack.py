@@ -30,21 +30,27 @@ def call(*args: str):
 
 
 def test_the_output_fits_one_screen_with_the_answer_first(run) -> None:
-    said = call("--run", str(run.path), "--method", "all", "--resamples", "50").output.splitlines()
+    printed = call(
+        "--run", str(run.path), "--method", "all", "--resamples", "50"
+    ).output.splitlines()
     stored = json.loads(
         call("--run", str(run.path), "--method", "all", "--resamples", "50", "--json").output
     )
-    assert said[: len(stored["result"])] == stored["result"]
-    assert len(said) <= 26
-    assert max(map(len, said[len(stored["result"]) + 1 :][:14])) <= 100
-    assert sum(line.startswith("Caveat: ") for line in said) <= 3
-    assert len([*dict.fromkeys(said)]) >= len(said) - said.count("") + 1, "no line stands twice"
+    assert printed[: len(stored["result"])] == stored["result"]
+    assert len(printed) <= 26
+    assert max(map(len, printed[len(stored["result"]) + 1 :][:14])) <= 100
+    assert sum(line.startswith("Caveat: ") for line in printed) <= 3
+    assert len([*dict.fromkeys(printed)]) >= len(printed) - printed.count("") + 1, (
+        "no line stands twice"
+    )
 
 
 def test_verbose_shows_three_parts_baselines_oracle_and_ties(run) -> None:
-    said = call("--run", str(run.path), "--method", "vote", "--resamples", "50", "--verbose").output
+    printed = call(
+        "--run", str(run.path), "--method", "vote", "--resamples", "50", "--verbose"
+    ).output
     for word in ("in-sample", "cross-fitted", "test", "best-member", "mean", "oracle", "ties"):
-        assert word in said
+        assert word in printed
 
 
 def test_scores_csv_holds_every_value_of_metrics_json(run) -> None:
@@ -80,8 +86,8 @@ def test_methods_are_named_in_a_list_or_one_by_one(run) -> None:
     flags = ("--run", str(run.path), "--resamples", "50")
     one_by_one = call(*flags, "--method", "vote", "--method", "median").output
     assert call(*flags, "--method", "vote, median").output == one_by_one
-    said = call(*flags, "--method", ",").output
-    assert said == call(*flags).output, "none named: the default ones"
+    printed = call(*flags, "--method", ",").output
+    assert printed == call(*flags).output, "none named: the default ones"
 
 
 def test_all_methods_of_one_member_are_this_member() -> None:
@@ -134,9 +140,9 @@ def test_a_run_without_predictions_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_each_class_is_shown_against_the_rest_in_124_columns(run) -> None:
-    said = call("--run", str(run.path), "--method", "vote", "--resamples", "50", "--verbose")
+    printed = call("--run", str(run.path), "--method", "vote", "--resamples", "50", "--verbose")
     for title, part in (("vote, cross-fitted:", "cross_fitted"), ("vote, test:", "test")):
-        table = said.output.partition(f"\n{title}\n")[2].splitlines()[:4]
+        table = printed.output.partition(f"\n{title}\n")[2].splitlines()[:4]
         stored = json.loads((run.ensemble_dir("vote") / "metrics.json").read_text())
         assert table[0].split()[:3] == ["class", "images", "sensitivity"]
         for line, (name, metrics) in zip(table[1:], stored[part]["per_class"].items(), strict=True):
@@ -149,7 +155,7 @@ def test_each_class_is_shown_against_the_rest_in_124_columns(run) -> None:
 
 
 def test_the_optimism_of_the_best_ensemble_is_reported(run) -> None:
-    said = call(
+    printed = call(
         "--run",
         str(run.path),
         "--method",
@@ -163,4 +169,4 @@ def test_the_optimism_of_the_best_ensemble_is_reported(run) -> None:
     stored = json.loads((run.ensemble_dir("boosting") / "metrics.json").read_text())["differences"]
     inside = stored["in_sample_minus_cross_fitted"]["balanced_accuracy"]
     assert inside > 0
-    assert f"in-sample - cross-fitted {inside:+.3f}" in said.output
+    assert f"in-sample - cross-fitted {inside:+.3f}" in printed.output

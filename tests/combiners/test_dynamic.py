@@ -80,17 +80,17 @@ def test_where_all_were_wrong_the_plain_mean_answers(name: str) -> None:
 def slowly(name: str, fit: np.ndarray, labels: np.ndarray, new: np.ndarray, k: int) -> np.ndarray:
     """The same rules in loops, one image after the other."""
     points, proba = flat_features(fit), softmax(new)
-    said = softmax(fit).argmax(axis=2)
+    printed = softmax(fit).argmax(axis=2)
     out = []
     for x, p in zip(flat_features(new), proba, strict=True):
         near = np.argsort(np.linalg.norm(points - x, axis=1), kind="stable")[:k]
         merits = []
         for m in range(fit.shape[1]):
-            hits = [bool(said[i, m] == labels[i]) for i in near]
+            hits = [bool(printed[i, m] == labels[i]) for i in near]
             if name == "knora-e":
                 merits.append(float(next((n for n, hit in enumerate(hits) if not hit), k)))
             elif name == "lca":
-                same = [hit for i, hit in zip(near, hits, strict=True) if said[i, m] == p[m].argmax()]  # fmt: skip
+                same = [hit for i, hit in zip(near, hits, strict=True) if printed[i, m] == p[m].argmax()]  # fmt: skip
                 merits.append(sum(same) / len(same) if same else 0.0)
             else:
                 merits.append(float(sum(hits)))

@@ -191,7 +191,7 @@ def test_selection_by_cost_weighs_errors_as_they_cost() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "printed"),
     [
         ({"metric": "aurok"}, "Did you mean 'auroc'"),
         ({"metric": "expected_cost"}, "expected_cost"),
@@ -200,7 +200,7 @@ def test_selection_by_cost_weighs_errors_as_they_cost() -> None:
         ({"n_picks": 0}, "n_picks=0"),
     ],
 )
-def test_selection_refuses_what_it_cannot_choose_by(options: dict, said: str) -> None:
+def test_selection_refuses_what_it_cannot_choose_by(options: dict, printed: str) -> None:
     table = toy_predictions(60, 3, 3)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=printed):
         GreedySelection(**options).fit(table.logits, table.labels)

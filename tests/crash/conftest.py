@@ -96,12 +96,12 @@ def invoke() -> Callable[..., tuple[int, str]]:
     """`cli` for fixtures that many tests share: it stays in the folder where it is."""
 
     def call(*words: object) -> tuple[int, str]:
-        said, code = io.StringIO(), 0
+        printed, code = io.StringIO(), 0
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["ensemble-kit", *map(str, words)])
-            patch.setattr(sys, "stdout", said)
-            patch.setattr(sys, "stderr", said)
+            patch.setattr(sys, "stdout", printed)
+            patch.setattr(sys, "stderr", printed)
             try:
                 main()
             except SystemExit as end:
@@ -109,7 +109,7 @@ def invoke() -> Callable[..., tuple[int, str]]:
             finally:
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
-        return code, said.getvalue()
+        return code, printed.getvalue()
 
     return call
 
@@ -122,8 +122,8 @@ def after_stack(
     run = tmp_path_factory.mktemp("after-stack") / "run"
     toy_run(run, n_samples=80, n_members=2, n_classes=2, n_groups=20, n_folds=2)
     for name in ("stack", "conformal", "operating-point"):
-        code, said = invoke(*reading(run)[name])
-        assert code == 0, said
+        code, printed = invoke(*reading(run)[name])
+        assert code == 0, printed
     return run
 
 

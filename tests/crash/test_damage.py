@@ -64,8 +64,8 @@ def test_row_10_a_flipped_bit_in_tables_and_logits_ends_every_command_with_exit_
     # Logits are read once more after a pause, since a job may be replacing them.
     monkeypatch.setattr("ensemble_kit.run.folder.time.sleep", lambda _: None)
     for flip in flips(stacked / name, 3):
-        code, said = invoke(*commands(stacked)[command])
-        assert (code, name in said) == (7, True), f"{flip}: {code} {said[-300:]}"
+        code, printed = invoke(*commands(stacked)[command])
+        assert (code, name in printed) == (7, True), f"{flip}: {code} {printed[-300:]}"
 
 
 # What readers of results read beside the logits.
@@ -84,8 +84,8 @@ def test_row_10_a_flipped_bit_in_results_ends_what_reads_them_with_exit_7(
     stacked: Path, invoke: Invoke, commands: Commands, command: str, name: str
 ) -> None:
     for flip in flips(stacked / "ensembles" / "ridge" / name):
-        code, said = invoke(*commands(stacked)[command])
-        assert (code, f"ridge/{name}" in said) == (7, True), f"{flip}: {code} {said[-300:]}"
+        code, printed = invoke(*commands(stacked)[command])
+        assert (code, f"ridge/{name}" in printed) == (7, True), f"{flip}: {code} {printed[-300:]}"
 
 
 @pytest.mark.parametrize("fold", ["0", "2"])
@@ -146,8 +146,8 @@ def test_row_10_a_flipped_bit_in_a_record_never_changes_a_number(
     metrics = stacked / "ensembles" / "mean" / "metrics.json"
     want = numbers(read_json(metrics))
     for flip in flips(stacked / name, 30):
-        code, said = invoke(*words)
-        assert code in {0, 3, 7}, f"{flip}: {said}"
+        code, printed = invoke(*words)
+        assert code in {0, 3, 7}, f"{flip}: {printed}"
         assert numbers(read_json(metrics)) == want, flip
 
 

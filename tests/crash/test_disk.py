@@ -46,12 +46,12 @@ def test_row_5_a_full_disk_ends_with_exit_4_and_sizes_and_the_old_state_goes_on(
     line = processes.command(slides, disk / "run", "--members", NETWORK, "--slots", slots, epochs=5)
     done = processes.finished(line)
     assert done.returncode == 4, done.stderr
-    said = re.search(
+    printed = re.search(
         r"the disk is full; ([\d.]+) (\w+) are needed, ([\d.]+) (\w+) are free", done.stderr
     )
-    assert said, done.stderr
+    assert printed, done.stderr
     bytes_of = {"bytes": 1, "KiB": 2**10, "MiB": 2**20}
-    assert float(said[1]) * bytes_of[said[2]] > float(said[3]) * bytes_of[said[4]]
+    assert float(printed[1]) * bytes_of[printed[2]] > float(printed[3]) * bytes_of[printed[4]]
     assert states_are_whole(disk / "run")
     assert not list(disk.rglob("*.pt.*.tmp"))
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
@@ -121,9 +121,9 @@ def test_row_5_a_disk_that_fills_while_images_are_decoded_is_exit_4_and_leaves_n
     disk = mounted("size=75m")
     done = processes.python(FILLING, slides, disk, reserve)
     assert done.returncode == 0, done.stderr
-    said = re.match(r"4 .* ([\d.]+) MiB are needed, ([\d.]+) (\w+) are free", done.stdout)
-    assert said, done.stdout
-    assert said[3] != "MiB" or float(said[2]) < 8.4, "80 images of 192 x 192 pixels"
+    printed = re.match(r"4 .* ([\d.]+) MiB are needed, ([\d.]+) (\w+) are free", done.stdout)
+    assert printed, done.stdout
+    assert printed[3] != "MiB" or float(printed[2]) < 8.4, "80 images of 192 x 192 pixels"
     assert not list((disk / "cache").glob(".tiles-*"))
 
 
@@ -275,9 +275,9 @@ def test_row_5_a_full_disk_ends_every_command_that_writes_with_exit_4_and_old_by
     before = {p: digest_bytes(p.read_bytes()) for p in run.rglob("*") if p.is_file()}
     ends = {}
     for name, words in commands(run).items():
-        ends[name], said = invoke(*words)
-        assert ends[name] in {0, 4}, f"{name}: {said}"
-        assert not ends[name] or "full" in said, f"{name}: {said}"
+        ends[name], printed = invoke(*words)
+        assert ends[name] in {0, 4}, f"{name}: {printed}"
+        assert not ends[name] or "full" in printed, f"{name}: {printed}"
         now = {p: digest_bytes(p.read_bytes()) for p in run.rglob("*") if p in before}
         assert now == before, name
         assert not list(run.rglob("*.tmp")), name

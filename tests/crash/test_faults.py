@@ -103,12 +103,12 @@ def test_row_9_a_truncated_state_is_named_and_the_one_before_it_used(
     newest = tmp_path / "resume-1.pt"
     content = newest.read_bytes()
     newest.write_bytes(content[: int(share * len(content))])
-    said: list[str] = []
-    state = load_resume(tmp_path, {"of": "this"}, said.append)
+    printed: list[str] = []
+    state = load_resume(tmp_path, {"of": "this"}, printed.append)
     assert state is not None
     assert state["history"] == [0]
-    assert len(said) == 1
-    assert "resume-1.pt' is damaged: going on from the one before it" in said[0]
+    assert len(printed) == 1
+    assert "resume-1.pt' is damaged: going on from the one before it" in printed[0]
 
 
 def test_row_9_where_all_states_are_damaged_the_job_says_once_that_it_starts_again(
@@ -118,9 +118,9 @@ def test_row_9_where_all_states_are_damaged_the_job_says_once_that_it_starts_aga
         save_resume(tmp_path, {"history": [0] * n}, {"of": "this"})
     for path in tmp_path.glob("resume-*.pt"):
         path.write_bytes(b"torn")
-    said: list[str] = []
-    assert load_resume(tmp_path, {"of": "this"}, said.append) is None
-    (text,) = said
+    printed: list[str] = []
+    assert load_resume(tmp_path, {"of": "this"}, printed.append) is None
+    (text,) = printed
     assert text.endswith("are damaged, and no whole one is left: starting anew at epoch 1.")
     assert "resume-0.pt" in text
     assert "resume-1.pt" in text
@@ -204,8 +204,8 @@ def test_row_34_one_nan_loss_is_rolled_back_at_a_lower_rate(
 ) -> None:
     poison(monkeypatch, 1)
     events = train(trained, tmp_path / "run")
-    said = [n.text for n in of_kind(events, Notice)]
-    assert "rolled back" in said[0]
+    printed = [n.text for n in of_kind(events, Notice)]
+    assert "rolled back" in printed[0]
     rates = [e.learning_rate for e in of_kind(events, EpochEnded) if e.fold == 0]
     clean = [
         e.learning_rate
@@ -369,10 +369,10 @@ def test_row_59_a_signal_ends_parent_and_workers_and_nothing_finished_is_lost(
     children = psutil.Process(parent.pid).children(recursive=True)
     assert len(children) >= 2
     parent.send_signal(number)
-    _, said = parent.communicate(timeout=60)
+    _, printed = parent.communicate(timeout=60)
     assert parent.returncode == code
     if code > 0:
-        assert "The same command continues" in said
+        assert "The same command continues" in printed
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive, "orphans"
     assert list((tmp_path / "run").rglob("resume-*.pt")), "the state of finished epochs is gone"

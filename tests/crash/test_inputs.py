@@ -54,27 +54,27 @@ def test_row_13_changed_images_are_refused_with_their_names_and_touched_ones_are
     assert cli(*words(data, run))[0] == 0
     image, other = data / "benign" / "P01_0.png", data / "malignant" / "P12_0.png"
     os.utime(image, (1, 1))
-    code, said = cli(*words(data, run))
+    code, printed = cli(*words(data, run))
     assert code == 0
-    assert "2 of 2 jobs are already finished" in said
+    assert "2 of 2 jobs are already finished" in printed
     before = image.read_bytes()
 
     image.write_bytes(other.read_bytes())
-    code, said = cli(*words(data, run))
+    code, printed = cli(*words(data, run))
     assert code == 3
-    assert "was made from other data" in said
-    assert "P01_0" in said
+    assert "was made from other data" in printed
+    assert "P01_0" in printed
     image.write_bytes(before)
 
     added = data / "benign" / "P01_9.png"
     shutil.copy(other, added)
-    code, said = cli(*words(data, run))
-    assert (code, "P01_9" in said) == (3, True), said
+    code, printed = cli(*words(data, run))
+    assert (code, "P01_9" in printed) == (3, True), printed
     added.unlink()
 
     image.unlink()
-    code, said = cli(*words(data, run))
-    assert (code, "P01_0" in said) == (3, True), said
+    code, printed = cli(*words(data, run))
+    assert (code, "P01_0" in printed) == (3, True), printed
     image.write_bytes(before)
     assert cli(*words(data, run))[0] == 0
 
@@ -85,9 +85,9 @@ def test_row_40_a_device_that_is_not_there_is_exit_4_before_anything_trains(
     slides: Path, tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch, gpus: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    code, said = cli(*words(slides, tmp_path / "run", "--device", "cuda"))
+    code, printed = cli(*words(slides, tmp_path / "run", "--device", "cuda"))
     assert code == 4
-    assert "'cuda' is not available here" in said
+    assert "'cuda' is not available here" in printed
     assert not (tmp_path / "run").exists()
 
 
@@ -100,9 +100,9 @@ def test_row_40_a_planned_job_whose_device_is_gone_fails_alone_with_exit_4(
     spec = run / "members" / "tiny_cnn" / "member.json"
     write_checked(spec, {**json.loads(spec.read_text()), "device": "cuda"})
     shutil.rmtree(run / "members" / "tiny_cnn" / "fold-0")
-    code, said = cli("run-job", run, "tiny_cnn", 0)
+    code, printed = cli("run-job", run, "tiny_cnn", 0)
     assert code == 4
-    assert "'cuda' is not available here" in said
+    assert "'cuda' is not available here" in printed
     assert (run / "members" / "tiny_cnn" / "fold-1" / "fold.json").is_file()
 
 
@@ -198,10 +198,10 @@ def test_row_52_an_array_that_unpacks_to_a_thousand_times_its_size_is_not_unpack
         return real(file, **options)
 
     monkeypatch.setattr(np.lib.format, "read_array", read)
-    code, said = cli("data", "check", tmp_path / "x.npz")
+    code, printed = cli("data", "check", tmp_path / "x.npz")
     assert code == 3
-    assert "'train_images'" in said
-    assert "8.0 MiB" in said
+    assert "'train_images'" in printed
+    assert "8.0 MiB" in printed
     monkeypatch.setattr(archives, "MAX_ARRAY_BYTES", 2**20)
     with pytest.raises(DataError, match=r"8\.0 MiB"):
         archives.read_array(tmp_path / "x.npz", "train_images", max_bytes=2**20)
@@ -214,9 +214,9 @@ def test_row_52_a_zip_of_a_million_entries_is_refused_before_its_list_is_read(
     flood = entry * 1_000_000
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 65535, 65535, len(flood), 0, 0)
     (tmp_path / "x.npz").write_bytes(flood + end)
-    code, said = cli("data", "check", tmp_path / "x.npz")
+    code, printed = cli("data", "check", tmp_path / "x.npz")
     assert code == 3
-    assert f"{len(flood)} bytes" in said
+    assert f"{len(flood)} bytes" in printed
 
 
 def test_row_52_an_array_larger_than_the_free_memory_is_exit_4_with_both_sizes(
@@ -226,10 +226,10 @@ def test_row_52_an_array_larger_than_the_free_memory_is_exit_4_with_both_sizes(
         tmp_path / "x.npz", np.random.default_rng(0).integers(0, 256, (32, 128, 128), np.uint8)
     )
     monkeypatch.setattr(archives, "host_free", lambda: 2**18)
-    code, said = cli("data", "check", tmp_path / "x.npz")
+    code, printed = cli("data", "check", tmp_path / "x.npz")
     assert code == 4
-    assert "0.5 MiB" in said
-    assert "0.2 MiB" in said
+    assert "0.5 MiB" in printed
+    assert "0.2 MiB" in printed
 
 
 @pytest.mark.parametrize("damage", ["missing", "whole", "bit", "cut", "empty"])
@@ -253,13 +253,13 @@ def test_row_60_published_weights_are_what_was_downloaded_or_the_ways_out_are_na
     line = words(slides, tmp_path / "run")
     line[line.index("tiny_cnn")] = "resnet18"
     line.remove("--no-pretrained")
-    code, said = cli(*line)
+    code, printed = cli(*line)
     # The whole file is no network: it is opened only after its digest was found right.
     want = {"missing": 4, "whole": 4}.get(damage, 7)
-    assert code == want, said
-    assert "--weights PATH" in said
-    assert "resnet18" in said
-    assert ("snapshots/1/model.safetensors" in said) == (want == 7)
+    assert code == want, printed
+    assert "--weights PATH" in printed
+    assert "resnet18" in printed
+    assert ("snapshots/1/model.safetensors" in printed) == (want == 7)
     assert not list((tmp_path / "run").rglob("fold.json"))
 
 

@@ -83,10 +83,10 @@ def test_row_49_a_second_tuner_of_a_run_is_refused_and_the_first_one_s_study_goe
     assert cli(*words, "--trials", 1)[0] == 0
     study = (tmp_path / "run/tuned/studies.db").read_bytes()
     with Run(tmp_path / "run").locked():
-        code, said = cli(*words, "--trials", 2)
-        assert (code, f"process {os.getpid()} " in said) == (6, True), said
+        code, printed = cli(*words, "--trials", 2)
+        assert (code, f"process {os.getpid()} " in printed) == (6, True), printed
         assert (tmp_path / "run/tuned/studies.db").read_bytes() == study
-    code, said = cli(*words, "--trials", 2)
-    assert code == 0, said
-    assert said.count("tiny_cnn 2 of 2: ") == 1
-    assert "tiny_cnn 1 of 2: " not in said
+    code, printed = cli(*words, "--trials", 2)
+    assert code == 0, printed
+    assert printed.count("tiny_cnn 2 of 2: ") == 1
+    assert "tiny_cnn 1 of 2: " not in printed

@@ -56,7 +56,7 @@ def train(name, batch_size, image_size):
     fit_members(
         [member], manifest, make_folds(manifest, 2, seed=0), Run(folder / name), device="cpu",
         precision="fp32", shard=(1, 2), tensorboard=False,
-        watcher=lambda event: print(event.text) if isinstance(event, Notice) else None,
+        listener=lambda event: print(event.text) if isinstance(event, Notice) else None,
     )
 
 train("small", 2, 96)
@@ -163,9 +163,9 @@ def test_row_37_a_worker_that_the_kernel_kills_is_tried_again_with_fewer_side_by
         trained.folds, Run(tmp_path / "run"), device="cpu", listener=kill_first,
         engine=LocalEngine(slots=2, threads=1),
     )  # fmt: skip
-    said = " ".join(e.text for e in events if isinstance(e, Notice))
-    assert "signal SIGKILL (probably out of memory)" in said
-    assert "at most 1 at a time" in said
+    printed = " ".join(e.text for e in events if isinstance(e, Notice))
+    assert "signal SIGKILL (probably out of memory)" in printed
+    assert "at most 1 at a time" in printed
     assert not any(isinstance(e, JobFailed) for e in events)
     assert at_work[1:]
     assert set(at_work[1:]) == {1}, at_work
@@ -223,7 +223,9 @@ def test_row_37_memory_that_ends_outside_a_job_ends_the_command_with_exit_4(
         raise MemoryError("Unable to allocate 2.00 GiB for an array")
 
     monkeypatch.setattr("ensemble_kit.members.fit_members.build_tile_sets", no_room)
-    code, said = cli("train-members", "--data", slides, "--members", "tiny_cnn", "--no-pretrained")
+    code, printed = cli(
+        "train-members", "--data", slides, "--members", "tiny_cnn", "--no-pretrained"
+    )
     assert code == 4
-    assert "Unable to allocate 2.00 GiB" in said
-    assert "Traceback" not in said
+    assert "Unable to allocate 2.00 GiB" in printed
+    assert "Traceback" not in printed

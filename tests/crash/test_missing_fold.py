@@ -45,24 +45,24 @@ def test_row_43_every_command_refuses_a_member_that_lacks_a_fold_or_names_it(
         "conformal": cli("conformal", "--run", run, "--method", "tiny_mobile", *QUICK),
         "operating-point": cli("operating-point", "--run", run, "--method", "tiny_mobile", *point, *QUICK),
     }  # fmt: skip
-    for command, (code, said) in refused.items():
-        assert (code, "tiny_mobile" in said) == (3, True), f"{command}: {said}"
+    for command, (code, printed) in refused.items():
+        assert (code, "tiny_mobile" in printed) == (3, True), f"{command}: {printed}"
     assert not list(run.glob("ensembles/*/*")), "numbers were stored"
-    code, said = cli("status", run)
+    code, printed = cli("status", run)
     assert code == 0
-    assert "5 of 6" in said
-    code, said = cli("report", "--run", run)
+    assert "5 of 6" in printed
+    code, printed = cli("report", "--run", run)
     assert code in {0, 3}
-    assert "tiny_mobile" in (said if code else (run / "report/index.html").read_text())
+    assert "tiny_mobile" in (printed if code else (run / "report/index.html").read_text())
 
 
 def test_row_43_under_a_quorum_the_gap_is_masked_and_named_and_never_a_zero(
     lacking: Run, cli: CLI
 ) -> None:
     run = lacking.path
-    code, said = cli("stack", "--run", run, "--method", "mean,vote", "--quorum", 1, *QUICK)
-    assert code == 0, said
-    assert "tiny_mobile" in said.split("Caveat", 1)[1]
+    code, printed = cli("stack", "--run", run, "--method", "mean,vote", "--quorum", 1, *QUICK)
+    assert code == 0, printed
+    assert "tiny_mobile" in printed.split("Caveat", 1)[1]
     train, fold = lacking.manifest().part("train"), lacking.folds()
     lost = fold.of(train) == LOST
     alone = softmax(lacking.store.read("tiny_cnn").oof)

@@ -242,6 +242,6 @@ def is_number(cell: str) -> bool:
 
 
 def test_row_56_no_name_sends_a_command_to_the_terminal(named: Named) -> None:
-    for command, (code, said) in named.ends.items():
-        sent = {c for c in said if c < " " and c not in "\n\t"}
-        assert not sent, f"{command} ({code}): {said!r}"
+    for command, (code, printed) in named.ends.items():
+        sent = {c for c in printed if c < " " and c not in "\n\t"}
+        assert not sent, f"{command} ({code}): {printed!r}"

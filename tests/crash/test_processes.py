@@ -133,9 +133,9 @@ def test_row_59_stopping_the_command_cancels_its_slurm_array_and_says_so(
     processes.wait_for(lambda: list(run.path.rglob("resume-*.json")))
     assert jobs_at_work(run.path)
     command.send_signal(number)
-    said, errors = command.communicate(timeout=60)
+    printed, errors = command.communicate(timeout=60)
     assert command.returncode == 128 + number
-    assert "Cancelled 1 of 1 Slurm jobs" in said
+    assert "Cancelled 1 of 1 Slurm jobs" in printed
     assert "The same command continues" in errors
     processes.wait_for(lambda: not jobs_at_work(run.path))
 
@@ -186,10 +186,10 @@ def test_row_59_ending_a_watch_stops_nothing_and_says_so_by_silence(
     copy = trained.copied_to(tmp_path / "copy")
     (copy.run.fold_dir("tiny_cnn", 0) / "fold.json").unlink()
     monkeypatch.setattr(time, "sleep", stop)
-    code, said = cli("status", copy.run.path, "--watch")
+    code, printed = cli("status", copy.run.path, "--watch")
     assert code == 0
-    assert "5 of 6 jobs are done" in said
-    assert "Stopped" not in said
+    assert "5 of 6 jobs are done" in printed
+    assert "Stopped" not in printed
 
 
 # -- row 7: two trainers, one run ----------------------------------------------------------
@@ -210,7 +210,7 @@ def test_row_7_a_second_trainer_is_refused_and_starts_at_once_when_the_first_is_
     third = processes.started(line)
     assert third.stdout is not None
     lines = iter(third.stdout.readline, "")
-    assert any("continuing after epoch" in said for said in lines)
+    assert any("continuing after epoch" in printed for printed in lines)
 
 
 # -- row 8: locks that hold nobody off -----------------------------------------------------
@@ -285,8 +285,8 @@ def test_row_8_of_many_that_lock_at_once_one_succeeds(tmp_path: Path) -> None:
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        said = [p.stdout.readline().strip() for p in many if p.stdout]
-        assert sorted(said) == ["held", *["refused"] * 5]
+        printed = [p.stdout.readline().strip() for p in many if p.stdout]
+        assert sorted(printed) == ["held", *["refused"] * 5]
     finally:
         for process in many:
             process.kill()

@@ -49,12 +49,12 @@ class Served:
                 stderr=log,
                 env={**environment_of(self.temporary), **environment},
             )
-        self.said, address = b"", None
+        self.message, address = b"", None
         assert self.process.stdout is not None
         while address is None:
             line = self.process.stdout.readline()
             assert line, self.log.read_text()
-            self.said += line
+            self.message += line
             address = re.search(rb"http://127\.0\.0\.1:(\d+)", line)
         self.port = int(address[1])
 
@@ -309,7 +309,7 @@ def test_rows_56_and_58_a_token_a_port_in_use_odd_names_and_sigterm(
         odd.sendall(b"GET /\x1b]0;owned\x07 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b" 400 " in odd.recv(100)
     assert one.end() == 128 + signal.SIGTERM
-    printed = one.said + one.log.read_bytes() + second.stderr
+    printed = one.message + one.log.read_bytes() + second.stderr
     assert b"owned" in printed
     assert b"\x1b" not in printed
     assert token.encode() not in printed

@@ -35,12 +35,12 @@ def fit(trained: Any, tmp_path: Path) -> Callable[..., ek.Run]:
 
 def test_a_run_without_features_says_how_to_get_them(fit: Callable[..., ek.Run], cli: Call) -> None:
     run = fit()
-    code, said = cli("stack", "--run", run.path, "--method", "feature-mlp")
+    code, printed = cli("stack", "--run", run.path, "--method", "feature-mlp")
     assert code == 3
-    assert "'tiny_cnn' keeps none, 'tiny_mobile' keeps none" in said
-    assert "train-members --keep-features --run" in said
-    assert "finished folds are not trained again" in said
-    code, said = cli("stack", "--run", run.path, "--method", "mean", "--resamples", 0)
+    assert "'tiny_cnn' keeps none, 'tiny_mobile' keeps none" in printed
+    assert "train-members --keep-features --run" in printed
+    assert "finished folds are not trained again" in printed
+    code, printed = cli("stack", "--run", run.path, "--method", "mean", "--resamples", 0)
     assert code == 0
     assert not run.keeps_features
     assert "feature-mlp" not in all_methods(3)
@@ -58,11 +58,11 @@ def test_features_asked_for_late_serve_the_stacker(fit: Callable[..., ek.Run], c
     assert [v.shape[1:] for v in oof.features.values] == [(1, 64), (1, 96)]
     assert [v.shape[1:] for v in test.features.values] == [(3, 64), (3, 96)]
     np.testing.assert_array_equal(oof.features.spaces[:, 0], oof.fold)
-    code, said = cli(
+    code, printed = cli(
         "stack", "--run", run.path, "--method", "feature-mlp", "--resamples", 0, "--json"
     )
-    assert code == 0, said
-    metrics = json.loads(said)["methods"]["feature-mlp"]
+    assert code == 0, printed
+    metrics = json.loads(printed)["methods"]["feature-mlp"]
     assert metrics["cross_fitted"]["n"] == len(oof)
     assert metrics["test"]["n"] == len(test)
     assert any("own feature space" in note for note in metrics["notes"])
@@ -72,11 +72,11 @@ def test_features_asked_for_late_serve_the_stacker(fit: Callable[..., ek.Run], c
 
 def test_what_it_cannot_join_is_refused(fit: Callable[..., ek.Run], cli: Call) -> None:
     run = fit(keep_features=True)
-    code, said = cli("stack", "--run", run.path, "--method", "feature-mlp", "--quorum", 1)
+    code, printed = cli("stack", "--run", run.path, "--method", "feature-mlp", "--quorum", 1)
     assert code == 2
-    assert "Leave out --quorum, or feature-mlp" in said
-    code, said = cli("stack", "--run", run.path, "--method", "feature-mlp", "--nested")
+    assert "Leave out --quorum, or feature-mlp" in printed
+    code, printed = cli("stack", "--run", run.path, "--method", "feature-mlp", "--nested")
     assert code == 2
-    assert "feature-mlp" in said
+    assert "feature-mlp" in printed
     with pytest.raises(ek.errors.UsageError, match="Leave out fold_models"):
         run.predictions("test", fold_models=True, features=True)

@@ -48,12 +48,12 @@ epochs = 2
 batch_size = 16
 learning_rate = 3e-3
 """)
-    said = {
+    printed = {
         "train": ensemble_kit("train-members", "--slots", 1, cwd=home),
         "stack": ensemble_kit("stack", "--resamples", 200, cwd=home),
         "report": ensemble_kit("report", cwd=home),
     }
-    return home, said
+    return home, printed
 
 
 def run_of(walked: tuple[Path, dict[str, str]]) -> Path:
@@ -87,11 +87,11 @@ def test_no_temporary_file_is_left(walked: tuple[Path, dict[str, str]]) -> None:
 
 
 def test_each_command_says_what_comes_next(walked: tuple[Path, dict[str, str]]) -> None:
-    said = walked[1]
-    assert "Plan: 2 members x 3 folds = 6 jobs, into checkpoints/slides" in said["train"]
-    assert "Next: ensemble-kit stack --method all --run checkpoints/slides" in said["train"]
-    assert "Best of 2 methods by cross-validation" in said["stack"]
-    assert "Written: checkpoints/slides/report/index.html" in said["report"]
+    printed = walked[1]
+    assert "Plan: 2 members x 3 folds = 6 jobs, into checkpoints/slides" in printed["train"]
+    assert "Next: ensemble-kit stack --method all --run checkpoints/slides" in printed["train"]
+    assert "Best of 2 methods by cross-validation" in printed["stack"]
+    assert "Written: checkpoints/slides/report/index.html" in printed["report"]
 
 
 def logits_of(run: Path, kind: str) -> np.ndarray:
@@ -170,24 +170,24 @@ def check_no_patient_straddles(run: Path) -> None:
 def test_the_same_command_again_trains_nothing(walked: tuple[Path, dict[str, str]]) -> None:
     run = run_of(walked)
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")}
-    said = ensemble_kit("train-members", cwd=walked[0])
-    assert "6 of 6 jobs are already finished" in said
+    printed = ensemble_kit("train-members", cwd=walked[0])
+    assert "6 of 6 jobs are already finished" in printed
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")} == before
 
 
 def test_tuning_feeds_the_next_training(walked: tuple[Path, dict[str, str]]) -> None:
     home = walked[0]
-    said = ensemble_kit(
+    printed = ensemble_kit(
         "tune", "--member", "tiny_cnn", "--trials", 5, "--learning-rate", 1e-5,
         "--run", "checkpoints/tuned", cwd=home,
     )  # fmt: skip
-    assert "tiny_cnn 5 of 5: " in said
+    assert "tiny_cnn 5 of 5: " in printed
     kept = json.loads((home / "checkpoints/tuned/tuned/tiny_cnn.json").read_text())["values"]
     kept = {name: kept[name] for name in ("learning_rate", "batch_size")}
-    said = ensemble_kit(
+    printed = ensemble_kit(
         "train-members", "--members", "tiny_cnn", "--run", "checkpoints/tuned", "--slots", 1, cwd=home
     )  # fmt: skip
-    assert "(tuned)" in said
+    assert "(tuned)" in printed
     recipe = json.loads(
         (home / "checkpoints/tuned/members/tiny_cnn/fold-0/recipe.json").read_text()
     )
@@ -220,12 +220,12 @@ def test_real_slides_go_down_the_whole_line(real_data: Path, tmp_path: Path) -> 
         "--no-pretrained", "--device", "cpu", "--run", "checkpoints/bh",
     )  # fmt: skip
     ensemble_kit(*command, cwd=tmp_path)
-    said = ensemble_kit("stack", "--run", "checkpoints/bh", "--resamples", 200, cwd=tmp_path)
+    printed = ensemble_kit("stack", "--run", "checkpoints/bh", "--resamples", 200, cwd=tmp_path)
     ensemble_kit("report", "--run", "checkpoints/bh", cwd=tmp_path)
     run = tmp_path / "checkpoints" / "bh"
     check_no_patient_straddles(run)
     check_vote_and_mean(run)
-    assert "patients" in said
+    assert "patients" in printed
     check_that_timm_gives_the_stored_logits(run, "resnet18")
     again = ensemble_kit(*command, cwd=tmp_path)
     assert "9 of 9 jobs are already finished" in again

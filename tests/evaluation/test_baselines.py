@@ -98,8 +98,8 @@ def test_fitted_methods_below_the_best_member_are_named() -> None:
     evaluated = evaluate_all(
         {"last": LastMember(), "vote": make_combiner("vote")}, table, protocol=protocol
     )
-    said = [note for note in field_notes(evaluated) if "not better than the best member" in note]
-    assert [note.partition(": ")[0] for note in said] == ["last"]
-    assert not any(note in evaluated["vote"].notes for note in said)
+    printed = [note for note in field_notes(evaluated) if "not better than the best member" in note]
+    assert [note.partition(": ")[0] for note in printed] == ["last"]
+    assert not any(note in evaluated["vote"].notes for note in printed)
     fine = evaluate_all({"simplex": make_combiner("simplex")}, table, protocol=protocol)
     assert not any("not better than the best member" in note for note in fine["simplex"].notes)

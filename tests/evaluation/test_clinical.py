@@ -436,13 +436,13 @@ def test_bad_columns_are_refused_before_anything_is_fitted(run: Run) -> None:
 def test_the_flags_show_the_block_and_imply_it(run: Run, cli: Any) -> None:
     words = ("stack", "--run", run.path, "--method", "vote", "--resamples", 50)
     assert "net benefit" not in cli(*words)[1]
-    code, said = cli(*words, "--positive", "class0", "--prevalence", "15%", "--thresholds", ".4")
+    code, printed = cli(*words, "--positive", "class0", "--prevalence", "15%", "--thresholds", ".4")
     assert code == 0
-    assert "0.150 stated" in said
-    assert "\n0.4 " in said
-    code, said = cli(*words, "--by", "split")
+    assert "0.150 stated" in printed
+    assert "\n0.4 " in printed
+    code, printed = cli(*words, "--by", "split")
     assert code == 0
-    assert "--positive CLASS" in said
+    assert "--positive CLASS" in printed
     for wrong in (
         ("--prevalence", "0"),
         ("--prevalence", "1"),
@@ -450,7 +450,7 @@ def test_the_flags_show_the_block_and_imply_it(run: Run, cli: Any) -> None:
         ("--by", "x"),
     ):
         assert cli(*words, *wrong)[0] == 2
-    code, said = cli(*words, "--positive", "class0", "--json")
-    found = json.loads(said)
+    code, printed = cli(*words, "--positive", "class0", "--json")
+    found = json.loads(printed)
     assert (found["positive"], found["clinical_method"]) == ("class0", "vote")
     assert found["methods"]["vote"]["clinical"]["test"]["n"] > 0

@@ -174,11 +174,11 @@ def call(*args: str):
 
 
 def test_the_command_prints_what_sets_json_holds_and_csv_counts(run) -> None:
-    said = call("--run", str(run.path), "--resamples", "100").output
+    printed = call("--run", str(run.path), "--resamples", "100").output
     stored = json.loads((run.ensemble_dir("mean") / "sets.json").read_text())
     one = stored["figures"]["test"]["all"]
-    assert "split conformal, lac" in said
-    assert "random image of a new patient" in said
+    assert "split conformal, lac" in printed
+    assert "random image of a new patient" in printed
     frame = conformal_sets(run, "mean", QUICK).frame.query("split == 'test'")
     assert one["covered_per_image"]["value"] == pytest.approx(frame["covered"].mean())
     assert one["covered"]["value"] == pytest.approx(frame.groupby("group")["covered"].mean().mean())

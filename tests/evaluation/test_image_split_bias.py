@@ -16,8 +16,8 @@ def table(
     """One member that is right where `hits` says so; groups of four images."""
     n = len(labels)
     order = np.arange(n) if order is None else order
-    said = np.where(hits, labels, 1 - labels)
-    logits = 3.0 * np.eye(2)[said]
+    printed = np.where(hits, labels, 1 - labels)
+    logits = 3.0 * np.eye(2)[printed]
     ids, groups = np.array([f"i{i}" for i in range(n)]), np.array([f"g{i // 4}" for i in range(n)])
     return Predictions.from_arrays(
         {"cnn": logits[order]},

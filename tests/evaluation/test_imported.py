@@ -76,11 +76,11 @@ def test_the_command_says_which_class_is_the_most_severe_and_shows_grades(tmp_pa
     labels = labels_of(tmp_path)
     member_of(tmp_path, "a")
     args = ["import-predictions", f"a={tmp_path}/a.csv", "--labels", str(labels), "--run"]
-    said = call(*args, str(tmp_path / "sorted")).output
-    assert "Classes: high, low, mid (sorted by name; another order: --classes A,B)" in said
-    assert "The last, mid, " in said
-    said = call(*args, str(tmp_path / "run"), "--classes", "low,mid,high", "--ordinal").output
-    assert "low, mid, high (in the order given). The last, high," in said
+    printed = call(*args, str(tmp_path / "sorted")).output
+    assert "Classes: high, low, mid (sorted by name; another order: --classes A,B)" in printed
+    assert "The last, mid, " in printed
+    printed = call(*args, str(tmp_path / "run"), "--classes", "low,mid,high", "--ordinal").output
+    assert "low, mid, high (in the order given). The last, high," in printed
     shown = call("stack", "--run", str(tmp_path / "run"), "--method", "vote", "--resamples", "20",
                 "--verbose")  # fmt: skip
     assert "low < mid < high" in shown.output
@@ -270,13 +270,13 @@ def test_costs_of_members_come_from_a_table(tmp_path: Path) -> None:
     (tmp_path / "costs.csv").write_text("\ufeffMember;ms_per_image\nb;2,5\na;4;\n")
     run = import_predictions(Run(tmp_path / "run"), labels, files, costs=tmp_path / "costs.csv")
     assert member_costs(run, ["a", "b"], "ms_per_image") == {"a": 4.0, "b": 2.5}
-    for text, said in (
+    for text, printed in (
         ("member,ms\na,1\n", "has the columns member, ms"),
         ("member,gmacs\nc,1\n", "costs.csv"),
         ("member,gmacs\na,x\n", "'x'"),
     ):
         (tmp_path / "costs.csv").write_text(text)
-        with pytest.raises(DataError, match=said):
+        with pytest.raises(DataError, match=printed):
             import_predictions(Run(tmp_path / "other"), labels, files, costs=tmp_path / "costs.csv")
 
 

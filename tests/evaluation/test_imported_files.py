@@ -34,7 +34,7 @@ class Case:
         self.folder, self.classes = folder, classes
         self.labels = np.arange(n) % len(classes)
         self.ids = [f"s{i:03d}" for i in range(n)]
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.write_labels()
 
     def write_labels(self, **columns: object) -> None:
@@ -55,11 +55,11 @@ class Case:
         frame.to_csv(self.folder / f"{name}.csv", index=False)
 
     def load(self, *files: str, run: str = "run", **how: object) -> Run:
-        self.said = []
+        self.messages = []
         members = {Path(file).stem: self.folder / file for file in files}
         labels = self.folder / "labels.csv"
         return import_predictions(
-            Run(self.folder / run), labels, members, notify=self.said.append, **how
+            Run(self.folder / run), labels, members, notify=self.messages.append, **how
         )
 
     def notes(self, run: Run) -> str:
@@ -89,7 +89,7 @@ def test_numbers_as_classes_are_sorted_as_numbers_and_columns_of_arrays_follow(c
     run = c.load("a.npy")
     assert run.manifest().class_names == tuple(map(str, range(12)))
     assert accuracy_of_mean(run) == pytest.approx((proba.argmax(axis=1) == c.labels).mean())
-    assert any("0,1,2,3,4,5,6,7,8,9,10,11" in s and "--classes" in s for s in c.said)
+    assert any("0,1,2,3,4,5,6,7,8,9,10,11" in s and "--classes" in s for s in c.messages)
 
 
 def test_columns_of_an_array_in_another_order_are_found_out(case) -> None:
@@ -186,8 +186,8 @@ def test_rounded_probabilities_and_percent_are_taken_and_said(case, scale, decim
     np.testing.assert_allclose(
         got, np.maximum(written / written.sum(axis=1, keepdims=True), 1e-7), atol=1e-6
     )
-    assert any("sum to" in s for s in c.said)
-    assert any("percent" in s for s in c.said) == (scale == 100)
+    assert any("sum to" in s for s in c.messages)
+    assert any("percent" in s for s in c.messages) == (scale == 100)
 
 
 def test_whole_probabilities_need_no_word(case) -> None:
@@ -195,7 +195,7 @@ def test_whole_probabilities_need_no_word(case) -> None:
     c.write("a", c.proba())
     np.save(c.folder / "b.npy", c.proba().astype(np.float32))
     c.load("a.csv", "b.npy")
-    assert not any("sum" in s for s in c.said)
+    assert not any("sum" in s for s in c.messages)
 
 
 def test_percent_signs_and_decimal_commas_are_numbers(case) -> None:
@@ -257,7 +257,7 @@ def test_groups_are_found_whatever_the_column_is_called(case, column) -> None:
     run = c.load("a.csv")
     assert run.manifest().n_groups == 24
     assert run.manifest().group_kind in column.lower()
-    assert any(column in s and "24" in s for s in c.said)
+    assert any(column in s and "24" in s for s in c.messages)
 
 
 def test_a_patient_comes_before_a_slide_and_larger_groups_are_pointed_out(case) -> None:
@@ -288,7 +288,7 @@ def test_ids_and_labels_have_many_names(case) -> None:
     )
     run = c.load("a.csv")
     assert run.predictions().sample_ids.tolist() == c.ids
-    assert any("'Filename'" in s for s in c.said)
+    assert any("'Filename'" in s for s in c.messages)
     c.write_labels(label=None)
     with pytest.raises(DataError, match="column of labels: its columns are sample_id, group"):
         c.load("a.csv", run="other")
@@ -318,7 +318,7 @@ def test_ids_without_folder_or_extension_are_matched(case) -> None:
     logits = run.predictions().logits
     np.testing.assert_allclose(softmax(logits[:, 0]), proba, atol=1e-6)
     np.testing.assert_array_equal(logits[:, 0], logits[:, 1])
-    assert sum("matched by file name" in s for s in c.said) == 2
+    assert sum("matched by file name" in s for s in c.messages) == 2
     c.ids = [f"{'ab'[i % 2]}/{short[i // 2]}.png" for i in range(96)]
     c.write_labels()
     with pytest.raises(DataError, match="'bare'"):
@@ -352,7 +352,7 @@ def test_what_stack_wrote_is_a_member_with_the_same_metrics(case) -> None:
         one, two = (s.evaluations["mean"].parts[part] for s in (first, again))
         for metric in ("accuracy", "log_loss", "auroc"):
             assert one[metric].value == pytest.approx(two[metric].value, abs=1e-6)
-    assert any("p_" in s for s in c.said)
+    assert any("p_" in s for s in c.messages)
     labels = import_predictions(Run(c.folder / "labels"), wrote, {"m": wrote}).manifest()
     assert labels.sample_ids.tolist() == c.ids
     assert labels.class_names == tuple(c.classes)

@@ -192,8 +192,8 @@ def test_equally_good_methods_are_called_different_as_seldom_as_promised(counts,
             own = rng.normal(size=len(strata))[groups] + rng.normal(size=len(groups))
             p = 1 / (1 + np.exp(-((2 * labels - 1) + shared * 0.6**0.5 + own * 0.4**0.5)))
             proba.append(np.stack([1 - p, p], axis=1))
-        said = ek.compare_predictions(labels, *proba, groups)
-        n_wrong += said.verdict != "not shown"
+        printed = ek.compare_predictions(labels, *proba, groups)
+        n_wrong += printed.verdict != "not shown"
         one = ek.metric_interval(labels, proba[0], groups)
         covered += one.low <= 0.760 <= one.high
     assert n_wrong / n <= most

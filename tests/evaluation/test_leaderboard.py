@@ -52,11 +52,13 @@ def test_the_short_table_has_the_best_methods_the_best_member_and_the_mean(evalu
 
 
 def test_the_headline_counts_the_methods_and_names_the_best_and_the_baselines(evaluated) -> None:
-    said = board.headline(evaluated, QUICK)
+    printed = board.headline(evaluated, QUICK)
     best = chosen(evaluated, QUICK).name
-    assert said.startswith(f"5 methods compared; best by cross-fitted balanced accuracy: {best} 0.")
-    assert "Baselines: best-member 0." in said
-    assert "Corrected for the choice: 0." in said
+    assert printed.startswith(
+        f"5 methods compared; best by cross-fitted balanced accuracy: {best} 0."
+    )
+    assert "Baselines: best-member 0." in printed
+    assert "Corrected for the choice: 0." in printed
 
 
 def test_tables_fit_128_columns(evaluated) -> None:
@@ -111,9 +113,9 @@ def call(run, *args: str):
 
 def test_without_resamples_there_are_no_intervals_and_it_is_said(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
-    said = call(run, "--resamples", "0").output
-    assert "no intervals" in said
-    assert "[" not in said
+    printed = call(run, "--resamples", "0").output
+    assert "no intervals" in printed
+    assert "[" not in printed
     assert call(run, "--resamples", "-3").exit_code == 2
 
 
@@ -125,10 +127,10 @@ def test_images_without_groups_are_not_counted_twice_and_noted_once(tmp_path) ->
         np.save(tmp_path / f"{m}.npy", table.logits[:, m])
     files = {f"model{m}": tmp_path / f"{m}.npy" for m in range(2)}
     run = import_predictions(Run(tmp_path / "run"), tmp_path / "labels.csv", files, kind="logits")
-    said = call(run, "--resamples", "50").output
-    assert "(60 images)" in said
-    assert "interval over images]" in said
-    assert said.lower().count("no groups are known") == 1
+    printed = call(run, "--resamples", "50").output
+    assert "(60 images)" in printed
+    assert "interval over images]" in printed
+    assert printed.lower().count("no groups are known") == 1
 
 
 def test_a_method_that_abstained_has_the_coverage_beside_the_metrics_and_no_false_gain() -> None:

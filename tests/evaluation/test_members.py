@@ -115,10 +115,10 @@ def test_one_member_is_refused() -> None:
 def test_the_command_writes_what_it_says_and_reads_it_in_a_sentence(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     argv = ["diversity", "--run", str(run.path), "--resamples", "100"]
-    said = CliRunner().invoke(app, argv, catch_exceptions=False).output
-    assert "Brier score" in said
-    assert "for 4 members, over 32 patients, out-of-fold)" in said
-    assert max(map(len, said.split("\n\n")[1].splitlines()[:-2])) <= 120
+    printed = CliRunner().invoke(app, argv, catch_exceptions=False).output
+    assert "Brier score" in printed
+    assert "for 4 members, over 32 patients, out-of-fold)" in printed
+    assert max(map(len, printed.split("\n\n")[1].splitlines()[:-2])) <= 120
     folder = run.path / "diversity"
     assert len(pd.read_csv(folder / "pairs.csv")) == 6
     assert (folder / "kappa-error.png").read_bytes()[:4] == b"\x89PNG"
@@ -132,9 +132,9 @@ def test_the_command_writes_what_it_says_and_reads_it_in_a_sentence(tmp_path) ->
 def test_without_resamples_the_reading_has_no_interval(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     argv = ["diversity", "--run", str(run.path), "--resamples", "0"]
-    said = CliRunner().invoke(app, argv, catch_exceptions=False).output
-    assert "no interval" in said
-    assert "nan" not in said.lower()
+    printed = CliRunner().invoke(app, argv, catch_exceptions=False).output
+    assert "no interval" in printed
+    assert "nan" not in printed.lower()
 
 
 def test_a_metric_that_should_be_near_one_has_no_gains() -> None:

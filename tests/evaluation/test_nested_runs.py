@@ -58,12 +58,12 @@ def test_stack_writes_and_shows_the_nested_metrics(nested_run, cli) -> None:
     assert head[1:6] == ("in-sample", "cross-fitted", "nested", "cross-fitted - nested", "test")  # fmt: skip
     assert all(len(row) == len(head) for row in rows)
     assert any("2 of 4 folds" in note for note in done.notes)
-    code, said = cli("stack", "--nested", "--method", "greedy", "--resamples", 50, "--verbose", "--run", nested_run.path)  # fmt: skip
+    code, printed = cli("stack", "--nested", "--method", "greedy", "--resamples", 50, "--verbose", "--run", nested_run.path)  # fmt: skip
     assert code == 0
-    assert "cross-fitted - nested" in said
-    assert "rate: nested" in said
-    assert "Nested cross-validation: greedy is " in said
-    code, said = cli("report", "--run", nested_run.path)
+    assert "cross-fitted - nested" in printed
+    assert "rate: nested" in printed
+    assert "Nested cross-validation: greedy is " in printed
+    code, printed = cli("report", "--run", nested_run.path)
     page = (nested_run.report_dir / "index.html").read_text()
     assert "<summary>Nested cross-validation</summary>" in page
     assert "nested: n = " in page
@@ -93,15 +93,15 @@ def test_compare_has_the_part_nested(nested_run) -> None:
 
 def test_a_run_without_the_pairs_is_refused_with_what_is_missing(tmp_path: Path, cli) -> None:
     run = toy_run(tmp_path / "run", n_members=2)
-    code, said = cli("stack", "--nested", "--run", run.path)
+    code, printed = cli("stack", "--nested", "--run", run.path)
     assert code == 3
-    assert "'member0' lacks 0-1, 0-2, 0-3" in said
-    assert "train-members --nested --run" in said
+    assert "'member0' lacks 0-1, 0-2, 0-3" in printed
+    assert "train-members --nested --run" in printed
     assert not list((run.path / "ensembles").glob("[!.]*"))
     two = toy_run(tmp_path / "two", n_members=2, n_folds=2)
-    code, said = cli("stack", "--nested", "--run", two.path)
+    code, printed = cli("stack", "--nested", "--run", two.path)
     assert code == 3
-    assert "2 folds" in said
+    assert "2 folds" in printed
 
 
 def test_nested_cross_validation_refuses_a_quorum(nested_run) -> None:

@@ -267,11 +267,13 @@ def _rewrite(run, manifest: pd.DataFrame, turn: dict[str, str]) -> None:
 
 
 def test_the_command_prints_what_decision_json_holds(run) -> None:
-    said = call("--run", str(run.path), "--at", "sensitivity=95%", "--resamples", "100").output
+    printed = call("--run", str(run.path), "--at", "sensitivity=95%", "--resamples", "100").output
     stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())
     image = stored["units"]["image"]
-    assert f"'class1' if the probability of 'class1' is at least {image['threshold']:.3f}" in said
-    assert "'class1' against the rest, sensitivity of at least 0.95" in said
+    assert (
+        f"'class1' if the probability of 'class1' is at least {image['threshold']:.3f}" in printed
+    )
+    assert "'class1' against the rest, sensitivity of at least 0.95" in printed
     assert image["in_sample"]["shares"]["sensitivity"]["value"] >= 0.95
     frame = pd.read_csv(run.ensemble_dir("mean") / "predictions.csv").query("split == 'test'")
     called, sick = frame["p_class1"] >= image["threshold"], frame["label"] == "class1"
@@ -282,8 +284,8 @@ def test_the_command_prints_what_decision_json_holds(run) -> None:
 
 def test_the_printed_range_is_referred_and_the_class_is_called_above_it(run) -> None:
     args = ("--run", str(run.path), "--at", "youden", "--refer", "10%", "--resamples", "0")
-    said = next(line for line in call(*args).output.splitlines() if line.startswith("Per image"))
-    low, high = map(float, re.findall(r"between (0\.\d+) and (0\.\d+)", said)[0])
+    printed = next(line for line in call(*args).output.splitlines() if line.startswith("Per image"))
+    low, high = map(float, re.findall(r"between (0\.\d+) and (0\.\d+)", printed)[0])
     stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())["units"]["image"]
     point = Threshold(stored["threshold"], stored["refer_below"])
     p = np.array([low - 0.002, low + 0.002, high - 0.002, high + 0.002])
@@ -297,9 +299,9 @@ def test_a_second_call_names_the_rule_that_it_drops_and_the_command_that_keeps_i
     stack_run(run, ["mean"], protocol=Protocol(n_resamples=50))
     args = ("--run", str(run.path), "--resamples", "0")
     assert "Replaced" not in call(*args, "--at", "sensitivity=.9", "--class", "class1").output
-    said = call(*args, "--refer", "10%").output
-    assert "the threshold for 'class1'" in said
-    again = shlex.split(next(li for li in said.splitlines() if "--at" in li).partition(": ")[2])
+    printed = call(*args, "--refer", "10%").output
+    assert "the threshold for 'class1'" in printed
+    again = shlex.split(next(li for li in printed.splitlines() if "--at" in li).partition(": ")[2])
     assert again[:2] == ["ensemble-kit", "operating-point"]
     assert "Replaced" not in call(*again[2:]).output
     stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())
@@ -332,12 +334,12 @@ def test_a_threshold_that_calls_everything_one_class_is_a_caveat_that_predict_re
 
 
 def test_what_was_asked_for_and_not_reached_is_named(run) -> None:
-    said = call("--run", str(run.path), "--refer", "10%", "--resamples", "0").output
+    printed = call("--run", str(run.path), "--refer", "10%", "--resamples", "0").output
     stored = json.loads((run.ensemble_dir("mean") / "decision.json").read_text())
     for unit in stored["units"].values():
         for part in ("cross_fitted", "test"):
             share = unit[part]["referred"] / unit[part]["n"]
-            assert (f"{100 * share:.1f} % are referred, more than 10 %" in said) == (share > 0.1)
+            assert (f"{100 * share:.1f} % are referred, more than 10 %" in printed) == (share > 0.1)
 
 
 def test_classes_of_which_nothing_is_decided_correctly_are_named() -> None:

@@ -173,12 +173,14 @@ def test_what_errors_cost_can_be_permutation_tested(tmp_path) -> None:
 def test_stack_prints_a_line_a_method_and_keeps_the_draws(tmp_path) -> None:
     run = toy_run(tmp_path / "toy")
     argv = ["stack", "--run", str(run.path), "--method", "vote", "--resamples", "20"]
-    said = (
+    printed = (
         CliRunner().invoke(app, [*argv, "--permutation-test", "4"], catch_exceptions=False).output
     )
-    assert "of 4 draws" in said
-    assert "all 3 methods are at chance" in said
-    assert [line for line in said.splitlines() if line.startswith("vote") and "at chance" in line]
+    assert "of 4 draws" in printed
+    assert "all 3 methods are at chance" in printed
+    assert [
+        line for line in printed.splitlines() if line.startswith("vote") and "at chance" in line
+    ]
     stored = json.loads((run.path / "ensembles" / "permutation-test.json").read_text())
     assert {k: len(v["permuted_labels"]) for k, v in stored["methods"].items()} == {
         "best-member": 4, "mean": 4, "vote": 4,

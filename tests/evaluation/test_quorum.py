@@ -161,10 +161,10 @@ def test_row_43_stack_refuses_an_unfinished_member_unless_a_quorum_is_declared(s
 def test_what_rests_on_a_quorum_says_so(stacked, command: tuple[str, ...]) -> None:
     run, _ = stacked
     argv = [*command, "--run", str(run.path), "--method", "vote", "--resamples", "20"]
-    said = CliRunner().invoke(app, argv, catch_exceptions=False).output
-    assert said.count("Caveat: Quorum of 3: ") == 1
-    assert "of member2" in said
-    assert said.count("weights of simplex and greedy are renormalised") == 1
+    printed = CliRunner().invoke(app, argv, catch_exceptions=False).output
+    assert printed.count("Caveat: Quorum of 3: ") == 1
+    assert "of member2" in printed
+    assert printed.count("weights of simplex and greedy are renormalised") == 1
     stored = json.loads((run.ensemble_dir("vote") / "combiner.json").read_text())
     assert stored["about"]["quorum"] == 3
 

@@ -61,12 +61,12 @@ def test_of_equal_methods_the_simpler_one_wins_in_any_order() -> None:
 
 def test_the_answer_names_values_of_the_chosen_method_and_of_the_best_member() -> None:
     evaluated, stored = found("vote", "median")
-    said = result_sentences(stored)
+    printed = result_sentences(stored)
     best = evaluated[chosen_of(stored)]
     gain = next(v for v in best.verdicts if (v.part, v.against) == ("test", "best-member")).effect
-    assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in " ".join(said)
-    assert stored["best-member"]["best_member"] in said[0]
-    assert "90 images of 9" in said[1]
+    assert f"{gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]" in " ".join(printed)
+    assert stored["best-member"]["best_member"] in printed[0]
+    assert "90 images of 9" in printed[1]
 
 
 def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
@@ -81,9 +81,9 @@ def test_without_a_test_part_the_answer_has_the_corrected_value() -> None:
 def test_with_a_test_part_the_corrected_cross_fitted_value_is_the_last_sentence() -> None:
     evaluated, stored = found("vote", "median")
     best = evaluated[chosen_of(stored)]
-    said = result_sentences(stored)[-1]
-    assert f"{best.cross_fitted['balanced_accuracy'].value:.3f}" in said
-    assert f"corrected for choosing the best method: {best.corrected.value:.3f}" in said
+    printed = result_sentences(stored)[-1]
+    assert f"{best.cross_fitted['balanced_accuracy'].value:.3f}" in printed
+    assert f"corrected for choosing the best method: {best.corrected.value:.3f}" in printed
 
 
 def test_a_method_whose_interval_holds_chance_gets_a_warning() -> None:
@@ -148,10 +148,12 @@ def test_a_run_of_one_member_has_its_value_in_the_place_of_a_comparison() -> Non
         {"mean": make_combiner("mean")}, oof, test, protocol=Protocol(n_resamples=100)
     )
     stored = {name: metrics_json(one, oof) for name, one in evaluated.items()}
-    said = result_sentences(stored)
-    assert said[0] == verdict_sentence(stored) == f"One member, no ensemble: {oof.member_names[0]}."
-    assert str(evaluated["mean"].test["balanced_accuracy"]) in said[1]
-    assert "90 images of 9" in said[1]
+    printed = result_sentences(stored)
+    assert (
+        printed[0] == verdict_sentence(stored) == f"One member, no ensemble: {oof.member_names[0]}."
+    )
+    assert str(evaluated["mean"].test["balanced_accuracy"]) in printed[1]
+    assert "90 images of 9" in printed[1]
 
 
 def test_methods_of_a_single_member_are_not_compared() -> None:
@@ -159,10 +161,10 @@ def test_methods_of_a_single_member_are_not_compared() -> None:
     evaluated = evaluate_all(
         {"vote": make_combiner("vote")}, oof, protocol=Protocol(n_resamples=50)
     )
-    said = result_sentences({name: metrics_json(one, oof) for name, one in evaluated.items()})
-    assert oof.member_names[0] in said[0]
-    assert str(evaluated["best-member"].cross_fitted["balanced_accuracy"]) in said[1]
-    assert len(said) == 2
+    printed = result_sentences({name: metrics_json(one, oof) for name, one in evaluated.items()})
+    assert oof.member_names[0] in printed[0]
+    assert str(evaluated["best-member"].cross_fitted["balanced_accuracy"]) in printed[1]
+    assert len(printed) == 2
 
 
 def test_the_report_ranks_by_the_metric_of_stack(tmp_path) -> None:
@@ -211,8 +213,8 @@ def test_nothing_is_recommended_if_neither_is_above_chance() -> None:
     names = ("best-member", chosen_of(stored))
     for name in names:
         stored[name]["test"]["balanced_accuracy"]["low"] = 0.3
-    said = result_sentences(stored)
-    assert "0.333" not in said[0]  # cross-fitted, both are above chance
+    printed = result_sentences(stored)
+    assert "0.333" not in printed[0]  # cross-fitted, both are above chance
     assert f"{names[1]} and the best member are" in warnings_of(stored)[0]
     stored[names[1]]["test"]["balanced_accuracy"]["low"] = 0.4
     assert warnings_of(stored)[0].startswith("Warning: the best member is")

@@ -169,12 +169,12 @@ def test_a_level_in_per_cent_and_a_word_for_a_number_are_refused_with_advice() -
 
 
 def test_verify_claim_answers_on_the_command_line() -> None:
-    said = (
+    printed = (
         CliRunner()
         .invoke(app, ["verify-claim", "0.9962", "--n", "1182"], catch_exceptions=False)
         .output
     )
-    first, weaker = said.split("\n", 1)
+    first, weaker = printed.split("\n", 1)
     assert "impossible" in first
     assert "2355 of 2364" not in first
     assert "2355 of 2364" in weaker

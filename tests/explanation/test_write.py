@@ -67,9 +67,9 @@ def fake(votes: list[str], maps: np.ndarray) -> Explanation:
         member_names = ("a", "b", "c")
 
     explanation: Any = Explanation.__new__(Explanation)
-    said: Any = Predictions()
-    said.votes, said.class_names = np.array([votes]), ("benign", "malignant")
-    object.__setattr__(explanation, "predictions", said)
+    printed: Any = Predictions()
+    printed.votes, printed.class_names = np.array([votes]), ("benign", "malignant")
+    object.__setattr__(explanation, "predictions", printed)
     object.__setattr__(explanation, "explained", np.array([1]))
     object.__setattr__(explanation, "maps", maps[None])
     return explanation  # type: ignore[no-any-return]
@@ -204,36 +204,36 @@ def test_the_command_explains_the_runs_own_images_and_says_where(
     explained_run: Any, cli: CLI, tmp_path: Path
 ) -> None:
     own = explained_run.copied_to(tmp_path / "run")
-    code, said = cli("explain", "--run", own.run.path, "--disputed", 2, "--method", "mean")
-    assert code == 0, said
-    assert said.startswith("2 images ")
-    assert "for mean" in said
+    code, printed = cli("explain", "--run", own.run.path, "--disputed", 2, "--method", "mean")
+    assert code == 0, printed
+    assert printed.startswith("2 images ")
+    assert "for mean" in printed
     folder = own.run.path / "explanations" / "disputed"
-    assert f"Panels: {folder.as_posix()}/panels" in said
-    assert "few cells" in said
+    assert f"Panels: {folder.as_posix()}/panels" in printed
+    assert "few cells" in printed
     index = json.loads((folder / "index.json").read_text())
     united = sum(len(set(one["votes"].values())) == 1 for one in index["images"])
-    assert f"On {united} of them" in said
+    assert f"On {united} of them" in printed
     values = study_members(own.run.predictions("oof")).members.set_index("member")["shapley"]
     assert index["member_values"] == pytest.approx(
         {name: values[name] for name in index["members"]}
     )
     assert len(list((folder / "panels").iterdir())) == 2
-    code, said = cli(
+    code, printed = cli(
         "explain", "--run", own.run.path, "--disputed", 2, "--method", "mean", "--json"
     )
     assert code == 0
-    assert json.loads(said)["folder"] == folder.as_posix()
+    assert json.loads(printed)["folder"] == folder.as_posix()
 
 
 def test_the_command_explains_named_images(
     explained_run: Any, test_paths: list[Path], cli: CLI, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    code, said = cli("explain", test_paths[0], "--run", explained_run.run.path, "--out", out)
-    assert code == 0, said
-    assert said.startswith("1 image ")
-    assert "are stored for" not in said
+    code, printed = cli("explain", test_paths[0], "--run", explained_run.run.path, "--out", out)
+    assert code == 0, printed
+    assert printed.startswith("1 image ")
+    assert "are stored for" not in printed
 
 
 def test_a_bundle_explains_named_images_and_stays_as_it_is(
@@ -241,13 +241,13 @@ def test_a_bundle_explains_named_images_and_stays_as_it_is(
 ) -> None:
     bundle = tmp_path / "bundle"
     assert cli("export", explained_run.run.path, bundle, "--method", "mean")[0] == 0
-    code, said = cli("explain", test_paths[0], "--run", bundle)
-    assert code == 0, said
+    code, printed = cli("explain", test_paths[0], "--run", bundle)
+    assert code == 0, printed
     assert (tmp_path / "explanations" / "images" / "index.json").is_file()
     assert not (bundle / "explanations").exists()
-    code, said = cli("explain", "--run", bundle, "--worst", 3)
+    code, printed = cli("explain", "--run", bundle, "--worst", 3)
     assert code == 2
-    assert str(bundle) in said
+    assert str(bundle) in printed
 
 
 @pytest.mark.parametrize(
@@ -262,6 +262,6 @@ def test_a_bundle_explains_named_images_and_stays_as_it_is(
 def test_wrong_values_are_named(
     explained_run: Any, cli: CLI, tmp_path: Path, words: tuple[str, ...], named: str
 ) -> None:
-    code, said = cli("explain", "--run", explained_run.run.path, "--out", tmp_path / "o", *words)
+    code, printed = cli("explain", "--run", explained_run.run.path, "--out", tmp_path / "o", *words)
     assert code == 2
-    assert named in said
+    assert named in printed

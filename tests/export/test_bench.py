@@ -34,9 +34,9 @@ def test_the_command_prints_a_row_for_each_backend_and_the_reason_of_a_failure(
     bundle: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench.sys, "executable", "false")
-    code, said = cli("bench", bundle)
+    code, printed = cli("bench", bundle)
     assert code == 0
-    assert "torch" in said
-    assert "code 1" in said
+    assert "torch" in printed
+    assert "code 1" in printed
     with pytest.raises(UsageError, match="thesis"):
         bench.bench_bundle("thesis")

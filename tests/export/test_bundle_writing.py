@@ -74,9 +74,9 @@ def test_a_worse_choice_is_called_worse() -> None:
     found = FoldChoice(
         "soup", 2, 6, "accuracy", 0.9, 0.5, (-0.4, -0.6, -0.2), "worse", 80, 20, 0.006, 0.002
     )
-    said = " ".join(choice_words(found))
-    assert "0.500, with all fold networks 0.900. Gain -0.400 [-0.600, -0.200]: the choice is worse." in said  # fmt: skip
-    assert "3.0 times as long" in said
+    printed = " ".join(choice_words(found))
+    assert "0.500, with all fold networks 0.900. Gain -0.400 [-0.600, -0.200]: the choice is worse." in printed  # fmt: skip
+    assert "3.0 times as long" in printed
 
 
 def test_something_else_is_not_replaced_and_an_older_bundle_is(
@@ -109,11 +109,11 @@ def test_nothing_is_written_where_the_images_are_gone(
 def test_the_command_writes_a_bundle_of_the_latest_run(
     cli: CLI, stacked: Any, tmp_path: Path
 ) -> None:
-    code, said = cli("export", stacked.run.path, "mine.zip", "--method", "simplex")
-    assert code == 0, said
-    assert "6 networks" in said
-    assert "--run mine.zip" in said
-    code, said = cli("export", stacked.run.path, "b", "--method", "simplex", "--json")
-    assert json.loads(said)["golden_difference"] <= 1e-6
+    code, printed = cli("export", stacked.run.path, "mine.zip", "--method", "simplex")
+    assert code == 0, printed
+    assert "6 networks" in printed
+    assert "--run mine.zip" in printed
+    code, printed = cli("export", stacked.run.path, "b", "--method", "simplex", "--json")
+    assert json.loads(printed)["golden_difference"] <= 1e-6
     assert cli("export", "a", "b", "c")[0] == 2
     assert cli("export", "b")[0] == 3

@@ -74,11 +74,11 @@ def test_the_command_continues_a_trained_student_and_prints_the_loss(
     own: Any, student: Student, cli: CLI
 ) -> None:
     words = ("--method", "simplex", "--distill", "tiny_cnn:epochs=3:name=small", "--device", "cpu")
-    code, said = cli("export", own.run.path, "b", *words)
-    assert code == 0, said
-    assert "3 of 3 jobs are already finished" in said
-    assert "1 network instead of 6" in said
-    assert "times as fast" in said
+    code, printed = cli("export", own.run.path, "b", *words)
+    assert code == 0, printed
+    assert "3 of 3 jobs are already finished" in printed
+    assert "1 network instead of 6" in printed
+    assert "times as fast" in printed
     assert load_ensemble("b", device="cpu").method == "small"
 
 

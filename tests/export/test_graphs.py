@@ -160,10 +160,10 @@ def test_a_crash_of_the_first_compilation_is_an_error_of_the_backend(
 def test_the_commands_write_a_graph_and_predict_with_it(
     cli: CLI, stacked: Any, graphed: Path, slides: Path, tmp_path: Path
 ) -> None:
-    code, said = cli("export", stacked.run.path, "b", "--method", "vote", "--format", "onnx")
-    assert code == 0, said
-    assert "onnxruntime from pixels" in said
+    code, printed = cli("export", stacked.run.path, "b", "--method", "vote", "--format", "onnx")
+    assert code == 0, printed
+    assert "onnxruntime from pixels" in printed
     image = slides / "benign" / "P00_0.png"
-    code, said = cli("predict", image, "--run", graphed, "--backend", "onnxruntime")
-    assert code == 0, said
+    code, printed = cli("predict", image, "--run", graphed, "--backend", "onnxruntime")
+    assert code == 0, printed
     assert cli("predict", image, "--run", graphed, "--backend", "onnx")[0] == 2

@@ -19,8 +19,10 @@ mlflow = pytest.importorskip("mlflow")
 
 @pytest.fixture
 def model(cli: Callable[..., tuple[int, str]], stacked: Any, tmp_path: Path) -> Path:
-    code, said = cli("export", stacked.run.path, "m", "--method", "simplex", "--format", "mlflow")
-    assert code == 0, said
+    code, printed = cli(
+        "export", stacked.run.path, "m", "--method", "simplex", "--format", "mlflow"
+    )
+    assert code == 0, printed
     assert [one.name for one in tmp_path.iterdir()] == ["m"]
     return tmp_path / "m"
 

@@ -55,10 +55,10 @@ def as_wsinfer(folder: Path, patches: list[Any]) -> Any:
 def test_wsinfer_gets_the_ensembles_probabilities_and_a_config_of_its_schema(
     cli: CLI, stacked: Any, ensemble: Ensemble, test_paths: list[Path], tmp_path: Path
 ) -> None:
-    code, said = cli("export", stacked.run.path, "w", "--method", "simplex", "--format", "wsinfer",
+    code, printed = cli("export", stacked.run.path, "w", "--method", "simplex", "--format", "wsinfer",
                      "--um-per-pixel", 0.5)  # fmt: skip
-    assert code == 0, said
-    assert "deprecated" in said
+    assert code == 0, printed
+    assert "deprecated" in printed
     assert [one.name for one in tmp_path.iterdir()] == ["w"]
     folder = tmp_path / "w"
     patches = [np.asarray(Image.open(path)) for path in test_paths]

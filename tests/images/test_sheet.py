@@ -48,13 +48,13 @@ def test_the_command_draws_what_members_see(
     cli: Callable[..., tuple[int, str]], tmp_path: Path, slides: Path
 ) -> None:
     root = phantom(tmp_path)
-    code, said = cli(
+    code, printed = cli(
         "data", "show", root, "out.png", "--stain", "both", "--join", "channels", "--tile", 32, "--columns", 2,
         "--members", "tiny_cnn,tiny_cnn:stain=ihc:color=lab,tiny_cnn:stain=he:size=16:stain_norm=macenko",
     )  # fmt: skip
-    assert code == 0, said
+    assert code == 0, printed
     sheet = np.asarray(Image.open(tmp_path / "out.png"))
     assert sheet.shape[0] == GAP + 3 * (32 + GAP + TEXT_HEIGHT)
-    code, said = cli("data", "show", slides, "out.png", "--members", "tiny_cnn:stain=he")
+    code, printed = cli("data", "show", slides, "out.png", "--members", "tiny_cnn:stain=he")
     assert code == 3
-    assert "are single images" in said
+    assert "are single images" in printed

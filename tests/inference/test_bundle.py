@@ -256,9 +256,11 @@ def test_version_control_beside_the_files_is_passed_over(own: Path) -> None:
 
 
 def test_the_command_predicts_with_a_bundle(cli: CLI, bundle: Path, slides: Path) -> None:
-    code, said = cli("predict", slides / "benign" / "P00_0.png", "--run", bundle, "--device", "cpu")
-    assert code == 0, said
-    assert said.splitlines()[0] == f"Bundle: {bundle.as_posix()}. Method: simplex."
+    code, printed = cli(
+        "predict", slides / "benign" / "P00_0.png", "--run", bundle, "--device", "cpu"
+    )
+    assert code == 0, printed
+    assert printed.splitlines()[0] == f"Bundle: {bundle.as_posix()}. Method: simplex."
 
 
 def test_a_training_image_has_its_caveat_with_a_bundle_too(

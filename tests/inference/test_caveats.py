@@ -45,7 +45,7 @@ def breakhis(tmp_path: Path) -> tuple[KnownImages, Path]:
     return KnownImages.of(Manifest.from_records(rows, columns=columns)), tmp_path
 
 
-def said(known: KnownImages, path: Path) -> tuple[str, ...]:
+def printed(known: KnownImages, path: Path) -> tuple[str, ...]:
     (source,) = find_sources([str(path)]).sources
     return known.caveats(source)
 
@@ -56,16 +56,16 @@ def test_a_training_image_is_known_by_its_bytes_and_by_its_breakhis_name(
     known, home = breakhis
     (home / "new").mkdir()
     copy = shutil.copy(home / "run" / f"{NAME}.png", home / "new" / "renamed.png")
-    assert said(known, home / "run" / f"{NAME}.png") == (TRAINED,)
-    assert said(known, Path(copy)) == (TRAINED,)
-    assert said(known, painted(home / "new", NAME, 5)) == (TRAINED,)
-    assert said(known, home / "run" / "SOB_M_DC-14-11031-100-001.png") == ()
-    assert said(known, painted(home / "new", "other", 6)) == ()
+    assert printed(known, home / "run" / f"{NAME}.png") == (TRAINED,)
+    assert printed(known, Path(copy)) == (TRAINED,)
+    assert printed(known, painted(home / "new", NAME, 5)) == (TRAINED,)
+    assert printed(known, home / "run" / "SOB_M_DC-14-11031-100-001.png") == ()
+    assert printed(known, painted(home / "new", "other", 6)) == ()
 
 
 def test_another_magnification_than_the_runs_is_said(breakhis: tuple[KnownImages, Path]) -> None:
     known, home = breakhis
-    (caveat,) = said(known, painted(home / "new", "SOB_B_A-14-22549AB-40-001", 5))
+    (caveat,) = printed(known, painted(home / "new", "SOB_B_A-14-22549AB-40-001", 5))
     assert "40x" in caveat
     assert "100x" in caveat
 

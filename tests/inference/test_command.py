@@ -29,17 +29,17 @@ def test_one_image_is_printed_and_nothing_is_written(
     cli: CLI, simplex: tuple[object, ...], ensemble: Ensemble, slides: Path, tmp_path: Path
 ) -> None:
     image = slides / "benign" / "P00_0.png"
-    code, said = cli("predict", image, *simplex)
+    code, printed = cli("predict", image, *simplex)
     one = ensemble.predict_all(image)
     assert code == 0
-    assert f"Decision: {(one.decisions or ())[0]}" in said
-    assert f"Predicted: {one.classes[0]}" in said
+    assert f"Decision: {(one.decisions or ())[0]}" in printed
+    assert f"Predicted: {one.classes[0]}" in printed
     for c, name in enumerate(ensemble.class_names):
-        assert f"{name}" in said
-        assert f"{one.proba[0, c]:.3f}" in said
-    assert all(name in said for name in ensemble.member_names)
-    assert "Prediction set (80 %" in said
-    assert TRAINED in said
+        assert f"{name}" in printed
+        assert f"{one.proba[0, c]:.3f}" in printed
+    assert all(name in printed for name in ensemble.member_names)
+    assert "Prediction set (80 %" in printed
+    assert TRAINED in printed
     assert not list(tmp_path.iterdir())
 
 
@@ -49,8 +49,8 @@ def test_a_decision_that_is_not_referred_shows_its_probability_and_threshold(
     images = sorted((slides / "malignant").iterdir())
     found = ensemble.predict_all(images)
     i = next(i for i, one in enumerate(found.decisions or ()) if one != "refer")
-    _, said = cli("predict", images[i], *simplex)
-    line = next(one for one in said.splitlines() if one.startswith("Decision"))
+    _, printed = cli("predict", images[i], *simplex)
+    line = next(one for one in printed.splitlines() if one.startswith("Decision"))
     decision = ensemble.stored.decision
     assert decision is not None
     target, point = decision.target, decision.points["image"]
@@ -61,29 +61,29 @@ def test_a_decision_that_is_not_referred_shows_its_probability_and_threshold(
 def test_without_an_operating_point_the_card_begins_with_the_class(
     cli: CLI, stacked: Any, slides: Path
 ) -> None:
-    code, said = cli("predict", slides / "benign" / "P00_0.png", "--run", stacked.run.path, "--method", "vote")  # fmt: skip
+    code, printed = cli("predict", slides / "benign" / "P00_0.png", "--run", stacked.run.path, "--method", "vote")  # fmt: skip
     assert code == 0
-    assert str(stacked.run.path.as_posix()) in said.splitlines()[0]
-    assert said.splitlines()[2].startswith("Predicted: ")
-    assert "Prediction sets are stored for simplex" in said
-    assert "Decisions are stored for simplex" in said
+    assert str(stacked.run.path.as_posix()) in printed.splitlines()[0]
+    assert printed.splitlines()[2].startswith("Predicted: ")
+    assert "Prediction sets are stored for simplex" in printed
+    assert "Decisions are stored for simplex" in printed
 
 
 def test_shares_of_votes_are_not_called_probabilities(cli: CLI, stacked: Any, slides: Path) -> None:
     image = slides / "benign" / "P00_0.png"
     for method, shares in (("vote", True), ("mean", False)):
-        _, said = cli("predict", image, "--run", stacked.run.path, "--method", method)
-        assert ("Probabilities:" in said) is not shares
-        _, said = cli("predict", image, "--run", stacked.run.path, "--method", method, "--json")
-        assert json.loads(said)["gives_vote_shares"] is shares
+        _, printed = cli("predict", image, "--run", stacked.run.path, "--method", method)
+        assert ("Probabilities:" in printed) is not shares
+        _, printed = cli("predict", image, "--run", stacked.run.path, "--method", method, "--json")
+        assert json.loads(printed)["gives_vote_shares"] is shares
 
 
 def test_missing_sets_and_decisions_have_the_commands_that_make_them(
     cli: CLI, trained: Any, slides: Path
 ) -> None:
-    _, said = cli("predict", slides / "benign" / "P00_0.png", "--run", trained.run.path)
-    assert "ensemble-kit conformal --method mean" in said
-    assert "ensemble-kit operating-point" in said
+    _, printed = cli("predict", slides / "benign" / "P00_0.png", "--run", trained.run.path)
+    assert "ensemble-kit conformal --method mean" in printed
+    assert "ensemble-kit operating-point" in printed
 
 
 def test_results_older_than_the_networks_name_the_run_and_not_one_method(
@@ -95,48 +95,48 @@ def test_results_older_than_the_networks_name_the_run_and_not_one_method(
         metrics = read_checked(path, advice="")
         metrics["made_of"]["folds"] = "other"
         write_checked(path, metrics)
-    code, said = cli("predict", slides / "benign" / "P00_0.png", "--run", own.run.path)
+    code, printed = cli("predict", slides / "benign" / "P00_0.png", "--run", own.run.path)
     assert code == 7
-    assert "stack --method all" in said
-    code, said = cli("report", "--run", own.run.path)
+    assert "stack --method all" in printed
+    code, printed = cli("report", "--run", own.run.path)
     assert code == 0
-    assert f"{len(stored_methods(own.run))} methods are older" in said
+    assert f"{len(stored_methods(own.run))} methods are older" in printed
 
 
 def test_an_unknown_method_is_named_once(cli: CLI, stacked: Any, slides: Path) -> None:
     image = slides / "benign" / "P00_0.png"
-    _, said = cli("predict", image, "--run", stacked.run.path, "--method", "zzz")
-    assert said.count("zzz") == said.count("simplex") == said.count("mean") == 1
-    code, said = cli("conformal", "--run", stacked.run.path, "--method", "vot")
+    _, printed = cli("predict", image, "--run", stacked.run.path, "--method", "zzz")
+    assert printed.count("zzz") == printed.count("simplex") == printed.count("mean") == 1
+    code, printed = cli("conformal", "--run", stacked.run.path, "--method", "vot")
     assert code == 2
-    assert "'vote'" in said
-    assert "stack --method vot" not in said, "no such method can be stacked"
+    assert "'vote'" in printed
+    assert "stack --method vot" not in printed, "no such method can be stacked"
 
 
 def test_a_table_of_paths_below_another_folder(
     cli: CLI, simplex: tuple[object, ...], slides: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "new.csv").write_text("path\nbenign/P00_0.png\nmalignant/P10_0.png\n")
-    code, said = cli("predict", "new.csv", "--image-root", slides, *simplex)
-    assert code == 0, said
+    code, printed = cli("predict", "new.csv", "--image-root", slides, *simplex)
+    assert code == 0, printed
     assert read_csv(tmp_path / "predictions.csv")["error"].tolist() == ["", ""]
     for words, named in ((("new.csv", "--image-root", "nowhere"), "nowhere"), ((slides, "--image-root", slides), "--image-root")):  # fmt: skip
-        code, said = cli("predict", *words, *simplex)
+        code, printed = cli("predict", *words, *simplex)
         assert code in (2, 3)
-        assert named in said
+        assert named in printed
 
 
 def test_a_folder_becomes_a_table_of_the_latest_run(
     cli: CLI, stacked: Any, slides: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(stacked.run.path, tmp_path / "checkpoints" / "slides")
-    code, said = cli("predict", slides, "--group-pattern", r"(P\d+)_")
-    assert code == 0, said
+    code, printed = cli("predict", slides, "--group-pattern", r"(P\d+)_")
+    assert code == 0, printed
     assert len(read_csv(tmp_path / "predictions-per-group.csv")) == 20
-    assert "80 images" in said
-    assert "the latest" in said.splitlines()[0]
+    assert "80 images" in printed
+    assert "the latest" in printed.splitlines()[0]
     assert len(read_csv(tmp_path / "predictions.csv")) == 80
-    assert "predictions-per-group.csv" in said
+    assert "predictions-per-group.csv" in printed
 
 
 def test_json_of_images_and_of_a_written_table(
@@ -144,8 +144,8 @@ def test_json_of_images_and_of_a_written_table(
 ) -> None:
     good = [slides / "benign" / f"P00_{i}.png" for i in range(2)]
     (tmp_path / "text.png").write_text("no image")
-    code, said = cli("predict", *good, tmp_path / "text.png", "--json", *simplex)
-    found = json.loads(said)
+    code, printed = cli("predict", *good, tmp_path / "text.png", "--json", *simplex)
+    found = json.loads(printed)
     assert code == 0
     assert [one["image"] for one in found["images"]] == list(map(str, good))
     assert [one["image"] for one in found["errors"]] == [str(tmp_path / "text.png")]
@@ -154,9 +154,9 @@ def test_json_of_images_and_of_a_written_table(
             one["predicted"], one["votes"], one["set"], one["decision"],
         )  # fmt: skip
         assert record["probabilities"] == pytest.approx(one["probabilities"], abs=1e-6)
-    code, said = cli("predict", *good, "--json", "--out", "o/p.csv", *simplex)
-    assert (code, json.loads(said)["n_images"]) == (0, 2)
-    written, table = json.loads(said), read_csv(tmp_path / "o" / "p.csv")
+    code, printed = cli("predict", *good, "--json", "--out", "o/p.csv", *simplex)
+    assert (code, json.loads(printed)["n_images"]) == (0, 2)
+    written, table = json.loads(printed), read_csv(tmp_path / "o" / "p.csv")
     assert len(table) == 2
     votes = table[[c for c in table if c.startswith("vote_")]]
     assert written["n_disputed"] == int((votes.nunique(axis=1) > 1).sum())
@@ -173,9 +173,9 @@ def test_json_with_an_unreadable_first_block_is_still_json(
     monkeypatch.setattr(tile_blocks, "BLOCK", 1)
     (tmp_path / "text.png").write_text("no image")
     good = [slides / "benign" / f"P00_{i}.png" for i in range(2)]
-    code, said = cli("predict", tmp_path / "text.png", *good, "--json", *simplex)
+    code, printed = cli("predict", tmp_path / "text.png", *good, "--json", *simplex)
     assert code == 0
-    assert len(json.loads(said)["images"]) == 2
+    assert len(json.loads(printed)["images"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -200,9 +200,9 @@ def test_exit_codes_and_what_they_name(
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "slide.svs").write_text("x")
     run = () if "--run" in words else ("--run", stacked.run.path)
-    got, said = cli("predict", *words, *run)
-    assert got == code, said
-    assert named in said
+    got, printed = cli("predict", *words, *run)
+    assert got == code, printed
+    assert named in printed
     assert not list(tmp_path.glob("*.part*"))
 
 
@@ -210,6 +210,6 @@ def test_escape_codes_in_a_name_do_not_reach_the_terminal(
     cli: CLI, simplex: tuple[object, ...], slides: Path, tmp_path: Path
 ) -> None:
     shutil.copy(slides / "benign" / "P00_0.png", tmp_path / "a\x1b]0;b.png")
-    code, said = cli("predict", "a\x1b]0;b.png", *simplex)
+    code, printed = cli("predict", "a\x1b]0;b.png", *simplex)
     assert code == 0
-    assert "\x1b" not in said
+    assert "\x1b" not in printed

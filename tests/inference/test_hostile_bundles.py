@@ -172,9 +172,9 @@ def test_a_zip_that_lies_about_the_size_of_an_entry_is_refused(
 def test_a_bundle_that_is_refused_leaves_nothing_behind(own: Path, cli: Callable[..., Any]) -> None:
     before = sorted(p.relative_to(own) for p in own.rglob("*"))
     (own / "evil.py").write_text("raise SystemExit")
-    code, said = cli("predict", own / "golden" / "0.png", "--run", own, "--out", "out.csv")
+    code, printed = cli("predict", own / "golden" / "0.png", "--run", own, "--out", "out.csv")
     assert code == 7
-    assert "evil.py" in said
+    assert "evil.py" in printed
     (own / "evil.py").unlink()
     assert sorted(p.relative_to(own) for p in own.rglob("*")) == before
     assert not Path("out.csv").exists()

@@ -29,8 +29,8 @@ def test_each_slide_has_its_tiles_with_class_probabilities_and_votes(
     cli: CLI, stacked: Any, tiles: Path, tmp_path: Path
 ) -> None:
     options = "--run", stacked.run.path, "--method", "simplex", "--device", "cpu"
-    code, said = cli("predict", tiles, "--geojson", tmp_path / "q", *options)
-    assert code == 0, said
+    code, printed = cli("predict", tiles, "--geojson", tmp_path / "q", *options)
+    assert code == 0, printed
     assert sorted(p.name for p in (tmp_path / "q").iterdir()) == ["S 2.geojson", "S1.geojson"]
     rows = read_csv(tmp_path / "predictions.csv").set_index("image")
     features = json.loads((tmp_path / "q" / "S1.geojson").read_text())["features"]
@@ -47,7 +47,7 @@ def test_each_slide_has_its_tiles_with_class_probabilities_and_votes(
 def test_images_without_a_place_are_refused_before_anything_is_written(
     cli: CLI, stacked: Any, slides: Path, tmp_path: Path
 ) -> None:
-    code, said = cli("predict", slides, "--geojson", "q", "--run", stacked.run.path)
+    code, printed = cli("predict", slides, "--geojson", "q", "--run", stacked.run.path)
     assert code == 2
-    assert "P00_0.png" in said
+    assert "P00_0.png" in printed
     assert not list(tmp_path.iterdir())

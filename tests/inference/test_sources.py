@@ -33,12 +33,12 @@ def test_content_that_is_no_image_is_refused_as_the_file_would_be(
     tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "x").write_bytes(content)
-    said = []
+    printed = []
     for source in (file_source(tmp_path, "x", name="x"), content_source([content], name="x")):
         with pytest.raises(DataError) as caught:
             source.read(source.path)
-        said.append(re.sub("0x[0-9a-f]+", "", str(caught.value)))
-    assert said[0] == said[1]
+        printed.append(re.sub("0x[0-9a-f]+", "", str(caught.value)))
+    assert printed[0] == printed[1]
 
 
 def test_arrays_have_no_digest() -> None:

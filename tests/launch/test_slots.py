@@ -220,8 +220,8 @@ def test_workers_join_once_a_job_is_measured_to_leave_room(
     assert LocalEngine()(jobs, watch) == []
     assert at_work[0] == 1
     assert max(at_work) == 2
-    said = [e.text for e in events if isinstance(e, Notice)]
-    assert any("2 jobs run at the same time" in text for text in said), said
+    printed = [e.text for e in events if isinstance(e, Notice)]
+    assert any("2 jobs run at the same time" in text for text in printed), printed
 
 
 def test_engines_distribute_workers_over_gpus_and_use_one_job_on_other_devices(

@@ -58,15 +58,15 @@ def test_the_plan_shows_the_order_of_the_command_line(
     paint(tmp_path / "d", n_patients=4, n_images=1, classes=("in situ, DCIS", "benign"))
     words = ("train-members", "--data", "d", "--members", "tiny_cnn", "--image-size", 16,
              "--no-pretrained", "--folds", 2, "--dry-run")  # fmt: skip
-    code, said = cli(*words, "--classes", 'benign,"in situ, DCIS"', "--ordinal")
-    assert (code, "benign < in situ, DCIS" in said) == (0, True)
-    code, said = cli(*words, "--classes", "benign,DCIS")
-    assert (code, "'DCIS'" in said) == (3, True)
+    code, printed = cli(*words, "--classes", 'benign,"in situ, DCIS"', "--ordinal")
+    assert (code, "benign < in situ, DCIS" in printed) == (0, True)
+    code, printed = cli(*words, "--classes", "benign,DCIS")
+    assert (code, "'DCIS'" in printed) == (3, True)
     (tmp_path / "ensemble-kit.toml").write_text(
         '[data]\nclasses = ["benign", "in situ, DCIS"]\nordinal = true\n'
     )
-    code, said = cli(*words)
-    assert (code, "benign < in situ, DCIS" in said) == (0, True)
+    code, printed = cli(*words)
+    assert (code, "benign < in situ, DCIS" in printed) == (0, True)
 
 
 def test_the_positive_class_is_one_of_the_classes_and_is_stored() -> None:

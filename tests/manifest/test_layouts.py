@@ -75,7 +75,7 @@ def test_the_archive_is_the_same_from_whichever_of_its_folders(archive: Path, pa
 
 
 @pytest.mark.parametrize(
-    ("asked", "n"), [(100, 4), ("100", 4), ("40X,100x", 5), ([40, 100], 5), (None, 5)]
+    ("requested", "n"), [(100, 4), ("100", 4), ("40X,100x", 5), ([40, 100], 5), (None, 5)]
 )
 def test_magnifications_are_kept_as_asked(archive: Path, requested: object, n: int) -> None:
     assert len(read_breakhis(archive, magnification=requested)) == n  # type: ignore[arg-type]

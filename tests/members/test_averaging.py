@@ -145,9 +145,9 @@ def test_an_average_that_was_never_begun_is_said(make_job: MakeJob) -> None:
     job = make_job(regularize={"average_last": 2, "average_beside": True}, **settings)
     events: list[Event] = []
     run_job(job, events.append)
-    said = [e.text for e in events if isinstance(e, Notice) and "Nothing was averaged" in e.text]
-    assert len(said) == 1
-    assert "average_last = 2 begins in epoch 29 of 30" in said[0]
+    printed = [e.text for e in events if isinstance(e, Notice) and "Nothing was averaged" in e.text]
+    assert len(printed) == 1
+    assert "average_last = 2 begins in epoch 29 of 30" in printed[0]
     events.clear()
     run_job(make_job("plain", regularize={"average_last": 2}), events.append)
     assert not any("Nothing was averaged" in str(e) for e in events)

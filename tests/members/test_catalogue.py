@@ -198,9 +198,9 @@ def test_a_network_that_is_described_with_dropout_has_it_unless_a_member_says_ot
     member = Member(name, pretrained=False)
     assert member.drop_rate == member.model_dump(mode="json")["drop_rate"] == rate
     assert dropouts(member) <= {rate}
-    for said in (0.0, 0.2):
+    for printed in (0.0, 0.2):
         if name != "resnet18":
-            assert dropouts(Member(name, pretrained=False, drop_rate=said)) == {said}
+            assert dropouts(Member(name, pretrained=False, drop_rate=printed)) == {printed}
     assert Member(**member.model_dump()) == member
     off, own = make_members([f"{name}:drop_rate=0", name])
     assert (off.name, own.name) == (f"{name}-drop_rate0", name)

@@ -188,7 +188,7 @@ def test_a_finished_run_gets_its_features_without_retraining(
     before = fit().predictions("oof")
     assert fit().store.read_features("tiny_cnn") is None
     monkeypatch.setattr("ensemble_kit.members.training.fit.run_epochs", lambda *_, **__: 1 / 0)
-    monkeypatch.setattr(crossfit, "require_first_weights", lambda members: members and 1 / 0)
+    monkeypatch.setattr(crossfit, "require_init_checkpoints", lambda members: members and 1 / 0)
     run = fit(keep_features=True)
     np.testing.assert_array_equal(run.predictions("oof").logits, before.logits)
     assert run.store.read_features("tiny_cnn") is not None

@@ -162,11 +162,11 @@ def test_the_choice_between_networks_is_said_before_training(
 ) -> None:
     state = built().state_dict()
     torch.save({"student": state, "teacher": state}, tmp_path / "w.pt")
-    code, said = cli("train-members", "--data", slides, "--members", "tiny_cnn", "--dry-run",
+    code, printed = cli("train-members", "--data", slides, "--members", "tiny_cnn", "--dry-run",
                      "--image-size", 32, "--weights", tmp_path / "w.pt")  # fmt: skip
     assert code == 0
-    assert "'teacher'" in said
-    assert "'student'" in said
+    assert "'teacher'" in printed
+    assert "'student'" in printed
 
 
 def test_a_refusal_says_what_the_file_holds(tmp_path: Path) -> None:

@@ -298,15 +298,15 @@ def test_an_error_that_nobody_expected_fails_only_its_job_and_is_in_the_status(
 def test_a_disk_without_locks_is_reported_at_the_start(
     copied: Run, fit: Callable[..., list[Event]], monkeypatch: pytest.MonkeyPatch, refused: int
 ) -> None:
-    def said() -> list[str]:
+    def printed() -> list[str]:
         return [e.text for e in fit(copied, member("tiny_cnn")) if isinstance(e, Notice)]
 
     def lockless(*_: object) -> None:
         raise OSError(refused, os.strerror(refused))
 
-    assert not any("file locks" in text for text in said())
+    assert not any("file locks" in text for text in printed())
     monkeypatch.setattr(locks.fcntl, "flock", lockless)
-    assert "knows no file locks" in said()[0]
+    assert "knows no file locks" in printed()[0]
     assert not list(copied.path.glob(".*.tmp"))
 
 
@@ -327,7 +327,7 @@ def test_no_member_and_two_of_one_name_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error", "said"),
+    ("wrong", "error", "printed"),
     [
         (Member("resnet81"), DataError, "resnet18"),
         (member(augmentation="lite"), UsageError, "light"),
@@ -335,9 +335,9 @@ def test_no_member_and_two_of_one_name_are_refused(
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_written(
-    fit: Callable[..., list[Event]], tmp_path: Path, wrong: Member, error: type, said: str
+    fit: Callable[..., list[Event]], tmp_path: Path, wrong: Member, error: type, printed: str
 ) -> None:
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=printed):
         fit(Run(tmp_path / "run"), member("tiny_mobile"), wrong)
     assert not (tmp_path / "run").exists()
 

@@ -19,7 +19,7 @@ from ensemble_kit.members.training.curve_warnings import guard
 from ensemble_kit.members.training.predict import validation_metrics
 
 
-def said(answers: list[int], labels: list[int]) -> str:
+def printed(answers: list[int], labels: list[int]) -> str:
     logits = np.eye(4, dtype=np.float32)[answers]
     metrics = validation_metrics(logits, np.array(labels))
     return " ".join(guard([row(**metrics)], np.array(labels), Recipe()))
@@ -44,7 +44,7 @@ def row(**metrics: Any) -> dict[str, Any]:
 def test_one_class_is_said_only_where_one_class_was_answered(
     answers: list[int], labels: list[int], words: str
 ) -> None:
-    got = said(answers, labels)
+    got = printed(answers, labels)
     assert words in got
     assert ("one class" in got) == ("one class" in words)
     assert bool(got) == bool(words)

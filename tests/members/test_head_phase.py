@@ -128,7 +128,7 @@ def test_the_backbone_is_run_once_and_again_only_after_a_restart(
         requested.append(self.training.epoch)
         return made(self, rows)
 
-    monkeypatch.setattr(Fit, "_frozen_body", counted)
+    monkeypatch.setattr(Fit, "_frozen_backbone", counted)
     run_job(make_job("a", optim=CACHED))
     assert requested == [0]
     run_job(make_job("b", optim={"head_only_epochs": 2}))

@@ -69,19 +69,19 @@ def test_weights_do_depend_on_the_images_that_train(
 def test_selecting_on_the_held_out_fold_looks_at_it_and_has_a_caveat(
     make_job: MakeJob, with_pixels: Callable[[Job, str], Job]
 ) -> None:
-    seen = run(make_job("a", select_on="kept-fold", epochs=6))
+    seen = run(make_job("a", select_on="held-out-fold", epochs=6))
     record = read_record(seen.folder)
     assert record is not None
     assert "chosen on the very fold whose logits are kept" in record["stamps"][0]
     blind = read_record(
-        run(with_pixels(make_job("b", select_on="kept-fold", epochs=6), "kept")).folder
+        run(with_pixels(make_job("b", select_on="held-out-fold", epochs=6), "kept")).folder
     )
     assert blind is not None
     assert blind["chosen_epoch"] != record["chosen_epoch"]
 
 
 def test_the_rows_of_a_job_do_not_overlap_and_neither_do_their_patients(make_job: MakeJob) -> None:
-    for select_on in ("none", "inner", "kept-fold"):
+    for select_on in ("none", "inner", "held-out-fold"):
         job = make_job(fold=1, select_on=select_on)
         parts = job.parts()
         group = dict(zip(job.tiles.rows(job.manifest.sample_ids).tolist(), job.manifest.groups, strict=True))  # fmt: skip

@@ -24,15 +24,15 @@ from ensemble_kit.run import Run
 WEIGHTS = "model.safetensors"
 
 
-def said(trained: Any, weights: Path, fold: int | str, folds: Any = None) -> list[str]:
+def printed(trained: Any, weights: Path, fold: int | str, folds: Any = None) -> list[str]:
     return seen_before(weights, trained.manifest, folds or trained.folds, fold)
 
 
 def test_a_fold_s_network_has_seen_every_fold_but_its_own(trained: Any) -> None:
     weights = trained.run.fold_dir("tiny_cnn", 1) / WEIGHTS
-    assert said(trained, weights, 1) == []
+    assert printed(trained, weights, 1) == []
     for fold in (0, 2, "0-1"):
-        (text,) = said(trained, weights, fold)
+        (text,) = printed(trained, weights, fold)
         assert "that are kept out here, so its out-of-fold metrics are optimistic" in text
         assert str(weights) in text
 
@@ -42,7 +42,7 @@ def test_the_same_images_in_another_split_are_known_by_their_bytes(
 ) -> None:
     weights = trained.run.fold_dir("tiny_cnn", 0) / WEIGHTS
     other = make_folds(trained.manifest, 3, seed=9)
-    assert said(trained, weights, 0, other)[0].endswith("out-of-fold metrics are optimistic.")
+    assert printed(trained, weights, 0, other)[0].endswith("out-of-fold metrics are optimistic.")
     table = trained.manifest.table.copy()
     table["split"] = table["split"].map({"train": "test", "test": "train"})
     table["sample_id"] = [f"x{i}" for i in range(len(table))]
@@ -55,10 +55,10 @@ def test_the_same_images_in_another_split_are_known_by_their_bytes(
 def test_weights_without_a_record_have_no_caveat(trained: Any, tmp_path: Path) -> None:
     fold = trained.run.fold_dir("tiny_cnn", 0)
     shutil.copy(fold / WEIGHTS, tmp_path / WEIGHTS)
-    assert said(trained, tmp_path / WEIGHTS, 1) == []
+    assert printed(trained, tmp_path / WEIGHTS, 1) == []
     shutil.copytree(fold, tmp_path / "fold")
     shutil.copy(fold / WEIGHTS, tmp_path / "fold" / "other.safetensors")
-    assert said(trained, tmp_path / "fold" / "other.safetensors", 1) == []
+    assert printed(trained, tmp_path / "fold" / "other.safetensors", 1) == []
     assert seen_before(None, trained.manifest, trained.folds, 0) == []
 
 
@@ -67,11 +67,11 @@ def test_a_record_whose_run_is_gone_leaves_a_doubt_unless_the_data_are_the_same(
 ) -> None:
     shutil.copytree(trained.run.fold_dir("tiny_cnn", 0), tmp_path / "a" / "b" / "fold")
     weights = tmp_path / "a" / "b" / "fold" / WEIGHTS
-    assert said(trained, weights, 0) == []
-    assert "out-of-fold metrics are optimistic" in said(trained, weights, 1)[0]
+    assert printed(trained, weights, 0) == []
+    assert "out-of-fold metrics are optimistic" in printed(trained, weights, 1)[0]
     other = make_folds(trained.manifest, 3, seed=9)
-    assert "does not tell any more" not in said(trained, weights, 1)[0]
-    assert "may be among those kept out" in said(trained, weights, 1, other)[0]
+    assert "does not tell any more" not in printed(trained, weights, 1)[0]
+    assert "may be among those kept out" in printed(trained, weights, 1, other)[0]
 
 
 def test_further_weights_have_seen_what_their_training_saw(
@@ -80,8 +80,8 @@ def test_further_weights_have_seen_what_their_training_saw(
     job = make_job(epochs=2, snapshots=2, fold=0)
     run_job(job)
     weights = job.folder / "snap1" / WEIGHTS
-    assert said(trained, weights, 0) == []
-    assert len(said(trained, weights, 1)) == 1
+    assert printed(trained, weights, 0) == []
+    assert len(printed(trained, weights, 1)) == 1
 
 
 @pytest.mark.parametrize("fold", [0, 1])
@@ -94,7 +94,7 @@ def test_what_initial_weights_have_seen_is_a_caveat_of_the_fold_and_said_at_once
     run_job(job, events.append)
     record = read_record(job.folder)
     assert record is not None
-    assert record["stamps"] == said(trained, weights, fold)
+    assert record["stamps"] == printed(trained, weights, fold)
     assert len(record["stamps"]) == fold
     notices = [e.text for e in events if isinstance(e, Notice) and "Caveat: its first" in e.text]
     assert len(notices) == fold

@@ -210,12 +210,12 @@ def test_snapshots_have_pairs_of_their_own(
 
 
 def test_the_plan_says_how_many_jobs_more_there_are(cli: Callable[..., tuple[int, str]]) -> None:
-    code, said = cli("train-members", "--nested", "--dry-run", "--members", "tiny_cnn,tiny_mobile", "--folds", 4)  # fmt: skip
+    code, printed = cli("train-members", "--nested", "--dry-run", "--members", "tiny_cnn,tiny_mobile", "--folds", 4)  # fmt: skip
     assert code == 0
-    assert "12 in all" in said
-    code, said = cli("train-members", "--nested", "--dry-run", "--members", "tiny_cnn", "--folds", 2)  # fmt: skip
+    assert "12 in all" in printed
+    code, printed = cli("train-members", "--nested", "--dry-run", "--members", "tiny_cnn", "--folds", 2)  # fmt: skip
     assert code == 3
-    assert "2 folds" in said
+    assert "2 folds" in printed
 
 
 def test_shards_divide_the_pairs_too(fit: Callable[..., list[Event]], tmp_path: Path) -> None:
@@ -236,12 +236,12 @@ def test_a_pair_job_is_opened_by_its_name(
     assert open_job(run, "tiny_cnn", "0-2").fold == "0-2"
     want = digest_file(run.fold_dir("tiny_cnn", "0-2") / "logits-oof.npy")
     (run.fold_dir("tiny_cnn", "0-2") / "fold.json").unlink()
-    code, said = cli("run-job", run.path, "tiny_cnn", "0-2", "--threads", "1")
-    assert (code, "fold-0-2" in said) == (0, True)
+    code, printed = cli("run-job", run.path, "tiny_cnn", "0-2", "--threads", "1")
+    assert (code, "fold-0-2" in printed) == (0, True)
     assert digest_file(run.fold_dir("tiny_cnn", "0-2") / "logits-oof.npy") == want
-    code, said = cli("run-job", run.path, "tiny_cnn", "0-3")
+    code, printed = cli("run-job", run.path, "tiny_cnn", "0-3")
     assert code == 3
-    assert "'0-3'" in said
+    assert "'0-3'" in printed
 
 
 def test_two_folds_leave_nothing_to_train_on(
@@ -258,5 +258,5 @@ def test_a_member_that_looks_at_the_folds_left_out_has_no_nested_predictions(
     fit: Callable[..., list[Event]], tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"tiny_cnn .*select_on"):
-        fit(Run(tmp_path / "run"), members=[tiny(select_on="kept-fold")], nested=True)
+        fit(Run(tmp_path / "run"), members=[tiny(select_on="held-out-fold")], nested=True)
     assert not (tmp_path / "run").exists()

@@ -106,8 +106,8 @@ def test_folds_of_another_device_go_on_in_what_pays_here_and_it_is_said(
     rule(monkeypatch, "fp32")
     events = fit()
     assert started(events) == {"fp32"}
-    said = " ".join(e.text for e in events if isinstance(e, Notice))
-    assert "other folds were trained in bf16 on cuda, these are in fp32 on cpu" in said
+    printed = " ".join(e.text for e in events if isinstance(e, Notice))
+    assert "other folds were trained in bf16 on cuda, these are in fp32 on cpu" in printed
 
 
 def test_jobs_elsewhere_settle_what_auto_means_by_the_first_of_them(

@@ -62,8 +62,8 @@ def test_the_stored_network_answers_so_when_its_inputs_are_made_by_hand(
         got = model(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
     np.testing.assert_allclose(got, np.load(job.folder / "logits-oof.npy"), atol=2e-4)
     assert config["input_size"] == (images.shape[3], 16, 16)
-    said = read_json(job.folder / "config.json").get("ensemble_kit")
-    assert said == (None if color == "rgb" else {"color": color})
+    printed = read_json(job.folder / "config.json").get("ensemble_kit")
+    assert printed == (None if color == "rgb" else {"color": color})
 
 
 def test_luma_is_normalised_as_the_network_normalises_grey(make_job: MakeJob) -> None:

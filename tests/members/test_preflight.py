@@ -135,14 +135,14 @@ def test_the_command_line_says_so_before_its_plan(
     cli: Callable[..., tuple[int, str]], slides: Path
 ) -> None:
     train = ("train-members", "--data", slides, "--no-pretrained", "--dry-run", "--image-size")
-    code, said = cli(*train, 8, "--members", "cnn4")
+    code, printed = cli(*train, 8, "--members", "cnn4")
     assert code == 3
-    assert "8 px are too small for 'cnn4'" in said
-    assert "Traceback" not in said
-    assert "Plan:" not in said
-    code, said = cli(*train, 16, "--members", "tiny_cnn", "--weights", "nothere.pt")
+    assert "8 px are too small for 'cnn4'" in printed
+    assert "Traceback" not in printed
+    assert "Plan:" not in printed
+    code, printed = cli(*train, 16, "--members", "tiny_cnn", "--weights", "nothere.pt")
     assert code == 4
-    assert "nothere.pt" in said
-    code, said = cli(*train, 16, "--members", "tiny_cnn:drop_path=0.1")
+    assert "nothere.pt" in printed
+    code, printed = cli(*train, 16, "--members", "tiny_cnn:drop_path=0.1")
     assert code == 3
-    assert "Leave drop_rate or drop_path out" in said
+    assert "Leave drop_rate or drop_path out" in printed

@@ -31,7 +31,7 @@ LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 @pytest.fixture(scope="module")
-def said() -> dict[str, Callable[..., Any]]:
+def printed() -> dict[str, Callable[..., Any]]:
     """The functions that the README prints."""
     blocks = re.findall(r"^```python\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)  # fmt: skip
     (block,) = (block for block in blocks if "def macenko" in block)
@@ -50,21 +50,21 @@ def decoded(path: Path) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
-def resized(image: np.ndarray, own: dict[str, str], height: int, width: int, said: Any) -> Any:
-    image = said[own["stain_norm"]](image) if "stain_norm" in own else image
+def resized(image: np.ndarray, own: dict[str, str], height: int, width: int, printed: Any) -> Any:
+    image = printed[own["stain_norm"]](image) if "stain_norm" in own else image
     if own.get("data_color") == "grayscale":
         luma = np.rint(image.astype(np.float32) @ LUMA).astype(np.uint8)
         image = np.repeat(luma[..., None], 3, axis=2)
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def in_color(image: np.ndarray, color: str, said: Any) -> np.ndarray:
+def in_color(image: np.ndarray, color: str, printed: Any) -> np.ndarray:
     if color == "grayscale":
         return (image @ LUMA)[..., None] / 255
-    return np.asarray(said["hed"](image) if color == "hed" else image / 255)
+    return np.asarray(printed["hed"](image) if color == "hed" else image / 255)
 
 
-def network_input(row: Any, root: Path, config: dict[str, Any], said: Any) -> np.ndarray:
+def network_input(row: Any, root: Path, config: dict[str, Any], printed: Any) -> np.ndarray:
     own, timms = config.get("ensemble_kit", {}), config["pretrained_cfg"]
     _, height, width = timms["input_size"]
     join, files = own.get("join"), [row["path"], row.get("pair_path")]
@@ -72,11 +72,11 @@ def network_input(row: Any, root: Path, config: dict[str, Any], said: Any) -> np
     if join is None:
         files = files[1:] if files[1] and own.get("stain") == "ihc" else files[:1]
     images = [
-        resized(decoded(root / file), own, height, wide, said)
+        resized(decoded(root / file), own, height, wide, printed)
         for file, wide in zip(files, widths.get(join, (width, width)), strict=False)
     ]
     images = [np.concatenate(images, axis=1)] if join in widths else images
-    seen = np.concatenate([in_color(i, own.get("color", "rgb"), said) for i in images], axis=2)
+    seen = np.concatenate([in_color(i, own.get("color", "rgb"), printed) for i in images], axis=2)
     return np.asarray((seen - np.array(timms["mean"])) / np.array(timms["std"]))
 
 
@@ -88,10 +88,10 @@ def views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
     return four + [p.transpose(2, 3) for p in four] if tta == "dihedral" and square else four
 
 
-def logits_by_hand(folder: Path, root: Path, rows: Any, said: Any) -> np.ndarray:
+def logits_by_hand(folder: Path, root: Path, rows: Any, printed: Any) -> np.ndarray:
     config = json.loads((folder / "config.json").read_text())
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    images = np.stack([network_input(row, root, config, said) for row in rows])
+    images = np.stack([network_input(row, root, config, printed) for row in rows])
     batch = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     with torch.inference_mode():
         each = [model(p) for p in views(batch, config.get("ensemble_kit", {}).get("tta", "none"))]
@@ -131,11 +131,11 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-@pytest.mark.parametrize(("options", "stain_norm", "asked"), READ)
+@pytest.mark.parametrize(("options", "stain_norm", "requested"), READ)
 def test_config_json_has_all_that_the_stored_logits_were_computed_from(
     phantom: Path,
     tmp_path: Path,
-    said: Any,
+    printed: Any,
     options: Any,
     stain_norm: str,
     requested: dict[str, Any],
@@ -152,7 +152,7 @@ def test_config_json_has_all_that_the_stored_logits_were_computed_from(
     for member, want in zip(members, requested.values(), strict=True):
         folder = run.fold_dir(member.name, 0)
         assert read_json(folder / "config.json").get("ensemble_kit") == want
-        tested = logits_by_hand(folder, root, [r for r in rows if r["split"] == "test"], said)
+        tested = logits_by_hand(folder, root, [r for r in rows if r["split"] == "test"], printed)
         stored = np.load(folder / "logits-test.npy")
         np.testing.assert_allclose(tested, stored, atol=1e-3 * stored.std())
 
@@ -160,13 +160,13 @@ def test_config_json_has_all_that_the_stored_logits_were_computed_from(
 @pytest.mark.parametrize("method", ["macenko", "reinhard"])
 @pytest.mark.parametrize("stain", ["HE", "IHC"])
 def test_stains_are_normalised_as_the_readme_prints_it(
-    phantom: Path, said: Any, method: str, stain: str
+    phantom: Path, printed: Any, method: str, stain: str
 ) -> None:
     for path in sorted((phantom / stain).rglob("*.png"))[:6]:
         image = np.array(Image.open(path))
-        np.testing.assert_array_equal(said[method](image), normalise(image, method))
+        np.testing.assert_array_equal(printed[method](image), normalise(image, method))
     glass = np.full((9, 9, 3), 240, np.uint8)
-    np.testing.assert_array_equal(said[method](glass), normalise(glass, method))
+    np.testing.assert_array_equal(printed[method](glass), normalise(glass, method))
 
 
 def odd_images() -> dict[str, tuple[Image.Image, dict[str, Any]]]:

@@ -216,14 +216,14 @@ def test_a_job_goes_on_with_the_threads_that_it_began_with(
 
 
 def test_folds_of_other_numbers_of_threads_are_reported(make_job: MakeJob) -> None:
-    def said(job: Job) -> list[str]:
+    def printed(job: Job) -> list[str]:
         events: list[Event] = []
         run_job(job, events.append)
         return [e.text for e in events if isinstance(e, Notice) and "threads" in e.text]
 
-    assert said(make_job(fold=0)) == []
-    assert said(make_job(fold=1)) == []
+    assert printed(make_job(fold=0)) == []
+    assert printed(make_job(fold=1)) == []
     torch.set_num_threads(2)
-    (text,) = said(make_job(fold=2))
+    (text,) = printed(make_job(fold=2))
     assert "fold 2" in text
     assert "fold 0 with 1" in text

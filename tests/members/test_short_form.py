@@ -164,21 +164,21 @@ def test_a_member_is_found_by_what_it_is_called(tmp_path: Path) -> None:
 def test_two_members_of_one_name_are_refused_with_a_way_out(
     cli: Callable[..., tuple[int, str]],
 ) -> None:
-    code, said = cli("train-members", "--members", "tiny_cnn,tiny_cnn:seed=0", "--epochs", 1)
+    code, printed = cli("train-members", "--members", "tiny_cnn,tiny_cnn:seed=0", "--epochs", 1)
     assert code == 2
-    assert "tiny_cnn" in said
-    assert "tiny_cnn:name=other" in said
+    assert "tiny_cnn" in printed
+    assert "tiny_cnn:name=other" in printed
 
 
 def test_the_plan_says_what_a_training_gives(cli: Callable[..., tuple[int, str]]) -> None:
-    code, said = cli(
+    code, printed = cli(
         "train-members", "--dry-run", "--members",
         "tiny_cnn,tiny_cnn:color=grayscale,tiny_cnn:snapshots=3:ema_decay=0.9:average_beside",
     )  # fmt: skip
-    assert code == 0, said
+    assert code == 0, printed
     name = "tiny_cnn-snap3-ema0.9-raw"
-    assert f": {name}@snap1, {name}@snap2, {name}@ema" in said
-    assert "3 members x 3 folds = 9 jobs" in said
+    assert f": {name}@snap1, {name}@snap2, {name}@ema" in printed
+    assert "3 members x 3 folds = 9 jobs" in printed
 
 
 def test_further_weights_are_named_after_their_member() -> None:

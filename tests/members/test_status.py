@@ -35,10 +35,10 @@ def test_a_damaged_record_of_a_finished_fold_is_that_jobs_state(
     job = of_fold_0(run_status(run))
     assert job.state == "damaged"
     assert f"'{path}' is damaged: delete the folder '{path.parent}'" in job.reason
-    code, said = cli("status", run.path, "--watch")
+    code, printed = cli("status", run.path, "--watch")
     assert code == 0
-    assert "5 of 6 jobs are done" in said
-    assert f"'{path}' is damaged" in said
+    assert "5 of 6 jobs are done" in printed
+    assert f"'{path}' is damaged" in printed
 
 
 def test_training_names_a_damaged_record_and_what_to_do(trained: Any, tmp_path: Path) -> None:

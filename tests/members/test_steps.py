@@ -31,13 +31,15 @@ def bright_tiles(n: int, seed: int = 0) -> tuple[Tiles, np.ndarray]:
 
 def fitted(
     tiles: Tiles, labels: np.ndarray, recipe: Recipe, network: str = "tiny_cnn",
-    said: list[str] | None = None,
+    printed: list[str] | None = None,
 ) -> Fit:  # fmt: skip
     member = Member(network, image_size=16, pretrained=False, drop_rate=0, recipe=recipe)
     fit = Fit.start(member, tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0)
     rows = np.arange(len(tiles))
     fit.run(
-        Rows(rows, labels, rows, labels), lambda _: None, [].append if said is None else said.append
+        Rows(rows, labels, rows, labels),
+        lambda _: None,
+        [].append if printed is None else printed.append,
     )
     return fit
 
@@ -50,7 +52,7 @@ def test_more_parts_than_images_in_the_last_batch_leave_the_loss_finite() -> Non
 
 
 @pytest.mark.parametrize(
-    ("n", "batch_size", "asked", "computed_in"), [(8, 4, 4, 2), (7, 4, 2, 2), (3, 4, 2, 1)]
+    ("n", "batch_size", "requested", "computed_in"), [(8, 4, 4, 2), (7, 4, 2, 2), (3, 4, 2, 1)]
 )
 @pytest.mark.parametrize("regularize", [{}, {"average_last": 1}], ids=str)
 def test_batch_normalisation_is_never_given_a_part_of_one_image(
@@ -61,21 +63,21 @@ def test_batch_normalisation_is_never_given_a_part_of_one_image(
     recipe = Recipe(
         epochs=1, batch_size=batch_size, regularize=regularize, optim={"micro_batches": requested}
     )
-    said: list[str] = []
-    fit = fitted(tiles, labels, recipe, network="resnet18", said=said)
+    printed: list[str] = []
+    fit = fitted(tiles, labels, recipe, network="resnet18", printed=printed)
     assert fit.training.micro_batches == computed_in
-    assert [f"not in {requested} (micro_batches)" in text for text in said] == [True] * (
+    assert [f"not in {requested} (micro_batches)" in text for text in printed] == [True] * (
         computed_in < requested
     )
 
 
 def test_parts_of_one_image_stay_where_nothing_takes_statistics() -> None:
     tiles, labels = bright_tiles(8)
-    said: list[str] = []
+    printed: list[str] = []
     recipe = Recipe(epochs=1, batch_size=4, optim={"micro_batches": 4})
-    fit = fitted(tiles, labels, recipe, network="basic_cnn", said=said)
+    fit = fitted(tiles, labels, recipe, network="basic_cnn", printed=printed)
     assert fit.training.micro_batches == 4
-    assert said == []
+    assert printed == []
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])

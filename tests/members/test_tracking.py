@@ -49,7 +49,7 @@ def test_a_job_that_goes_on_keeps_the_epochs_that_it_goes_on_from(tmp_path: Path
     assert curve(tmp_path) == [(0, 8.0), (1, 7.0), (2, 5.0), (3, 4.0)]
 
 
-def test_a_job_tried_again_under_one_watcher_begins_its_curve_again(tmp_path: Path) -> None:
+def test_a_job_tried_again_under_one_listener_begins_its_curve_again(tmp_path: Path) -> None:
     with TensorBoard(tmp_path) as listener:
         print_text(listener, [8.0, 7.0], first=0, epochs=3)
         print_text(listener, [3.0, 2.0, 1.0], first=0, epochs=3)
@@ -59,27 +59,27 @@ def test_a_job_tried_again_under_one_watcher_begins_its_curve_again(tmp_path: Pa
 def test_curves_that_cannot_be_written_are_one_notice_and_training_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[Event] = []
+    printed: list[Event] = []
     seen: list[Event] = []
     full = Path("/dev/full")
     monkeypatch.setattr(tracking, "_event_file", lambda _: full.open("wb"))
-    with TensorBoard(tmp_path, said.append) as listener:
+    with TensorBoard(tmp_path, printed.append) as listener:
         watch = both(seen.append, listener)
         for number in range(3):
             watch(epoch(number, 1.0, epochs=3))
     assert len(seen) == 3
-    (notice,) = said
+    (notice,) = printed
     assert isinstance(notice, Notice)
     assert str(tmp_path) in notice.text
     assert os.strerror(errno.ENOSPC) in notice.text
 
 
 def test_a_file_in_the_way_of_the_curves_does_not_end_the_training(tmp_path: Path) -> None:
-    said: list[Event] = []
+    printed: list[Event] = []
     (tmp_path / "tensorboard").touch()
-    with TensorBoard(tmp_path / "tensorboard", said.append) as listener:
+    with TensorBoard(tmp_path / "tensorboard", printed.append) as listener:
         print_text(listener, [2.0, 1.0], first=0, epochs=2)
-    assert len(said) == 1
+    assert len(printed) == 1
 
 
 def test_an_mlflow_store_that_takes_nothing_is_one_notice_and_training_continues(
@@ -87,16 +87,16 @@ def test_an_mlflow_store_that_takes_nothing_is_one_notice_and_training_continues
 ) -> None:
     client = pytest.importorskip("mlflow.tracking").MlflowClient
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    said: list[Event] = []
+    printed: list[Event] = []
 
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with tracking.MLflow("slides", (tmp_path / "mlruns").as_uri(), said.append) as listener:
+    with tracking.MLflow("slides", (tmp_path / "mlruns").as_uri(), printed.append) as listener:
         monkeypatch.setattr(client, "log_metric", refuse)
         for number in range(2):
             listener(epoch(number, 1.0, epochs=2))
-    (notice,) = said
+    (notice,) = printed
     assert isinstance(notice, Notice)
     assert os.strerror(errno.ENOSPC) in notice.text
 

@@ -58,8 +58,8 @@ def test_a_fold_is_not_trained_beside_those_of_another_version(
 ) -> None:
     made_by(copy.run.fold_dir(MEMBER, 0) / "fold.json", trainer)
     (copy.run.fold_dir(MEMBER, 1) / "fold.json").unlink()
-    said = f"version {trainer or 1} of the training.*this is version {TRAINER}.*--retrain"
-    with pytest.raises(DataError, match=said):
+    printed = f"version {trainer or 1} of the training.*this is version {TRAINER}.*--retrain"
+    with pytest.raises(DataError, match=printed):
         again(copy)
     events = again(copy, retrain=True)
     assert sum(isinstance(e, JobFinished) for e in events) == 3

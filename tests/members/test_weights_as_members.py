@@ -104,7 +104,7 @@ def test_the_same_call_trains_nothing_and_a_changed_one_sets_all_of_them_aside(
 ) -> None:
     copied = Run(shutil.copytree(several.path, tmp_path / "run"))
     events: list[Event] = []
-    options = {"device": "cpu", "watcher": events.append, "tensorboard": False}
+    options = {"device": "cpu", "listener": events.append, "tensorboard": False}
     fit_members(members(), trained.manifest, trained.folds, copied, **options)
     assert not any(isinstance(e, JobStarted) for e in events)
     plain, cyclic, pair = members()

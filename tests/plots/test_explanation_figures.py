@@ -82,11 +82,11 @@ def test_no_text_of_a_panel_leaves_it_or_covers_another(n_members: int, wide: in
 
 @pytest.mark.parametrize(("n_images", "wide"), [(1, 1), (3, 1), (9, 1), (3, 2)])
 def test_no_text_of_a_sheet_leaves_it_or_covers_another(n_images: int, wide: int) -> None:
-    said = f"{short(LONG, 14)} 0.67 (is {short(LONG, 14)})"
+    printed = f"{short(LONG, 14)} 0.67 (is {short(LONG, 14)})"
     figure = sheet_figure(
         [picture(wide)] * n_images,
         [np.eye(4)] * n_images,
-        [f"{i + 1}  {said}" for i in range(n_images)],
+        [f"{i + 1}  {printed}" for i in range(n_images)],
         about="integrated gradients of the ensemble, over each map's 99th percentile",
     )
     assert len(figure.axes) == 2 * n_images + 1

@@ -73,7 +73,7 @@ def test_an_unknown_manifest_may_join_and_another_may_not(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "printed"),
     [
         ({"class_names": ("class0", "class1", "class9")}, "same class names"),
         ({"kind": "test"}, "oof by group and test by group"),
@@ -82,9 +82,9 @@ def test_an_unknown_manifest_may_join_and_another_may_not(
     ],
 )
 def test_tables_that_mean_different_things_do_not_join(
-    halves: tuple[Predictions, Predictions], change: dict[str, object], said: str
+    halves: tuple[Predictions, Predictions], change: dict[str, object], printed: str
 ) -> None:
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=printed) as caught:
         halves[0].join(dataclasses.replace(halves[1], **change))  # type: ignore[arg-type]
     assert caught.value.exit_code == 3
 

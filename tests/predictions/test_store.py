@@ -119,12 +119,12 @@ def test_members_are_aligned_by_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ids", "said"),
+    ("ids", "printed"),
     [("ab", "1 .*'m'.*: c"), ("abcd", "1 .*'m'.*: d"),
      ("abx", "2 .*'m'.*: c, x"), ("abca", "'m'")],
 )  # fmt: skip
-def test_other_rows_gaps_and_duplicates_are_refused(ids: str, said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_other_rows_gaps_and_duplicates_are_refused(ids: str, printed: str) -> None:
+    with pytest.raises(DataError, match=printed):
         aligned({"m": np.zeros((len(ids), 2))}, {"m": list(ids)}, np.array(["a", "b", "c"]))
 
 

@@ -20,7 +20,7 @@ from ensemble_kit.errors import DataError
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.stack_run import stack_run
 from ensemble_kit.evaluation.runs.stored_ensembles import read_metrics, stored_methods
-from ensemble_kit.evaluation.tables.result_sentences import answer
+from ensemble_kit.evaluation.tables.result_sentences import result_sentences
 from ensemble_kit.folds import make_folds
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.predictions.store import MemberLogits
@@ -333,7 +333,7 @@ def test_the_area_under_the_risk_coverage_curve_is_the_stored_one(
 def test_the_page_begins_with_the_answer_that_stack_prints(reported: tuple[Run, Page]) -> None:
     run, page = reported
     methods = {m: read_metrics(run, m) for m in stored_methods(run)}
-    for sentence in answer(methods):
+    for sentence in result_sentences(methods):
         assert sentence in page.text
 
 

@@ -113,12 +113,12 @@ def test_rejection_of_the_doubtful_tenth_is_counted(toy: Content) -> None:
 
 
 def test_calibration_before_and_after_are_those_of_mean_and_temperature(toy: Content) -> None:
-    said = calibration_section(toy).words[0]
+    printed = calibration_section(toy).words[0]
     if "temperature" in toy.fell_back:
-        assert "replaced" in said
+        assert "replaced" in printed
     else:
         for method in ("mean", "temperature"):
-            assert f"{calibration_error(toy.predictions[method, 'test']):.3f}" in said
+            assert f"{calibration_error(toy.predictions[method, 'test']):.3f}" in printed
 
 
 # -- stored decisions ------------------------------------------------------------------------
@@ -143,9 +143,9 @@ def test_ordinal_errors_are_shares_by_distance(toy: Content) -> None:
 
 
 def test_a_clean_split_shows_no_leakage(content: Content) -> None:
-    said = leakage_sentence(content)
-    assert f"none of {content.manifest.n_groups} groups is in two folds" in said
-    assert f"No two of {len(content.manifest)} files" in said
+    printed = leakage_sentence(content)
+    assert f"none of {content.manifest.n_groups} groups is in two folds" in printed
+    assert f"No two of {len(content.manifest)} files" in printed
 
 
 def test_identical_files_and_groups_on_two_sides_are_counted(content: Content) -> None:
@@ -154,9 +154,9 @@ def test_identical_files_and_groups_on_two_sides_are_counted(content: Content) -
     table.loc[test[0], "sha256"] = table.loc[train[0], "sha256"]
     table.loc[test[1], "group"] = table.loc[train[1], "group"]
     manifest = dataclasses.replace(content.manifest, table=table, split_by="image")
-    said = leakage_sentence(dataclasses.replace(content, manifest=manifest))
-    assert "1 file is identical to a file on another side" in said
-    assert f"1 of {manifest.n_groups} groups are in two folds" in said
+    printed = leakage_sentence(dataclasses.replace(content, manifest=manifest))
+    assert "1 file is identical to a file on another side" in printed
+    assert f"1 of {manifest.n_groups} groups are in two folds" in printed
 
 
 def test_folds_by_image_are_leakage_of_groups(tmp_path: Path) -> None:

@@ -153,10 +153,10 @@ def test_the_binary_cnn_gives_a_single_image_its_second_class_at_one_half(tmp_pa
     ensemble = load_ensemble(Run(plan.variants[0].experiment.run_path).path, device="cpu")
     data = Path(plan.variants[0].experiment.data.path)
     images = sorted(data.glob("test/*/*.png"))
-    said = [ensemble.predict_all(one) for one in images]
+    printed = [ensemble.predict_all(one) for one in images]
     # The second output is the sigmoid; no other threshold is stored.
-    second = np.array([one.proba[0, 1] for one in said])
-    assert [one.classes[0] for one in said] == [
+    second = np.array([one.proba[0, 1] for one in printed])
+    assert [one.classes[0] for one in printed] == [
         ensemble.class_names[int(p >= 0.5)] for p in second.tolist()
     ]
     assert ensemble.stored.decision is None

@@ -27,11 +27,11 @@ def test_the_terminal_says_where_the_server_is_and_how_it_ended(
         raise signal
 
     monkeypatch.setattr(start, "serve_on", served)
-    ended, said = cli("serve", stacked.run.path, "--port", 0, "--method", "simplex")
+    ended, printed = cli("serve", stacked.run.path, "--port", 0, "--method", "simplex")
     assert ended == code
     for word in ("simplex of 2 members", "torch on cpu", "benign, malignant", "http://127.0.0.1:"):
-        assert word in said
-    assert "127.0.0.1:0" not in said
+        assert word in printed
+    assert "127.0.0.1:0" not in printed
 
 
 @pytest.mark.parametrize(

@@ -98,16 +98,16 @@ def test_a_combiner_without_settings_is_refused(run: Run) -> None:
 
 
 def test_the_command_prints_the_gain_and_the_settings_for_stack(cli: CLI, run: Run) -> None:
-    code, said = cli("tune", "--combiner", "logistic", "--trials", 3, "--run", run.path)
-    assert code == 0, said
+    code, printed = cli("tune", "--combiner", "logistic", "--trials", 3, "--run", run.path)
+    assert code == 0, printed
     line = next(
-        line for line in said.splitlines() if "ensemble-kit stack" in line and "--set" in line
+        line for line in printed.splitlines() if "ensemble-kit stack" in line and "--set" in line
     )
-    plain = [one for one in said.splitlines() if "ensemble-kit stack" in one and one != line]
-    is_open = "is not shown to help" in said and "the default: " not in said
+    plain = [one for one in printed.splitlines() if "ensemble-kit stack" in one and one != line]
+    is_open = "is not shown to help" in printed and "the default: " not in printed
     assert bool(plain) is is_open, "the default settings are recommended"
     settings = line.partition("ensemble-kit ")[2].split()
     assert cli(*settings, "--resamples", 20)[0] == 0
-    code, said = cli("tune", "best", "--json", "--run", run.path)
-    assert json.loads(said)["logistic@combiner"]["n_trials"] == 3
+    code, printed = cli("tune", "best", "--json", "--run", run.path)
+    assert json.loads(printed)["logistic@combiner"]["n_trials"] == 3
     assert cli("tune", "status", "--run", run.path)[0] == 0

@@ -22,26 +22,26 @@ def test_a_picked_trial_is_a_member_that_is_only_predicted(
     cli: CLI, slides: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = ("--data", slides, "--members", "tiny_cnn", *COMMON)
-    code, said = cli("tune", *data, "--trials", 6, "--keep-trials")
-    assert code == 0, said
-    picked = re.findall(r"tiny_cnn-trial\d+", said)
-    assert picked, said
+    code, printed = cli("tune", *data, "--trials", 6, "--keep-trials")
+    assert code == 0, printed
+    picked = re.findall(r"tiny_cnn-trial\d+", printed)
+    assert picked, printed
     name = picked[0]
     trial = json.loads(Path(f"run/tuned/{name}.json").read_text())["trial"]
-    members = re.search(r"--members (\S*:name=\S+)", said.partition("Or: ")[2])
+    members = re.search(r"--members (\S*:name=\S+)", printed.partition("Or: ")[2])
     assert members is not None
 
     def epoch(*_: object) -> None:
         raise AssertionError("an epoch was trained")
 
     monkeypatch.setattr(loop_module, "_train_epoch", epoch)
-    code, said = cli("train-members", "--data", slides, "--members", f"tiny_cnn:name={name}", *COMMON, "--slots", 1)  # fmt: skip
-    assert code == 0, said
+    code, printed = cli("train-members", "--data", slides, "--members", f"tiny_cnn:name={name}", *COMMON, "--slots", 1)  # fmt: skip
+    assert code == 0, printed
     run = Run("run")
     oof = run.predictions("oof").select([name])
     losses = -np.log(softmax(oof.logits.astype(np.float64))[np.arange(len(oof)), 0, oof.labels])
-    code, said = cli("tune", "status", "--run", "run", "--json")
-    found = next(t for t in json.loads(said)["tiny_cnn"] if t["number"] == trial)
+    code, printed = cli("tune", "status", "--run", "run", "--json")
+    found = next(t for t in json.loads(printed)["tiny_cnn"] if t["number"] == trial)
     assert losses.mean() == pytest.approx(found["loss"], abs=1e-9)
-    code, said = cli("stack", "--run", "run", "--method", "greedy", "--resamples", 20)
-    assert f"Caveat: {name}: its recipe was tuned on these folds" in said
+    code, printed = cli("stack", "--run", "run", "--method", "greedy", "--resamples", 20)
+    assert f"Caveat: {name}: its recipe was tuned on these folds" in printed

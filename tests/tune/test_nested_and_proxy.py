@@ -112,9 +112,9 @@ def test_a_proxy_that_cannot_be_is_refused(given: dict[str, Any]) -> None:
 def test_the_command_prints_both(cli: CLI, slides: Path) -> None:
     words = ("--data", slides, "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--folds", 3,
              "--no-pretrained", "--device", "cpu")  # fmt: skip
-    code, said = cli("tune", *words, "--run", "a", "--trials", 2, "--nested")
-    assert (code, "Nested:" in said) == (0, True), said
-    code, said = cli("tune", *words, "--run", "b", "--trials", 4, "--proxy", "image_size=12")
-    assert (code, "Rank correlation" in said) == (0, True), said
-    code, said = cli("tune", *words, "--run", "c", "--proxy", "epoch=3")
-    assert (code, "epoch=3" in said) == (2, True)
+    code, printed = cli("tune", *words, "--run", "a", "--trials", 2, "--nested")
+    assert (code, "Nested:" in printed) == (0, True), printed
+    code, printed = cli("tune", *words, "--run", "b", "--trials", 4, "--proxy", "image_size=12")
+    assert (code, "Rank correlation" in printed) == (0, True), printed
+    code, printed = cli("tune", *words, "--run", "c", "--proxy", "epoch=3")
+    assert (code, "epoch=3" in printed) == (2, True)

@@ -74,11 +74,11 @@ def test_two_hosts_share_the_trials_and_try_nothing_twice(
         )  # fmt: skip
 
     assert [process.wait() for process in [started("a"), started("b")]] == [0, 0]
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "ensemble_kit", "tune", "status", "--run", "a", "--json", "--storage", server],
         cwd=tmp_path, check=True, capture_output=True,
     ).stdout  # fmt: skip
-    trials = json.loads(said)["tiny_cnn"]
+    trials = json.loads(printed)["tiny_cnn"]
     # Each of two hosts may finish one more.
     assert len(trials) in {12, 13}
     assert len({t["number"] for t in trials}) == len(trials)

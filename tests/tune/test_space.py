@@ -82,7 +82,7 @@ def test_image_sizes_and_augmentations_are_tried(cli: CLI, slides: Path, tmp_pat
     )
     words = ("--data", slides, "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--folds", 2,
              "--no-pretrained", "--device", "cpu", "--run", "run", "--space", "space.toml")  # fmt: skip
-    code, said = cli("tune", *words, "--trials", 6)
-    assert code == 0, said
-    assert "image size 20" in said
-    assert "augmentation none" in said
+    code, printed = cli("tune", *words, "--trials", 6)
+    assert code == 0, printed
+    assert "image size 20" in printed
+    assert "augmentation none" in printed

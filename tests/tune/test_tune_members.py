@@ -452,28 +452,28 @@ def test_the_next_training_takes_the_tuned_values_and_says_so(cli: CLI, slides: 
     common = ("--data", slides, "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1, "--folds", 2,
               "--no-pretrained", "--device", "cpu", "--run", "run")  # fmt: skip
     assert cli("train-members", *common, "--slots", 1)[0] == 0
-    code, said = cli("tune", *common, "--trials", 6, "--learning-rate", 1e-5, "--batch-size", 8)
+    code, printed = cli("tune", *common, "--trials", 6, "--learning-rate", 1e-5, "--batch-size", 8)
     assert code == 0
-    assert said.count("Caveat: The best values were chosen on these folds") == 1
-    (following,) = [line for line in said.splitlines() if "ensemble-kit train-members" in line]
+    assert printed.count("Caveat: The best values were chosen on these folds") == 1
+    (following,) = [line for line in printed.splitlines() if "ensemble-kit train-members" in line]
     assert "--learning-rate" not in following, "it would put the tuned one aside"
     assert "--batch-size" not in following
     values = tuned_values(Run("run"), "tiny_cnn")
     assert {"learning_rate", "batch_size"} <= values.keys()
-    code, said = cli("train-members", *common, "--no-tuned", "--slots", 1)
+    code, printed = cli("train-members", *common, "--no-tuned", "--slots", 1)
     assert code == 0
-    assert "(tuned)" not in said
-    assert "2 of 2 jobs are already finished" in said
-    code, said = cli("train-members", *common, "--slots", 1)
+    assert "(tuned)" not in printed
+    assert "2 of 2 jobs are already finished" in printed
+    code, printed = cli("train-members", *common, "--slots", 1)
     assert code == 0
-    assert "(tuned)" in said
-    assert "Its old folds are now in run/replaced/tiny_cnn-1" in said
+    assert "(tuned)" in printed
+    assert "Its old folds are now in run/replaced/tiny_cnn-1" in printed
     recipe = json.loads(Path("run/members/tiny_cnn/fold-0/recipe.json").read_text())
     assert {k: recipe[k] for k in ("learning_rate", "batch_size")} == {
         k: values[k] for k in ("learning_rate", "batch_size")
     }
-    code, said = cli("stack", "--run", "run", "--method", "vote", "--resamples", 20)
-    assert "Caveat: tiny_cnn: its recipe was tuned on these folds" in said
+    code, printed = cli("stack", "--run", "run", "--method", "vote", "--resamples", 20)
+    assert "Caveat: tiny_cnn: its recipe was tuned on these folds" in printed
 
 
 def found(name: str, verdict: str, origin: str = "") -> TunedMember:
@@ -495,9 +495,9 @@ def found(name: str, verdict: str, origin: str = "") -> TunedMember:
 def test_no_tuned_is_recommended_where_a_gain_is_not_shown(
     members: list[TunedMember], keeps_default: bool, retrained: str | None
 ) -> None:
-    said = list(next_training(TuningResult(tuple(members), None), ["a"], ["--run", "r"]))
-    assert any("train-members --run r --no-tuned" in line for line in said) is keeps_default
-    assert any("replaced/" in line and f"folds of {retrained} " in line for line in said) is (
+    printed = list(next_training(TuningResult(tuple(members), None), ["a"], ["--run", "r"]))
+    assert any("train-members --run r --no-tuned" in line for line in printed) is keeps_default
+    assert any("replaced/" in line and f"folds of {retrained} " in line for line in printed) is (
         retrained is not None
     )
 
@@ -506,22 +506,22 @@ def test_status_best_and_report_read_what_is_stored(cli: CLI, slides: Path) -> N
     words = ("--data", slides, "--members", "tiny_cnn,tiny_mobile", "--image-size", 16, "--epochs", 1,
              "--folds", 2, "--no-pretrained", "--device", "cpu", "--run", "run")  # fmt: skip
     for action in ("status", "best", "report"):
-        code, said = cli("tune", action, "--run", "run")
-        assert (code, "'run' has no tuned member" in said) == (3, True), said
+        code, printed = cli("tune", action, "--run", "run")
+        assert (code, "'run' has no tuned member" in printed) == (3, True), printed
     assert cli("tune", *words, "--trials", 5, "--member", "tiny_cnn")[0] == 0
-    code, said = cli("tune", "status", "--run", "run", "--json")
+    code, printed = cli("tune", "status", "--run", "run", "--json")
     assert code == 0
-    trials = json.loads(said)
+    trials = json.loads(printed)
     assert trials.keys() == {"tiny_cnn"}
     assert len(trials["tiny_cnn"]) == 5
-    code, said = cli("tune", "best", "--run", "run", "--json")
-    best = json.loads(said)["tiny_cnn"]
+    code, printed = cli("tune", "best", "--run", "run", "--json")
+    best = json.loads(printed)["tiny_cnn"]
     assert best["value"] == min(t["loss"] for t in trials["tiny_cnn"] if t["loss"] is not None)
-    code, said = cli("tune", "report", "--run", "run")
+    code, printed = cli("tune", "report", "--run", "run")
     assert code == 0
-    assert [Path(line).read_bytes()[:4] for line in said.split()] == [b"\x89PNG"] * 5
+    assert [Path(line).read_bytes()[:4] for line in printed.split()] == [b"\x89PNG"] * 5
     page = tuning_content(Run("run"))
     assert [row[0] for row in page.rows] == ["member", "tiny_cnn"]
     assert {name for name, _ in page.plots["tiny_cnn"]} == PLOTS.keys()
-    code, said = cli("tune", *words, "--trials", 5, "--member", "tiny_cmn")
-    assert (code, "Did you mean 'tiny_cnn'?" in said) == (2, True)
+    code, printed = cli("tune", *words, "--trials", 5, "--member", "tiny_cmn")
+    assert (code, "Did you mean 'tiny_cnn'?" in printed) == (2, True)

@@ -86,7 +86,7 @@ def import_predictions_command(
             "Name the classes, the mildest first: --classes 0,1+,2+,3+",
         )
     files = _named(members)
-    said: list[str] = []
+    sentences: list[str] = []
     run = import_predictions(
         Run(run_path),
         labels,
@@ -97,9 +97,9 @@ def import_predictions_command(
         partial=partial,
         costs=member_costs,
         seed=seed,
-        notify=said.append,
+        notify=sentences.append,
     )
-    click.echo(printable(_said(run, list(files), said, classes is not None)))
+    click.echo(printable(_imported_text(run, list(files), sentences, classes is not None)))
 
 
 def _named(members: tuple[str, ...]) -> dict[str, str]:
@@ -122,7 +122,7 @@ def _named(members: tuple[str, ...]) -> dict[str, str]:
     return {name: path for name, _, path in pairs}
 
 
-def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> str:
+def _imported_text(run: Run, members: list[str], sentences: list[str], is_ordered: bool) -> str:
     from ensemble_kit.tables import as_list
 
     manifest = run.manifest()
@@ -136,7 +136,7 @@ def _said(run: Run, members: list[str], said: list[str], is_ordered: bool) -> st
     ]
     lines = [
         f"{counted(len(members), 'member')}, {len(manifest)} images: {run.path.as_posix()}.",
-        *said,
+        *sentences,
         f"Classes: {names} ({order}). The last, {as_list(manifest.class_names[-1:])}, is the "
         "positive class (the most severe one).",
         *caveats,

@@ -150,27 +150,29 @@ def print_point(found: OperatingPoint) -> None:
 def _legend(found: OperatingPoint) -> str:
     """How the parts were chosen, and how the rows and the intervals are read."""
     parts = [part for one in found.units.values() for part in one.parts.values()]
-    said = [
+    sentences = [
         "In-sample: chosen and evaluated on the same rows, so too good. Cross-fitted: chosen on the "
         "other folds. Report the test part, or cross-fitted without one."
     ]
     if any(name.endswith(OF_ALL) for part in parts for name in part.shares):
-        said.append("Referred as errors: the same metric if each referred case counts as an error.")
+        sentences.append(
+            "Referred as errors: the same metric if each referred case counts as an error."
+        )
     if found.class_name:
-        said.append("PPV and NPV hold for the class frequency in these data.")
+        sentences.append("PPV and NPV hold for the class frequency in these data.")
     if any(one.value is None for part in parts for one in part.shares.values()):
-        said.append("n/a: there is no such decided case.")
+        sentences.append("n/a: there is no such decided case.")
     over = "images" if found.group_kind == "image" else f"whole {found.group_kind}s"
     if found.options.n_resamples == 0:
-        said.append("No intervals (--resamples 0).")
+        sentences.append("No intervals (--resamples 0).")
     else:
-        said.append(f"Intervals: {found.options.level * 100:.0f} %, over {over}.")
+        sentences.append(f"Intervals: {found.options.level * 100:.0f} %, over {over}.")
     if any(_is_very_wide(one) for part in parts for one in part.shares.values()):
-        said.append(
+        sentences.append(
             "A wide interval beside a value near 1 comes from few "
             f"{found.group_kind}s of a class, or from errors that all lie in one {found.group_kind}."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def _is_very_wide(one: Interval) -> bool:
@@ -246,38 +248,38 @@ def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     part = list(one.parts)[-1]
     metrics, name = one.parts[part], found.class_name
     n = metrics.counts
-    said = f"Result: {metrics.n} {PARTS[part]} {unit}s"
+    text = f"Result: {metrics.n} {PARTS[part]} {unit}s"
     if name is None:
-        said += f", {n['right']} decided correctly, {n['wrong']} wrongly, {n['referred']} referred."
+        text += f", {n['right']} decided correctly, {n['wrong']} wrongly, {n['referred']} referred."
     else:
         sick = n["true_positive"] + n["false_negative"]
         well = n["true_negative"] + n["false_positive"]
         hits = f"{n['true_positive']} of {sick}" if sick else f"there is no decided '{name}'"
         alarms = f"{n['false_positive']} of {well} others" if well else "there are no others"
-        said += f", {n['referred']} referred. Found '{name}': {hits}. Falsely called '{name}': {alarms}."
+        text += f", {n['referred']} referred. Found '{name}': {hits}. Falsely called '{name}': {alarms}."
     later = {p: metrics for p, metrics in one.parts.items() if p != "in_sample"}
-    said += "".join(_shortfall(found, p, metrics) for p, metrics in later.items())
-    return said + _never_right(unit, later)
+    text += "".join(_shortfall(found, p, metrics) for p, metrics in later.items())
+    return text + _never_right(unit, later)
 
 
 def _shortfall(found: OperatingPoint, part: str, metrics: DecisionMetrics) -> str:
     """What was asked for and is not reached on this part, as sentences."""
     target, reject_option = found.options.threshold_target, found.options.reject_option
-    said, where = [], PARTS[part].capitalize()
+    sentences, where = [], PARTS[part].capitalize()
     if target is not None and target.kind in metrics.shares:
         value = metrics.shares[target.kind].value
         if value is not None and round(value, 3) < target.value:
-            said.append(
+            sentences.append(
                 f"{where}: {target.kind} {value:.3f}, below the target of {target.value:g}."
             )
     limit = None if reject_option is None else reject_option.max_error
     if limit is not None and metrics.error is not None and metrics.error > limit:
-        said.append(f"{where}: error {metrics.error:.3f}, above the limit of {limit:g}.")
+        sentences.append(f"{where}: error {metrics.error:.3f}, above the limit of {limit:g}.")
     limit = None if reject_option is None else reject_option.share
     share = metrics.counts["referred"] / metrics.n
     if limit is not None and share > limit + 1e-9:
-        said.append(f"{where}: {100 * share:.1f} % are referred, more than {100 * limit:g} %.")
-    return "".join(f" {one}" for one in said)
+        sentences.append(f"{where}: {100 * share:.1f} % are referred, more than {100 * limit:g} %.")
+    return "".join(f" {one}" for one in sentences)
 
 
 def _never_right(unit: str, parts: Mapping[str, DecisionMetrics]) -> str:

@@ -140,12 +140,14 @@ def _bias_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def _remarks(results: Results) -> list[str]:
-    """What is said under the table of the terminal, a line each."""
+    """The lines below the table in the terminal."""
     from ensemble_kit.reproduce.results_table import constant_rows
 
-    said = [
+    sentences = [
         "Balanced accuracy [95 % interval]. Difference: cross-fitted, from the first row, on the same images.",
     ]
     if named := constant_rows(results):
-        said.append(f"Constant answer (one class for all images of a part): {first_few(named, 4)}.")
-    return said
+        sentences.append(
+            f"Constant answer (one class for all images of a part): {first_few(named, 4)}."
+        )
+    return sentences

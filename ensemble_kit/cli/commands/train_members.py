@@ -291,10 +291,10 @@ def plan_of(
         )  # fmt: skip
     n = len(members) * folds.n_splits
     plan = f"Plan: {counted(len(members), 'member')} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
-    said = [columns(rows, right=[1, 2, 3, 5, 6]), printable(plan)]
+    blocks = [columns(rows, right=[1, 2, 3, 5, 6]), printable(plan)]
     for member in members:
         further = [stored_name(member.name, w) for w in member.recipe.extra_checkpoints]
         if further:
             extra = counted(len(further), "extra checkpoint")
-            said.append(f"{member.name} also gives {extra} as members: {', '.join(further)}")
-    return "\n".join(said), work
+            blocks.append(f"{member.name} also gives {extra} as members: {', '.join(further)}")
+    return "\n".join(blocks), work

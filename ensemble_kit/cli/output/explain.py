@@ -71,8 +71,8 @@ def _faithfulness(method: str, found: Mapping[str, Any]) -> Iterator[str]:
         yield from columns(rows, right=range(1, len(rows[0]))).splitlines()
         yield from (found[name]["sentence"] for name in measures)
     if "shuffled" in found:
-        said = ", ".join(f"{k} {_interval(v)}" for k, v in found["shuffled"].items())
-        yield f"Rank correlation with maps of shuffled weights, without sign (0: the map depends on training; 1: it does not): {said}."
+        text = ", ".join(f"{k} {_interval(v)}" for k, v in found["shuffled"].items())
+        yield f"Rank correlation with maps of shuffled weights, without sign (0: the map depends on training; 1: it does not): {text}."
 
 
 def _interval(one: Mapping[str, float | None]) -> str:

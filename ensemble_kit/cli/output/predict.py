@@ -79,9 +79,9 @@ def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
 
 def _uncertainty(one: ImagePredictions) -> str:
     n_members, entropy = len(one.member_names), float(one.entropy[0])
-    said = f"Uncertainty: {100 * entropy / math.log(len(one.class_names)):.0f} % of the maximum"
+    text = f"Uncertainty: {100 * entropy / math.log(len(one.class_names)):.0f} % of the maximum"
     if n_members == 1:
-        return f"{said} (entropy of the probabilities)."
+        return f"{text} (entropy of the probabilities)."
     share = 100 * float(one.mutual_information[0]) / entropy if entropy > 0 else 0
     n_other = round(float(one.disagreement[0]) * n_members)
     votes = (
@@ -91,7 +91,7 @@ def _uncertainty(one: ImagePredictions) -> str:
     )
     if not str(one.classes[0]):
         votes = "The members' votes are tied"
-    return f"{said} (entropy of the members' mean), {share:.0f} % of it because members differ. {votes}."
+    return f"{text} (entropy of the members' mean), {share:.0f} % of it because members differ. {votes}."
 
 
 def _set_words(classes: tuple[str, ...]) -> str:
@@ -173,32 +173,34 @@ def print_written(ensemble: Ensemble, run: Run, notes: tuple[str, ...], done: Wr
     """Print the number of predicted images by class, the unreadable images, and the paths of the tables."""
     classes = *ensemble.class_names, *[""] * ("" in done.n_by_class)
     counts = _counts({name or "no class": done.n_by_class.get(name, 0) for name in classes})
-    said = [
+    lines = [
         _first_line(ensemble, run),
         f"{counted(done.n_images - done.n_bad, 'image')} predicted: {counts}.",
     ]
     if len(ensemble.member_names) > 1:
-        said.append(f"The members vote for different classes on {done.n_disputed} of these images.")
+        lines.append(
+            f"The members vote for different classes on {done.n_disputed} of these images."
+        )
     if done.n_by_decision is not None:
-        said.append(f"Decisions: {_counts(done.n_by_decision)}.")
+        lines.append(f"Decisions: {_counts(done.n_by_decision)}.")
     if done.n_before:
-        said.append(f"{done.n_before} of {done.n_images} were already in the table.")
+        lines.append(f"{done.n_before} of {done.n_images} were already in the table.")
     if done.n_bad:
-        said.append(f"{counted(done.n_bad, 'image')} cannot be read (column error):")
-        said += [
+        lines.append(f"{counted(done.n_bad, 'image')} cannot be read (column error):")
+        lines += [
             f"  {reason}" if name in reason else f"  {name}: {reason}"
             for name, reason in done.bad[:5]
         ]
-        said += [f"  and {done.n_bad - 5} more"] if done.n_bad > 5 else []
+        lines += [f"  and {done.n_bad - 5} more"] if done.n_bad > 5 else []
     of_images = [
         f"{n} of {counted(done.n_images, 'image')}: {what}" for what, n in done.caveats.items()
     ]
-    said += [f"Caveat: {note}" for note in (*notes, *of_images, *ensemble.notes)]
-    said.append(f"Written: {done.path.as_posix()}")
-    said += (
+    lines += [f"Caveat: {note}" for note in (*notes, *of_images, *ensemble.notes)]
+    lines.append(f"Written: {done.path.as_posix()}")
+    lines += (
         [f"Per {ensemble.stored.group_kind}: {done.per_group.as_posix()}"] if done.per_group else []
     )
-    for line in [*said, *_decision_commands(ensemble, run)]:
+    for line in [*lines, *_decision_commands(ensemble, run)]:
         print_text(line)
 
 

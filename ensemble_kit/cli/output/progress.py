@@ -35,7 +35,7 @@ QUIET_SECONDS = 3.0
 
 
 class ProgressPrinter:
-    """A watcher for `fit_members`; used as a context.
+    """A listener for `fit_members`; used as a context.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class ProgressPrinter:
         self.console = console or Console(highlight=False)
         self._n_jobs, self._skipped = sum(n_jobs.values()), 0
         self._rest = Remaining(work, n_jobs) if estimates else None
-        self._said_estimate = False
+        self._has_printed_estimate = False
         self._bar: Progress | None = None
         if self.console.is_terminal:
             self._bar = Progress(
@@ -166,9 +166,9 @@ class ProgressPrinter:
         if self._bar and self._all is not None:
             self._bar.update(self._all, description=f"jobs{self._left(', ')}")
         seconds = self._rest.seconds() if self._rest else None
-        if self._rest is None or seconds is None or self._said_estimate:
+        if self._rest is None or seconds is None or self._has_printed_estimate:
             return
-        self._said_estimate = True
+        self._has_printed_estimate = True
         n, together = self._rest.jobs, self._rest.side_by_side
         side_by_side = f", {together} at the same time" if together > 1 else ""
         self._say(f"About {duration(seconds)} for {counted(n, 'job')}{side_by_side}.")

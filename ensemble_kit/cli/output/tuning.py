@@ -24,7 +24,7 @@ HEAD = ("member", "trials", "pruned", "default", "best", "gain")
 
 
 class TuningPrinter:
-    """A watcher for `tune_members`; used as a context. A live table on a terminal, else one line a trial."""
+    """A listener for `tune_members`; used as a context. A live table on a terminal, else one line a trial."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -131,13 +131,13 @@ def tuning_result(result: TuningResult, n_trials: int) -> str:
 
 def proxy_sentence(records: Mapping[str, Mapping[str, Any]]) -> str:
     """How well the ranks of cheap trials agree with those of the full training."""
-    said = []
+    sentences = []
     for name, record in records.items():
         if (proxy := record.get("proxy")) is not None:
             found = proxy["rank_correlation"]
             value = "not known" if found is None else f"{found:.2f}"
-            said.append(f"{name} {value} ({proxy['n_trials']} trials)")
-    return f"Rank correlation of the proxy with the full training: {', '.join(said)}."
+            sentences.append(f"{name} {value} ({proxy['n_trials']} trials)")
+    return f"Rank correlation of the proxy with the full training: {', '.join(sentences)}."
 
 
 def combiner_result(found: TunedCombiner) -> str:
@@ -164,21 +164,21 @@ def headline(result: TuningResult) -> str:
     helped = [m.name for m in result.members if m.gain and m.gain.comparison.verdict == "better"]
     hurt = [m.name for m in result.members if m.gain and m.gain.comparison.verdict == "worse"]
     n = len(result.members)
-    said = (
+    text = (
         f"Tuning is shown to help {len(helped)} of {n} members: {', '.join(helped)}."
         if helped
         else f"Tuning is not shown to help {'any of the ' + str(n) + ' members' if n > 1 else result.members[0].name}."
     )
     if hurt:
-        said += f" It is shown to harm {', '.join(hurt)}."
+        text += f" It is shown to harm {', '.join(hurt)}."
     if result.ensemble:
         word = {"better": "better", "worse": "worse"}.get(result.ensemble.comparison.verdict)
-        said += (
+        text += (
             f" The mean of all members is {word}."
             if word
             else " The mean of all members is not shown to differ."
         )
-    return said
+    return text
 
 
 def next_training(

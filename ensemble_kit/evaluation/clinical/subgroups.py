@@ -138,10 +138,10 @@ def _subgroup(
 
 
 def _remark(missing: Sequence[str], found: Sequence[Interval | None], unit: str) -> str:
-    said = [f"no image of {first_few(map(repr, missing))}"] if missing else []
+    sentences = [f"no image of {first_few(map(repr, missing))}"] if missing else []
     if any(one is not None and one.value is not None and one.low is None for one in found):
-        said.append(f"too few {unit}s for an interval")
-    return "; ".join(said)
+        sentences.append(f"too few {unit}s for an interval")
+    return "; ".join(sentences)
 
 
 def _as_text(value: object) -> str:

@@ -180,17 +180,12 @@ def sets_frame(parts: Mapping[str, tuple[MethodPredictions, Bools]]) -> pd.DataF
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _options_json(options: SetOptions) -> dict[str, Any]:
-    # The key in `sets.json` is `miss`.
-    return {"miss" if k == "alpha" else k: v for k, v in dataclasses.asdict(options).items()}
-
-
 def sets_json(found: PredictionSets) -> dict[str, Any]:
     """Everything in `sets.json`."""
     return {
         "schema_version": 1,
         "method": found.method,
-        **_options_json(found.options),
+        **dataclasses.asdict(found.options),
         "proven": found.options.proven,
         "unit": found.unit,
         "n_calibrated": found.n_calibrated,

@@ -84,19 +84,19 @@ class MemberStudy:
         if np.isnan(low) and gain == 0 and self.protocol.intervals:
             return f"{name} is not shown to help: without it, the {noun} of the mean is the same."
         without = Interval(None if self.whole.value is None else self.whole.value - sign * gain)
-        said = f"without it, the {noun} of the mean is {without} instead of {self.whole}"
+        text = f"without it, the {noun} of the mean is {without} instead of {self.whole}"
         if np.isnan(low):
-            return f"{name} adds least to the mean: {said} (gain by the member {gain:+.3f}, no interval)."
+            return f"{name} adds least to the mean: {text} (gain by the member {gain:+.3f}, no interval)."
         over = (
             f"{self.protocol.level * 100:.0f} %, simultaneous for {len(self.members)} members, over "
             f"{self.n_groups} {self.group_kind}s, out-of-fold"
         )
-        said += f" (gain by the member {gain:+.3f} [{low:+.3f}, {high:+.3f}]; {over})."
+        text += f" (gain by the member {gain:+.3f} [{low:+.3f}, {high:+.3f}]; {over})."
         if low > 0:
-            return f"Every member helps. {name} adds least to the mean: {said}"
+            return f"Every member helps. {name} adds least to the mean: {text}"
         if high < 0:
-            return f"{name} makes the mean worse and should be removed: {said}"
-        return f"{name} is not shown to help: {said}"
+            return f"{name} makes the mean worse and should be removed: {text}"
+        return f"{name} is not shown to help: {text}"
 
 
 def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberStudy:

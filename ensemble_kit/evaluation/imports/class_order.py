@@ -34,7 +34,7 @@ class Found:
         In the manifest's order of rows and classes; NaN where the file lacks a row.
     is_array : bool
         Whether rows and columns were taken by their position.
-    said, doubts : tuple of str
+    messages, doubts : tuple of str
         How the file was read; caveats that belong beside every result.
     """
 
@@ -42,11 +42,11 @@ class Found:
     path: str
     logits: Array
     is_array: bool
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
 
-def arrays_said(found: Sequence[Found], manifest: Manifest) -> list[str]:
+def array_notes(found: Sequence[Found], manifest: Manifest) -> list[str]:
     """The order in which columns and rows of arrays were taken."""
     arrays = [f"'{one.path}'" for one in found if one.is_array]
     if not arrays:

@@ -17,7 +17,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.diversity.inference_cost import UNITS
-from ensemble_kit.evaluation.imports.class_order import Found, arrays_said, with_doubts
+from ensemble_kit.evaluation.imports.class_order import Found, array_notes, with_doubts
 from ensemble_kit.evaluation.imports.labels import folds_of, manifest_of, read_labels
 from ensemble_kit.evaluation.imports.prediction_files import MemberFile, read_member_file
 from ensemble_kit.evaluation.imports.rows import matched_ids, row_of_id
@@ -122,9 +122,9 @@ def import_predictions(
                     )
                 run.store.write(one.name, _stored(one.logits, one.doubts, manifest, folds))
     for sentence in (
-        *table.said,
-        *arrays_said(found, manifest),
-        *(s for f in found for s in f.said),
+        *table.messages,
+        *array_notes(found, manifest),
+        *(s for f in found for s in f.messages),
     ):
         notify(sentence)
     return run
@@ -139,7 +139,7 @@ def _all_classes(labelled: Sequence[str], files: Sequence[MemberFile]) -> list[s
 def _read(file: MemberFile, manifest: Manifest, kind: str, partial: bool) -> Found:
     """A member's logits in the manifest's order of rows and classes."""
     values = file.values(manifest.class_names, manifest.sample_ids.tolist())
-    ids, said = matched_ids(values.ids, manifest.sample_ids, file.where)
+    ids, notes = matched_ids(values.ids, manifest.sample_ids, file.where)
     row_of = row_of_id(file.name, ids, manifest.sample_ids, partial)
     _refuse_other_labels(file, ids, manifest)
     read, done, doubts = logits_of(values, kind)
@@ -147,7 +147,12 @@ def _read(file: MemberFile, manifest: Manifest, kind: str, partial: bool) -> Fou
     logits = np.full((len(manifest), manifest.n_classes), np.nan)
     logits[there] = read[[row_of[sample] for sample in manifest.sample_ids[there].tolist()]]
     return Found(
-        file.name, file.path, logits, file.ids is None, (*file.said, *said, *done), tuple(doubts)
+        file.name,
+        file.path,
+        logits,
+        file.ids is None,
+        (*file.messages, *notes, *done),
+        tuple(doubts),
     )
 
 

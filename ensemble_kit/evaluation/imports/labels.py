@@ -45,7 +45,7 @@ class LabelTable:
         Columns `sample_id, path, label, group, split`, and `fold` where the table has it.
     group_kind : str
         What a group is: `patient`, `slide`, ... or `image` where the table has no such column.
-    said : tuple of str
+    messages : tuple of str
         Which columns were used, one sentence each.
     notes : tuple of str
         Caveats that belong beside every result.
@@ -54,7 +54,7 @@ class LabelTable:
     path: str | os.PathLike[str]
     frame: pd.DataFrame
     group_kind: str
-    said: tuple[str, ...]
+    messages: tuple[str, ...]
     notes: tuple[str, ...]
 
     @property
@@ -92,18 +92,18 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     if folds := known_columns(table.columns, FOLDS):
         frame["fold"] = table[folds[0]]
     used = {"Image ids": (named, "sample_id"), "Labels": (label, "label")}
-    said = [
+    caveats = [
         f"{what} are column '{c}' of '{path}'." for what, (c, usual) in used.items() if c != usual
     ]
     if groups:
         others = f" Not used: {first_few(map(repr, groups[1:]))}." if groups[1:] else ""
-        said.append(
+        caveats.append(
             f"Groups are column '{group}' of '{path}': {table[group].nunique()} values.{others}"
         )
     notes = _notes_on_groups(table, groups, path)
     kind = group_word(group) if groups else NO_GROUPS
     notes = (*read.notes, *split_notes, *notes)
-    return LabelTable(path, frame, kind, tuple(said), notes)
+    return LabelTable(path, frame, kind, tuple(caveats), notes)
 
 
 def _column(
@@ -156,7 +156,7 @@ def _notes_on_groups(
 
 
 def _splits(table: UserTable) -> tuple[list[str] | str, tuple[str, ...]]:
-    """The part of each row, and what is said of validation images."""
+    """The part of each row, and notes about validation images."""
     found = known_columns(table.frame.columns, SPLITS)
     # Tables that `stack` wrote call the training rows "oof".
     words = {c: table.frame[c].replace("oof", "train") for c in found}
@@ -219,10 +219,10 @@ def folds_of(labels: LabelTable, manifest: Manifest, *, seed: int = 0) -> Folds:
     if "fold" not in labels.frame:
         return _made_folds(manifest, train, seed)
     of_train = labels.frame["fold"][(manifest.table["split"] == "train").to_numpy()]
-    numbers, said = whole_folds(of_train.set_axis(train.sample_ids), labels.path)
+    numbers, notes = whole_folds(of_train.set_axis(train.sample_ids), labels.path)
     advice = "Mend the column fold, or leave it out to have folds made"
     try:
-        folds = Folds(train.sample_ids, numbers, notes=said)
+        folds = Folds(train.sample_ids, numbers, notes=notes)
         folds.of(train)
     except DataError as error:
         raise DataError(error.problem, error.allowed, advice) from error

@@ -52,7 +52,7 @@ class MemberFile:
         The true class of each row, where the file says it.
     decimals : int
         The most decimals of any number as it was written; 0 where that is not known.
-    said : tuple of str
+    messages : tuple of str
         How the file was read.
     """
 
@@ -63,7 +63,7 @@ class MemberFile:
     ids: list[str] | None = None
     labels: list[str] | None = None
     decimals: int = 0
-    said: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -155,9 +155,9 @@ def read_member_file(
     if extra and not (may_add and _are_classes(Values(where, numbers, (), decimals), n_known)):
         raise _unknown_columns(extra, class_names, where)
     truth = _truth(table[unused], class_names)
-    said = [f"{where}: columns {prefix}CLASS are its predictions."] if prefix else []
+    notes = [f"{where}: columns {prefix}CLASS are its predictions."] if prefix else []
     if unused:
-        said.append(f"{where}: columns {first_few(unused, 8)} are not used as predictions.")
+        notes.append(f"{where}: columns {first_few(unused, 8)} are not used as predictions.")
     return MemberFile(
         name,
         str(path),
@@ -166,7 +166,7 @@ def read_member_file(
         [unguarded(i) for i in table[named]],
         None if truth is None else [unguarded(c) for c in table[truth]],
         decimals,
-        tuple(said),
+        tuple(notes),
     )
 
 

@@ -22,7 +22,7 @@ NAMES_OF_IMAGES: tuple[Callable[[str], str], ...] = (
 def matched_ids(
     ids: Sequence[str], want: npt.NDArray[np.str_], where: str
 ) -> tuple[list[str], list[str]]:
-    """A file's ids as the labels write them, and what was said of it.
+    """A file's ids as the labels write them, and notes for the user.
 
     Where no id is among the labels', names without folders are compared, then names without
     extension too; only where each of them stands for one image.

@@ -65,7 +65,7 @@ def logits_of(values: Values, kind: str) -> tuple[Array, list[str], list[str]]:
         return values.numbers, [], _doubts(values)
     for whole, name in ((1.0, ""), (100.0, "percent")):
         if values.sums_to(whole).all():
-            return _log(values.numbers), _said(values, whole, name), []
+            return _log(values.numbers), _scale_notes(values, whole, name), []
     raise _no_proba(values)
 
 
@@ -79,17 +79,17 @@ def _log(numbers: Array) -> Array:
     return np.asarray(np.log(np.maximum(proba, SMALLEST_PROBA)))
 
 
-def _said(values: Values, whole: float, name: str) -> list[str]:
-    said = [f"{values.where} is in percent: its values were divided by 100."] if name else []
+def _scale_notes(values: Values, whole: float, name: str) -> list[str]:
+    notes = [f"{values.where} is in percent: its values were divided by 100."] if name else []
     sums = values.numbers.sum(axis=1) / whole
     if np.abs(sums - 1).max() > FLOAT_NOISE:
         n = values.decimals
         written = f", as numbers of {counted(n, 'decimal')} do" if n else ""
-        said.append(
+        notes.append(
             f"Rows of {values.where} sum to {whole * sums.min():.6g} to {whole * sums.max():.6g}"
             f"{written}: each row was divided by its sum."
         )
-    return said
+    return notes
 
 
 def _refuse_no_numbers(values: Values, kind: str) -> None:

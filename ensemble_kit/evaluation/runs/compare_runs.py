@@ -123,16 +123,16 @@ def compare_method_predictions(
         level=protocol.level, intervals=protocol.intervals,
     )  # fmt: skip
     others = {name: scored[name] for name in names[1:]}
-    said: dict[str, Verdict] = {}
+    outcomes: dict[str, Verdict] = {}
     if others:
-        said = verdicts(
+        outcomes = verdicts(
             others, names[0], scored[names[0]], metric_name=protocol.metric,
             part="test" if first.part == "test" else "cross_fitted",
             group_kind=first.group_kind, level=protocol.level,
         )  # fmt: skip
     return AcrossRuns(
         {name: one.values for name, one in scored.items()},
-        tuple(said.values()),
+        tuple(outcomes.values()),
         {name: len(one) - len(ids) for name, one in predictions.items()},
     )
 

@@ -30,6 +30,15 @@ DERIVED = {SETS, SETS_JSON, DECISION}
 OWN = {PREDICTIONS, METRICS, JSON_NAME, ARRAYS_NAME}
 
 
+def alpha_of(stored: Mapping[str, Any]) -> float:
+    """The error rate that prediction sets were made for; earlier versions store it as `miss`.
+
+    >>> alpha_of({"alpha": 0.1}), alpha_of({"miss": 0.05})
+    (0.1, 0.05)
+    """
+    return float(stored["alpha"] if "alpha" in stored else stored["miss"])
+
+
 def write_ensembles(
     run: Run, evaluations: Mapping[str, Evaluation], oof: Predictions, test: Predictions | None
 ) -> None:

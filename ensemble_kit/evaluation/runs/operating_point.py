@@ -109,14 +109,14 @@ class OperatingPoint:
     @property
     def dropped(self) -> tuple[str, ...]:
         """The parts of the operating point stored before that this one does not have, in words."""
-        before, said = self.replaced, []
+        before, sentences = self.replaced, []
         if before is None:
             return ()
         if before.threshold_target is not None and before.class_name != self.class_name:
-            said.append(f"the threshold for '{before.class_name}' ({before.threshold_target})")
+            sentences.append(f"the threshold for '{before.class_name}' ({before.threshold_target})")
         if before.reject_option is not None and self.options.reject_option is None:
-            said.append(f"the rule for referral ({before.reject_option})")
-        return tuple(said)
+            sentences.append(f"the rule for referral ({before.reject_option})")
+        return tuple(sentences)
 
     @property
     def typed_with_dropped(self) -> tuple[str, ...]:

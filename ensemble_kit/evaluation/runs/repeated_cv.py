@@ -210,11 +210,11 @@ def _gain(
     if undefined := len(folds) - len(gains):
         over += f", without {undefined} folds in which the metric is undefined"
     claim = CLAIMS[word].format(method, NOUNS.get(baseline, baseline))
-    said = f"{claim}: {_said(metric.name, gain, p_value)} ({over})."
-    return RepeatedGain(method, baseline, metric.name, gain, p_value, word, len(gains), said)
+    text = f"{claim}: {_value_text(metric.name, gain, p_value)} ({over})."
+    return RepeatedGain(method, baseline, metric.name, gain, p_value, word, len(gains), text)
 
 
-def _said(name: str, gain: Interval, p_value: float | None) -> str:
+def _value_text(name: str, gain: Interval, p_value: float | None) -> str:
     noun = name.replace("_", " ")
     if gain.value is None:
         return f"{noun} is undefined in every fold"

@@ -75,9 +75,9 @@ class Stacked:
     def nested_verdict(self) -> str:
         """The verdict of nested cross-validation on that method; empty without it."""
         best = chosen(self.evaluations, self.protocol)
-        said = best.verdicts if best is not None else ()
+        outcomes = best.verdicts if best is not None else ()
         return next(
-            (v.sentence for v in said if (v.part, v.against) == ("nested", "best-member")), ""
+            (v.sentence for v in outcomes if (v.part, v.against) == ("nested", "best-member")), ""
         )
 
     @property
@@ -87,8 +87,8 @@ class Stacked:
         if best is None:
             return ""
         part = "test" if self.test is not None else "cross_fitted"
-        said = sentence_of_tests(best.tests, part)
-        return f"{best.shown_name} {said}" if said else ""
+        text = sentence_of_tests(best.tests, part)
+        return f"{best.shown_name} {text}" if text else ""
 
     @property
     def clinical(self) -> Clinical | None:

@@ -119,19 +119,19 @@ def sentence_of_tests(tests: Sequence[BaselineTest], part: str) -> str:
     if not some:
         return ""
     names = {"mcnemar": "McNemar", "delong": "DeLong"}
-    said = []
+    sentences = []
     for against in dict.fromkeys(one.against for one in some):
         parts = [
             f"{names[one.test]} {_p(one.p_adjusted)}"
             for one in some
             if one.against == against and one.test in names
         ]
-        said.append(f"against {against} {', '.join(parts)}")
+        sentences.append(f"against {against} {', '.join(parts)}")
     n_methods = some[0].n_methods
     over = (
         f"Holm-adjusted over {n_methods} methods" if n_methods > 1 else "One method, not adjusted"
     )
-    return f"{'; '.join(said)}. {over}; images treated as independent."
+    return f"{'; '.join(sentences)}. {over}; images treated as independent."
 
 
 def _p(value: float | None) -> str:

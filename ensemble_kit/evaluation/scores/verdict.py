@@ -154,32 +154,36 @@ def _verdict(
     )
 
 
-def corrected_verdict(said: Verdict, gain: float | None) -> Verdict:
+def corrected_verdict(outcome: Verdict, gain: float | None) -> Verdict:
     """The verdict on the best of several methods, with its gain corrected for the choice.
 
     Parameters
     ----------
-    said : Verdict
+    outcome : Verdict
         The verdict before the correction, with a simultaneous interval.
     gain : float or None
         The corrected gain. If it is None (could not be computed), the verdict is "not shown".
     """
-    effect, (_, _, facts) = said.effect, said.sentence.partition(": ")
+    effect, (_, _, facts) = outcome.effect, outcome.sentence.partition(": ")
     if gain is None or effect.value is None or effect.low is None or effect.high is None:
-        return said if said.word == "not shown" else dataclasses.replace(said, word="not shown")
+        return (
+            outcome
+            if outcome.word == "not shown"
+            else dataclasses.replace(outcome, word="not shown")
+        )
     # The correction may lower the gain of the chosen method, but not raise it.
     moved = min(gain - effect.value, 0.0)
     new = Interval(effect.value + moved, effect.low + moved, effect.high + moved)
-    word = "not shown" if said.word == "not shown" else _word(new)
+    word = "not shown" if outcome.word == "not shown" else _word(new)
     claim = CLAIMS[word].format(
-        said.sentence.partition(" is ")[0], NOUNS.get(said.against, said.against)
+        outcome.sentence.partition(" is ")[0], NOUNS.get(outcome.against, outcome.against)
     )
     before, _, over = facts.partition(", difference ")
     level = over[over.index("(") :]
-    shown = difference(new, higher_is_better=metric(said.metric).higher_is_better)
+    shown = difference(new, higher_is_better=metric(outcome.metric).higher_is_better)
     sentence = f"{claim}: {before}, difference corrected for the choice {shown} {level}"
-    p_value = said.p_value if word == said.word else None
-    return dataclasses.replace(said, effect=new, word=word, sentence=sentence, p_value=p_value)
+    p_value = outcome.p_value if word == outcome.word else None
+    return dataclasses.replace(outcome, effect=new, word=word, sentence=sentence, p_value=p_value)
 
 
 def too_few(

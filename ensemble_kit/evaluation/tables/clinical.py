@@ -60,14 +60,14 @@ def benefit_rows(part: Block) -> Rows:
 def benefit_note(part: Block, level: float) -> str:
     """Legend of the net benefit, and the meaning of its intervals."""
     gains = [one["gain"] for one in part["net_benefit"]]
-    said = (
+    text = (
         "Net benefit: true positives minus weighted false positives, per image. "
         "The weight is threshold / (1 - threshold). Treating nobody has a net benefit of 0. The share of "
         "positive images is taken as fixed."
     )
     if len(gains) > 1 and any(gain["low"] is not None for gain in gains):
-        said += f" The {level * 100:.0f} % intervals of the differences are simultaneous for all thresholds."
-    return said
+        text += f" The {level * 100:.0f} % intervals of the differences are simultaneous for all thresholds."
+    return text
 
 
 def calibration_rows(part: Block) -> Rows:
@@ -80,26 +80,26 @@ def calibration_rows(part: Block) -> Rows:
 def calibration_note(part: Block) -> str:
     """How to read slope and intercept, and why one is missing."""
     found = part["calibration"]
-    said = [
+    sentences = [
         "Slope below 1: the probabilities are too extreme. "
         "Intercept above 0: they are too low on average. Observed / expected: the number of positive "
         "images over the sum of their probabilities."
     ]
     if found["slope"]["value"] is None:
-        said.append(
+        sentences.append(
             "The slope is undefined: one class is missing, all probabilities are equal, or the "
             "probabilities separate the classes perfectly."
         )
     elif found["slope"]["low"] is None and found["observed_to_expected"]["low"] is not None:
-        said.append(
+        sentences.append(
             "The slope has no interval: it is undefined when one of the groups is left out, or the "
             "data are too large."
         )
     if found["intercept"]["value"] is None:
-        said.append(
+        sentences.append(
             "The intercept is undefined: one class is missing, or all probabilities are 0 or 1."
         )
-    return " ".join(said)
+    return " ".join(sentences)
 
 
 def value_rows(part: Block) -> Rows:
@@ -115,15 +115,15 @@ def value_rows(part: Block) -> Rows:
 
 def value_note(part: Block, positive: str) -> str:
     """Legend of the predictive values, and why one is undefined."""
-    said = [f"The predicted class is '{positive}' or not, as in the table of methods."]
+    sentences = [f"The predicted class is '{positive}' or not, as in the table of methods."]
     study = part["predictive_values"][0]
     if study["ppv"]["value"] is None:
-        said.append(f"No image is predicted as '{positive}', so PPV is undefined.")
+        sentences.append(f"No image is predicted as '{positive}', so PPV is undefined.")
     if study["npv"]["value"] is None:
-        said.append(f"Every image is predicted as '{positive}', so NPV is undefined.")
+        sentences.append(f"Every image is predicted as '{positive}', so NPV is undefined.")
     if len(part["predictive_values"]) > 1:
-        said.append("The intervals treat a stated prevalence as known exactly.")
-    return " ".join(said)
+        sentences.append("The intervals treat a stated prevalence as known exactly.")
+    return " ".join(sentences)
 
 
 def subgroup_rows(some: list[Block], metric: str, unit: str) -> Rows:

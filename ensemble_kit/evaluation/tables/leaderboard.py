@@ -153,8 +153,8 @@ def replaced_legend(metric_name: str, *, has_test: bool) -> str:
     reason = f"neither its {metric_name.replace('_', ' ')} nor its log loss is better"
     if metric_name == "log_loss":
         reason = "its log loss is not better"
-    said = f"*: replaced by the mean, because {reason} than the mean's, cross-fitted."
-    return f"{said} Its test value is the mean's." if has_test else said
+    text = f"*: replaced by the mean, because {reason} than the mean's, cross-fitted."
+    return f"{text} Its test value is the mean's." if has_test else text
 
 
 def columns_note(evaluations: Mapping[str, Evaluation], protocol: Protocol, group_kind: str) -> str:

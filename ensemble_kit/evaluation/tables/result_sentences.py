@@ -79,11 +79,11 @@ def result_sentences(methods: Mapping[str, Stored]) -> list[str]:
     if len(best["member_names"]) == 1:
         member = methods.get("best-member", best)
         return [recommendation(methods), _value_of(member), *_warnings(methods, member)]
-    said = [recommendation(methods), _first(chosen, best, methods)]
+    sentences = [recommendation(methods), _first(chosen, best, methods)]
     constant = _constant_warnings(methods, best)
-    said += [*constant, *_comparisons(methods, best)]
-    said += [] if constant or none_to_use(methods, best) else _chance_warnings(methods, best)
-    return said + (_cross_fitted(best, methods) if part_of(best) == "test" else [])
+    sentences += [*constant, *_comparisons(methods, best)]
+    sentences += [] if constant or none_to_use(methods, best) else _chance_warnings(methods, best)
+    return sentences + (_cross_fitted(best, methods) if part_of(best) == "test" else [])
 
 
 def constant_class(block: Stored) -> str | None:
@@ -138,11 +138,11 @@ def _noun(one: Stored) -> str:
 
 def _comparisons(methods: Mapping[str, Stored], best: Stored) -> list[str]:
     """The verdicts against the best member and the mean, and why none can be reached."""
-    part, said = part_of(best), []
+    part, sentences = part_of(best), []
     for against, noun in (("best-member", "the best member"), ("mean", "the mean")):
         found = verdict_against(best, part, against)
-        said += [_compared(found, noun, methods.get(against), part, best)] if found else []
-    said += [
+        sentences += [_compared(found, noun, methods.get(against), part, best)] if found else []
+    sentences += [
         f"Nested cross-validation: {v['sentence']}"
         for v in best["verdicts"]
         if (v["part"], v["against"]) == ("nested", "best-member")
@@ -150,7 +150,7 @@ def _comparisons(methods: Mapping[str, Stored], best: Stored) -> list[str]:
     few = next(
         (v["too_few"] for v in best["verdicts"] if v["part"] == part and v.get("too_few")), ""
     )
-    return said + ([f"{few[0].upper()}{few[1:]}."] if few else [])
+    return sentences + ([f"{few[0].upper()}{few[1:]}."] if few else [])
 
 
 def _chance_warnings(methods: Mapping[str, Stored], best: Stored) -> list[str]:
@@ -229,11 +229,11 @@ def _compared(found: Stored, noun: str, other: Stored | None, part: str, best: S
     if other is not None:
         noun = f"{noun} ({Interval(other[part][name]['value'])})"
     value += "" if gain.low is not None or gain.high is not None else " (no interval)"
-    said = VERDICTS[found["word"]].format(noun, value)
+    text = VERDICTS[found["word"]].format(noun, value)
     excludes_zero = (
         gain.low is not None and gain.high is not None and (gain.low > 0 or gain.high < 0)
     )
     if found.get("too_few") and excludes_zero:
         unit = best["group_kind"]
-        said += f" The interval excludes 0, but too few {unit}s differ for a verdict."
-    return said
+        text += f" The interval excludes 0, but too few {unit}s differ for a verdict."
+    return text

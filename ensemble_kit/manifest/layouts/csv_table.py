@@ -122,11 +122,11 @@ def _group_column(read: UserTable, chosen: str | None) -> str | None:
 
 def _no_groups(columns: Sequence[object]) -> str:
     """A caveat that no group is known, with the columns that may hold the groups."""
-    said = "No patients are known: each image is its own group, so metrics may be too optimistic."
+    text = "No patients are known: each image is its own group, so metrics may be too optimistic."
     like = [c for c in map(str, columns) if any(w in c.lower() for w in GROUP_WORDS)]
     if not like:
-        return said
-    return f"{said} Does column {first_few(like)} hold them? Use --group-column."
+        return text
+    return f"{text} Does column {first_few(like)} hold them? Use --group-column."
 
 
 def _layout(names: str, labels: str, group: str | None, found: list[str]) -> str:

@@ -70,8 +70,8 @@ def _finished(job: Job, left_out: Iterable[LeftOut]) -> dict[LeftOut, dict[str, 
 
 def _caveats(done: Mapping[LeftOut, Mapping[str, Any]]) -> list[str]:
     """The caveats of all folds, each once."""
-    said = [caveat for record in done.values() for caveat in record.get("stamps", [])]
-    return list(dict.fromkeys(said))
+    caveats = [caveat for record in done.values() for caveat in record.get("stamps", [])]
+    return list(dict.fromkeys(caveats))
 
 
 def _is_collected(job: Job, name: str, about: Mapping[str, Any]) -> bool:

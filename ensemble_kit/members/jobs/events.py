@@ -100,7 +100,7 @@ _BY_NAME = {
 
 
 def to_json(event: Event) -> str:
-    """An event as one line, for a watcher in another process."""
+    """An event as one line, for a listener in another process."""
     return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)})
 
 
@@ -117,4 +117,4 @@ def from_json(line: str) -> Event:
 
 
 def ignore_event(event: Event) -> None:
-    """The watcher that looks away."""
+    """A listener that does nothing."""

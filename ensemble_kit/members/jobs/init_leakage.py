@@ -19,7 +19,7 @@ from ensemble_kit.run import Run
 
 
 def seen_before(weights: Path | None, manifest: Manifest, folds: Folds, fold: LeftOut) -> list[str]:
-    """What must be said of figures on rows that first weights were trained on; empty where none were.
+    """Caveats of metrics on rows that an initial checkpoint was trained on; empty without such rows.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def seen_before(weights: Path | None, manifest: Manifest, folds: Folds, fold: Le
 
 
 def in_another_color(weights: Path | None, color: str) -> list[str]:
-    """What must be said of first weights that saw other colours than `color`; empty where none did."""
+    """Caveats of initial checkpoints that were trained in another colour space than `color`; may be empty."""
     record = _record_beside(weights) if weights else None
     theirs = record["made_of"]["member"].get("color", "rgb") if record else color
     if theirs == color:

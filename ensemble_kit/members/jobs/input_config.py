@@ -23,7 +23,7 @@ def own_input(job: Job) -> dict[str, str]:
     """
     member, first = job.member, job.manifest.take(np.arange(1))
     (read,) = recipes(first, stain=member.stain, stain_norm=member.stain_norm)
-    said = {
+    values = {
         "stain": member.stain or _stain_of(job.manifest),
         "stain_norm": read.stain_norm,
         "data_color": read.color,
@@ -31,7 +31,7 @@ def own_input(job: Job) -> dict[str, str]:
         "color": member.color,
         "tta": member.recipe.regularize.tta,
     }
-    return {key: word for key, word in said.items() if word not in PLAIN}
+    return {key: word for key, word in values.items() if word not in PLAIN}
 
 
 def _stain_of(manifest: Manifest) -> str | None:

@@ -25,7 +25,7 @@ def pairs_to_train(members: Sequence[Member], n_splits: int) -> list[str]:
     DataError
         Two folds: nothing would be left to train on.
     """
-    looking = [m.name for m in members if m.recipe.select_on == "kept-fold"]
+    looking = [m.name for m in members if m.recipe.select_on == "held-out-fold"]
     if looking:
         raise UsageError(
             f"{first_few(looking)} chooses its epoch on the held-out folds (select_on)",

@@ -79,16 +79,16 @@ def run_job(job: Job, listener: Listener = ignore_event) -> None:
 
 
 def _run_locked(job: Job, listener: Listener) -> None:
-    began, said = time.perf_counter(), list[str]()
+    began, notices = time.perf_counter(), list[str]()
     member, parts = job.member, job.parts()
 
     def notice(text: str) -> None:
-        said.append(text)
+        notices.append(text)
         listener(Notice(f"{member.name} fold {job.fold}: {text}"))
 
     state = load_resume(job.folder, job.begun_of, notice)
     settle_threads(job, state, listener)
-    earlier = _earlier(state, said)
+    earlier = _earlier(state, notices)
     fit = Fit.start(
         member,
         job.tiles,
@@ -109,7 +109,7 @@ def _run_locked(job: Job, listener: Listener) -> None:
     def after_epoch(training: Training) -> None:
         if training.epoch < epochs:
             so_far = {
-                "said": list(said),
+                "said": list(notices),
                 "seconds": earlier + time.perf_counter() - began,
                 "threads": torch.get_num_threads(),
             }
@@ -126,7 +126,7 @@ def _run_locked(job: Job, listener: Listener) -> None:
     for text in guard(fit.training.history, labels, member.recipe, chosen):
         notice(text)
     seconds = earlier + time.perf_counter() - began
-    _store(job, fit, parts, seconds, said)
+    _store(job, fit, parts, seconds, notices)
     listener(JobFinished(member.name, job.fold, seconds, chosen))
 
 
@@ -135,15 +135,15 @@ def _history(training: Training, parts: Parts) -> list[dict[str, Any]]:
     return [{**row, "val_on": parts.validation_name} for row in training.history]
 
 
-def _earlier(state: State | None, said: list[str]) -> float:
-    """The seconds that earlier processes took up to this state; what they said comes first in `said`."""
+def _earlier(state: State | None, notices: list[str]) -> float:
+    """The seconds that earlier processes took up to this state; their notices come first in `notices`."""
     if state is None:
         return 0.0
-    said[:0] = state.get("said", [])
+    notices[:0] = state.get("said", [])
     return float(state.get("seconds", 0.0))
 
 
-def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) -> None:
+def _store(job: Job, fit: Fit, parts: Parts, seconds: float, notices: list[str]) -> None:
     began = time.perf_counter()
     oof, test = fit.logits(parts.held_out), fit.logits(parts.test)
     predicting = time.perf_counter() - began
@@ -166,13 +166,13 @@ def _store(job: Job, fit: Fit, parts: Parts, seconds: float, said: list[str]) ->
         features=features,
         history=_history(fit.training, parts),
         recipe=job.member.recipe.model_dump(mode="json"),
-        record=_record(job, fit, parts, seconds, predicting, said),
+        record=_record(job, fit, parts, seconds, predicting, notices),
         made_of=job.made_of,
     )
 
 
 def _record(
-    job: Job, fit: Fit, parts: Parts, seconds: float, predicting: float, said: list[str]
+    job: Job, fit: Fit, parts: Parts, seconds: float, predicting: float, notices: list[str]
 ) -> dict[str, Any]:
     """What `fold.json` says beside the digests."""
     return {
@@ -194,7 +194,7 @@ def _record(
         "precision": fit.precision.name,
         "micro_batches": fit.training.micro_batches,
         "stamps": caveats_of(job, parts),
-        "said": said,
+        "said": notices,
         "versions": versions(),
     }
 
@@ -202,16 +202,16 @@ def _record(
 def caveats_of(job: Job, parts: Parts) -> list[str]:
     """The caveats about the metrics of this fold's network."""
     member = job.member
-    said = [*_inherited(job), *_lacking(parts)]
-    if member.recipe.select_on == "kept-fold":
-        said.append(
+    caveats = [*_inherited(job), *_lacking(parts)]
+    if member.recipe.select_on == "held-out-fold":
+        caveats.append(
             "its epoch was chosen on the very fold whose logits are kept, so its out-of-fold metrics are optimistic."
         )
     if member.tuned:
-        said.append(
+        caveats.append(
             "its recipe was tuned on these folds, so its out-of-fold metrics are optimistic."
         )
-    return said
+    return caveats
 
 
 def _inherited(job: Job) -> list[str]:

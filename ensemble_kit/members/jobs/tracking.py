@@ -39,7 +39,7 @@ NO_CURVES = (
 
 
 def both(one: Listener, other: Listener) -> Listener:
-    """A watcher that tells two."""
+    """A listener that passes each event to two others."""
 
     def forward(event: Event) -> None:
         one(event)

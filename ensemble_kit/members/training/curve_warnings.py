@@ -37,7 +37,7 @@ def guard(
     n_present = len(np.unique(labels))
     selected = history[chosen_epoch]
     # An epoch that an earlier version trained has no such column.
-    if n_present > 1 and selected.get("val_answered_classes") == 1:
+    if n_present > 1 and selected.get("val_predicted_classes") == 1:
         warnings.append(
             "The selected epoch predicts one class for every validation image, so its accuracy is "
             "only the share of that class. Train more epochs, or lower the learning rate."

@@ -69,8 +69,8 @@ def refuse_other_tails(model: nn.Module, features: Array, logits: Array) -> None
     """
     with torch.inference_mode(), tensor_float32(False):
         given = torch.from_numpy(features).to(next(model.parameters()).device)
-        said = classifier_of(model).eval()(given).float().cpu().numpy()
-    if said.shape != logits.shape or not np.allclose(said, logits, rtol=1e-3, atol=1e-3):
+        predicted = classifier_of(model).eval()(given).float().cpu().numpy()
+    if predicted.shape != logits.shape or not np.allclose(predicted, logits, rtol=1e-3, atol=1e-3):
         raise _no_single_tail(model)
 
 

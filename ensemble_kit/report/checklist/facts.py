@@ -90,12 +90,12 @@ def ensembling(content: Content) -> str:
     methods = [m for m in content.ranking if m not in REFERENCE_METHODS]
     if not methods:
         return ""
-    said = f"The members are combined by {content.chosen}"
+    text = f"The members are combined by {content.chosen}"
     if len(methods) > 1:
-        said += f", the best of {len(methods)} methods by cross-fitted {_metric(content)}"
+        text += f", the best of {len(methods)} methods by cross-fitted {_metric(content)}"
     if content.part != "test":
-        return f"{said}."
-    return f"{said}. For test images, the logits of each member's folds are averaged first."
+        return f"{text}."
+    return f"{text}. For test images, the logits of each member's folds are averaged first."
 
 
 def initial(content: Content) -> str:
@@ -139,13 +139,13 @@ def selection(content: Content) -> str:
     how = {
         "none": "the last epoch is used",
         "inner": "the epoch with the best validation value on whole patients of the training folds is used",
-        "kept-fold": "the epoch with the best value on the held-out fold is used (optimistic)",
+        "held-out-fold": "the epoch with the best value on the held-out fold is used (optimistic)",
     }
     kinds = {str(a.get("recipe", {}).get("select_on", "none")) for a in _members(content).values()}
-    said = f"Of each network, {'; '.join(how.get(kind, kind) for kind in sorted(kinds))}."
+    text = f"Of each network, {'; '.join(how.get(kind, kind) for kind in sorted(kinds))}."
     if any(m not in REFERENCE_METHODS for m in content.ranking):
-        said += f" The method is the best by cross-fitted {_metric(content)}; the test part has no influence."
-    return said
+        text += f" The method is the best by cross-fitted {_metric(content)}; the test part has no influence."
+    return text
 
 
 def imbalance(content: Content) -> str:
@@ -178,11 +178,11 @@ def output(content: Content) -> str:
     """What the model gives, and from which value a class is predicted."""
     if content.scores.empty:
         return ""
-    said = f"A probability for each of {', '.join(content.manifest.class_names)}"
+    text = f"A probability for each of {', '.join(content.manifest.class_names)}"
     points = content.decisions.get(DECISION, [])
     if points:
-        return f"{said}. Thresholds: `tables/operating_point.csv`."
-    return f"{said}. The most probable class is predicted."
+        return f"{text}. Thresholds: `tables/operating_point.csv`."
+    return f"{text}. The most probable class is predicted."
 
 
 def calculation(content: Content) -> str:
@@ -266,18 +266,18 @@ def explainability(content: Content) -> tuple[str, bool]:
     if not content.explanations:
         return "", False
     index = content.explanations[0].index
-    said = f"Maps of members and ensemble: {', '.join(index['maps'])}."
+    text = f"Maps of members and ensemble: {', '.join(index['maps'])}."
     measured = bool(index["faithfulness"])
-    return (f"{said} Their faithfulness was measured." if measured else said), measured
+    return (f"{text} Their faithfulness was measured." if measured else text), measured
 
 
 def internal(content: Content) -> str:
     """Cross-validation, and a test part of the same data."""
     if content.scores.empty:
         return ""
-    said = "Cross-fitted predictions of all training images"
+    text = "Cross-fitted predictions of all training images"
     return (
-        f"{said}, and a test part of the same data set." if content.part == "test" else f"{said}."
+        f"{text}, and a test part of the same data set." if content.part == "test" else f"{text}."
     )
 
 

@@ -83,28 +83,28 @@ def cost_sentence(content: Content, costs: Costs) -> str:
     best, n_members = content.best_member, len(content.oof.member_names)
     if best is None or n_members < 2:
         return ""
-    said = [f"Cost of the ensemble: {n_members} networks instead of 1"]
+    sentences = [f"Cost of the ensemble: {n_members} networks instead of 1"]
     for cost, noun in (("parameters", "million parameters"), ("gmacs", "GMACs per image")):
         if cost in costs:
-            said.append(f"{costs[cost][ALL]:.3g} {noun} instead of {costs[cost][best]:.3g}")
-    return f"{'; '.join(said)} (best member: {best})."
+            sentences.append(f"{costs[cost][ALL]:.3g} {noun} instead of {costs[cost][best]:.3g}")
+    return f"{'; '.join(sentences)} (best member: {best})."
 
 
 def _speed(content: Content, costs: Costs) -> str:
-    said = []
+    sentences = []
     devices = {str(r["device"]) for one in content.trainings.values() for r in one.records.values()}
     on = f" on {' and '.join(sorted(devices))}" if devices else ""
     if "ms_per_image" in costs:
         values = costs["ms_per_image"]
         together = values.get(ALL, next(iter(values.values())))
-        said.append(
+        sentences.append(
             f"Prediction: {1000 / together:.1f} images per second with one network per member{on}."
         )
     if "train_seconds" in costs:
         values = costs["train_seconds"]
         together = values.get(ALL, next(iter(values.values())))
-        said.append(f"Training took {_duration(together)} of computing.")
-    return " ".join(said)
+        sentences.append(f"Training took {_duration(together)} of computing.")
+    return " ".join(sentences)
 
 
 def _duration(seconds: float) -> str:

@@ -30,20 +30,20 @@ def ranking_section(content: Content) -> Section:
         c = _positive(content)
         scores = {m: (a.labels == c, a.proba[:, c]) for m, a in predictions.items()}
         what = f"{names[c]} against {names[1 - c]}"
-        said = f"For {what}"
+        text = f"For {what}"
     else:
         own = predictions[content.chosen]
         shown = content.classes.in_roc
         scores = {names[c]: (own.labels == c, own.proba[:, c]) for c in shown}
         what = f"{content.chosen}, each class against the rest"
-        said = f"For each class against the rest, by {content.chosen}"
+        text = f"For each class against the rest, by {content.chosen}"
         if len(shown) < len(names):
-            said = f"For the {len(shown)} classes of lowest sensitivity, by {content.chosen}"
+            text = f"For the {len(shown)} classes of lowest sensitivity, by {content.chosen}"
     n = len(predictions[content.chosen].labels)
-    said += f": {n} images ({content.part}). Dotted: a random order."
+    text += f": {n} images ({content.part}). Dotted: a random order."
     alt = f"ROC and precision-recall curves: {what}"
     return Section(
-        "ranking", "ROC and precision-recall", (said,), (Drawing("roc_pr", roc_pr_figure(scores), alt),)
+        "ranking", "ROC and precision-recall", (text,), (Drawing("roc_pr", roc_pr_figure(scores), alt),)
     )  # fmt: skip
 
 
@@ -59,21 +59,23 @@ def calibration_section(content: Content) -> Section:
     predictions = content.compared("best-member", BEFORE, *fitted)
     bins = {content.part: {m: reliability(a) for m, a in predictions.items()}}
     errors = {m: calibration_error(a) for m, a in predictions.items()}
-    said = [f"Calibration error of {content.chosen}: {errors[content.chosen]:.3f}."]
+    sentences = [f"Calibration error of {content.chosen}: {errors[content.chosen]:.3f}."]
     if AFTER in content.fell_back:
-        said.append("Temperature scaling is not better than the mean, and was replaced by it.")
+        sentences.append("Temperature scaling is not better than the mean, and was replaced by it.")
     elif AFTER in errors and BEFORE in errors:
-        said.append(
+        sentences.append(
             f"The mean of all members has {errors[BEFORE]:.3f} before and {errors[AFTER]:.3f} after "
             "temperature scaling."
         )
     elif content.stored:
         again = command("stack", "--method", f"{content.chosen},{AFTER}", "--run", content.run.path)
-        said.append(f"Not calibrated afterwards. To compare with temperature scaling: `{again}`.")
-    said.append("On the dotted line, the confidence equals the share of right predictions.")
+        sentences.append(
+            f"Not calibrated afterwards. To compare with temperature scaling: `{again}`."
+        )
+    sentences.append("On the dotted line, the confidence equals the share of right predictions.")
     alt = f"Reliability diagram of {', '.join(predictions)}"
     drawing = Drawing("reliability", reliability_figure(bins), alt)
-    return Section("calibration", "Calibration", (" ".join(said),), (drawing,), is_half=True)
+    return Section("calibration", "Calibration", (" ".join(sentences),), (drawing,), is_half=True)
 
 
 def referral_section(content: Content) -> Section:

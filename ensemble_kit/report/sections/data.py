@@ -40,15 +40,15 @@ def data_section(content: Content) -> Section:
 def split_sentence(content: Content) -> str:
     """Images and patients of both parts, and the unit of the split."""
     manifest = content.manifest
-    said = []
+    sentences = []
     for split, noun in (("train", "training with cross-validation"), ("test", "the test part")):
         part = manifest.part(split)
         if len(part):
             of = f" of {counted(part.n_groups, content.unit)}" if manifest.has_groups else ""
-            said.append(f"{counted(len(part), 'image')}{of} for {noun}")
-    if len(said) == 1:
-        said.append("no test part")
-    return f"{'; '.join(said)}. Split by {'image' if content.by_image else content.unit}."
+            sentences.append(f"{counted(len(part), 'image')}{of} for {noun}")
+    if len(sentences) == 1:
+        sentences.append("no test part")
+    return f"{'; '.join(sentences)}. Split by {'image' if content.by_image else content.unit}."
 
 
 def _figure(manifest: Manifest, shown: tuple[str, ...]) -> Drawing:

@@ -64,18 +64,18 @@ def _sentence(content: Content, predictions: MethodPredictions) -> str:
     counts = confusion_counts(predictions)
     wrong = counts - np.diag(np.diag(counts))
     n_wrong = int((predictions.predicted != predictions.labels).sum())
-    said = (
+    text = (
         f"{content.chosen} errs on {n_wrong} of {len(predictions.labels)} images ({content.part})."
     )
     if wrong.any():
         names = content.manifest.class_names
         true, predicted = np.unravel_index(int(wrong.argmax()), wrong.shape)
         most = int(wrong.max())
-        said += f" Most often: {names[true]} predicted as {names[predicted]} ({most} images)."
+        text += f" Most often: {names[true]} predicted as {names[predicted]} ({most} images)."
     n_patients = len(np.unique(predictions.groups[predictions.predicted != predictions.labels]))
     if n_wrong and content.manifest.has_groups:
-        said += f" The errors are on images of {n_patients} of {len(np.unique(predictions.groups))} {content.unit}s."
-    return said
+        text += f" The errors are on images of {n_patients} of {len(np.unique(predictions.groups))} {content.unit}s."
+    return text
 
 
 def matrix_sheet(content: Content, keys: set[str]) -> Sheet:
@@ -135,12 +135,12 @@ def _picture(
 ) -> Picture:
     names, sample_id = content.manifest.class_names, str(predictions.ids[i])
     true, predicted = int(predictions.labels[i]), int(predictions.predicted[i])
-    said = [sample_id]
+    lines = [sample_id]
     if content.manifest.has_groups:
-        said.append(f"{content.unit} {predictions.groups[i]}")
+        lines.append(f"{content.unit} {predictions.groups[i]}")
     for c in dict.fromkeys((true, predicted)):
-        said.append(f"p({names[c]}) = {predictions.proba[i, c]:.3f}")
-    return Picture(pictures.of(sample_id), f"Image {sample_id}", tuple(said))
+        lines.append(f"p({names[c]}) = {predictions.proba[i, c]:.3f}")
+    return Picture(pictures.of(sample_id), f"Image {sample_id}", tuple(lines))
 
 
 def errors_sheet(content: Content) -> Sheet:

@@ -99,9 +99,9 @@ def _panels(content: Content, one: StoredExplanations) -> Iterator[Picture]:
     for image in good[:N_PANELS]:
         name, own = next(iter(image["maps"].items()))
         truth = f" (is {image['truth']})" if image["truth"] not in ("", image["predicted"]) else ""
-        said = f"{image['image']}: predicted {image['predicted']}{truth}"
-        alt = f"{name} maps. {said}. {own['sentence']}"
-        yield _picture(content, one, own["panel"], alt, (said,), PANEL_WIDTH)
+        text = f"{image['image']}: predicted {image['predicted']}{truth}"
+        alt = f"{name} maps. {text}. {own['sentence']}"
+        yield _picture(content, one, own["panel"], alt, (text,), PANEL_WIDTH)
 
 
 def _picture(

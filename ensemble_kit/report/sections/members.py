@@ -71,10 +71,10 @@ def _protocol(content: Content) -> Protocol:
 def _sentence(study: MemberStudy) -> str:
     correlation = study.pairs["error_correlation"].mean()
     agree = 1 - study.pairs["disagreement"].mean()
-    said = f"Two members are both right or both wrong on {agree:.0%} of images on average"
+    text = f"Two members are both right or both wrong on {agree:.0%} of images on average"
     if np.isfinite(correlation):
-        said += f"; the mean correlation of their errors is {correlation:.2f}"
-    return f"{said}. {study.sentence}"
+        text += f"; the mean correlation of their errors is {correlation:.2f}"
+    return f"{text}. {study.sentence}"
 
 
 def _figure(study: MemberStudy, names: tuple[str, ...]) -> Drawing:
@@ -151,22 +151,22 @@ def training_section(content: Content) -> Section | None:
         for fold, record in one.records.items()
     ]
     n_members = len(content.trainings)
-    said = f"{counted(len(last), 'network')}: {counted(n_members, 'member')}, one network per fold."
+    text = f"{counted(len(last), 'network')}: {counted(n_members, 'member')}, one network per fold."
     kinds = {one.about.get("recipe", {}).get("select_on") for one in content.trainings.values()}
     if kinds == {"none"}:
-        said += " The last epoch is used; no epoch was selected."
+        text += " The last epoch is used; no epoch was selected."
     else:
         n_last = sum(epoch == n for _, epoch, n in last)
-        said += f" The selected epoch is the last one in {n_last} of them."
+        text += f" The selected epoch is the last one in {n_last} of them."
         if falling := _still_falling(content):
-            said += (
+            text += (
                 f" The validation loss is lowest in the last epoch for {first_few(falling)}: longer "
                 "training may help."
             )
     drawing = Drawing(
         "training", training_figure(histories), "Training and validation loss per epoch, by member"
     )
-    return Section("training", "Training", (said,), (drawing,))
+    return Section("training", "Training", (text,), (drawing,))
 
 
 def _still_falling(content: Content) -> list[str]:

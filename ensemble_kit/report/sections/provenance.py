@@ -24,14 +24,14 @@ def provenance_section(content: Content) -> Section:
     """What is needed to make the same results again."""
     record, machine = content.record, content.record.get("machine", {})
     versions = ", ".join(f"{name} {one}" for name, one in record.get("versions", {}).items())
-    said = f"Run made {record.get('created', 'at an unknown time')}"
+    text = f"Run made {record.get('created', 'at an unknown time')}"
     if machine:
-        said += f" on {machine['system']} {machine['processor']}, {machine['cores']} cores"
+        text += f" on {machine['system']} {machine['processor']}, {machine['cores']} cores"
     program = (record.get("command") or [""])[0]
     if program and program.partition(".")[0] not in PROGRAMS:
-        said += f", by the script `{program}`"
+        text += f", by the script `{program}`"
     seed = seed_of(content)
-    said += f", seed {seed}." if seed is not None else "."
+    text += f", seed {seed}." if seed is not None else "."
     folds = [Fold("Digests (SHA-256)", (), (), (digests_sheet(content),))]
     recipes = recipe_rows(content.trainings)
     if len(recipes):
@@ -41,7 +41,7 @@ def provenance_section(content: Content) -> Section:
     return Section(
         "provenance",
         "Provenance",
-        (said, f"{versions}." if versions else ""),
+        (text, f"{versions}." if versions else ""),
         folds=tuple(folds),
         commands=tuple(commands_of(content)),
     )
@@ -71,8 +71,8 @@ def _shared(recipes: pd.DataFrame) -> tuple[str, ...]:
     shared = [c for c in recipes if c not in OWN and recipes[c].nunique(dropna=False) == 1]
     if not shared or len(recipes) < 2:
         return ()
-    said = "; ".join(f"{c.replace('_', ' ')} {recipes[c].iloc[0]}" for c in shared)
-    return (f"Every member: {said}.",)
+    text = "; ".join(f"{c.replace('_', ' ')} {recipes[c].iloc[0]}" for c in shared)
+    return (f"Every member: {text}.",)
 
 
 def recipes_sheet(recipes: pd.DataFrame) -> Sheet:

@@ -126,12 +126,12 @@ def _sheet(content: Content, name: str, columns: Sequence[tuple[str, str]], capt
 def _sizes(content: Content) -> str:
     """Images and patients of each part that is shown."""
     first = content.scores.drop_duplicates("part").set_index("part")
-    said = []
+    sentences = []
     for part in [p for p in PARTS[1:] if p in first.index]:
         n, groups = int(first.loc[part, "n"]), int(first.loc[part, "n_groups"])
         of = f" of {counted(groups, content.unit)}" if content.manifest.has_groups else ""
-        said.append(f"{PART_NAMES[part]}: n = {counted(n, 'image')}{of}")
-    return f"95 % intervals over whole {content.unit}s. {'; '.join(said)}."
+        sentences.append(f"{PART_NAMES[part]}: n = {counted(n, 'image')}{of}")
+    return f"95 % intervals over whole {content.unit}s. {'; '.join(sentences)}."
 
 
 def _word(content: Content, method: str, part: str) -> str:
@@ -149,8 +149,8 @@ def _forest(content: Content, methods: Sequence[str], name: str) -> Drawing:
 
 def _sentence(content: Content, few: Sequence[str]) -> str:
     if content.oof.n_members == 1:
-        said = f"The only member, {content.oof.member_names[0]}. {content.chance}"
-        return said.strip()
+        text = f"The only member, {content.oof.member_names[0]}. {content.chance}"
+        return text.strip()
     n_all = sum(m not in REFERENCE_METHODS for m in content.ranking)
     n_few = sum(m not in REFERENCE_METHODS for m in few)
     metric = content.metric.replace("_", " ")
@@ -161,8 +161,8 @@ def _sentence(content: Content, few: Sequence[str]) -> str:
         which = f"The method {next(m for m in few if m not in REFERENCE_METHODS)}"
     if not n_all:
         which = "The baselines"
-    said = f"{which} by {metric}, beside the best member (dotted line) and the mean of all members."
-    return f"{said} {content.chance}" if content.chance else said
+    text = f"{which} by {metric}, beside the best member (dotted line) and the mean of all members."
+    return f"{text} {content.chance}" if content.chance else text
 
 
 def _further(content: Content) -> list[Fold]:

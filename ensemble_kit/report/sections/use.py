@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble_kit.arrays import Array
 from ensemble_kit.errors import command
-from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON
+from ensemble_kit.evaluation.runs.ensemble_folder import DECISION, SETS_JSON, alpha_of
 from ensemble_kit.evaluation.scores.verdict import PARTS
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.metrics import ORDINAL_METRICS
@@ -32,7 +32,7 @@ def clinical_section(content: Content) -> Section | None:
         return None
     if one.block.get("why_not"):
         return Section("clinical", "Clinical use", (one.block["why_not"],))
-    said = (
+    text = (
         f"Net benefit of {one.method}, {one.title}: true positives minus weighted false positives, "
         "per image. At a threshold of 0.1, one true positive is worth nine false positives. A model "
         'is useful at a threshold if its curve is above both "treat all" and "treat none".'
@@ -54,7 +54,7 @@ def clinical_section(content: Content) -> Section | None:
         for i, (title, rows, note) in enumerate(one.text_tables(content.unit), start=1)
     )
     fold = Fold("Calibration of this class, predictive values, subgroups", (), (points,), sheets)
-    return Section("clinical", "Clinical use", (said,), (curve,), (), (fold,))
+    return Section("clinical", "Clinical use", (text,), (curve,), (), (fold,))
 
 
 def point_section(content: Content) -> Section:
@@ -77,8 +77,8 @@ def point_section(content: Content) -> Section:
         alt = f"Probabilities of {first['class']} by true class, with the threshold"
         drawings.append(Drawing("operating_point", figure, alt))
     fold = Fold("All values", (), (), (points_sheet(stored),))
-    said = (_point_sentence(first), *_own_caveats(content, first))
-    return Section("operating_point", "Operating point", said, tuple(drawings), (), (fold,))
+    sentences = (_point_sentence(first), *_own_caveats(content, first))
+    return Section("operating_point", "Operating point", sentences, tuple(drawings), (), (fold,))
 
 
 def _point_sentence(one: Mapping[str, Any]) -> str:
@@ -87,15 +87,15 @@ def _point_sentence(one: Mapping[str, Any]) -> str:
     last = [p for p in PARTS if p in block][-1]
     values, shares = block[last], block[last]["shares"]
     if block["threshold"] is None:
-        said = f"{one['method']}: images below a confidence of {block['refer_below']:.3f} are referred."
+        text = f"{one['method']}: images below a confidence of {block['refer_below']:.3f} are referred."
     else:
-        said = f"{one['method']} predicts {one['class']} from a probability of {block['threshold']:.3f} on."
+        text = f"{one['method']} predicts {one['class']} from a probability of {block['threshold']:.3f} on."
     reached = [
         f"{n} {Interval(**shares[n])}" for n in ("sensitivity", "specificity") if n in shares
     ]
     if values["referred"] or block["threshold"] is None:
         reached.append(f"{values['referred']} of {values['n']} images are referred")
-    return f"{said} {PARTS[last].capitalize()}: {', '.join(reached)}."
+    return f"{text} {PARTS[last].capitalize()}: {', '.join(reached)}."
 
 
 def _by_truth(content: Content, method: str, name: str | None) -> dict[str, tuple[Array, Array]]:
@@ -123,8 +123,8 @@ def sets_section(content: Content) -> Section:
     figures = {PARTS[p]: of for p, of in first["figures"].items()}
     last, found = list(figures.items())[-1]
     covered = found["all"]["covered"]["value"]
-    said = (
-        f"Sets of {first['method']} were asked to hold the true class for {1 - first['miss']:.0%} of "
+    text = (
+        f"Sets of {first['method']} were asked to hold the true class for {1 - alpha_of(first):.0%} of "
         f"images, and hold it for {covered:.1%} ({last}). Mean size: {found['all']['mean_size']:.2f} "
         f"classes; {found['all']['single']:.0%} name one class. `predict` uses these sets."
     )
@@ -133,11 +133,11 @@ def sets_section(content: Content) -> Section:
         part: {name: _ends(one["covered"]) for name, one in of.items()}
         for part, of in figures.items()
     }
-    figure = set_coverage_figure(coverage, 1 - first["miss"])
+    figure = set_coverage_figure(coverage, 1 - alpha_of(first))
     drawing = Drawing("sets", figure, "Coverage of the prediction sets by class, with intervals")
     sheet = sets_sheet(stored)
     return Section(
-        "sets", "Prediction sets", (said, *caveats), (drawing,), (),
+        "sets", "Prediction sets", (text, *caveats), (drawing,), (),
         (Fold("All values", (), (), (sheet,)),),
     )  # fmt: skip
 
@@ -164,7 +164,7 @@ def ordinal_section(content: Content) -> Section | None:
     far = {m: _shares_by_distance(a, len(names)) for m, a in predictions.items()}
     own, middle = far[content.chosen], len(names) - 1
     near = own[middle - 1] + own[middle + 1]
-    said = (
+    text = (
         f"Class order: {' < '.join(names)}. {content.chosen} is right on {own[middle]:.0%} of images, "
         f"one class off on {near:.0%}, and further off on {max(1 - own[middle] - near, 0):.0%} "
         f"({content.part})."
@@ -178,7 +178,7 @@ def ordinal_section(content: Content) -> Section | None:
         rows=content.ranking, columns=[(m, part) for m in metrics], head="method",
         part_names=PARTS,
     ).only(few_methods(content))  # fmt: skip
-    return Section("ordinal", "Ordinal classes", (said,), (drawing,), (sheet,) if metrics else ())
+    return Section("ordinal", "Ordinal classes", (text,), (drawing,), (sheet,) if metrics else ())
 
 
 def _shares_by_distance(predictions: MethodPredictions, n_classes: int) -> Array:

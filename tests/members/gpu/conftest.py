@@ -147,10 +147,10 @@ def _has_unknown_shape(name: str, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def _said_of_place(func: Any, tensor: Tensor) -> Any:
     there = isinstance(tensor, OnGpu)
-    said = {"device": GPU, "is_cuda": True, "is_cpu": False}
+    printed = {"device": GPU, "is_cuda": True, "is_cpu": False}
     plain = {"is_cuda": False, "is_cpu": True}
     what = (resolve_name(func) or "").removesuffix(".__get__").rpartition(".")[2]
-    return (said if there else plain).get(what)
+    return (printed if there else plain).get(what)
 
 
 def _lying(value: Any, there: bool) -> Any:

@@ -116,8 +116,8 @@ def test_row_36_a_full_gpu_is_given_back_what_is_free_and_the_batch_in_parts(
     events: list[Event] = []
     job = job_on_gpu()
     run_job(job, events.append)
-    said = [event.text for event in events if isinstance(event, Notice)]
-    assert [text for text in said if "computed in 4 parts" in text]
+    printed = [event.text for event in events if isinstance(event, Notice)]
+    assert [text for text in printed if "computed in 4 parts" in text]
     assert torch.cuda.empty_cache.call_count == 2  # type: ignore[attr-defined]
     record = read_record(job.folder)
     assert record is not None
@@ -140,8 +140,10 @@ def test_a_run_probes_the_gpu_and_trains_all_folds_there(
     fit_members(
         [member], trained.manifest, trained.folds, run, device="auto", listener=events.append
     )
-    said = [event.text for event in events if isinstance(event, Notice)]
-    assert [text for text in said if "trains the fastest here (tiny_cnn 16 px, batch 16)" in text]
+    printed = [event.text for event in events if isinstance(event, Notice)]
+    assert [
+        text for text in printed if "trains the fastest here (tiny_cnn 16 px, batch 16)" in text
+    ]
     assert [(e.device, e.fold) for e in events if isinstance(e, JobStarted)] == [
         ("cuda", fold) for fold in range(3)
     ]

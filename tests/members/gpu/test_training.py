@@ -51,8 +51,8 @@ def in_epochs(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]
     def counted_epoch(*args: Any) -> Any:
         taken[0], wait = 0, gpu.wait
 
-        def counted(*said: Any) -> None:
-            wait(*said)
+        def counted(*printed: Any) -> None:
+            wait(*printed)
             found.append((taken[0], gpu.waits[-1]))
 
         gpu.wait = counted
