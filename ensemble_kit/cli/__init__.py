@@ -49,12 +49,12 @@ COMMANDS = {
     "export": (
         "commands.export",
         "export",
-        "Write the ensemble of a run as a bundle that predicts without it.",
+        "Write the ensemble of a run as a bundle that predicts without the run.",
     ),
     "serve": (
         "commands.serve",
         "serve",
-        "Serve an ensemble over HTTP, with a page for people.",
+        "Serve an ensemble over HTTP, with a web page.",
     ),
     "bench": ("commands.bench", "bench", "Measure how fast a bundle predicts on this machine."),
     "explain": (
@@ -148,7 +148,7 @@ def app() -> None:
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived: unwind, so that workers and locks end with us."""
+    """SIGTERM arrived. Unwinds the stack, so that workers end and locks are released."""
 
 
 def main() -> None:
@@ -179,7 +179,7 @@ def main() -> None:
             raise
         _end(f"error: {fault}", fault.exit_code)
     finally:
-        streams.let_go()
+        streams.flush()
 
 
 def _print_json(error: EnsembleKitError) -> None:

@@ -79,7 +79,7 @@ def test_output_is_escaped_in_this_process_too(
     main()
     sys.stdout.flush()
     assert raw.getvalue() == b"\\u826f\\u6027\n"
-    streams.let_go()
+    streams.flush()
 
 
 def test_ctrl_c_inside_an_exec_of_a_library_is_exit_130(tmp_path: Path) -> None:

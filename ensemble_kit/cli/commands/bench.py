@@ -17,7 +17,7 @@ from ensemble_kit.cli.output.text import columns, printable
 def bench(bundle: str, as_json: bool) -> None:
     """Measure how fast BUNDLE predicts on this machine with each installed backend.
 
-    BUNDLE is a folder or .zip that export wrote. Each backend runs in a process of its own.
+    BUNDLE is a folder or .zip that export wrote. Each backend runs in its own process.
     """
     from ensemble_kit.export.bench import bench_bundle
 
@@ -36,5 +36,5 @@ def bench(bundle: str, as_json: bool) -> None:
             click.echo(printable(f"{one.backend}: {one.error}"))
     click.echo(
         "images/s: networks only, with 8 images per batch. p50, p99: time from one decoded image to its prediction.\n"
-        "memory: peak of the process, with libraries."
+        "memory: peak memory of the process, with libraries."
     )

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--repeats",
     is_flag=True,
-    help="The RUNs come from train-members --repeats: compare --method with the best member and the mean over all folds, by the corrected t test of Nadeau & Bengio.",
+    help="The RUNs come from train-members --repeats. Compares --method with the best member and the mean, by the corrected t test of Nadeau & Bengio.",
 )
 @metric_option
 @intervals_option

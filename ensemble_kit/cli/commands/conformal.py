@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
+from ensemble_kit.cli.options.shared import (
+    intervals_option,
+    json_option,
+    method_option,
+    run_option,
+    seed_option,
+)
 from ensemble_kit.cli.output.tables import print_table
 from ensemble_kit.cli.output.text import print_command, print_text
 from ensemble_kit.errors import command
@@ -26,13 +32,7 @@ PARTS = {"cross_fitted": "cross-fitted", "test": "test"}
 
 @click.command("conformal")
 @run_option
-@click.option(
-    "--method",
-    default="mean",
-    show_default=True,
-    metavar="NAME",
-    help="A stacked method, or a member.",
-)
+@method_option
 @click.option(
     "--score",
     type=click.Choice(["lac", "aps", "raps"]),
@@ -73,8 +73,8 @@ def conformal(
 ) -> None:
     """Make a set of classes for each image that contains the true class with probability 1 - alpha.
 
-    Calibrated on out-of-fold predictions, with the same weight for each patient, and evaluated on the
-    test part. Writes ensembles/<method>/sets.csv.
+    The sets are calibrated on out-of-fold predictions and evaluated on the test part. Each patient
+    has the same weight. Writes ensembles/<method>/sets.csv.
     """
     from ensemble_kit.evaluation.decisions.set_coverage import SetOptions, sets_json
     from ensemble_kit.evaluation.runs.prediction_sets import conformal_sets
@@ -106,11 +106,11 @@ def print_sets(found: PredictionSets) -> None:
         f"{each} ({kind}, {options.score}: {SCORES[options.score]})."
     )
     print_text(f"Calibrated on {found.n_calibrated} out-of-fold images{weights}.")
-    print_text(reading_of(found))
+    print_text(result_sentence(found))
     click.echo()
     print_table(_rows(found))
     click.echo()
-    print_text(promise_of(found))
+    print_text(guarantee_of(found))
     for note in found.notes:
         print_text(f"Caveat: {note}")
 
@@ -137,7 +137,7 @@ def _rows(found: PredictionSets) -> list[tuple[str, ...]]:
     return [row[:2] + row[3:] for row in rows] if found.unit == "image" else rows
 
 
-def reading_of(found: PredictionSets) -> str:
+def result_sentence(found: PredictionSets) -> str:
     """The sets of the last part in one sentence."""
     if not found.metrics:
         return "Result: no coverage was measured."
@@ -151,16 +151,16 @@ def reading_of(found: PredictionSets) -> str:
     )
     return (
         f"Result: sets of {one.n} {PARTS[part]} images: {single} with one class{right}, {none} with no "
-        f"class (similar to no class), {full} with all classes (no information)."
+        f"class (unlike every class), {full} with all classes (no information)."
     )
 
 
-def promise_of(found: PredictionSets) -> str:
+def guarantee_of(found: PredictionSets) -> str:
     """The guarantee: its coverage, its unit, and its assumptions."""
     over = "images" if found.unit == "image" else f"whole {found.unit}s"
-    promised = "The coverage is guaranteed"
+    guarantee = "The coverage is guaranteed"
     if found.options.cross:
-        promised = (
+        guarantee = (
             f"Cross-conformal sets have a proven coverage of {100 * found.options.proven:.4g} %, and in "
             f"practice about {100 * (1 - found.options.alpha):.4g} %. This holds"
         )
@@ -172,6 +172,6 @@ def promise_of(found: PredictionSets) -> str:
         "" if found.unit == "image" else f"Coverage: mean over {found.unit}s, as in the guarantee. "
     )
     return (
-        f"{weights}{promised} for {whose}, if new {found.unit}s are similar to these (exchangeable). It "
+        f"{weights}{guarantee} for {whose}, if new {found.unit}s are similar to these (exchangeable). It "
         f"may not hold for another scanner, stain or hospital. {level}"
     )

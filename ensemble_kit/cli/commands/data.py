@@ -1,4 +1,4 @@
-"""`ensemble-kit data`: check a data set, look at it, or make a synthetic one."""
+"""`ensemble-kit data`: check a data set, show its images, or make a synthetic one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.options.experiment import READER_FLAGS, metavar_of
-from ensemble_kit.cli.options.shared import Names
+from ensemble_kit.cli.options.shared import Names, json_option
 from ensemble_kit.cli.output.text import columns, print_text, printable
 from ensemble_kit.errors import UsageError, command, counted
 
@@ -66,7 +66,7 @@ class _PathCommand(click.Command):
 @click.option(
     "--leak/--no-leak", default=True, help="Measure how well colour alone predicts the label."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def check(path: Path, options: dict[str, Any], leak: bool, as_json: bool) -> None:
     """Check PATH (a data set or a run) for errors that would make results wrong.
 
@@ -133,7 +133,7 @@ def phantom(out: Path, patients: int, images_per_patient: int, image_size: int, 
 @click.option(
     "--members",
     type=Names(),
-    help="Show the images as these members get them, e.g. resnet18,resnet18:color=hed.",
+    help="Show the input of these members, e.g. resnet18,resnet18:color=hed.",
 )
 @click.option("--rows", default=5, show_default=True, help="Number of images with --augment.")
 @click.option("--columns", "n_columns", default=8, show_default=True, help="Pictures per row.")
@@ -153,7 +153,7 @@ def show(
     """Write a contact sheet of the images in PATH to the file OUT (PNG): one row per class.
 
     With --augment: one row per image, with random augmentations. With --members: one row per member,
-    with the images as that member gets them.
+    with its input.
     """
     from ensemble_kit.atomic_write import atomic_write
     from ensemble_kit.experiment import load_experiment
@@ -220,8 +220,8 @@ def print_audit(audit: Audit) -> None:
             f"Balanced accuracy of a linear model on colour alone: {leak.by_group:.3f} with a split by "
             f"{audit.group_kind} ({min(leak.by_group_seeds):.3f} to {max(leak.by_group_seeds):.3f} over "
             f"{len(leak.by_group_seeds)} random splits), {leak.by_image:.3f} with a split by image, "
-            f"{leak.chance:.3f} by chance. A network that is split by {audit.group_kind} must exceed "
-            f"{leak.by_group:.3f} before it shows anything about morphology."
+            f"{leak.chance:.3f} by chance. With a split by {audit.group_kind}, "
+            f"only values above {leak.by_group:.3f} can show that a network uses morphology."
         )
     n_warnings = sum(f.severity == "warning" for f in audit.findings)
     click.echo(

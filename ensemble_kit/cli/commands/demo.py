@@ -18,7 +18,7 @@ from ensemble_kit.cli.output.text import duration, printable
 )
 @click.option("--seed", default=0, show_default=True, help="Random seed.")
 def demo(run_path: str, seed: int) -> None:
-    """Train, combine and report on an embedded data set: no download, a minute or two on two cores."""
+    """Train, combine and report on an embedded data set. Takes a minute or two on two cores."""
     import time
 
     from ensemble_kit.cli.commands.train_members import run_training

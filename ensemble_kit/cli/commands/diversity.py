@@ -76,9 +76,9 @@ def print_study(found: MemberStudy) -> None:
     click.echo()
     print_table(_member_rows(found))
     print_text(
-        f"alone: {name} of the member.\n"
-        "gain in mean: what the mean of all members gains by it.\n"
-        f"gain with best: what {found.best}, the best member, gains by it.\n"
+        f"alone: {name} of the member alone.\n"
+        "gain in mean: gain of the mean of all members by this member.\n"
+        f"gain with best: gain of {found.best}, the best member, by this member.\n"
         "Shapley: the gain by the member, averaged over all orders of adding members. It can be positive "
         "although the mean of all members does not need the member."
     )

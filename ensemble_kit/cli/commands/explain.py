@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ensemble_kit.cli.options.panels import EXPLAINING, PanelCommand
-from ensemble_kit.cli.options.shared import Names, json_option, run_option
+from ensemble_kit.cli.options.shared import (
+    Names,
+    best_method_option,
+    device_option,
+    json_option,
+    run_option,
+)
 from ensemble_kit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,12 +38,8 @@ def _number(flag: str, text: str) -> Any:
     "--disputed",
     "The N images on which the members' probabilities differ most (mutual information).",
 )
-@_number("--right", "The N right predictions with the highest probability.")
-@click.option(
-    "--method",
-    metavar="NAME",
-    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
-)
+@_number("--right", "The N correct predictions with the highest probability.")
+@best_method_option
 @click.option(
     "--maps",
     type=Names(),
@@ -49,7 +51,7 @@ def _number(flag: str, text: str) -> Any:
     "--class",
     "class_name",
     metavar="NAME",
-    help="What the maps are about. [default: the predicted class]",
+    help="The class that the maps explain. [default: the predicted class]",
 )
 @click.option(
     "--stain",
@@ -57,18 +59,20 @@ def _number(flag: str, text: str) -> Any:
     help="Also predict each image with 0 to 2 times this stain, and plot the probabilities.",
 )
 @click.option(
-    "--geojson", is_flag=True, help="Also write the hottest regions as polygons for QuPath."
+    "--geojson",
+    is_flag=True,
+    help="Also write the regions with the highest values as polygons for QuPath.",
 )
 @click.option(
     "--faithfulness",
     is_flag=True,
-    help="Deletion and insertion curves, and the check with shuffled weights.",
+    help="Add deletion and insertion curves, and maps of networks with shuffled weights.",
 )
 @click.option(
     "--masks",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Masks of what should matter, with the file names of the images: share of the map on them.",
+    help="Masks of the relevant regions, with the file names of the images. Adds the share of each map on its mask.",
 )
 @click.option(
     "--out",
@@ -77,7 +81,7 @@ def _number(flag: str, text: str) -> Any:
     help="Folder to write to. [default: explanations/KIND in the run folder, e.g. explanations/worst; with a bundle in the current folder]",
 )
 @json_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+@device_option
 def explain(
     images: tuple[str, ...],
     run: Run,
@@ -95,7 +99,7 @@ def explain(
     as_json: bool,
     device: str,
 ) -> None:
-    """Show where each member and the ensemble look.
+    """Show which image regions the predictions of each member and of the ensemble depend on.
 
     IMAGES are files, folders, globs or a CSV of paths. Without IMAGES, images of the run are chosen
     by its stored predictions: test images if there are some.
@@ -127,13 +131,13 @@ def explain(
 
 
 def _kind(requested: dict[str, int | None], images: tuple[str, ...]) -> tuple[str, int]:
-    """Which images are explained, and how many of the run's."""
+    """The choice of images, and their number."""
     given = {kind: n for kind, n in requested.items() if n is not None}
     if len(given) + bool(images) > 1:
         raise UsageError(
             f"Several choices of images: {', '.join(['IMAGES'] * bool(images) + [f'--{k}' for k in given])}",
             "one call explains one choice",
-            "Call the command once for each; each has a folder of its own",
+            "Run the command once for each; each choice has its own folder",
         )
     if images:
         return "images", len(images)
@@ -141,14 +145,16 @@ def _kind(requested: dict[str, int | None], images: tuple[str, ...]) -> tuple[st
 
 
 def _home(run: Run, images: tuple[str, ...]) -> Path:
-    """Where explanations go by default: into the run, never into a bundle."""
+    """The default folder: in the run, or for a bundle in the current folder."""
     from ensemble_kit.inference.bundle_files import is_bundle
 
     if not is_bundle(run.path):
         return run.path / "explanations"
     if not images:
         raise UsageError(
-            f"'{run.path}' is a bundle", "a bundle has no images of its own", "Name IMAGES"
+            f"'{run.path}' is a bundle, and no IMAGES were given",
+            "images can only be chosen from a run",
+            "Give IMAGES",
         )
     return Path("explanations")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import default_run, json_option
+from ensemble_kit.cli.options.shared import best_method_option, default_run, json_option
 from ensemble_kit.cli.output.text import printable
 from ensemble_kit.errors import counted
 
@@ -23,16 +23,12 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("places", nargs=-1, required=True, metavar="[RUN] OUT")
-@click.option(
-    "--method",
-    metavar="NAME",
-    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
-)
+@best_method_option
 @click.option(
     "--folds",
     type=click.Choice(["all", "best", "soup"]),
-    help="Networks: of all folds, the best fold of each member, or the mean weights of the folds. "
-    "[default: all; best with --distill]",
+    help="Networks. all: of all folds. best: the best fold of each member. soup: the mean weights of "
+    "the folds. [default: all; best with --distill]",
 )
 @click.option(
     "--format",
@@ -45,18 +41,23 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--um-per-pixel", type=float, metavar="UM",
-    help="Of wsinfer: micrometres per pixel of the training images.",
+    help="wsinfer: micrometres per pixel of the training images.",
 )  # fmt: skip
 @click.option(
     "--patch-size", type=int, metavar="PIXELS",
-    help="Of wsinfer: side of a patch. [default: the side of the training images]",
+    help="wsinfer: side of a patch. [default: side of the training images]",
 )  # fmt: skip
 @click.option(
     "--distill", metavar="NETWORK[:KEY=VALUE...]",
-    help="Train one small network on the ensemble's out-of-fold predictions, and export it. It has the recipe "
-    "of the first member, except for the keys.",
+    help="Train one small network on the ensemble's out-of-fold predictions, and export it. Its recipe is "
+    "that of the first member, changed by KEY=VALUE.",
 )  # fmt: skip
-@click.option("--device", default="auto", show_default=True, help="Where --distill trains.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Device of --distill: auto, cpu, cuda, cuda:0 or mps.",
+)
 @json_option
 def export(
     places: tuple[str, ...],
@@ -71,7 +72,7 @@ def export(
 ) -> None:
     """Write the ensemble of a run as a bundle that predicts without the run.
 
-    RUN is a run folder [default: that of the settings file, else the latest in checkpoints/].
+    RUN is a run folder [default: from the settings file, else the latest in checkpoints/].
     OUT is a new folder, or a .zip.
 
     The bundle holds the networks, the combiner, thresholds, prediction sets, a model card and eight
@@ -83,34 +84,34 @@ def export(
     if len(places) > 2:
         raise UsageError(
             f"'{places[2]}' is one argument too many",
-            "export takes a run folder and the place to write to",
+            "export takes a run folder and an output path",
             "Use: ensemble-kit export RUN OUT",
         )
     *named, out = places
     run = named[0] if named else str(default_run())
     patch = _patch(fmt, um_per_pixel, patch_size)
-    _refuse_place(run, Path(out), fmt, patch)
-    what = _What(run, method, folds or "all")
+    _refuse_output(run, Path(out), fmt, patch)
+    source = _Source(run, method, folds or "all")
     if distill is not None:
         student = _trained(run, distill, method, device)
-        what = _What(student.run.path.as_posix(), student.name, folds or "best", student)
+        source = _Source(student.run.path.as_posix(), student.name, folds or "best", student)
     if fmt == "mlflow":
-        _write_mlflow(what, Path(out), as_json)
+        _write_mlflow(source, Path(out), as_json)
         return
     if patch is not None:
-        _write_wsinfer(what, Path(out), patch, as_json)
+        _write_wsinfer(source, Path(out), patch, as_json)
         return
-    done = what.written(Path(out), None if fmt == "bundle" else fmt)
+    done = source.written(Path(out), None if fmt == "bundle" else fmt)
     if as_json:
         click.echo(json.dumps(_as_json(done), indent=2, allow_nan=False))
         return
-    for line in _words(done):
+    for line in _lines(done):
         click.echo(printable(line))
 
 
 @dataclasses.dataclass(frozen=True)
-class _What:
-    """What is exported."""
+class _Source:
+    """The exported ensemble."""
 
     run: str
     method: str | None
@@ -126,7 +127,7 @@ class _What:
 
 
 def _trained(run: str, distill: str, method: str | None, device: str) -> Student:
-    """The small network, its progress on standard error."""
+    """Train the small network; progress is printed on standard error."""
     from rich.console import Console
 
     from ensemble_kit.cli.output.progress import ProgressPrinter
@@ -140,8 +141,8 @@ def _trained(run: str, distill: str, method: str | None, device: str) -> Student
         return train_student(opened, distill, method=method, device=device, listener=printer)
 
 
-def _refuse_place(run: str, out: Path, fmt: str, patch: Patch | None) -> None:
-    """Refuse what cannot be written, before anything is trained."""
+def _refuse_output(run: str, out: Path, fmt: str, patch: Patch | None) -> None:
+    """Refuse an unsuitable output path before anything is trained."""
     if fmt == "mlflow":
         from ensemble_kit.export.mlflow_folder import refuse_mlflow
 
@@ -158,7 +159,7 @@ def _refuse_place(run: str, out: Path, fmt: str, patch: Patch | None) -> None:
 
 
 def _patch(fmt: str, um_per_pixel: float | None, patch_size: int | None) -> Patch | None:
-    """What WSInfer cuts out; None of other formats."""
+    """The patch of WSInfer; None for other formats."""
     from ensemble_kit.errors import UsageError
     from ensemble_kit.export.wsinfer import Patch
 
@@ -180,22 +181,22 @@ def _patch(fmt: str, um_per_pixel: float | None, patch_size: int | None) -> Patc
 
 
 @contextlib.contextmanager
-def _bundle_of(what: _What, out: Path) -> Iterator[tuple[Path, Exported]]:
-    """A bundle in a folder beside `out` that is removed again."""
+def _bundle_of(source: _Source, out: Path) -> Iterator[tuple[Path, Exported]]:
+    """A bundle in a temporary folder beside `out`."""
     import tempfile
 
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.absolute().parent, prefix=".bundle-") as scratch:
         bundle = Path(scratch) / "bundle"
-        yield bundle, what.written(bundle)
+        yield bundle, source.written(bundle)
 
 
-def _write_wsinfer(what: _What, out: Path, patch: Patch, as_json: bool) -> None:
+def _write_wsinfer(source: _Source, out: Path, patch: Patch, as_json: bool) -> None:
     from ensemble_kit.export.wsinfer import write_wsinfer
     from ensemble_kit.run import Run
 
-    with _bundle_of(what, out) as (bundle, done):
-        model = write_wsinfer(Run(what.run), bundle, out, patch)
+    with _bundle_of(source, out) as (bundle, done):
+        model = write_wsinfer(Run(source.run), bundle, out, patch)
     differences = dict(model.differences)
     if as_json:
         about = {
@@ -209,7 +210,7 @@ def _write_wsinfer(what: _What, out: Path, patch: Patch, as_json: bool) -> None:
     for line in (
         f"{out.as_posix()}: a WSInfer model of {done.method}, {counted(done.choice.n_networks, 'network')}. "
         f"Patches: {side} x {side} pixels of {um:g} micrometres.",
-        *_choice_words(done),
+        *_choice_lines(done),
         f"TorchScript against PyTorch on {counted(model.n_compared, 'image')}: the largest difference of a probability "
         f"is {differences['torchscript']:.2g} for the same tiles, and "
         f"{differences['torchscript_from_pixels']:.2g} for whole patches.",
@@ -220,10 +221,10 @@ def _write_wsinfer(what: _What, out: Path, patch: Patch, as_json: bool) -> None:
         click.echo(printable(line))
 
 
-def _write_mlflow(what: _What, out: Path, as_json: bool) -> None:
+def _write_mlflow(source: _Source, out: Path, as_json: bool) -> None:
     from ensemble_kit.export.mlflow_folder import write_mlflow
 
-    with _bundle_of(what, out) as (bundle, done):
+    with _bundle_of(source, out) as (bundle, done):
         difference = write_mlflow(bundle, out)
     if as_json:
         about = {"written": out.as_posix(), "mlflow_difference": difference}
@@ -231,20 +232,20 @@ def _write_mlflow(what: _What, out: Path, as_json: bool) -> None:
         return
     for line in (
         f"{out.as_posix()}: an MLflow model of {done.method}, {counted(done.choice.n_networks, 'network')}.",
-        *_choice_words(done),
+        *_choice_lines(done),
         f"Opened by MLflow: the largest difference of a probability is {difference:.2g}.",
         f"Next: mlflow models serve -m {out.as_posix()} --env-manager local",
     ):
         click.echo(printable(line))
 
 
-def _choice_words(done: Exported) -> list[str]:
-    """What a choice of folds changes, and what a small network loses and saves."""
+def _choice_lines(done: Exported) -> list[str]:
+    """The effect of the choice of folds, and of the small network."""
     from ensemble_kit.export.distillation import distilled_words
     from ensemble_kit.export.fold_choice import choice_words
 
-    learnt = [] if done.distilled is None else distilled_words(done.distilled)
-    return [*choice_words(done.choice), *learnt]
+    of_student = [] if done.distilled is None else distilled_words(done.distilled)
+    return [*choice_words(done.choice), *of_student]
 
 
 def _as_json(done: Exported) -> dict[str, object]:
@@ -262,11 +263,11 @@ def _as_json(done: Exported) -> dict[str, object]:
     }
 
 
-def _words(done: Exported) -> list[str]:
+def _lines(done: Exported) -> list[str]:
     place = Path(done.path).as_posix()
     return [
         f"{place}: {done.method}, {counted(done.choice.n_networks, 'network')}, {done.n_bytes / 2**20:.1f} MiB.",
-        *_choice_words(done),
+        *_choice_lines(done),
         "Opened again: the stored images get the same probabilities (largest difference "
         f"{done.golden_difference:.2g}).",
         *(

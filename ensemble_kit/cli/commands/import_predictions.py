@@ -23,7 +23,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--labels",
     type=FILE,
     required=True,
-    help="CSV sample_id,label[,patient][,fold][,split]. Other usual column names are recognised and printed.",
+    help="CSV sample_id,label[,patient][,fold][,split]. Other common column names are recognised and printed.",
 )
 @click.option("--run", "run_path", metavar="DIR", required=True, help="New run folder.")
 @click.option(
@@ -53,7 +53,7 @@ FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--member-costs",
     type=FILE,
     metavar="FILE",
-    help="CSV with the column member and any of parameters, gmacs, ms_per_image, for budgets and stack --pareto.",
+    help="CSV with the column member and any of parameters, gmacs, ms_per_image. Used by budgets and stack --pareto.",
 )
 @click.option(
     "--seed", default=0, show_default=True, help="Seed of the folds, if the labels have no folds."
@@ -130,9 +130,9 @@ def _imported_text(run: Run, members: list[str], sentences: list[str], is_ordere
     order = "in the order given" if is_ordered else "sorted by name; another order: --classes A,B"
     caveats = [f"Caveat: {note}" for note in manifest.notes]
     caveats += [
-        f"Caveat: {name}: {doubt}."
+        f"Caveat: {name}: {caveat}."
         for name in members
-        for doubt in run.store.read_index(name)["made_of"]["stamps"][1:]
+        for caveat in run.store.read_index(name)["made_of"]["stamps"][1:]
     ]
     lines = [
         f"{counted(len(members), 'member')}, {len(manifest)} images: {run.path.as_posix()}.",

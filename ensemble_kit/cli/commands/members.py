@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ensemble_kit.cli.options.shared import Names
+from ensemble_kit.cli.options.shared import Names, json_option
 from ensemble_kit.cli.output.text import columns
 
 
@@ -21,7 +21,7 @@ def members() -> None:
 @click.option(
     "--image-size",
     type=click.IntRange(min=8),
-    help="Height and width of the input in pixels. [default: that of each network]",
+    help="Height and width of the input in pixels. [default: native size of each network]",
 )
 @click.option(
     "--measure", is_flag=True, help="Measure training and prediction speed on this machine."
@@ -31,9 +31,9 @@ def members() -> None:
     type=click.IntRange(min=2),
     default=16,
     show_default=True,
-    help="For --measure.",
+    help="Images per batch for --measure.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_members(
     names: tuple[str, ...] | None,
     image_size: int | None,
@@ -44,7 +44,7 @@ def list_members(
     """List networks with parameters, multiply-accumulates, input size and published weights.
 
     NAMES is a comma-separated list of networks and groups. [default: the whole catalogue] Other
-    names of timm can be used too.
+    networks of timm are accepted too.
     """
     from ensemble_kit.members.registry import NETWORKS, cost, expand, native_size, published_tags
     from ensemble_kit.members.training.throughput import images_per_second

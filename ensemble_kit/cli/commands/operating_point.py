@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import intervals_option, json_option, run_option, seed_option
+from ensemble_kit.cli.options.shared import (
+    intervals_option,
+    json_option,
+    method_option,
+    run_option,
+    seed_option,
+)
 from ensemble_kit.cli.output.tables import print_table
 from ensemble_kit.cli.output.text import print_command, print_text
 from ensemble_kit.errors import command
@@ -28,17 +34,11 @@ OF_ALL = " of all"
 
 @click.command("operating-point")
 @run_option
-@click.option(
-    "--method",
-    default="mean",
-    show_default=True,
-    metavar="NAME",
-    help="A stacked method, or a member.",
-)
+@method_option
 @click.option(
     "--at",
-    metavar="AIM",
-    help="Target: sensitivity=0.95, specificity=0.9, youden, or cost=10:1 (cost of a false negative against a false positive).",
+    metavar="TARGET",
+    help="Target of the threshold: sensitivity=0.95, specificity=0.9, youden, or cost=10:1 (cost of a false negative against a false positive).",
 )
 @click.option(
     "--class",
@@ -105,14 +105,14 @@ def operating_point_command(
 
 
 def print_replaced(found: OperatingPoint, run: Run, *, err: bool = False) -> None:
-    """What was stored before and is dropped, and the command that keeps it."""
+    """Print which stored rules were replaced, and the command that stores both."""
     if not found.dropped:
         return
     dropped = " and ".join(found.dropped)
-    print_text(f"Replaced: {dropped}. `predict` does not use it any more.", err=err)
+    print_text(f"Replaced: {dropped}. `predict` no longer uses it.", err=err)
     if typed := found.typed_with_dropped:
         again = command("operating-point", *typed, "--method", found.method, "--run", run.path)
-        print_command("To have both", again, err=err)
+        print_command("To store both", again, err=err)
 
 
 def _share(text: str | None) -> float | None:
@@ -140,7 +140,7 @@ def print_point(found: OperatingPoint) -> None:
         click.echo()
         print_text(f"Per {unit}: {_rule_in_words(found, unit, one)}")
         print_table(_rows(one, unit, found.group_kind))
-        print_text(_reading(found, unit, one))
+        print_text(_result_sentence(found, unit, one))
     click.echo()
     print_text(_legend(found))
     for note in found.notes:
@@ -151,7 +151,7 @@ def _legend(found: OperatingPoint) -> str:
     """How the parts were chosen, and how the rows and the intervals are read."""
     parts = [part for one in found.units.values() for part in one.parts.values()]
     sentences = [
-        "In-sample: chosen and evaluated on the same rows, so too good. Cross-fitted: chosen on the "
+        "In-sample: chosen and evaluated on the same rows, so optimistic. Cross-fitted: chosen on the "
         "other folds. Report the test part, or cross-fitted without one."
     ]
     if any(name.endswith(OF_ALL) for part in parts for name in part.shares):
@@ -182,7 +182,7 @@ def _is_very_wide(one: Interval) -> bool:
 
 
 def _rule_in_words(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
-    """The decision about one image or patient, by its probability."""
+    """The decision rule for one image or patient, by its probability."""
     mean = "" if unit == "image" else "mean "
     point, name = one.point, found.class_name
     if point.threshold is None:
@@ -243,7 +243,7 @@ def _metric_name(name: str) -> str:
     return SHORT.get(name, name)
 
 
-def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
+def _result_sentence(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     """The counts of the last part, and whether the target is reached on new data."""
     part = list(one.parts)[-1]
     metrics, name = one.parts[part], found.class_name
@@ -252,10 +252,16 @@ def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
     if name is None:
         text += f", {n['right']} decided correctly, {n['wrong']} wrongly, {n['referred']} referred."
     else:
-        sick = n["true_positive"] + n["false_negative"]
-        well = n["true_negative"] + n["false_positive"]
-        hits = f"{n['true_positive']} of {sick}" if sick else f"there is no decided '{name}'"
-        alarms = f"{n['false_positive']} of {well} others" if well else "there are no others"
+        n_positive = n["true_positive"] + n["false_negative"]
+        n_negative = n["true_negative"] + n["false_positive"]
+        hits = (
+            f"{n['true_positive']} of {n_positive}"
+            if n_positive
+            else f"there is no decided '{name}'"
+        )
+        alarms = (
+            f"{n['false_positive']} of {n_negative} others" if n_negative else "there are no others"
+        )
         text += f", {n['referred']} referred. Found '{name}': {hits}. Falsely called '{name}': {alarms}."
     later = {p: metrics for p, metrics in one.parts.items() if p != "in_sample"}
     text += "".join(_shortfall(found, p, metrics) for p, metrics in later.items())
@@ -263,7 +269,7 @@ def _reading(found: OperatingPoint, unit: str, one: UnitDecision) -> str:
 
 
 def _shortfall(found: OperatingPoint, part: str, metrics: DecisionMetrics) -> str:
-    """What was asked for and is not reached on this part, as sentences."""
+    """The targets that are not reached on this part, as sentences."""
     target, reject_option = found.options.threshold_target, found.options.reject_option
     sentences, where = [], PARTS[part].capitalize()
     if target is not None and target.kind in metrics.shares:

@@ -1,4 +1,4 @@
-"""`ensemble-kit predict`: predictions of new images by the ensemble of a run or of a bundle."""
+"""`ensemble-kit predict`: predict new images with the ensemble of a run or of a bundle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import json_option, run_option
+from ensemble_kit.cli.options.shared import (
+    best_method_option,
+    device_option,
+    json_option,
+    run_option,
+)
 from ensemble_kit.cli.output.text import printable
 from ensemble_kit.errors import counted
 
@@ -23,24 +28,18 @@ OUT = "predictions.csv"
 @click.command("predict")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
 @run_option
-@click.option(
-    "--method",
-    metavar="NAME",
-    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
-)
+@best_method_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     help=f"The table to write. [default: {OUT}; a single image is only printed]",
 )
 @json_option
-@click.option(
-    "--group-column", metavar="NAME", help="Column of the table of images that holds the patient."
-)
+@click.option("--group-column", metavar="NAME", help="Column of patients in the table of images.")
 @click.option(
     "--group-pattern",
     metavar="REGEX",
-    help="Regular expression whose first group is the patient, matched against the path.",
+    help="Regular expression for the path. Its first group is the patient.",
 )
 @click.option(
     "--image-root",
@@ -51,7 +50,7 @@ OUT = "predictions.csv"
     "--geojson",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="FOLDER",
-    help="Also write SLIDE.geojson for QuPath. File names must hold the position: 'SLIDE [x=0,y=0,w=512,h=512].png'.",
+    help="Also write SLIDE.geojson for QuPath. File names must contain the position: 'SLIDE [x=0,y=0,w=512,h=512].png'.",
 )
 @click.option(
     "--on-bad-image",
@@ -60,7 +59,7 @@ OUT = "predictions.csv"
     show_default=True,
     help="Unreadable images: skip (list them in the column error), or stop.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+@device_option
 @click.option(
     "--backend",
     default="auto",
@@ -83,8 +82,8 @@ def predict(
 ) -> None:
     """Predict new images with the ensemble of a run or of a bundle.
 
-    IMAGES are files, folders, globs, a CSV of paths, or a MedMNIST .npz. One image is printed.
-    Several are written to a table; the same command continues it after a stop.
+    IMAGES are files, folders, globs, a CSV of paths, or a MedMNIST .npz. The predictions of one image
+    are printed. Those of several are written to a table. The same command continues after a stop.
 
     Each image gets its class, all probabilities, the vote of each member and the uncertainty.
     Prediction sets and decisions are added if conformal and operating-point were run before.
@@ -113,12 +112,12 @@ def predict(
 def _print_only(
     ensemble: Ensemble, run: Run, found: FoundImages, *, as_json: bool, fail: bool
 ) -> None:
-    from ensemble_kit.cli.output.predict import print_card, stream_json
+    from ensemble_kit.cli.output.predict import print_one, stream_json
 
     if as_json:
         stream_json(ensemble, run, found, fail=fail)
     else:
-        print_card(ensemble, run, found)
+        print_one(ensemble, run, found)
 
 
 def _write(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def _out_of_date(run: Run) -> list[str]:
-    """A warning where stacked results are older than the networks: the report leaves them out."""
+    """A warning if stacked results are older than the networks."""
     from ensemble_kit.evaluation.runs.stored_ensembles import current_metrics, stored_methods
 
     has_test = len(run.manifest().part("test")) > 0
@@ -38,12 +38,13 @@ def _out_of_date(run: Run) -> list[str]:
 @click.option(
     "--checklist",
     is_flag=True,
-    help="Add the items of TRIPOD+AI and CLAIM 2024 that the run can answer, and those for the author.",
+    help="Add the checklists TRIPOD+AI and CLAIM 2024: items filled in from the run, and items for the author.",
 )
 def report(run: Run, checklist: bool) -> None:
     """Write the run's report: verdict, results, errors, calibration, members, data, cost, provenance.
 
-    One HTML page that opens offline, beside its figures (SVG, PNG) and tables (CSV, Markdown, LaTeX).
+    The report is one HTML page that opens offline, with its figures (SVG, PNG) and tables (CSV,
+    Markdown, LaTeX) in the same folder.
     """
     from ensemble_kit.plots.lettering import fonts_for
     from ensemble_kit.report.page import write_report
@@ -55,7 +56,7 @@ def report(run: Run, checklist: bool) -> None:
     if missing:
         click.echo(
             printable(
-                f"Note: no installed font has {first_few(missing)}. The plots hold text instead of "
-                "outlines. The fonts of the viewer are used."
+                f"Note: no installed font has {first_few(missing)}. The plots contain text instead "
+                "of outlines, in the fonts of the viewer."
             )
         )

@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 @click.option(
     "--quick",
     is_flag=True,
-    help="Reduced in size, epochs and variants: minutes on two cores. Without --data on synthetic images.",
+    help="Smaller images, fewer epochs and variants: takes minutes on two cores. Without --data, uses synthetic images.",
 )
 @click.option("--only", metavar="STEP", help="Run a single step of each variant.")
 def reproduce(folder: Path, data: str | None, quick: bool, only: str | None) -> None:
     """Rerun the experiment in FOLDER: all variants, all steps, one table.
 
-    What is done is skipped. Results are written to FOLDER/RESULTS.md, those of a quick run to
+    Finished steps are skipped. Results are written to FOLDER/RESULTS.md, with --quick to
     FOLDER/quick/RESULTS.md.
     """
     from ensemble_kit.reproduce.reproduce import plan_of
@@ -52,12 +52,12 @@ def reproduce(folder: Path, data: str | None, quick: bool, only: str | None) -> 
 
 
 def call_command(words: Sequence[str], log: Path) -> None:
-    """Run a command of this package in this process; what it prints goes to the file `log`.
+    """Run a command of this package in this process; its output is written to the file `log`.
 
     Raises
     ------
     DataError
-        The command ended with another exit code than 0.
+        The exit code is not 0.
     """
     from ensemble_kit.cli import app
 
@@ -79,12 +79,12 @@ def call_command(words: Sequence[str], log: Path) -> None:
         raise DataError(
             f"The command '{words[0]}' ended with exit code {code}",
             f"its output is in '{log}'",
-            "Correct what it names, then run the same command",
+            "Correct the problem in it, then run the same command",
         )
 
 
 def print_step(ended: StepEnded) -> None:
-    """One line per variant: its steps are appended as they end."""
+    """Print one line per variant; its steps are appended when they end."""
     if ended.is_first:
         click.echo(
             printable(f"[{ended.variant_number}/{ended.n_variants}] {ended.variant}:"), nl=False
@@ -95,7 +95,7 @@ def print_step(ended: StepEnded) -> None:
 
 
 def print_results(done: Reproduced) -> None:
-    """The table of the main methods, constant answers, the image-split bias, and the page."""
+    """Print the main methods, constant predictions, the image-split bias, and the path of the page."""
     if done.results is None or done.page is None:
         return
     click.echo()
@@ -129,7 +129,7 @@ def _rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def _bias_rows(results: Results) -> list[tuple[str, ...]]:
-    """Split by image against split by patient, a row per method."""
+    """Split by image against split by patient, one row per method."""
     from ensemble_kit.reproduce.results_table import signed
 
     head = ("method", "split by image", "split by patient", "difference")

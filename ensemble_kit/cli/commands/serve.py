@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble_kit.cli.options.shared import best_method_option, default_run, device_option
 from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
@@ -24,17 +25,15 @@ TOKEN = "ENSEMBLE_KIT_TOKEN"
 @click.argument(
     "source", metavar="[RUN or BUNDLE]", required=False, type=click.Path(path_type=Path)
 )
-@click.option(
-    "--method",
-    metavar="NAME",
-    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
-)
+@best_method_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True,
+    help="Port to listen on.",
+)  # fmt: skip
+@device_option
 @click.option(
     "--backend", default="auto", show_default=True,
-    help="auto, torch, onnxruntime or openvino. The last two need a bundle with a graph, and show no maps.",
+    help="auto, torch, onnxruntime or openvino. The last two need a bundle with a graph and have no maps.",
 )  # fmt: skip
 @click.option(
     "--max-mb", type=click.FloatRange(min=0.001), default=20.0, show_default=True,
@@ -83,8 +82,7 @@ def serve(
 def _opened(
     listener: socket.socket, source: Path | None, limits: Limits, token: str | None, **opening: Any
 ) -> Any:
-    """The application; the socket listens, and the terminal shows where."""
-    from ensemble_kit.cli.options.shared import default_run
+    """Load the ensemble, listen on the socket, and print the address."""
     from ensemble_kit.cli.output.text import printable
     from ensemble_kit.inference.ensemble import load_ensemble
     from ensemble_kit.serve.app import make_app
@@ -101,7 +99,7 @@ def _opened(
 
 
 def first_lines(ensemble: Ensemble, address: str, *, needs_token: bool) -> list[str]:
-    """What the terminal shows when the server is ready."""
+    """The lines that are printed when the server is ready."""
     n = len(ensemble.member_names)
     return [
         f"Serving {ensemble.source}",
@@ -109,7 +107,7 @@ def first_lines(ensemble: Ensemble, address: str, *, needs_token: bool) -> list[
         f"  classes  {', '.join(ensemble.class_names)}",
         *(f"  caveat   {note}" for note in ensemble.notes),
         "",
-        f"Page for people      {address}",
+        f"Web page             {address}",
         f"Routes for programs  {address}/docs",
         f"Metrics              {address}/metrics",
         *([f"Token                each request sends the value of {TOKEN}"] if needs_token else []),

@@ -47,19 +47,19 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
 @click.option(
     "--ties",
     type=click.Choice(["proba", "severity", "abstain", "lowest"]),
-    help="How tied votes are decided: proba by the mean probability, severity for the most severe class, abstain without a decision, lowest for the first class. [default: proba]",
+    help="How tied votes are decided. proba: by the mean probability. severity: the most severe class. abstain: no decision. lowest: the first class. [default: proba]",
 )
 @click.option(
     "--positive",
     metavar="CLASS",
-    help="Positive class, e.g. malignant. Average precision and --clinical are computed for it, and it wins tied votes unless --ties is given. [default: that of the data; the last ordinal class]",
+    help="Positive class of average precision and --clinical, e.g. malignant. It wins tied votes unless --ties is given. [default: from the data, or the last ordinal class]",
 )
 @click.option(
     "--set",
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
-    help="A setting; repeat it for more. fallback=false, pool=vote, decide_by_cost=true, max_members=3, budget_params=20e6, budget_ms=5. Parameters of a method: greedy.n_bags=20, dirichlet.combiner=logistic.",
+    help="A setting; can be repeated. Settings: fallback=false, pool=vote, decide_by_cost=true, max_members=3, budget_params=20e6, budget_ms=5, and parameters of methods, e.g. greedy.n_bags=20.",
 )
 @resamples_option
 @seed_option
@@ -178,9 +178,9 @@ def stack(
     block = ClinicalOptions(thresholds or THRESHOLDS, prevalences or (), tuple(columns or ()))
     combiners, severe = _combiners(names, of_methods, ties, protocol, run.manifest())
     limits.apply(combiners, run)
-    costs, unit, why_not = limits.weighed(run, pareto)
-    if why_not:
-        print_text(why_not, err=True)
+    costs, unit, no_costs = limits.pareto_costs(run, pareto)
+    if no_costs:
+        print_text(no_costs, err=True)
     done = stack_run(
         run, combiners, protocol=protocol, quorum=quorum, costs=costs, cost_unit=unit,
         budget=limits.budget, max_members=chosen.max_members, nested=nested,
@@ -196,7 +196,7 @@ def stack(
 
 
 def _names(methods: Sequence[str], run: Run, *, is_limited: bool, features: bool) -> list[str]:
-    """The requested methods; `all` stands for many, and limits on the members for greedy selection."""
+    """The requested methods: `all` is expanded, and limits on the members add greedy to the default."""
     from ensemble_kit.evaluation.runs.stack_run import all_methods
 
     named = [name.strip() for given in methods for name in given.split(",") if name.strip()]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble_kit.cli.options.shared import default_run, json_option
 from ensemble_kit.cli.output.text import columns, duration, printable
 from ensemble_kit.errors import UsageError, counted
 
@@ -24,14 +25,13 @@ if TYPE_CHECKING:
     "--run", "named", type=click.Path(path_type=Path), metavar="RUN", help="The same as RUN."
 )
 @click.option("--watch", is_flag=True, help="Update every few seconds until no job runs or waits.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def status(run_path: Path | None, named: Path | None, watch: bool, as_json: bool) -> None:
     """Show which jobs (member, fold) are done, running, failed, damaged or waiting.
 
-    RUN is a run folder [default: that of the settings file, else the latest in checkpoints/].
+    RUN is a run folder [default: from the settings file, else the latest in checkpoints/].
     Unfinished runs can be combined too: ensemble-kit stack --quorum K.
     """
-    from ensemble_kit.cli.options.shared import default_run
     from ensemble_kit.members.jobs.status import run_status
     from ensemble_kit.run import Run
 

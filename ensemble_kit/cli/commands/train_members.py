@@ -34,7 +34,7 @@ PLAN_HEAD = (
 @click.option(
     "--slots",
     type=click.IntRange(min=1),
-    help="Jobs that run at the same time. [default: measured, by cores and memory]",
+    help="Jobs that run at the same time. [default: measured from cores and memory]",
 )
 @click.option(
     "--engine",
@@ -66,12 +66,12 @@ PLAN_HEAD = (
 @click.option(
     "--nested",
     is_flag=True,
-    help="Also train each member without each pair of folds, for stack --nested: K (K - 1) / 2 more jobs per member.",
+    help="For stack --nested: also train each member without each pair of folds. Adds K (K - 1) / 2 jobs per member.",
 )
 @click.option(
     "--keep-features",
     is_flag=True,
-    help="Also store pooled features, for stack --method feature-mlp. Finished folds are not trained again.",
+    help="For stack --method feature-mlp: also store pooled features. Finished folds are not trained again.",
 )
 @click.option(
     "--mlflow", is_flag=True, help="Also log the training curves to MLflow (MLFLOW_TRACKING_URI)."
@@ -87,10 +87,10 @@ def train_members(
 ) -> None:
     """Train each member on each fold, and store the logits of all held-out and test images.
 
-    Without --data, the settings file ./ensemble-kit.toml is used. If there is none, a run that
-    exists (--run DIR) keeps its own data and settings, and a new run gets an embedded data set. The
-    same command continues after an interruption: finished jobs are skipped. Members with new tuned
-    values are trained again (not with --no-tuned).
+    Without --data, the settings file ./ensemble-kit.toml is used. If there is none, an existing run
+    (--run DIR) uses its own data and settings, and a new run uses an embedded data set. The same
+    command continues after an interruption: finished jobs are skipped. Members with new tuned
+    values are trained again, unless --no-tuned is given.
     """
     launch, base = Launch.checked(**how), experiment.run_path.as_posix()
     runs = several(experiment, protocol, repeats)
@@ -239,7 +239,6 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
             + unit
             + " are on both sides of the split; metrics also reward recognising the "
             + unit
-            + " too"
         )
     elif not manifest.has_groups:
         by = "image, because no patients are known"
@@ -250,7 +249,7 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
     )
     kind = "Ordinal classes" if manifest.ordinal else "Classes"
     is_ordinal = not manifest.ordinal and look_ordinal(manifest.class_names)
-    hint = " (not ordinal; if they are grades, add --ordinal)" if is_ordinal else ""
+    hint = " (not ordinal; if they are ordered, add --ordinal)" if is_ordinal else ""
     layout = f"\nRead as: {manifest.layout}." if manifest.layout else ""
     return printable_lines(
         f"{manifest.name}: {counted(len(manifest), 'image')}\n{table}{layout}\n{kind}: {order}{hint}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
@@ -293,8 +292,8 @@ def plan_of(
     plan = f"Plan: {counted(len(members), 'member')} x {folds.n_splits} folds = {n} jobs, into {experiment.run_path.as_posix()}"
     blocks = [columns(rows, right=[1, 2, 3, 5, 6]), printable(plan)]
     for member in members:
-        further = [stored_name(member.name, w) for w in member.recipe.extra_checkpoints]
-        if further:
-            extra = counted(len(further), "extra checkpoint")
-            blocks.append(f"{member.name} also gives {extra} as members: {', '.join(further)}")
+        extra_names = [stored_name(member.name, w) for w in member.recipe.extra_checkpoints]
+        if extra_names:
+            extra = counted(len(extra_names), "extra checkpoint")
+            blocks.append(f"{member.name} also gives {extra} as members: {', '.join(extra_names)}")
     return "\n".join(blocks), work

@@ -24,7 +24,7 @@ def several(experiment: Experiment, protocol: str, repeats: int) -> list[Experim
     """
     if protocol == "one" and repeats == 1:
         return [experiment]
-    _refuse_the_same_again(experiment, protocol, repeats)
+    _refuse_identical_runs(experiment, protocol, repeats)
     base = experiment.run_path.as_posix()
     if protocol == "both":
         return [experiment.varied(run=f"{base}-by-{by}", split_by=by) for by in ("group", "image")]
@@ -34,7 +34,7 @@ def several(experiment: Experiment, protocol: str, repeats: int) -> list[Experim
     ]
 
 
-def _refuse_the_same_again(experiment: Experiment, protocol: str, repeats: int) -> None:
+def _refuse_identical_runs(experiment: Experiment, protocol: str, repeats: int) -> None:
     from ensemble_kit.folds.user_splits import n_given_folds
 
     splits = experiment.data.splits
@@ -55,7 +55,7 @@ def _refuse_the_same_again(experiment: Experiment, protocol: str, repeats: int) 
         raise UsageError(
             f"--protocol both: each image of '{experiment.data.path}' is its own group",
             "a split by image and a split by patient differ only if images share a patient",
-            "Say which images are of one patient (--group-column, --group-pattern), or leave out --protocol both",
+            "Give the patients with --group-column or --group-pattern, or remove --protocol both",
         )
 
 

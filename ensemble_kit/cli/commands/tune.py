@@ -1,4 +1,4 @@
-"""`ensemble-kit tune`: tune each member, say whether it helped, and store the best values.
+"""`ensemble-kit tune`: tune each member, test whether it helped, and store the best values.
 
 `tune status`, `tune best` and `tune report` read what is stored.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ensemble_kit.tune.kept_trials import Pick
     from ensemble_kit.tune.space import Space
 
-# Flags that the next training does not take, or that would put the tuned values aside.
+# Flags that train-members does not have, or that would override the tuned values.
 OWN = ("only", "trials", "time_limit", "space_file", "objective", "workers", "keep_trials", "combiner", "nested", "proxy", "storage", "learning_rate", "batch_size", "use_tuned")  # fmt: skip
 OPTIMISTIC = (
     "The best values were chosen on these folds, so out-of-fold metrics of tuned members are "
@@ -61,7 +61,7 @@ def tune(
 ) -> None:
     """Tune each member with Optuna, and show whether it helped.
 
-    A trial is scored by log loss on held-out patients of the training part. The test part is never
+    A trial is scored by log loss on held-out patients of the training part. The test part is not
     read. Stop at any time: the same command continues. The next train-members uses the best values.
     """
     if ctx.invoked_subcommand:
@@ -112,11 +112,11 @@ def tune(
 def _print_picks(ctx: click.Context, experiment: Experiment, picks: Sequence[Pick]) -> None:
     """Print the training of the picked trials if there are any."""
     if picks:
-        picked = ",".join(_written(experiment, pick) for pick in picks)
+        picked = ",".join(_short_form(experiment, pick) for pick in picks)
         again = given_flags(ctx, but=(*OWN, "members"))
         click.echo(
             f"Or: {command('train-members', *again, '--members', picked)} "
-            "(the picked trials; they are trained already and are only predicted)"
+            "(the picked trials; they are trained, only their predictions are computed)"
         )
 
 
@@ -139,7 +139,7 @@ def _tune_combiner(experiment: Experiment, method: str, trials: int) -> None:
 
 
 def _members(experiment: Experiment, only: tuple[str, ...] | None) -> list[Member]:
-    """The members without values of an earlier tuning."""
+    """The members with their default values."""
     members = experiment.model_copy(update={"use_tuned": False}).resolved_members()
     by_name = {member.name: member for member in members}
     for name in only or ():
@@ -152,7 +152,7 @@ def _members(experiment: Experiment, only: tuple[str, ...] | None) -> list[Membe
     return [by_name[name] for name in only] if only else members
 
 
-def _written(experiment: Experiment, pick: Pick) -> str:
+def _short_form(experiment: Experiment, pick: Pick) -> str:
     """A picked trial as `--members` takes it."""
     from ensemble_kit.members.registry import expand
     from ensemble_kit.members.spec_string import read_short_form

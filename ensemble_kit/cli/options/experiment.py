@@ -23,13 +23,13 @@ READER_FLAGS = {
     "path_column": "CSV: the column of image paths or ids.",
     "label_column": "CSV: the column of labels.",
     "group_column": "CSV: the column of patients.",
-    "label_pattern": "Class folders: regular expression whose first group is the class, matched against the path.",
-    "group_pattern": "Class folders: regular expression whose first group is the patient, matched against the path.",
+    "label_pattern": "Class folders: regular expression for the path. Its first group is the class.",
+    "group_pattern": "Class folders: regular expression for the path. Its first group is the patient.",
 }
 
 
 def metavar_of(name: str) -> str:
-    """What an option of a reader takes, as a word for its help."""
+    """The metavar of a reader option in the help."""
     if name.endswith("_pattern"):
         return "REGEX"
     own = {"groups": "CSV", "image_root": "DIR", "image_suffix": "SUFFIX", "magnification": "LIST"}
@@ -126,7 +126,7 @@ _IMAGES = [
     click.option(
         "--on-bad-image",
         type=click.Choice(["fail", "skip"]),
-        help="Unreadable images: stop, or skip and list at most --max-bad of them. [default: fail]",
+        help="Unreadable images. fail: stop. skip: skip and list at most --max-bad of them. [default: fail]",
     ),
     click.option("--max-bad", type=int, help="Most images that may be skipped. [default: 10]"),
 ]
@@ -136,12 +136,12 @@ _MEMBERS_AND_RECIPE = [
     click.option(
         "--members",
         type=Names(),
-        help="Comma-separated networks (see: ensemble-kit members list), or groups: efficientnetv1, efficientnetv2, small, all. Settings of a member follow its name: resnet18:seed=1:size=128.",
+        help="Comma-separated networks (see ensemble-kit members list) or groups: efficientnetv1, efficientnetv2, small, all. Settings follow the name: resnet18:seed=1:size=128.",
     ),
     click.option(
         "--image-size",
         type=int,
-        help="Height and width of the input in pixels. [default: that of each network]",
+        help="Height and width of the input in pixels. [default: native size of each network]",
     ),
     click.option(
         "--epochs", type=int, help="Epochs of training. [default: 15; for embedded data 12]"

@@ -1,7 +1,4 @@
-"""Options of train-members that say where and how jobs run.
-
-They do not change the results.
-"""
+"""Options of train-members: where and how jobs run. The results do not depend on them."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ if TYPE_CHECKING:
 # Option -> its engines, and the advice for other engines.
 FOR = {
     "slots": (("local", "slurm"), "Ray runs as many jobs as --cpus and --gpus allow"),
-    "ray_address": (("ray",), "Leave it out, or use --engine ray"),
-    "retries": (("ray",), "Leave it out, or use --engine ray"),
-    "partition": (("slurm",), "Leave it out, or use --engine slurm"),
-    "slurm": (("slurm",), "Leave it out, or use --engine slurm"),
-    "no_wait": (("slurm",), "Leave it out, or use --engine slurm"),
-    "time_limit": (("slurm",), "Leave it out, or use --engine slurm"),
+    "ray_address": (("ray",), "Remove it, or use --engine ray"),
+    "retries": (("ray",), "Remove it, or use --engine ray"),
+    "partition": (("slurm",), "Remove it, or use --engine slurm"),
+    "slurm": (("slurm",), "Remove it, or use --engine slurm"),
+    "no_wait": (("slurm",), "Remove it, or use --engine slurm"),
+    "time_limit": (("slurm",), "Remove it, or use --engine slurm"),
     "gpus": (
         ("ray", "slurm"),
         "Choose the GPU of local jobs with --device, and the number of jobs with --slots",
@@ -55,9 +52,8 @@ _OPTIONS = [
         "--slurm",
         type=KeyValue(),
         multiple=True,
-        help="Slurm: an option of sbatch, e.g. account=lab7, qos=long, "
-        "constraint=a100. Repeat it for more. python=PATH sets the interpreter on the nodes, "
-        "setup=LINE a shell line that runs before it.",
+        help="Slurm: an option of sbatch, e.g. account=lab7 or qos=long. Can be repeated. "
+        "python=PATH sets the interpreter on the nodes. setup=LINE runs a shell line before it.",
     ),
     click.option(
         "--no-wait",
@@ -83,7 +79,7 @@ _OPTIONS = [
     click.option(
         "--retries",
         type=click.IntRange(min=0),
-        help="Ray: how often a job is restarted after its worker or node died. [default: 3]",
+        help="Ray: largest number of restarts of a job whose worker or node failed. [default: 3]",
     ),
 ]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """The settings as given."""
+    """The limits that were given; None: no limit."""
 
     max_members: int | None
     budget_params: float | None
@@ -67,11 +67,17 @@ class Limits:
             if costs is not None:
                 one.set_params(costs=tuple(costs.values()), budget=self.budget)
 
-    def weighed(self, run: Run, is_requested: bool) -> tuple[dict[str, float] | None, str, str]:
+    def pareto_costs(
+        self, run: Run, is_requested: bool
+    ) -> tuple[dict[str, float] | None, str, str]:
         """Costs for the Pareto table, their unit, and the reason if there is no table.
 
-        In the unit of the budget, or in GMACs. Without the costs, a budget is an error, but the Pareto
-        table is only left out.
+        The unit is that of the budget, else GMACs. Without known costs, the table is left out.
+
+        Raises
+        ------
+        DataError
+            A budget was given, and the costs are not known.
         """
         unit = self.unit or ("gmacs" if is_requested else None)
         if unit is None:

@@ -27,16 +27,31 @@ resamples_option = click.option(
     type=click.IntRange(0),
     default=2000,
     show_default=True,
-    help="Bootstrap resamples for the value corrected for choosing the best method. 0: no correction and no intervals (these come from a jackknife, without resampling).",
+    help="Bootstrap resamples that correct the value of the best method for the choice. 0: no correction and no intervals.",
 )
 intervals_option = click.option(
     "--resamples",
     type=click.IntRange(0),
     default=2000,
     show_default=True,
-    help="0: no intervals. All other values give the same intervals, because these come from a jackknife.",
+    help="0: no intervals. All other values give the same intervals (jackknife).",
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
+method_option = click.option(
+    "--method",
+    default="mean",
+    show_default=True,
+    metavar="NAME",
+    help="A stacked method, or a member.",
+)
+best_method_option = click.option(
+    "--method",
+    metavar="NAME",
+    help="A stacked method, or a member. [default: the best stacked method by cross-validation]",
+)
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:0 or mps."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -48,13 +63,13 @@ def with_options(command: Command, options: Sequence[Callable[[Command], Command
 
 
 def run_option(command: Command) -> Command:
-    """Pass a `run: Run` to the command: the given one, that of the settings file, or the latest."""
+    """Pass a `run: Run` to the command: from --run, the settings file, or the latest."""
 
     @click.option(
         "--run",
         "run_path",
         metavar="DIR",
-        help="Run folder. [default: that of the settings file, else the latest in checkpoints/]",
+        help="Run folder. [default: from the settings file, else the latest in checkpoints/]",
     )
     @functools.wraps(command)
     def wrapped(*args: Any, run_path: str | None, **kwargs: Any) -> Any:
@@ -66,12 +81,12 @@ def run_option(command: Command) -> Command:
 
 
 def how_chosen() -> str:
-    """How the run of this command was chosen, where --run was not given: ` (...)`, else nothing."""
+    """How the run was chosen, in brackets; "" if --run was given."""
     context = click.get_current_context()
     if context.get_parameter_source("run_path") is not ParameterSource.DEFAULT:
         return ""
     if _run_of_settings_file() is not None:
-        return " (of ensemble-kit.toml; choose with --run)"
+        return " (from ensemble-kit.toml; choose with --run)"
     return " (the latest; choose with --run)"
 
 
@@ -83,8 +98,8 @@ def default_run() -> Path:
     records = sorted(Path("checkpoints").glob("*/run.json"), key=lambda p: p.stat().st_mtime)
     if not records:
         raise DataError(
-            "This command needs a run",
-            "there is none under 'checkpoints/', and no --run was given",
+            "No --run was given, and there is no run under 'checkpoints/'",
+            "this command needs a run",
             "Train members first: ensemble-kit train-members --data DATA",
         )
     return records[-1].parent
@@ -111,7 +126,7 @@ class Names(click.ParamType):
 
         names = names_of(value)
         if not names:
-            self.fail("give at least one name", param, ctx)
+            self.fail(f"{value!r} has no name; give at least one", param, ctx)
         return names
 
 
@@ -158,7 +173,7 @@ class Shard(click.ParamType):
 
 
 def given_flags(ctx: click.Context, *, but: Sequence[str] = ()) -> list[str]:
-    """The flags that the user gave to this command, as words to type again."""
+    """The flags that the user gave to this command, as words of a command line."""
     from ensemble_kit.tables import as_list
 
     words: list[str] = []

@@ -17,15 +17,15 @@ class StackSettings:
     Parameters
     ----------
     fallback : bool
-        Replace a fitted method by the mean where it is not better cross-fitted.
+        Replace a fitted method by the mean if its cross-fitted metric is not better.
     pool : {"mean", "vote", "max"}
-        How the images of a patient become one prediction.
+        How the predictions of a patient's images are combined.
     decide_by_cost : bool
-        Predict the class of least expected cost; needs `--costs`.
+        Predict the class with the least expected cost; needs `--costs`.
     max_members : int or None
         Greedy selection and `--pareto` select at most as many members.
     budget_params, budget_ms : float or None
-        Largest number of parameters, or of milliseconds per image, of all selected members together.
+        Largest total number of parameters, or of milliseconds per image, of the selected members.
     """
 
     fallback: bool = True

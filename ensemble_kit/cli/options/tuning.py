@@ -82,14 +82,14 @@ _OPTIONS = [
         type=click.Choice(["solo", "team"]),
         default="solo",
         show_default=True,
-        help="solo: the loss of the member alone. team: the loss of the mean of this member and the stored predictions of the others.",
+        help="solo: loss of the member. team: loss of the mean of this member and the stored predictions of the others.",
     ),
     click.option(
         "--workers",
         type=click.IntRange(min=1),
         default=1,
         show_default=True,
-        help="Processes that run trials side by side, shared out over the GPUs.",
+        help="Processes that run trials at the same time, distributed over the GPUs.",
     ),
     click.option(
         "--keep-trials",
@@ -99,17 +99,17 @@ _OPTIONS = [
     click.option(
         "--combiner",
         type=click.Choice(["mlp", "logistic", "boosting"]),
-        help="Tune this combiner on the stored predictions of the members instead of the members. Takes seconds.",
+        help="Tune this combiner instead of the members, on their stored predictions. Takes seconds.",
     ),
     click.option(
         "--nested",
         is_flag=True,
-        help="Also tune inside the training folds of each fold, and score the fold. The gain is then free of every choice made on it. Takes as many times longer as there are folds.",
+        help="Also tune without each fold, and score that fold: a gain without selection bias. K folds take K times longer.",
     ),
     click.option(
         "--proxy",
         type=ProxyType(),
-        help="Run cheaper trials, then train a few in full, e.g. epochs=3,image_size=64,images=0.5. The rank correlation of both is stored.",
+        help="Run cheaper trials, e.g. epochs=3,image_size=64,images=0.5, then train a few in full. Their rank correlation is stored.",
     ),
     storage_option,
 ]

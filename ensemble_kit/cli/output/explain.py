@@ -1,4 +1,4 @@
-"""What `explain` prints: the explained images, the tests of the maps, and where the files are."""
+"""Output of `explain`: the explained images, the tests of the maps, and the paths of the files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WHAT = {
     "worst": "with the lowest probability of the true class",
     "disputed": "on which the members' probabilities differ most",
     "right": "with the most certain correct predictions",
-    "images": "of yours",
+    "images": "of your choice",
 }
 TITLES = {
     "deletion": "deletion area (lower is better)",
@@ -25,7 +25,7 @@ TITLES = {
 
 
 def print_explained(folder: Path, index: Mapping[str, Any]) -> None:
-    """A summary that fits one screen."""
+    """Print a summary that fits one screen."""
     for line in _lines(folder, index):
         print_text(line)
 

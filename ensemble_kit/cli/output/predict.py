@@ -1,4 +1,4 @@
-"""What `predict` prints: one image in detail, several as a summary, both as JSON."""
+"""Output of `predict`: one image in detail, several as a summary, or JSON."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ WIDTH = 30
 QUIET_SECONDS = 3.0
 
 
-def print_card(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
+def print_one(ensemble: Ensemble, run: Run, found: FoundImages) -> None:
     """Print the prediction of one image."""
     (block,) = ensemble.predict_blocks(found.sources)
     for error in block.faults.values():
         raise error
     one = block.predictions
-    for line in [_first_line(ensemble, run), *_card(ensemble, one)]:
+    for line in [_first_line(ensemble, run), *_details(ensemble, one)]:
         print_text(line)
     for note in (*one.caveats[0], *ensemble.notes):
         print_text(f"Caveat: {note}")
@@ -49,7 +49,7 @@ def _first_line(ensemble: Ensemble, run: Run) -> str:
 
 
 def _decision_commands(ensemble: Ensemble, run: Run) -> list[str]:
-    """How this method gets prediction sets and decisions, where the run has none of any method."""
+    """Commands that add prediction sets and decisions, if the run has none."""
     stored = ensemble.stored
     if is_bundle(run.path) or stored.decision_notes:
         return []
@@ -59,7 +59,7 @@ def _decision_commands(ensemble: Ensemble, run: Run) -> list[str]:
     return [for_sets] * (stored.sets is None) + [for_decisions] * (stored.decision is None)
 
 
-def _card(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
+def _details(ensemble: Ensemble, one: ImagePredictions) -> list[str]:
     proba = one.proba[0]
     noun = "Shares of the members' votes" if ensemble.gives_vote_shares else "Probabilities"
     lines = [one.names[0], *_headline(ensemble, one), "", f"{noun}:"]
@@ -210,7 +210,7 @@ def _counts(n_by_name: Mapping[str, int]) -> str:
 
 @contextlib.contextmanager
 def bar(*, quiet: bool, done_word: str = "predicted") -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal, a line now and then elsewhere, nothing if `quiet`."""
+    """A progress bar on a terminal, else a line every few seconds; nothing if `quiet`."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

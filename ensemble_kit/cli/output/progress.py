@@ -84,7 +84,7 @@ class ProgressPrinter:
         if self._bar:
             self._bar.stop()
         if self._skipped:
-            self._say(f"{self._skipped} of {self._n_jobs} jobs are already finished and skipped.")
+            self._print(f"{self._skipped} of {self._n_jobs} jobs are already finished and skipped.")
 
     def __call__(self, event: Event) -> None:
         if self._rest:
@@ -102,14 +102,14 @@ class ProgressPrinter:
             case JobFinished():
                 self._end(event.member, event.fold)
                 took = f"done in {duration(event.seconds)}"
-                self._say(f"{event.member} fold {event.fold}: {took}{self._left('; ')}")
+                self._print(f"{event.member} fold {event.fold}: {took}{self._left('; ')}")
             case JobFailed():
                 self._end(event.member, event.fold)
-                self._say(f"{event.member} fold {event.fold}: FAILED: {event.reason}")
+                self._print(f"{event.member} fold {event.fold}: FAILED: {event.reason}")
             case Notice():
-                self._say(event.text)
+                self._print(event.text)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self.console.print(escape(printable(text)), soft_wrap=True)
 
     def _on_tiles(self, event: TilesProgress) -> None:
@@ -117,7 +117,7 @@ class ProgressPrinter:
         last = self._tiles.setdefault(event.image_size, now)
         if event.done == event.total or now - last > QUIET_SECONDS:
             self._tiles[event.image_size] = now
-            self._say(f"decoded {event.done} of {event.total} images at {event.image_size} px")
+            self._print(f"decoded {event.done} of {event.total} images at {event.image_size} px")
 
     def _on_start(self, event: JobStarted) -> None:
         title = f"{event.member} fold {event.fold}"
@@ -128,7 +128,7 @@ class ProgressPrinter:
                 title, total=event.epochs, completed=event.first_epoch
             )
         if self._bar is None or resumed:
-            self._say(f"{title} on {event.device} in {event.precision}{resumed}")
+            self._print(f"{title} on {event.device} in {event.precision}{resumed}")
 
     def _on_epoch(self, event: EpochEnded) -> None:
         title = f"{event.member} fold {event.fold}"
@@ -147,7 +147,7 @@ class ProgressPrinter:
             self._bar.update(task, completed=event.epoch + 1, description=escape(values))
         elif event.epoch + 1 == event.epochs or time.monotonic() - self._last_line > QUIET_SECONDS:
             self._last_line = time.monotonic()
-            self._say(line)
+            self._print(line)
         self._print_rest()
 
     def _end(self, member: str, fold: int | str) -> None:
@@ -162,7 +162,7 @@ class ProgressPrinter:
         return "" if seconds is None else f"{before}about {duration(seconds)} left"
 
     def _print_rest(self) -> None:
-        """Show the remaining time beside the bar, and print it once when it is first known."""
+        """Show the remaining time at the bar, and print the first estimate."""
         if self._bar and self._all is not None:
             self._bar.update(self._all, description=f"jobs{self._left(', ')}")
         seconds = self._rest.seconds() if self._rest else None
@@ -171,4 +171,4 @@ class ProgressPrinter:
         self._has_printed_estimate = True
         n, together = self._rest.jobs, self._rest.side_by_side
         side_by_side = f", {together} at the same time" if together > 1 else ""
-        self._say(f"About {duration(seconds)} for {counted(n, 'job')}{side_by_side}.")
+        self._print(f"About {duration(seconds)} for {counted(n, 'job')}{side_by_side}.")

@@ -1,4 +1,4 @@
-"""What `stack` and `demo` print: sentences, tables and caveats, or JSON."""
+"""Output of `stack` and `demo`: sentences, tables and caveats, or JSON."""
 
 from __future__ import annotations
 

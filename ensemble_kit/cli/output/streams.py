@@ -11,7 +11,7 @@ from typing import TextIO
 def prepare() -> None:
     """Open closed streams, use UTF-8 if the locale is ASCII, and escape characters that cannot be printed."""
     _open_closed()
-    _leave_ascii()
+    _restart_in_utf8()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -27,7 +27,7 @@ def _open_closed() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _leave_ascii() -> None:
+def _restart_in_utf8() -> None:
     """Restart in Python's UTF-8 mode, for names of files and classes that are not ASCII."""
     ascii_only = sys.getfilesystemencoding() in {"ascii", "us-ascii"}
     if ascii_only and not sys.flags.ignore_environment and os.environ.get("PYTHONUTF8") != "1":
@@ -35,16 +35,16 @@ def _leave_ascii() -> None:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def let_go() -> None:
-    """Ignore errors of standard output at the end of the process."""
+def flush() -> None:
+    """Flush standard output and error at the end of the process; errors are ignored."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):
-            _to_nowhere(stream)
+            _redirect_to_null(stream)
 
 
-def _to_nowhere(stream: TextIO) -> None:
+def _redirect_to_null(stream: TextIO) -> None:
     with contextlib.suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
         stream.flush()

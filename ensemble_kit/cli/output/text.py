@@ -57,12 +57,12 @@ def columns(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
 
 
 def terminal_width(stream: TextIO) -> int | None:
-    """The number of columns of the terminal; None if the stream is no terminal."""
+    """The number of columns of the terminal; None if the stream is not a terminal."""
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
 def wrapped(text: str, width: int | None) -> str:
-    """`text` in lines of at most `width` characters, broken between words; None: as it is.
+    """`text` in lines of at most `width` characters, broken between words; None: unchanged.
 
     Examples
     --------
@@ -91,5 +91,5 @@ def print_text(text: str = "", *, err: bool = False) -> None:
 
 
 def print_command(label: str, command: str, *, err: bool = False) -> None:
-    """Print a command to copy on one line, whatever the width of the terminal."""
+    """Print a command to copy on one line, also on a narrow terminal."""
     click.echo(printable(f"{label}: {command}"), err=err)

@@ -1,4 +1,4 @@
-"""What `tune` prints: a live table while it runs, the result at its end."""
+"""Output of `tune`: a live table while it runs, then the result."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEAD = ("member", "trials", "pruned", "default", "best", "gain")
 
 
 class TuningPrinter:
-    """A listener for `tune_members`; used as a context. A live table on a terminal, else one line a trial."""
+    """A listener for `tune_members`; used as a context. A live table on a terminal, else one line per trial."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
@@ -104,7 +104,7 @@ def value_text(value: Any) -> str:
 
 
 def tuning_result(result: TuningResult, n_trials: int) -> str:
-    """The result on one screen: did it help, by how much, and which values were found."""
+    """The result: whether tuning helped, by how much, and the best values."""
     gains = result.gains
     parts = [headline(result)]
     if gains:
@@ -123,14 +123,14 @@ def tuning_result(result: TuningResult, n_trials: int) -> str:
     if result.picks:
         picks = ", ".join(f"{pick.name} ({pick.weight:.0%})" for pick in result.picks)
         parts.append(
-            f"Kept trials: greedy selection picks {picks}. Their default in the table is the mean of "
-            "all members as they stand."
+            f"Stored trials: greedy selection picks {picks}. Their default in the table is the mean of "
+            "all current members."
         )
     return "\n\n".join(parts)
 
 
 def proxy_sentence(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """How well the ranks of cheap trials agree with those of the full training."""
+    """The rank correlation of cheap trials with the full training, as a sentence."""
     sentences = []
     for name, record in records.items():
         if (proxy := record.get("proxy")) is not None:
@@ -141,7 +141,7 @@ def proxy_sentence(records: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def combiner_result(found: TunedCombiner) -> str:
-    """The result of tuning a combiner: did it help, and which settings were found."""
+    """The result of tuning a combiner: whether it helped, and the best settings."""
     word = {"better": "is shown to help", "worse": "is shown to harm"}
     verdict = word.get(found.gain.comparison.verdict, "is not shown to help")
     best = found.best
@@ -184,7 +184,7 @@ def headline(result: TuningResult) -> str:
 def next_training(
     result: TuningResult, trained: Sequence[str], flags: Sequence[str], *, use_tuned: bool = True
 ) -> Iterator[str]:
-    """The next training, and what it does with finished folds.
+    """The command of the next training, and its effect on finished folds.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def next_training(
     flags : sequence of str
         The options of the training.
     use_tuned : bool
-        Whether this training uses tuned values without being told to.
+        Whether the training uses tuned values by default.
     """
     if not any(m.best for m in result.members):
         yield "No trial has ended yet. The same command continues."
