@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ensemble_kit.errors import DataError, counted, did_you_mean, first_few
+from ensemble_kit.errors import DataError, UsageError, counted, did_you_mean, first_few
 from ensemble_kit.formulas import unguarded
 from ensemble_kit.manifest.columns import known_columns
 from ensemble_kit.tables import UserTable, read_table
@@ -19,12 +19,12 @@ SPLITS = ("train", "test")
 
 
 def table_with(path: str | os.PathLike[str], *columns: str, what: str) -> UserTable:
-    """A user's table that has these columns; their names are compared as `known_columns` does.
+    """A user's table with these columns; their names are compared as in `known_columns`.
 
     Raises
     ------
     DataError
-        It is not a table, or a column is missing. `what` names the table in the message.
+        The file is not a table, or a column is missing. `what` names the table in the message.
     """
     read = read_table(path)
     found = {name: known_columns(read.frame.columns, (name,)) for name in columns}
@@ -109,6 +109,22 @@ def _check_groups(table: pd.DataFrame) -> None:
             f"{odd.sum()} rows have the split {first_few(table['split'][odd].unique())}",
             "a split is 'train' or 'test'",
             "Use these two words. Validation images are 'train': the folds are made from them",
+        )
+
+
+def check_choice(option: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a value that is not in `known`.
+
+    Raises
+    ------
+    UsageError
+        The value is unknown.
+    """
+    if value not in known:
+        raise UsageError(
+            f"Unknown value '{value}' for {option}",
+            f"the values are {', '.join(known)}",
+            did_you_mean(value, known),
         )
 
 

@@ -24,11 +24,11 @@ def with_class_order(
     ----------
     manifest : Manifest
     classes : sequence of str
-        Every class once, the mildest first. If empty, the order of the reader stays.
+        Every class once, the mildest first. If empty, the order of the reader is used.
     ordinal : bool or None
-        Whether the classes are ordinal. None keeps what the reader knows (HER2 scores).
+        Whether the classes are ordinal; None: as set by the reader (HER2 scores).
     positive : str or None
-        The positive class. None keeps what the reader knows (BreakHis).
+        The positive class; None: as set by the reader (BreakHis).
 
     Raises
     ------

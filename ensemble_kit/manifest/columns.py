@@ -34,7 +34,7 @@ SPLITS = ("split", "part", "subset", "partition", "set")
 
 
 def plain_name(name: str) -> str:
-    """A column's name in lower case, its letters and digits alone.
+    """The letters and digits of a column's name, in lower case.
 
     Examples
     --------
@@ -53,12 +53,12 @@ def known_columns(columns: Iterable[str], known: Sequence[str]) -> list[str]:
     ['Patient ID', 'Slide']
     """
     place = {plain_name(name): i for i, name in reversed(list(enumerate(known)))}
-    there = [str(column) for column in columns if plain_name(str(column)) in place]
-    return sorted(there, key=lambda column: place[plain_name(column)])
+    found = [str(column) for column in columns if plain_name(str(column)) in place]
+    return sorted(found, key=lambda column: place[plain_name(column)])
 
 
 def group_word(column: str) -> str:
-    """What one group is called: `patient` for a column `Patient ID`.
+    """The word for one group: `patient` for a column `Patient ID`.
 
     Examples
     --------

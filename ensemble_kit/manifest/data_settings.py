@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from ensemble_kit.settings import Settings
 
 EMBEDDED = ("phantom", "digits")
-UNKNOWN = ""  # the path of data that no setting names
+UNKNOWN = ""  # the path if no setting gives one
 READER_OPTIONS = (
     "magnification",
     "label_by",
@@ -99,7 +99,6 @@ class DataSettings(Settings):
         return DataSettings.model_construct(requested, **dict(self))
 
     def reader_options(self) -> dict[str, Any]:
-        """Options for the reader: those that were set."""
-        return {
-            name: getattr(self, name) for name in READER_OPTIONS if getattr(self, name) is not None
-        }
+        """The options of the reader that were set."""
+        values = {name: getattr(self, name) for name in READER_OPTIONS}
+        return {name: value for name, value in values.items() if value is not None}

@@ -13,7 +13,7 @@ from ensemble_kit.manifest.file_kinds import IMAGE_SUFFIXES
 from ensemble_kit.manifest.folders.walk import list_images
 
 Index = dict[str, list[str]]
-# A path to an image inside a file, which is opened later: x.npz#train_images/17.
+# The path of an image inside a file: x.npz#train_images/17.
 CONTAINED = re.compile(r"(.*\.npz|sklearn-digits)#[^#]*", re.IGNORECASE)
 
 
@@ -23,7 +23,7 @@ def find_images(
     """The path below `root` of each image of a table.
 
     An image is `root/name` or `root/label/name`, else the only image below `root` with that name.
-    The name may lack its extension and its folder; then upper and lower case are equal.
+    The name may be without extension and folder; then upper and lower case are equal.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def _refuse_missing(root: Path, missing: list[str], n_images: int, table: str) -
         raise DataError(
             f"{len(missing)} of {n_images} images of '{table}' do not exist below '{root}' (first: {first_few(missing, 3)})",
             "each image of the table must exist",
-            "Correct the paths, or say where the images are: --image-root DIR, --image-suffix .png",
+            "Correct the paths, or give the folder or suffix of the images: --image-root DIR, --image-suffix .png",
         )
 
 

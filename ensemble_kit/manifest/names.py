@@ -49,7 +49,7 @@ def look_ordinal(class_names: Iterable[str]) -> bool:
 
 
 def is_unknown(group: str) -> bool:
-    """Whether a cell says that the patient is not known.
+    """Whether a cell means that the patient is unknown.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def known_groups(groups: Iterable[str], samples: Iterable[str], *, where: str) -
     if unknown:
         words = sorted({repr(group) for group, _ in unknown})
         raise DataError(
-            f"{len(unknown)} of {len(clean)} images have no group (patient): {where} says {first_few(words)} (first: {first_few((s for _, s in unknown), 3)})",
+            f"{len(unknown)} of {len(clean)} images have no group (patient): {where} has {first_few(words)} (first: {first_few((s for _, s in unknown), 3)})",
             "each image needs a known patient",
             "Write the patient of each image, or remove these images: "
             "their patient could also be on the other side of a split",
@@ -104,7 +104,7 @@ def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def refuse_near_equal(class_names: Iterable[str], where: str) -> None:
-    """Refuse classes whose names differ in their spelling only.
+    """Refuse classes whose names differ only in their spelling.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Class probabilities that a training learns in place of labels, kept as columns of a manifest.
+"""Class probabilities as training targets in place of labels, stored in columns of a manifest.
 
 There is one column for each class, `soft_label:CLASS`. Rows of the test part may be empty.
 """
@@ -46,7 +46,7 @@ def soft_labels_of(table: pd.DataFrame, class_names: Sequence[str]) -> Array | N
         return None
     if set(found) != set(columns):
         raise DataError(
-            f"The soft labels are of {', '.join(map(str, found))}",
+            f"The columns of soft labels are {', '.join(map(str, found))}",
             f"the classes are {', '.join(class_names)}",
             f"Give one column '{PREFIX}CLASS' for each class, or none",
         )
@@ -58,6 +58,6 @@ def soft_labels_of(table: pd.DataFrame, class_names: Sequence[str]) -> Array | N
             f"{int((~good).sum())} training images have no soft label, e.g. "
             f"'{table['sample_id'].iloc[int(np.argmin(good))]}'",
             "each row holds probabilities that sum to 1",
-            "Correct the columns, or leave them out",
+            "Correct the columns, or remove them",
         )
     return values

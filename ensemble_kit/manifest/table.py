@@ -116,9 +116,9 @@ class Manifest:
         class_names: Sequence[str] | None = None,
         **about: Any,
     ) -> Manifest:
-        """A manifest from rows; `split` is `train` unless a column says otherwise.
+        """A manifest from rows; `split` is `train` if there is no column `split`.
 
-        `class_names` defaults to the labels in natural order (`in_natural_order`); `about` holds the remaining fields.
+        `class_names` defaults to the labels in natural order; `about` has the remaining fields.
         """
         table = pd.DataFrame.from_records(list(records), columns=list(columns))
         if "split" not in table:
@@ -204,12 +204,12 @@ class Manifest:
 
     @property
     def soft_labels(self) -> Array | None:
-        """Class probabilities to learn in place of the labels, shape (n_images, n_classes), if any.
+        """Class probabilities in place of the labels, shape (n_images, n_classes); None without columns.
 
         Raises
         ------
         DataError
-            A row has none, or its probabilities do not sum to 1.
+            A row has no probabilities, or they do not sum to 1.
         """
         return soft_labels_of(self.table, self.class_names)
 
@@ -224,7 +224,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything that decides a result: ids, labels, groups, splits, pixels' digests."""
+        """SHA-256 of the columns that affect results: ids, labels, groups, splits, digests of pixels."""
         soft = [c for c in self.table if str(c).startswith(PREFIX)]
         columns = [*REQUIRED, *(c for c in DECIDING if c in self.table), *soft]
         rows = self.table[columns].astype(str).to_numpy().tolist()
@@ -263,11 +263,11 @@ class Manifest:
     def split(
         self, *, test_size: float = 0.2, seed: int = 0, by: str = "group"
     ) -> tuple[Manifest, Manifest]:
-        """A training and a test part, whole groups each: see `ensemble_kit.folds.hold_out`."""
+        """A training and a test part of whole groups: see `ensemble_kit.folds.hold_out`."""
         from ensemble_kit.folds import hold_out
 
-        parted = hold_out(self, test_size=test_size, seed=seed, by=by)
-        return parted.part("train"), parted.part("test")
+        both = hold_out(self, test_size=test_size, seed=seed, by=by)
+        return both.part("train"), both.part("test")
 
     def joined(self, other: Manifest) -> Manifest:
         """The rows of both parts of one data set.
@@ -292,7 +292,7 @@ class Manifest:
         )
 
     def _with(self, table: pd.DataFrame) -> Manifest:
-        # A part of a checked manifest is not checked again. It may lack a class or all rows.
+        # Not checked again: a part may be without a class, or empty.
         other = object.__new__(Manifest)
         for field in dataclasses.fields(self):
             object.__setattr__(other, field.name, getattr(self, field.name))

@@ -1,4 +1,4 @@
-"""Folders of empty files, for readers that open none."""
+"""Folders of empty files, for readers that do not open images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of stains, their joins, and groups that are known, given or missing."""
+"""Stains, their joins, and groups that are known, given or unknown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def halves(root: Path, row: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return read_image(root, table["path"][row]), read_image(root, table["pair_path"][row])
 
 
-def test_one_stain_reads_its_own_folder_and_the_order_of_scores(root: Path) -> None:
+def test_one_stain_is_read_from_its_folder_with_ordinal_scores(root: Path) -> None:
     for stain, folder in (("ihc", "IHC"), ("he", "HE")):
         manifest = read_bci(root, stain=stain)
         assert manifest.table["path"].str.startswith(f"{folder}/").all()
@@ -34,7 +34,7 @@ def test_one_stain_reads_its_own_folder_and_the_order_of_scores(root: Path) -> N
         assert manifest.ordinal
 
 
-def test_side_by_side_is_twice_as_wide_h_and_e_left(root: Path, tmp_path: Path) -> None:
+def test_side_is_twice_as_wide_with_h_and_e_on_the_left(root: Path, tmp_path: Path) -> None:
     tiles = build_tiles(read_bci(root, stain="both", join="side"), 16, cache_dir=tmp_path / "c")
     assert tiles.pixels.shape[1:] == (16, 32, 3)
     he, ihc = halves(root)
@@ -42,7 +42,7 @@ def test_side_by_side_is_twice_as_wide_h_and_e_left(root: Path, tmp_path: Path) 
     np.testing.assert_array_equal(tiles.pixels[0][:, 16:], resize(ihc, 16, 16))
 
 
-def test_stacked_squeezes_each_to_half_of_one_square(root: Path, tmp_path: Path) -> None:
+def test_stack_gives_each_stain_half_of_a_square(root: Path, tmp_path: Path) -> None:
     tiles = build_tiles(read_bci(root, stain="both", join="stack"), 16, cache_dir=tmp_path / "c")
     assert tiles.pixels.shape[1:] == (16, 16, 3)
     he, ihc = halves(root)
@@ -50,7 +50,7 @@ def test_stacked_squeezes_each_to_half_of_one_square(root: Path, tmp_path: Path)
     np.testing.assert_array_equal(tiles.pixels[0][:, 8:], resize(ihc, 16, 8))
 
 
-def test_channels_keep_both_at_full_size(root: Path, tmp_path: Path) -> None:
+def test_channels_have_both_stains_at_full_size(root: Path, tmp_path: Path) -> None:
     tiles = build_tiles(read_bci(root, stain="both", join="channels"), 16, cache_dir=tmp_path / "c")
     assert tiles.pixels.shape[1:] == (16, 16, 6)
     he, ihc = halves(root)
@@ -68,7 +68,7 @@ def test_grayscale_is_three_equal_channels_of_luma(root: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("stain", ["ihc", "he"])
-def test_a_join_of_one_stain_is_refused_and_stacked_is_what_both_mean(
+def test_a_join_of_one_stain_is_refused_and_the_default_of_both_is_stack(
     root: Path, stain: str
 ) -> None:
     with pytest.raises(UsageError, match=f"'stack'.*'{stain}'"):
@@ -78,24 +78,26 @@ def test_a_join_of_one_stain_is_refused_and_stacked_is_what_both_mean(
     assert both.digest == read_bci(root, stain="both", join="stack").digest
 
 
-def test_every_way_of_joining_is_other_data(root: Path, tmp_path: Path) -> None:
+def test_every_join_has_its_own_digest(root: Path, tmp_path: Path) -> None:
     manifests = [read_bci(root, stain="both", join=join) for join in ("side", "stack", "channels")]
     manifests.append(read_bci(root, stain="both", color="grayscale"))
     assert len({m.digest for m in manifests}) == 4
     assert len({build_tiles(m, 16, cache_dir=tmp_path / "c").digest for m in manifests}) == 4
 
 
-def test_without_patients_each_image_stands_for_itself_and_that_is_said(root: Path) -> None:
+def test_without_patients_each_image_is_its_own_group_with_a_caveat(root: Path) -> None:
     (root / "phantom.json").unlink()
     manifest = read_bci(root)
     assert not manifest.has_groups
-    assert "BCI publishes no patients" in manifest.notes[-1]
+    assert "BCI" in manifest.notes[-1]
     given = read_bci(root, groups=root / "patients.csv")
     assert given.group_kind == "patient"
     assert given.n_groups == 12
 
 
-def test_a_group_table_that_lacks_images_names_them(root: Path, tmp_path: Path) -> None:
+def test_a_group_table_without_the_images_is_refused_with_their_number(
+    root: Path, tmp_path: Path
+) -> None:
     (tmp_path / "g.csv").write_text("file,patient\n00001_train_9.png,A\n")
     with pytest.raises(DataError, match="12 of 12"):
         read_bci(root, groups=tmp_path / "g.csv")

@@ -30,7 +30,7 @@ def kaggle(patient: int) -> str:
     return f"{'test' if patient > 3 else 'train'}/{('benign', 'malignant')[patient % 2]}"
 
 
-def test_the_split_of_a_user_is_honoured(touch: Touch) -> None:
+def test_the_folders_of_a_split_are_used(touch: Touch) -> None:
     manifest = read_manifest(touch(*sorted_into(kaggle)))
     assert manifest.part("test").n_groups == 2
     assert sorted(set(manifest.part("test").groups)) == ["22004", "22005"]
@@ -38,7 +38,7 @@ def test_the_split_of_a_user_is_honoured(touch: Touch) -> None:
     assert manifest.layout.startswith("train/test > class > image")
 
 
-def test_validation_joins_training_and_keeps_its_part(touch: Touch) -> None:
+def test_validation_images_are_used_for_training(touch: Touch) -> None:
     root = touch(*sorted_into(lambda p: ("train", "train", "valid", "valid", "test", "test")[p]))
     manifest = read_manifest(root)
     assert manifest.table.groupby("part")["split"].first().to_dict() == {
@@ -59,7 +59,7 @@ def test_two_archives_side_by_side_are_parts(touch: Touch) -> None:
     assert len(read_manifest(root).part("test")) == 4
 
 
-def test_patients_on_both_sides_are_refused_with_both_ways_out(touch: Touch) -> None:
+def test_patients_on_both_sides_are_refused_with_two_solutions(touch: Touch) -> None:
     root = touch("train/benign/" + name(1, k=1), "test/benign/" + name(1, k=2),
                  "train/malignant/" + name(2, "M_DC"))  # fmt: skip
     with pytest.raises(DataError, match=r"22001.*--test-part drawn.*--split-by image"):
@@ -67,7 +67,7 @@ def test_patients_on_both_sides_are_refused_with_both_ways_out(touch: Touch) -> 
     assert len(read_manifest(root, split_by="image").part("test")) == 1
 
 
-def test_class_folders_of_a_user_decide(touch: Touch) -> None:
+def test_class_folders_of_a_user_are_the_classes(touch: Touch) -> None:
     root = touch(*sorted_into(lambda p: ("low", "mid", "high")[p // 2]))
     manifest = read_manifest(root)
     assert set(manifest.class_names) == {"low", "mid", "high"}
@@ -76,7 +76,7 @@ def test_class_folders_of_a_user_decide(touch: Touch) -> None:
     assert read_manifest(root, label_by="binary").class_names == ("benign", "malignant")
 
 
-def test_own_classes_below_own_parts_are_read(touch: Touch) -> None:
+def test_own_class_folders_below_a_split_are_read(touch: Touch) -> None:
     root = touch(*sorted_into(lambda p: f"{'test' if p > 3 else 'train'}/{'ab'[p // 2 % 2]}"))
     manifest = read_manifest(root)
     assert manifest.class_names == ("a", "b")
@@ -92,14 +92,14 @@ def test_own_classes_below_own_parts_are_read(touch: Touch) -> None:
         (("Adenosis", "Ductal Carcinoma"), ("adenosis", "ductal_carcinoma")),
     ],
 )
-def test_folders_that_say_what_the_names_say_give_the_names_classes(
+def test_folders_that_agree_with_the_file_names_give_their_classes(
     touch: Touch, folders: tuple[str, str], classes: tuple[str, str]
 ) -> None:
     assert read_manifest(touch(*sorted_into(lambda p: folders[p % 2]))).class_names == classes
 
 
 @pytest.mark.parametrize("folder", ["22{:03d}", "slide-14-22{:03d}AB", "400X", "all"])
-def test_folders_of_patients_and_magnifications_are_no_classes(touch: Touch, folder: str) -> None:
+def test_folders_of_patients_and_magnifications_are_not_classes(touch: Touch, folder: str) -> None:
     manifest = read_manifest(touch(*sorted_into(lambda p: folder.format(p))))
     assert manifest.class_names == ("benign", "malignant")
 
@@ -113,14 +113,14 @@ def test_folders_of_patients_and_magnifications_are_no_classes(touch: Touch, fol
         (lambda p: f"{('orig', 'aug')[p // 2 % 2]}/{('benign', 'malignant')[p % 2]}", "aug"),
     ],
 )
-def test_folders_that_could_be_several_things_are_refused_by_name(
+def test_ambiguous_folders_are_refused_by_name(
     touch: Touch, folder_of: Callable[[int], str], named: str
 ) -> None:
     with pytest.raises(DataError, match=named):
         read_manifest(touch(*sorted_into(folder_of)))
 
 
-def test_a_choice_of_labels_settles_two_levels(touch: Touch) -> None:
+def test_label_by_chooses_between_two_levels(touch: Touch) -> None:
     root = touch(
         *sorted_into(lambda p: f"{('x', 'y')[p // 2 % 2]}/{('benign', 'malignant')[p % 2]}")
     )
@@ -128,13 +128,13 @@ def test_a_choice_of_labels_settles_two_levels(touch: Touch) -> None:
     assert read_manifest(root, label_by="binary").class_names == ("benign", "malignant")
 
 
-def test_images_of_other_names_in_own_classes_are_refused(touch: Touch) -> None:
+def test_images_without_a_breakhis_name_in_own_class_folders_are_refused(touch: Touch) -> None:
     root = touch(*sorted_into(lambda p: ("low", "mid", "high")[p // 2]), "low/mine.png")
     with pytest.raises(DataError, match=r"low/mine\.png"):
         read_manifest(root)
 
 
-def test_labels_of_folders_need_folders(touch: Touch) -> None:
+def test_labels_by_folder_need_class_folders(touch: Touch) -> None:
     root = touch(name(1), name(2, "M_DC"))
     assert read_manifest(root).class_names == ("benign", "malignant")
     with pytest.raises(DataError, match="folder"):

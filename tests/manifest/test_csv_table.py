@@ -1,4 +1,4 @@
-"""Tables of images as people have them: ids, odd spellings, a part of the images, unknown patients."""
+"""Tables of images: ids, spellings, missing images, unknown patients."""
 
 from __future__ import annotations
 
@@ -27,25 +27,23 @@ def table(root: Path, text: str, name: str = "t.csv") -> Path:
 IDS = "id,label\na0,0\na1,1\n"
 
 
-# -- where the images are ------------------------------------------------------------------
+# -- paths of images -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("column", ["id", "image_id", "id_code", "isic_id", "Image ID", "FileName"])
-def test_ids_without_folder_and_extension_find_their_only_image(
-    tmp_path: Path, column: str
-) -> None:
+def test_ids_without_folder_and_extension_find_their_image(tmp_path: Path, column: str) -> None:
     touch(tmp_path, "train/a0.tif", "train/a1.tif", "test/b7.tif")
     manifest = read_csv_table(table(tmp_path, IDS.replace("id", column, 1)))
     assert manifest.table["path"].tolist() == ["train/a0.tif", "train/a1.tif"]
     assert manifest.class_names == ("0", "1")
 
 
-def test_a_name_of_several_images_is_refused_until_folder_or_suffix_says_which(
+def test_an_ambiguous_name_is_refused_unless_folder_or_suffix_is_given(
     tmp_path: Path,
 ) -> None:
     touch(tmp_path, "images/a0.jpg", "images/a1.jpg", "masks/a0.png", "masks/a1.png")
     path = table(tmp_path, IDS)
-    with pytest.raises(DataError, match=r"'a0' could be 'images/a0\.jpg', 'masks/a0\.png'"):
+    with pytest.raises(DataError, match=r"'a0'.*'images/a0\.jpg', 'masks/a0\.png'"):
         read_csv_table(path)
     by_folder = read_csv_table(path, image_root=tmp_path / "images")
     assert by_folder.table["path"].tolist() == ["a0.jpg", "a1.jpg"]
@@ -55,7 +53,7 @@ def test_a_name_of_several_images_is_refused_until_folder_or_suffix_says_which(
         assert by_suffix.table["path"].tolist() == ["images/a0.jpg", "images/a1.jpg"]
 
 
-def test_a_dot_in_an_id_is_no_extension(tmp_path: Path) -> None:
+def test_a_dot_in_an_id_does_not_begin_an_extension(tmp_path: Path) -> None:
     touch(tmp_path, "x/s.1.png", "x/s.2.png")
     manifest = read_csv_table(table(tmp_path, "id,label\ns.1,a\ns.2,b\n"))
     assert manifest.table["path"].tolist() == ["x/s.1.png", "x/s.2.png"]
@@ -96,7 +94,7 @@ def test_images_that_a_table_does_not_name_are_counted(tmp_path: Path) -> None:
     assert "'c'" in whole[1]
 
 
-def test_a_table_that_names_every_image_says_nothing(tmp_path: Path) -> None:
+def test_a_table_that_names_every_image_has_no_note(tmp_path: Path) -> None:
     touch(tmp_path, "a/0.png", "b/0.png")
     path = table(tmp_path, "path,label,patient\na/0.png,a,p\nb/0.png,b,q\n", "labels.csv")
     assert read_manifest(path.parent).notes == ()
@@ -112,7 +110,7 @@ def test_labels_that_contradict_class_folders_are_counted(tmp_path: Path) -> Non
     assert "'a/1.png' is labelled 'b'" in note
 
 
-def test_folders_of_patients_contradict_no_label(tmp_path: Path) -> None:
+def test_folders_of_patients_do_not_contradict_labels(tmp_path: Path) -> None:
     touch(tmp_path, "0/0.png", "1/0.png", "2/0.png")
     rows = "path,label,patient\n0/0.png,1,0\n1/0.png,0,1\n2/0.png,1,2\n"
     assert read_csv_table(table(tmp_path, rows)).notes == ()
@@ -121,7 +119,7 @@ def test_folders_of_patients_contradict_no_label(tmp_path: Path) -> None:
 # -- groups and labels ---------------------------------------------------------------------
 
 
-def test_white_space_makes_no_second_patient(tmp_path: Path) -> None:
+def test_white_space_in_patient_names_is_ignored(tmp_path: Path) -> None:
     touch(tmp_path, "0.png", "1.png", "2.png")
     rows = "path,label,patient\n0.png,a,P1\n1.png,b,P1 \n2.png,b,P2\u200b\n"
     manifest = read_csv_table(table(tmp_path, rows))
@@ -143,7 +141,7 @@ def test_images_of_unknown_patients_are_refused_with_their_count(tmp_path: Path,
     assert "1.png" in str(caught.value)
 
 
-def test_classes_may_be_called_as_nothing_is(tmp_path: Path) -> None:
+def test_classes_can_be_named_na_or_none(tmp_path: Path) -> None:
     touch(tmp_path, "0.png", "1.png")
     manifest = read_csv_table(table(tmp_path, "path,label,patient\n0.png,NA,p\n1.png,None,q\n"))
     assert manifest.class_names == ("NA", "None")

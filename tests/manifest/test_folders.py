@@ -1,4 +1,4 @@
-"""What folders above and below the classes are taken for, and which of them are refused by name."""
+"""Recognised roles of folders above and below the classes, and refused folders."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_each_level_of_folders_is_recognised(
         ([*spread("train", "b m"), "val/B/1.png"], "'B' and 'b'"),
     ],
 )
-def test_folders_that_are_no_classes_are_refused_by_name(
+def test_folders_that_are_not_classes_are_refused_by_name(
     touch: Touch, paths: list[str], named: str
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -100,7 +100,7 @@ def test_patients_above_the_classes_are_the_groups(touch: Touch) -> None:
     assert manifest.has_groups
 
 
-def test_images_beside_the_parts_without_a_label_are_passed_over_with_a_note(touch: Touch) -> None:
+def test_unlabelled_images_beside_the_split_are_skipped_with_a_note(touch: Touch) -> None:
     root = touch(*spread("train test", "b m"), "pred/1.png", "pred/2.png", "__MACOSX/train/b/x.png")
     manifest = read_folders(root)
     assert len(manifest) == 4
@@ -119,7 +119,7 @@ def test_a_doubled_folder_is_one_level(touch: Touch) -> None:
     assert read_folders(root).layout.startswith("seg_train/seg_test > class")
 
 
-def test_masks_beside_images_are_passed_over_with_a_note(touch: Touch) -> None:
+def test_masks_beside_images_are_skipped_with_a_note(touch: Touch) -> None:
     names = ("benign (1)", "benign (2)")
     root = touch(
         *(f"benign/{n}{end}.png" for n in names for end in ("", "_mask", "_mask_1")),
@@ -147,7 +147,7 @@ def test_numbers_that_differ_in_sign_are_different_classes(touch: Touch) -> None
     assert read_folders(touch(*spread("-1 1"))).class_names == ("-1", "1")
 
 
-def test_folders_below_the_classes_that_sound_like_patients_are_asked_about(touch: Touch) -> None:
+def test_folders_named_like_patients_below_the_classes_have_a_note(touch: Touch) -> None:
     root = touch("b/P01/1.png", "b/P02/1.png", "m/P03/1.png")
     note = read_folders(root).notes[-1]
     pattern = note.split("--group-pattern '")[1].split("'")[0]
@@ -172,7 +172,7 @@ def test_a_linked_class_folder_is_read(touch: Touch) -> None:
 
 
 @pytest.mark.parametrize("name", ["normal", "b/3.png"])
-def test_a_link_that_leads_nowhere_is_refused_by_name(touch: Touch, name: str) -> None:
+def test_a_link_without_a_target_is_refused_by_name(touch: Touch, name: str) -> None:
     root = touch(*spread("b m"))
     (root / name).symlink_to(root / "nowhere-to-be-found")
     with pytest.raises(DataError, match=rf"{name}.*nowhere-to-be-found"):
@@ -190,18 +190,18 @@ def test_a_folder_that_is_reached_twice_is_refused_by_both_names(touch: Touch) -
 
 
 @pytest.mark.parametrize("suffix", [".svs", ".ndpi", ".mrxs", ".dcm", ".nii.gz", ".heic", ".zip"])
-def test_folders_of_files_that_are_no_images_say_what_they_are(touch: Touch, suffix: str) -> None:
+def test_files_that_are_not_images_are_refused_with_their_kind(touch: Touch, suffix: str) -> None:
     with pytest.raises(DataError) as caught:
         read_manifest(touch(f"a/1{suffix}", f"b/2{suffix}"))
     assert f"2 '{suffix}' files (" in str(caught.value)
 
 
-def test_slides_in_one_class_of_two_are_named(touch: Touch) -> None:
+def test_a_class_of_whole_slides_is_refused_by_name(touch: Touch) -> None:
     with pytest.raises(DataError, match="'b' "):
         read_manifest(touch("a/1.png", "b/2.svs"))
 
 
-def test_jfif_is_an_image_and_system_files_are_none(touch: Touch) -> None:
+def test_jfif_files_are_images_and_system_files_are_ignored(touch: Touch) -> None:
     root = touch(
         "a/1.jfif", "b/2.JFIF", "a/Thumbs.db", "b/@eaDir/2.jpg", ".ipynb_checkpoints/x.png"
     )

@@ -1,4 +1,4 @@
-"""What each reader finds in its layout, and what it says about data it cannot use."""
+"""The readers of each layout, and their errors."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_the_file_name_gives_subtype_and_magnification(archive: Path) -> None:
     ]
 
 
-def test_benign_is_class_0_and_subtypes_keep_the_archive_order(archive: Path) -> None:
+def test_benign_is_class_0_and_subtypes_are_in_the_order_of_the_archive(archive: Path) -> None:
     assert read_breakhis(archive).class_names == ("benign", "malignant")
     assert read_breakhis(archive, label_by="subtype").class_names == (
         "adenosis",
@@ -70,18 +70,20 @@ def test_benign_is_class_0_and_subtypes_keep_the_archive_order(archive: Path) ->
 
 
 @pytest.mark.parametrize("part", ["..", ".", "histology_slides", "histology_slides/breast"])
-def test_the_archive_is_the_same_from_whichever_of_its_folders(archive: Path, part: str) -> None:
+def test_the_archive_is_the_same_from_each_of_its_folders(archive: Path, part: str) -> None:
     assert read_manifest(archive / part).digest == read_breakhis(archive).digest
 
 
 @pytest.mark.parametrize(
     ("requested", "n"), [(100, 4), ("100", 4), ("40X,100x", 5), ([40, 100], 5), (None, 5)]
 )
-def test_magnifications_are_kept_as_asked(archive: Path, requested: object, n: int) -> None:
+def test_only_the_requested_magnifications_are_read(
+    archive: Path, requested: object, n: int
+) -> None:
     assert len(read_breakhis(archive, magnification=requested)) == n  # type: ignore[arg-type]
 
 
-def test_a_magnification_that_is_not_there_says_what_is(archive: Path) -> None:
+def test_a_missing_magnification_is_refused_with_the_existing_ones(archive: Path) -> None:
     with pytest.raises(DataError, match="1 at 40X, 4 at 100X"):
         read_breakhis(archive, magnification=400)
     with pytest.raises(UsageError, match="'50'"):
@@ -112,7 +114,7 @@ def test_the_real_archive_has_its_published_counts(real_data: Path) -> None:
 # -- class folders -------------------------------------------------------------------------
 
 
-def test_validation_joins_training_and_is_noted(tmp_path: Path) -> None:
+def test_validation_images_are_used_for_training_with_a_note(tmp_path: Path) -> None:
     root = touch(tmp_path, "train/a/1.png", "train/b/1.png", "valid/a/2.png", "test/b/2.jpg")
     manifest = read_folders(root)
     assert dict(zip(manifest.table["path"], manifest.table["split"], strict=True)) == {
@@ -124,7 +126,7 @@ def test_validation_joins_training_and_is_noted(tmp_path: Path) -> None:
     assert "1 validation images" in manifest.notes[0]
 
 
-def test_classes_count_and_her2_scores_are_ordinal(tmp_path: Path) -> None:
+def test_classes_are_in_natural_order_and_her2_scores_are_ordinal(tmp_path: Path) -> None:
     scores = read_folders(touch(tmp_path / "s", "3+/a.png", "0/a.png", "2+/a.png", "1+/a.png"))
     assert scores.class_names == ("0", "1+", "2+", "3+")
     assert scores.ordinal
@@ -137,9 +139,9 @@ def test_a_pattern_finds_the_patients(tmp_path: Path) -> None:
     root = touch(tmp_path, "a/P1_x.png", "a/P2_x.png", "b/P2_y.png")
     manifest = read_folders(root, group_pattern=r"(P\d+)_")
     assert manifest.groups.tolist() == ["P1", "P2", "P2"]
-    with pytest.raises(DataError, match="1 of 3 paths have"):
+    with pytest.raises(DataError, match="1 of 3"):
         read_folders(root, group_pattern="(P1|P2_x)")
-    with pytest.raises(UsageError, match="parentheses"):
+    with pytest.raises(UsageError, match="'P'"):
         read_folders(root, group_pattern="P")
 
 
@@ -150,12 +152,12 @@ def test_row_33_an_empty_class_folder_is_an_error_with_counts(tmp_path: Path) ->
         read_folders(root)
 
 
-def test_row_33_one_class_is_no_classification(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="at least two different classes"):
+def test_row_33_a_single_class_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\['a'\]"):
         read_folders(touch(tmp_path, "a/1.png", "a/2.png"))
 
 
-def test_row_33_a_misspelt_test_class_says_what_was_meant(tmp_path: Path) -> None:
+def test_row_33_a_misspelt_test_class_is_refused_with_the_nearest_name(tmp_path: Path) -> None:
     root = touch(tmp_path, "train/benign/1.png", "train/other/1.png", "test/bengin/1.png")
     with pytest.raises(DataError, match="Did you mean 'benign'"):
         read_folders(root)
@@ -168,7 +170,7 @@ def test_images_outside_class_folders_are_named(tmp_path: Path) -> None:
         read_folders(touch(tmp_path / "flat", "1.png", "2.png"))
 
 
-def test_row_25_pipes_links_and_other_files_are_passed_over_with_a_note(tmp_path: Path) -> None:
+def test_row_25_pipes_links_and_other_files_are_skipped_with_a_note(tmp_path: Path) -> None:
     root = touch(tmp_path, "a/1.png", "b/2.png", "b/slide.svs", "b/.DS_Store", "b/x.abc")
     os.mkfifo(root / "a/pipe.png")
     (root / "a/loop").symlink_to(root)
@@ -183,7 +185,7 @@ def test_row_25_pipes_links_and_other_files_are_passed_over_with_a_note(tmp_path
     ]
 
 
-def test_other_endings_of_the_same_formats_are_images(tmp_path: Path) -> None:
+def test_other_suffixes_of_the_same_formats_are_images(tmp_path: Path) -> None:
     names = ["1.jfif", "2.JFIF", "3.jpe", "4.dib", "5.pbm", "6.pnm"]
     for name in names:
         (tmp_path / name).touch()
@@ -191,7 +193,9 @@ def test_other_endings_of_the_same_formats_are_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\nb.png", "a\x1b]0;pwned\x07.png", os.fsdecode(b"a\xff.png")])
-def test_row_26_names_that_no_table_can_hold_are_refused(tmp_path: Path, name: str) -> None:
+def test_row_26_names_that_cannot_be_stored_in_a_table_are_refused(
+    tmp_path: Path, name: str
+) -> None:
     touch(tmp_path, "a/1.png", "b/1.png", f"a/{name}")
     with pytest.raises(DataError) as caught:
         read_folders(tmp_path)
@@ -201,7 +205,7 @@ def test_row_26_names_that_no_table_can_hold_are_refused(tmp_path: Path, name: s
 @pytest.mark.parametrize(
     "name", ['q"uote.png', "co,mma.png", "\u202ertl.png", "n" * 250 + ".png", "#1.png", " .png"]
 )
-def test_row_26_odd_but_legal_names_survive(tmp_path: Path, name: str) -> None:
+def test_row_26_unusual_names_are_read_and_written(tmp_path: Path, name: str) -> None:
     manifest = read_folders(touch(tmp_path / "d", "b/1.png", f"a/{name}"))
     manifest.write(tmp_path / "m.csv")
     back = type(manifest).read(tmp_path / "m.csv", **manifest.about())
@@ -227,7 +231,7 @@ def test_a_table_gives_labels_groups_and_splits(tmp_path: Path) -> None:
     assert manifest.table["split"].tolist() == ["train", "train", "test"]
 
 
-def test_known_other_column_names_work_and_unknown_ones_are_asked_for(tmp_path: Path) -> None:
+def test_other_column_names_are_recognised_or_given_by_option(tmp_path: Path) -> None:
     manifest = read_csv_table(table(tmp_path, "file,class,patient\n1.png,x,p\n2.png,y,q\n"))
     assert manifest.group_kind == "patient"
     path = table(tmp_path, "path,lable\n1.png,x\n2.png,y\n")
@@ -244,7 +248,7 @@ def test_row_29_a_group_on_both_sides_is_refused(tmp_path: Path) -> None:
         read_csv_table(path)
 
 
-def test_a_column_that_sounds_like_patients_is_named_where_none_is_known(tmp_path: Path) -> None:
+def test_a_column_that_may_be_patients_is_named_if_none_is_known(tmp_path: Path) -> None:
     note, *_ = read_csv_table(table(tmp_path, "path,label,donor_nr\n1.png,x,1\n2.png,y,2\n")).notes
     assert "column donor_nr" in note
     assert "--group-column" in note
@@ -262,19 +266,19 @@ def test_row_30_an_empty_group_cell_is_refused_and_a_missing_column_has_a_caveat
     ("text", "words"),
     [
         ("path,label\n1.png,x\n9.png,y\n", "9.png"),
-        ("path,label\n1.png,x\n2.png,\n", r"empty in 1 row \(line 3\)"),
+        ("path,label\n1.png,x\n2.png,\n", r"1 row \(line 3\)"),
         ("path,label\n1.png,x\n../2.png,y\n", r"'\.\./2\.png'"),
         ("path,label\n1.png,x\n/etc/passwd,y\n", "'/etc/passwd'"),
         ("path,label,split\n1.png,x,train\n2.png,y,tset\n", "'tset'"),
         ("path,label\n1.png,x\n1.png,y\n", r"first: 1\.png"),
     ],
 )
-def test_a_table_that_cannot_be_true_says_why(tmp_path: Path, text: str, words: str) -> None:
+def test_an_invalid_table_is_refused_with_the_value(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(DataError, match=words):
         read_csv_table(table(tmp_path, text))
 
 
-def test_files_may_stand_in_folders_of_their_label(real_data: Path) -> None:
+def test_images_can_be_in_folders_of_their_label(real_data: Path) -> None:
     manifest = read_manifest(
         real_data / "bccd_cells", label_column="label", group_column="group_image"
     )
@@ -295,6 +299,6 @@ def test_an_option_of_another_reader_is_refused_by_name(archive: Path, tmp_path:
         read_manifest(root, magnification=100)
 
 
-def test_what_is_not_understood_is_described(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds 2 \.txt, folders: none, and 0 images"):
+def test_an_unknown_layout_is_refused_with_its_content(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"2 \.txt"):
         read_manifest(touch(tmp_path, "a.txt", "b.txt"))

@@ -1,4 +1,4 @@
-"""Classes sort as people count, and patients' names are compared as people read them."""
+"""Natural order of classes, unknown patients, and nearly equal names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ensemble_kit.manifest.names import in_natural_order, is_unknown, known_grou
 from ensemble_kit.manifest.table import Manifest
 
 
-def test_numbers_in_class_names_are_counted() -> None:
+def test_class_names_are_sorted_by_their_numbers() -> None:
     assert in_natural_order(map(str, range(12))) == tuple(map(str, range(12)))
     assert in_natural_order(f"ISUP {k}" for k in (10, 2, 1)) == ("ISUP 1", "ISUP 2", "ISUP 10")
     assert in_natural_order(["0.5", "0.25", "-1", "10"]) == ("-1", "0.25", "0.5", "10")
@@ -28,7 +28,7 @@ def test_an_unknown_patient_is_refused(group: str) -> None:
 
 
 @pytest.mark.parametrize("group", ["NA12878", "0", "Nan Li", "none-1", "NL-7"])
-def test_a_patient_whose_name_only_begins_so_is_known(group: str) -> None:
+def test_a_name_that_begins_like_unknown_is_known(group: str) -> None:
     assert not is_unknown(group)
     assert known_groups([f"{group}\u00a0"], ["s1"], where="column 'patient'") == [group]
 
@@ -53,11 +53,11 @@ def test_names_that_look_the_same_are_nearly_equal(one: str, other: str) -> None
 @pytest.mark.parametrize(
     ("one", "other"), [("P1-1", "P11"), ("1", "10"), ("2+", "2"), ("12.5", "125"), ("a", "b")]
 )
-def test_names_that_differ_are_not(one: str, other: str) -> None:
+def test_different_names_are_not_nearly_equal(one: str, other: str) -> None:
     assert near_equal([one, other]) == []
 
 
-def test_records_sort_classes_naturally_and_know_every_patient() -> None:
+def test_records_have_classes_in_natural_order_and_known_patients() -> None:
     rows = [(f"s{k}", f"s{k}.png", str(k % 11), f"P{k} ") for k in range(22)]
     manifest = Manifest.from_records(rows)
     assert manifest.class_names == tuple(map(str, range(11)))

@@ -1,4 +1,4 @@
-"""MedMNIST files keep their own parts, and run no code."""
+"""MedMNIST files: their parts, and damaged or malicious files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def save(path: Path, **changes: np.ndarray) -> Path:
     return path
 
 
-def test_parts_labels_and_pixels_are_the_files_own(tmp_path: Path) -> None:
+def test_parts_labels_and_pixels_are_read_from_the_file(tmp_path: Path) -> None:
     manifest = read_npz(save(tmp_path / "x.npz"))
     assert manifest.table["split"].tolist() == ["train"] * 4 + ["test"] * 2
     assert manifest.labels.tolist() == [0, 1, 0, 1, 1, 0]
@@ -48,7 +48,7 @@ def test_breastmnist_is_malignant_first_and_its_official_split(real_data: Path) 
     assert manifest.part("test").table["label"].value_counts().tolist() == [114, 42]
 
 
-def test_row_50_a_pickle_inside_never_runs(tmp_path: Path) -> None:
+def test_row_50_a_pickle_in_the_file_is_not_run(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
 
     class Bomb:
@@ -80,11 +80,11 @@ def test_multi_label_and_other_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "z.npz", weights=np.zeros(3))
     with pytest.raises(DataError, match=r"weights\.npy"):
         read_npz(tmp_path / "z.npz")
-    with pytest.raises(UsageError, match="names for 2 labels"):
+    with pytest.raises(UsageError, match="1 class names for 2 labels"):
         read_npz(save(tmp_path / "x.npz"), class_names=["a"])
 
 
-def test_labels_and_images_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+def test_different_numbers_of_labels_and_images_are_refused(tmp_path: Path) -> None:
     images = np.zeros((5, 10, 10), np.uint8)
     with pytest.raises(DataError, match="5 images"):
         read_npz(save(tmp_path / "x.npz", train_images=images))
@@ -110,7 +110,7 @@ def header(shape: tuple[int, ...]) -> bytes:
 
 
 @pytest.mark.parametrize("shape", [(2**45, 1024, 1024), (4, 10, 11), (3, 10, 10), (-4, 10, 10)])
-def test_row_52_a_header_that_declares_other_sizes_than_are_there_is_refused_unread(
+def test_row_52_a_header_with_wrong_sizes_is_refused_before_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
 ) -> None:
     member(tmp_path / "x.npz", "train_images", header(shape) + bytes(400))
@@ -119,7 +119,7 @@ def test_row_52_a_header_that_declares_other_sizes_than_are_there_is_refused_unr
         read_image(tmp_path, "x.npz#train_images/0")
 
 
-def test_row_52_a_way_of_compressing_that_numpy_does_not_use_is_refused(tmp_path: Path) -> None:
+def test_row_52_other_compression_methods_are_refused(tmp_path: Path) -> None:
     for kind in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         path = tmp_path / f"{kind}.npz"
         member(path, "train_images", header((4, 10, 10)) + bytes(400), compression=kind)
@@ -128,7 +128,7 @@ def test_row_52_a_way_of_compressing_that_numpy_does_not_use_is_refused(tmp_path
 
 
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
-def test_row_50_damaged_bytes_give_pixels_or_a_data_error_never_another(
+def test_row_50_damaged_bytes_give_pixels_or_a_data_error(
     tmp_path: Path, write: Callable[..., None]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -141,13 +141,13 @@ def test_row_50_damaged_bytes_give_pixels_or_a_data_error_never_another(
             broken[at] ^= int(rng.integers(1, 256))
         path = tmp_path / f"{i}.npz"
         path.write_bytes(broken)
-        # Whatever else is raised ends the test.
+        # Any other exception fails the test.
         with contextlib.suppress(DataError):
             read_npz(path)
             read_image(tmp_path, f"{path.name}#train_images/0")
 
 
-def test_an_array_is_read_by_one_thread_for_all(
+def test_an_array_is_read_once_for_all_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "x.npz")
@@ -155,15 +155,15 @@ def test_an_array_is_read_by_one_thread_for_all(
 
     def load(file: str, key: str) -> np.ndarray:
         reads.append(key)
-        time.sleep(0.05)  # so that the others would come too
+        time.sleep(0.05)  # so that the other threads arrive
         return real(file, key)
 
-    def look(_: int) -> np.ndarray:
+    def read(_: int) -> np.ndarray:
         together.wait()
         return read_image(tmp_path, "x.npz#train_images/1")
 
     monkeypatch.setattr(containers, "load_npz", load)
     with ThreadPoolExecutor(4) as pool:
-        images = list(pool.map(look, range(4)))
+        images = list(pool.map(read, range(4)))
     assert reads == ["train_images"]
     assert all((image == images[0]).all() for image in images)

@@ -1,4 +1,4 @@
-"""The phantom is the same for the same seed, marked synthetic, and behaves like patients' tissue."""
+"""The phantom: reproducible, marked as synthetic, with scores as published."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(
-    phantom: Path, tmp_path: Path
-) -> None:
+def test_the_bytes_depend_only_on_the_seed(phantom: Path, tmp_path: Path) -> None:
     again = write_phantom(tmp_path / "again", n_patients=15, images_per_patient=2, seed=3)
     files = sorted(p.relative_to(phantom) for p in phantom.rglob("*.png"))
     assert len(files) == 15 * 2 * 3
@@ -43,7 +41,7 @@ def test_the_same_seed_draws_the_same_bytes_and_another_seed_others(
     )
 
 
-def test_it_says_that_it_is_synthetic_in_every_place(phantom: Path) -> None:
+def test_settings_name_notes_and_files_say_synthetic(phantom: Path) -> None:
     assert read_json(phantom / "phantom.json")["synthetic"] is True
     manifest = read_bci(phantom)
     assert manifest.name.startswith("phantom")
@@ -63,7 +61,7 @@ def test_patients_are_the_groups_and_stay_on_one_side(phantom: Path) -> None:
 
 
 @pytest.mark.parametrize("n", [12, 13, 20, 40, 100, 333])
-def test_classes_are_as_rare_as_in_bci(n: int) -> None:
+def test_classes_have_the_proportions_of_bci(n: int) -> None:
     counts = patients_per_score(n)
     assert sum(counts) == n
     assert min(counts) >= 3
@@ -90,7 +88,7 @@ def test_stain_vectors_are_ruifrok_and_johnstons_unit_vectors() -> None:
         np.testing.assert_allclose(vector, known, atol=0.01)
 
 
-def test_the_mask_is_where_the_brown_is() -> None:
+def test_the_mask_marks_the_brown_pixels() -> None:
     patient = next(p for p in draw_patients(40) if p.score == "3+")
     _, ihc, mask = draw_pair(patient, 128, generator(0, "x"))
     brown = ihc[:, :, 0].astype(int) - ihc[:, :, 2]
@@ -111,11 +109,11 @@ def test_more_membrane_is_stained_at_higher_scores() -> None:
     assert share["0"] < share["1+"] < share["2+"] < share["3+"]
 
 
-def test_a_folder_with_other_things_is_left_alone(tmp_path: Path, phantom: Path) -> None:
+def test_a_folder_with_other_content_is_refused(tmp_path: Path, phantom: Path) -> None:
     (tmp_path / "thesis.docx").touch()
     with pytest.raises(DataError):
         write_phantom(tmp_path)
-    with pytest.raises(DataError, match="other settings"):
+    with pytest.raises(DataError, match=r"phantom\.json"):
         write_phantom(phantom, n_patients=16)
     before = (phantom / "patients.csv").stat().st_mtime_ns
     write_phantom(phantom, n_patients=15, images_per_patient=2, seed=3)

@@ -1,4 +1,4 @@
-"""Soft labels are columns of a manifest: read back, part of its digest, refused where they are no distribution."""
+"""Soft labels: columns of a manifest and part of its digest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def manifest() -> Manifest:
     return Manifest.from_records(rows)
 
 
-def test_soft_labels_come_back_from_the_file_and_change_the_digest(
+def test_soft_labels_are_read_from_the_file_and_change_the_digest(
     manifest: Manifest, tmp_path: Path
 ) -> None:
     soft = manifest.with_columns(**soft_columns(PROBA, NAMES))
@@ -44,7 +44,7 @@ def test_soft_labels_come_back_from_the_file_and_change_the_digest(
         ({"soft_label:c": ["0", "0", "0"]}, "soft_label:c"),
     ],
 )
-def test_what_is_no_distribution_is_refused(
+def test_soft_labels_that_are_not_a_distribution_are_refused(
     manifest: Manifest, change: dict[str, list[str]], named: str
 ) -> None:
     soft = manifest.with_columns(**{**soft_columns(PROBA, NAMES), **change})

@@ -1,1 +1,1 @@
-"""Recognises what each level of folders means."""
+"""Recognises the meaning of each level of folders."""

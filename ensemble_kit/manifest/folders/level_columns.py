@@ -42,13 +42,15 @@ def without_unlabelled(paths: Sequence[str], levels: Levels) -> tuple[list[str],
     """The paths outside folders of unlabelled images, and a note on the skipped ones."""
     if not levels.unlabelled:
         return list(paths), ()
-    kept = [
+    labelled = [
         path
         for path, row in zip(paths, folders_of(paths), strict=True)
         if not set(row) & set(levels.unlabelled)
     ]
     shown = first_few(map(repr, levels.unlabelled))
-    return kept, (f"{len(paths) - len(kept)} images in {shown} were skipped: they have no label.",)
+    return labelled, (
+        f"{len(paths) - len(labelled)} images in {shown} were skipped: they have no label.",
+    )
 
 
 def add_parts(table: pd.DataFrame, levels: Levels) -> tuple[str, ...]:

@@ -69,7 +69,7 @@ def _is_unlabelled(name: str) -> bool:
 def refused_beside(
     unknown: list[str], parts: dict[str, str], where: str, nested: Sequence[str] = ()
 ) -> DataError:
-    """The error about folders beside parts of a split; `nested` are those that hold parts."""
+    """The error about folders beside parts of a split; `nested` are folders with parts of their own."""
     inside = f"; '{nested[0]}' has its own parts" if nested else ""
     return DataError(
         f"In '{where}', {first_few(map(repr, unknown))} {_verb(unknown)} beside {first_few(map(repr, parts))}",
@@ -199,4 +199,4 @@ def in_order(names: Collection[str]) -> list[str]:
 
 
 def _verb(names: Collection[str]) -> str:
-    return "stands" if len(names) == 1 else "stand"
+    return "is" if len(names) == 1 else "are"

@@ -1,4 +1,4 @@
-"""Recognises what each level of folders is: parts of a split, patients, classes, ...
+"""Recognises the role of each level of folders: parts of a split, patients, classes, ...
 
 Only the names of folders are used. A level has one role in all branches.
 """
@@ -33,7 +33,7 @@ from ensemble_kit.manifest.folders.words import (
 )
 
 PART, PATIENT, CLASS = "part", "patient", "class"
-MAGNIFICATION, IMAGE_FOLDER, AGAIN = "magnification", "images", "again"
+MAGNIFICATION, IMAGE_FOLDER, REPEATED = "magnification", "images", "repeated"
 FURTHER = "further"
 Folders = Sequence[tuple[str, ...]]
 
@@ -122,7 +122,7 @@ def _above(
     """The role of a level that may be the classes, and the folders in it to skip."""
     names, depth = list(below), len(levels.roles)
     if depth and all(row[depth] == row[depth - 1] for row in rows if len(row) > depth):
-        return AGAIN, ()
+        return REPEATED, ()
     refuse_folds(names, where)
     parts = parts_of(names)
     if parts and PART not in levels.roles:
@@ -155,7 +155,7 @@ def _under_class(names: set[str], levels: Levels, where: str) -> str:
 
 
 def _is_patients(below: dict[str, set[str]]) -> bool:
-    """Whether folders are named like patients, and hold the same few classes."""
+    """Whether folders are named like patients, and have the same few classes."""
     found = recurring(below)
     everywhere = set().union(*below.values())
     numbered = len(below) > MANY_PATIENTS and all(name.isdecimal() for name in below)
@@ -175,7 +175,7 @@ def _in_words(role: str, names: tuple[str, ...]) -> str:
         return f"magnification ({', '.join(names)})"
     if role == IMAGE_FOLDER:
         return names[0]
-    if role == AGAIN:
+    if role == REPEATED:
         return ""
     if role == FURTHER:
         return f"{counted(len(names), 'further folder')}"

@@ -29,9 +29,9 @@ def split_of_rows(table: UserTable, column: str = "split") -> list[str]:
     odd = ~words.isin(PARTS)
     if odd.any():
         raise DataError(
-            f"Column '{column}' of '{table.path}' names no part of a split in {int(odd.sum())} rows "
+            f"Column '{column}' of '{table.path}' has unknown values in {int(odd.sum())} rows "
             f"({table.where(odd)}: {first_few(map(repr, table.frame[column][odd].unique()))})",
-            "the parts are train, val and test",
+            "the parts of a split are train, val and test",
             "Use these words",
         )
     return [PARTS[word] for word in words]

@@ -97,7 +97,7 @@ def image_tree(root: str | os.PathLike[str]) -> ImageTree:
 
 
 def natural_key(text: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that counts: `2` before `10`, `2+` after `1+`.
+    """Sort key for natural order: `2` before `10`, `2+` after `1+`.
 
     Examples
     --------
@@ -112,8 +112,8 @@ def _walk(top: Path) -> Iterator[tuple[str, str]]:
     """Kind and relative path of everything below `top` that is not ignored."""
     home = os.path.realpath(top)
     pending = [("", home)]
-    # The name under which each real folder was found: a link may lead to one of them.
-    met = {home: ""}
+    # Real folder -> the name under which it was found; links may lead to it.
+    found_as = {home: ""}
     while pending:
         folder, real = pending.pop()
         for entry in _entries(top / folder):
@@ -125,11 +125,11 @@ def _walk(top: Path) -> Iterator[tuple[str, str]]:
                 there = os.path.join(real, entry.name)  # noqa: PTH118 - as realpath writes it.
                 if entry.is_symlink():
                     there = os.path.realpath(there)
-                before = met.setdefault(there, relative)
+                before = found_as.setdefault(there, relative)
                 if f"{real}/".startswith(f"{there}/") or f"{home}/".startswith(f"{there}/"):
                     kind = LOOP
                 elif before != relative:
-                    raise _met_twice(top, before, relative)
+                    raise _found_twice(top, before, relative)
                 else:
                     pending.append((relative, there))
             yield kind, relative
@@ -146,7 +146,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def _met_twice(top: Path, before: str, relative: str) -> DataError:
+def _found_twice(top: Path, before: str, relative: str) -> DataError:
     return DataError(
         f"'{before}' and '{relative}' are one folder: a symbolic link joins them",
         f"its images would count twice under '{top}'",
@@ -177,7 +177,7 @@ def _refuse_names(paths: list[str]) -> None:
 def _refuse_broken(top: Path, broken: list[str]) -> None:
     if broken:
         raise DataError(
-            f"{len(broken)} symbolic link{'s lead' if len(broken) > 1 else ' leads'} to nothing",
+            f"{len(broken)} symbolic link{'s have' if len(broken) > 1 else ' has'} no target",
             f"each link must lead to a file or folder; under '{top}': "
             + first_few((f"{name} -> {_target(top / name)}" for name in sorted(broken)), 3),
             "Fetch the targets (as `dvc pull` or `git annex get` do), or remove the links",
@@ -195,7 +195,7 @@ def _counted(kind: str, count: int) -> str:
 
 
 def _kind_of_file(suffix: str) -> tuple[str, str]:
-    """The kind of a file that is not read, and what to do about it if known."""
+    """The kind of a file that is not read, and how to convert it if known."""
     known = not_read(suffix)
     about = f" ({known[0]}: {known[1]})" if known else ""
     return f"'{suffix or 'no suffix'}' file", about

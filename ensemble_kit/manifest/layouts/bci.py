@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
-from ensemble_kit.manifest.checks import table_with
+from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.manifest.checks import check_choice, table_with
 from ensemble_kit.manifest.folders.walk import list_images
 from ensemble_kit.manifest.image_files import posix
 from ensemble_kit.manifest.layouts.class_folders import HER2_SCORES
@@ -41,9 +41,8 @@ def read_bci(
 ) -> Manifest:
     """A manifest of the BCI layout: `HE/{train,test}/00001_train_1+.png`, and `IHC/...`.
 
-    BCI publishes no patients. Without a table of groups each image is its own group, and a caveat
-    says so: patches of one patient may then be in several folds, and in the official split they are
-    on both sides. The `patients.csv` of a phantom is used.
+    BCI publishes no patients. Without a table of groups each image is its own group, with
+    a caveat: patches of one patient may be in several folds, and on both sides of the official split. The `patients.csv` of a phantom is used.
 
     Parameters
     ----------
@@ -82,8 +81,8 @@ def read_bci(
     if top is None:
         raise DataError(
             f"'{root}' does not have the folders HE and IHC of BCI",
-            "both hold files like 00001_train_1+.png",
-            "Give the unpacked folder that holds both",
+            "both contain files like 00001_train_1+.png",
+            "Give the unpacked folder that contains both",
         )
     paths, notes = list_images(top)
     table = _rows(paths, _FOLDERS["he" if stain == "both" else stain], str(root))
@@ -117,17 +116,12 @@ def _refuse_options(stain: str, join: str | None, color: str) -> None:
         ("join", DEFAULT_JOIN if join is None else join, JOINS),
         ("color", color, COLORS),
     ):
-        if value not in known:
-            raise UsageError(
-                f"Unknown value '{value}' for {option}",
-                f"the values are {', '.join(known)}",
-                did_you_mean(value, known),
-            )
+        check_choice(option, value, known)
     if join is not None and stain != "both":
         raise UsageError(
             f"join '{join}' was given for stain '{stain}' alone",
             "a join makes one input of both stains",
-            "Leave out the join, or read both stains: --stain both",
+            "Remove the join, or read both stains: --stain both",
         )
 
 

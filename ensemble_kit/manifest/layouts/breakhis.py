@@ -1,4 +1,4 @@
-"""Reads BreakHis: images and folders, with what the file names say.
+"""Reads BreakHis: images, folders, and the fields of the file names.
 
 The official archive is read without changes. Copies in other folders are read too.
 """
@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from ensemble_kit.errors import DataError, UsageError, counted, did_you_mean, first_few
+from ensemble_kit.errors import DataError, counted, first_few
+from ensemble_kit.manifest.checks import check_choice
 from ensemble_kit.manifest.folders.level_columns import (
     add_parts,
     folders_of,
@@ -39,7 +40,7 @@ GROUP_BY = ("patient", "slide")
 _LABELS = {
     "binary": "file names (benign, malignant)",
     "subtype": "file names (subtypes)",
-    "folder": "class folders (--label-by binary takes benign, malignant of the file names)",
+    "folder": "class folders (--label-by binary uses the file names: benign, malignant)",
 }
 
 
@@ -64,12 +65,12 @@ def read_breakhis(
         `BreaKHis_v1`, a folder above it, its `histology_slides` or `breast` part, or any folder
         of files with the original names.
     magnification : int, sequence of int, or None
-        Keep 40, 100, 200 and/or 400; all by default.
+        40, 100, 200 and/or 400; all by default.
     label_by : {"binary", "subtype", "folder"} or None
         Two classes (benign, malignant), the eight subtypes (benign ones first), or the names of
-        the topmost class folders. By default the folders decide: those of a user's own (low, mid,
-        high) are the classes, else the file names give benign and malignant, or the subtypes where
-        there is one folder for each.
+        the topmost class folders. By default, a user's own class folders (low, mid, high)
+        are the classes. Else the file names give the subtypes if there is one folder for each, or
+        benign and malignant.
     group_by : {"patient", "slide"}
     split_by : {"group", "image"}
         `image` allows patients in train and in test, with a caveat.
@@ -94,8 +95,8 @@ def read_breakhis(
     classification. IEEE TBME 63(7):1455-1462, 2016.
     """
     if label_by is not None:
-        _check_choice("label_by", label_by, LABEL_BY)
-    _check_choice("group_by", group_by, GROUP_BY)
+        check_choice("label_by", label_by, LABEL_BY)
+    check_choice("group_by", group_by, GROUP_BY)
     wanted = parse_magnifications(magnification)
     archive = breast_folder(root)
     home = archive or Path(root)
@@ -110,16 +111,16 @@ def read_breakhis(
         )
     named = [record["path"] for record in records]
     folders = breakhis_folders(folders_of(named), records, str(root), chosen=label_by is not None)
-    kept, unlabelled_notes = without_unlabelled(named, folders.levels)
+    labelled, unlabelled_notes = without_unlabelled(named, folders.levels)
     table = pd.DataFrame.from_records(records)
-    table = table[table["path"].isin(kept)].reset_index(drop=True)
+    table = table[table["path"].isin(labelled)].reset_index(drop=True)
     table["group"] = table[group_by]
     by = label_by or folders.label_by
     if by == "folder":
         _refuse_unnamed(unnamed)
     names = _label(table, by, folders.levels)
     part_notes = add_parts(table, folders.levels)
-    table = _keep_magnifications(table, wanted, str(root))
+    table = _at_magnifications(table, wanted, str(root))
     refuse_untrained(table)
     shown = "as in the archive" if archive else folders.levels.sentence()
     notes = (*tree.notes, *mask_notes, *unlabelled_notes, *part_notes)
@@ -169,7 +170,7 @@ def _label(table: pd.DataFrame, by: str, levels: Levels) -> tuple[str, ...]:
         raise DataError(
             f"--label-by folder: there are no class folders; {levels.sentence()}",
             "labels by folder need one folder per class",
-            "Leave out --label-by folder",
+            "Remove --label-by folder",
         )
     table["label"] = names_at(table["path"].tolist(), levels, CLASS)
     names = in_natural_order(table["label"])
@@ -195,15 +196,6 @@ def _unnamed_note(unnamed: list[str]) -> tuple[str, ...]:
     )
 
 
-def _check_choice(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UsageError(
-            f"Unknown value '{value}' for {option}",
-            f"the values are {', '.join(known)}",
-            did_you_mean(value, known),
-        )
-
-
 def _records(paths: list[str]) -> tuple[list[dict[str, str]], list[str]]:
     records, unnamed = [], []
     for path in paths:
@@ -225,13 +217,13 @@ def _records(paths: list[str]) -> tuple[list[dict[str, str]], list[str]]:
     return records, unnamed
 
 
-def _keep_magnifications(
+def _at_magnifications(
     table: pd.DataFrame, wanted: tuple[int, ...] | None, root: str
 ) -> pd.DataFrame:
     if wanted is None:
         return table
-    kept = table[table["magnification"].isin(map(str, wanted))]
-    if not len(kept):
+    chosen = table[table["magnification"].isin(map(str, wanted))]
+    if not len(chosen):
         have = Counter(table["magnification"])
         raise DataError(
             f"'{root}' has no images at {' or '.join(map(str, wanted))}X",
@@ -239,7 +231,7 @@ def _keep_magnifications(
             + ", ".join(f"{n} at {m}X" for m, n in sorted(have.items(), key=lambda i: int(i[0]))),
             "Choose one of those",
         )
-    return kept
+    return chosen
 
 
 def _present(names: tuple[str, ...], table: pd.DataFrame) -> tuple[str, ...]:

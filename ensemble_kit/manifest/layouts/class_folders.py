@@ -68,12 +68,12 @@ def read_folders(
     -------
     Manifest
         `sample_id` is the path. Validation images are used for training, because the folds are made
-        from them; the column `part` keeps their part. `layout` names the role of each level.
+        from them; the column `part` has their part. `layout` names the role of each level.
 
     Raises
     ------
     UsageError
-        A pattern that is no regular expression or has no group.
+        A pattern is not a regular expression, or has no group.
     DataError
         There is no class folder, an empty one, or two with nearly equal names; a class is not in
         train/; a pattern does not match a path; or folders are not classes.
@@ -193,7 +193,7 @@ def _add_groups(
 
 
 def _patients_below(levels: Levels) -> str:
-    """A question, if the folders below the classes are named like patients."""
+    """A hint, if the folders below the classes are named like patients."""
     depth = levels.depth(FURTHER)
     if depth is None or not all(map(is_patient, levels.names[depth])):
         return ""

@@ -10,7 +10,7 @@ from ensemble_kit.errors import DataError, counted, did_you_mean, first_few
 from ensemble_kit.manifest.columns import GROUP_WORDS, GROUPS, LABELS, PATHS, known_columns
 from ensemble_kit.manifest.folders.split_words import split_of_rows, validation_note
 from ensemble_kit.manifest.image_files import find_images, images_beside
-from ensemble_kit.manifest.layouts.class_folders import is_her2
+from ensemble_kit.manifest.layouts.class_folders import NO_PATIENTS, is_her2
 from ensemble_kit.manifest.names import in_natural_order, known_groups, refuse_near_equal
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 from ensemble_kit.tables import UserTable, read_table
@@ -31,15 +31,15 @@ def read_csv_table(
     Parameters
     ----------
     path : path
-        The table. Other columns are kept. A column `sample_id` names the images, else their path
-        does. A column `split` holds train, val or test.
+        The table. All its columns are copied. The ids of the images are the column `sample_id`, or
+        their paths. A column `split` has train, val or test.
     image_root : path or None
         The folder of the images; the folder of the table by default. An image that is not at its
         path is searched there by its name, with or without extension.
     image_suffix : str or None
         Added to the names of the table, e.g. `.tif`.
     path_column, label_column, group_column : str or None
-        Which columns to use; by default the first known one (path, file, id, ...; label, class,
+        Columns to use; by default the first known one (path, file, id, ...; label, class,
         ...; group, patient, ...). Without a group column each image is its own group, with a
         caveat.
     split_by : {"group", "image"}
@@ -122,11 +122,10 @@ def _group_column(read: UserTable, chosen: str | None) -> str | None:
 
 def _no_groups(columns: Sequence[object]) -> str:
     """A caveat that no group is known, with the columns that may hold the groups."""
-    text = "No patients are known: each image is its own group, so metrics may be too optimistic."
     like = [c for c in map(str, columns) if any(w in c.lower() for w in GROUP_WORDS)]
     if not like:
-        return text
-    return f"{text} Does column {first_few(like)} hold them? Use --group-column."
+        return NO_PATIENTS
+    return f"{NO_PATIENTS} Does column {first_few(like)} contain them? Use --group-column."
 
 
 def _layout(names: str, labels: str, group: str | None, found: list[str]) -> str:
@@ -174,6 +173,6 @@ def _other_folders(paths: list[str], labels: list[str]) -> tuple[str, ...]:
     if not wrong:
         return ()
     return (
-        f"{len(wrong)} of {len(paths)} images are in the folder of another class than the table "
-        f"says ({first_few(wrong, 2)}). The labels of the table are used.",
+        f"{len(wrong)} of {len(paths)} images are in the folder of another class than their "
+        f"label ({first_few(wrong, 2)}). The labels of the table are used.",
     )

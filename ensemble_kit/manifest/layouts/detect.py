@@ -43,7 +43,7 @@ def read_manifest(
         or without train/, valid/ and test/, a MedMNIST `.npz`, a CSV table, or a folder that holds
         `manifest.csv`.
     straddling : bool
-        Allow groups on both sides of the split of the data, if the reader can.
+        Allow groups on both sides of the split of the data, if the reader supports it.
     options
         Options of the reader, such as `magnification` for BreakHis.
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ensemble_kit.archives import ARCHIVE_FAULTS, open_zip, read_array, shape_of
 from ensemble_kit.errors import DataError, UsageError, first_few
+from ensemble_kit.manifest.folders.split_words import validation_note
 from ensemble_kit.manifest.table import NO_GROUPS, Manifest
 
 PARTS = {"train": "train", "val": "train", "test": "test"}
@@ -62,7 +63,7 @@ def read_npz(path: str | os.PathLike[str], *, class_names: Sequence[str] | None 
     """A manifest of a MedMNIST file: arrays `{train,val,test}_images` and `..._labels`.
 
     The test part of the file is used. Its val part is used for training, because the folds are made
-    from it; the column `part` keeps the part of each image. Patients are not published.
+    from it; the column `part` has the part of each image. Patients are not published.
 
     Parameters
     ----------
@@ -103,13 +104,7 @@ def read_npz(path: str | os.PathLike[str], *, class_names: Sequence[str] | None 
         name=file.stem,
         notes=(
             "No patients are published: each image is its own group, so metrics may be too optimistic.",
-            *(
-                (
-                    f"{len(labels['val'])} validation images are used for training: the folds are made from them.",
-                )
-                if "val" in labels
-                else ()
-            ),
+            *validation_note(table["part"].tolist()),
         ),
     )
 
@@ -117,17 +112,17 @@ def read_npz(path: str | os.PathLike[str], *, class_names: Sequence[str] | None 
 def _labels(file: Path) -> dict[str, np.ndarray]:
     try:
         with open_zip(file) as archive:
-            held = archive.namelist()
+            names = archive.namelist()
     except ARCHIVE_FAULTS as error:
         raise DataError(
             f"'{file}' is damaged or cut off: {error}",
             "a MedMNIST file must be complete",
             "Download the file again",
         ) from error
-    found = [p for p in PARTS if f"{p}_labels.npy" in held and f"{p}_images.npy" in held]
+    found = [p for p in PARTS if f"{p}_labels.npy" in names and f"{p}_images.npy" in names]
     if "train" not in found:
         raise DataError(
-            f"'{file}' holds {first_few(sorted(held), 8)}",
+            f"'{file}' holds {first_few(sorted(names), 8)}",
             "a MedMNIST file holds train_images and train_labels",
             "Give a MedMNIST .npz file",
         )

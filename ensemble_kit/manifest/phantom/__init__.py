@@ -1,4 +1,4 @@
-"""The phantom: synthetic HER2 tissue, for trying everything without real patients.
+"""The phantom: synthetic HER2 tissue, to try the toolkit without real patients.
 
 All images are synthetic. Results on them say nothing about any disease.
 """

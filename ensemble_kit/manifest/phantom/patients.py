@@ -29,7 +29,7 @@ class Patient:
     intensity : float
         Optical density of DAB on a stained membrane.
     spacing : float
-        Pixels between cells, at 128 pixels an image.
+        Pixels between cells in an image of 128 pixels.
     nucleus : float
         Radius of a nucleus as a share of the spacing.
     variety : float
@@ -90,7 +90,7 @@ def draw_patients(n_patients: int, *, seed: int = 0) -> list[Patient]:
     Raises
     ------
     UsageError
-        Fewer patients.
+        `n_patients` is below 4.
 
     Examples
     --------
@@ -150,7 +150,7 @@ def _draw(name: str, score: str, split: str, rng: np.random.Generator) -> Patien
         float(rng.uniform(*bounds)) for bounds in DEFINITION[score]
     )
     # Higher scores have slightly larger, more varied nuclei: a weak signal in H&E.
-    grade = SCORES.index(score) / 3
+    severity = SCORES.index(score) / 3
     return Patient(
         name=name,
         score=score,
@@ -159,8 +159,8 @@ def _draw(name: str, score: str, split: str, rng: np.random.Generator) -> Patien
         completeness=completeness,
         intensity=intensity,
         spacing=float(rng.uniform(12.0, 17.0)),
-        nucleus=float(rng.uniform(0.27, 0.35) + 0.05 * grade),
-        variety=float(rng.uniform(0.06, 0.16) + 0.10 * grade),
+        nucleus=float(rng.uniform(0.27, 0.35) + 0.05 * severity),
+        variety=float(rng.uniform(0.06, 0.16) + 0.10 * severity),
         tumour=float(rng.uniform(0.45, 0.85)),
         lymphocytes=float(rng.uniform(0.0, 0.5)),
         haematoxylin=float(rng.uniform(0.55, 1.25)),

@@ -12,7 +12,7 @@ from pathlib import Path
 from ensemble_kit.files import read_csv, read_json, write_bytes, write_json
 from ensemble_kit.manifest.phantom.write import MARK, PATIENTS, write_phantom
 
-Place = Callable[[str, str, bool, int], str]  # file, patient, is second class, place in the list
+FileName = Callable[[str, str, bool, int], str]  # split, patient, is second class, index
 
 
 def write_phantom_as(
@@ -37,7 +37,7 @@ def write_phantom_as(
         As for `write_phantom`.
     """
     folder = Path(out)
-    drawn = write_phantom(
+    pairs = write_phantom(
         folder if layout == "bci" else folder.with_name(f"{folder.name}-pairs"),
         n_patients=n_patients,
         images_per_patient=images_per_patient,
@@ -45,29 +45,29 @@ def write_phantom_as(
         seed=seed,
     )
     if layout == "bci":
-        return drawn
-    meant = {"layout": layout, **read_json(drawn / MARK)}
-    if (folder / MARK).is_file() and read_json(folder / MARK) == meant:
+        return pairs
+    settings = {"layout": layout, **read_json(pairs / MARK)}
+    if (folder / MARK).is_file() and read_json(folder / MARK) == settings:
         return folder
-    owners = read_csv(drawn / PATIENTS).astype(str)
+    owners = read_csv(pairs / PATIENTS).astype(str)
     for k, (file, patient) in enumerate(zip(owners["file"], owners["patient"], strict=True)):
         _, split, score = Path(file).stem.split("_")
         name = LAYOUTS[layout](split, patient, score in ("2+", "3+"), k)
-        source = drawn / "IHC" / split / file
+        source = pairs / "IHC" / split / file
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(folder / name, source.read_bytes())
-    write_json(folder / MARK, meant)
+    write_json(folder / MARK, settings)
     return folder
 
 
-def _in_folders(split: str, patient: str, is_second: bool, place: int) -> str:
-    return f"{split}/{'high' if is_second else 'low'}/{patient}_{place:05d}.png"
+def _in_folders(split: str, patient: str, is_second: bool, index: int) -> str:
+    return f"{split}/{'high' if is_second else 'low'}/{patient}_{index:05d}.png"
 
 
-def _in_breakhis(_: str, patient: str, is_second: bool, place: int) -> str:
+def _in_breakhis(_: str, patient: str, is_second: bool, index: int) -> str:
     slide = f"{'M_DC' if is_second else 'B_A'}-14-{10000 + int(patient[1:])}"
     kind = "malignant/SOB/ductal_carcinoma" if is_second else "benign/SOB/adenosis"
-    return f"breast/{kind}/SOB_{slide.replace('-', '_', 1)}/100X/SOB_{slide}-100-{place:03d}.png"
+    return f"breast/{kind}/SOB_{slide.replace('-', '_', 1)}/100X/SOB_{slide}-100-{index:03d}.png"
 
 
-LAYOUTS: dict[str, Place] = {"folders": _in_folders, "breakhis": _in_breakhis}
+LAYOUTS: dict[str, FileName] = {"folders": _in_folders, "breakhis": _in_breakhis}

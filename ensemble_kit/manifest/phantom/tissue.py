@@ -20,7 +20,7 @@ class Tissue:
     Parameters
     ----------
     nuclei, cytoplasm, stroma : array
-        How much of each there is.
+        Amount of each.
     membrane : array
         The tumour cells' membranes, stained or not.
     stained : array
@@ -81,7 +81,7 @@ def draw_tissue(patient: Patient, image_size: int, rng: np.random.Generator) -> 
 
 
 def smooth_noise(image_size: int, n_waves: int, rng: np.random.Generator) -> Map:
-    """Smooth noise of 0 .. 1 with about `n_waves` bumps a side, shape (image_size, image_size)."""
+    """Smooth noise of 0 .. 1 with about `n_waves` bumps per side, shape (image_size, image_size)."""
     coarse = rng.random((n_waves + 2, n_waves + 2), dtype=np.float32)
     place = np.arange(image_size) * (n_waves / image_size) + rng.random()
     low = place.astype(int)
@@ -152,20 +152,20 @@ def _nuclei(
     along = (cells.dx * cos[i] + cells.dy * sin[i]) / np.maximum(major, 0.1).astype(np.float32)[i]
     across = (cells.dy * cos[i] - cells.dx * sin[i]) / np.maximum(minor, 0.1).astype(np.float32)[i]
     reach = np.sqrt(along**2 + across**2)
-    body = 1 / (1 + np.exp(np.clip((reach - 1) * 9, -30, 30)))
+    inside = 1 / (1 + np.exp(np.clip((reach - 1) * 9, -30, 30)))
     # Chromatin: a darker rim, a paler middle in tumour nuclei, dense lymphocytes.
     density = np.where(lymphocyte, 1.25, np.where(spindle, 0.95, rng.uniform(0.6, 1.0, n))).astype(
         np.float32
     )[i]
     rim = 0.72 + 0.38 * np.clip(reach, 0, 1) ** 2
     grain = 0.8 + 0.4 * rng.random(reach.shape, dtype=np.float32)
-    return (body * density * rim * grain * present[i]).astype(np.float32)
+    return (inside * density * rim * grain * present[i]).astype(np.float32)
 
 
 def _dab(
     cells: _Cells, tumour: npt.NDArray[np.bool_], patient: Patient, rng: np.random.Generator
 ) -> Map:
-    """Optical density of DAB by pixel, were it all membrane."""
+    """Optical density of DAB at each pixel, as if all pixels were membrane."""
     n = len(tumour)
     share = np.clip(patient.positive + rng.normal(0, 0.08), 0, 1)
     positive = tumour & (rng.random(n) < share)

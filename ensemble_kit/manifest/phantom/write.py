@@ -49,7 +49,7 @@ def write_phantom(
         Pixels, square.
     seed : int
     progress : callable or None
-        Called with (images done, total number of images), pairs counted once.
+        Called with (pairs written, total number of pairs).
 
     Returns
     -------
@@ -61,7 +61,7 @@ def write_phantom(
     UsageError
         Too few patients or too small images.
     DataError
-        The folder holds something else.
+        The folder has other content.
     """
     if images_per_patient < 1 or image_size < 32:
         raise UsageError(
@@ -85,7 +85,7 @@ def write_phantom(
     number = {"train": 0, "test": 0}
     total = n_patients * images_per_patient
     for k in range(total):
-        # Image by image over all patients: neighbours in the list are of different patients.
+        # Patients alternate, so that neighbouring files are of different patients.
         patient = patients[k % n_patients]
         number[patient.split] += 1
         name = f"{number[patient.split]:05d}_{patient.split}_{patient.score}.png"
