@@ -1,4 +1,4 @@
-"""Checks a data set for everything that would make a result wrong."""
+"""Checks a data set for errors that would make a result wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from ensemble_kit.audit.color import ColorLeak, color_leak
 from ensemble_kit.audit.duplicates import exact_duplicates, near_duplicates
 from ensemble_kit.audit.findings import Audit, Finding, sorted_findings
-from ensemble_kit.audit.inspect import Look, look_at_images
+from ensemble_kit.audit.inspect import ImageFacts, inspect_images
 from ensemble_kit.audit.names import name_findings
 from ensemble_kit.errors import DataError, counted
 from ensemble_kit.manifest.checks import groups_on_both_sides
@@ -35,7 +35,7 @@ def check_data(
     Parameters
     ----------
     manifest : Manifest
-        Read with `split_by="image"` if groups may be on both sides, so that this is reported.
+        Read with `split_by="image"` if groups may be on both sides, so that the check reports them.
     leak : bool
         Whether to measure colour leakage.
     before : sequence of Finding
@@ -48,10 +48,10 @@ def check_data(
     Audit
         Its `exit_code` is 3 if a result would be wrong.
     """
-    looks = look_at_images(manifest, progress=progress)
-    first = looks[: len(manifest)]
-    findings = [*before, *_files(looks), *_tables(manifest)]
-    findings += exact_duplicates(manifest, [look.pixels for look in first])
+    inspected = inspect_images(manifest, progress=progress)
+    first = inspected[: len(manifest)]
+    findings = [*before, *_files(inspected), *_tables(manifest)]
+    findings += exact_duplicates(manifest, [one.pixels for one in first])
     findings += near_duplicates(manifest, first)
     measured = _measure(manifest, first) if leak else None
     findings += _leak_finding(measured, manifest.group_kind)
@@ -83,7 +83,7 @@ def _audit(manifest: Manifest, findings: list[Finding], leak: ColorLeak | None) 
 
 
 def count_table(manifest: Manifest) -> pd.DataFrame:
-    """Images and groups per split, class and, where known, magnification."""
+    """Images and groups per split, class and magnification (if known)."""
     by = ["split", "label", *(c for c in ("magnification",) if c in manifest.table)]
     out = (
         manifest.table.groupby(by)
@@ -97,8 +97,8 @@ def count_table(manifest: Manifest) -> pd.DataFrame:
     return out.loc[keys.sort_values(list(keys)).index].reset_index(drop=True)
 
 
-def _files(looks: Sequence[Look]) -> list[Finding]:
-    bad = [look for look in looks if look.fault]
+def _files(inspected: Sequence[ImageFacts]) -> list[Finding]:
+    bad = [one for one in inspected if one.fault]
     findings = []
     if bad:
         findings.append(
@@ -106,14 +106,14 @@ def _files(looks: Sequence[Look]) -> list[Finding]:
                 "unusable",
                 "error",
                 len(bad),
-                f"{len(bad)} of {len(looks)} images cannot be read; training stops at them",
-                tuple(look.fault for look in bad[:20]),
+                f"{len(bad)} of {len(inspected)} images cannot be read; training stops at them",
+                tuple(one.fault for one in bad[:20]),
             )
         )
-    ruled: dict[str, list[Look]] = defaultdict(list)
-    for look in looks:
-        for rule in look.rules if not look.fault else ():
-            ruled[rule].append(look)
+    ruled: dict[str, list[ImageFacts]] = defaultdict(list)
+    for one in inspected:
+        for rule in one.rules if not one.fault else ():
+            ruled[rule].append(one)
     for rule, of in sorted(ruled.items()):
         findings.append(
             Finding(
@@ -124,14 +124,14 @@ def _files(looks: Sequence[Look]) -> list[Finding]:
                 tuple(item.path for item in of[:5]),
             )
         )
-    return [*findings, *_shapes([look for look in looks if not look.fault])]
+    return [*findings, *_shapes([one for one in inspected if not one.fault])]
 
 
-def _shapes(looks: Sequence[Look]) -> list[Finding]:
-    kinds = sorted({look.kind for look in looks})
+def _shapes(inspected: Sequence[ImageFacts]) -> list[Finding]:
+    kinds = sorted({one.kind for one in inspected})
     findings = []
     if len(kinds) > 1:
-        each = ", ".join(f"{kind}: {sum(look.kind == kind for look in looks)}" for kind in kinds)
+        each = ", ".join(f"{kind}: {sum(one.kind == kind for one in inspected)}" for kind in kinds)
         findings.append(
             Finding(
                 "mixed-formats",
@@ -140,11 +140,11 @@ def _shapes(looks: Sequence[Look]) -> list[Finding]:
                 f"{len(kinds)} kinds of files ({each}). Check that the kind of file does not depend on the class",
             )
         )
-    sides = np.array([min(look.width, look.height) for look in looks] or [1])
+    sides = np.array([min(one.width, one.height) for one in inspected] or [1])
     usual = float(np.median(sides))
     odd = [
-        look
-        for look, side in zip(looks, sides, strict=False)
+        one
+        for one, side in zip(inspected, sides, strict=False)
         if side < usual / 4 or side > usual * 4
     ]
     if odd:
@@ -153,8 +153,8 @@ def _shapes(looks: Sequence[Look]) -> list[Finding]:
                 "odd-size",
                 "warning",
                 len(odd),
-                f"{len(odd)} of {len(looks)} images have sides four times smaller or larger than the median of {usual:.0f} pixels",
-                tuple(f"{look.path} ({look.width} x {look.height})" for look in odd[:5]),
+                f"{len(odd)} of {len(inspected)} images have sides four times smaller or larger than the median of {usual:.0f} pixels",
+                tuple(f"{one.path} ({one.width} x {one.height})" for one in odd[:5]),
             )
         )
     return findings
@@ -186,7 +186,7 @@ def _tables(manifest: Manifest) -> list[Finding]:
 
 
 def _incomplete(manifest: Manifest) -> list[Finding]:
-    """A note where images of the BreakHis archive are missing, by magnification."""
+    """A note on missing images of the BreakHis archive, by magnification."""
     table = manifest.table
     if "magnification" not in table or any(parse_name(n) is None for n in manifest.sample_ids):
         return []
@@ -236,13 +236,13 @@ def _classes(manifest: Manifest) -> list[Finding]:
     return findings
 
 
-def _measure(manifest: Manifest, looks: Sequence[Look]) -> ColorLeak | None:
+def _measure(manifest: Manifest, inspected: Sequence[ImageFacts]) -> ColorLeak | None:
     if not manifest.has_groups or manifest.n_groups == len(manifest):
         return None
-    usable = np.array([look.colors is not None for look in looks])
+    usable = np.array([one.colors is not None for one in inspected])
     if not usable.any():
         return None
-    features = np.stack([look.colors for look in looks if look.colors is not None])
+    features = np.stack([one.colors for one in inspected if one.colors is not None])
     try:
         return color_leak(manifest.take(usable), features)
     except DataError:
@@ -258,7 +258,7 @@ def _leak_finding(leak: ColorLeak | None, unit: str) -> list[Finding]:
             "warning",
             1,
             f"Colour alone reaches a balanced accuracy of {leak.by_image:.3f} with a split by image and "
-            f"{leak.by_group:.3f} with a split by {unit}. A split by image can make a result up to "
-            f"{leak.points:.0f} points too good, because images of one {unit} share their colours",
+            f"{leak.by_group:.3f} with a split by {unit}. A split by image can overestimate it by up to "
+            f"{leak.points:.0f} points, because images of one {unit} share their colours",
         )
     ]

@@ -21,7 +21,7 @@ from ensemble_kit.images.strips import strips
 from ensemble_kit.manifest.table import Manifest
 
 QUANTILES = (5, 25, 50, 75, 95)
-# Folds of the colour leak, fewer if a class has fewer groups, and how often they are drawn.
+# Number of folds (fewer if a class has fewer groups), and of random repeats.
 N_SPLITS, N_SEEDS = 5, 5
 
 
@@ -32,7 +32,7 @@ class ColorLeak:
     Parameters
     ----------
     by_image, by_group : float
-        Mean over the seeds, with folds that ignore groups and folds that keep groups together.
+        Mean over the seeds: folds by image, and folds by group.
     chance : float
         One over the number of classes.
     n, n_groups, n_splits : int
@@ -71,7 +71,7 @@ def color_features(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
 
 
 def _level_counts(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """How many pixels have each level of red, green, blue and saturation, shape (4, 256)."""
+    """Number of pixels at each level of red, green, blue and saturation, shape (4, 256)."""
     # A quarter of the pixels gives the same values in a quarter of the time.
     few = image[::2, ::2]
     counts = np.zeros((4, 256), dtype=np.int64)
@@ -134,7 +134,7 @@ def color_leak(manifest: Manifest, features: npt.NDArray[np.float32]) -> ColorLe
             "colour leakage is measured with at least two groups per class",
             "Add groups, or merge classes",
         )
-    # The linear systems are tiny: more threads would only wait for each other.
+    # More threads make such small models slower.
     with threadpool_limits(1):
         scores = {
             by: tuple(_score(train, features, possible, seed, by) for seed in range(N_SEEDS))

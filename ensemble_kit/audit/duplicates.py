@@ -9,7 +9,7 @@ import numpy as np
 
 from ensemble_kit.audit.findings import Finding, Severity
 from ensemble_kit.audit.fingerprint import near_pairs
-from ensemble_kit.audit.inspect import Look
+from ensemble_kit.audit.inspect import ImageFacts
 from ensemble_kit.manifest.table import Manifest
 
 Pair = tuple[int, int]
@@ -26,16 +26,18 @@ def exact_duplicates(manifest: Manifest, digests: Sequence[str]) -> list[Finding
     return classify(manifest, equal_pairs(digests), exact=True)
 
 
-def near_duplicates(manifest: Manifest, looks: Sequence[Look]) -> list[Finding]:
+def near_duplicates(manifest: Manifest, inspected: Sequence[ImageFacts]) -> list[Finding]:
     """Findings on images that are nearly equal after a turn or flip."""
-    seen = [i for i, look in enumerate(looks) if look.thumb is not None and look.signs is not None]
+    seen = [i for i, one in enumerate(inspected) if one.thumb is not None and one.signs is not None]
     if len(seen) < 2:
         return []
-    signs = np.stack([looks[i].signs for i in seen])  # type: ignore[misc]
-    thumbs = np.stack([looks[i].thumb for i in seen])  # type: ignore[misc]
+    signs = np.stack([inspected[i].signs for i in seen])  # type: ignore[misc]
+    thumbs = np.stack([inspected[i].thumb for i in seen])  # type: ignore[misc]
     pairs = [(seen[a], seen[b]) for a, b, _ in near_pairs(signs, thumbs)]
     return classify(
-        manifest, [(a, b) for a, b in pairs if looks[a].pixels != looks[b].pixels], exact=False
+        manifest,
+        [(a, b) for a, b in pairs if inspected[a].pixels != inspected[b].pixels],
+        exact=False,
     )
 
 

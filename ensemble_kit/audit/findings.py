@@ -24,9 +24,9 @@ class Finding:
     severity : {"error", "warning", "note"}
         `error`: results from these data would be wrong.
     count : int
-        How many images, pairs, groups or classes.
+        Number of images, pairs, groups or classes.
     message : str
-        What was found, and what it means.
+        The problem, and its consequence.
     examples : tuple of str
         The first examples.
     """
@@ -48,7 +48,7 @@ class Audit:
     n_images, n_groups : int
     group_kind : str
     counts : pandas.DataFrame
-        Images and groups per split, class and, where known, magnification.
+        Images and groups per split, class and magnification (if known).
     findings : tuple of Finding
         Errors first.
     leak : ColorLeak or None

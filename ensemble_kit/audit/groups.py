@@ -1,7 +1,6 @@
 """Infers groups for data without patients: near-duplicate images form one group.
 
-The groups are a guess, and a caveat says so. They keep copies on one side of a split; patients
-remain unknown.
+The groups keep copies on one side of a split. The patients remain unknown, so there is a caveat.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble_kit.audit.fingerprint import clusters, near_pairs
-from ensemble_kit.audit.inspect import look_at_images
+from ensemble_kit.audit.inspect import inspect_images
 from ensemble_kit.errors import DataError, counted
+from ensemble_kit.manifest.checks import groups_on_both_sides
 from ensemble_kit.manifest.table import Manifest
 
 INFERRED = "inferred group"
@@ -50,28 +50,27 @@ def infer_groups(
             "groups are inferred only if none are known",
             "Use the known groups",
         )
-    looks = look_at_images(manifest, progress=progress)[: len(manifest)]
-    bad = [look.fault for look in looks if look.fault]
+    inspected = inspect_images(manifest, progress=progress)[: len(manifest)]
+    bad = [one.fault for one in inspected if one.fault]
     if bad:
         raise DataError(
             f"{counted(len(bad), 'image')} cannot be read ({bad[0]})",
             "groups are inferred from all images",
             "Replace them",
         )
-    signs = np.stack([look.signs for look in looks if look.signs is not None])
-    thumbs = np.stack([look.thumb for look in looks if look.thumb is not None])
-    number = clusters(len(looks), near_pairs(signs, thumbs))
+    signs = np.stack([one.signs for one in inspected if one.signs is not None])
+    thumbs = np.stack([one.thumb for one in inspected if one.thumb is not None])
+    number = clusters(len(inspected), near_pairs(signs, thumbs))
     names = manifest.sample_ids[number]
     note = (
         f"Groups are inferred: {len(manifest)} images form {counted(len(np.unique(names)), 'group')} of near-duplicates. "
         "The patients are not known, so metrics may be too optimistic."
     )
     grouped = manifest.table.assign(group=names)
-    straddles = bool((grouped.groupby("group")["split"].nunique() > 1).any())
     return dataclasses.replace(
         manifest,
         table=grouped,
         group_kind=INFERRED,
         notes=(*(n for n in manifest.notes if "its own group" not in n), note),
-        split_by="image" if straddles else manifest.split_by,
+        split_by="image" if groups_on_both_sides(grouped) else manifest.split_by,
     )

@@ -24,7 +24,7 @@ ORIENTATION = 0x0112
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Look:
+class ImageFacts:
     """The facts about one image.
 
     Parameters
@@ -61,21 +61,23 @@ class Look:
     colors: npt.NDArray[np.float32] | None
 
 
-def look_at_images(
+def inspect_images(
     manifest: Manifest, *, progress: Callable[[int, int], None] | None = None
-) -> list[Look]:
-    """One `Look` per image, in the manifest's order; partners of pairs follow at the end."""
+) -> list[ImageFacts]:
+    """One `ImageFacts` per image, in the manifest's order; partners of pairs follow at the end."""
     rows = list(zip(manifest.table["sample_id"], manifest.table["path"], strict=True))
     if "pair_path" in manifest.table:
         rows += list(zip(manifest.table["sample_id"], manifest.table["pair_path"], strict=True))
-    looks, faults = map_images(lambda row: look(manifest.root, *row), rows, progress=progress)
+    inspected, faults = map_images(
+        lambda row: inspect_image(manifest.root, *row), rows, progress=progress
+    )
     return [
         item or _unusable(manifest.root, *row, faults[i].problem)
-        for i, (row, item) in enumerate(zip(rows, looks, strict=True))
+        for i, (row, item) in enumerate(zip(rows, inspected, strict=True))
     ]
 
 
-def look(root: Path, sample_id: str, path: str) -> Look:
+def inspect_image(root: Path, sample_id: str, path: str) -> ImageFacts:
     """Inspect one image; a fault is reported, not raised.
 
     Raises
@@ -89,7 +91,7 @@ def look(root: Path, sample_id: str, path: str) -> Look:
     except DataError as error:
         return _unusable(root, sample_id, path, error.problem)
     thumb = thumbnail(image)
-    return Look(
+    return ImageFacts(
         sample_id,
         path,
         kind,
@@ -104,10 +106,10 @@ def look(root: Path, sample_id: str, path: str) -> Look:
     )
 
 
-def _unusable(root: Path, sample_id: str, path: str, fault: str) -> Look:
+def _unusable(root: Path, sample_id: str, path: str, fault: str) -> ImageFacts:
     kind, width, height, _ = _header(root, path)
     named = fault if path in fault else f"'{path}': {fault}"
-    return Look(sample_id, path, kind, width, height, (), named, "", None, None, None)
+    return ImageFacts(sample_id, path, kind, width, height, (), named, "", None, None, None)
 
 
 def _digest(image: npt.NDArray[np.uint8]) -> str:
@@ -126,12 +128,12 @@ def _header(root: Path, path: str) -> tuple[str, int, int, tuple[str, ...]]:
         if not file.is_file():
             return "no file", 0, 0, ()
         with open(file, "rb") as raw:
-            return look_into(raw, _seen)
-    except Exception:  # A header may fail in any way; read_image says how, with the path.
+            return look_into(raw, _format_and_rules)
+    except Exception:  # A damaged header can raise anything; read_image reports the fault.
         return "unreadable", 0, 0, ()
 
 
-def _seen(image: Image.Image) -> tuple[str, int, int, tuple[str, ...]]:
+def _format_and_rules(image: Image.Image) -> tuple[str, int, int, tuple[str, ...]]:
     # An MPO is a JPEG with more pictures after the first.
     kind = "JPEG" if image.format == "MPO" else image.format
     return f"{kind} {image.mode}", image.width, image.height, _rules(image)

@@ -1,4 +1,4 @@
-"""Opens data or a run for the check, and tolerates faults so that they can be reported."""
+"""Opens data or a run for the check; faults become findings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every planted fault is found by name, and a clean set stays clean."""
+"""Every inserted fault is found by name; a clean data set has no findings."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_rows_27_and_28_an_exact_copy_is_reported_by_the_parts_that_it_is_in(
 ) -> None:
     like = next(r for r in rows(planted) if r[3] == "train" and r[1] == "2+")
     change = {k: ("3+" if v == "other" else v) for k, v in change.items()}
-    Image.open(planted / like[0]).save(planted / "copy.bmp")  # Other bytes, equal pixels.
+    Image.open(planted / like[0]).save(planted / "copy.bmp")  # Different bytes, equal pixels.
     add(planted, "copy.bmp", like, **change)
     finding = found(planted)[kind]
     assert (finding.severity, finding.count) == (severity, 1)
@@ -109,7 +109,7 @@ def test_row_27_turned_mirrored_and_reencoded_copies_are_found(planted: Path, tu
     assert (finding.severity, finding.count) == ("warning", 1)
 
 
-def test_names_that_are_nearly_equal_are_warned_of_with_the_plan_too(planted: Path) -> None:
+def test_nearly_equal_group_names_are_a_warning(planted: Path) -> None:
     text = (planted / "manifest.csv").read_text()
     like = next(r for r in rows(planted) if r[3] == "train")
     changed = text.replace(",".join(like), ",".join([*like[:2], f"{like[2].lower()}.0", like[3]]))
@@ -201,7 +201,7 @@ def test_deep_colour_and_camera_jpegs_are_noted_with_their_rule(planted: Path) -
     assert not any("MPO RGB" in f.message for f in findings if f.kind == "mixed-formats")
 
 
-def test_an_image_without_memory_is_named_and_the_check_goes_on(
+def test_an_image_that_does_not_fit_into_memory_is_reported(
     planted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     large = rows(planted)[3][0]
@@ -232,7 +232,7 @@ def test_strips_change_neither_colour_statistics_nor_thumbnails(
         np.testing.assert_array_equal(got, want)
 
 
-def test_colour_statistics_are_numpy_s() -> None:
+def test_colour_statistics_equal_those_of_numpy() -> None:
     image = np.random.default_rng(0).integers(40, 220, (50, 37, 3), dtype=np.uint8)
     pixels = image / 255
     few = pixels[::2, ::2].reshape(-1, 3)
@@ -243,7 +243,7 @@ def test_colour_statistics_are_numpy_s() -> None:
     np.testing.assert_allclose(color_features(image), want, rtol=1e-5)
 
 
-def test_an_image_of_quite_another_size_is_pointed_out(planted: Path) -> None:
+def test_an_image_of_a_very_different_size_is_reported(planted: Path) -> None:
     like = rows(planted)[0]
     pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(planted / "big.png")
@@ -263,25 +263,25 @@ def test_the_quick_part_finds_equal_files_without_decoding(planted: Path) -> Non
 
 
 def test_a_class_of_one_group_is_an_error(planted: Path) -> None:
-    kept = [
+    rest = [
         ",".join(r)
         for r in rows(planted)
         if r[1] != "0"
         or r[2] == next(x[2] for x in rows(planted) if x[1] == "0" and x[3] == "train")
     ]
-    (planted / "manifest.csv").write_text("path,label,patient,split\n" + "\n".join(kept) + "\n")
+    (planted / "manifest.csv").write_text("path,label,patient,split\n" + "\n".join(rest) + "\n")
     few = next(f for f in audit(planted).findings if f.kind == "few-groups")
     assert few.severity == "error"
     assert few.examples[0] == "0: 1"
 
 
-def test_the_report_is_plain_json(planted: Path) -> None:
+def test_the_result_is_valid_json(planted: Path) -> None:
     printed = json.loads(json.dumps(audit(planted).to_json(), allow_nan=False))
     assert printed["n_images"] == 60
     assert printed["exit_code"] == 0
 
 
-def test_the_eight_views_of_the_hash_are_those_of_the_picture() -> None:
+def test_the_hashes_of_eight_flips_and_turns_equal_those_of_the_turned_image() -> None:
     rng = np.random.default_rng(0)
     image = np.kron(rng.integers(0, 256, (16, 16)), np.ones((4, 4))).astype(np.uint8)
     thumb = thumbnail(np.dstack([image] * 3))
@@ -289,7 +289,7 @@ def test_the_eight_views_of_the_hash_are_those_of_the_picture() -> None:
         np.testing.assert_array_equal(dct_signs(np.ascontiguousarray(view))[0], signs)
 
 
-def test_unrelated_pictures_and_blank_ones_are_no_pairs() -> None:
+def test_unrelated_and_blank_images_are_not_pairs() -> None:
     rng = np.random.default_rng(0)
     thumbs = [thumbnail(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in range(300)]
     thumbs += [thumbnail(np.full((64, 64, 3), 200, np.uint8))] * 3
@@ -309,14 +309,14 @@ def test_clusters_follow_chains() -> None:
     assert clusters(5, [(3, 4, 1.0), (1, 3, 1.0)]).tolist() == [0, 1, 2, 1, 1]
 
 
-def test_image_level_folds_flatter_colour_on_breakhis(real_data: Path) -> None:
+def test_folds_by_image_overestimate_colour_on_breakhis(real_data: Path) -> None:
     leak = check_data(read_manifest(real_data, magnification=100)).leak
     assert leak is not None
     assert leak.by_image > 0.84
     assert leak.points > 10
 
 
-def test_image_level_folds_flatter_colour_on_the_phantom(tmp_path: Path) -> None:
+def test_folds_by_image_overestimate_colour_on_the_phantom(tmp_path: Path) -> None:
     leak = check_data(
         read_manifest(write_phantom(tmp_path / "p", n_patients=30, image_size=64))
     ).leak
@@ -325,7 +325,7 @@ def test_image_level_folds_flatter_colour_on_the_phantom(tmp_path: Path) -> None
     assert leak.by_group < 0.75
 
 
-def test_a_run_whose_images_are_nowhere_is_checked_to_the_end(
+def test_a_run_with_missing_images_is_checked(
     clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(clean, tmp_path / "here" / "data")
@@ -347,7 +347,7 @@ def test_a_run_whose_images_are_nowhere_is_checked_to_the_end(
 # -- names ---------------------------------------------------------------------------------
 
 
-def test_masks_and_classes_that_are_nearly_equal_are_warned_of() -> None:
+def test_masks_and_nearly_equal_classes_are_warnings() -> None:
     rows = [("a.png", "Benign"), ("a_mask.png", "benign"), ("b.png", "malignant")]
     manifest = Manifest.from_records([(path, path, label, path) for path, label in rows])
     findings = {f.kind: f for f in quick_check(manifest).findings}
@@ -356,7 +356,7 @@ def test_masks_and_classes_that_are_nearly_equal_are_warned_of() -> None:
     assert {findings[kind].severity for kind in ("masks", "names-alike")} == {"warning"}
 
 
-def test_what_a_reader_passed_over_is_a_finding(tmp_path: Path) -> None:
+def test_files_skipped_by_the_reader_are_findings(tmp_path: Path) -> None:
     for path in ("b/1.png", "b/1_mask.png", "m/1.png", "m/1.svs"):
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).touch()

@@ -1,4 +1,4 @@
-"""Inferred groups hold copies together and say that they are a guess."""
+"""Inferred groups keep copies together and have a caveat."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_copies_come_into_one_group_and_one_fold(root: Path) -> None:
+def test_copies_are_in_one_group_and_one_fold(root: Path) -> None:
     manifest = infer_groups(read_folders(root))
     assert (len(manifest), manifest.n_groups, manifest.group_kind) == (15, 12, "inferred group")
     group = dict(zip(manifest.table["path"], manifest.groups, strict=True))
@@ -40,12 +40,14 @@ def test_copies_come_into_one_group_and_one_fold(root: Path) -> None:
     make_folds(manifest, 3).of(manifest)
 
 
-def test_known_groups_are_left_alone(root: Path) -> None:
+def test_known_groups_are_refused(root: Path) -> None:
     with pytest.raises(DataError):
         infer_groups(read_folders(root, group_pattern=r"(\d+)"))
 
 
-def test_an_official_split_that_parts_copies_has_a_caveat(real_data: Path) -> None:
+def test_copies_on_both_sides_of_an_official_split_make_it_a_split_by_image(
+    real_data: Path,
+) -> None:
     manifest = infer_groups(read_npz(real_data / "medmnist/breastmnist.npz"))
     assert manifest.n_groups < 700
     assert manifest.split_by == "image"
