@@ -1,4 +1,4 @@
-"""The report: what the run's files say, on one page that opens offline."""
+"""The report: one HTML page about a run, which opens offline."""
 
 from __future__ import annotations
 

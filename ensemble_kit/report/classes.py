@@ -1,7 +1,4 @@
-"""Which classes the page shows where there are many, and confusion counts with the others merged.
-
-Draws nothing and formats no HTML.
-"""
+"""Chooses the classes that the page shows if there are many, and merges the others in confusion counts."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ N_ROC = 8
 
 @dataclasses.dataclass(frozen=True)
 class ShownClasses:
-    """The classes that tables and figures of the page are about.
+    """The classes in the tables and figures of the page.
 
     Parameters
     ----------
@@ -32,7 +29,7 @@ class ShownClasses:
     in_roc : tuple of int
         The classes with a ROC curve, in their own order.
     method : str
-        The method whose sensitivity decided.
+        The method whose sensitivity was used for the choice.
     """
 
     names: tuple[str, ...]
@@ -56,7 +53,7 @@ class ShownClasses:
 
     @property
     def note(self) -> str:
-        """Which classes are shown; empty where all are."""
+        """A sentence on the choice; empty if all classes are shown."""
         if self.is_all:
             return ""
         return (
@@ -79,7 +76,7 @@ class ShownClasses:
 def shown_classes(
     names: Sequence[str], method: str, predictions: MethodPredictions
 ) -> ShownClasses:
-    """All classes, or of many those of the lowest sensitivity and those with the most images.
+    """All classes; if there are many, those with the lowest sensitivity and those with the most images.
 
     Parameters
     ----------

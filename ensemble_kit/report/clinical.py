@@ -1,7 +1,4 @@
-"""The clinical block on the report page: what `stack` stored of the best method, and two figures.
-
-Draws nothing and formats no HTML.
-"""
+"""The clinical block of the report: values that `stack` stored for the best method, and two figures."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from ensemble_kit.evaluation.tables.clinical import CALIBRATED, Rows, clinical_t
 from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.method_predictions import MethodPredictions
 
-# Of the drawn curve.
+# Thresholds of the drawn curve.
 THRESHOLDS = tuple(np.arange(1, 100) / 100)
 STORED = {"cross-fitted": "cross_fitted", "test": "test"}
 BEST_MEMBER = "best-member"
@@ -31,11 +28,10 @@ class ClinicalContent:
     Parameters
     ----------
     method : str
-        Its folder's name.
     block : mapping
-        As `metrics.json` has it.
+        The block `clinical` of `metrics.json`.
     tables : mapping of (method, part) to OneClass
-        Of the method and of the best member; parts are `cross-fitted` and `test`.
+        For the method and the best member; parts are `cross-fitted` and `test`.
     """
 
     method: str
@@ -48,7 +44,7 @@ class ClinicalContent:
 
     @property
     def title(self) -> str:
-        """The name of the class, in words."""
+        """The positive class against the rest, in words."""
         return f"'{self.block['positive']}' against the rest"
 
     def text_tables(self, unit: str) -> list[tuple[str, Rows, str]]:
@@ -67,7 +63,7 @@ class ClinicalContent:
         return found
 
     def treat_all(self) -> dict[str, Array]:
-        """By part, rows (threshold, net benefit) where every image is called positive."""
+        """By part, rows (threshold, net benefit) if every image is called positive."""
         at = np.array(THRESHOLDS)
         share = {part: self.tables[self.method, part].prevalence for part in self.parts}
         return {
@@ -109,7 +105,7 @@ def clinical_content(
     predictions: Mapping[tuple[str, str], MethodPredictions],
     class_names: Sequence[str],
 ) -> ClinicalContent | None:
-    """The block of the first of these methods that has one; None where there is none.
+    """The block of the first of these methods that has one; None if there is none.
 
     Parameters
     ----------

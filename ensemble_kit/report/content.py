@@ -1,7 +1,4 @@
-"""What the report says: plain values gathered from a run's files.
-
-Draws nothing and formats no HTML.
-"""
+"""Gathers the values of the report from a run's files."""
 
 from __future__ import annotations
 
@@ -50,25 +47,25 @@ class Content:
     oof, test : Predictions
         The predictions of the members; `test` is None without a test part.
     stored : mapping of method to dict
-        The content of each `metrics.json` that is up to date; empty if `compare` gave the scores.
+        The content of each `metrics.json` that is up to date; empty if `scores` come from `compare`.
     scores : DataFrame
         `method, part, metric, value, low, high, n, n_groups, n_ties`; empty without ensembles.
     values : DataFrame
         All values of `stored` in the form of `scores.csv`.
     metric : str
-        Methods are ranked by it.
+        The metric of the ranking.
     verdicts, tests, notes : tuple of str
-        `verdicts` has the sentences that `stack` prints first, `tests` has the p values of the method that the verdict is about.
+        The first sentences of `stack`, the p values of the best ensemble, and the caveats.
     n_main_notes : int
-        The first ones change how values are read; the others explain methods.
+        The number of notes about the values; the notes after them explain methods.
     predictions : mapping of (method, part) to MethodPredictions
         Parts are `cross-fitted` and `test`.
     pareto : DataFrame
-        Sets of members by cost; empty where `stack` was not asked for it.
+        Sets of members by cost; empty without `stack --pareto`.
     trainings : mapping of member to Training
         Empty for imported members.
     clinical : ClinicalContent or None
-        Of the best ensemble; None where `stack` stored no clinical block.
+        The clinical block of the best ensemble; None if none is stored.
     verdict_sentence : str
         The verdict in one sentence; empty without ensembles.
     chance : str
@@ -103,7 +100,7 @@ class Content:
 
     @property
     def unit(self) -> str:
-        """What a group is, e.g. "patient"."""
+        """The kind of group, e.g. "patient"."""
         return self.manifest.group_kind
 
     @property
@@ -123,7 +120,7 @@ class Content:
 
     @property
     def chosen(self) -> str:
-        """The method that figures are of: the best one by cross-validation that has predictions."""
+        """The method of the figures: the best one by cross-validation that has predictions."""
         have = [m for m in self.ranking if (m, self.part) in self.predictions]
         methods = [m for m in have if m not in REFERENCE_METHODS]
         return next(iter((*methods, *have)), next(iter(self.predictions))[0])
@@ -135,7 +132,7 @@ class Content:
 
     @property
     def fell_back(self) -> frozenset[str]:
-        """Methods whose place the plain mean took."""
+        """Methods that were replaced by the mean."""
         return frozenset(m for m, one in self.stored.items() if one.get("fell_back_to_mean"))
 
     def compared(self, *others: str) -> dict[str, MethodPredictions]:
@@ -147,7 +144,7 @@ class Content:
 
     @property
     def classes(self) -> ShownClasses:
-        """The classes that the page shows: those of the chosen method decide."""
+        """The classes that the page shows, chosen by the sensitivities of the chosen method."""
         first = self.predictions.get(
             (self.chosen, "cross-fitted"), self.predictions[self.chosen, self.part]
         )
@@ -239,13 +236,13 @@ def chosen_metric(stored: Mapping[str, dict[str, Any]]) -> str:
 
 
 def _explaining(methods: Iterable[str]) -> set[str]:
-    """Caveats that explain a method, as the legend of a table does."""
+    """Caveats that explain a method."""
     known = [make_combiner(name) for name in methods if name in COMBINERS]
     return {note for one in known for note in combiner_notes(one)}
 
 
 def _verdicts(same: Mapping[str, dict[str, Any]], scores: pd.DataFrame | None) -> tuple[str, ...]:
-    """What `stack` prints first, or the verdict of `compare`."""
+    """The first sentences of `stack`, or the verdict of `compare`."""
     if scores is None:
         return tuple(result_sentences(same)) if same else ()
     return (scores.attrs["verdict"],) if scores.attrs.get("verdict") else ()
@@ -278,7 +275,7 @@ def _pareto(run: Run, oof: Predictions) -> pd.DataFrame:
 def _explanations(
     run: Run, oof: Predictions, test: Predictions | None
 ) -> tuple[tuple[StoredExplanations, ...], list[str]]:
-    """The stored explanations, and a caveat on those of other predictions."""
+    """The stored explanations, and caveats on those that are out of date."""
     found, notes = [], []
     for one in list_explanations(run):
         method = one.index["method"]

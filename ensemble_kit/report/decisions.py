@@ -1,7 +1,4 @@
-"""Stored operating points and prediction sets of a run as tables.
-
-Reads `decision.json` and `sets.json` of each method; chooses and computes nothing.
-"""
+"""Tables of stored operating points (`decision.json`) and prediction sets (`sets.json`)."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from ensemble_kit.run import Run
 Stored = Mapping[str, Any]
 SHARES = {"ppv": "PPV", "npv": "NPV"}
 POINT_NOTE = (
-    "In-sample: chosen and counted on the same images. Cross-fitted: chosen on the other folds. "
+    "In-sample: chosen and evaluated on the same images. Cross-fitted: chosen on the other folds. "
     "Of all: referred images count as errors."
 )
 NEEDED = {DECISION: "units", SETS_JSON: "figures"}
@@ -90,7 +87,7 @@ def points_sheet(points: Sequence[Stored]) -> Sheet:
 
 def _rule(one: Stored, block: Stored) -> str:
     if block["threshold"] is not None:
-        return f"'{one['class']}' from {block['threshold']:.3f} on"
+        return f"'{one['class']}' at {block['threshold']:.3f} or above"
     return f"refer below {block['refer_below']:.3f}" if block["refer_below"] else "none referred"
 
 
@@ -102,7 +99,7 @@ def sets_sheet(sets: Sequence[Stored]) -> Sheet:
             for name, found in of_class.items():
                 rows.append(
                     (
-                        Cell(one["method"], f"{100 * (1 - alpha_of(one)):.4g} % asked for"),
+                        Cell(one["method"], f"{100 * (1 - alpha_of(one)):.4g} % target"),
                         Cell(PARTS[part]),
                         Cell(name),
                         value_cell(found["covered"]),

@@ -1,4 +1,4 @@
-"""Differences between the metrics of one method, as `metrics.json` has them, as tidy tables."""
+"""Differences between the metrics of a method in `metrics.json`, as tidy tables."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Whether the run's own tables show leakage: groups or identical files on two sides of a split.
-
-Reads tables, no pixels.
-"""
+"""Finds groups and identical files on two sides of a split, in the tables of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from ensemble_kit.report.content import Content
 
 
 def leakage_sentence(content: Content) -> str:
-    """What was found, and the command that looks at pixels too."""
+    """The leakage in the tables, and the command that also checks pixels."""
     table = _sides(content)
     sentences = [_groups(content, table), _files(table)]
     if content.run.is_imported:
@@ -50,7 +47,7 @@ def _groups(content: Content, table: pd.DataFrame) -> str:
 def _files(table: pd.DataFrame) -> str:
     known = table[~table["sha256"].isin(["", "nan"])]
     if known.empty:
-        return "The run has no digests of its images, so identical files were not looked for."
+        return "The run has no digests of its images, so it was not checked for identical files."
     n = _on_two_sides(known, "sha256")
     if not n:
         return f"No two of {len(known)} files on different sides are identical (SHA-256)."

@@ -1,4 +1,4 @@
-"""The predictions of each method for each image, read from a run, and the curves drawn of them."""
+"""The predictions of each method for each image, read from a run, and curves computed from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ensemble_kit.predictions.method_predictions import MethodPredictions, decid
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
-# Of a reliability diagram.
+# Smallest number of images in a bin of a reliability diagram.
 MIN_IN_BIN = 20
 
 PredictionsByPart = Mapping[tuple[str, str], MethodPredictions]
@@ -27,7 +27,7 @@ PredictionsByPart = Mapping[tuple[str, str], MethodPredictions]
 def read_predictions(
     run: Run, methods: Iterable[str], tables: Mapping[str, Predictions]
 ) -> dict[tuple[str, str], MethodPredictions]:
-    """These stacked methods' predictions, without the oracle's; the plain mean's where there are none."""
+    """Predictions of these stacked methods except the oracle; if there are none, those of the mean."""
     out: dict[tuple[str, str], MethodPredictions] = {}
     for method in methods:
         folder = run.ensemble_dir(method)
@@ -55,7 +55,7 @@ def reliability(one: MethodPredictions) -> Array:
 
 
 def merged_bins(rows: Array, at_least: int) -> Array:
-    """Neighbouring bins merged until each holds this many samples; the last one takes what is left.
+    """Neighbouring bins merged until each has this many samples; the rest goes into the last one.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def merged_bins(rows: Array, at_least: int) -> Array:
     if len(out) > 1 and out[-1][0] < at_least:
         last = out.pop()
         out[-1] = out[-1] + last
-    return np.array([[n, sure / n, hits / n] for n, sure, hits in out]).reshape(-1, 3)
+    return np.array([[n, confidence / n, hits / n] for n, confidence, hits in out]).reshape(-1, 3)
 
 
 def calibration_error(one: MethodPredictions) -> float:
@@ -86,9 +86,9 @@ def calibration_error(one: MethodPredictions) -> float:
 
 
 def errors_after_referral(one: MethodPredictions, share: float) -> tuple[float, float, float]:
-    """Error of all images, then share referred and error of the others: the least certain ones go.
+    """Error of all images; share of the least certain images that are referred; error of the others.
 
-    Images of equal confidence are referred together, so that the share can be smaller.
+    Images of equal confidence are referred together, so the share can be smaller than `share`.
     """
     curve = risk_coverage_curve(one)
     covered = curve[curve[:, 0] >= 1.0 - share - 1e-9][0]
@@ -96,7 +96,7 @@ def errors_after_referral(one: MethodPredictions, share: float) -> tuple[float, 
 
 
 def risk_coverage_curve(one: MethodPredictions) -> Array:
-    """Rows (coverage, error among the covered), the surest first, shape (n_levels, 2)."""
+    """Rows (coverage, error of the covered images), the most certain first, shape (n_levels, 2)."""
     return risk_coverage(*ranked_decisions(one.labels, one.proba, one.predicted))
 
 
@@ -106,8 +106,8 @@ def area_under_risk_coverage(one: MethodPredictions) -> float:
 
 
 def confusion_counts(one: MethodPredictions) -> Array:
-    """Counts of (true, predicted) over the rows that were decided, shape (n_classes, n_classes)."""
+    """Counts of (true, predicted) class without abstentions, shape (n_classes, n_classes)."""
     counts = np.zeros((one.n_classes, one.n_classes), dtype=np.int64)
-    made = one.predicted >= 0
-    np.add.at(counts, (one.labels[made], one.predicted[made]), 1)
+    is_decided = one.predicted >= 0
+    np.add.at(counts, (one.labels[is_decided], one.predicted[is_decided]), 1)
     return counts

@@ -1,7 +1,4 @@
-"""The report page: one HTML file without scripts, beside its figures and its tables.
-
-Puts the sections together and writes them; computes no value.
-"""
+"""Writes the report page: one HTML file without scripts, with figures and tables beside it."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ from ensemble_kit.report.sections.use import (
 from ensemble_kit.report.sheet_formats import csv_frame, latex, markdown
 from ensemble_kit.run import Run
 
-# On the first screen, at most; the section of caveats has the others.
+# Most caveats on the first screen; the others are in a section of their own.
 N_CAVEATS = 4
 # In the order of reading.
 SECTIONS = (
@@ -63,16 +60,16 @@ def write_report(run: Run, scores: pd.DataFrame | None = None, *, checklist: boo
     Parameters
     ----------
     run : Run
-        With stored predictions; ensembles that `stack` wrote are shown where they are there.
+        With stored predictions; results of `stack` are shown if there are any.
     scores : DataFrame, optional
         The table of `compare`, shown instead of the stored metrics.
     checklist : bool
-        Add the items of TRIPOD+AI and CLAIM 2024 that the run can answer.
+        Add the checklists TRIPOD+AI and CLAIM 2024.
 
     Raises
     ------
     DataError
-        The folder holds no run or no predictions.
+        The folder has no run or no predictions.
     IntegrityError
         A stored file is damaged or was changed.
     RunLockedError
@@ -99,16 +96,16 @@ def draw(content: Content) -> dict[str, Figure]:
 
 def _write(folder: Path, content: Content, sections: Sequence[Section]) -> Path:
     figures = {}
-    with replaced_whole(folder / "figures") as fresh:
+    with replaced_whole(folder / "figures") as new_folder:
         for drawing in (one for section in sections for one in section.all_drawings):
             figures[drawing.name], png = svg_and_png(drawing.figure)
-            write_bytes(fresh / f"{drawing.name}.svg", figures[drawing.name])
-            write_bytes(fresh / f"{drawing.name}.png", png)
-    with replaced_whole(folder / "tables") as fresh:
+            write_bytes(new_folder / f"{drawing.name}.svg", figures[drawing.name])
+            write_bytes(new_folder / f"{drawing.name}.png", png)
+    with replaced_whole(folder / "tables") as new_folder:
         for sheet in (one for section in sections for one in section.all_sheets):
-            write_csv(fresh / f"{sheet.name}.csv", csv_frame(sheet))
-            write_text(fresh / f"{sheet.name}.md", markdown(sheet))
-            write_text(fresh / f"{sheet.name}.tex", latex(sheet))
+            write_csv(new_folder / f"{sheet.name}.csv", csv_frame(sheet))
+            write_text(new_folder / f"{sheet.name}.md", markdown(sheet))
+            write_text(new_folder / f"{sheet.name}.tex", latex(sheet))
     page = folder / "index.html"
     write_text(page, render(content, sections, figures))
     return page
@@ -137,14 +134,14 @@ def render(content: Content, sections: Sequence[Section], figures: Mapping[str, 
 
 
 def first_facts(content: Content) -> list[str]:
-    """The sentences below the verdict: the split, the chance level, the price."""
+    """The sentences below the verdict: the split, the chance level, the cost."""
     split = f"{split_sentence(content)} {content.chance}".strip()
     cost = cost_sentence(content, member_costs(content))
     return [one for one in (split, cost) if one]
 
 
 def with_code(text: str) -> Markup:
-    """Text with what is between backticks as code; everything is escaped.
+    """Text with the parts between backticks as code; everything is escaped.
 
     Examples
     --------

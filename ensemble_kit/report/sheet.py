@@ -1,7 +1,4 @@
-"""A table of the report as plain text cells: shown on the page, and written as three kinds of file.
-
-Knows no HTML and no file format.
-"""
+"""A table of the report as plain text cells, for the page and for three file formats."""
 
 from __future__ import annotations
 
@@ -42,9 +39,9 @@ class Cell:
     ----------
     text : str
     small : str
-        Written smaller below it, e.g. an interval in brackets.
+        Smaller text below it, e.g. an interval in brackets.
     link : str
-        The place on the page that the cell leads to; "" without a link.
+        The anchor on the page that the cell links to; "" without a link.
     """
 
     text: str
@@ -66,14 +63,14 @@ class Sheet:
         Stem of its files.
     caption : str
     columns : tuple of (str, str)
-        Group of columns and name of the column; neighbours of one group have one heading.
+        Group of columns and name of the column; the columns of a group share a heading.
     rows : tuple of tuple of Cell
     note : str
         A legend.
     muted : frozenset of str
         Rows in grey, e.g. baselines.
     shown : frozenset of str, optional
-        The rows on the page; all of them if left out. The files have all rows.
+        The rows on the page; all by default. The files have all rows.
     """
 
     name: str
@@ -148,12 +145,12 @@ def values_sheet(
         `row, metric, part, value, low, high`.
     rows : sequence of str
     columns : sequence of (metric, part)
-        Of one part alone, the headings do not name it: the caption does.
+        The headings name the part only if there are several.
     head : str
-        What the rows are, e.g. "method".
+        Heading of the row names, e.g. "method".
     part_names : mapping of part to str, optional
     smalls : mapping of row to str, optional
-        Written below the name of the row.
+        Smaller text below the name of the row.
     """
     named, beside = part_names or {}, smalls or {}
     known = {(r["row"], r["metric"], r["part"]): r for r in values.to_dict("records")}

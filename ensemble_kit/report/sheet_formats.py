@@ -1,4 +1,4 @@
-"""A table as CSV, Markdown and LaTeX: all rows, the same text as on the page.
+"""A table as CSV, Markdown and LaTeX, with all rows and the text of the page.
 
 Names from the data are escaped in each format.
 """

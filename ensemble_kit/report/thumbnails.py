@@ -1,7 +1,4 @@
-"""Small pictures of a run's images, embedded in the page; none where an image cannot be read.
-
-Decodes by the same rules as training.
-"""
+"""Small pictures of a run's images, embedded in the page. They are decoded as in training."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ class Thumbnails:
         self.n_unreadable = 0
 
     def of(self, sample_id: str) -> str:
-        """A data URI; both images of a pair side by side; "" where one cannot be read."""
+        """A data URI; both images of a pair side by side; "" if one cannot be read."""
         paths = [path for path in self._paths[sample_id] if path and path != "nan"]
         try:
             return data_uri([read_image(self._root, path) for path in paths])

@@ -1,7 +1,4 @@
-"""How the members of a run were trained: histories, recipes and costs, from the records of the folds.
-
-Every file is checked by its digest. Draws nothing.
-"""
+"""Reads histories, recipes and costs of a run's trainings. Every file is checked by its digest."""
 
 from __future__ import annotations
 
@@ -41,13 +38,13 @@ class Training:
 
     @property
     def about(self) -> dict[str, Any]:
-        """The settings of the member, as the first fold has them."""
+        """The settings of the member, from its first fold."""
         first = next(iter(self.records.values()))
         return first["made_of"].get("member", {})
 
 
 def read_trainings(run: Run, members: tuple[str, ...]) -> dict[str, Training]:
-    """By member; imported members are left out.
+    """The trainings by member; imported members are left out.
 
     Raises
     ------
@@ -102,14 +99,14 @@ def _plain(value: Any) -> str:
 
 
 def _folds_of(run: Run, member: str) -> dict[int, Path]:
-    """Folders of the finished folds; those of pairs of folds are not among them."""
+    """Folders of the finished folds, without those of pairs of folds."""
     found = [p.parent for p in run.member_dir(member).glob("fold-*/fold.json")]
     numbered = {p.name.removeprefix("fold-"): p for p in found}
     return {int(k): numbered[k] for k in sorted(filter(str.isdecimal, numbered), key=int)}
 
 
 def _history(folder: Path, record: Mapping[str, Any]) -> pd.DataFrame:
-    """A finished fold's `history.csv`, checked; numbers but for the name of the validation rows."""
+    """A finished fold's `history.csv`, checked; all columns but `val_on` are numbers."""
     path, advice = folder / HISTORY, TRAIN_AGAIN.format(folder)
     check_file(path, record["files"][HISTORY], advice=advice)
     table = read_csv(path)

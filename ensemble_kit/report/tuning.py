@@ -1,7 +1,4 @@
-"""What the report says of tuning: the stored gains, and the plots that `tune report` drew.
-
-Reads files of the run; knows no Optuna.
-"""
+"""Reads the gains of tuning, and the plots of `tune report`. Does not import Optuna."""
 
 from __future__ import annotations
 

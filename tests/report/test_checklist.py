@@ -1,4 +1,4 @@
-"""Checklists claim what the run answers, and nothing else."""
+"""Checklists have answers only where the run has records."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_guidelines_have_their_numbers_of_items() -> None:
     assert len({number for number, _ in TRIPOD_AI.items}) == len(TRIPOD_AI.items)
 
 
-def test_answers_are_of_known_items_and_never_empty(content: Content, imported: Content) -> None:
+def test_answers_are_for_known_items_and_not_empty(content: Content, imported: Content) -> None:
     for one in (content, imported):
         for guideline, answers in (
             (TRIPOD_AI, tripod_answers(one)),
@@ -48,13 +48,13 @@ def test_answers_are_of_known_items_and_never_empty(content: Content, imported: 
             assert all(answer.text.strip() for answer in answers.values())
 
 
-def test_an_imported_run_claims_nothing_about_networks_or_training(imported: Content) -> None:
+def test_an_imported_run_has_no_answers_about_networks_or_training(imported: Content) -> None:
     assert not {"7", "9a", "12b", "12c", "12g", "13", "22"} & set(tripod_answers(imported))
     assert not {"9", "22", "24", "25", "26", "31"} & set(claim_answers(imported))
     assert {"12a", "21", "23a"} <= set(tripod_answers(imported))
 
 
-def test_a_trained_run_answers_how_it_was_trained(content: Content) -> None:
+def test_a_trained_run_has_answers_about_its_training(content: Content) -> None:
     found = claim_answers(content)
     assert {"9", "22", "24", "25", "26"} <= set(found)
     assert "random weights" in found["24"].text
@@ -62,7 +62,7 @@ def test_a_trained_run_answers_how_it_was_trained(content: Content) -> None:
     assert tripod_answers(content)["12c"].to_add == ""
 
 
-def test_without_stacked_methods_nothing_is_claimed_about_performance(content: Content) -> None:
+def test_without_stacked_methods_there_are_no_answers_about_performance(content: Content) -> None:
     empty = dataclasses.replace(content, scores=content.scores[:0], values=content.values[:0], stored={}, verdicts=())  # fmt: skip
     assert not {"12c", "12e", "15", "22", "23a"} & set(tripod_answers(empty))
     assert not {"22", "27", "28", "29", "32", "37", "38"} & set(claim_answers(empty))

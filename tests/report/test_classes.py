@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 N_CLASSES = 30
 
 
-def answers_of(labels: np.ndarray, predicted: np.ndarray) -> MethodPredictions:
+def predictions_of(labels: np.ndarray, predicted: np.ndarray) -> MethodPredictions:
     proba = np.full((len(labels), N_CLASSES), 1.0 / N_CLASSES)
     table = Predictions.from_arrays({"m": proba}, labels, groups=["g"] * len(labels))
     return MethodPredictions.of(
@@ -39,7 +39,7 @@ def mixed() -> MethodPredictions:
     """Class c has 1 + c // 2 images; every third class is wrong, and class 29 has no images."""
     labels = np.concatenate([np.full(1 + c // 2, c) for c in range(N_CLASSES - 1)])
     predicted = np.where(labels % 3 == 0, (labels + 1) % N_CLASSES, labels)
-    return answers_of(labels, np.where(np.arange(len(labels)) == 0, -1, predicted))
+    return predictions_of(labels, np.where(np.arange(len(labels)) == 0, -1, predicted))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_class_without_images_is_not_among_the_worst(mixed: MethodPredictions)
     assert N_CLASSES - 1 not in shown.indices
 
 
-def test_few_classes_are_all_shown_with_their_own_counts(mixed: MethodPredictions) -> None:
+def test_few_classes_are_all_shown_and_not_merged(mixed: MethodPredictions) -> None:
     counts = np.arange(400).reshape(20, 20)
     shown = shown_classes(names(20), "mean", mixed)
     assert shown.is_all
@@ -85,7 +85,9 @@ def test_few_classes_are_all_shown_with_their_own_counts(mixed: MethodPrediction
     np.testing.assert_array_equal(shown.merged(counts), counts)
 
 
-def test_merging_loses_no_count_and_keeps_those_of_shown_classes(mixed: MethodPredictions) -> None:
+def test_merged_counts_have_the_same_sum_and_the_counts_of_shown_classes(
+    mixed: MethodPredictions,
+) -> None:
     shown = shown_classes(names(N_CLASSES), "mean", mixed)
     counts = confusion_counts(mixed)
     merged = shown.merged(counts)
@@ -109,7 +111,7 @@ def test_the_table_of_cells_holds_every_decided_image(many: Run) -> None:
     assert counts == sorted(counts, reverse=True)
 
 
-def test_figures_of_many_classes_are_of_the_shown_classes(many: Run) -> None:
+def test_figures_of_many_classes_show_the_chosen_classes(many: Run) -> None:
     figures = draw(gather(many))
     panes = figures["confusion"].axes
     assert {len(one.get_yticklabels()) for one in panes} == {classes.MAX_SHOWN + 1}

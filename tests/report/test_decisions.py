@@ -35,7 +35,7 @@ def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> Non
     shares = point.units["image"].parts["test"].shares
     assert value_cell(vars(shares["accuracy"])).small in text
     assert "Stored prediction sets" in text
-    assert f"hold it for {sets.metrics['test']['all'].covered.value:.1%} (test)" in text
+    assert f"{sets.metrics['test']['all'].covered.value:.1%} (test)" in text
     assert (run.report_dir / "figures" / "sets.svg").is_file()
     own = {"notes": [*sets.notes, "The threshold is of no use.", "vote: replaced."]}
     path = run.ensemble_dir("vote") / "decision.json"
@@ -48,7 +48,7 @@ def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> Non
         write_report(run)
 
 
-def test_the_page_begins_with_the_claim_the_chance_level_and_the_first_caveats(
+def test_the_page_begins_with_the_verdict_the_chance_level_and_the_first_caveats(
     tmp_path: Path,
 ) -> None:
     run = toy_run(tmp_path / "run")

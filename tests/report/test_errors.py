@@ -1,4 +1,4 @@
-"""From a cell of the confusion matrix to its images."""
+"""Images of the cells of the confusion matrix."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pairs(content: Content, cells: tuple[CellImages, ...]) -> Iterator[tuple[Cel
         yield cell, int(true), int(predicted)
 
 
-def test_each_number_leads_to_the_images_of_its_cell(toy: Content) -> None:
+def test_each_number_links_to_the_images_of_its_cell(toy: Content) -> None:
     section = errors_section(toy)
     predictions = toy.predictions[toy.chosen, toy.part]
     counts = confusion_counts(predictions)
@@ -58,12 +58,12 @@ def test_each_number_leads_to_the_images_of_its_cell(toy: Content) -> None:
     assert sorted(links) == sorted(c.key for c in section.cells)
 
 
-def test_the_most_certain_error_and_the_least_certain_right_image_come_first(toy: Content) -> None:
+def test_the_most_certain_error_and_the_least_certain_correct_image_are_first(toy: Content) -> None:
     predictions = toy.predictions[toy.chosen, toy.part]
     place = {name: i for i, name in enumerate(predictions.ids)}
     for cell, true, predicted in pairs(toy, errors_section(toy).cells):
-        sure = [predictions.proba[place[p.words[0]], predicted] for p in cell.pictures]
-        assert sure == sorted(sure, reverse=true != predicted)
+        confidence = [predictions.proba[place[p.words[0]], predicted] for p in cell.pictures]
+        assert confidence == sorted(confidence, reverse=true != predicted)
 
 
 def test_images_that_can_be_read_are_embedded(content: Content) -> None:
@@ -72,7 +72,7 @@ def test_images_that_can_be_read_are_embedded(content: Content) -> None:
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
 
 
-def test_without_image_files_there_are_names_and_a_sentence(toy: Content) -> None:
+def test_without_image_files_images_are_shown_by_name(toy: Content) -> None:
     section = errors_section(toy)
     assert not any(picture.source for cell in section.cells for picture in cell.pictures)
     assert any("cannot be read" in words for words in section.words)
@@ -100,7 +100,7 @@ def test_the_page_holds_a_limited_number_of_images(
     monkeypatch.setattr(errors, "PER_PAGE", 5)
     section = errors_section(toy)
     assert sum(len(cell.pictures) for cell in section.cells) == 5
-    # Errors come before right predictions.
+    # Errors are before correct predictions.
     first = section.cells[0].key.split("-")
     assert first[1] != first[2]
 
@@ -110,8 +110,8 @@ def test_every_error_is_in_the_table_of_errors(toy: Content) -> None:
     wrong = predictions.ids[predictions.predicted != predictions.labels]
     sheet = errors_sheet(toy)
     assert sorted(row[0].text for row in sheet.rows) == sorted(wrong)
-    sure = [float(row[-1].text) for row in sheet.rows]
-    assert sure == sorted(sure, reverse=True)
+    confidence = [float(row[-1].text) for row in sheet.rows]
+    assert confidence == sorted(confidence, reverse=True)
 
 
 def test_a_pair_of_images_is_one_picture_twice_as_wide() -> None:

@@ -1,4 +1,4 @@
-"""The report page: figures as stored, names escaped, nothing loaded from anywhere."""
+"""The report page: values as stored, escaped names, nothing loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def reported(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
     return run, page_of(run)
 
 
-# -- nothing comes from outside ------------------------------------------------------------
+# -- nothing is loaded --------------------------------------------------------------------
 
 
 def test_the_page_forbids_everything_but_its_own_images_and_style(
@@ -115,7 +115,7 @@ def test_the_page_has_no_script_and_loads_nothing(reported: tuple[Run, Page]) ->
                 assert attributes[name].startswith("data:image/"), (tag, name)
 
 
-def test_each_link_leads_to_a_place_on_the_page_or_a_file_beside_it(
+def test_each_link_has_a_target_on_the_page_or_in_the_folder(
     reported: tuple[Run, Page],
 ) -> None:
     run, page = reported
@@ -127,7 +127,7 @@ def test_each_link_leads_to_a_place_on_the_page_or_a_file_beside_it(
         assert at_place if link.startswith("#") else is_there, link
 
 
-def test_each_figure_and_table_is_there_in_every_format_and_linked(
+def test_each_figure_and_table_is_stored_in_every_format_and_linked(
     reported: tuple[Run, Page],
 ) -> None:
     run, page = reported
@@ -212,7 +212,7 @@ def test_markup_in_names_is_shown_and_never_run(tmp_path: Path) -> None:
     for file in (*run.report_dir.glob("figures/*.svg"), *run.report_dir.glob("tables/*.md")):
         assert "<img" not in file.read_text(), file
 
-    # A spreadsheet would run a cell that begins so.
+    # A spreadsheet runs such a cell as a formula.
     for table in (*run.report_dir.glob("tables/*.csv"), *run.path.glob("ensembles/*/*.csv")):
         with table.open(newline="") as file:
             cells = [cell for row in csv.reader(file) for cell in row]
@@ -220,7 +220,7 @@ def test_markup_in_names_is_shown_and_never_run(tmp_path: Path) -> None:
         assert started == [], table
 
 
-# -- what it says --------------------------------------------------------------------------
+# -- content -------------------------------------------------------------------------------
 
 
 def test_the_results_are_those_of_metrics_json(reported: tuple[Run, Page]) -> None:
@@ -277,7 +277,7 @@ def table_of(page: Page, head: list[str]) -> list[list[str]]:
 
 
 def below(text: str, summary: str) -> Page:
-    """What is folded below a summary."""
+    """The collapsed block below a summary."""
     return Page(text.partition(f"<summary>{summary}</summary>")[2].partition("</details>")[0])
 
 
@@ -330,7 +330,7 @@ def test_the_area_under_the_risk_coverage_curve_is_the_stored_one(
             assert error == pytest.approx(1 - metrics[part]["accuracy"]["value"])
 
 
-def test_the_page_begins_with_the_answer_that_stack_prints(reported: tuple[Run, Page]) -> None:
+def test_the_page_begins_with_the_result_of_stack(reported: tuple[Run, Page]) -> None:
     run, page = reported
     methods = {m: read_metrics(run, m) for m in stored_methods(run)}
     for sentence in result_sentences(methods):
@@ -384,7 +384,7 @@ def test_unknown_patients_have_a_caveat(tmp_path: Path, slides: Path) -> None:
     assert "<strong>No groups are known.</strong>" in text_of(run)
 
 
-def test_a_run_without_ensembles_says_what_to_type(tmp_path: Path) -> None:
+def test_the_page_of_a_run_without_ensembles_has_the_stack_command(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run")
     text = Page(text_of(run)).text
     assert f"ensemble-kit stack --method all --run {run.path.as_posix()}" in text
@@ -423,7 +423,7 @@ def test_scores_of_compare_are_shown_instead_of_stored_ones(
     assert scores.attrs["verdict"] in page.text
 
 
-def test_the_page_is_valid_enough_for_any_browser(reported: tuple[Run, Page]) -> None:
+def test_every_tag_of_the_page_is_closed(reported: tuple[Run, Page]) -> None:
     text = (reported[0].report_dir / "index.html").read_text()
     for tag in (
         "table",
@@ -447,7 +447,7 @@ def test_the_page_is_valid_enough_for_any_browser(reported: tuple[Run, Page]) ->
 
 
 def test_a_folder_without_a_run_has_no_report(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is not a run folder"):
+    with pytest.raises(DataError, match="nothing"):
         write_report(Run(tmp_path / "nothing"))
 
 
@@ -480,7 +480,7 @@ def test_the_page_has_the_clinical_block_as_stored_and_its_figures(tmp_path: Pat
     assert "vote by split" in page
 
 
-def test_without_a_positive_class_the_page_says_what_to_set(tmp_path: Path) -> None:
+def test_without_a_positive_class_the_page_names_the_option(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "two", n_samples=80, n_classes=2, n_groups=20)
     stack_run(run, ["vote"], protocol=QUICK)
     page = text_of(run)

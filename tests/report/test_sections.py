@@ -1,4 +1,4 @@
-"""Sections of the report: what each says is what the run's files say."""
+"""Sections of the report: their values are those of the run's files."""
 
 from __future__ import annotations
 
@@ -81,13 +81,15 @@ def test_costs_are_those_of_the_records(content: Content) -> None:
     assert costs["memory_mib"]["tiny_cnn"] > 10
 
 
-def test_unknown_costs_are_said_to_be_unknown(toy: Content) -> None:
+def test_unknown_costs_are_reported_as_unknown(toy: Content) -> None:
     section = cost_section(toy)
     assert not section.drawings
     assert "not known" in section.words[0]
 
 
-def test_training_curves_say_whether_an_epoch_was_selected(content: Content, toy: Content) -> None:
+def test_the_training_section_reports_whether_an_epoch_was_selected(
+    content: Content, toy: Content
+) -> None:
     section = training_section(content)
     assert section is not None
     assert "6 networks: 2 members" in section.words[0]
@@ -98,14 +100,14 @@ def test_training_curves_say_whether_an_epoch_was_selected(content: Content, toy
 # -- probabilities ---------------------------------------------------------------------------
 
 
-def test_rejection_of_the_doubtful_tenth_is_counted(toy: Content) -> None:
+def test_the_error_rate_after_referral_is_reported(toy: Content) -> None:
     predictions = toy.predictions["temperature", "test"]
     before, share, after = errors_after_referral(predictions, 0.1)
-    sure = predictions.proba[np.arange(len(predictions.labels)), predictions.predicted]
-    kept = np.argsort(-sure)[: round((1 - share) * len(sure))]
+    confidence = predictions.proba[np.arange(len(predictions.labels)), predictions.predicted]
+    decided = np.argsort(-confidence)[: round((1 - share) * len(confidence))]
     wrong = predictions.predicted != predictions.labels
     assert before == pytest.approx(wrong.mean())
-    assert after == pytest.approx(wrong[kept].mean())
+    assert after == pytest.approx(wrong[decided].mean())
     assert share <= 0.1
     own, share_of, rest = errors_after_referral(toy.predictions[toy.chosen, "test"], 0.1)
     if share_of >= 0.05:
@@ -136,7 +138,7 @@ def test_ordinal_errors_are_shares_by_distance(toy: Content) -> None:
     assert section is not None
     predictions = toy.predictions[toy.chosen, "test"]
     right = (predictions.predicted == predictions.labels).mean()
-    assert f"right on {right:.0%} of images" in section.words[0]
+    assert f"{right:.0%} of images" in section.words[0]
 
 
 # -- data and leakage ------------------------------------------------------------------------
@@ -171,7 +173,7 @@ def test_folds_by_image_are_leakage_of_groups(tmp_path: Path) -> None:
 # -- provenance ------------------------------------------------------------------------------
 
 
-def test_the_commands_repeat_training_and_stack(content: Content) -> None:
+def test_the_commands_reproduce_training_and_stack(content: Content) -> None:
     record = {**content.record, "command": ["__main__.py", "train-members", "--data", "a b"]}
     found = provenance_section(dataclasses.replace(content, record=record)).commands
     run = content.run.path
@@ -249,5 +251,5 @@ def test_without_maps_the_command_is_named_if_there_are_networks(content: Conten
 # -- text ------------------------------------------------------------------------------------
 
 
-def test_text_between_backticks_is_code_and_nothing_is_markup() -> None:
+def test_text_between_backticks_is_code_and_markup_is_escaped() -> None:
     assert with_code("a `b<c>` <d>") == "a <code>b&lt;c&gt;</code> &lt;d&gt;"

@@ -28,7 +28,7 @@ def sheet() -> Sheet:
     ).only(["vote"])  # fmt: skip
 
 
-def test_files_hold_all_rows_and_the_page_those_shown(sheet: Sheet) -> None:
+def test_files_have_all_rows_and_the_page_the_shown_rows(sheet: Sheet) -> None:
     assert [row[0].text for row in sheet.shown_rows] == ["vote"]
     frame = csv_frame(sheet)
     assert frame["method"].tolist() == ["vote", EVIL, "absent"]
@@ -68,7 +68,7 @@ def test_columns_of_one_part_are_named_by_their_metric_alone() -> None:
     assert sheet.groups == []
 
 
-def test_environments_of_latex_are_closed_whatever_the_length() -> None:
+def test_environments_of_latex_are_closed() -> None:
     for n_rows in (3, 60):
         text = latex(text_sheet("t", "C", [("a", "b"), *[("x", "word " * 9)] * n_rows], "Note."))
         begun = re.findall(r"\\begin\{(\w+)\}", text)
@@ -78,17 +78,17 @@ def test_environments_of_latex_are_closed_whatever_the_length() -> None:
         assert text.count("{") == text.count("}")
 
 
-def test_what_is_below_a_value_is_in_brackets_or_parentheses() -> None:
+def test_smaller_text_is_in_brackets_or_parentheses() -> None:
     assert str(value_cell({"value": 0.5, "low": 0.25, "high": 0.75})) == "0.500 [0.250, 0.750]"
     assert str(Cell("mean", "baseline")) == "mean (baseline)"
     assert str(Cell("mean")) == "mean"
 
 
-def test_a_csv_of_the_cells_reads_back_as_they_are(sheet: Sheet) -> None:
+def test_a_csv_of_the_cells_is_read_unchanged(sheet: Sheet) -> None:
     frame = csv_frame(sheet)
     again = pd.read_csv(io.StringIO(frame.to_csv(index=False)), keep_default_na=False)
     assert again.to_numpy().tolist() == frame.to_numpy().tolist()
 
 
-def test_an_undefined_value_is_no_number() -> None:
+def test_an_undefined_value_is_shown_as_not_available() -> None:
     assert value_cell(None) == value_cell({"value": float("nan"), "low": 0.0, "high": 1.0}) == Cell("n/a")  # fmt: skip

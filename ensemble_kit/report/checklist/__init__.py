@@ -1,4 +1,4 @@
-"""Reporting checklists: what a run can answer of TRIPOD+AI and CLAIM 2024."""
+"""The reporting checklists TRIPOD+AI and CLAIM 2024, filled in from a run."""
 
 from __future__ import annotations
 

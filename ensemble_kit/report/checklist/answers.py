@@ -1,7 +1,4 @@
-"""Which checklist items a run can answer, and what it says; the others are the author's.
-
-An item without an answer is never in the result.
-"""
+"""Answers to checklist items from a run's records. The other items are left to the author."""
 
 from __future__ import annotations
 
@@ -18,9 +15,9 @@ class ItemAnswer:
     Parameters
     ----------
     text : str
-        What the run knows.
+        The answer from the run's records.
     to_add : str
-        What only the author can add; "" if the item is answered.
+        What the author must add; "" if the answer is complete.
     """
 
     text: str
@@ -28,7 +25,7 @@ class ItemAnswer:
 
 
 def tripod_answers(content: Content) -> dict[str, ItemAnswer]:
-    """MethodPredictions to items of TRIPOD+AI by number."""
+    """Answers to items of TRIPOD+AI by number; items without an answer are left out."""
     trained = bool(content.trainings)
     return _known(
         {
@@ -54,7 +51,7 @@ def tripod_answers(content: Content) -> dict[str, ItemAnswer]:
 
 
 def claim_answers(content: Content) -> dict[str, ItemAnswer]:
-    """MethodPredictions to items of CLAIM 2024 by number."""
+    """Answers to items of CLAIM 2024 by number; items without an answer are left out."""
     maps, measured = facts.explainability(content)
     return _known(
         {
@@ -71,7 +68,7 @@ def claim_answers(content: Content) -> dict[str, ItemAnswer]:
             "28": (facts.metrics(content), "why these metrics fit the clinical question"),
             "29": (facts.uncertainty(content), ""),
             "30": (facts.sensitivity(content), "other analyses of robustness"),
-            "31": (maps, "" if measured else "whether the maps can be believed"),
+            "31": (maps, "" if measured else "whether the maps are faithful"),
             "32": (facts.internal(content), ""),
             "35": (facts.numbers(content), "who was excluded and why"),
             "36": (facts.numbers(content), "demographic and clinical variables"),

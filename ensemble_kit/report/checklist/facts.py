@@ -1,7 +1,4 @@
-"""What a run's records say about how it was made and evaluated, one sentence or two each.
-
-Each function gives "" where the run does not know.
-"""
+"""Sentences for the checklists from a run's records; "" if there is no such record."""
 
 from __future__ import annotations
 
@@ -22,38 +19,35 @@ def _members(content: Content) -> Mapping[str, Mapping[str, Any]]:
     return {member: one.about for member, one in content.trainings.items()}
 
 
-def _of_members(content: Content, key: str, unit: str = "") -> str:
+def _of_members(values: Mapping[str, str]) -> str:
     """One value if all members share it, else one per member."""
-    values = {m: f"{about.get(key)}{unit}" for m, about in _members(content).items()}
     if len(set(values.values())) == 1:
         return next(iter(values.values()))
     return ", ".join(f"{value} ({m})" for m, value in values.items())
 
 
 def _of_recipes(content: Content, key: str) -> str:
-    values = {m: str(a.get("recipe", {}).get(key)) for m, a in _members(content).items()}
-    if len(set(values.values())) == 1:
-        return next(iter(values.values()))
-    return ", ".join(f"{value} ({m})" for m, value in values.items())
+    return _of_members(
+        {m: str(about.get("recipe", {}).get(key)) for m, about in _members(content).items()}
+    )
 
 
 def preparation(content: Content) -> str:
-    """Images from file to network."""
+    """Preprocessing of the images."""
     if not content.trainings:
         return ""
+    sizes = {m: f"{about.get('image_size')} px" for m, about in _members(content).items()}
     return (
-        f"Images were decoded to 8-bit RGB, resized to {_of_members(content, 'image_size', ' px')} and "
+        f"Images were decoded to 8-bit RGB, resized to {_of_members(sizes)} and "
         f"normalised per channel. Augmentation in training: {_of_recipes(content, 'augmentation')}."
     )
 
 
 def predictors(content: Content) -> str:
-    """What goes into the networks."""
+    """The input of the networks."""
     if not content.trainings:
         return ""
-    return (
-        "The pixels of the image are the only input of the networks. None was selected beforehand."
-    )
+    return "The pixels of the image are the only input of the networks. No predictors were selected before."
 
 
 def missing(content: Content) -> str:
@@ -63,17 +57,17 @@ def missing(content: Content) -> str:
     n_whole = sum(int(one.available.all(axis=1).sum()) for one in tables)
     if n_whole == n_all:
         return f"All {n_all} images have a prediction of every member."
-    return f"{n_all - n_whole} of {n_all} images lack the prediction of a member."
+    return f"{n_all - n_whole} of {n_all} images have no prediction of some member."
 
 
 def partition(content: Content) -> str:
-    """How images came into training, folds and test."""
+    """The split into training, folds and test part."""
     n_folds = content.record["folds"]["n_splits"]
     return f"{split_sentence(content)} {n_folds} folds."
 
 
 def disjoint(content: Content) -> str:
-    """The unit that is on one side only."""
+    """Groups and files on two sides of a split."""
     return leakage_sentence(content).partition(" Near duplicates")[0]
 
 
@@ -99,7 +93,7 @@ def ensembling(content: Content) -> str:
 
 
 def initial(content: Content) -> str:
-    """Where the weights start."""
+    """Initial weights."""
     if not content.trainings:
         return ""
     starts = {
@@ -110,9 +104,7 @@ def initial(content: Content) -> str:
         else "random weights"
         for m, a in _members(content).items()
     }
-    if len(set(starts.values())) == 1:
-        return f"All members start from {next(iter(starts.values()))}."
-    return f"Start: {', '.join(f'{m} {one}' for m, one in starts.items())}."
+    return f"Members start from {_of_members(starts)}."
 
 
 def training(content: Content) -> str:
@@ -133,7 +125,7 @@ def training(content: Content) -> str:
 
 
 def selection(content: Content) -> str:
-    """Which epoch is used, and which method."""
+    """Choice of the epoch and of the method."""
     if not content.trainings:
         return ""
     how = {
@@ -142,7 +134,7 @@ def selection(content: Content) -> str:
         "held-out-fold": "the epoch with the best value on the held-out fold is used (optimistic)",
     }
     kinds = {str(a.get("recipe", {}).get("select_on", "none")) for a in _members(content).values()}
-    text = f"Of each network, {'; '.join(how.get(kind, kind) for kind in sorted(kinds))}."
+    text = f"For each network, {'; '.join(how.get(kind, kind) for kind in sorted(kinds))}."
     if any(m not in REFERENCE_METHODS for m in content.ranking):
         text += f" The method is the best by cross-fitted {_metric(content)}; the test part has no influence."
     return text
@@ -157,7 +149,7 @@ def imbalance(content: Content) -> str:
 
 
 def metrics(content: Content) -> str:
-    """Which metrics are reported."""
+    """The reported metrics."""
     if content.scores.empty:
         return ""
     names = [TITLES.get(m, m.replace("_", " ")) for m in dict.fromkeys(content.scores["metric"])]
@@ -175,7 +167,7 @@ def uncertainty(content: Content) -> str:
 
 
 def output(content: Content) -> str:
-    """What the model gives, and from which value a class is predicted."""
+    """Output of the model, and the rule for the predicted class."""
     if content.scores.empty:
         return ""
     text = f"A probability for each of {', '.join(content.manifest.class_names)}"
@@ -194,7 +186,7 @@ def calculation(content: Content) -> str:
 
 
 def specification(content: Content) -> str:
-    """Where the whole model is."""
+    """Location of the weights and the combiner."""
     if not content.trainings or content.scores.empty:
         return ""
     again = command("export", content.run.path, "bundle")
@@ -205,13 +197,13 @@ def specification(content: Content) -> str:
 
 
 def software(content: Content) -> str:
-    """Versions."""
+    """Versions of packages."""
     found = content.record.get("versions", {})
     return f"{', '.join(f'{name} {one}' for name, one in found.items())}." if found else ""
 
 
 def code(content: Content) -> str:
-    """Which software evaluated the run."""
+    """The software of the analysis."""
     version = content.record.get("versions", {}).get("ensemble-kit", "")
     return f"The analysis was done with ensemble-kit {version}." if version else ""
 
@@ -238,17 +230,17 @@ def per_class(content: Content) -> str:
 
 
 def failures(content: Content) -> str:
-    """Errors."""
-    answers = content.predictions[content.chosen, content.part]
-    n_wrong = int((answers.predicted != answers.labels).sum())
+    """Number of errors."""
+    predictions = content.predictions[content.chosen, content.part]
+    n_wrong = int((predictions.predicted != predictions.labels).sum())
     return (
-        f"{n_wrong} of {len(answers.labels)} images are wrong ({content.part}). They are listed with "
+        f"{n_wrong} of {len(predictions.labels)} images are wrong ({content.part}). They are listed with "
         "probabilities: `tables/errors.csv`."
     )
 
 
 def subgroups(content: Content) -> str:
-    """Performance by subgroup, if `stack --by` made it."""
+    """Performance by subgroup, from `stack --by`."""
     block = content.clinical.block if content.clinical else {}
     columns = list(block.get("subgroups", {}))
     return f"Metrics by {first_few(columns)} are in the section Clinical use." if columns else ""
@@ -262,7 +254,7 @@ def sensitivity(content: Content) -> str:
 
 
 def explainability(content: Content) -> tuple[str, bool]:
-    """Which maps were made; whether their faithfulness was measured."""
+    """The kinds of maps, and whether their faithfulness was measured."""
     if not content.explanations:
         return "", False
     index = content.explanations[0].index

@@ -1,6 +1,6 @@
-"""The items of TRIPOD+AI (2024) and CLAIM (2024 update): numbers, with topics in our own short words.
+"""The items of TRIPOD+AI (2024) and CLAIM (2024 update): numbers, and topics in short words.
 
-The official wording is in the papers. Says nothing about a run.
+The official wording is in the papers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Guideline:
     ----------
     name : str
     stem : str
-        Of its files.
+        Stem of its files.
     source : str
         The paper, as one line.
     items : mapping of number to topic, as a tuple of pairs

@@ -1,4 +1,4 @@
-"""The section of checklists: items that the run answers, and items that only the author can answer."""
+"""The section of checklists: items with an answer from the run, and items for the author."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ensemble_kit.report.sheet import Cell, Sheet
 
 
 def checklist_section(content: Content) -> Section:
-    """Both guidelines, each as one table with the answers and one sentence with the other items."""
+    """Each guideline as a table of answers, and a sentence with the other items."""
     both = ((TRIPOD_AI, tripod_answers(content)), (CLAIM_2024, claim_answers(content)))
     words = (
-        "Items are named in our own short words; the official wording is in the papers. Only items "
-        "that the run's records answer are filled in: check each answer before you submit it."
+        "The topics of items are shortened; the official wording is in the papers. Items are filled in "
+        "from the run's records: check each answer before you submit it."
     )
     sheets = tuple(items_sheet(guideline, answers) for guideline, answers in both)
     return Section("checklist", "Reporting checklists", (words,), (), sheets)
 
 
 def items_sheet(guideline: Guideline, answers: Mapping[str, ItemAnswer]) -> Sheet:
-    """All items in the files; on the page those that the run answers, and the numbers of the others."""
+    """All items in the files; on the page items with an answer, and a list of the others."""
     rows = []
     for number, topic in guideline.items:
         one = answers.get(number, ItemAnswer("", "all"))
         rows.append((Cell(number), Cell(topic), Cell(one.text), Cell(one.to_add)))
-    columns = (("", "item"), ("", "topic"), ("", "the run says"), ("", "for the author to add"))
+    columns = (("", "item"), ("", "topic"), ("", "from the run"), ("", "for the author to add"))
     return Sheet(
         guideline.stem,
         _counts(guideline, answers),
@@ -42,8 +42,8 @@ def _counts(guideline: Guideline, answers: Mapping[str, ItemAnswer]) -> str:
     n_part = sum(bool(one.to_add) for one in answers.values())
     n_left = len(guideline.items) - len(answers)
     return (
-        f"{guideline.name} ({guideline.source}). Of {len(guideline.items)} items and sub-items, the run "
-        f"answers {len(answers) - n_part}, and {n_part} in part; {n_left} are for the author."
+        f"{guideline.name} ({guideline.source}). {len(guideline.items)} items and sub-items: "
+        f"{len(answers) - n_part} are answered from the run, {n_part} in part; {n_left} are for the author."
     )
 
 

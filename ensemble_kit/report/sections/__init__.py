@@ -1,1 +1,1 @@
-"""The sections of the report: each a sentence, a figure, and tables that are folded away."""
+"""The sections of the report: each has sentences, figures, and collapsed tables."""

@@ -13,7 +13,7 @@ from ensemble_kit.report.sections.section import Drawing, Fold, Section
 from ensemble_kit.report.sheet import Sheet, text_sheet
 
 ALL = "all members"
-# How a cost is called, and the decimals that it is shown with.
+# Name of each cost, and its number of decimals.
 COSTS = {
     "parameters": ("parameters (million)", 2),
     "gmacs": ("GMACs per image", 3),
@@ -30,7 +30,7 @@ PARETO = (
 
 
 def cost_section(content: Content) -> Section:
-    """What training and prediction cost; one sentence if nothing is known."""
+    """Cost of training and prediction; one sentence if it is not known."""
     costs = member_costs(content)
     folds = _pareto(content)
     if not costs:
@@ -50,7 +50,7 @@ def cost_section(content: Content) -> Section:
 
 
 def member_costs(content: Content) -> dict[str, dict[str, float]]:
-    """By cost, each member's value and that of all members; costs that one member lacks are left out."""
+    """By cost, the value of each member and of all members; costs unknown for a member are left out."""
     members = list(content.oof.member_names)
     found: dict[str, dict[str, float]] = {}
     for cost in COSTS:
@@ -79,7 +79,7 @@ def _value(content: Content, member: str, cost: str) -> float | None:
 
 
 def cost_sentence(content: Content, costs: Costs) -> str:
-    """What all members cost against the best one; empty without a best member."""
+    """Cost of all members against the best one; empty without a best member."""
     best, n_members = content.best_member, len(content.oof.member_names)
     if best is None or n_members < 2:
         return ""
@@ -103,7 +103,7 @@ def _speed(content: Content, costs: Costs) -> str:
     if "train_seconds" in costs:
         values = costs["train_seconds"]
         together = values.get(ALL, next(iter(values.values())))
-        sentences.append(f"Training took {_duration(together)} of computing.")
+        sentences.append(f"Training took {_duration(together)} of computing time.")
     return " ".join(sentences)
 
 
@@ -114,13 +114,13 @@ def _duration(seconds: float) -> str:
 
 
 def costs_sheet(costs: Costs) -> Sheet:
-    """One row per member, and one of all of them."""
+    """One row per member, and one row for all members."""
     names = list(next(iter(costs.values())))
     rows: list[tuple[str, ...]] = [("member", *(COSTS[c][0] for c in costs))]
     rows += [(n, *(f"{costs[c][n]:.{COSTS[c][1]}f}" for c in costs)) for n in names]
     note = (
-        "Peak memory: of the process that trained the member. It is an upper bound if the process "
-        "trained other members before. Of all members, the largest value is shown."
+        "Peak memory: memory of the process that trained the member, an upper bound if it trained "
+        "other members before. For all members, the largest value is shown."
     )
     has_memory = "memory_mib" in costs
     return text_sheet(

@@ -1,4 +1,4 @@
-"""The sections on probabilities: ROC and precision-recall, calibration, and referral of doubtful images."""
+"""The sections on probabilities: ROC and precision-recall, calibration, and referral of uncertain images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ensemble_kit.report.method_curves import (
 from ensemble_kit.report.sections.section import Drawing, Section
 
 REFERRED = 0.1
-# The mean of all members, and the same after its temperature was fitted.
+# The mean of all members, before and after temperature scaling.
 BEFORE, AFTER = "mean", "temperature"
 
 
@@ -40,7 +40,7 @@ def ranking_section(content: Content) -> Section:
         if len(shown) < len(names):
             text = f"For the {len(shown)} classes of lowest sensitivity, by {content.chosen}"
     n = len(predictions[content.chosen].labels)
-    text += f": {n} images ({content.part}). Dotted: a random order."
+    text += f": {n} images ({content.part}). Dotted: random ranking."
     alt = f"ROC and precision-recall curves: {what}"
     return Section(
         "ranking", "ROC and precision-recall", (text,), (Drawing("roc_pr", roc_pr_figure(scores), alt),)
@@ -48,7 +48,7 @@ def ranking_section(content: Content) -> Section:
 
 
 def _positive(content: Content) -> int:
-    """Of two classes, the positive one; the second if the data do not say."""
+    """The index of the positive one of two classes; the second if it is not known."""
     name = content.manifest.called_class
     return content.manifest.class_names.index(name) if name else 1
 
@@ -70,16 +70,16 @@ def calibration_section(content: Content) -> Section:
     elif content.stored:
         again = command("stack", "--method", f"{content.chosen},{AFTER}", "--run", content.run.path)
         sentences.append(
-            f"Not calibrated afterwards. To compare with temperature scaling: `{again}`."
+            f"The probabilities were not calibrated. To compare with temperature scaling: `{again}`."
         )
-    sentences.append("On the dotted line, the confidence equals the share of right predictions.")
+    sentences.append("On the dotted line, the confidence equals the share of correct predictions.")
     alt = f"Reliability diagram of {', '.join(predictions)}"
     drawing = Drawing("reliability", reliability_figure(bins), alt)
     return Section("calibration", "Calibration", (" ".join(sentences),), (drawing,), is_half=True)
 
 
 def referral_section(content: Content) -> Section:
-    """What happens if the doubtful 10 % are referred."""
+    """Error rate if the least certain 10 % of the images are referred."""
     predictions = content.compared("best-member", "mean")
     curves = {content.part: {m: risk_coverage_curve(a) for m, a in predictions.items()}}
     areas = {content.part: {m: area_under_risk_coverage(a) for m, a in predictions.items()}}
@@ -87,7 +87,7 @@ def referral_section(content: Content) -> Section:
     alt = f"Error rate of {', '.join(predictions)} by the share of images that are decided"
     return Section(
         "referral",
-        "Referral of doubtful images",
+        "Referral of uncertain images",
         (_referred(content, predictions[content.chosen]),),
         (Drawing("risk_coverage", figure, alt),),
         is_half=True,

@@ -1,4 +1,4 @@
-"""The section of data and split, with what the run's own records say about leakage."""
+"""The section of data and split, and the leakage found in the run's records."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensemble_kit.report.sections.section import Drawing, Fold, Section
 from ensemble_kit.report.sheet import Cell, Sheet
 from ensemble_kit.run.folder import ENSEMBLES
 
-# With more test patients, they are in the table `manifest.csv` only.
+# More test patients than this are not listed on the page.
 MAX_NAMED = 60
 
 
@@ -70,7 +70,7 @@ def _figure(manifest: Manifest, shown: tuple[str, ...]) -> Drawing:
 
 
 def _permutation_test(content: Content) -> list[str]:
-    """The stored result of `stack --permutation-test`; empty where there is none."""
+    """The stored result of `stack --permutation-test`; empty if there is none."""
     path = content.run.path / ENSEMBLES / PERMUTATION_TEST
     if not path.is_file():
         return []

@@ -16,7 +16,7 @@ from ensemble_kit.report.sections.section import CellImages, Drawing, Fold, Pict
 from ensemble_kit.report.sheet import Cell, Sheet, text_sheet, values_sheet
 from ensemble_kit.report.thumbnails import Thumbnails
 
-# Images of one cell, and of the whole page.
+# Most images of one cell, and of the whole page.
 PER_CELL, PER_PAGE = 8, 120
 CLASS_METRICS = ("sensitivity", "specificity", "precision", "f1", "auroc", "average_precision")
 
@@ -64,9 +64,7 @@ def _sentence(content: Content, predictions: MethodPredictions) -> str:
     counts = confusion_counts(predictions)
     wrong = counts - np.diag(np.diag(counts))
     n_wrong = int((predictions.predicted != predictions.labels).sum())
-    text = (
-        f"{content.chosen} errs on {n_wrong} of {len(predictions.labels)} images ({content.part})."
-    )
+    text = f"{content.chosen} is wrong on {n_wrong} of {len(predictions.labels)} images ({content.part})."
     if wrong.any():
         names = content.manifest.class_names
         true, predicted = np.unravel_index(int(wrong.argmax()), wrong.shape)
@@ -79,7 +77,7 @@ def _sentence(content: Content, predictions: MethodPredictions) -> str:
 
 
 def matrix_sheet(content: Content, keys: set[str]) -> Sheet:
-    """The matrix of the chosen method; each number leads to its images."""
+    """The matrix of the chosen method; each number links to its images."""
     classes = content.classes
     counts = classes.merged(confusion_counts(content.predictions[content.chosen, content.part]))
     places = [*classes.indices, None] if not classes.is_all else list(classes.indices)
@@ -100,7 +98,7 @@ def _key(true: int | None, predicted: int | None) -> str:
 def _cells(
     content: Content, predictions: MethodPredictions, pictures: Thumbnails
 ) -> Iterator[CellImages]:
-    """Wrong cells first, the largest first; then right ones."""
+    """Cells of errors, the largest first; then cells of correct predictions."""
     shown, names = set(content.classes.indices), content.manifest.class_names
     counts = confusion_counts(predictions)
     order = np.argsort(-(counts - np.diag(np.diag(counts)) * counts.size).ravel(), kind="stable")
@@ -112,7 +110,7 @@ def _cells(
             continue
         rows = _rows_of(predictions, true, predicted)[: min(PER_CELL, left)]
         left -= len(rows)
-        of = "right" if true == predicted else f"predicted as {names[predicted]}"
+        of = "correct" if true == predicted else f"predicted as {names[predicted]}"
         how = "the least certain first" if true == predicted else "the most certain first"
         more = "" if len(rows) == n else f"{n - len(rows)} more: see the tables."
         yield CellImages(
@@ -124,10 +122,10 @@ def _cells(
 
 
 def _rows_of(predictions: MethodPredictions, true: int, predicted: int) -> Ints:
-    """Errors with the most certain first, right predictions with the least certain first."""
+    """Errors, the most certain first; correct predictions, the least certain first."""
     rows = np.flatnonzero((predictions.labels == true) & (predictions.predicted == predicted))
-    sure = predictions.proba[rows, predicted]
-    return rows[np.argsort(sure if true == predicted else -sure, kind="stable")]
+    confidence = predictions.proba[rows, predicted]
+    return rows[np.argsort(confidence if true == predicted else -confidence, kind="stable")]
 
 
 def _picture(
@@ -149,13 +147,13 @@ def errors_sheet(content: Content) -> Sheet:
     names = (*content.manifest.class_names, "none")
     wrong = np.flatnonzero(predictions.predicted != predictions.labels)
     chosen = np.maximum(predictions.predicted, 0)
-    sure = np.where(
+    confidence = np.where(
         predictions.predicted < 0, 0.0, predictions.proba[np.arange(len(chosen)), chosen]
     )
     rows: list[tuple[str, ...]] = [
         ("image", content.unit, "true", "predicted", "p(true)", "p(predicted)")
     ]
-    for i in wrong[np.argsort(-sure[wrong], kind="stable")].tolist():
+    for i in wrong[np.argsort(-confidence[wrong], kind="stable")].tolist():
         rows.append(
             (
                 str(predictions.ids[i]),
@@ -163,12 +161,16 @@ def errors_sheet(content: Content) -> Sheet:
                 names[predictions.labels[i]],
                 names[predictions.predicted[i]],
                 f"{predictions.proba[i, predictions.labels[i]]:.3f}",
-                f"{sure[i]:.3f}",
+                f"{confidence[i]:.3f}",
             )
         )
     caption = f"Errors of {content.chosen}, {content.part}: {len(rows) - 1} images"
     shown = frozenset(row[0] for row in rows[1 : PER_CELL + 1])
-    more = "The first ones; all of them are in `tables/errors.csv`." if len(rows) > PER_CELL else ""
+    more = (
+        "Only the first ones are shown. All errors: `tables/errors.csv`."
+        if len(rows) > PER_CELL
+        else ""
+    )
     return text_sheet("errors", caption, rows, more, shown=shown)
 
 

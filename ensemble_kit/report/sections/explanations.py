@@ -1,4 +1,4 @@
-"""The section on maps: what `explain` stored in the run, and whether the maps can be believed."""
+"""The section on maps: images and faithfulness that `explain` stored in the run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ensemble_kit.report.content import Content
 from ensemble_kit.report.sections.section import Fold, Picture, Section
 from ensemble_kit.report.thumbnails import jpeg_uri
 
-TITLE = "Where the networks look"
+TITLE = "Explanation maps"
 KINDS = {
     "worst": "the images whose true class has the lowest probability",
     "disputed": "the images on which the members' probabilities differ most",
-    "right": "right predictions, the surest first",
-    "images": "images that the user named",
+    "right": "correct predictions, the most certain first",
+    "images": "images chosen by the user",
 }
 # Single panels on the page; the folder has all of them.
 N_PANELS = 6
-# In CSS pixels; the pictures have more of them, for print.
+# CSS pixels; the pictures have a higher resolution, for print.
 SHEET_WIDTH, CURVES_WIDTH, PANEL_WIDTH, FINER = 980, 700, 980, 1.4
 
 
@@ -56,7 +56,7 @@ def _sentence(one: StoredExplanations) -> str:
     which = KINDS[index["kind"]]
     return (
         f"Maps ({', '.join(index['maps'])}) of {index['method']} and its {counted(len(index['members']), 'member')} "
-        f"for {counted(n_images, 'image')}: {which}. Bright: what speaks for the predicted class."
+        f"for {counted(n_images, 'image')}: {which}. Bright regions support the predicted class."
     )
 
 
@@ -70,7 +70,7 @@ def _faithfulness(one: StoredExplanations) -> list[str]:
     ]
     if found:
         return [" ".join(found)]
-    return ["Whether these maps can be believed was not measured (`explain --faithfulness`)."]
+    return ["The faithfulness of these maps was not measured (`explain --faithfulness`)."]
 
 
 def _notes(one: StoredExplanations) -> list[str]:

@@ -1,4 +1,4 @@
-"""The sections on members: how they differ and what each adds, and how their training went."""
+"""The sections on members: differences between them, their gains, and their training."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAIRS_NOTE = (
 
 
 def members_section(content: Content) -> Section:
-    """Agreement, error correlation and Shapley values; of one member, its metrics alone."""
+    """Agreement, error correlation and Shapley values; for a single member, only its metrics."""
     whole = content.oof.predicted_by_all()
     sheet = metrics_sheet(content)
     if whole.n_members < 2 or not len(whole):
@@ -62,7 +62,7 @@ def members_section(content: Content) -> Section:
 
 
 def _protocol(content: Content) -> Protocol:
-    """The metric of the ranking; balanced accuracy if it cannot be computed without further settings."""
+    """The metric of the ranking; balanced accuracy if it needs further settings."""
     known = content.metric in METRICS and content.metric != "expected_cost"
     metric = content.metric if known else Protocol().metric
     return Protocol(metric, n_resamples=200).for_data(content.manifest)
@@ -71,7 +71,7 @@ def _protocol(content: Content) -> Protocol:
 def _sentence(study: MemberStudy) -> str:
     correlation = study.pairs["error_correlation"].mean()
     agree = 1 - study.pairs["disagreement"].mean()
-    text = f"Two members are both right or both wrong on {agree:.0%} of images on average"
+    text = f"Two members are both correct or both wrong on {agree:.0%} of images on average"
     if np.isfinite(correlation):
         text += f"; the mean correlation of their errors is {correlation:.2f}"
     return f"{text}. {study.sentence}"
@@ -98,12 +98,12 @@ def _kappa_error(pairs: pd.DataFrame) -> Drawing:
 
 
 def pairs_sheet(pairs: pd.DataFrame) -> Sheet:
-    """The most alike in their errors first."""
+    """One row per pair, the most similar errors first."""
     rows: list[tuple[str, ...]] = [("pair", *PAIRS.values())]
     for one in pairs.to_dict("records"):
         cells = ("n/a" if pd.isna(one[key]) else f"{one[key]:.3f}" for key in PAIRS)
         rows.append((f"{one['a']}, {one['b']}", *cells))
-    note = "One wrong, both wrong: shares of the images. The most alike in their errors first."
+    note = "One wrong, both wrong: shares of the images. Pairs with the most similar errors first."
     return text_sheet("pairs", "Pairs of members, out-of-fold", rows, note)
 
 

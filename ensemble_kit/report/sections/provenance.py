@@ -1,4 +1,4 @@
-"""The section of provenance: settings, versions, digests, seeds, and the commands that repeat the run."""
+"""The section of provenance: settings, versions, digests, seeds, and commands that reproduce the run."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ensemble_kit.report.sheet import Cell, Sheet, text_sheet
 from ensemble_kit.report.trainings import recipe_rows
 from ensemble_kit.run.folder import CONFIG
 
-# How this package is called; other names are scripts of users.
+# Names of this program; other names are scripts of users.
 PROGRAMS = ("ensemble-kit", "__main__")
 OWN = ["member", "network", "input", "start"]
 
 
 def provenance_section(content: Content) -> Section:
-    """What is needed to make the same results again."""
+    """Settings, versions and commands that reproduce the results."""
     record, machine = content.record, content.record.get("machine", {})
     versions = ", ".join(f"{name} {one}" for name, one in record.get("versions", {}).items())
     text = f"Run made {record.get('created', 'at an unknown time')}"
@@ -76,7 +76,7 @@ def _shared(recipes: pd.DataFrame) -> tuple[str, ...]:
 
 
 def recipes_sheet(recipes: pd.DataFrame) -> Sheet:
-    """What differs between members; of one member, everything, one setting a row."""
+    """Settings that differ between members; for a single member, all settings, one per row."""
     if len(recipes) == 1:
         rows = [(c.replace("_", " "), str(recipes[c].iloc[0])) for c in recipes]
         return text_sheet("recipes", "", [("setting", "value"), *rows])

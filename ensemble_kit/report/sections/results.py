@@ -1,4 +1,4 @@
-"""The section of results: the few methods that matter, all others folded away."""
+"""The section of results: the best methods and the baselines; other methods are collapsed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def results_section(content: Content) -> Section:
 
 
 def few_methods(content: Content) -> list[str]:
-    """The methods of the first table: all of a few, else the best ones and the baselines."""
+    """The methods of the first table: all if there are few, else the best ones and the baselines."""
     names = content.ranking
     if content.oof.n_members == 1:
         return ["best-member"]
@@ -149,7 +149,7 @@ def _forest(content: Content, methods: Sequence[str], name: str) -> Drawing:
 
 def _sentence(content: Content, few: Sequence[str]) -> str:
     if content.oof.n_members == 1:
-        text = f"The only member, {content.oof.member_names[0]}. {content.chance}"
+        text = f"The run has one member, {content.oof.member_names[0]}. {content.chance}"
         return text.strip()
     n_all = sum(m not in REFERENCE_METHODS for m in content.ranking)
     n_few = sum(m not in REFERENCE_METHODS for m in few)

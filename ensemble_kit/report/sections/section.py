@@ -1,4 +1,4 @@
-"""What a section of the page consists of. Knows no HTML."""
+"""The content of a section of the page."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Drawing:
     name : str
         Stem of its files.
     alt : str
-        What it shows, for those who do not see it.
+        Alternative text.
     words : str
-        How to read it; "" if the section says it.
+        How to read it; may be empty.
     """
 
     name: str
@@ -36,14 +36,14 @@ class Picture:
     Parameters
     ----------
     source : str
-        Its content as a data URI; "" if it could not be read.
+        Data URI; "" if it cannot be read.
     alt : str
     words : tuple of str
         Lines below it.
     link : str
-        The file that it is a smaller copy of, beside the page; "" for images of the data.
+        The file of which it is a smaller copy; "" for images of the data.
     width : int
-        In CSS pixels, of copies of files; 0: its own.
+        In CSS pixels; 0: the width of the image.
     """
 
     source: str
@@ -60,11 +60,11 @@ class CellImages:
     Parameters
     ----------
     key : str
-        The place on the page that the cell leads to.
+        The anchor on the page that the cell links to.
     title : str
     pictures : tuple of Picture
     more : str
-        Where the other images are; "" if all are shown.
+        A sentence on the other images; "" if all are shown.
     """
 
     key: str
@@ -75,7 +75,7 @@ class CellImages:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Fold:
-    """What a section hides until somebody opens it."""
+    """A collapsed block of a section."""
 
     summary: str
     words: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Section:
     Parameters
     ----------
     key : str
-        Its place on the page.
+        Its anchor on the page.
     title : str
     words : tuple of str
         Sentences at its top. Text between backticks is shown as code.
@@ -105,7 +105,7 @@ class Section:
     is_half : bool
         Whether it takes half of a wide page.
     is_row : bool
-        Whether its tables stand beside its figures on a wide page.
+        Whether tables are beside figures on a wide page.
     """
 
     key: str
@@ -122,10 +122,10 @@ class Section:
 
     @property
     def all_drawings(self) -> list[Drawing]:
-        """Those of the folds too."""
+        """All drawings, including those in folds."""
         return [*self.drawings, *(one for fold in self.folds for one in fold.drawings)]
 
     @property
     def all_sheets(self) -> list[Sheet]:
-        """Those of the folds too."""
+        """All tables, including those in folds."""
         return [*self.sheets, *(one for fold in self.folds for one in fold.sheets)]

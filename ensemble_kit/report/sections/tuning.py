@@ -15,7 +15,7 @@ WORDS = (
 
 
 def tuning_section(content: Content) -> Section | None:
-    """What tuning gained; None if the run was not tuned."""
+    """Gains of tuning; None if the run was not tuned."""
     found = tuning_content(content.run)
     if not found.rows and not found.plots:
         return None

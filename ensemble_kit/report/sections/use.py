@@ -26,7 +26,7 @@ from ensemble_kit.report.sheet import text_sheet, values_sheet
 
 
 def clinical_section(content: Content) -> Section | None:
-    """Net benefit, calibration of one class, predictive values; None where nothing is stored."""
+    """Net benefit, calibration of one class, predictive values; None if they are not stored."""
     one = content.clinical
     if one is None:
         return None
@@ -82,20 +82,20 @@ def point_section(content: Content) -> Section:
 
 
 def _point_sentence(one: Mapping[str, Any]) -> str:
-    """The threshold, what it reaches on the last part, and how many images are referred."""
+    """The threshold, its metrics on the last part, and the number of referred images."""
     block = one["units"]["image"]
     last = [p for p in PARTS if p in block][-1]
     values, shares = block[last], block[last]["shares"]
     if block["threshold"] is None:
         text = f"{one['method']}: images below a confidence of {block['refer_below']:.3f} are referred."
     else:
-        text = f"{one['method']} predicts {one['class']} from a probability of {block['threshold']:.3f} on."
-    reached = [
+        text = f"{one['method']} predicts {one['class']} if its probability is at least {block['threshold']:.3f}."
+    metrics_shown = [
         f"{n} {Interval(**shares[n])}" for n in ("sensitivity", "specificity") if n in shares
     ]
     if values["referred"] or block["threshold"] is None:
-        reached.append(f"{values['referred']} of {values['n']} images are referred")
-    return f"{text} {PARTS[last].capitalize()}: {', '.join(reached)}."
+        metrics_shown.append(f"{values['referred']} of {values['n']} images are referred")
+    return f"{text} {PARTS[last].capitalize()}: {', '.join(metrics_shown)}."
 
 
 def _by_truth(content: Content, method: str, name: str | None) -> dict[str, tuple[Array, Array]]:
@@ -117,16 +117,16 @@ def sets_section(content: Content) -> Section:
     stored = content.decisions.get(SETS_JSON, [])
     if not stored:
         again = command("conformal", "--method", content.chosen, "--run", content.run.path)
-        words = f"No prediction sets are stored. To give each image a set that holds the true class with a stated probability: `{again}`."
+        words = f"No prediction sets are stored. To make sets that contain the true class with a stated probability: `{again}`."
         return Section("sets", "Prediction sets", (words,), is_half=True)
     first = stored[0]
     figures = {PARTS[p]: of for p, of in first["figures"].items()}
     last, found = list(figures.items())[-1]
     covered = found["all"]["covered"]["value"]
     text = (
-        f"Sets of {first['method']} were asked to hold the true class for {1 - alpha_of(first):.0%} of "
-        f"images, and hold it for {covered:.1%} ({last}). Mean size: {found['all']['mean_size']:.2f} "
-        f"classes; {found['all']['single']:.0%} name one class. `predict` uses these sets."
+        f"Sets of {first['method']}: the target coverage is {1 - alpha_of(first):.0%}, the measured coverage "
+        f"is {covered:.1%} ({last}). Mean size: {found['all']['mean_size']:.2f} classes; "
+        f"{found['all']['single']:.0%} of the sets have one class. `predict` uses these sets."
     )
     caveats = _own_caveats(content, first)
     coverage = {
@@ -143,7 +143,7 @@ def sets_section(content: Content) -> Section:
 
 
 def _own_caveats(content: Content, stored: Mapping[str, Any]) -> tuple[str, ...]:
-    """The caveats of a stored decision that are not among those of the run and of the methods."""
+    """The caveats of a stored decision that the page does not show elsewhere."""
     own = f"{stored['method']}: "
     notes = [note for note in stored.get("notes", []) if note not in content.notes]
     return tuple(f"Caveat: {note}" for note in notes if not note.startswith(own))
@@ -156,7 +156,7 @@ def _ends(interval: Mapping[str, float | None]) -> tuple[float, float, float]:
 
 
 def ordinal_section(content: Content) -> Section | None:
-    """Metrics of ordinal classes; None if the order of the classes means nothing."""
+    """Metrics of ordinal classes; None if the classes are not ordinal."""
     if not content.manifest.ordinal:
         return None
     names = content.manifest.class_names
@@ -165,7 +165,7 @@ def ordinal_section(content: Content) -> Section | None:
     own, middle = far[content.chosen], len(names) - 1
     near = own[middle - 1] + own[middle + 1]
     text = (
-        f"Class order: {' < '.join(names)}. {content.chosen} is right on {own[middle]:.0%} of images, "
+        f"Class order: {' < '.join(names)}. {content.chosen} is correct on {own[middle]:.0%} of images, "
         f"one class off on {near:.0%}, and further off on {max(1 - own[middle] - near, 0):.0%} "
         f"({content.part})."
     )
@@ -183,7 +183,7 @@ def ordinal_section(content: Content) -> Section | None:
 
 def _shares_by_distance(predictions: MethodPredictions, n_classes: int) -> Array:
     """Shares of images by predicted minus true class; abstentions are left out."""
-    made = predictions.predicted >= 0
-    off = predictions.predicted[made] - predictions.labels[made] + n_classes - 1
+    is_decided = predictions.predicted >= 0
+    off = predictions.predicted[is_decided] - predictions.labels[is_decided] + n_classes - 1
     counts = np.bincount(off, minlength=2 * n_classes - 1)
-    return np.asarray(counts / max(int(made.sum()), 1))
+    return np.asarray(counts / max(int(is_decided.sum()), 1))
