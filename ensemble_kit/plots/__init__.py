@@ -1,4 +1,1 @@
-"""Plots as matplotlib figures.
-
-Functions return figures and change no global state.
-"""
+"""Plots: each function returns a matplotlib figure and changes no global state."""

@@ -13,7 +13,7 @@ from ensemble_kit.plots.lettering import name_ticks, short
 from ensemble_kit.plots.style import GRID, INK, grid, plain
 
 PAGE_INCHES = 14.0
-# With more classes, cells without samples are left empty.
+# Up to this many classes, zeros are written into the cells.
 MAX_ZEROS = 20
 
 

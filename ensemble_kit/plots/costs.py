@@ -1,7 +1,4 @@
-"""What members cost: bars beside one another, one pane per cost.
-
-Values are handed in; nothing is computed here.
-"""
+"""Bars of the costs of members, one pane per cost."""
 
 from __future__ import annotations
 

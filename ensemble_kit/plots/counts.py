@@ -1,7 +1,4 @@
-"""Bars of counts: images per class and part, and errors by their distance in classes.
-
-Counts are handed in; nothing is computed here.
-"""
+"""Bars of counts: images per class and part, and images by distance from the true class."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ def class_counts_figure(
     class_names: Sequence[str],
     unit: str,
 ) -> Figure:
-    """Images per class, one row of bars per part; the number of patients stands beside each bar.
+    """Images per class, one bar per part; the numbers of images and patients are beside each bar.
 
     Parameters
     ----------
@@ -49,7 +46,7 @@ def class_counts_figure(
 
 
 def class_distance_figure(shares: Mapping[str, Array]) -> Figure:
-    """How far predictions are from the true class, of ordinal classes.
+    """Distance of predictions from the true class, for ordinal classes.
 
     Parameters
     ----------
@@ -59,10 +56,10 @@ def class_distance_figure(shares: Mapping[str, Array]) -> Figure:
     figure, (axes,) = grid(1, width=7.4, height=2.8)
     thick = 0.8 / max(len(shares), 1)
     for i, (method, values) in enumerate(shares.items()):
-        most = len(values) // 2
-        places = np.arange(-most, most + 1) + thick * (i - (len(shares) - 1) / 2)
+        furthest = len(values) // 2
+        places = np.arange(-furthest, furthest + 1) + thick * (i - (len(shares) - 1) / 2)
         axes.bar(places, values, width=0.9 * thick, color=color(i), label=in_legend(method))
-        axes.set_xticks(range(-most, most + 1))
+        axes.set_xticks(range(-furthest, furthest + 1))
     plain(axes, x="classes off (negative: predicted too low)", y="share of images")
     axes.grid(axis="x", visible=False)
     axes.legend(fontsize=7.5, frameon=False, loc="best")

@@ -1,7 +1,4 @@
-"""Stored decisions: a threshold among the probabilities, and the coverage of prediction sets.
-
-Values are handed in; nothing is computed here.
-"""
+"""Plots of stored decisions: probabilities with a threshold, and coverage of prediction sets."""
 
 from __future__ import annotations
 
@@ -44,14 +41,14 @@ def threshold_figure(
 def set_coverage_figure(
     coverage: Mapping[str, Mapping[str, Sequence[float]]], nominal: float
 ) -> Figure:
-    """How often prediction sets hold the true class, with intervals; one pane per part.
+    """Coverage of prediction sets by class, with intervals; one pane per part.
 
     Parameters
     ----------
     coverage : mapping of part to mapping of class to (value, low, high)
-        NaN where there is no interval.
+        NaN if there is no interval.
     nominal : float
-        The coverage that was asked for; a dashed line.
+        The target coverage, a dashed line.
     """
     rows = max(len(of) for of in coverage.values())
     figure, axes = grid(len(coverage), n_columns=2, width=3.9, height=0.3 * rows + 1.2)
@@ -61,7 +58,7 @@ def set_coverage_figure(
             one.plot([low, high], [place, place], color=color(0), linewidth=1.6)
             one.plot([value], [place], "o", color=color(0), markersize=4.5)
         one.axvline(nominal, color=MUTED, linewidth=1.0, linestyle="--")
-        plain(one, title=part, x=f"coverage (dashed: {nominal:.0%} asked for)")
+        plain(one, title=part, x=f"coverage (dashed: target {nominal:.0%})")
         name_ticks(one.yaxis, places, [short(name, 18) for name in of_class])
         one.tick_params(axis="y", labelcolor=INK)
         one.grid(axis="y", visible=False)

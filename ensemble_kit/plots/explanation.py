@@ -31,16 +31,16 @@ from ensemble_kit.plots.style import INK, MUTED
 Pixels = npt.NDArray[np.uint8]
 
 
-class Look(NamedTuple):
-    """How a kind of map is drawn: colours for its lowest to its highest value, over a grey image.
+class MapStyle(NamedTuple):
+    """Colours of a kind of map over a grey image, from its lowest to its highest value.
 
     Parameters
     ----------
     colors : str
-        Readable with colour blindness; of maps without a sign in grey too.
+        Colour map, readable with colour blindness; maps without a sign are readable in grey too.
     low, high : float
     alpha : tuple of float
-        At 0 and at the highest value.
+        Opacity at 0 and at the highest value.
     black : float
         The grey of black pixels, 0 to 1.
     """
@@ -53,10 +53,10 @@ class Look(NamedTuple):
 
 
 KINDS = {
-    "evidence": Look("inferno", 0.0, 1.0, (0.1, 0.6), 0.2),
-    "pixels": Look("Reds", 0.0, 1.0, (0.0, 0.9), 0.5),
-    "spread": Look("viridis", 0.0, 0.5, (0.1, 0.6), 0.2),
-    "signed": Look("RdBu_r", -1.0, 1.0, (0.0, 0.9), 0.5),
+    "evidence": MapStyle("inferno", 0.0, 1.0, (0.1, 0.6), 0.2),
+    "pixels": MapStyle("Reds", 0.0, 1.0, (0.0, 0.9), 0.5),
+    "spread": MapStyle("viridis", 0.0, 0.5, (0.1, 0.6), 0.2),
+    "signed": MapStyle("RdBu_r", -1.0, 1.0, (0.0, 0.9), 0.5),
 }
 # Width of a scale in inches, without its label.
 SCALE = 0.56
@@ -149,7 +149,7 @@ def sheet_figure(
     about: str,
     kind: str = "evidence",
 ) -> Figure:
-    """Many images, each beside the ensemble's map of it."""
+    """Many images, each with the map of the ensemble beside it."""
     n_columns = 2 * min(4, len(pictures))
     wide = pictures[0].shape[1] / pictures[0].shape[0]
     cell = Cell(1.15, 1.15 / wide, above=0.17, gap=0.05)
@@ -177,11 +177,11 @@ def draw_picture(axes: Axes, picture: Pixels) -> None:
 def draw_map(axes: Axes, picture: Pixels, pane: Pane) -> None:
     """A map over the image in pale grey, with a line at half of its scale."""
     height, width = picture.shape[:2]
-    look = KINDS[pane.kind]
-    grey = look.black + (1 - look.black) * (picture.astype(np.float32) / 255) @ np.array([0.299, 0.587, 0.114], np.float32)  # fmt: skip
+    style = KINDS[pane.kind]
+    grey = style.black + (1 - style.black) * (picture.astype(np.float32) / 255) @ np.array([0.299, 0.587, 0.114], np.float32)  # fmt: skip
     place = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(grey, cmap="gray", vmin=0, vmax=1, interpolation="antialiased")
-    share = np.clip((pane.relative - look.low) / (look.high - look.low), 0, 1)
+    share = np.clip((pane.relative - style.low) / (style.high - style.low), 0, 1)
     axes.imshow(_tints(pane.kind)(share), extent=place, interpolation="bilinear")
     if pane.kind == "evidence" and share.max() > 0.5 > share.min():
         rows, columns = share.shape
@@ -193,11 +193,11 @@ def draw_map(axes: Axes, picture: Pixels, pane: Pane) -> None:
 
 
 def overlay(pane: Pane) -> Pixels:
-    """A map to lay over its image, shape (height, width, 4): clear where it is 0, opaque at its top."""
-    look = KINDS[pane.kind]
-    values = np.clip(pane.relative, look.low, look.high)
-    colors = colormaps[look.colors]((values - look.low) / (look.high - look.low))
-    colors[..., 3] = 0.15 + 0.85 * np.abs(values) / look.high
+    """A map as RGBA, shape (height, width, 4): almost clear at 0, opaque at the highest value."""
+    style = KINDS[pane.kind]
+    values = np.clip(pane.relative, style.low, style.high)
+    colors = colormaps[style.colors]((values - style.low) / (style.high - style.low))
+    colors[..., 3] = 0.15 + 0.85 * np.abs(values) / style.high
     return np.asarray(np.rint(255 * colors), dtype=np.uint8)
 
 
@@ -210,11 +210,11 @@ def _title(axes: Axes, title: str, caption: str) -> None:
 
 
 def _tints(kind: str) -> Colormap:
-    """A colour map that shows more of the image where there is less evidence."""
-    look = KINDS[kind]
-    strength = np.abs(np.linspace(look.low, look.high, 256)) / look.high
-    colors = colormaps[look.colors](np.linspace(0, 1, 256))
-    colors[:, 3] = look.alpha[0] + (look.alpha[1] - look.alpha[0]) * strength
+    """A colour map that is more transparent at lower values."""
+    style = KINDS[kind]
+    strength = np.abs(np.linspace(style.low, style.high, 256)) / style.high
+    colors = colormaps[style.colors](np.linspace(0, 1, 256))
+    colors[:, 3] = style.alpha[0] + (style.alpha[1] - style.alpha[0]) * strength
     return ListedColormap(colors)
 
 

@@ -1,4 +1,4 @@
-"""Deletion and insertion curves: how the probability follows the pixels that a map ranks highest."""
+"""Deletion and insertion curves: the probability while the most important pixels are covered or uncovered."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def faithfulness_figure(
     figure, axes = grid(2, width=3.9, height=3.1, sharey=True)
     verbs = {"deletion": "covered with white", "insertion": "uncovered on white"}
     for one, (kind, by_map) in zip(axes, curves.items(), strict=True):
-        members = 0
+        n_members = 0
         for name, curve in by_map.items():
-            style: dict[str, Any] = {"color": color(members), "linewidth": 1.3}
+            style: dict[str, Any] = {"color": color(n_members), "linewidth": 1.3}
             if name in BASELINES:
                 style = {"color": MUTED, "linewidth": 1.3, "linestyle": BASELINES[name]}
             elif name == "ensemble":
                 style = {"color": INK, "linewidth": 2.2}
             else:
-                members += 1
+                n_members += 1
             label = in_legend(f"{short(name, 20)} {areas[kind][name]:.3f}")
             one.plot(shares, curve, label=label, **style)
         better = "lower is better" if kind == "deletion" else "higher is better"

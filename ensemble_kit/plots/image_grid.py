@@ -1,4 +1,4 @@
-"""Images in rows, placed in inches, so that each text has room of its own. Draws no image."""
+"""Axes for images in rows, placed in inches, with space for texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from ensemble_kit.plots.lettering import LetteredFigure
 from ensemble_kit.plots.style import INK
 
-# Digits per inch of text of one point; most letters need less room.
+# Digits per inch of text of one point; most letters are narrower.
 LETTERS = 112
 MARGIN = 0.08
 LINE = 1.3 / 72  # inches from line to line, per point
@@ -24,11 +24,11 @@ class Cell:
     Parameters
     ----------
     width, height : float
-        Of the image.
+        Size of the image.
     above, below : float
-        Room for texts.
+        Space for texts.
     gap : float
-        To the image on the right.
+        Space to the image on the right.
     """
 
     width: float
@@ -41,7 +41,7 @@ class Cell:
 def image_grid(
     n_images: int, n_columns: int, cell: Cell, *, top: float, bottom: float, right: float
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with axes without ticks for each image; `top`, `bottom` and `right` are room in inches."""
+    """A figure with axes without ticks for each image; `top`, `bottom` and `right` are spaces in inches."""
     columns = min(n_columns, n_images)
     row = cell.above + cell.height + cell.below
     width = 2 * MARGIN + columns * (cell.width + cell.gap) - cell.gap + right
@@ -71,7 +71,7 @@ def write_at(figure: Figure, x: float, y: float, text: str, *, points: float) ->
 
 
 def filled(text: str, inches: float, points: float) -> str:
-    """`text` in lines that fit.
+    """`text` in lines of at most `inches`.
 
     Examples
     --------

@@ -42,7 +42,7 @@ def spread(places: Array, *, gap: float) -> Array:
     order = np.argsort(places, kind="stable")
     steps = gap * np.arange(len(places))
     upwards = np.maximum.accumulate(places[order] - steps) + steps
-    ceiling = 1.0 - steps[::-1]
+    highest = 1.0 - steps[::-1]
     out = np.empty(len(places))
-    out[order] = np.minimum(upwards, ceiling)
+    out[order] = np.minimum(upwards, highest)
     return out

@@ -1,4 +1,4 @@
-"""Draws text of users exactly as written: no mathematics, and a font for every character.
+"""Draws text of users exactly as written: without mathematics, with a font for every character.
 
 Names of classes and members may contain `$`, control characters or any script.
 """
@@ -33,13 +33,13 @@ class LetteredFigure(Figure):
     """A figure that draws every text exactly as written."""
 
     def draw(self, renderer: RendererBase) -> None:
-        """Draw, after all texts are plain and have fonts."""
+        """Prepare all texts with `letter`, then draw."""
         letter(self)
         super().draw(renderer)
 
 
 def letter(figure: Figure) -> str:
-    """Make all texts plain, and give them fonts.
+    """Turn off mathematics in all texts, and set their fonts.
 
     Returns
     -------

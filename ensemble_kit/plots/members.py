@@ -1,7 +1,4 @@
-"""Members: how alike their errors are, and what each adds to the mean.
-
-Values are handed in; nothing is computed here.
-"""
+"""Plots of members: correlation of their errors, and their gains in the mean."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.plots.lettering import name_ticks, short
 from ensemble_kit.plots.style import INK, MUTED, color, grid, plain
 
-# With more members, the cells of the matrix hold no numbers.
+# Up to this many members, the cells of the matrix have numbers.
 MAX_NUMBERED = 10
 
 
@@ -26,11 +23,11 @@ def members_figure(names: Sequence[str], correlation: Array, gains: Array, *, ga
     ----------
     names : sequence of str
     correlation : array, shape (n_members, n_members)
-        Of the errors of two members; NaN where one never or always errs.
+        Correlation of the errors of two members; NaN if one is always right or always wrong.
     gains : array, shape (n_members, 3)
         Rows (value, low, high).
     gain : str
-        What the gain is, e.g. "Shapley value (balanced accuracy)".
+        Name of the gain, e.g. "Shapley value (balanced accuracy)".
     """
     height = max(2.6, 0.34 * len(names) + 1.2)
     figure, (matrix, bars) = grid(2, n_columns=2, width=3.9, height=height)
@@ -41,7 +38,7 @@ def members_figure(names: Sequence[str], correlation: Array, gains: Array, *, ga
         bars.plot([low, high], [place, place], color=color(0), linewidth=1.6)
         bars.plot([value], [place], "o", color=color(0), markersize=4.5)
     bars.axvline(0, color=MUTED, linewidth=0.8, linestyle=":")
-    plain(bars, title="What each member adds to the mean", x=gain)
+    plain(bars, title="Gain of the mean by each member", x=gain)
     name_ticks(bars.yaxis, places, labels)
     bars.tick_params(axis="y", labelcolor=INK)
     bars.grid(axis="y", visible=False)

@@ -16,7 +16,7 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
     Parameters
     ----------
     table : DataFrame
-        `members, cost, unit, metric, value, on_front`, as `evaluation.diversity.pareto.pareto_table` gives.
+        `members, cost, unit, metric, value, on_front`, as from `evaluation.diversity.pareto.pareto_table`.
     """
     figure, (axes,) = grid(1, width=7.4, height=4.2)
     axes.margins(x=0.06, y=0.1)
@@ -29,6 +29,6 @@ def pareto_figure(table: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_formatter(LogFormatter())  # numbers as text, not as mathematics
         axes.xaxis.set_minor_formatter(LogFormatter())
     unit = table["unit"].iloc[0] if "unit" in table else "cost"
-    name = table["metric"].iloc[0].replace("_", " ") if "metric" in table else "figure"
+    name = table["metric"].iloc[0].replace("_", " ") if "metric" in table else "metric"
     plain(axes, x=f"{unit}, all members of the set", y=f"{name}, out-of-fold")
     return figure

@@ -1,4 +1,4 @@
-"""Reliability diagrams: how often predictions of a given confidence are correct."""
+"""Reliability diagrams: share of correct predictions by confidence."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def reliability_figure(tables: Mapping[str, Mapping[str, Array]]) -> Figure:
     Parameters
     ----------
     tables : mapping of part to mapping of method to array, shape (n_bins, 3)
-        Rows (count, mean confidence, hit rate), as `metrics.calibration.reliability_table` gives.
-        A point's area grows with its count.
+        Rows (count, mean confidence, hit rate), as from `metrics.calibration.reliability_table`.
+        The area of a point grows with its count.
     """
     figure, axes = grid(len(tables), n_columns=3, width=3.9, height=3.6)
     for one, (part, methods) in zip(axes, tables.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Risk-coverage curves: the error among the most certain predictions, by coverage."""
+"""Risk-coverage curves: error of the most certain predictions by coverage."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def risk_coverage_figure(
     Parameters
     ----------
     curves : mapping of part to mapping of method to array, shape (n_levels, 2)
-        Rows (coverage, error), the most certain first, as `metrics.selective.risk_coverage` gives.
+        Rows (coverage, error), the most certain first, as from `metrics.selective.risk_coverage`.
     areas : mapping of the same keys to float
         The AURC of each, for the legend.
     referred : float, optional
@@ -46,7 +46,10 @@ def risk_coverage_figure(
         if referred is not None:
             one.axvline(1 - referred, color=MUTED, linewidth=1.0, linestyle="--")
         plain(
-            one, title=part, x="share of images that are decided, the surest first", y="error rate"
+            one,
+            title=part,
+            x="share of images that are decided, the most certain first",
+            y="error rate",
         )
         one.set_xlim(-0.01, 1.01)
         one.set_ylim(bottom=min(0.0, -0.02 * one.get_ylim()[1]))

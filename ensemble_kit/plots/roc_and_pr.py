@@ -1,7 +1,4 @@
-"""ROC and precision-recall curves: of several methods for one class, or of each class against the rest.
-
-Curves come from scikit-learn; a class without samples of either kind has none, and is left out.
-"""
+"""ROC and precision-recall curves of methods for one class, or of each class against the rest."""
 
 from __future__ import annotations
 
@@ -18,12 +15,14 @@ from ensemble_kit.plots.style import MUTED, color, grid, line_style, plain
 
 
 def roc_pr_figure(scores: Mapping[str, tuple[Bools, Array]]) -> Figure:
-    """ROC curves at the left, precision-recall curves at the right, the areas in the legends.
+    """ROC curves at the left, precision-recall curves at the right, areas in the legends.
+
+    A class without positive or without negative samples is left out.
 
     Parameters
     ----------
     scores : mapping of name to (array of bool, array), each of shape (n_samples,)
-        Which samples are positive, and their scores.
+        Whether each sample is positive, and its score.
     """
     from sklearn import metrics
 

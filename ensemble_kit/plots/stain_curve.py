@@ -1,4 +1,4 @@
-"""Probabilities against the amount of a stain, below small pictures of what the image then looks like."""
+"""Probabilities by the amount of a stain, below small pictures of the changed image."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def stain_curve_figure(
     stain: str,
     title: str,
 ) -> Figure:
-    """One line a class; a dotted line at each amount where the prediction changes.
+    """One line per class; a dotted line at each amount where the prediction changes.
 
     Parameters
     ----------
     amounts : array, shape (n_amounts,)
-        1 is the image as it is.
+        1 is the unchanged image.
     proba : array, shape (n_amounts, n_classes)
     title : str
         Lines that are too long are wrapped.
@@ -55,7 +55,7 @@ def stain_curve_figure(
     for flip in flips:
         axes.axvline(flip, color=INK, linewidth=0.9, linestyle=":")
         axes.text(flip, 1.06, f"{flip:.2f}", fontsize=7, color=INK, ha="center")
-    plain(axes, x=f"amount of {stain} (1: the image as it is)", y="probability")
+    plain(axes, x=f"amount of {stain} (1: unchanged image)", y="probability")
     axes.set_ylim(-0.02, 1.04)
     axes.set_xlim(amounts[0], amounts[-1])
     axes.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

@@ -1,4 +1,4 @@
-"""One style for all plots: size, type, and colours that work with colour blindness and in grey.
+"""One style for all plots: sizes, fonts, and colours for colour blindness and grey print.
 
 Figures are built without pyplot, so that no global state changes and no window opens.
 """
@@ -62,8 +62,8 @@ def plain(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
 def svg_bytes(figure: Figure) -> bytes:
     """The figure as SVG, the same bytes for the same figure.
 
-    Letters are drawn as outlines. If no installed font has one of them, all texts stay text and are
-    drawn by the viewer's fonts.
+    Letters are drawn as outlines. If no installed font has one of them, all texts remain text, in the
+    fonts of the viewer.
     """
     buffer = io.BytesIO()
     fonts = "none" if letter(figure) else "path"
@@ -86,7 +86,7 @@ def png_bytes(figure: Figure, *, dots_per_inch: int = 200) -> bytes:
 
 
 def svg_and_png(figure: Figure) -> tuple[bytes, bytes]:
-    """Both, laid out once."""
+    """The figure as SVG and as PNG, with one layout."""
     svg = svg_bytes(figure)
     figure.set_layout_engine("none")
     return svg, png_bytes(figure)
@@ -94,7 +94,7 @@ def svg_and_png(figure: Figure) -> tuple[bytes, bytes]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress warnings of missing glyphs, which are handled here."""
+    """Suppress warnings of missing glyphs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield

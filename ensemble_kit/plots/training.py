@@ -10,9 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ensemble_kit.plots.style import color, grid, plain
 
-# As `history.csv` names the rows of the thick lines, and as the axis does.
-ROWS = {"kept fold": "held-out fold", "inner slice": "validation split"}
-# With more folds, the lines have no names.
+# With more folds, there is no legend.
 MAX_NAMED = 8
 
 
@@ -30,7 +28,6 @@ def training_figure(histories: Mapping[str, Mapping[int, pd.DataFrame]]) -> Figu
         for fold, history in folds.items():
             epochs = history["epoch"] + 1
             rows = str(history["val_on"].iloc[0])
-            rows = ROWS.get(rows, rows)
             one.plot(epochs, history["train_loss"], color=color(fold), linewidth=0.8, alpha=0.55)
             marker = "o" if len(history) < 3 else None
             one.plot(

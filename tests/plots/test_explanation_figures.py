@@ -1,4 +1,4 @@
-"""Panels and contact sheets of maps: each map at its place, and room for every text."""
+"""Panels and contact sheets of maps: places of maps and texts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def boxes(figure: Figure) -> list[tuple[str, Bbox]]:
     return [(t.get_text(), t.get_window_extent(canvas.get_renderer())) for t in texts]
 
 
-def test_a_panel_draws_each_map_at_its_place_and_has_the_given_text() -> None:
+def test_a_panel_has_each_map_at_its_place_and_the_given_text() -> None:
     found = np.zeros((4, 4))
     found[0, 3] = 1.0
     panes = [Pane("resnet18", "p 0.9", found), Pane("disagreement", "", found / 2, "spread")]
@@ -52,7 +52,7 @@ def test_a_panel_draws_each_map_at_its_place_and_has_the_given_text() -> None:
     assert [one.get_text() for one in figure.texts] == ["Predicted: a\nx.png", "c"]
 
 
-def test_signed_maps_are_red_for_and_blue_against_and_clear_at_0() -> None:
+def test_signed_maps_are_red_if_positive_blue_if_negative_and_clear_at_0() -> None:
     found = np.array([[1.0, -1.0], [0.0, 0.0]])
     figure = panel_figure(
         picture(), [Pane("m", "", found, "signed")], title="", name="", about="", ledger=""
@@ -64,7 +64,7 @@ def test_signed_maps_are_red_for_and_blue_against_and_clear_at_0() -> None:
 
 
 @pytest.mark.parametrize(("n_members", "wide"), [(1, 1), (2, 1), (5, 1), (10, 1), (3, 2)])
-def test_no_text_of_a_panel_leaves_it_or_covers_another(n_members: int, wide: int) -> None:
+def test_texts_of_a_panel_are_inside_it_and_do_not_overlap(n_members: int, wide: int) -> None:
     spot = np.eye(4)
     caption = f"predicts {short(LONG, 24)}\np of {short(LONG, 14)} 0.67, empty map"
     panes = [Pane(f"{short(LONG, 16)} (+0.147)", caption, spot) for _ in range(n_members)]
@@ -81,7 +81,7 @@ def test_no_text_of_a_panel_leaves_it_or_covers_another(n_members: int, wide: in
 
 
 @pytest.mark.parametrize(("n_images", "wide"), [(1, 1), (3, 1), (9, 1), (3, 2)])
-def test_no_text_of_a_sheet_leaves_it_or_covers_another(n_images: int, wide: int) -> None:
+def test_texts_of_a_sheet_are_inside_it_and_do_not_overlap(n_images: int, wide: int) -> None:
     printed = f"{short(LONG, 14)} 0.67 (is {short(LONG, 14)})"
     figure = sheet_figure(
         [picture(wide)] * n_images,

@@ -1,4 +1,4 @@
-"""Figures show the numbers that they are handed."""
+"""Figures show the given values."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_the_reliability_line_goes_through_the_bins() -> None:
 
 
 def test_a_risk_coverage_line_is_the_curve_and_its_legend_the_area() -> None:
-    right, sure = np.array([1, 1, 0, 1]), np.array([0.9, 0.8, 0.7, 0.6])
-    curve = risk_coverage(right, sure)
+    right, confidence = np.array([1, 1, 0, 1]), np.array([0.9, 0.8, 0.7, 0.6])
+    curve = risk_coverage(right, confidence)
     axes = risk_coverage_figure({"test": {"vote": curve}}, {"test": {"vote": 0.146}}).axes[0]
     (line,) = axes.lines
     np.testing.assert_array_equal(line.get_xydata()[1:], curve)
@@ -56,7 +56,7 @@ def test_the_forest_shows_each_interval_and_the_line_of_the_baseline() -> None:
     assert [t.get_text() for t in axes.get_yticklabels()] == ["vote", "best-member"]
 
 
-def test_pairs_are_points_and_named_where_few() -> None:
+def test_pairs_are_points_and_named_if_there_are_few() -> None:
     points = np.array([[0.5, 0.2], [0.9, 0.1]])
     axes = diversity_figure(points, ["a, b", "a, c"]).axes[0]
     np.testing.assert_array_equal(axes.collections[0].get_offsets(), points)
@@ -89,7 +89,7 @@ def test_many_classes_get_large_panes_and_distinct_lines() -> None:
     assert len({(color(c), line_style(c)) for c in range(12)}) == 12
 
 
-def test_names_of_pairs_keep_their_distance_and_order() -> None:
+def test_names_of_pairs_have_a_minimum_distance_and_their_order() -> None:
     from ensemble_kit.plots.labels import spread
 
     places = np.array([0.98, 0.98, 0.0, 0.5, 0.98, 0.51])
@@ -189,7 +189,7 @@ def odd_figures() -> list:
 
 
 @pytest.mark.filterwarnings("error")
-def test_names_are_drawn_as_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_are_drawn_exactly_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
     from xml.etree import ElementTree
 
     from ensemble_kit.plots import lettering
@@ -211,7 +211,7 @@ def test_names_are_drawn_as_they_are_written(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_font_that_has_the_letters_is_used_and_the_letters_are_outlines(
+def test_a_font_with_the_characters_is_used_for_outlines(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from ensemble_kit.plots import lettering
@@ -240,7 +240,7 @@ def test_any_figure_of_the_package_can_be_saved_with_odd_names(tmp_path) -> None
 
 
 @pytest.mark.filterwarnings("error")
-def test_long_names_leave_room_for_the_counts() -> None:
+def test_long_names_leave_space_for_the_counts() -> None:
     from ensemble_kit.plots.confusion import confusion_figure
     from ensemble_kit.plots.style import png_bytes
 
