@@ -18,7 +18,7 @@ from ensemble_kit.cli.output.text import printable
 from ensemble_kit.errors import EnsembleKitError, did_you_mean
 from ensemble_kit.faults import machine_fault
 
-# Command -> (module under ensemble_kit.cli, its function, what it does in a line).
+# Command -> (module under ensemble_kit.cli, its function, its line in the help).
 COMMANDS = {
     "demo": ("commands.demo", "demo", "Train, combine and report on an embedded data set."),
     "train-members": (
@@ -41,21 +41,13 @@ COMMANDS = {
         "operating_point_command",
         "Choose a decision threshold and a rule for referral.",
     ),
-    "predict": (
-        "commands.predict",
-        "predict",
-        "Predict new images with the ensemble of a run.",
-    ),
+    "predict": ("commands.predict", "predict", "Predict new images with the ensemble of a run."),
     "export": (
         "commands.export",
         "export",
         "Write the ensemble of a run as a bundle that predicts without the run.",
     ),
-    "serve": (
-        "commands.serve",
-        "serve",
-        "Serve an ensemble over HTTP, with a web page.",
-    ),
+    "serve": ("commands.serve", "serve", "Serve an ensemble over HTTP, with a web page."),
     "bench": ("commands.bench", "bench", "Measure how fast a bundle predicts on this machine."),
     "explain": (
         "commands.explain",
@@ -100,11 +92,7 @@ COMMANDS = {
         "doctor_command",
         "Check Python, packages, device, memory, disk and file locks.",
     ),
-    "reproduce": (
-        "commands.reproduce",
-        "reproduce",
-        "Rerun one of the published experiments.",
-    ),
+    "reproduce": ("commands.reproduce", "reproduce", "Rerun one of the published experiments."),
     "report": ("commands.report", "report", "Write the report of a run as one HTML page."),
 }
 
@@ -202,6 +190,6 @@ def _end(text: str, code: int) -> None:
     with contextlib.suppress(OSError):
         click.echo(printable(text), err=True)
     # Ctrl-C inside an `exec` of a library (e.g. of a dataclass) leaves a flag in the
-    # interpreter, which then ends by the signal whatever the exit code. The next `exec` clears it.
+    # interpreter, which then ends by the signal and ignores the exit code. The next `exec` clears it.
     exec("")
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`data check`, `data phantom` and `data show`, as a user types them."""
+"""`data check`, `data phantom` and `data show` on the command line."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
 
 
-def test_the_phantom_is_written_counted_and_called_synthetic(tmp_path: Path) -> None:
+def test_the_phantom_is_written_and_called_synthetic(tmp_path: Path) -> None:
     done = ek(
         "phantom",
         tmp_path / "p",
@@ -42,7 +42,7 @@ def test_the_phantom_is_written_counted_and_called_synthetic(tmp_path: Path) -> 
     assert len(list((tmp_path / "p/IHC").rglob("*.png"))) == 12
 
 
-def test_check_of_clean_data_ends_with_0_and_of_planted_data_with_3(
+def test_check_exits_with_0_for_clean_data_and_3_for_damaged_data(
     phantom: Path, tmp_path: Path
 ) -> None:
     assert ek("check", phantom, "--no-leak").exit_code == 0
@@ -58,7 +58,7 @@ def test_check_of_clean_data_ends_with_0_and_of_planted_data_with_3(
     assert "a/half.png" in done.output
 
 
-def test_check_speaks_json_with_the_same_exit_code(phantom: Path) -> None:
+def test_check_prints_json_with_the_same_exit_code(phantom: Path) -> None:
     done = ek("check", phantom, "--stain", "he", "--json")
     printed = json.loads(done.output)
     assert printed["exit_code"] == done.exit_code == 0
@@ -66,7 +66,7 @@ def test_check_speaks_json_with_the_same_exit_code(phantom: Path) -> None:
     assert printed["color_leak"]["by_image"] > printed["color_leak"]["by_group"]
 
 
-def test_row_56_no_name_on_disk_steers_the_terminal(tmp_path: Path) -> None:
+def test_row_56_control_characters_in_names_are_not_printed(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     for name in ("1.png", "2.png"):
         Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "m" / name)
@@ -82,7 +82,7 @@ def test_sheets_have_a_row_per_class_or_per_augmented_image(phantom: Path, tmp_p
     assert Image.open(tmp_path / "a.png").size == (4 + 5 * 36, 4 + 2 * 52)
 
 
-def test_an_augmentation_of_the_settings_file_is_drawn_too(
+def test_an_augmentation_of_the_settings_file_can_be_shown(
     phantom: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -101,20 +101,22 @@ def test_six_channels_are_shown_as_two_pictures(phantom: Path, tmp_path: Path) -
     assert Image.open(tmp_path / "c.png").width == 4 + 68
 
 
-def test_an_unknown_preset_says_what_was_meant(phantom: Path, tmp_path: Path) -> None:
+def test_an_unknown_preset_is_refused_with_the_nearest_name(phantom: Path, tmp_path: Path) -> None:
     done = ek("show", phantom, tmp_path / "x.png", "--augment", "lihgt")
     assert isinstance(done.exception, EnsembleKitError)
     assert "Did you mean 'light'" in str(done.exception)
     assert done.exception.exit_code == 2
 
 
-def test_check_takes_no_data_flag_and_names_the_right_words(phantom: Path) -> None:
+def test_check_with_a_data_flag_is_refused_with_the_correct_command(phantom: Path) -> None:
     done = ek("check", "--data", phantom, "--no-leak")
     assert isinstance(done.exception, EnsembleKitError)
     assert done.exception.exit_code == 2
     assert f"data check {phantom} --no-leak" in str(done.exception)
 
 
-def test_clean_data_name_the_training_with_the_same_reader(phantom: Path) -> None:
+def test_check_of_clean_data_prints_the_training_command_with_the_same_options(
+    phantom: Path,
+) -> None:
     printed = ek("check", phantom, "--no-leak", "--stain", "he").output
     assert f"ensemble-kit train-members --data {phantom} --stain he --dry-run" in printed

@@ -1,4 +1,4 @@
-"""`ensemble-kit doctor`: what is there, and exit code 4 for what is missing."""
+"""`ensemble-kit doctor`: installed versions, and exit code 4 for missing packages or disk space."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def found(cli: CLI, *words: object) -> tuple[int, dict[str, dict[str, str]]]:
     return code, {one["name"]: one for one in json.loads(printed)}
 
 
-def test_the_versions_are_those_installed_and_locks_work(cli: CLI, tmp_path: Path) -> None:
+def test_installed_versions_are_printed_and_locks_work(cli: CLI, tmp_path: Path) -> None:
     code, checks = found(cli, "--run", tmp_path)
     assert code == 0
     assert checks["torch"]["found"] == importlib.metadata.version("torch")
@@ -26,7 +26,7 @@ def test_the_versions_are_those_installed_and_locks_work(cli: CLI, tmp_path: Pat
     assert not [*tmp_path.iterdir()]
 
 
-def test_a_package_that_is_not_there_is_exit_4_by_name(
+def test_a_missing_package_is_exit_4_and_named(
     cli: CLI, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "requires", lambda _: ["no-such-package>=1"])

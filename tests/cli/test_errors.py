@@ -1,4 +1,4 @@
-"""What a user gets for bad input: the message, and the exit code of the table in the README."""
+"""Messages and exit codes for invalid input; the exit codes are those of the README."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def train(cli: CLI, data: Path, *words: object, folds: int = 2) -> tuple[int, st
 
 @pytest.fixture
 def own(tmp_path: Path, paint: Callable[..., Path]) -> Path:
-    """Slides that the test may spoil: two classes, four patients each, two images a patient."""
+    """Slides that a test may damage: two classes, four patients each, two images per patient."""
     return paint(tmp_path / "own", n_patients=4, n_images=2)
 
 
 def run_process(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line as a process of its own."""
+    """The command line in its own process."""
     return subprocess.run(
         [sys.executable, "-c", "from ensemble_kit.cli import main; main()", *map(str, words)],
         cwd=cwd,
@@ -58,7 +58,7 @@ def run_process(*words: object, cwd: Path, **environment: str) -> subprocess.Com
         (["train-members", "--precision", "fp8"], "'fp8' is not one of"),
     ],
 )
-def test_what_the_command_line_does_not_know_is_exit_2(
+def test_unknown_commands_options_and_values_are_exit_2(
     cli: CLI, words: list[str], printed: str
 ) -> None:
     code, text = cli(*words)
@@ -81,19 +81,18 @@ def test_an_empty_class_folder_is_exit_3_and_named(cli: CLI, own: Path) -> None:
     assert "uncertain" in printed
 
 
-def test_one_class_alone_is_exit_3_with_its_count(
+def test_a_single_class_is_exit_3_with_its_count(
     cli: CLI, paint: Callable[..., Path], tmp_path: Path
 ) -> None:
     code, printed = train(cli, paint(tmp_path / "one", n_patients=3, classes=("benign",)))
     assert code == 3
-    assert "at least two" in printed
     assert "benign" in printed
     assert "12" in printed
 
 
-@pytest.mark.parametrize("spoiled", ["cut in half", "empty", "a web page"])
+@pytest.mark.parametrize("damage", ["cut in half", "empty", "a web page"])
 def test_an_unreadable_image_is_exit_3_and_named_by_its_path(
-    cli: CLI, own: Path, spoiled: str
+    cli: CLI, own: Path, damage: str
 ) -> None:
     image = own / "benign" / "P01_1.png"
     content = image.read_bytes()
@@ -102,7 +101,7 @@ def test_an_unreadable_image_is_exit_3_and_named_by_its_path(
         "empty": b"",
         "a web page": b"<html></html>",
     }
-    image.write_bytes(cuts[spoiled])
+    image.write_bytes(cuts[damage])
     code, printed = train(cli, own)
     assert code == 3
     assert "benign/P01_1.png" in printed
@@ -131,13 +130,13 @@ def test_fewer_groups_than_folds_is_exit_3_with_the_largest_feasible_number(
     table.write_text("\n".join(lines))
     code, printed = train(cli, table, folds=5)
     assert code == 3
-    assert "5 folds need at least 5 groups" in printed
-    assert "the training part has 4. Use at most --folds 4" in printed
-    # What it advises is possible: with so many folds, the refusal is another one or none.
-    assert "folds need at least" not in train(cli, table, "--dry-run", folds=4)[1]
+    assert "5 folds" in printed
+    assert "--folds 4" in printed
+    # The advice is possible: with 4 folds there is no error about the number of folds.
+    assert "4 folds need" not in train(cli, table, "--dry-run", folds=4)[1]
 
 
-def test_a_missing_label_column_is_exit_3_with_the_columns_there_are(
+def test_a_missing_label_column_is_exit_3_with_the_columns_of_the_table(
     cli: CLI, tmp_path: Path
 ) -> None:
     (tmp_path / "table.csv").write_text("path,lable,group\na.png,x,p1\n")
@@ -159,7 +158,7 @@ def test_an_unknown_key_in_the_settings_file_is_exit_3_and_names_the_nearest(
 
 
 @pytest.mark.parametrize("kind", ["pipe", "dangling link", "folder"])
-def test_a_settings_file_that_is_no_file_is_exit_3_and_named(
+def test_a_settings_file_that_is_not_a_regular_file_is_exit_3_and_named(
     cli: CLI, tmp_path: Path, kind: str
 ) -> None:
     file = tmp_path / "ensemble-kit.toml"
@@ -174,7 +173,7 @@ def test_a_settings_file_that_is_no_file_is_exit_3_and_named(
         assert (code, file.name in printed) == (3, True), printed
 
 
-def test_a_pipe_in_the_place_of_a_table_is_exit_3_and_named(cli: CLI, tmp_path: Path) -> None:
+def test_a_pipe_given_as_a_table_is_exit_3_and_named(cli: CLI, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "table.csv")
     code, printed = cli("train-members", "--data", "table.csv")
     assert (code, "table.csv" in printed) == (3, True), printed
@@ -187,7 +186,7 @@ def test_an_unknown_network_is_exit_3_and_names_the_nearest(cli: CLI, own: Path)
     assert "'resnet18'" in printed
 
 
-def test_a_run_folder_made_from_other_data_is_exit_3_and_says_what_differs(
+def test_a_run_folder_made_from_other_data_is_exit_3_with_the_difference(
     cli: CLI, own: Path
 ) -> None:
     assert train(cli, own, "--run", "run")[0] == 0
@@ -195,14 +194,15 @@ def test_a_run_folder_made_from_other_data_is_exit_3_and_says_what_differs(
     Image.new("RGB", (16, 16), (1, 2, 3)).save(image)
     code, printed = train(cli, own, "--run", "run")
     assert code == 3
-    assert "was made from other data: the pixels (sha256) of 1 image changed (benign/P00_0.png)" in printed  # fmt: skip
+    assert "benign/P00_0.png" in printed
 
 
 def test_a_run_folder_with_other_folds_is_exit_3(cli: CLI, own: Path) -> None:
     assert train(cli, own, "--run", "run")[0] == 0
     code, printed = train(cli, own, "--run", "run", folds=3)
     assert code == 3
-    assert "'run' has 2 folds by group" in printed
+    assert "'run'" in printed
+    assert "2 folds" in printed
 
 
 def test_other_settings_in_a_finished_run_are_exit_3_and_listed(cli: CLI, own: Path) -> None:
@@ -215,19 +215,21 @@ def test_other_settings_in_a_finished_run_are_exit_3_and_listed(cli: CLI, own: P
 
 
 @pytest.mark.parametrize("command", ["stack", "report"])
-def test_a_folder_without_a_run_is_exit_3_and_says_what_comes_first(cli: CLI, command: str) -> None:
+def test_a_folder_without_a_run_is_exit_3_with_the_training_command(cli: CLI, command: str) -> None:
     code, printed = cli(command, "--run", "nowhere")
     assert code == 3
     assert "ensemble-kit train-members --data DATA --run nowhere" in printed
     code, printed = cli(command)
     assert code == 3
-    assert "Train members first" in printed
+    assert "ensemble-kit train-members --data DATA" in printed
 
 
 # -- the machine: exit code 4 --------------------------------------------------------------
 
 
-def test_offline_weights_are_exit_4_with_both_ways_out(own: Path, tmp_path: Path) -> None:
+def test_missing_weights_without_network_access_are_exit_4_with_two_solutions(
+    own: Path, tmp_path: Path
+) -> None:
     done = run_process(
         "train-members", "--data", own, "--members", "resnet18", "--image-size", 32, "--folds", 2,
         "--epochs", 1, "--slots", 1, "--device", "cpu",
@@ -240,16 +242,13 @@ def test_offline_weights_are_exit_4_with_both_ways_out(own: Path, tmp_path: Path
     assert "Traceback" not in done.stderr
 
 
-def test_first_weights_that_are_not_there_are_exit_4(cli: CLI, own: Path) -> None:
+def test_a_missing_initial_checkpoint_is_exit_4(cli: CLI, own: Path) -> None:
     code, printed = train(cli, own, "--weights", "nowhere.pt")
     assert code == 4
     assert "nowhere.pt" in printed
-    assert "nowhere.pt" in printed
 
 
-def test_a_device_that_is_not_there_is_exit_4(
-    cli: CLI, own: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_device_is_exit_4(cli: CLI, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, printed = train(cli, own, "--device", "cuda:77")
     assert code == 4
     assert "Use --device cpu" in printed
@@ -258,7 +257,7 @@ def test_a_device_that_is_not_there_is_exit_4(
 # -- locked: exit code 6; integrity: exit code 7 -------------------------------------------
 
 
-def test_a_run_that_another_process_holds_is_exit_6_and_says_which(
+def test_a_run_locked_by_another_process_is_exit_6_with_its_id(
     cli: CLI, own: Path, tmp_path: Path
 ) -> None:
     holder = textwrap.dedent("""
@@ -281,7 +280,7 @@ def test_a_run_that_another_process_holds_is_exit_6_and_says_which(
         assert code == 6
         assert f"process {other.pid} on {os.uname().nodename}" in printed
         other.kill()
-    # The lock of a killed process is no lock.
+    # A killed process has no lock.
     assert train(cli, own, "--run", "run")[0] == 0
 
 
@@ -295,7 +294,7 @@ def test_one_flipped_bit_in_stored_logits_is_exit_7_and_named(
     file.write_bytes(content)
     code, printed = cli("stack", "--run", "run", "--method", "vote")
     assert code == 7
-    assert "predictions/tiny_cnn/oof.npy' does not match its digest" in printed
+    assert "predictions/tiny_cnn/oof.npy'" in printed
 
 
 def test_a_changed_manifest_in_the_run_folder_is_exit_7(
@@ -310,10 +309,10 @@ def test_a_changed_manifest_in_the_run_folder_is_exit_7(
         assert "manifest.csv'" in printed
 
 
-# -- what is said --------------------------------------------------------------------------
+# -- output --------------------------------------------------------------------------------
 
 
-def test_control_characters_in_names_never_reach_the_terminal(
+def test_control_characters_in_names_are_not_printed(
     cli: CLI, own: Path, paint: Callable[..., Path]
 ) -> None:
     evil = "\x1b]0;owned\x07class"
@@ -324,7 +323,7 @@ def test_control_characters_in_names_never_reach_the_terminal(
     assert "owned" in printed
 
 
-def test_no_expected_error_shows_a_traceback(cli: CLI, tmp_path: Path) -> None:
+def test_expected_errors_have_no_traceback(cli: CLI, tmp_path: Path) -> None:
     for words in (
         ["train-members", "--data", "x"],
         ["stack"],

@@ -1,4 +1,4 @@
-"""The help answers for every command, at once, and tells of every command there is."""
+"""The help of every command, and that it loads quickly."""
 
 from __future__ import annotations
 
@@ -36,14 +36,12 @@ def test_every_command_has_help(words: tuple[str, ...], cli: Callable[..., CLI])
     code, printed = cli(*words, "--help")
     assert code == 0
     assert printed.startswith(" ".join(["Usage: ensemble-kit", *words]))
-    # A sentence on what it does stands right below the usage.
+    # A sentence below the usage describes the command.
     assert re.search(r"^  [A-Z].*[a-z.]", printed, re.MULTILINE)
 
 
 @pytest.mark.parametrize("words", EVERY, ids=" ".join)
-def test_every_option_says_what_it_is_for_or_what_it_is_unless_given(
-    words: tuple[str, ...],
-) -> None:
+def test_every_option_has_a_help_text_or_a_default(words: tuple[str, ...]) -> None:
     command: click.Command = app
     for word in words:
         assert isinstance(command, click.Group)
@@ -53,7 +51,7 @@ def test_every_option_says_what_it_is_for_or_what_it_is_unless_given(
             assert option.help or option.show_default, f"{' '.join(words)} --{option.name}"
 
 
-def test_help_loads_none_of_the_heavy_packages() -> None:
+def test_help_loads_no_heavy_package() -> None:
     code = (
         "import sys\n"
         "from ensemble_kit.cli import main\n"
@@ -78,7 +76,7 @@ def test_the_help_of_a_command_loads_neither_torch_nor_pandas(name: str) -> None
     assert done.stdout.splitlines()[-1] == "loaded: []"
 
 
-def test_the_list_of_commands_has_each_with_its_line(cli: Callable[..., CLI]) -> None:
+def test_the_list_of_commands_has_every_command_with_its_line(cli: Callable[..., CLI]) -> None:
     _, printed = cli("--help")
     listed = " ".join(printed.split("Commands:")[1].split())
     assert listed == " ".join(f"{name} {line}" for name, (_, _, line) in COMMANDS.items())
@@ -94,12 +92,12 @@ def test_every_command_file_is_a_command() -> None:
     assert with_command == {module for module, _, _ in COMMANDS.values()}
 
 
-def test_the_version_is_the_package_s(cli: Callable[..., CLI]) -> None:
+def test_the_version_is_that_of_the_package(cli: Callable[..., CLI]) -> None:
     code, printed = cli("--version")
     assert (code, printed.strip()) == (0, f"ensemble-kit {ensemble_kit.__version__}")
 
 
-def test_an_unknown_command_names_the_nearest(cli: Callable[..., CLI]) -> None:
+def test_an_unknown_command_is_refused_with_the_nearest_name(cli: Callable[..., CLI]) -> None:
     code, printed = cli("train-member")
     assert code == 2
     assert "Did you mean 'train-members'?" in printed

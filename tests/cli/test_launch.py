@@ -1,4 +1,4 @@
-"""How jobs are started: flags reach the engine they are for, and what comes next can be typed."""
+"""Start of jobs: flags reach their engine, and the printed commands work."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def made(device: str = "auto", **flags: Any) -> Any:
     return Launch.checked(**flags).made(4, device)[0]
 
 
-def test_what_a_job_takes_reaches_each_engine() -> None:
+def test_options_of_jobs_reach_each_engine() -> None:
     assert made(engine="slurm", cpus=8, gpus=2.0, time_limit=30, slots=5, partition="p") == (
         SlurmEngine("p", cpus=8, gpus=2, minutes=30, at_once=5)
     )
@@ -51,7 +51,7 @@ def test_what_a_job_takes_reaches_each_engine() -> None:
 
 
 @pytest.mark.parametrize(("device", "gpus"), [("auto", 1), ("cuda", 1), ("cpu", 0)])
-def test_elsewhere_a_job_takes_a_gpu_unless_it_is_for_the_cpu(device: str, gpus: int) -> None:
+def test_a_cluster_job_uses_one_gpu_unless_the_device_is_cpu(device: str, gpus: int) -> None:
     assert made(device, engine="slurm") == SlurmEngine(gpus=gpus)
     assert made(device, engine="ray") == RayEngine(gpus=gpus)
 
@@ -59,7 +59,7 @@ def test_elsewhere_a_job_takes_a_gpu_unless_it_is_for_the_cpu(device: str, gpus:
 @pytest.mark.parametrize(
     ("flags", "printed"),
     [
-        (("--gpus", 1), "--gpus is for --engine ray and slurm; the engine is local"),
+        (("--gpus", 1), "--gpus is for --engine ray and slurm"),
         (("--time-limit", 9, "--engine", "ray"), "--time-limit is for --engine slurm"),
         (("--slots", 2, "--engine", "ray"), "--cpus and --gpus"),
         (("--slurm", "qos=long"), "--slurm is for --engine slurm"),
@@ -78,7 +78,7 @@ def test_a_flag_of_another_engine_is_exit_2(
 
 
 @pytest.mark.parametrize("device", ["auto", "cuda"])
-def test_a_machine_without_a_gpu_submits_jobs_to_one_that_has(
+def test_a_machine_without_a_gpu_submits_jobs_with_a_gpu(
     cli: CLI, slides: Path, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
     requested: list[float] = []
@@ -96,7 +96,7 @@ def test_a_machine_without_a_gpu_submits_jobs_to_one_that_has(
 
 @pytest.fixture
 def slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`sbatch` and `srun` that take an array and never start it."""
+    """`sbatch` and `srun` that accept an array and do not start it."""
     pytest.importorskip("submitit")
     (tmp_path / "bin").mkdir()
     for name in ("sbatch", "srun", "squeue", "sacct", "scancel"):
@@ -107,9 +107,7 @@ def slurm_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("slurm_here")
-def test_without_waiting_an_array_is_submitted_with_its_options_and_status_knows_the_rest(
-    cli: CLI, slides: Path
-) -> None:
+def test_no_wait_submits_an_array_with_its_options(cli: CLI, slides: Path) -> None:
     flags = [
         "--slurm", "account=lab7", "--slurm", "qos=long run", "--slurm", "exclusive",
         "--slurm", "python=apptainer exec x.sif python", "--slurm", "setup=module load cuda",
@@ -129,7 +127,7 @@ def test_without_waiting_an_array_is_submitted_with_its_options_and_status_knows
 
 
 @pytest.mark.usefixtures("slurm_here")
-def test_jobs_that_are_with_slurm_are_not_submitted_a_second_time(
+def test_jobs_in_the_slurm_queue_are_not_submitted_again(
     cli: CLI, slides: Path, tmp_path: Path
 ) -> None:
     flags = words(slides, "--engine", "slurm", "--no-wait")
@@ -146,9 +144,7 @@ def test_jobs_that_are_with_slurm_are_not_submitted_a_second_time(
 # -- shards --------------------------------------------------------------------------------
 
 
-def test_a_shard_counts_its_own_jobs_and_leaves_stacking_to_the_last(
-    cli: CLI, slides: Path
-) -> None:
+def test_only_the_last_shard_prints_the_stack_command(cli: CLI, slides: Path) -> None:
     assert [Launch(shard=(i, 2)).own(list("abcde")) for i in (1, 2)] == [list("ace"), list("bd")]
     assert Launch().own(["a", "b"]) == ["a", "b"]
     common = words(slides, "--device", "cpu", "--slots", 1)
@@ -162,10 +158,10 @@ def test_a_shard_counts_its_own_jobs_and_leaves_stacking_to_the_last(
     assert "Next: ensemble-kit stack --method all --run run" in printed
 
 
-# -- what comes next -----------------------------------------------------------------------
+# -- next command -------------------------------------------------------------------------
 
 
-def test_the_line_that_follows_tuning_trains_the_same_data(cli: CLI, slides: Path) -> None:
+def test_the_command_printed_by_tune_trains_the_same_data(cli: CLI, slides: Path) -> None:
     flags = words(slides, "--device", "cpu", "--run", "my runs/r9")[1:]
     code, printed = cli("tune", *flags, "--trials", 5)
     assert code == 0
@@ -181,7 +177,7 @@ def test_the_line_that_follows_tuning_trains_the_same_data(cli: CLI, slides: Pat
 # -- one job -------------------------------------------------------------------------------
 
 
-def test_a_single_job_writes_its_curves_too(cli: CLI, slides: Path) -> None:
+def test_run_job_writes_training_curves(cli: CLI, slides: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     assert cli(*words(slides, "--device", "cpu", "--slots", 1, "--shard", "1/2"))[0] == 0

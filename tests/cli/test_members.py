@@ -1,4 +1,4 @@
-"""The list of networks: what each costs, and where its weights come from."""
+"""The list of networks: their cost and their published weights."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def test_a_name_with_a_tag_is_listed_with_the_weights_of_that_tag(cli: CLI) -> N
     assert own.endswith("none (random weights)")
 
 
-def test_a_network_costs_the_same_by_the_name_that_timm_gives_it(cli: CLI) -> None:
+def test_a_network_costs_the_same_under_its_name_in_timm(cli: CLI) -> None:
     printed = cli("members", "list", "efficientnetv2_b0,tf_efficientnetv2_b0", "--json")[1]
     one, other = json.loads(printed)
     assert one == {**other, "member": "efficientnetv2_b0"}
 
 
 @pytest.mark.parametrize("size", [-3, 0, 1])
-def test_a_batch_that_no_network_trains_on_is_refused(cli: CLI, size: int) -> None:
+def test_a_batch_size_below_two_is_refused(cli: CLI, size: int) -> None:
     code, printed = cli("members", "list", "tiny_cnn", "--measure", "--batch-size", size)
     assert code == 2
     assert f"{size} is not in the range x>=2" in printed
 
 
-def test_a_tag_that_is_not_published_is_refused_with_those_that_are(cli: CLI) -> None:
+def test_an_unpublished_tag_is_refused_with_a_published_one(cli: CLI) -> None:
     code, printed = cli("members", "list", "resnet18.foo")
     assert code == 3
-    assert "Choose one, e.g. resnet18.a1_in1k" in " ".join(printed.split())
+    assert "resnet18.a1_in1k" in " ".join(printed.split())

@@ -1,4 +1,4 @@
-"""Sentences and tables that are printed: wrapped on a terminal, whole elsewhere."""
+"""Printed sentences and tables: wrapped on a terminal only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_sentence_is_wrapped_between_words_on_a_terminal_only(
 
 
 @pytest.mark.parametrize("width", [None, 100, 30, 5])
-def test_every_column_is_printed_once_beside_the_first_and_fits(
+def test_every_column_is_printed_once_and_fits_the_width(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int | None
 ) -> None:
     monkeypatch.setattr(tables, "terminal_width", lambda stream: width)

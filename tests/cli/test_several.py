@@ -1,4 +1,4 @@
-"""What is refused before anything is trained, and what a second command makes of a first that stopped."""
+"""Settings that are refused before training, the plan, and runs that continue after a stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def words(data: Path, *flags: object) -> list[object]:
 
 
 def splits_of(data: Path, *, folds: bool) -> Path:
-    """Every fifth patient is test, the others in two folds by number."""
+    """Every fifth patient is in the test part, the others are in two folds by their number."""
     lines = ["sample_id,split" + ",fold" * folds]
     for path in sorted(p.relative_to(data).as_posix() for p in data.glob("*/*.png")):
         number = int(path.partition("/P")[2][:2])
@@ -49,17 +49,17 @@ def test_given_folds_are_not_trained_twice(
     assert sorted(p.name for p in Path().iterdir()) == ["splits.csv"]
 
 
-def test_two_protocols_of_images_without_groups_are_one(cli: CLI, slides: Path) -> None:
+def test_both_protocols_are_refused_without_groups(cli: CLI, slides: Path) -> None:
     code, text = cli(
         "train-members", "--data", slides, "--members", "tiny_cnn", "--protocol", "both", "--run", "run"
     )  # fmt: skip
     assert code == 2
-    assert "each image of" in text
+    assert f"'{slides}'" in text
     assert "--protocol both" in text
     assert not Path("run-by-group").exists()
 
 
-def test_folds_over_a_given_test_part_may_be_drawn_again(cli: CLI, slides: Path) -> None:
+def test_random_folds_are_possible_with_a_given_test_part(cli: CLI, slides: Path) -> None:
     splits = splits_of(slides, folds=False)
     common = words(slides, "--members", "tiny_cnn", "--splits", splits, "--folds", 2, "--dry-run")
     code, text = cli(*common, "--protocol", "both")
@@ -79,7 +79,7 @@ def test_the_plan_counts_images_and_patients_of_each_class() -> None:
     assert printed[2].split() == ["train", "8", "(4)", "6", "(3)", "14", "(7)"]
 
 
-def test_given_folds_of_whole_patients_are_not_said_to_tear_them(cli: CLI, slides: Path) -> None:
+def test_given_folds_of_whole_patients_are_a_split_by_group(cli: CLI, slides: Path) -> None:
     flags = ("--splits", splits_of(slides, folds=True), "--split-by", "image", "--dry-run")
     code, text = cli(*words(slides, "--members", "tiny_cnn", *flags))
     assert code == 0, text
@@ -87,7 +87,7 @@ def test_given_folds_of_whole_patients_are_not_said_to_tear_them(cli: CLI, slide
     assert "IMAGE" not in text
 
 
-def test_a_member_that_stands_twice_is_refused_before_the_plan(cli: CLI, slides: Path) -> None:
+def test_a_repeated_member_is_refused_before_the_plan(cli: CLI, slides: Path) -> None:
     code, text = cli(*words(slides, "--members", "tiny_cnn,tiny_cnn:color=rgb", "--dry-run"))
     assert code == 2
     assert "tiny_cnn:name=other" in text
@@ -95,7 +95,7 @@ def test_a_member_that_stands_twice_is_refused_before_the_plan(cli: CLI, slides:
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_a_run_that_stopped_at_a_bad_image_goes_on_without_it(
+def test_a_run_stopped_at_a_bad_image_can_continue_without_it(
     cli: CLI, paint: Callable[..., Path], given: bool
 ) -> None:
     data = paint(Path("slides"), n_patients=5, n_images=2)
@@ -108,11 +108,11 @@ def test_a_run_that_stopped_at_a_bad_image_goes_on_without_it(
     assert "P01_1.png" in text
     code, text = cli(*words(data, *flags, "--on-bad-image", "skip"))
     assert code == 0, text
-    assert "1 unreadable image was skipped: benign/P01_1.png" in text
-    assert ("1 row of 'splits.csv' is ignored" in text) == given
+    assert "benign/P01_1.png" in text
+    assert ("'splits.csv'" in text) == given
 
 
-def test_the_plan_says_what_each_level_of_folders_was_taken_for(
+def test_the_plan_names_the_role_of_each_level_of_folders(
     cli: Callable[..., tuple[int, str]], tmp_path: Path, paint: Callable[..., Path]
 ) -> None:
     for part in ("train", "val"):
@@ -130,7 +130,7 @@ def test_the_plan_says_what_each_level_of_folders_was_taken_for(
     assert "test part: the validation images" in text
 
 
-def test_the_plan_of_a_table_names_its_columns_and_where_the_images_are(
+def test_the_plan_of_a_table_names_its_columns_and_images(
     cli: Callable[..., tuple[int, str]], tmp_path: Path, paint: Callable[..., Path]
 ) -> None:
     root = paint(tmp_path / "data", n_patients=9, n_images=1)

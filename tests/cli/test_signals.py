@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM before, beside and after a command: an exit code, never a death by the signal."""
+"""Ctrl-C and SIGTERM around a command: the process ends with an exit code, not by the signal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# A signal as Python ends: in a callback of atexit, or when the modules are taken apart.
+# A signal at the end of Python: in a callback of atexit, or when modules are deleted.
 AT_THE_END = """
 import atexit, os, signal, sys
 import ensemble_kit.cli as cli
@@ -39,7 +39,7 @@ main()
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["early", "late", "modules"])
-def test_a_signal_after_the_command_is_no_death_by_the_signal(
+def test_a_signal_after_the_command_gives_an_exit_code(
     tmp_path: Path, number: signal.Signals, moment: str
 ) -> None:
     (tmp_path / "probe.py").write_text(AT_THE_END.format(number=int(number), moment=moment))
@@ -63,8 +63,8 @@ def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, b"done\n")
 
 
-def test_threads_in_foreign_code_are_left_where_they_are(tmp_path: Path) -> None:
-    """As Python shuts down, a daemon thread that asks for the GIL is unwound: C++ aborts there."""
+def test_the_process_ends_without_python_shutdown(tmp_path: Path) -> None:
+    """At the shutdown of Python, a daemon thread that requests the GIL is unwound: C++ aborts then."""
     (tmp_path / "probe.py").write_text(
         "import atexit\n"
         "import ensemble_kit.cli as cli\nfrom ensemble_kit.__main__ import main\n"

@@ -1,4 +1,4 @@
-"""`ensemble-kit stack` on a stored run, as a user calls it."""
+"""`ensemble-kit stack` on a stored run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def call(*args: str):
     return CliRunner().invoke(app, ["stack", *args], catch_exceptions=False)
 
 
-def test_the_output_fits_one_screen_with_the_answer_first(run) -> None:
+def test_the_output_fits_one_screen_with_the_result_first(run) -> None:
     printed = call(
         "--run", str(run.path), "--method", "all", "--resamples", "50"
     ).output.splitlines()
@@ -41,7 +41,7 @@ def test_the_output_fits_one_screen_with_the_answer_first(run) -> None:
     assert max(map(len, printed[len(stored["result"]) + 1 :][:14])) <= 100
     assert sum(line.startswith("Caveat: ") for line in printed) <= 3
     assert len([*dict.fromkeys(printed)]) >= len(printed) - printed.count("") + 1, (
-        "no line stands twice"
+        "no line is repeated"
     )
 
 
@@ -82,7 +82,7 @@ def test_vote_and_mean_equal_a_recomputation_from_the_files(run) -> None:
     np.testing.assert_allclose(vote.filter(like="p_class"), shares, atol=1e-6)
 
 
-def test_methods_are_named_in_a_list_or_one_by_one(run) -> None:
+def test_methods_are_given_in_a_list_or_one_by_one(run) -> None:
     flags = ("--run", str(run.path), "--resamples", "50")
     one_by_one = call(*flags, "--method", "vote", "--method", "median").output
     assert call(*flags, "--method", "vote, median").output == one_by_one
@@ -90,24 +90,24 @@ def test_methods_are_named_in_a_list_or_one_by_one(run) -> None:
     assert printed == call(*flags).output, "none named: the default ones"
 
 
-def test_all_methods_of_one_member_are_this_member() -> None:
+def test_all_methods_of_one_member_are_the_mean() -> None:
     from ensemble_kit.evaluation.runs.stack_run import all_methods
 
     assert all_methods(1) == ["mean"]
     assert len(all_methods(2)) > 10
 
 
-def test_all_runs_the_whole_field_as_json(run) -> None:
+def test_all_runs_every_method_and_prints_json(run) -> None:
     from ensemble_kit.evaluation.runs.stack_run import all_methods
 
-    field = {*all_methods(len(run.members())), "best-member", "oracle"}
-    answer = json.loads(
+    expected = {*all_methods(len(run.members())), "best-member", "oracle"}
+    printed = json.loads(
         call("--run", str(run.path), "--method", "all", "--resamples", "50", "--json").output
     )
-    assert set(answer["methods"]) == field
-    assert answer["verdict"]
-    assert set(answer["methods"]["mlp"]["test"]["auroc"]) == {"value", "low", "high"}
-    for name in field:
+    assert set(printed["methods"]) == expected
+    assert printed["verdict"]
+    assert set(printed["methods"]["mlp"]["test"]["auroc"]) == {"value", "low", "high"}
+    for name in expected:
         assert (run.ensemble_dir(name) / "metrics.json").is_file()
 
 
@@ -120,7 +120,7 @@ def test_an_unknown_method_exits_2_with_advice(run) -> None:
     assert "Did you mean 'vote'?" in ran.stderr
 
 
-def test_stack_vote_never_loads_torch_or_scikit_learn(run) -> None:
+def test_stack_vote_does_not_load_torch_or_scikit_learn(run) -> None:
     code = (
         "import sys\nfrom click.testing import CliRunner\nfrom ensemble_kit.cli import app\n"
         f"r = CliRunner().invoke(app, ['stack', '--run', {str(run.path)!r}, '--method', 'vote'], catch_exceptions=False)\n"
@@ -130,7 +130,7 @@ def test_stack_vote_never_loads_torch_or_scikit_learn(run) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_run_without_predictions_says_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_exits_3(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", "from ensemble_kit.cli import main; main()", "stack", "--run", str(tmp_path)],
         capture_output=True, text=True, check=False,

@@ -1,4 +1,4 @@
-"""Standard output that is closed, full or of few characters: no traceback, a stated exit code, no loss."""
+"""Standard output that is closed, full or not UTF-8: no traceback, a defined exit code, no lost result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import ensemble_kit.cli as cli_module
 from ensemble_kit.cli import main
 from ensemble_kit.cli.output import streams
 
-# Prints a class name, and opens a file that must not take the place of standard output.
+# Prints a class name, and opens a file that must not become standard output.
 COMMAND = (
     "import sys, click\nimport ensemble_kit.cli as cli\n"
     "def work(**_):\n"
@@ -39,7 +39,7 @@ def in_shell(
     ("redirection", "codes"),
     [(">&-", {0}), (">&- 2>&-", {0}), ("<&- >&- 2>&-", {0}), (">/dev/full", {4}), (">/dev/full 2>/dev/full", {4}), ("2>/dev/full", {4})],
 )  # fmt: skip
-def test_an_output_that_takes_nothing_is_no_traceback(
+def test_a_closed_or_full_output_gives_no_traceback(
     tmp_path: Path, redirection: str, codes: set[int]
 ) -> None:
     done = in_shell(tmp_path, redirection)
@@ -63,16 +63,14 @@ def test_a_name_that_the_terminal_cannot_print_is_escaped(
     assert (tmp_path / "result").read_text() == "whole"
 
 
-def test_a_word_of_the_command_line_arrives_whole_where_the_locale_is_ascii(tmp_path: Path) -> None:
+def test_arguments_are_read_as_utf8_with_an_ascii_locale(tmp_path: Path) -> None:
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = in_shell(tmp_path, "", **ascii_only)
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode() == "class 良性 良性\n"
 
 
-def test_output_is_escaped_in_this_process_too(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_output_is_escaped_in_this_process_too(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp1252"))
     monkeypatch.setattr(cli_module, "app", lambda **_: print("良性"))

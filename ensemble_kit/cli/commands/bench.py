@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import click
 
 from ensemble_kit.cli.options.shared import json_option
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.output.text import columns, print_json, printable
 
 
 @click.command("bench")
@@ -24,7 +23,7 @@ def bench(bundle: str, as_json: bool) -> None:
     found = bench_bundle(bundle)
     if as_json:
         values = [dataclasses.asdict(one) for one in found]
-        click.echo(json.dumps({"bundle": bundle, "backends": values}, indent=2, allow_nan=False))
+        print_json({"bundle": bundle, "backends": values})
         return
     rows = [["backend", "images/s", "p50 ms", "p99 ms", "memory MiB", "open s"]]
     for one in found:

@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ensemble_kit.cli.options.shared import intervals_option, json_option, metric_option
+from ensemble_kit.cli.options.shared import (
+    intervals_option,
+    json_option,
+    method_option,
+    metric_option,
+)
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import print_text
+from ensemble_kit.cli.output.text import print_json, print_text
 from ensemble_kit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,13 +25,11 @@ if TYPE_CHECKING:
 
 @click.command("compare")
 @click.argument("run_paths", nargs=-1, required=True, metavar="RUN RUN...")
+@method_option
 @click.option(
-    "--method",
-    default="mean",
-    show_default=True,
-    help="The predictions to compare in each run: a stacked method, or a member.",
-)
-@click.option("--split", type=click.Choice(["oof", "test"]), default="oof", show_default=True)
+    "--split", type=click.Choice(["oof", "test"]), default="oof", show_default=True,
+    help="Predictions to compare: out-of-fold, or of the test part.",
+)  # fmt: skip
 @click.option(
     "--repeats",
     is_flag=True,
@@ -59,7 +62,7 @@ def compare(
     if not repeats:
         across = compare_runs(runs, method=method, split=split, protocol=protocol)
         if as_json:
-            click.echo(json.dumps(_across_json(across), indent=2, allow_nan=False))
+            print_json(_across_json(across))
         else:
             print_across(across, metric)
         return
@@ -71,7 +74,7 @@ def compare(
         )
     found = compare_repeats(runs, method=method, protocol=protocol)
     if as_json:
-        click.echo(json.dumps(_repeats_json(found), indent=2, allow_nan=False))
+        print_json(_repeats_json(found))
     else:
         print_repeats(found)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +14,7 @@ from ensemble_kit.cli.options.shared import (
     seed_option,
 )
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import print_command, print_text
+from ensemble_kit.cli.output.text import print_command, print_json, print_text
 from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def conformal(
     options = SetOptions(score, alpha, per_class, cross, n_resamples=resamples, seed=seed)
     found = conformal_sets(run, method, options)
     if as_json:
-        click.echo(json.dumps(sets_json(found), indent=2, allow_nan=False))
+        print_json(sets_json(found))
         return
     print_sets(found)
     print_text(f"Written: {run.ensemble_dir(method).as_posix()}/sets.csv")
@@ -117,18 +116,8 @@ def print_sets(found: PredictionSets) -> None:
 
 def _rows(found: PredictionSets) -> list[tuple[str, ...]]:
     """One row per part and class."""
-    rows: list[tuple[str, ...]] = [
-        (
-            "",
-            "images",
-            f"{found.unit}s",
-            "coverage",
-            "mean size",
-            "1 class",
-            "no class",
-            "all classes",
-        )
-    ]
+    heads = ("coverage", "mean size", "1 class", "no class", "all classes")
+    rows: list[tuple[str, ...]] = [("", "images", f"{found.unit}s", *heads)]
     for part, of_class in found.metrics.items():
         for name, one in of_class.items():
             shares = (f"{100 * share:.0f} %" for share in (one.single, one.empty, one.full))

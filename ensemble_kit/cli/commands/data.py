@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +12,12 @@ import click
 
 from ensemble_kit.cli.options.experiment import READER_FLAGS, metavar_of
 from ensemble_kit.cli.options.shared import Names, json_option
-from ensemble_kit.cli.output.text import columns, print_text, printable
+from ensemble_kit.cli.output.text import columns, print_json, print_text, printable
 from ensemble_kit.errors import UsageError, command, counted
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ensemble_kit.audit.findings import Audit
     from ensemble_kit.manifest.table import Manifest
 
@@ -79,7 +80,7 @@ def check(path: Path, options: dict[str, Any], leak: bool, as_json: bool) -> Non
     manifest, findings = open_data(path, **options)
     audit = check_data(manifest, leak=leak, before=findings)
     if as_json:
-        click.echo(json.dumps(audit.to_json(), indent=2, allow_nan=False))
+        print_json(audit.to_json())
     else:
         print_audit(audit)
         if not audit.n_errors and not (path / "run.json").is_file():
@@ -187,7 +188,10 @@ def counts(manifest: Manifest) -> str:
     """Images and groups per split and class, as text columns."""
     from ensemble_kit.audit.check import count_table
 
-    table = count_table(manifest)
+    return _aligned(count_table(manifest))
+
+
+def _aligned(table: pd.DataFrame) -> str:
     rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
     return columns(rows, right=[len(table.columns) - 2, len(table.columns) - 1])
 
@@ -203,8 +207,7 @@ def print_audit(audit: Audit) -> None:
     table = audit.counts.rename(columns={"groups": f"{audit.group_kind}s"})
     if is_whole := set(table["split"]) == {"train"}:
         table = table.drop(columns="split")
-    rows = [list(table.columns), *table.astype(str).to_numpy().tolist()]
-    click.echo(columns(rows, right=[len(table.columns) - 2, len(table.columns) - 1]))
+    click.echo(_aligned(table))
     if is_whole:
         print_text(
             "The data have no test part: train-members holds out a random one, by default 20 %."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -15,7 +14,7 @@ from ensemble_kit.cli.options.shared import (
     seed_option,
 )
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import print_text
+from ensemble_kit.cli.output.text import print_json, print_text
 from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def diversity(run: Run, metric: str, resamples: int, seed: int, as_json: bool) -
         write_bytes(folder / "kappa-error.png", png_bytes(figure))
         write_study(folder, found)
     if as_json:
-        click.echo(json.dumps(study_json(found), indent=2, allow_nan=False))
+        print_json(study_json(found))
         return
     print_study(found)
     print_text(f"Written: {folder.as_posix()}/")

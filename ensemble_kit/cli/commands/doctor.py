@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import click
 
 from ensemble_kit.cli.options.shared import json_option
-from ensemble_kit.cli.output.text import columns, printable
+from ensemble_kit.cli.output.text import columns, print_json, printable
 
 MISSING = 4
 
@@ -32,7 +31,7 @@ def doctor_command(folder: Path, as_json: bool) -> None:
     checks = diagnose(folder)
     problems = [one for one in checks if one.problem]
     if as_json:
-        click.echo(json.dumps([dataclasses.asdict(one) for one in checks], indent=2))
+        print_json([dataclasses.asdict(one) for one in checks])
     else:
         click.echo(printable(columns([(one.name, one.found) for one in checks], right=())))
         for one in problems:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from ensemble_kit.cli.options.shared import (
     json_option,
     run_option,
 )
+from ensemble_kit.cli.output.text import print_json
 from ensemble_kit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,10 +102,10 @@ def explain(
     """Show which image regions the predictions of each member and of the ensemble depend on.
 
     IMAGES are files, folders, globs or a CSV of paths. Without IMAGES, images of the run are chosen
-    by its stored predictions: test images if there are some.
+    by their stored predictions, from the test part if there is one.
 
-    Each image gets a panel with the map of each member, of the ensemble, and where members disagree.
-    The same command continues after a stop.
+    Each image gets a panel with the maps of each member and of the ensemble, and a map of the
+    disagreement of the members. The same command continues after a stop.
     """
     from ensemble_kit.explanation.methods import check_method
     from ensemble_kit.explanation.options import ExplainOptions
@@ -125,7 +125,7 @@ def explain(
     with bar(quiet=as_json, done_word="explained") as progress:
         index = write_explanations(ensemble, chosen, folder, options, progress=progress)
     if as_json:
-        click.echo(json.dumps({"folder": folder.as_posix(), **index}, indent=2, allow_nan=False))
+        print_json({"folder": folder.as_posix(), **index})
     else:
         print_explained(folder, index)
 

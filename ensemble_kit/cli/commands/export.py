@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ensemble_kit.cli.options.shared import best_method_option, default_run, json_option
-from ensemble_kit.cli.output.text import printable
+from ensemble_kit.cli.output.text import print_json, printable
 from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def export(
         return
     done = source.written(Path(out), None if fmt == "bundle" else fmt)
     if as_json:
-        click.echo(json.dumps(_as_json(done), indent=2, allow_nan=False))
+        print_json(_as_json(done))
         return
     for line in _lines(done):
         click.echo(printable(line))
@@ -204,7 +203,7 @@ def _write_wsinfer(source: _Source, out: Path, patch: Patch, as_json: bool) -> N
             "config": dict(model.config),
             "graph_differences": differences,
         }
-        click.echo(json.dumps({**_as_json(done), **about}, indent=2, allow_nan=False))
+        print_json({**_as_json(done), **about})
         return
     side, um = model.config["patch_size_pixels"], model.config["spacing_um_px"]
     for line in (
@@ -228,7 +227,7 @@ def _write_mlflow(source: _Source, out: Path, as_json: bool) -> None:
         difference = write_mlflow(bundle, out)
     if as_json:
         about = {"written": out.as_posix(), "mlflow_difference": difference}
-        click.echo(json.dumps({**_as_json(done), **about}, indent=2, allow_nan=False))
+        print_json({**_as_json(done), **about})
         return
     for line in (
         f"{out.as_posix()}: an MLflow model of {done.method}, {counted(done.choice.n_networks, 'network')}.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ from ensemble_kit.cli.options.shared import (
     seed_option,
 )
 from ensemble_kit.cli.output.tables import print_table
-from ensemble_kit.cli.output.text import print_command, print_text
+from ensemble_kit.cli.output.text import print_command, print_json, print_text
 from ensemble_kit.errors import command
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def operating_point_command(
     )
     found = operating_point(run, method, options)
     if as_json:
-        click.echo(json.dumps(decision_json(found), indent=2, allow_nan=False))
+        print_json(decision_json(found))
     else:
         print_point(found)
         print_text(f"Written: {run.ensemble_dir(method).as_posix()}/decision.json")
@@ -227,7 +226,7 @@ def _rows(one: UnitDecision, unit: str, group_kind: str) -> list[tuple[str, ...]
     for name in sorted(names, key=lambda one: one.endswith(OF_ALL)):
         if name == "referred" and not any(part.counts["referred"] for part in parts.values()):
             continue
-        plain = name.removesuffix(OF_ALL)  # the same where nothing is referred
+        plain = name.removesuffix(OF_ALL)  # the same metric if nothing is referred
         cells = (
             str(part.shares.get(name) or part.shares.get(plain) or "") for part in parts.values()
         )

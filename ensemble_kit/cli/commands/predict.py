@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from ensemble_kit.cli.options.shared import (
     json_option,
     run_option,
 )
-from ensemble_kit.cli.output.text import printable
+from ensemble_kit.cli.output.text import print_json, printable
 from ensemble_kit.errors import counted
 
 if TYPE_CHECKING:
@@ -137,15 +136,11 @@ def _write(
 
     with bar(quiet=as_json) as progress:
         done = predict_files(
-            ensemble,
-            found.sources,
-            out,
-            on_bad_image="fail" if fail else "skip",
-            progress=progress,
+            ensemble, found.sources, out, on_bad_image="fail" if fail else "skip", progress=progress
         )
     slides = None if geojson is None else write_geojson(ensemble, done.path, geojson)
     if as_json:
-        click.echo(json.dumps(written_json(ensemble, run, done), indent=2, allow_nan=False))
+        print_json(written_json(ensemble, run, done))
         return
     print_written(ensemble, run, found.notes, done)
     if slides is not None and geojson is not None:

@@ -144,7 +144,7 @@ def _remarks(results: Results) -> list[str]:
     from ensemble_kit.reproduce.results_table import constant_rows
 
     sentences = [
-        "Balanced accuracy [95 % interval]. Difference: cross-fitted, from the first row, on the same images.",
+        "Balanced accuracy [95 % interval]. Difference: cross-fitted, from the first row, on the same images."
     ]
     if named := constant_rows(results):
         sentences.append(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
@@ -20,7 +19,7 @@ from ensemble_kit.cli.options.shared import (
 )
 from ensemble_kit.cli.options.stack_settings import read_stack_settings
 from ensemble_kit.cli.output.stack import as_values, print_stacked
-from ensemble_kit.cli.output.text import print_text
+from ensemble_kit.cli.output.text import print_json, print_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,9 +100,7 @@ DEFAULT_METHODS = ("vote", "mean", "mlp")
     help="Show all columns, metrics per patient and per class, and all caveats.",
 )
 @click.option(
-    "--per-class",
-    is_flag=True,
-    help="Show the metrics of each class of the best method.",
+    "--per-class", is_flag=True, help="Show the metrics of each class of the best method."
 )
 @click.option(
     "--clinical",
@@ -187,7 +184,7 @@ def stack(
         permutation_draws=permutation_draws or 0, clinical=block,
     )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(as_values(done, run), indent=2, allow_nan=False))
+        print_json(as_values(done, run))
         return
     if severe and verbose:
         print_text(f"Tied votes go to the most severe class, '{severe}', if it is tied.")

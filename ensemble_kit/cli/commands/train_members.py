@@ -251,19 +251,14 @@ def data_summary(manifest: Manifest, folds: Folds) -> str:
     is_ordinal = not manifest.ordinal and look_ordinal(manifest.class_names)
     hint = " (not ordinal; if they are ordered, add --ordinal)" if is_ordinal else ""
     layout = f"\nRead as: {manifest.layout}." if manifest.layout else ""
-    return printable_lines(
+    return printable(
         f"{manifest.name}: {counted(len(manifest), 'image')}\n{table}{layout}\n{kind}: {order}{hint}.\nSplit by {by}. {folds.n_splits} folds.{notes}"
     )
 
 
 def _size(part: Manifest) -> str:
-    """Images, and groups where they are known."""
+    """Images, and groups if they are known."""
     return f"{len(part)} ({part.n_groups})" if part.has_groups else str(len(part))
-
-
-def printable_lines(text: str) -> str:
-    """`printable` for each line."""
-    return "\n".join(printable(line) for line in text.splitlines())
 
 
 def plan_of(

@@ -93,9 +93,7 @@ _SPLIT = [
         help="Split by patient (group) or by image. A split by image is shown as a caveat beside every result. [default: group]",
     ),
     click.option(
-        "--test-size",
-        type=float,
-        help="Share of the images in the test part. [default: 0.2]",
+        "--test-size", type=float, help="Share of the images in the test part. [default: 0.2]"
     ),
     click.option(
         "--test-part",
@@ -106,9 +104,7 @@ _SPLIT = [
         "--test-groups", type=Names(), help="Names of the patients (groups) in the test part."
     ),
     click.option(
-        "--splits",
-        metavar="CSV",
-        help="Your own split: a CSV table sample_id,split[,fold].",
+        "--splits", metavar="CSV", help="Your own split: a CSV table sample_id,split[,fold]."
     ),
     click.option(
         "--infer-groups",
@@ -170,10 +166,7 @@ _MEMBERS_AND_RECIPE = [
 ]
 _RUN = [
     click.option(
-        "--run",
-        "run_path",
-        metavar="DIR",
-        help="Run folder. [default: checkpoints/NAME-OF-DATA]",
+        "--run", "run_path", metavar="DIR", help="Run folder. [default: checkpoints/NAME-OF-DATA]"
     ),
     click.option("--seed", type=int, help="Random seed. [default: 0]"),
     click.option(

@@ -89,10 +89,7 @@ class PanelGroup(PanelCommand, click.Group):
 
 
 def _write(
-    ctx: click.Context,
-    formatter: click.HelpFormatter,
-    title: str,
-    options: Iterable[click.Option],
+    ctx: click.Context, formatter: click.HelpFormatter, title: str, options: Iterable[click.Option]
 ) -> None:
     rows = [row for one in options if (row := one.get_help_record(ctx)) is not None]
     if rows:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -88,6 +89,11 @@ def print_text(text: str = "", *, err: bool = False) -> None:
     width = terminal_width(sys.stderr if err else sys.stdout)
     width = None if "ensemble-kit " in text else width
     click.echo(wrapped(printable(text), width), err=err)
+
+
+def print_json(values: Any) -> None:
+    """Print values as indented JSON; NaN is an error."""
+    click.echo(json.dumps(values, indent=2, allow_nan=False))
 
 
 def print_command(label: str, command: str, *, err: bool = False) -> None:
