@@ -12,21 +12,9 @@ from ensemble_kit.settings import Settings
 EMBEDDED = ("phantom", "digits")
 UNKNOWN = ""  # the path if no setting gives one
 READER_OPTIONS = (
-    "magnification",
-    "label_by",
-    "group_by",
-    "stain",
-    "join",
-    "color",
-    "groups",
-    "image_root",
-    "image_suffix",
-    "path_column",
-    "label_column",
-    "group_column",
-    "label_pattern",
-    "group_pattern",
-)
+    "magnification", "label_by", "group_by", "stain", "join", "color", "groups", "image_root",
+    "image_suffix", "path_column", "label_column", "group_column", "label_pattern", "group_pattern",
+)  # fmt: skip
 
 
 def _number_as_text(value: Any) -> Any:
@@ -40,7 +28,7 @@ class DataSettings(Settings):
     HER2 tissue) or `digits`. The options from `magnification` to `group_pattern` belong to the
     readers. An option that the reader of these data does not have is refused.
 
-    `classes` is the order of the classes, the mildest first. `ordinal` says whether they are ordinal.
+    `classes` is the order of the classes, the mildest first. `ordinal`: whether they are ordinal.
     By default the reader sets both. `positive` is the positive class, e.g. `malignant`: it wins tied
     votes under `stack --ties severity`. Average precision, operating points and `stack --clinical`
     are computed for it.

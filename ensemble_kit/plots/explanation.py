@@ -82,13 +82,7 @@ class Pane:
 
 
 def panel_figure(
-    picture: Pixels,
-    panes: Sequence[Pane],
-    *,
-    title: str,
-    about: str,
-    ledger: str,
-    name: str,
+    picture: Pixels, panes: Sequence[Pane], *, title: str, about: str, ledger: str, name: str
 ) -> Figure:
     """The image, then each map over the image in grey.
 

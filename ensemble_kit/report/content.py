@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ class Content:
 
     @property
     def part(self) -> str:
-        """The part that the page is about: the test part if there is one."""
+        """The main part of the page: the test part if there is one."""
         return "test" if any(part == "test" for _, part in self.predictions) else "cross-fitted"
 
     @property
@@ -176,15 +176,9 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
     decisions, stale = stored_decisions(run, deciding, oof, test)
     explanations, older = _explanations(run, oof, test)
     predictions = read_predictions(run, stored, tables)
-    about = _explaining(stored)
-    notes = merged_notes(
-        {
-            "": [*old, *oof.notes],
-            **{name: one["notes"] for name, one in stored.items()},
-            " ": [*stale, *older, *_notes_of(scores)],
-        }
+    notes, n_main_notes = _ordered_notes(
+        stored, first=[*old, *oof.notes], last=[*stale, *older, *_notes_of(scores)]
     )
-    in_order = tuple(sorted(notes, key=about.__contains__))
     return Content(
         run=run,
         record=run.record,
@@ -198,8 +192,8 @@ def gather(run: Run, scores: pd.DataFrame | None = None) -> Content:
         metric=metric,
         verdicts=_verdicts(same, scores),
         tests=_chosen_tests(tidy, metric, stored) if scores is None else (),
-        notes=in_order,
-        n_main_notes=sum(note not in about for note in in_order),
+        notes=notes,
+        n_main_notes=n_main_notes,
         predictions=predictions,
         pareto=_pareto(run, oof),
         trainings=read_trainings(run, oof.member_names),
@@ -235,10 +229,16 @@ def chosen_metric(stored: Mapping[str, dict[str, Any]]) -> str:
     return named.most_common(1)[0][0] if named else Protocol().metric
 
 
-def _explaining(methods: Iterable[str]) -> set[str]:
-    """Caveats that explain a method."""
-    known = [make_combiner(name) for name in methods if name in COMBINERS]
-    return {note for one in known for note in combiner_notes(one)}
+def _ordered_notes(
+    stored: Mapping[str, dict[str, Any]], *, first: Sequence[str], last: Sequence[str]
+) -> tuple[tuple[str, ...], int]:
+    """Caveats on values, then those that explain methods; and the number of caveats on values."""
+    of_methods = {name: one["notes"] for name, one in stored.items()}
+    notes = merged_notes({"": first, **of_methods, " ": last})
+    known = [make_combiner(name) for name in stored if name in COMBINERS]
+    explaining = {note for one in known for note in combiner_notes(one)}
+    n_main = sum(note not in explaining for note in notes)
+    return tuple(sorted(notes, key=explaining.__contains__)), n_main
 
 
 def _verdicts(same: Mapping[str, dict[str, Any]], scores: pd.DataFrame | None) -> tuple[str, ...]:

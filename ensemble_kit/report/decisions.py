@@ -49,7 +49,7 @@ def stored_decisions(
             stored = read_checked(path, advice=again)
             if not {"made_of", NEEDED[file]} <= stored.keys():
                 raise IntegrityError(
-                    f"'{path}' is damaged", "stored files must be what was written", again
+                    f"'{path}' is damaged", "stored files must be unchanged", again
                 )
             if changed := what_changed(run, method, stored, oof, test):
                 notes.append(

@@ -121,6 +121,6 @@ def _fold_record(folder: Path) -> dict[str, Any]:
         return record
     raise IntegrityError(
         f"'{folder / 'fold.json'}' is damaged",
-        "stored files must be what was written",
+        "stored files must be unchanged",
         TRAIN_AGAIN.format(folder),
     )

@@ -38,9 +38,7 @@ def test_ids_without_folder_and_extension_find_their_image(tmp_path: Path, colum
     assert manifest.class_names == ("0", "1")
 
 
-def test_an_ambiguous_name_is_refused_unless_folder_or_suffix_is_given(
-    tmp_path: Path,
-) -> None:
+def test_an_ambiguous_name_is_refused_unless_folder_or_suffix_is_given(tmp_path: Path) -> None:
     touch(tmp_path, "images/a0.jpg", "images/a1.jpg", "masks/a0.png", "masks/a1.png")
     path = table(tmp_path, IDS)
     with pytest.raises(DataError, match=r"'a0'.*'images/a0\.jpg', 'masks/a0\.png'"):

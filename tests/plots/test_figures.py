@@ -211,9 +211,7 @@ def test_names_are_drawn_exactly_as_written(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_font_with_the_characters_is_used_for_outlines(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_font_with_the_characters_is_used_for_outlines(monkeypatch: pytest.MonkeyPatch) -> None:
     from ensemble_kit.plots import lettering
     from ensemble_kit.plots.style import svg_bytes
 

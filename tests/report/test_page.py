@@ -115,9 +115,7 @@ def test_the_page_has_no_script_and_loads_nothing(reported: tuple[Run, Page]) ->
                 assert attributes[name].startswith("data:image/"), (tag, name)
 
 
-def test_each_link_has_a_target_on_the_page_or_in_the_folder(
-    reported: tuple[Run, Page],
-) -> None:
+def test_each_link_has_a_target_on_the_page_or_in_the_folder(reported: tuple[Run, Page]) -> None:
     run, page = reported
     places = {a["id"] for _, a in page.tags if "id" in a}
     links = [a["href"] for tag, a in page.tags if tag == "a"]
@@ -425,23 +423,8 @@ def test_scores_of_compare_are_shown_instead_of_stored_ones(
 
 def test_every_tag_of_the_page_is_closed(reported: tuple[Run, Page]) -> None:
     text = (reported[0].report_dir / "index.html").read_text()
-    for tag in (
-        "table",
-        "thead",
-        "tbody",
-        "tr",
-        "td",
-        "th",
-        "div",
-        "p",
-        "section",
-        "details",
-        "figure",
-        "ul",
-        "li",
-        "body",
-        "html",
-    ):
+    tags = "table thead tbody tr td th div p section details figure ul li body html"
+    for tag in tags.split():
         assert len(re.findall(rf"<{tag}[ >]", text)) == text.count(f"</{tag}>"), tag
     assert html.unescape(text) != ""
 

@@ -69,7 +69,7 @@ def refuse_untrained(table: pd.DataFrame) -> None:
     Raises
     ------
     DataError
-        There is such a class.
+        A class has no training images.
     """
     trained = set(table["label"][table["split"] == "train"])
     if unknown := sorted(set(table["label"]) - trained):

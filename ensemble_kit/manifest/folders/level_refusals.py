@@ -92,7 +92,7 @@ def refuse_folds(names: Collection[str], where: str) -> None:
     Raises
     ------
     DataError
-        There is one.
+        A folder is named like a fold.
     """
     if folds := in_order([name for name in names if is_fold(name)]):
         raise no_class(

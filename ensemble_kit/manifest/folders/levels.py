@@ -34,7 +34,7 @@ from ensemble_kit.manifest.folders.words import (
 
 PART, PATIENT, CLASS = "part", "patient", "class"
 MAGNIFICATION, IMAGE_FOLDER, REPEATED = "magnification", "images", "repeated"
-FURTHER = "further"
+OTHER = "other"
 Folders = Sequence[tuple[str, ...]]
 
 
@@ -151,7 +151,7 @@ def _under_class(names: set[str], levels: Levels, where: str) -> str:
         raise no_class(masks, where, "are named like folders of masks", "Move them out of the data")
     if all(map(is_magnification, names)) and MAGNIFICATION not in levels.roles:
         return MAGNIFICATION
-    return FURTHER
+    return OTHER
 
 
 def _is_patients(below: dict[str, set[str]]) -> bool:
@@ -177,6 +177,6 @@ def _in_words(role: str, names: tuple[str, ...]) -> str:
         return names[0]
     if role == REPEATED:
         return ""
-    if role == FURTHER:
-        return f"{counted(len(names), 'further folder')}"
+    if role == OTHER:
+        return f"{counted(len(names), 'other folder')}"
     return role

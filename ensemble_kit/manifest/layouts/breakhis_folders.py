@@ -7,14 +7,7 @@ from collections.abc import Sequence
 
 from ensemble_kit.errors import DataError, first_few
 from ensemble_kit.manifest.folders.level_refusals import beside_parts, refuse_folds
-from ensemble_kit.manifest.folders.levels import (
-    CLASS,
-    FURTHER,
-    MAGNIFICATION,
-    PART,
-    PATIENT,
-    Levels,
-)
+from ensemble_kit.manifest.folders.levels import CLASS, MAGNIFICATION, OTHER, PART, PATIENT, Levels
 from ensemble_kit.manifest.folders.walk import natural_key
 from ensemble_kit.manifest.folders.words import is_magnification, parts_of, plain
 
@@ -73,7 +66,7 @@ def breakhis_folders(
                 label_by = kind
             elif label_by == "folder" and kind != "folder" and not chosen:
                 raise _two_classes(levels, found, where)
-            role = role if CLASS not in levels.roles else FURTHER
+            role = role if CLASS not in levels.roles else OTHER
         levels = Levels(
             (*levels.roles, role),
             (*levels.names, tuple(sorted(found - set(unknown), key=natural_key))),
@@ -108,7 +101,7 @@ def _role(
         return MAGNIFICATION, ()
     if all(name["patient"] in folder for folder, name in at):
         return PATIENT, ()
-    return (CLASS if len({folder for folder, _ in at}) > 1 else FURTHER), ()
+    return (CLASS if len({folder for folder, _ in at}) > 1 else OTHER), ()
 
 
 def _kind(at: Named) -> str:

@@ -19,8 +19,8 @@ from ensemble_kit.manifest.folders.level_columns import (
 from ensemble_kit.manifest.folders.level_refusals import choose_class
 from ensemble_kit.manifest.folders.levels import (
     CLASS,
-    FURTHER,
     MAGNIFICATION,
+    OTHER,
     PART,
     PATIENT,
     Levels,
@@ -194,7 +194,7 @@ def _add_groups(
 
 def _patients_below(levels: Levels) -> str:
     """A hint, if the folders below the classes are named like patients."""
-    depth = levels.depth(FURTHER)
+    depth = levels.depth(OTHER)
     if depth is None or not all(map(is_patient, levels.names[depth])):
         return ""
     pattern = choose_class(depth).replace("--label-pattern", "--group-pattern")

@@ -134,7 +134,5 @@ def _describe(where: Path, paths: list[str], notes: Sequence[str]) -> str:
 
 def _unknown_layout(found: str) -> DataError:
     return DataError(
-        f"The layout of the data is not recognised: {found}",
-        "only known layouts are read",
-        LAYOUTS,
+        f"The layout of the data is not recognised: {found}", "only known layouts are read", LAYOUTS
     )

@@ -45,12 +45,7 @@ def members_section(content: Content) -> Section:
         return Section("members", "Members", (words,), (), (sheet,))
     study = study_members(whole, _protocol(content))
     pairs = study.pairs
-    fold = Fold(
-        "All pairs of members",
-        (),
-        (_kappa_error(pairs),),
-        (pairs_sheet(pairs),),
-    )
+    fold = Fold("All pairs of members", (), (_kappa_error(pairs),), (pairs_sheet(pairs),))
     return Section(
         "members",
         "Members",

@@ -57,10 +57,7 @@ def commands_of(content: Content) -> list[str]:
     """The command lines that made the run, its methods and this page."""
     program, *words = content.record.get("command") or [""]
     made = [command(*words)] if program.partition(".")[0] in PROGRAMS else []
-    run, methods = (
-        content.run.path,
-        [m for m in content.stored if m not in REFERENCE_METHODS],
-    )
+    run, methods = (content.run.path, [m for m in content.stored if m not in REFERENCE_METHODS])
     if methods:
         chosen = command("stack", "--method", ",".join(methods), "--metric", content.metric)
         made.append(f"{chosen} {command('--run', run).removeprefix('ensemble-kit ')}")
