@@ -1,4 +1,4 @@
-"""Deletion and insertion curves: the probability while the most important pixels are covered or uncovered."""
+"""Deletion and insertion curves: the probability while pixels are covered or uncovered."""
 
 from __future__ import annotations
 

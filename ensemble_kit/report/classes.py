@@ -1,4 +1,4 @@
-"""Chooses the classes that the page shows if there are many, and merges the others in confusion counts."""
+"""Chooses the classes of the page if there are many, and merges the others in confusion counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Standard output that is closed, full or not UTF-8: no traceback, a defined exit code, no lost result."""
+"""Standard output that is closed, full or not UTF-8: exit codes and complete results."""
 
 from __future__ import annotations
 

@@ -192,6 +192,8 @@ def odd_figures() -> list:
 def test_names_are_drawn_exactly_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
     from xml.etree import ElementTree
 
+    from matplotlib.text import Text
+
     from ensemble_kit.plots import lettering
     from ensemble_kit.plots.style import png_bytes, svg_bytes
 
@@ -206,7 +208,7 @@ def test_names_are_drawn_exactly_as_written(monkeypatch: pytest.MonkeyPatch) -> 
         }
         assert {*ODD[:5], "_two?labels"} <= shown
         png_bytes(figure)
-        written = "".join(lettering._written(figure))
+        written = "".join(text.get_text() for text in figure.findobj(Text))
         assert "[U+826F][U+6027]" in written
 
 

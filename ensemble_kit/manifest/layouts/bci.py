@@ -41,8 +41,9 @@ def read_bci(
 ) -> Manifest:
     """A manifest of the BCI layout: `HE/{train,test}/00001_train_1+.png`, and `IHC/...`.
 
-    BCI publishes no patients. Without a table of groups each image is its own group, with
-    a caveat: patches of one patient may be in several folds, and on both sides of the official split. The `patients.csv` of a phantom is used.
+    BCI publishes no patients. Without a table of groups each image is its own group, with a caveat:
+    patches of one patient may be in several folds, and on both sides of the official split. The
+    `patients.csv` of a phantom is used.
 
     Parameters
     ----------

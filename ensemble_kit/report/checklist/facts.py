@@ -47,7 +47,7 @@ def predictors(content: Content) -> str:
     """The input of the networks."""
     if not content.trainings:
         return ""
-    return "The pixels of the image are the only input of the networks. No predictors were selected before."
+    return "The pixels of the image are the only input of the networks. No predictors were selected in advance."
 
 
 def missing(content: Content) -> str:
