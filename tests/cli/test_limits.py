@@ -69,9 +69,8 @@ def test_the_limits_of_greedy_selection_are_respected(run) -> None:
     printed = call(run, "--method", "greedy", "--set", "max_members=1").output
     assert "greedy (replaced" not in printed
     assert n_selected(run) == 1
-    printed = call(run, "--method", "greedy", "--set", "budget_params=3e6").output
+    call(run, "--method", "greedy", "--set", "budget_params=3e6")
     assert n_selected(run) <= 2
-    assert "Cheapest set" in printed
     assert (run.path / "ensembles/pareto.csv").is_file()
 
 
@@ -130,7 +129,6 @@ def test_a_missing_cost_leaves_out_only_the_pareto_table(run) -> None:
     (run.member_dir("member2") / "member.json").write_text('{"parameters": 3}')
     requested = call(run, "--method", "vote", "--pareto")
     assert requested.exit_code == 0
-    assert "No Pareto table" in requested.stderr
     assert "member2" in requested.stderr
     assert "Method: vote" in requested.stdout
     assert not (run.path / "ensembles/pareto.csv").exists()

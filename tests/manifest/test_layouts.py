@@ -99,7 +99,7 @@ def test_a_copy_in_other_folders_is_read_by_its_names(tmp_path: Path) -> None:
 
 def test_files_without_a_breakhis_name_have_a_note(archive: Path) -> None:
     touch(archive / "histology_slides/breast/benign/SOB", "holiday.jpg")
-    assert "1 image without a BreakHis name" in read_breakhis(archive).notes[0]
+    assert "holiday.jpg" in read_breakhis(archive).notes[0]
 
 
 def test_the_real_archive_has_its_published_counts(real_data: Path) -> None:
@@ -123,7 +123,7 @@ def test_validation_images_are_used_for_training_with_a_note(tmp_path: Path) -> 
         "valid/a/2.png": "train",
         "test/b/2.jpg": "test",
     }
-    assert "1 validation images" in manifest.notes[0]
+    assert manifest.notes[0].startswith("1 validation image")
 
 
 def test_classes_are_in_natural_order_and_her2_scores_are_ordinal(tmp_path: Path) -> None:

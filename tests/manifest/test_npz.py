@@ -80,7 +80,7 @@ def test_multi_label_and_other_files_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "z.npz", weights=np.zeros(3))
     with pytest.raises(DataError, match=r"weights\.npy"):
         read_npz(tmp_path / "z.npz")
-    with pytest.raises(UsageError, match="1 class names for 2 labels"):
+    with pytest.raises(UsageError, match=r"\b1\b.*\b2\b"):
         read_npz(save(tmp_path / "x.npz"), class_names=["a"])
 
 

@@ -31,10 +31,10 @@ def test_the_stored_decisions_of_a_method_are_on_the_page(tmp_path: Path) -> Non
     point = operating_point(run, "vote", DecisionOptions(reject_option=RejectOption(0.1, None)))
     sets = conformal_sets(run, "vote", SetOptions(n_resamples=0))
     text = write_report(run).read_text(encoding="utf-8")
-    assert "Stored operating points" in text
+    assert "tables/operating_point.csv" in text
     shares = point.units["image"].parts["test"].shares
     assert value_cell(vars(shares["accuracy"])).small in text
-    assert "Stored prediction sets" in text
+    assert "tables/sets.csv" in text
     assert f"{sets.metrics['test']['all'].covered.value:.1%} (test)" in text
     assert (run.report_dir / "figures" / "sets.svg").is_file()
     own = {"notes": [*sets.notes, "The threshold is of no use.", "vote: replaced."]}
