@@ -58,7 +58,7 @@ class ClinicalContent:
             for method in (self.method, BEST_MEMBER):
                 if (method, part) in self.tables:
                     points = decision_curve(self.tables[method, part], THRESHOLDS).points
-                    rows = [(p.threshold, *_numbers(p.value)) for p in points]
+                    rows = [(p.threshold, *numbers_of(p.value)) for p in points]
                     found.setdefault(part, {})[method] = np.array(rows)
         return found
 
@@ -76,7 +76,7 @@ class ClinicalContent:
         return {
             part: np.array(
                 [
-                    (one["predicted"], *_numbers(Interval(**one["observed"])))
+                    (one["predicted"], *numbers_of(Interval(**one["observed"])))
                     for one in self.block[STORED[part]]["calibration"]["bins"]
                 ]
             )
@@ -138,7 +138,8 @@ def _one_class(predictions: MethodPredictions, c: int, block: Mapping[str, Any])
     )  # fmt: skip
 
 
-def _numbers(interval: Interval) -> tuple[float, float, float]:
+def numbers_of(interval: Interval) -> tuple[float, float, float]:
+    """Value and ends of an interval; NaN if undefined."""
     ends = (interval.value, interval.low, interval.high)
     value, low, high = (np.nan if one is None else one for one in ends)
     return value, low, high

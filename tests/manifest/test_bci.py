@@ -34,20 +34,15 @@ def test_one_stain_is_read_from_its_folder_with_ordinal_scores(root: Path) -> No
         assert manifest.ordinal
 
 
-def test_side_is_twice_as_wide_with_h_and_e_on_the_left(root: Path, tmp_path: Path) -> None:
-    tiles = build_tiles(read_bci(root, stain="both", join="side"), 16, cache_dir=tmp_path / "c")
-    assert tiles.pixels.shape[1:] == (16, 32, 3)
+@pytest.mark.parametrize(("join", "width"), [("side", 16), ("stack", 8)])
+def test_side_and_stack_put_h_and_e_on_the_left(
+    root: Path, tmp_path: Path, join: str, width: int
+) -> None:
+    tiles = build_tiles(read_bci(root, stain="both", join=join), 16, cache_dir=tmp_path / "c")
+    assert tiles.pixels.shape[1:] == (16, 2 * width, 3)
     he, ihc = halves(root)
-    np.testing.assert_array_equal(tiles.pixels[0][:, :16], resize(he, 16, 16))
-    np.testing.assert_array_equal(tiles.pixels[0][:, 16:], resize(ihc, 16, 16))
-
-
-def test_stack_gives_each_stain_half_of_a_square(root: Path, tmp_path: Path) -> None:
-    tiles = build_tiles(read_bci(root, stain="both", join="stack"), 16, cache_dir=tmp_path / "c")
-    assert tiles.pixels.shape[1:] == (16, 16, 3)
-    he, ihc = halves(root)
-    np.testing.assert_array_equal(tiles.pixels[0][:, :8], resize(he, 16, 8))
-    np.testing.assert_array_equal(tiles.pixels[0][:, 8:], resize(ihc, 16, 8))
+    np.testing.assert_array_equal(tiles.pixels[0][:, :width], resize(he, 16, width))
+    np.testing.assert_array_equal(tiles.pixels[0][:, width:], resize(ihc, 16, width))
 
 
 def test_channels_have_both_stains_at_full_size(root: Path, tmp_path: Path) -> None:

@@ -22,19 +22,19 @@ metric_option = click.option(
     metavar="NAME",
     help="Metric for the ranking and the verdicts, e.g. accuracy, macro_f1, auroc, kappa, log_loss. If given, greedy selection uses it too.",
 )
-resamples_option = click.option(
-    "--resamples",
-    type=click.IntRange(0),
-    default=2000,
-    show_default=True,
-    help="Bootstrap resamples that correct the value of the best method for the choice. 0: no correction and no intervals.",
+
+
+def _resamples(text: str) -> Callable[[Command], Command]:
+    return click.option(
+        "--resamples", type=click.IntRange(0), default=2000, show_default=True, help=text
+    )
+
+
+resamples_option = _resamples(
+    "Bootstrap resamples that correct the value of the best method for the choice. 0: no correction and no intervals."
 )
-intervals_option = click.option(
-    "--resamples",
-    type=click.IntRange(0),
-    default=2000,
-    show_default=True,
-    help="0: no intervals. All other values give the same intervals (jackknife).",
+intervals_option = _resamples(
+    "0: no intervals. All other values give the same intervals (jackknife)."
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Random seed.")
 method_option = click.option(

@@ -18,6 +18,7 @@ from ensemble_kit.plots.counts import class_distance_figure
 from ensemble_kit.plots.decision_curve import decision_curve_figure
 from ensemble_kit.plots.decisions import set_coverage_figure, threshold_figure
 from ensemble_kit.predictions.method_predictions import MethodPredictions
+from ensemble_kit.report.clinical import numbers_of
 from ensemble_kit.report.content import Content
 from ensemble_kit.report.decisions import points_sheet, sets_sheet
 from ensemble_kit.report.sections.results import few_methods
@@ -130,7 +131,7 @@ def sets_section(content: Content) -> Section:
     )
     caveats = _own_caveats(content, first)
     coverage = {
-        part: {name: _ends(one["covered"]) for name, one in of.items()}
+        part: {name: numbers_of(Interval(**one["covered"])) for name, one in of.items()}
         for part, of in figures.items()
     }
     figure = set_coverage_figure(coverage, 1 - alpha_of(first))
@@ -147,12 +148,6 @@ def _own_caveats(content: Content, stored: Mapping[str, Any]) -> tuple[str, ...]
     own = f"{stored['method']}: "
     notes = [note for note in stored.get("notes", []) if note not in content.notes]
     return tuple(f"Caveat: {note}" for note in notes if not note.startswith(own))
-
-
-def _ends(interval: Mapping[str, float | None]) -> tuple[float, float, float]:
-    ends = (interval[k] for k in ("value", "low", "high"))
-    value, low, high = (np.nan if one is None else float(one) for one in ends)
-    return value, low, high
 
 
 def ordinal_section(content: Content) -> Section | None:
