@@ -25,7 +25,7 @@ def send():
 if {moment!r} == "early":
     atexit.register(send)
 elif {moment!r} == "modules":
-    kept = AtTheEnd()
+    reference = AtTheEnd()
 
 def work(**_):
     open("result", "w").write("whole")
@@ -69,7 +69,7 @@ def test_the_process_ends_without_python_shutdown(tmp_path: Path) -> None:
         "import atexit\n"
         "import ensemble_kit.cli as cli\nfrom ensemble_kit.__main__ import main\n"
         "class Late:\n    def __del__(self): print('python shuts down', flush=True)\n"
-        "kept = Late()\natexit.register(print, 'registered', flush=True)\n"
+        "reference = Late()\natexit.register(print, 'registered', flush=True)\n"
         "def work(**_): raise KeyboardInterrupt\n"
         "cli.app = work\nmain()\n"
     )

@@ -352,13 +352,13 @@ def test_a_split_by_image_is_a_caveat_above_every_metric(tmp_path: Path) -> None
     run = toy_run(tmp_path / "by-group")
     manifest = dataclasses.replace(run.manifest(), split_by="image")
     folds = make_folds(manifest, 4, by="image")
-    torn = Run(tmp_path / "by-image")
-    torn.begin(manifest, folds, {})
+    by_image = Run(tmp_path / "by-image")
+    by_image.begin(manifest, folds, {})
     for name in run.members():
         stored = run.store.read(name)
         about = {**stored.about, "manifest": manifest.digest, "folds": folds.digest}
-        torn.store.write(name, dataclasses.replace(stored, about=about))
-    text = text_of(torn)
+        by_image.store.write(name, dataclasses.replace(stored, about=about))
+    text = text_of(by_image)
     caveat = '<div class="warning">'
     assert caveat in text
     assert text.index(caveat) < text.index("<main>")

@@ -167,8 +167,8 @@ def test_folds_by_image_are_leakage_of_groups(tmp_path: Path) -> None:
     content = gather(run)
     manifest = dataclasses.replace(content.manifest, split_by="image")
     folds = make_folds(manifest, 4, by="image")
-    torn = dataclasses.replace(content, manifest=manifest, folds=folds)
-    assert re.search(r"\b[1-9]\d* of 40 patients", leakage_sentence(torn))
+    by_image = dataclasses.replace(content, manifest=manifest, folds=folds)
+    assert re.search(r"\b[1-9]\d* of 40 patients", leakage_sentence(by_image))
 
 
 # -- provenance ------------------------------------------------------------------------------
