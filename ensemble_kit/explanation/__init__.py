@@ -1,1 +1,1 @@
-"""Where members and ensembles look: maps, their faithfulness, and what they are written to."""
+"""Attribution maps of members and ensembles, their faithfulness, and their files."""

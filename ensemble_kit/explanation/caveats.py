@@ -1,4 +1,4 @@
-"""What must be said of maps: few cells, or a method without a derivative."""
+"""Caveats of maps: a low resolution, or a combiner without a derivative."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Mapping, Sequence
 
 from ensemble_kit.explanation.panes import TITLES
 
-# A map with fewer cells per side says little about places.
+# A map with fewer cells per side hardly localizes evidence.
 FEW_CELLS = 7
 
 
 def map_caveats(
     method: str, cells: Mapping[str, Sequence[int]], replaced: Sequence[bool]
 ) -> list[str]:
-    """The caveats of some images, as sentences.
+    """The caveats of the maps of some images, as sentences.
 
     Parameters
     ----------
     method : str
         One of `methods.METHODS`.
     cells, replaced : mapping of member to (rows, columns), sequence of bool
-        As of `Explanation`.
+        See `Explanation`.
     """
     sentences = []
     few = [f"{m} {r} x {c}" for m, (r, c) in cells.items() if min(r, c) < FEW_CELLS]
     if few:
         sentences.append(
-            f"{TITLES[method]} has few cells here ({', '.join(few)}), so it says little about places. "
-            "Maps of gradientshap are finer, and so are those of members with a larger image size."
+            f"{TITLES[method]} maps have a low resolution here ({', '.join(few)} cells). "
+            "For finer maps, use gradientshap, or members with a larger image size."
         )
     if n_replaced := sum(map(bool, replaced)):
         sentences.append(
-            f"The method has no derivative on {n_replaced} of {len(replaced)} images: there the "
-            "ensemble's map has equal weights for all members."
+            f"The method has no derivative for {n_replaced} of {len(replaced)} images. Their "
+            "ensemble maps give all members equal weights."
         )
     return sentences

@@ -1,6 +1,6 @@
-"""Images of a run that are worth a look, by its stored predictions: worst, disputed, or right.
+"""Choosing images of a run by its stored predictions: worst, disputed, or right.
 
-Test images if the run has some, since no network has seen them. Opens no image.
+Test images are preferred, because no network was trained on them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
 TRAINED = (
-    "The run has no test part. These images trained all but one network of each member, so the maps "
-    "show what networks know of their own training images."
+    "The run has no test part. In each member, all networks but one were trained on these images. "
+    "The maps are therefore maps of training images."
 )
 
 
@@ -35,14 +35,14 @@ class ChosenImages:
     Parameters
     ----------
     kind : str
-        `worst`, `disputed`, `right`, or `images` for images that the user named.
+        `worst`, `disputed`, `right`, or `images` (named by the user).
     sources : tuple of Source
     truth : tuple of str
-        The class of each image; "" if it is not known.
+        The class of each image, or "" if unknown.
     notes : tuple of str
     values : mapping of member to float
-        Shapley value of each member: its mean gain of balanced accuracy in the plain mean,
-        out-of-fold. Empty if it is not known.
+        Shapley value of each member: its mean gain in out-of-fold balanced accuracy of the mean.
+        Empty if unknown.
     """
 
     kind: str
@@ -53,18 +53,18 @@ class ChosenImages:
 
 
 def _worst(found: ImagePredictions, labels: Ints) -> Array:
-    """The lowest probability of the true class first."""
+    """Sort by probability of the true class, lowest first."""
     return found.proba[np.arange(len(labels)), labels]
 
 
 def _right(found: ImagePredictions, labels: Ints) -> Array:
-    """Images with a right prediction, the surest first; all others are left out."""
+    """Sort correct predictions by probability, highest first. Wrong ones are NaN."""
     right = found.combined.predicted == labels
     return np.where(right, -_worst(found, labels), np.nan)
 
 
 def _disputed(found: ImagePredictions, labels: Ints) -> Array:  # noqa: ARG001
-    """Images on which members contradict each other most come first."""
+    """Sort by disagreement of the members (mutual information), highest first."""
     return -found.mutual_information
 
 
@@ -81,35 +81,33 @@ def choose_images(run: Run, ensemble: Ensemble, kind: str, n_images: int) -> Cho
     Parameters
     ----------
     run : Run
-        Of the ensemble.
+        The run of the ensemble.
     kind : {"worst", "disputed", "right"}
-        `worst`: the true class has the lowest probability. `disputed`: the members contradict each
-        other most (mutual information). `right`: right predictions, the surest first.
+        `worst`: lowest probability of the true class. `disputed`: highest mutual information of the
+        members. `right`: correct predictions with the highest probability.
 
     Raises
     ------
     UsageError
-        An unknown kind.
+        The kind is unknown.
     DataError
         The run has no such image.
     """
     if kind not in KINDS:
         raise UsageError(
-            f"Unknown choice '{kind}'", f"known are {', '.join(KINDS)}", did_you_mean(kind, KINDS)
+            f"Unknown choice '{kind}'", f"choices: {', '.join(KINDS)}", did_you_mean(kind, KINDS)
         )
     refuse_features(ensemble.stored.combiner)
     manifest = run.manifest()
     has_test = len(manifest.part("test")) > 0
-    table = run.predictions("test" if has_test else "oof", partial=True)
-    table = table.select(list(ensemble.member_names))
-    table = table.take(np.flatnonzero(table.available.all(axis=1)))
+    table = _complete(run, "test" if has_test else "oof", ensemble)
     names = [Source(str(one), "", _not_read) for one in table.sample_ids]
     score = KINDS[kind](ensemble.predictions_of(table.logits, names), table.labels)
     order = np.argsort(score, kind="stable")[: int(np.isfinite(score).sum())][:n_images]
     if not len(order):
         raise DataError(
-            f"No image is '{kind}'",
-            f"the run has {len(table)} images with predictions of all members",
+            f"No image matches '{kind}'",
+            f"{len(table)} images have predictions of all members",
             "Choose another kind, e.g. --worst 12",
         )
     place = {name: i for i, name in enumerate(manifest.sample_ids)}
@@ -125,13 +123,18 @@ def choose_images(run: Run, ensemble: Ensemble, kind: str, n_images: int) -> Cho
     ]
     truth = tuple(table.class_names[table.labels[i]] for i in order)
     notes = () if has_test else (TRAINED,)
-    oof = run.predictions("oof", partial=True).select(list(ensemble.member_names))
-    oof = oof.take(np.flatnonzero(oof.available.all(axis=1)))
+    oof = _complete(run, "oof", ensemble)
     return ChosenImages(kind, tuple(sources), truth, notes, _values(oof))
 
 
+def _complete(run: Run, part: str, ensemble: Ensemble) -> Predictions:
+    """The rows of a part with predictions of all members of the ensemble."""
+    table = run.predictions(part, partial=True).select(list(ensemble.member_names))
+    return table.take(np.flatnonzero(table.available.all(axis=1)))
+
+
 def _values(table: Predictions) -> dict[str, float]:
-    """Shapley values as `diversity` has them; none of too many members, or of one."""
+    """Shapley values as in `diversity`. Empty with one member, or with too many."""
     if not 1 < table.n_members <= MAX_MEMBERS:
         return {}
     classes = np.unique(table.labels)

@@ -1,6 +1,6 @@
-"""Grad-CAM and Layer-CAM of a batch in one pass: gradients run from the logits to one layer only.
+"""Grad-CAM and Layer-CAM of a batch in one forward pass, with gradients back to one layer only.
 
-Maps are signed: what speaks against the score is negative.
+Maps are signed: evidence against the score is negative.
 
 References
 ----------
@@ -20,7 +20,7 @@ from ensemble_kit.explanation.target_layer import TargetLayer
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class HookedPass:
-    """A batch that went through a network once, with the graph behind the target layer.
+    """The forward pass of a batch, with the autograd graph from the target layer on.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class HookedPass:
     features : Tensor
         Output of the layer.
     weigh : callable
-        Map of activations and gradients, both (n, channels, height, width).
+        Makes maps of activations and gradients, both (n, channels, height, width).
     """
 
     logits: Tensor
@@ -66,26 +66,26 @@ def hooked_pass(
     images: Tensor,
     weigh: Callable[[Tensor, Tensor], Tensor],
 ) -> HookedPass:
-    """One forward pass of a batch that keeps the output of `target`.
+    """Run a batch through a network and store the output of `target`.
 
     Parameters
     ----------
     model : torch.nn.Module
-        In evaluation mode; its parameters need no gradients.
+        In evaluation mode. Parameters may have gradients disabled.
     images : Tensor, shape (n, channels, height, width)
 
     Raises
     ------
     DataError
-        The network does not use the layer, or the layer does not give one array.
+        The network does not use the layer, or the layer returns several arrays.
     """
-    kept: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def cut(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not isinstance(output, Tensor):
-            raise target.refused(f"gives {len(output)} arrays")
-        kept.append(output.detach().requires_grad_())
-        return kept[-1].clone()  # what follows may change it in place
+            raise target.refused(f"returns {len(output)} arrays")
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1].clone()  # later layers may change it in place
 
     handle = target.module.register_forward_hook(cut)
     try:
@@ -93,17 +93,17 @@ def hooked_pass(
             logits = model(images)
     finally:
         handle.remove()
-    if not kept:
-        raise target.refused("is not used by it")
+    if not outputs:
+        raise target.refused("is not used by the network")
     height, width = images.shape[2:]
-    return HookedPass(logits, kept[-1], target, (height, width), weigh)
+    return HookedPass(logits, outputs[-1], target, (height, width), weigh)
 
 
 def gradcam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Channels weighted by their mean gradient."""
+    """Sum of the channels, each weighted by its mean gradient."""
     return torch.einsum("nk,nkhw->nhw", gradients.mean(dim=(2, 3)), activations)
 
 
 def layercam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Each cell of each channel weighted by its own positive gradient."""
+    """Sum of the channels, each cell weighted by its own positive gradient."""
     return (gradients.clamp(min=0) * activations).sum(dim=1)

@@ -1,7 +1,7 @@
-"""How an ensemble's score of a class follows the logits of each member: the combiner's derivative.
+"""The derivative of an ensemble's score of a class with respect to the logits of each member.
 
 Pools of probabilities: the weight of each member. Votes: equal weights on the members' margins.
-All other combiners: the derivative of the class's log odds, by central differences. Knows no maps.
+All other combiners: the derivative of the class's log odds, by central differences.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class CombinerSlope:
     ----------
     directions : array of float64, shape (n, n_members, n_classes)
     replaced : array of bool, shape (n,)
-        Where the combiner has no derivative (it is a step, or saturated), and the members' margins
-        with equal weights took its place.
+        True if the combiner has no derivative there (it is a step, or saturated). The direction is
+        then the members' margins with equal weights.
     """
 
     directions: Array
@@ -54,17 +54,11 @@ class CombinerSlope:
 
 
 def refuse_features(combiner: Combiner) -> None:
-    """Refuse a combiner that sees more of an image than logits.
-
-    Raises
-    ------
-    UsageError
-        Maps of its members cannot be joined by its derivative.
-    """
+    """Raise `UsageError` if a combiner uses features: its derivative by logits is not enough."""
     if combiner.needs_features:
         raise UsageError(
             f"'{name_of(combiner)}' cannot be explained",
-            "it combines pooled features, and maps are joined by how a method follows logits",
+            "it combines pooled features, and maps need a method that combines logits",
             "Explain another method, or a member: --method NAME",
         )
 
@@ -78,7 +72,7 @@ def combiner_slope(combiner: Combiner, logits: Array, classes: Ints) -> Combiner
         Fitted.
     logits : array, shape (n, n_members, n_classes)
     classes : array of int, shape (n,)
-        The class of each row that is explained.
+        The explained class of each row.
 
     Examples
     --------
@@ -105,12 +99,12 @@ def combiner_slope(combiner: Combiner, logits: Array, classes: Ints) -> Combiner
 
 
 def log_odds_slope(logits: Array, classes: Ints) -> Array:
-    """Derivative of each member's log odds of the class, which does not vanish for sure members.
+    """Derivative of each member's log odds of the class. It does not vanish for confident members.
 
     Returns
     -------
     array, shape (n, n_members, n_classes)
-        1 for the class; minus the shares of the other classes among themselves.
+        1 for the class. For another class, minus its probability given that the class is wrong.
     """
     rows = np.arange(len(logits))
     others = logits.copy()
@@ -121,7 +115,7 @@ def log_odds_slope(logits: Array, classes: Ints) -> Array:
 
 
 def margins(logits: Array, classes: Ints) -> Array:
-    """Derivative of each member's margin: the logit of the class less the highest other one."""
+    """Derivative of each member's margin: the logit of the class minus the highest other logit."""
     rows, members = np.arange(len(logits))[:, None], np.arange(logits.shape[1])[None]
     others = logits.copy()
     others[rows[:, 0], :, classes] = -np.inf
@@ -132,9 +126,9 @@ def margins(logits: Array, classes: Ints) -> Array:
 
 
 def pool_weights(combiner: Combiner, logits: Array, classes: Ints) -> Array:
-    """How the ensemble's probability follows each member's probability of the class, (n, n_members).
+    """Derivative of the ensemble's probability by each member's, shape (n, n_members).
 
-    For a weighted mean of probabilities these are its weights.
+    For a weighted mean of probabilities, these are its weights.
     """
     proba = softmax(logits)
     n, n_members, n_classes = proba.shape
@@ -146,7 +140,7 @@ def pool_weights(combiner: Combiner, logits: Array, classes: Ints) -> Array:
         inside = own[rows, classes]
         target = np.zeros((n, n_classes))
         target[rows, classes] = 1.0
-        # Sure members move towards the other classes.
+        # Confident members are moved towards the other classes.
         away = (1.0 - target) / (n_classes - 1)
         target = np.where((inside > 0.5)[:, None], away, target)
         moved = proba.copy()

@@ -1,6 +1,6 @@
-"""What each member and the ensemble look at in some images: maps on one grid.
+"""Attribution maps of each member and the ensemble, on one grid.
 
-Loads and lays out images as `Ensemble.predict` does. Draws and writes nothing.
+Images are loaded and laid out in the same way as in `Ensemble.predict`.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ from ensemble_kit.inference.sources import Source, as_sources
 from ensemble_kit.inference.tile_blocks import TileBlock, tile_block
 from ensemble_kit.predictions.method_predictions import ABSTAINED
 
-# Images that are explained at once: their graphs are in memory together.
+# Number of images explained at once. Their autograd graphs are in memory together.
 BLOCK = 16
-# Pixels per side of maps, at most, and of pictures, at least.
+# Largest side of maps and smallest side of pictures, in pixels.
 LARGEST, PICTURE = 224, 384
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Explanation:
-    """Maps of some images; axis 0 is the images everywhere.
+    """Maps of images. Axis 0 is always the images.
 
     Parameters
     ----------
     predictions : ImagePredictions
     method : str
-        How the maps were made.
+        The method of making maps.
     explained : array of int64, shape (n_images,)
-        The class that the maps are about.
+        The explained class.
     maps : array of float32, shape (n_images, n_members, height, width)
-        What speaks for the class in each member: at least 0. The mean over the image is in units of
-        the logit, whatever the resolution of the member's own map.
+        Evidence for the class in each member, at least 0. The mean over the image is in units of the
+        logit, and does not depend on the resolution of the member's own map.
     ensemble : array of float32, shape (n_images, height, width)
-        Members' evidence, weighted by the combiner's derivative; at least 0.
+        Evidence of the members, weighted by the combiner's derivative, at least 0.
     signed : array of float32, shape (n_images, n_members + 1, height, width)
-        The same of each member and then of the ensemble, where what speaks against the class is negative.
+        Signed maps of the members, then of the ensemble. Evidence against the class is negative.
     disagreement : array of float32, shape (n_images, height, width)
         Standard deviation of the members' relative maps, 0 to .5.
     directions : array of float64, shape (n_images, n_members, n_classes)
         The derivative of the ensemble's score with respect to each logit.
     replaced : array of bool, shape (n_images,)
-        Where the combiner has no derivative, and equal weights took its place.
+        True if the combiner has no derivative. The members then have equal weights.
     cells : mapping of member to (rows, columns)
-        The resolution of each member's own map, before it was put on the grid.
+        The resolution of each member's own map, before resampling to the grid.
     pictures : array of uint8, shape (n_images, height, width, 3)
-        The images as laid out for the networks, in a size for the eye.
+        The images as laid out for the networks, in a size for display.
     """
 
     predictions: ImagePredictions
@@ -87,15 +87,15 @@ class Explanation:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockExplanation:
-    """A block of images: maps and tiles of those that can be read; and why others cannot.
+    """A block of images: maps and tiles of readable images, the errors of the others.
 
     Parameters
     ----------
     sources : sequence of Source
-    by_method : mapping of method to Explanation
-        Of `sources[i] for i in good`; empty if none can be read.
     tiles : mapping of TileSpec to Tiles
-        What the networks saw, rows as in `good`.
+        Inputs of the networks, rows in the order of `good`.
+    by_method : mapping of method to Explanation
+        Explanations of `sources[i] for i in good`. Empty if no image can be read.
     """
 
     sources: Sequence[Source]
@@ -108,17 +108,17 @@ class BlockExplanation:
 def explain(
     ensemble: Ensemble, images: Any, method: str = "gradcam", *, class_name: str | None = None
 ) -> Explanation:
-    """Where each member and the ensemble look in some images.
+    """Attribution maps of each member and the ensemble.
 
     Parameters
     ----------
     ensemble : Ensemble
-        Of `ek.load_ensemble`.
+        From `ek.load_ensemble`.
     images : path, array, or sequence of them
-        As for `Ensemble.predict_all`.
+        See `Ensemble.predict_all`.
     method : {"gradcam", "layercam", "gradientshap", "integrated-gradients", "occlusion", "shap"}
     class_name : str, optional
-        What the maps are about; by default the class that the ensemble predicts for each image.
+        The explained class. Default: the ensemble's predicted class of each image.
 
     Returns
     -------
@@ -128,11 +128,11 @@ def explain(
     Raises
     ------
     UsageError
-        An unknown method or class.
+        The method or class is unknown.
     DataError
-        Images that cannot be read, or a network whose layers the method does not know.
+        Images cannot be read, or the method does not support a network.
     EnvironmentFault
-        The method "shap" without the package of this name.
+        The method is "shap" and the package shap is not installed.
     """
     return explain_sources(ensemble, as_sources(images), method, class_name=class_name)
 
@@ -140,11 +140,11 @@ def explain(
 def explain_sources(
     ensemble: Ensemble, sources: Sequence[Source], method: str, *, class_name: str | None = None
 ) -> Explanation:
-    """As `explain`, of images whose pixels `Source.read` gives."""
+    """The same as `explain`, for images with their own reader (`Source.read`)."""
     if not sources:
         raise DataError(
             "No images were given",
-            "at least one image is needed to explain",
+            "at least one image is needed",
             "Name image files or a folder",
         )
     blocks = list(explain_blocks(ensemble, sources, (method,), class_name=class_name))
@@ -160,13 +160,13 @@ def explain_blocks(
     *,
     class_name: str | None = None,
 ) -> Iterator[BlockExplanation]:
-    """As `explain`, block by block in constant memory; unreadable images are in `faults`."""
+    """The same as `explain`, block by block in constant memory. Unreadable images are in `faults`."""
     methods = [check_method(one) for one in methods]
     refuse_features(ensemble.stored.combiner)
     if not ensemble.members:
         raise UsageError(
             f"The backend '{ensemble.backend}' has no gradients",
-            "maps are made with PyTorch",
+            "maps need the backend 'torch'",
             "Open the run, or the bundle with backend='torch' (--backend torch)",
         )
     wanted = None if class_name is None else _class_index(ensemble, class_name)
@@ -186,7 +186,7 @@ def explain_blocks(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Layout:
-    """Tiles that the members see, the picture that people see, and the grid of all maps."""
+    """The tiles of the networks, the tile for display, and the grid of all maps."""
 
     specs: Sequence[TileSpec]
     picture: TileSpec
@@ -200,10 +200,10 @@ class _Layout:
             recipes(manifest.take([0]), stain=one.stain, stain_norm=one.stain_norm)[0].join
             for one in specs
         }
-        # Both lay the two images of a pair beside each other, at different widths.
+        # Joined pairs have different shapes in these layouts.
         if len(joins) > 1 and joins & {"side", "stack"}:
             raise DataError(
-                f"The members see pairs in different layouts: {', '.join(sorted(joins))}",
+                f"The members join pairs in different ways: {', '.join(sorted(joins))}",
                 "their maps have no common grid",
                 "Explain one member: --method MEMBER",
             )
@@ -261,7 +261,7 @@ def _class_index(ensemble: Ensemble, name: str) -> int:
 
 
 def _pictures(tiles: Tiles) -> npt.NDArray[np.uint8]:
-    """Of pairs in six channels the first image."""
+    """The pictures for display. For pairs in six channels: the first image."""
     return np.ascontiguousarray(tiles.pixels[..., :3])
 
 

@@ -1,7 +1,7 @@
-"""Whether a map can be believed: how the ensemble's probability follows the most important pixels.
+"""Faithfulness of a map: deletion and insertion curves of the ensemble's probability.
 
-Deletion covers them with white, insertion uncovers them on white; all steps go through the networks
-in one batch. Baselines are a random map and a spot in the centre.
+Deletion covers the most important pixels with white, insertion uncovers them on white. Baselines are
+a random map and a spot in the centre.
 
 References
 ----------
@@ -23,16 +23,16 @@ from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.seeding import generator
 
-# Shares of the pixels that are covered.
+# Proportions of changed pixels.
 SHARES = np.linspace(0.0, 1.0, 11)
 RANDOM, CENTRE, ENSEMBLE = "random map", "centre", "ensemble"
-# Cells per side of a random map: those of Grad-CAM at 224 pixels.
+# Cells per side of a random map, as in Grad-CAM at 224 pixels.
 RANDOM_CELLS = 7
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curves:
-    """The probability of the explained class as pixels go, or come, by one map.
+    """The probability of the explained class while pixels are deleted or inserted by one map.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Curves:
 def area(curve: Array) -> float:
     """The area under a curve over `SHARES`, by trapezoids, 0 to 1.
 
-    A faithful map has a small one for deletion, and a large one for insertion.
+    A faithful map has a small deletion area and a large insertion area.
     """
     return float(np.trapezoid(curve, SHARES))
 
@@ -57,7 +57,7 @@ def with_baselines(maps: Mapping[str, Array], seed_name: str) -> dict[str, Array
     Parameters
     ----------
     seed_name : str
-        The image: the same image has the same random map.
+        The image's name. The same image gets the same random map.
     """
     height, width = next(iter(maps.values())).shape
     cells = generator(0, "random-map", seed_name).random((1, RANDOM_CELLS, RANDOM_CELLS))
@@ -74,15 +74,17 @@ def curves(
     *,
     seed_name: str = "",
 ) -> dict[str, Curves]:
-    """Deletion and insertion of one image by each of several maps of it.
+    """Deletion and insertion curves of one image, for each of several maps.
+
+    All steps go through the networks in one batch.
 
     Parameters
     ----------
     tiles : mapping of TileSpec to Tiles
-        Of this image alone: one row each.
+        Tiles of the image, one row each.
     maps : mapping of name to array, shape (height, width)
     explained : int
-        The class whose probability is followed.
+        The class of the probability.
     """
     names = list(maps)
     ranks = {name: _ranks(maps[name], f"{seed_name}/{name}") for name in names}
@@ -90,7 +92,7 @@ def curves(
     wanted = [
         (name, kind, s) for name in names for kind in ("deletion", "insertion") for s in inner
     ]
-    # The ends of all curves are the image and the white image: once is enough.
+    # All curves start and end at the image and the white image, which are predicted once.
     whole = np.zeros_like(next(iter(ranks.values())), dtype=np.bool_)
     covered = [whole, ~whole, *(_covered(ranks[name], kind, s) for name, kind, s in wanted)]
     rows = {spec: _with_white(one, covered) for spec, one in tiles.items()}
@@ -104,7 +106,7 @@ def curves(
 
 
 def _ranks(found: Array, seed_name: str) -> npt.NDArray[np.float64]:
-    """The share of pixels that are more important than each pixel; equal ones in random order."""
+    """Proportion of pixels that are more important than each pixel. Ties are in random order."""
     flat = np.asarray(found, dtype=np.float64).ravel()
     chance = generator(0, "ties", seed_name).random(len(flat))
     ranks = np.empty(len(flat))
@@ -117,7 +119,7 @@ def _covered(ranks: Array, kind: str, share: float) -> npt.NDArray[np.bool_]:
 
 
 def _with_white(tiles: Tiles, covered: list[npt.NDArray[np.bool_]]) -> Tiles:
-    """The image once for each mask, white where the mask says so."""
+    """A copy of the image for each mask, white inside the mask."""
     pixels = tiles.pixels[0]
     height, width = pixels.shape[:2]
     out = np.repeat(pixels[None], len(covered), axis=0)

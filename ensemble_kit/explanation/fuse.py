@@ -1,4 +1,4 @@
-"""Maps on one grid: the ensemble's map, where members look apart, and how much two maps overlap."""
+"""Comparing maps on one grid: resampling, scaling, disagreement and overlap."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ensemble_kit.arrays import Array
 
 
 def on_grid(maps: Array, shape: tuple[int, int]) -> Array:
-    """Maps (n, height, width) resampled to `shape`, bilinear; averaged where they get smaller."""
+    """Maps (n, height, width) resampled to `shape`, bilinear. Smaller grids use antialiasing."""
     smaller = maps.shape[1] > shape[0] or maps.shape[2] > shape[1]
     found = F.interpolate(
         torch.from_numpy(np.ascontiguousarray(maps, dtype=np.float32))[:, None],
@@ -20,9 +20,10 @@ def on_grid(maps: Array, shape: tuple[int, int]) -> Array:
 
 
 def relative(maps: Array) -> Array:
-    """Each map (..., height, width) over the 99th percentile of its sizes, clipped to -1 to 1.
+    """Each map (..., height, width) divided by the 99th percentile of its absolute values.
 
-    Single pixels would otherwise hide all others. 0 where a map is empty.
+    The result is clipped to [-1, 1], so that single pixels do not hide all others. An empty map
+    stays 0.
 
     Examples
     --------
@@ -37,7 +38,7 @@ def relative(maps: Array) -> Array:
 
 
 def disagreement(maps: Array) -> Array:
-    """Where members look apart: the standard deviation of their relative maps.
+    """Disagreement of members: the standard deviation of their relative maps.
 
     Parameters
     ----------
@@ -46,15 +47,13 @@ def disagreement(maps: Array) -> Array:
     Returns
     -------
     array, shape (n, height, width)
-        0 to .5; 0 throughout with one member.
+        0 to 0.5. With one member: 0 everywhere.
     """
     return np.asarray(relative(maps).std(axis=1, dtype=np.float64), dtype=np.float32)
 
 
 def overlap(one: Array, other: Array) -> float:
-    """How much of two maps lies in the same place: the sum of the smaller shares, 0 to 1.
-
-    NaN if one of the maps is empty.
+    """Overlap of two maps of sum 1: the sum of the smaller values, 0 to 1. NaN if one is empty.
 
     Examples
     --------
@@ -68,9 +67,9 @@ def overlap(one: Array, other: Array) -> float:
 
 
 def mean_overlap(maps: Array, others: Array | None = None) -> float:
-    """The mean overlap of all pairs of maps, or of each map with each of the others.
+    """The mean overlap of all pairs of maps, or of each map with each of `others`.
 
-    NaN without a pair of maps that are not empty.
+    NaN if no pair has two maps that are not empty.
     """
     if others is None:
         pairs = [(a, b) for i, a in enumerate(maps) for b in maps[i + 1 :]]

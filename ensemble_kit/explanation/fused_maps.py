@@ -1,4 +1,4 @@
-"""Maps of all members of a batch on one grid, and the ensemble's map: evidence summed with its sign."""
+"""Maps of all members on one grid, and the ensemble's map: the signed sum of the members' evidence."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class FusedMaps:
     Parameters
     ----------
     maps : array of float32, shape (n, n_members, height, width)
-        At least 0; its mean over the image is the evidence in all, in units of the logit.
+        At least 0. The mean over the image is the total evidence, in units of the logit.
     signed : array of float32, shape (n, n_members + 1, height, width)
-        Of each member and then of the ensemble: what speaks against the score is negative.
+        Maps of the members, then of the ensemble. Evidence against the score is negative.
     cells : sequence of (rows, columns)
-        Of each member's own map.
+        Resolution of each member's own map.
     """
 
     maps: Array
@@ -38,12 +38,12 @@ def fused_maps(
     directions: Array,
     grid: tuple[int, int],
 ) -> FusedMaps:
-    """The members' maps of a class, and their evidence for the ensemble's score, summed with its sign.
+    """The members' maps of a class, and the signed sum of their evidence for the ensemble's score.
 
     Parameters
     ----------
     passes : sequence of MemberPass
-        Of the same images.
+        Passes of the same images.
     explained : array of int, shape (n,)
     directions : array, shape (n, n_members, n_classes)
         The derivative of the ensemble's score with respect to the logits.
@@ -55,7 +55,7 @@ def fused_maps(
     for m, one in enumerate(passes):
         evidence, share = one.maps(np.stack([own, directions[:, m]]))
         cells.append((evidence.shape[1], evidence.shape[2]))
-        # Evidence in all is the sum over cells: without this, members with few cells would drown others.
+        # Total evidence is the sum over cells. This scale makes it independent of the resolution.
         evidence, share = (x * (x.shape[1] * x.shape[2]) for x in (evidence, share))
         maps.append(on_grid(np.maximum(evidence, 0.0), grid))
         signed.append(on_grid(evidence, grid))

@@ -1,7 +1,4 @@
-"""The files of one explained image, and the record that says that they are whole.
-
-The record is written last. Knows no other image.
-"""
+"""The files of one explained image, and a record of their digests, which is written last."""
 
 from __future__ import annotations
 
@@ -19,16 +16,16 @@ ADVICE = "Run the same command again"
 
 
 class ImageFiles:
-    """Where the files of one image go.
+    """The files of one image.
 
     Parameters
     ----------
     folder : path
-        Of all images.
+        The folder of all images.
     number : int
-        From 1.
+        Number of the image, from 1.
     name : str
-        Of the image; any text.
+        Name of the image, any text.
     """
 
     def __init__(self, folder: Path, number: int, name: str) -> None:
@@ -42,18 +39,18 @@ class ImageFiles:
         return self.folder / RECORDS / f"{self.stem}.json"
 
     def write(self, room: str, ending: str, content: bytes) -> str:
-        """Write `room/STEM.ending`, and remember its digest; gives the path in the folder."""
+        """Write `room/STEM.ending`, store its digest, and return its path in the folder."""
         path = f"{room}/{self.stem}.{ending}"
         write_bytes(self.folder / path, content)
         self._written[path] = digest_file(self.folder / path)
         return path
 
     def finish(self, plan: str, facts: Mapping[str, Any]) -> None:
-        """Write the record: all files are there."""
+        """Write the record, after all files."""
         write_checked(self.record_path, {"plan": plan, **facts, "files": dict(self._written)})
 
     def finished(self, plan: str) -> dict[str, Any] | None:
-        """The record if all files of this plan are there and whole, else None."""
+        """The record, if all files of this plan exist and match their digests, else None."""
         if not self.record_path.is_file():
             return None
         try:

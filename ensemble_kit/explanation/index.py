@@ -1,4 +1,4 @@
-"""The index of a folder of explanations, written last: what lies there, with digests.
+"""The index of a folder of explanations: its content with digests. It is written last.
 
 `explanation.stored` reads it.
 """
@@ -44,17 +44,17 @@ def write_index(
     options: ExplainOptions,
     records: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Draw sheets and faithfulness, write the ledger, remove files of earlier calls, write the index.
+    """Write sheets, faithfulness, ledger and index, and remove files of earlier calls.
 
     Parameters
     ----------
     records : sequence of mapping
-        One an image; those that cannot be read have an `error`.
+        One per image. Records of unreadable images have an `error`.
 
     Returns
     -------
     dict
-        As `stored.StoredExplanations.index`.
+        See `stored.StoredExplanations.index`.
     """
     good = [one for one in records if "error" not in one]
     files = {path: digest for one in good for path, digest in one["files"].items()}
@@ -85,7 +85,7 @@ def write_index(
 
 @dataclasses.dataclass(frozen=True)
 class _Made:
-    """Writes figures of all images, and remembers their digests."""
+    """Writes figures of all images, and stores their digests."""
 
     folder: Path
     files: dict[str, str]
@@ -99,7 +99,7 @@ class _Made:
 def _sheets(
     made: _Made, records: Sequence[Mapping[str, Any]], members: Sequence[str], method: str
 ) -> list[str]:
-    """Contact sheets, a page at a time."""
+    """Write contact sheets of `PER_SHEET` images each. Return their names."""
     written = []
     for page, start in enumerate(range(0, len(records), PER_SHEET), start=1):
         some = records[start : start + PER_SHEET]
@@ -168,13 +168,13 @@ def _caveats(records: Sequence[Mapping[str, Any]], options: ExplainOptions) -> l
     groups = {one["group"] for one in records}
     if options.faithfulness and "" in groups:
         sentences.append(
-            "Images without a known patient count as patients of their own in intervals."
+            "In intervals, each image without a known patient counts as a separate patient."
         )
     return sentences
 
 
 def _remove_others(folder: Path, files: set[str]) -> None:
-    """Remove what an earlier index lists and this one does not."""
+    """Remove files that an earlier index lists and this index does not."""
     if not (folder / INDEX).is_file():
         return
     before = read_checked(folder / INDEX, advice=f"Delete '{folder}', then run the same command")

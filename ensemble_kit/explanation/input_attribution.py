@@ -1,6 +1,6 @@
 """Maps in the space of the input: integrated gradients, GradientSHAP and occlusion.
 
-Signed, summed over colour channels. No result depends on the batch that an image stands in.
+Maps are signed and summed over colour channels. They do not depend on the other images of the batch.
 
 References
 ----------
@@ -18,22 +18,22 @@ import torch
 from torch import Tensor, nn
 
 STEPS = 32
-# Cells per shorter side that occlusion covers one by one.
+# Cells of occlusion on the shorter side.
 CELLS = 8
 SEED = 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class InputPass:
-    """A batch, its logits, and the white image that stands for no tissue.
+    """A batch, its logits, and a white image as the baseline (no tissue).
 
     Parameters
     ----------
     model : torch.nn.Module
     images, white : Tensor, shape (n, channels, height, width) and (1, channels, height, width)
-        As the network sees them.
+        Normalised inputs of the network.
     name : str
-        What the network is called in an error.
+        Name of the network in errors.
     """
 
     model: nn.Module
@@ -43,7 +43,7 @@ class InputPass:
 
     @property
     def logits(self) -> Tensor:
-        """Shape (n, n_outputs)."""
+        """Logits, shape (n, n_outputs)."""
         with torch.no_grad():
             found: Tensor = self.model(self.images)
         return found
@@ -54,10 +54,10 @@ class InputPass:
 
 
 class IntegratedGradients(InputPass):
-    """The mean gradient on the straight way from a white image, times the difference to it."""
+    """The mean gradient on the straight line from a white image, times the difference to it."""
 
     def maps(self, directions: Tensor) -> Tensor:
-        """Shape (n_directions, n, height, width)."""
+        """Signed maps, shape (n_directions, n, height, width)."""
         total = torch.zeros(len(directions), *self.images[:, 0].shape, device=self.images.device)
         for start, share in self._path():
             way = self.images - start
@@ -70,27 +70,27 @@ class IntegratedGradients(InputPass):
         return total / STEPS
 
     def _path(self) -> Iterator[tuple[Tensor, float]]:
-        """Where each step starts, and how far it goes."""
+        """The baseline of each step, and the step's position between baseline (0) and image (1)."""
         for k in range(STEPS):
             yield self.white, (k + 0.5) / STEPS
 
 
 class GradientShap(IntegratedGradients):
-    """As integrated gradients, at random points, from white and from the image's mean colour in turn."""
+    """Integrated gradients at random points, from white and the image's mean colour alternately."""
 
     def _path(self) -> Iterator[tuple[Tensor, float]]:
         draws = torch.rand(STEPS, generator=torch.Generator().manual_seed(SEED))
         mean = self.images.mean(dim=(2, 3), keepdim=True)
         for k, draw in enumerate(draws.tolist()):
-            # One point in each of STEPS / 2 equal parts, for each of the two starts.
+            # For each baseline: one random point in each of STEPS / 2 equal intervals.
             yield (self.white, mean)[k % 2], (k // 2 + draw) / (STEPS / 2)
 
 
 class Occlusion(InputPass):
-    """How much the score falls if a cell is covered with white."""
+    """The decrease of the score if a cell is covered with white."""
 
     def maps(self, directions: Tensor) -> Tensor:
-        """Shape (n_directions, n, rows, columns): `CELLS` on the shorter side."""
+        """Signed maps, shape (n_directions, n, rows, columns): `CELLS` on the shorter side."""
         height, width = self.images.shape[2:]
         cell = max(min(height, width) // CELLS, 1)
         rows, columns = -(-height // cell), -(-width // cell)

@@ -1,7 +1,4 @@
-"""What is said of one image: what the members say, and whether their maps lie in the same place.
-
-Every number in it is measured on the maps.
-"""
+"""The summary sentence of one image: the members' predictions and the overlap of their maps."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ Strs = npt.NDArray[np.str_]
 
 
 def sentence(explanation: Explanation, i: int) -> str:
-    """The sentence of image `i`."""
+    """The summary of image `i`."""
     found = explanation.predictions
     votes, wanted = found.votes[i], str(explanation.class_names[i])
     names, maps = np.array(found.member_names), explanation.maps[i]
@@ -43,7 +40,7 @@ def _votes(names: Strs, votes: Strs, with_it: Bools, wanted: str) -> str:
 
 
 def _overlaps(maps: Array, with_it: Bools, filled: Bools, wanted: str) -> list[str]:
-    """Of maps that are not empty."""
+    """Sentences on the overlap of the maps that are not empty."""
     ours, theirs = maps[with_it & filled], maps[~with_it & filled]
     if not with_it.any() or with_it.all():
         mean = mean_overlap(maps[filled])
@@ -52,9 +49,11 @@ def _overlaps(maps: Array, with_it: Bools, filled: Bools, wanted: str) -> list[s
         )
     sentences = []
     if len(ours) and len(theirs):
-        sentences.append(f"The maps of the two sides overlap {mean_overlap(ours, theirs):.2f}.")
+        sentences.append(
+            f"The maps of these two groups overlap {mean_overlap(ours, theirs):.2f} on average."
+        )
     if len(ours) > 1:
         sentences.append(
-            f"The maps of the members that predict {wanted} overlap {mean_overlap(ours):.2f} among themselves."
+            f"The maps of the members that predict {wanted} overlap {mean_overlap(ours):.2f} on average."
         )
     return sentences

@@ -1,4 +1,4 @@
-"""Maps against masks of what should matter: the pointing game, and the share of a map on the mask.
+"""Maps compared with masks of the relevant regions: the pointing game, and the share on the mask.
 
 References
 ----------
@@ -21,16 +21,16 @@ from ensemble_kit.manifest.folders.walk import list_images
 
 @dataclasses.dataclass(frozen=True)
 class OnMask:
-    """One map against one mask.
+    """One map compared with one mask.
 
     Parameters
     ----------
     hit : bool
         Whether the map's peak is on the mask.
     share : float
-        Share of the map's evidence that is on the mask, 0 to 1.
+        Proportion of the map's evidence on the mask, 0 to 1.
     area : float
-        Share of the image that the mask covers: what a uniform map has.
+        Proportion of the image under the mask. It is the `share` of a uniform map.
     """
 
     hit: bool
@@ -39,17 +39,17 @@ class OnMask:
 
 
 class Masks:
-    """Masks by the file name of their image, wherever they lie in a folder.
+    """Masks in a folder and its subfolders, found by the file name of their image.
 
     Parameters
     ----------
     folder : path
-        White is what should matter.
+        Relevant regions are white in the masks.
 
     Raises
     ------
     DataError
-        No image in it, or two of one name.
+        The folder has no image, or two images with the same name.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,13 +62,13 @@ class Masks:
             names = [Path(path).stem for path in paths]
             twice = sorted({n for n in names if names.count(n) > 1})
             raise DataError(
-                f"{len(twice)} masks have the name of another one",
-                f"a mask belongs to the image of its name (first: {first_few(twice, 2)})",
-                "Name the folder of one set of masks",
+                f"{len(twice)} names of masks are used twice (first: {first_few(twice, 2)})",
+                "each image has one mask of the same name",
+                "Choose a folder with one set of masks",
             )
 
     def of(self, name: str, shape: tuple[int, int]) -> Array | None:
-        """The share of each cell of a grid that the mask covers; None if there is no mask or it is black."""
+        """The covered proportion of each cell of a grid. None if there is no mask or it is black."""
         path = self._by_stem.get(Path(name).stem)
         if path is None:
             return None
@@ -82,10 +82,10 @@ class Masks:
 
 
 def on_mask(found: Array, inside: Array) -> OnMask:
-    """One map (height, width) against the covered shares of the same cells.
+    """Compare a map (height, width) with the covered proportions of the same cells.
 
-    The peak is a hit if most of its cell is on the mask. Of several equal peaks, their share counts
-    as a hit if it is over one half. An empty map has no hit, and the share of a uniform map.
+    The peak is a hit if more than half of its cell is on the mask; equal peaks are averaged. An empty
+    map has no hit, and the share of a uniform map.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""A batch of tiles through all networks of a member: mean logits, and mean maps of any scores of them.
+"""A batch of tiles through all networks of a member: mean logits, and mean maps of their scores.
 
-Test-time views are averaged as in predictions; their maps are turned back first.
+TTA views are averaged as in predictions. Their maps are transformed back first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ View = tuple[bool, bool, bool]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemberPass:
-    """What a member says of a batch, and can explain.
+    """A member's logits of a batch, and the passes that make its maps.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class MemberPass:
         Returns
         -------
         array of float32, shape (n_directions, n, height, width)
-            Height and width are those of the method and the network.
+            Height and width depend on the method and the network.
         """
         with tensor_float32(False):
             found = [_maps(*one, directions) for one in self.passes]
@@ -57,12 +57,12 @@ class MemberPass:
 
 
 def member_pass(method: str, member: MemberNetworks, tiles: Mapping[TileSpec, Tiles]) -> MemberPass:
-    """Send tiles through all networks of a member, once for each view.
+    """Run tiles through all networks of a member, once per TTA view.
 
     Parameters
     ----------
     method : str
-        A method of making maps: see `methods.METHODS`.
+        One of `methods.METHODS`.
     """
     passes = []
     with tensor_float32(False):
@@ -72,17 +72,15 @@ def member_pass(method: str, member: MemberNetworks, tiles: Mapping[TileSpec, Ti
             white = normalised(network, _white_like(own))
             tta = network.member.recipe.regularize.tta
             for view in views_of(tta, is_square=images.shape[2] == images.shape[3]):
-                turned = apply_view(images, *view)
-                name = network.member.network
-                passes.append(
-                    (pass_of(method, network.model, turned, white, name=name), view, network)
-                )
+                seen = apply_view(images, *view)
+                one = pass_of(method, network.model, seen, white, name=network.member.network)
+                passes.append((one, view, network))
         logits = [one.logits.detach().float().cpu().numpy()[:, n.by_name] for one, _, n in passes]
     return MemberPass(np.mean(logits, axis=0), passes)
 
 
 def normalised(network: FoldNetwork, tiles: Tiles) -> Tensor:
-    """Tiles as the network sees them, shape (n, channels, height, width)."""
+    """The network's normalised inputs, shape (n, channels, height, width)."""
     n = len(tiles)
     batches = Batches(
         tiles,
@@ -105,5 +103,5 @@ def _white_like(tiles: Tiles) -> Tiles:
 
 def _maps(one: Pass, view: View, network: FoldNetwork, directions: Array) -> Tensor:
     own: npt.NDArray[np.float32] = np.empty_like(directions, dtype=np.float32)
-    own[..., network.by_name] = directions  # the network's outputs have an order of their own
+    own[..., network.by_name] = directions  # the network's outputs have another order
     return undo_view(one.maps(torch.from_numpy(own).to(network.device)), *view)

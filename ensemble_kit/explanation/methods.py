@@ -12,7 +12,6 @@ from ensemble_kit.explanation.input_attribution import GradientShap, IntegratedG
 from ensemble_kit.explanation.shap_values import DeepShap, refuse_without_shap
 from ensemble_kit.explanation.target_layer import target_layer
 
-# How gradients weigh activations.
 _ACTIVATION = {"gradcam": gradcam, "layercam": layercam}
 _INPUT = {
     "gradientshap": GradientShap,
@@ -24,25 +23,25 @@ METHODS = (*_ACTIVATION, *_INPUT)
 
 
 class Pass(Protocol):
-    """A batch that went through a network: its logits, and maps of any scores of them."""
+    """The pass of a batch through a network: its logits, and maps of scores."""
 
     @property
     def logits(self) -> Tensor:
-        """Shape (n, n_outputs)."""
+        """Logits, shape (n, n_outputs)."""
 
     def maps(self, directions: Tensor) -> Tensor:
         """Signed maps, shape (n_directions, n, height, width), of `(logits * direction).sum(1)`."""
 
 
 def check_method(name: str) -> str:
-    """`name` if it is a method of making maps.
+    """Return `name` if it is a method of making maps.
 
     Raises
     ------
     UsageError
-        It is not.
+        The method is unknown.
     EnvironmentFault
-        It needs a package that is not installed.
+        The method needs a package that is not installed.
     """
     if name not in METHODS:
         raise UsageError(
@@ -54,7 +53,7 @@ def check_method(name: str) -> str:
 
 
 def pass_of(method: str, model: nn.Module, images: Tensor, white: Tensor, *, name: str) -> Pass:
-    """One pass of a batch through a network, with what `method` needs of it.
+    """The pass of a batch through a network, prepared for `method`.
 
     Parameters
     ----------
@@ -63,14 +62,14 @@ def pass_of(method: str, model: nn.Module, images: Tensor, white: Tensor, *, nam
     model : torch.nn.Module
         In evaluation mode.
     images, white : Tensor, shape (n, channels, height, width) and (1, channels, height, width)
-        As the network sees them; `white` stands for no tissue.
+        Normalised inputs. `white` is the baseline (no tissue).
     name : str
-        What the network is called in an error.
+        Name of the network in errors.
 
     Raises
     ------
     DataError
-        A class activation map of a network whose layers are not known; or from the maps of `shap`.
+        The method does not support the layers of the network.
     """
     if method in _ACTIVATION:
         return hooked_pass(model, target_layer(model, name=name), images, _ACTIVATION[method])

@@ -1,4 +1,4 @@
-"""What a user asks of an explanation of many images."""
+"""Options of an explanation of many images."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class ExplainOptions:
-    """What is made for each image.
+    """The outputs for each image.
 
     Parameters
     ----------
     maps : tuple of str
         Methods of making maps: see `methods.METHODS`.
     class_name : str, optional
-        What the maps are about; by default the predicted class of each image.
+        The explained class. Default: the predicted class of each image.
     faithfulness : bool
-        Deletion and insertion curves, and the check with shuffled weights.
+        Compute deletion and insertion curves, and the check with shuffled weights.
     masks : path, optional
-        Folder of masks of what should matter, each with the file name of its image.
+        Folder of masks of the relevant regions, each with the file name of its image.
     stain : {"haematoxylin", "eosin", "dab"}, optional
-        Also predict each image with less and more of it.
+        Also predict each image with less and more of this stain.
     geojson : bool
-        The hottest regions as polygons for QuPath.
+        Write the regions of highest evidence as polygons for QuPath.
     """
 
     maps: tuple[str, ...] = ("gradcam",)
@@ -35,6 +35,6 @@ class ExplainOptions:
     geojson: bool = False
 
     def plan(self) -> dict[str, Any]:
-        """All that decides the files of one image."""
+        """The options that the files of one image depend on, as JSON values."""
         masks = None if self.masks is None else self.masks.absolute().as_posix()
         return {**dataclasses.asdict(self), "maps": list(self.maps), "masks": masks}

@@ -1,4 +1,4 @@
-"""What a panel of one image says: titles, captions and relative maps, in the order in which they are drawn."""
+"""The panel of one image: titles, captions and relative maps, in drawing order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TITLES = {
     "occlusion": "occlusion",
     "shap": "SHAP values",
 }
-# Methods whose maps are drawn in another way than regions of evidence: see `plots.explanation.KINDS`.
+# Methods with another drawing than "evidence": see `plots.explanation.KINDS`.
 KINDS = {"gradientshap": "pixels", "integrated-gradients": "pixels", "shap": "signed"}
 SCALED = "over each map's 99th percentile"
 
@@ -39,9 +39,9 @@ def explanation_panel(
     Parameters
     ----------
     truth : str
-        The image's class; "" if it is not known.
+        The image's class, or "" if unknown.
     values : mapping of member to float, optional
-        What each member is worth, written beside its name.
+        Shapley value of each member, shown beside its name.
     """
     wanted = str(explanation.class_names[i])
     return panel_figure(
@@ -56,7 +56,7 @@ def explanation_panel(
 
 
 def panes_of(explanation: Explanation, i: int, values: Mapping[str, float]) -> list[Pane]:
-    """The members' maps, the ensemble's, and the disagreement of two members or more."""
+    """The maps of the members and the ensemble. With several members: also their disagreement."""
     found, c = explanation.predictions, explanation.explained[i]
     wanted = short(str(explanation.class_names[i]), 14)
     kind = KINDS.get(explanation.method, "evidence")
@@ -77,14 +77,14 @@ def panes_of(explanation: Explanation, i: int, values: Mapping[str, float]) -> l
 
 
 def about_of(method: str, class_name: str) -> str:
-    """What the colours of the maps mean."""
+    """The meaning of the colours of the maps."""
     if KINDS.get(method) == "signed":
         return f"{TITLES[method]} for (red) and against (blue) {class_name}, {SCALED}"
     return f"{TITLES[method]}: evidence for {class_name}, {SCALED}"
 
 
 def title_of(explanation: Explanation, i: int, truth: str) -> str:
-    """The prediction and the truth in a line."""
+    """The prediction and the truth in one line."""
     found, c = explanation.predictions, explanation.explained[i]
     predicted = str(found.classes[i])
     wanted = str(explanation.class_names[i])
@@ -97,5 +97,5 @@ def title_of(explanation: Explanation, i: int, truth: str) -> str:
 
 
 def _amount(found: Array) -> str:
-    """The evidence in all, in units of the logit."""
+    """The total evidence as text, in units of the logit."""
     return ", empty map" if found.max() <= 0 else f", evidence {found.mean():.1f}"

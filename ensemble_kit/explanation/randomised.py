@@ -1,4 +1,4 @@
-"""The sanity check of maps: those of networks with shuffled weights must look different.
+"""The sanity check of maps: networks with shuffled weights must have different maps.
 
 References
 ----------
@@ -25,7 +25,7 @@ from ensemble_kit.seeding import derive_seed
 
 
 def with_shuffled_weights(member: MemberNetworks, seed: int = 0) -> MemberNetworks:
-    """A copy of a member in which the values of each weight tensor are in random order."""
+    """A copy of a member with the values of each weight tensor in random order."""
     by_fold = {
         k: _shuffled(one, derive_seed(seed, "shuffled", k)) for k, one in member.by_fold.items()
     }
@@ -35,18 +35,18 @@ def with_shuffled_weights(member: MemberNetworks, seed: int = 0) -> MemberNetwor
 def shuffled_correlations(
     shuffled: Sequence[MemberNetworks], explanation: Explanation, tiles: Mapping[TileSpec, Tiles]
 ) -> Array:
-    """How much signed maps resemble those of shuffled weights, up to their sign: 0 to 1.
+    """Absolute rank correlations of signed maps with the maps of shuffled weights, 0 to 1.
 
     Parameters
     ----------
     shuffled : sequence of MemberNetworks
     explanation : Explanation
-        Of the trained ones, of the same tiles.
+        Explanation of the trained members for the same tiles.
 
     Returns
     -------
     array, shape (n_images, n_members + 1)
-        Absolute rank correlations; the last column is the ensemble's. NaN where a map is constant.
+        The last column is the ensemble. NaN if a map is constant.
     """
     passes = [member_pass(explanation.method, one, tiles) for one in shuffled]
     grid = explanation.ensemble.shape[1], explanation.ensemble.shape[2]
@@ -70,7 +70,7 @@ def _shuffled(network: FoldNetwork, seed: int) -> FoldNetwork:
 
 
 def rank_correlation(one: Array, other: Array) -> float:
-    """Spearman's correlation of two maps; NaN if one of them is constant."""
+    """Spearman's correlation of two maps. NaN if one of them is constant."""
     from scipy.stats import rankdata
 
     ranks = [rankdata(m.ravel()) for m in (one, other)]

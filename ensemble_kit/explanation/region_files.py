@@ -1,4 +1,4 @@
-"""The hottest regions of one explained image as GeoJSON, on the image or on its slide."""
+"""The regions of highest evidence of one image as GeoJSON, on the image or on its slide."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from ensemble_kit.explanation.regions import feature_collection, hot_regions
 from ensemble_kit.inference.qupath import place_of
 from ensemble_kit.inference.sources import Source
 
-# Cells per longer side in which regions are sought: maps of single pixels would give hundreds.
+# Cells on the longer side. Finer maps would give hundreds of regions.
 CELLS = 32
 
 
 def regions_of(source: Source, found: Explanation, row: int) -> dict[str, Any]:
-    """Polygons of the ensemble's map of image `row`, in pixels of the image; of a tile with a place, of its slide."""
+    """Polygons of the ensemble's map of image `row`, in pixels of the image.
+
+    If the file name has a tile position, they are in pixels of the slide.
+    """
     rows, columns = found.ensemble.shape[1:]
     most = max(rows, columns) / CELLS
     cells = (rows, columns) if most <= 1 else (round(rows / most), round(columns / most))

@@ -1,4 +1,4 @@
-"""The hottest regions of a map as polygons in pixels of the image, as GeoJSON that QuPath opens."""
+"""The regions of highest evidence of a map as polygons, in GeoJSON for QuPath."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ensemble_kit.arrays import Array
 
-# Regions where a relative map has at least this value.
+# Smallest value of a relative map inside a region.
 HOT = 0.5
 COLOR = (213, 94, 0)
 
@@ -17,21 +17,21 @@ Ring = list[list[float]]
 
 
 def hot_regions(relative: Array, width: float, height: float, *, x: float = 0.0, y: float = 0.0) -> list[list[Ring]]:  # fmt: skip
-    """Polygons around the cells that have at least half of the highest value.
+    """Polygons around the cells with values of at least `HOT`.
 
     Parameters
     ----------
     relative : array, shape (rows, columns)
-        0 to 1.
+        A relative map, 0 to 1.
     width, height : float
-        Of the image in pixels.
+        Size of the image in pixels.
     x, y : float
-        Where the image lies on its slide.
+        Position of the image on its slide, in pixels.
 
     Returns
     -------
     list of polygons
-        Each is its outer ring and then its holes; a ring ends at its first point.
+        A polygon is its outer ring, then its holes. A ring ends at its first point.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def hot_regions(relative: Array, width: float, height: float, *, x: float = 0.0,
     [[5.0, 2.0], [6.0, 3.0]]
     """
     rows, columns = relative.shape
-    padded = np.pad(relative, 1)  # a region at the border is closed there
+    padded = np.pad(relative, 1)  # closes regions at the border
     axes = Figure().add_subplot()
     drawn = axes.contourf(padded, levels=[HOT, 2.0])
     scale = np.array([width / columns, height / rows])
@@ -66,7 +66,7 @@ def hot_regions(relative: Array, width: float, height: float, *, x: float = 0.0,
 def feature_collection(
     polygons: list[list[Ring]], *, name: str, classification: str, measurements: dict[str, float]
 ) -> dict[str, Any]:
-    """Polygons as annotations of QuPath."""
+    """Polygons as QuPath annotations."""
     return {
         "type": "FeatureCollection",
         "features": [

@@ -1,6 +1,6 @@
-"""SHAP values by the DeepExplainer of the package `shap` (an extra), from a white image.
+"""SHAP values by the DeepExplainer of the package `shap` (an extra), with a white image as baseline.
 
-The package knows the layers of plain CNNs. A network with other layers is refused by name.
+The package supports the layers of plain CNNs. Networks with other layers are refused.
 
 References
 ----------
@@ -25,28 +25,22 @@ NOT_KNOWN = re.compile(r"unrecognized nn\.Module: (\S+)")
 
 
 class DeepShap(InputPass):
-    """What each pixel adds to the score, against a white image; the sum is the whole difference."""
+    """Contribution of each pixel to the score. The sum is the difference to a white image's score."""
 
     def maps(self, directions: Tensor) -> Tensor:
-        """Shape (n_directions, n, height, width).
+        """Signed maps, shape (n_directions, n, height, width).
 
         Raises
         ------
         DataError
-            `shap` does not know a layer of the network.
+            `shap` does not support a layer of the network.
         """
         values = _values(self.model, self.images, self.white, self.name)
         return torch.einsum("dnc,nhwc->dnhw", directions, values)
 
 
 def refuse_without_shap() -> None:
-    """Say what to install.
-
-    Raises
-    ------
-    EnvironmentFault
-        The package is not installed.
-    """
+    """Raise `EnvironmentFault` if the package is not installed."""
     if importlib.util.find_spec("shap") is None:
         raise EnvironmentFault(
             "The package 'shap' is not installed",
@@ -56,7 +50,7 @@ def refuse_without_shap() -> None:
 
 
 def _values(model: nn.Module, images: Tensor, white: Tensor, name: str) -> Tensor:
-    """Summed over colour channels: shape (n, height, width, n_outputs)."""
+    """SHAP values, summed over colour channels, shape (n, height, width, n_outputs)."""
     own = _not_in_place(model)
     try:
         with warnings.catch_warnings(record=True) as caught:
@@ -65,15 +59,17 @@ def _values(model: nn.Module, images: Tensor, white: Tensor, name: str) -> Tenso
 
             values = DeepExplainer(own, white).shap_values(images)
     except (AssertionError, RuntimeError) as error:
-        raise _refused(name, "a sum of SHAP values is not the difference of the logits") from error
+        raise _refused(
+            name, "its SHAP values do not sum to the difference of the logits"
+        ) from error
     unknown = [found[1] for one in caught if (found := NOT_KNOWN.search(str(one.message)))]
     if unknown:
-        raise _refused(name, f"'{unknown[0]}' is not a layer that it knows")
+        raise _refused(name, f"its layer '{unknown[0]}' is unknown")
     return torch.from_numpy(values).to(images).sum(dim=1)
 
 
 def _not_in_place(model: nn.Module) -> nn.Module:
-    """A copy that overwrites no activations: `shap` reads them."""
+    """A copy without in-place layers, because `shap` reads the activations."""
     own = copy.deepcopy(model)
     for module in own.modules():
         if hasattr(module, "inplace"):
@@ -84,7 +80,7 @@ def _not_in_place(model: nn.Module) -> nn.Module:
 
 def _refused(name: str, why: str) -> DataError:
     return DataError(
-        f"The package 'shap' does not explain the network '{name}'",
-        f"{why}; plain CNNs such as cnn4 and tiny_cnn work",
+        f"The package 'shap' does not support the network '{name}': {why}",
+        "plain CNNs such as cnn4 and tiny_cnn are supported",
         "Use --maps gradientshap, which works with every network",
     )

@@ -1,7 +1,7 @@
-"""A counterfactual: how the probabilities move as one stain of an image gets weaker or stronger.
+"""A counterfactual: the probabilities as a function of the amount of one stain.
 
-The stain's optical density is scaled, by colour deconvolution with the vectors of Ruifrok & Johnston
-(Anal Quant Cytol Histol 23:291-299, 2001). Then the image is predicted like any other.
+The stain's optical density is scaled by colour deconvolution with the vectors of Ruifrok & Johnston
+(Anal Quant Cytol Histol 23:291-299, 2001). The changed image is then predicted.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from ensemble_kit.predictions.method_predictions import ABSTAINED
 
 Pixels = npt.NDArray[np.uint8]
 STAINS = ("haematoxylin", "eosin", "dab")
-# 1 is the image as it is.
+# 1 is the unchanged image.
 AMOUNTS = np.linspace(0.0, 2.0, 17)
 
 
 @dataclasses.dataclass(frozen=True)
 class Flip:
-    """The amount at which the predicted class changes."""
+    """A change of the predicted class, and the amount of stain where it occurs."""
 
     amount: float
     before: str
@@ -36,7 +36,7 @@ class Flip:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StainCurve:
-    """Probabilities against the amount of a stain.
+    """Probabilities by the amount of a stain.
 
     Parameters
     ----------
@@ -44,9 +44,9 @@ class StainCurve:
     amounts : array, shape (n_amounts,)
     proba : array, shape (n_amounts, n_classes)
     predicted : tuple of str, length n_amounts
-        "" where the method abstained.
+        "" if the method abstained.
     flips : tuple of Flip
-        By ascending amount; `before` is the class at smaller amounts.
+        In ascending order of amount. `before` is the class at smaller amounts.
     """
 
     stain: str
@@ -60,12 +60,12 @@ class StainCurve:
 def stain_curve(ensemble: Ensemble, source: Source, stain: str) -> StainCurve:
     """Predict an image with 0 to 2 times its amount of a stain.
 
-    Of a pair, DAB is changed in the IHC image, eosin in the H&E image, haematoxylin in both.
+    In a pair, DAB is changed in the IHC image, eosin in the H&E image, haematoxylin in both.
 
     Raises
     ------
     UsageError
-        An unknown stain.
+        The stain is unknown.
     """
     _index(stain)
     he = source.read(source.path)
@@ -81,7 +81,7 @@ def stain_curve(ensemble: Ensemble, source: Source, stain: str) -> StainCurve:
     ]
     found = ensemble.predict_all(images)
     predicted, names = found.combined.predicted, found.class_names
-    class_of_view = tuple("" if c == ABSTAINED else names[c] for c in predicted)
+    classes = tuple("" if c == ABSTAINED else names[c] for c in predicted)
     flips = []
     for k in np.flatnonzero(predicted[1:] != predicted[:-1]):
         a, b = predicted[k], predicted[k + 1]
@@ -89,7 +89,7 @@ def stain_curve(ensemble: Ensemble, source: Source, stain: str) -> StainCurve:
             place = _crossing(found.proba[k : k + 2, a] - found.proba[k : k + 2, b])
             amount = AMOUNTS[k] + place * (AMOUNTS[k + 1] - AMOUNTS[k])
             flips.append(Flip(float(amount), names[a], names[b]))
-    return StainCurve(stain, names, AMOUNTS, found.proba, class_of_view, tuple(flips))
+    return StainCurve(stain, names, AMOUNTS, found.proba, classes, tuple(flips))
 
 
 def with_stain(image: Pixels, stain: str, amount: float) -> Pixels:
@@ -127,6 +127,6 @@ def _index(stain: str) -> int:
 
 
 def _crossing(difference: Array) -> float:
-    """Where between two points a line through two differences is 0; the middle if it never is."""
+    """Position of the zero of a line through two differences, 0 to 1. Without a zero: 0.5."""
     first, last = map(float, difference)
     return first / (first - last) if first * last < 0 else 0.5

@@ -1,4 +1,4 @@
-"""The stain curve of one image as a figure, and its values for the record."""
+"""The figure of one image's stain curve, and the values for its record."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WRITTEN = {"dab": "DAB"}
 def write_stain_curve(
     ensemble: Ensemble, source: Source, stain: str, place: ImageFiles
 ) -> dict[str, Any]:
-    """Draw the curve of an image; gives its values, and the path of the figure."""
+    """Draw the stain curve of an image. Return its values and the path of the figure."""
     found = stain_curve(ensemble, source, stain)
     image = source.read(source.pair_path if source.pair_path and stain == "dab" else source.path)
     amounts = np.linspace(found.amounts[0], found.amounts[-1], SHOWN).tolist()
@@ -47,7 +47,7 @@ def write_stain_curve(
 
 
 def flip_sentence(found: StainCurve) -> str:
-    """At which amounts of the stain the prediction changes, nearest to the image as it is."""
+    """The prediction, and its nearest changes with less and with more stain."""
     now = found.predicted[int(np.argmin(np.abs(found.amounts - 1)))] or "no class"
     below = [one for one in found.flips if one.amount <= 1]
     above = [one for one in found.flips if one.amount > 1]

@@ -1,7 +1,4 @@
-"""Finished explanations in a run folder, read back with all files checked.
-
-Needs no network: a report reads panels, sheets, sentences and faithfulness by it.
-"""
+"""Finished explanations in a run folder, read back with all files checked. Does not import torch."""
 
 from __future__ import annotations
 
@@ -26,8 +23,8 @@ class StoredExplanations:
     folder : path
     index : mapping
         `kind`, `method`, `maps`, `made_of` (digests of the predictions), `member_values` (Shapley),
-        `images` (one record each, with paths in the folder), `sheets`, `faithfulness` (by map:
-        measures and figure), `notes`.
+        `images` (records with paths in the folder), `sheets`, `faithfulness` (measures and figure by
+        map), `notes`.
     """
 
     folder: Path
@@ -35,7 +32,7 @@ class StoredExplanations:
 
 
 def list_explanations(run: Run) -> list[StoredExplanations]:
-    """The finished explanations in a run's folder `explanations/`, in the order of their names.
+    """The finished explanations in a run's folder `explanations/`, sorted by name.
 
     Raises
     ------

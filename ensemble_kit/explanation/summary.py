@@ -1,6 +1,6 @@
-"""What the maps of many images are worth: means of what was measured, over whole patients.
+"""Means of the measures of maps over many images, with intervals over patients.
 
-Lower is better for deletion, higher for insertion and on masks. Draws and writes nothing.
+Lower is better for deletion. Higher is better for insertion and masks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.evaluation.uncertainty.group_means import mean_differences, mean_interval
 from ensemble_kit.explanation.faithfulness import CENTRE, ENSEMBLE, RANDOM, area
 
-# What is measured -> (in words, whether more is better).
+# Measure -> (name, whether higher is better).
 MEASURES = {
     "deletion": ("deletion area", False),
     "insertion": ("insertion area", True),
@@ -25,21 +25,21 @@ BASELINES = (RANDOM, CENTRE)
 
 
 def summary_of(records: Sequence[Mapping[str, Any]], method: str, class_names: Sequence[str]) -> dict[str, Any]:  # fmt: skip
-    """Every measure of one method of making maps.
+    """All measures of one method of making maps.
 
     Parameters
     ----------
     records : sequence of mapping
-        Of images that could be read.
+        Records of readable images.
     class_names : sequence of str
-        Strata of the patients are their classes.
+        Patients are stratified by class.
 
     Returns
     -------
     dict
         By measure: `n_images`, `n_groups`, `maps` (mean and interval by map), `best_member`,
-        `difference` (ensemble less best member, positive if the ensemble is better), `verdict` and
-        `sentence`. Under `shuffled`: correlations. Empty if nothing was measured.
+        `difference` (by other map, positive if the ensemble is better), `verdict` and `sentence`.
+        Under `shuffled`: correlations. Empty if nothing was measured.
     """
     out: dict[str, Any] = {}
     for measure, (words, more_is_better) in MEASURES.items():
@@ -55,7 +55,7 @@ def summary_of(records: Sequence[Mapping[str, Any]], method: str, class_names: S
 
 
 def mean_curves(records: Sequence[Mapping[str, Any]], method: str) -> dict[str, dict[str, Array]]:
-    """The mean deletion and insertion curve of each map, shape (n_steps,); empty if none was made."""
+    """The mean deletion and insertion curve of each map, shape (n_steps,). Empty without curves."""
     found = [r["maps"][method]["curves"] for r in records if "curves" in r["maps"][method]]
     if not found:
         return {}
@@ -70,7 +70,7 @@ def _has(facts: Mapping[str, Any], measure: str) -> bool:
 
 
 def _values(records: Sequence[Mapping[str, Any]], method: str, measure: str) -> dict[str, Array]:
-    """By map, shape (n_images,)."""
+    """The values of a measure by map, shape (n_images,)."""
     facts = [r["maps"][method] for r in records]
     if measure in ("deletion", "insertion"):
         return {
@@ -87,7 +87,7 @@ def _values(records: Sequence[Mapping[str, Any]], method: str, measure: str) -> 
 def _shuffled(
     records: Sequence[Mapping[str, Any]], method: str, name: str, class_names: Sequence[str]
 ) -> dict[str, float | None]:
-    """The mean correlation of one map, without images where a map is constant."""
+    """The mean correlation of one map, over the images without constant maps."""
     some = [r for r in records if r["maps"][method]["shuffled"][name] is not None]
     if not some:
         return {"value": None, "low": None, "high": None, "n_images": 0}
@@ -108,7 +108,7 @@ def _compared(
     sign = 1.0 if more_is_better else -1.0
     members = [name for name in values if name not in (ENSEMBLE, *BASELINES)]
     best = max(members, key=lambda name: sign * values[name].mean())
-    # All members are compared together: the best one is chosen on these images.
+    # All members are compared simultaneously, because the best one is chosen on these images.
     others = {name: sign * values[name] for name in (*members, *BASELINES)}
     found = mean_differences(sign * values[ENSEMBLE], others, groups, strata)
     n_groups = len(np.unique(groups))
@@ -147,7 +147,7 @@ def _interval(values: Array, groups: Any, strata: Any, bounds: tuple[float, floa
 
 
 def _groups(records: Sequence[Mapping[str, Any]]) -> Any:
-    """Patients; images without a known patient are groups of their own."""
+    """Patients. Each image without a known patient is a separate group."""
     return np.array([r["group"] or f"image {r['number']}" for r in records])
 
 

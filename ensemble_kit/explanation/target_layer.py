@@ -1,6 +1,6 @@
-"""The layer of a network that Grad-CAM reads, and its output as a grid of cells.
+"""The layer of a network for Grad-CAM, and its output as a grid of cells.
 
-Covers the networks of timm that describe their stages, and those of this package. Computes no map.
+Supported are the networks of this package, and timm networks with `feature_info`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class TargetLayer:
         Its name in the network, such as `layer4`.
     module : torch.nn.Module
     n_channels : int
-        0 if unknown; the output is then (n, channels, height, width).
+        0 if unknown. The output is then (n, channels, height, width).
     reduction : int
-        Input pixels per cell and side; 0 if unknown.
+        Input pixels per cell and side, or 0 if unknown.
     n_prefix : int
-        Tokens before those of the image: class tokens and registers.
+        Number of tokens before the image tokens: class tokens and registers.
     network : str
-        What the network is called in an error.
+        Name of the network in errors.
     """
 
     name: str
@@ -60,25 +60,25 @@ class TargetLayer:
             spare = output.shape[1] - height * width
             if spare in (0, self.n_prefix):
                 return output[:, spare:].transpose(1, 2).unflatten(2, (height, width))
-        raise self.refused(f"gives an array of shape {tuple(output.shape)}")
+        raise self.refused(f"returns an array of shape {tuple(output.shape)}")
 
     def refused(self, what: str) -> DataError:
-        """The error that the layer has no grid of cells."""
+        """The error for a layer without a grid of cells."""
         return DataError(
             f"The layer '{self.name}' of the network '{self.network}' {what}",
-            "Grad-CAM needs a grid of cells, or the tokens of one",
+            "Grad-CAM needs a grid of cells or of tokens",
             OTHER_METHODS,
         )
 
 
 def target_layer(model: nn.Module, *, name: str = "") -> TargetLayer:
-    """The last stage of a network before its pooling; of a transformer the first norm of its last block.
+    """The last stage of a network before its pooling. For a transformer: `norm1` of its last block.
 
     Parameters
     ----------
     model : torch.nn.Module
     name : str
-        What the network is called in an error.
+        Name of the network in errors.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def target_layer(model: nn.Module, *, name: str = "") -> TargetLayer:
     if not stages:
         raise DataError(
             f"'{name or type(model).__name__}' has no known layer for Grad-CAM",
-            "networks of timm with a feature_info, and those of this package, have one",
+            "the networks of this package, and timm networks with feature_info, have one",
             OTHER_METHODS,
         )
     stage = stages[-1]
@@ -109,14 +109,14 @@ def target_layer(model: nn.Module, *, name: str = "") -> TargetLayer:
 
 
 def _before_pooling(stages: nn.Sequential, name: str) -> TargetLayer:
-    """The last layer of our own networks whose cells are not pooled yet."""
+    """The last layer before the pooling, for the networks of this package."""
     pools = nn.MaxPool2d | nn.AdaptiveAvgPool2d
     last = max(i for i, one in enumerate(stages) if not isinstance(one, pools))
     return TargetLayer(f"stages.{last}", stages[last], network=name)
 
 
 def _stages(model: nn.Module) -> list[dict[str, Any]]:
-    """timm's description of the stages whose modules exist, from the first to the last."""
+    """timm's description of the stages that exist in the model, in order."""
     described: Any = getattr(model, "feature_info", None) or ()
     every = getattr(described, "info", described)
     modules = dict(model.named_modules())
@@ -124,7 +124,9 @@ def _stages(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _last_norm(model: nn.Module, stage: str) -> str:
-    """Behind the last block, a class token alone reaches the head: patches have no gradient there."""
+    """The layer's name. After a transformer's last block, patches have no gradient if only the class
+    token reaches the head. Its `norm1` is used instead.
+    """
     is_transformer = (
         hasattr(model, "num_prefix_tokens") or getattr(model, "output_fmt", "") == "NHWC"
     )
@@ -133,6 +135,6 @@ def _last_norm(model: nn.Module, stage: str) -> str:
         for name, _ in model.named_modules()
         if name.startswith(f"{stage}.") and name.endswith(".norm1")
     ]
-    # Norms of Swin V2 stand behind the attention, and see that branch of the block alone.
+    # In Swin V2, norms follow the attention and see only that branch of the block.
     before_attention = not type(model).__name__.startswith("SwinTransformerV2")
     return norms[-1] if is_transformer and norms and before_attention else stage

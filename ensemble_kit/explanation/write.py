@@ -1,7 +1,6 @@
-"""Explanations of many images into one folder: panels, maps, records, sheets, and an index.
+"""Writing explanations of many images to one folder: panels, maps, records, sheets and an index.
 
-Continues where it was stopped: images with a whole record are not explained again. Memory does not
-grow with the number of images. Prints nothing.
+A second call continues an interrupted one. Memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from ensemble_kit.inference.fold_networks import MemberNetworks
 from ensemble_kit.locks import file_lock
 from ensemble_kit.plots.style import png_bytes
 
-# Raise if the same settings give other files.
+# Increase if the same settings give other files.
 VERSION = 3
 
 
@@ -49,7 +48,7 @@ def write_explanations(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Explain images and write everything to `folder`.
+    """Explain images and write the results to `folder`.
 
     Parameters
     ----------
@@ -57,7 +56,7 @@ def write_explanations(
     folder : path
     options : ExplainOptions, optional
     progress : callable, optional
-        Called with (images done, images in all).
+        Called with (images done, all images).
 
     Returns
     -------
@@ -67,11 +66,11 @@ def write_explanations(
     Raises
     ------
     UsageError
-        An unknown method, class or stain.
+        A method, class or stain is unknown.
     DataError
         No image can be read.
     RunLockedError
-        Another process writes to the folder.
+        Another process is writing to the folder.
     """
     options = options or ExplainOptions()
     for one in options.maps:
@@ -83,13 +82,11 @@ def write_explanations(
             return _Writer(ensemble, chosen, folder, options, progress).write()
     except TimeoutError as error:
         raise RunLockedError(
-            f"Another process writes to '{folder}'", "the folder is locked", "Wait for it, or name another --out"
+            f"Another process is writing to '{folder}'", "the folder is locked", "Wait until it ends, or choose another --out"
         ) from error  # fmt: skip
 
 
 class _Writer:
-    """One writing of one folder."""
-
     def __init__(
         self,
         ensemble: Ensemble,
@@ -113,7 +110,7 @@ class _Writer:
         for start in range(0, total, BLOCK):
             some = range(start, min(start + BLOCK, total))
             if missing := waiting & set(some):
-                # The whole block, so that every number is that of a call without a stop.
+                # Results can depend on the batch, so the whole block is computed again.
                 self._write_block(some, missing)
                 waiting -= missing
                 self.progress(total - len(waiting), total)
@@ -173,7 +170,7 @@ class _Writer:
                 if name in correlations:
                     own["shuffled"] = correlations[name][row]
                 facts["maps"][name] = own | self._files(i, found, row)
-            facts |= _prediction(next(iter(block.by_method.values())), row)
+            facts |= _prediction(_first(block), row)
             facts["picture"] = self.places[i].write("pictures", "png", _png(_first(block), row))
             if options.stain is not None:
                 facts["stain"] = write_stain_curve(
@@ -184,7 +181,7 @@ class _Writer:
     def _shuffled_correlations(
         self, found: Explanation, block: BlockExplanation
     ) -> list[dict[str, float | None]]:
-        """One mapping of map to correlation an image; None where a map is constant."""
+        """For each image, the correlation of each map. None if a map is constant."""
         names = (*found.predictions.member_names, ENSEMBLE)
         with self.ensemble.lock:
             values = shuffled_correlations(self.shuffled, found, block.tiles).tolist()
@@ -200,7 +197,7 @@ class _Writer:
     def _measured(
         self, found: Explanation, row: int, tiles: Mapping[TileSpec, Tiles]
     ) -> dict[str, Any]:
-        """What is measured on the maps of one image."""
+        """The measures of the maps of one image."""
         name = found.predictions.names[row]
         by_name = dict(zip(found.predictions.member_names, found.maps[row], strict=True))
         maps = with_baselines({**by_name, ENSEMBLE: found.ensemble[row]}, Path(name).name)
@@ -261,8 +258,8 @@ def _refuse_pairs(ensemble: Ensemble, options: ExplainOptions) -> None:
     join = str(table["join"].iloc[0]) if "join" in table else "none"
     if options.geojson and join in ("side", "stack"):
         raise UsageError(
-            f"Pairs of this run are joined by '{join}'",
-            "a region of such a map lies on two images",
+            f"--geojson was given, and the pairs of this run are joined by '{join}'",
+            "regions need maps that lie on one image",
             "Leave --geojson out",
         )
 

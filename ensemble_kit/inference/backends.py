@@ -1,7 +1,4 @@
-"""Which backend computes an ensemble's networks: PyTorch, ONNX Runtime or OpenVINO.
-
-Chooses by name; the graphs are in `graphs`.
-"""
+"""The choice of the backend that runs the networks: PyTorch, ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any
 from ensemble_kit.errors import EnvironmentFault, UsageError, did_you_mean
 
 AUTO, TORCH, ONNX, OPENVINO = "auto", "torch", "onnxruntime", "openvino"
-# Those of a graph in the order in which `auto` takes them: see experiments/benchmarks/inference.py.
+# Backends that need a graph, in the order in which `auto` tries them (experiments/benchmarks/inference.py).
 OF_GRAPH = (ONNX, OPENVINO)
 BACKENDS = (AUTO, TORCH, *OF_GRAPH)
 WITH_GRAPH = "Export the run with --format onnx"
@@ -31,39 +28,40 @@ def choose_backend(requested: str, graph: Mapping[str, Any] | None, *, on_cpu: b
     requested : str
         One of `BACKENDS`.
     graph : mapping, optional
-        What the bundle's record says of its graph.
+        `graph` in the bundle's record.
     on_cpu : bool
+        Whether the device is the CPU.
 
     Raises
     ------
     UsageError
-        An unknown backend, or one that needs a graph or the CPU.
+        The backend is unknown, or it needs a graph or the CPU.
     EnvironmentFault
-        It is not installed.
+        The backend is not installed.
     """
     _refuse_unknown(requested)
     if requested == AUTO:
-        usable = [one for one in _of(graph) if on_cpu and is_installed(one)]
+        usable = [one for one in _usable(graph) if on_cpu and is_installed(one)]
         return (*usable, TORCH)[0]
     if requested == TORCH:
         return requested
-    if requested not in _of(graph):
+    if requested not in _usable(graph):
         raise UsageError(
             f"The backend '{requested}' needs a graph",
-            f"this bundle has graphs for {', '.join(_of(graph)) or 'no backend'}",
+            f"this bundle has graphs for {', '.join(_usable(graph)) or 'no backend'}",
             WITH_GRAPH,
         )
     if not on_cpu:
         raise UsageError(
-            f"The backend '{requested}' computes on the CPU",
-            "another device was asked for",
+            f"The backend '{requested}' runs on the CPU only",
+            "the chosen device is not the CPU",
             "Use --device cpu, or --backend torch",
         )
     refuse_absent(requested)
     return requested
 
 
-def _of(graph: Mapping[str, Any] | None) -> list[str]:
+def _usable(graph: Mapping[str, Any] | None) -> list[str]:
     """The backends that can use a bundle's graph. OpenVINO reads ONNX too."""
     if not graph:
         return []
@@ -71,13 +69,7 @@ def _of(graph: Mapping[str, Any] | None) -> list[str]:
 
 
 def refuse_absent(package: str) -> None:
-    """Refuse a package of an extra that is not installed.
-
-    Raises
-    ------
-    EnvironmentFault
-        The message names the extra.
-    """
+    """Raise `EnvironmentFault` with the name of the extra if a package is not installed."""
     if not is_installed(package):
         extra = OPENVINO if package == OPENVINO else "onnx"
         raise EnvironmentFault(
@@ -88,13 +80,7 @@ def refuse_absent(package: str) -> None:
 
 
 def refuse_graph_of_run(requested: str) -> None:
-    """Refuse a backend that needs a graph for a run, which has none.
-
-    Raises
-    ------
-    UsageError
-        It is neither `auto` nor `torch`.
-    """
+    """Raise `UsageError` if a backend needs a graph: a run folder has no graph."""
     _refuse_unknown(requested)
     if requested not in (AUTO, TORCH):
         raise UsageError(

@@ -1,7 +1,4 @@
-"""A bundle opened: its method, its networks and its data settings, without the run it comes from.
-
-Checks that everything in it belongs together. Writes nothing.
-"""
+"""Reading a bundle: its method, networks and data settings, each checked against the others."""
 
 from __future__ import annotations
 
@@ -34,22 +31,22 @@ from ensemble_kit.manifest.table import Manifest
 COMBINER_ARRAYS = "combiner.safetensors"
 # Columns of a manifest that decide how an image becomes a tile.
 DATA = ("join", "color", "stain_norm", "stain")
-# What reading parts raises that were made or changed by hand.
+# Exceptions of parts that were edited by hand.
 _FAULTS = (EnsembleKitError, SafetensorError, RuntimeError, *ODD_PARTS)
 EDITED = "The model card of this bundle was edited after the export. Predictions do not use it."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BundleParts:
-    """What an ensemble is made of.
+    """The parts of an ensemble.
 
     Parameters
     ----------
     stored : StoredMethod
     members : tuple of MemberNetworks
-        Empty where the networks were not asked for.
+        Empty if the networks are not opened.
     manifest : Manifest
-        One row, which holds the data settings; its image does not exist.
+        One row with the data settings. Its image does not exist.
     """
 
     stored: StoredMethod
@@ -58,7 +55,7 @@ class BundleParts:
 
 
 def read_bundle(files: BundleFiles, device: torch.device | None) -> BundleParts:
-    """The parts of a bundle; without a device the networks stay closed.
+    """The parts of a bundle. Without a device the networks are not opened.
 
     Raises
     ------
@@ -101,7 +98,7 @@ def data_settings(record: Mapping[str, Any]) -> Manifest:
 
 
 def known_images(record: Mapping[str, Any]) -> KnownImages:
-    """The digests of the run's images: an image that trained the networks gets a caveat."""
+    """The digests of the run's images. An image that trained the networks gets a caveat."""
     known = record.get("known_images") or {"digests": {}, "magnifications": []}
     return KnownImages(
         dict(known["digests"]), bool(known["digests"]), frozenset(known["magnifications"])
@@ -109,7 +106,7 @@ def known_images(record: Mapping[str, Any]) -> KnownImages:
 
 
 def known_json(manifest: Manifest) -> dict[str, Any]:
-    """What a bundle stores of the run's images: digests and splits, no names."""
+    """The digests and splits of the run's images, as a bundle stores them."""
     table, known = manifest.table, KnownImages.of(manifest)
     digests = dict(zip(table["sha256"], table["split"], strict=True)) if "sha256" in table else {}
     return {"digests": digests, "magnifications": sorted(known.magnifications)}
@@ -192,7 +189,7 @@ def _member(
 def _refuse_other_classes(
     files: BundleFiles, found: Sequence[str], whose: str, *, any_order: bool = False
 ) -> None:
-    """Classes are joined by name; the combiner's arrays follow the bundle's order."""
+    """Refuse other class names. The combiner's classes must also have the bundle's order."""
     wanted = list(files.record["class_names"])
     same = sorted(found) == sorted(wanted) if any_order else list(found) == wanted
     if not same:
@@ -204,7 +201,7 @@ def _refuse_other_classes(
 
 
 def sets_json(sets: StoredSets | None, names: Sequence[str]) -> dict[str, Any] | None:
-    """Prediction sets as a bundle stores them; an infinite threshold is null."""
+    """Prediction sets as a bundle stores them. An infinite threshold becomes null."""
     if sets is None:
         return None
     limits: Array = sets.rule.thresholds

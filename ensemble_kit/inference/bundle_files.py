@@ -1,6 +1,6 @@
-"""The files of a bundle, read from its folder or its zip archive, each checked before it is used.
+"""The files of a bundle, read from its folder or its zip archive. Each is checked before it is used.
 
-Nothing is unpacked to the disk, and nothing that is read can run code. Knows no networks.
+Nothing is unpacked to the disk. No file can run code.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ AGAIN = "Copy the bundle again from where it was made, or export it again"
 
 
 def is_bundle(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is meant as a bundle: a folder with `bundle.json`, or a zip archive."""
+    """Whether a path is a folder with `bundle.json`, or a zip archive."""
     place = Path(path)
     return (place / RECORD).is_file() or (place.is_file() and place.suffix.lower() == ".zip")
 
 
 class BundleFiles:
-    """The files of one bundle; made by `open_files`.
+    """The files of one bundle, from `open_files`.
 
     Parameters
     ----------
@@ -42,11 +42,11 @@ class BundleFiles:
     record : mapping
         The content of `bundle.json`.
     digest : str
-        Of that content, which names the digests of all other files.
+        Digest of that content. The content holds the digests of all other files.
     card : str
         The model card as it is now.
     card_changed : bool
-        Whether somebody has edited the model card since the export.
+        Whether the model card was edited after the export.
     """
 
     def __init__(self, path: Path, place: _Place, record: Mapping[str, Any], digest: str) -> None:
@@ -62,7 +62,7 @@ class BundleFiles:
         return name in self._listed
 
     def read(self, name: str) -> bytes:
-        """The content of a file that the record lists, its digest checked.
+        """The content of a listed file. Its digest is checked.
 
         Raises
         ------
@@ -79,21 +79,22 @@ class BundleFiles:
         return content
 
     def check_rest(self) -> None:
-        """Compare every file that was not read yet with its digest, but the model card."""
+        """Check the digests of all files that were not read yet, except the model card."""
         for name in set(self._listed) - self._checked - {CARD}:
             self.read(name)
 
 
 @contextlib.contextmanager
 def open_files(path: str | os.PathLike[str]) -> Iterator[BundleFiles]:
-    """The files of the bundle at `path`, its record checked.
+    """The files of the bundle at `path`. Its record is checked.
 
     Raises
     ------
     DataError
-        There is no bundle, or a zip archive that unpacks to far more than its size.
+        There is no bundle, or the zip archive unpacks to far more than its size.
     IntegrityError
-        The record is damaged or of a newer version; a file is missing, unexpected, or lies outside.
+        The record is damaged or of a newer version. Or a file is missing, unexpected, or outside the
+        bundle.
     """
     place = Path(path)
     if place.is_file():
@@ -112,7 +113,7 @@ def _opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     except EnsembleKitError:
         raise
     except ARCHIVE_FAULTS as error:
-        raise _damaged(path, f"it is no whole zip archive ({error})") from error
+        raise _damaged(path, f"it is not a complete zip archive ({error})") from error
 
 
 def _checked(path: Path, place: _Place) -> BundleFiles:
@@ -121,7 +122,7 @@ def _checked(path: Path, place: _Place) -> BundleFiles:
         _refuse_outside(path, name)
     if RECORD not in names:
         raise DataError(
-            f"'{path}' is no bundle",
+            f"'{path}' is not a bundle",
             f"it has no {RECORD}",
             "Name a folder or .zip that ensemble-kit export wrote, or a run folder",
         )
@@ -133,9 +134,9 @@ def _checked(path: Path, place: _Place) -> BundleFiles:
         raise _damaged(path, f"missing: {first_few(missing)}")
     if unknown := sorted(n for n in set(names) - set(listed) - {RECORD, CARD} if not _hidden(n)):
         raise IntegrityError(
-            f"'{path}' holds files that are not part of the bundle",
-            f"{first_few(unknown)}; none of them was opened",
-            "Remove them, or fetch the bundle again from somebody that you trust",
+            f"'{path}' has files that are not part of the bundle: {first_few(unknown)}",
+            f"{RECORD} lists all files of a bundle",
+            "Remove them, or get the bundle again from a source that you trust",
         )
     return BundleFiles(path, place, record, digest)
 
@@ -147,7 +148,7 @@ def _is_listed(about: Any) -> bool:
 
 
 def _hidden(name: str) -> bool:
-    """Files of version control and of file managers."""
+    """Whether a file belongs to version control or a file manager."""
     return any(part.startswith(".") for part in name.split("/")) or name.startswith("__MACOSX/")
 
 
@@ -175,9 +176,9 @@ def _refuse_outside(path: Path, name: str) -> None:
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
         raise IntegrityError(
-            f"'{path}' holds a file whose name leads out of the bundle: '{name}'",
-            "nothing was opened",
-            "Fetch the bundle again from somebody that you trust",
+            f"'{path}' has a file with a path outside the bundle: '{name}'",
+            "all files must be inside the bundle",
+            "Get the bundle again from a source that you trust",
         )
 
 
@@ -187,13 +188,7 @@ def _damaged(path: Path, what: str) -> IntegrityError:
 
 @contextlib.contextmanager
 def refusing_odd_parts(path: Path) -> Iterator[None]:
-    """What odd values of a record raise where they are used becomes a refusal of the bundle.
-
-    Raises
-    ------
-    IntegrityError
-        Parts of the bundle are missing, or do not belong together.
-    """
+    """Turn the exceptions of missing or unexpected values of a record into an `IntegrityError`."""
     try:
         yield
     except EnsembleKitError:
@@ -207,10 +202,8 @@ def refusing_odd_parts(path: Path) -> Iterator[None]:
 
 
 class _Place:
-    """Where the files lie."""
-
     def names(self) -> list[str]:
-        """All files, with slashes."""
+        """The paths of all files, with slashes."""
         raise NotImplementedError
 
     def read(self, name: str, limit: int) -> bytes:
@@ -231,9 +224,9 @@ class _Folder(_Place):
 
     def read(self, name: str, limit: int) -> bytes:
         try:
-            # A pipe would be waited for without end.
+            # Opening a pipe would block forever.
             if not (self._path / name).is_file():
-                raise _damaged(self._path, f"'{name}' is no file")
+                raise _damaged(self._path, f"'{name}' is not a file")
             with (self._path / name).open("rb") as file:
                 return file.read(limit + 1)
         except OSError as error:
@@ -241,7 +234,7 @@ class _Folder(_Place):
 
 
 class _Archive(_Place):
-    """A zip archive whose files lie at its root, or all in one folder."""
+    """A zip archive with its files at the root, or all in one folder."""
 
     def __init__(self, path: Path, archive: zipfile.ZipFile) -> None:
         self._path, self._archive = path, archive

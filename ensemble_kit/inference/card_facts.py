@@ -1,7 +1,4 @@
-"""What a model card says of a run: data, split, metrics, verdicts, members and licences, as plain values.
-
-Reads the run's stored results. Computes no metric.
-"""
+"""The facts of a model card: data, split, metrics, verdicts, members and licences of a run."""
 
 from __future__ import annotations
 
@@ -19,20 +16,13 @@ from ensemble_kit.members.jobs import fold_files
 from ensemble_kit.members.registry import timm_name
 from ensemble_kit.run import Run
 
-# Metrics of the card, where the run has them.
 METRICS_SHOWN = ("balanced_accuracy", "accuracy", "auroc", "log_loss", "brier", "ece")
 PARTS = {"cross_fitted": "cross-fitted", "test": "test part"}
 UNKNOWN, NONE = "unknown", "none: trained from random weights"
 
 
 def run_facts(run: Run, stored: StoredMethod, manifest: Manifest) -> dict[str, Any]:
-    """The facts of a method of a run.
-
-    Returns
-    -------
-    dict
-        JSON values; see the keys below.
-    """
+    """The facts of a method of a run, as JSON values."""
     folder = run.ensemble_dir(stored.name)
     metrics = read_metrics(run, stored.name) if (folder / METRICS).is_file() else None
     folds = run.folds()
@@ -68,7 +58,7 @@ def run_facts(run: Run, stored: StoredMethod, manifest: Manifest) -> dict[str, A
 
 
 def data_settings_of(manifest: Manifest) -> dict[str, str]:
-    """The columns by which images become tiles, as far as they are the same in all rows."""
+    """The settings by which images become tiles. Different values are joined by `and`."""
     found = {c: sorted(set(manifest.table[c].astype(str))) for c in DATA if c in manifest.table}
     return {column: " and ".join(words) for column, words in found.items()}
 
@@ -95,7 +85,7 @@ def _member(run: Run, name: str) -> dict[str, Any]:
     folds = sorted(run.store.read_index(name)["made_of"]["folds_done"])
     home = run.member_dir(name) / f"fold-{folds[0]}"
     record = fold_files.read_record(home)
-    assert record is not None  # the networks are open
+    assert record is not None  # `load_ensemble` has opened the networks
     settings = record["made_of"]["member"]
     return {
         "name": name,

@@ -1,6 +1,6 @@
 """A trained ensemble that predicts images: `load_ensemble(run).predict(paths)`.
 
-Networks are opened once and stay in memory. Writes nothing.
+The networks are opened once and stay in memory.
 """
 
 from __future__ import annotations
@@ -47,14 +47,15 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BlockPredictions:
-    """A block of images: the predictions of those that can be read, and why others cannot.
+    """A block of images: the predictions of readable images, the errors of the others.
 
     Parameters
     ----------
     sources : sequence of Source
     predictions : ImagePredictions
-        Of `sources[i] for i in good`.
+        Predictions of `sources[i] for i in good`.
     good : array of int, shape (n_good,)
+        Positions of the readable images.
     faults : mapping of position to error
     """
 
@@ -72,17 +73,17 @@ class Ensemble:
     Parameters
     ----------
     members : sequence of MemberNetworks
-        Empty where a graph predicts.
+        Empty if a graph predicts.
     manifest : Manifest
-        Holds the data settings.
+        The data settings.
     source : str
         The run folder or the bundle.
     card : callable, optional
-        Gives the model card.
+        Returns the model card.
     graph : OpenGraph, optional
-        Predicts in place of the networks.
+        Replaces the networks.
     known : KnownImages, optional
-        The images of the run; those of the manifest by default.
+        The images of the run. Default: the images of the manifest.
     """
 
     def __init__(
@@ -111,12 +112,12 @@ class Ensemble:
 
     @property
     def backend(self) -> str:
-        """What computes the networks: `torch`, `onnxruntime` or `openvino`."""
+        """The backend that runs the networks: `torch`, `onnxruntime` or `openvino`."""
         return "torch" if self._graph is None else self._graph.backend
 
     @property
     def device(self) -> str:
-        """Where the networks are, e.g. `cpu` or `cuda`."""
+        """The device of the networks, e.g. `cpu` or `cuda`."""
         networks = [one for member in self._members for one in member.by_fold.values()]
         return str(networks[0].device) if networks else "cpu"
 
@@ -127,17 +128,17 @@ class Ensemble:
 
     @property
     def method(self) -> str:
-        """The method that combines the members."""
+        """The name of the method that combines the members."""
         return self.stored.name
 
     @property
     def gives_vote_shares(self) -> bool:
-        """Whether the method gives shares of votes in place of probabilities."""
+        """Whether the method outputs vote shares instead of probabilities."""
         return self.stored.combiner.gives_vote_shares
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The classes in their order: columns of `predict_proba`."""
+        """The classes, in the order of the columns of `predict_proba`."""
         return self.stored.class_names
 
     @property
@@ -147,7 +148,7 @@ class Ensemble:
 
     @property
     def members(self) -> tuple[MemberNetworks, ...]:
-        """The networks by member and fold; empty where a graph predicts."""
+        """The networks by member and fold. Empty if a graph predicts."""
         return self._members
 
     @property
@@ -158,11 +159,11 @@ class Ensemble:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How the method was chosen, the caveats of the run, and why sets or decisions are missing."""
+        """Caveats: the choice of the method, the run, and missing prediction sets or decisions."""
         return (*self.stored.notes, *self.stored.decision_notes)
 
     def predict(self, images: Any) -> npt.NDArray[np.str_]:
-        """The class of each image, shape (n_images,); see `predict_all` for what images are."""
+        """The class of each image, shape (n_images,). For `images`, see `predict_all`."""
         return self.predict_all(images).classes
 
     def predict_proba(self, images: Any) -> Array:
@@ -175,7 +176,7 @@ class Ensemble:
         Raises
         ------
         UsageError
-            The run has no thresholds for sets.
+            The run has no thresholds for prediction sets.
         """
         if self.stored.sets is None:
             raise UsageError(
@@ -187,23 +188,23 @@ class Ensemble:
         return [found.set_of(i) or () for i in range(len(found))]
 
     def predict_all(self, images: Any) -> ImagePredictions:
-        """Classes, probabilities, votes, uncertainty, sets and decisions of some images.
+        """Classes, probabilities, votes, uncertainty, prediction sets and decisions of images.
 
         Parameters
         ----------
         images : path, array, or sequence of them
-            Arrays are uint8, (height, width) or (height, width, 3). A tuple of two is a pair: H&E,
-            then IHC.
+            Arrays are uint8, shape (height, width) or (height, width, 3). A tuple of two is a pair:
+            H&E, then IHC.
 
         Raises
         ------
         DataError
-            Images that cannot be read, all of them, by name.
+            Some images cannot be read. The message names them.
         """
         return self.predict_sources(as_sources(images))
 
     def predict_sources(self, sources: Sequence[Source]) -> ImagePredictions:
-        """As `predict_all`, of images whose pixels `Source.read` gives."""
+        """The same as `predict_all`, for images with their own reader (`Source.read`)."""
         blocks = list(self.predict_blocks(sources))
         faults = [error for block in blocks for error in block.faults.values()]
         refuse_faults(dict(enumerate(faults)), len(sources))
@@ -212,7 +213,7 @@ class Ensemble:
     def explain(
         self, images: Any, method: str = "gradcam", *, class_name: str | None = None
     ) -> Explanation:
-        """Where each member and the ensemble look: see `ensemble_kit.explanation.explain.explain`."""
+        """Attribution maps of each member and the ensemble: see `explanation.explain.explain`."""
         from ensemble_kit.explanation.explain import explain
 
         return explain(self, images, method, class_name=class_name)
@@ -220,13 +221,13 @@ class Ensemble:
     def predict_blocks(
         self, sources: Sequence[Source], start: int = 0
     ) -> Iterator[BlockPredictions]:
-        """Predictions block by block, in constant memory; unreadable images are in `faults`.
+        """Predictions block by block, in constant memory. Unreadable images are in `faults`.
 
         Parameters
         ----------
         sources : sequence of Source
         start : int
-            The first one, a multiple of `tile_blocks.BLOCK`.
+            Position of the first image, a multiple of `tile_blocks.BLOCK`.
         """
         for block in in_blocks(sources, start):
             with self.lock:
@@ -243,30 +244,30 @@ class Ensemble:
         return BlockPredictions(sources, found, made.good, made.faults)
 
     def predictions_of(self, logits: Array, sources: Sequence[Source]) -> ImagePredictions:
-        """What the method predicts from logits (n_images, n_members, n_classes) of some images."""
+        """The method's predictions from logits, shape (n_images, n_members, n_classes)."""
         return predictions_of(self.stored, logits, sources, self._known)
 
     @property
     def specs(self) -> list[TileSpec]:
-        """The tiles that the networks see."""
+        """Sizes and settings of the tiles that the networks take."""
         if self._graph is not None:
             return list(self._graph.specs)
         return list(dict.fromkeys(spec for member in self._members for spec in member.specs))
 
     def tiles_of(self, sources: Sequence[Source]) -> Mapping[TileSpec, Tiles]:
-        """The tiles of some images, which all must be readable."""
+        """The tiles of images. All images must be readable."""
         made = tile_block(self.manifest, sources, self.specs)
         refuse_faults(dict(made.faults), len(sources))
         return made.tiles
 
     def member_logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
-        """Logits of all members, shape (n_images, n_members, n_classes); see `specs`."""
+        """Logits of all members, shape (n_images, n_members, n_classes), from tiles of `specs`."""
         if self._graph is not None:
             return self._graph.logits(tiles)
         return np.stack([member.logits(tiles) for member in self._members], axis=1)
 
     def _outputs(self, tiles: Mapping[TileSpec, Tiles]) -> tuple[Array, PooledFeatures | None]:
-        """Logits of all members, and their pooled features where the method needs these."""
+        """Logits of all members, and their pooled features if the method needs them."""
         if not self.stored.combiner.needs_features:
             return self.member_logits(tiles), None
         both = [member.logits_and_features(tiles) for member in self._members]
@@ -301,24 +302,24 @@ def load_ensemble(
     run : Run or path
         A run folder, or a folder or .zip that `ensemble-kit export` wrote.
     method : str, optional
-        A stacked method, or a member; by default the method that `stack` chose, and the mean of all
-        members where nothing was stacked (see `Ensemble.notes`). A bundle has one method.
+        A stacked method or a member. Default: the method that `stack` chose. If nothing was stacked:
+        the mean of all members. A bundle has one method.
     device : str
-        `auto` is the first of CUDA, MPS and CPU that is there.
+        `auto` is the first available of CUDA, MPS and CPU.
     backend : {"auto", "torch", "onnxruntime", "openvino"}
-        What computes the networks. `auto` is the first of onnxruntime and openvino that is installed
-        where a bundle has a graph and the device is the CPU, else torch.
+        `auto` on the CPU is the first installed backend that can run the bundle's graph. Without a
+        graph, or on another device, it is torch.
 
     Raises
     ------
     UsageError
-        No such method, one that cannot predict new images, or a backend without a graph.
+        The method is unknown or cannot predict new images, or the backend has no graph.
     DataError
-        There is no run, an imported one, or a network is missing.
+        There is no run, the run is imported, or a network is missing.
     IntegrityError
         A stored file is damaged, or belongs to other predictions.
     EnvironmentFault
-        A backend is not installed, or does not give the bundle's stored predictions.
+        A backend is not installed, or does not reproduce the bundle's stored predictions.
     """
     if not isinstance(run, Run) and is_bundle(run):
         from ensemble_kit.inference.open_bundle import open_bundle

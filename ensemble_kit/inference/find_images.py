@@ -1,6 +1,6 @@
-"""The images that a user means: files, folders, globs, tables of paths, MedMNIST array files.
+"""Finding the user's images: files, folders, globs, tables of paths, MedMNIST array files.
 
-Opens no image: what cannot be read is found when it is predicted.
+Unreadable images are found later, at prediction.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class FoundImages:
     ----------
     sources : tuple of Source
     is_single : bool
-        Whether the user named one image file, and nothing else.
+        Whether the user named exactly one image file.
     notes : tuple of str
-        What was passed over.
+        Skipped files and duplicates.
     """
 
     sources: tuple[Source, ...]
@@ -60,18 +60,18 @@ def find_sources(
     images : sequence of str
         Files, folders, globs, tables of paths (.csv, .tsv, .txt), MedMNIST .npz files.
     group_column : str, optional
-        The column of the tables that holds the patient.
+        The tables' column of patients.
     group_pattern : str, optional
-        A regular expression whose first group is the patient, searched in each image's name.
+        A regular expression, searched in each image's name. Its first group is the patient.
     image_root : path, optional
-        The folder that the paths of a table are relative to; the table's own by default.
+        The folder that the paths of a table are relative to. Default: the table's own folder.
 
     Raises
     ------
     UsageError
-        Both ways of naming patients, a column without a table, or an `image_root` without one.
+        `group_column` and `group_pattern` are both given, or `image_root` without a table.
     DataError
-        Nothing of that name, no image in it, a table without paths, or images without a patient.
+        A name does not exist or has no image, a table has no paths, or images have no patient.
     """
     if group_column and group_pattern:
         raise UsageError(
@@ -122,8 +122,6 @@ def _check_root(root: Path | None, images: Sequence[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Tables:
-    """How tables of paths are read."""
-
     group_column: str | None
     image_root: Path | None
 
@@ -143,18 +141,18 @@ def _named(name: str, tables: _Tables, notes: list[str]) -> Iterator[Source]:
     elif suffix_of(name) == ".npz":
         yield from _in_array_file(path)
     elif (known := not_read(suffix_of(name))) is not None:
-        raise DataError(f"'{name}' is no image that is read", f"it is a {known[0]}", known[1])
+        raise DataError(f"'{name}' cannot be read as an image", f"it is a {known[0]}", known[1])
     else:
         yield file_source(path.parent, path.name, name=name)
 
 
 def _in_folder(folder: Path, notes: list[str]) -> Iterator[Source]:
-    paths, passed_over = list_images(folder)
-    notes.extend(passed_over)
+    paths, skipped = list_images(folder)
+    notes.extend(skipped)
     if not paths:
         raise DataError(
             f"The folder '{folder}' has no images",
-            "files of known kinds are predicted (.png, .jpg, .tif, .bmp, .webp)",
+            "images are .png, .jpg, .tif, .bmp or .webp files",
             "Check the path",
         )
     for path in paths:
@@ -209,7 +207,7 @@ def _groups(
 
 
 def _below(root: Path, path: str) -> str:
-    """A path of a table, relative to the table's folder where it lies in it."""
+    """A path of a table, relative to `root` if it is inside."""
     plain = posix(path)
     full = Path(plain)
     if full.is_absolute() and full.is_relative_to(root.resolve()):
@@ -222,12 +220,14 @@ def _in_array_file(path: Path) -> Iterator[Source]:
         with open_zip(path) as archive:
             held = [name.removesuffix(".npy") for name in archive.namelist()]
     except ARCHIVE_FAULTS as error:
-        raise DataError(f"'{path}' is no whole array file", str(error), "Fetch it again") from error
+        raise DataError(
+            f"'{path}' is not a complete array file", str(error), "Fetch it again"
+        ) from error
     keys = [key for key in held if key == "images" or key.endswith("_images")]
     if not keys:
         raise DataError(
-            f"'{path}' holds no images",
-            f"arrays of images are called images or ..._images; it has {first_few(held, 8)}",
+            f"'{path}' holds no images: its arrays are {first_few(held, 8)}",
+            "arrays of images are named images or ..._images",
             "Rename the array",
         )
     for key in keys:
@@ -240,6 +240,6 @@ def _refuse_without_group(names: list[str], column: str) -> None:
     if names:
         raise DataError(
             f"{counted(len(names), 'image', 'has')} no patient in a column '{column}'",
-            f"they come from no table (first: {first_few(names, 2)})",
+            f"they are not listed in a table (first: {first_few(names, 2)})",
             "Use --group-pattern, or name the images in a table",
         )

@@ -1,6 +1,6 @@
-"""A member's trained networks, one a fold, opened from a run with their digests checked.
+"""A member's trained networks, one per fold, opened from a run with their digests checked.
 
-Their logits are averaged over the folds, in the same way as those of the run's test part.
+Their logits are averaged over the folds, as for the run's test part.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ CONFIG, LOGITS = "config.json", "logits-oof.npy"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FoldNetwork:
-    """One trained network and the input that it takes.
+    """One trained network and its input settings.
 
     Parameters
     ----------
     model : torch.nn.Module
         On its device, in evaluation mode.
     member : Member
-        Its settings, as they were trained.
+        The settings of the training.
     mean, std : tuple of float
-        Per channel.
+        Normalisation per channel.
     by_name : array of int, shape (n_classes,)
-        Which of its outputs is each class of the run.
+        For each class of the run, the index of the network's output.
     """
 
     model: nn.Module
@@ -61,16 +61,16 @@ class FoldNetwork:
     def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
         """Logits of all tiles, shape (n_samples, n_classes), classes in the run's order."""
         own = tiles[self.member.eval_spec]
-        found = predict_logits(self.model, own, np.arange(len(own)), **self._how())
+        found = predict_logits(self.model, own, np.arange(len(own)), **self._settings())
         return found[:, self.by_name]
 
     def logits_and_features(self, tiles: Mapping[TileSpec, Tiles]) -> tuple[Array, Array]:
-        """The same logits, and what the classifier sees, shape (n_samples, n_features)."""
+        """The same logits, and the input of the classifier, shape (n_samples, n_features)."""
         own = tiles[self.member.eval_spec]
-        logits, features = predict_both(self.model, own, np.arange(len(own)), **self._how())
+        logits, features = predict_both(self.model, own, np.arange(len(own)), **self._settings())
         return logits[:, self.by_name], features
 
-    def _how(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, Any]:
         return {
             "n_classes": len(self.by_name),
             "device": self.device,
@@ -83,14 +83,14 @@ class FoldNetwork:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemberNetworks:
-    """A member: its networks by fold."""
+    """The networks of one member, by fold."""
 
     name: str
     by_fold: Mapping[int, FoldNetwork]
 
     @property
     def specs(self) -> list[TileSpec]:
-        """The tiles that its networks see."""
+        """Sizes and settings of the tiles that the networks take."""
         return list(dict.fromkeys(one.member.eval_spec for one in self.by_fold.values()))
 
     def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
@@ -98,14 +98,14 @@ class MemberNetworks:
         return mean_of_folds({k: one.logits(tiles) for k, one in self.by_fold.items()})
 
     def logits_and_features(self, tiles: Mapping[TileSpec, Tiles]) -> tuple[Array, Array]:
-        """The same, and the pooled features of each fold, shape (n_samples, n_folds, n_features)."""
+        """Also the pooled features of each fold, shape (n_samples, n_folds, n_features)."""
         both = {k: one.logits_and_features(tiles) for k, one in self.by_fold.items()}
         features = np.stack([found for _, found in both.values()], axis=1)
         return mean_of_folds({k: logits for k, (logits, _) in both.items()}), features
 
 
 def open_member(run: Run, name: str, manifest: Manifest, device: torch.device) -> MemberNetworks:
-    """The networks of those folds of a member that its stored predictions are of.
+    """The networks of the folds in a member's stored predictions.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _open_fold(
     device: torch.device,
     like: FoldNetwork | None,
 ) -> FoldNetwork:
-    """One fold's network; `like` is another fold's, which is copied rather than built again."""
+    """One fold's network. `like` is another fold's network, which is copied to save time."""
     folder, home = run.fold_dir(name, fold), run.member_dir(name) / f"fold-{fold}"
     record = fold_files.read_record(home)
     if record is None:
@@ -175,14 +175,14 @@ def trained_network(
     device: torch.device,
     like: FoldNetwork | None = None,
 ) -> FoldNetwork:
-    """A network with its trained weights, ready to predict.
+    """A network with trained weights, in evaluation mode.
 
     Parameters
     ----------
     weights : bytes
         The content of a safetensors file.
     like : FoldNetwork, optional
-        A network of the same member, which is copied rather than built again.
+        A network of the same member, which is copied to save time.
     """
     same = like is not None and like.member == member
     model = _copied(like.model) if like is not None and same else _built(member, manifest)
@@ -197,20 +197,20 @@ def trained_network(
 
 
 def member_of(facts: Mapping[str, Any]) -> Member:
-    """The member's settings as its fold was trained; first weights are not needed any more."""
+    """The member's settings at training, without its initial checkpoint."""
     return Member(**{**facts, "weights": None, "pretrained": False})
 
 
 def _built(member: Member, manifest: Manifest) -> nn.Module:
     channels = color_channels(member.color, tile_shape(manifest, member.eval_spec)[2])
-    with torch.random.fork_rng(devices=[]):  # its first weights are drawn, then replaced
+    with torch.random.fork_rng(devices=[]):  # the random initial weights are replaced
         return build_network(
             member, manifest.n_classes, image_size=member.input_size, in_channels=channels
         )
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """The same modules with the same tensors, which loading weights then replaces by others."""
+    """The same modules with shared tensors. Loading weights then replaces the tensors."""
     shared = {id(one): one for one in (*model.parameters(), *model.buffers())}
     return copy.deepcopy(model, shared)
 
@@ -234,8 +234,7 @@ def _by_name(home: Path, own: list[str], class_names: tuple[str, ...]) -> npt.ND
 def _no_network(run: Run, name: str, what: str) -> DataError:
     return DataError(
         f"'{run.path}' has no network of '{name}' for {what}",
-        f"none is finished in '{run.member_dir(name)}'",
-        "Copy the folder members/ of that run too, or train it: "
-        f"{command('train-members', '--run', run.path)}; or name a method without it, e.g. another "
-        "member: --method NAME",
+        f"no finished network is in '{run.member_dir(name)}'",
+        f"Copy the folder members/ of that run too, train '{name}' "
+        f"({command('train-members', '--run', run.path)}), or choose another method: --method NAME",
     )

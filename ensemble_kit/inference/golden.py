@@ -1,6 +1,6 @@
-"""Eight images of a bundle with their predictions: predicted again before a machine trusts the bundle.
+"""Golden images: eight images in a bundle, predicted again on each machine that opens the bundle.
 
-A check that passed is remembered in the cache folder, for this bundle, machine and backend.
+The cache folder stores which bundle, machine and backend passed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TOLERANCE = 1e-4
 
 
 def golden_sources(files: BundleFiles) -> list[Source]:
-    """The stored images, to be predicted like any others."""
+    """The golden images."""
     return [_source(files, one) for one in json.loads(files.read(GOLDEN))["images"]]
 
 
@@ -52,13 +52,13 @@ def _decoded(files: BundleFiles, name: str) -> Pixels:
     except (OSError, SyntaxError, ValueError, DataError, Image.DecompressionBombError) as error:
         raise IntegrityError(
             f"The bundle '{files.path}' is damaged",
-            f"'{name}' is no small PNG image ({str(error)[:160]})",
+            f"'{name}' is not a small PNG image ({str(error)[:160]})",
             AGAIN,
         ) from error
 
 
 def golden_json(found: ImagePredictions, member_logits: Array) -> dict[str, Any]:
-    """What is stored of the predictions of the golden images."""
+    """The predictions of the golden images, as they are stored."""
     return {
         "tolerance": TOLERANCE,
         "class_names": list(found.class_names),
@@ -70,31 +70,31 @@ def golden_json(found: ImagePredictions, member_logits: Array) -> dict[str, Any]
 
 
 def check_golden(ensemble: Ensemble, files: BundleFiles) -> float | None:
-    """Predict the golden images and compare; None where that passed before on this machine.
+    """Predict the golden images and compare with the stored predictions.
 
     Returns
     -------
-    float
-        The largest difference of a probability.
+    float or None
+        The largest difference of a probability. None if the check passed before on this machine.
 
     Raises
     ------
     EnvironmentFault
-        The backend gives other predictions on this machine than where the bundle was made.
+        The predictions differ from the stored ones.
     """
     if has_passed(files, ensemble.backend, ensemble.device):
         return None
     remembered = _remembered(files, ensemble.backend, ensemble.device)
     difference = compare_golden(ensemble, files)
     if remembered is not None:
-        # Without a cache folder the check is made each time.
+        # Without a cache folder the check runs each time.
         with contextlib.suppress(EnsembleKitError):
             write_json(remembered, {"largest_difference": difference})
     return difference
 
 
 def compare_golden(ensemble: Ensemble, files: BundleFiles) -> float:
-    """The largest difference of a probability of the golden images; see `check_golden`."""
+    """The same as `check_golden`, without the cache."""
     stored = json.loads(files.read(GOLDEN))
     if stored["class_names"] != list(ensemble.class_names):
         raise IntegrityError(
@@ -114,16 +114,17 @@ def compare_golden(ensemble: Ensemble, files: BundleFiles) -> float:
     other = [str(a) for a, b in zip(found.classes, stored["predicted"], strict=True) if a != b]
     if not difference <= TOLERANCE or other:
         raise EnvironmentFault(
-            f"The backend '{ensemble.backend}' computes other probabilities here than the stored ones",
-            f"the largest difference on the {len(found)} stored images is {difference:.2g}, and "
-            f"{len(other)} classes differ; accepted are {TOLERANCE:g} and 0",
+            f"The backend '{ensemble.backend}' does not reproduce the bundle's predictions on this "
+            f"machine: the largest difference of a probability is {difference:.2g}, and {len(other)} "
+            f"of {len(found)} classes differ",
+            f"at most {TOLERANCE:g} and 0 are accepted",
             "Use another --backend, e.g. torch, or other versions of its packages",
         )
     return difference
 
 
 def has_passed(files: BundleFiles, backend: str, device: str) -> bool:
-    """Whether the golden images were right before, with this bundle, machine and backend."""
+    """Whether the check passed before with this bundle, machine, device and backend."""
     remembered = _remembered(files, backend, device)
     return remembered is not None and remembered.is_file()
 

@@ -1,7 +1,4 @@
-"""A bundle's graph opened by ONNX Runtime or OpenVINO, in single precision.
-
-Takes tiles, or whole images that the graph resizes. Exports nothing.
-"""
+"""A bundle's graph, run by ONNX Runtime or OpenVINO in single precision."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ from ensemble_kit.inference.backends import ONNX, OPENVINO
 GRAPH, IR = "model.onnx", ("model.xml", "model.bin")
 BATCH = 16
 HE = STAINS[0]
-# OpenVINO takes bf16 by default on processors that have it.
+# OpenVINO uses bf16 by default if the processor has it.
 PRECISION = {"INFERENCE_PRECISION_HINT": "f32"}
 Read = Callable[[str], bytes]
 Pixels = npt.NDArray[np.uint8]
@@ -41,6 +38,7 @@ class OpenGraph:
     about : mapping
         `graph` in the bundle's record.
     run : callable
+        Maps input names to pixels, returns probabilities and member logits.
     """
 
     def __init__(self, backend: str, about: Mapping[str, Any], run: Run) -> None:
@@ -60,7 +58,7 @@ class OpenGraph:
 
     @property
     def specs(self) -> Sequence[TileSpec]:
-        """The tiles of the inputs."""
+        """Sizes and settings of the tiles that the graph takes."""
         return list(dict.fromkeys(spec for spec, _ in self._inputs.values()))
 
     def logits(self, tiles: Mapping[TileSpec, Tiles]) -> Array:
@@ -68,7 +66,7 @@ class OpenGraph:
         return self.run(tiles)[1]
 
     def run(self, tiles: Mapping[TileSpec, Tiles]) -> tuple[Array, Array]:
-        """Probabilities and member logits of some tiles."""
+        """Probabilities and member logits of tiles."""
         n = len(tiles[self.specs[0]])
         parts = [
             self._run(
@@ -82,11 +80,11 @@ class OpenGraph:
         return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
     def _part(self, spec: TileSpec, image: str, tiles: Pixels) -> Pixels:
-        """What one input takes of some tiles: all of it, or one image of a joined pair."""
+        """The pixels of one input: whole tiles, or one image of a joined pair."""
         if self._join == "none" or spec.stain is not None:
             return np.ascontiguousarray(tiles)
         axis = 3 if self._join == "channels" else 2
-        # Of an odd width the H&E image has the larger half.
+        # If the width is odd, the H&E image has the larger half.
         halves = np.split(tiles, [tiles.shape[axis] - tiles.shape[axis] // 2], axis=axis)
         return np.ascontiguousarray(halves[0 if image == HE else 1])
 
@@ -107,21 +105,21 @@ class OpenGraph:
 def open_graph(
     backend: str, about: Mapping[str, Any], read: Read, *, n_threads: int | None = None
 ) -> OpenGraph:
-    """A graph of a bundle.
+    """Open a bundle's graph.
 
     Parameters
     ----------
     about : mapping
         `graph` in the bundle's record.
     read : callable
-        Gives the content of a file of the bundle, checked.
+        Returns the checked content of a file of the bundle.
     n_threads : int, optional
-        Of the backend; those of PyTorch by default.
+        Threads of the backend. Default: the number of PyTorch's threads.
 
     Raises
     ------
     EnvironmentFault
-        The backend cannot open it, or ends the process that tries it.
+        The backend cannot open the graph.
     """
     import torch
 
@@ -130,7 +128,7 @@ def open_graph(
         run = _onnx(about, read, threads) if backend == ONNX else _openvino(about, read, threads)
     except EnvironmentFault:
         raise
-    except Exception as error:  # each backend has exceptions of its own
+    except Exception as error:  # each backend raises its own exceptions
         raise _unusable(backend, f"{type(error).__name__}: {str(error).splitlines()[0][:160]}") from error  # fmt: skip
     return OpenGraph(backend, about, run)
 
@@ -171,12 +169,12 @@ _TRY = (
 
 
 def try_openvino(about: Mapping[str, Any], read: Read) -> None:
-    """Compile a graph in a process of its own: a crash of the compiler then ends that one only.
+    """Compile a graph in a separate process, because the compiler can crash its process.
 
     Raises
     ------
     EnvironmentFault
-        It crashed or failed.
+        The compiler crashed or failed.
     """
     names = about["ir"] or (about["onnx"],)
     with tempfile.TemporaryDirectory() as scratch:

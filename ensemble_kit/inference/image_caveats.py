@@ -1,7 +1,4 @@
-"""What must be said of one image: it trained the networks, or it has another magnification.
-
-Knows names and digests; decodes nothing.
-"""
+"""Caveats of one image: it was a training image, or it has another magnification than the run."""
 
 from __future__ import annotations
 
@@ -15,21 +12,21 @@ from ensemble_kit.inference.sources import Source
 from ensemble_kit.manifest.layouts.breakhis_names import parse_name
 from ensemble_kit.manifest.table import Manifest
 
-TRAINED = "Training image of this run: do not count this prediction as one of a new image."
+TRAINED = "Training image of this run. Do not report its prediction as a prediction of a new image."
 SEPARATOR = " | "
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class KnownImages:
-    """The images of a run, as far as new ones are compared with them.
+    """The images of a run, by digest and BreakHis name.
 
     Parameters
     ----------
     split_of : mapping of str to str
-        Digest of a file, or name of a BreakHis image, to `train` or `test`.
+        Maps the digest of a file, or the name of a BreakHis image, to `train` or `test`.
     has_digests : bool
     magnifications : frozenset of str
-        Of the run's BreakHis images; empty for other data.
+        Magnifications of the run's BreakHis images. Empty for other data.
     """
 
     split_of: Mapping[str, str]
@@ -38,7 +35,7 @@ class KnownImages:
 
     @classmethod
     def of(cls, manifest: Manifest) -> KnownImages:
-        """Those of a run's manifest."""
+        """The images of a run's manifest."""
         table = manifest.table
         named = {
             name: split
@@ -59,14 +56,14 @@ class KnownImages:
         if own and self.magnifications and own not in self.magnifications:
             trained = ", ".join(sorted(self.magnifications, key=int))
             sentences.append(
-                f"Magnification {own}x by its name; the run was trained at {trained}x."
+                f"The file name says magnification {own}x. The run was trained at {trained}x."
             )
         return tuple(sentences)
 
     def _splits(self, source: Source) -> set[str]:
         keys = [_stem(source)]
         if self.has_digests and source.digest is not None:
-            # A file that vanished since it was decoded has no digest.
+            # The file may have been deleted after it was decoded.
             with contextlib.suppress(DataError):
                 keys.append(source.digest())
         return {self.split_of[key] for key in keys if key in self.split_of}

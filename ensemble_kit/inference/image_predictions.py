@@ -1,6 +1,6 @@
-"""What an ensemble predicts for some images: classes, votes, uncertainty, sets and decisions.
+"""An ensemble's predictions of images: classes, votes, uncertainty, prediction sets and decisions.
 
-As arrays, as a table, and as values for JSON. Computes from members' logits; reads no file.
+They are available as arrays, as a table, and as JSON values.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ ERROR = "error"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImagePredictions:
-    """Predictions of some images; axis 0 is the images everywhere.
+    """Predictions of images. Axis 0 is always the images.
 
     Parameters
     ----------
     names : tuple of str
-        What each image is called: its path, or its number.
+        The path or number of each image.
     class_names, member_names : tuple of str
     combined : Combined
         The ensemble's probabilities and classes.
     member_proba : array, shape (n_images, n_members, n_classes)
     sets : array of bool, shape (n_images, n_classes), optional
-        Conformal prediction sets, where the run has thresholds for them.
+        Conformal prediction sets, if the run has thresholds for them.
     decisions : tuple of str, optional
-        A class, `not CLASS` or `refer`, where the run has an operating point.
+        A class, `not CLASS` or `refer`, if the run has an operating point.
     caveats : tuple of tuple of str
-        What must be said of each image: see `image_caveats`.
+        Caveats of each image: see `image_caveats`.
     """
 
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ class ImagePredictions:
 
     @property
     def classes(self) -> npt.NDArray[np.str_]:
-        """The predicted class of each image, "" where the method abstained."""
+        """The predicted class of each image, "" if the method abstained."""
         names = np.array([*self.class_names, ""])
         return np.asarray(
             names[np.where(self.combined.predicted == ABSTAINED, -1, self.combined.predicted)]
@@ -70,39 +70,39 @@ class ImagePredictions:
 
     @property
     def votes(self) -> npt.NDArray[np.str_]:
-        """The likeliest class of each member, shape (n_images, n_members)."""
+        """The most probable class of each member, shape (n_images, n_members)."""
         return np.asarray(np.array(self.class_names)[self._voted])
 
     @property
     def disagreement(self) -> Array:
-        """Share of the members that voted for another class than the ensemble, in [0, 1]."""
+        """Proportion of members that voted for another class than the ensemble, in [0, 1]."""
         return np.asarray((self._voted != self.combined.predicted[:, None]).mean(axis=1))
 
     @property
     def entropy(self) -> Array:
-        """Entropy of the members' mean probabilities, in nats: the uncertainty in all."""
+        """Entropy of the members' mean probabilities, in nats: the total uncertainty."""
         return _entropy(self.member_proba.mean(axis=1))
 
     @property
     def mutual_information(self) -> Array:
-        """The part of the entropy that comes from members that contradict each other, in nats."""
+        """The part of the entropy that comes from disagreement between members, in nats."""
         within = _entropy(self.member_proba).mean(axis=1)
         return np.asarray(np.maximum(self.entropy - within, 0.0))
 
     @property
     def _voted(self) -> npt.NDArray[np.int64]:
         last = len(self.class_names) - 1
-        # Of classes exactly level the last one, as everywhere.
+        # In an exact tie the last class wins, as in the combiners.
         return np.asarray(last - self.member_proba[:, :, ::-1].argmax(axis=2))
 
     def set_of(self, i: int) -> tuple[str, ...] | None:
-        """The classes in image i's prediction set; None where there are no sets."""
+        """The classes in image i's prediction set. None without prediction sets."""
         if self.sets is None:
             return None
         return tuple(c for c, inside in zip(self.class_names, self.sets[i], strict=True) if inside)
 
     def frame(self) -> pd.DataFrame:
-        """One row an image: `image, predicted, p_<class> ..., vote_<member> ..., disagreement, entropy, ...`."""
+        """One row per image: `image, predicted, p_<class> ..., vote_<member> ..., disagreement, ...`."""
         columns: dict[str, Any] = {"image": list(self.names), "predicted": self.classes}
         columns |= {f"p_{name}": self.proba[:, c] for c, name in enumerate(self.class_names)}
         columns |= {f"vote_{name}": self.votes[:, m] for m, name in enumerate(self.member_names)}
@@ -112,14 +112,14 @@ class ImagePredictions:
             "mutual_information": self.mutual_information,
         }
         if self.sets is not None:
-            columns["set"] = [" | ".join(self.set_of(i) or ()) for i in range(len(self))]
+            columns["set"] = [SEPARATOR.join(self.set_of(i) or ()) for i in range(len(self))]
         if self.decisions is not None:
             columns["decision"] = list(self.decisions)
         columns["caveat"] = [SEPARATOR.join(caveats) for caveats in self.caveats]
         return pd.DataFrame(columns)
 
     def records(self) -> list[dict[str, Any]]:
-        """The same as JSON values, one object an image."""
+        """The same as JSON values, one object per image."""
         return [self._record(i) for i in range(len(self))]
 
     def _record(self, i: int) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def predictions_of(
     known: KnownImages,
     features: PooledFeatures | None = None,
 ) -> ImagePredictions:
-    """What a method predicts from its members' logits.
+    """A method's predictions from its members' logits.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def predictions_of(
     known : KnownImages
         The images of the run.
     features : PooledFeatures, optional
-        Where the method needs them.
+        Required by methods over pooled features.
     """
     combined = method.combine(logits, features)
     return ImagePredictions(
@@ -175,7 +175,7 @@ def predictions_of(
 
 
 def joined(parts: Sequence[ImagePredictions]) -> ImagePredictions:
-    """The predictions of all parts, in their order; at least one part."""
+    """The predictions of all parts, in their order. At least one part is required."""
     first = parts[0]
     return dataclasses.replace(
         first,
@@ -195,7 +195,7 @@ def joined(parts: Sequence[ImagePredictions]) -> ImagePredictions:
 
 
 def _entropy(proba: Array) -> Array:
-    """Along the last axis, in nats."""
+    """Entropy along the last axis, in nats."""
     safe = np.where(proba > 0, proba, 1.0)
     return np.asarray(-(proba * np.log(safe)).sum(axis=-1))
 

@@ -1,7 +1,4 @@
-"""Caveats of a method that predicts: of its run, its own evaluation, and decisions it does not have.
-
-Reads the run's stored results; fits nothing.
-"""
+"""Caveats of a method, from the run's stored results."""
 
 from __future__ import annotations
 
@@ -19,26 +16,26 @@ _STORED = {
 
 
 def of_run(run: Run, oof: Predictions) -> list[str]:
-    """The caveats of the run's data and networks; those of its folds concern metrics only."""
+    """The caveats of the run's data and networks. Caveats of the folds concern metrics only."""
     return [note for note in oof.notes if note not in run.record["folds"]["notes"]]
 
 
 def of_other_methods(run: Run, name: str) -> list[str]:
-    """Caveats where sets or decisions are stored for other methods, and not for this one."""
+    """Caveats if sets or decisions are stored for other methods but not for this one."""
     sentences = []
     for file, (what, source) in _STORED.items():
         others = [one for one in stored_methods(run) if (run.ensemble_dir(one) / file).is_file()]
         if others and name not in others:
             again = command(source, "--method", name, "--run", run.path)
             sentences.append(
-                f"{what} are stored for {', '.join(others)}. This prediction is by {name} and has none: "
-                f"use --method {others[0]}, or run {again}."
+                f"{what} are stored for {', '.join(others)}, but not for {name}. "
+                f"Use --method {others[0]}, or run {again}."
             )
     return sentences
 
 
 def of_chance(run: Run, name: str) -> list[str]:
-    """A caveat where the method's own evaluation does not show that it is better than chance."""
+    """A caveat if the method is not shown to be better than chance in its own evaluation."""
     if not (run.ensemble_dir(name) / METRICS).is_file():
         return []
     values = read_metrics(run, name)["cross_fitted"] or {}

@@ -1,6 +1,6 @@
 """The model card of an ensemble: Markdown with a YAML head, in the format of Hugging Face.
 
-Words and tables from facts (`card_facts`). Reads nothing.
+The facts come from `card_facts`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Facts = Mapping[str, Any]
 
 
 def model_card(facts: Facts, extra: Sequence[str] = ()) -> str:
-    """The card of a method.
+    """The model card of a method.
 
     Parameters
     ----------
     facts : mapping
         See `card_facts.run_facts`.
     extra : sequence of str
-        Sections that stand before the caveats.
+        Sections before the caveats.
     """
     sections = [
         _head(facts),
@@ -41,7 +41,7 @@ def model_card(facts: Facts, extra: Sequence[str] = ()) -> str:
 
 
 def must_not(facts: Facts) -> list[str]:
-    """What the ensemble must not be used for, as sentences."""
+    """Uses that are excluded, as sentences."""
     classes = ", ".join(facts["class_names"])
     seen = f"{facts['data']['name']}" + (
         f" at {' and '.join(facts['magnifications'])}x" if facts["magnifications"] else ""
@@ -49,10 +49,10 @@ def must_not(facts: Facts) -> list[str]:
     return [
         "Do not use it for diagnosis or treatment. It is research software, not a medical device.",
         f"Do not use it on images of another kind than {seen}: another tissue, stain, scanner or "
-        "magnification. Its metrics do not hold there.",
+        "magnification. Its metrics are not valid there.",
         f"Do not use it to find out whether an image shows something else. Each image gets one of: {classes}. "
-        "This is also so for an image without tissue.",
-        "Do not report its predictions of the images that it was trained on as a result.",
+        "An image without tissue also gets one of them.",
+        "Do not report its predictions of its training images as a result.",
     ]
 
 
@@ -131,7 +131,7 @@ def _use(facts: Facts) -> str:
         f"{code}\n\nOn the command line: `ensemble-kit predict IMAGES --run FOLDER_OR_ZIP`. "
         f"The order of the classes: {order}.\n\n"
         "A bundle holds eight small images of these data, with their predictions (`golden/`). They are "
-        "predicted again when the bundle is opened on another machine or with another backend."
+        "predicted again if the bundle is opened on another machine or with another backend."
     )
 
 
@@ -179,9 +179,7 @@ def _limits(facts: Facts) -> list[str]:
         sentences.append(
             "Decisions follow the stored operating point, chosen on out-of-fold predictions."
         )
-    return sentences or [
-        "None is recorded. Every ensemble has limits: validate it on your own images."
-    ]
+    return sentences or ["No caveats are recorded. Validate the ensemble on your own images."]
 
 
 def _members(facts: Facts) -> str:

@@ -1,7 +1,4 @@
-"""A bundle as an ensemble that predicts: opened, its backend chosen, its golden images checked.
-
-Writes nothing but that the check passed.
-"""
+"""Opening a bundle as an ensemble: choose the backend, read the parts, check the golden images."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ def open_bundle(
     device: str = "auto",
     backend: str = "auto",
 ) -> Ensemble:
-    """The ensemble of a bundle; parameters and errors as for `load_ensemble`."""
+    """The ensemble of a bundle. Parameters and errors: see `load_ensemble`."""
     place = choose_device(device)
     with open_files(path) as files, refusing_odd_parts(files.path):
         _refuse_other_method(files, method)

@@ -1,4 +1,4 @@
-"""How the images of a new patient become one prediction: by the rule by which `stack` evaluated patients."""
+"""Pooling the images of a new patient into one prediction, by the rule that `stack` used."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MEAN = "mean"
 
 @dataclasses.dataclass(frozen=True)
 class Pooling:
-    """A rule.
+    """A pooling rule.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ class Pooling:
     def apply(
         self, images: Combined, groups: npt.NDArray[np.str_]
     ) -> tuple[Combined, npt.NDArray[np.str_]]:
-        """One prediction a patient, and the patients' names in its order.
+        """One prediction per patient, and the patients' names in the same order.
 
         Parameters
         ----------
         images : Combined
         groups : array of str, shape (n_images,)
         """
-        none = np.zeros(len(groups), dtype=np.int64)  # labels are not known, and not used
+        none = np.zeros(len(groups), dtype=np.int64)  # the labels are unknown and not used
         combined, _, names = pooled(images, none, groups, self.rule)
         return combined, names
 
@@ -56,7 +56,7 @@ class Pooling:
         Raises
         ------
         DataError
-            An earlier version fitted a rule, which this one does not have.
+            The rule was fitted by an earlier version. This version has no fitted rules.
         """
         rule = stored.get("rule", MEAN)
         if stored.get("fitted") is not None:
@@ -69,7 +69,7 @@ class Pooling:
 
 
 def pooling_of(run: Run, name: str) -> Pooling:
-    """The rule by which a method's patients were evaluated; the mean where it was not stacked."""
+    """The rule of the method's evaluation per patient. The mean if the method was not stacked."""
     if not (run.ensemble_dir(name) / METRICS).is_file():
         return Pooling()
     metrics = read_metrics(run, name)

@@ -1,7 +1,4 @@
-"""Many images into one table of predictions, and one more per patient; continued after a kill.
-
-The function behind `ensemble-kit predict`. Prints nothing.
-"""
+"""Predicting many images into one table, and patients into a second one. Continues after a kill."""
 
 from __future__ import annotations
 
@@ -33,26 +30,26 @@ SKIP, FAIL = "skip", "fail"
 
 @dataclasses.dataclass(frozen=True)
 class Written:
-    """What became of a prediction.
+    """The written tables, and counts of their images.
 
     Parameters
     ----------
     path : path
-        The table, one row an image.
+        The table with one row per image.
     per_group : path or None
-        The table with one row a patient.
+        The table with one row per patient.
     n_images, n_bad, n_before : int
-        All images; those that cannot be read; those that an earlier start had predicted.
+        Numbers of all images, of unreadable images, and of images predicted by an earlier start.
     bad : tuple of (name, reason)
         The first unreadable images.
     caveats : mapping of str to int
-        What must be said of some images, and of how many.
+        Number of images by caveat.
     n_by_class : mapping of str to int
-        Images by predicted class, in the order of the classes; "" where the method abstained.
+        Number of images by predicted class, in the order of the classes. "": the method abstained.
     n_disputed : int
-        Images on which not all members vote for the same class.
+        Number of images with different votes of the members.
     n_by_decision : mapping of str to int, optional
-        Images by decision, where the method has decisions.
+        Number of images by decision, if the method has decisions.
     """
 
     path: Path
@@ -75,25 +72,26 @@ def predict_files(
     on_bad_image: str = SKIP,
     progress: Callable[[int, int], None] | None = None,
 ) -> Written:
-    """Predict images and write `path`; where patients are known, also `STEM-per-group.csv`.
+    """Predict images and write `path`. If patients are known, also write `STEM-per-group.csv`.
 
-    A second call with the same images and ensemble continues where the first was stopped, and ends
-    with the same bytes.
+    If a call was interrupted, a second call with the same images and ensemble continues it. The
+    result has the same bytes.
 
     Parameters
     ----------
     sources : sequence of Source
     on_bad_image : {"skip", "fail"}
-        `skip` keeps a row with the reason in the column `error`; `fail` stops.
+        For an unreadable image, `skip` writes the reason to the column `error`; `fail` stops.
     progress : callable, optional
-        Called with (images done, images in all).
+        Called with (images done, all images).
 
     Raises
     ------
     DataError
-        An unreadable image under `fail`, or no readable image at all; a table of another plan.
+        No image can be read, or one cannot be read with `fail`. Or the table was started with
+        other images or another ensemble.
     RunLockedError
-        Another process writes the same table.
+        Another process is writing the same table.
     """
     with opened(path, _plan(ensemble, sources)) as table:
         before = table.n_done
@@ -121,7 +119,7 @@ def predict_files(
 
 
 def block_frame(block: BlockPredictions) -> pd.DataFrame:
-    """The rows of a block, in the order of its images; an unreadable one has its reason in `error`."""
+    """The rows of a block, in the order of its images. `error` says why an image is unreadable."""
     everything = np.arange(len(block.sources))
     frame = block.predictions.frame().set_index(block.good).reindex(everything)
     frame["image"] = [source.name for source in block.sources]
@@ -137,9 +135,9 @@ def _reason(block: BlockPredictions, i: int) -> str:
 
 
 def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:
-    """Digests of all that decides the rows."""
+    """Digests of everything that the rows depend on."""
     stored = ensemble.stored
-    decided = [
+    decisions = [
         None
         if stored.sets is None
         else [stored.sets.rule.score, stored.sets.rule.thresholds.tolist()],
@@ -153,21 +151,21 @@ def _plan(ensemble: Ensemble, sources: Sequence[Source]) -> dict[str, str]:
         ),
         "method": stored.name,
         "members": digest_json(dict(stored.made_of)),
-        "decisions": digest_json(repr(decided)),
+        "decisions": digest_json(repr(decisions)),
         # The backends differ in the last digits.
         **({} if ensemble.backend == TORCH else {"backend": ensemble.backend}),
     }
 
 
 def _rule(decision: StoredDecision | None) -> dict[str, Any] | None:
-    """A decision rule without its notes, whose words decide no row."""
+    """A decision rule without its notes, because no row depends on them."""
     if decision is None:
         return None
     return {k: v for k, v in dataclasses.asdict(decision).items() if k != "notes"}
 
 
 def _columns(table: PredictionFile, wanted: Sequence[str]) -> pd.DataFrame:
-    """Some columns of the table, as text."""
+    """The wanted columns of the table, as text."""
     frame = pd.read_csv(
         table.part, usecols=list(wanted), dtype=str, keep_default_na=False, encoding="utf-8"
     )
@@ -186,7 +184,7 @@ def _caveats(table: PredictionFile) -> dict[str, int]:
 
 
 def _counts(ensemble: Ensemble, table: PredictionFile) -> dict[str, Any]:
-    """Images by class and by decision, and those on which the votes differ."""
+    """Numbers of images by class, by decision, and with different votes."""
     has_decisions = ensemble.stored.decision is not None
     votes = [f"vote_{name}" for name in ensemble.member_names]
     rows = _columns(table, ["predicted", *votes, *["decision"] * has_decisions, "error"])
@@ -211,7 +209,7 @@ def _write_groups(ensemble: Ensemble, table: PredictionFile, path: Path) -> Path
 
 
 def group_frame(ensemble: Ensemble, rows: pd.DataFrame, proba: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient, pooled and decided as `stack` evaluates patients.
+    """One row per patient, pooled and decided in the same way as in `stack`.
 
     Parameters
     ----------
@@ -234,12 +232,12 @@ def group_frame(ensemble: Ensemble, rows: pd.DataFrame, proba: pd.DataFrame) -> 
     columns |= {f"p_{name}": combined.proba[:, c] for c, name in enumerate(names)}
     decision, unit = stored.decision, stored.group_kind
     if decision is not None and unit in decision.points:
-        # The threshold was chosen on means.
+        # The threshold was chosen on mean probabilities.
         mean, _ = Pooling().apply(images, of_images)
         columns["decision"] = decision.decide(mean, ensemble.class_names, unit)
     frame = pd.DataFrame(columns).set_index("group")
     counts = rows.groupby("group", sort=True)["error"].agg(
         images="size", unreadable=lambda errors: int((errors != "").sum())
     )
-    # A patient of whom no image can be read keeps a row without a prediction.
+    # A patient without a readable image has a row without a prediction.
     return counts.join(frame).reset_index()

@@ -1,7 +1,6 @@
-"""A table of predictions that grows block by block and can be continued after a kill.
+"""A table of predictions that is written block by block and can be continued after a kill.
 
-Until it is whole it is called `NAME.part`; a record beside it says how much of it counts. Knows
-text and digests; predicts nothing.
+The unfinished table is `NAME.part`. A record beside it stores the number and digest of its valid rows.
 """
 
 from __future__ import annotations
@@ -18,17 +17,17 @@ from ensemble_kit.checked import read_checked, write_checked
 from ensemble_kit.errors import DataError, IntegrityError, RunLockedError, disk_fault, first_few
 from ensemble_kit.locks import file_lock
 
-# How every table of predictions begins: another file of that name is not replaced.
+# The first bytes of every table of predictions. Other files are not replaced.
 FIRST = b"image,"
 
 
 class PredictionFile:
-    """The table while it is written; made by `opened`.
+    """An unfinished table, from `opened`.
 
     Parameters
     ----------
     n_done : int
-        Images whose rows are in the file.
+        Number of images in the file.
     """
 
     def __init__(self, target: Path, plan: Mapping[str, str], file: BinaryIO, n_done: int) -> None:
@@ -38,16 +37,16 @@ class PredictionFile:
 
     @property
     def part(self) -> Path:
-        """The file that is written."""
+        """The unfinished file."""
         return part_of(self.target)
 
     def append(self, text: str, n_images: int) -> None:
-        """Add the rows of `n_images` images; they count from now on.
+        """Add the rows of `n_images` images and record them as valid.
 
         Raises
         ------
         EnvironmentFault
-            The disk is full or read-only; what was written before still counts.
+            The disk is full or read-only. Earlier rows stay valid.
         """
         content = text.encode("utf-8")
         try:
@@ -62,7 +61,7 @@ class PredictionFile:
         write_checked(record_of(self.target), {**about, "sha256": self._digest.hexdigest()})
 
     def finish(self) -> None:
-        """Give the whole table its name."""
+        """Rename the complete table to its final name."""
         self._file.close()
         try:
             self.part.replace(self.target)
@@ -72,12 +71,12 @@ class PredictionFile:
         record_of(self.target).unlink(missing_ok=True)
 
     def resume(self, n_bytes: int, digest: str) -> None:
-        """Drop what does not count, and check the rest.
+        """Check the valid rows, and delete everything after them.
 
         Raises
         ------
         IntegrityError
-            The rows are not those that were written.
+            The rows were changed.
         """
         left = n_bytes
         while left and (some := self._file.read(min(left, 2**20))):
@@ -86,7 +85,7 @@ class PredictionFile:
         if left or self._digest.hexdigest() != digest:
             raise IntegrityError(
                 f"'{self.part}' was changed since it was written",
-                "a prediction continues from the rows that it wrote",
+                "an interrupted prediction continues only from unchanged rows",
                 f"Delete '{self.part}', then run the same command: it starts from the beginning",
             )
         self._file.seek(n_bytes)
@@ -95,22 +94,22 @@ class PredictionFile:
 
 @contextlib.contextmanager
 def opened(target: Path, plan: Mapping[str, str]) -> Iterator[PredictionFile]:
-    """The table at `target`, continued where a run of the same plan was stopped.
+    """The table at `target`, continued if an earlier run with the same plan was interrupted.
 
     Parameters
     ----------
     target : path
-    plan : mapping of what to digest
-        Everything that decides the rows: images, run, method.
+    plan : mapping of str to digest
+        Everything that the rows depend on: images, run, method.
 
     Raises
     ------
     DataError
-        A file that is no table of predictions stands there, or one of another plan was begun.
+        `target` is another kind of file, or was started with another plan.
     RunLockedError
-        Another process is writing it.
+        Another process is writing the table.
     IntegrityError
-        The begun table was changed.
+        The unfinished table was changed.
     """
     _refuse_other_file(target)
     try:
@@ -119,9 +118,9 @@ def opened(target: Path, plan: Mapping[str, str]) -> Iterator[PredictionFile]:
             yield from _locked(target, plan)
     except TimeoutError as error:
         raise RunLockedError(
-            f"Another process writes '{target}'",
+            f"Another process is writing '{target}'",
             f"'{part_of(target)}' is locked",
-            "Wait for it, or name another --out",
+            "Wait until it ends, or choose another --out",
         ) from error
 
 
@@ -151,9 +150,9 @@ def _begun(target: Path, plan: Mapping[str, str]) -> dict[str, Any]:
     changed = [what for what in {**old, **plan} if old.get(what) != plan.get(what)]
     if changed:
         raise DataError(
-            f"'{part_of(target)}' was begun with other {first_few(changed)}",
-            f"{about['n_images']} images are predicted in it",
-            f"Run the command as before, name another --out, or {begin_again}",
+            f"'{part_of(target)}' was started with other {first_few(changed)}",
+            f"it has the predictions of {about['n_images']} images",
+            f"Run the command as before, choose another --out, or {begin_again}",
         )
     return about
 
@@ -166,17 +165,17 @@ def _refuse_other_file(target: Path) -> None:
     with target.open("rb") as file:
         if not file.read(len(FIRST)).startswith(FIRST):
             raise DataError(
-                f"'{target}' exists and is no table of predictions",
-                "it is not replaced",
+                f"'{target}' exists and is not a table of predictions",
+                "only tables of predictions are replaced",
                 "Name another file with --out",
             )
 
 
 def part_of(target: Path) -> Path:
-    """Where a table stands until it is whole."""
+    """The path of an unfinished table."""
     return target.with_name(target.name + ".part")
 
 
 def record_of(target: Path) -> Path:
-    """What says how much of a begun table counts."""
+    """The record of the valid rows of an unfinished table."""
     return target.with_name(target.name + ".part.json")

@@ -1,6 +1,6 @@
-"""A table of predicted tiles as GeoJSON that QuPath opens: one file per slide.
+"""A table of predicted tiles as GeoJSON for QuPath: one file per slide.
 
-Places come from the names that QuPath's tile exporter writes: `SLIDE [x=1024,y=0,w=512,h=512].png`.
+Positions come from the file names of QuPath's tile exporter: `SLIDE [x=1024,y=0,w=512,h=512].png`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ UNCERTAINTY = ("disagreement", "entropy", "mutual_information")
 
 @dataclasses.dataclass(frozen=True)
 class TilePlace:
-    """Where a tile lies on its slide, in pixels of the full resolution."""
+    """The position of a tile on its slide, in pixels of the full resolution."""
 
     slide: str
     x: float
@@ -33,7 +33,7 @@ class TilePlace:
     height: float
 
     def polygon(self) -> dict[str, Any]:
-        """As a GeoJSON geometry."""
+        """The tile as a GeoJSON geometry."""
         x0, y0, x1, y1 = self.x, self.y, self.x + self.width, self.y + self.height
         return {
             "type": "Polygon",
@@ -42,7 +42,7 @@ class TilePlace:
 
 
 def place_of(name: str) -> TilePlace | None:
-    """The place that a tile's name holds; None where it holds none.
+    """The position in a tile's name. None if the name has no position.
 
     Examples
     --------
@@ -62,19 +62,13 @@ def place_of(name: str) -> TilePlace | None:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Refuse tiles without a place, before anything is predicted.
-
-    Raises
-    ------
-    UsageError
-        Names of the first ones.
-    """
+    """Raise `UsageError` if a tile's name has no position. It names the first tiles."""
     lacking = [name for name in names if place_of(name) is None]
     if lacking:
         raise UsageError(
-            f"{len(lacking)} of {len(names)} images have no place in their names (first: "
+            f"{len(lacking)} of {len(names)} file names have no tile position (first: "
             f"{first_few(lacking, 2)})",
-            "--geojson reads names like 'SLIDE [x=1024,y=0,w=512,h=512].png'",
+            "--geojson needs names like 'SLIDE [x=1024,y=0,w=512,h=512].png'",
             "Export the tiles with QuPath, or leave --geojson out",
         )
 
@@ -82,8 +76,8 @@ def check_names(names: Sequence[str]) -> None:
 def write_geojson(ensemble: Ensemble, table: Path, folder: Path) -> list[Path]:
     """Write `folder/SLIDE.geojson` for each slide of a table of predictions.
 
-    Unreadable tiles are left out. The objects are tiles with a class, its probabilities and the
-    uncertainty as measurements, and the votes, the set and the decision as metadata.
+    Each readable tile becomes an object with its class. Probabilities and uncertainty are its
+    measurements. Votes, prediction set and decision are its metadata.
     """
     rows = read_csv(table)
     rows = rows[rows["error"] == ""]
@@ -98,7 +92,9 @@ def write_geojson(ensemble: Ensemble, table: Path, folder: Path) -> list[Path]:
         written.append(folder / f"{slide}.geojson")
         write_json(written[-1], {"type": "FeatureCollection", "features": features})
     if not written:
-        raise DataError("No tile could be predicted", f"'{table}' has no row", "Check the tiles")
+        raise DataError(
+            "No tile could be predicted", f"'{table}' has no readable tile", "Check the tiles"
+        )
     return written
 
 

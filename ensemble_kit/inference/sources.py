@@ -1,6 +1,6 @@
-"""One image to predict, and how its pixels are read: a file, a place in an array file, or an array.
+"""One image to predict and its reader: a file, an entry of an array file, or an array.
 
-Decodes by the rules of training (`images.decode`); knows no tiles and no network.
+Images are decoded in the same way as in training (`images.decode`).
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ class Source:
     Parameters
     ----------
     name : str
-        What the image is called in results.
+        The image's name in results.
     path, pair_path : str
-        What `read` is asked for; `pair_path` is empty without a pair.
+        Arguments of `read`. `pair_path` is empty without a pair.
     read : callable
-        Gives the pixels of a path: uint8, shape (height, width, 3).
+        Returns the pixels of a path: uint8, shape (height, width, 3).
     group : str
-        The patient, where known.
+        The patient, or "".
     file_state : str
-        What tells a changed file from the old one: its size and time.
+        Size and time of the file, to detect changes.
     digest : callable, optional
-        Gives the digest of the files, as a manifest has it.
+        Returns the digest of the files, as in a manifest.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Source:
 
 
 def file_source(root: Path, path: str, *, name: str, pair_path: str = "") -> Source:
-    """The image at `root/path`, which may be a place in an array file: `x.npz#images/3`."""
+    """The image at `root/path`, or an entry of an array file: `x.npz#images/3`."""
     reference = split_reference(path)
     files = [
         root / (reference[0] if reference else path),
@@ -70,7 +70,7 @@ def file_source(root: Path, path: str, *, name: str, pair_path: str = "") -> Sou
 
 
 def content_source(parts: Sequence[bytes | Pixels], *, name: str) -> Source:
-    """An image, or a pair of H&E and IHC, as it came over a network: image files, or their pixels."""
+    """An image, or a pair of H&E and IHC, in memory: contents of image files, or pixels."""
     by_path = dict(zip((name, f"{name}, IHC"), parts, strict=False))
 
     def read(path: str) -> Pixels:
@@ -95,21 +95,21 @@ def _file_state(file: Path) -> str:
 
 
 def as_sources(images: Any) -> list[Source]:
-    """Sources of paths and arrays, as Python users give them.
+    """Sources of paths and arrays.
 
     Parameters
     ----------
     images : path, array, or iterable of them
-        Arrays are uint8, (height, width) or (height, width, 3); one of shape
-        (n, height, width, 3) is n images. A tuple of two is a pair: H&E, then IHC.
+        Arrays are uint8, shape (height, width), (height, width, 3), or (n, height, width, 3) for n
+        images. A tuple of two is a pair: H&E, then IHC.
     """
     if isinstance(images, str | os.PathLike) or (np.ndim(images) in (2, 3) and _is_array(images)):
         images = [images]
     elif not isinstance(images, Iterable):
         raise UsageError(
-            f"The images are given as {type(images).__name__}",
+            f"The images have the type {type(images).__name__}",
             "a list of paths or arrays is needed",
-            "Give a list",
+            "Pass a list",
         )
     return [_as_source(i, one) for i, one in enumerate(images)]
 
@@ -124,7 +124,7 @@ def _as_source(i: int, one: Any) -> Source:
         raise UsageError(
             f"An image has {len(parts)} parts",
             "an image is one picture, or a pair of H&E and IHC",
-            "Give a pair as (he, ihc)",
+            "Pass a pair as (he, ihc)",
         )
     readers = {f"image {i}{' pair' * p}": _reader(part) for p, part in enumerate(parts)}
     path, *pair = readers
@@ -138,7 +138,7 @@ def _as_source(i: int, one: Any) -> Source:
 
 
 def _digest_of_files(parts: tuple[Any, ...]) -> Callable[[], str] | None:
-    """The digest of one or two files; None where one is an array."""
+    """The digest of one or two files. None if a part is an array."""
     if not all(isinstance(part, str | os.PathLike) for part in parts):
         return None
     files = [Path(part).absolute() for part in parts]
@@ -152,9 +152,9 @@ def _reader(part: Any) -> Callable[[str], Pixels]:
         return lambda _: read_image(file.parent, file.name)
     if not _is_array(part):
         raise UsageError(
-            f"An image is given as {type(part).__name__}",
+            f"An image has the type {type(part).__name__}",
             "an image is a path or an array",
-            "Give np.asarray(image)",
+            "Pass np.asarray(image)",
         )
     pixels = np.asarray(part)
     return lambda requested: as_rgb(pixels, requested)

@@ -1,6 +1,6 @@
-"""What a run stores for deciding about new images: set thresholds, a threshold, a rejection rule.
+"""The stored thresholds of a method for new images: prediction sets, decisions and rejection.
 
-Reads `sets.json` and `decision.json` of one method, checked, and applies them. Fits nothing.
+They are read from `sets.json` and `decision.json`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ REFER, IMAGE = "refer", "image"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StoredSets:
-    """Prediction sets as `conformal` stored their thresholds.
+    """Conformal prediction sets with the thresholds that `conformal` stored.
 
     Parameters
     ----------
     rule : ConformalSets
     alpha : float
-        The accepted chance that a set misses the truth.
+        Nominal error rate: 1 - alpha is the nominal coverage.
     """
 
     rule: ConformalSets
@@ -45,16 +45,16 @@ class StoredSets:
 
 @dataclasses.dataclass(frozen=True)
 class StoredDecision:
-    """An operating point as `operating-point` stored it.
+    """The operating point that `operating-point` stored.
 
     Parameters
     ----------
     target : int or None
-        The class that is called from a threshold on; None decides for the predicted class.
+        The class that the threshold applies to. None: the decision is the predicted class.
     points : mapping of unit to Threshold
-        `image`, and the group's kind where there is a point per group.
+        For `image`, and for the kind of group if groups have an operating point.
     notes : tuple of str
-        Caveats on a threshold that calls all images one class.
+        Caveats if the threshold assigned all images to one class.
     """
 
     target: int | None
@@ -64,7 +64,7 @@ class StoredDecision:
     def decide(
         self, combined: Combined, class_names: Sequence[str], unit: str = IMAGE
     ) -> list[str]:
-        """The decision about each row: a class, `not CLASS`, or `refer`; length n_samples."""
+        """The decision of each row: a class, `not CLASS`, or `refer`. Length n_samples."""
         none = np.zeros(len(combined.proba), dtype=np.int64)
         made = decide(Rule(self.target), self.points[unit], combined, none)
         words = _words(class_names, self.target)
@@ -75,7 +75,7 @@ class StoredDecision:
 
 
 def _words(class_names: Sequence[str], target: int | None) -> list[str]:
-    """What each value of `Decisions.called` means."""
+    """The meaning of each value of `Decisions.called`."""
     if target is None:
         return list(class_names)
     others = [name for c, name in enumerate(class_names) if c != target]
@@ -86,21 +86,21 @@ def _words(class_names: Sequence[str], target: int | None) -> list[str]:
 def read_sets(
     folder: Path, class_names: Sequence[str], now: Mapping[str, Any]
 ) -> tuple[StoredSets | None, str]:
-    """The stored prediction sets, and their caveats.
+    """The stored prediction sets, and a caveat or "".
 
-    None where the run has none, or cross-conformal ones, which hold for the run's own test part.
+    None if the run has no prediction sets, or cross-conformal ones, which have no thresholds.
 
     Parameters
     ----------
     folder : path
         `run.ensemble_dir(method)`.
     now : mapping
-        What the method is made of now: see `ensemble_folder.made_of`.
+        Current digests of the method's predictions: see `ensemble_folder.made_of`.
 
     Raises
     ------
     IntegrityError
-        The file is damaged, or of other predictions.
+        The file is damaged, or belongs to other predictions.
     """
     stored = _read(folder / SETS_JSON, "conformal", now)
     if stored is None:
@@ -109,7 +109,7 @@ def read_sets(
     if thresholds is None:
         return None, (
             "The run's prediction sets are cross-conformal: they have no thresholds for new images. "
-            f"Run {_again(folder / SETS_JSON, 'conformal')} without --cross for sets."
+            f"Run {_again(folder / SETS_JSON, 'conformal')} without --cross to get them."
         )
     if set(thresholds) != set(class_names):
         raise _of_other_classes(folder / SETS_JSON, thresholds, class_names)
@@ -120,13 +120,7 @@ def read_sets(
 def read_decision(
     folder: Path, class_names: Sequence[str], now: Mapping[str, Any]
 ) -> StoredDecision | None:
-    """The stored operating point; None where there is none. Parameters as for `read_sets`.
-
-    Raises
-    ------
-    IntegrityError
-        The file is damaged, or of other predictions.
-    """
+    """The stored operating point, or None. Parameters and errors: see `read_sets`."""
     stored = _read(folder / DECISION, "operating-point", now)
     if stored is None:
         return None
@@ -137,17 +131,17 @@ def read_decision(
     if any((called is None) != (point.threshold is None) for point in points.values()):
         raise IntegrityError(
             f"'{folder / DECISION}' is damaged",
-            "a class that is called has a threshold",
+            "it must have a class with thresholds, or neither",
             f"Run {_again(folder / DECISION, 'operating-point')} again",
         )
     if called is None:
         return StoredDecision(None, points)
-    notes = _useless(called, stored["units"])
+    notes = _one_class_caveats(called, stored["units"])
     return StoredDecision(list(class_names).index(called), points, notes)
 
 
-def _useless(called: str, units: Mapping[str, Any]) -> tuple[str, ...]:
-    """Caveats on thresholds that called all images of a part one class when they were stored."""
+def _one_class_caveats(called: str, units: Mapping[str, Any]) -> tuple[str, ...]:
+    """Caveats on thresholds that assigned all images of a part to one class."""
     counts = {
         unit: {PARTS[p]: one[p] for p in ("in_sample", "test") if p in one}
         for unit, one in units.items()
@@ -167,8 +161,8 @@ def _read(path: Path, what: str, now: Mapping[str, Any]) -> dict[str, Any] | Non
     made = stored.get("made_of", now)
     if stored.get("method") != path.parent.name:
         raise IntegrityError(
-            f"'{path}' is of the method '{stored.get('method')}'",
-            "it lies in the folder of another method",
+            f"'{path}' belongs to the method '{stored.get('method')}'",
+            f"a file in this folder must belong to '{path.parent.name}'",
             again,
         )
     members = {name: made["members"].get(name) for name in now["members"]}
@@ -185,8 +179,8 @@ def _of_other_classes(
     path: Path, found: Iterable[str], class_names: Sequence[str]
 ) -> IntegrityError:
     return IntegrityError(
-        f"'{path}' is of other classes",
-        f"it has {', '.join(map(str, found))}, the run {', '.join(class_names)}",
+        f"'{path}' has other classes: {', '.join(map(str, found))}",
+        f"the run has {', '.join(class_names)}",
         f"Run {_again(path, 'conformal' if path.name == SETS_JSON else 'operating-point')} again",
     )
 

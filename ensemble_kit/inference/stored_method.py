@@ -1,6 +1,6 @@
-"""The method of a run that predicts new images: its fitted combiner, members, and stored decisions.
+"""The method of a run that predicts new images: its fitted combiner, members and stored decisions.
 
-Chooses by the rule of `stack`. Checks that everything stored belongs together; opens no network.
+The default method is the one that `stack` chose. All stored files are checked against each other.
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ class StoredMethod:
     name : str
         A stacked method, a member, or `mean`.
     member_names : tuple of str
-        In the order that the combiner was fitted to.
+        In the order of the combiner's inputs.
     combiner : Combiner
         Fitted to all out-of-fold rows.
     costs : array, shape (n_classes, n_classes), optional
-        What errors cost, where the method decides for the least expected cost.
+        Costs of errors, if the method decides for the least expected cost.
     sets : StoredSets, optional
     decision : StoredDecision, optional
     made_of : mapping
-        Digests of the predictions that it was fitted to.
+        Digests of the predictions that the combiner was fitted to.
     notes : tuple of str
-        How the method was chosen, the caveats of the run, and what the evaluation does not show.
+        Caveats of the choice of the method, of the run, and of the evaluation.
     decision_notes : tuple of str
-        Why the method has no prediction sets or no decision, and caveats on its decision.
+        Caveats on missing prediction sets or decisions, and on the stored decision.
     pooling : Pooling
-        How a patient's images become one prediction.
+        The rule that pools a patient's images.
     """
 
     name: str
@@ -89,7 +89,7 @@ class StoredMethod:
         ----------
         logits : array, shape (n_samples, n_members, n_classes)
         features : PooledFeatures, optional
-            Of the same images and members, where the combiner needs them.
+            Features of the same images and members. Required by combiners over features.
         """
         if isinstance(self.combiner, FeatureCombiner):
             combined = self.combiner.combine(logits, features)
@@ -99,16 +99,16 @@ class StoredMethod:
 
 
 def open_method(run: Run, name: str | None = None) -> StoredMethod:
-    """The method called `name`, a member, or by default the one that `stack` chose.
+    """The method or member `name`. Default: the method that `stack` chose.
 
     Raises
     ------
     UsageError
-        No such method, or one that cannot predict new images.
+        The method is unknown, or it cannot predict new images.
     DataError
-        There is no run, or an imported one, which has no networks.
+        There is no run, or the run is imported and has no networks.
     IntegrityError
-        A stored file is damaged, or the run's predictions changed since it was written.
+        A stored file is damaged, or the run's predictions changed after it was written.
     """
     _refuse_imported(run)
     oof = run.predictions("oof", partial=True)
@@ -143,17 +143,17 @@ def open_method(run: Run, name: str | None = None) -> StoredMethod:
 
 
 def _refuse_imported(run: Run) -> None:
-    # A folder without a run is refused by its record.
+    # A folder without a run fails later, when its record is read.
     if run.record and run.is_imported:
         raise DataError(
-            f"'{run.path}' holds imported predictions and no networks",
-            "new images are predicted by the networks of a run",
+            f"'{run.path}' has imported predictions and no networks",
+            "new images need the networks of a run",
             f"Train members here: {command('train-members', '--data', 'DIR')}, then predict with that run",
         )
 
 
 def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, tuple[str, ...]]:
-    """The method that `stack` chose, and what is caveat of the choice."""
+    """The method that `stack` chose, and caveats of the choice."""
     latest_first = sorted(
         stored_methods(run),
         key=lambda one: (
@@ -165,7 +165,8 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
     stored = {one: read_metrics(run, one) for one in latest_first}
     if not stored:
         again = command("stack", "--method", "all", "--run", run.path)
-        return MEAN, (f"Nothing was stacked: the mean of all members predicts. Run {again} first.",)
+        caveat = "No method was stacked. The mean of all members predicts."
+        return MEAN, (f"{caveat} To choose a method, run {again}.",)
     current = {
         one: metrics
         for one, metrics in stored.items()
@@ -183,12 +184,12 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
     chosen = chosen_of(comparable)
     if chosen is None:
         alone = len(oof.member_names) == 1
-        caveat = "Only baselines were stacked: the mean of all members predicts."
+        caveat = "Only baselines were stacked. The mean of all members predicts."
         return MEAN, () if alone else (caveat,)
     if (member := recommended_member(comparable)) is not None:
         return chosen, (
             f"{chosen} is not shown to be better than the best single member, {member}. "
-            f"--method {member} predicts with that member alone.",
+            f"To predict with that member alone, use --method {member}.",
         )
     return chosen, ()
 
@@ -196,7 +197,7 @@ def _chosen(run: Run, oof: Predictions, test: Predictions | None) -> tuple[str, 
 def _fitted(
     run: Run, name: str, oof: Predictions, test: Predictions | None
 ) -> tuple[Combiner, list[str], Mapping[str, Any]]:
-    """The fitted combiner, its members, and what was stored of it."""
+    """The fitted combiner, its members, and its stored settings."""
     if name == "oracle":
         raise UsageError(
             "The method 'oracle' was given",
@@ -233,14 +234,14 @@ def _mean_of(oof: Predictions, members: list[str]) -> tuple[Combiner, list[str],
 def _same_axes(
     run: Run, name: str, combiner: Combiner, about: Mapping[str, Any], oof: Predictions
 ) -> None:
-    """Refuse a combiner whose classes or members are not the run's, in the run's order."""
+    """Refuse a combiner with other classes or members, or in another order, than the run."""
     stored, members = list(about["class_names"]), list(about["member_names"])
     shape = combiner.n_members_, len(combiner.classes_)
     if stored != list(oof.class_names) or shape != (len(members), len(stored)):
         raise IntegrityError(
-            f"The combiner of '{name}' is of other classes or members",
-            f"it has {shape[0]} members and the classes {', '.join(stored)}; the run has "
-            f"{', '.join(oof.class_names)}",
+            f"The combiner of '{name}' has other classes or members: {shape[0]} members and the classes "
+            f"{', '.join(stored)}",
+            f"its record has {len(members)} members; the run has the classes {', '.join(oof.class_names)}",
             f"Run {command('stack', '--method', name, '--run', run.path)} again",
         )
 

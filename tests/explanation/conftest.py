@@ -1,4 +1,4 @@
-"""A trained run that is stacked, and its test images by path."""
+"""Fixtures: a trained and stacked run, and the paths of its test images."""
 
 from __future__ import annotations
 

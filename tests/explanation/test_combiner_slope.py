@@ -1,4 +1,4 @@
-"""The combiner's derivative: weights of means, gradients of stackers, margins of votes."""
+"""The derivative of a combiner: weights of means, gradients of stackers, margins of votes."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ def test_a_stackers_directions_predict_small_changes_of_its_log_odds(name: str) 
     ("name", "weights"),
     [("mean", [0.25] * 4), ("mean-logits", [0.25] * 4), ("simplex", None), ("greedy", None)],
 )
-def test_the_members_of_a_mean_count_by_their_weights(
-    name: str, weights: list[float] | None
-) -> None:
+def test_members_of_a_mean_have_their_weights(name: str, weights: list[float] | None) -> None:
     combiner, logits = fitted(name)
     own = np.array(weights or combiner.weights_)  # type: ignore[attr-defined]
     found = combiner_slope(combiner, logits, CLASSES).directions
@@ -55,7 +53,7 @@ def test_the_members_of_a_mean_count_by_their_weights(
     np.testing.assert_allclose(found, want, atol=1e-6)
 
 
-def test_weights_do_not_vanish_for_members_that_are_sure() -> None:
+def test_the_derivative_does_not_vanish_for_confident_members() -> None:
     combiner, logits = fitted("mean")
     logits = logits.copy()
     logits[0, 0] = [80.0, 0.0, 0.0]
@@ -63,20 +61,20 @@ def test_weights_do_not_vanish_for_members_that_are_sure() -> None:
     np.testing.assert_allclose(found, [0.25, -0.125, -0.125], atol=1e-6)
 
 
-def test_the_best_member_counts_alone() -> None:
+def test_only_the_best_member_has_a_derivative() -> None:
     combiner, logits = fitted("best-member")
     found = np.abs(combiner_slope(combiner, logits, CLASSES).directions).sum(axis=(0, 2))
     assert np.flatnonzero(found > 1e-9).tolist() == [combiner.member_]  # type: ignore[attr-defined]
 
 
-def test_votes_count_by_their_margins() -> None:
+def test_votes_have_the_derivative_of_their_margins() -> None:
     combiner, _ = fitted("vote")
     logits = np.tile([[3.0, 1.0, 2.0]], (1, M, 1))
     found = combiner_slope(combiner, logits, np.array([1])).directions
     assert found[0, 0].tolist() == [-0.25, 0.25, 0.0]
 
 
-def test_a_combiner_of_steps_has_margins_in_place_of_a_derivative_and_says_so() -> None:
+def test_a_step_combiner_gets_margins_and_is_marked_as_replaced() -> None:
     class Steps(Combiner):
         def _combine(self, logits: np.ndarray) -> Combined:
             first = (logits[:, 0, :1] > 0).astype(float)

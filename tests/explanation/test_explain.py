@@ -1,4 +1,4 @@
-"""`ek.explain`: the same predictions as `predict`, folds averaged, and maps that can be fused."""
+"""`ek.explain`: the predictions of `predict`, maps averaged over folds, and the ensemble's map."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.sources import as_sources
 
 
-def test_predictions_are_those_of_predict(ensemble: Ensemble, test_paths: list[Path]) -> None:
+def test_predictions_equal_those_of_predict(ensemble: Ensemble, test_paths: list[Path]) -> None:
     found = ek.explain(ensemble, test_paths)
     want = ensemble.predict_all(test_paths)
     np.testing.assert_allclose(found.predictions.proba, want.proba, atol=1e-6)
@@ -44,13 +44,14 @@ def test_a_members_map_is_the_mean_gradcam_of_its_fold_networks(
     total = []
     for network in ensemble.members[0].by_fold.values():
         images = normalised(network, tiles[network.member.eval_spec]).requires_grad_()
-        kept: list[torch.Tensor] = []
+        outputs: list[torch.Tensor] = []
         layer = target_layer(network.model).module
-        handle = layer.register_forward_hook(lambda *one, kept=kept: kept.append(one[2]))
+        handle = layer.register_forward_hook(lambda *one, outputs=outputs: outputs.append(one[2]))
         logits = network.model(images)
         handle.remove()
-        (slope,) = torch.autograd.grad(logits[:, network.by_name[1]].sum(), kept[0])
-        total.append((slope.mean(dim=(2, 3), keepdim=True) * kept[0]).sum(dim=1).detach().numpy())
+        (slope,) = torch.autograd.grad(logits[:, network.by_name[1]].sum(), outputs[0])
+        own = (slope.mean(dim=(2, 3), keepdim=True) * outputs[0]).sum(dim=1)
+        total.append(own.detach().numpy())
     want = 16 * on_grid(np.maximum(np.mean(total, axis=0), 0), (16, 16))  # 4 x 4 cells
     np.testing.assert_allclose(found.maps[:, 0], want, atol=1e-5)
 
@@ -62,15 +63,17 @@ def test_the_ensembles_map_is_the_weighted_evidence_of_its_members(
     tiles = ensemble.tiles_of(as_sources(test_paths[:4]))
     total = np.zeros((4, 16, 16))
     sign = np.where(found.explained[:, None] == np.arange(2), 1.0, -1.0)
-    for member in ensemble.members:  # of two classes, the log odds are the difference of the logits
+    for (
+        member
+    ) in ensemble.members:  # with two classes, the log odds are the difference of the logits
         own = member_pass("gradcam", member, tiles).maps(sign[None] / 2)[0]
         total += own.shape[1] * own.shape[2] * on_grid(own, (16, 16))
     np.testing.assert_allclose(found.ensemble, np.maximum(total, 0), atol=1e-5)
 
 
-def test_a_members_part_in_the_ensembles_map_does_not_depend_on_its_cells() -> None:
+def test_a_members_weight_in_the_ensembles_map_does_not_depend_on_its_resolution() -> None:
     class Uniform:
-        """Evidence of 1 in all, spread over `side` x `side` cells."""
+        """A total evidence of 1, spread over `side` x `side` cells."""
 
         def __init__(self, side: int) -> None:
             self.side = side
@@ -84,18 +87,18 @@ def test_a_members_part_in_the_ensembles_map_does_not_depend_on_its_cells() -> N
     np.testing.assert_allclose(found.signed[0, -1], 2.0)
 
 
-def test_outputs_in_another_order_are_explained_by_name(
+def test_outputs_in_another_order_give_the_same_maps(
     ensemble: Ensemble, test_paths: list[Path]
 ) -> None:
     (network, *_), member = ensemble.members[0].by_fold.values(), ensemble.members[0]
     tiles = ensemble.tiles_of(as_sources(test_paths[:2]))
     model: Any = network.model
-    turned = _with_reversed_head(network)
+    reordered = _with_reversed_head(network)
     first, second = (
         member_pass("gradcam", dataclasses.replace(member, by_fold={0: one}), tiles)
-        for one in (network, turned)
+        for one in (network, reordered)
     )
-    assert turned.model is not model
+    assert reordered.model is not model
     np.testing.assert_allclose(first.logits, second.logits, atol=1e-6)
     direction = np.array([[[1.0, 0.0], [0.0, 1.0]]])
     np.testing.assert_allclose(first.maps(direction), second.maps(direction), atol=1e-6)
@@ -110,7 +113,7 @@ def _with_reversed_head(network: Any) -> Any:
     return dataclasses.replace(network, model=model, by_name=network.by_name[::-1].copy())
 
 
-def test_maps_of_a_member_with_test_time_views_turn_with_the_image(
+def test_maps_of_a_member_with_tta_are_mirrored_with_the_image(
     ensemble: Ensemble, test_paths: list[Path]
 ) -> None:
     member = ensemble.members[0]
@@ -122,17 +125,19 @@ def test_maps_of_a_member_with_test_time_views_turn_with_the_image(
     )
     with_views = dataclasses.replace(member, by_fold={0: dataclasses.replace(network, member=own)})
     pixels = np.asarray(Image.open(test_paths[0]).convert("RGB"))
-    turned = np.ascontiguousarray(pixels[:, ::-1])
+    mirrored = np.ascontiguousarray(pixels[:, ::-1])
     direction = np.array([[[1.0, -1.0]]])
     first, second = (
         member_pass("gradcam", with_views, ensemble.tiles_of(as_sources([one])))
-        for one in (pixels, turned)
+        for one in (pixels, mirrored)
     )
     np.testing.assert_allclose(first.logits, second.logits, atol=1e-5)
     np.testing.assert_allclose(first.maps(direction), second.maps(direction)[..., ::-1], atol=1e-5)
 
 
-def test_a_class_can_be_named(ensemble: Ensemble, test_paths: list[Path]) -> None:
+def test_a_class_can_be_chosen_and_an_unknown_one_is_refused(
+    ensemble: Ensemble, test_paths: list[Path]
+) -> None:
     found = ensemble.explain(test_paths[:2], "layercam", class_name="benign")
     assert found.class_names.tolist() == ["benign", "benign"]
     with pytest.raises(UsageError, match="benin") as caught:
@@ -150,7 +155,7 @@ def test_unreadable_images_are_refused_by_name(
     assert caught.value.exit_code == 3
 
 
-def test_overlap_and_disagreement_of_maps_by_hand() -> None:
+def test_overlap_and_disagreement_have_hand_computed_values() -> None:
     left, right = np.array([[1.0, 0.0]]), np.array([[0.0, 2.0]])
     assert (overlap(left, left), overlap(left, right)) == (1.0, 0.0)
     assert overlap(np.array([[3.0, 1.0]]), np.array([[1.0, 1.0]])) == 0.75

@@ -1,4 +1,4 @@
-"""Maps of one network: equal to captum's, linear in the score, and in the right place."""
+"""Maps of one network: equal to captum's maps, linear in the score, and at the right position."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def maps_of(method: str, model: nn.Module, images: Tensor, directions: Tensor) -
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", "resnet18"])
-def test_gradcam_is_captums(name: str) -> None:
+def test_gradcam_equals_captum(name: str) -> None:
     model, images = network(name), some_images(64)
     ours = maps_of("gradcam", model, images, towards(2))[0]
     layer = target_layer(model).module
@@ -46,7 +46,7 @@ def test_gradcam_is_captums(name: str) -> None:
     torch.testing.assert_close(ours, theirs[:, 0].detach(), rtol=1e-3, atol=1e-6)
 
 
-def test_integrated_gradients_are_captums() -> None:
+def test_integrated_gradients_equal_captum() -> None:
     model, images = network("ek_tiny_cnn"), some_images()
     theirs = CaptumIntegratedGradients(model).attribute(
         images, torch.ones_like(images), target=1, n_steps=STEPS, method="riemann_middle"
@@ -67,14 +67,14 @@ def test_shap_values_sum_to_the_difference_of_the_score_to_white(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit"])
-def test_shap_refuses_networks_whose_layers_it_does_not_know_by_name(name: str) -> None:
+def test_shap_refuses_networks_with_unknown_layers(name: str) -> None:
     model = network(name, img_size=64) if "vit" in name else network(name)
     with pytest.raises(DataError, match="'it'") as caught:
         maps_of("shap", model, some_images(64), towards(1))
     assert "gradientshap" in caught.value.advice
 
 
-def test_shap_without_its_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shap_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EnvironmentFault, match=r"ensemble-kit\[shap\]") as caught:
         check_method("shap")
@@ -97,7 +97,7 @@ class LooksAtCorner(nn.Module):
 
 
 @pytest.mark.parametrize("method", ["occlusion", "gradientshap", "integrated-gradients"])
-def test_what_a_network_does_not_look_at_is_zero(method: str) -> None:
+def test_pixels_that_a_network_ignores_are_zero(method: str) -> None:
     found = maps_of(method, LooksAtCorner(), some_images(), towards(0))[0].abs()
     scale = 32 // found.shape[1]
     corner = found[:, : 4 // scale, -4 // scale :].sum(dim=(1, 2))
@@ -154,7 +154,7 @@ def test_the_target_layer_and_its_grid(
     assert found.abs().amax() > 0
 
 
-def test_prefix_tokens_are_dropped_and_patches_stay_in_order() -> None:
+def test_prefix_tokens_are_removed_and_patches_stay_in_order() -> None:
     model = network("vit_tiny_patch16_224", img_size=64, depth=2)
     target = target_layer(model)
     one = hooked_pass(model, target, some_images(64), gradcam)
@@ -171,7 +171,7 @@ def test_layercam_weighs_each_cell_by_its_own_positive_gradient() -> None:
     torch.testing.assert_close(maps_of("layercam", model, images, towards(0))[0], want)
 
 
-def test_a_network_without_known_layers_is_refused_by_name() -> None:
+def test_a_network_without_a_target_layer_is_refused_by_name() -> None:
     with pytest.raises(DataError, match="my_net"):
         pass_of("gradcam", nn.Linear(2, 2), some_images(), some_images(), name="my_net")
 
@@ -212,7 +212,7 @@ def test_an_unknown_method_is_refused_by_name() -> None:
     assert "gradcam" in caught.value.advice
 
 
-def test_the_logits_of_a_hooked_pass_are_those_of_the_network() -> None:
+def test_a_hooked_pass_has_the_logits_of_the_network() -> None:
     model, images = network("test_resnet"), some_images(64)
     np.testing.assert_allclose(
         hooked_pass(model, target_layer(model), images, gradcam).logits.detach(), model(images)

@@ -1,4 +1,4 @@
-"""What tests of predictions share: one thread for PyTorch."""
+"""Shared fixtures of the tests of predictions: one thread for PyTorch."""
 
 from __future__ import annotations
 

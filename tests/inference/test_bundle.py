@@ -1,4 +1,4 @@
-"""A bundle predicts what its run predicts, and a bundle that is not whole is refused by name."""
+"""A bundle predicts the same as its run. An incomplete or damaged bundle is refused."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ensemble_kit.export.bundle import export_bundle
 from ensemble_kit.files import digest_file, write_json
 from ensemble_kit.inference.bundle_files import RECORD
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
+from ensemble_kit.inference.image_caveats import TRAINED
 
 CLI = Callable[..., tuple[int, str]]
 
@@ -35,13 +36,13 @@ def bundle(stacked: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own(bundle: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
+    """A copy that a test may change."""
     return Path(shutil.copytree(bundle, tmp_path / "own"))
 
 
 @pytest.fixture
 def zipped(bundle: Path, tmp_path: Path) -> Callable[..., Path]:
-    """The bundle as a zip archive, with further entries."""
+    """The bundle as a zip archive, with additional entries."""
 
     def write(**more: bytes) -> Path:
         out = tmp_path / "bundle.zip"
@@ -57,13 +58,13 @@ def zipped(bundle: Path, tmp_path: Path) -> Callable[..., Path]:
 
 
 def change(bundle: Path, edit: Callable[[dict[str, Any]], Any]) -> None:
-    """Edit the record as somebody would who also computes its digest."""
+    """Edit the record and update its digest."""
     record = json.loads((bundle / RECORD).read_text())
     edit(record)
     write_checked(bundle / RECORD, record)
 
 
-def test_a_bundle_predicts_as_its_run_and_does_not_need_it(
+def test_a_bundle_predicts_the_same_as_its_run(
     ensemble: Ensemble, bundle: Path, test_paths: list[Path]
 ) -> None:
     opened = load_ensemble(bundle, device="cpu")
@@ -80,7 +81,7 @@ def test_a_bundle_predicts_as_its_run_and_does_not_need_it(
     assert not [p for p in bundle.rglob("*") if p.suffix not in ("", ".json", ".md", ".png", ".safetensors")]  # fmt: skip
 
 
-def test_a_zip_predicts_as_the_folder(
+def test_a_zip_predicts_the_same_as_the_folder(
     stacked: Any, bundle: Path, tmp_path: Path, test_paths: list[Path]
 ) -> None:
     done = export_bundle(stacked.run, tmp_path / "own.zip", method="simplex")
@@ -91,7 +92,7 @@ def test_a_zip_predicts_as_the_folder(
     np.testing.assert_array_equal(found, want)
 
 
-def test_every_file_but_the_record_has_a_digest(bundle: Path) -> None:
+def test_every_file_except_the_record_has_a_digest(bundle: Path) -> None:
     listed = json.loads((bundle / RECORD).read_text())["files"]
     there = {p.relative_to(bundle).as_posix(): p for p in bundle.rglob("*") if p.is_file()}
     assert set(there) == {*listed, RECORD}
@@ -100,7 +101,7 @@ def test_every_file_but_the_record_has_a_digest(bundle: Path) -> None:
     }
 
 
-def test_the_card_says_use_data_metrics_and_licence(bundle: Path, ensemble: Ensemble) -> None:
+def test_the_model_card_has_use_metrics_and_licence(bundle: Path, ensemble: Ensemble) -> None:
     card = load_ensemble(bundle, device="cpu").card
     assert card.startswith('---\nlicense: "unknown"\n')
     for heading in (
@@ -115,7 +116,7 @@ def test_the_card_says_use_data_metrics_and_licence(bundle: Path, ensemble: Ense
     assert ensemble.card == card
 
 
-def test_an_edited_card_is_a_note_and_no_fault(own: Path) -> None:
+def test_an_edited_model_card_gives_a_note(own: Path) -> None:
     (own / "README.md").write_text("mine\n")
     opened = load_ensemble(own, device="cpu")
     assert opened.card == "mine\n"
@@ -123,7 +124,7 @@ def test_an_edited_card_is_a_note_and_no_fault(own: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["golden.json", "golden/0.png", "members/tiny_cnn/fold-0.safetensors"])  # fmt: skip
-def test_a_changed_byte_is_refused_by_the_name_of_its_file(own: Path, name: str) -> None:
+def test_a_changed_byte_is_refused_with_the_file_name(own: Path, name: str) -> None:
     content = bytearray((own / name).read_bytes())
     content[len(content) // 2] ^= 1
     (own / name).write_bytes(content)
@@ -132,7 +133,7 @@ def test_a_changed_byte_is_refused_by_the_name_of_its_file(own: Path, name: str)
     assert caught.value.exit_code == 7
 
 
-def test_a_changed_record_a_missing_file_and_a_newer_schema_are_refused(own: Path) -> None:
+def test_a_changed_record_a_newer_schema_and_a_missing_file_are_refused(own: Path) -> None:
     record = json.loads((own / RECORD).read_text())
     write_json(own / RECORD, {**record, "method": "mean"})
     with pytest.raises(IntegrityError, match=RECORD):
@@ -158,7 +159,7 @@ def _no_networks(record: dict[str, Any]) -> None:
     record["members"][0]["networks"] = []
 
 
-def _place_as_network(record: dict[str, Any]) -> None:
+def _hub_network(record: dict[str, Any]) -> None:
     record["members"][0]["settings"]["network"] = "hf-hub:some/one"
 
 
@@ -166,7 +167,7 @@ def _no_method(record: dict[str, Any]) -> None:
     del record["combiner"]
 
 
-@pytest.mark.parametrize("edit", [_other_order, _no_member, _no_networks, _place_as_network, _no_method])  # fmt: skip
+@pytest.mark.parametrize("edit", [_other_order, _no_member, _no_networks, _hub_network, _no_method])  # fmt: skip
 def test_parts_that_do_not_belong_together_are_refused(
     own: Path, edit: Callable[[dict[str, Any]], Any]
 ) -> None:
@@ -176,7 +177,7 @@ def test_parts_that_do_not_belong_together_are_refused(
     assert "own" in str(caught.value)
 
 
-def test_golden_images_that_get_other_probabilities_are_refused(own: Path) -> None:
+def test_golden_images_with_other_probabilities_are_refused(own: Path) -> None:
     golden = json.loads((own / "golden.json").read_text())
     golden["probabilities"][0] = golden["probabilities"][0][::-1]
     write_json(own / "golden.json", golden)
@@ -193,19 +194,19 @@ class _Evil:
 
 @pytest.fixture
 def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[bytes]:
-    """A pickle that makes a folder where it is loaded."""
+    """A pickle that creates a folder if it is loaded."""
     monkeypatch.setenv("EVIL", str(tmp_path / "ran"))
     yield pickle.dumps(_Evil())
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_pickle_beside_the_files_is_refused(own: Path, evil: bytes) -> None:
+def test_an_additional_pickle_is_refused(own: Path, evil: bytes) -> None:
     (own / "model.pkl").write_bytes(evil)
     with pytest.raises(IntegrityError, match=r"model\.pkl"):
         load_ensemble(own, device="cpu")
 
 
-def test_a_pickle_in_the_place_of_weights_is_refused(own: Path, evil: bytes) -> None:
+def test_a_pickle_instead_of_weights_is_refused(own: Path, evil: bytes) -> None:
     name = "members/tiny_cnn/fold-0.safetensors"
     (own / name).write_bytes(evil)
     about = {"sha256": digest_file(own / name), "bytes": len(evil)}
@@ -215,10 +216,13 @@ def test_a_pickle_in_the_place_of_weights_is_refused(own: Path, evil: bytes) -> 
 
 
 @pytest.mark.parametrize("name", ["../evil.json", "slides/../../evil.json", "/evil", "C:\\evil"])
-def test_a_zip_whose_names_lead_out_is_refused(zipped: Callable[..., Path], name: str) -> None:
+def test_a_zip_with_names_outside_the_bundle_is_refused(
+    zipped: Callable[..., Path], name: str
+) -> None:
     path = zipped(**{name: b"x"})
-    with pytest.raises(IntegrityError, match=r"leads out|not part"):
+    with pytest.raises(IntegrityError) as caught:
         load_ensemble(path, device="cpu")
+    assert name.removeprefix("slides/") in str(caught.value)
     assert [p.name for p in path.parent.iterdir()] == ["bundle.zip"]
 
 
@@ -229,7 +233,7 @@ def test_a_zip_bomb_and_a_text_called_zip_are_refused(
     bomb = tmp_path / "bomb.zip"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bundle.json", bytes(4 * 2**20))
-    with pytest.raises(DataError, match=r"unpacks to 4\.0 MiB"):
+    with pytest.raises(DataError, match=r"4\.0 MiB"):
         load_ensemble(bomb, device="cpu")
     (tmp_path / "text.zip").write_text("no archive")
     with pytest.raises(IntegrityError, match=r"text\.zip"):
@@ -239,15 +243,15 @@ def test_a_zip_bomb_and_a_text_called_zip_are_refused(
 def test_a_bundle_has_one_method_and_a_run_has_no_graph(bundle: Path, stacked: Any) -> None:
     with pytest.raises(UsageError, match="vote"):
         load_ensemble(bundle, method="vote", device="cpu")
-    with pytest.raises(UsageError, match="needs a graph"):
+    with pytest.raises(UsageError, match="'onnxruntime'"):
         load_ensemble(bundle, device="cpu", backend="onnxruntime")
-    with pytest.raises(UsageError, match="run folder has none"):
+    with pytest.raises(UsageError, match="'openvino'"):
         load_ensemble(stacked.run, device="cpu", backend="openvino")
     with pytest.raises(UsageError, match="'onnx'"):
         load_ensemble(bundle, device="cpu", backend="onnx")
 
 
-def test_version_control_beside_the_files_is_passed_over(own: Path) -> None:
+def test_files_of_version_control_are_ignored(own: Path) -> None:
     (own / ".git").mkdir()
     (own / ".git" / "HEAD").write_text("ref")
     (own / ".gitattributes").write_text("*.safetensors lfs")
@@ -263,15 +267,13 @@ def test_the_command_predicts_with_a_bundle(cli: CLI, bundle: Path, slides: Path
     assert printed.splitlines()[0] == f"Bundle: {bundle.as_posix()}. Method: simplex."
 
 
-def test_a_training_image_has_its_caveat_with_a_bundle_too(
+def test_a_training_image_gets_the_caveat_from_a_bundle(
     bundle: Path, stacked: Any, tmp_path: Path, test_paths: list[Path]
 ) -> None:
     train = stacked.manifest.part("train")
     renamed = shutil.copy(train.root / train.table["path"].iloc[0], tmp_path / "new.png")
     opened = load_ensemble(bundle, device="cpu")
-    assert (
-        opened.predict_all([renamed]).caveats
-        == load_ensemble(stacked.run, method="simplex", device="cpu").predict_all([renamed]).caveats
-    )
-    assert any("Training image" in one for one in opened.predict_all([renamed]).caveats[0])
+    of_run = load_ensemble(stacked.run, method="simplex", device="cpu")
+    assert opened.predict_all([renamed]).caveats == of_run.predict_all([renamed]).caveats
+    assert TRAINED in opened.predict_all([renamed]).caveats[0]
     assert opened.predict_all(test_paths[:1]).caveats == ((),)

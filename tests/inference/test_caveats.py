@@ -1,4 +1,4 @@
-"""Caveats of a method and of single images: nothing that makes a prediction too good is silent."""
+"""Caveats of a method and of single images."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def painted(folder: Path, name: str, seed: int) -> Path:
 
 @pytest.fixture
 def breakhis(tmp_path: Path) -> tuple[KnownImages, Path]:
-    """A run's images by BreakHis names at 100x, and their folder."""
+    """A run's images with BreakHis names at 100x, and their folder."""
     image = painted(tmp_path / "run", NAME, 0)
     test = painted(tmp_path / "run", "SOB_M_DC-14-11031-100-001", 1)
     rows = [
@@ -45,32 +45,34 @@ def breakhis(tmp_path: Path) -> tuple[KnownImages, Path]:
     return KnownImages.of(Manifest.from_records(rows, columns=columns)), tmp_path
 
 
-def printed(known: KnownImages, path: Path) -> tuple[str, ...]:
+def caveats_of(known: KnownImages, path: Path) -> tuple[str, ...]:
     (source,) = find_sources([str(path)]).sources
     return known.caveats(source)
 
 
-def test_a_training_image_is_known_by_its_bytes_and_by_its_breakhis_name(
+def test_a_training_image_is_recognized_by_its_content_and_its_breakhis_name(
     breakhis: tuple[KnownImages, Path],
 ) -> None:
     known, home = breakhis
     (home / "new").mkdir()
     copy = shutil.copy(home / "run" / f"{NAME}.png", home / "new" / "renamed.png")
-    assert printed(known, home / "run" / f"{NAME}.png") == (TRAINED,)
-    assert printed(known, Path(copy)) == (TRAINED,)
-    assert printed(known, painted(home / "new", NAME, 5)) == (TRAINED,)
-    assert printed(known, home / "run" / "SOB_M_DC-14-11031-100-001.png") == ()
-    assert printed(known, painted(home / "new", "other", 6)) == ()
+    assert caveats_of(known, home / "run" / f"{NAME}.png") == (TRAINED,)
+    assert caveats_of(known, Path(copy)) == (TRAINED,)
+    assert caveats_of(known, painted(home / "new", NAME, 5)) == (TRAINED,)
+    assert caveats_of(known, home / "run" / "SOB_M_DC-14-11031-100-001.png") == ()
+    assert caveats_of(known, painted(home / "new", "other", 6)) == ()
 
 
-def test_another_magnification_than_the_runs_is_said(breakhis: tuple[KnownImages, Path]) -> None:
+def test_another_magnification_than_the_run_gives_a_caveat(
+    breakhis: tuple[KnownImages, Path],
+) -> None:
     known, home = breakhis
-    (caveat,) = printed(known, painted(home / "new", "SOB_B_A-14-22549AB-40-001", 5))
+    (caveat,) = caveats_of(known, painted(home / "new", "SOB_B_A-14-22549AB-40-001", 5))
     assert "40x" in caveat
     assert "100x" in caveat
 
 
-def test_tables_and_python_have_the_caveats_of_each_image(
+def test_predictions_and_tables_have_the_caveats_of_each_image(
     ensemble: Ensemble, stacked: Any, test_paths: list[Path], paint: Callable[..., Path], tmp_path: Path
 ) -> None:  # fmt: skip
     train = stacked.manifest.part("train")
@@ -86,7 +88,7 @@ def test_tables_and_python_have_the_caveats_of_each_image(
     assert ensemble.predict_all(np.asarray(Image.open(paths[0]))).caveats == ((),)
 
 
-def test_the_caveats_of_the_runs_data_are_repeated_and_not_those_of_its_folds(
+def test_a_method_has_the_caveats_of_the_data_but_not_of_the_folds(
     stacked: Any, tmp_path: Path
 ) -> None:
     own = stacked.copied_to(tmp_path / "run")
@@ -98,7 +100,7 @@ def test_the_caveats_of_the_runs_data_are_repeated_and_not_those_of_its_folds(
     assert "of the folds" not in notes
 
 
-def test_sets_and_decisions_of_another_method_are_named(stacked: Any) -> None:
+def test_a_caveat_names_the_method_with_prediction_sets_and_decisions(stacked: Any) -> None:
     assert of_other_methods(stacked.run, "simplex") == []
     sets, decisions = of_other_methods(stacked.run, "vote")
     assert "--method simplex" in sets
@@ -110,7 +112,7 @@ def test_sets_and_decisions_of_another_method_are_named(stacked: Any) -> None:
     ("value", "low", "word"),
     [(0.8, 0.6, None), (0.8, 0.4, "not shown"), (0.45, 0.2, "at chance"), (0.8, None, None)],
 )
-def test_a_method_at_chance_says_so(
+def test_a_method_not_better_than_chance_gets_a_caveat(
     stacked: Any, tmp_path: Path, value: float, low: float | None, word: str | None
 ) -> None:
     own = stacked.copied_to(tmp_path / "run")

@@ -1,8 +1,9 @@
-"""`load_ensemble`: the same numbers as the run's own test part, and what is stored is what is used."""
+"""`load_ensemble` reproduces the run's predictions of its test part, and checks all stored files."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -47,13 +48,13 @@ def test_the_runs_own_test_images_get_the_stored_test_predictions(
     assert_same_as_stored(stacked, load_ensemble(stacked.run, method=method), test_paths)
 
 
-def test_by_default_the_method_that_stack_chose_predicts(stacked: Any) -> None:
+def test_the_default_method_is_the_one_that_stack_chose(stacked: Any) -> None:
     folders = (stacked.run.path / "ensembles").glob("*/metrics.json")
     stored = {path.parent.name: read_json(path) for path in folders}
     assert load_ensemble(stacked.run).method == chosen_of(stored)
 
 
-def test_the_recommended_member_is_named_where_another_method_predicts(stacked: Any) -> None:
+def test_a_note_names_the_recommended_member(stacked: Any) -> None:
     folders = (stacked.run.path / "ensembles").glob("*/metrics.json")
     member = recommended_member({path.parent.name: read_json(path) for path in folders})
     ensemble = load_ensemble(stacked.run)
@@ -62,9 +63,7 @@ def test_the_recommended_member_is_named_where_another_method_predicts(stacked: 
     assert any(f"--method {member}" in note for note in ensemble.notes)
 
 
-def test_of_a_run_without_stacked_methods_the_mean_predicts_and_a_note_says_so(
-    trained: Any, slides: Path
-) -> None:
+def test_without_stacked_methods_the_mean_predicts_with_a_note(trained: Any, slides: Path) -> None:
     ensemble = load_ensemble(trained.run)
     assert (ensemble.method, len(ensemble.notes)) == ("mean", 1)
     logits = trained.run.predictions("test").logits
@@ -73,7 +72,7 @@ def test_of_a_run_without_stacked_methods_the_mean_predicts_and_a_note_says_so(
     np.testing.assert_allclose(ensemble.predict_proba(paths), proba, atol=1e-5)
 
 
-def test_a_member_by_itself_predicts(stacked: Any, test_paths: list[Path]) -> None:
+def test_a_single_member_predicts(stacked: Any, test_paths: list[Path]) -> None:
     ensemble = load_ensemble(stacked.run, method="tiny_cnn")
     table = stacked.run.predictions("test")
     member = table.logits[:, table.member_names.index("tiny_cnn")]
@@ -82,9 +81,7 @@ def test_a_member_by_itself_predicts(stacked: Any, test_paths: list[Path]) -> No
     assert found.classes.tolist() == [table.class_names[c] for c in member.argmax(axis=1)]
 
 
-def test_costs_that_decided_in_stack_decide_for_new_images(
-    trained: Any, tmp_path: Path, slides: Path
-) -> None:
+def test_costs_of_stack_are_used_for_new_images(trained: Any, tmp_path: Path, slides: Path) -> None:
     own = trained.copied_to(tmp_path / "run")
     names = own.manifest.class_names
     costs = CostMatrix(names, ((0.0, 1.0), (500.0, 0.0)))
@@ -98,7 +95,7 @@ def test_costs_that_decided_in_stack_decide_for_new_images(
     assert ensemble.predict(paths).tolist() != [names[c] for c in likeliest]
 
 
-def test_votes_disagreement_and_entropy_are_those_of_the_members(
+def test_votes_disagreement_and_entropy_come_from_the_members(
     stacked: Any, ensemble: Ensemble, test_paths: list[Path]
 ) -> None:
     found, table = ensemble.predict_all(test_paths), stacked.run.predictions("test")
@@ -113,14 +110,14 @@ def test_votes_disagreement_and_entropy_are_those_of_the_members(
     assert (found.mutual_information <= found.entropy).all()
 
 
-def test_prediction_sets_are_those_that_conformal_stored(
+def test_prediction_sets_equal_the_stored_ones(
     stacked: Any, ensemble: Ensemble, test_paths: list[Path]
 ) -> None:
     stored = stored_test_rows(stacked, "simplex", "sets.csv")["set"]
     assert [" | ".join(one) for one in ensemble.predict_sets(test_paths)] == stored.tolist()
 
 
-def test_decisions_count_as_operating_point_counted_them(
+def test_decisions_have_the_stored_counts_of_operating_point(
     stacked: Any, ensemble: Ensemble, test_paths: list[Path]
 ) -> None:
     stored = read_json(stacked.run.ensemble_dir("simplex") / "decision.json")
@@ -145,7 +142,9 @@ def test_cross_conformal_sets_have_no_thresholds_for_new_images(
         ensemble.predict_sets([])
 
 
-def test_arrays_and_paths_give_the_same(ensemble: Ensemble, test_paths: list[Path]) -> None:
+def test_arrays_and_paths_give_the_same_probabilities(
+    ensemble: Ensemble, test_paths: list[Path]
+) -> None:
     arrays = [np.asarray(Image.open(path)) for path in test_paths[:3]]
     by_path = ensemble.predict_proba(test_paths[:3])
     np.testing.assert_array_equal(ensemble.predict_proba(arrays), by_path)
@@ -156,12 +155,12 @@ def test_arrays_and_paths_give_the_same(ensemble: Ensemble, test_paths: list[Pat
 
 
 @pytest.mark.parametrize("odd", [3, None, [object()], [np.zeros((4, 4), dtype=np.float32)]])
-def test_what_is_no_image_is_refused(ensemble: Ensemble, odd: object) -> None:
+def test_other_objects_than_images_are_refused(ensemble: Ensemble, odd: object) -> None:
     with pytest.raises((UsageError, DataError)):
         ensemble.predict(odd)
 
 
-def test_threads_get_the_numbers_of_a_single_call(
+def test_threads_get_the_same_probabilities_as_a_single_call(
     ensemble: Ensemble, test_paths: list[Path]
 ) -> None:
     alone, found = ensemble.predict_proba(test_paths), {}
@@ -188,7 +187,7 @@ def test_unreadable_images_are_all_named(
         ensemble.predict([tmp_path / "text.png", test_paths[0], tmp_path / "cut.png"])
 
 
-# -- what does not belong together ---------------------------------------------------------
+# -- errors --------------------------------------------------------------------------------
 
 
 def test_unknown_methods_and_the_oracle_are_refused(stacked: Any) -> None:
@@ -202,23 +201,23 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         load_ensemble(tmp_path)
 
 
-def test_imported_runs_have_no_networks(stacked: Any, tmp_path: Path) -> None:
+def test_an_imported_run_is_refused(stacked: Any, tmp_path: Path) -> None:
     own = stacked.copied_to(tmp_path / "run")
     with (own.run.path / "config.toml").open("a") as file:
         file.write('\n[imported]\nmembers = ["a"]\n')
-    with pytest.raises(DataError, match="networks"):
+    with pytest.raises(DataError, match=re.escape(str(own.run.path))):
         load_ensemble(own.run)
 
 
 def test_a_missing_network_is_named(stacked: Any, tmp_path: Path) -> None:
     own = stacked.copied_to(tmp_path / "run")
     shutil.rmtree(own.run.fold_dir("tiny_mobile", 1))
-    with pytest.raises(DataError, match=r"(?s)'tiny_mobile' for fold 1.*--method"):
+    with pytest.raises(DataError, match=r"(?s)'tiny_mobile'.*fold 1.*--method"):
         load_ensemble(own.run, method="simplex")
     assert load_ensemble(own.run, method="tiny_cnn").member_names == ("tiny_cnn",)
 
 
-def test_a_member_that_lacks_a_fold_predicts_with_the_networks_that_it_has(
+def test_a_member_without_one_fold_predicts_with_its_other_networks(
     trained: Any, tmp_path: Path, test_paths: list[Path]
 ) -> None:
     own = trained.copied_to(tmp_path / "run")
@@ -239,7 +238,7 @@ def test_a_member_that_lacks_a_fold_predicts_with_the_networks_that_it_has(
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
-def test_a_damaged_network_is_named_and_never_used(stacked: Any, tmp_path: Path, file: str) -> None:
+def test_a_damaged_network_is_refused_by_name(stacked: Any, tmp_path: Path, file: str) -> None:
     own = stacked.copied_to(tmp_path / "run")
     path = own.run.fold_dir("tiny_cnn", 2) / file
     content = bytearray(path.read_bytes())
@@ -249,7 +248,7 @@ def test_a_damaged_network_is_named_and_never_used(stacked: Any, tmp_path: Path,
         load_ensemble(own.run, method="simplex")
 
 
-def test_networks_of_a_later_training_are_not_combined(stacked: Any, tmp_path: Path) -> None:
+def test_a_network_that_was_trained_again_is_refused(stacked: Any, tmp_path: Path) -> None:
     own = stacked.copied_to(tmp_path / "run")
     here, there = (own.run.fold_dir("tiny_cnn", k) for k in (0, 1))
     shutil.rmtree(here)
@@ -278,7 +277,7 @@ def test_a_combiner_of_older_predictions_is_refused(stacked: Any, tmp_path: Path
         ("decision.json", {"made_of": {"manifest": "", "folds": "", "members": {}}}),
     ],
 )
-def test_stored_decisions_of_something_else_are_refused(
+def test_stored_decisions_of_other_classes_methods_or_members_are_refused(
     stacked: Any, tmp_path: Path, file: str, change: dict[str, Any]
 ) -> None:
     own = stacked.copied_to(tmp_path / "run")
@@ -289,7 +288,7 @@ def test_stored_decisions_of_something_else_are_refused(
 
 
 @pytest.mark.parametrize("file", ["sets.json", "decision.json", "combiner.json", "metrics.json"])
-def test_a_changed_byte_in_a_stored_file_is_named(stacked: Any, tmp_path: Path, file: str) -> None:
+def test_a_changed_stored_file_is_refused_by_name(stacked: Any, tmp_path: Path, file: str) -> None:
     own = stacked.copied_to(tmp_path / "run")
     path = own.run.ensemble_dir("simplex") / file
     path.write_text(path.read_text().replace("simplex", "simplez", 1))
@@ -297,7 +296,7 @@ def test_a_changed_byte_in_a_stored_file_is_named(stacked: Any, tmp_path: Path, 
         load_ensemble(own.run, method="simplex")
 
 
-def test_other_classes_than_the_runs_are_refused(stacked: Any, tmp_path: Path) -> None:
+def test_networks_of_other_classes_are_refused(stacked: Any, tmp_path: Path) -> None:
     own = stacked.copied_to(tmp_path / "run")
     path = own.run.fold_dir("tiny_cnn", 0) / "fold.json"
     record = read_checked(path, advice="")
@@ -306,7 +305,7 @@ def test_other_classes_than_the_runs_are_refused(stacked: Any, tmp_path: Path) -
         load_ensemble(own.run, method="simplex")
 
 
-def test_networks_with_classes_in_another_order_are_realigned_by_name(
+def test_network_outputs_are_aligned_by_class_name(
     stacked: Any, tmp_path: Path, test_paths: list[Path], ensemble: Ensemble
 ) -> None:
     from safetensors.torch import load_file, save_file
@@ -323,13 +322,15 @@ def test_networks_with_classes_in_another_order_are_realigned_by_name(
     record = read_checked(path, advice="")
     record["files"]["model.safetensors"] = digest_file(weights)
     write_checked(path, {**record, "class_names": record["class_names"][::-1]})
-    turned = load_ensemble(own.run, method="simplex")
+    reordered = load_ensemble(own.run, method="simplex")
     np.testing.assert_allclose(
-        turned.predict_proba(test_paths), ensemble.predict_proba(test_paths), atol=1e-6
+        reordered.predict_proba(test_paths), ensemble.predict_proba(test_paths), atol=1e-6
     )
 
 
-def test_ten_lines_of_a_notebook(stacked: Any, slides: Path, paint: Callable[..., Path]) -> None:
+def test_a_run_path_gives_an_ensemble_that_predicts(
+    stacked: Any, slides: Path, paint: Callable[..., Path]
+) -> None:
     ensemble = ek.load_ensemble(stacked.run.path)
     images = sorted(slides.glob("*/*.png"))[:4]
     proba = ensemble.predict_proba(images)

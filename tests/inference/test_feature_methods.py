@@ -1,4 +1,4 @@
-"""Methods over pooled features predict new images as they predicted the run's test part, also from a bundle."""
+"""Methods over pooled features reproduce the run's predictions, also from a bundle."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ METHODS = ("feature-mlp", "pooled-mlp")
 
 @pytest.fixture(scope="module")
 def featured(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run that keeps features, one member with test-time views; both methods are stacked."""
+    """A run with stored features; one member uses TTA. Both methods are stacked."""
     run = ek.Run(tmp_path_factory.mktemp("features") / "run")
     plain = ek.Recipe(epochs=1, batch_size=16)
     mirrored = ek.Recipe(epochs=1, batch_size=16, regularize={"tta": "flips"})
@@ -68,13 +68,17 @@ def test_the_runs_own_test_images_get_the_stored_predictions(
     np.testing.assert_allclose(found, softmax(logits), atol=1e-5)
 
 
-def test_a_bundle_gives_the_same(featured: Any, bundle: Path, test_paths: list[Path]) -> None:
+def test_a_bundle_gives_the_stored_predictions(
+    featured: Any, bundle: Path, test_paths: list[Path]
+) -> None:
     opened = load_ensemble(bundle, device="cpu")
     want = stored(featured, "pooled-mlp", opened.class_names)
     np.testing.assert_allclose(opened.predict_proba(test_paths), want, atol=1e-5)
 
 
-def test_what_needs_logits_alone_is_refused_by_name(featured: Any, tmp_path: Path) -> None:
+def test_features_that_need_logits_only_are_refused_for_feature_methods(
+    featured: Any, tmp_path: Path
+) -> None:
     for how in ({"folds": "best"}, {"folds": "soup"}, {"graph": "onnx"}):
         with pytest.raises(UsageError, match="feature-mlp"):
             export_bundle(featured, tmp_path / "b", method="feature-mlp", **how)
@@ -95,7 +99,7 @@ def _same_fold(record: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("edit", [_other_fold, _same_fold])
-def test_features_of_other_folds_are_not_combined(
+def test_members_with_networks_of_different_folds_are_refused(
     bundle: Path, tmp_path: Path, edit: Callable[[dict[str, Any]], None]
 ) -> None:
     own = Path(shutil.copytree(bundle, tmp_path / "own"))

@@ -1,4 +1,4 @@
-"""What a user may name as images, and what is refused before anything is predicted."""
+"""Names of images that are accepted, and names that are refused before prediction."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def names(found: FoundImages) -> list[str]:
     return [source.name for source in found.sources]
 
 
-def test_files_folders_and_globs_each_once_in_the_order_given(slides: Path) -> None:
+def test_files_folders_and_globs_are_found_once_in_the_given_order(slides: Path) -> None:
     file, folder = slides / "malignant" / "P10_0.png", slides / "benign"
     found = find_sources([str(file), str(folder), str(slides / "benign" / "P0[01]_*.png")])
     assert names(found)[0] == str(file)
@@ -28,7 +28,7 @@ def test_files_folders_and_globs_each_once_in_the_order_given(slides: Path) -> N
     assert len(found.notes) == 1
 
 
-def test_a_table_of_paths_with_patients(slides: Path, tmp_path: Path) -> None:
+def test_a_table_gives_paths_and_patients(slides: Path, tmp_path: Path) -> None:
     table = slides.parent / "new.csv"
     absolute = slides / "benign" / "P00_1.png"
     table.write_text(
@@ -44,7 +44,7 @@ def test_a_table_of_paths_with_patients(slides: Path, tmp_path: Path) -> None:
             one.read(one.path)
 
 
-def test_a_medmnist_file(ensemble: Ensemble, tmp_path: Path) -> None:
+def test_a_medmnist_file_gives_one_source_per_image(ensemble: Ensemble, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 3), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", test_images=pixels[:3], test_labels=[0, 0, 1], images=pixels[3:])
     found = find_sources([str(tmp_path / "x.npz")])
@@ -83,13 +83,15 @@ def test_pairs_are_laid_out_as_in_training(slides: Path) -> None:
         ("cut.npz", b"PK\x03\x04 and no more"),
     ],
 )
-def test_files_that_hold_no_images_are_named(tmp_path: Path, file: str, content: bytes) -> None:
+def test_files_without_images_are_refused_by_name(
+    tmp_path: Path, file: str, content: bytes
+) -> None:
     (tmp_path / file).write_bytes(content)
     with pytest.raises(DataError, match=file):
         find_sources([str(tmp_path / file)])
 
 
-def test_what_is_not_there_is_named(tmp_path: Path, slides: Path) -> None:
+def test_missing_files_and_missing_patients_are_refused(tmp_path: Path, slides: Path) -> None:
     for name in ("nowhere.png", "nothing/*.png", ""):
         with pytest.raises(DataError):
             find_sources([str(tmp_path / name)])

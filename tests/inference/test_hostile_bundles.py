@@ -1,4 +1,4 @@
-"""A bundle made by somebody else, with matching digests: refused with a sentence, and nothing of it runs."""
+"""Hostile bundles with matching digests are refused with an error of the package. No code of them runs."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from ensemble_kit.files import digest_bytes
 from ensemble_kit.inference.bundle_files import RECORD
 from ensemble_kit.inference.ensemble import load_ensemble
 
-# Keys of the record that are words for people: nothing is computed from them.
-WORDS = {"created", "created_by", "name", "preprocessing", "folds", "distilled"}
+# Keys of the record that are only for readers.
+FOR_READERS = {"created", "created_by", "name", "preprocessing", "folds", "distilled"}
 ODD: tuple[Any, ...] = (None, "x", 10**30, [[]], {"x": {}})
 
 
@@ -42,7 +42,7 @@ def own(bundle: Path, tmp_path: Path) -> Path:
 
 
 def opened_with(own: Path, record: dict[str, Any]) -> None:
-    """Open it with another record, whose own digest is right."""
+    """Open it with another record that has a matching digest."""
     write_checked(own / RECORD, record)
     assert isinstance(load_ensemble(own, device="cpu").card, str)
 
@@ -67,8 +67,8 @@ KEYS: list[tuple[Any, ...]] = [
 ]  # fmt: skip
 
 
-def test_every_key_that_code_reads_is_among_those_that_are_changed(bundle: Path) -> None:
-    assert set(record_of(bundle)) - {"schema_version", OWN_DIGEST} - WORDS == set(TOP)
+def test_the_changed_keys_cover_every_key_of_the_record(bundle: Path) -> None:
+    assert set(record_of(bundle)) - {"schema_version", OWN_DIGEST} - FOR_READERS == set(TOP)
 
 
 def with_odd_values(whole: dict[str, Any], key: tuple[Any, ...]) -> Iterator[dict[str, Any]]:
@@ -85,10 +85,10 @@ def with_odd_values(whole: dict[str, Any], key: tuple[Any, ...]) -> Iterator[dic
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: "-".join(map(str, key)))
-def test_a_record_with_an_odd_value_opens_or_is_refused_with_a_sentence(
+def test_a_record_with_an_unexpected_value_raises_no_foreign_exception(
     own: Path, key: tuple[Any, ...]
 ) -> None:
-    # Any other exception is a fault of ours.
+    # Any other exception is a bug.
     for record in with_odd_values(record_of(own), key):
         with contextlib.suppress(EnsembleKitError):
             opened_with(own, record)
@@ -110,7 +110,7 @@ def test_golden_predictions_that_cannot_be_read_are_refused(own: Path, content: 
 
 
 def _png_of(width: int, height: int) -> bytes:
-    """A few hundred bytes whose header claims a large picture, all of it black."""
+    """A small PNG file whose header says that it is a large picture."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))  # fmt: skip
@@ -130,12 +130,12 @@ def _tiff() -> bytes:
 
 
 @pytest.mark.parametrize("content", [_png_of(50_000, 50_000), _png_of(9_000, 9_000), _text(), _tiff(), b""])  # fmt: skip
-def test_golden_images_that_are_huge_or_no_png_are_refused(own: Path, content: bytes) -> None:
+def test_golden_images_that_are_huge_or_not_png_are_refused(own: Path, content: bytes) -> None:
     with pytest.raises(IntegrityError, match=r"golden/0\.png"):
         opened_with(own, with_file(own, "golden/0.png", content))
 
 
-def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(own: Path) -> None:
+def test_a_pipe_instead_of_a_file_is_refused(own: Path) -> None:
     (own / "golden.json").unlink()
     os.mkfifo(own / "golden.json")
     with pytest.raises(IntegrityError, match=r"golden\.json"):
@@ -152,9 +152,7 @@ def test_a_link_out_of_the_bundle_is_not_followed(own: Path, target: str) -> Non
         load_ensemble(own, device="cpu")
 
 
-def test_a_zip_that_lies_about_the_size_of_an_entry_is_refused(
-    bundle: Path, tmp_path: Path
-) -> None:
+def test_a_zip_with_a_wrong_entry_size_is_refused(bundle: Path, tmp_path: Path) -> None:
     path = tmp_path / "lies.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for one in sorted(bundle.rglob("*")):
@@ -169,7 +167,7 @@ def test_a_zip_that_lies_about_the_size_of_an_entry_is_refused(
         load_ensemble(path, device="cpu")
 
 
-def test_a_bundle_that_is_refused_leaves_nothing_behind(own: Path, cli: Callable[..., Any]) -> None:
+def test_a_refused_bundle_leaves_no_files(own: Path, cli: Callable[..., Any]) -> None:
     before = sorted(p.relative_to(own) for p in own.rglob("*"))
     (own / "evil.py").write_text("raise SystemExit")
     code, printed = cli("predict", own / "golden" / "0.png", "--run", own, "--out", "out.csv")

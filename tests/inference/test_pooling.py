@@ -1,4 +1,4 @@
-"""New patients are pooled by the rule by which `stack` evaluated the run's patients."""
+"""Images of new patients are pooled by the rule that `stack` used."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from ensemble_kit.inference.predict_files import predict_files
 
 
 @pytest.mark.parametrize("pooling", [Pooling(), Pooling("vote")])
-def test_a_rule_comes_back_from_json(pooling: Pooling) -> None:
+def test_a_rule_survives_json(pooling: Pooling) -> None:
     assert Pooling.from_mapping(pooling.as_mapping()) == pooling
 
 
-def test_a_fitted_rule_of_an_earlier_version_is_refused_and_not_replaced() -> None:
+def test_a_fitted_rule_of_an_earlier_version_is_refused() -> None:
     fitted = {"share": 0.25, "scale": 2.0, "offsets": [0.4, -0.4]}
     with pytest.raises(DataError) as refused:
         Pooling.from_mapping({"rule": "fitted: top 25% of images", "fitted": fitted})
@@ -31,7 +31,7 @@ def test_a_fitted_rule_of_an_earlier_version_is_refused_and_not_replaced() -> No
     assert Pooling.from_mapping({"rule": "mean (fitted no better)"}) == Pooling()
 
 
-def test_stacked_with_votes_patients_are_pooled_by_votes(
+def test_patients_are_pooled_by_votes_if_stack_used_votes(
     trained: Any, slides: Path, tmp_path: Path
 ) -> None:
     own = trained.copied_to(tmp_path / "run")

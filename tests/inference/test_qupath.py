@@ -1,4 +1,4 @@
-"""Tiles become QuPath objects where their names say, and names without a place are refused."""
+"""Tiles become QuPath objects at the position in their names. Names without a position are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_each_slide_has_its_tiles_with_class_probabilities_and_votes(
     assert one["properties"]["metadata"]["decision"] == row["decision"]
 
 
-def test_images_without_a_place_are_refused_before_anything_is_written(
+def test_names_without_a_position_are_refused_and_no_file_is_written(
     cli: CLI, stacked: Any, slides: Path, tmp_path: Path
 ) -> None:
     code, printed = cli("predict", slides, "--geojson", "q", "--run", stacked.run.path)

@@ -1,4 +1,4 @@
-"""An image in memory is the image in the file: its pixels, its digest, and what is wrong with it."""
+"""An image in memory gives the same pixels, digest and errors as its file."""
 
 from __future__ import annotations
 
@@ -29,16 +29,14 @@ def test_content_has_the_pixels_and_the_digest_of_its_files(slides: Path, n_part
 @pytest.mark.parametrize(
     "content", [b"", b"<html>", b"text", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"]
 )
-def test_content_that_is_no_image_is_refused_as_the_file_would_be(
-    tmp_path: Path, content: bytes
-) -> None:
+def test_invalid_content_gives_the_same_error_as_the_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x").write_bytes(content)
-    printed = []
+    messages = []
     for source in (file_source(tmp_path, "x", name="x"), content_source([content], name="x")):
         with pytest.raises(DataError) as caught:
             source.read(source.path)
-        printed.append(re.sub("0x[0-9a-f]+", "", str(caught.value)))
-    assert printed[0] == printed[1]
+        messages.append(re.sub("0x[0-9a-f]+", "", str(caught.value)))
+    assert messages[0] == messages[1]
 
 
 def test_arrays_have_no_digest() -> None:
