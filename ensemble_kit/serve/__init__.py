@@ -1,1 +1,1 @@
-"""HTTP: carries images to an `Ensemble` and its predictions back. Holds no logic of its own."""
+"""The HTTP server: it passes images to an `Ensemble` and returns the predictions."""

@@ -1,4 +1,4 @@
-"""The server as an application: routes for single images, pages and metrics, behind a guard.
+"""The server as an ASGI application: routes for single images, pages and metrics.
 
 Limits are in `guard` and `limits`, batches in `batching`, the Open Inference Protocol in `v2_routes`.
 """
@@ -68,7 +68,7 @@ def make_app(
     ensemble : Ensemble
     limits : Limits, optional
     token : str, optional
-        Must be sent with each request; see `Guard`.
+        Required in each request: see `Guard`.
     """
     server = Server(ensemble, limits or Limits())
 
@@ -96,7 +96,7 @@ def _add_images(app: FastAPI, server: Server) -> None:
 
     @app.post("/predict", summary="Predict one image", **about)
     async def predict(request: Request) -> JSONResponse:
-        """The image is the body, or a file of a multipart form; the IHC image of a pair is called pair."""
+        """Send the image as the body or as a file of a multipart form. Name the IHC image of a pair 'pair'."""
         image = await image_of(request)
         with server.in_work():
             (record,) = await server.predict([image])
@@ -106,10 +106,10 @@ def _add_images(app: FastAPI, server: Server) -> None:
     response_body = {200: {"content": {"application/json": {"example": _EXPLAINED}}}}
     about["responses"] = {**REFUSALS, **response_body}
 
-    @app.post("/explain", summary="Show where the networks looked", **about)
+    @app.post("/explain", summary="Explain the prediction of one image", **about)
     async def explain(request: Request) -> JSONResponse:
-        """The image as for /predict. Gives Grad-CAM of the predicted class: a map of the ensemble, of
-        each member, and of their disagreement. Maps are PNG, to lay over the picture."""
+        """Send the image as for /predict. The response has Grad-CAM maps of the predicted class: one of
+        the ensemble, one of each member, and one of their disagreement. Maps are transparent PNGs."""
         image = await image_of(request)
         with server.in_work():
             return JSONResponse(await server.explain(image))
@@ -135,7 +135,7 @@ def _add_pages(app: FastAPI, server: Server, *, needs_token: bool) -> None:
 
 
 class Counted:
-    """Wraps an app: counts each request by its route, status and time."""
+    """Wraps an app and counts each request by route, status and time."""
 
     def __init__(self, app: App, counts: Counts) -> None:
         self.app, self.counts = app, counts
@@ -155,7 +155,7 @@ class Counted:
         try:
             await self.app(scope, receive, sent)
         finally:
-            # Never what the client wrote: its paths have no end.
+            # Not the client's path: the number of paths is unlimited.
             route = getattr(scope.get("route"), "path", "other")
             self.counts.request(route, status, time.monotonic() - start)
 
@@ -177,11 +177,13 @@ def _with_error_responses(app: FastAPI) -> None:
         return JSONResponse({"error": message}, error.status_code, headers=error.headers)
 
     def fault(_: Request, __: Exception) -> JSONResponse:
-        message = "The server failed. Its log says why. Send another image, or tell its operator."
+        message = (
+            "The server failed; the reason is in its log. Send another image, or tell the operator."
+        )
         return JSONResponse({"error": message}, 500)
 
     def left(_: Request, __: Exception) -> Response:
-        return Response(status_code=400)  # nobody reads it
+        return Response(status_code=400)  # the client has disconnected
 
     app.add_exception_handler(RefusedError, refused)
     app.add_exception_handler(EnsembleKitError, known)

@@ -1,6 +1,6 @@
-"""Images of concurrent requests are predicted together: one thread takes all that wait.
+"""Batching: one thread predicts the images of concurrent requests together.
 
-Nobody waits for company: a batch is what arrived while the last one was predicted.
+A batch is the images that arrived while the last batch was predicted.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _Item = tuple[Source, "Future[Record]"]
 
 
 class Batcher:
-    """Predicts what is submitted, from any thread.
+    """Predicts images that any thread submits.
 
     Parameters
     ----------
     batch_size : int
-        Images predicted together at most; 1 switches batching off.
+        Largest number of images predicted together. 1 disables batching.
     """
 
     def __init__(self, ensemble: Ensemble, batch_size: int) -> None:
@@ -36,14 +36,14 @@ class Batcher:
         self._thread.start()
 
     def submit(self, sources: Sequence[Source]) -> list[Future[Record]]:
-        """A future record of each image; an unreadable image's future holds its error."""
+        """The future record of each image. The future of an unreadable image holds its error."""
         futures: list[Future[Record]] = [Future() for _ in sources]
         for item in zip(sources, futures, strict=True):
             self._waiting.put(item)
         return futures
 
     def close(self) -> None:
-        """Predict what waits, then end the thread."""
+        """Predict all waiting images, then end the thread."""
         self._waiting.put(None)
         self._thread.join()
 
@@ -72,7 +72,7 @@ class Batcher:
         self.n_batches += 1
         try:
             found = _records(self._ensemble, [source for source, _ in items])
-        except Exception as error:  # every waiting request gets it
+        except Exception as error:  # passed to every waiting request
             for _, future in items:
                 future.set_exception(error)
             return

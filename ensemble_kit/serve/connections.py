@@ -1,7 +1,4 @@
-"""Connections that end: uvicorn itself waits forever for the head of a request, or for a reader.
-
-Knows no routes.
-"""
+"""Timeouts of connections. Plain uvicorn waits forever for a request head or for a reader."""
 
 from __future__ import annotations
 
@@ -11,22 +8,24 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-_MESSAGE = json.dumps({"error": "No whole request arrived in time. Send it again."}).encode()
+_MESSAGE = json.dumps(
+    {"error": "The request did not arrive completely in time. Send it again."}
+).encode()
 TIMED_OUT = (
     b"HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\nconnection: close\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(_MESSAGE), _MESSAGE)
 )
-# A body, its prediction and the answer may take one period each.
+# One period each for the body, the prediction and the response.
 PERIODS = 3
 
 
 class TimedProtocol(H11Protocol):
-    """A connection that is closed where nothing comes of it.
+    """A connection with timeouts.
 
     Parameters
     ----------
     seconds : float
-        Time for the head of a request; three times as much for a request in all.
+        Time for the head of a request. A whole request has three times as long.
     """
 
     def __init__(self, *args: Any, seconds: float, **options: Any) -> None:
@@ -43,7 +42,7 @@ class TimedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def _check(self) -> None:
-        """Every `seconds`: close where the same state has lasted too long."""
+        """Runs every `seconds`. Closes the connection if it stays in one state for too long."""
         is_idle = self.cycle is None or self.cycle.response_complete
         is_read = not self.transport.get_write_buffer_size()
         lasts = self._seen == (self.cycle, is_idle)

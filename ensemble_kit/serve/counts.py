@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 
-# Upper ends of the histogram of seconds.
+# Upper ends of the histogram bins, in seconds.
 BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -21,7 +21,7 @@ class Counts:
         self._seconds, self._n = 0.0, 0
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """One request has ended."""
+        """Count a finished request."""
         with self._lock:
             self._requests[route, status] += 1
             self._seconds, self._n = self._seconds + seconds, self._n + 1
@@ -29,12 +29,12 @@ class Counts:
                 self._buckets[i] += seconds <= end
 
     def image(self, predicted: str) -> None:
-        """One image was predicted."""
+        """Count a predicted image."""
         with self._lock:
             self._classes[predicted] += 1
 
     def text(self, *, n_batches: int, n_in_work: int) -> str:
-        """All counts."""
+        """All counts as text."""
         with self._lock:
             requests = [
                 (f'{{route="{_plain(r)}",status="{s}"}}', n)
@@ -52,8 +52,8 @@ class Counts:
             _metric("requests_total", "counter", "Requests by route and status.", requests)
             + _metric("images_total", "counter", "Predicted images by class.", classes)
             + _metric("request_seconds", "histogram", "Time of a request.", times)
-            + _metric("batches_total", "counter", "Calls of the networks.", [("", n_batches)])
-            + _metric("requests_in_work", "gauge", "Requests in work.", [("", n_in_work)])
+            + _metric("batches_total", "counter", "Predicted batches.", [("", n_batches)])
+            + _metric("requests_in_work", "gauge", "Requests in progress.", [("", n_in_work)])
         )
 
 

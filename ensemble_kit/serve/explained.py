@@ -1,6 +1,6 @@
-"""An explanation as JSON for a page: the image, and each map as a picture to lay over it.
+"""An explanation as JSON: the image, and each map as a transparent picture to put over it.
 
-Computes no map; colours are those of the panels of `explain`.
+The colours are the same as in the panels of `explain`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ METHOD = "gradcam"
 
 
 def explained(ensemble: Ensemble, source: Source) -> dict[str, Any]:
-    """Where the ensemble and its members look in one image.
+    """Maps of the ensemble and its members for one image.
 
     Returns
     -------
-    mapping
-        `method`; `class`, which the maps are about; `picture`, the image as the networks see it;
-        `maps`, each with `name`, `kind`, `caption` and `overlay`; `sentence`; `caveats`. Pictures are PNG
-        files as `data:` addresses.
+    dict
+        `method`; `class` (explained class); `picture` (the image as laid out for the networks); `maps`
+        (each with `name`, `kind`, `caption` and `overlay`); `sentence`; `caveats`. Pictures are PNG
+        files in `data:` URLs.
     """
     found = explain_sources(ensemble, [source], METHOD)
     names = [*ensemble.member_names, "ensemble", "disagreement"]

@@ -1,4 +1,4 @@
-"""In front of every route: who may ask, how large and how slow bodies may be. Pure ASGI."""
+"""Checks before every route: the caller, and the size and duration of the body. Pure ASGI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
-# Load balancers have no token, and browsers cannot send one with a link.
+# Routes without a token: load balancers have none, and browsers cannot send one with a link.
 OPEN = ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
 HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -26,18 +26,18 @@ HEADERS = (
 
 
 class Guard:
-    """Wraps an app.
+    """Wraps an app with checks of the caller and of the body.
 
     Parameters
     ----------
     token : str, optional
-        Must be sent as `Authorization: Bearer TOKEN`; without one the server answers only to
-        requests for a loopback host, so that no other web page reaches it by a name of its own.
+        Required in requests as `Authorization: Bearer TOKEN`. Without a token, the server accepts only
+        requests for a loopback host. This protects it against web pages that rebind their host name.
     """
 
     def __init__(self, app: App, limits: Limits, token: str | None = None) -> None:
         self.app, self.limits, self.token = app, limits, token
-        self.n_bytes = 0  # of all bodies that are in memory now
+        self.n_bytes = 0  # of all bodies in memory
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -62,7 +62,9 @@ class Guard:
             name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
             if not is_loopback(name):
                 raise RefusedError(
-                    403, f"The host is '{host[:80]}'. This server answers to localhost only."
+                    403,
+                    f"The host '{host[:80]}' is not allowed; this server accepts localhost only. "
+                    "Open it by its local address.",
                 )
             return
         given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
@@ -78,7 +80,7 @@ class Guard:
 
 
 class _Body:
-    """The body of one request as it arrives, within the limits of its guard."""
+    """The incoming body of one request, within the limits of its guard."""
 
     def __init__(self, guard: Guard, receive: Receive) -> None:
         self._guard, self._receive, self._loop = guard, receive, asyncio.get_running_loop()
@@ -86,14 +88,14 @@ class _Body:
         self.n_bytes = 0
 
     async def receive(self) -> Message:
-        """The next part.
+        """The next part of the body.
 
         Raises
         ------
         RefusedError
-            408, 413, or 429 where the bodies of all requests together are too large.
+            408: too slow. 413: too large. 429: the bodies of all requests together are too large.
         """
-        if self._is_whole:  # the app waits for the client to leave
+        if self._is_whole:  # the app waits until the client disconnects
             return await self._receive()
         limits, left = self._guard.limits, max(0.0, self._deadline - self._loop.time())
         try:
@@ -101,7 +103,7 @@ class _Body:
         except TimeoutError:
             raise RefusedError(
                 408,
-                f"The request took longer than {limits.seconds:.4g} s to arrive. Send it again.",
+                f"The request took too long; it must arrive within {limits.seconds:.4g} s. Send it again.",
             ) from None
         n = len(message.get("body", b""))
         self.n_bytes, self._guard.n_bytes = self.n_bytes + n, self._guard.n_bytes + n
@@ -116,10 +118,10 @@ class _Body:
 
 
 def too_large(limits: Limits) -> RefusedError:
-    """The refusal of a body that is larger than allowed."""
+    """The refusal of a body that is too large."""
     allowed = f"{limits.max_bytes / 1e6:.4g} MB"
     return RefusedError(
-        413, f"The request is too large: at most {allowed} are read. Send a smaller image."
+        413, f"The request is too large; at most {allowed} are allowed. Send a smaller image."
     )
 
 

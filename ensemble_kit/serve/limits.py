@@ -1,4 +1,4 @@
-"""What one server accepts: size, pixels, time, number of requests, and from whom."""
+"""The limits of a server: sizes, time, number of requests, and hosts."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Limits:
     Parameters
     ----------
     max_bytes : int
-        Of a request's body.
+        Bytes of a request's body.
     max_pixels : int
-        Of one image.
+        Pixels of one image.
     seconds : float
-        For the body to arrive, and again for the prediction.
+        Time for the body to arrive, and the same time for the prediction.
     max_requests : int
-        Predictions that are in work or wait; further ones get 429.
+        Requests that run or wait. Additional requests get 429.
     max_images : int
-        In one request of the Open Inference Protocol.
+        Images in one request of the Open Inference Protocol.
     batch_size : int
         Images of several requests that are predicted together.
     """
@@ -53,13 +53,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_host(host: str, token: str | None) -> None:
-    """Refuse to be reachable by others without a token.
-
-    Raises
-    ------
-    UsageError
-        Another host than loopback and no token, or a short one.
-    """
+    """Raise `UsageError` if the host is not a loopback host and there is no token, or a short one."""
     if token is not None and len(token) < 16:
         raise UsageError(
             f"The token has {len(token)} characters",
@@ -68,7 +62,7 @@ def check_host(host: str, token: str | None) -> None:
         )
     if token is None and not is_loopback(host):
         raise UsageError(
-            f"'{host}' can be reached from other machines",
-            "there is no token, so anybody could use the server",
+            f"--host '{host}' can be reached from other machines, and no token is set",
+            "without a token, only a loopback host is allowed",
             "Set the environment variable ENSEMBLE_KIT_TOKEN, or use --host 127.0.0.1",
         )

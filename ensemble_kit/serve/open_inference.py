@@ -1,6 +1,6 @@
-"""The Open Inference Protocol, version 2: what is asked, and how predictions are answered.
+"""The Open Inference Protocol, version 2: contents of requests and responses.
 
-Knows no HTTP. Binary tensors are in `tensors`.
+Binary tensors are in `tensors`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INPUT = "image"
 
 
 def model_metadata(name: str, ensemble: Ensemble) -> dict[str, Any]:
-    """The answer of `/v2/models/NAME`."""
+    """The response of `/v2/models/NAME`."""
     n = len(ensemble.class_names)
     return {
         "name": name,
@@ -45,31 +45,32 @@ def images_of(request: Any, tensor: bytes, max_images: int) -> list[Content]:
     Parameters
     ----------
     request : JSON value
-        One input: `BYTES` of shape [n], image files (in base64 where they are in the JSON), or of
-        shape [n, 2], pairs of H&E and IHC; or `UINT8` of shape [n, height, width, 3].
+        One input. `BYTES` are image files, shape [n], or pairs of H&E and IHC, shape [n, 2]; inside
+        the JSON they are base64. `UINT8` are pixels, shape [n, height, width, 3].
     tensor : bytes
-        The binary tensor behind the JSON; empty if there is none.
+        The binary tensor after the JSON, or empty.
 
     Raises
     ------
     RefusedError
-        Anything else.
+        400 or 413: the request has another form, or too many images.
     """
     inputs = request.get("inputs") if isinstance(request, Mapping) else None
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], Mapping):
         raise RefusedError(
-            400, "The request needs one input: {'inputs': [{'name': 'image', ...}]}."
+            400, "The request must have one input: {'inputs': [{'name': 'image', ...}]}. See /docs."
         )
     one = inputs[0]
     size = _parameters(one).get("binary_data_size")
     if (size is not None or tensor) and size != len(tensor):
         raise RefusedError(
             400,
-            f"The input has binary_data_size {str(size)[:20]}, and {len(tensor)} bytes follow the JSON.",
+            f"binary_data_size is {str(size)[:20]}; {len(tensor)} bytes follow the JSON. Send the number "
+            "of these bytes.",
         )
     data = tensor if tensor else one.get("data")
     if not isinstance(data, bytes | list) or not data:
-        raise RefusedError(400, "The input has no data. Send its values in 'data', or as a tensor.")
+        raise RefusedError(400, "The input has no data. Send values in 'data' or as a tensor.")
     datatype, shape = one.get("datatype"), one.get("shape")
     if datatype == "BYTES":
         return _files(data, shape, max_images)
@@ -79,7 +80,7 @@ def images_of(request: Any, tensor: bytes, max_images: int) -> list[Content]:
 
 
 def binary_outputs(request: Mapping[str, Any]) -> list[str]:
-    """Names of the outputs that the client wants as binary tensors."""
+    """Names of the outputs that the client requests as binary tensors."""
     every = bool(_parameters(request).get("binary_data_output", False))
     requested = _requested(request)
     if not requested:
@@ -93,14 +94,14 @@ def _parameters(one: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _requested(request: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The outputs that the client names."""
+    """The outputs that the client requests, by name."""
     requested = request.get("outputs")
     named = requested if isinstance(requested, list) else []
     return {str(one.get("name")): one for one in named if isinstance(one, Mapping)}
 
 
 def _files(data: bytes | list[Any], shape: Any, max_images: int) -> list[Content]:
-    # Of pairs, values may come flat or nested.
+    # Values of pairs can be flat or nested.
     n_parts = 2 if isinstance(shape, list) and len(shape) == 2 and shape[1] == 2 else 1
     if isinstance(data, bytes):
         flat: list[Any] = texts_of(data)
@@ -111,32 +112,37 @@ def _files(data: bytes | list[Any], shape: Any, max_images: int) -> list[Content
         raise _too_many(n, max_images)
     if shape not in (None, [len(flat)], [n, 2]) or n * n_parts != len(flat):
         raise RefusedError(
-            400, f"The shape is {str(shape)[:60]}, and there are {len(flat)} images."
+            400,
+            f"The shape {str(shape)[:60]} does not match {len(flat)} images. Correct the shape.",
         )
     files = flat if isinstance(data, bytes) else [_decoded(text) for text in flat]
     return [files[i : i + n_parts] for i in range(0, len(files), n_parts)]
 
 
 def _too_many(n: int, max_images: int) -> RefusedError:
-    return RefusedError(413, f"The request has {n} images; at most {max_images} are allowed.")
+    return RefusedError(
+        413, f"The request has {n} images; at most {max_images} are allowed. Send less."
+    )
 
 
 def _decoded(text: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (TypeError, ValueError, binascii.Error):
-        raise RefusedError(400, "BYTES are image files in base64, one text an image.") from None
+        raise RefusedError(
+            400, "BYTES values must be image files in base64, one string per image."
+        ) from None
 
 
 def _pixels(data: bytes | list[Any], shape: Any, max_images: int) -> list[Content]:
     if not _is_shape(shape):
         raise RefusedError(
             400,
-            f"The shape is {str(shape)[:60]}. UINT8 images have the shape [n, height, width, 3].",
+            f"The shape is {str(shape)[:60]}; UINT8 images need the shape [n, height, width, 3].",
         )
     values = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else _listed(data)
     if values.ndim != 1 or values.size != shape[0] * shape[1] * shape[2] * 3:
-        raise RefusedError(400, f"The data do not fit the shape {shape}.")
+        raise RefusedError(400, f"The data do not match the shape {shape}.")
     if shape[0] > max_images:
         raise _too_many(shape[0], max_images)
     return [[one] for one in values.reshape(shape)]
@@ -153,7 +159,7 @@ def _listed(data: list[Any]) -> npt.NDArray[np.uint8]:
     except (ValueError, OverflowError):
         given = np.empty(0)
     if not np.issubdtype(given.dtype, np.integer) or given.min() < 0 or given.max() > 255:
-        raise RefusedError(400, "UINT8 values are whole numbers, 0 .. 255.")
+        raise RefusedError(400, "UINT8 values must be integers from 0 to 255.")
     return given.astype(np.uint8).ravel()
 
 
@@ -163,7 +169,7 @@ def response(
     records: Sequence[Mapping[str, Any]],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """The answer of `/v2/models/NAME/infer`; `prediction` is each image's whole prediction as JSON."""
+    """The response of `/v2/models/NAME/infer`. `prediction` is the full prediction as JSON."""
     n = len(records)
     proba = [one["probabilities"][c] for one in records for c in classes]
     predicted = [one["predicted"] or "" for one in records]

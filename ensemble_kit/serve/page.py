@@ -1,4 +1,4 @@
-"""The page for people, and the list of routes: HTML that loads nothing from elsewhere."""
+"""The start page and the list of routes: HTML without external resources."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CSP = (
 
 
 def must_not(card: str) -> list[str]:
-    """What the model card says that the ensemble must not be used for, as sentences.
+    """The excluded uses in a model card, as sentences.
 
     Examples
     --------
@@ -43,14 +43,14 @@ def must_not(card: str) -> list[str]:
 
 
 def page(ensemble: Ensemble, limits: Limits, *, needs_token: bool) -> str:
-    """The page to drop an image on."""
+    """The page that predicts an image of the user."""
     return _rendered(
         "page.html",
         style=_STYLE,
         script=_SCRIPT,
         classes=ensemble.class_names,
         method=ensemble.method,
-        noun="Shares of the votes" if ensemble.gives_vote_shares else "Probabilities",
+        noun="Vote shares" if ensemble.gives_vote_shares else "Probabilities",
         n_members=len(ensemble.member_names),
         alpha=None if ensemble.stored.sets is None else ensemble.stored.sets.alpha,
         must_not=must_not(ensemble.card),
@@ -63,7 +63,7 @@ def page(ensemble: Ensemble, limits: Limits, *, needs_token: bool) -> str:
 
 
 def docs_page(schema: Mapping[str, Any]) -> str:
-    """The routes of the OpenAPI schema."""
+    """The page with the routes of the OpenAPI schema."""
     routes = [
         (method.upper(), path, about.get("summary", ""), about.get("description", ""))
         for path, methods in schema["paths"].items()

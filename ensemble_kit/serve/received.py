@@ -1,6 +1,6 @@
-"""Images that arrived with a request become `Source`s; they are decoded by the rules of training.
+"""Images of a request as `Source`s. They are decoded in the same way as in training.
 
-Nothing is written to a named file, and a name that the client gave is never used.
+Images are never written to a named file. File names of the client are ignored.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ensemble_kit.images.decode import look_into
 from ensemble_kit.inference.sources import Pixels, Source, content_source
 from ensemble_kit.serve.refusals import RefusedError
 
-# The bytes of an image file, or its pixels, uint8 (height, width, 3); two of a pair: H&E, then IHC.
+# An image file, or pixels, uint8 (height, width, 3). Two elements are a pair: H&E, then IHC.
 Content = Sequence[bytes | Pixels]
 PAIR = "pair"
 
 
 async def image_of(request: Request) -> list[bytes]:
-    """The image file that a request carries as its body or in a multipart form; two of a pair.
+    """The image file, or the two files of a pair, in the body or multipart form of a request.
 
     Raises
     ------
     RefusedError
-        400: a form that cannot be read, or has another number of images.
+        400: the form cannot be read, or has a wrong number of images.
     """
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return [await request.body()]
@@ -40,8 +40,8 @@ async def image_of(request: Request) -> list[bytes]:
             if len(images) != 1:
                 raise RefusedError(
                     400,
-                    f"The form has {len(images)} images. Send one image as a file, and the IHC image "
-                    f"of a pair as '{PAIR}'.",
+                    f"The form has {len(images)} images; one is needed. Send one image as a file, and "
+                    f"the IHC image of a pair as '{PAIR}'.",
                 )
             return [await one.read() for one in images + pairs]
     except (MultiPartException, HTTPException) as error:
@@ -52,12 +52,12 @@ async def image_of(request: Request) -> list[bytes]:
 
 
 def received(images: Sequence[Content], max_pixels: int) -> list[Source]:
-    """Sources of some images.
+    """Sources of images.
 
     Raises
     ------
     RefusedError
-        400: no bytes. 413: too many pixels by an image's header.
+        400: an image is empty. 413: an image's header says that it has too many pixels.
     """
     for content in images:
         for part in content:
@@ -75,14 +75,14 @@ def _check(part: bytes | Pixels, max_pixels: int) -> None:
         return
     if not part:
         raise RefusedError(
-            400, "The request has no image: its body is empty. Send a PNG, JPEG or TIFF."
+            400, "The request body is empty; an image is needed. Send a PNG, JPEG or TIFF file."
         )
     try:
         size = look_into(io.BytesIO(part), lambda image: image.size)
     except Image.DecompressionBombError as error:
-        raise _too_large("far more", max_pixels) from error
+        raise _too_large("far too many pixels", max_pixels) from error
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-        pass  # decoding says what is wrong with it
+        pass  # decoding gives the error
     else:
         _check_pixels(*size, max_pixels)
 
@@ -95,6 +95,6 @@ def _check_pixels(width: int, height: int, max_pixels: int) -> None:
 def _too_large(size: str, max_pixels: int) -> RefusedError:
     return RefusedError(
         413,
-        f"The image is too large: at most {max_pixels / 1e6:.4g} megapixels are read, and it has "
-        f"{size}. Cut it into tiles first.",
+        f"The image has {size}; at most {max_pixels / 1e6:.4g} megapixels are allowed. "
+        "Cut it into tiles first.",
     )

@@ -1,4 +1,4 @@
-"""Refusals of the server: an HTTP status and a sentence."""
+"""Refusals of the server: an HTTP status and a message."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 from ensemble_kit.errors import DataError, EnsembleKitError, EnvironmentFault, IntegrityError
 
-# For the schema of the routes.
+# Responses in the OpenAPI schema.
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "No image, or one that cannot be read."},
+    400: {"description": "The image is missing or cannot be read."},
     401: {"description": "The token is missing or wrong."},
-    403: {"description": "The request is for another host."},
+    403: {"description": "The host is not allowed."},
     408: {"description": "The request took too long to arrive."},
     413: {"description": "Too many bytes, pixels or images."},
-    429: {"description": "Too many requests are in work."},
-    503: {"description": "It took too long, or the machine lacks memory."},
+    429: {"description": "Too many requests are in progress."},
+    503: {"description": "The prediction took too long, or memory is full."},
 }
 
 
 class RefusedError(Exception):
-    """A request that is not carried out.
+    """A refused request.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ class RefusedError(Exception):
 
 
 def refusal_of(error: EnsembleKitError) -> RefusedError:
-    """A fault of the machine is 503, everything else is the request's: 400."""
+    """503 for a fault of the machine or the ensemble, 400 for a fault of the request."""
     if isinstance(error, EnvironmentFault | IntegrityError):
         return RefusedError(503, str(error))
-    if isinstance(error, DataError):  # its advice is for folders of images
+    if isinstance(error, DataError):  # the original advice is for folders of images
         return RefusedError(400, str(DataError(error.problem, error.allowed, "Send another image")))
     return RefusedError(400, str(error))

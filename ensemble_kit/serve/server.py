@@ -1,4 +1,4 @@
-"""What the routes share: an ensemble, its limits and counts. Waits for predictions, and makes none."""
+"""The shared state of the routes: an ensemble, its limits, counts and threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ensemble_kit.serve.refusals import RefusedError
 
 
 class Server:
-    """An ensemble behind routes.
+    """An ensemble with limits and counts.
 
     Parameters
     ----------
@@ -30,34 +30,35 @@ class Server:
     Attributes
     ----------
     n_in_work : int
-        Requests that are predicted or explained now, or wait for it.
+        Number of requests in progress or waiting.
     """
 
     def __init__(self, ensemble: Ensemble, limits: Limits) -> None:
         self.ensemble, self.limits = ensemble, limits
         self.batcher, self.counts = Batcher(ensemble, limits.batch_size), Counts()
-        # Gradients take memory: one image at a time.
+        # One image at a time, because gradients need much memory.
         self._explaining = ThreadPoolExecutor(1, "explaining")
         self.n_in_work = 0
 
     def close(self) -> None:
-        """Finish what is running."""
+        """Finish running predictions, and end the threads."""
         self.batcher.close()
         self._explaining.shutdown(cancel_futures=True)
 
     @contextlib.contextmanager
     def in_work(self) -> Iterator[None]:
-        """Count a request; refuse it where too many are in work.
+        """Count a request while it is in progress.
 
         Raises
         ------
         RefusedError
-            429.
+            429: too many requests are in progress.
         """
         if self.n_in_work >= self.limits.max_requests:
             raise RefusedError(
                 429,
-                f"{counted(self.n_in_work, 'request', 'is')} in work. Wait a second, then send it again.",
+                f"{counted(self.n_in_work, 'request', 'is')} in progress; at most "
+                f"{self.limits.max_requests} are allowed. Wait a second, then send it again.",
             )
         self.n_in_work += 1
         try:
@@ -66,16 +67,16 @@ class Server:
             self.n_in_work -= 1
 
     async def predict(self, images: Sequence[Content]) -> list[Record]:
-        """A record of each image or pair of H&E and IHC; see `ImagePredictions.records`."""
+        """A record of each image or pair of H&E and IHC: see `ImagePredictions.records`."""
         sources = await self._received(images)
         records: list[Record] = await self._results(self.batcher.submit(sources))
         for record in records:
             self.counts.image(record["predicted"] or "")
-            del record["image"]  # a name of ours
+            del record["image"]  # a name of the server
         return records
 
     async def explain(self, image: Content) -> dict[str, Any]:
-        """Where the members and the ensemble look in one image; see `explained`."""
+        """Maps of the members and the ensemble for one image: see `explained`."""
         (source,) = await self._received([image])
         (found,) = await self._results([self._explaining.submit(explained, self.ensemble, source)])
         return found
@@ -84,11 +85,11 @@ class Server:
         if self.ensemble.takes_pairs and any(len(one) != 2 for one in images):
             raise RefusedError(
                 400,
-                "This ensemble predicts pairs of H&E and IHC images. Send the IHC image as 'pair'.",
+                "One image was sent; this ensemble predicts pairs of H&E and IHC. Send the IHC image as 'pair'.",
             )
         if not self.ensemble.takes_pairs and any(len(one) != 1 for one in images):
             raise RefusedError(
-                400, "This ensemble predicts single images, and got a pair. Send one image."
+                400, "A pair was sent; this ensemble predicts single images. Send one image."
             )
         return await asyncio.to_thread(received, images, self.limits.max_pixels)
 
@@ -102,6 +103,7 @@ class Server:
             raise failed[0]
         if pending:
             raise RefusedError(
-                503, f"It took longer than {self.limits.seconds:.4g} s. Send it again later."
+                503,
+                f"The prediction took longer than {self.limits.seconds:.4g} s. Send it again later.",
             )
         return [one.result() for one in futures]

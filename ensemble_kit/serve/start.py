@@ -1,4 +1,4 @@
-"""Listens on an address and serves an application until a signal ends it."""
+"""Starting the server: listen on an address and serve until a signal."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MAX_CONNECTIONS = 256
 
 
 def bound(host: str, port: int) -> socket.socket:
-    """A socket that has an address and does not listen yet; port 0 is any free one.
+    """A socket with an address that does not listen yet. Port 0 is any free port.
 
     Raises
     ------
     UsageError
-        An unknown host.
+        The host is not an address of this machine.
     EnvironmentFault
         The port is in use or not allowed.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind)
-        if os.name == "posix":  # a port is free at once after its last server ended
+        if os.name == "posix":  # the port can be reused at once after its server ended
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except socket.gaierror as error:
@@ -56,22 +56,22 @@ def _no_address(host: str, error: OSError) -> UsageError:
 
 
 def address_of(listener: socket.socket) -> str:
-    """Where a browser finds the server, e.g. `http://127.0.0.1:8000`."""
+    """The URL of the server, e.g. `http://127.0.0.1:8000`."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve_on(listener: socket.socket, app: Any, *, seconds: float) -> None:
-    """Serve until SIGINT or SIGTERM, which are raised again after requests in work are answered.
+    """Serve until SIGINT or SIGTERM. The signal is raised again after running requests are finished.
 
     Parameters
     ----------
     listener : socket
     app : ASGI application
     seconds : float
-        As of `Limits`; also for requests in work at the end.
+        See `Limits`. It is also the time for running requests at the end.
     """
-    # It logs each form that cannot be read; the client is told.
+    # Unreadable forms are reported to the client, not to the log.
     logging.getLogger("python_multipart").setLevel(logging.ERROR)
     timed: Any = functools.partial(TimedProtocol, seconds=seconds)
     config = uvicorn.Config(

@@ -1,7 +1,7 @@
-"""Binary tensors of the Open Inference Protocol: values behind the JSON of a request or an answer.
+"""Binary tensors of the Open Inference Protocol: values after the JSON of a request or response.
 
-The JSON says how many bytes each tensor has. `BYTES` are texts, each after its length (4 bytes,
-little endian). Knows no HTTP and no predictions.
+The JSON holds the number of bytes of each tensor. A `BYTES` tensor is a sequence of texts, each
+after its length (4 bytes, little endian).
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import numpy as np
 
 from ensemble_kit.serve.refusals import RefusedError
 
-# Length of the JSON in front of the tensors.
+# The header with the length of the JSON.
 HEADER = "inference-header-content-length"
 _LENGTH = struct.Struct("<I")
 
 
 def split_body(body: bytes, header: str | None) -> tuple[Any, bytes]:
-    """The JSON of a request, and the tensors behind it.
+    """The JSON of a request, and the tensors after it.
 
     Parameters
     ----------
     body : bytes
     header : str, optional
-        The value of `HEADER`; without it there are no tensors.
+        The value of `HEADER`. Without it there are no tensors.
 
     Raises
     ------
     RefusedError
-        400.
+        400: the header is wrong, or the body is not JSON.
     """
     n = len(body)
     if header is not None:
@@ -54,7 +54,7 @@ def texts_of(tensor: bytes) -> list[bytes]:
     Raises
     ------
     RefusedError
-        400: a length that leads out of the tensor.
+        400: a length exceeds the size of the tensor.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def texts_of(tensor: bytes) -> list[bytes]:
 
 
 def tensor_of(datatype: str, data: Sequence[Any]) -> bytes:
-    """Values of an output as a binary tensor; `datatype` is `BYTES` or `FP64`."""
+    """Values of an output as a binary tensor. `datatype` is `BYTES` or `FP64`."""
     if datatype == "FP64":
         return np.asarray(data, "<f8").tobytes()
     return b"".join(_LENGTH.pack(len(one)) + one for one in (text.encode() for text in data))
@@ -83,12 +83,12 @@ def tensor_of(datatype: str, data: Sequence[Any]) -> bytes:
 def with_tensors(
     response_body: Mapping[str, Any], binary: Sequence[str]
 ) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of its JSON where outputs follow as binary tensors.
+    """The body of a response, and the length of its JSON, or None without binary tensors.
 
     Parameters
     ----------
     binary : sequence of str
-        Names of these outputs.
+        Names of the outputs that are sent as binary tensors.
     """
     outputs, tensors = [], []
     for one in response_body["outputs"]:

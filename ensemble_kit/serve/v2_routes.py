@@ -54,7 +54,7 @@ def add_open_inference(app: FastAPI, server: Server) -> None:
 
 
 def _add(app: FastAPI, method: str, ending: str, route: _Route, summary: str, **about: Any) -> None:
-    """With and without a version in the path."""
+    """Add a route with and without a version in the path."""
     app.add_api_route(_MODEL + ending, route, methods=[method], summary=summary, **about)
     app.add_api_route(
         f"{_MODEL}/versions/{{version}}{ending}", route, methods=[method], include_in_schema=False
@@ -88,6 +88,6 @@ def _check_name(name: str, version: str) -> None:
     if name != NAME or version != VERSION:
         raise RefusedError(
             404,
-            f"There is no model '{name[:80]}' of version '{version[:20]}'. "
-            f"The only one is '{NAME}' of version '{VERSION}'.",
+            f"There is no model '{name[:80]}' with version '{version[:20]}'. "
+            f"Use '{NAME}' with version '{VERSION}'.",
         )

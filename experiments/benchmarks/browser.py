@@ -59,7 +59,7 @@ def use(page: Page, image: Path) -> dict[str, Any]:
     page.focus("input[name=map]:checked")
     page.keyboard.press("ArrowDown")
     return {
-        "class_read": page.inner_text("#answer"),
+        "class_read": page.inner_text("#prediction"),
         "status": page.inner_text("#status"),
         "maps": page.locator("input[name=map]").count(),
         "slider_changes_opacity": float(after) > float(before),

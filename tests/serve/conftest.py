@@ -1,4 +1,4 @@
-"""A server of the stacked run: in this process, and behind a real socket."""
+"""Fixtures: a server of the stacked run, in this process and on a real socket."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ def _running(app: Any) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def running() -> Callable[[Any], contextlib.AbstractContextManager[int]]:
-    """Runs an app behind a free port of this machine, and gives the port."""
+    """A context manager that runs an app on a free port and yields the port."""
     return _running

@@ -1,4 +1,4 @@
-"""Connections on which nothing happens end; those in use do not."""
+"""Idle connections are closed, and connections in use are not."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import uvicorn
 from ensemble_kit.serve.connections import TimedProtocol
 
 SECONDS = 0.15
-ASK = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """Answers more than sockets hold where asked for /large, else two letters."""
+    """Responds to /large with more bytes than a socket buffers, otherwise with two letters."""
     body = bytes(50_000_000) if scope["path"] == "/large" else b"ok"
     head = [(b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": 200, "headers": head})
@@ -40,7 +40,7 @@ def address() -> Iterator[tuple[str, int]]:
 
 
 def received(client: socket.socket) -> int:
-    """How many bytes still come."""
+    """The number of bytes until the end."""
     n = 0
     with contextlib.suppress(ConnectionError):
         while part := client.recv(10**6):
@@ -48,10 +48,8 @@ def received(client: socket.socket) -> int:
     return n
 
 
-@pytest.mark.parametrize("begun", [b"", b"GET / HT", ASK[:-2]])
-def test_row_57_a_head_that_never_ends_is_answered_408(
-    address: tuple[str, int], begun: bytes
-) -> None:
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", REQUEST[:-2]])
+def test_row_57_an_incomplete_head_gets_408(address: tuple[str, int], begun: bytes) -> None:
     with socket.create_connection(address, timeout=60) as client:
         client.sendall(begun)
         response = b"".join(iter(lambda: client.recv(1000), b""))
@@ -59,27 +57,27 @@ def test_row_57_a_head_that_never_ends_is_answered_408(
     assert b'{"error"' in response
 
 
-def test_row_57_a_second_head_that_never_ends_is_answered_408(address: tuple[str, int]) -> None:
+def test_row_57_an_incomplete_second_head_gets_408(address: tuple[str, int]) -> None:
     with socket.create_connection(address, timeout=60) as client:
-        client.sendall(ASK + ASK[:9])
+        client.sendall(REQUEST + REQUEST[:9])
         response = b"".join(iter(lambda: client.recv(1000), b""))
     assert b"ok" in response
     assert b" 408 " in response
 
 
-def test_row_57_a_client_that_never_reads_is_cut_off(address: tuple[str, int]) -> None:
+def test_row_57_a_client_that_never_reads_is_disconnected(address: tuple[str, int]) -> None:
     with socket.create_connection(address, timeout=60) as client:
-        client.sendall(ASK.replace(b"/ ", b"/large "))
+        client.sendall(REQUEST.replace(b"/ ", b"/large "))
         client.recv(1)
-        # What the server could not hand over in time is lost with the connection.
+        # Bytes that the server could not send in time are lost with the connection.
         threading.Event().wait(8 * SECONDS)
         assert received(client) < 50_000_000
 
 
-def test_a_client_that_asks_again_and_again_is_not_cut_off(address: tuple[str, int]) -> None:
+def test_a_client_that_sends_many_requests_is_not_disconnected(address: tuple[str, int]) -> None:
     with socket.create_connection(address, timeout=60) as client:
         for _ in range(12):
-            client.sendall(ASK)
+            client.sendall(REQUEST)
             response = b""
             while not response.endswith(b"ok"):
                 response += client.recv(1000)

@@ -1,4 +1,4 @@
-"""Maps over HTTP are the maps of `explain`; what cannot be explained is refused with a sentence."""
+"""Maps over HTTP equal the maps of `explain`. Invalid requests are refused."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 from ensemble_kit.explanation.ledger import sentence
 from ensemble_kit.explanation.panes import panes_of
 from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.image_caveats import TRAINED
 from ensemble_kit.plots.explanation import KINDS, overlay
 from ensemble_kit.serve.app import make_app
 from ensemble_kit.serve.limits import Limits
@@ -29,7 +30,7 @@ def pixels_of(address: str) -> Any:
 
 
 @pytest.mark.parametrize("as_form", [False, True])
-def test_maps_over_http_are_those_of_explain(
+def test_maps_over_http_equal_those_of_explain(
     client: TestClient, served: Ensemble, slides: Path, image: bytes, as_form: bool
 ) -> None:
     sent: dict[str, Any] = {"files": {"image": ("x.png", image)}} if as_form else {"content": image}
@@ -45,11 +46,11 @@ def test_maps_over_http_are_those_of_explain(
     for one in found["maps"]:
         assert set(one) == {"name", "kind", "caption", "overlay"}
         np.testing.assert_array_equal(pixels_of(one["overlay"]), overlay(panes[one["name"]]))
-    assert any("few cells" in one for one in found["caveats"])
-    assert any("Training image" in one for one in found["caveats"])
+    assert any("4 x 4" in one for one in found["caveats"])
+    assert TRAINED in found["caveats"]
 
 
-def test_an_overlay_is_clear_without_evidence_and_opaque_at_the_peak(
+def test_an_overlay_is_transparent_without_evidence_and_opaque_at_the_peak(
     served: Ensemble, slides: Path
 ) -> None:
     found = served.explain(slides / "benign" / "P00_0.png")
@@ -61,21 +62,19 @@ def test_an_overlay_is_clear_without_evidence_and_opaque_at_the_peak(
 
 
 @pytest.mark.parametrize(("content", "status"), [(b"", 400), (b"text", 400), (bytes(200_000), 413)])
-def test_what_cannot_be_explained_is_refused(
-    client: TestClient, content: bytes, status: int
-) -> None:
+def test_invalid_images_are_refused(client: TestClient, content: bytes, status: int) -> None:
     response = client.post("/explain", content=content)
     assert response.status_code == status
     assert response.json()["error"]
 
 
-def test_explanations_count_as_requests_in_work(served: Ensemble, image: bytes) -> None:
+def test_explanations_count_as_requests_in_progress(served: Ensemble, image: bytes) -> None:
     app: Any = make_app(served, Limits(max_requests=0))
     with TestClient(app, base_url="http://localhost") as busy:
         assert busy.post("/explain", content=image).status_code == 429
 
 
-def test_an_explanation_that_takes_too_long_is_503_and_the_server_goes_on(
+def test_an_explanation_that_takes_too_long_gets_503_and_the_server_continues(
     served: Ensemble, image: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import threading
@@ -84,11 +83,11 @@ def test_an_explanation_that_takes_too_long_is_503_and_the_server_goes_on(
 
     go = threading.Event()
 
-    def held(*_: Any) -> dict[str, Any]:
+    def slow_explained(*_: Any) -> dict[str, Any]:
         assert go.wait(30)
         return {"class": "benign"}
 
-    monkeypatch.setattr(server, "explained", held)
+    monkeypatch.setattr(server, "explained", slow_explained)
     app: Any = make_app(served, Limits(seconds=0.2))
     with TestClient(app, base_url="http://localhost") as slow:
         assert slow.post("/explain", content=image).status_code == 503
@@ -96,7 +95,7 @@ def test_an_explanation_that_takes_too_long_is_503_and_the_server_goes_on(
         assert slow.post("/explain", content=image).json() == {"class": "benign"}
 
 
-def test_a_graph_has_no_maps_and_the_page_says_so(
+def test_a_graph_has_no_maps_and_no_button_on_the_page(
     served: Ensemble, image: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert 'id="explain"' in page(served, Limits(), needs_token=False)
@@ -109,14 +108,14 @@ def test_a_graph_has_no_maps_and_the_page_says_so(
     assert "--backend torch" in response.json()["error"]
 
 
-def test_the_scales_of_the_page_are_those_of_the_maps(client: TestClient) -> None:
+def test_the_colour_scales_of_the_page_equal_those_of_the_maps(client: TestClient) -> None:
     text = client.get("/").text
     for name in (KINDS["evidence"][0], KINDS["spread"][0]):
         steps = ",".join(colors.to_hex(colormaps[name](i / 6)) for i in range(7))
         assert f"linear-gradient(90deg,{steps})" in text
 
 
-def test_the_schema_describes_the_route(client: TestClient) -> None:
+def test_the_openapi_schema_describes_the_route(client: TestClient) -> None:
     about = client.get("/openapi.json").json()["paths"]["/explain"]["post"]
     assert set(about["requestBody"]["content"]) == {"application/octet-stream", "multipart/form-data"}  # fmt: skip
     example = about["responses"]["200"]["content"]["application/json"]["example"]

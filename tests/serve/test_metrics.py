@@ -1,4 +1,4 @@
-"""`/metrics` in the text format of Prometheus, read as its grammar says."""
+"""`/metrics` follows the grammar of Prometheus's text format."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SUFFIXES = {"histogram": ("_bucket", "_sum", "_count")}
 
 
 def parsed(text: str) -> dict[str, list[tuple[str, float]]]:
-    """Metric -> its samples, as labels (or suffix) and value; fails on what the grammar does not allow."""
+    """Samples by metric, as labels (or suffix) and value. Fails if the text violates the grammar."""
     assert text.endswith("\n")
     found: dict[str, list[tuple[str, float]]] = {}
     kinds: dict[str, str] = {}
     for line in text.splitlines():
         if line.startswith("# HELP "):
             name = line.split(" ")[2]
-            assert name not in found, "one group a metric"
+            assert name not in found
             found[name] = []
         elif line.startswith("# TYPE "):
             _, _, name, kind = line.split(" ")
@@ -38,7 +38,7 @@ def parsed(text: str) -> dict[str, list[tuple[str, float]]]:
     return found
 
 
-def test_the_text_is_in_the_format_whatever_classes_are_called() -> None:
+def test_the_text_is_valid_for_any_class_names() -> None:
     counts = Counts()
     for name in ("benign", 'a"b\\c\nd', "benign"):
         counts.image(name)

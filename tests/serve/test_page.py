@@ -1,4 +1,4 @@
-"""The page for people: markup in names is text, and nothing of it is loaded from elsewhere."""
+"""The start page: markup in names is escaped, and no external resources are loaded."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARKUP = ("<img src=x onerror=alert(1)>", '"><script>alert(1)</script>')
 
 
 class Tags(HTMLParser):
-    """Counts tags and keeps attributes."""
+    """Collects tags and names of attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Tags(HTMLParser):
         self.names |= {name for name, _ in attrs}
 
 
-def test_row_55_markup_in_names_is_shown_and_never_run(served: Ensemble) -> None:
+def test_row_55_markup_in_names_is_escaped(served: Ensemble) -> None:
     plain = Tags(page(served, Limits(), needs_token=True))
     stored = dataclasses.replace(served.stored, class_names=MARKUP, notes=MARKUP, name=MARKUP[0])
     odd = Ensemble(stored, served.members, served.manifest, card=lambda: f"## What it must not be used for\n\n- {MARKUP[1]}\n")  # fmt: skip
@@ -40,7 +40,7 @@ def test_row_55_markup_in_names_is_shown_and_never_run(served: Ensemble) -> None
     assert "script" not in Tags(docs_page(schema)).tags
 
 
-def test_row_55_the_page_runs_its_own_script_alone() -> None:
+def test_row_55_the_page_runs_only_its_own_script() -> None:
     rules = dict(one.strip().split(" ", 1) for one in CSP.split(";"))
     assert rules["default-src"] == "'none'"
     assert rules["script-src"].startswith("'sha256-")
@@ -49,7 +49,7 @@ def test_row_55_the_page_runs_its_own_script_alone() -> None:
     assert "http" not in CSP
 
 
-def test_pairs_have_two_places_to_drop_images(served: Ensemble) -> None:
+def test_the_page_of_pairs_has_two_file_inputs(served: Ensemble) -> None:
     assert 'id="file-pair"' not in page(served, Limits(), needs_token=False)
     manifest = served.manifest.with_columns(
         join="side", pair_path=list(served.manifest.table["path"])

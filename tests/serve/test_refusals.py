@@ -1,4 +1,4 @@
-"""What the server refuses, with which status; nothing a client sends ends it."""
+"""Refused requests and their status. No request ends the server."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def png(width: int, height: int) -> bytes:
         (bytes(200_000), 413),
     ],
 )
-def test_images_that_are_refused(
+def test_invalid_images_are_refused_and_the_server_continues(
     client: TestClient, image: bytes, content: bytes, status: int
 ) -> None:
     response = client.post("/predict", content=content)
@@ -59,12 +59,12 @@ def test_images_that_are_refused(
     assert client.post("/predict", content=image).status_code == 200
 
 
-def test_a_body_without_a_length_is_counted_as_it_arrives(client: TestClient) -> None:
+def test_a_large_body_without_a_length_is_refused(client: TestClient) -> None:
     response = client.post("/predict", content=(bytes(50_000) for _ in range(4)))
     assert response.status_code == 413
 
 
-def test_a_form_of_many_parts_or_without_a_file_is_refused(
+def test_a_form_with_many_files_or_without_a_file_is_refused(
     client: TestClient, image: bytes
 ) -> None:
     many = [("image", (f"{i}.png", image[:9])) for i in range(200)]
@@ -74,7 +74,7 @@ def test_a_form_of_many_parts_or_without_a_file_is_refused(
     assert client.post("/predict", content=b"nonsense", headers=head).status_code == 400
 
 
-def test_pairs_and_single_images_are_not_taken_for_each_other(
+def test_a_pair_instead_of_an_image_and_an_image_instead_of_a_pair_are_refused(
     client: TestClient, served: Ensemble, image: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair = {"image": image, "pair": image}
@@ -83,7 +83,7 @@ def test_pairs_and_single_images_are_not_taken_for_each_other(
     monkeypatch.setattr(Ensemble, "takes_pairs", True)
     response = client.post("/predict", files={"image": image})
     assert response.status_code == 400
-    assert "IHC" in response.json()["error"]
+    assert "'pair'" in response.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_pairs_and_single_images_are_not_taken_for_each_other(
         b'{"inputs": [{"datatype": "BYTES", "parameters": {"binary_data_size": 9}}]}',
     ],
 )
-def test_requests_of_the_protocol_that_are_refused(client: TestClient, body: bytes) -> None:
+def test_invalid_requests_of_the_protocol_are_refused(client: TestClient, body: bytes) -> None:
     response = client.post("/v2/models/ensemble/infer", content=body)
     assert response.status_code == 400, response.text
     assert response.json()["error"]
@@ -116,14 +116,14 @@ def test_too_many_images_in_one_request_are_refused(client: TestClient) -> None:
     assert client.post("/v2/models/ensemble/infer", json={"inputs": [pixels]}).status_code == 413
 
 
-def test_a_web_page_of_another_name_does_not_reach_the_server(client: TestClient) -> None:
+def test_requests_for_another_host_are_refused(client: TestClient) -> None:
     for host in ("evil.example", "localhost.evil.example", "127.0.0.1.evil.example:8000", ""):
         assert client.get("/", headers={"host": host}).status_code == 403
     for host in ("127.0.0.1:8000", "[::1]:8000", "[::1]", "localhost"):
         assert client.get("/", headers={"host": host}).status_code == 200
 
 
-def test_a_token_is_needed_where_there_is_one(served: Ensemble, image: bytes) -> None:
+def test_a_server_with_a_token_refuses_requests_without_it(served: Ensemble, image: bytes) -> None:
     app: Any = make_app(served, token=TOKEN)
     with TestClient(app, base_url="http://hospital.example") as other:
         assert other.post("/predict", content=image).status_code == 401
@@ -137,7 +137,7 @@ def test_a_token_is_needed_where_there_is_one(served: Ensemble, image: bytes) ->
         assert 'id="token"' in other.get("/").text
 
 
-def test_hosts_that_others_reach_need_a_token() -> None:
+def test_hosts_that_other_machines_can_reach_need_a_token() -> None:
     check_host("127.0.0.1", None)
     check_host("0.0.0.0", TOKEN)
     for host, token in (("0.0.0.0", None), ("hospital", None), ("127.0.0.1", "short")):
@@ -146,7 +146,7 @@ def test_hosts_that_others_reach_need_a_token() -> None:
         assert caught.value.exit_code == 2
 
 
-def test_no_more_requests_are_in_work_than_allowed(served: Ensemble, image: bytes) -> None:
+def test_too_many_requests_in_progress_get_429(served: Ensemble, image: bytes) -> None:
     app: Any = make_app(served, Limits(max_requests=0))
     with TestClient(app, base_url="http://localhost") as busy:
         assert busy.post("/predict", content=image).status_code == 429

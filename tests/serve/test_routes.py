@@ -1,4 +1,4 @@
-"""What the server answers is what the ensemble predicts, by every route."""
+"""Every route returns the predictions of the ensemble."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from ensemble_kit.inference.ensemble import Ensemble
+from ensemble_kit.inference.image_caveats import TRAINED
 from ensemble_kit.inference.sources import as_sources
 from ensemble_kit.serve.batching import Batcher
 
@@ -36,11 +37,11 @@ def test_raw_and_multipart_images_get_the_ensembles_prediction(
         assert response.status_code == 200, response.text
         same(response.json(), served, path)
         assert "passwd" not in response.text
-    assert any("Training image" in one for one in raw.json()["caveats"])
+    assert TRAINED in raw.json()["caveats"]
 
 
 @pytest.mark.parametrize("kind", ["16-bit", "CMYK", "alpha", "EXIF", "grey"])
-def test_images_of_every_kind_are_predicted_as_from_a_file(
+def test_images_of_every_kind_get_the_prediction_of_their_file(
     client: TestClient, served: Ensemble, tmp_path: Path, kind: str
 ) -> None:
     rng = np.random.default_rng(0)
@@ -67,7 +68,7 @@ def test_images_of_every_kind_are_predicted_as_from_a_file(
     same(response.json(), served, path)
 
 
-def test_the_open_inference_protocol(
+def test_the_open_inference_protocol_returns_the_predictions(
     client: TestClient, served: Ensemble, slides: Path, image: bytes
 ) -> None:
     assert client.get("/v2/health/live").json() == {"live": True}
@@ -94,20 +95,20 @@ def test_the_open_inference_protocol(
     np.testing.assert_allclose(found["outputs"][0]["data"], want, atol=1e-6)
 
 
-def test_waiting_images_are_predicted_in_one_batch_each_with_its_own_result(
+def test_waiting_images_are_predicted_in_one_batch_and_get_their_own_results(
     served: Ensemble, slides: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths = sorted(slides.glob("*/P0[0-3]_*.png"))[:9]
     begun, go, sizes = threading.Event(), threading.Event(), []
     real = served.predict_blocks
 
-    def held(sources: Any, start: int = 0) -> Any:
+    def slow_blocks(sources: Any, start: int = 0) -> Any:
         sizes.append(len(sources))
         begun.set()
         assert go.wait(30)
         return real(sources, start)
 
-    monkeypatch.setattr(served, "predict_blocks", held)
+    monkeypatch.setattr(served, "predict_blocks", slow_blocks)
     batcher = Batcher(served, 6)
     futures = batcher.submit(as_sources(paths[:1]))
     assert begun.wait(30)
@@ -120,7 +121,7 @@ def test_waiting_images_are_predicted_in_one_batch_each_with_its_own_result(
         same(one, served, path)
 
 
-def test_pages_load_nothing_from_elsewhere(client: TestClient) -> None:
+def test_pages_have_no_external_resources(client: TestClient) -> None:
     for path in ("/", "/docs"):
         response = client.get(path)
         assert response.status_code == 200

@@ -1,4 +1,4 @@
-"""What `ensemble-kit serve` does before the first request and after the last."""
+"""Start and end of `ensemble-kit serve`."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ Cli = Callable[..., tuple[int, str]]
 
 
 @pytest.mark.parametrize(("signal", "code"), [(KeyboardInterrupt, 130), (Terminated, 143)])
-def test_the_terminal_says_where_the_server_is_and_how_it_ended(
+def test_the_address_is_printed_and_a_signal_gives_its_exit_code(
     cli: Cli, stacked: Any, monkeypatch: pytest.MonkeyPatch, signal: type, code: int
 ) -> None:
     def served(listener: socket.socket, app: Any, *, seconds: float) -> None:
-        # It listens already.
         socket.create_connection(listener.getsockname(), timeout=30).close()
         raise signal
 
     monkeypatch.setattr(start, "serve_on", served)
     ended, printed = cli("serve", stacked.run.path, "--port", 0, "--method", "simplex")
     assert ended == code
-    for word in ("simplex of 2 members", "torch on cpu", "benign, malignant", "http://127.0.0.1:"):
+    for word in ("simplex", "torch", "benign", "malignant", "http://127.0.0.1:"):
         assert word in printed
     assert "127.0.0.1:0" not in printed
 
@@ -37,7 +36,7 @@ def test_the_terminal_says_where_the_server_is_and_how_it_ended(
 @pytest.mark.parametrize(
     ("host", "code"), [("no-such-host.invalid", 2), ("192.0.2.1", 2), ("in use", 4)]
 )
-def test_addresses_that_cannot_be_used_are_refused_by_name(host: str, code: int) -> None:
+def test_unusable_addresses_are_refused_by_name(host: str, code: int) -> None:
     with bound("127.0.0.1", 0) as other:
         other.listen()
         port = other.getsockname()[1] if host == "in use" else 0
@@ -47,7 +46,7 @@ def test_addresses_that_cannot_be_used_are_refused_by_name(host: str, code: int)
     assert (str(port) if port else host) in str(caught.value)
 
 
-def test_addresses_are_printed_as_browsers_read_them() -> None:
+def test_an_address_is_a_url_for_a_browser() -> None:
     with bound("127.0.0.1", 0) as one:
         assert address_of(one) == f"http://127.0.0.1:{one.getsockname()[1]}"
     if socket.has_ipv6:
@@ -59,7 +58,7 @@ def test_addresses_are_printed_as_browsers_read_them() -> None:
             assert address_of(two) == f"http://[::1]:{two.getsockname()[1]}"
 
 
-def test_what_is_no_bundle_is_refused(cli: Cli, tmp_path: Path) -> None:
+def test_a_damaged_and_a_missing_bundle_are_refused(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"no zip")
     assert cli("serve", tmp_path / "x.zip", "--port", 0)[0] == 7
     assert cli("serve", tmp_path / "none", "--port", 0)[0] == 3

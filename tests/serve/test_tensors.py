@@ -1,4 +1,4 @@
-"""Binary tensors of the Open Inference Protocol, written byte by byte as its extension describes them."""
+"""Binary tensors of the Open Inference Protocol, checked byte by byte."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def packed(*texts: bytes) -> bytes:
     return b"".join(struct.pack("<I", len(one)) + one for one in texts)
 
 
-def test_image_files_and_pixels_come_as_tensors_and_so_do_the_outputs(
+def test_image_files_pixels_and_outputs_can_be_tensors(
     client: TestClient, served: Ensemble, slides: Path, image: bytes
 ) -> None:
     want = served.predict_proba(slides / "benign" / "P00_0.png")[0]
@@ -60,7 +60,7 @@ def test_image_files_and_pixels_come_as_tensors_and_so_do_the_outputs(
     np.testing.assert_allclose(by_name["probabilities"]["data"], want, atol=1e-6)
 
 
-def test_one_output_as_a_tensor_and_one_as_json(client: TestClient, image: bytes) -> None:
+def test_one_output_can_be_a_tensor_and_another_json(client: TestClient, image: bytes) -> None:
     outputs = [{"name": "predicted"}, {"name": "probabilities", "parameters": {"binary_data": True}}]  # fmt: skip
     response = send(client, *requested(packed(image), "BYTES", [1], outputs=outputs))
     length = int(response.headers["inference-header-content-length"])
@@ -70,7 +70,9 @@ def test_one_output_as_a_tensor_and_one_as_json(client: TestClient, image: bytes
     assert len(response.content) == length + 16
 
 
-def test_nested_values_are_pixels_too(client: TestClient, image: bytes) -> None:
+def test_nested_and_flat_pixels_give_the_same_probabilities(
+    client: TestClient, image: bytes
+) -> None:
     pixels = np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))[None]
     one = {"name": "image", "datatype": "UINT8", "shape": list(pixels.shape)}
     flat, nested = (
@@ -95,13 +97,13 @@ def test_a_wrong_length_of_the_json_is_refused(
     "tensor",
     [b"\xff\xff\xff\xffab", b"\x01", b"\x05\x00\x00\x00ab", packed(b"ab") + b"\x00\x00"],
 )
-def test_lengths_that_lead_out_of_a_tensor_are_refused(client: TestClient, tensor: bytes) -> None:
+def test_lengths_that_exceed_a_tensor_are_refused(client: TestClient, tensor: bytes) -> None:
     response = send(client, *requested(tensor, "BYTES", [1]))
     assert response.status_code == 400
     assert response.json()["error"]
 
 
-def test_a_tensor_of_another_size_than_the_json_says_is_refused(
+def test_a_tensor_with_another_size_than_in_the_json_is_refused(
     client: TestClient, image: bytes
 ) -> None:
     body, length = requested(packed(image), "BYTES", [1])
@@ -110,7 +112,7 @@ def test_a_tensor_of_another_size_than_the_json_says_is_refused(
     assert send(client, *requested(b"abc", "UINT8", [1, 8, 8, 3])).status_code == 400
 
 
-def test_a_version_in_the_path_is_the_only_one(client: TestClient, image: bytes) -> None:
+def test_the_path_can_have_version_1_and_no_other(client: TestClient, image: bytes) -> None:
     about = client.get("/v2/models/ensemble").json()
     assert about["versions"] == ["1"]
     assert client.get("/v2/models/ensemble/versions/1").json() == about
