@@ -1,1 +1,1 @@
-"""A run as something that others use: a bundle, and graphs for other programs."""
+"""Exporting a run: bundles, and graphs for other programs."""

@@ -1,6 +1,6 @@
-"""How fast a bundle predicts on this machine: each installed backend, each in a process of its own.
+"""The speed of a bundle on this machine, with each installed backend in a separate process.
 
-Uses the golden images of the bundle. Prints nothing.
+The golden images of the bundle are predicted.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from ensemble_kit.errors import UsageError
 from ensemble_kit.inference.backends import OF_GRAPH, TORCH, is_installed
 from ensemble_kit.inference.bundle_files import is_bundle, open_files
 
-# Predictions of single images that the latencies are of.
+# Number of single predictions for the latencies.
 N_SINGLE = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """One backend's speed.
+    """The speed of one backend.
 
     Parameters
     ----------
     backend : str
     images_per_second : float
-        Of the networks, with all golden images in one batch.
+        Throughput of the networks, with all golden images in one batch.
     p50_ms, p99_ms : float
-        From one decoded image to its prediction.
+        Time from one decoded image to its prediction.
     memory_mib : float
         Largest resident memory of the process, libraries included.
     open_seconds : float
     error : str
-        Why there are no values; empty otherwise.
+        The reason of a failure, or "".
     """
 
     backend: str
@@ -51,17 +51,17 @@ class Speed:
 
 
 def bench_bundle(path: str | os.PathLike[str]) -> list[Speed]:
-    """Measure every backend that the bundle has and that is installed.
+    """Measure every installed backend that can run the bundle.
 
     Raises
     ------
     UsageError
-        The path is no bundle.
+        The path is not a bundle.
     """
     if not is_bundle(path):
         raise UsageError(
-            f"'{os.fspath(path)}' is no bundle",
-            "bench measures a bundle",
+            f"'{os.fspath(path)}' is not a bundle",
+            "bench needs a bundle",
             "Write one: ensemble-kit export RUN BUNDLE --format onnx",
         )
     with open_files(path) as files:
@@ -86,7 +86,7 @@ def _in_a_process(path: str, backend: str) -> Speed:
 
 
 def main(path: str, backend: str) -> None:
-    """Measure one backend in this process, and write the values to standard output."""
+    """Measure one backend in this process, and write the values as JSON to standard output."""
     sys.stdout.write(json.dumps(dataclasses.asdict(_measured(path, backend, N_SINGLE))) + "\n")
 
 

@@ -1,6 +1,6 @@
-"""Writes a bundle: all that predicting needs, in one folder or zip archive, without the run.
+"""Writing a bundle: a folder or zip archive that predicts without the run.
 
-Plain files only: safetensors, JSON, PNG, Markdown. The bundle is opened again before it gets its name.
+It has plain files only: safetensors, JSON, PNG, Markdown. It is opened and checked before it is renamed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ PREPROCESSING = {
     "decode": "8-bit RGB. Grey becomes three equal channels; transparency becomes white; the EXIF "
     "orientation is applied; 16 bits become 8. See ensemble_kit.images.decode.",
     "resize": "to the square input size of each network, bicubic with antialiasing, as Pillow does; "
-    "the aspect ratio is not kept",
+    "the aspect ratio is not preserved",
     "crop": CROP,
     "scale": "values 0 to 255 become (value / 255 - mean) / std for each channel",
 }
@@ -69,7 +69,7 @@ PREPROCESSING = {
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What was exported.
+    """The result of an export.
 
     Parameters
     ----------
@@ -78,11 +78,11 @@ class Exported:
     method : str
     choice : FoldChoice
     golden_difference : float
-        Largest difference of a probability, of the bundle opened again and the run's networks.
+        Largest difference of a probability between the bundle and the run's networks.
     graph_differences : mapping of str to float
-        The same of the graph on real images, by backend; empty without a graph.
+        The same between the graph and PyTorch on real images, by backend. Empty without a graph.
     distilled : Distilled, optional
-        What a small network loses and saves, compared with the ensemble that it learnt from.
+        Comparison of a small network with its teacher.
     """
 
     path: Path
@@ -109,22 +109,22 @@ def export_bundle(
     ----------
     run : Run or path
     out : path
-        A folder, or a zip archive if its name ends in `.zip`. An older bundle there is replaced.
+        A folder, or a zip archive if its name ends in `.zip`. An older bundle is replaced.
     method : str, optional
-        A stacked method, or a member; by default the method that `stack` chose.
+        A stacked method or a member. Default: the method that `stack` chose.
     folds : {"all", "best", "soup"}
-        All fold networks, the best one of each member, or one with their mean weights.
+        For each member: all fold networks, the best one, or one with their mean weights.
     graph : {"onnx", "openvino"}, optional
         Also write all networks and the combiner as one graph, for other backends than PyTorch.
     student : Student, optional
-        The small network of this run is compared with the ensemble that it learnt from.
+        The small network of this run, to compare it with its teacher.
 
     Raises
     ------
     UsageError
-        An unknown method or choice of folds.
+        The method or the choice of folds is unknown.
     DataError
-        `out` is something else, or the run's images cannot be read.
+        `out` is not a bundle, or the run's images cannot be read.
     """
     _refuse_unknown(folds)
     target, opened = Path(out), run if isinstance(run, Run) else Run(run)
@@ -197,7 +197,7 @@ def _fill(
 def _about_bundle(
     stored: StoredMethod, manifest: Manifest, facts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Names, versions, and how images are prepared."""
+    """Names, versions, and the preprocessing of images."""
     return {
         "schema_version": SCHEMA_VERSION,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -214,7 +214,7 @@ def _about_bundle(
 
 
 def _about_decisions(stored: StoredMethod) -> dict[str, Any]:
-    """How probabilities become decisions, and what the method was made of."""
+    """Pooling, costs, prediction sets, decision, and digests of the method's predictions."""
     return {
         "pooling": stored.pooling.as_mapping(),
         "costs": None if stored.costs is None else stored.costs.tolist(),
@@ -239,7 +239,7 @@ def _write_golden(files: BundleWriter, ensemble: Ensemble, manifest: Manifest) -
 def _write_graph(
     files: BundleWriter, ensemble: Ensemble, manifest: Manifest, graph: str
 ) -> dict[str, Any]:
-    """The graph, compared with PyTorch on real images before it is written."""
+    """Write the graph, after a comparison with PyTorch on real images."""
     from ensemble_kit.export.graph_files import compare_graph, graph_files
 
     contents, about = graph_files(ensemble, data_settings_of(manifest), graph)
@@ -270,7 +270,7 @@ def _refuse_unknown(folds: str) -> None:
 def _refuse_fewer_spaces(ensemble: Ensemble, folds: str) -> None:
     if folds != ALL and ensemble.stored.combiner.needs_features:
         raise UsageError(
-            f"'{ensemble.method}' cannot have fewer networks, got --folds {folds}",
-            "it combines the pooled features of the networks of each fold",
+            f"'{ensemble.method}' cannot be exported with --folds {folds}",
+            "it needs the pooled features of all fold networks",
             "Use --folds all, or another --method",
         )

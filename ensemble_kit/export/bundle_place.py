@@ -1,6 +1,6 @@
-"""Where a bundle is written: a folder or a zip archive that appears as a whole, or not at all.
+"""The place of a new bundle: a folder or zip archive that is written atomically.
 
-Replaces an older bundle, and nothing else. Knows no content.
+Only an older bundle is replaced.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ensemble_kit.replaced import replaced_whole
 
 
 def refuse_other(target: Path) -> None:
-    """Refuse to replace something that is no bundle."""
+    """Raise `DataError` if `target` exists and is not a bundle."""
     empty = target.is_dir() and not any(target.iterdir())
     if target.exists() and not empty and not is_bundle(target):
         raise DataError(
-            f"'{target}' exists and is no bundle",
-            "it is not replaced",
-            "Name another folder or .zip",
+            f"'{target}' exists and is not a bundle",
+            "only a bundle can be replaced",
+            "Choose another folder or .zip",
         )
 
 
 @contextlib.contextmanager
 def written(target: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `target` as a whole: a folder or a zip archive."""
+    """A temporary folder that becomes `target`, a folder or a zip archive, at the end."""
     if target.suffix.lower() != ".zip":
         with replaced_whole(target) as fresh:
             yield fresh
@@ -49,7 +49,7 @@ def written(target: Path) -> Iterator[Path]:
 
 
 def _zip(folder: Path, file: Any) -> None:
-    """All files under one folder name, stored as they are, with the same dates each time."""
+    """Store all files uncompressed in one folder, with constant dates."""
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():

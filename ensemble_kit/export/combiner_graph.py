@@ -1,7 +1,4 @@
-"""Fitted combiners as PyTorch operations, so that a graph can hold them.
-
-The numbers are those of `combiners`, in single precision. Fits nothing.
-"""
+"""Fitted combiners as PyTorch operations for graphs, in single precision."""
 
 from __future__ import annotations
 
@@ -21,28 +18,32 @@ Combine = Callable[[Any, Tensor], Tensor]
 
 
 def combined(combiner: Combiner, logits: Tensor) -> Tensor:
-    """Probabilities of a fitted combiner, shape (n, n_classes), of logits (n, n_members, n_classes).
+    """Probabilities of a fitted combiner, shape (n, n_classes).
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, n_members, n_classes)
 
     Raises
     ------
     UsageError
-        The combiner cannot be a graph; the message names it.
+        The combiner has no form as a graph.
     """
     refuse_no_graph(combiner)
     return _COMBINE[name_of(combiner)](combiner, logits)
 
 
 def refuse_no_graph(combiner: Combiner) -> None:
-    """Refuse a combiner that has no form as a graph, by its name."""
+    """Raise `UsageError` if a combiner has no form as a graph."""
     name = name_of(combiner)
     inner = getattr(combiner, "inner_", None)
     if isinstance(inner, Combiner):
         refuse_no_graph(inner)
     if name not in _COMBINE:
         raise UsageError(
-            f"The method '{name}' cannot be a graph",
-            "it needs stored images, trees or pooled features",
-            "Export it with --format bundle, or name another --method, e.g. mean or logistic",
+            f"The method '{name}' cannot be exported as a graph",
+            "methods with stored images, trees or pooled features cannot be graphs",
+            "Use --format bundle, or another --method, e.g. mean or logistic",
         )
 
 

@@ -1,7 +1,7 @@
-"""One small network that learns an ensemble's out-of-fold predictions, over the same folds.
+"""Distillation: one small network is trained on an ensemble's out-of-fold predictions.
 
-It is trained in a run of its own inside the ensemble's run, so that a stopped training continues.
-Then it is compared with the ensemble on the same images.
+It has the same folds and a separate run inside the ensemble's run, so that training can be continued.
+It is then compared with the ensemble on the same images.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 
 from ensemble_kit.errors import DataError, UsageError, counted
 from ensemble_kit.evaluation.runs.method_predictions import stored_predictions
+from ensemble_kit.export.fold_choice import n_networks
 from ensemble_kit.export.golden_images import candidates, data_root, sources_of
 from ensemble_kit.export.paired_change import (
     DEFAULT,
@@ -34,27 +35,27 @@ from ensemble_kit.members.spec_string import make_members
 from ensemble_kit.run import Run
 
 FOLDER = "distilled"
-LEARNT = (
-    "The small network learnt the ensemble's out-of-fold predictions. These come from networks that were "
-    "trained on the other folds, also on the labels of the fold that the small network is evaluated on: "
-    "its out-of-fold metric can be slightly optimistic. The test part is not affected."
+LEAKAGE = (
+    "The small network was trained on the ensemble's out-of-fold predictions. They come from networks that "
+    "were trained on the other folds, and these include the fold on which the small network is evaluated. "
+    "Its out-of-fold metric can be slightly optimistic. The test part is not affected."
 )
-NOT_CARRIED = (
-    "Thresholds, prediction sets and costs of the ensemble do not hold for the small network: run "
+NOT_TRANSFERRED = (
+    "Thresholds, prediction sets and costs of the ensemble are not valid for the small network. Run "
     "operating-point and conformal with its run, then export that run."
 )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Student:
-    """A trained small network, and the ensemble that it learnt from.
+    """A trained small network (student) and the ensemble whose predictions it learnt (teacher).
 
     Parameters
     ----------
     run : Run
-        Its own run; it has one member.
+        The student's run, with one member.
     name : str
-        Of that member.
+        Name of that member.
     teacher_run : Run
     teacher : Ensemble
     """
@@ -67,21 +68,21 @@ class Student:
 
 @dataclasses.dataclass(frozen=True)
 class Distilled:
-    """What the small network loses and saves.
+    """Comparison of a student with its teacher.
 
     Parameters
     ----------
     teacher, student : str
-        The method, and the small network.
+        The method and the small network.
     n_networks_teacher, n_networks_student : int
     changes : tuple of PairedChange
-        Student minus teacher: on the test part where there is one, and out-of-fold.
+        Student minus teacher: on the test part (if there is one) and out-of-fold.
     seconds_teacher, seconds_student : float
-        Per image, networks only, on this machine.
+        Time per image, networks only, on this machine.
     bytes_teacher, bytes_student : int
-        Of the weights.
+        Size of the weights.
     run : str
-        Where the small network was trained.
+        The student's run.
     """
 
     teacher: str
@@ -97,22 +98,22 @@ class Distilled:
 
 
 def student_member(run: Run, teacher: Ensemble, text: str) -> Member:
-    """The small network, with the recipe and the image size of the ensemble's first member.
+    """The small network, by default with the recipe and image size of the ensemble's first member.
 
     Parameters
     ----------
     text : str
-        A network and what differs, as for `--members`: `resnet18:epochs=20`.
+        A network with options, as for `--members`: `resnet18:epochs=20`.
 
     Raises
     ------
     UsageError
-        Several networks.
+        `text` names several networks.
     """
     first = teacher.member_names[0]
     fold = next(iter(run.store.read_index(first)["made_of"]["folds_done"]))
     record = fold_files.read_record(run.member_dir(first) / f"fold-{fold}")
-    assert record is not None  # the network is open
+    assert record is not None  # `load_ensemble` has opened the network
     facts = record["made_of"]["member"]
     recipe = Recipe(**{**facts["recipe"], "snapshots": 0})
     made = make_members(
@@ -120,9 +121,9 @@ def student_member(run: Run, teacher: Ensemble, text: str) -> Member:
     )
     if len(made) != 1:
         raise UsageError(
-            f"'{text}' is {len(made)} networks",
-            "an ensemble is distilled into one",
-            "Name one network, e.g. --distill resnet18",
+            f"'{text}' names {len(made)} networks",
+            "an ensemble is distilled into one network",
+            "Choose one, e.g. --distill resnet18",
         )
     return made[0]
 
@@ -142,7 +143,7 @@ def train_student(
     text : str
         See `student_member`.
     method : str, optional
-        A stacked method, or a member; by default the method that `stack` chose.
+        A stacked method or a member. Default: the method that `stack` chose.
     listener : callable
         See `fit_members`.
 
@@ -151,7 +152,7 @@ def train_student(
     UsageError
         The method is not stacked.
     DataError
-        The folder of the small network holds one that learnt other predictions.
+        The student's folder has a network that was trained on other predictions.
     """
     teacher = load_ensemble(run, method=method, device="cpu")
     member = student_member(run, teacher, text)
@@ -162,7 +163,7 @@ def train_student(
 
 
 def student_folder(run: Run, teacher: Ensemble, member: Member) -> str:
-    """Where a small network is trained: inside the ensemble's run."""
+    """The folder of a student's run, inside the ensemble's run."""
     return (run.path / FOLDER / f"{teacher.method}-{member.name}").as_posix()
 
 
@@ -181,19 +182,19 @@ def soft_manifest(run: Run, method: str) -> Manifest:
 def _refuse_other_labels(own: Run, manifest: Manifest) -> None:
     if own.exists and own.manifest().digest != manifest.digest:
         raise DataError(
-            f"'{own.path}' holds a network that learnt other predictions",
-            "the ensemble was trained or stacked again since",
-            "Remove that folder, or name another network: --distill NETWORK:name=NAME",
+            f"'{own.path}' has a network that was trained on other predictions",
+            "training continues only with unchanged predictions of the ensemble",
+            "Remove that folder, or use another name: --distill NETWORK:name=NAME",
         )
 
 
 def compared_with_teacher(student: Student, chosen: Ensemble) -> Distilled:
-    """What the exported networks of a student lose and save.
+    """Compare the exported networks of a student with its teacher.
 
     Parameters
     ----------
     chosen : Ensemble
-        The student, with the fold networks that are exported.
+        The student, with the exported fold networks.
     """
     teacher, method = student.teacher, student.teacher.method
     manifest = data_root(student.run, student.run.manifest())
@@ -212,8 +213,8 @@ def compared_with_teacher(student: Student, chosen: Ensemble) -> Distilled:
     return Distilled(
         method,
         student.name,
-        _n_networks(teacher),
-        _n_networks(chosen),
+        n_networks(teacher),
+        n_networks(chosen),
         (*changes, oof),
         seconds["teacher"],
         seconds["student"],
@@ -223,10 +224,6 @@ def compared_with_teacher(student: Student, chosen: Ensemble) -> Distilled:
     )
 
 
-def _n_networks(ensemble: Ensemble) -> int:
-    return sum(len(one.by_fold) for one in ensemble.members)
-
-
 def _n_bytes(ensemble: Ensemble) -> int:
     networks = [one for member in ensemble.members for one in member.by_fold.values()]
     tensors = [t for one in networks for t in one.model.state_dict().values()]
@@ -234,21 +231,21 @@ def _n_bytes(ensemble: Ensemble) -> int:
 
 
 def distilled_json(about: Distilled | None) -> dict[str, Any] | None:
-    """As a bundle stores it."""
+    """The comparison as a bundle stores it."""
     return None if about is None else dataclasses.asdict(about)
 
 
 def distilled_words(about: Distilled) -> list[str]:
-    """What it loses and saves, in sentences."""
+    """The comparison in sentences."""
     names = "the small network", f"the ensemble ({about.teacher})"
     times = about.seconds_teacher / about.seconds_student
     return [
-        f"{about.student} learnt the predictions of {about.teacher}: {counted(about.n_networks_student, 'network')} "
-        f"instead of {about.n_networks_teacher}.",
+        f"{about.student} was trained on the predictions of {about.teacher}. It has "
+        f"{counted(about.n_networks_student, 'network')} instead of {about.n_networks_teacher}.",
         *(change_words(one, names, names[0]) for one in about.changes),
         f"Weights: {about.bytes_student / 1e6:.3g} MB instead of {about.bytes_teacher / 1e6:.3g} MB. Time of "
-        f"the networks: {1000 * about.seconds_student:.3g} ms an image instead of "
+        f"the networks: {1000 * about.seconds_student:.3g} ms per image instead of "
         f"{1000 * about.seconds_teacher:.3g} ms ({times:.1f} times as fast).",
-        LEARNT,
-        NOT_CARRIED,
+        LEAKAGE,
+        NOT_TRANSFERRED,
     ]

@@ -1,7 +1,7 @@
-"""Which fold networks a bundle has: all, the best one of each member, or their mean weights.
+"""The choice of fold networks for a bundle: all, the best one of each member, or their mean weights.
 
-Measures on the test part what a choice costs. The out-of-fold metric is not used for it: each fold's
-network was trained on the images of the other folds.
+The change of the metric is measured on the test part. Out-of-fold images cannot be used: they were
+training images of the networks of other folds.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from ensemble_kit.export.paired_change import (
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
 from ensemble_kit.inference.sources import Source
-from ensemble_kit.predictions.method_predictions import Combined, MethodPredictions
+from ensemble_kit.predictions.method_predictions import MethodPredictions
 from ensemble_kit.predictions.table import Predictions
 
 FITTED_BEFORE = (
-    "The combiner, thresholds and prediction sets were fitted to the predictions of the original networks, "
-    "and are not fitted again: the coverage of prediction sets is not known for this choice."
+    "The combiner, thresholds and prediction sets were fitted to the predictions of the original networks. "
+    "They were not fitted again, so the coverage of prediction sets is unknown for this choice."
 )
 ALL, BEST, SOUP = "all", "best", "soup"
 TIME = "Time of the networks"
 CHOICES = (ALL, BEST, SOUP)
 NO_TEST = (
-    "The change of the metric is not measured: the run has no test part, and every image of its folds "
-    "was a training image of some of these networks."
+    "The change of the metric is unknown: the run has no test part, and every image of its folds was a "
+    "training image of some of these networks."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldChoice:
-    """What a choice of folds changes, compared with all fold networks.
+    """Comparison of a choice of folds with all fold networks.
 
     Parameters
     ----------
@@ -53,15 +53,15 @@ class FoldChoice:
         Networks in the bundle and in the run.
     metric : str
     all_folds, chosen : float or None
-        The metric on the test part; None without one.
+        The metric on the test part. None without a test part.
     gain : tuple of (value, low, high)
-        Chosen minus all, in the direction in which positive is better; None where undefined.
+        Chosen minus all, positive if better. None if undefined.
     verdict : str
-        `better`, `worse`, `not shown`, or empty where nothing was measured.
+        `better`, `worse`, `not shown`, or "" without a test part.
     n_images, n_groups : int
-        Of the test part.
+        Size of the test part.
     seconds_all, seconds_chosen : float or None
-        Per image, networks only, on this machine.
+        Time per image, networks only, on this machine.
     note : str
     """
 
@@ -83,7 +83,7 @@ class FoldChoice:
 def chosen_networks(
     members: Sequence[MemberNetworks], folds: str, oof: Predictions
 ) -> list[MemberNetworks]:
-    """The members with the networks that `folds` asks for."""
+    """The members with the networks that `folds` selects."""
     if folds == ALL:
         return list(members)
     return [_best(one, oof) if folds == BEST else _soup(one) for one in members]
@@ -102,19 +102,19 @@ def _best(member: MemberNetworks, oof: Predictions) -> MemberNetworks:
 
 
 def _soup(member: MemberNetworks) -> MemberNetworks:
-    """One network whose weights are the mean of all folds' weights.
+    """One network with the mean weights of all folds.
 
     References
     ----------
-    Wortsman, M., et al. (2022). Model soups. ICML. The means there are over networks that started
-    from the same pretrained weights.
+    Wortsman, M., et al. (2022). Model soups. ICML. (There, all networks start from the same pretrained
+    weights.)
     """
     networks = list(member.by_fold.values())
     first = networks[0]
     if any(not np.array_equal(one.by_name, first.by_name) for one in networks):
         raise DataError(
             f"The fold networks of '{member.name}' have their classes in different orders",
-            "their weights have no mean",
+            "mean weights need the same order",
             "Use --folds all or --folds best",
         )
     states = [one.model.state_dict() for one in networks]
@@ -139,16 +139,16 @@ def measured(
     sources: Sequence[Source],
     metric: str,
 ) -> FoldChoice:
-    """What the choice changes on the test part.
+    """Measure the change by a choice of folds on the test part.
 
     Parameters
     ----------
     before, chosen : Ensemble
-        With all fold networks, and with the chosen ones.
+        The ensembles with all fold networks, and with the chosen networks.
     test : Predictions, optional
         The members' stored logits of the test part, in the order of the method.
     sources : sequence of Source
-        The images of `test`, in its order.
+        The images of `test`, in the same order.
     metric : str
         The run's primary metric.
     """
@@ -158,7 +158,7 @@ def measured(
     if test is None or not len(test):
         return dataclasses.replace(plain, note=NO_TEST)
     original = MethodPredictions.of(before.stored.combine(test.logits), test)
-    change = paired_change(original, _predicted(chosen, sources), metric=metric)
+    change = paired_change(original, chosen.predict_sources(sources).combined, metric=metric)
     seconds = network_seconds({"all": before, "chosen": chosen}, sources)
     return dataclasses.replace(
         plain,
@@ -175,12 +175,8 @@ def measured(
 
 
 def n_networks(ensemble: Ensemble) -> int:
-    """How many networks predict each image."""
+    """The number of networks that predict each image."""
     return sum(len(one.by_fold) for one in ensemble.members)
-
-
-def _predicted(ensemble: Ensemble, sources: Sequence[Source]) -> Combined:
-    return ensemble.predict_sources(sources).combined
 
 
 def choice_json(choice: FoldChoice) -> dict[str, Any]:
@@ -189,7 +185,7 @@ def choice_json(choice: FoldChoice) -> dict[str, Any]:
 
 
 def choice_words(choice: FoldChoice) -> list[str]:
-    """The choice in sentences: what it changes, and what it saves."""
+    """The choice and its measured changes, in sentences."""
     if choice.folds == ALL:
         return []
     what = {BEST: "the best fold network of each member", SOUP: "the mean weights of the folds"}
@@ -206,7 +202,7 @@ def choice_words(choice: FoldChoice) -> list[str]:
     sentences.append(change_words(change, ("", "with all fold networks"), "the choice"))
     if choice.seconds_all and choice.seconds_chosen:
         sentences.append(
-            f"{TIME}: {1000 * choice.seconds_chosen:.3g} ms an image, with all fold networks "
+            f"{TIME}: {1000 * choice.seconds_chosen:.3g} ms per image, with all fold networks "
             f"{1000 * choice.seconds_all:.3g} ms ({choice.seconds_all / choice.seconds_chosen:.1f} times as long)."
         )
     return sentences

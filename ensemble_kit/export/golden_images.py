@@ -1,6 +1,6 @@
-"""Picks the golden images of a bundle from a run's own images, and makes them small.
+"""Choosing the golden images of a bundle from a run's images, and reducing their size.
 
-The images are of the test part where the run has one. Compares nothing: see `inference.golden`.
+Test images are preferred. `inference.golden` compares their predictions.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
 
 N_CANDIDATES = 32
-# Members whose two likeliest classes are closer than this may vote otherwise after rounding.
+# If a member's two highest probabilities are closer than this, rounding may change its vote.
 MARGIN = 0.01
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GoldenImages:
-    """Small images and the logits that all members give them.
+    """Small images and their logits of all members.
 
     Parameters
     ----------
     sources : tuple of Source
-        With the names of the files in the bundle.
+        Named as the files in the bundle.
     files : dict of name to bytes
-        PNG.
+        PNG files.
     member_logits : array, shape (n_images, n_members, n_classes)
     """
 
@@ -46,7 +46,7 @@ class GoldenImages:
 
 
 def data_root(run: Run, manifest: Manifest) -> Manifest:
-    """The manifest with the folder that its images are in, from wherever the command runs."""
+    """The manifest with an existing image folder, also from another working directory."""
     if manifest.root.is_dir():
         return manifest
     return dataclasses.replace(manifest, root=run.record.get("data_folder", manifest.root))
@@ -61,7 +61,7 @@ def sources_of(manifest: Manifest) -> list[Source]:
 
 
 def candidates(manifest: Manifest, n: int = N_CANDIDATES) -> Manifest:
-    """Some images of the test part (of all images without one): classes and groups in turn."""
+    """Some images of the test part, or of all images, alternating over classes and groups."""
     part = manifest.part("test") if (manifest.table["split"] == "test").any() else manifest
     table = part.table
     turn = table.groupby(["label", "group"]).cumcount()
@@ -72,7 +72,7 @@ def candidates(manifest: Manifest, n: int = N_CANDIDATES) -> Manifest:
 
 
 def golden_images(ensemble: Ensemble, manifest: Manifest) -> GoldenImages:
-    """Eight images of `candidates`, of the largest size that a network sees.
+    """Eight images of `candidates`, in the largest input size of the networks.
 
     Raises
     ------
@@ -97,9 +97,9 @@ def golden_images(ensemble: Ensemble, manifest: Manifest) -> GoldenImages:
 def _readable(sources: Sequence[Source], manifest: Manifest) -> Sequence[Source]:
     if not sources or not manifest.root.exists():
         raise DataError(
-            f"The folder '{manifest.root}' with the images of the run is not there",
-            "a bundle stores eight small images of it",
-            "Export where the images of the run are",
+            f"The folder '{manifest.root}' with the images of the run does not exist",
+            "a bundle stores eight small images of this folder",
+            "Export on the machine that has the images",
         )
     return sources
 
@@ -112,7 +112,7 @@ def _small(source: Source, size: int) -> Source:
 
 
 def _clear_first(logits: Array) -> npt.NDArray[np.int64]:
-    """All rows; those in which no member is nearly undecided come first."""
+    """All rows, ordered so that rows with clear votes of all members come first."""
     top = np.sort(softmax(logits), axis=2)
     margin = (top[:, :, -1] - top[:, :, -2]).min(axis=1)
     return np.argsort(margin < MARGIN, kind="stable")

@@ -1,7 +1,4 @@
-"""Writes an ensemble as an ONNX file or an OpenVINO model, and compares it with PyTorch on real images.
-
-A graph that gives other probabilities is not written.
-"""
+"""Writing an ensemble as an ONNX file or OpenVINO model, after a comparison with PyTorch on real images."""
 
 from __future__ import annotations
 
@@ -27,34 +24,34 @@ from ensemble_kit.inference.sources import Source
 
 OPSET = 18
 CLASSES = (
-    "The class of highest probability is the predicted class, but for tied votes, abstentions and costs: "
-    "load_ensemble decides these."
+    "The predicted class is the class of highest probability. Tied votes, abstentions and costs are "
+    "exceptions: load_ensemble handles them."
 )
-# An ONNX file is a protobuf message, which ends at 2 GiB.
+# An ONNX file is a protobuf message, which is limited to 2 GiB.
 MAX_BYTES = 19 * 2**30 // 10
 OUTPUTS = ("probabilities", "member_logits")
 RESIZE = (
-    "Images of any size are resized inside the graph by Pillow's bicubic rule, first across, then down. "
-    "A few pixels in ten thousand differ from Pillow's by one grey level. Pillow resizes images that are "
-    "much taller than wide in the other order: there the values differ by a few grey levels."
+    "Images of any size are resized inside the graph by Pillow's bicubic rule, first the width, then the "
+    "height. A few pixels in ten thousand differ from Pillow by one grey level. Pillow resizes images that "
+    "are much taller than wide in the other order, so their values differ by a few grey levels."
 )
 
 
 def graph_files(
     ensemble: Ensemble, data: Mapping[str, str], fmt: str
 ) -> tuple[dict[str, bytes], dict[str, Any]]:
-    """The files of a graph, and what the bundle's record says of it, without its check.
+    """The files of a graph, and its entry in the bundle's record.
 
     Parameters
     ----------
     data : mapping
-        The run's data settings; see `PixelGraph`.
+        The run's data settings: see `PixelGraph`.
     fmt : {"onnx", "openvino"}
 
     Raises
     ------
     UsageError
-        The ensemble cannot be a graph.
+        The ensemble cannot be exported as a graph.
     EnvironmentFault
         A package is not installed.
     """
@@ -82,16 +79,16 @@ def _refuse_too_large(module: PixelGraph) -> None:
     if n_bytes > MAX_BYTES:
         raise UsageError(
             f"The networks are too large for one graph: {n_bytes / 2**30:.1f} GiB",
-            f"one ONNX file holds {MAX_BYTES / 2**30:.1f} GiB",
+            f"one ONNX file can have at most {MAX_BYTES / 2**30:.1f} GiB",
             "Use --folds best, or --format bundle",
         )
 
 
 def onnx_bytes(module: PixelGraph) -> bytes:
-    """The module as one ONNX file; batch, height and width are free."""
+    """The module as one ONNX file with dynamic batch, height and width."""
     names = [one["name"] for one in module.inputs]
     axes = {name: {0: "batch", 1: "height", 2: "width"} for name in names}
-    # Not the size of a tile: the trace must keep the resizing.
+    # Not the size of a tile, so that the trace contains the resizing.
     example = tuple(
         torch.zeros((2, one["image_size"] + 9, one["image_size"] + 5, 3), dtype=torch.uint8)
         for one in module.inputs
@@ -114,7 +111,7 @@ def onnx_bytes(module: PixelGraph) -> bytes:
 
 
 def _intermediate(content: bytes) -> dict[str, bytes]:
-    """OpenVINO's own two files, in single precision."""
+    """OpenVINO's two files, in single precision."""
     import openvino
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -127,14 +124,14 @@ def _intermediate(content: bytes) -> dict[str, bytes]:
 def compare_graph(
     ensemble: Ensemble, files: dict[str, bytes], about: dict[str, Any], sources: Sequence[Source]
 ) -> dict[str, float]:
-    """The largest difference of a probability between each backend and PyTorch, over real images.
+    """The largest difference of a probability between each backend and PyTorch, on real images.
 
-    `NAME` is of the same tiles. `NAME_from_pixels` is of whole images, which the graph resizes.
+    `NAME` compares the same tiles. `NAME_from_pixels` compares whole images, resized by the graph.
 
     Raises
     ------
     EnvironmentFault
-        A backend gives other probabilities, or another class.
+        A backend gives other probabilities.
     """
     found: dict[str, float] = {}
     want = ensemble.predict_sources(sources)
@@ -152,7 +149,7 @@ def compare_graph(
 
 
 def _whole(source: Source) -> list[npt.NDArray[np.uint8]]:
-    """The pixels of an image or of a pair, each with an axis for the batch."""
+    """The pixels of an image or of a pair, with a batch axis."""
     return [source.read(path)[None] for path in (source.path, source.pair_path) if path]
 
 
@@ -163,9 +160,9 @@ def _difference(
     difference = float(np.abs(proba - want).max())
     if not difference <= TOLERANCE:
         raise EnvironmentFault(
-            f"The graph does not give PyTorch's probabilities with {backend}",
-            f"the largest difference on {len(sources)} images is {difference:.2g}; accepted is "
-            f"{TOLERANCE:g}",
-            "Nothing was written. Export with --format bundle, which predicts with PyTorch",
+            f"The graph with {backend} does not reproduce PyTorch: the largest difference of a "
+            f"probability on {len(sources)} images is {difference:.2g}",
+            f"at most {TOLERANCE:g} is accepted",
+            "No file was written. Use --format bundle, which predicts with PyTorch",
         )
     return difference

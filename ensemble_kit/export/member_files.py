@@ -1,4 +1,4 @@
-"""Files of a bundle: the weights of each fold network, and the list of all files with their digests."""
+"""Writing the files of a bundle: weights of each fold network, and the list of files with digests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ensemble_kit.inference.fold_networks import FoldNetwork
 
 
 class BundleWriter:
-    """Writes files of a bundle, and keeps what its record says of them."""
+    """Writes files of a bundle, and lists them for its record."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -31,7 +31,7 @@ def write_member(
     networks: list[tuple[int, FoldNetwork]],
     class_names: tuple[str, ...],
 ) -> dict[str, Any]:
-    """Write the networks of a member; what the record says of it."""
+    """Write the networks of a member. Return its entry in the record."""
     from safetensors.torch import save
 
     listed = []
@@ -63,6 +63,6 @@ def _input(spec: TileSpec) -> dict[str, Any]:
 
 
 def with_licences(members: list[dict[str, Any]], facts: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The members' records, each with the licence of its weights."""
+    """The members' entries with the licences of their weights."""
     licences = {one["name"]: one["weights_licence"] for one in facts["members"]}
     return [{**one, "weights_licence": licences[one["name"]]} for one in members]

@@ -1,7 +1,7 @@
-"""A bundle as an MLflow pyfunc model folder, which `mlflow models serve` starts.
+"""A bundle as an MLflow pyfunc model folder, for `mlflow models serve`.
 
-The folder holds the bundle and the name of our loader; no pickle. It is opened by MLflow before it
-gets its name.
+The folder has the bundle and the name of our loader, without a pickle. MLflow opens it for a check
+before it is renamed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ LOADER = "ensemble_kit.export.mlflow_loader"
 
 
 def refuse_mlflow(out: Path) -> None:
-    """Refuse what cannot be written, before anything is computed.
+    """Check the output path and the installed packages before the export.
 
     Raises
     ------
     DataError
-        There is something at `out`, or it is a zip archive.
+        `out` exists and is not an MLflow model, or it is a zip archive.
     EnvironmentFault
         MLflow is not installed.
     """
@@ -42,18 +42,18 @@ def refuse_mlflow(out: Path) -> None:
     if out.suffix.lower() == ".zip" or (out.exists() and not (out / "MLmodel").is_file()):
         raise DataError(
             f"'{out}' cannot become an MLflow model",
-            "an MLflow model is a new folder, or replaces an MLflow model",
-            "Name another folder",
+            "the output must be a new folder or an older MLflow model",
+            "Choose another folder",
         )
 
 
 def write_mlflow(bundle: Path, out: Path) -> float:
-    """Write the model folder; the largest difference of a probability that MLflow's loader gives.
+    """Write the model folder. Return MLflow's largest difference of a probability.
 
     Parameters
     ----------
     bundle : path
-        A folder that `export_bundle` wrote; it is copied.
+        A folder that `export_bundle` wrote. It is copied.
     """
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
@@ -79,11 +79,11 @@ def write_mlflow(bundle: Path, out: Path) -> float:
 
 
 def _golden_table(bundle: Path) -> pd.DataFrame:
-    """The golden images as MLflow takes them: a column of images, and one of pairs if there are any."""
+    """The golden images as MLflow's input: a column of images, and a column of pairs if needed."""
     images = json.loads((bundle / GOLDEN).read_text())["images"]
     names = pd.DataFrame([[one["file"], one["pair"]] for one in images], columns=[COLUMN, PAIR])
-    kept = names.loc[:, (names != "").all()]
-    return kept.map(lambda name: base64.b64encode((bundle / name).read_bytes()).decode())
+    used = names.loc[:, (names != "").all()]
+    return used.map(lambda name: base64.b64encode((bundle / name).read_bytes()).decode())
 
 
 def _checked(folder: Path, bundle: Path) -> float:
@@ -95,8 +95,9 @@ def _checked(folder: Path, bundle: Path) -> float:
     difference = float(np.abs(found[columns].to_numpy() - golden["probabilities"]).max())
     if not difference <= TOLERANCE:
         raise EnvironmentFault(
-            "MLflow's loader gives other probabilities than the run",
-            f"the largest difference is {difference:.2g}; accepted is {TOLERANCE:g}",
-            "Nothing was written. Use the bundle itself: --format bundle",
+            "MLflow's loader does not reproduce the run: the largest difference of a probability is "
+            f"{difference:.2g}",
+            f"at most {TOLERANCE:g} is accepted",
+            "No file was written. Use --format bundle",
         )
     return difference

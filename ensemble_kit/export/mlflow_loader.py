@@ -1,7 +1,4 @@
-"""What MLflow calls to open an exported model: the bundle inside it, behind MLflow's `predict`.
-
-Holds no logic of its own: the ensemble predicts.
-"""
+"""The loader that MLflow calls: it opens the bundle in an exported model."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ COLUMN, PAIR = "image", "pair"
 
 
 class MlflowModel:
-    """An ensemble as MLflow's pyfunc wants it."""
+    """An ensemble with the interface of an MLflow pyfunc model."""
 
     def __init__(self, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
@@ -33,21 +30,21 @@ class MlflowModel:
         Parameters
         ----------
         model_input : DataFrame
-            Image files as bytes, or as base64 text. Of pairs the H&E image is in the column
-            `image`, and the IHC image is in the column `pair`.
+            Image files as bytes or as base64 text. In pairs, the column `image` has the H&E image
+            and the column `pair` has the IHC image.
 
         Raises
         ------
         DataError
-            No such column, or a cell that is no image.
+            The column is missing, or a cell is not an image.
         """
         if COLUMN not in model_input:
             raise DataError(
                 f"The input has no column '{COLUMN}'",
                 f"its columns are {', '.join(map(str, model_input.columns))}",
-                f"Name the column '{COLUMN}'; it holds image files as base64",
+                f"Put image files as base64 into the column '{COLUMN}'",
             )
-        # Decoded by the rules of training, which read files.
+        # The decoder of training reads files.
         with tempfile.TemporaryDirectory(prefix="ensemble-kit-") as folder:
             sources = list(_sources(model_input, Path(folder)))
             return self.ensemble.predict_sources(sources).frame()
@@ -67,10 +64,10 @@ def _content(i: int, cell: Any) -> bytes:
         return cell if isinstance(cell, bytes) else base64.b64decode(cell, validate=True)
     except (TypeError, ValueError, binascii.Error) as error:
         raise DataError(
-            f"Row {i} is not base64", str(error)[:200], "Give the bytes of an image file as base64"
+            f"Row {i} is not base64", str(error)[:200], "Pass the bytes of an image file as base64"
         ) from error
 
 
 def _load_pyfunc(data_path: str) -> MlflowModel:
-    """Called by MLflow."""
+    """The function that MLflow calls."""
     return MlflowModel(load_ensemble(data_path))

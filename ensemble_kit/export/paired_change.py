@@ -1,6 +1,6 @@
-"""What one ensemble gains or loses against another on the same images, and how long each takes.
+"""Paired comparison of two ensembles on the same images: a metric with its interval, and the time.
 
-The interval is over whole groups. Prints nothing.
+The interval is over whole groups.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ class PairedChange:
     part : {"test", "oof"}
     metric : str
     before, after : float or None
-        None where the metric is undefined.
+        None if the metric is undefined.
     gain : tuple of (value, low, high)
-        After minus before, in the direction in which positive is better; None where undefined.
+        After minus before, positive if better. None if undefined.
     verdict : str
         `better`, `worse` or `not shown`.
     n_images, n_groups : int
@@ -57,11 +57,11 @@ def paired_change(before: MethodPredictions, after: Combined, *, metric: str) ->
     Parameters
     ----------
     before : MethodPredictions
-        With the labels and groups of the rows.
+        The first ensemble's predictions, with labels and groups.
     after : Combined
-        The same rows.
+        The second ensemble's predictions of the same rows.
     metric : str
-        Another one than a metric of images is replaced by the balanced accuracy.
+        If it is not a metric of images, the balanced accuracy is used.
     """
     name = metric if metric in METRICS else DEFAULT
     wanted = metric_of(name)
@@ -89,7 +89,7 @@ def paired_change(before: MethodPredictions, after: Combined, *, metric: str) ->
 
 
 def change_words(change: PairedChange, names: tuple[str, str], what: str) -> str:
-    """The change in a sentence; `names` are of what comes after and before, `what` is judged."""
+    """The change as text. `names` are the second and the first ensemble; `what` has the verdict."""
     where = "on the test part" if change.part == "test" else "out-of-fold"
     shown = change.metric.replace("_", " ").capitalize()
     if change.before is None or change.after is None:
@@ -97,16 +97,16 @@ def change_words(change: PairedChange, names: tuple[str, str], what: str) -> str
     value, low, high = change.gain
     interval = "" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]"
     word = "a difference is not shown" if change.verdict == "not shown" else f"{what} is {change.verdict}"  # fmt: skip
+    after = f"{names[0]} {change.after:.3f}".strip()
     return (
         f"{shown} {where} ({counted(change.n_images, 'image')}, {counted(change.n_groups, 'group')}): "
-        f"{names[0]} {change.after:.3f}, ".replace(":  ", ": ")
-        + f"{names[1]} {change.before:.3f}. "
+        f"{after}, {names[1]} {change.before:.3f}. "
         + (f"Gain {value:+.3f}{interval}: {word}." if value is not None else "")
     )
 
 
 def network_seconds(ensembles: dict[str, Ensemble], sources: Sequence[Source]) -> dict[str, float]:
-    """Seconds per image of the networks, tiles not included: the medians of three turns."""
+    """Seconds per image of the networks, without making tiles. Median of three repeats."""
     block = next(iter(in_blocks(sources)))
     tiles = {name: one.tiles_of(block) for name, one in ensembles.items()}
     taken: dict[str, list[float]] = {name: [] for name in ensembles}

@@ -1,7 +1,7 @@
-"""An ensemble as one PyTorch module, from pixels to probabilities: what graph formats are traced from.
+"""An ensemble as one PyTorch module from pixels to probabilities, for tracing to graph formats.
 
-The image is resized by Pillow's rule for bicubic, whose weights are computed inside the graph, so that
-images of any size go in.
+The module resizes images by Pillow's bicubic rule. The weights are computed inside the graph, so that
+it accepts images of any size.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
 from ensemble_kit.members.training.predict import views_of
 
-INSTEAD = "Export it with --format bundle, which predicts with PyTorch"
+INSTEAD = "Use --format bundle, which predicts with PyTorch"
 
 
 def bicubic_weights(line: Tensor, n_out: int) -> Tensor:
-    """Pillow's antialiased bicubic as a matrix of shape (n_out, len(line)); the identity for equal sizes."""
-    # Counted by sums, since an arange would keep the device of the export.
+    """Pillow's antialiased bicubic resizing as a matrix, shape (n_out, len(line))."""
+    # Cumulative sums, because an arange would fix the device of the export.
     places, middle = _counted(torch.ones_like(line)), _counted(line.new_ones(n_out))
     scale = torch.ones_like(line).sum() / n_out
     x = (places[None] - middle[:, None] * scale).abs() / scale.clamp(min=1.0)
@@ -38,16 +38,17 @@ def bicubic_weights(line: Tensor, n_out: int) -> Tensor:
 
 
 def _counted(ones: Tensor) -> Tensor:
-    """0.5, 1.5, 2.5, ..."""
+    """The values 0.5, 1.5, 2.5, ..."""
     return ones.cumsum(0) - 0.5
 
 
 def resized(images: Tensor, height: int, width: int) -> Tensor:
-    """Images of 0 to 255 at another size, rounded to whole values after each direction as Pillow does.
+    """Resize images, and round to integers after each direction, as Pillow does.
 
     Parameters
     ----------
     images : Tensor of float, shape (batch, channels, any height, any width)
+        Values from 0 to 255.
     """
     across, down = images[0, 0, 0, :], images[0, 0, :, 0]
     wide = torch.round((images @ bicubic_weights(across, width).T).clamp(0, 255))
@@ -55,13 +56,13 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
 
 
 def luma(images: Tensor) -> Tensor:
-    """Three equal channels of whole values, as tiles of grayscale data have them."""
+    """Three equal channels of integers, as in tiles of grayscale data."""
     weights = torch.tensor(LUMA).reshape(1, 3, 1, 1).type_as(images)
     return torch.round((images * weights).sum(dim=1, keepdim=True)).expand(-1, 3, -1, -1)
 
 
 class _Network(nn.Module):
-    """One fold's network, with its colour space, normalisation, test-time views and class order."""
+    """One fold's network, with its colour space, normalisation, TTA views and class order."""
 
     mean: Tensor
     std: Tensor
@@ -100,9 +101,9 @@ class _Member(nn.Module):
 
 
 class PixelGraph(nn.Module):
-    """From uint8 images (batch, height, width, 3) to probabilities and member logits.
+    """A module from uint8 images (batch, height, width, 3) to probabilities and member logits.
 
-    `inputs` names its inputs: one for each size of tiles, and two where tiles show pairs.
+    It has one input for each size of tiles, or two for tiles of pairs: see `inputs`.
 
     Parameters
     ----------
@@ -112,7 +113,7 @@ class PixelGraph(nn.Module):
     Raises
     ------
     UsageError
-        The combiner, or the preprocessing of a member, cannot be a graph; the message names it.
+        The combiner, or the preprocessing of a member, has no form as a graph.
     """
 
     def __init__(self, ensemble: Ensemble, data: Mapping[str, str]) -> None:
@@ -134,18 +135,18 @@ class PixelGraph(nn.Module):
         return self.of_images([one.permute(0, 3, 1, 2).float() for one in pixels])
 
     def of_images(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """From images of 0 to 255 of any size, one of `inputs` each, shape (batch, 3, height, width)."""
+        """Predict images of any size, one per input, shape (batch, 3, height, width), 0 to 255."""
         left = iter(images)
         return self.of_tiles([self._tile(spec, left) for spec in self.specs])
 
     def of_tiles(self, tiles: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """From images of 0 to 255 at the size of each network, shape (batch, channels, height, width)."""
+        """Predict tiles of the networks' sizes, shape (batch, channels, height, width), 0 to 255."""
         each = [member(tiles[i]) for member, i in zip(self.members, self.takes, strict=True)]
         logits = torch.stack(each, dim=1)
         return combined(self.combiner, logits), logits
 
     def _tile(self, spec: TileSpec, images: Iterator[Tensor]) -> Tensor:
-        """The next image or pair, laid out as `images.tiles.layout` lays out tiles."""
+        """The tile of the next image or pair, laid out as in `images.tiles.layout`."""
         size = spec.image_size
         if self.join == "none" or spec.stain is not None:
             return resized(self.colored(next(images)), size, size)
@@ -154,7 +155,7 @@ class PixelGraph(nn.Module):
         return torch.cat(both, dim=1 if self.join == "channels" else 3)
 
     def colored(self, images: Tensor) -> Tensor:
-        """Images of 0 to 255 in the colours that the data settings ask for."""
+        """Images in the colours of the data settings, 0 to 255."""
         return luma(images) if self.is_grey else images
 
 
@@ -173,14 +174,14 @@ def _refuse_preprocessing(ensemble: Ensemble, of_data: str) -> None:
         for norm in [spec.stain_norm or of_data for spec in member.specs]:
             if norm != "none":
                 raise UsageError(
-                    f"The stain normalisation '{norm}' cannot be a graph",
-                    f"the member '{member.name}' uses it",
+                    f"The member '{member.name}' uses the stain normalisation '{norm}'",
+                    "graphs have no stain normalisation",
                     INSTEAD,
                 )
         colors = {one.member.color for one in member.by_fold.values()}
         if "hed" in colors:
             raise UsageError(
-                "The colour space 'hed' cannot be a graph",
-                f"the member '{member.name}' uses it",
+                f"The member '{member.name}' uses the colour space 'hed'",
+                "graphs have the other colour spaces only",
                 INSTEAD,
             )

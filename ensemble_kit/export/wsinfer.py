@@ -1,6 +1,6 @@
-"""An ensemble as a model of WSInfer, which QuPath runs on whole slides: TorchScript and `config.json`.
+"""An ensemble as a WSInfer model for whole slides in QuPath: TorchScript and `config.json`.
 
-The files are compared with PyTorch on real images before the folder gets its name.
+The model is compared with PyTorch on real images before it is written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ensemble_kit.errors import DataError, EnvironmentFault, UsageError
 from ensemble_kit.export.combiner_graph import TINY
 from ensemble_kit.export.golden_images import candidates, data_root, sources_of
 from ensemble_kit.export.graph_files import CLASSES
-from ensemble_kit.export.pixel_graph import PixelGraph, resized
+from ensemble_kit.export.pixel_graph import INSTEAD, PixelGraph, resized
 from ensemble_kit.files import digest_bytes, write_bytes, write_json
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.inference.bundle_files import CARD, open_files
@@ -38,25 +38,25 @@ from ensemble_kit.run import Run, versions
 MODEL, CONFIG, RECORD = "torchscript_model.pt", "config.json", "ensemble-kit.json"
 USE = "## How to use it"
 DEPRECATED = (
-    "WSInfer reads TorchScript, which PyTorch has declared deprecated: a later version of PyTorch may "
-    "not read this file. Keep the run, and export it again."
+    "WSInfer reads TorchScript, which is deprecated in PyTorch. A later version of PyTorch may not read "
+    "this file. Keep the run, so that you can export it again."
 )
 OUTPUT = (
-    "The output is the logarithm of the ensemble's probabilities. The softmax of WSInfer gives the "
-    "probabilities back."
+    "The output is the logarithm of the ensemble's probabilities. WSInfer's softmax turns it into "
+    "probabilities."
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Patch:
-    """What WSInfer cuts out of a slide.
+    """The patches that WSInfer cuts out of a slide.
 
     Parameters
     ----------
     um_per_pixel : float
         Micrometres per pixel of the training images.
     pixels : int, optional
-        Side of a patch; that of the training images by default, if they are square.
+        Side of a patch. Default: the side of the training images, if they are square.
     """
 
     um_per_pixel: float
@@ -65,16 +65,16 @@ class Patch:
 
 @dataclasses.dataclass(frozen=True)
 class WsinferModel:
-    """What was written.
+    """The written model.
 
     Parameters
     ----------
     config : mapping
         The content of `config.json`.
     differences : mapping of str to float
-        Largest difference of a probability from PyTorch, of the same tiles and of whole patches.
+        Largest difference of a probability from PyTorch, for the same tiles and for whole patches.
     n_compared : int
-        Real images.
+        Number of compared images.
     notes : tuple of str
     """
 
@@ -85,7 +85,7 @@ class WsinferModel:
 
 
 class _Script(nn.Module):
-    """From patches of 0 to 1, as WSInfer gives them, to the logarithm of the probabilities."""
+    """A module from WSInfer's patches (0 to 1) to the logarithm of the probabilities."""
 
     def __init__(self, graph: PixelGraph) -> None:
         super().__init__()
@@ -98,26 +98,26 @@ class _Script(nn.Module):
 
 
 def refuse_wsinfer(run: Run, out: Path, patch: Patch) -> None:
-    """Refuse what cannot be written, before anything is computed.
+    """Check the patch and the output path before the export.
 
     Raises
     ------
     UsageError
-        A patch without a size, or one whose size is not known.
+        A size of the patch is not positive, or it is unknown.
     DataError
-        There is something else at `out`, or it is a zip archive.
+        `out` exists and is not a WSInfer model, or it is a zip archive.
     """
     if not patch.um_per_pixel > 0 or (patch.pixels is not None and patch.pixels < 1):
         raise UsageError(
-            f"A patch of {patch.pixels} pixels with {patch.um_per_pixel:g} micrometres per pixel is not possible",
+            f"The patch has {patch.pixels} pixels and {patch.um_per_pixel:g} micrometres per pixel",
             "both values must be above 0",
-            "Give the values of the training images, e.g. --um-per-pixel 0.5 --patch-size 224",
+            "Use the values of the training images, e.g. --um-per-pixel 0.5 --patch-size 224",
         )
     if out.suffix.lower() == ".zip" or (out.exists() and not (out / MODEL).is_file()):
         raise DataError(
             f"'{out}' cannot become a WSInfer model",
-            "a WSInfer model is a new folder, or replaces a WSInfer model",
-            "Name another folder",
+            "the output must be a new folder or an older WSInfer model",
+            "Choose another folder",
         )
     if patch.pixels is None:
         _side_of(_images_of(run))
@@ -129,16 +129,16 @@ def write_wsinfer(run: Run, bundle: Path, out: Path, patch: Patch) -> WsinferMod
     Parameters
     ----------
     run : Run
-        Its images are predicted by both.
+        The run with the images for the comparison.
     bundle : path
-        A folder that `export_bundle` wrote of that run.
+        A folder that `export_bundle` wrote from that run.
 
     Raises
     ------
     UsageError
-        The ensemble cannot be a graph, or the size of a patch is not known.
+        The ensemble cannot be exported as a graph, or the size of a patch is unknown.
     EnvironmentFault
-        TorchScript gives other probabilities than PyTorch.
+        TorchScript does not reproduce PyTorch's probabilities.
     """
     ensemble = open_bundle(bundle, device="cpu", backend="torch")
     data = data_settings_of(ensemble.manifest)
@@ -175,9 +175,9 @@ def _images_of(run: Run) -> list[Pixels]:
 
 
 def script_bytes(ensemble: Ensemble, data: Mapping[str, str], side: int) -> bytes:
-    """The ensemble as one TorchScript file; batch, height and width are free."""
+    """The ensemble as one TorchScript file with dynamic batch, height and width."""
     module = _Script(PixelGraph(ensemble, data)).eval()
-    # Not the size of a tile: the trace must keep the resizing.
+    # Not the size of a tile, so that the trace contains the resizing.
     example = torch.rand(2, 3, side + 3, side + 5)
     out = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
@@ -199,17 +199,17 @@ def _compared(
     by_tiles = np.abs(found - _of_same_tiles(ensemble, data, stacked))
     if not by_tiles.max() <= TOLERANCE:
         raise EnvironmentFault(
-            "The TorchScript file does not give PyTorch's probabilities",
-            f"the largest difference on {len(patches)} images is {by_tiles.max():.2g}; accepted is "
-            f"{TOLERANCE:g}",
-            "Nothing was written. Export with --format bundle, which predicts with PyTorch",
+            "The TorchScript file does not reproduce PyTorch: the largest difference of a probability "
+            f"on {len(patches)} images is {by_tiles.max():.2g}",
+            f"at most {TOLERANCE:g} is accepted",
+            f"No file was written. {INSTEAD}",
         )
     whole = np.abs(found - ensemble.predict_proba(list(patches)))
     return {"torchscript": float(by_tiles.max()), "torchscript_from_pixels": float(whole.max())}
 
 
 def _of_same_tiles(ensemble: Ensemble, data: Mapping[str, str], patches: Pixels) -> Array:
-    """Probabilities by `predict`, of tiles that the module's own resizing made."""
+    """PyTorch's probabilities of tiles that the module has resized."""
     graph = PixelGraph(ensemble, data)
     planar = graph.colored(torch.from_numpy(patches).permute(0, 3, 1, 2).float())
     ids = np.arange(len(patches)).astype(np.str_)
@@ -222,7 +222,7 @@ def _of_same_tiles(ensemble: Ensemble, data: Mapping[str, str], patches: Pixels)
 
 
 def _config(ensemble: Ensemble, um_per_pixel: float, side: int) -> dict[str, Any]:
-    """By version 1.0 of the schema of WSInfer's model zoo."""
+    """The configuration in version 1.0 of the schema of WSInfer's model zoo."""
     names = ensemble.class_names
     return {
         "spec_version": "1.0",
@@ -231,13 +231,13 @@ def _config(ensemble: Ensemble, um_per_pixel: float, side: int) -> dict[str, Any
         "class_names": list(names),
         "patch_size_pixels": side,
         "spacing_um_px": um_per_pixel,
-        # Resizing to the networks' sizes and normalising are in the model.
+        # The model itself resizes to the networks' sizes and normalises.
         "transform": [{"name": "Resize", "arguments": {"size": side}}, {"name": "ToTensor"}],
     }
 
 
 def _card(card: str, notes: Sequence[str]) -> str:
-    """The bundle's card, which says how this folder is used in place of the bundle."""
+    """The bundle's model card, with the use of this folder instead of the bundle."""
     before, _, rest = card.partition(USE)
     after = rest.partition("\n## ")[2]
     bullets = "\n".join(f"- {note}" for note in notes)
@@ -249,7 +249,7 @@ def _card(card: str, notes: Sequence[str]) -> str:
 
 
 def _patch(image: Pixels, side: int) -> Pixels:
-    """As WSInfer resizes what it read from the slide."""
+    """Resize in the same way as WSInfer."""
     return np.asarray(Image.fromarray(image).resize((side, side)))
 
 
@@ -262,9 +262,9 @@ def _side_of(images: Sequence[Pixels]) -> int:
     if len(shapes) > 1 or shapes[0][0] != shapes[0][1]:
         listed = ", ".join(f"{width} x {height}" for width, height in shapes[:3])
         raise UsageError(
-            "The size of a patch is not known: the training images are not squares of one size",
-            f"they are {listed} pixels",
-            "Give it: --patch-size, in pixels of the training images",
+            f"The training images have {listed} pixels, so the size of a patch is unknown",
+            "without --patch-size, all images must be squares of one size",
+            "Set --patch-size, in pixels of the training images",
         )
     return shapes[0][0]
 
@@ -274,8 +274,8 @@ def _notes(images: Sequence[Pixels]) -> list[str]:
     if not odd:
         return []
     return [
-        f"Training images of e.g. {odd[0][0]} x {odd[0][1]} pixels were squeezed into squares. WSInfer's "
-        "patches are squares that are not squeezed: the metrics of the run may not hold for them."
+        f"Training images of e.g. {odd[0][0]} x {odd[0][1]} pixels were squeezed into squares. WSInfer "
+        "cuts square patches without squeezing. The metrics of the run may not be valid for them."
     ]
 
 
@@ -283,6 +283,6 @@ def _refuse_pairs(join: str) -> None:
     if join != "none":
         raise UsageError(
             f"The images are pairs of H&E and IHC, joined by '{join}'",
-            "WSInfer reads one slide",
-            "Export with --format bundle or --format onnx",
+            "WSInfer needs single images",
+            "Use --format bundle or --format onnx",
         )

@@ -1,1 +1,1 @@
-"""Reruns an experiment: a matrix of variants through a list of steps, to one table."""
+"""Reproducing an experiment: a matrix of variants, a list of steps, and one table of results."""

@@ -1,7 +1,4 @@
-"""`experiment.toml`: what is reproduced, in which variants and steps, and how it is reduced.
-
-Reads and checks; runs nothing.
-"""
+"""Reading `experiment.toml`: settings, variants, steps, and the reduced size of a quick run."""
 
 from __future__ import annotations
 
@@ -26,10 +23,10 @@ OWN_DATA = "DATA"
 
 
 class Published(Settings):
-    """One published accuracy: the value as printed, the number of test images, and where it is from.
+    """One published accuracy: the printed value, the number of test images, and the source.
 
-    `variant` and `method` name our result that answers it, where there is one. `says` is what the
-    publication's own code or count says of it.
+    `variant` and `method` name our corresponding result, if there is one. `says` is a remark on the
+    value from the publication's code or counts.
     """
 
     value: str
@@ -41,7 +38,7 @@ class Published(Settings):
 
 
 class Expected(Settings):
-    """Counts of the published data: all images, those of the test part, and those of each class."""
+    """Numbers of images in the published data: in total, in the test part, and by class."""
 
     images: int | None = None
     test: int | None = None
@@ -59,9 +56,9 @@ class Phantom(Settings):
 
 
 class Quick(Settings):
-    """What `--quick` changes: the variants that are run, and settings that win over all others.
+    """The changes of `--quick`: the variants to run, and settings that override all others.
 
-    `phantom_settings` are for the synthetic data only.
+    `phantom_settings` apply to synthetic data only.
     """
 
     variants: tuple[str, ...] = ()
@@ -71,10 +68,9 @@ class Quick(Settings):
 
 
 class ExperimentFile(Settings):
-    """The keys of `experiment.toml` that are not those of `ensemble-kit.toml`.
+    """The keys of `experiment.toml` in addition to those of `ensemble-kit.toml`.
 
-    One more key may differ between variants: `arguments`, a table from step to words that are
-    appended to its command.
+    Variants can also have the key `arguments`: a table of words to append to the command of a step.
     """
 
     title: str = Field(min_length=1)
@@ -101,17 +97,17 @@ class Planned:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Everything that one call reruns.
+    """The plan of one call of `reproduce`.
 
     Parameters
     ----------
     name : str
         The folder's name.
     out : Path
-        Where RESULTS.md, figures and runs are written.
+        The output folder of RESULTS.md, figures and runs.
     file : ExperimentFile
     variants : tuple of Planned
-        The first one is the baseline of the comparisons.
+        The first variant is the baseline of the comparisons.
     is_quick, is_phantom : bool
     """
 
@@ -141,40 +137,40 @@ def read_plan(
     Parameters
     ----------
     folder : Path
-        Holds `experiment.toml`.
+        The folder of `experiment.toml`.
     data : str, optional
-        The images; wins over `data.path`.
+        The images. Overrides `data.path`.
     quick : bool
-        Reduced in size, epochs and variants.
+        Whether to reduce image sizes, epochs and variants.
     phantom : Path, optional
-        Where the synthetic data are; used by a quick run without `data`.
+        The folder of synthetic data for a quick run without `data`.
     over : mapping, optional
-        Settings that win over all others.
+        Settings that override all others.
 
     Raises
     ------
     DataError
-        No such file, an unknown key, step, axis or variant, or a full run without data.
+        The file is missing, or has an unknown key, step, axis or variant. Or a full run has no data.
     """
     file, settings = _read(folder)
     is_phantom = quick and data is None
     path = data or (str(phantom) if is_phantom and phantom else settings["data"]["path"])
     if path == OWN_DATA:
         raise DataError(
-            f"'{folder / FILE}' needs images",
-            "they are not part of this repository",
-            f"Give their folder with --data (see {folder / 'README.md'}), or use --quick",
+            f"'{folder / FILE}' needs images, and --data is missing",
+            "the images are not part of this repository",
+            f"Set --data to their folder (see {folder / 'README.md'}), or use --quick",
         )
-    wins: Mapping[str, Any] = {"data": {"path": path}}
+    overrides: Mapping[str, Any] = {"data": {"path": path}}
     out = folder
     if quick:
-        wins = merged(file.quick.settings, wins)
+        overrides = merged(file.quick.settings, overrides)
         out = folder / ("quick" if is_phantom else "quick-data")
     if is_phantom:
-        wins = merged(wins, file.quick.phantom_settings)
-    wins = merged(wins, over or {})
+        overrides = merged(overrides, file.quick.phantom_settings)
+    overrides = merged(overrides, over or {})
     chosen = [
-        dataclasses.replace(one, settings=_over(one.settings, wins))
+        dataclasses.replace(one, settings=_overridden(one.settings, overrides))
         for one in _chosen(file, settings, quick=quick)
     ]
     refuse_equal(chosen)
@@ -188,7 +184,7 @@ def _read(folder: Path) -> tuple[ExperimentFile, dict[str, Any]]:
         raise DataError(
             f"There is no experiment in '{folder}'",
             f"an experiment is a folder with {FILE}",
-            "Name such a folder, e.g. experiments/her2_basic_cnn",
+            "Choose such a folder, e.g. experiments/her2_basic_cnn",
         )
     written = read_toml(path)
     own = {key: written.pop(key) for key in ExperimentFile.model_fields if key in written}
@@ -222,11 +218,11 @@ def _refuse_unknown_step(step: str, path: Path) -> None:
         )
 
 
-def _over(settings: Mapping[str, Any], wins: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings beneath `wins`; tables of members that `wins` leaves out are dropped."""
-    out = merged(settings, wins)
-    if "members" in wins and "member" in out:
-        bases = {read_short_form(text).base for text in expand(wins["members"])}
+def _overridden(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with overrides. Tables of members that are not in overridden members are removed."""
+    out = merged(settings, overrides)
+    if "members" in overrides and "member" in out:
+        bases = {read_short_form(text).base for text in expand(overrides["members"])}
         out["member"] = {name: table for name, table in out["member"].items() if name in bases}
     return out
 

@@ -1,7 +1,4 @@
-"""The matrix of an experiment: axes of options become variants, each a table of settings.
-
-Knows tables of plain values; what they mean is checked elsewhere.
-"""
+"""The matrix of an experiment: combining the options of its axes into variants."""
 
 from __future__ import annotations
 
@@ -23,10 +20,10 @@ class Variant:
     Parameters
     ----------
     name : str
-        The options that differ from the first of their axis, joined by hyphens.
+        The options that are not the first of their axis, joined by hyphens.
     options : mapping of axis to option
     settings : mapping
-        Nested like `ensemble-kit.toml`.
+        Nested as in `ensemble-kit.toml`.
     """
 
     name: str
@@ -37,22 +34,22 @@ class Variant:
 def variants(
     matrix: Matrix, crossed: Sequence[Sequence[str]], base: Mapping[str, Any]
 ) -> list[Variant]:
-    """Every variant: the first options of all axes, then what differs from them.
+    """All variants, starting with the one that has the first options of all axes.
 
     Parameters
     ----------
     matrix : mapping of axis to options
-        An option is a table of settings that replace those of `base`. The first option of each
+        An option is a table of settings that replace settings of `base`. The first option of each
         axis is its baseline.
     crossed : sequence of groups of axes
-        All combinations of a group's options are variants. An axis in no group varies alone.
+        All combinations of a group's options are variants. An axis outside all groups varies alone.
     base : mapping
         Settings of all variants.
 
     Raises
     ------
     DataError
-        An unknown axis in `crossed`, an axis in two groups, or two variants with equal settings.
+        `crossed` has an unknown axis, or the same axis in two groups.
 
     Examples
     --------
@@ -77,13 +74,13 @@ def variants(
 
 
 def refuse_equal(some: Sequence[Variant]) -> None:
-    """Raise DataError if two variants have the same settings: their difference would be an artefact."""
+    """Raise `DataError` if two variants have the same settings."""
     for one, other in itertools.combinations(some, 2):
         if one.settings == other.settings:
             raise DataError(
                 f"The variants '{one.name}' and '{other.name}' have the same settings",
-                "each variant of a matrix differs from all others in at least one setting",
-                "Leave one of them out, or remove the setting that overrides both",
+                "two variants must differ in at least one setting",
+                "Remove one of them, or the setting that overrides both",
             )
 
 
@@ -109,6 +106,6 @@ def _check(matrix: Matrix, crossed: Sequence[Sequence[str]]) -> None:
         if named.count(axis) > 1:
             raise DataError(
                 f"The axis '{axis}' is crossed twice",
-                "an axis is in one group of crossed",
-                "Write all axes that are combined in one group",
+                "an axis can be in one group of crossed only",
+                "Put all axes that are combined into one group",
             )

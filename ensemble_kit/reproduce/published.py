@@ -1,4 +1,4 @@
-"""Published values beside ours: which count each can be, and whether ours may be compared with it."""
+"""Published values: the counts that match them, and the comparison with our values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ensemble_kit.reproduce.results import Results
 
 
 def count_of(one: Published) -> str:
-    """The counts that give a published value, in words; a dash without the number of images.
+    """The counts that match a published value, as text. A dash if the number of images is unknown.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def count_of(one: Published) -> str:
 
 
 def differences(expected: Expected, manifest: Manifest) -> list[str]:
-    """How the images differ from the published data, a sentence each; empty if all counts agree."""
+    """The differences from the published data, as sentences. Empty if all counts agree."""
     found = []
     counts = {"images": len(manifest), "test images": len(manifest.part("test"))}
     for what, wanted in (("images", expected.images), ("test images", expected.test)):
@@ -44,15 +44,15 @@ def differences(expected: Expected, manifest: Manifest) -> list[str]:
 def published_rows(
     plan: Plan, results: Results, manifest: Manifest
 ) -> list[tuple[str, str, str, str, str]]:
-    """A row per published value: value, count, source, what it says, and our accuracy.
+    """One row per published value: value, count, source, remark, and our accuracy.
 
-    Ours stands there only for a full run on the published data.
+    Our accuracy is shown only for a full run on the published data.
     """
-    is_answer = not plan.is_quick and not differences(plan.file.expected, manifest)
+    is_comparable = not plan.is_quick and not differences(plan.file.expected, manifest)
     rows = []
     for one in plan.file.published:
         mine = "not comparable"
-        for row in results.rows if is_answer else ():
+        for row in results.rows if is_comparable else ():
             wanted = one.method or (row.method if row.is_main else "")
             if (row.variant, row.method) == (one.variant, wanted) and "test" in row.parts:
                 mine = str(row.parts["test"].metrics["accuracy"])

@@ -1,7 +1,4 @@
-"""One experiment from its folder to RESULTS.md: data, steps, results.
-
-The function behind `ensemble-kit reproduce`. Prints nothing.
-"""
+"""Reproducing one experiment, from its folder to RESULTS.md: data, steps, results."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from ensemble_kit.reproduce.run_steps import Call, StepEnded, run_steps, seconds
 
 @dataclasses.dataclass(frozen=True)
 class Reproduced:
-    """What one call did: the plan, and the results with their page if all variants are stacked."""
+    """The plan, and the results with their page if all variants are stacked."""
 
     plan: Plan
     results: Results | None
@@ -34,7 +31,7 @@ def plan_of(
     quick: bool = False,
     over: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """The plan of an experiment; a quick one without data gets its synthetic images first."""
+    """The plan of an experiment. For a quick run without data, synthetic images are made first."""
     phantom = _phantom(folder) if quick and data is None else None
     return read_plan(folder, data=data, quick=quick, phantom=phantom, over=over)
 
@@ -46,15 +43,15 @@ def reproduce(
     only: str | None = None,
     listener: Callable[[StepEnded], None],
 ) -> Reproduced:
-    """Run what is missing of a plan, and write its results.
+    """Run the missing steps of a plan, and write its results.
 
     Parameters
     ----------
     plan : Plan
     call : callable
-        Runs one command: called with its words and the file for its output.
+        Runs one command. Called with its words and the file for its output.
     only : str, optional
-        A single step. Results are then written only if that step changes them.
+        A single step. Results are written only if the step is `stack` or `report`.
     listener : callable
         Called after each step.
     """
@@ -66,7 +63,7 @@ def reproduce(
 
 
 def _phantom(folder: Path) -> Path | None:
-    """The synthetic images of the experiment's quick run, drawn into the cache folder once."""
+    """The folder of synthetic images for a quick run. They are made once, in the cache folder."""
     file = folder / FILE
     if not file.is_file():
         return None

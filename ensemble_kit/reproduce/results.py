@@ -1,6 +1,6 @@
-"""What the runs of an experiment found: a row per variant and method, compared over whole patients.
+"""The results of an experiment's runs: one row per variant and method, compared over whole patients.
 
-Reads stored predictions; formats nothing.
+They are computed from stored predictions.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class Part:
     n, n_groups : int
     metrics : mapping of name to Interval
     against_first : Verdict or None
-        The comparison with the first row of the same kind of split; None for that row.
+        The comparison with the first row of the same kind of split. None for that row.
     constant : str
-        The class that is predicted for every image; empty if there is none.
+        The class if it is predicted for every image, else "".
     confusion : array of int, shape (n_classes, n_classes)
         Rows are true classes.
     """
@@ -53,9 +53,9 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """A method of a variant. `parts` has cross_fitted, and test if there is a test part.
+    """A method of a variant. `parts` has `cross_fitted`, and `test` if there is a test part.
 
-    `replaced` says whether the fitted method was replaced by the mean.
+    `replaced`: whether the fitted method was replaced by the mean (fallback).
     """
 
     variant: str
@@ -69,13 +69,13 @@ class Row:
 
     @property
     def is_constant(self) -> bool:
-        """Whether it predicts one class for all images of a part."""
+        """Whether the row predicts one class for all images of a part."""
         return any(part.constant for part in self.parts.values())
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitBias:
-    """A variant split by image against the same one split by patient, on the images of both."""
+    """A variant split by image, compared with the same variant split by patient, on common images."""
 
     by_image: str
     by_group: str
@@ -88,7 +88,7 @@ class SplitBias:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Rows in the order of the variants, and the bias of splits by image where both splits exist."""
+    """Rows in the order of the variants, and the image-split bias if both splits exist."""
 
     rows: tuple[Row, ...]
     bias: tuple[SplitBias, ...]
@@ -97,7 +97,7 @@ class Results:
 
 
 def gather(plan: Plan) -> Results:
-    """The results of all variants of a plan whose runs are stacked.
+    """The results of all variants of a plan. All runs must be stacked.
 
     Raises
     ------
@@ -129,14 +129,14 @@ def methods_of(planned: Planned, run: Run) -> list[str]:
 
 
 def _rows(some: Sequence[Planned], runs: Mapping[str, Run], protocol: Protocol) -> list[Row]:
-    answered: dict[str, dict[tuple[str, str], MethodPredictions]] = {part: {} for part in PARTS}
+    predictions: dict[str, dict[tuple[str, str], MethodPredictions]] = {part: {} for part in PARTS}
     for one in some:
         for method in methods_of(one, runs[one.name]):
             found = stored_predictions(runs[one.name], method)
-            answered["cross_fitted"][one.name, method] = found.oof
+            predictions["cross_fitted"][one.name, method] = found.oof
             if found.test is not None:
-                answered["test"][one.name, method] = found.test
-    parts = {part: _parts(of, part, protocol) for part, of in answered.items() if of}
+                predictions["test"][one.name, method] = found.test
+    parts = {part: _parts(of, part, protocol) for part, of in predictions.items() if of}
     main = {one.name: main_method(one.experiment) for one in some}
     return [
         Row(
@@ -149,27 +149,28 @@ def _rows(some: Sequence[Planned], runs: Mapping[str, Run], protocol: Protocol) 
             _replaced(runs[variant], method),
             {part: of[variant, method] for part, of in parts.items() if (variant, method) in of},
         )
-        for (variant, method), one in answered["cross_fitted"].items()
+        for (variant, method), one in predictions["cross_fitted"].items()
     ]
 
 
 def _replaced(run: Run, method: str) -> bool:
-    """Whether a stacked method was replaced by the mean; a member never is."""
+    """Whether a stacked method was replaced by the mean. False for a member."""
     return method in stored_methods(run) and bool(read_metrics(run, method)["fell_back_to_mean"])
 
 
 def _parts(
-    answered: Mapping[tuple[str, str], MethodPredictions], part: str, protocol: Protocol
+    predictions: Mapping[tuple[str, str], MethodPredictions], part: str, protocol: Protocol
 ) -> dict[tuple[str, str], Part]:
-    named = {row_name(*key): one for key, one in answered.items()}
+    named = {row_name(*key): one for key, one in predictions.items()}
     found = compare_method_predictions(named, protocol=protocol)
     if any(found.n_left_out.values()):
         raise DataError(
-            f"The variants have different images in the part '{part}'",
-            f"left out of the comparison: {dict(found.n_left_out)}",
+            f"The variants have different images in the part '{part}'. Images in one variant only: "
+            f"{dict(found.n_left_out)}",
+            "all variants need the same images",
             "Use one data set and one split for all variants",
         )
-    return {key: _part(found, row_name(*key), one) for key, one in answered.items()}
+    return {key: _part(found, row_name(*key), one) for key, one in predictions.items()}
 
 
 def row_name(variant: str, method: str) -> str:
@@ -177,22 +178,20 @@ def row_name(variant: str, method: str) -> str:
 
 
 def _part(found: AcrossRuns, name: str, one: MethodPredictions) -> Part:
-    values, table = found.metrics[name], one
-    predicted = one.predicted
-    classes = np.unique(predicted)
-    is_constant = len(classes) == 1 and classes[0] >= 0 and len(np.unique(table.labels)) > 1
+    values, classes = found.metrics[name], np.unique(one.predicted)
+    is_constant = len(classes) == 1 and classes[0] >= 0 and len(np.unique(one.labels)) > 1
     return Part(
         values.n,
         values.n_groups,
         values.metrics,
         next((v for v in found.verdicts if v.method == name), None),
-        table.class_names[int(classes[0])] if is_constant else "",
+        one.class_names[int(classes[0])] if is_constant else "",
         confusion_counts(one),
     )
 
 
 def _bias(plan: Plan, runs: Mapping[str, Run], protocol: Protocol) -> list[SplitBias]:
-    """Pairs of variants that differ in the split alone."""
+    """The comparison of each pair of variants that differ only in the split."""
     found = []
     for image in plan.variants:
         twin = next((o for o in plan.variants if _differ_in_split(image, o)), None)

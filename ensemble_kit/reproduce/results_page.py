@@ -1,7 +1,4 @@
-"""RESULTS.md of an experiment: the table over variants, figures, and what they were made with.
-
-Formats what `results` gathered; computes no metric.
-"""
+"""Writing RESULTS.md of an experiment: the table of variants, figures, data, versions and caveats."""
 
 from __future__ import annotations
 
@@ -37,24 +34,22 @@ from ensemble_kit.run import Run
 from ensemble_kit.run.records import versions
 
 PAGE, TABLE = "RESULTS.md", "results.csv"
-# More matrices than this are in the report of each run only.
-MAX_MATRICES = 12
-# Variants whose maps are shown.
-MAX_SHEETS = 2
+# Largest numbers of confusion matrices and of variants with maps on the page.
+MAX_MATRICES, MAX_SHEETS = 12, 2
 MAX_WIDTH = 1200
 QUICK = (
     "**Quick run.** Image sizes, epochs and variants are reduced. The values show that the "
     "experiment runs from end to end. Do not compare them with the published values."
 )
-SYNTHETIC = "The images are synthetic tissue (phantom): the values say nothing about any disease."
+SYNTHETIC = "The images are synthetic tissue (phantom). The values have no meaning for any disease."
 CAPTIONS = {
     "variants": "Balanced accuracy: points are values, lines are their 95 % intervals. The dotted line is the first row.",
-    "confusion": "Confusion matrices: rows are true classes, columns predicted ones. Percentages are of the true class.",
+    "confusion": "Confusion matrices: rows are true classes, columns are predicted classes. Percentages are of the true class.",
 }
 
 
 def write_results(plan: Plan, results: Results, seconds: Mapping[str, Mapping[str, float]]) -> Path:
-    """Write RESULTS.md, results.csv and figures/ of a plan, and return the page's path."""
+    """Write RESULTS.md, results.csv and figures/ of a plan. Return the page's path."""
     table = long_table(results)
     write_csv(plan.out / TABLE, table)
     figures = {name: svg_bytes(figure) for name, figure in draw(results, table).items()}
@@ -138,7 +133,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def contact_sheets(plan: Plan) -> dict[str, Path]:
-    """The first page of maps of the first variants: name of the figure -> file in the run."""
+    """The first contact sheets of the first variants: name of the figure -> file in the run."""
     found = {}
     for one in plan.variants[:MAX_SHEETS]:
         folder = Run(one.experiment.run_path).path / EXPLANATIONS
@@ -148,7 +143,7 @@ def contact_sheets(plan: Plan) -> dict[str, Path]:
 
 
 def small_jpeg(source: Path) -> bytes:
-    """A picture, at most 1,200 pixels wide, as JPEG."""
+    """A picture as JPEG, at most `MAX_WIDTH` pixels wide."""
     buffer = io.BytesIO()
     with Image.open(source) as picture:
         small = picture.convert("RGB")
@@ -162,8 +157,8 @@ def _maps(sheets: Sequence[str]) -> list[str]:
         return []
     shown = "\n\n".join(f"![{Path(name).stem}](figures/{name})" for name in sheets)
     return [
-        f"{shown}\n\nWhere the networks look, in the test images whose true class has the lowest "
-        "probability. All maps: `runs/VARIANT/explanations`."
+        f"{shown}\n\nEvidence maps of the test images whose true class has the lowest probability. "
+        "All maps: `runs/VARIANT/explanations`."
     ]
 
 
@@ -172,22 +167,22 @@ def _table(results: Results) -> str:
 
 
 def _bias(results: Results) -> list[str]:
-    """A table for each variant that is split by image and has a twin that is split by patient."""
+    """A table for each variant that exists with both kinds of split."""
     blocks = []
     for name in dict.fromkeys(one.by_image for one in results.bias):
         some = [one for one in results.bias if one.by_image == name]
         rows = [(o.method, *map(str, o.values), signed(str(o.difference))) for o in some]
         blocks += [
-            f"Balanced accuracy, cross-fitted, of `{name}` and `{some[0].by_group}` on the {some[0].n} images of {some[0].n_groups} patients that both predict. A positive difference means that the split by image overestimates what new patients get.",
+            f"Balanced accuracy, cross-fitted, of `{name}` and `{some[0].by_group}` on the {some[0].n} images of {some[0].n_groups} patients that both predict. A positive difference means that the split by image overestimates the metric of new patients.",
             markdown(("method", "split by image", "split by patient", "difference"), rows),
         ]
-    return ["## Split by image against split by patient", *blocks] if blocks else []
+    return ["## Split by image compared with split by patient", *blocks] if blocks else []
 
 
 def _published(plan: Plan, results: Results, manifest: Manifest) -> list[str]:
     if plan.is_quick or not plan.file.published:
         return []
-    head = ("published", "as a count", "source", "what is known of it", "ours: accuracy, test")
+    head = ("published", "as a count", "source", "remark", "our accuracy, test")
     return ["## Published values", markdown(head, published_rows(plan, results, manifest))]
 
 
@@ -220,8 +215,8 @@ def _runs(plan: Plan, seconds: Mapping[str, Mapping[str, float]]) -> str:
     first = plan.variants[0]
     options = ", ".join(f"{axis} {option}" for axis, option in first.variant.options.items())
     return (
-        f"`{first.name}` has these options: {options}. The name of another variant lists what differs. "
-        f"Settings, manifest and folds are digests.\n\n{table}"
+        f"`{first.name}` has these options: {options}. The name of another variant lists its different "
+        f"options. Settings, manifest and folds are digests.\n\n{table}"
     )
 
 

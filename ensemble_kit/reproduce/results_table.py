@@ -1,7 +1,4 @@
-"""The table over variants in words: its rows, how to read it, and the constant answers.
-
-Formats what `results` gathered; computes no metric.
-"""
+"""The text of the table of variants: its cells, its legend, and the constant classifiers."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ PARTS_IN_WORDS = {"test": "test", "cross_fitted": "cross-fitted"}
 
 
 def one_method(results: Results) -> bool:
-    """Whether each variant has a single row, so that methods need no column."""
+    """Whether all rows have the same method. The table then has no column of methods."""
     return len({row.method for row in results.rows}) == 1
 
 
 def label_of(results: Results, row: Row) -> str:
-    """The name of a row: the variant's, with its method if there are several."""
+    """The name of a row: its variant, with its method if there are several methods."""
     return row.variant if one_method(results) else row_name(row.variant, shown_method(row))
 
 
@@ -45,12 +42,12 @@ def cells_of(results: Results, row: Row) -> tuple[str, ...]:
     if test is not None:
         of_test = [str(test.metrics[m]) for m in ("accuracy", METRIC)]
     difference, word = verdict_of(fitted)
-    word += "; constant answer" if row.is_constant else ""
+    word += "; constant classifier" if row.is_constant else ""
     return (*names, *of_test, *(str(fitted.metrics[m]) for m in (METRIC, "auroc")), difference, word)  # fmt: skip
 
 
 def verdict_of(part: Part) -> tuple[str, str]:
-    """The difference from the first row with its interval, and the verdict in a word."""
+    """The difference from the first row with its interval, and the verdict as a word."""
     outcome = part.against_first
     return ("", "first row") if outcome is None else (signed(str(outcome.effect)), outcome.word)
 
@@ -66,7 +63,7 @@ def constant_rows(results: Results) -> list[str]:
 
 
 def constant_sentences(results: Results) -> list[str]:
-    """The rows that predict one class for all images of a part, a sentence per part and class."""
+    """The constant classifiers, as one text per part and class."""
     rows: dict[tuple[str, str, int, str], list[str]] = {}
     for row in results.rows:
         for name, part in row.parts.items():
@@ -75,23 +72,23 @@ def constant_sentences(results: Results) -> list[str]:
                 rows.setdefault(key, []).append(label_of(results, row))
     return [
         f"Constant classifiers ({PARTS_IN_WORDS[name]}): {', '.join(labels)}. They predict '{constant}' for "
-        f"all {n} images. Their accuracy is the share of this class, {accuracy}."
+        f"all {n} images. Their accuracy is the proportion of this class, {accuracy}."
         for (name, constant, n, accuracy), labels in rows.items()
     ]
 
 
 def how_to_read(results: Results) -> list[str]:
-    """What the columns and words of the table mean, a sentence or two each."""
+    """The legend of the table."""
     n_classes = len(results.class_names)
     sentences = [
         f"**Test**: images that no network was trained on{_counts(results, 'test')}.",
         f"**Cross-fitted**: training images, each predicted by networks that were not trained on it{_counts(results, 'cross_fitted')}.",
-        f"**Balanced accuracy**: the mean of the sensitivities of the {n_classes} classes. A constant answer has {1 / n_classes:.3f}.",
-        "**[low, high]**: 95 % interval over {}. A value has none if a class has images of one patient only, or if both rows of a difference have equal predictions.".format(
+        f"**Balanced accuracy**: the mean of the sensitivities of the {n_classes} classes. A constant classifier has {1 / n_classes:.3f}.",
+        "**[low, high]**: 95 % interval over {}. A value has no interval if a class has images of one patient only, or if both rows of a difference have equal predictions.".format(
             " and ".join(_units(results))
         ),
-        f"**Difference**: balanced accuracy, cross-fitted, minus that of the first row{_of_its_split(results)}, on the same images. Its intervals are simultaneous: 95 % of such tables have all differences inside.",
-        '**Verdict**: "better" or "worse" if the interval of the difference excludes 0. Else "not shown": the data do not show a difference.',
+        f"**Difference**: balanced accuracy, cross-fitted, minus the value of the first row{_of_its_split(results)}, on the same images. The intervals are simultaneous: 95 % of such tables have all true differences inside.",
+        '**Verdict**: "better" or "worse" if the interval of the difference excludes 0, otherwise "not shown" (the data do not show a difference).',
     ]
     if members := [row.method for row in results.rows if row.is_member]:
         sentences.append(
@@ -103,13 +100,13 @@ def how_to_read(results: Results) -> list[str]:
         )
     if "image" in {row.group_kind for row in results.rows}:
         sentences.append(
-            "**No patients are known**: images count as independent. Intervals are too narrow if patients have several images."
+            "**Patients are unknown**: images count as independent. Intervals are too narrow if patients have several images."
         )
     return sentences
 
 
 def _counts(results: Results, part: str) -> str:
-    """How many images and patients a part has, for each kind of split, in brackets."""
+    """The numbers of images and patients of a part, by kind of split, in brackets."""
     first = first_rows(results)
     several = len(first) > 1
     found = []
@@ -123,7 +120,7 @@ def _counts(results: Results, part: str) -> str:
 
 
 def first_rows(results: Results) -> list[Row]:
-    """The first row of each kind of split, which the others are compared with."""
+    """The first row of each kind of split, which is the baseline of the other rows."""
     found: dict[str, Row] = {}
     for row in results.rows:
         found.setdefault(row.split_by, row)

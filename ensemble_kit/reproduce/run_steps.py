@@ -1,7 +1,4 @@
-"""Runs the steps of every variant that are not done yet, and remembers which are.
-
-The commands themselves are called by whoever hands in `call`.
-"""
+"""Running the missing steps of every variant, and recording the finished ones."""
 
 from __future__ import annotations
 
@@ -22,22 +19,23 @@ from ensemble_kit.reproduce.experiment_file import Plan, Planned
 from ensemble_kit.reproduce.steps import SETTINGS_FILE, STEPS, Target
 
 DONE = "steps.json"
-# Called with the words of a command and the file for what it prints.
+# Called with the words of a command and the file for its output.
 Call = Callable[[Sequence[str], Path], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class StepEnded:
-    """A step of a variant that was run, or was done before (`seconds` is None then).
+    """A finished step of a variant.
 
     Parameters
     ----------
     variant, step : str
     variant_number, n_variants : int
-        From 1.
+        Numbers start at 1.
     is_first, is_last : bool
-        Whether it is the first, or the last, of the steps that were asked for of its variant.
+        Whether it is the first or the last requested step of its variant.
     seconds : float or None
+        None if the step was finished by an earlier call.
     """
 
     variant: str
@@ -52,10 +50,10 @@ class StepEnded:
 def run_steps(
     plan: Plan, call: Call, *, only: str | None = None, listener: Callable[[StepEnded], None]
 ) -> None:
-    """Run what is missing, variant by variant.
+    """Run the missing steps, variant by variant.
 
-    A step is done if it ended before with the same words, settings, version and image files (names,
-    sizes, times), and the steps before it were not run since. Each command's output is kept in
+    A step is skipped if it finished before with the same words, settings, version and image files
+    (names, sizes, times), and no earlier step was run after it. The output of each command is in
     `runs/VARIANT/logs/STEP.txt`.
 
     Raises
@@ -63,7 +61,7 @@ def run_steps(
     UsageError
         `only` is not a step of the experiment.
     EnsembleKitError
-        What a step raised; what was done before is kept.
+        The error of a failed step. Finished steps stay recorded.
     """
     steps = plan.file.steps
     if only is not None and only not in steps:
@@ -82,7 +80,7 @@ def run_steps(
 
 
 def seconds_of(plan: Plan) -> dict[str, dict[str, float]]:
-    """Seconds that each step of each variant took, for those that are done."""
+    """The seconds of each finished step of each variant."""
     return {
         one.name: {
             step: done["seconds"] for step, done in _read(_folder(plan, one, "train")).items()
@@ -92,7 +90,7 @@ def seconds_of(plan: Plan) -> dict[str, dict[str, float]]:
 
 
 def _keyed(plan: Plan, planned: Planned) -> list[tuple[str, list[str], str]]:
-    """Each step with its words and its key, which holds the keys of the steps before it."""
+    """Each step with its words and its key. The key depends on the keys of earlier steps."""
     settings = dict(planned.variant.settings)
     config = plan.runs / planned.name / SETTINGS_FILE
     found, before = [], ""
@@ -113,7 +111,7 @@ def words_of(planned: Planned, step: str, config: Path) -> list[str]:
 
 @functools.lru_cache(maxsize=8)
 def files_state(path: str) -> str:
-    """A digest of the names, sizes and times of all files at `path`; of a name that is no path, of the name."""
+    """A digest of `path` and of the names, sizes and times of all files in it."""
     found = []
     for folder, folders, files in os.walk(path):
         folders.sort()
@@ -146,7 +144,7 @@ def _run(
 
 
 def _folder(plan: Plan, planned: Planned, step: str) -> Path:
-    """Where a step is remembered: a check in the folder of all runs, the rest in the run's own."""
+    """The folder of a step's record: the folder of all runs for a check, else the run's folder."""
     return plan.runs if step == "check" else plan.runs / planned.name
 
 

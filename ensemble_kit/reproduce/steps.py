@@ -1,7 +1,4 @@
-"""The steps of an experiment: each is one command of this package on one variant's run.
-
-Makes the words of the commands; calls nothing.
-"""
+"""The steps of an experiment: the words of one command for one variant's run."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ SETTINGS_FILE = "settings.toml"
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a step is called on: a variant's settings, their file, and the method of its decisions."""
+    """The input of a step: a variant's settings and their file."""
 
     experiment: Experiment
     config: Path
@@ -28,7 +25,7 @@ class Target:
 
 
 def main_method(experiment: Experiment) -> str:
-    """The method that stands for a variant: the first of `methods`, else the mean of its members."""
+    """The main method of a variant: the first of `methods`, or the mean of its members."""
     return "mean" if experiment.methods[0] == "all" else experiment.methods[0]
 
 
@@ -49,7 +46,7 @@ def _on_method(command: str) -> Callable[[Target], Words]:
     return lambda target: [command, *target.run, "--method", main_method(target.experiment)]
 
 
-# Step -> its command. What [arguments] of experiment.toml says is appended.
+# Step -> its command. `arguments` of experiment.toml are appended.
 STEPS: dict[str, Callable[[Target], Words]] = {
     "check": _check,
     "tune": lambda target: ["tune", "--config", target.config.as_posix()],

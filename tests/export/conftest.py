@@ -1,4 +1,4 @@
-"""What tests of exports share: one thread for PyTorch."""
+"""Shared fixtures of the tests of exports: one thread for PyTorch."""
 
 from __future__ import annotations
 

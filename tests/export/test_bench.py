@@ -1,4 +1,4 @@
-"""`bench` measures every backend of a bundle, and names one that fails."""
+"""`bench` measures every backend of a bundle, and reports a backend that fails."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_values_of_a_backend_are_positive_and_ordered(bundle: Path) -> None:
     assert found.memory_mib > 10
 
 
-def test_the_command_prints_a_row_for_each_backend_and_the_reason_of_a_failure(
+def test_the_command_prints_each_backend_and_the_reason_of_a_failure(
     bundle: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bench.sys, "executable", "false")

@@ -1,4 +1,4 @@
-"""What `export` writes, refuses and says; the choice of fold networks and its measured change."""
+"""`export`: files, errors and output; the choice of fold networks and its measured change."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ensemble_kit.inference.ensemble import Ensemble, load_ensemble
 CLI = Callable[..., tuple[int, str]]
 
 
-def test_the_best_fold_is_the_one_with_the_lowest_log_loss_on_its_own_held_out_fold(
+def test_the_best_fold_has_the_lowest_log_loss_on_its_held_out_fold(
     stacked: Any, ensemble: Ensemble
 ) -> None:
     oof = stacked.run.predictions("oof")
@@ -64,24 +64,24 @@ def test_a_choice_of_folds_is_measured_on_the_test_part(
     assert any(f"{choice.all_folds:.3f}" in note for note in opened.notes)
 
 
-def test_without_a_test_part_no_change_is_given_and_the_reason_is(ensemble: Ensemble) -> None:
+def test_without_a_test_part_the_change_is_unknown_and_the_reason_is_given(
+    ensemble: Ensemble,
+) -> None:
     found = measured("best", ensemble, ensemble, None, [], "balanced_accuracy")
     assert (found.chosen, found.gain) == (None, (None, None, None))
     assert fold_choice.NO_TEST in choice_words(found)
 
 
-def test_a_worse_choice_is_called_worse() -> None:
+def test_the_sentences_of_a_worse_choice_have_its_values_and_verdict() -> None:
     found = FoldChoice(
         "soup", 2, 6, "accuracy", 0.9, 0.5, (-0.4, -0.6, -0.2), "worse", 80, 20, 0.006, 0.002
     )
     printed = " ".join(choice_words(found))
-    assert "0.500, with all fold networks 0.900. Gain -0.400 [-0.600, -0.200]: the choice is worse." in printed  # fmt: skip
-    assert "3.0 times as long" in printed
+    values = ("0.500", "0.900", "-0.400 [-0.600, -0.200]", "worse", "80 images", "20 groups", "3.0")
+    assert all(one in printed for one in values)
 
 
-def test_something_else_is_not_replaced_and_an_older_bundle_is(
-    stacked: Any, tmp_path: Path
-) -> None:
+def test_only_an_older_bundle_is_replaced(stacked: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text.md").write_text("years of work")
     with pytest.raises(DataError, match="thesis"):
@@ -92,7 +92,7 @@ def test_something_else_is_not_replaced_and_an_older_bundle_is(
         assert load_ensemble(tmp_path / "b", device="cpu").method == method
 
 
-def test_nothing_is_written_where_the_images_are_gone(
+def test_no_file_is_written_if_the_images_are_missing(
     stacked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from ensemble_kit.export import bundle
@@ -106,9 +106,7 @@ def test_nothing_is_written_where_the_images_are_gone(
         export_bundle(stacked.run, tmp_path / "b", folds="fold")
 
 
-def test_the_command_writes_a_bundle_of_the_latest_run(
-    cli: CLI, stacked: Any, tmp_path: Path
-) -> None:
+def test_the_command_writes_a_bundle(cli: CLI, stacked: Any, tmp_path: Path) -> None:
     code, printed = cli("export", stacked.run.path, "mine.zip", "--method", "simplex")
     assert code == 0, printed
     assert "6 networks" in printed

@@ -1,4 +1,4 @@
-"""A graph gives PyTorch's probabilities with each backend, of tiles and of whole images."""
+"""A graph gives PyTorch's probabilities with each backend, for tiles and for whole images."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def graphed(stacked: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", [n for n in COMBINERS if n not in NO_GRAPH])
 @pytest.mark.parametrize("shape", [(80, 3, 2), (80, 4, 3)])
-def test_a_combiner_gives_the_same_probabilities_as_a_graph(
+def test_a_combiner_and_its_graph_give_the_same_probabilities(
     name: str, shape: tuple[int, int, int]
 ) -> None:
     rng = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def test_a_combiner_gives_the_same_probabilities_as_a_graph(
     np.testing.assert_allclose(found, fitted.predict_proba(new), atol=2e-5)
 
 
-def test_a_logistic_stacker_without_a_class_in_its_fit_is_the_same_as_a_graph() -> None:
+def test_a_logistic_stacker_with_an_absent_class_and_its_graph_agree() -> None:
     rng = np.random.default_rng(1)
     labels = np.arange(60) % 2 * 2  # class 1 has no image
     logits = rng.normal(size=(60, 3, 3)) + 2.0 * np.eye(3)[labels][:, None]
@@ -61,7 +61,7 @@ def test_a_logistic_stacker_without_a_class_in_its_fit_is_the_same_as_a_graph() 
 
 
 @pytest.mark.parametrize("name", ["boosting", "knora-u"])
-def test_a_combiner_without_a_graph_is_refused_by_name_with_a_way_out(name: str) -> None:
+def test_a_combiner_without_a_graph_is_refused_by_name(name: str) -> None:
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(60, 3, 2)), np.arange(60) % 2
     fitted = make_combiner(name).fit(logits, labels)
@@ -76,10 +76,10 @@ def test_stain_normalisation_of_the_data_is_refused_by_name(ensemble: Ensemble) 
 
 @pytest.mark.parametrize(
     ("shape", "levels", "share"),
-    # Pillow resizes what is much taller than wide in the other order.
+    # Pillow resizes images that are much taller than wide in the other order.
     [((46, 70), 1, 0.01), ((33, 20), 6, 0.3), ((16, 16), 0, 0.0), ((9, 40), 1, 0.01)],
 )
-def test_the_graph_resizes_as_pillow(shape: tuple[int, int], levels: int, share: float) -> None:
+def test_the_graph_resizes_like_pillow(shape: tuple[int, int], levels: int, share: float) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*shape, 3)).astype(np.uint8)
     found = resized(torch.from_numpy(pixels).permute(2, 0, 1)[None].float(), 16, 16)[0]
     want = np.asarray(Image.fromarray(pixels).resize((16, 16), Image.Resampling.BICUBIC))
@@ -89,7 +89,7 @@ def test_the_graph_resizes_as_pillow(shape: tuple[int, int], levels: int, share:
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_a_backend_predicts_as_the_run(
+def test_a_backend_predicts_the_same_as_the_run(
     graphed: Path, ensemble: Ensemble, test_paths: list[Path], backend: str
 ) -> None:
     opened = load_ensemble(graphed, device="cpu", backend=backend)
@@ -103,7 +103,9 @@ def test_a_backend_predicts_as_the_run(
     )  # fmt: skip
 
 
-def test_onnx_is_one_file_that_takes_any_batch_and_size(graphed: Path, ensemble: Ensemble) -> None:
+def test_onnx_is_one_file_that_accepts_any_batch_and_size(
+    graphed: Path, ensemble: Ensemble
+) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(graphed / "model.onnx")
@@ -113,7 +115,9 @@ def test_onnx_is_one_file_that_takes_any_batch_and_size(graphed: Path, ensemble:
     assert [p.name for p in graphed.glob("model*")] == ["model.onnx"]
 
 
-def test_openvino_files_of_their_own(stacked: Any, tmp_path: Path, test_paths: list[Path]) -> None:
+def test_openvino_files_predict_the_same_as_the_run(
+    stacked: Any, tmp_path: Path, test_paths: list[Path]
+) -> None:
     export_bundle(stacked.run, tmp_path / "b", method="vote", graph="openvino")
     assert sorted(p.name for p in (tmp_path / "b").glob("model*")) == ["model.bin", "model.xml"]
     with pytest.raises(UsageError, match="onnxruntime"):
@@ -134,7 +138,7 @@ def test_a_graph_with_other_probabilities_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_auto_takes_what_is_installed_in_a_fixed_order(
+def test_auto_chooses_the_first_installed_backend(
     graphed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     about = json.loads((graphed / "bundle.json").read_text())["graph"]
@@ -147,7 +151,7 @@ def test_auto_takes_what_is_installed_in_a_fixed_order(
         backends.choose_backend("onnxruntime", about, on_cpu=True)
 
 
-def test_a_crash_of_the_first_compilation_is_an_error_of_the_backend(
+def test_a_crash_of_the_compiler_is_an_error_of_the_backend(
     graphed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(graphs, "_TRY", "import os; os.abort()")

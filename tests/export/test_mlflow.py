@@ -1,4 +1,4 @@
-"""An exported MLflow model gives the run's predictions through MLflow's own loader."""
+"""An exported MLflow model gives the run's predictions with MLflow's loader."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model(cli: Callable[..., tuple[int, str]], stacked: Any, tmp_path: Path) -> 
     return tmp_path / "m"
 
 
-def test_mlflow_predicts_as_the_run(
+def test_mlflow_predicts_the_same_as_the_run(
     model: Path, ensemble: Ensemble, test_paths: list[Path], cli: Callable[..., tuple[int, str]]
 ) -> None:
     import mlflow.pyfunc
@@ -46,9 +46,9 @@ def test_mlflow_predicts_as_the_run(
 
     # The application that `mlflow models serve` starts.
     body = {"dataframe_split": {"columns": ["image"], "data": [[cell] for cell in cells]}}
-    answer = TestClient(init(opened)).post("/invocations", json=body)
-    assert answer.status_code == 200, answer.text
-    served = [[row["p_benign"], row["p_malignant"]] for row in answer.json()["predictions"]]
+    response = TestClient(init(opened)).post("/invocations", json=body)
+    assert response.status_code == 200, response.text
+    served = [[row["p_benign"], row["p_malignant"]] for row in response.json()["predictions"]]
     np.testing.assert_allclose(served, want.proba, atol=1e-6)
     assert not [p for p in model.rglob("*") if p.suffix in (".pkl", ".pickle")]
     (model.parent / "other").mkdir()

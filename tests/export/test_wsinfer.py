@@ -38,7 +38,7 @@ def bundle(stacked: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def as_wsinfer(folder: Path, patches: list[Any]) -> Any:
-    """Probabilities as WSInfer computes them: the transforms of the config, then a softmax."""
+    """Probabilities computed in the same way as WSInfer: the config's transforms, then a softmax."""
     config = json.loads((folder / "config.json").read_text())
     assert [one["name"] for one in config["transform"]] == ["Resize", "ToTensor"]
     side = config["transform"][0]["arguments"]["size"]
@@ -52,13 +52,13 @@ def as_wsinfer(folder: Path, patches: list[Any]) -> Any:
     return model(torch.stack(tensors)).softmax(dim=1).detach().numpy()
 
 
-def test_wsinfer_gets_the_ensembles_probabilities_and_a_config_of_its_schema(
+def test_the_model_gives_the_ensembles_probabilities_and_a_valid_config(
     cli: CLI, stacked: Any, ensemble: Ensemble, test_paths: list[Path], tmp_path: Path
 ) -> None:
     code, printed = cli("export", stacked.run.path, "w", "--method", "simplex", "--format", "wsinfer",
                      "--um-per-pixel", 0.5)  # fmt: skip
     assert code == 0, printed
-    assert "deprecated" in printed
+    assert wsinfer.DEPRECATED in printed
     assert [one.name for one in tmp_path.iterdir()] == ["w"]
     folder = tmp_path / "w"
     patches = [np.asarray(Image.open(path)) for path in test_paths]
@@ -91,7 +91,7 @@ def test_patches_of_another_size_are_resized_in_the_model(
 
 
 @pytest.mark.parametrize("color", ["rgb", "lab"])
-def test_a_model_that_is_moved_to_another_device_computes_there(
+def test_a_model_can_be_moved_to_another_device(
     ensemble: Ensemble, color: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for member in ensemble.members:
@@ -102,12 +102,12 @@ def test_a_model_that_is_moved_to_another_device_computes_there(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = torch.jit.load(io.BytesIO(content)).inlined_graph
-    # WSInfer moves parameters, but not constants: these must follow the images by `type_as`.
+    # WSInfer moves parameters but not constants, so constants must follow the images by `type_as`.
     assert mixed(graph) == []
 
 
 def mixed(graph: Any) -> list[str]:
-    """Operations that take a constant array beside a tensor that depends on images or weights."""
+    """Operations with both a constant array and a tensor that depends on images or weights."""
     constant, found = set(), []
     for node in graph.nodes():
         if node.kind() == "prim::Constant":
@@ -134,7 +134,7 @@ def test_a_model_with_other_probabilities_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_a_wsinfer_model_is_refused(
+def test_invalid_paths_patches_and_pairs_are_refused(
     cli: CLI, stacked: Any, tmp_path: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = stacked.run.path

@@ -1,4 +1,4 @@
-"""The matrix: which variants there are, what each is called, and what is refused."""
+"""The matrix: names and settings of variants, and errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_axes_vary_alone_unless_they_are_crossed() -> None:
     assert crossed == ["he", "grey", "ihc", "ihc-grey", "slow"]
 
 
-def test_a_variant_has_the_settings_of_its_options_and_keeps_those_of_the_base() -> None:
+def test_a_variant_has_the_settings_of_its_options_and_of_the_base() -> None:
     by_name = {v.name: v for v in variants(MATRIX, [["stain", "color"]], BASE)}
     assert by_name["ihc-grey"].settings == {
         "recipe": {"epochs": 3},

@@ -1,4 +1,4 @@
-"""Every experiment of `experiments/`, from its folder to RESULTS.md in its smallest size."""
+"""Every experiment of `experiments/` in its smallest size, from its folder to RESULTS.md."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ SMALLEST: dict[str, Any] = {
     "data": {"folds": 2},
     "recipe": {"epochs": 1, "patience": 0, "schedule": "constant"},
 }
-# One of several networks is enough where the variants do not name them.
+# Fewer members, for experiments whose variants do not name members.
 FEW = {
     "her2_resnet18_he_ihc": {"members": ["tiny_resnet"]},
     "breakhis_efficientnet_ensemble": {"members": ["tiny_cnn", "tiny_resnet"]},
@@ -53,7 +53,7 @@ SMALL_DATA = "[quick.phantom]\nn_patients = 12\nimages_per_patient = 3\nimage_si
 
 
 def write_small(place: Path) -> Path:
-    """An experiment of two variants: the second one's rate is so small that it learns nothing."""
+    """An experiment of two variants. The second has a learning rate that is too small to learn."""
     folder = place / "small"
     folder.mkdir()
     (folder / FILE).write_text(
@@ -74,12 +74,12 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Reproduced:
-    """The small experiment after all its steps; only to be read."""
+    """The small experiment after all steps. Tests must not change it."""
     return run(plan_of(write_small(tmp_path_factory.mktemp("reproduced")), quick=True))[0]
 
 
 def call(words: Sequence[str], log: Path) -> None:
-    """A command as it is called, but training in this process: a worker takes seconds to start."""
+    """Run a command. Training runs in this process, because a worker takes seconds to start."""
     if words[0] != "train-members":
         call_command(words, log)
         return
@@ -104,7 +104,7 @@ def run(plan: Plan, only: str | None = None) -> tuple[Reproduced, list[StepEnded
     return reproduce(plan, call, only=only, listener=ended.append), ended
 
 
-def test_all_five_systems_are_here() -> None:
+def test_the_repository_has_five_experiments() -> None:
     assert NAMES == [
         "breakhis_efficientnet_ensemble",
         "breast_binary_cnn",
@@ -123,7 +123,7 @@ def test_an_experiment_runs_from_its_folder_to_its_results(name: str, tmp_path: 
     few = re.sub(r"images_per_patient = \d+", "images_per_patient = 1", text)
     (folder / FILE).write_text(few, encoding="utf-8")
     plan = plan_of(folder, quick=True, over={**SMALLEST, **FEW.get(name, {})})
-    # What compares variants is tested below; these two differ in more than settings of one network.
+    # Only these two have variants with several members or different networks.
     chosen = plan.variants[
         : 2 if name in ("breakhis_efficientnet_ensemble", "her2_cnn_densenet121_xai") else 1
     ]
@@ -142,7 +142,7 @@ def test_an_experiment_runs_from_its_folder_to_its_results(name: str, tmp_path: 
 
 
 @pytest.mark.slow
-def test_the_binary_cnn_gives_a_single_image_its_second_class_at_one_half(tmp_path: Path) -> None:
+def test_the_binary_cnn_predicts_the_second_class_from_one_half(tmp_path: Path) -> None:
     folder = tmp_path / "binary"
     folder.mkdir()
     shutil.copy(EXPERIMENTS / "breast_binary_cnn" / FILE, folder / FILE)
@@ -153,19 +153,19 @@ def test_the_binary_cnn_gives_a_single_image_its_second_class_at_one_half(tmp_pa
     ensemble = load_ensemble(Run(plan.variants[0].experiment.run_path).path, device="cpu")
     data = Path(plan.variants[0].experiment.data.path)
     images = sorted(data.glob("test/*/*.png"))
-    printed = [ensemble.predict_all(one) for one in images]
-    # The second output is the sigmoid; no other threshold is stored.
-    second = np.array([one.proba[0, 1] for one in printed])
-    assert [one.classes[0] for one in printed] == [
+    predictions = [ensemble.predict_all(one) for one in images]
+    # The second output is the sigmoid, and no other threshold is stored.
+    second = np.array([one.proba[0, 1] for one in predictions])
+    assert [one.classes[0] for one in predictions] == [
         ensemble.class_names[int(p >= 0.5)] for p in second.tolist()
     ]
     assert ensemble.stored.decision is None
 
 
-def test_what_is_done_is_skipped_and_what_is_missing_is_run(small: Path) -> None:
+def test_finished_steps_are_skipped_and_missing_steps_are_run(small: Path) -> None:
     plan = plan_of(small, quick=True)
     _, first = run(plan)
-    # Both variants read the same images: one check is enough.
+    # Both variants have the same images, so one check is enough.
     assert [e.step for e in first if e.seconds is None] == ["check"]
     _, second = run(plan)
     assert {e.seconds for e in second} == {None}
@@ -175,7 +175,7 @@ def test_what_is_done_is_skipped_and_what_is_missing_is_run(small: Path) -> None
     assert again == [("tiny", "train"), ("tiny", "stack")]
 
 
-def test_a_single_step_runs_alone_and_is_not_run_again(small: Path) -> None:
+def test_a_single_step_is_run_alone_and_only_once(small: Path) -> None:
     plan = plan_of(small, quick=True)
     done, ended = run(plan, only="train")
     assert [(e.variant, e.step) for e in ended] == [("usual", "train"), ("tiny", "train")]
@@ -186,7 +186,7 @@ def test_a_single_step_runs_alone_and_is_not_run_again(small: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_command_continues_with_the_step_that_it_was_in(small: Path) -> None:
+def test_a_killed_command_continues_with_the_interrupted_step(small: Path) -> None:
     plan = plan_of(small, quick=True)
     run(dataclasses.replace(plan, variants=plan.variants[:1]))
     page = plan.out / "RESULTS.md"
@@ -221,7 +221,7 @@ def test_the_table_compares_each_variant_with_the_first_over_patients(
     np.testing.assert_allclose(rows["value"], values)
 
 
-def test_a_constant_classifier_is_named_with_its_class(reproduced: Reproduced) -> None:
+def test_a_constant_classifier_is_reported_with_its_class(reproduced: Reproduced) -> None:
     done = reproduced
     assert done.results is not None
     part = done.results.rows[1].parts["test"]
@@ -233,7 +233,9 @@ def test_a_constant_classifier_is_named_with_its_class(reproduced: Reproduced) -
         assert "tiny" in constant_rows(done.results)
 
 
-def test_a_published_value_is_compared_with_a_full_run_on_its_data_only(small: Path) -> None:
+def test_a_published_value_is_compared_only_with_a_full_run_on_the_published_data(
+    small: Path,
+) -> None:
     quick = plan_of(small, quick=True)
     data = quick.variants[0].experiment.data.path
     done, _ = run(read_plan(small, data=data))
@@ -245,10 +247,10 @@ def test_a_published_value_is_compared_with_a_full_run_on_its_data_only(small: P
     assert other.page is not None
     page = other.page.read_text(encoding="utf-8")
     assert "| .4565 | 446 of 977 |  |  | not comparable |" in page
-    assert "The published data have 37 images; these have 36." in page
+    assert "37 images; these have 36." in page
 
 
-def test_the_bias_of_a_split_by_image_is_paired_on_the_images_of_both(small: Path) -> None:
+def test_the_image_split_bias_is_a_paired_difference(small: Path) -> None:
     text = (small / FILE).read_text(encoding="utf-8")
     text = text.replace("[matrix.rate.usual]\n[matrix.rate.tiny.recipe]\nlearning_rate = 1e-9\n",
                         "[matrix.split.by-patient]\n[matrix.split.by-image.data]\nsplit_by = 'image'\ntest_part = 'drawn'\n")  # fmt: skip
@@ -272,7 +274,7 @@ def test_the_bias_of_a_split_by_image_is_paired_on_the_images_of_both(small: Pat
         (("[quick.phantom]", "[quick]\nvariants = ['tine']\n[quick.phantom]"), DataError, "tine"),
     ],
 )
-def test_what_an_experiment_file_has_wrong_is_named(
+def test_an_error_in_an_experiment_file_is_refused_by_name(
     small: Path, change: tuple[str, str], error: type[Exception], named: str
 ) -> None:
     text = (small / FILE).read_text(encoding="utf-8")
@@ -285,13 +287,13 @@ def test_what_an_experiment_file_has_wrong_is_named(
 def test_unknown_steps_folders_and_missing_data_are_refused(small: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="trian"):
         run(plan_of(small, quick=True), only="trian")
-    with pytest.raises(DataError, match="no experiment"):
+    with pytest.raises(DataError, match=re.escape(str(tmp_path))):
         plan_of(tmp_path)
     with pytest.raises(DataError, match="--data"):
         plan_of(small)
 
 
-def test_a_step_that_fails_leaves_its_output_and_is_run_again(small: Path) -> None:
+def test_a_failed_step_is_run_again_and_earlier_steps_are_not(small: Path) -> None:
     plan = plan_of(small, quick=True)
     calls: list[str] = []
 
@@ -311,13 +313,13 @@ def test_a_step_that_fails_leaves_its_output_and_is_run_again(small: Path) -> No
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_the_words_of_a_step_are_a_command_that_exists(step: str, small: Path) -> None:
+def test_the_words_of_a_step_are_an_existing_command(step: str, small: Path) -> None:
     planned = plan_of(small, quick=True).variants[0]
     words = STEPS[step](Target(planned.experiment, small / FILE))
     if words[0] not in COMMANDS:
         pytest.skip(f"the command {words[0]} is not part of this version")
     command: click.Command = app
-    # Some groups are a command by themselves.
+    # Some groups are also a command.
     while isinstance(command, click.Group) and not words[0].startswith("-"):
         _, found, words = command.resolve_command(click.Context(command), words)
         assert found is not None
@@ -327,7 +329,7 @@ def test_the_words_of_a_step_are_a_command_that_exists(step: str, small: Path) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_step_of_an_experiment_has_its_command(name: str) -> None:
+def test_every_step_of_an_experiment_has_a_command(name: str) -> None:
     plan = read_plan(EXPERIMENTS / name, data="somewhere")
     for step in plan.file.steps:
         target = Target(plan.variants[0].experiment, Path(FILE))
@@ -335,7 +337,7 @@ def test_every_step_of_an_experiment_has_its_command(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_prints_the_table_and_where_the_page_is(small: Path) -> None:
+def test_the_command_prints_the_path_of_the_page(small: Path) -> None:
     text = (small / FILE).read_text(encoding="utf-8")
     text = text.replace("[quick.phantom]", "[quick]\nvariants = ['usual']\n[quick.phantom]")
     (small / FILE).write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every key by which variants of an experiment differ does what it says: one probe per key.
+"""Every key that differs between variants of an experiment has its effect: one probe per key.
 
 A probe fails if its key is ignored. A new key in a matrix needs a new probe.
 """
@@ -29,7 +29,7 @@ from ensemble_kit.reproduce.run_steps import words_of
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 SIZE = 32
-# Of 12 images, class 0 has 8 and class 1 has 4.
+# 8 images of class 0 and 4 of class 1.
 LABELS = np.repeat([0, 0, 1], 4)
 
 
@@ -69,7 +69,7 @@ def breakhis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Stopped(Exception):
-    """Training was about to begin."""
+    """Raised instead of the training loop."""
 
 
 def recipe_of(planned: Planned) -> Recipe:
@@ -81,12 +81,12 @@ def fit_of(recipe: Recipe) -> tuple[Fit, Rows]:
     tiles = Tiles(pixels, np.arange(12).astype(str), "", 16)
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
     fit = Fit.start(member, tiles, 2, device=torch.device("cpu"), precision="fp32", seed=0)
-    # What it learns is wrong for the validation rows, so no epoch improves on the first ones.
+    # The validation labels are inverted, so that later epochs do not improve.
     return fit, Rows(np.arange(12), LABELS, np.arange(12), 1 - LABELS)
 
 
 def given_to_training(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any, Any]:
-    """The training, batches and plan that the loop gets."""
+    """The arguments of the training loop: training, batches and plan."""
     got: list[Any] = []
 
     def spy(training: Any, batches: Any, plan: Any, **_: Any) -> None:
@@ -288,7 +288,7 @@ PROBES: dict[str, Callable[..., None]] = {
 
 
 @pytest.mark.parametrize(("planned", "key", "value"), list(cases()))
-def test_a_variant_does_what_its_key_says(
+def test_each_key_of_a_variant_has_its_effect(
     planned: Planned,
     key: str,
     value: Any,
