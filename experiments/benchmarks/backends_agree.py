@@ -1,4 +1,4 @@
-"""Do the run, a bundle and its graph predict the same for the run's own test part? And in bf16 and int8?
+"""Do the run, a bundle and its graph give the same predictions of the test part? And bf16 and int8?
 
     python experiments/benchmarks/backends_agree.py RUN BUNDLE [--json FILE]
 
@@ -23,7 +23,7 @@ from ensemble_kit.run import versions
 
 
 def int8_proba(run: ek.Run, method: str, sources: list[Any]) -> ImagePredictions:
-    """Probabilities where the linear layers are quantised to int8 as they run (PyTorch, dynamic)."""
+    """Probabilities with dynamic int8 quantisation of the linear layers (PyTorch)."""
     ensemble = ek.load_ensemble(run, method=method, device="cpu")
     for member in ensemble.members:
         for one in member.by_fold.values():
@@ -75,7 +75,7 @@ def main() -> None:
         }
         for name, one in found.items()
     ]
-    print(f"{method}: against the stored predictions of the test part")
+    print(f"{method}: compared with the stored predictions of the test part")
     for row in rows:
         print(
             f"{row['what']:32} {row['largest_difference']:.2e}, of a member "

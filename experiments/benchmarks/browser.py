@@ -1,10 +1,10 @@
-"""Does the page of `serve` work in a browser, with a keyboard and a screen reader, offline?
+"""Does the page of `serve` work offline, with a keyboard and a screen reader?
 
     python experiments/benchmarks/browser.py RUN IMAGE [--shots FOLDER] [--json FILE]
 
-Needs chromium, and the packages playwright and axe-playwright-python. Headless Chromium drops IMAGE on
-the page, reads the class, asks for the maps with the keyboard, moves the slider, and is checked by
-axe-core, in light and dark and on the width of a phone.
+Needs chromium, and the packages playwright and axe-playwright-python. The script drops IMAGE on the
+page in headless Chromium, reads the class, requests the maps with the keyboard and moves the slider.
+axe-core checks each page. Everything is repeated in light and dark and at the width of a phone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ OVERFLOWS = "document.documentElement.scrollWidth > document.documentElement.cli
 
 
 def predicted(port: int, image: bytes) -> str:
-    """What the page must show."""
+    """The prediction that the page must show."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("POST", "/predict", image)
     found = json.loads(connection.getresponse().read())
@@ -45,7 +45,7 @@ def predicted(port: int, image: bytes) -> str:
 
 
 def use(page: Page, image: Path) -> dict[str, Any]:
-    """Drop an image, read the class, ask for the maps, move the slider; what was seen."""
+    """Drop an image, read the class, request the maps, move the slider. Return the observations."""
     drop(page, image.name, image.read_bytes())
     page.wait_for_selector("#result:not([hidden])", timeout=60_000)
     page.focus("#explain")
@@ -69,7 +69,7 @@ def use(page: Page, image: Path) -> dict[str, Any]:
 
 
 class Accessibility:
-    """What axe-core finds on some pages."""
+    """The findings of axe-core on several pages."""
 
     def __init__(self) -> None:
         self.violations: list[dict[str, Any]] = []
@@ -85,7 +85,7 @@ class Accessibility:
 
 
 def finds_a_planted_fault(page: Page) -> bool:
-    """Whether axe-core works here: pale text on white must be found."""
+    """Whether axe-core finds pale text on white, to check that it works."""
     page.goto("about:blank")
     page.set_content("<html lang=en><title>x</title><main><h1 style='color:#ddd'>pale</h1></main>")
     found = Axe().run(page).response["violations"]
@@ -97,7 +97,7 @@ def drop(page: Page, name: str, content: bytes) -> None:
 
 
 def look(browser: Browser, port: int, image: Path, name: str, shots: Path | None) -> dict[str, Any]:
-    """One colour scheme and width."""
+    """Check one colour scheme and width."""
     scheme, width = LOOKS[name]
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
     page, hosts, errors = context.new_page(), Counter[str](), []
@@ -119,7 +119,9 @@ def look(browser: Browser, port: int, image: Path, name: str, shots: Path | None
     found.check(page, "/ with an error")
     seen["error"] = page.inner_text("#error")
     shot(page, shots, f"{name}-error")
-    own_errors = [one for one in errors if "400" not in one]  # the browser reports the refusal too
+    own_errors = [
+        one for one in errors if "400" not in one
+    ]  # the browser also reports the refused image
     seen["planted_fault_is_found"] = finds_a_planted_fault(page)
     context.close()
     others = sorted(host for host in hosts if host not in ("", f"127.0.0.1:{port}"))
@@ -146,7 +148,7 @@ def main() -> None:
     args = parser.parse_args()
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
-        raise SystemExit("Chromium is needed, and is not installed")
+        raise SystemExit("Neither chromium nor google-chrome was found. Install one of them.")
     with server(args.run, 16) as (port, _), sync_playwright() as play:
         want = predicted(port, args.image.read_bytes())
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

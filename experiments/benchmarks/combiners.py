@@ -1,7 +1,7 @@
-"""How fast are the combiners beside scikit-learn, torch, mlxtend and AutoGluon, and equal in result?
+"""How fast are the combiners compared with scikit-learn, torch, mlxtend and AutoGluon? Same results?
 
-Peers that are not installed are left out. Both sides run interleaved in one process, under one
-OpenMP policy: two busy OpenMP runtimes on two cores distort times by up to 100.
+Peers that are not installed are skipped. Both sides run interleaved in one process, with the same
+OpenMP policy: two busy OpenMP runtimes on two cores distort times by a factor of up to 100.
 """
 
 from __future__ import annotations
@@ -69,9 +69,8 @@ def vote_vs_sklearn(quick: bool) -> Row:
     logits, _ = field(20, 20_000 if quick else 100_000, 8)
     n_classes = logits.shape[2]
 
-    def theirs() -> (
-        np.ndarray
-    ):  # the body of VotingClassifier.predict(voting="hard"), votes included
+    def theirs() -> np.ndarray:
+        """The code of VotingClassifier.predict(voting="hard"), with the votes."""
         votes = logits.argmax(axis=2)
         return np.apply_along_axis(lambda x: np.argmax(np.bincount(x, weights=None)), 1, votes)
 
@@ -152,10 +151,10 @@ def mlp_vs_sklearn_mlp(quick: bool) -> tuple[Row, float, float]:
     sets = [np.flatnonzero(folds != k) for k in range(5)]
     flat = logits.reshape(n, -1)
 
-    def crossed(answer: Callable[[int], np.ndarray]) -> float:
+    def crossed(predict: Callable[[int], np.ndarray]) -> float:
         proba = np.empty((n, 8))
         for k in range(5):
-            proba[folds == k] = answer(k)[folds == k]
+            proba[folds == k] = predict(k)[folds == k]
         return float(-np.log(np.maximum(proba[np.arange(n), labels], 1e-15)).mean())
 
     def ours() -> float:
@@ -175,7 +174,7 @@ def mlp_vs_sklearn_mlp(quick: bool) -> tuple[Row, float, float]:
             "scikit-learn MLPClassifier(), 1 seed x 5 folds",
             logits.shape,
             (a, b),
-            f"log loss {mine:.3f} against {other:.3f}",
+            f"log loss {mine:.3f} and {other:.3f}",
         ),
         mine,
         other,
@@ -193,7 +192,7 @@ def bootstrap_vs_loop(quick: bool) -> Row:
         str(m): Combined(proba[:, m], proba[:, m].argmax(axis=1), np.zeros(n, dtype=bool))
         for m in range(n_methods)
     }
-    n_loop = 20 if quick else 50  # the loop is timed on so many resamples, and scaled
+    n_loop = 20 if quick else 50  # the loop is timed on this number of resamples, and scaled
 
     def ours() -> float:
         scored = score_methods(
@@ -243,7 +242,7 @@ def mlxtend_vote(quick: bool) -> Row | None:
 
     logits, labels = field(10, 5_000 if quick else 30_000, 8)
 
-    class Stored:  # a classifier that answers from the table
+    class Stored:  # a classifier that returns stored predictions
         def __init__(self, member: int) -> None:
             self.member, self.classes_ = member, np.arange(8)
 
@@ -270,7 +269,7 @@ def mlxtend_vote(quick: bool) -> Row | None:
 
 
 def measured(quick: bool) -> tuple[list[Row], dict[str, float]]:
-    """All rows, and the ratios by name."""
+    """All rows, and the ratios by question."""
     mlp, loss, peer_loss = mlp_vs_sklearn_mlp(quick)
     named: dict[str, Row | None] = {
         "vote_vs_sklearn": vote_vs_sklearn(quick),
@@ -303,7 +302,7 @@ def versions() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller tables, for a look")
+    parser.add_argument("--quick", action="store_true", help="smaller tables, for a first look")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     rows, ratios = measured(options.quick)

@@ -1,15 +1,21 @@
-"""Do intervals over patients cover, and are equally good methods called different too often?
+"""Do intervals over patients have their nominal coverage, and how often are verdicts false?
 
     python experiments/benchmarks/coverage.py [--quick] [--seed 0] [--json FILE]
     python experiments/benchmarks/coverage.py --choice [--quick] [--json FILE]
 
-Simulates patients whose effect is as large as the noise of an image, with a mean of 8 images each,
-and methods whose true metric is known from a large sample. Each cell (number of patients, their share
-of each class, sizes) is repeated. Printed are, for the intervals of this package, for the stratified
-percentile bootstrap (the peer), the bootstrap of n - 1 patients of n with t (Rao & Wu 1988) and a plain
-stratified jackknife with t: verdicts other than "not shown" for two equally good methods, coverage of gains and of single metrics, mean width, and the
-share of true gains of .05, .1 and .2 balanced accuracy that is found. `--choice` simulates 22 methods
-at chance, of which the best cross-fitted one is chosen.
+Simulates patients with a mean of 8 images. The effect of a patient is as large as the noise of an
+image. The true metric of a method is known from a large sample. Each cell (number of patients, class
+proportions, sizes) is repeated.
+
+Compared are four intervals:
+- the interval of this package,
+- the stratified percentile bootstrap,
+- the bootstrap of n - 1 patients of n with t (Rao & Wu 1988),
+- a plain stratified jackknife with t.
+
+Printed are: the rate of false verdicts (other than "not shown" for two equally good methods), the
+coverage of gains and of single metrics, the mean width, and the power for true gains of .05, .1 and .2
+balanced accuracy. `--choice` simulates 22 methods at chance and chooses the best cross-fitted one.
 """
 
 from __future__ import annotations
@@ -54,7 +60,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few repetitions, in minutes")
     parser.add_argument("--repetitions", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cells", default="", help="only those whose name holds this")
+    parser.add_argument("--cells", default="", help="only cells with this text in their name")
     parser.add_argument("--choice", action="store_true", help="22 methods at chance")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
@@ -104,7 +110,7 @@ def patients(counts: tuple[int, ...], sizes: str, rng: np.random.Generator):
 
 
 def predictions(labels, groups, n_classes, skills, rng):
-    """Probabilities of several methods that share part of their patient effects and noise."""
+    """Predictions of several methods with partly shared patient effects and noise."""
     width = 1 if n_classes == 2 else n_classes
     shape_g, shape_i = (int(groups.max()) + 1, width), (len(labels), width)
     patient, image = rng.normal(size=shape_g), rng.normal(size=shape_i)
@@ -130,7 +136,7 @@ def skills_of(n_classes: int, gain: float) -> tuple[float, float]:
 
 
 def truth(counts, skill: float, names, seed: int) -> dict[str, float]:
-    """The metrics of a sample so large that its error does not matter."""
+    """The metrics of a large sample with negligible error."""
     rng = np.random.default_rng(seed + 10_000)
     times = max(1, 6000 // sum(counts))
     labels, groups = patients(tuple(times * c for c in counts), "equal", rng)
@@ -179,7 +185,7 @@ def cell(name, counts, sizes, n, seed) -> list[dict]:
 
 
 def methods(pair, labels, groups, n_classes, names):
-    """`(method, metric)` to its interval of a, of a minus b, and its verdict."""
+    """By `(method, metric)`: the intervals of a and of a minus b, and the verdict."""
     out = {}
     scored = score_methods(pair, labels, groups, n_classes, metrics=names)
     measured = {
@@ -210,7 +216,7 @@ def methods(pair, labels, groups, n_classes, names):
 
 
 def rao_wu(measured, scored, labels, groups, names):
-    """Bootstrap of n - 1 patients of n in each stratum, rescaled, with t of n - strata degrees.
+    """Rescaled bootstrap of n - 1 patients of n per stratum, with t (degrees of freedom n - strata).
 
     Rao, J. N. K., & Wu, C. F. J. (1988). Resampling inference with complex survey data. JASA 83.
     """
@@ -267,7 +273,7 @@ def word(interval) -> str:
 
 
 def choice(n_out_of_fold: int, n: int, seed: int) -> dict:
-    """22 methods at chance on 30 + 20 patients: how often the chosen one is called better."""
+    """22 methods at chance on 30 + 20 patients: how often the chosen one gets the verdict "better"."""
     rng = np.random.default_rng([seed, n_out_of_fold])
     found: dict[str, list[float]] = {
         k: [] for k in ("raw", "corrected", "test", "better on test", "better without test")

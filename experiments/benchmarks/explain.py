@@ -1,14 +1,14 @@
-"""Grad-CAM of an ensemble against pytorch-grad-cam: are the maps equal, and how fast are they.
+"""Grad-CAM of an ensemble compared with pytorch-grad-cam: equality of the maps, and time.
 
     python experiments/benchmarks/explain.py --images FOLDER [--n-images 200] [--json FILE]
 
 Needs `pip install grad-cam`. Five networks with untrained weights (the weights do not change the time),
-224 px. The peer is called in turn for each member: image by image (a loop), and in batches.
-Equality: the correlation of each map with that of the loop, over all images. Time: from decoded images
-in memory to maps of 224 x 224 pixels. Ours also predicts and makes the ensemble's map and the
-disagreement. All take turns on blocks of 16 images in one process. A ratio above 1 means that ours is
-faster: the sum of all blocks, with the lowest and the highest ratio of a block. Processor time is that of
-all threads; other work on the machine changes it less than the clock.
+224 px. The peer is called for each member in turn: image by image (a loop), and in batches.
+Equality is the correlation of each map with the map of the loop. Time is from decoded images in memory
+to maps of 224 x 224 pixels. Ours includes the prediction, the ensemble's map and the disagreement.
+All sides run interleaved on blocks of 16 images in one process. A ratio above 1 means that ours is
+faster. Ratios are of the sum of all blocks, with the lowest and the highest ratio of a block. Processor
+time is the time of all threads. It depends less on other work on the machine than wall time.
 """
 
 from __future__ import annotations
@@ -25,40 +25,15 @@ import torch
 from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from untrained import MEAN, NETWORKS, STD, untrained
 
-from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.explanation.explain import explain
 from ensemble_kit.explanation.target_layer import target_layer
 from ensemble_kit.inference.ensemble import Ensemble
-from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
-from ensemble_kit.inference.stored_method import StoredMethod
-from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks.build import build_network
 from ensemble_kit.run import versions
 
-NETWORKS = ("resnet18", "densenet121", "efficientnet_b0", "tf_efficientnetv2_b0", "tf_efficientnet_b1")  # fmt: skip
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLASSES = ("benign", "malignant")
 SIZE, BATCH = 224, 16
 SIDES = ("ours", "pytorch-grad-cam, loop", "pytorch-grad-cam, batches")
-
-
-def untrained() -> Ensemble:
-    """Five members of one network each, with random weights."""
-    torch.manual_seed(0)
-    members = []
-    for name in NETWORKS:
-        member = Member(name, image_size=SIZE, pretrained=False)
-        model = build_network(member, 2, image_size=SIZE).eval().requires_grad_(False)
-        one = FoldNetwork(
-            model.to(memory_format=torch.channels_last), member, MEAN, STD, np.arange(2), torch.device("cpu")
-        )  # fmt: skip
-        members.append(MemberNetworks(name, {0: one}))
-    combiner = MeanProba().fit(np.zeros((2, len(NETWORKS), 2)), [0, 1])
-    stored = StoredMethod("mean", CLASSES, NETWORKS, combiner, None, None, None, "patient", {}, ())
-    manifest = Manifest.from_records([("a", "a.png", "benign", "p")], class_names=CLASSES, absent=["malignant"])  # fmt: skip
-    return Ensemble(stored, members, manifest)
 
 
 def their_maps(
@@ -68,7 +43,7 @@ def their_maps(
     out = np.empty((len(pixels), len(NETWORKS), SIZE, SIZE), np.float32)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
     for m, member in enumerate(ensemble.members):
-        model = member.by_fold[0].model.requires_grad_(True)  # as users have it
+        model = member.by_fold[0].model.requires_grad_(True)  # the usual state of a model
         with GradCAM(model=model, target_layers=[target_layer(model).module]) as cam:
             for start in range(0, len(pixels), batch):
                 some = slice(start, start + batch)
@@ -80,7 +55,7 @@ def their_maps(
 
 
 def correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Of two maps; NaN where one is empty."""
+    """The correlation of two maps. NaN if one is empty."""
     a, b = one.ravel() - one.mean(), other.ravel() - other.mean()
     size = float(np.sqrt((a**2).sum() * (b**2).sum()))
     return float((a * b).sum() / size) if size > 0 else float("nan")
@@ -97,13 +72,13 @@ def chosen_pixels(folder: Path, n_images: int) -> np.ndarray:
 
 
 def clocks() -> np.ndarray:
-    """Seconds of the clock, and of the processor."""
+    """Wall time and processor time, in seconds."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def measure(ensemble: Ensemble, pixels: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Seconds of each block, shape (n_blocks, 3, 2), in the order of `SIDES`; and the maps."""
-    explain(ensemble, pixels[:BATCH])  # both are warm
+    """Seconds of each block, shape (n_blocks, 3, 2), in the order of `SIDES`, and the maps."""
+    explain(ensemble, pixels[:BATCH])  # warm-up
     their_maps(ensemble, pixels[:2], np.zeros(2, int), 1)
     seconds, maps = [], {"ours": [], "loop": []}
     for start in range(0, len(pixels), BATCH):
@@ -122,7 +97,7 @@ def measure(ensemble: Ensemble, pixels: np.ndarray) -> tuple[np.ndarray, dict[st
 
 
 def speed(seconds: np.ndarray, n_images: int) -> dict[str, dict[str, float]]:
-    """By side, of seconds (n_blocks, 3, 2)."""
+    """Speeds and ratios by side, from seconds of shape (n_blocks, 3, 2)."""
     total, ratios = seconds.sum(axis=0), seconds[:, :, 0] / seconds[:, :1, 0]
     return {
         side: {
@@ -139,7 +114,7 @@ def speed(seconds: np.ndarray, n_images: int) -> dict[str, dict[str, float]]:
 
 
 def equality(ours: np.ndarray, theirs: np.ndarray) -> dict[str, object]:
-    """How equal the maps of one member are, both (n_images, SIZE, SIZE)."""
+    """Correlations of the maps of one member, both of shape (n_images, SIZE, SIZE)."""
     values = np.array([correlation(a, b) for a, b in zip(ours, theirs, strict=True)])
     both = values[np.isfinite(values)]
     empty = [x.max(axis=(1, 2)) <= 0 for x in (ours, theirs)]
@@ -161,7 +136,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     requested = parser.parse_args()
     pixels = chosen_pixels(requested.images, requested.n_images)
-    seconds, maps = measure(untrained(), pixels)
+    seconds, maps = measure(untrained(SIZE), pixels)
     rows = {n: equality(maps["ours"][:, m], maps["loop"][:, m]) for m, n in enumerate(NETWORKS)}
     for name, row in rows.items():
         print(name, row)

@@ -1,11 +1,12 @@
-"""Images per second of an ensemble's prediction, our backends against members called in turn.
+"""Images per second of an ensemble's prediction: our backends, and members called in turn.
 
     python experiments/benchmarks/inference.py [--quick] [--json FILE]
 
 Five networks with untrained weights (the weights do not change the time), 224 px, mean of their
-probabilities. The first table starts from tiles in memory. The second starts from image files, decoding
-and resizing included; a peer decodes with Pillow, one file after the other. All are interleaved in one
-process; the median of the rounds counts. A ratio above 1 means that our backend is faster.
+probabilities. The first table starts from tiles in memory. The second starts from image files and
+includes decoding and resizing; peers decode with Pillow, one file after the other. All sides run
+interleaved in one process. Values are medians of the rounds. A ratio above 1 means that our backend is
+faster.
 """
 
 from __future__ import annotations
@@ -26,52 +27,27 @@ import numpy as np
 import onnxruntime
 import torch
 from PIL import Image
+from untrained import MEAN, NETWORKS, STD, untrained
 
-from ensemble_kit.combiners.rules.averaging import MeanProba
 from ensemble_kit.export.graph_files import onnx_bytes
 from ensemble_kit.export.pixel_graph import PixelGraph
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
-from ensemble_kit.inference.fold_networks import FoldNetwork, MemberNetworks
 from ensemble_kit.inference.graphs import OpenGraph, open_graph
 from ensemble_kit.inference.sources import Source, file_source
-from ensemble_kit.inference.stored_method import StoredMethod
-from ensemble_kit.manifest.table import Manifest
-from ensemble_kit.members.member import Member
-from ensemble_kit.members.networks.build import build_network
 from ensemble_kit.run import versions
 
-NETWORKS = ("resnet18", "densenet121", "efficientnet_b0", "tf_efficientnetv2_b0", "tf_efficientnet_b1")  # fmt: skip
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLASSES = ("benign", "malignant")
 Predict = Callable[[], Any]
 
 
-def untrained(size: int) -> Ensemble:
-    """Five members of one network each, with random weights."""
-    torch.manual_seed(0)
-    members = []
-    for name in NETWORKS:
-        member = Member(name, image_size=size, pretrained=False)
-        model = build_network(member, 2, image_size=size).eval().requires_grad_(False)
-        one = FoldNetwork(
-            model.to(memory_format=torch.channels_last), member, MEAN, STD, np.arange(2), torch.device("cpu")
-        )  # fmt: skip
-        members.append(MemberNetworks(name, {0: one}))
-    combiner = MeanProba().fit(np.zeros((2, len(NETWORKS), 2)), [0, 1])
-    stored = StoredMethod("mean", CLASSES, NETWORKS, combiner, None, None, None, "patient", {}, ())
-    manifest = Manifest.from_records([("a", "a.png", "benign", "p")], class_names=CLASSES, absent=["malignant"])  # fmt: skip
-    return Ensemble(stored, members, manifest)
-
-
 def with_graph(ensemble: Ensemble, graph: OpenGraph) -> Ensemble:
-    """The same ensemble, computed by a graph."""
+    """The same ensemble, run by a graph."""
     return Ensemble(ensemble.stored, (), ensemble.manifest, graph=graph)
 
 
 def peers(ensemble: Ensemble, threads: int) -> dict[str, Callable[[np.ndarray], Any]]:
-    """Members called one after the other, as users write it: tiles (n, size, size, 3) in."""
+    """Functions that call members one after the other, on tiles of shape (n, size, size, 3)."""
     models = [one.by_fold[0].model for one in ensemble.members]
     plain = [m.to(memory_format=torch.contiguous_format) for m in map(_copy, models)]
 
@@ -124,7 +100,7 @@ def _session(model: torch.nn.Module, size: int, threads: int) -> onnxruntime.Inf
 
 
 def interleaved(ways: dict[str, Predict], n: int, rounds: int) -> dict[str, float]:
-    """Images per second: the median over rounds in which each way has its turn, after one warm-up."""
+    """Images per second: the median over interleaved rounds, after one warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, predict in ways.items():

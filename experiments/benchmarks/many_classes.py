@@ -3,10 +3,10 @@
     python experiments/benchmarks/many_classes.py [--quick] [--cases 200-classes,20-members] [--json FILE]
     python experiments/benchmarks/many_classes.py --peer ../earlier-checkout
 
-Makes predictions from a seed, imports them, and runs `stack` and `report`, each in a process of its
-own. The peer is another checkout of this package, which does the same in turn. Prints processor
-seconds and peak memory of each process, and the size of the report. With `--peer`, a ratio above 1
-means that this checkout needs less.
+Makes predictions from a seed, imports them, and runs `stack` and `report`, each in a separate process.
+The peer is another checkout of this package, which runs the same commands. Prints processor seconds
+and peak memory of each process, and the size of the report. With `--peer`, a ratio above 1 means that
+this checkout needs less.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Row = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A field of members that share no errors."""
+    """A set of members with independent errors."""
 
     n_images: int
     n_classes: int
@@ -55,7 +55,7 @@ QUICK = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", help=f"of {', '.join(CASES)}; all if left out")
+    parser.add_argument("--cases", help=f"some of {', '.join(CASES)} (default: all)")
     parser.add_argument("--resamples", type=int, default=2000)
     parser.add_argument("--peer", type=Path, help="another checkout of this package")
     parser.add_argument("--quick", action="store_true", help="two small cases, 100 resamples")
@@ -90,7 +90,7 @@ def measured(source: Path, name: str, case: Case, resamples: int) -> list[Row]:
     """One row per command of one checkout."""
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder)
-        write_field(here, case)
+        write_case(here, case)
         members = [f"{p.stem}={p.name}" for p in sorted(here.glob("*.npy"))]
         commands = (
             ["import-predictions", *members, "--labels", "labels.csv", "--run", "run"],
@@ -105,8 +105,8 @@ def measured(source: Path, name: str, case: Case, resamples: int) -> list[Row]:
         return [row | {"report_mb": round(size / 1e6, 2)} for row in rows]
 
 
-def write_field(folder: Path, case: Case) -> None:
-    """Probabilities of each member, and the table of labels and groups."""
+def write_case(folder: Path, case: Case) -> None:
+    """Write the probabilities of each member, and the table of labels and groups."""
     rng = np.random.default_rng(0)
     n, n_classes = case.n_images, case.n_classes
     labels = np.arange(n) % n_classes
@@ -122,7 +122,7 @@ def write_field(folder: Path, case: Case) -> None:
 
 
 def cost_of(command: list[str], source: Path, folder: Path) -> dict[str, float]:
-    """Processor seconds and peak memory of one command in a process of its own.
+    """Processor seconds and peak memory of one command in a separate process.
 
     Raises
     ------

@@ -1,12 +1,15 @@
-"""Everything that needs a GPU, in one command: tests, speed against timm and the card, whole runs.
+"""All measurements that need a GPU, in one command: tests, training speed, whole runs.
 
     python experiments/benchmarks/on_gpu.py --data DIR --out FOLDER [--steps NAME,...] [--quick]
 
-DIR is BreakHis. Runs, one after the other, and goes on where one fails: `tests`, those that need a
-GPU; `batch32` and `batch128`, `training.py` over all members, with the card's floor; `run`,
-`whole_run.py` over all members x 5 folds on DIR, and `run8000` on 8,000 random tiles, with one job
-at a time and with slots. Writes one JSON each, named after the device; training keeps what it has
-measured where it is cut off. `--steps` takes some of them, where a card is lent for minutes.
+DIR is BreakHis. The steps run one after the other. A failed step does not stop the others.
+- `tests`: the tests that need a GPU.
+- `batch32`, `batch128`: `training.py` with all members and the upper bounds of the GPU.
+- `run`: `whole_run.py` with all members x 5 folds on DIR, one job at a time and with slots.
+- `run8000`: the same on 8,000 random tiles.
+
+Each step writes one JSON file, named after the device. Training writes it after each network, so that
+an interrupted step has results. `--steps` selects steps if GPU time is short.
 """
 
 from __future__ import annotations
@@ -30,19 +33,17 @@ def main() -> int:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--workers", type=int, default=8, help="of timm's loader")
-    parser.add_argument("--steps", help="some of them, in this order; all by default")
-    parser.add_argument("--quick", action="store_true", help="small, to see that all of it runs")
+    parser.add_argument("--workers", type=int, default=8, help="workers of timm's loader")
+    parser.add_argument("--steps", help="steps to run, in this order (default: all)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that it runs")
     args = parser.parse_args()
     if args.device.startswith("cuda") and not torch.cuda.is_available():
-        parser.error(
-            "no CUDA card is available here; --device cpu --quick shows that all of it runs"
-        )
+        parser.error(f"--device {args.device}: no CUDA GPU is available; try --device cpu --quick")
     args.out.mkdir(parents=True, exist_ok=True)
     known, failed = steps(args), 0
     requested = args.steps.split(",") if args.steps else list(known)
     if unknown := set(requested) - set(known):
-        parser.error(f"--steps are some of {', '.join(known)}; got {', '.join(sorted(unknown))}")
+        parser.error(f"unknown --steps {', '.join(sorted(unknown))}; known: {', '.join(known)}")
     for name in requested:
         command = known[name]
         began = time.perf_counter()
@@ -54,7 +55,7 @@ def main() -> int:
 
 
 def steps(args: argparse.Namespace) -> dict[str, list[str]]:
-    """The commands, by name."""
+    """The commands by name of the step."""
     device, data = device_name(args.device), str(args.data.resolve())
 
     def to(name: str) -> list[str]:

@@ -1,8 +1,8 @@
-"""Tuning of one network with Optuna used by hand, as its documentation shows it: the peer of `tune.py`.
+"""The peer of `tune.py`: tuning of one network with Optuna as in its documentation.
 
     python experiments/benchmarks/optuna_by_hand.py FOLDER NETWORK SIZE EPOCHS TRIALS
 
-FOLDER holds train/CLASS/ and val/CLASS/. One process, one fold, median pruner, the default sampler,
+FOLDER has train/CLASS/ and val/CLASS/. One process, one fold, median pruner, default sampler.
 torchvision's ImageFolder decodes each image in each epoch. Prints one JSON line.
 """
 

@@ -1,14 +1,14 @@
-"""How many images a second come from files to augmented batches, against torchvision's way?
+"""How many images per second go from files to augmented batches, compared with torchvision?
 
     python experiments/benchmarks/pixels.py --data DIR [--quick] [--json FILE]
 
 DIR is a BreakHis archive or a folder of class folders. The peer is ImageFolder + DataLoader with
-torchvision's v2 transforms, once on PIL images and once on decoded tensors, with 0, 1 and 2 workers
-kept alive between epochs; its best one counts. Both sides resize to the same square by antialiased
-bicubic, and flip, rotate (bilinear) and jitter colours in the same ranges. The first epoch starts
-from cold Python objects: ours digests, decodes and caches, the peer starts its workers; files are
-in the page cache for both. Later epochs are interleaved, and their medians count.
-`data_wait_share` is the share of an epoch in which a training ResNet18 waits for its batch.
+torchvision's v2 transforms, on PIL images and on decoded tensors, with 0, 1 and 2 persistent workers.
+The best peer is reported. Both sides resize to the same square by antialiased bicubic, and flip, rotate
+(bilinear) and jitter colours in the same ranges. In the first epoch, ours digests, decodes and caches,
+and the peer starts its workers; files are in the page cache for both. Later epochs are interleaved, and
+their medians are reported. `data_wait_share` is the proportion of an epoch in which a training ResNet18
+waits for its batch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=6, help="later epochs to take the median of")
+    parser.add_argument("--epochs", type=int, default=6, help="number of later epochs")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="fewer epochs, fewer peers")
     parser.add_argument("--json", type=Path)
@@ -100,7 +100,7 @@ def peers(args: argparse.Namespace, n_images: int) -> dict[str, Callable[[], Dat
         read = {"loader": read_tensor} if kind == "tensor" else {}
         data = ImageFolder(breast_folder(args.data) or args.data, transforms_of(args.size), **read)
         if len(data) != n_images:
-            raise SystemExit(f"the peer sees {len(data)} images, we see {n_images}")
+            raise SystemExit(f"the peer has {len(data)} images, ours has {n_images}")
         return DataLoader(
             data, args.batch, shuffle=True, num_workers=workers, persistent_workers=workers > 0
         )
@@ -143,7 +143,7 @@ def speeds(
     scratch: Path,
     args: argparse.Namespace,
 ) -> list[dict[str, object]]:
-    for path in manifest.table["path"]:  # Both sides find the files in the page cache.
+    for path in manifest.table["path"]:  # Brings the files into the page cache.
         (manifest.root / path).read_bytes()
     first: dict[str, float] = {}
     later: dict[str, list[float]] = {name: [] for name in ("ours", *loaders)}
@@ -185,14 +185,14 @@ def drain(batches: Iterable[object], device: str) -> None:
 
 
 def data_wait_share(manifest: Manifest, scratch: Path, args: argparse.Namespace) -> float:
-    """Share of the time of one epoch of ResNet18 training spent on getting batches."""
+    """Proportion of one epoch of ResNet18 training in which it waits for batches."""
     rows = slice(0, 64 if args.quick else len(manifest))
     batches = ours(manifest.take(list(range(len(manifest)))[rows]), scratch / "wait", args)
     network = timm.create_model("resnet18", num_classes=2).to(
         args.device, memory_format=torch.channels_last
     )
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4)
-    for _ in range(2):  # The first one warms up.
+    for _ in range(2):  # The first epoch is a warm-up.
         waited, began = 0.0, time.perf_counter()
         for images, labels, seconds in timed(batches.epoch(0), args.device):
             waited += seconds
@@ -220,7 +220,7 @@ def timed(
         yield batch[0], batch[1], time.perf_counter() - began
 
 
-# -- telling -------------------------------------------------------------------------------
+# -- reporting -----------------------------------------------------------------------------
 
 
 def report(rows: list[dict[str, object]], waiting: float, args: argparse.Namespace) -> None:

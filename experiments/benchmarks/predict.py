@@ -1,9 +1,9 @@
-"""Does `predict` on a folder continue after kills with the same bytes, and does its memory stay flat?
+"""Does `predict` give the same bytes after kills, and does its memory stay constant?
 
     python experiments/benchmarks/predict.py RUN IMAGES [--json FILE]
 
-IMAGES is a folder of images. They are copied as often as needed: 2,000 for the kills, 500 and 5,000 for
-memory. Each prediction is a process of its own; peak memory is the largest of samples every 20 ms.
+IMAGES is a folder of images. They are copied to get 2,000 images for the kills, and 500 and 5,000 for
+memory. Each prediction is a separate process. Peak memory is the largest of samples every 20 ms.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def folder_of(images: list[Path], n: int, folder: Path) -> Path:
 
 
 def n_rows(out: Path) -> int:
-    """Rows that are in the table so far."""
+    """The current number of rows in the table."""
     part = out.with_name(out.name + ".part")
     for file in (part, out):
         if file.is_file():
@@ -50,7 +50,7 @@ def n_rows(out: Path) -> int:
 def predict(
     run: str, folder: Path, out: Path, stop: Callable[[], bool] = lambda: False
 ) -> dict[str, Any]:
-    """One call of the command; killed with SIGKILL as soon as `stop()`."""
+    """Call the command. Kill it with SIGKILL as soon as `stop()` is true."""
     words = ["predict", str(folder), "--run", run, "--out", str(out), "--device", "cpu"]
     start, peak = time.monotonic(), 0
     process = subprocess.Popen(
@@ -58,12 +58,12 @@ def predict(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    watched = psutil.Process(process.pid)
+    monitored = psutil.Process(process.pid)
     while process.poll() is None:
         if stop():
             process.kill()
         try:
-            peak = max(peak, watched.memory_info().rss)
+            peak = max(peak, monitored.memory_info().rss)
         except psutil.NoSuchProcess:
             break
         time.sleep(0.02)
@@ -72,13 +72,13 @@ def predict(
 
 
 def killed_and_resumed(run: str, images: list[Path], root: Path) -> dict[str, Any]:
-    """Kill three times, resume, and compare with an undisturbed prediction."""
+    """Kill a prediction three times, resume it, and compare with an uninterrupted one."""
     folder = folder_of(images, N_KILLED, root / "images")
     whole, other = root / "undisturbed.csv", root / "resumed.csv"
     undisturbed = predict(run, folder, whole)
     rng, kills = random.Random(0), []
     for rows in KILL_AT:
-        # Anywhere between two blocks or inside of one.
+        # A random moment, between two blocks or inside one.
         moment = []
 
         def stop(rows: int = rows, moment: list[float] = moment) -> bool:

@@ -1,8 +1,8 @@
-"""What does batching give a server under load, do its predictions agree, and does its memory stay flat?
+"""The server under load: effect of batching, agreement of predictions, and memory.
 
     python experiments/benchmarks/serve.py RUN [--requests 96] [--clients 8] [--json FILE]
 
-Two servers on loopback, with and without batching, take turns. RUN must have its images.
+Two servers on loopback, with and without batching, are measured in turn. The images of RUN are needed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ARMS = {"without batching": 1, "with batching": 16}
 
 @contextlib.contextmanager
 def server(run: str, batch_size: int) -> Iterator[tuple[int, psutil.Process]]:
-    """A server in a process of its own: its port, and the process."""
+    """A server in a separate process. Yields its port and the process."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
     words = ["serve", run, "--port", str(port), "--batch-size", str(batch_size), "--device", "cpu"]
@@ -54,35 +54,35 @@ def server(run: str, batch_size: int) -> Iterator[tuple[int, psutil.Process]]:
         process.wait(30)
 
 
-def ask(port: int, image: bytes) -> tuple[float, dict[str, Any]]:
-    """Seconds, and the prediction."""
+def request(port: int, image: bytes) -> tuple[float, dict[str, Any]]:
+    """Predict an image. Returns the seconds and the prediction."""
     start = time.perf_counter()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     connection.request("POST", "/predict", image)
-    answer = connection.getresponse()
-    found = json.loads(answer.read())
+    response = connection.getresponse()
+    found = json.loads(response.read())
     connection.close()
-    if answer.status != 200:
-        raise SystemExit(f"{answer.status}: {found}")
+    if response.status != 200:
+        raise SystemExit(f"{response.status}: {found}")
     return time.perf_counter() - start, found
 
 
 def load(port: int, images: Sequence[bytes], n: int, clients: int) -> tuple[float, list[float]]:
-    """Requests a second, and the seconds of each request."""
+    """Requests per second, and the seconds of each request."""
     start = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         seconds = [
-            one for one, _ in pool.map(lambda i: ask(port, images[i % len(images)]), range(n))
+            one for one, _ in pool.map(lambda i: request(port, images[i % len(images)]), range(n))
         ]
     return n / (time.perf_counter() - start), seconds
 
 
 def agreement(run: ek.Run, port: int, images: Sequence[bytes]) -> dict[str, Any]:
-    """The server's predictions of the test part against the stored ones."""
+    """Compare the server's predictions of the test part with the stored predictions."""
     ensemble = ek.load_ensemble(run, device="cpu")
     logits = run.predictions("test").select(ensemble.member_names).logits
     want = ensemble.stored.combine(logits).proba
-    found = [ask(port, one)[1]["probabilities"] for one in images]
+    found = [request(port, one)[1]["probabilities"] for one in images]
     got = np.array([[one[c] for c in ensemble.class_names] for one in found])
     return {
         "method": ensemble.method,

@@ -1,6 +1,6 @@
-"""timm's own training line, assembled from timm's parts: the peer of `training.py`.
+"""The peer of `training.py`: training with timm's dataset, prefetching loader and optimizer.
 
-Its dataset, loader with prefetcher, autocast step and optimizer, with the preset "light" as torchvision's transforms.
+The augmentation is the preset "light", as torchvision transforms.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class TimmLine:
     Parameters
     ----------
     best : bool
-        Adds bf16 autocast, channels_last and the fused optimizer; without it, timm as it comes.
+        Whether to use bf16 autocast, channels_last and the fused optimizer. Otherwise timm's defaults.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class TimmLine:
         self.loader = self._loader(training=True)
 
     def epochs(self) -> Iterator[float]:
-        """Images per second, one epoch at a time."""
+        """Train epoch by epoch, and yield the images per second of each."""
         while True:
             began, n = time.perf_counter(), 0
             self.model.train()
-            # What timm's own training script sets on a card.
+            # As in timm's training script on a GPU.
             with torch.backends.cudnn.flags(benchmark=self.device.type == "cuda"):
                 for images, labels in self.loader:
                     n += len(labels)
@@ -80,7 +80,7 @@ class TimmLine:
 
     @torch.no_grad()
     def validation_loss(self) -> float:
-        """Log loss (nats) over the watched images, in float32."""
+        """Log loss (nats) of the validation images, in float32."""
         self.model.eval()
         total, n = 0.0, 0
         for images, labels in self._loader(training=False):
@@ -90,7 +90,7 @@ class TimmLine:
 
     def _loader(self, *, training: bool) -> torch.utils.data.DataLoader:
         size, config = (self.args.size, self.args.size), self.model.pretrained_cfg
-        dataset = ImageDataset(str(self.folders["train" if training else "watched"]))
+        dataset = ImageDataset(str(self.folders["train" if training else "validation"]))
         loader = create_loader(
             dataset, input_size=(3, *size), batch_size=self.args.batch, is_training=training,
             mean=config["mean"], std=config["std"], device=self.device,

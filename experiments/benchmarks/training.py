@@ -1,15 +1,17 @@
-"""How many images a second does a member train on, against timm's own parts?
+"""How many images per second does a member train on, compared with timm's parts?
 
     python experiments/benchmarks/training.py --data DIR [--quick] [--losses] [--json FILE]
 
-DIR is a BreakHis archive or a folder of class folders. Peers, in the same process and interleaved:
-timm's ImageDataset, loader and optimizer (`timm_line.py`), (a) as they come, in float32, and (b)
-with bf16 autocast, channels_last and the fused optimizer. All train the same network from the same
-seeds, on the same images, with the same size, batch, optimizer and augmentation (the preset
-"light"). Counted is the median of the second and later epochs, data time included; timm decodes
-files in each, ours reads the tiles that its first look at them made. Left out on both sides:
-validation, and writing checkpoints. `--losses` asks instead: do they end at the same validation
-loss? `--floor` adds what the device allows at best (`card.py`).
+DIR is a BreakHis archive or a folder of class folders. The peers use timm's ImageDataset, loader and
+optimizer (`timm_line.py`): (a) with timm's defaults, in float32, and (b) with bf16 autocast,
+channels_last and the fused optimizer. All sides run interleaved in one process. They train the same
+network from the same seeds, on the same images, with the same size, batch, optimizer and augmentation
+(preset "light").
+
+Reported is the median of the second and later epochs, with the time of the data. timm decodes files in
+each epoch; ours reads the tiles that the first epoch made. Validation and checkpoints are not included.
+`--losses` compares validation losses instead. `--floor` adds upper bounds of the device
+(`device_rates.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from card import Card
+from device_rates import DeviceRates
 from timm_line import TimmLine
 
 from ensemble_kit.files import write_json
@@ -47,16 +49,18 @@ def main() -> None:
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--images", type=int, default=160, help="an epoch; repeated where too few")
+    parser.add_argument(
+        "--images", type=int, default=160, help="images per epoch; repeated if too few"
+    )
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--workers", type=int, default=2, help="of timm's loader")
-    parser.add_argument("--floor", action="store_true")
+    parser.add_argument("--workers", type=int, default=2, help="workers of timm's loader")
+    parser.add_argument("--floor", action="store_true", help="add upper bounds of the device")
     parser.add_argument("--quick", action="store_true", help="fewer images, smaller, two networks")
     parser.add_argument(
-        "--losses", action="store_true", help="validation losses over seeds, in place of speeds"
+        "--losses", action="store_true", help="validation losses over seeds instead of speeds"
     )
-    parser.add_argument("--seeds", type=int, default=5, help="of --losses")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds of --losses")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     networks = args.networks.split(",")
@@ -70,17 +74,17 @@ def main() -> None:
         for network in networks:
             rows += measure(network, data, args)
             print(*lines_of(network, rows), sep="\n", flush=True)
-            if args.json:  # a long run that is cut off has printed and stored what it measured
+            if args.json:  # an interrupted run has stored its results
                 write_json(args.json, result(rows, args))
     if args.floor and not args.losses:
-        card = Card.measure(torch.device(args.device))
-        floors = [
+        rates = DeviceRates.measure(torch.device(args.device))
+        bounds = [
             {"network": n, "line": f"floor_{k}", "images_per_second": round(v, 1)}
             for n in networks
-            for k, v in card.floor(n, args.size).items()
+            for k, v in rates.upper_bounds(n, args.size).items()
         ]
-        rows += floors
-        print(*(line for n in networks for line in lines_of(n, floors)), sep="\n")
+        rows += bounds
+        print(*(line for n in networks for line in lines_of(n, bounds)), sep="\n")
     for name, ratio in ratios_of(rows).items():
         print(f"{name:42} {ratio:.2f}")
     if args.json:
@@ -88,19 +92,19 @@ def main() -> None:
 
 
 class Data:
-    """The same images for both sides: tiles for ours, class folders of links for timm."""
+    """The same images for both sides: tiles for ours, folders of links for timm."""
 
     def __init__(self, args: argparse.Namespace, scratch: Path) -> None:
         manifest = read_manifest(args.data)
         picked = np.random.default_rng(0).permutation(len(manifest))
-        n_watched = min(100, len(picked) // 3)
-        self.watched = manifest.take(np.sort(picked[:n_watched]))
-        self.train = manifest.take(np.sort(picked[n_watched:][: args.images]))
+        n_validation = min(100, len(picked) // 3)
+        self.validation = manifest.take(np.sort(picked[:n_validation]))
+        self.train = manifest.take(np.sort(picked[n_validation:][: args.images]))
         self.n_images = args.images
         self.class_names = manifest.class_names
         self.tiles = build_tiles(manifest, args.size, cache_dir=scratch / "cache")
-        self.folders = {n: scratch / n for n in ("train", "watched")}
-        for name, part in (("train", self.train), ("watched", self.watched)):
+        self.folders = {n: scratch / n for n in ("train", "validation")}
+        for name, part in (("train", self.train), ("validation", self.validation)):
             for c in self.class_names:
                 (self.folders[name] / c).mkdir(parents=True)
             for k, row in self.repeated(list(part.table.itertuples()), name):
@@ -108,7 +112,7 @@ class Data:
                 link.symlink_to((manifest.root / row.path).resolve())
 
     def repeated(self, images: list, part: str) -> list:
-        """Images, numbered: those to train on as often as an epoch asks for."""
+        """Numbered images. Training images are repeated to get the size of an epoch."""
         n = self.n_images if part == "train" else len(images)
         return [(k, images[k % len(images)]) for k in range(n)]
 
@@ -118,14 +122,14 @@ class Data:
         return Rows(
             place(self.train.sample_ids)[again],
             self.train.labels[again],
-            place(self.watched.sample_ids),
-            self.watched.labels,
+            place(self.validation.sample_ids),
+            self.validation.labels,
         )
 
 
 def speeds(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
-    """Images per second of each line, epoch by epoch in turn."""
-    # Ours comes last: a loader that forks its workers makes its parent's next epoch copy pages.
+    """Images per second of each line, with interleaved epochs."""
+    # Ours comes last: after a loader forks its workers, the next epoch of the parent copies pages.
     lines = {
         **{p: timm_line(network, data, args, p == "timm_best").epochs() for p in PEERS},
         "ours": ours(network, data, args),
@@ -152,7 +156,7 @@ def timm_line(network: str, data: Data, args: argparse.Namespace, best: bool, se
 
 
 def ours(network: str, data: Data, args: argparse.Namespace):
-    """Yields the images per second of one epoch at a time."""
+    """Train epoch by epoch, and yield the images per second of each."""
     member = Member(network, pretrained=False, recipe=recipe(1000, args))
     fit = Fit.start(
         member,
@@ -173,7 +177,7 @@ def ours(network: str, data: Data, args: argparse.Namespace):
 
 
 class Pause(Exception):
-    """Raised after an epoch, so that the other lines get their turn; training goes on from there."""
+    """Raised after an epoch to interleave the lines. Training is continued from there."""
 
 
 def recipe(epochs: int, args: argparse.Namespace) -> Recipe:
@@ -184,7 +188,7 @@ def recipe(epochs: int, args: argparse.Namespace) -> Recipe:
 
 
 def loss_rows(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
-    """Validation loss after three epochs, over some seeds, of ours and of timm's best."""
+    """Validation losses after three epochs, over several seeds, of ours and of timm's best."""
     out = []
     for seed in range(args.seeds):
         member = Member(network, pretrained=False, recipe=recipe(3, args))
@@ -221,7 +225,7 @@ def loss_rows(network: str, data: Data, args: argparse.Namespace) -> list[dict]:
 
 
 def ratios_of(rows: list[dict]) -> dict[str, float]:
-    """Our speed over each peer's, per network; none of losses."""
+    """Our speed divided by each peer's, per network. Empty for losses."""
     return {
         f"{timm_name(n)}_vs_{peer}": round(speed(rows, n, "ours") / speed(rows, n, peer), 2)
         for n in dict.fromkeys(r["network"] for r in rows if "images_per_second" in r)
@@ -236,7 +240,7 @@ def speed(rows: list[dict], network: str, line: str) -> float:
 
 
 def lines_of(network: str, rows: list[dict]) -> list[str]:
-    """What was measured of a network, in lines to print."""
+    """The results of a network as lines of text."""
     own = [row for row in rows if row["network"] == network]
     if "val_log_loss" in own[0]:
         return [parity_sentence(network, own)]
@@ -266,7 +270,7 @@ def result(rows: list[dict], args: argparse.Namespace) -> dict:
 
 
 def parity_sentence(network: str, losses: list[dict]) -> str:
-    """Whether both lines end alike: the difference of the means beside its standard error."""
+    """The validation losses of both lines, and the difference of the means with its standard error."""
     by_line = {
         line: np.array(
             [r["val_log_loss"] for r in losses if (r["network"], r["line"]) == (network, line)]

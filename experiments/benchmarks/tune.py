@@ -1,14 +1,14 @@
-"""How long do 20 trials take, and what does pruning save?
+"""How long do 20 trials take, and how much does pruning save?
 
     python experiments/benchmarks/tune.py by-hand --data DIR [--rescale 700x460] [--json FILE]
     python experiments/benchmarks/tune.py pruning --data DIR [--seeds 0,1,2] [--json FILE]
 
-by-hand: `ensemble-kit tune` against Optuna used by hand (`optuna_by_hand.py`): the same images, network,
-epochs and space, each as a new process with an empty cache. Ours scores a trial on all folds, by
-hand on one: images trained on are counted too. `--rescale` gives both sides the images at another
-size, e.g. that of the whole BreakHis archive.
-pruning: the same trials and seeds with and without pruning: the share of epoch-images, and the best
-value over all folds.
+by-hand: compares `ensemble-kit tune` with a plain Optuna script (`optuna_by_hand.py`). Both have the
+same images, network, epochs and space, a new process and an empty cache. Ours scores a trial on all
+folds, the script on one, so the trained images are counted too. `--rescale` resizes the images for both
+sides, e.g. to the size of the whole BreakHis archive.
+pruning: compares the same trials and seeds with and without pruning: the proportion of trained images,
+and the best value over all folds.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=20)
-    parser.add_argument("--rescale", help="by-hand: WIDTHxHEIGHT of the images on the disk")
-    parser.add_argument("--seeds", default="0,1,2", help="of pruning")
+    parser.add_argument("--rescale", help="by-hand: WIDTHxHEIGHT of the image files")
+    parser.add_argument("--seeds", default="0,1,2", help="pruning: the seeds")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -82,7 +82,7 @@ def experiment(args: argparse.Namespace, run: Path, seed: int = 0) -> Experiment
 
 
 def by_hand(args: argparse.Namespace, scratch: Path) -> list[dict]:
-    """Seconds of both sides, each from the start of a process to the answer."""
+    """Seconds of both sides, each from the start of a process to its end."""
     folder, table = class_folders(args, scratch)
     hand = [
         sys.executable, HERE / "optuna_by_hand.py", folder, args.network, args.size, args.epochs, args.trials
@@ -95,10 +95,10 @@ def by_hand(args: argparse.Namespace, scratch: Path) -> list[dict]:
         "--folds", args.folds, "--device", "cpu", "--space", space, "--run", scratch / "run",
     ]  # fmt: skip
     rows = [{"line": "by hand", **timed(hand, scratch)}, {"line": "ours", **timed(ours, scratch)}]
-    rows[0] |= json.loads(rows[0].pop("said").splitlines()[-1])
-    rows[1].pop("said")
+    rows[0] |= json.loads(rows[0].pop("output").splitlines()[-1])
+    rows[1].pop("output")
     status = [sys.executable, "-m", "ensemble_kit", "tune", "status", "--json", "--run", scratch / "run"]  # fmt: skip
-    trials = json.loads(timed(status, scratch)["said"])[args.network]
+    trials = json.loads(timed(status, scratch)["output"])[args.network]
     rows[1] |= {
         "images": sum(t["epoch_images"] for t in trials),
         "trials": len(trials),
@@ -110,7 +110,7 @@ def by_hand(args: argparse.Namespace, scratch: Path) -> list[dict]:
 
 
 def class_folders(args: argparse.Namespace, scratch: Path) -> tuple[Path, Path]:
-    """The training images as files: by class and by fold 0 for ImageFolder, and as a table for ours."""
+    """The images as files for ImageFolder (fold 0 is the validation part), and as a table for ours."""
     from PIL import Image
 
     manifest, folds = prepare(experiment(args, scratch / "unused"))
@@ -130,7 +130,7 @@ def class_folders(args: argparse.Namespace, scratch: Path) -> tuple[Path, Path]:
 
 
 def timed(words: list[Any], scratch: Path) -> dict[str, Any]:
-    """Wall and processor seconds of a command; the processor's are steadier on a busy machine."""
+    """Wall time, processor time and output of a command. Processor time varies less."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**os.environ, "ENSEMBLE_KIT_CACHE": str(scratch / "cache")}
     done = subprocess.run(
@@ -141,12 +141,12 @@ def timed(words: list[Any], scratch: Path) -> dict[str, Any]:
     return {
         "seconds": round(time.perf_counter() - began, 1),
         "cpu_seconds": round(spent, 1),
-        "said": done.stdout,
+        "output": done.stdout,
     }
 
 
 def ratios(rows: list[dict]) -> dict[str, float]:
-    """By hand over ours: above 1, ours takes less."""
+    """By hand divided by ours. Above 1, ours takes less."""
     hand, ours = rows
     found = {key: hand[key] / ours[key] for key in ("seconds", "cpu_seconds")}
     per_image = {f"{key}_per_image": hand[key] / hand["images"] / (ours[key] / ours["images"]) for key in found}  # fmt: skip
@@ -157,7 +157,7 @@ def ratios(rows: list[dict]) -> dict[str, float]:
 
 
 def pruning(args: argparse.Namespace, scratch: Path) -> list[dict]:
-    """Each seed with and without pruning."""
+    """Results of each seed with and without pruning."""
     rows = []
     for seed in map(int, args.seeds.split(",")):
         for prunes in (True, False):
@@ -184,7 +184,7 @@ def pruning(args: argparse.Namespace, scratch: Path) -> list[dict]:
 
 
 def saved(rows: list[dict]) -> dict[str, float]:
-    """The share of epoch-images, and the best value with pruning minus that without."""
+    """The proportion of trained images, and the change of the best value by pruning."""
     pairs = [(rows[i], rows[i + 1]) for i in range(0, len(rows), 2)]
     worse = [a["best"] - b["best"] for a, b in pairs]
     error = statistics.stdev(worse) / len(worse) ** 0.5 if len(worse) > 1 else float("nan")

@@ -1,12 +1,11 @@
-"""How long does a whole run take: members x folds, with one job at a time and with several?
+"""How long does a whole run (members x folds) take, with one job at a time and with several?
 
     python experiments/benchmarks/whole_run.py --data DIR --members all --folds 5 --slots 1,2
     python experiments/benchmarks/whole_run.py --synthetic 8000 --device cuda --slots 1,4 --json FILE
 
-The peer is our own run with one slot: every job in one
-process, one after the other. Every run begins with an empty folder and knows no precision yet, so
-each pays for its own probes; the tiles are decoded before the first. Prints seconds, images per
-second over everything, and peak memory: of the largest process, and of all of the card.
+The peer is our run with one slot: all jobs in one process, one after the other. Every run starts with
+an empty folder and measures the precision again. The tiles are decoded before the first run. Prints
+seconds, images per second of the whole run, and peak memory of the largest process and of the GPU.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument(
-        "--synthetic", type=int, default=0, help="so many random tiles instead of DIR"
+        "--synthetic", type=int, default=0, help="number of random tiles to use instead of DIR"
     )
     parser.add_argument("--members", default="all")
     parser.add_argument("--folds", type=int, default=5)
@@ -91,7 +90,7 @@ def data(args: argparse.Namespace, scratch: Path) -> Manifest:
 
 
 def synthetic(n: int, size: int, folder: Path) -> Manifest:
-    """Random tiles of two classes and n / 20 groups: for speed alone."""
+    """Random tiles of two classes and n / 20 groups."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     rows = []
@@ -111,16 +110,16 @@ def one_run(manifest: Manifest, args: argparse.Namespace, slots: int, scratch: P
     ]
     events: list[EpochEnded] = []
 
-    def watch(event: object) -> None:
+    def collect(event: object) -> None:
         if isinstance(event, EpochEnded):
             events.append(event)
 
     folds = make_folds(manifest, args.folds, seed=0)
     os.environ["ENSEMBLE_KIT_CACHE"] = str(scratch / f"probed-{slots}")
     began = time.perf_counter()
-    with CardMemory(choose_device(args.device)) as card:
+    with GpuMemory(choose_device(args.device)) as gpu:
         fit_members(
-            members, manifest, folds, Run(scratch / f"slots-{slots}"), device=args.device, listener=watch,
+            members, manifest, folds, Run(scratch / f"slots-{slots}"), device=args.device, listener=collect,
             cache=scratch / "tiles-cache", engine=LocalEngine(slots) if slots > 1 else None, tensorboard=False,
         )  # fmt: skip
     seconds = time.perf_counter() - began
@@ -132,19 +131,19 @@ def one_run(manifest: Manifest, args: argparse.Namespace, slots: int, scratch: P
         "seconds": round(seconds, 1),
         "images_per_second": round(trained / seconds, 1),
         "peak_process_mib": resource.getrusage(who).ru_maxrss // 1024,
-        "peak_card_mib": card.peak_mib,
+        "peak_card_mib": gpu.peak_mib,
     }
 
 
-class CardMemory:
-    """The most that was taken of a card while the block ran, by all processes, looked at each 0.1 s."""
+class GpuMemory:
+    """Peak memory of the GPU inside the block, over all processes, sampled every 0.1 s."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._ended = device, threading.Event()
         self.peak_mib: int | None = 0 if device.type == "cuda" else None
 
-    def __enter__(self) -> CardMemory:
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+    def __enter__(self) -> GpuMemory:
+        self._thread = threading.Thread(target=self._sample, daemon=True)
         if self.peak_mib is not None:
             self._thread.start()
         return self
@@ -154,7 +153,7 @@ class CardMemory:
         if self._thread.is_alive():
             self._thread.join()
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while not self._ended.wait(0.1):
             free, total = torch.cuda.mem_get_info(self._device)
             self.peak_mib = max(self.peak_mib or 0, (total - free) // 2**20)

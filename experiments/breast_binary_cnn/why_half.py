@@ -1,10 +1,10 @@
-"""Why the binary CNN stays at the constant answer: its dense layer saturates in the first steps.
+"""Why the binary CNN stays a constant classifier: its dense layer saturates in the first steps.
 
     python experiments/breast_binary_cnn/why_half.py [--size 256] [--epochs 3] [--per-class 48] [--json FILE]
 
-Trains the described network and mended ones on two classes of synthetic tissue that a small network
-tells apart, and prints after the first step how many dense units are saturated, and after the last
-epoch the accuracy and what share of images gets one class.
+Trains the described network and changed networks on two classes of synthetic tissue that a small
+network can separate. Prints the proportion of saturated dense units after the first step, and the
+accuracy and the largest proportion of images with one predicted class after the last epoch.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def recipe(rate: float, epochs: int) -> Recipe:
 
 
 def dense_outputs(fit: Fit, images: torch.Tensor) -> torch.Tensor:
-    """What the first dense layer hands on, after its activation."""
+    """The outputs of the first dense layer, after its activation."""
     model: Any = fit.model
     model.eval()
     with torch.inference_mode():
@@ -54,7 +54,7 @@ def dense_outputs(fit: Fit, images: torch.Tensor) -> torch.Tensor:
 
 
 def dead_share(outputs: torch.Tensor, network: str) -> float:
-    """Share of unit and image pairs that pass (nearly) no gradient."""
+    """Proportion of unit and image pairs that pass (nearly) no gradient."""
     if network == "cnn3_two_sigmoids":
         return float(((outputs < EDGE) | (outputs > 1 - EDGE)).float().mean())
     return float((outputs <= 0).float().mean())
@@ -97,26 +97,26 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--per-class", type=int, default=48)
     parser.add_argument("--json", type=Path)
-    requested = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = write_phantom_as(
             "folders", Path(folder) / "data", n_patients=24, images_per_patient=8, image_size=128
         )
         manifest = read_folders(data, group_pattern=r"(P\d+)_").part("train")
         few = np.concatenate(
-            [np.flatnonzero(manifest.labels == c)[: requested.per_class] for c in (0, 1)]
+            [np.flatnonzero(manifest.labels == c)[: args.per_class] for c in (0, 1)]
         )
         order = np.random.default_rng(0).permutation(few)
         manifest = manifest.take(order)
-        tiles = build_tiles(manifest, requested.size, cache_dir=Path(folder) / "tiles")
+        tiles = build_tiles(manifest, args.size, cache_dir=Path(folder) / "tiles")
         labels = np.asarray(manifest.labels)
         rows = []
         for case in CASES:
-            rows.append(measure(*case, tiles, labels, requested.epochs))
+            rows.append(measure(*case, tiles, labels, args.epochs))
             print(rows[-1], flush=True)
-    if requested.json:
-        about = {"size": requested.size, "epochs": requested.epochs, "n": len(labels), "torch": torch.__version__, "processor": platform.machine()}  # fmt: skip
-        requested.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
+    if args.json:
+        about = {"size": args.size, "epochs": args.epochs, "n": len(labels), "torch": torch.__version__, "processor": platform.machine()}  # fmt: skip
+        args.json.write_text(json.dumps({"about": about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""One epoch of the variant `basic` at full size: seconds, and the most memory that the process held.
+"""Time and peak memory of one epoch of the variant `basic` at full size.
 
     python experiments/her2_basic_cnn/one_epoch.py [--images 256] [--micro-batches 1] [--json FILE]
 
-Network, image size, batch size and optimizer are read from experiment.toml. The images are
-synthetic tissue, enlarged to 1,024 px: what an epoch takes does not depend on what they show.
+Network, image size, batch size and optimizer are read from experiment.toml. The images are synthetic
+tissue, enlarged to 1,024 px. Their content does not change the time.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def member_of(micro_batches: int) -> Member:
 
 
 def mebibytes() -> int:
-    """The most memory that this process held until now."""
+    """Peak memory of this process until now, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
@@ -76,12 +76,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--micro-batches", type=int, default=1)
     parser.add_argument("--json", type=Path)
-    requested = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        found = measure(requested.images, requested.micro_batches, Path(folder))
+        found = measure(args.images, args.micro_batches, Path(folder))
     print(json.dumps(found, indent=1))
-    if requested.json:
-        requested.json.write_text(json.dumps(found, indent=1) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

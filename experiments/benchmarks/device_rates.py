@@ -1,7 +1,7 @@
-"""What a device could do at best: the floor under a training step, from measured rates.
+"""Upper bounds of the training speed on a device, from its measured rates.
 
-A step cannot be faster than its arithmetic at the matrix rate, nor than its traffic at the copy
-rate. Both rates are measured here and now; both counts are taken from the network itself.
+A training step cannot be faster than its arithmetic at the rate of matrix products, or than its memory
+traffic at the rate of copies. Both rates are measured. Both counts come from the network.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from torch import nn
 
 from ensemble_kit.members.registry import cost, timm_name
 
-BYTES = 2  # of a bf16 number
+BYTES = 2  # per bf16 number
 
 
 @dataclasses.dataclass(frozen=True)
-class Card:
-    """Measured rates of a device: multiply-accumulates a second in bf16, bytes a second copied."""
+class DeviceRates:
+    """Measured rates of a device: multiply-accumulates per second in bf16, bytes copied per second."""
 
     macs_per_second: float
     bytes_per_second: float
 
     @classmethod
-    def measure(cls, device: torch.device) -> Card:
+    def measure(cls, device: torch.device) -> DeviceRates:
         n, size = (8192, 2**30) if device.type == "cuda" else (1024, 2**28)
         a = torch.randn(n, n, device=device).bfloat16()
         source = torch.empty(size, dtype=torch.uint8, device=device)
@@ -39,12 +39,12 @@ class Card:
             2 * size / _seconds(lambda: target.copy_(source), device),
         )
 
-    def floor(self, network: str, size: int) -> dict[str, float]:
-        """Images per second that arithmetic alone and traffic alone would allow in training.
+    def upper_bounds(self, network: str, size: int) -> dict[str, float]:
+        """Upper bounds of images per second in training, by arithmetic and by memory traffic.
 
-        Arithmetic counts three passes (forward, by inputs, by weights). Traffic counts what each
-        layer reads and writes in bf16, once forward and twice backward; kernels that fuse layers
-        need less, so it is the floor of code that runs layer by layer.
+        Arithmetic counts three passes (forward, by inputs, by weights). Traffic counts the inputs and
+        outputs of each layer in bf16, once forward and twice backward. It is a bound for code that
+        runs layer by layer; kernels that fuse layers have less traffic.
         """
         macs = 3 * cost(network, size).macs
         return {
@@ -54,7 +54,7 @@ class Card:
 
 
 def numbers_moved(network: str, size: int) -> int:
-    """Numbers that all layers of a network read and write for one image, forward."""
+    """How many numbers the layers of a network read and write in the forward pass of one image."""
     moved = 0
 
     def count(_: nn.Module, inputs: tuple, output: object) -> None:
