@@ -1,4 +1,4 @@
-"""Kills the commands that follow a training at each change of a file: forks a child per attempt.
+"""Kills the commands after training at each change of a file. Each attempt is a fork.
 
 Run as a script, so that no state of the test process is forked:
     python commands_harness.py FOLDER STEP
@@ -22,10 +22,10 @@ from ensemble_kit.cli import main
 from ensemble_kit.files import digest_file
 from ensemble_kit.testing import toy_run
 
-# What changes what a reader of the folder sees; all else is written beside it.
+# The changes that a reader of the folder can see. All others go to temporary files.
 CHANGES = {"os.rename", "os.remove", "os.rmdir"}
 FOLDER = "ensembles"
-SEEN = (
+RESULTS = (
     "predictions.csv",
     "metrics.json",
     "combiner.json",
@@ -47,7 +47,7 @@ def words_of(run: Path, resamples: int) -> dict[str, list[object]]:
 
 
 def called(words: list[object], die_at: int = -1) -> tuple[int, int]:
-    """The exit code of a command in a child that kills itself at change `die_at`; its points."""
+    """Run a command in a child that kills itself at change `die_at`. Return exit code and changes."""
     back, there = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -85,12 +85,12 @@ def digests(run: Path) -> dict[str, str]:
     return {
         path.relative_to(run).as_posix(): digest_file(path)
         for path in sorted(run.glob("ensembles/[!.]*/*"))
-        if path.name in SEEN
+        if path.name in RESULTS
     }
 
 
 def prepared(run: Path) -> Path:
-    """A run after every command, whose members were trained again since."""
+    """A run after every command. Its members were then trained again."""
     made = toy_run(run, n_samples=60, n_members=2, n_classes=2, n_groups=20, n_folds=2)
     for words in words_of(run, 10).values():
         assert called(words)[0] == 0, words
@@ -101,31 +101,31 @@ def prepared(run: Path) -> Path:
 
 
 def fault_at(name: str, point: int, start: Path, run: Path, want: dict[str, str]) -> str:
-    """What is wrong after a death at a change; "" where nothing is."""
+    """The fault after a kill at a change, or ""."""
     shutil.copytree(start, run)
     words = words_of(run, 20)
     code, _ = called(words[name], point)
     if code != -signal.SIGKILL:
         return f"it ended with {code}"
-    before, kept = digests(start), digests(run)
-    if torn := [n for n, digest in kept.items() if digest not in (before.get(n), want.get(n))]:
+    before, now = digests(start), digests(run)
+    if torn := [n for n, digest in now.items() if digest not in (before.get(n), want.get(n))]:
         return f"torn: {torn}"
     if name == "stack" and point % 4:
         read = called(words["conformal"])[0]
         if read not in {0, 2, 3, 7}:
             return f"a reader ended with {read}"
-        fresh = {n: kept.get(n) == d for n, d in want.items() if n.startswith("ensembles/ridge/")}
+        fresh = {n: now.get(n) == d for n, d in want.items() if n.startswith("ensembles/ridge/")}
         if read == 0 and not all(fresh.values()):
-            return f"a reader took what is half old: {fresh}"
+            return f"a reader accepted partly old files: {fresh}"
     if (code := called(words[name])[0]) != 0:
         return f"the same command ended with {code}"
     if (again := {n: d for n, d in digests(run).items() if n in want}) != want:
-        return f"others than undisturbed: {[n for n in want if again.get(n) != want[n]]}"
+        return f"differs from undisturbed: {[n for n in want if again.get(n) != want[n]]}"
     return f"left {left}" if (left := [p.name for p in run.rglob("*.tmp")]) else ""
 
 
 def check(folder: Path, step: int) -> dict[str, Any]:
-    """Die at every `step`th change of each command."""
+    """Kill each command at every `step`th change."""
     start, faults, points = prepared(folder / "start"), [], {}
     for name in words_of(start, 20):
         clean = folder / f"{name}-clean"

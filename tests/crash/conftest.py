@@ -1,4 +1,4 @@
-"""Real trainings as processes of their own, and small file systems for tests that fill them."""
+"""Fixtures: real trainings as separate processes, and small file systems."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LONG = 100_000
 
 
 class Processes:
-    """Trainings and scripts as other processes; what is left running ends with the test."""
+    """Trainings and scripts as separate processes. Running processes are killed after the test."""
 
     def __init__(self) -> None:
         self.left: list[subprocess.Popen[str]] = []
 
     @staticmethod
     def command(slides: Path, folder: Path, *flags: object, epochs: int = LONG) -> list[str]:
-        """`train-members` with one tiny network over two folds; it goes on and on by default."""
+        """`train-members` with one tiny network over two folds. By default it does not end."""
         return [
             sys.executable, "-m", "ensemble_kit", "train-members", "--data", str(slides), "--members",
             "tiny_cnn", "--folds", "2", "--image-size", "16", "--epochs", str(epochs),
@@ -36,11 +36,11 @@ class Processes:
 
     @staticmethod
     def finished(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run to the end, at most two minutes."""
+        """Run a command to its end, at most two minutes."""
         return subprocess.run(arguments, capture_output=True, text=True, timeout=120, **options)
 
     def started(self, arguments: list[str], **options: Any) -> subprocess.Popen[str]:
-        """Started, and left running until the test ends."""
+        """Start a command. It is killed when the test ends."""
         process = subprocess.Popen(
             arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
         )
@@ -48,21 +48,21 @@ class Processes:
         return process
 
     def python(self, code: str, *arguments: object, **options: Any) -> Any:
-        """A script of a few lines, run to its end."""
+        """Run a short script to its end."""
         return self.finished([sys.executable, "-c", code, *map(str, arguments)], **options)
 
     @staticmethod
     def wait_for(condition: Callable[[], Any], seconds: float = 120) -> None:
-        """Until it holds; an error if it never does."""
+        """Wait until a condition is true. Fail after `seconds`."""
         end = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < end, "it never came"
+            assert time.monotonic() < end, "timeout"
             time.sleep(0.05)
 
 
 @pytest.fixture
 def processes() -> Iterator[Processes]:
-    """Other processes, of which none outlives the test."""
+    """Other processes, which are killed after the test."""
     own = Processes()
     yield own
     for process in own.left:
@@ -72,7 +72,7 @@ def processes() -> Iterator[Processes]:
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
-    """A tmpfs with the given mount options; skips where this user may not mount."""
+    """A tmpfs with the given mount options. Skips the test if this user may not mount."""
     folders: list[Path] = []
 
     def mount(options: str, name: str = "disk") -> Path:
@@ -93,7 +93,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 @pytest.fixture(scope="session")
 def invoke() -> Callable[..., tuple[int, str]]:
-    """`cli` for fixtures that many tests share: it stays in the folder where it is."""
+    """`cli` for shared fixtures. It does not change the working directory."""
 
     def call(*words: object) -> tuple[int, str]:
         printed, code = io.StringIO(), 0
@@ -128,7 +128,7 @@ def after_stack(
 
 
 def reading(run: Path) -> dict[str, list[object]]:
-    """Every command that reads a finished run, by name, as quick as it can be."""
+    """Every command that reads a finished run, by name, with quick settings."""
     quick = ("--resamples", 20)
     return {
         "stack": ["stack", "--run", run, "--method", "mean,ridge", *quick],
@@ -146,5 +146,5 @@ def reading(run: Path) -> dict[str, list[object]]:
 
 @pytest.fixture(scope="session")
 def commands() -> Callable[[Path], dict[str, list[object]]]:
-    """`reading`, for tests that try every command."""
+    """The function `reading`."""
     return reading

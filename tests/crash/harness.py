@@ -1,4 +1,4 @@
-"""Runs and kills trainings: loads torch once, then forks a child per attempt.
+"""Runs and kills trainings. torch is loaded once, then each attempt is a fork.
 
 Run as a script, so that no state of the test process is forked:
     python harness.py kills SLIDES FOLDER N_KILLS SEED
@@ -32,7 +32,7 @@ from ensemble_kit.tune.best import tuned_values
 from ensemble_kit.tune.storage import open_storage
 from ensemble_kit.tune.tune_members import tune_members
 
-KEPT = (
+RESULTS = (
     "predictions/*/*.npy",
     "members/*/fold-*/model.safetensors",
     "members/*/fold-*/logits-*.npy",
@@ -42,17 +42,17 @@ RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=3e-3)
 
 def members(n: int) -> list[Member]:
     common = {"image_size": 16, "pretrained": False}
-    watchful = Recipe(
+    selecting = Recipe(
         **{**RECIPE.model_dump(), "select_on": "inner", "regularize": {"ema_decay": 0.9}}
     )
     return [
         Member("tiny_cnn", recipe=RECIPE, drop_rate=0.2, **common),
-        Member("tiny_mobile", recipe=watchful, **common),
+        Member("tiny_mobile", recipe=selecting, **common),
     ][:n]
 
 
 def read(slides: Path) -> tuple[Manifest, Folds]:
-    """What every training is of, read once: children inherit it."""
+    """The data of every training. It is read once, and children inherit it."""
     manifest = Manifest.from_folders(slides, group_pattern=r"(P\d+)_")
     part, test = manifest.split(test_size=0.2, seed=0)
     whole = with_digests(part.joined(test))
@@ -71,7 +71,7 @@ def forked(
     *,
     n_members: int = 2,
 ) -> int:
-    """Start a training in a child; its pid."""
+    """Start a training in a child process. Return its pid."""
     pid = os.fork()
     if pid == 0:
         os.environ.update(environment or {})
@@ -85,7 +85,7 @@ def forked(
 
 
 def digests(folder: Path) -> dict[str, str]:
-    paths = sorted(p for pattern in KEPT for p in folder.glob(pattern))
+    paths = sorted(p for pattern in RESULTS for p in folder.glob(pattern))
     return {p.relative_to(folder).as_posix(): digest_file(p) for p in paths}
 
 
@@ -94,7 +94,7 @@ def ended(pid: int) -> int:
 
 
 def kills(data: tuple[Manifest, Folds], folder: Path, n_kills: int, seed: int) -> dict:
-    """Kill until `n_kills` trainings were cut off, beginning a new run whenever one got through."""
+    """Kill `n_kills` trainings. Start a new run each time a training finishes."""
     assert ended(forked(data, folder / "undisturbed")) == 0
     want = digests(folder / "undisturbed")
     rng, killed, runs, unequal = random.Random(seed), 0, 0, []
@@ -117,9 +117,9 @@ def kills(data: tuple[Manifest, Folds], folder: Path, n_kills: int, seed: int) -
 
 
 def points(data: tuple[Manifest, Folds], folder: Path, step: int) -> dict:
-    """Die at every write of a training, before or after its rename, and go on each time.
+    """Kill a training at every write, before or after its rename, and continue it each time.
 
-    With step 1 both before and after; with step 2 one of the two by turns.
+    Step 1: both before and after. Other steps: one of the two, alternately.
     """
     assert ended(forked(data, folder / "undisturbed", n_members=1)) == 0
     want = digests(folder / "undisturbed")
@@ -129,7 +129,7 @@ def points(data: tuple[Manifest, Folds], folder: Path, step: int) -> dict:
         "resume-1.json",
         "resume-2.pt",
     }
-    unequal, died = [], 0
+    faults, died = [], 0
     stages = [(name, stage) for name in sorted(names) for stage in ("written", "renamed")]
     tried = [at for i, at in enumerate(stages) if step == 1 or i % 4 in {0, 3}]
     for name, stage in tried:
@@ -137,15 +137,15 @@ def points(data: tuple[Manifest, Folds], folder: Path, step: int) -> dict:
         fail = {"ENSEMBLE_KIT_FAIL_AT": f"{name}:{stage}"}
         died += ended(forked(data, run, fail, n_members=1)) == 9
         if ended(forked(data, run, n_members=1)) != 0 or digests(run) != want:
-            unequal.append(f"{name}:{stage}")
+            faults.append(f"{name}:{stage}")
         left = [p.name for p in run.rglob("*.tmp")]
         if left:
-            unequal.append(f"{name}:{stage} left {left}")
-    return {"points": len(tried), "died": died, "unequal": unequal}
+            faults.append(f"{name}:{stage} left {left}")
+    return {"points": len(tried), "died": died, "unequal": faults}
 
 
 def tuning(slides: Path, folder: Path) -> dict:
-    """Kill a tuner in its first trial and in its third, and go on each time."""
+    """Kill a tuner in its first and third trial, and continue it each time."""
     recipe = RECIPE.model_copy(update={"epochs": 3})
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=recipe)
     manifest, folds = read(slides)
@@ -177,7 +177,7 @@ def tuning(slides: Path, folder: Path) -> dict:
         "codes": codes,
         "states": [trial.state.name for trial in trials],
         "values": [trial.user_attrs["values"] for trial in trials],
-        "asked": {"learning_rate": recipe.learning_rate, "batch_size": recipe.batch_size},
+        "requested": {"learning_rate": recipe.learning_rate, "batch_size": recipe.batch_size},
         "best": tuned_values(run, "tiny_cnn"),
     }
 

@@ -1,4 +1,4 @@
-"""A server of a run, with limits that a test can reach: prints its address when it listens.
+"""A server of a run with small limits. It prints its address as soon as it listens.
 
 python server_harness.py RUN
 """

@@ -1,4 +1,4 @@
-"""Row 10: one flipped bit in a file that a run keeps is found by whichever command reads it."""
+"""Row 10: every command that reads a file of a run detects one flipped bit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ pytestmark = pytest.mark.slow
 Invoke = Callable[..., tuple[int, str]]
 Commands = Callable[[Path], dict[str, list[object]]]
 N_FLIPS = 8
-# What each command reads and has a digest of. Every command reads the tables and the logits.
+# Files with a digest that every command reads.
 TABLES = ("manifest.csv", "folds.csv", *(f"predictions/member1/{name}.npy" for name in ("oof", "test-fold-1")))  # fmt: skip
 FOLD = ("model.safetensors", "logits-oof.npy", "logits-test.npy", "config.json", "history.csv", "recipe.json")  # fmt: skip
 
 
 def flips(path: Path, n: int = N_FLIPS) -> Iterator[str]:
-    """Flip one bit at a time: in the first byte, the last, and at seeded places between; then restore."""
+    """Flip one bit at a time: in the first byte, the last byte, and at random places. Then restore."""
     whole, rng = path.read_bytes(), random.Random(path.name)
     places = [0, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(n - 2))]
     try:
@@ -61,14 +61,14 @@ def test_row_10_a_flipped_bit_in_tables_and_logits_ends_every_command_with_exit_
     command: str,
     name: str,
 ) -> None:
-    # Logits are read once more after a pause, since a job may be replacing them.
+    # Logits are read again after a pause, because a job may be replacing them.
     monkeypatch.setattr("ensemble_kit.run.folder.time.sleep", lambda _: None)
     for flip in flips(stacked / name, 3):
         code, printed = invoke(*commands(stacked)[command])
         assert (code, name in printed) == (7, True), f"{flip}: {code} {printed[-300:]}"
 
 
-# What readers of results read beside the logits.
+# Additional files of commands that read results.
 RESULTS = {
     "conformal": ("combiner.json", "predictions.csv"),
     "operating-point": ("combiner.json", "predictions.csv"),
@@ -80,7 +80,7 @@ RESULTS = {
 @pytest.mark.parametrize(
     ("command", "name"), [(command, name) for command, names in RESULTS.items() for name in names]
 )
-def test_row_10_a_flipped_bit_in_results_ends_what_reads_them_with_exit_7(
+def test_row_10_a_flipped_bit_in_results_ends_their_readers_with_exit_7(
     stacked: Path, invoke: Invoke, commands: Commands, command: str, name: str
 ) -> None:
     for flip in flips(stacked / "ensembles" / "ridge" / name):
@@ -103,7 +103,7 @@ def test_row_10_a_flipped_bit_in_a_finished_fold_ends_a_training_with_exit_7(
 
 
 def train_again(copy: Any) -> None:
-    """The training that made the run, of which nothing is left to do."""
+    """The training that made the run. All its jobs are finished."""
     recipe = Recipe(epochs=2, batch_size=16, learning_rate=3e-3)
     member = Member("tiny_mobile", image_size=16, pretrained=False, recipe=recipe)
     fit_members([member], copy.manifest, copy.folds, copy.run, device="cpu")
@@ -111,7 +111,7 @@ def train_again(copy: Any) -> None:
 
 @pytest.mark.parametrize("newest_only", [True, False])
 @pytest.mark.parametrize("suffix", ["pt", "json"])
-def test_row_10_a_flipped_bit_in_a_training_state_is_never_gone_on_from(
+def test_row_10_training_never_continues_from_a_state_with_a_flipped_bit(
     tmp_path: Path, suffix: str, newest_only: bool
 ) -> None:
     made_of = {"of": "this"}
@@ -121,7 +121,7 @@ def test_row_10_a_flipped_bit_in_a_training_state_is_never_gone_on_from(
     older = flips(tmp_path / f"resume-0.{suffix}", 40) if not newest_only else [""] * 40
     for flip, _ in zip(flips(tmp_path / f"resume-1.{suffix}", 40), older, strict=True):
         state = load_resume(tmp_path, made_of, lambda text: None)
-        # A record may be hit where its words do not matter; a state's bytes may not.
+        # A flip in a record can be harmless. A flip in a state is not.
         allowed = {1} if newest_only else set()
         allowed |= {1, 2} if suffix == "json" else set()
         got = None if state is None else len(state["history"])
@@ -134,7 +134,7 @@ def load_whole(folder: Path, n: int) -> torch.Tensor:
     return torch.as_tensor(state["weights"])
 
 
-# -- records, which name the digests of others and have none themselves --------------------------
+# -- records ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["run.json", "predictions/member0/index.json"])
@@ -161,12 +161,12 @@ def numbers(value: Any) -> list[float]:
 
 
 @pytest.mark.parametrize("name", ["fold-1/fold.json", "member.json"])
-def test_row_10_a_flipped_bit_in_a_fold_s_record_never_changes_a_logit(
+def test_row_10_a_flipped_bit_in_a_record_of_a_fold_never_changes_a_logit(
     trained: Any, tmp_path: Path, name: str
 ) -> None:
     copy = trained.copied_to(tmp_path / "run")
-    kept = sorted((copy.run.path / "predictions").rglob("*.npy"))
-    want = [digest_file(path) for path in kept]
+    logits = sorted((copy.run.path / "predictions").rglob("*.npy"))
+    want = [digest_file(path) for path in logits]
     for flip in flips(copy.run.member_dir("tiny_mobile") / name, 30):
         code = 0
         try:
@@ -174,4 +174,4 @@ def test_row_10_a_flipped_bit_in_a_fold_s_record_never_changes_a_logit(
         except EnsembleKitError as error:
             code = error.exit_code
         assert code in {0, 3, 7}, flip
-        assert [digest_file(path) for path in kept] == want, flip
+        assert [digest_file(path) for path in logits] == want, flip

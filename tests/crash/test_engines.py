@@ -1,4 +1,4 @@
-"""Engines only start jobs: whichever does, and whatever dies, the end is the same."""
+"""All engines give the same results, also if workers or nodes die."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def train(trained: Any, folder: Path, **options: Any) -> list[Event]:
     return events
 
 
-def kept(folder: Path) -> dict[str, str]:
+def stored_digests(folder: Path) -> dict[str, str]:
     files = [
         *folder.glob("predictions/*/*.npy"),
         *folder.glob("members/*/fold-*/model.safetensors"),
@@ -55,19 +55,19 @@ def kept(folder: Path) -> dict[str, str]:
 def undisturbed(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("engines") / "run"
     train(trained, folder)
-    return kept(folder)
+    return stored_digests(folder)
 
 
 @pytest.mark.slow
-def test_two_slots_give_what_one_process_gives(
+def test_two_slots_give_the_same_results_as_one_process(
     trained: Any, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     events = train(trained, tmp_path / "run", engine=LocalEngine(slots=2, threads=1))
-    assert kept(tmp_path / "run") == undisturbed
+    assert stored_digests(tmp_path / "run") == undisturbed
     assert sum(isinstance(e, EpochEnded) for e in events) == 9
 
 
-def test_shards_split_the_jobs_and_together_are_the_whole(
+def test_shards_split_the_jobs_and_give_the_same_results(
     trained: Any, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     folder = tmp_path / "run"
@@ -76,22 +76,20 @@ def test_shards_split_the_jobs_and_together_are_the_whole(
     assert sorted(first + second) == [0, 1, 2]
     assert first
     assert second
-    assert kept(folder) == undisturbed
+    assert stored_digests(folder) == undisturbed
 
 
-def test_a_shard_whose_jobs_are_finished_still_gathers_their_logits(
-    trained: Any, tmp_path: Path
-) -> None:
+def test_a_shard_with_finished_jobs_gathers_their_logits(trained: Any, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     train(trained, folder)
-    whole = kept(folder)
+    whole = stored_digests(folder)
     shutil.rmtree(folder / "predictions")
     train(trained, folder, shard=(1, 2))
-    assert kept(folder) == whole
+    assert stored_digests(folder) == whole
 
 
 @pytest.mark.slow
-def test_run_job_does_one_planned_job_and_leaves_a_finished_one(
+def test_run_job_runs_a_planned_job_and_skips_a_finished_one(
     trained: Any, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     folder = tmp_path / "run"
@@ -100,14 +98,14 @@ def test_run_job_does_one_planned_job_and_leaves_a_finished_one(
     for fold in ("0", "1", "2"):
         done = subprocess.run([*command, fold, "--threads", "1"], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-    assert kept(folder) == undisturbed
+    assert stored_digests(folder) == undisturbed
     wrong = subprocess.run([*command, "7"], capture_output=True, text=True)
     assert wrong.returncode == 3
     assert "fold '7'" in wrong.stderr
 
 
 @pytest.mark.slow
-def test_slurm_arrays_end_alike_by_submitits_local_executor(
+def test_slurm_arrays_give_the_same_results_with_the_local_executor(
     trained: Any, tmp_path: Path, undisturbed: dict[str, str]
 ) -> None:
     pytest.importorskip("submitit")
@@ -116,11 +114,11 @@ def test_slurm_arrays_end_alike_by_submitits_local_executor(
     with pytest.raises(EnvironmentFault, match="sbatch"):
         train(trained, tmp_path / "none", engine=SlurmEngine(gpus=0))
     train(trained, tmp_path / "run", engine=SlurmEngine(gpus=0, cpus=1, minutes=5, cluster="local"))
-    assert kept(tmp_path / "run") == undisturbed
+    assert stored_digests(tmp_path / "run") == undisturbed
 
 
 @pytest.mark.dense
-def test_ray_loses_a_worker_and_a_node_and_ends_alike(
+def test_ray_gives_the_same_results_after_losing_a_worker_and_a_node(
     trained: Any,
     tmp_path: Path,
     mounted: Any,
@@ -140,12 +138,12 @@ def test_ray_loses_a_worker_and_a_node_and_ends_alike(
     second = cluster.add_node(num_cpus=1)
     try:
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        with pytest.raises(EnvironmentFault, match="fits onto one node"):
+        with pytest.raises(EnvironmentFault, match=r"\b64\b"):
             train(trained, tmp_path / "too-large", engine=RayEngine("auto", cpus=64))
         small = mounted("size=100k")
-        with pytest.raises(EnvironmentFault, match="the disk is full"):
+        with pytest.raises(EnvironmentFault, match=str(small)):
             train(trained, small / "run", engine=RayEngine("auto"), shard=(1, 3))
-        interrupt_at_work(trained, tmp_path / "stopped", RayEngine("auto"))
+        interrupt_running_task(trained, tmp_path / "stopped", RayEngine("auto"))
         folder, lost = tmp_path / "run", []
 
         def kill_a_worker_then_a_node() -> None:
@@ -167,14 +165,14 @@ def test_ray_loses_a_worker_and_a_node_and_ends_alike(
         events = train(trained, folder, engine=RayEngine("auto"))
         assert lost == ["worker", "node"]
         assert sum(isinstance(e, JobFinished) for e in events) == 3
-        assert kept(folder) == undisturbed
+        assert stored_digests(folder) == undisturbed
     finally:
         ray.shutdown()
         cluster.shutdown()
 
 
-def interrupt_at_work(trained: Any, folder: Path, engine: Any) -> None:
-    """Ctrl-C while a task is at work: it is cancelled, its process ends, and the user is told."""
+def interrupt_running_task(trained: Any, folder: Path, engine: Any) -> None:
+    """Ctrl-C while a task is running cancels it, ends its process, and sends a notice."""
     psutil = pytest.importorskip("psutil")
     endless = TINY.model_copy(update={"recipe": Recipe(epochs=100_000, batch_size=16)})
     events: list[Event] = []
@@ -195,7 +193,7 @@ def interrupt_at_work(trained: Any, folder: Path, engine: Any) -> None:
     while any(
         str(folder) in " ".join(p.info["cmdline"] or []) for p in psutil.process_iter(["cmdline"])
     ):
-        assert time.monotonic() < end, "a task goes on"
+        assert time.monotonic() < end, "a task is still running"
         time.sleep(0.1)
 
 
@@ -203,11 +201,11 @@ def test_ray_beyond_this_machine_needs_a_token(trained: Any, tmp_path: Path) -> 
     pytest.importorskip("ray")
     from ensemble_kit.launch.ray import RayEngine
 
-    with pytest.raises(EnvironmentFault, match="token authentication"):
+    with pytest.raises(EnvironmentFault, match=r"'ray://10\.0\.0\.1:10001'"):
         train(trained, tmp_path / "run", engine=RayEngine("ray://10.0.0.1:10001"))
 
 
-def test_an_address_where_nothing_listens_is_reported_at_once() -> None:
+def test_an_address_without_a_server_is_reported_at_once() -> None:
     from ensemble_kit.launch.ray import connect
 
     with socket.socket() as free:
@@ -216,7 +214,7 @@ def test_an_address_where_nothing_listens_is_reported_at_once() -> None:
 
     class NoRay:
         def init(self, **_: object) -> None:
-            raise AssertionError("Ray would try for minutes")
+            raise AssertionError("Ray was called")
 
     for named in (address, f"ray://{address}"):
         with pytest.raises(EnvironmentFault, match=f"'{named}'"):
@@ -234,7 +232,7 @@ def test_an_address_where_nothing_listens_is_reported_at_once() -> None:
         ("[::1]:6379", "", False),
     ],
 )
-def test_ray_s_own_variable_is_no_way_around_the_token(
+def test_an_address_in_ray_address_needs_a_token(
     monkeypatch: pytest.MonkeyPatch, address: str, variable: str, refused: bool
 ) -> None:
     from ensemble_kit.launch.ray import refuse_open_wire
@@ -250,7 +248,7 @@ def test_ray_s_own_variable_is_no_way_around_the_token(
     refuse_open_wire(address)
 
 
-def test_tensorboard_events_hold_the_curves(trained: Any, tmp_path: Path) -> None:
+def test_tensorboard_events_have_the_curves(trained: Any, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = [

@@ -1,8 +1,9 @@
-"""Faults of disk, memory, processes and numbers, done for real where they can be."""
+"""Faults of disk, memory, processes and numbers. They are real if possible."""
 
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import signal
 import subprocess
@@ -59,7 +60,7 @@ def python(code: str, *arguments: object, **options: Any) -> subprocess.Complete
 # -- the disk ------------------------------------------------------------------------------
 
 
-def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_path: Path) -> None:
+def test_row_2_after_a_kill_during_saving_the_previous_state_is_used(tmp_path: Path) -> None:
     # torch is loaded once; each writer is a fork of that process.
     code = (
         "import os, random, signal, sys, time, torch\n"
@@ -88,14 +89,14 @@ def test_row_2_killed_while_saving_a_large_state_the_one_before_it_is_used(tmp_p
     for attempt in range(6):
         folder = tmp_path / str(attempt)
         state = load_resume(folder, {"of": "this"}, notice=pytest.fail)
-        assert state is not None, "no whole state survived"
+        assert state is not None
         step = state["history"][-1]
         assert len(state["history"]) == step + 1
         assert bool((state["weights"] == step).all())
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
-def test_row_9_a_truncated_state_is_named_and_the_one_before_it_used(
+def test_row_9_a_truncated_state_is_named_and_the_previous_state_is_used(
     tmp_path: Path, share: float
 ) -> None:
     save_resume(tmp_path, {"history": [0], "weights": torch.ones(1000)}, {"of": "this"})
@@ -103,30 +104,30 @@ def test_row_9_a_truncated_state_is_named_and_the_one_before_it_used(
     newest = tmp_path / "resume-1.pt"
     content = newest.read_bytes()
     newest.write_bytes(content[: int(share * len(content))])
-    printed: list[str] = []
-    state = load_resume(tmp_path, {"of": "this"}, printed.append)
+    notices: list[str] = []
+    state = load_resume(tmp_path, {"of": "this"}, notices.append)
     assert state is not None
     assert state["history"] == [0]
-    assert len(printed) == 1
-    assert "resume-1.pt' is damaged: going on from the one before it" in printed[0]
+    (text,) = notices
+    assert str(newest) in text
 
 
-def test_row_9_where_all_states_are_damaged_the_job_says_once_that_it_starts_again(
+def test_row_9_if_all_states_are_damaged_one_notice_names_them(
     tmp_path: Path,
 ) -> None:
     for n in (1, 2):
         save_resume(tmp_path, {"history": [0] * n}, {"of": "this"})
     for path in tmp_path.glob("resume-*.pt"):
         path.write_bytes(b"torn")
-    printed: list[str] = []
-    assert load_resume(tmp_path, {"of": "this"}, printed.append) is None
-    (text,) = printed
-    assert text.endswith("are damaged, and no whole one is left: starting anew at epoch 1.")
+    notices: list[str] = []
+    assert load_resume(tmp_path, {"of": "this"}, notices.append) is None
+    (text,) = notices
+    assert "epoch 1" in text
     assert "resume-0.pt" in text
     assert "resume-1.pt" in text
 
 
-def test_row_5_a_full_disk_leaves_the_old_state_whole_and_says_so(
+def test_row_5_a_full_disk_leaves_the_old_file_unchanged_and_names_it(
     trained: Any, tmp_path: Path
 ) -> None:
     code = (
@@ -199,13 +200,12 @@ def poison(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     monkeypatch.setattr(step_module, "_forward_backward", poisoned)
 
 
-def test_row_34_one_nan_loss_is_rolled_back_at_a_lower_rate(
+def test_row_34_after_one_nan_loss_training_resumes_at_a_lower_rate(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, 1)
     events = train(trained, tmp_path / "run")
-    printed = [n.text for n in of_kind(events, Notice)]
-    assert "rolled back" in printed[0]
+    assert of_kind(events, Notice)
     rates = [e.learning_rate for e in of_kind(events, EpochEnded) if e.fold == 0]
     clean = [
         e.learning_rate
@@ -216,14 +216,14 @@ def test_row_34_one_nan_loss_is_rolled_back_at_a_lower_rate(
     np.testing.assert_allclose(rates[1:], 0.1 * np.array(clean[1:]))
 
 
-def test_row_34_a_second_nan_fails_the_job_with_its_images_and_the_others_go_on(
+def test_row_34_a_second_nan_fails_the_job_and_the_other_jobs_continue(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, 2)
-    with pytest.raises(JobsFailedError, match="1 of 3 jobs failed") as failed:
+    with pytest.raises(JobsFailedError, match="1 of 3") as failed:
         train(trained, tmp_path / "run")
-    assert "P" in str(failed.value)
-    assert "became nan in epoch 2" in str(failed.value)
+    assert re.search(r"P\d\d_\d", str(failed.value))
+    assert re.search(r"nan\b.*epoch 2", str(failed.value))
     done = sorted(p.parent.name for p in (tmp_path / "run").glob("members/tiny_cnn/*/fold.json"))
     assert done == ["fold-1", "fold-2"]
 
@@ -239,20 +239,20 @@ def out_of_memory_above(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
     monkeypatch.setattr(step_module, "_forward_backward", cramped)
 
 
-def test_row_36_out_of_memory_halves_the_parts_and_keeps_the_batch(
+def test_row_36_out_of_memory_splits_the_batch_into_parts(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out_of_memory_above(monkeypatch, 4)
     events = train(trained, tmp_path / "run")
-    assert any("computed in 4 parts" in n.text for n in of_kind(events, Notice))
+    assert any("4 parts" in n.text for n in of_kind(events, Notice))
     assert len(of_kind(events, EpochEnded)) == 9
 
 
 @pytest.mark.parametrize("at", [0, 2, 5])
-def test_row_36_memory_that_ends_within_a_step_leaves_the_weights_as_they_would_have_been(
+def test_row_36_out_of_memory_inside_a_step_does_not_change_the_weights(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
 ) -> None:
-    # Without batch normalisation nothing depends on the parts but rounding.
+    # Without batch normalisation, parts change only rounding.
     recipe = RECIPE.model_copy(update={"epochs": 2})
     member = Member("basic_cnn", image_size=32, pretrained=False, drop_rate=0, recipe=recipe)
     options = {"precision": "fp32", "shard": (1, 3)}
@@ -261,14 +261,14 @@ def test_row_36_memory_that_ends_within_a_step_leaves_the_weights_as_they_would_
 
     def cramped(training: Any, forward: Any, images: Any, target: Any, plan: Any, n: int) -> Any:
         if next(steps) == at:
-            # A part has left its gradients before memory ends in the next one.
+            # The first part has computed its gradients before the next part fails.
             real(training, forward, images[:5], target[:5], plan, 1)
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return real(training, forward, images, target, plan, n)
 
     monkeypatch.setattr(step_module, "_forward_backward", cramped)
     events = train(trained, tmp_path / "run", member, **options)
-    assert sum("computed in 2 parts" in n.text for n in of_kind(events, Notice)) == 1
+    assert sum("2 parts" in n.text for n in of_kind(events, Notice)) == 1
     calm, got = (
         load_file(Run(tmp_path / name).fold_dir("basic_cnn", 0) / "model.safetensors")
         for name in ("calm", "run")
@@ -278,21 +278,25 @@ def test_row_36_memory_that_ends_within_a_step_leaves_the_weights_as_they_would_
 
 
 @pytest.mark.parametrize(
-    ("network", "n", "law"),
-    [("tiny_cnn", 1, "Not even two images fit"),
-     ("basic_cnn", 0, "Not even one image fits")],
-)  # fmt: skip
-def test_row_36_not_even_the_smallest_part_fits(
-    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, n: int, law: str
+    ("network", "n", "smallest"),
+    [("tiny_cnn", 1, r"two images"), ("basic_cnn", 0, r"one image\b")],
+)
+def test_row_36_if_the_smallest_part_does_not_fit_the_run_fails(
+    trained: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    network: str,
+    n: int,
+    smallest: str,
 ) -> None:
     out_of_memory_above(monkeypatch, n)
     member = Member(network, image_size=32, pretrained=False, recipe=RECIPE)
-    with pytest.raises(EnvironmentFault, match=law):
+    with pytest.raises(EnvironmentFault, match=smallest):
         train(trained, tmp_path / "run", member)
 
 
-def test_parts_of_a_batch_give_the_gradient_of_the_whole(trained: Any, tmp_path: Path) -> None:
-    # Without batch normalisation nothing depends on the parts but rounding.
+def test_parts_of_a_batch_give_the_gradient_of_the_batch(trained: Any, tmp_path: Path) -> None:
+    # Without batch normalisation, parts change only rounding.
     plain = Member("basic_cnn", image_size=32, pretrained=False, drop_rate=0, recipe=RECIPE)
     optim = {"micro_batches": 4}
     parts = Member(
@@ -315,7 +319,7 @@ def test_parts_of_a_batch_give_the_gradient_of_the_whole(trained: Any, tmp_path:
 
 
 @pytest.mark.slow
-def test_row_38_a_killed_worker_is_replaced_and_its_job_tried_again(
+def test_row_38_a_killed_worker_is_replaced_and_its_job_is_run_again(
     trained: Any, tmp_path: Path
 ) -> None:
     killed: list[int] = []
@@ -348,7 +352,7 @@ def test_row_38_a_killed_worker_is_replaced_and_its_job_tried_again(
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
 )
-def test_row_59_a_signal_ends_parent_and_workers_and_nothing_finished_is_lost(
+def test_row_59_a_signal_ends_parent_and_workers_and_finished_epochs_are_stored(
     slides: Path, tmp_path: Path, number: int, code: int
 ) -> None:
     command = [
@@ -362,7 +366,7 @@ def test_row_59_a_signal_ends_parent_and_workers_and_nothing_finished_is_lost(
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
-        # A shell that starts the tests in its background has them ignore Ctrl-C; their child must not.
+        # If a shell runs the tests in the background they ignore Ctrl-C. The child must not.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: list((tmp_path / "run").rglob("resume-*.json")))
@@ -374,12 +378,12 @@ def test_row_59_a_signal_ends_parent_and_workers_and_nothing_finished_is_lost(
     if code > 0:
         assert "The same command continues" in printed
     _, alive = psutil.wait_procs(children, timeout=60)
-    assert not alive, "orphans"
-    assert list((tmp_path / "run").rglob("resume-*.pt")), "the state of finished epochs is gone"
+    assert not alive
+    assert list((tmp_path / "run").rglob("resume-*.pt"))
 
 
 def wait_for(condition: Any, seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "timeout"
         time.sleep(0.05)

@@ -1,10 +1,11 @@
-"""Data, devices and numbers that are not what they were: refused by name, before anything is lost."""
+"""Changed or damaged data, missing devices and NaN are refused by name."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import os
+import re
 import shutil
 import struct
 import time
@@ -46,7 +47,7 @@ def words(data: Path, run: Path, *flags: str) -> list[object]:
     ]  # fmt: skip
 
 
-def test_row_13_changed_images_are_refused_with_their_names_and_touched_ones_are_not(
+def test_row_13_changed_images_are_refused_by_name_and_touched_images_are_not(
     slides: Path, tmp_path: Path, cli: CLI
 ) -> None:
     data, run = tmp_path / "slides", tmp_path / "run"
@@ -62,7 +63,6 @@ def test_row_13_changed_images_are_refused_with_their_names_and_touched_ones_are
     image.write_bytes(other.read_bytes())
     code, printed = cli(*words(data, run))
     assert code == 3
-    assert "was made from other data" in printed
     assert "P01_0" in printed
     image.write_bytes(before)
 
@@ -81,18 +81,18 @@ def test_row_13_changed_images_are_refused_with_their_names_and_touched_ones_are
 
 @NO_CUDA
 @pytest.mark.parametrize("gpus", ["", "7", "no-such-gpu"])
-def test_row_40_a_device_that_is_not_there_is_exit_4_before_anything_trains(
+def test_row_40_a_missing_device_gives_exit_4_before_training(
     slides: Path, tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch, gpus: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     code, printed = cli(*words(slides, tmp_path / "run", "--device", "cuda"))
     assert code == 4
-    assert "'cuda' is not available here" in printed
+    assert "'cuda'" in printed
     assert not (tmp_path / "run").exists()
 
 
 @NO_CUDA
-def test_row_40_a_planned_job_whose_device_is_gone_fails_alone_with_exit_4(
+def test_row_40_only_the_job_with_a_missing_device_fails_with_exit_4(
     slides: Path, tmp_path: Path, cli: CLI
 ) -> None:
     run = tmp_path / "run"
@@ -102,11 +102,11 @@ def test_row_40_a_planned_job_whose_device_is_gone_fails_alone_with_exit_4(
     shutil.rmtree(run / "members" / "tiny_cnn" / "fold-0")
     code, printed = cli("run-job", run, "tiny_cnn", 0)
     assert code == 4
-    assert "'cuda' is not available here" in printed
+    assert "'cuda'" in printed
     assert (run / "members" / "tiny_cnn" / "fold-1" / "fold.json").is_file()
 
 
-def test_row_35_a_job_whose_logits_are_nan_is_not_done_and_nan_gets_no_vote(
+def test_row_35_a_job_with_nan_logits_fails_and_combiners_refuse_nan(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Fit.logits
@@ -120,15 +120,15 @@ def test_row_35_a_job_whose_logits_are_nan_is_not_done_and_nan_gets_no_vote(
     seeds: list[int] = []
     start = Fit.start
 
-    def noted(*arguments: Any, **options: Any) -> Fit:
+    def recorded(*arguments: Any, **options: Any) -> Fit:
         seeds.append(options["seed"])
         return start(*arguments, **options)
 
     monkeypatch.setattr(Fit, "logits", broken)
-    monkeypatch.setattr(Fit, "start", noted)
+    monkeypatch.setattr(Fit, "start", recorded)
     member = Member("tiny_cnn", image_size=16, pretrained=False, recipe=Recipe(epochs=1))
     run = Run(tmp_path / "run")
-    with pytest.raises(JobsFailedError, match="1 of 3 jobs failed: tiny_cnn fold 0: "):
+    with pytest.raises(JobsFailedError, match=r"1 of 3.*tiny_cnn fold 0"):
         fit_members([member], trained.manifest, trained.folds, run, device="cpu")
     assert not (run.fold_dir("tiny_cnn", 0) / "fold.json").exists()
     assert (run.fold_dir("tiny_cnn", 1) / "fold.json").is_file()
@@ -138,7 +138,7 @@ def test_row_35_a_job_whose_logits_are_nan_is_not_done_and_nan_gets_no_vote(
         MajorityVote().fit(np.zeros_like(logits), np.array([0, 1, 0, 1])).predict(logits)
 
 
-def test_row_16_a_jpeg_that_rotted_and_still_decodes_is_found_by_its_digest(tmp_path: Path) -> None:
+def test_row_16_a_damaged_jpeg_that_still_decodes_is_found_by_its_digest(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 2, 96, 96, 3), dtype=np.uint8)
     for patient, images in enumerate(pixels):
         for name, image in zip("ab", images, strict=True):
@@ -149,11 +149,11 @@ def test_row_16_a_jpeg_that_rotted_and_still_decodes_is_found_by_its_digest(tmp_
     manifest = with_digests(manifest)
     folds = make_folds(manifest, 2, seed=0)
     Run(tmp_path / "run").begin(manifest, folds, {})
-    rotten = tmp_path / "d" / "b" / "P2_0.jpg"
-    content, before = bytearray(rotten.read_bytes()), read_image(tmp_path, "d/b/P2_0.jpg")
+    damaged = tmp_path / "d" / "b" / "P2_0.jpg"
+    content, before = bytearray(damaged.read_bytes()), read_image(tmp_path, "d/b/P2_0.jpg")
     content[-1200:-1000] = bytes(200)
-    rotten.write_bytes(content)
-    assert (read_image(tmp_path, "d/b/P2_0.jpg") != before).any(), "it decodes, to something else"
+    damaged.write_bytes(content)
+    assert (read_image(tmp_path, "d/b/P2_0.jpg") != before).any()
     assert with_digests(manifest).digest != manifest.digest
     (finding,) = open_data(tmp_path / "run")[1]
     assert finding.kind == "changed-since-the-run"
@@ -173,24 +173,24 @@ except DataError as error:
 """
 
 
-def test_row_22_an_image_of_a_hundred_megapixels_is_refused_by_its_size_and_takes_no_memory(
+def test_row_22_an_image_of_a_hundred_megapixels_is_refused_without_decoding(
     processes: Any, tmp_path: Path
 ) -> None:
     Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")
     done = processes.python(READ, tmp_path, "bomb.png")
-    assert done.stdout.startswith("refused 'bomb.png' is 10000 x 10000 "), done.stdout + done.stderr
-    assert int(done.stdout.split()[-1]) < 8 * 1024, "kilobytes; its pixels would take 400 MB"
+    assert re.match(r"refused .*'bomb\.png'.* 10000 x 10000 ", done.stdout), done.stdout
+    assert int(done.stdout.split()[-1]) < 8 * 1024  # KiB; the pixels would take 400 MB
 
 
 def labelled(path: Path, images: Any) -> None:
     np.savez_compressed(path, train_images=images, train_labels=np.arange(len(images))[:, None] % 2)
 
 
-def test_row_52_an_array_that_unpacks_to_a_thousand_times_its_size_is_not_unpacked(
+def test_row_52_an_array_with_a_huge_unpacked_size_is_refused(
     tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labelled(tmp_path / "x.npz", np.zeros((32, 512, 512), np.uint8))
-    monkeypatch.setattr(archives, "BOMB_BYTES", 2**22)  # so that gigabytes are megabytes
+    monkeypatch.setattr(archives, "BOMB_BYTES", 2**22)  # to test with megabytes
     real = np.lib.format.read_array
 
     def read(file: Any, **options: Any) -> Any:
@@ -207,9 +207,7 @@ def test_row_52_an_array_that_unpacks_to_a_thousand_times_its_size_is_not_unpack
         archives.read_array(tmp_path / "x.npz", "train_images", max_bytes=2**20)
 
 
-def test_row_52_a_zip_of_a_million_entries_is_refused_before_its_list_is_read(
-    tmp_path: Path, cli: CLI
-) -> None:
+def test_row_52_a_zip_with_a_million_entries_is_refused(tmp_path: Path, cli: CLI) -> None:
     entry = struct.pack("<4s6H3I5H2I", b"PK\1\2", *[0] * 9, 1, *[0] * 6) + b"a"
     flood = entry * 1_000_000
     end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, 65535, 65535, len(flood), 0, 0)
@@ -219,7 +217,7 @@ def test_row_52_a_zip_of_a_million_entries_is_refused_before_its_list_is_read(
     assert f"{len(flood)} bytes" in printed
 
 
-def test_row_52_an_array_larger_than_the_free_memory_is_exit_4_with_both_sizes(
+def test_row_52_an_array_larger_than_free_memory_gives_exit_4_with_both_sizes(
     tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     labelled(
@@ -233,7 +231,7 @@ def test_row_52_an_array_larger_than_the_free_memory_is_exit_4_with_both_sizes(
 
 
 @pytest.mark.parametrize("damage", ["missing", "whole", "bit", "cut", "empty"])
-def test_row_60_published_weights_are_what_was_downloaded_or_the_ways_out_are_named(
+def test_row_60_missing_or_damaged_published_weights_are_refused_with_advice(
     slides: Path, tmp_path: Path, cli: CLI, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     from huggingface_hub import constants
@@ -254,7 +252,7 @@ def test_row_60_published_weights_are_what_was_downloaded_or_the_ways_out_are_na
     line[line.index("tiny_cnn")] = "resnet18"
     line.remove("--no-pretrained")
     code, printed = cli(*line)
-    # The whole file is no network: it is opened only after its digest was found right.
+    # The undamaged file passes the digest check but is not a network.
     want = {"missing": 4, "whole": 4}.get(damage, 7)
     assert code == want, printed
     assert "--weights PATH" in printed
@@ -263,7 +261,7 @@ def test_row_60_published_weights_are_what_was_downloaded_or_the_ways_out_are_na
     assert not list((tmp_path / "run").rglob("fold.json"))
 
 
-def test_row_61_a_clock_that_jumps_changes_no_logit(
+def test_row_61_a_jumping_clock_changes_no_logit(
     trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jumps = itertools.cycle([0.0, 4e9, 1e9, -1.0])

@@ -1,4 +1,4 @@
-"""Killed at any moment: nothing finished is lost, and the end is that of an undisturbed run."""
+"""After kills at any moment, finished work is not lost and the results equal an undisturbed run."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def harness(*arguments: object, script: str = "harness.py") -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_kills", [12, pytest.param(60, marks=DENSE)])
-def test_row_1_seeded_sigkills_end_with_the_digests_of_an_undisturbed_run(
+def test_row_1_after_random_sigkills_the_digests_equal_an_undisturbed_run(
     slides: Path, tmp_path: Path, n_kills: int
 ) -> None:
     out = harness("kills", slides, tmp_path, n_kills, 7)
@@ -41,17 +41,17 @@ def test_row_1_seeded_sigkills_end_with_the_digests_of_an_undisturbed_run(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [4, pytest.param(1, marks=DENSE)])
-def test_row_3_death_at_every_write_point_loses_nothing(
+def test_row_3_after_a_kill_at_every_write_the_digests_equal_an_undisturbed_run(
     slides: Path, tmp_path: Path, step: int
 ) -> None:
     out = harness("points", slides, tmp_path, step)
-    assert out["died"] == out["points"], "a write point was never reached"
+    assert out["died"] == out["points"]
     assert out["unequal"] == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [5, pytest.param(1, marks=DENSE)])
-def test_row_3_death_at_any_change_that_a_command_makes_leaves_old_results_or_new_ones(
+def test_row_3_after_a_kill_of_a_command_the_results_are_all_old_or_all_new(
     tmp_path: Path, step: int
 ) -> None:
     out = harness(tmp_path, step, script="commands_harness.py")
@@ -61,19 +61,19 @@ def test_row_3_death_at_any_change_that_a_command_makes_leaves_old_results_or_ne
 
 
 @pytest.mark.slow
-def test_row_47_trials_of_a_killed_tuner_go_on_with_the_same_values(
+def test_row_47_trials_of_a_killed_tuner_continue_with_the_same_values(
     slides: Path, tmp_path: Path
 ) -> None:
     out = harness("tuning", slides, tmp_path)
     assert out["codes"] == [-9, -9, 0]
     assert out["states"] == ["FAIL", "COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     first, again, third, once_more, _ = out["values"]
-    assert first == again == out["asked"], "the default was lost"
+    assert first == again == out["requested"]
     assert third == once_more
     assert out["best"] in [{}, *out["values"]]
 
 
-def test_row_49_a_second_tuner_of_a_run_is_refused_and_the_first_one_s_study_goes_on(
+def test_row_49_a_second_tuner_of_a_run_is_refused_and_the_study_can_be_continued(
     cli: Any, slides: Path, tmp_path: Path
 ) -> None:
     words = [

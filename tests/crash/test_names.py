@@ -1,4 +1,4 @@
-"""Rows 26, 54, 56: whatever a file, patient, class or folder is called, it works or is refused by name."""
+"""Rows 26, 54, 56: any name of a file, patient, class or folder works or is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Commands = Callable[[Path], dict[str, list[object]]]
 FORMULAS = ("=cmd|' /C calc'!A0", "+1", "-2", "@x", "\t=1")
 ESCAPE = "\x1b]0;owned\x07"
 
-# What fails is shown as it was found: making it smaller may take minutes.
+# Without shrinking, which can take minutes.
 QUICK = (Phase.explicit, Phase.generate)
 
 # -- row 26 --------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def cleaned(text: str) -> str:
 
 
 def done_or_refused(work: Callable[[], Any]) -> Any:
-    """What `work` returns; None where it is refused, in text that steers no terminal."""
+    """The result of `work`. None if it is refused with a printable message."""
     error = None
     try:
         return work()
@@ -65,7 +65,7 @@ def done_or_refused(work: Callable[[], Any]) -> Any:
 @example(b"1.PNG")
 @example(" \u00e9".encode())
 @example(" e\u0301".encode())
-def test_row_26_an_image_of_any_name_comes_back_as_it_is_called_or_is_refused(name: bytes) -> None:
+def test_row_26_an_image_with_any_name_is_read_under_this_name_or_refused(name: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "slides"
         for path in (root / "a" / os.fsdecode(name + b".png"), root / "b/1.png", root / "a/1.png"):
@@ -90,7 +90,7 @@ def test_row_26_an_image_of_any_name_comes_back_as_it_is_called_or_is_refused(na
 @example(b"\xff")
 @example(b"a\nb")
 @example(b"n" * 251)
-def test_row_26_a_class_folder_of_any_name_is_that_class_or_is_refused(name: bytes) -> None:
+def test_row_26_a_class_folder_with_any_name_gives_this_class_or_is_refused(name: bytes) -> None:
     called = os.fsdecode(name)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "slides"
@@ -105,12 +105,12 @@ def test_row_26_a_class_folder_of_any_name_is_that_class_or_is_refused(name: byt
             assert called.startswith(".") or called in manifest.class_names
 
 
-def test_row_26_names_that_differ_in_case_alone_are_two_images(tmp_path: Path) -> None:
+def test_row_26_names_that_differ_only_in_case_are_two_images(tmp_path: Path) -> None:
     for name in ("a/s.png", "a/S.png", "b/s.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     if len(list((tmp_path / "a").iterdir())) == 1:
-        pytest.skip("this file system does not tell cases apart")
+        pytest.skip("this file system ignores case")
     assert Manifest.from_folders(tmp_path).sample_ids.tolist() == ["a/S.png", "a/s.png", "b/s.png"]
 
 
@@ -119,7 +119,7 @@ def test_row_26_names_that_differ_in_case_alone_are_two_images(tmp_path: Path) -
 @example(["a", "A", "\u202eb", "'", '"', "a\nb", "=1+1", "\x1b[2J"])
 @example(["a\rb", "a\nb", "a\r\nb", "\rc", "d\r", "e", "f", "g"])
 @example(["a", "a ", " a", "'a", "'=a", "=a", "a,b", "a;b"])
-def test_row_26_ids_of_any_text_come_back_as_they_are_or_are_refused(ids: list[str]) -> None:
+def test_row_26_any_sample_ids_are_read_back_unchanged_or_refused(ids: list[str]) -> None:
     labels = ["x", "y"] * 4
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
@@ -138,7 +138,7 @@ def test_row_26_ids_of_any_text_come_back_as_they_are_or_are_refused(ids: list[s
         ):
             return
         table = Run(at / "run").predictions("oof")
-        # White space at the ends is no part of a name.
+        # White space at the ends is not part of a name.
         want = [strip(i) for i in ids]
         got = dict(zip(table.sample_ids.tolist(), softmax(table.logits[:, 0])[:, 0], strict=True))
         assert got == pytest.approx(dict(zip(want, chances, strict=True)), abs=1e-5)
@@ -163,7 +163,7 @@ class Named(NamedTuple):
 def import_named(
     folder: Path, invoke: Invoke, *, ids: list[str], groups: list[str], names: list[str]
 ) -> tuple[int, str]:
-    """`import-predictions` of two members over 24 rows whose names are made of the given ones."""
+    """`import-predictions` of two members over 24 rows with names made from the given ones."""
     n = 24
     ids = [f"{ids[i % len(ids)]}{i}" for i in range(n)]
     groups = [f"{groups[i % len(groups)]}{i // 2}" for i in range(n)]
@@ -188,21 +188,21 @@ def import_named(
 
 @pytest.fixture(scope="module")
 def named(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke, commands: Commands) -> Named:
-    """A run in whose every name there are a formula and an escape code, after every command."""
+    """A run after every command. Every name in it has a formula and an escape code."""
     folder = tmp_path_factory.mktemp("named") / f"=f{ESCAPE}"
     called = {"ids": [f + ESCAPE for f in FORMULAS], "groups": [f"{c}P{ESCAPE}" for c in "=+-@"]}
     names = [f"=1+1{ESCAPE}b", f"@x{ESCAPE}m"]
     ends = {"import-predictions": import_named(folder, invoke, names=names, **called)}
     assert ends["import-predictions"][0] == 0, ends
     with pytest.MonkeyPatch.context() as patch:
-        # Drawing takes most of the time, and a figure is neither a table nor a terminal.
+        # Drawing takes most of the time and is not tested here.
         patch.setattr("ensemble_kit.plots.style.svg_bytes", lambda figure: b"<svg/>")
         patch.setattr("ensemble_kit.plots.style.png_bytes", lambda figure: b"")
         for command, words in commands(folder / "run").items():
             if command == "compare":
                 shutil.copytree(folder / "run", folder / "other")
             ends[command] = invoke(*[names[1] if word == "class1" else word for word in words])
-    # What is refused is said with the names too.
+    # Error messages also contain the names.
     ends["no run"] = invoke("conformal", "--run", folder / "none")
     ends["no class"] = invoke(*commands(folder / "run")["operating-point"])
     codes = {name: code for name, (code, _) in ends.items() if code}
@@ -210,7 +210,7 @@ def named(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke, commands: Co
     return Named(folder / "run", tuple(names), ends)
 
 
-def test_row_54_no_cell_of_any_table_of_a_run_is_a_formula(named: Named) -> None:
+def test_row_54_no_table_of_a_run_has_a_formula(named: Named) -> None:
     tables = sorted(named.run.rglob("*.csv"))
     assert {p.name for p in tables} >= {
         "manifest.csv", "folds.csv", "predictions.csv", "sets.csv", "members.csv", "classes.csv"
@@ -225,7 +225,7 @@ def test_row_54_no_cell_of_any_table_of_a_run_is_a_formula(named: Named) -> None
         if bad:
             formulas[path.relative_to(named.run).as_posix()] = bad[0]
     assert formulas == {}
-    # The guards are no part of the names: whoever reads the run again gets them as they were.
+    # Reading the run gives the names without the guards.
     table = Run(named.run).predictions("oof")
     assert table.class_names == named.class_names
     assert {i.rstrip("0123456789") for i in table.sample_ids} == {
@@ -241,7 +241,7 @@ def is_number(cell: str) -> bool:
     return True
 
 
-def test_row_56_no_name_sends_a_command_to_the_terminal(named: Named) -> None:
+def test_row_56_escape_codes_in_names_are_not_printed(named: Named) -> None:
     for command, (code, printed) in named.ends.items():
         sent = {c for c in printed if c < " " and c not in "\n\t"}
         assert not sent, f"{command} ({code}): {printed!r}"

@@ -1,4 +1,4 @@
-"""A job without two folds dies and goes on as every job does, whichever engine runs it."""
+"""Jobs that leave out two folds: continuing after a kill, and several workers."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def train(trained: Any, folder: Path, **options: Any) -> list[Event]:
     return events
 
 
-def kept(folder: Path) -> dict[str, str]:
+def stored_digests(folder: Path) -> dict[str, str]:
     files = [*folder.glob("predictions/*/*.npy"), *folder.glob("members/*/*/model.safetensors")]
     return {p.relative_to(folder).as_posix(): digest_file(p) for p in files}
 
 
 @pytest.mark.slow
-def test_a_killed_pair_job_goes_on_and_ends_like_an_undisturbed_one(
+def test_a_killed_pair_job_gives_the_results_of_an_undisturbed_one(
     trained: Any, tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "run")
     train(trained, run.path)
-    want = kept(run.path)
+    want = stored_digests(run.path)
     assert len(want) == 6 + 3 + 2
     folder = run.fold_dir("tiny_cnn", "0-2")
     for path in folder.iterdir():
@@ -62,13 +62,13 @@ def test_a_killed_pair_job_goes_on_and_ends_like_an_undisturbed_one(
     assert at.epoch >= 1
     events = train(trained, run.path)
     assert [e.fold for e in events if isinstance(e, JobFinished)] == ["0-2"]
-    assert kept(run.path) == want
+    assert stored_digests(run.path) == want
 
 
 @pytest.mark.slow
-def test_workers_end_with_the_same_pairs_as_one_process(trained: Any, tmp_path: Path) -> None:
+def test_two_workers_give_the_same_results_as_one_process(trained: Any, tmp_path: Path) -> None:
     train(trained, tmp_path / "one")
     events = train(trained, tmp_path / "two", engine=LocalEngine(2))
     done = [e.fold for e in events if isinstance(e, JobFinished)]
     assert sorted(map(str, done)) == ["0", "0-1", "0-2", "1", "1-2", "2"]
-    assert kept(tmp_path / "two") == kept(tmp_path / "one")
+    assert stored_digests(tmp_path / "two") == stored_digests(tmp_path / "one")

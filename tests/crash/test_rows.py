@@ -1,4 +1,4 @@
-"""Every fault that the product promises to handle has a test that runs, looks at something and names it."""
+"""Every fault in the catalogue has a test that runs, can fail, and has its number."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 
-# A fault -> tests of it that do not carry its number, as `file::test`.
+# A fault -> its tests without the number in their name, as `file::test`.
 ROWS: dict[int, tuple[str, ...]] = {
     1: (),  # kill -9 in an epoch
     2: (),  # kill -9 while a checkpoint is written
@@ -40,8 +40,8 @@ ROWS: dict[int, tuple[str, ...]] = {
     27: (),  # one image twice
     28: ("audit/test_check.py::test_rows_27_and_28_an_exact_copy_is_reported_by_the_parts_that_it_is_in",),  # one image, two labels
     29: (),  # a patient on both sides
-    30: (),  # a patient that is not known
-    31: (  # a class that a fold lacks
+    30: (),  # an unknown patient
+    31: (  # a class that is missing in a fold
         "test_folds.py::test_no_fold_is_trained_without_a_class",
         "test_folds.py::test_a_class_that_is_not_in_every_fold_is_said",
     ),
@@ -56,16 +56,16 @@ ROWS: dict[int, tuple[str, ...]] = {
     40: (),  # a lost device
     41: ("predictions/test_join.py::test_permuted_rows_and_classes_give_the_same_ensemble",),  # another class order
     42: ("predictions/test_store.py::test_other_rows_gaps_and_duplicates_are_refused",),  # other ids
-    43: (),  # a member that lacks a fold
+    43: (),  # a member without one fold
     44: (),  # a tied vote
-    45: (),  # a stacker that saw its own rows
-    46: (  # tuning that looks at the test part
+    45: (),  # a stacker evaluated on its training rows
+    46: (  # tuning that uses the test part
         "tune/test_tune_members.py::test_a_study_is_handed_no_test_image",
         "tune/test_tune_members.py::test_other_test_images_labels_and_predictions_change_no_trial",
     ),
     47: (),  # a killed tuner
     49: (),  # several tuners at once
-    50: (),  # files that would run code
+    50: (),  # files that run code
     51: (),  # paths out of the data folder
     52: (),  # zip bombs
     53: (  # deep, huge and odd settings files
@@ -80,18 +80,16 @@ ROWS: dict[int, tuple[str, ...]] = {
     ),
     56: (),  # escape codes in names
     57: (),  # requests that are too large, slow, or of too many parts
-    58: (  # bad images, names that climb, other hosts
+    58: (  # bad images, path traversal, other hosts
         "crash/test_server.py::test_rows_56_and_58_a_token_a_port_in_use_odd_names_and_sigterm",
     ),
     59: (),  # signals
-    60: (),  # published weights that cannot be had
+    60: (),  # unavailable published weights
     61: (),  # clocks that jump
     62: (),  # dependencies
 }  # fmt: skip
-# Faults of parts that there are not: no test, and why.
-NOT_THERE = {
-    48: "studies are kept in SQLite, which goes on after a cut: there is no journal to tear",
-}
+# Faults that cannot occur, and the reason.
+IMPOSSIBLE = {48: "studies are stored in SQLite, which recovers after a crash: there is no journal"}
 
 
 def collected() -> dict[str, list[ast.FunctionDef]]:
@@ -115,7 +113,7 @@ def named_for(row: int) -> list[str]:
 
 
 def is_skipped(test: ast.FunctionDef) -> bool:
-    """Whether it never runs: `skip`, an `xfail` or `skipif` on a constant, or `skip` as its first act."""
+    """Whether a test never runs: `skip`, constant `xfail` or `skipif`, or `skip` as first statement."""
     for decorator in test.decorator_list:
         words = ast.unparse(decorator)
         always = isinstance(decorator, ast.Call) and any(isinstance(a, ast.Constant) for a in decorator.args)  # fmt: skip
@@ -132,27 +130,27 @@ def is_skipped(test: ast.FunctionDef) -> bool:
     return ast.unparse(body[0]).startswith("pytest.skip(")
 
 
-def looks(test: ast.FunctionDef) -> bool:
-    """Whether it can fail: an assertion, an expected error, or a function that asserts."""
+def can_fail(test: ast.FunctionDef) -> bool:
+    """Whether a test has an assertion, an expected error, or a call of a function that asserts."""
     words = ast.unparse(test)
     return any(word in words for word in ("assert", "pytest.raises", "pytest.fail", "refuse"))
 
 
 def test_every_row_of_the_catalogue_is_listed_once() -> None:
-    assert sorted([*ROWS, *NOT_THERE]) == list(range(1, 63))
+    assert sorted([*ROWS, *IMPOSSIBLE]) == list(range(1, 63))
     unlisted = {n.split("test_row_")[1].split("_")[0] for n in COLLECTED if "::test_row_" in n}
     assert {int(n) for n in unlisted} <= set(range(1, 63))
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_a_promised_fault_has_a_test_that_runs_and_can_fail(row: int) -> None:
+def test_every_fault_has_a_test_that_runs_and_can_fail(row: int) -> None:
     names = named_for(row)
     assert names, f"no test is named test_row_{row}_..."
-    assert set(names) <= set(COLLECTED), "a test is gone, or has another name"
+    assert set(names) <= set(COLLECTED), "a test was removed or renamed"
     found = [test for name in names for test in COLLECTED[name]]
-    running = [test for test in found if not is_skipped(test) and looks(test)]
-    assert running, f"every test of row {row} is skipped, or looks at nothing"
+    running = [test for test in found if not is_skipped(test) and can_fail(test)]
+    assert running, f"every test of row {row} is skipped or cannot fail"
 
 
-def test_no_test_hides_another_of_its_name() -> None:
+def test_no_two_tests_of_a_file_have_the_same_name() -> None:
     assert [name for name, tests in COLLECTED.items() if len(tests) > 1] == []

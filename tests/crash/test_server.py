@@ -1,4 +1,4 @@
-"""Rows 50 to 58 against a server in a process of its own: nothing that a client sends ends or swells it."""
+"""Rows 50 to 58 against a server in a separate process: no request ends it or fills its memory."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytest.importorskip("fastapi")
 
 HARNESS = Path(__file__).with_name("server_harness.py")
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
-# Room for what the allocator keeps: a leak of one body a request would be above it.
+# Allowed growth of memory, for the allocator. A leak of one body per request would exceed it.
 FLAT = 48 * 2**20
 
 
@@ -61,8 +61,10 @@ class Served:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, bytes]:
-        """Status and body of the answer; an endless body may cut the connection instead."""
+    def request(
+        self, method: str, path: str, body: Any = None, **headers: str
+    ) -> tuple[int, bytes]:
+        """Send a request. Return status and body of the response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             names = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -71,7 +73,7 @@ class Served:
             return response.status, response.read()
 
     def metric(self, name: str) -> int:
-        text = self.ask("GET", "/metrics")[1].decode()
+        text = self.request("GET", "/metrics")[1].decode()
         return int(re.search(rf"^ensemble_kit_{name} (\d+)$", text, re.M)[1])  # type: ignore[index]
 
     def memory(self) -> int:
@@ -101,13 +103,13 @@ def image(slides: Path) -> bytes:
 
 
 def is_well(server: Served, image: bytes) -> bool:
-    """Whether it still predicts."""
-    status, body = server.ask("POST", "/predict", image)
+    """Whether the server still predicts."""
+    status, body = server.request("POST", "/predict", image)
     return status == 200 and json.loads(body)["predicted"] in ("benign", "malignant")
 
 
 def png(width: int, height: int, *, packed: bytes = b"\0") -> bytes:
-    """A PNG of one colour, whatever size its header declares."""
+    """A PNG of one colour with the given size in its header."""
     parts = [b"\x89PNG\r\n\x1a\n"]
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     for kind, content in ((b"IHDR", head), (b"IDAT", zlib.compress(packed)), (b"IEND", b"")):
@@ -117,7 +119,7 @@ def png(width: int, height: int, *, packed: bytes = b"\0") -> bytes:
 
 
 class Payload:
-    """Makes a file where it is unpickled."""
+    """Creates a file if it is unpickled."""
 
     def __init__(self, marker: Path) -> None:
         self.marker = marker
@@ -126,7 +128,7 @@ class Payload:
         return Path.touch, (self.marker,)
 
 
-def test_row_50_uploaded_pickles_and_archives_are_refused_and_run_nothing(
+def test_row_50_uploaded_pickles_and_archives_are_refused_and_no_code_runs(
     server: Served, image: bytes, tmp_path: Path
 ) -> None:
     import numpy as np
@@ -138,34 +140,32 @@ def test_row_50_uploaded_pickles_and_archives_are_refused_and_run_nothing(
     np.savez(tmp_path / "x.npz", np.array([Payload(marker)], dtype=object))
     files += [(tmp_path / name).read_bytes() for name in ("x.pt", "x.npz")]
     for content in files:
-        assert server.ask("POST", "/predict", content)[0] == 400
-        assert server.ask("POST", "/explain", content)[0] == 400
+        assert server.request("POST", "/predict", content)[0] == 400
+        assert server.request("POST", "/explain", content)[0] == 400
     assert not marker.exists()
     assert is_well(server, image)
 
 
 @pytest.mark.parametrize("path", ["/../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/v2/models/../../x"])  # fmt: skip
-def test_row_51_no_path_of_a_request_is_a_file(server: Served, path: str) -> None:
-    status, body = server.ask("GET", path)
+def test_row_51_paths_outside_the_routes_are_refused(server: Served, path: str) -> None:
+    status, body = server.request("GET", path)
     assert status == 404
     assert b"root:" not in body
     assert json.loads(body)["error"]
 
 
-def test_row_52_small_files_that_unpack_to_gigabytes_are_refused_and_memory_stays_flat(
-    server: Served, image: bytes
-) -> None:
+def test_row_52_decompression_bombs_do_not_fill_the_memory(server: Served, image: bytes) -> None:
     assert is_well(server, image)
     before = server.memory()
     bombs = [
         (413, png(25_000, 25_000)),
         (413, png(50_000, 50_000)),
-        # Declares a small image, and holds far more pixels.
+        # The header has a small size, but the file has far more pixels.
         (200, png(16, 16, packed=bytes(10**8))),
         (400, gzip.compress(bytes(10**8))),
     ]
     for want, content in bombs:
-        assert server.ask("POST", "/predict", content, Content_Encoding="gzip")[0] == want
+        assert server.request("POST", "/predict", content, Content_Encoding="gzip")[0] == want
     assert server.memory() - before < FLAT
     assert is_well(server, image)
 
@@ -186,16 +186,16 @@ def test_row_52_small_files_that_unpack_to_gigabytes_are_refused_and_memory_stay
         (bytes(300_000), 413),
     ],
 )  # fmt: skip
-def test_row_53_deep_huge_and_odd_json_is_refused(
+def test_row_53_deep_huge_and_invalid_json_is_refused(
     server: Served, image: bytes, body: bytes, want: int
 ) -> None:
-    status, response = server.ask("POST", "/v2/models/ensemble/infer", body)
+    status, response = server.request("POST", "/v2/models/ensemble/infer", body)
     assert status == want, response
     assert json.loads(response)["error"]
     assert is_well(server, image)
 
 
-def test_row_57_large_endless_and_many_part_requests_end_and_memory_stays_flat(
+def test_row_57_large_endless_and_many_part_requests_do_not_fill_the_memory(
     server: Served, image: bytes
 ) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="%d"; filename="a.png"\r\n\r\na\r\n'
@@ -205,11 +205,11 @@ def test_row_57_large_endless_and_many_part_requests_end_and_memory_stays_flat(
     before = server.memory()
     for _ in range(10):
         assert all(is_well(server, image) for _ in range(10))
-        assert server.ask("POST", "/explain", image)[0] == 200
+        assert server.request("POST", "/explain", image)[0] == 200
         many = b"".join(part % i for i in range(1000)) + b"--x--\r\n"
-        assert server.ask("POST", "/predict", many, **form)[0] == 400
-        assert server.ask("POST", "/predict", field * 1000 + b"--x--\r\n", **form)[0] == 400
-        assert server.ask("POST", "/predict", png(900, 900), **form)[0] == 400
+        assert server.request("POST", "/predict", many, **form)[0] == 400
+        assert server.request("POST", "/predict", field * 1000 + b"--x--\r\n", **form)[0] == 400
+        assert server.request("POST", "/predict", png(900, 900), **form)[0] == 400
         endless(server)
         with server.connect() as large:
             large.sendall(HEAD + b"Content-Length: 99999999999\r\n\r\n")
@@ -219,7 +219,7 @@ def test_row_57_large_endless_and_many_part_requests_end_and_memory_stays_flat(
 
 
 def endless(server: Served) -> None:
-    """Send chunks until the server ends it: at most 20 MB, a hundred times what is allowed."""
+    """Send chunks until the server refuses, at most 20 MB (100 times the limit)."""
     with server.connect() as socket_, contextlib.suppress(ConnectionError):
         socket_.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         for _ in range(20):
@@ -227,11 +227,11 @@ def endless(server: Served) -> None:
         assert b" 413 " in socket_.recv(100)
 
 
-def test_row_57_slow_clients_end_in_time_and_keep_nobody_from_being_served(
+def test_row_57_slow_clients_get_408_and_do_not_block_other_clients(
     server: Served, image: bytes
 ) -> None:
     with contextlib.ExitStack() as every:
-        # More than the requests that may be in work.
+        # More than `max_requests`.
         bodies = [every.enter_context(server.connect()) for _ in range(6)]
         heads = [every.enter_context(server.connect()) for _ in range(6)]
         for one in bodies:
@@ -246,7 +246,7 @@ def test_row_57_slow_clients_end_in_time_and_keep_nobody_from_being_served(
     assert is_well(server, image)
 
 
-def test_row_57_too_many_requests_at_once_get_429_and_all_others_their_prediction(
+def test_row_57_too_many_simultaneous_requests_get_429_and_the_others_200(
     server: Served,
 ) -> None:
     from concurrent.futures import ThreadPoolExecutor
@@ -255,7 +255,7 @@ def test_row_57_too_many_requests_at_once_get_429_and_all_others_their_predictio
     Image.effect_noise((60, 60), 60).save(file, "PNG")
     with ThreadPoolExecutor(24) as pool:
         requested = [
-            pool.submit(server.ask, "POST", "/explain", file.getvalue()) for _ in range(24)
+            pool.submit(server.request, "POST", "/explain", file.getvalue()) for _ in range(24)
         ]
         found = [one.result()[0] for one in requested]
     assert set(found) <= {200, 429}
@@ -264,24 +264,26 @@ def test_row_57_too_many_requests_at_once_get_429_and_all_others_their_predictio
     assert server.metric("requests_in_work") == 0
 
 
-def test_row_58_bad_images_and_names_that_climb(server: Served, image: bytes) -> None:
+def test_row_58_bad_images_are_refused_and_file_names_are_ignored(
+    server: Served, image: bytes
+) -> None:
     names = ["../../etc/cron.d/x", "/etc/passwd", "..\\..\\x", "a\x00b", "\x1b]0;x"]
     for name in names:
         body = b'--x\r\nContent-Disposition: form-data; name="i"; filename="' + name.encode()
         body += b'"\r\n\r\n' + image + b"\r\n--x--\r\n"
-        status, response = server.ask(
+        status, response = server.request(
             "POST", "/predict", body, Content_Type="multipart/form-data; boundary=x"
         )
         assert status in (200, 400)
         assert name.encode() not in response
     for content in (b"", b"text", b"<html></html>", image[:60], png(4, 4), png(16, 16)):
-        assert server.ask("POST", "/predict", content)[0] == 400
+        assert server.request("POST", "/predict", content)[0] == 400
     assert not list(server.temporary.rglob("*"))
     assert is_well(server, image)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "hospital.example"])
-def test_row_58_a_host_that_others_reach_needs_a_token(stacked: Any, host: str) -> None:
+def test_row_58_a_host_that_other_machines_can_reach_needs_a_token(stacked: Any, host: str) -> None:
     words = ["serve", str(stacked.run.path), "--host", host, "--port", "0"]
     done = subprocess.run(
         [sys.executable, "-m", "ensemble_kit", *words], capture_output=True, timeout=60
@@ -299,12 +301,12 @@ def test_rows_56_and_58_a_token_a_port_in_use_odd_names_and_sigterm(
     words = ["-m", "ensemble_kit", "serve", str(run), "--port"]
     one = Served([*words, "0"], tmp_path, ENSEMBLE_KIT_TOKEN=token)
     for wrong in ("", "Bearer ", f"Bearer {token}x", f"Bearer {token[:-1]}", "Bearer \u00e9"):
-        assert one.ask("POST", "/predict", image, Authorization=wrong)[0] == 401
-    assert one.ask("POST", "/predict", image, Authorization=f"Bearer {token}")[0] == 200
+        assert one.request("POST", "/predict", image, Authorization=wrong)[0] == 401
+    assert one.request("POST", "/predict", image, Authorization=f"Bearer {token}")[0] == 200
     second = subprocess.run([sys.executable, *words, str(one.port)], capture_output=True)
     assert second.returncode == 4
     assert str(one.port).encode() in second.stderr
-    assert one.ask("GET", "/%1b%5d0;owned%07", Authorization=f"Bearer {token}")[0] == 404
+    assert one.request("GET", "/%1b%5d0;owned%07", Authorization=f"Bearer {token}")[0] == 404
     with one.connect() as odd:
         odd.sendall(b"GET /\x1b]0;owned\x07 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b" 400 " in odd.recv(100)
@@ -315,7 +317,7 @@ def test_rows_56_and_58_a_token_a_port_in_use_odd_names_and_sigterm(
     assert token.encode() not in printed
 
 
-def test_row_57_clients_that_leave_hold_no_place(server: Served, image: bytes) -> None:
+def test_row_57_disconnected_clients_do_not_block_the_server(server: Served, image: bytes) -> None:
     for _ in range(12):
         with server.connect() as client:
             client.sendall(HEAD.replace(b"/predict", b"/explain"))
@@ -326,7 +328,7 @@ def test_row_57_clients_that_leave_hold_no_place(server: Served, image: bytes) -
         time.sleep(0.05)
 
 
-def test_row_57_a_kill_in_a_request_leaves_no_image_and_frees_the_port(
+def test_row_57_a_kill_during_a_request_leaves_no_image_and_frees_the_port(
     server: Served, image: bytes
 ) -> None:
     """The last test of this file: it ends the server."""

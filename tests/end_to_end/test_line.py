@@ -1,4 +1,4 @@
-"""The whole line as a user walks it: train, stack, report, again, tune; and what a stranger recomputes."""
+"""All commands in order (train, stack, report, train again, tune), with recomputed results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MEMBERS = ("tiny_cnn", "tiny_mobile")
 
 
 def ensemble_kit(*words: object, cwd: Path) -> str:
-    """One command as a process of its own; what it printed."""
+    """Run one command in a separate process. Return its output."""
     done = subprocess.run(
         [sys.executable, "-c", "from ensemble_kit.cli import main; main()", *map(str, words)],
         cwd=cwd, capture_output=True, text=True, check=False, timeout=300,
@@ -31,8 +31,8 @@ def ensemble_kit(*words: object, cwd: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def walked(tmp_path_factory: pytest.TempPathFactory, slides: Path) -> tuple[Path, dict[str, str]]:
-    """A folder in which the commands without arguments ran on a settings file, and what each said."""
+def finished(tmp_path_factory: pytest.TempPathFactory, slides: Path) -> tuple[Path, dict[str, str]]:
+    """A folder after commands that only use a settings file, and their outputs."""
     home = tmp_path_factory.mktemp("home")
     (home / "ensemble-kit.toml").write_text(f"""
 run = "checkpoints/slides"
@@ -56,12 +56,12 @@ learning_rate = 3e-3
     return home, printed
 
 
-def run_of(walked: tuple[Path, dict[str, str]]) -> Path:
-    return walked[0] / "checkpoints" / "slides"
+def run_of(finished: tuple[Path, dict[str, str]]) -> Path:
+    return finished[0] / "checkpoints" / "slides"
 
 
-def test_the_line_leaves_every_file_that_it_promises(walked: tuple[Path, dict[str, str]]) -> None:
-    run = run_of(walked)
+def test_the_commands_write_all_documented_files(finished: tuple[Path, dict[str, str]]) -> None:
+    run = run_of(finished)
     for name in ("run.json", "config.toml", "manifest.csv", "folds.csv", "members.json", "report/index.html"):  # fmt: skip
         assert (run / name).is_file(), name
     for member in MEMBERS:
@@ -81,13 +81,17 @@ def test_the_line_leaves_every_file_that_it_promises(walked: tuple[Path, dict[st
             assert (run / "ensembles" / method / name).is_file()
 
 
-def test_no_temporary_file_is_left(walked: tuple[Path, dict[str, str]]) -> None:
-    left = [p for p in run_of(walked).rglob("*") if ".tmp" in p.name or p.name.startswith("resume")]
+def test_no_temporary_file_is_left(finished: tuple[Path, dict[str, str]]) -> None:
+    left = [
+        p for p in run_of(finished).rglob("*") if ".tmp" in p.name or p.name.startswith("resume")
+    ]
     assert left == []
 
 
-def test_each_command_says_what_comes_next(walked: tuple[Path, dict[str, str]]) -> None:
-    printed = walked[1]
+def test_each_command_prints_its_plan_or_the_next_step(
+    finished: tuple[Path, dict[str, str]],
+) -> None:
+    printed = finished[1]
     assert "Plan: 2 members x 3 folds = 6 jobs, into checkpoints/slides" in printed["train"]
     assert "Next: ensemble-kit stack --method all --run checkpoints/slides" in printed["train"]
     assert "Best of 2 methods by cross-validation" in printed["stack"]
@@ -95,7 +99,7 @@ def test_each_command_says_what_comes_next(walked: tuple[Path, dict[str, str]]) 
 
 
 def logits_of(run: Path, kind: str) -> np.ndarray:
-    """All members' logits by numpy alone; test logits are the mean over fold models."""
+    """All members' logits, read with numpy only. Test logits are the mean over fold models."""
     folders = [
         run / "predictions" / name for name in json.loads((run / "members.json").read_text())
     ]
@@ -108,7 +112,7 @@ def logits_of(run: Path, kind: str) -> np.ndarray:
 
 
 def check_vote_and_mean(run: Path) -> None:
-    """`predictions.csv` of both, against five lines of numpy."""
+    """Compare `predictions.csv` of both methods with a computation in numpy."""
     manifest = pd.read_csv(run / "manifest.csv", dtype=str)
     classes = json.loads((run / "run.json").read_text())["manifest"]["class_names"]
     for kind, split in (("oof", "train"), ("test", "test")):
@@ -130,24 +134,24 @@ def check_vote_and_mean(run: Path) -> None:
             assert table["predicted"].tolist() == [classes[c] for c in predicted]
 
 
-def test_vote_and_mean_are_what_five_lines_of_numpy_give(
-    walked: tuple[Path, dict[str, str]],
+def test_vote_and_mean_equal_a_computation_in_numpy(
+    finished: tuple[Path, dict[str, str]],
 ) -> None:
-    check_vote_and_mean(run_of(walked))
+    check_vote_and_mean(run_of(finished))
 
 
-def test_the_table_shows_the_metrics_that_were_written(walked: tuple[Path, dict[str, str]]) -> None:
-    lines = {line.split()[0]: line for line in walked[1]["stack"].splitlines() if line.strip()}
+def test_the_printed_table_has_the_stored_metrics(finished: tuple[Path, dict[str, str]]) -> None:
+    lines = {line.split()[0]: line for line in finished[1]["stack"].splitlines() if line.strip()}
     for method in ("vote", "mean", "mlp"):
-        metrics = json.loads((run_of(walked) / "ensembles" / method / "metrics.json").read_text())
+        metrics = json.loads((run_of(finished) / "ensembles" / method / "metrics.json").read_text())
         for part in ("cross_fitted", "test"):
             value = metrics[part]["balanced_accuracy"]["value"]
             shown = f"{value:.2f}" if value >= 0.9995 else f"{value:.3f}".removeprefix("0")
             assert shown in lines[method]
 
 
-def test_accuracy_is_the_share_of_right_rows(walked: tuple[Path, dict[str, str]]) -> None:
-    folder = run_of(walked) / "ensembles" / "mlp"
+def test_accuracy_is_the_proportion_of_correct_rows(finished: tuple[Path, dict[str, str]]) -> None:
+    folder = run_of(finished) / "ensembles" / "mlp"
     metrics = json.loads((folder / "metrics.json").read_text())
     with (folder / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -157,7 +161,7 @@ def test_accuracy_is_the_share_of_right_rows(walked: tuple[Path, dict[str, str]]
         assert metrics[part]["accuracy"]["value"] == pytest.approx(sum(right) / len(right))
 
 
-def check_no_patient_straddles(run: Path) -> None:
+def check_patients_are_not_split(run: Path) -> None:
     manifest = pd.read_csv(run / "manifest.csv", dtype=str)
     folds = pd.read_csv(run / "folds.csv", dtype={"sample_id": str})
     assert manifest.groupby("group")["split"].nunique().max() == 1
@@ -167,23 +171,23 @@ def check_no_patient_straddles(run: Path) -> None:
     assert np.isfinite(logits_of(run, "oof")).all()
 
 
-def test_the_same_command_again_trains_nothing(walked: tuple[Path, dict[str, str]]) -> None:
-    run = run_of(walked)
+def test_the_same_command_does_not_train_again(finished: tuple[Path, dict[str, str]]) -> None:
+    run = run_of(finished)
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")}
-    printed = ensemble_kit("train-members", cwd=walked[0])
+    printed = ensemble_kit("train-members", cwd=finished[0])
     assert "6 of 6 jobs are already finished" in printed
     assert {p: p.stat().st_mtime_ns for p in run.rglob("*.safetensors")} == before
 
 
-def test_tuning_feeds_the_next_training(walked: tuple[Path, dict[str, str]]) -> None:
-    home = walked[0]
+def test_training_uses_the_tuned_values(finished: tuple[Path, dict[str, str]]) -> None:
+    home = finished[0]
     printed = ensemble_kit(
         "tune", "--member", "tiny_cnn", "--trials", 5, "--learning-rate", 1e-5,
         "--run", "checkpoints/tuned", cwd=home,
     )  # fmt: skip
     assert "tiny_cnn 5 of 5: " in printed
-    kept = json.loads((home / "checkpoints/tuned/tuned/tiny_cnn.json").read_text())["values"]
-    kept = {name: kept[name] for name in ("learning_rate", "batch_size")}
+    tuned = json.loads((home / "checkpoints/tuned/tuned/tiny_cnn.json").read_text())["values"]
+    tuned = {name: tuned[name] for name in ("learning_rate", "batch_size")}
     printed = ensemble_kit(
         "train-members", "--members", "tiny_cnn", "--run", "checkpoints/tuned", "--slots", 1, cwd=home
     )  # fmt: skip
@@ -191,7 +195,7 @@ def test_tuning_feeds_the_next_training(walked: tuple[Path, dict[str, str]]) -> 
     recipe = json.loads(
         (home / "checkpoints/tuned/members/tiny_cnn/fold-0/recipe.json").read_text()
     )
-    assert {k: recipe[k] for k in kept} == kept
+    assert {k: recipe[k] for k in tuned} == tuned
 
 
 def test_no_patient_is_on_both_sides_or_in_two_folds(
@@ -206,14 +210,14 @@ def test_no_patient_is_on_both_sides_or_in_two_folds(
         "train-members", "--data", "data/table.csv", "--members", "tiny_cnn", "--image-size", 16, "--epochs", 1,
         "--folds", 3, "--no-pretrained", "--device", "cpu", "--slots", 1, "--run", "run", cwd=tmp_path,
     )  # fmt: skip
-    check_no_patient_straddles(tmp_path / "run")
+    check_patients_are_not_split(tmp_path / "run")
 
 
 # -- real images ---------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_real_slides_go_down_the_whole_line(real_data: Path, tmp_path: Path) -> None:
+def test_all_commands_work_on_real_images(real_data: Path, tmp_path: Path) -> None:
     command = (
         "train-members", "--data", real_data / "BreaKHis_v1", "--magnification", 100, "--members",
         "resnet18,efficientnet_b0,densenet121", "--folds", 3, "--image-size", 32, "--epochs", 1,
@@ -223,7 +227,7 @@ def test_real_slides_go_down_the_whole_line(real_data: Path, tmp_path: Path) -> 
     printed = ensemble_kit("stack", "--run", "checkpoints/bh", "--resamples", 200, cwd=tmp_path)
     ensemble_kit("report", "--run", "checkpoints/bh", cwd=tmp_path)
     run = tmp_path / "checkpoints" / "bh"
-    check_no_patient_straddles(run)
+    check_patients_are_not_split(run)
     check_vote_and_mean(run)
     assert "patients" in printed
     check_that_timm_gives_the_stored_logits(run, "resnet18")

@@ -1,4 +1,4 @@
-"""Odd images and pairs get one prediction from training's tiles, `predict`, a bundle, a graph, MLflow and HTTP."""
+"""Unusual images and pairs get the same prediction from the run, a bundle, a graph, MLflow and HTTP."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def _odd_images() -> dict[str, bytes]:
 
 
 def _trained(root: Path, manifest: Manifest, specs: list[str] | None = None) -> Run:
-    """Members over two folds; the odd images are the test part."""
+    """Members over two folds. The unusual images are the test part."""
     run = Run(root / "run")
     common = f"tiny_cnn:size={SIZE}:pretrained=false:epochs=1:batch_size=16"
     members = (
@@ -107,7 +107,7 @@ def _trained(root: Path, manifest: Manifest, specs: list[str] | None = None) -> 
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory: pytest.TempPathFactory, paint: Callable[..., Path]) -> Any:
-    """A run whose test part is the odd images."""
+    """A run with the unusual images as its test part."""
     root = tmp_path_factory.mktemp("odd")
     paint(root / "data", n_patients=4, n_images=2)
     (root / "data" / "odd").mkdir()
@@ -129,7 +129,7 @@ def paired(
     tmp_path_factory: pytest.TempPathFactory,
     paint: Callable[..., Path],
 ) -> Any:
-    """A run of pairs: one member sees both images, two see one stain each."""
+    """A run of pairs: one member takes both images, two members take one stain each."""
     root = tmp_path_factory.mktemp(request.param)
     paint(root / "data", n_patients=4, n_images=2)
     rows = []
@@ -144,13 +144,13 @@ def paired(
     manifest = Manifest.from_records(rows, columns=columns, root=root / "data")
     color = "grayscale" if request.param == "stack" else "rgb"
     manifest = manifest.with_columns(join=request.param, color=color)
-    # Tiles that are not square are never turned.
+    # Tiles that are not square are never transposed.
     tta = ":tta=dihedral" if request.param == "side" else ""
     return _trained(root, manifest, [tta, ":stain=he:color=grayscale", ":stain=ihc:color=lab"]), manifest  # fmt: skip
 
 
 def _by_http(ensemble: Ensemble, files: list[tuple[Path, ...]]) -> list[Any]:
-    """Probabilities by `/predict` and by the Open Inference Protocol."""
+    """Probabilities from `/predict` and from the Open Inference Protocol."""
     pytest.importorskip("fastapi")
     from starlette.testclient import TestClient
 
@@ -166,14 +166,14 @@ def _by_http(ensemble: Ensemble, files: list[tuple[Path, ...]]) -> list[Any]:
         data = [base64.b64encode(p.read_bytes()).decode() for parts in files for p in parts]
         shape = [len(files)] if len(files[0]) == 1 else [len(files), 2]
         requested = {"name": "image", "datatype": "BYTES", "shape": shape, "data": data}
-        answer = client.post("/v2/models/ensemble/infer", json={"inputs": [requested]}).json()
-    together = np.reshape(answer["outputs"][0]["data"], (len(files), -1))
+        found = client.post("/v2/models/ensemble/infer", json={"inputs": [requested]}).json()
+    together = np.reshape(found["outputs"][0]["data"], (len(files), -1))
     return [np.array(alone), together]
 
 
 @pytest.fixture(autouse=True)
 def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It compiles for seconds, and reads the same graph."""
+    """Without OpenVINO, which compiles for seconds and reads the same graph."""
     from ensemble_kit.export import graph_files
 
     monkeypatch.setattr(graph_files, "is_installed", lambda name: name == "onnxruntime")
@@ -201,13 +201,13 @@ def _assert_one_prediction(run: Run, manifest: Manifest, out: Path) -> None:
     found["/predict"], found["infer"] = _by_http(opened, files)
     for name, proba in found.items():
         np.testing.assert_allclose(proba, want, atol=1e-5, err_msg=name)
-    # Of whole images the graph resizes, which may differ by a grey level.
+    # The graph resizes whole images, which can differ by one grey level.
     assert exported.graph_differences["onnxruntime_from_pixels"] < 0.01
 
 
-def test_odd_images_get_one_prediction_everywhere(odd: Any, tmp_path: Path) -> None:
+def test_unusual_images_get_the_same_prediction_everywhere(odd: Any, tmp_path: Path) -> None:
     _assert_one_prediction(*odd, tmp_path)
 
 
-def test_pairs_get_one_prediction_everywhere(paired: Any, tmp_path: Path) -> None:
+def test_pairs_get_the_same_prediction_everywhere(paired: Any, tmp_path: Path) -> None:
     _assert_one_prediction(*paired, tmp_path)
