@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ensemble_kit.errors import DataError, RunLockedError, UsageError, first_few
 from ensemble_kit.explanation.choose_images import ChosenImages
@@ -33,6 +32,7 @@ from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.fold_networks import MemberNetworks
+from ensemble_kit.inference.sources import png_content
 from ensemble_kit.locks import file_lock
 from ensemble_kit.plots.style import png_bytes
 
@@ -171,7 +171,8 @@ class _Writer:
                     own["shuffled"] = correlations[name][row]
                 facts["maps"][name] = own | self._files(i, found, row)
             facts |= _prediction(_first(block), row)
-            facts["picture"] = self.places[i].write("pictures", "png", _png(_first(block), row))
+            picture = png_content(_first(block).pictures[row])
+            facts["picture"] = self.places[i].write("pictures", "png", picture)
             if options.stain is not None:
                 facts["stain"] = write_stain_curve(
                     self.ensemble, self.chosen.sources[i], options.stain, self.places[i]
@@ -266,12 +267,6 @@ def _refuse_pairs(ensemble: Ensemble, options: ExplainOptions) -> None:
 
 def _row(tiles: Tiles, row: int) -> Tiles:
     return Tiles(tiles.pixels[row : row + 1], tiles.sample_ids[row : row + 1], "", tiles.image_size)
-
-
-def _png(found: Explanation, row: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(found.pictures[row]).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def _npy(array: Any) -> bytes:

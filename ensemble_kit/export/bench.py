@@ -87,10 +87,10 @@ def _in_a_process(path: str, backend: str) -> Speed:
 
 def main(path: str, backend: str) -> None:
     """Measure one backend in this process, and write the values as JSON to standard output."""
-    sys.stdout.write(json.dumps(dataclasses.asdict(_measured(path, backend, N_SINGLE))) + "\n")
+    sys.stdout.write(json.dumps(dataclasses.asdict(_measured(path, backend))) + "\n")
 
 
-def _measured(path: str, backend: str, n_single: int) -> Speed:
+def _measured(path: str, backend: str) -> Speed:
     from ensemble_kit.inference.ensemble import load_ensemble
     from ensemble_kit.inference.golden import golden_sources
 
@@ -105,7 +105,7 @@ def _measured(path: str, backend: str, n_single: int) -> Speed:
     ensemble.predict_sources(sources[:1])
     singles = [
         1000 * _seconds(ensemble.predict_sources, [sources[i % len(sources)]])
-        for i in range(n_single)
+        for i in range(N_SINGLE)
     ]
     return Speed(
         backend,

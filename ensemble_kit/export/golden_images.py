@@ -6,19 +6,17 @@ Test images are preferred. `inference.golden` compares their predictions.
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ensemble_kit.arrays import Array, softmax
 from ensemble_kit.errors import DataError
 from ensemble_kit.images.resize import resize
 from ensemble_kit.inference.ensemble import Ensemble
 from ensemble_kit.inference.golden import N_IMAGES
-from ensemble_kit.inference.sources import Pixels, Source, file_source
+from ensemble_kit.inference.sources import Pixels, Source, file_source, png_content
 from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.run import Run
 
@@ -88,7 +86,7 @@ def golden_images(ensemble: Ensemble, manifest: Manifest) -> GoldenImages:
         one = small[row]
         names = [f"golden/{i}.png", *([f"golden/{i}-pair.png"] if one.pair_path else [])]
         pixels = [one.read(path) for path in (one.path, one.pair_path) if path]
-        files.update({n: _png(p) for n, p in zip(names, pixels, strict=True)})
+        files.update({n: png_content(p) for n, p in zip(names, pixels, strict=True)})
         by_name = dict(zip(names, pixels, strict=True))
         sources.append(Source(names[0], names[0], by_name.__getitem__, "".join(names[1:])))
     return GoldenImages(tuple(sources), files, logits[rows])
@@ -116,9 +114,3 @@ def _clear_first(logits: Array) -> npt.NDArray[np.int64]:
     top = np.sort(softmax(logits), axis=2)
     margin = (top[:, :, -1] - top[:, :, -2]).min(axis=1)
     return np.argsort(margin < MARGIN, kind="stable")
-
-
-def _png(pixels: Pixels) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(pixels).save(out, format="PNG")
-    return out.getvalue()

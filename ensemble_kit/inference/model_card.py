@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ensemble_kit.errors import counted
 from ensemble_kit.inference.card_facts import NONE, PARTS, UNKNOWN
 
 Facts = Mapping[str, Any]
@@ -26,7 +27,7 @@ def model_card(facts: Facts, extra: Sequence[str] = ()) -> str:
     """
     sections = [
         _head(facts),
-        f"# {facts['name']}: {facts['method']} of {_counted(len(facts['members']), 'member')}",
+        f"# {facts['name']}: {facts['method']} of {counted(len(facts['members']), 'member')}",
         _purpose(facts),
         "## Intended use\n\n" + _intended(facts),
         "## What it must not be used for\n\n" + _bullets(must_not(facts)),
@@ -104,7 +105,7 @@ def _result(facts: Facts, part: str) -> list[str]:
 def _purpose(facts: Facts) -> str:
     n = sum(one["n_networks"] for one in facts["members"])
     return (
-        f"An ensemble of {_counted(len(facts['members']), 'member')} ({_counted(n, 'network')}) that predicts one of "
+        f"An ensemble of {counted(len(facts['members']), 'member')} ({counted(n, 'network')}) that predicts one of "
         f"{len(facts['class_names'])} classes for an image: {', '.join(facts['class_names'])}. "
         f"The method `{facts['method']}` combines the members."
     )
@@ -152,8 +153,8 @@ def _metrics(facts: Facts) -> str:
     parts = [part for part in PARTS if part in facts["metrics"]]
     names = list(dict.fromkeys(m for p in parts for m, v in facts["metrics"][p].items() if isinstance(v, dict)))  # fmt: skip
     head = [
-        f"{PARTS[p]} ({_counted(facts['metrics'][p]['n'], 'image')}, "
-        f"{_counted(facts['metrics'][p]['n_groups'], facts['group_kind'])})"
+        f"{PARTS[p]} ({counted(facts['metrics'][p]['n'], 'image')}, "
+        f"{counted(facts['metrics'][p]['n_groups'], facts['group_kind'])})"
         for p in parts
     ]
     rows = [
@@ -197,10 +198,6 @@ def _interval(found: Mapping[str, float | None] | None) -> str:
         return "undefined"
     value = f"{found['value']:.3f}"
     return value if found["low"] is None else f"{value} [{found['low']:.3f}, {found['high']:.3f}]"
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}" + ("" if n == 1 else "s")
 
 
 def _bullets(lines: Sequence[str]) -> str:

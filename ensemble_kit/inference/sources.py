@@ -6,6 +6,7 @@ Images are decoded in the same way as in training (`images.decode`).
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from ensemble_kit.errors import UsageError
 from ensemble_kit.files import digest_bytes
@@ -84,6 +86,13 @@ def content_source(parts: Sequence[bytes | Pixels], *, name: str) -> Source:
     is_file = all(isinstance(one, bytes) for one in parts)
     path, *pair = by_path
     return Source(name, path, read, "".join(pair), digest=digest if is_file else None)
+
+
+def png_content(pixels: Pixels) -> bytes:
+    """The content of a PNG file with these pixels."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
 
 
 def _file_state(file: Path) -> str:

@@ -6,19 +6,17 @@ The colours are the same as in the panels of `explain`.
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from ensemble_kit.explanation.caveats import map_caveats
 from ensemble_kit.explanation.explain import explain_sources
 from ensemble_kit.explanation.ledger import sentence
 from ensemble_kit.explanation.panes import TITLES, panes_of
 from ensemble_kit.inference.ensemble import Ensemble
-from ensemble_kit.inference.sources import Source
+from ensemble_kit.inference.sources import Source, png_content
 from ensemble_kit.plots.explanation import Pane, overlay
 
 METHOD = "gradcam"
@@ -57,6 +55,4 @@ def _map(name: str, pane: Pane) -> dict[str, str]:
 
 
 def _png(pixels: npt.NDArray[np.uint8]) -> str:
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return "data:image/png;base64," + base64.b64encode(png_content(pixels)).decode()

@@ -12,6 +12,7 @@ faster.
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import json
 import os
@@ -34,22 +35,17 @@ from ensemble_kit.export.pixel_graph import PixelGraph
 from ensemble_kit.images.tiles.build import Tiles
 from ensemble_kit.images.tiles.layout import TileSpec
 from ensemble_kit.inference.ensemble import Ensemble
-from ensemble_kit.inference.graphs import OpenGraph, open_graph
+from ensemble_kit.inference.graphs import open_graph
 from ensemble_kit.inference.sources import Source, file_source
 from ensemble_kit.run import versions
 
 Predict = Callable[[], Any]
 
 
-def with_graph(ensemble: Ensemble, graph: OpenGraph) -> Ensemble:
-    """The same ensemble, run by a graph."""
-    return Ensemble(ensemble.stored, (), ensemble.manifest, graph=graph)
-
-
 def peers(ensemble: Ensemble, threads: int) -> dict[str, Callable[[np.ndarray], Any]]:
     """Functions that call members one after the other, on tiles of shape (n, size, size, 3)."""
     models = [one.by_fold[0].model for one in ensemble.members]
-    plain = [m.to(memory_format=torch.contiguous_format) for m in map(_copy, models)]
+    plain = [m.to(memory_format=torch.contiguous_format) for m in map(copy.deepcopy, models)]
 
     def normalised(tiles: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(tiles).permute(0, 3, 1, 2).float().div(255)
@@ -78,12 +74,6 @@ def peers(ensemble: Ensemble, threads: int) -> dict[str, Callable[[np.ndarray], 
         "(b) PyTorch bf16, channels_last": bf16,
         "(c) ONNX Runtime, a session each": in_turn,
     }
-
-
-def _copy(model: torch.nn.Module) -> torch.nn.Module:
-    import copy
-
-    return copy.deepcopy(model)
 
 
 def _session(model: torch.nn.Module, size: int, threads: int) -> onnxruntime.InferenceSession:
@@ -131,20 +121,11 @@ def main() -> None:
     ensemble = untrained(size)
     module = PixelGraph(ensemble, {}).eval()
     content = onnx_bytes(module)
-    about = {
-        "inputs": module.inputs,
-        "onnx": "model.onnx",
-        "ir": None,
-    }  # fmt: skip
-    ours = {
-        "torch": ensemble,
-        **{
-            name: with_graph(
-                ensemble, open_graph(name, about, lambda _: content, n_threads=threads)
-            )
-            for name in ("onnxruntime", "openvino")
-        },
-    }
+    about = {"inputs": module.inputs, "onnx": "model.onnx", "ir": None}
+    ours = {"torch": ensemble}
+    for name in ("onnxruntime", "openvino"):
+        graph = open_graph(name, about, lambda _: content, n_threads=threads)
+        ours[name] = Ensemble(ensemble.stored, (), ensemble.manifest, graph=graph)
     pixels = np.random.default_rng(0).integers(0, 256, (n, size, size, 3)).astype(np.uint8)
     tiles = {TileSpec(size): Tiles(pixels, np.arange(n).astype(str), "", size)}
     others = peers(ensemble, threads)

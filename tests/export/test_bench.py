@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,16 @@ def bundle(stacked: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_values_of_a_backend_are_positive_and_ordered(bundle: Path) -> None:
-    found = bench._measured(str(bundle), "torch", 5)
-    assert found.error == ""
-    assert 0 < found.p50_ms <= found.p99_ms
-    assert found.images_per_second > 0
-    assert found.memory_mib > 10
+def test_values_of_a_backend_are_positive_and_ordered(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bench, "N_SINGLE", 5)
+    bench.main(str(bundle), "torch")
+    found = json.loads(capsys.readouterr().out)
+    assert found["error"] == ""
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    assert found["images_per_second"] > 0
+    assert found["memory_mib"] > 10
 
 
 def test_the_command_prints_each_backend_and_the_reason_of_a_failure(
