@@ -121,7 +121,7 @@ def _files(data: bytes | list[Any], shape: Any, max_images: int) -> list[Content
 
 def _too_many(n: int, max_images: int) -> RefusedError:
     return RefusedError(
-        413, f"The request has {n} images; at most {max_images} are allowed. Send less."
+        413, f"The request has {n} images; at most {max_images} are allowed. Send fewer."
     )
 
 

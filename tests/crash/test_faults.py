@@ -373,10 +373,8 @@ def test_row_59_a_signal_ends_parent_and_workers_and_finished_epochs_are_stored(
     children = psutil.Process(parent.pid).children(recursive=True)
     assert len(children) >= 2
     parent.send_signal(number)
-    _, printed = parent.communicate(timeout=60)
+    parent.communicate(timeout=60)
     assert parent.returncode == code
-    if code > 0:
-        assert "The same command continues" in printed
     _, alive = psutil.wait_procs(children, timeout=60)
     assert not alive
     assert list((tmp_path / "run").rglob("resume-*.pt"))
