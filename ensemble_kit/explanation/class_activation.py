@@ -61,10 +61,7 @@ class HookedPass:
 
 
 def hooked_pass(
-    model: nn.Module,
-    target: TargetLayer,
-    images: Tensor,
-    weigh: Callable[[Tensor, Tensor], Tensor],
+    model: nn.Module, target: TargetLayer, images: Tensor, weigh: Callable[[Tensor, Tensor], Tensor]
 ) -> HookedPass:
     """Run a batch through a network and store the output of `target`.
 

@@ -143,9 +143,7 @@ def explain_sources(
     """The same as `explain`, for images with their own reader (`Source.read`)."""
     if not sources:
         raise DataError(
-            "No images were given",
-            "at least one image is needed",
-            "Name image files or a folder",
+            "No images were given", "at least one image is needed", "Name image files or a folder"
         )
     blocks = list(explain_blocks(ensemble, sources, (method,), class_name=class_name))
     faults = [error for block in blocks for error in block.faults.values()]

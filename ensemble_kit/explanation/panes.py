@@ -28,11 +28,7 @@ SCALED = "over each map's 99th percentile"
 
 
 def explanation_panel(
-    explanation: Explanation,
-    i: int,
-    *,
-    truth: str = "",
-    values: Mapping[str, float] | None = None,
+    explanation: Explanation, i: int, *, truth: str = "", values: Mapping[str, float] | None = None
 ) -> Figure:
     """The panel of image `i`: the image, each member, the ensemble and the disagreement.
 

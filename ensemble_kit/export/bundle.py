@@ -33,19 +33,9 @@ from ensemble_kit.export.fold_choice import (
     chosen_networks,
     measured,
 )
-from ensemble_kit.export.golden_images import (
-    candidates,
-    data_root,
-    golden_images,
-    sources_of,
-)
+from ensemble_kit.export.golden_images import candidates, data_root, golden_images, sources_of
 from ensemble_kit.export.member_files import BundleWriter, with_licences, write_member
-from ensemble_kit.inference.bundle import (
-    COMBINER_ARRAYS,
-    decision_json,
-    known_json,
-    sets_json,
-)
+from ensemble_kit.inference.bundle import COMBINER_ARRAYS, decision_json, known_json, sets_json
 from ensemble_kit.inference.bundle_files import CARD, RECORD, SCHEMA_VERSION, open_files
 from ensemble_kit.inference.card_facts import data_settings_of, run_facts
 from ensemble_kit.inference.ensemble import Ensemble, load_ensemble

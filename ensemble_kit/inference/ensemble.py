@@ -26,11 +26,7 @@ from ensemble_kit.inference.card_facts import run_facts
 from ensemble_kit.inference.fold_networks import MemberNetworks, open_member
 from ensemble_kit.inference.graphs import OpenGraph
 from ensemble_kit.inference.image_caveats import KnownImages
-from ensemble_kit.inference.image_predictions import (
-    ImagePredictions,
-    joined,
-    predictions_of,
-)
+from ensemble_kit.inference.image_predictions import ImagePredictions, joined, predictions_of
 from ensemble_kit.inference.model_card import model_card
 from ensemble_kit.inference.sources import Source, as_sources
 from ensemble_kit.inference.stored_method import StoredMethod, open_method

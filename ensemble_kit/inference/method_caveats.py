@@ -9,10 +9,7 @@ from ensemble_kit.evaluation.uncertainty.interval import Interval
 from ensemble_kit.predictions.table import Predictions
 from ensemble_kit.run import Run
 
-_STORED = {
-    SETS_JSON: ("Prediction sets", "conformal"),
-    DECISION: ("Decisions", "operating-point"),
-}
+_STORED = {SETS_JSON: ("Prediction sets", "conformal"), DECISION: ("Decisions", "operating-point")}
 
 
 def of_run(run: Run, oof: Predictions) -> list[str]:

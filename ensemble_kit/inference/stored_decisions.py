@@ -168,9 +168,7 @@ def _read(path: Path, what: str, now: Mapping[str, Any]) -> dict[str, Any] | Non
     members = {name: made["members"].get(name) for name in now["members"]}
     if {**made, "members": members} != now:
         raise IntegrityError(
-            f"'{path}' is out of date",
-            "the run's predictions changed since it was written",
-            again,
+            f"'{path}' is out of date", "the run's predictions changed since it was written", again
         )
     return stored
 

@@ -37,11 +37,7 @@ def plan_of(
 
 
 def reproduce(
-    plan: Plan,
-    call: Call,
-    *,
-    only: str | None = None,
-    listener: Callable[[StepEnded], None],
+    plan: Plan, call: Call, *, only: str | None = None, listener: Callable[[StepEnded], None]
 ) -> Reproduced:
     """Run the missing steps of a plan, and write its results.
 

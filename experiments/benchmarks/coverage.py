@@ -233,10 +233,7 @@ def rao_wu(measured, scored, labels, groups, names):
         sign = 1 if metric(m).higher_is_better else -1
         a, b = (scored[k].values[m].value for k in "ab")
         half = quantile * np.nanstd(drawn["a"][m])
-        gain, half_gain = (
-            sign * (a - b),
-            quantile * np.nanstd(drawn["a"][m] - drawn["b"][m]),
-        )
+        gain, half_gain = (sign * (a - b), quantile * np.nanstd(drawn["a"][m] - drawn["b"][m]))
         effect = (gain - half_gain, gain + half_gain)
         found[m] = ((a - half, a + half), effect, word(effect))
     return found

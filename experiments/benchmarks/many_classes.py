@@ -47,10 +47,7 @@ CASES = {
     "1000-classes": Case(4000, 1000, 2, 1, "mean"),
     "20-members": Case(2000, 10, 20, 5, "all"),
 }
-QUICK = {
-    "30-classes": Case(240, 30, 2, 2, "mean,vote"),
-    "6-members": Case(200, 4, 6, 2, "all"),
-}
+QUICK = {"30-classes": Case(240, 30, 2, 2, "mean,vote"), "6-members": Case(200, 4, 6, 2, "all")}
 
 
 def main() -> None:

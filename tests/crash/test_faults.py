@@ -112,9 +112,7 @@ def test_row_9_a_truncated_state_is_named_and_the_previous_state_is_used(
     assert str(newest) in text
 
 
-def test_row_9_if_all_states_are_damaged_one_notice_names_them(
-    tmp_path: Path,
-) -> None:
+def test_row_9_if_all_states_are_damaged_one_notice_names_them(tmp_path: Path) -> None:
     for n in (1, 2):
         save_resume(tmp_path, {"history": [0] * n}, {"of": "this"})
     for path in tmp_path.glob("resume-*.pt"):
@@ -278,8 +276,7 @@ def test_row_36_out_of_memory_inside_a_step_does_not_change_the_weights(
 
 
 @pytest.mark.parametrize(
-    ("network", "n", "smallest"),
-    [("tiny_cnn", 1, r"two images"), ("basic_cnn", 0, r"one image\b")],
+    ("network", "n", "smallest"), [("tiny_cnn", 1, r"two images"), ("basic_cnn", 0, r"one image\b")]
 )
 def test_row_36_if_the_smallest_part_does_not_fit_the_run_fails(
     trained: Any,

@@ -246,9 +246,7 @@ def test_row_57_slow_clients_get_408_and_do_not_block_other_clients(
     assert is_well(server, image)
 
 
-def test_row_57_too_many_simultaneous_requests_get_429_and_the_others_200(
-    server: Served,
-) -> None:
+def test_row_57_too_many_simultaneous_requests_get_429_and_the_others_200(server: Served) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     file = io.BytesIO()

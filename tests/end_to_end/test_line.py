@@ -134,9 +134,7 @@ def check_vote_and_mean(run: Path) -> None:
             assert table["predicted"].tolist() == [classes[c] for c in predicted]
 
 
-def test_vote_and_mean_equal_a_computation_in_numpy(
-    finished: tuple[Path, dict[str, str]],
-) -> None:
+def test_vote_and_mean_equal_a_computation_in_numpy(finished: tuple[Path, dict[str, str]]) -> None:
     check_vote_and_mean(run_of(finished))
 
 

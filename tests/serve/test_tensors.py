@@ -94,8 +94,7 @@ def test_a_wrong_length_of_the_json_is_refused(
 
 
 @pytest.mark.parametrize(
-    "tensor",
-    [b"\xff\xff\xff\xffab", b"\x01", b"\x05\x00\x00\x00ab", packed(b"ab") + b"\x00\x00"],
+    "tensor", [b"\xff\xff\xff\xffab", b"\x01", b"\x05\x00\x00\x00ab", packed(b"ab") + b"\x00\x00"]
 )
 def test_lengths_that_exceed_a_tensor_are_refused(client: TestClient, tensor: bytes) -> None:
     response = send(client, *requested(tensor, "BYTES", [1]))
