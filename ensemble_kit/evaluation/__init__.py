@@ -1,1 +1,1 @@
-"""Honest evaluation: cross-fitting, group-bootstrap figures, verdicts, and their files."""
+"""Evaluation of combiners: cross-fitting, metrics with intervals over groups, verdicts, files."""

@@ -86,13 +86,13 @@ def scores_table(evaluations: Mapping[str, Evaluation], protocol: Protocol) -> p
         "metric": protocol.metric,
         "verdict": chosen_verdict(evaluations, protocol),
         "verdicts": [v.sentence for one in evaluations.values() for v in one.verdicts],
-        "notes": field_notes(evaluations),
+        "notes": all_notes(evaluations),
     }
     return table
 
 
 def verdict_word(one: Evaluation, part: str, metric_name: str) -> str:
-    """The verdict's word on this method against the best member; empty without a verdict."""
+    """The verdict on this method against the best member in one word; empty without a verdict."""
     words = [
         v.word
         for v in one.verdicts
@@ -127,6 +127,6 @@ def chosen_verdict(evaluations: Mapping[str, Evaluation], protocol: Protocol) ->
     )
 
 
-def field_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
+def all_notes(evaluations: Mapping[str, Evaluation]) -> list[str]:
     """The caveats of all methods, each once."""
     return merged_notes({name: one.notes for name, one in evaluations.items()})

@@ -1,7 +1,6 @@
 """Evaluate combiners: in-sample, cross-fitted and test metrics, beside the baselines.
 
-Everything is fitted on out-of-fold predictions only; the test table is looked at last. Writes
-nothing.
+Everything is fitted on out-of-fold predictions only. The test table is used last, for scoring.
 """
 
 from __future__ import annotations
@@ -54,24 +53,24 @@ def evaluate(
     protocol: Protocol | None = None,
     nested: Sequence[NestedFold] | None = None,
 ) -> Evaluation:
-    """Fit, cross-fit and judge one combiner.
+    """Fit, cross-fit and evaluate one combiner.
 
     Parameters
     ----------
     combiner : Combiner
-        Left as it is.
+        Copies are fitted.
     oof : Predictions
-        Out-of-fold rows: what is learnt from.
+        Out-of-fold predictions, to which the combiner is fitted.
     test : Predictions, optional
-        Rows that no fold saw: only scored.
+        Test predictions, used only for scoring.
     protocol : Protocol, optional
     nested : sequence of NestedFold, optional
-        `run.nested_predictions()`: adds the strict figures, blind to each fold judged.
+        `run.nested_predictions()`: adds nested cross-validation.
 
     Raises
     ------
     DataError
-        A test table of other members or classes, or with groups of the out-of-fold table.
+        The test table has other members or classes, or groups of the out-of-fold table.
 
     Examples
     --------
@@ -96,7 +95,7 @@ def evaluate_all(
     protocol: Protocol | None = None,
     nested: Sequence[NestedFold] | None = None,
 ) -> dict[str, Evaluation]:
-    """Judge several combiners over the same rows and resamples, with best member, mean and oracle.
+    """Evaluate several combiners on the same rows and resamples, with best member, mean and oracle.
 
     Returns
     -------
@@ -191,7 +190,7 @@ def _constant(name: str, made: AllParts) -> tuple[str, ...]:
 
 
 def _best(crossed: Mapping[str, Scored], protocol: Protocol) -> str | None:
-    """The method that is best cross-fitted; the test part takes no part in the choice."""
+    """The method that is best cross-fitted; the test part is not used."""
     values = {name: one.values[protocol.metric].value for name, one in crossed.items()}
     return winner(values, protocol.metric)
 
@@ -199,7 +198,7 @@ def _best(crossed: Mapping[str, Scored], protocol: Protocol) -> str | None:
 def _correction(
     crossed: Mapping[str, Combined], oof: Predictions, protocol: Protocol
 ) -> CorrectedChoice | None:
-    """The best method's metric, corrected for the choice; None where there was none."""
+    """The best method's metric, corrected for the choice; None if nothing was chosen."""
     methods = {
         name: crossed[name] for name in simplest_first(crossed) if name not in REFERENCE_METHODS
     }
@@ -213,16 +212,16 @@ def _correction(
 
 
 def _below_best(made: AllParts, protocol: Protocol) -> list[str]:
-    """Fitted methods that are no better than the best member, without those that fell back."""
+    """Fitted methods that are not better than the best member, without replaced methods."""
     oof = made.tables["cross_fitted"]
     labels, wanted = np.asarray(oof.labels), protocol.verdict_metric(oof.class_names)
-    learnt = [
+    fitted = [
         n
         for n, one in made.combiners.items()
         if n not in REFERENCE_METHODS and one.is_fitted_to_labels and n not in made.fell_back
     ]
     best = made.crossed["best-member"]
-    return [n for n in learnt if not is_better(made.crossed[n], best, labels, wanted)]
+    return [n for n in fitted if not is_better(made.crossed[n], best, labels, wanted)]
 
 
 def _scored_part(
@@ -252,8 +251,8 @@ def _verdicts(
 ) -> dict[str, tuple[Verdict, ...]]:
     """Every method against the baselines, on the parts that it was not fitted to.
 
-    The best method was chosen cross-fitted: on the test part its verdict stands for itself, and
-    cross-fitted it rests on the gain that is corrected for the choice.
+    The best method was chosen by its cross-fitted metric. Its cross-fitted verdict uses the gain that
+    is corrected for the choice; its test verdict needs no correction.
     """
     found: dict[str, list[Verdict]] = {}
     for part in [p for p in ("cross_fitted", "nested", "test") if p in scored]:
@@ -270,7 +269,7 @@ def _verdicts(
                     part=part,
                     group_kind=oof.group_kind,
                     level=protocol.level,
-                    # Nested, each fold decides anew whether to fall back.
+                    # Nested: the fallback is decided in each fold.
                     shown={name: replaced_name(name) for name in replaced if part != "nested"},
                     n_compared=len(methods),
                 )

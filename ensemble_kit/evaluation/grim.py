@@ -1,7 +1,4 @@
-"""Whether a published accuracy can be a count out of n (GRIM test), and the interval that goes with it.
-
-Arithmetic only.
-"""
+"""GRIM test: whether a published accuracy can be a count out of n, with its Wilson interval."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ MOST_DIGITS = 18
 
 @dataclasses.dataclass(frozen=True)
 class GrimResult:
-    """An accuracy claimed over n samples.
+    """The GRIM test of an accuracy over n samples.
 
     Parameters
     ----------
     possible : bool
-        Whether a single count, rounded or truncated to the claim's digits, gives it.
+        Whether a single count, rounded or truncated to the printed digits, gives the accuracy.
     n_right : int
-        The count nearest to it among those that give it, else among all counts.
+        The nearest count among those that give the accuracy, else among all counts.
     nearest : float
         The accuracy of that count.
     fewest, most : int
@@ -33,11 +30,11 @@ class GrimResult:
     low, high : float
         Wilson's interval, from the low end of the fewest to the high end of the most.
     counts : tuple of Way
-        The single counts that give it: rounded, then truncated.
+        The single counts that give the accuracy: rounded, then truncated.
     weaker : tuple of Way
-        If no single count gives it: counts with padded digits and means of runs or folds that do.
+        If there is no single count: counts with padded digits, and means of runs or folds.
     not_listed : tuple of str
-        Which means are not listed, and why: they can give nearly any value.
+        Sentences on the means that are not listed, because they can give nearly any value.
     sentence : str
     """
 
@@ -57,13 +54,12 @@ class GrimResult:
 
 
 def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> GrimResult:
-    """Judge an accuracy claimed over `n` samples, to the digits it was given with.
+    """Test whether an accuracy over `n` samples is possible to its printed digits (GRIM test).
 
     Parameters
     ----------
     accuracy : str or float
-        As printed, e.g. "0.9962", "99.62%" or "9.962e-1"; the digits say how it was rounded
-        or truncated.
+        As printed, e.g. "0.9962", "99.62%" or "9.962e-1".
     n : int
         Number of test samples.
     level : float
@@ -72,9 +68,9 @@ def verify_claim(accuracy: str | float, n: int, level: float = 0.95) -> GrimResu
     Raises
     ------
     DataError
-        No number, one outside [0, 1], or no sample.
+        The accuracy is not a number or is outside [0, 1], or `n` is below 1.
     UsageError
-        A level outside (0, 1).
+        The level is outside (0, 1).
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """Which counts give a printed accuracy: a count rounded or truncated, padded digits, means of runs or folds.
 
-Arithmetic only. An explanation comes with the share of all values that it could explain.
+Each explanation has the share of all values that it could explain.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from fractions import Fraction
 import numpy as np
 
 MOST_RUNS = 10
-# An explanation that fits more than this share of all values says nothing about one value.
+# An explanation that fits more than this share of all values is not informative.
 INFORMATIVE = 0.9
 # The search over folds takes time and memory in proportion to the samples.
 MOST_IN_FOLDS = 100_000
@@ -38,12 +38,12 @@ class Printed:
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """One way to a printed accuracy.
+    """One explanation of a printed accuracy.
 
     Parameters
     ----------
     fewest, most : int
-        All counts in this range give the accuracy. Over folds: one count that does.
+        All counts in this range give the accuracy. For folds: one count.
     of : int
         Number of samples behind the count, over all runs.
     how : str
@@ -51,7 +51,7 @@ class Way:
     runs, folds : int
         Number of runs or folds that are averaged.
     share : float
-        Share of all values with these digits that this way could give.
+        Share of all values with these digits that this explanation fits.
     """
 
     fewest: int
@@ -78,7 +78,7 @@ def single_counts(printed: Printed, n: int) -> tuple[Way, ...]:
 
 
 def weaker_ways(printed: Printed, n: int) -> tuple[tuple[Way, ...], tuple[str, ...]]:
-    """Return what gives an accuracy that no single count gives, and which means are not listed, and why."""
+    """Return other explanations than a single count, and sentences on means that are not listed."""
     runs, too_many_runs = _runs(printed, n)
     folds, too_many_folds = _folds(printed, n)
     return (*_padded(printed, n), *runs, *folds), (*too_many_runs, *too_many_folds)
@@ -94,7 +94,7 @@ def _runs(printed: Printed, n: int) -> tuple[list[Way], list[str]]:
             ]
         for how, counts in _given(printed.value, printed.unit, runs * n):
             mean = f"the mean of {runs} runs of {n}, {how}"
-            # What 2 runs give, 4 runs give too.
+            # 4 runs give every mean that 2 runs give.
             ways.setdefault(
                 Fraction(counts[0], runs * n), Way(*counts, runs * n, mean, runs, share=share)
             )
@@ -123,9 +123,9 @@ def _share(of: int, unit: Decimal) -> float:
 
 
 def _ends(value: Decimal, unit: Decimal) -> dict[str, tuple[Decimal, Decimal, bool]]:
-    """Return the range of accuracies behind a value, and whether its upper end belongs to it.
+    """Return the range of accuracies behind a value, and whether its upper end is included.
 
-    A tie rounds either way: half up, half to even, or as its binary fraction happens to lie.
+    A tie may be rounded up or down.
     """
     half = unit / 2
     return {
@@ -141,7 +141,7 @@ def _within(ends: tuple[Decimal, Decimal, bool], of: int) -> tuple[int, int]:
 
 
 def _given(value: Decimal, unit: Decimal, of: int) -> list[tuple[str, tuple[int, int]]]:
-    """Return the counts that are rounded, and those that are truncated, to the value."""
+    """Return the counts that are rounded to the value, and the counts that are truncated to it."""
     found = {how: _within(ends, of) for how, ends in _ends(value, unit).items()}
     if found["rounded"] == found["truncated"]:
         found = {"rounded or truncated": found["rounded"]}
@@ -149,7 +149,7 @@ def _given(value: Decimal, unit: Decimal, of: int) -> list[tuple[str, tuple[int,
 
 
 def _padded(printed: Printed, n: int) -> list[Way]:
-    """Return the counts whose accuracy, with the fewest zeros left out, is the printed one."""
+    """Return the counts that give the accuracy without its last zeros, as few zeros as possible."""
     for zeros in range(1, printed.zeros + 1):
         unit = printed.unit.scaleb(zeros)
         share = _share(n, unit) / 10**zeros

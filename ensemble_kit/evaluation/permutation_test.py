@@ -73,7 +73,7 @@ class PermutationTest:
 
     Parameters
     ----------
-    methods : mapping of name to NullMetrics
+    methods : mapping of name to PermutedMetrics
     metric : str
     n_draws : int
     permutation : str
@@ -218,7 +218,7 @@ def _draw(
     return on_permuted, on_noise
 
 
-CONSTANT = "the classes' shares, whatever the image"
+CONSTANT = "always the class shares"
 
 
 def _metric_values(
@@ -268,10 +268,10 @@ def with_noise_members(oof: Predictions, rng: np.random.Generator) -> Prediction
     for m, there in enumerate(oof.available.T):
         rows = np.flatnonzero(there)
         logits[rows, m] = oof.logits[rng.permutation(rows), m]
-    kept = oof.features
+    real = oof.features
     # Features of different models have different spaces, so rows cannot be exchanged.
-    features = kept and PooledFeatures(
-        tuple(rng.normal(size=one.shape).astype(np.float32) for one in kept.values), kept.spaces
+    features = real and PooledFeatures(
+        tuple(rng.normal(size=one.shape).astype(np.float32) for one in real.values), real.spaces
     )
     return dataclasses.replace(oof, logits=logits, features=features)
 

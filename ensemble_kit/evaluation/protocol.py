@@ -137,7 +137,7 @@ class Protocol:
         return tuple(tuple(row) for row in self.costs.of(class_names).tolist())
 
     def decided(self, combined: Some, class_names: Sequence[str]) -> Some:
-        """Predictions with the classes that this protocol decides: by cost, if so set."""
+        """Predictions with the decisions of this protocol: by cost, if `decide_by_cost`."""
         if self.costs is None or not self.decide_by_cost:
             return combined
         return least_cost(combined, self.costs.of(class_names))

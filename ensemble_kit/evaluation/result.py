@@ -28,15 +28,15 @@ class Evaluation:
     combiner : Combiner
         Fitted to the whole out-of-fold table; use this one on new images.
     in_sample, cross_fitted, test : MetricValues
-        On the rows it was fitted to; on rows of other folds; on the test table (None without).
+        Metrics on the rows it was fitted to; on rows of other folds; on the test table, else None.
     nested : MetricValues or None
-        On folds that neither members nor combiner were trained on; None without nested predictions.
+        Metrics on folds that neither members nor combiner were trained on; else None.
     base_model_leakage : mapping of metric to Interval
-        Base-model leakage: cross-fitted minus nested, paired; empty without nested predictions.
+        Cross-fitted minus nested, paired; empty without nested predictions.
     oof_combined, test_combined : MethodPredictions
         The cross-fitted and the test predictions.
     verdicts : tuple of Verdict
-        Against the best member and the mean, on the cross-fitted, nested and test part.
+        Verdicts against the best member and the mean, on the cross-fitted, nested and test part.
     notes : tuple of str
         Caveats, to be shown beside every metric.
     fell_back : bool
@@ -50,8 +50,8 @@ class Evaluation:
     decided_by_cost : bool
         Whether predicted classes are the classes of least expected cost.
     tests : tuple of BaselineTest
-        Against the best member and the mean, Holm-adjusted over the methods of the table; empty if
-        images share a group.
+        Tests against the best member and the mean, Holm-adjusted over the methods of the table;
+        empty if images share a group.
     corrected : CorrectedChoice or None
         The metric corrected for the choice; only of the best cross-fitted method.
     positive : str or None

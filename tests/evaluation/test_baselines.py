@@ -8,7 +8,7 @@ import pytest
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.combiners.baselines import BestMember
 from ensemble_kit.errors import UsageError
-from ensemble_kit.evaluation.compare import field_notes
+from ensemble_kit.evaluation.compare import all_notes
 from ensemble_kit.evaluation.cross_validation.baselines import with_baselines
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
@@ -98,7 +98,7 @@ def test_fitted_methods_below_the_best_member_are_named() -> None:
     evaluated = evaluate_all(
         {"last": LastMember(), "vote": make_combiner("vote")}, table, protocol=protocol
     )
-    printed = [note for note in field_notes(evaluated) if "not better than the best member" in note]
+    printed = [note for note in all_notes(evaluated) if "not better than the best member" in note]
     assert [note.partition(": ")[0] for note in printed] == ["last"]
     assert not any(note in evaluated["vote"].notes for note in printed)
     fine = evaluate_all({"simplex": make_combiner("simplex")}, table, protocol=protocol)

@@ -13,7 +13,7 @@ from ensemble_kit.cli.output.text import columns
 from ensemble_kit.combiners import make_combiner
 from ensemble_kit.combiners.rules.voting import MajorityVote
 from ensemble_kit.evaluation.caveats import replaced_note
-from ensemble_kit.evaluation.compare import chosen, field_notes
+from ensemble_kit.evaluation.compare import all_notes, chosen
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.imports.import_predictions import import_predictions
 from ensemble_kit.evaluation.protocol import Protocol
@@ -79,7 +79,7 @@ def test_methods_that_fell_back_share_one_note(evaluated) -> None:
     }
     rows = board.leaderboard(replaced, QUICK)
     assert {"max*", "min*"} <= {row[0] for row in rows}
-    notes = [note for note in field_notes(replaced) if "replaced by the mean" in note]
+    notes = [note for note in all_notes(replaced) if "replaced by the mean" in note]
     assert len(notes) == 1
     assert notes[0].startswith("max, min: ")
 
@@ -101,7 +101,7 @@ def test_ties_are_counted_by_method(evaluated) -> None:
 
 
 def test_votes_and_the_oracle_say_how_to_read_them(evaluated) -> None:
-    notes = " ".join(field_notes(evaluated))
+    notes = " ".join(all_notes(evaluated))
     assert "`vote` outputs vote shares" in notes
     assert "upper bound" in notes
 

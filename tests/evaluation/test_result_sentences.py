@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensemble_kit.combiners import make_combiner
-from ensemble_kit.evaluation.compare import field_notes
+from ensemble_kit.evaluation.compare import all_notes
 from ensemble_kit.evaluation.evaluate import evaluate_all
 from ensemble_kit.evaluation.protocol import Protocol
 from ensemble_kit.evaluation.runs.ensemble_files import metrics_json
@@ -247,12 +247,12 @@ def test_a_constant_prediction_is_a_warning_in_the_answer_and_the_first_caveat()
     warning = next(line for line in result_sentences(stored) if line.startswith("Warning"))
     assert "'1'" in warning
     assert "80 images" in warning
-    first = field_notes(evaluated)[0]
+    first = all_notes(evaluated)[0]
     assert {"vote", "median", "mean", "best-member"} == set(first.partition(": ")[0].split(", "))
     assert "'1'" in first
     good_test = Predictions.from_arrays(good, labels, groups=groups + 100, kind="test")
     usual = evaluate_all(methods, oof, good_test, protocol=Protocol(n_resamples=50))
-    assert not any("one class is predicted" in note for note in field_notes(usual))
+    assert not any("one class is predicted" in note for note in all_notes(usual))
 
 
 def test_without_a_test_part_a_nested_verdict_decides_what_is_recommended() -> None:

@@ -1,7 +1,7 @@
 """The clinical block: net benefit, calibration, predictive values and subgroups of one method.
 
 The measures are those that STRATOS (Van Calster et al. 2025, The Lancet Digital Health) and TRIPOD+AI
-(Collins et al. 2024, BMJ 385, e078378) ask for. Writes and prints nothing.
+(Collins et al. 2024, BMJ 385, e078378) require.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from ensemble_kit.predictions.table import Predictions
 
 @dataclasses.dataclass(frozen=True)
 class ClinicalOptions:
-    """What is asked for.
+    """Settings of the clinical block.
 
     Parameters
     ----------
     thresholds : tuple of float
-        Of the decision curve, between 0 and 1.
+        Thresholds of the decision curve, between 0 and 1.
     prevalences : tuple of float
-        Stated ones, for PPV and NPV.
+        Additional prevalences at which PPV and NPV are computed.
     by : tuple of str
         Columns of the manifest whose values are subgroups.
 
     Raises
     ------
     UsageError
-        A threshold or a prevalence that is not between 0 and 1.
+        A threshold or a prevalence is not between 0 and 1.
     """
 
     thresholds: tuple[float, ...] = THRESHOLDS
@@ -70,11 +70,11 @@ class ClinicalPart:
     Parameters
     ----------
     n, n_groups, n_positive, n_positive_groups : int
-        Images and patients, and those of the positive class.
+        Number of images and patients, in total and of the positive class.
     curve, best_member : DecisionCurve
-        Of the method, and of the best single member.
+        Decision curves of the method and of the best single member.
     gains : tuple of Interval
-        Net benefit of the method minus that of the best member, by threshold.
+        Net benefit of the method minus net benefit of the best member, by threshold.
     calibration : Calibration
     values : PredictiveValues
     """
@@ -98,14 +98,14 @@ class Clinical:
     ----------
     method : str
     positive : str or None
-        The positive class; None where it is not known. Then there are no parts, and `why_not` says
-        what to set.
+        The positive class; None if it is not known. `parts` is then empty, and `why_not` contains
+        the advice.
     parts : mapping of part to ClinicalPart
         Parts are `cross_fitted` and `test`.
     by : mapping of column to mapping of part to tuple of Subgroup
     level : float
     metric : str
-        Of the subgroups.
+        Metric of the subgroups.
     """
 
     method: str
@@ -117,7 +117,7 @@ class Clinical:
     metric: str
 
 
-# Rows, the method's predictions of them, and the best member's.
+# Rows, predictions of the method, predictions of the best member.
 Part = tuple[Predictions, Combined, Combined]
 
 
@@ -134,17 +134,17 @@ def clinical_of(
     ----------
     method : str
     parts : mapping of part to (Predictions, Combined, Combined)
-        The rows, the method's predictions, and those of the best member.
+        The rows, the predictions of the method, and the predictions of the best member.
     manifest : Manifest
-        Has the columns of the subgroups.
+        Contains the columns of the subgroups.
     protocol : Protocol
-        Has the positive class, the metric of the subgroups, and how intervals are made.
+        Positive class, metric of the subgroups, and settings of the intervals.
     options : ClinicalOptions, optional
 
     Raises
     ------
     UsageError
-        The positive class is none of the classes, or a column cannot make subgroups.
+        The positive class is unknown, or a column cannot define subgroups.
     """
     options = options or ClinicalOptions()
     positive = protocol.positive_of(manifest.class_names)

@@ -20,7 +20,7 @@ from ensemble_kit.evaluation.uncertainty.t_intervals import Bounds, interval_of
 from ensemble_kit.metrics.calibration import calibration_slope
 from ensemble_kit.metrics.calibration_slope import intercepts_under, slopes_without
 
-# Blocks x samples up to which slope and intercept are fitted again without each block.
+# Slope and intercept are refitted without each block if blocks x samples is at most this.
 MAX_REFITTED = 1_000_000
 MAX_BINS = 10
 GROUPS_PER_BIN = 2
@@ -53,14 +53,14 @@ class Calibration:
     Parameters
     ----------
     slope : Interval
-        1 is calibrated in spread, below 1 the probabilities are too extreme. Undefined where no
-        slope fits best, as for probabilities that are all equal or without an error.
+        1: calibrated. Below 1: the probabilities are too extreme. Undefined if all probabilities are
+        equal, or if they separate the classes perfectly.
     intercept : Interval
-        Calibration in the large, in log odds: 0 is calibrated, above 0 the probabilities are too low.
+        Calibration in the large, in log odds. 0: calibrated. Above 0: the probabilities are too low.
     observed_to_expected : Interval
-        Number of positive samples over the sum of their probabilities; 1 is calibrated.
+        Number of positive samples over the sum of the probabilities. 1: calibrated.
     bins : tuple of CalibrationBin
-        Bins of about as many samples each, by ascending probability.
+        Bins with about equal numbers of samples, by ascending probability.
     """
 
     slope: Interval
@@ -77,7 +77,7 @@ def calibration_of(table: OneClass) -> Calibration:
 
 
 def calibration_bins(table: OneClass) -> tuple[CalibrationBin, ...]:
-    """Up to 10 bins, fewer where there are few groups; equal probabilities share a bin."""
+    """Up to 10 bins, fewer if there are few groups. Equal probabilities are in the same bin."""
     if not table.n:
         return ()
     n_bins = int(np.clip(table.n_groups // GROUPS_PER_BIN, 2, MAX_BINS))

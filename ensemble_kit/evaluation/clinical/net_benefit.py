@@ -1,6 +1,6 @@
-"""Decision curves: the net benefit of calling a class where its probability reaches a threshold.
+"""Decision curves: the net benefit of calling a sample positive at each probability threshold.
 
-The share of samples of each class is taken as fixed, as the class counts of patients are.
+The class shares are treated as fixed, like the class counts of patients in all intervals.
 
 References
 ----------
@@ -32,12 +32,12 @@ class NetBenefit:
     Parameters
     ----------
     threshold : float
-        A sample is called positive where its probability is at least this one.
+        A sample is called positive if its probability is at least the threshold.
     value : Interval
-        TP / n - FP / n x threshold / (1 - threshold).
+        TP / n - FP / n x threshold / (1 - threshold); 0 if no sample is called positive.
     treat_all : float
-        The same where every sample is called positive; it has no interval, as the share of positive
-        samples is taken as fixed. Where none is called positive it is 0.
+        Net benefit if every sample is called positive. It has no interval, because the class shares
+        are treated as fixed.
     """
 
     threshold: float
@@ -47,7 +47,7 @@ class NetBenefit:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DecisionCurve:
-    """Net benefit at several thresholds, and without each group in turn: what differences need.
+    """Net benefit at several thresholds, and the same without each block of groups.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def decision_curve(table: OneClass, thresholds: Sequence[float] = THRESHOLDS) ->
     """Net benefit at each threshold, with intervals over groups.
 
     With the share p of positive samples, w = threshold / (1 - threshold), and sensitivity and
-    specificity at the threshold, net benefit is p sensitivity - (1 - p) w (1 - specificity). It lies
-    between -(1 - p) w and p, so that its interval is Wilson's between these bounds.
+    specificity at the threshold, net benefit is p sensitivity - (1 - p) w (1 - specificity). Its
+    interval is a Wilson interval, rescaled to the bounds -(1 - p) w and p.
     """
     at = checked_thresholds(thresholds)
     weight = at / (1.0 - at)
@@ -74,7 +74,7 @@ def decision_curve(table: OneClass, thresholds: Sequence[float] = THRESHOLDS) ->
     whole, left_out = table.sums(np.concatenate(columns, axis=1))
     k, p = len(at), table.prevalence
     rates = [_rates(sums, k) for sums in (whole[None], left_out)]
-    # As a share of what can be reached, from 0 (all wrong) to 1 (all right).
+    # Net benefit, rescaled to 0 (all wrong) to 1 (all right).
     least, span = -(1.0 - p) * weight, p + (1.0 - p) * weight
     shares = [(_part(p, se) + _part(1.0 - p, sp) * weight) / span for se, sp in rates]
     points = []
@@ -94,10 +94,7 @@ def decision_curve(table: OneClass, thresholds: Sequence[float] = THRESHOLDS) ->
 
 
 def benefit_gains(ours: DecisionCurve, theirs: DecisionCurve, table: OneClass) -> list[Interval]:
-    """What one method's net benefit gains on another's, over the same samples.
-
-    The intervals hold for all thresholds at once.
-    """
+    """Net benefit of one method minus another, on the same samples, with simultaneous intervals."""
     values = np.array(
         [
             float(a.value.value or 0.0) - float(b.value.value or 0.0)
@@ -112,12 +109,12 @@ def benefit_gains(ours: DecisionCurve, theirs: DecisionCurve, table: OneClass) -
 
 
 def checked_thresholds(thresholds: Sequence[float]) -> Array:
-    """Ascending, each once.
+    """The thresholds in ascending order, without duplicates.
 
     Raises
     ------
     UsageError
-        None, or one that is not between 0 and 1.
+        No threshold is given, or one is not between 0 and 1.
     """
     wrong = [t for t in thresholds if not 0.0 < t < 1.0]
     if wrong or not len(thresholds):
@@ -133,12 +130,12 @@ def checked_thresholds(thresholds: Sequence[float]) -> Array:
 
 def _rates(sums: Array, k: int) -> tuple[Array, Array]:
     """Sensitivity and specificity at k thresholds, shape (n, k) each."""
-    found, spared, sick, well = np.split(sums, [k, 2 * k, 2 * k + 1], axis=1)
-    return ratio(found, sick), ratio(spared, well)
+    found, cleared, positive, negative = np.split(sums, [k, 2 * k, 2 * k + 1], axis=1)
+    return ratio(found, positive), ratio(cleared, negative)
 
 
 def _part(share: float, rate: Array) -> Array:
-    """A class without samples takes no part."""
+    """`share * rate`; 0 for a class without samples, whose rate is NaN."""
     return share * rate if share > 0.0 else np.zeros_like(rate)
 
 

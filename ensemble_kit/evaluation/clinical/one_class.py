@@ -1,7 +1,4 @@
-"""One class against the rest over one table: who has it, its probability, who is called it.
-
-Counts by whole groups, and rates with each group left out. Knows no metric.
-"""
+"""One class against the rest: truth, probability and decision of each sample, and sums by group."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from ensemble_kit.predictions.method_predictions import Combined
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OneClass:
-    """The positive class against the rest, by one method over one table.
+    """The positive class against the rest, as predicted by one method for one table.
 
     Parameters
     ----------
@@ -27,12 +24,12 @@ class OneClass:
     proba : array, shape (n_samples,)
         Probability of the class.
     called : array, shape (n_samples,)
-        1 where the method decides for the class, else 0. An abstention counts as an error.
+        1 if the method predicts the class, else 0. An abstention counts as an error.
     labels : array of int, shape (n_samples,)
     groups : array of int, shape (n_samples,)
-        Numbered from 0.
+        Group numbers from 0.
     jackknife : Jackknife or None
-        None where no intervals are asked for, or no group can be left out.
+        None if no intervals are requested, or if no group can be left out.
     level : float
         Confidence level of the intervals, e.g. 0.95.
     """
@@ -61,7 +58,7 @@ class OneClass:
         n_classes = combined.proba.shape[1]
         positive = truth == class_index
         called = (combined.predicted == class_index).astype(np.float64)
-        # Shared out among the wrong classes, as in every metric of decisions.
+        # An abstention counts as an error, divided equally among the wrong classes.
         abstained = (combined.predicted < 0) & ~positive
         called[abstained] = 1.0 / max(n_classes - 1, 1)
         jackknife = Jackknife.of(truth, numbered, n_classes) if intervals and len(truth) else None
@@ -106,7 +103,7 @@ class OneClass:
         return by_group.sum(axis=0), left_out
 
     def design(self, *weights: Array) -> Design | None:
-        """Of a metric that rests on samples with these weights; one array for each of its parts."""
+        """Design of a metric that uses samples with these weights; one array per part of the metric."""
         if self.jackknife is None:
             return None
         stacked = np.stack([np.asarray(w, dtype=np.float64) for w in weights], axis=1)
@@ -117,7 +114,7 @@ class OneClass:
 
 
 def ratio(above: Array, below: Array) -> Array:
-    """`above / below`, NaN where nothing is below."""
+    """`above / below`; NaN where `below` is 0."""
     out = np.full(np.broadcast_shapes(np.shape(above), np.shape(below)), np.nan)
     np.divide(above, below, out=out, where=np.broadcast_to(below, out.shape) > 0)
     return out

@@ -1,4 +1,4 @@
-"""Sensitivity, specificity, and predictive values at the study's own and at stated prevalences.
+"""Sensitivity, specificity, and predictive values at the prevalence of the study and at others.
 
 References
 ----------
@@ -22,15 +22,15 @@ from ensemble_kit.evaluation.uncertainty.shares import shares
 
 @dataclasses.dataclass(frozen=True)
 class AtPrevalence:
-    """Predictive values among patients of whom this share has the class.
+    """Predictive values at one prevalence.
 
     Parameters
     ----------
     prevalence : float
     is_of_study : bool
-        Whether it is the share of positive samples in the table itself.
+        Whether this is the share of positive samples in the table.
     ppv, npv : Interval
-        Undefined (None) where no sample is called positive, or none negative.
+        Undefined (None) if no sample is called positive (`ppv`) or negative (`npv`).
     """
 
     prevalence: float
@@ -41,13 +41,13 @@ class AtPrevalence:
 
 @dataclasses.dataclass(frozen=True)
 class PredictiveValues:
-    """What a positive and a negative decision say.
+    """Sensitivity, specificity and predictive values of the decisions.
 
     Parameters
     ----------
     sensitivity, specificity : Interval
     at : tuple of AtPrevalence
-        First of the study's own prevalence, then of those that were stated.
+        At the prevalence of the study first, then at the stated prevalences.
     """
 
     sensitivity: Interval
@@ -60,23 +60,23 @@ def predictive_values(table: OneClass, prevalences: Sequence[float] = ()) -> Pre
 
     At a stated prevalence p, PPV = p sensitivity / (p sensitivity + (1 - p) (1 - specificity)) and
     NPV = (1 - p) specificity / ((1 - p) specificity + p (1 - sensitivity)). Their intervals follow
-    from those of sensitivity and specificity (MOVER, Zou & Donner 2008), with the prevalence as known.
+    from those of sensitivity and specificity (MOVER, Zou & Donner 2008); p is treated as known.
 
     Raises
     ------
     UsageError
-        A prevalence that is not between 0 and 1.
+        A prevalence is not between 0 and 1.
     """
     for one in prevalences:
         check_prevalence(one)
     positive, called = table.positive.astype(np.float64), table.called
-    negative, spared = 1.0 - positive, 1.0 - table.called
+    negative, cleared = 1.0 - positive, 1.0 - table.called
     own = shares(
         {
             "sensitivity": (positive * called, positive),
-            "specificity": (negative * spared, negative),
+            "specificity": (negative * cleared, negative),
             "ppv": (positive * called, called),
-            "npv": (negative * spared, spared),
+            "npv": (negative * cleared, cleared),
         },
         table.labels, table.groups, int(table.labels.max(initial=0)) + 1,
         level=table.level, intervals=table.jackknife is not None,
@@ -97,10 +97,10 @@ def predictive_values(table: OneClass, prevalences: Sequence[float] = ()) -> Pre
 
 
 def check_prevalence(prevalence: float) -> None:
-    """Refuse what is no share above 0 and below 1."""
+    """Raise UsageError unless the prevalence is above 0 and below 1."""
     if not 0.0 < prevalence < 1.0:
         raise UsageError(
-            f"The prevalence {prevalence:g} is not possible",
+            f"Invalid prevalence {prevalence:g}",
             "a prevalence is above 0 and below 1",
             "Give the share of patients who have the class where you work, e.g. .15",
         )
@@ -114,7 +114,7 @@ def _complement(share: Interval) -> Interval:
 
 
 def _of_ratio(p: float, wrong: Interval, right: Interval, correlation: float) -> Interval:
-    """p / (p + (1 - p) wrong / right): the higher the ratio of the two rates, the lower."""
+    """p / (p + (1 - p) wrong / right), which falls as wrong / right rises."""
     if wrong.value is None or right.value is None or wrong.value + right.value <= 0.0:
         return Interval(None)
 
@@ -130,7 +130,7 @@ def _of_ratio(p: float, wrong: Interval, right: Interval, correlation: float) ->
 
 
 def ratio_ends(above: Interval, below: Interval, correlation: float) -> tuple[float, float]:
-    """MOVER limits of above / below: where the interval of above - limit x below just holds 0."""
+    """MOVER limits of above / below: the interval of above - limit x below then ends at 0."""
 
     def end(first: float | None, second: float | None, *, is_upper: bool) -> float:
         x, y = float(above.value or 0.0), float(below.value or 0.0)
@@ -149,9 +149,9 @@ def ratio_ends(above: Interval, below: Interval, correlation: float) -> tuple[fl
 
 
 def _correlation(table: OneClass) -> float:
-    """Of the two rates' errors: 0 where each group is of one class.
+    """Correlation of the errors of the two rates; 0 if each group has one class.
 
-    A correlation that would make intervals shorter is not used.
+    A positive correlation is set to 0, because it would make intervals shorter.
     """
     if table.jackknife is None:
         return 0.0

@@ -1,7 +1,4 @@
-"""Metrics by subgroup: one column of the manifest, such as site, scanner, stain or magnification.
-
-Takes predictions that were made elsewhere; compares no subgroups.
-"""
+"""Metrics by subgroup: one column of the manifest, such as site, scanner, stain or magnification."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ NOT_GIVEN = "(not given)"
 
 @dataclasses.dataclass(frozen=True)
 class Subgroup:
-    """What one method reached on the rows with one value of a column.
+    """Metrics of one method on the rows with one value of a column.
 
     Parameters
     ----------
@@ -38,13 +35,13 @@ class Subgroup:
         The value.
     n, n_groups : int
     metric : Interval
-        The protocol's metric. Undefined where it averages over classes and one of them is missing.
+        The protocol's metric. Undefined if it averages over classes and a class is missing.
     sensitivity, specificity : Interval or None
-        Of the positive class; None where it is not known.
+        For the positive class; None if it is not known.
     missing_classes : tuple of str
-        Classes of the whole part that no row of the subgroup has.
+        Classes of the whole part that the subgroup does not have.
     remark : str
-        Why a number or an interval is not there; else empty.
+        Why a value or an interval is missing; else empty.
     """
 
     name: str
@@ -63,7 +60,7 @@ def column_of(manifest: Manifest, column: str, sample_ids: npt.ArrayLike) -> npt
     Raises
     ------
     UsageError
-        No such column, or one with more different values than make subgroups.
+        The column is unknown, or has too many different values.
     """
     if column not in manifest.table:
         known = [name for name in manifest.table if manifest.table[name].nunique() <= MAX_SUBGROUPS]
@@ -76,7 +73,7 @@ def column_of(manifest: Manifest, column: str, sample_ids: npt.ArrayLike) -> npt
     if (n := values.nunique()) > MAX_SUBGROUPS:
         raise UsageError(
             f"Column '{column}' has {n} different values",
-            f"subgroups are at most {MAX_SUBGROUPS}",
+            f"at most {MAX_SUBGROUPS} subgroups are possible",
             "Name a column of categories, such as a site or a scanner",
         )
     by_id = pd.Series(values.to_numpy(), index=manifest.sample_ids)
@@ -98,7 +95,7 @@ def subgroups(
         Rows as in `table`.
     table : Predictions
     protocol : Protocol
-        The metric, and how intervals are made.
+        The metric, and settings of the intervals.
     """
     given = in_natural_order(set(values.tolist()) - {NOT_GIVEN})
     names = [*given, *({NOT_GIVEN} & set(values.tolist()))]
@@ -145,7 +142,7 @@ def _remark(missing: Sequence[str], found: Sequence[Interval | None], unit: str)
 
 
 def _as_text(value: object) -> str:
-    """Whole numbers without a point; what is empty has a name."""
+    """A value as text: whole numbers without a decimal point, `NOT_GIVEN` for empty cells."""
     if value is None or value != value:
         return NOT_GIVEN
     if isinstance(value, float) and value.is_integer():

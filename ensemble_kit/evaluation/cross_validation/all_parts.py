@@ -1,7 +1,6 @@
 """Predictions of every method for every part: in-sample, cross-fitted, nested and test.
 
-Everything is fitted to out-of-fold predictions. Nothing is scored here, except what the replacement
-by the mean is decided on.
+Everything is fitted to out-of-fold predictions.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ class AllParts:
     combiners : mapping of name to Combiner
         Unfitted, with the baselines and the oracle.
     fitted : mapping of name to Combiner
-        Fitted to all out-of-fold rows; a method that fell back is the mean.
+        Fitted to all out-of-fold rows; a replaced method is the fitted mean.
     fell_back : collection of str
         The methods that were replaced by the mean.
     predictions : mapping of part to mapping of name to MethodPredictions
-        `in_sample` and `cross_fitted`; `nested` and `test` where there are such rows.
+        `in_sample` and `cross_fitted`; `nested` and `test` if there are such rows.
     tables : mapping of part to Predictions
         The rows of each part.
     """
@@ -61,11 +60,11 @@ def predict_all_parts(
     Parameters
     ----------
     combiners : mapping of name to Combiner
-        With the baselines and the oracle. Left as they are: copies are fitted.
+        With the baselines and the oracle. Copies are fitted.
     """
 
     def decided(one: Combiner, made: MethodPredictions) -> MethodPredictions:
-        """As the protocol decides; the oracle has seen the labels."""
+        """Apply the decision rule of the protocol, except to the oracle."""
         return made if one.needs_labels else protocol.decided(made, oof.class_names)
 
     fitted = {name: one.fit_to(oof) for name, one in combiners.items()}

@@ -82,7 +82,7 @@ def fold_of(oof: Predictions) -> npt.NDArray[np.int64]:
         fold = _made_folds(oof)
     if len(np.unique(fold)) < 2:
         raise DataError(
-            f"The predictions are of {len(np.unique(fold))} fold only",
+            f"The predictions have {len(np.unique(fold))} fold only",
             "cross-fitting needs at least two folds",
             "Train or import the other folds",
         )
@@ -96,7 +96,7 @@ def _made_folds(oof: Predictions) -> npt.NDArray[np.int64]:
     n_groups = int(groups.max()) + 1
     if n_groups < 2:
         raise DataError(
-            f"All {len(oof)} samples are of one group",
+            f"All {len(oof)} samples are in one group",
             "cross-fitting needs at least two groups",
             "Add samples of other groups",
         )

@@ -68,7 +68,7 @@ def _value(wanted: Metric, predictions: Combined, labels: Ints) -> float:
 
 
 def with_fallback(ours: Some, mean: Combined, labels: Ints, fold: Ints, wanted: Metric) -> Some:
-    """Cross-fitted predictions of "use this combiner if it beats the mean on the other folds".
+    """Cross-fitted predictions of "use this combiner if it is better than the mean on the other folds".
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
-"""The strict answer: each fold judged by members and combiners that never saw its labels.
+"""Nested cross-validation: each fold is evaluated by members and combiners that never saw its labels.
 
-Cross-fitting a combiner leaves a coupling: it is fitted to logits of models that trained on the
-very fold that it is judged on. Here all that is fitted, the fallback to the mean included, is
-fitted inside the other folds, whose logits come from models blind to the judged one too.
+A cross-fitted combiner is fitted to logits of models that were trained on the evaluated fold
+(base-model leakage). Here members, combiners and the fallback to the mean use the other folds only.
 """
 
 from __future__ import annotations
@@ -38,27 +37,29 @@ def nested_predictions(
     metric: Metric,
     decide: Callable[[MethodPredictions], MethodPredictions] = lambda combined: combined,
 ) -> dict[str, MethodPredictions]:
-    """What each method says of each row, when its fold was seen by nobody.
+    """Predictions of each method for each row, by members and combiners that never saw its fold.
 
     Parameters
     ----------
     combiners : mapping of name to Combiner
-        With `mean`, which others fall back to. Left as they are: copies are fitted.
+        Must include `mean`. Copies are fitted.
     nested : sequence of NestedFold
-        Together they judge every row of `oof` once.
+        Together they evaluate every row of `oof` once.
     oof : Predictions
-        The rows, in the order of the answers.
+        The rows, in the order of the result.
     fallback_candidates : collection of names
-        The methods that the mean replaces where they do not beat it inside the other folds.
+        Methods that are replaced by the mean if they are not better inside the other folds.
     metric : Metric
-        What that is decided on, beside log loss.
+        Metric of this comparison, beside log loss.
     decide : callable, optional
-        How answers become decisions, where not for the likeliest class.
+        Decision rule; by default the most probable class.
 
     Raises
     ------
+    UsageError
+        A combiner needs features.
     DataError
-        Tables of other members, classes or rows.
+        Tables have other members, classes or rows.
     """
     refuse_features(combiners)
     _refuse_other_rows(nested, oof)
@@ -115,16 +116,16 @@ def base_model_leakage(
 
 
 def _as_it_is(name: str) -> Metric:
-    """The metric, of which only the name and the sign are used: more counts as more."""
+    """The metric as if higher were better, so that `paired_gains` is the plain difference."""
     return dataclasses.replace(metric(name), higher_is_better=True)
 
 
 def refuse_features(combiners: Mapping[str, Combiner]) -> None:
-    """Refuse combiners that need what pairs of folds do not have."""
+    """Raise UsageError for combiners on features: nested predictions have none."""
     if names := [name for name, one in combiners.items() if one.needs_features]:
         raise UsageError(
             f"Nested cross-validation is not possible for {first_few(names)}",
-            "models that are trained without two folds keep no features",
+            "models that are trained without two folds store no features",
             "Leave out --nested for these methods. Their cross-fitted metrics already come from models "
             "and fits that did not see the evaluated image",
         )

@@ -110,9 +110,8 @@ def calibrate(
         Error rate, between 0 and 1.
     score : {"lac", "aps", "raps"}
     groups : array-like, shape (n_samples,), optional
-        Patients. Each patient has the same weight, whatever the number of images. The coverage
-        holds for a random image of a new patient, if patients are exchangeable and the images
-        within each patient are exchangeable.
+        Patients. Each patient has the same weight. The coverage holds for a random image of a new
+        patient, if patients are exchangeable and the images within each patient are exchangeable.
     per_class : bool
         Calibrate for each class separately (class-conditional coverage). The coverage holds for a
         random image of that class of a new patient who has one.
@@ -121,9 +120,8 @@ def calibrate(
     ----------
     Vovk, V., Gammerman, A., & Shafer, G. (2005). Algorithmic Learning in a Random World. Springer.
     Lee, Y., Barber, R. F., & Willett, R. (2023). Distribution-free inference with hierarchical
-    data. arXiv:2306.06342 (groups: this weighting, valid at any number of them). Dunn, R.,
-    Wasserman, L., & Ramdas, A. (2023). Distribution-free prediction sets for two-layer hierarchical
-    models. JASA 118(544).
+    data. arXiv:2306.06342 (the weighting of groups). Dunn, R., Wasserman, L., & Ramdas, A. (2023).
+    Distribution-free prediction sets for two-layer hierarchical models. JASA 118(544).
 
     Examples
     --------
@@ -200,7 +198,7 @@ def cross_conformal(
     ----------
     Vovk, V. (2015). Cross-conformal predictors. Annals of Mathematics and AI 74. Barber, R. F.,
     Candes, E., Ramdas, A., & Tibshirani, R. (2021). Predictive inference with the jackknife+.
-    Annals of Statistics 49(1) (the bound, of exchangeable rows).
+    Annals of Statistics 49(1) (the bound, for exchangeable rows).
     """
     _check_alpha(alpha)
     nonconforming = nonconformity(proba, score)[np.arange(len(labels)), labels]

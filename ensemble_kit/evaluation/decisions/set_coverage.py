@@ -60,7 +60,7 @@ class SetMetrics:
     n, n_groups : int
         Images, and patients with such images.
     covered : Interval
-        Coverage with equal weight per patient, which the guarantee is about.
+        Coverage with equal weight per patient. The guarantee is for this coverage.
     covered_per_image : Interval
         Coverage with equal weight per image.
     mean_size : float
@@ -123,13 +123,13 @@ def set_metrics(
     labels = table.labels
     rows = {"all": np.ones(len(labels), dtype=bool)}
     rows |= {name: labels == c for c, name in enumerate(table.class_names)}
-    held = sets[np.arange(len(labels)), labels].astype(np.float64)
+    covered = sets[np.arange(len(labels)), labels].astype(np.float64)
     parts: dict[str, tuple[Array, Array]] = {}
     for name, those in rows.items():
         weight = np.zeros(len(labels))
         weight[those] = _one_per_group(table.groups[those])
-        parts[f"patient {name}"] = (held * weight, weight)
-        parts[f"image {name}"] = (held * those, those.astype(np.float64))
+        parts[f"patient {name}"] = (covered * weight, weight)
+        parts[f"image {name}"] = (covered * those, those.astype(np.float64))
     found = shares(
         parts, labels, table.groups, table.n_classes,
         level=options.level, intervals=options.n_resamples > 0,
@@ -145,7 +145,7 @@ def set_metrics(
             single=float((size[those] == 1).mean()),
             empty=float((size[those] == 0).mean()),
             full=float((size[those] == table.n_classes).mean()),
-            right_of_single=_mean(held[those & (size == 1)]),
+            right_of_single=_mean(covered[those & (size == 1)]),
         )
         for name, those in rows.items()
         if those.any()

@@ -1,6 +1,6 @@
 """Decisions by a threshold and a referral threshold, chosen on some rows and applied to others.
 
-Cross-fitting chooses for each fold on the other folds. Knows no run and no files.
+Cross-fitted decisions on a fold use thresholds that were chosen on the other folds.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ WRONG = ("wrong", "false_positive", "false_negative")
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """What is requested: a class that is called from a threshold on, a referred part, or both.
+    """Settings of the decisions: a threshold for one class, a reject option, or both.
 
     Parameters
     ----------
     target : int or None
-        The class called where its probability reaches the threshold; None decides for the class
-        that the method predicts.
+        The class that is called if its probability reaches the threshold; None: the decision is the
+        predicted class.
     threshold_target : ThresholdTarget or None
         How the threshold is chosen; None if and only if `target` is.
     reject_option : RejectOption or None
@@ -47,7 +47,7 @@ class Rule:
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """A threshold, and a certainty below which one refers (0: nothing is referred)."""
+    """A threshold, and the certainty below which samples are referred (0: none is referred)."""
 
     threshold: float | None
     refer_below: float = 0.0
@@ -55,14 +55,14 @@ class Threshold:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decisions:
-    """What was decided of some rows.
+    """Decisions on some rows.
 
     Parameters
     ----------
     called : array of int, shape (n_samples,)
-        With a target 1 where it is called, else 0; without, the class.
+        With a target: 1 if the target class is called, else 0. Without: the decided class.
     truth : array of int, shape (n_samples,)
-        Likewise.
+        The true values, in the same code.
     referred : array of bool, shape (n_samples,)
     """
 
@@ -110,9 +110,9 @@ def _certainty(rule: Rule, threshold: float | None, combined: Combined) -> Array
 def cross_fitted(
     rule: Rule, combined: Combined, labels: Ints, fold: Ints
 ) -> tuple[Decisions, dict[int, Threshold]] | None:
-    """Decisions on each fold by the point that the other folds chose, and those points.
+    """Decisions on each fold with thresholds chosen on the other folds, and these thresholds.
 
-    None where some fold's others hold no sample of the class, or nothing else.
+    None if, without one of the folds, the target class or all other classes are missing.
     """
     if not can_choose(rule, labels) or len(np.unique(fold)) < 2:
         return None
@@ -131,13 +131,13 @@ def cross_fitted(
 
 
 def can_choose(rule: Rule, labels: Ints) -> bool:
-    """Whether these rows hold both sides of the class in question."""
+    """Whether these rows have samples of the target class and of other classes."""
     return rule.target is None or 0 < int((labels == rule.target).sum()) < len(labels)
 
 
 @dataclasses.dataclass(frozen=True)
 class DecisionMetrics:
-    """What the decisions reached on one part.
+    """Metrics of the decisions on one part.
 
     Parameters
     ----------
@@ -147,11 +147,11 @@ class DecisionMetrics:
         without, `right, wrong, referred`.
     shares : mapping of name to Interval
         With a target `sensitivity, specificity, ppv, npv`; without, `accuracy` and
-        `sensitivity <class>` of each; all among what is decided, and `referred`. Where images are
-        referred, also `sensitivity of all` and `specificity of all`, or `accuracy of all`: a
-        referred image counts as not found.
+        `sensitivity <class>`. They are shares of the decided images. `referred` is the share of
+        referred images. If there are any: also `sensitivity of all` and `specificity of all`, or
+        `accuracy of all`, where a referred image counts as not found.
     never_right : tuple of str
-        Without a target: classes that have samples, none of which is decided correctly.
+        Without a target: classes of which no sample is decided correctly.
     """
 
     n: int
@@ -162,7 +162,7 @@ class DecisionMetrics:
 
     @property
     def error(self) -> float | None:
-        """Share of what is decided that is wrong; None where all is referred."""
+        """Share of wrong decisions; None if all images are referred."""
         wrong = [n for name, n in self.counts.items() if name in WRONG]
         n_decided = self.n - self.counts["referred"]
         return sum(wrong) / n_decided if n_decided else None
@@ -239,23 +239,23 @@ def one_class_notes(
 def _of_target(made: Decisions) -> tuple[dict[str, Bools], dict[str, tuple[Bools, Bools]]]:
     """The rows that are counted, and numerator and denominator of each share, for one class."""
     decided = ~made.referred
-    one, zero = decided & (made.called == 1), decided & (made.called == 0)
-    sick, well = made.truth == 1, made.truth == 0
+    called, cleared = decided & (made.called == 1), decided & (made.called == 0)
+    positive, negative = made.truth == 1, made.truth == 0
     counts = {
-        "true_positive": sick & one,
-        "false_positive": well & one,
-        "true_negative": well & zero,
-        "false_negative": sick & zero,
+        "true_positive": positive & called,
+        "false_positive": negative & called,
+        "true_negative": negative & cleared,
+        "false_negative": positive & cleared,
     }
     parts = {
-        "sensitivity": (sick & one, decided & sick),
-        "specificity": (well & zero, decided & well),
-        "ppv": (sick & one, one),
-        "npv": (well & zero, zero),
+        "sensitivity": (positive & called, decided & positive),
+        "specificity": (negative & cleared, decided & negative),
+        "ppv": (positive & called, called),
+        "npv": (negative & cleared, cleared),
     }
     if made.referred.any():
-        parts["sensitivity of all"] = (sick & one, sick)
-        parts["specificity of all"] = (well & zero, well)
+        parts["sensitivity of all"] = (positive & called, positive)
+        parts["specificity of all"] = (negative & cleared, negative)
     return counts, parts
 
 

@@ -1,6 +1,6 @@
-"""Where to cut: a score above which a class is called, a certainty below which one refers.
+"""Choice of a threshold for a class, and of a certainty below which samples are referred.
 
-Chooses on the rows handed in, whatever they are: hand in out-of-fold ones. Knows no method.
+Use out-of-fold rows.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ SMALLEST_PROBA = 1e-9
 
 @dataclasses.dataclass(frozen=True)
 class ThresholdTarget:
-    """What a threshold is chosen for.
+    """The criterion by which a threshold is chosen.
 
     Parameters
     ----------
     kind : {"sensitivity", "specificity", "youden", "cost"}
-        Reach at least `value` of the first two and as much of the other as there is; the largest
-        sum of both; the least cost.
+        `sensitivity` or `specificity`: at least `value`, with the other as high as possible.
+        `youden`: the largest sum of both. `cost`: the least cost.
     value : float
-        In (0, 1] for the first two.
+        Required sensitivity or specificity, in (0, 1].
     miss_cost, alarm_cost : float
-        Of a sample of the class that is not called, of another one that is.
+        Cost of a missed sample of the class, and of a false alarm.
     """
 
     kind: str
@@ -74,7 +74,7 @@ class ThresholdTarget:
         except ValueError:
             pass
         forms = {
-            "cost": "cost=10:1, a miss against a false alarm",
+            "cost": "cost=10:1, the costs of a missed case and of a false alarm",
             "youden": "youden, without a number",
         }
         raise UsageError(
@@ -108,7 +108,7 @@ class ThresholdTarget:
 
 
 def share(text: str) -> float:
-    """A share as typed.
+    """A share from text, as a fraction or a percentage.
 
     Examples
     --------
@@ -120,21 +120,21 @@ def share(text: str) -> float:
 
 
 def choose_threshold(positive: Bools, scores: Array, target: ThresholdTarget) -> float:
-    """The score from which on the class is called.
+    """The lowest score at which the class is called.
 
     Parameters
     ----------
     positive : array of bool, shape (n_samples,)
-        Which samples are of the class; some are, and some are not.
+        Whether a sample is of the class; at least one is, and one is not.
     scores : array, shape (n_samples,)
     target : ThresholdTarget
 
     Returns
     -------
     float
-        A score that occurs, or infinity: call nothing. Of thresholds that serve the aim alike, for
-        `specificity`, `youden` and `cost` the lowest, which misses least; for `sensitivity` the
-        highest, which raises the fewest alarms.
+        A score that occurs, or infinity: no sample is called. Of equally good thresholds, the lowest
+        for `specificity`, `youden` and `cost` (fewest missed cases), and the highest for
+        `sensitivity` (fewest false alarms).
 
     Examples
     --------
@@ -148,13 +148,13 @@ def choose_threshold(positive: Bools, scores: Array, target: ThresholdTarget) ->
     hits = np.concatenate([[0.0], np.cumsum(hits)])  # from "call nothing" to "call all"
     alarms = np.concatenate([[0.0], np.cumsum(alarms)])
     at = np.concatenate([[np.inf], -levels])
-    found, spared = hits / hits[-1], 1.0 - alarms / alarms[-1]
+    sensitivity, specificity = hits / hits[-1], 1.0 - alarms / alarms[-1]
     if target.kind == "sensitivity":
-        return float(at[np.flatnonzero(found >= target.value - SLACK)[0]])
+        return float(at[np.flatnonzero(sensitivity >= target.value - SLACK)[0]])
     if target.kind == "specificity":
-        return float(at[np.flatnonzero(spared >= target.value - SLACK)[-1]])
+        return float(at[np.flatnonzero(specificity >= target.value - SLACK)[-1]])
     if target.kind == "youden":
-        gain = found + spared
+        gain = sensitivity + specificity
     else:
         gain = -(target.miss_cost * (hits[-1] - hits) + target.alarm_cost * alarms)
     best = np.flatnonzero(gain >= gain.max() - SLACK * max(1.0, abs(gain.max())))
@@ -162,7 +162,7 @@ def choose_threshold(positive: Bools, scores: Array, target: ThresholdTarget) ->
 
 
 def certainty_at(scores: Array, threshold: float) -> Array:
-    """How far each probability is from the threshold, in log odds; shape (n_samples,)."""
+    """Distance of each probability from the threshold in log odds, shape (n_samples,)."""
     if not np.isfinite(threshold):
         return np.full(len(scores), np.inf)
 
@@ -175,14 +175,14 @@ def certainty_at(scores: Array, threshold: float) -> Array:
 
 @dataclasses.dataclass(frozen=True)
 class RejectOption:
-    """How much to hand to a pathologist: up to a share, or until the rest errs seldom enough.
+    """How many samples are referred to a pathologist; exactly one of the two limits is given.
 
     Parameters
     ----------
     share : float, optional
         The largest share to refer, in (0, 1).
     max_error : float, optional
-        The largest share of errors among what is decided, in [0, 1).
+        The largest share of errors among the decided samples, in [0, 1).
     """
 
     share: float | None = None
@@ -198,7 +198,7 @@ class RejectOption:
             )
         if not 0 <= given[0] < 1 or (self.share is not None and self.share == 0):
             raise UsageError(
-                f"The share {given[0]:g} is not possible",
+                f"Invalid share {given[0]:g}",
                 "a share must be above 0 and below 1",
                 "Use e.g. --refer 10%",
             )
@@ -220,14 +220,14 @@ class RejectOption:
 
 
 def choose_cut(right: Bools, certainty: Array, reject_option: RejectOption) -> float:
-    """The certainty below which one refers; infinity where all would have to be.
+    """The certainty below which samples are referred; infinity if all must be referred.
 
     Parameters
     ----------
     right : array of bool, shape (n_samples,)
-        Which decisions are right.
+        Whether a decision is right.
     certainty : array, shape (n_samples,)
-        Equal ones are referred together, or not at all.
+        Samples of equal certainty are referred together.
 
     Examples
     --------

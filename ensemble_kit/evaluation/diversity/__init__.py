@@ -1,1 +1,1 @@
-"""Members: how they differ, what each adds, what each costs."""
+"""Diversity of the members, contribution of each, and inference costs."""

@@ -1,7 +1,4 @@
-"""What each member of a run costs at inference, as its `member.json` says.
-
-Reads only: counting and timing are done where the members are made.
-"""
+"""Inference cost of each member of a run, read from its `member.json`."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.members.jobs.status import read_spec
 from ensemble_kit.run import Run
 
-# Key in `member.json`, and how it is called in a sentence.
+# Key in `member.json`: name in a sentence.
 UNITS = {
     "parameters": "parameters",
     "gmacs": "GMACs an image",
@@ -30,8 +27,10 @@ def member_costs(run: Run, members: Sequence[str], unit: str) -> dict[str, float
 
     Raises
     ------
+    UsageError
+        The unit is unknown.
     DataError
-        A member whose cost is not known.
+        The cost of a member is not known.
     """
     if unit not in UNITS:
         raise UsageError(
@@ -47,7 +46,7 @@ def member_costs(run: Run, members: Sequence[str], unit: str) -> dict[str, float
     missing = [name for name in members if name not in found]
     if missing:
         raise DataError(
-            f"'{run.path}' does not hold {UNITS[unit]} of {first_few(missing)}",
+            f"'{run.path}' has no {UNITS[unit]} of {first_few(missing)}",
             "this cost is needed for every member",
             "Run the same train-members command again, which measures it. For imported members: "
             "import-predictions --member-costs FILE. Or use another cost",

@@ -1,6 +1,6 @@
-"""How the members of an ensemble differ, and what each of them adds to the plain mean.
+"""Diversity of the members of an ensemble, and the contribution of each to the plain mean.
 
-Measures on out-of-fold rows, with intervals over whole groups. Draws nothing.
+Computed on out-of-fold rows, with intervals over whole groups.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from ensemble_kit.metrics.diversity import ambiguity, kappa_error, pairwise
 from ensemble_kit.predictions.method_predictions import Combined, decided
 from ensemble_kit.predictions.table import Predictions
 
-# Sets of members scored at a time: bounds the memory of their sums.
-CHUNK_TEAMS = 64
+# Sets of members that are scored at a time; limits memory.
+CHUNK_SETS = 64
 FOLDER = "diversity"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemberStudy:
-    """How members differ, and what each adds.
+    """Diversity of members, and the contribution of each.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ class MemberStudy:
         `a, b, disagreement, double_fault, q_statistic, error_correlation, kappa, mean_error`, the
         pairs with the most similar errors first.
     members : DataFrame
-        `member`, then `alone, left_out, added, shapley` (NaN beyond 12 members), each but the
-        third with `_low` and `_high`; all as gains, positive where the member helps. The intervals
-        of `left_out` and of `shapley` are simultaneous for all members.
+        `member, alone, left_out, added, shapley`; all but `added` with `_low` and `_high`. The last
+        three are gains, positive if the member helps. The intervals of `left_out` and `shapley` are
+        simultaneous for all members. `shapley` is NaN for more than 12 members.
     best : str
-        The member that is best alone, which `added` starts from.
+        The best single member; `added` is the gain of adding a member to it.
     decomposition : mapping
-        The mean's Brier score: `members` minus `ambiguity` is `ensemble`.
+        Brier score of the mean: `members` minus `ambiguity` is `ensemble`.
     whole : Interval
-        The metric of the mean of all members.
+        Metric of the mean of all members.
     protocol : Protocol
     n, n_groups : int
     group_kind : str
@@ -105,7 +105,7 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
     Parameters
     ----------
     oof : Predictions
-        Every member has predicted every row.
+        Predictions of every member for every row.
     protocol : Protocol, optional
 
     Raises
@@ -113,7 +113,7 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
     DataError
         Fewer than two members.
     UsageError
-        The protocol's metric is one of which neither more nor less is better.
+        The protocol's metric has no better direction.
 
     References
     ----------
@@ -158,38 +158,41 @@ def study_members(oof: Predictions, protocol: Protocol | None = None) -> MemberS
 
 
 class _Worth:
-    """The metric of teams' means, whole and without each group: `of[team]`, (1 + n_blocks,), higher is better."""
+    """Metric of the mean of each set of members: of all rows, then without each block of groups.
+
+    `of[subset]` has the shape (1 + n_blocks,); higher is better.
+    """
 
     def __init__(self, oof: Predictions, proba: Array, protocol: Protocol) -> None:
         self.oof, self.proba, self.protocol = oof, proba, protocol
         self.sign = 1.0 if metric(protocol.metric).higher_is_better else -1.0
         self.of: dict[int, Array] = {}
         self.design: Design | None = None
-        # Without members: everybody gets the classes' shares.
+        # The empty set predicts the class shares.
         shares = np.bincount(oof.labels, minlength=oof.n_classes) / len(oof)
         self._score({0: decided(np.tile(shares, (len(oof), 1)))})
 
-    def add(self, teams: Sequence[int]) -> None:
-        """Score these teams, unless they were scored before."""
-        new = [team for team in teams if team not in self.of]
-        for start in range(0, len(new), CHUNK_TEAMS):
-            some = means_of(self.proba, new[start : start + CHUNK_TEAMS])
-            self._score({team: decided(mean) for team, mean in some})
+    def add(self, subsets: Sequence[int]) -> None:
+        """Score these sets, unless they were scored before."""
+        new = [subset for subset in subsets if subset not in self.of]
+        for start in range(0, len(new), CHUNK_SETS):
+            some = means_of(self.proba, new[start : start + CHUNK_SETS])
+            self._score({subset: decided(mean) for subset, mean in some})
 
     def _score(self, predictions: Mapping[int, Combined]) -> None:
         name = self.protocol.metric
         scored = score_methods(
-            {str(team): one for team, one in predictions.items()},
+            {str(subset): one for subset, one in predictions.items()},
             np.asarray(self.oof.labels), self.oof.groups, self.oof.n_classes,
             metrics=[self.protocol.verdict_metric(self.oof.class_names)],
             level=self.protocol.level, intervals=self.protocol.intervals,
         )  # fmt: skip
-        for team in predictions:
-            one = scored[str(team)]
+        for subset in predictions:
+            one = scored[str(subset)]
             value = one.values[name].value
             left_out = one.left_out.get(name, np.empty(0))
             first = np.nan if value is None else value
-            self.of[team] = self.sign * np.concatenate([[first], left_out])
+            self.of[subset] = self.sign * np.concatenate([[first], left_out])
             self.design = one.designs.get(name)
 
 
@@ -206,7 +209,7 @@ def _contributions(worth: _Worth, names: tuple[str, ...], level: float) -> tuple
     table["added"] = added(worth.of, n_members, best)[:, 0].tolist()
     if n_members <= MAX_MEMBERS:
         worth.add(range(1, everyone + 1))
-        stacked = np.array([worth.of[team] for team in range(everyone + 1)])
+        stacked = np.array([worth.of[subset] for subset in range(everyone + 1)])
         table |= _gained("shapley", shapley(stacked, n_members), worth.design, level)
     else:
         table |= _gained("shapley", np.full((n_members, 1), np.nan), None, level)
@@ -227,7 +230,7 @@ def _alone(worth: _Worth, values: Array, level: float) -> dict[str, list[Any]]:
 
 
 def _gained(name: str, values: Array, design: Design | None, level: float) -> dict[str, list[Any]]:
-    """Gains `(n_members, 1 + n_blocks)` as a column; intervals hold for all members at once."""
+    """Gains `(n_members, 1 + n_blocks)` as a column with simultaneous intervals."""
     if design is None:
         found = [Interval(float(row[0])) for row in values]
     else:

@@ -1,7 +1,6 @@
-"""Quality against inference cost: the Pareto front, and the cheapest ensemble not shown to be worse.
+"""A metric against inference cost: the Pareto front, and the cheapest set that is not inferior.
 
-Costs are given, one a member (GMACs, parameters, ms per image); an ensemble's is the sum over the
-members that it uses. Measures nothing.
+The cost of a set is the sum of the costs of its members (GMACs, parameters, ms per image).
 """
 
 from __future__ import annotations
@@ -34,40 +33,39 @@ def pareto_table(
     margin: float = 0.02,
     protocol: Protocol | None = None,
 ) -> pd.DataFrame:
-    """Plain means of growing sets of members, judged on the out-of-fold rows.
+    """Evaluate plain means of growing sets of members on the out-of-fold rows.
 
-    Sets grow greedily from each single member by the member that helps the metric most, so that
-    cheap and dear ones are both on the way.
+    From each single member, a set grows by the member that improves the metric most.
 
     Parameters
     ----------
     oof : Predictions
     costs : mapping of member name to cost
     unit : str
-        What a cost counts, e.g. "GMACs an image"; stands in every row.
+        Unit of the costs, e.g. "GMACs an image".
     budget : float, optional
-        Sets cost at most this.
+        Largest cost of a set.
     max_members : int, optional
     margin : float
-        How much worse than the best set, in units of the metric, a cheaper one may be.
+        Non-inferiority margin, in units of the metric.
     protocol : Protocol, optional
 
     Returns
     -------
     pandas.DataFrame
         `members, n_members, cost, unit, metric, value, low, high, verdict, at_worst, on_front,
-        within_margin`, cheapest first. `verdict` is against the best set; `at_worst` is the low end of
-        what a set gains over the best one, by an interval that holds for all sets at once;
-        `within_margin` says that this is no loss of more than the margin (non-inferiority).
-        `attrs["choice"]` is the cheapest set within the margin, None without intervals.
-        Sets are chosen on the rows that they are judged on, so values are optimistic.
+        within_margin`, cheapest first. `verdict` is against the best set. `at_worst` is the lower
+        end of the simultaneous interval of the gain over the best set; `within_margin`: it is at
+        least minus the margin (non-inferiority). `attrs["choice"]` is the cheapest set within the
+        margin; None without intervals. Sets are chosen and evaluated on the same rows, so values
+        are optimistic.
 
     Raises
     ------
     DataError
-        A member without a cost.
+        A member has no cost.
     UsageError
-        Limits that no set meets.
+        No set is within the limits.
 
     Examples
     --------
@@ -102,7 +100,7 @@ def _evaluated(
     unit: str,
     protocol: Protocol,
 ) -> pd.DataFrame:
-    """A row per set: its cost, its metric and its verdict against the best set."""
+    """One row per set: its cost, its metric and its verdict against the best set."""
     metric, sign = protocol.verdict_metric(oof.class_names), _sign(oof, protocol)
     scored = score_methods(
         {"+".join(s): _mean_of(oof, s) for s in sets},
@@ -129,7 +127,7 @@ def _evaluated(
 
 
 def _with_front(table: pd.DataFrame, margin: float, sign: float) -> pd.DataFrame:
-    """The rows by cost, with what is on the front and what is within the margin."""
+    """The rows by cost, with the columns `on_front` and `within_margin`."""
     table = table.assign(gain=sign * table["value"].astype(float)).sort_values(
         ["cost", "gain"], ascending=[True, False], ignore_index=True
     )
@@ -179,7 +177,7 @@ def pareto_rows(table: pd.DataFrame) -> list[tuple[str, ...]]:
 def cheapest_sentence(table: pd.DataFrame) -> str:
     """The cheapest set that is not inferior by more than the margin, in words."""
     if table.attrs["choice"] is None:
-        return "No cheapest set is named: that takes intervals over several groups."
+        return "No cheapest set is named: intervals over several groups are needed."
     choice = table[table["members"] == table.attrs["choice"]].iloc[0]
     margin, level = table.attrs["margin"], 100 * table.attrs["level"]
     share = 100 * choice["cost"] / float(table["cost"].max())
@@ -200,7 +198,7 @@ def _cost(members: tuple[str, ...], costs: Mapping[str, float]) -> float:
 
 
 def _predicts_all(oof: Predictions, members: tuple[str, ...]) -> bool:
-    """Whether each row has a prediction of one of these members; with a quorum some may have none."""
+    """Whether each row has a prediction of one of these members; a quorum accepts gaps."""
     return oof.quorum is None or bool(oof.select(members).available.any(axis=1).all())
 
 
@@ -215,7 +213,7 @@ def _growing_sets(
     is_affordable: Callable[[tuple[str, ...]], bool],
     protocol: Protocol,
 ) -> list[tuple[str, ...]]:
-    """Every affordable set on the greedy way from each single member, each once."""
+    """The affordable sets of the greedy growth from each single member, without duplicates."""
     found: dict[tuple[str, ...], None] = {}
     limit = min(max_members or oof.n_members, oof.n_members)
     for first in oof.member_names:

@@ -1,7 +1,4 @@
-"""The table of sets of members by cost on disk: `pareto.csv`, and the digests that bind it.
-
-Computes nothing.
-"""
+"""Writes and reads the sets of members by cost: `pareto.csv`, and its digests in `pareto.json`."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ NUMBERS = ["cost", "value", "low", "high"]
 
 
 def write_pareto(run: Run, table: pd.DataFrame, oof: Predictions) -> None:
-    """Write the table, then its digest and those of the predictions that it is made of."""
+    """Write the table, then the digests of the table and of its predictions."""
     folder = run.path / ENSEMBLES
     write_csv(folder / PARETO, table)
     files = {PARETO: digest_file(folder / PARETO)}
@@ -30,12 +27,12 @@ def write_pareto(run: Run, table: pd.DataFrame, oof: Predictions) -> None:
 
 
 def read_pareto(run: Run, oof: Predictions) -> pd.DataFrame | None:
-    """The stored table; None where there is none, or where it is of other predictions.
+    """The stored table; None if there is none, or if it is of other predictions.
 
     Raises
     ------
     IntegrityError
-        It is damaged or was changed.
+        The table is damaged or was changed.
     """
     folder = run.path / ENSEMBLES
     if not (folder / PARETO).is_file():

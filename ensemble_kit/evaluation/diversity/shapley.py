@@ -1,6 +1,6 @@
-"""What each member adds: leaving one out, adding one, and exact Shapley values.
+"""Contribution of each member: leaving one out, adding one, and exact Shapley values.
 
-Works on what teams of members are worth; `member_values` makes that of the plain mean. Fits nothing.
+`worth` is the metric of each set of members, by bit mask: bit m is set if member m is in the set.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ def member_values(proba: Array, value: Callable[[Array], float], empty: float) -
     ----------
     proba : array, shape (n_samples, n_members, n_classes)
     value : callable
-        Figure of a mixture (n_samples, n_classes), higher is better.
+        Metric of mean probabilities (n_samples, n_classes); higher is better.
     empty : float
-        The figure without any member, e.g. that of guessing.
+        The metric without any member, e.g. of the class shares.
 
     Returns
     -------
     dict
-        `alone`; `left_out`: what is lost without it; `shapley`: its mean gain over all orders,
-        which sums to the whole ensemble's gain.
+        `alone`; `left_out`: the loss without the member; `shapley`: its mean gain over all orders.
+        The Shapley values sum to the gain of the whole ensemble.
 
     Raises
     ------
     DataError
-        More than 12 members: 2 to their power mixtures are too many.
+        More than 12 members.
 
     References
     ----------
@@ -58,8 +58,8 @@ def member_values(proba: Array, value: Callable[[Array], float], empty: float) -
             "Select fewer members first",
         )
     worth = np.full(1 << n_members, empty)
-    for team, mean in means_of(proba, range(1, 1 << n_members)):
-        worth[team] = value(mean)
+    for subset, mean in means_of(proba, range(1, 1 << n_members)):
+        worth[subset] = value(mean)
     singles = worth[[1 << m for m in range(n_members)]]
     return {
         "alone": singles,
@@ -68,46 +68,39 @@ def member_values(proba: Array, value: Callable[[Array], float], empty: float) -
     }
 
 
-def means_of(proba: Array, teams: Sequence[int]) -> Iterator[tuple[int, Array]]:
-    """Each team, and the mean probabilities of its members, shape (n_samples, n_classes).
-
-    Parameters
-    ----------
-    proba : array, shape (n_samples, n_members, n_classes)
-    teams : sequence of int
-        Not empty ones: bit m says whether member m is in it.
-    """
+def means_of(proba: Array, subsets: Sequence[int]) -> Iterator[tuple[int, Array]]:
+    """Each nonempty set, and the mean probabilities of its members, shape (n_samples, n_classes)."""
     by_member = [np.ascontiguousarray(proba[:, m]) for m in range(proba.shape[1])]
-    for team in teams:
-        inside = [one for m, one in enumerate(by_member) if team >> m & 1]
-        yield team, np.sum(inside, axis=0) / len(inside)
+    for subset in subsets:
+        inside = [one for m, one in enumerate(by_member) if subset >> m & 1]
+        yield subset, np.sum(inside, axis=0) / len(inside)
 
 
 def left_out(worth: Array | Mapping[int, Array], n_members: int) -> Array:
-    """What the team of all loses without each member, shape (n_members, ...)."""
+    """Loss of the whole ensemble without each member, shape (n_members, ...)."""
     everyone = (1 << n_members) - 1
     return np.array([worth[everyone] - worth[everyone ^ (1 << m)] for m in range(n_members)])
 
 
 def added(worth: Array | Mapping[int, Array], n_members: int, first: int) -> Array:
-    """What member `first` alone gains by each other one, shape (n_members, ...); 0 by itself."""
+    """Gain of adding each member to member `first`, shape (n_members, ...); 0 for `first`."""
     return np.array([worth[1 << first | 1 << m] - worth[1 << first] for m in range(n_members)])
 
 
 def shapley(worth: Array, n_members: int) -> Array:
-    """Each member's mean gain over all orders in which a team can grow, shape (n_members, ...).
+    """Each member's mean gain over all orders in which a set can grow, shape (n_members, ...).
 
     Parameters
     ----------
     worth : array, shape (2 ** n_members, ...)
-        By team, the empty one first; any further axes, such as resamples, are kept.
+        By set, the empty set first; further axes, such as resamples, are preserved.
     """
-    teams = np.arange(1 << n_members)
-    sizes = np.array([int(t).bit_count() for t in teams])
+    subsets = np.arange(1 << n_members)
+    sizes = np.array([int(s).bit_count() for s in subsets])
     share = np.array([1.0 / (n_members * comb(n_members - 1, s)) for s in range(n_members)])
     values = []
     for m in range(n_members):
-        without = teams[(teams >> m) & 1 == 0]
+        without = subsets[(subsets >> m) & 1 == 0]
         gains = worth[without | (1 << m)] - worth[without]
         values.append(np.tensordot(share[sizes[without]], gains, axes=1))
     return np.array(values)

@@ -1,6 +1,6 @@
-"""Signs that rows or columns of an imported member are in another order than the labels.
+"""Caveats if rows or columns of an imported member seem to be in another order than the labels.
 
-Looks at training rows alone. Gives sentences; changes no prediction.
+Only training rows are used.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from ensemble_kit.manifest.table import Manifest
 from ensemble_kit.metrics.ranking import macro_auroc, ranked_classes
 from ensemble_kit.tables import as_list
 
-# An AUROC is at chance if it is within so many standard errors of 0.5; a gain counts above as many.
+# An AUROC within this many standard errors of 0.5 is at chance.
 STANDARD_ERRORS = 2.0
+# Another order is reported if its gain exceeds this many standard errors, and this value.
 GAIN_ERRORS, LEAST_GAIN = 3.0, 0.1
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Found:
-    """One member, read.
+class ImportedMember:
+    """An imported member.
 
     Parameters
     ----------
     name, path : str
     logits : array, shape (n_samples, n_classes)
-        In the manifest's order of rows and classes; NaN where the file lacks a row.
+        In the manifest's order of rows and classes; NaN for missing rows.
     is_array : bool
         Whether rows and columns were taken by their position.
-    messages, doubts : tuple of str
-        How the file was read; caveats that belong beside every result.
+    messages, caveats : tuple of str
+        How the file was read; caveats that are shown beside every result.
     """
 
     name: str
@@ -43,11 +44,11 @@ class Found:
     logits: Array
     is_array: bool
     messages: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
 
-def array_notes(found: Sequence[Found], manifest: Manifest) -> list[str]:
-    """The order in which columns and rows of arrays were taken."""
+def array_notes(found: Sequence[ImportedMember], manifest: Manifest) -> list[str]:
+    """A message on the assumed order of rows and columns of arrays."""
     arrays = [f"'{one.path}'" for one in found if one.is_array]
     if not arrays:
         return []
@@ -58,7 +59,7 @@ def array_notes(found: Sequence[Found], manifest: Manifest) -> list[str]:
     ]
 
 
-def with_doubts(found: Sequence[Found], manifest: Manifest) -> list[Found]:
+def with_caveats(found: Sequence[ImportedMember], manifest: Manifest) -> list[ImportedMember]:
     """The members, with a caveat for each whose predictions do not fit the labels."""
     train = (manifest.table["split"] == "train").to_numpy()
     areas = [_area(one, manifest.labels, train) for one in found]
@@ -66,22 +67,22 @@ def with_doubts(found: Sequence[Found], manifest: Manifest) -> list[Found]:
     out = []
     for one, area in zip(found, areas, strict=True):
         other = [*_other_columns(one, manifest, train), *_other_rows(one, manifest, train, area)]
-        doubts = other or _at_chance(one, manifest.labels, train, area, best)
-        out.append(dataclasses.replace(one, doubts=(*one.doubts, *doubts)))
+        caveats = other or _at_chance(one, manifest.labels, train, area, best)
+        out.append(dataclasses.replace(one, caveats=(*one.caveats, *caveats)))
     return out
 
 
-def _rows(one: Found, train: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _rows(one: ImportedMember, train: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     return np.asarray(train & ~np.isnan(one.logits[:, 0]))
 
 
-def _area(one: Found, labels: Ints, train: npt.NDArray[np.bool_]) -> float:
+def _area(one: ImportedMember, labels: Ints, train: npt.NDArray[np.bool_]) -> float:
     rows = _rows(one, train)
     return macro_auroc(labels[rows], softmax(one.logits[rows])) if rows.any() else float("nan")
 
 
 def _standard_error(labels: Ints, n_classes: int) -> float:
-    """Of a mean AUROC by chance: the mean of those of the classes."""
+    """Standard error of a mean AUROC at chance: the mean over the classes."""
     n = len(labels)
     each = [
         np.sqrt((n + 1) / (12.0 * k * (n - k)))
@@ -92,7 +93,7 @@ def _standard_error(labels: Ints, n_classes: int) -> float:
 
 
 def _at_chance(
-    one: Found, labels: Ints, train: npt.NDArray[np.bool_], area: float, best: float
+    one: ImportedMember, labels: Ints, train: npt.NDArray[np.bool_], area: float, best: float
 ) -> list[str]:
     rows = _rows(one, train)
     if not np.isfinite(area):
@@ -110,8 +111,10 @@ def _at_chance(
     ]
 
 
-def _other_columns(one: Found, manifest: Manifest, train: npt.NDArray[np.bool_]) -> list[str]:
-    """Whether the columns in another order would fit the labels far better."""
+def _other_columns(
+    one: ImportedMember, manifest: Manifest, train: npt.NDArray[np.bool_]
+) -> list[str]:
+    """A caveat if the columns fit the labels far better in another order; else empty."""
     from scipy.optimize import linear_sum_assignment
 
     rows = _rows(one, train)
@@ -119,15 +122,15 @@ def _other_columns(one: Found, manifest: Manifest, train: npt.NDArray[np.bool_])
     if not len(labels):
         return []
     n_classes = manifest.n_classes
-    share = np.zeros((n_classes, n_classes))  # of a true class, by column that is highest
-    np.add.at(share, (labels, proba.argmax(axis=1)), 1.0)
-    # Equal columns stay where they are.
-    order = linear_sum_assignment(share + 1e-6 * np.eye(n_classes), maximize=True)[1]
+    counts = np.zeros((n_classes, n_classes))  # true class x column of the highest probability
+    np.add.at(counts, (labels, proba.argmax(axis=1)), 1.0)
+    # The small diagonal leaves equal columns in place.
+    order = linear_sum_assignment(counts + 1e-6 * np.eye(n_classes), maximize=True)[1]
     now, then = (proba.argmax(axis=1) == labels), (proba[:, order].argmax(axis=1) == labels)
     gain, error = _paired_gain(now, then)
     if gain < max(LEAST_GAIN, GAIN_ERRORS * error):
         return []
-    # Column j of the file held the class that was taken from it.
+    # The class of each column of the file.
     names = [manifest.class_names[c] for c in np.argsort(order)]
     what = "columns are" if one.is_array else "column names belong to the classes"
     return [
@@ -144,9 +147,9 @@ def _paired_gain(now: npt.NDArray[np.bool_], then: npt.NDArray[np.bool_]) -> tup
 
 
 def _other_rows(
-    one: Found, manifest: Manifest, train: npt.NDArray[np.bool_], area: float
+    one: ImportedMember, manifest: Manifest, train: npt.NDArray[np.bool_], area: float
 ) -> list[str]:
-    """Whether an array's rows fit the labels far better sorted by id, or by class and id."""
+    """A caveat if an array's rows fit far better sorted by id, or by class and id; else empty."""
     if not one.is_array or not np.isfinite(area):
         return []
     ids, labels = manifest.sample_ids.tolist(), manifest.table["label"].tolist()

@@ -1,6 +1,6 @@
-"""Other people's predictions as a run: one CSV or `.npy` a member, joined by id, judged like ours.
+"""Import predictions of other programs as a run: one CSV or `.npy` per member, joined by id.
 
-Writes a run folder without models, once every file was read and checked. Does not combine.
+The run folder has no models. It is written after every file was read and checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.checked import write_checked
 from ensemble_kit.errors import DataError, UsageError, did_you_mean, first_few
 from ensemble_kit.evaluation.diversity.inference_cost import UNITS
-from ensemble_kit.evaluation.imports.class_order import Found, array_notes, with_doubts
+from ensemble_kit.evaluation.imports.class_order import ImportedMember, array_notes, with_caveats
 from ensemble_kit.evaluation.imports.labels import folds_of, manifest_of, read_labels
 from ensemble_kit.evaluation.imports.prediction_files import MemberFile, read_member_file
 from ensemble_kit.evaluation.imports.rows import matched_ids, row_of_id
@@ -32,7 +32,7 @@ from ensemble_kit.run.requested import importing
 from ensemble_kit.tables import numbers
 
 KINDS = ("proba", "logits")
-MAKERS_WORD = "imported. The run cannot check that its predictions are out-of-fold."
+IMPORTED_NOTE = "imported. The run cannot check that its predictions are out-of-fold."
 
 
 def import_predictions(
@@ -55,43 +55,43 @@ def import_predictions(
     Parameters
     ----------
     run : Run
-        A folder that holds no run yet, or one of the same labels.
+        An empty folder, or a run with the same labels.
     labels : path
-        CSV `sample_id,label[,group][,fold][,split]`; known names such as `filename`, `diagnosis` or
-        `Patient ID` are found too. `fold` is the fold whose model did not see the row; without it
-        up to five group-safe folds are made for the combiners, and a caveat says so.
+        CSV `sample_id,label[,group][,fold][,split]`. Other common names are recognised, such as
+        `filename`, `diagnosis` or `Patient ID`. `fold` is the fold whose model did not see the row.
+        Without it, up to five folds of whole groups are made for the combiners, with a caveat.
     members : mapping of name to path
         CSV `sample_id,<class>,<class>...` joined by id and class name, or `.npy` of shape
         (n_samples, n_classes) in the order of the labels and of the classes. The `predictions.csv`
         of `stack` is such a table.
     kind : {"proba", "logits"}
-        What the files hold. Probabilities may be percent, and rounded.
+        Values in the files. Probabilities may be in percent, and may be rounded.
     class_names : sequence of str, optional
-        The classes in their order, the last one the most severe; sorted by name otherwise, numbers
-        as numbers. It may name classes that no image is labelled with.
+        The classes in their order, the most severe last. By default they are sorted by name, numbers
+        as numbers. Classes without an image are allowed.
     ordinal : bool
-        Whether that order means something: adds metrics of ordinal classes.
+        Whether the classes are ordered; adds metrics of ordinal classes.
     partial : bool
-        Accept members that lack rows: `stack --quorum` can combine them.
+        Accept members with missing rows; `stack --quorum` can combine them.
     costs : path, optional
         CSV `member,<cost>...` with any of the costs `parameters`, `gmacs`, `ms_per_image`.
     seed : int
-        Of the folds that are made.
+        Seed of the folds that are made.
     notify : callable
-        Called with each sentence about how the files were read, once all of them are written.
+        Called with each sentence on how the files were read, after the run was written.
 
     Raises
     ------
     UsageError
         An unknown kind.
     DataError
-        Missing columns, other ids or classes, values that are not of that kind.
+        Missing columns, other ids or classes, or values that are not of that kind.
     RunLockedError
         Another process trains, imports or writes results in this run.
     """
     if kind not in KINDS:
         raise UsageError(
-            f"Unknown kind '{kind}'", "a file holds 'proba' or 'logits'", did_you_mean(kind, KINDS)
+            f"Unknown kind '{kind}'", "the kinds are proba and logits", did_you_mean(kind, KINDS)
         )
     _refuse_paths(members)
     table = read_labels(labels)
@@ -108,7 +108,7 @@ def import_predictions(
     manifest = manifest_of(table, names, ordinal=ordinal)
     folds = folds_of(table, manifest, seed=seed)
     found = [_read(file, manifest, kind, partial) for file in files]
-    found = with_doubts(found, manifest)
+    found = with_caveats(found, manifest)
     costs_by_member = {} if costs is None else _costs(costs, list(members))
     _refuse_other_order(run, manifest)
     config = {"imported": {name: str(path) for name, path in members.items()}}
@@ -120,7 +120,7 @@ def import_predictions(
                     write_checked(
                         run.member_dir(one.name) / "member.json", costs_by_member[one.name]
                     )
-                run.store.write(one.name, _stored(one.logits, one.doubts, manifest, folds))
+                run.store.write(one.name, _stored(one.logits, one.caveats, manifest, folds))
     for sentence in (
         *table.messages,
         *array_notes(found, manifest),
@@ -131,33 +131,33 @@ def import_predictions(
 
 
 def _all_classes(labelled: Sequence[str], files: Sequence[MemberFile]) -> list[str]:
-    """The classes of the labels and those that members know beyond them; numbers as numbers."""
-    further = {c for file in files for c in file.class_names or ()}
-    return list(in_natural_order({*labelled, *further}))
+    """The classes of the labels and of the members; numbers are sorted as numbers."""
+    of_members = {c for file in files for c in file.class_names or ()}
+    return list(in_natural_order({*labelled, *of_members}))
 
 
-def _read(file: MemberFile, manifest: Manifest, kind: str, partial: bool) -> Found:
+def _read(file: MemberFile, manifest: Manifest, kind: str, partial: bool) -> ImportedMember:
     """A member's logits in the manifest's order of rows and classes."""
     values = file.values(manifest.class_names, manifest.sample_ids.tolist())
     ids, notes = matched_ids(values.ids, manifest.sample_ids, file.where)
     row_of = row_of_id(file.name, ids, manifest.sample_ids, partial)
     _refuse_other_labels(file, ids, manifest)
-    read, done, doubts = logits_of(values, kind)
-    there = np.array([sample in row_of for sample in manifest.sample_ids.tolist()], dtype=bool)
+    read, done, caveats = logits_of(values, kind)
+    present = np.array([sample in row_of for sample in manifest.sample_ids.tolist()], dtype=bool)
     logits = np.full((len(manifest), manifest.n_classes), np.nan)
-    logits[there] = read[[row_of[sample] for sample in manifest.sample_ids[there].tolist()]]
-    return Found(
+    logits[present] = read[[row_of[sample] for sample in manifest.sample_ids[present].tolist()]]
+    return ImportedMember(
         file.name,
         file.path,
         logits,
         file.ids is None,
         (*file.messages, *notes, *done),
-        tuple(doubts),
+        tuple(caveats),
     )
 
 
 def _refuse_other_labels(file: MemberFile, ids: Sequence[str], manifest: Manifest) -> None:
-    """A member's file that says the true classes says those of the labels."""
+    """Raise DataError if a member's file has other true classes than the labels."""
     want = dict(zip(manifest.sample_ids.tolist(), manifest.table["label"].tolist(), strict=True))
     other = [i for i, label in zip(ids, file.labels or [], strict=False) if want[i] != label]
     if other:
@@ -170,7 +170,9 @@ def _refuse_other_labels(file: MemberFile, ids: Sequence[str], manifest: Manifes
         )
 
 
-def _stored(logits: Array, doubts: Sequence[str], manifest: Manifest, folds: Folds) -> MemberLogits:
+def _stored(
+    logits: Array, caveats: Sequence[str], manifest: Manifest, folds: Folds
+) -> MemberLogits:
     train, test = manifest.part("train"), manifest.part("test")
     in_test = (manifest.table["split"] == "test").to_numpy()
     return MemberLogits(
@@ -184,7 +186,7 @@ def _stored(logits: Array, doubts: Sequence[str], manifest: Manifest, folds: Fol
             "manifest": manifest.digest,
             "folds": folds.digest,
             "folds_done": _folds_done(np.isnan(logits[:, 0]), in_test, folds.of(train)),
-            "stamps": [MAKERS_WORD, *doubts],
+            "stamps": [IMPORTED_NOTE, *caveats],
         },
     )
 
@@ -192,14 +194,14 @@ def _stored(logits: Array, doubts: Sequence[str], manifest: Manifest, folds: Fol
 def _folds_done(
     missing: npt.NDArray[np.bool_], in_test: npt.NDArray[np.bool_], fold: npt.NDArray[np.int64]
 ) -> list[int]:
-    """Folds without a gap; none where a test row is missing, which all folds answer together."""
+    """Folds without missing rows; none if a test row is missing, as all folds share the test rows."""
     if missing[in_test].any():
         return []
     return sorted(set(fold.tolist()) - set(fold[missing[~in_test]].tolist()))
 
 
 def _costs(path: str | os.PathLike[str], members: list[str]) -> dict[str, dict[str, Any]]:
-    """What each member costs by unit, as its `member.json` says it."""
+    """Costs of each member by unit, as in its `member.json`."""
     read = table_with(path, "member", what="A table of costs")
     table = read.frame
     units = [str(c) for c in table.columns if c != "member"]

@@ -1,6 +1,6 @@
 """The labels of imported predictions: a user's table, read as a manifest and folds.
 
-Finds the columns by their names, and says which ones. Knows no member and no run.
+Columns are found by their names; messages name the columns that were used.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ MOST_FOLDS = 5
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LabelTable:
-    """A table of labels, its columns found.
+    """A table of labels.
 
     Parameters
     ----------
     path : path
     frame : DataFrame
-        Columns `sample_id, path, label, group, split`, and `fold` where the table has it.
+        Columns `sample_id, path, label, group, split`, and `fold` if the table has it.
     group_kind : str
-        What a group is: `patient`, `slide`, ... or `image` where the table has no such column.
+        `patient`, `slide`, ..., or `image` if there is no column of groups.
     messages : tuple of str
         Which columns were used, one sentence each.
     notes : tuple of str
-        Caveats that belong beside every result.
+        Caveats that are shown beside every result.
     """
 
     path: str | os.PathLike[str]
@@ -64,7 +64,7 @@ class LabelTable:
 
 
 def read_labels(path: str | os.PathLike[str]) -> LabelTable:
-    """A table with a column of image ids, one of labels, and if known of groups, folds and splits.
+    """Read a table of image ids and labels, and of groups, folds and splits if it has them.
 
     Raises
     ------
@@ -92,24 +92,24 @@ def read_labels(path: str | os.PathLike[str]) -> LabelTable:
     if folds := known_columns(table.columns, FOLDS):
         frame["fold"] = table[folds[0]]
     used = {"Image ids": (named, "sample_id"), "Labels": (label, "label")}
-    caveats = [
+    messages = [
         f"{what} are column '{c}' of '{path}'." for what, (c, usual) in used.items() if c != usual
     ]
     if groups:
         others = f" Not used: {first_few(map(repr, groups[1:]))}." if groups[1:] else ""
-        caveats.append(
+        messages.append(
             f"Groups are column '{group}' of '{path}': {table[group].nunique()} values.{others}"
         )
     notes = _notes_on_groups(table, groups, path)
     kind = group_word(group) if groups else NO_GROUPS
     notes = (*read.notes, *split_notes, *notes)
-    return LabelTable(path, frame, kind, tuple(caveats), notes)
+    return LabelTable(path, frame, kind, tuple(messages), notes)
 
 
 def _column(
     table: pd.DataFrame, what: str, known: Sequence[str], path: str | os.PathLike[str]
 ) -> str:
-    # A column such as patient_id names the images only where each value stands once.
+    # A column such as patient_id can name the images only if its values are unique.
     repeated = [c for c in known_columns(table.columns, GROUPS) if not table[c].is_unique]
     found = [c for c in known_columns(table.columns, known) if c not in repeated]
     if found:
@@ -136,7 +136,7 @@ def _notes_on_groups(
     used = table[groups[0]]
     alike = [f"{' and '.join(map(repr, some))}" for some in near_equal(used)]
     notes = (
-        (f"Groups that may be one: {first_few(alike)}. If they are, write them alike.",)
+        (f"Groups that may be the same: {first_few(alike)}. If so, spell them in the same way.",)
         if alike
         else ()
     )
@@ -179,9 +179,9 @@ def manifest_of(
     ----------
     labels : LabelTable
     class_names : sequence of str
-        The classes in their order. The labels may lack some: a caveat says so.
+        The classes in their order. Classes without an image get a caveat.
     ordinal : bool
-        Whether that order means something: mildest first.
+        Whether the classes are ordered, mildest first.
     """
     there = set(labels.frame["label"])
     absent = tuple(name for name in class_names if name not in there)
@@ -202,12 +202,12 @@ def manifest_of(
 
 
 def folds_of(labels: LabelTable, manifest: Manifest, *, seed: int = 0) -> Folds:
-    """The folds that a table of labels names; made for the combiners where it has none.
+    """The folds of a table of labels; if it has none, folds are made for the combiners.
 
     Raises
     ------
     DataError
-        No training rows, or folds that are no folds.
+        No training rows, or invalid folds.
     """
     train = manifest.part("train")
     if not len(train):
@@ -220,7 +220,7 @@ def folds_of(labels: LabelTable, manifest: Manifest, *, seed: int = 0) -> Folds:
         return _made_folds(manifest, train, seed)
     of_train = labels.frame["fold"][(manifest.table["split"] == "train").to_numpy()]
     numbers, notes = whole_folds(of_train.set_axis(train.sample_ids), labels.path)
-    advice = "Mend the column fold, or leave it out to have folds made"
+    advice = "Correct the column fold, or remove it: folds are then made"
     try:
         folds = Folds(train.sample_ids, numbers, notes=notes)
         folds.of(train)
@@ -233,7 +233,7 @@ def _made_folds(manifest: Manifest, train: Manifest, seed: int) -> Folds:
     try:
         made = make_folds(manifest, max(2, min(MOST_FOLDS, train.n_groups)), seed=seed)
     except DataError as error:
-        advice = "Add such groups, or give the folds of the members: a column fold"
+        advice = "Add such groups, or a column fold with the folds of the members"
         raise DataError(error.problem, error.allowed, advice) from error
-    note = "The folds were made for the combiners: those of the imported members are not known."
+    note = "The folds were made for the combiners: the folds of the imported members are not known."
     return Folds(made.sample_ids, made.fold, made.split_by, (*made.notes, note))

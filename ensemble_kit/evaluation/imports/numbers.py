@@ -1,7 +1,4 @@
-"""Numbers of one imported file, as they are written: cells of a table, or an array that is not unpickled.
-
-Does not know what the columns mean.
-"""
+"""Numbers of one imported file: cells of a table, or an array, which is never unpickled."""
 
 from __future__ import annotations
 
@@ -20,14 +17,14 @@ NPY_MAGIC = b"\x93NUMPY"
 
 
 def numbers_of(table: UserTable, columns: Sequence[str], named: str) -> tuple[Array, int]:
-    """Cells as float64, shape (n_rows, n_columns), empty ones as NaN; and the most decimals of one.
+    """Cells as float64, shape (n_rows, n_columns), and the largest number of decimals.
 
-    Percent signs are removed.
+    Empty cells are NaN. Percent signs are removed.
 
     Raises
     ------
     DataError
-        A cell that is neither a number nor empty.
+        A cell is neither a number nor empty.
     """
     numbers, decimals = np.empty((len(table.frame), len(columns))), 0
     for i, column in enumerate(columns):
@@ -41,7 +38,7 @@ def numbers_of(table: UserTable, columns: Sequence[str], named: str) -> tuple[Ar
                 f"'{table.path}' has {table.frame[column][odd].iloc[0]!r} in column '{column}' "
                 f"({table.where(odd)}, '{table.frame[named][odd].iloc[0]}')",
                 "predictions are numbers",
-                "Mend that cell",
+                "Correct that cell",
             )
         numbers[:, i] = values
         decimals = max(decimals, _decimals(text))
@@ -49,7 +46,7 @@ def numbers_of(table: UserTable, columns: Sequence[str], named: str) -> tuple[Ar
 
 
 def _decimals(text: pd.Series) -> int:
-    """The most decimals of any cell; many for a cell such as 1e-05."""
+    """The largest number of decimals of any cell; 17 with a cell such as 1e-05."""
     if text.str.contains("e", case=False, regex=False).any():
         return 17
     return int(text.str.partition(".")[2].str.rstrip("0").str.len().max()) if len(text) else 0
@@ -61,7 +58,7 @@ def array_of(where: str, path: str | os.PathLike[str]) -> Array:
     Raises
     ------
     DataError
-        No whole array of numbers with two axes; `where` says what the file is called.
+        The file is not an intact array of numbers with two axes; `where` names it in the message.
     """
     advice = "Save it again: numpy.save(path, array.astype(float))"
     try:
@@ -82,11 +79,13 @@ def array_of(where: str, path: str | os.PathLike[str]) -> Array:
         ) from error
     if array is None or array.dtype.kind not in "fiub" or array.ndim != 2:
         found = (
-            f"has dtype {array.dtype}, shape {array.shape}" if array is not None else "is no .npy"
+            f"has dtype {array.dtype}, shape {array.shape}"
+            if array is not None
+            else "is not a .npy file"
         )
         raise DataError(
             f"{where} {found}",
-            "an array of predictions holds numbers, one row an image and one column a class",
+            "an array of predictions has numbers, one row per image and one column per class",
             advice,
         )
     return array.astype(np.float64)

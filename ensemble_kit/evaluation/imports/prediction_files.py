@@ -1,7 +1,6 @@
-"""One member's predictions as their maker wrote them: a table with ids and class names, or an array.
+"""Read the file of one imported member: a table with ids and class names, or an array.
 
-Finds columns and rows by name. Knows no run, and whether values are probabilities only to tell a
-class from another column.
+Columns and rows of tables are found by name.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ ROW_NUMBERS = "Unnamed: 0"
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MemberFile:
-    """What a member's file holds.
+    """The content of a member's file.
 
     Parameters
     ----------
@@ -45,13 +44,13 @@ class MemberFile:
     path : path
     numbers : array of float64, shape (n_rows, n_columns)
     class_names : tuple of str or None
-        The class of each column; None for an array, whose columns have no names.
+        The class of each column; None for an array.
     ids : list of str or None
         The image of each row; None for an array.
     labels : list of str or None
-        The true class of each row, where the file says it.
+        The true class of each row; None if the file does not have it.
     decimals : int
-        The most decimals of any number as it was written; 0 where that is not known.
+        The largest number of decimals in the file; 0 if it is not known.
     messages : tuple of str
         How the file was read.
     """
@@ -67,11 +66,11 @@ class MemberFile:
 
     @property
     def where(self) -> str:
-        """What the file is called in messages."""
+        """Name of the file in messages."""
         return f"'{self.path}' of member '{self.name}'"
 
     def values(self, class_names: Sequence[str], ids: Sequence[str]) -> Values:
-        """The numbers with a column for each class, in that order; `ids` name an array's rows."""
+        """The numbers with one column per class, in that order; `ids` are the rows of an array."""
         if self.class_names is None or self.ids is None:
             self._refuse_other_shape(class_names, len(ids))
             return Values(self.where, self.numbers, ids)
@@ -116,15 +115,15 @@ def read_member_file(
     path : path
         CSV with a column of image ids and one for each class (`benign` or `p_benign`), or `.npy`.
     class_names : sequence of str
-        The classes that are known.
+        The known classes.
     may_add : bool
-        Take further columns as classes if rows sum to 1 (or 100) only with them.
+        Accept other columns as classes if rows sum to 1 (or 100) only with them.
 
     Raises
     ------
     DataError
-        No file, no table or array, no column of ids, a cell that is no number, or a column that is
-        neither a class nor known.
+        The file is missing, is neither a table nor an array, has no column of ids, a cell that is
+        not a number, or an unknown column.
     """
     if not Path(path).is_file():
         raise DataError(
@@ -144,7 +143,7 @@ def read_member_file(
         *known_columns(rest, (*LABELS, *GROUPS, *FOLDS, *SPLITS, *PREDICTIONS, *IDS)),
         ROW_NUMBERS,
     ]
-    # Beside prefixed classes, e.g. in the table of `predict`, other columns are no classes.
+    # If the class columns have a prefix, e.g. in the table of `predict`, other columns are no classes.
     unused = [
         c for c in rest if c != named and (c in others or (prefix and not c.startswith(prefix)))
     ]
@@ -171,13 +170,13 @@ def read_member_file(
 
 
 def _truth(unused: pd.DataFrame, class_names: Sequence[str]) -> str | None:
-    """The column that holds the true classes, if there is one."""
+    """The column with the true classes; None if there is none."""
     found = known_columns(unused.columns, LABELS)
     return next((c for c in found if set(unused[c].map(unguarded)) <= set(class_names)), None)
 
 
 def _prefix(table: pd.DataFrame, class_names: Sequence[str]) -> str:
-    """What stands before the names of the classes: nothing, or `p_` as `stack` writes it."""
+    """The prefix of the class columns: empty, or e.g. `p_` as in the files of `stack`."""
     complete = [p for p in PREFIXES if all(f"{p}{c}" in table for c in class_names)]
     return complete[0] if complete else ""
 
@@ -185,11 +184,11 @@ def _prefix(table: pd.DataFrame, class_names: Sequence[str]) -> str:
 def _id_column(table: pd.DataFrame, name: str, path: str | os.PathLike[str]) -> str:
     found = known_columns(table.columns, IDS)
     if not found and ROW_NUMBERS in table:
-        return ROW_NUMBERS  # a first column without a name, as R and pandas write their row names
+        return ROW_NUMBERS  # a first column without a name: row names of R or pandas
     if found:
         return next((c for c in found if table[c].is_unique), found[0])
     raise DataError(
-        f"'{path}' of member '{name}' has no column of image ids: besides the classes its columns "
+        f"'{path}' of member '{name}' has no column of image ids: its columns that are not classes "
         f"are {first_few(table.columns, 12) or 'none'}",
         f"known names are {first_few(IDS, 8)}",
         "Rename that column to sample_id",
@@ -197,7 +196,7 @@ def _id_column(table: pd.DataFrame, name: str, path: str | os.PathLike[str]) -> 
 
 
 def _are_classes(values: Values, n_known: int) -> bool:
-    """Whether rows are probabilities with the columns after the first `n_known`, and only so."""
+    """Whether rows are probabilities with all columns, but not with the first `n_known` only."""
     values = dataclasses.replace(values, numbers=values.numbers[~np.isnan(values.numbers).any(1)])
     fewer = dataclasses.replace(values, numbers=values.numbers[:, :n_known])
     return looks_like_proba(values) and not looks_like_proba(fewer)
@@ -205,8 +204,7 @@ def _are_classes(values: Values, n_known: int) -> bool:
 
 def _unknown_columns(extra: Sequence[str], class_names: Sequence[str], where: str) -> DataError:
     return DataError(
-        f"{where} has the columns {first_few(map(repr, extra))}, which are no classes",
+        f"{where} has the columns {first_few(map(repr, extra))}, which are not classes",
         f"the classes are {as_list(list(class_names))}",
-        "Drop those columns. If they are classes that no image is labelled with, name all classes: "
-        "--classes",
+        "Remove those columns. If they are classes without an image, name all classes: --classes",
     )

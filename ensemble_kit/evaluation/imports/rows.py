@@ -1,7 +1,4 @@
-"""Rows of an imported file, joined to the labels by image id.
-
-Reads no file.
-"""
+"""Rows of an imported file, joined to the labels by image id."""
 
 from __future__ import annotations
 
@@ -22,10 +19,10 @@ NAMES_OF_IMAGES: tuple[Callable[[str], str], ...] = (
 def matched_ids(
     ids: Sequence[str], want: npt.NDArray[np.str_], where: str
 ) -> tuple[list[str], list[str]]:
-    """A file's ids as the labels write them, and notes for the user.
+    """A file's ids as spelled in the labels, and notes for the user.
 
-    Where no id is among the labels', names without folders are compared, then names without
-    extension too; only where each of them stands for one image.
+    If no id is in the labels, file names are compared without folders, then also without extension.
+    These names must be unique.
     """
     wanted = want.tolist()
     if set(ids) & set(wanted):
@@ -45,12 +42,12 @@ def matched_ids(
 def row_of_id(
     name: str, ids: Sequence[str], want: npt.NDArray[np.str_], partial: bool
 ) -> dict[str, int]:
-    """The row of each id, if they are those wanted, each once; some of those if `partial`.
+    """The row of each id; the ids must be those of the labels, each once.
 
     Raises
     ------
     DataError
-        Ids that are missing (unless `partial`), that repeat, or that the labels lack.
+        Ids are missing (unless `partial`), repeated, or not in the labels.
     """
     row_of = {sample: i for i, sample in enumerate(ids)}
     twice = [sample for i, sample in enumerate(ids) if row_of[sample] != i]

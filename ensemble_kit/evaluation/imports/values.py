@@ -1,6 +1,6 @@
 """Values of one imported file as logits: probabilities, percent or scores before the softmax.
 
-Checks each row, allows for the decimals that the file was written with, and says what was changed.
+Each row is checked, with a tolerance for rounding. Notes describe what was changed.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError, counted, first_few
 
 SMALLEST_PROBA = 1e-7
-# Sums that differ from 1 by less are those of whole float32 values: not worth a word.
+# Sums that differ from 1 by less are float32 rounding, which is not reported.
 FLOAT_NOISE = 1e-5
 SLACK = 1e-3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Values:
-    """What one file holds.
+    """The values of one file.
 
     Parameters
     ----------
     where : str
-        What the file is called in messages.
+        Name of the file in messages.
     numbers : array of float64, shape (n_rows, n_classes)
     ids : sequence of str, shape (n_rows,)
-        What each row is called in messages.
+        Name of each row in messages.
     decimals : int
-        The most decimals of any number as it was written; 0 where that is not known.
+        The largest number of decimals in the file; 0 if it is not known.
     """
 
     where: str
@@ -41,7 +41,7 @@ class Values:
     decimals: int = 0
 
     def slack(self, whole: float) -> float:
-        """How far the sum of a row may be from `whole`, by the rounding of each number."""
+        """Tolerance of the sum of a row around `whole`, from the rounding of each number."""
         rounding = 0.5 * 10.0**-self.decimals if self.decimals or whole > 1 else 0.0
         return max(SLACK * whole, self.numbers.shape[1] * rounding * (1 + 1e-9))
 
@@ -53,16 +53,16 @@ class Values:
 
 
 def logits_of(values: Values, kind: str) -> tuple[Array, list[str], list[str]]:
-    """Logits, shape (n_rows, n_classes), what was done to get them, and caveats.
+    """Logits, shape (n_rows, n_classes), notes on how they were computed, and caveats.
 
     Raises
     ------
     DataError
-        A row that holds no number, or no probabilities where `kind` is "proba".
+        A row has invalid numbers, or is not probabilities although `kind` is "proba".
     """
     _refuse_no_numbers(values, kind)
     if kind == "logits":
-        return values.numbers, [], _doubts(values)
+        return values.numbers, [], _caveats(values)
     for whole, name in ((1.0, ""), (100.0, "percent")):
         if values.sums_to(whole).all():
             return _log(values.numbers), _scale_notes(values, whole, name), []
@@ -96,15 +96,15 @@ def _refuse_no_numbers(values: Values, kind: str) -> None:
     numbers = values.numbers
     with np.errstate(over="ignore"):
         stored = numbers.astype(np.float32)
-    # -inf is a legal logit: probability 0. A row needs one number at least.
+    # -inf is a valid logit (probability 0), but not for all classes of a row.
     bad = np.isnan(stored) | (np.isposinf(stored) if kind == "logits" else np.isinf(stored))
     rows = np.flatnonzero(bad.any(axis=1) | np.isneginf(stored).all(axis=1)).tolist()
     if not rows:
         return
     n, row = len(rows), values.numbers[rows[0]].tolist()
     raise DataError(
-        f"{n} row{'s' * (n != 1)} of {values.where} hold{'s' * (n == 1)} a value that is empty, "
-        f"NaN, infinite or too large: {first_few(values.ids[i] for i in rows)}",
+        f"{n} row{'s' * (n != 1)} of {values.where} {'has' if n == 1 else 'have'} a value that is "
+        f"empty, NaN, infinite or too large: {first_few(values.ids[i] for i in rows)}",
         f"row '{values.ids[rows[0]]}' is {first_few(row)}",
         "Predict those images again, or remove the rows and import with --partial",
     )
@@ -121,21 +121,21 @@ def _no_proba(values: Values) -> DataError:
         advice = "If they are scores before the softmax, import with --kind logits"
     else:
         advice = (
-            "Add the columns of classes that are missing. If each column is a probability of its "
-            "own (sigmoid), divide each row by its sum first"
+            "Add the columns of missing classes. If each column is an independent probability "
+            "(sigmoid), divide each row by its sum first"
         )
     return DataError(
-        f"{int(wrong.sum())} of {len(wrong)} rows of {values.where} are no probabilities: "
+        f"{int(wrong.sum())} of {len(wrong)} rows of {values.where} are not probabilities: "
         f"row '{values.ids[row]}' {found}",
         "probabilities are at least 0 and sum to 1 in each row (or to 100, as percent)",
         advice,
     )
 
 
-def _doubts(values: Values) -> list[str]:
+def _caveats(values: Values) -> list[str]:
     if not looks_like_proba(values):
         return []
     return [
-        "imported as logits, although all rows are at least 0 and sum to 1 (or 100), as "
-        "probabilities do: if they are probabilities, import them with --kind proba"
+        "imported as logits, although all rows are at least 0 and sum to 1 (or 100), like "
+        "probabilities: if they are probabilities, import them with --kind proba"
     ]

@@ -103,7 +103,7 @@ def compare_method_predictions(
     Parameters
     ----------
     predictions : mapping of name to MethodPredictions
-        Of one method each, all of the same part; with a single one there is no verdict.
+        Predictions of the same part. With a single entry there is no verdict.
     protocol : Protocol
 
     Raises

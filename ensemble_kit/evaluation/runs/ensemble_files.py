@@ -1,7 +1,4 @@
-"""An evaluated ensemble as plain values: the rows of `predictions.csv`, all of `metrics.json`.
-
-Reads and writes no files.
-"""
+"""An evaluated ensemble as plain values: the rows of `predictions.csv`, all of `metrics.json`."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ SCHEMA_VERSION = 1
 def about_json(
     evaluation: Evaluation, oof: Predictions, test: Predictions | None
 ) -> dict[str, Any]:
-    """What `combiner.json` says of the tables that the combiner was fitted to."""
+    """The block `about` of `combiner.json`: the tables that the combiner was fitted to."""
     quorum = oof.quorum if test is None or oof.quorum is not None else test.quorum
     return {
         "member_names": list(oof.member_names),
@@ -67,7 +64,7 @@ def _frame(table: Predictions, combined: Combined) -> pd.DataFrame:
 
 
 def metrics_json(evaluation: Evaluation, oof: Predictions) -> dict[str, Any]:
-    """Everything in `metrics.json`; undefined figures are null, never NaN."""
+    """Everything in `metrics.json`; undefined values are null."""
     return {
         "schema_version": SCHEMA_VERSION,
         "method": evaluation.name,
@@ -131,13 +128,13 @@ def _differences(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def best_member_of(evaluation: Evaluation, oof: Predictions) -> str | None:
-    """The member that `best-member` is; None for other methods."""
+    """The member that `best-member` chose; None for other methods."""
     chosen = evaluation.combiner.chosen_member
     return None if chosen is None else oof.member_names[chosen]
 
 
 def _decision(evaluation: Evaluation) -> dict[str, Any]:
-    """How probabilities became classes, and what errors cost; nothing where no cost was given."""
+    """The decision rule and the costs of errors; empty without costs."""
     if evaluation.costs is None:
         return {}
     by_cost = evaluation.decided_by_cost and not evaluation.combiner.needs_labels
@@ -148,7 +145,7 @@ def _decision(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _per_group_json(found: GroupMetrics | None) -> dict[str, Any]:
-    """The block `per_group`; nothing where every image is its own group."""
+    """The block `per_group`; empty if every image is its own group."""
     if found is None:
         return {}
     block: dict[str, Any] = {

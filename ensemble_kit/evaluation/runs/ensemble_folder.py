@@ -1,7 +1,4 @@
-"""An ensemble's folder is written: as a whole, and bound by digests.
-
-What stands in the files is the affair of `ensembles` and `combiners.saved`.
-"""
+"""Writes the folder of an ensemble as a whole, with the digests of its files and predictions."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from ensemble_kit.replaced import replaced_whole
 from ensemble_kit.run import Run
 
 PREDICTIONS, METRICS = "predictions.csv", "metrics.json"
-# Written later from the stored predictions: of other predictions they are wrong.
+# Computed later from the stored predictions; invalid if the predictions change.
 SETS, SETS_JSON, DECISION = "sets.csv", "sets.json", "decision.json"
 DERIVED = {SETS, SETS_JSON, DECISION}
 OWN = {PREDICTIONS, METRICS, JSON_NAME, ARRAYS_NAME}
@@ -63,7 +60,7 @@ def _fill(
 
 
 def _carry_over(old: Path, fresh: Path) -> None:
-    """Keep what else lies in the old folder; prediction sets and thresholds only if they still fit."""
+    """Copy other files of the old folder; prediction sets and thresholds only for equal predictions."""
     if not old.is_dir():
         return
     before, now = old / PREDICTIONS, fresh / PREDICTIONS
@@ -74,7 +71,7 @@ def _carry_over(old: Path, fresh: Path) -> None:
 
 
 def made_of(oof: Predictions, test: Predictions | None) -> dict[str, Any]:
-    """Digests of what an ensemble is made of: the manifest, the folds and each member's logits."""
+    """Digests of the data behind an ensemble: the manifest, the folds and each member's logits."""
     tables = {"oof": oof} if test is None else {"oof": oof, "test": test}
     return {
         "manifest": oof.manifest_digest,

@@ -1,7 +1,4 @@
-"""How much an image-level split flatters: the same members under both protocols, paired by image.
-
-Takes two tables of out-of-fold predictions; trains nothing.
-"""
+"""Image-split bias: metrics of the same members under both kinds of split, paired by image."""
 
 from __future__ import annotations
 
@@ -24,23 +21,23 @@ def image_split_bias(
     *,
     metric: str = "balanced_accuracy",
 ) -> pd.DataFrame:
-    """Each member's and the mean's figure under both splits, and the difference in points.
+    """Metric of each member and of the mean under both splits, and the difference.
 
     Parameters
     ----------
     by_image, by_group : Predictions
-        Out-of-fold tables of the same members; figures are over the images in both.
+        Out-of-fold tables of the same members; metrics are over the images in both.
     metric : str
 
     Returns
     -------
     pandas.DataFrame
-        `member, by_image, by_group, points, low, high, n, n_groups`; points are hundredths.
+        `member, by_image, by_group, points, low, high, n, n_groups`; `points` is 100 x difference.
 
     Raises
     ------
     DataError
-        Other members or classes, a table that is not split as its name says, or no image in both.
+        Different members or classes, a table with another kind of split, or no common image.
 
     Examples
     --------

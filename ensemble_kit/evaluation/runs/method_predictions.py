@@ -1,6 +1,6 @@
-"""Stored predictions of one method of a run: cross-fitted ones, and those of the test part.
+"""Stored predictions of one method of a run, cross-fitted and on the test part.
 
-The method is a stacked one, or a member by itself. Rows are joined by sample id.
+The method is a stacked method or a single member. Rows are joined by sample id.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class StoredPredictions:
         return table_notes(self.oof_table, self.test_table)
 
     def made_of(self) -> dict[str, Any]:
-        """Digests of what the predictions are made of."""
+        """Digests of the data behind the predictions."""
         return made_of(self.oof_table, self.test_table)
 
 
@@ -79,7 +79,7 @@ def stored_predictions(run: Run, method: str) -> StoredPredictions:
     Raises
     ------
     UsageError
-        Neither a stacked method nor a member, or the oracle, which looks at the labels.
+        Neither a stacked method nor a member, or the oracle, which uses the labels.
     DataError
         The method was stacked over other rows or labels than the run's.
     IntegrityError
@@ -153,13 +153,13 @@ def of_frame(frame: pd.DataFrame, table: Predictions, run: Run, method: str) -> 
 
 
 def _about(run: Run, method: str) -> dict[str, Any]:
-    """What was noted of a stacked method's members; nothing of a member by itself."""
+    """The block `about` of a stacked method's `combiner.json`; empty for a single member."""
     path = run.ensemble_dir(method) / JSON_NAME
     return dict(read_saved(path.parent).get("about", {})) if path.is_file() else {}
 
 
 def _with_stored_quorum(table: Predictions, about: Mapping[str, Any]) -> Predictions:
-    """The table with the quorum that its members were combined under, if any, noted."""
+    """The table with the quorum that the method was stacked with, if any."""
     if "quorum" not in about:
         return table
     return with_quorum(table.select(about["member_names"]), about["quorum"])
@@ -177,22 +177,22 @@ def _of_member(table: Predictions, member: str) -> MethodPredictions:
 
 
 def predictions_by_fold(run: Run, method: str) -> tuple[MethodPredictions, dict[int, Array]]:
-    """Out-of-fold predictions, and those of each fold's own models for the test part.
+    """Out-of-fold predictions, and predictions for the test part by each fold's own models.
 
-    A fitted method is fitted once per fold, to the other folds' rows, as it was cross-fitted.
+    A fitted method is cross-fitted: once per fold, to the rows of the other folds.
 
     Returns
     -------
     MethodPredictions
-        Out-of-fold.
+        Out-of-fold predictions.
     dict of fold to array, shape (n_test, n_classes)
         Probabilities.
 
     Raises
     ------
     DataError
-        The run has no test part, members that the method was not stacked over, or the same test
-        logits under every fold: those are not of the folds' own models.
+        The run has no test part, other members than the method, or the same test logits for every
+        fold.
     """
     combiner, members = _combiner_of(run, method)
     if combiner.needs_features:
@@ -209,7 +209,7 @@ def predictions_by_fold(run: Run, method: str) -> tuple[MethodPredictions, dict[
     logits = _test_logits_by_fold(run, members, test)
     if _all_equal(logits):
         raise DataError(
-            f"'{run.path}' holds one test prediction per member, the same for all {len(logits)} folds",
+            f"'{run.path}' has one test prediction per member, the same for all {len(logits)} folds",
             "cross-conformal sets need the predictions of each fold's own model",
             "Leave out --cross",
         )
@@ -227,7 +227,7 @@ def predictions_by_fold(run: Run, method: str) -> tuple[MethodPredictions, dict[
 
 
 def folds_differ(run: Run, test: Predictions) -> bool:
-    """Whether the folds' models answer the test rows each in its own way; imported ones do not."""
+    """Whether test predictions differ between the folds' models; imported predictions do not."""
     return not _all_equal(_test_logits_by_fold(run, test.member_names, test))
 
 
@@ -241,7 +241,7 @@ def _combiner_of(run: Run, method: str) -> tuple[Combiner, list[str]]:
 
 
 def _test_logits_by_fold(run: Run, members: Sequence[str], test: Predictions) -> dict[int, Array]:
-    """NaN where a member has no model of that fold."""
+    """Test logits of each fold's models; NaN if a member has no model of that fold."""
     stored = {name: run.store.read(name) for name in members}
     ids = {name: one.test_ids for name, one in stored.items()}
     out = {}

@@ -95,7 +95,7 @@ class OperatingPoint:
         `image`; and the kind of group, e.g. `patient`, if every group has one label and some groups
         have several images.
     replaced : DecisionOptions or None
-        What the operating point that was stored before was chosen for; None if there was none.
+        Settings of the operating point that was stored before; None if there was none.
     """
 
     method: str
@@ -172,7 +172,7 @@ def operating_point(
 
 
 def _stored_options(path: Path) -> DecisionOptions | None:
-    """What the stored operating point was chosen for; None if there is none, or a damaged one."""
+    """Settings of the stored operating point; None if there is none, or if it is damaged."""
     if not path.is_file():
         return None
     try:

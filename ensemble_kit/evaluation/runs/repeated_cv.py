@@ -153,12 +153,12 @@ def compare_repeats(
 def corrected_interval(
     gains: Array, *, test_share: float, level: float = 0.95
 ) -> tuple[float, float]:
-    """The interval of the mean gain that belongs to Nadeau and Bengio's test.
+    """The interval of the mean gain by Nadeau and Bengio's corrected t test.
 
     Parameters
     ----------
     gains : array, shape (n_folds,)
-        At least two.
+        Gains of at least two folds.
     test_share : float
         Size of a fold over the size of its training set.
 

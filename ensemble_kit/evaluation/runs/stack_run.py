@@ -17,7 +17,7 @@ from ensemble_kit.errors import IntegrityError, UsageError
 from ensemble_kit.evaluation.caveats import combiner_notes
 from ensemble_kit.evaluation.clinical.block import Clinical, ClinicalOptions, clinical_of
 from ensemble_kit.evaluation.clinical.subgroups import column_of
-from ensemble_kit.evaluation.compare import chosen, chosen_verdict, field_notes
+from ensemble_kit.evaluation.compare import all_notes, chosen, chosen_verdict
 from ensemble_kit.evaluation.cross_validation.baselines import REFERENCE_METHODS, with_best_and_mean
 from ensemble_kit.evaluation.cross_validation.nested import refuse_features
 from ensemble_kit.evaluation.diversity.pareto import pareto_table
@@ -109,11 +109,11 @@ class Stacked:
     @property
     def notes(self) -> list[str]:
         """All caveats, each once."""
-        return field_notes(self.evaluations)
+        return all_notes(self.evaluations)
 
 
 def all_methods(n_members: int, *, features: bool = False) -> list[str]:
-    """The methods that `all` stands for; of one member only the mean, which is this member.
+    """The methods of `--method all`; with one member only the mean, which is this member.
 
     Left out: best member and oracle; dynamic selection, which needs a large and varied pool of
     members; methods of publications; methods on features, if the run stores no features; and the
@@ -166,7 +166,7 @@ def stack_run(
     nested : bool
         Add nested cross-validation. The run needs models without each pair of folds.
     permutation_draws : int
-        Number of draws of the permutation test, written to `ensembles/permutation-check.json`; 0: no test.
+        Number of draws of the permutation test, written to `ensembles/permutation-test.json`; 0: no test.
     clinical : ClinicalOptions, optional
         Settings of the clinical block of the best method. The positive class comes from the
         protocol, else from the data.
@@ -219,7 +219,7 @@ def stack_run(
 def _checked_methods(
     methods: Sequence[str] | Mapping[str, Combiner], *, nested: bool, quorum: int | None
 ) -> dict[str, Combiner]:
-    """The methods by name, if nested cross-validation is possible for them or not requested."""
+    """The methods by name; raises UsageError if nested cross-validation is not possible for them."""
     if not methods:
         raise UsageError("No method was given", "at least one is needed", "Use e.g. --method vote")
     made = dict(methods) if isinstance(methods, Mapping) else {n: make_combiner(n) for n in methods}
@@ -267,7 +267,7 @@ def _with_stored(run: Run, done: Stacked) -> dict[str, dict[str, Any]]:
     for name in stored_methods(run):
         if name in found:
             continue
-        with contextlib.suppress(IntegrityError):  # a damaged folder is reported by what reads it
+        with contextlib.suppress(IntegrityError):  # damaged folders are reported when they are read
             metrics = read_metrics(run, name)
             if not what_changed(run, name, metrics, done.oof, done.test):
                 found[name] = metrics

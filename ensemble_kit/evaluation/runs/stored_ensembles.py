@@ -1,7 +1,4 @@
-"""An ensemble's folder is read: every file checked, and compared with the run's predictions.
-
-Writes nothing.
-"""
+"""Reads the folder of an ensemble: checks every file, and compares it with the run's predictions."""
 
 from __future__ import annotations
 
@@ -30,26 +27,26 @@ def stored_methods(run: Run) -> list[str]:
 
 
 def read_metrics(run: Run, method: str) -> dict[str, Any]:
-    """A stored method's `metrics.json`, every file of its folder checked.
+    """The `metrics.json` of a stored method; every file of its folder is checked.
 
     Raises
     ------
     IntegrityError
-        A file is missing, damaged or changed, or the folder is that of another method.
+        A file is missing, damaged or changed, or the folder contains another method.
     """
     folder = run.ensemble_dir(method)
     metrics = _checked_metrics(folder)
     if metrics.get("method") != method:
         raise IntegrityError(
-            f"'{folder}' holds the results of '{metrics.get('method')}'",
-            "a method's results lie in the folder of its name",
+            f"'{folder}' contains the results of '{metrics.get('method')}'",
+            "a folder has the name of its method",
             f"Rename that folder. Or: {_again(folder)}",
         )
     return metrics
 
 
 def read_ensemble_predictions(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """`predictions.csv` as it was meant: text, and probabilities as float64.
+    """`predictions.csv` as text, with probabilities as float64.
 
     Raises
     ------
@@ -74,7 +71,7 @@ def read_ensemble_predictions(folder: str | os.PathLike[str]) -> pd.DataFrame:
 def _checked_metrics(folder: Path) -> dict[str, Any]:
     path, again = folder / METRICS, _again(folder)
     if not path.is_file():
-        raise IntegrityError(f"'{path}' is missing", "an ensemble has its metrics", again)
+        raise IntegrityError(f"'{path}' is missing", "an ensemble needs its metrics", again)
     metrics = read_checked(path, advice=again)
     for name, digest in metrics.get("files", {}).items():
         check_file(folder / name, digest, advice=again)
@@ -84,14 +81,14 @@ def _checked_metrics(folder: Path) -> dict[str, Any]:
 def what_changed(
     run: Run, method: str, metrics: Mapping[str, Any], oof: Predictions, test: Predictions | None
 ) -> str:
-    """What is no longer as it was when the method was stacked, in words; empty where all is.
+    """What changed since the method was stacked, in words; empty if nothing changed.
 
     Parameters
     ----------
     metrics : mapping
         The method's `metrics.json`.
     oof, test : Predictions
-        The run's tables as they are now, gaps accepted.
+        The current tables of the run; gaps are accepted.
     """
     made = metrics.get("made_of")
     names = list(metrics.get("member_names", []) if made is None else made["members"])
@@ -109,7 +106,7 @@ def what_changed(
 
 
 def _changed_since_earlier_version(run: Run, method: str, own: Predictions) -> str:
-    """Earlier versions kept one digest of the out-of-fold logits, in `combiner.json`."""
+    """Earlier versions store one digest of the out-of-fold logits, in `combiner.json`."""
     folder = run.ensemble_dir(method)
     about = read_saved(folder)["about"] if (folder / JSON_NAME).is_file() else {}
     same = about.get("logits") in (None, digest_bytes(own.logits.tobytes()))
@@ -119,9 +116,7 @@ def _changed_since_earlier_version(run: Run, method: str, own: Predictions) -> s
 def current_metrics(
     run: Run, oof: Predictions, test: Predictions | None
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Every method's `metrics.json` by its name, and a caveat on those that are out of date.
-
-    Methods that were stacked over other predictions than the run's are left out.
+    """The `metrics.json` of every method that is up to date, and a caveat on the other methods.
 
     Raises
     ------
@@ -144,18 +139,12 @@ def current_metrics(
 def refuse_stale(
     run: Run, method: str, metrics: Mapping[str, Any], oof: Predictions, test: Predictions | None
 ) -> None:
-    """Refuse a method that was stacked over other predictions than the run's.
-
-    Raises
-    ------
-    IntegrityError
-        The message says what changed since.
-    """
+    """Raise IntegrityError if a method was stacked over other predictions than the run's."""
     if changed := what_changed(run, method, metrics, oof, test):
         folder = run.ensemble_dir(method)
         raise IntegrityError(
             f"'{folder}' is out of date: {changed} since '{method}' was stacked",
-            "results must be those of the run's predictions as they are now",
+            "results must belong to the current predictions of the run",
             _again(folder),
         )
 

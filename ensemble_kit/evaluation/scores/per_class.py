@@ -67,7 +67,7 @@ def metrics_per_class(
     tables : mapping of method to Combined
         Rows as in `table`.
     table : Predictions
-        Gives labels, groups and classes.
+        Labels, groups and classes.
     protocol : Protocol, optional
         Settings of the intervals.
 
@@ -80,8 +80,8 @@ def metrics_per_class(
     --------
     >>> labels = np.array([0, 0, 1, 1])
     >>> table = Predictions.from_arrays({"a": np.eye(2)[[0, 1, 1, 1]]}, labels)
-    >>> answer = Combined(np.eye(2)[[0, 1, 1, 1]], np.array([0, 1, 1, 1]), np.zeros(4, dtype=bool))
-    >>> second = metrics_per_class({"a": answer}, table, Protocol(n_resamples=0))["a"][1]
+    >>> one = Combined(np.eye(2)[[0, 1, 1, 1]], np.array([0, 1, 1, 1]), np.zeros(4, dtype=bool))
+    >>> second = metrics_per_class({"a": one}, table, Protocol(n_resamples=0))["a"][1]
     >>> second.n, second["sensitivity"].value, second["specificity"].value
     (2, 1.0, 0.5)
     """

@@ -131,7 +131,7 @@ def recognition_rate(predicted: Ints, labels: Ints, groups: npt.ArrayLike) -> fl
 
 @dataclasses.dataclass(frozen=True)
 class GroupMetrics:
-    """What one method reached on whole patients.
+    """Metrics of one method per patient.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ class GroupMetrics:
     recognition_rate : Interval
         Mean over patients of the accuracy on their images.
     values : MetricValues or None
-        One pooled answer a patient; None where a patient's images have several labels.
+        One pooled prediction per patient; None if a patient's images have several labels.
     rule : str
         How images were pooled.
     """
@@ -151,7 +151,7 @@ class GroupMetrics:
 
 
 def has_larger_groups(table: Predictions | MethodPredictions) -> bool:
-    """Whether groups are known, and at least one holds several images."""
+    """Whether groups are known, and at least one has several images."""
     return table.group_kind != "image" and table.n_groups < len(table)
 
 
@@ -212,7 +212,7 @@ def score_groups(
         Changes the predicted classes of pooled predictions, e.g. to those of least expected cost.
         Not applied to the oracle, which uses the labels.
     metrics : sequence of str or Metric
-        Of one answer a group.
+        Metrics of the pooled predictions.
     level : float
         Confidence level of the intervals, e.g. 0.95.
     intervals : bool
@@ -220,8 +220,8 @@ def score_groups(
 
     Examples
     --------
-    >>> answer = decided(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]))
-    >>> found = score_groups({"mean": answer}, np.array([0, 0, 1]), ["a", "a", "b"], 2)["mean"]
+    >>> one = decided(np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]]))
+    >>> found = score_groups({"mean": one}, np.array([0, 0, 1]), ["a", "a", "b"], 2)["mean"]
     >>> found.values["accuracy"].value, found.recognition_rate.value
     (1.0, 0.75)
     """

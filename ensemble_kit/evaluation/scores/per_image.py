@@ -75,7 +75,7 @@ class Scored:
     designs : mapping of metric to Design
     combined : Combined
     groups : array of int, shape (n_samples,)
-        Numbered from 0.
+        Group numbers from 0.
     """
 
     values: MetricValues

@@ -26,7 +26,7 @@ def chosen_of(methods: Mapping[str, Stored]) -> str | None:
 
 
 def part_of(method: Stored) -> str:
-    """The part that the answer is about: the test part if there is one."""
+    """The reported part: the test part if there is one."""
     return "test" if method["test"] else "cross_fitted"
 
 
@@ -104,7 +104,7 @@ def _is_at_chance(one: Stored) -> bool:
 
 
 def is_above(best: Stored, part: str = "") -> bool | None:
-    """Whether the method is above chance, by default on the part of the answer; None: not known."""
+    """Whether the method is above chance, by default on the reported part; None: not known."""
     name, part = best["metric"], part or part_of(best)
     values, moved = best[part], 0.0
     corrected = best.get("corrected_for_choice")
@@ -134,7 +134,7 @@ def only_member(methods: Mapping[str, Stored]) -> Stored | None:
 
 
 def no_ensemble(methods: Mapping[str, Stored]) -> str:
-    """What there is in the place of an ensemble."""
+    """The sentence on a run without an ensemble."""
     alone = only_member(methods)
     return f"One member, no ensemble: {alone['member_names'][0]}." if alone else NO_METHOD
 

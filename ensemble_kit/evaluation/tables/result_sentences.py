@@ -165,7 +165,7 @@ def _chance_warnings(methods: Mapping[str, Stored], best: Stored) -> list[str]:
 
 
 def chance_sentence(methods: Mapping[str, Stored]) -> str:
-    """The chance level on the part that the answer is about; empty if it is not defined."""
+    """The chance level on the reported part; empty if it is not defined."""
     name = chosen_of(methods) or ("mean" if "mean" in methods else "")
     if not name:
         return ""
@@ -184,7 +184,7 @@ def _first(chosen: str, best: Stored, methods: Mapping[str, Stored]) -> str:
 
 
 def _value_of(best: Stored) -> str:
-    """The value of one method on the part that the answer is about."""
+    """The value of one method on the reported part."""
     part, metric = part_of(best), best["metric"]
     values, noun = best[part], metric.replace("_", " ")
     value = Interval(**values[metric])
@@ -195,7 +195,7 @@ def _value_of(best: Stored) -> str:
 
 
 def _cross_fitted(best: Stored, methods: Mapping[str, Stored]) -> list[str]:
-    """The value that the choice was made by, beside the best member, and what is left of it."""
+    """The cross-fitted value, beside the best member, and its correction for the choice."""
     if not best.get("corrected_for_choice"):
         return []
     noun, metric = best["metric"].replace("_", " "), best["metric"]

@@ -1,4 +1,4 @@
-"""Every value of every method as one long table: `ensembles/scores.csv`, and what the report shows."""
+"""All values of all methods as one long table, for `ensembles/scores.csv` and the report."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def long_scores(methods: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        `unit` is "image" or the name of a group, e.g. "patient"; `class` is "" where the metric is
-        of all classes; `n` counts images; undefined values are NaN.
+        `unit` is "image" or the name of a group, e.g. "patient". `class` is "" for metrics of all
+        classes. `n` is the number of images. Undefined values are NaN.
     """
     rows = [
         {"method": method, "part": part} | row

@@ -1,6 +1,6 @@
-"""Resamples of whole groups, as weights: a resample is a matrix product, never a copy.
+"""Bootstrap resamples of whole groups, as weights of the groups.
 
-All methods share one set of weights, so that differences are paired. Knows no combiner.
+All methods share one set of weights, so differences are paired.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ensemble_kit.seeding import generator
 
 
 def group_weights(strata: Ints, n_resamples: int, rng: np.random.Generator) -> Iterator[Array]:
-    """How often each group is drawn, chunks of shape (n, n_groups), float64.
+    """How often each group is drawn, in chunks of shape (n, n_groups), float64.
 
-    Groups are drawn with replacement within their stratum; all chunks together hold `n_resamples`.
+    Groups are drawn with replacement within their stratum. The chunks have `n_resamples` rows in total.
     """
     n_groups = len(strata)
     members = [np.flatnonzero(strata == s) for s in np.unique(strata)]
@@ -37,12 +37,12 @@ def group_weights(strata: Ints, n_resamples: int, rng: np.random.Generator) -> I
 def resampling(
     labels: Ints, groups: Ints, n_classes: int, n_resamples: int, seed: int
 ) -> Iterator[Array]:
-    """Group weights of a table's stratified resamples; the same table and seed give the same.
+    """Group weights of stratified resamples of a table, in chunks of shape (n, n_groups).
 
     Raises
     ------
     DataError
-        A negative number of resamples.
+        `n_resamples` is below 1.
     """
     if n_resamples < 1:
         raise DataError(

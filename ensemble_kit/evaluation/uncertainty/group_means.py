@@ -1,7 +1,4 @@
-"""Means over images of any value, and paired differences of them, with intervals over whole groups.
-
-The jackknife and the intervals are those of all metrics.
-"""
+"""Means over images, and paired differences of means, with intervals over whole groups."""
 
 from __future__ import annotations
 
@@ -29,12 +26,12 @@ def mean_interval(
     Parameters
     ----------
     values : array-like, shape (n_images,)
-        Finite.
+        Finite values.
     groups : array-like, shape (n_images,)
     labels : array-like of int, shape (n_images,)
-        The classes, which are the strata of the groups.
+        The classes; groups are left out within the stratum of their most frequent class.
     bounds : (low, high)
-        Of one value.
+        Bounds of a value.
 
     Returns
     -------

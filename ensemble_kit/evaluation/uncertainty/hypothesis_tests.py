@@ -1,7 +1,4 @@
-"""Classical tests and intervals for comparing classifiers: Wilson, McNemar, DeLong, Nadeau-Bengio, Holm.
-
-Pure functions of counts, answers and scores. Knows no combiner; scipy is loaded where needed.
-"""
+"""Classical tests and intervals for comparing classifiers: Wilson, McNemar, DeLong, Nadeau-Bengio, Holm."""
 
 from __future__ import annotations
 
@@ -17,18 +14,18 @@ from ensemble_kit.arrays import Array
 from ensemble_kit.errors import DataError
 from ensemble_kit.metrics.ranking import auroc_placements
 
-# What rounding leaves of a zero.
+# Smaller values are rounding errors of zero.
 SMALLEST = 1e-12
 
 
 @dataclasses.dataclass(frozen=True)
 class Test:
-    """A test's statistic, two-sided p value, and the estimate it is about.
+    """Statistic, two-sided p value, and estimate of a test.
 
-    Statistic and p value are NaN where nothing varies that could measure the estimate's error.
+    Statistic and p value are NaN if the variance of the estimate is zero.
     """
 
-    __test__ = False  # no test case
+    __test__ = False  # not a test case of pytest
 
     statistic: float
     p_value: float
@@ -68,12 +65,13 @@ def mcnemar_exact(right_a: npt.ArrayLike, right_b: npt.ArrayLike) -> Test:
     Parameters
     ----------
     right_a, right_b : array-like of bool, shape (n_samples,)
-        Where each is right.
+        Whether each prediction is right.
 
     Returns
     -------
     Test
-        `statistic`: samples that only one gets right (a minus b); `estimate`: accuracy gained by a.
+        `statistic`: samples that only a predicts correctly, minus samples that only b does;
+        `estimate`: accuracy of a minus b.
 
     References
     ----------
@@ -143,7 +141,7 @@ def _z_test(estimate: float, spread: float) -> Test:
 
 
 def _in_spreads(estimate: float, spread: float) -> float:
-    """The estimate in units of its spread; NaN where that is none but rounding."""
+    """The estimate in units of its spread; NaN if the spread is only rounding error."""
     if abs(estimate) < SMALLEST:
         return 0.0
     return estimate / spread if spread > SMALLEST * abs(estimate) else np.nan
@@ -155,7 +153,7 @@ def nadeau_bengio(differences: Sequence[float] | Array, *, test_share: float) ->
     Parameters
     ----------
     differences : sequence of float, shape (n_folds,)
-        Per fold (and repeat), one method's figure minus the other's.
+        Metric of one method minus the other, per fold (and repeat).
     test_share : float
         Size of a fold over the size of its training set: 1 / (k - 1) for k folds.
 
@@ -182,7 +180,7 @@ def nadeau_bengio(differences: Sequence[float] | Array, *, test_share: float) ->
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
-    """p values adjusted for several tests, shape (n_tests,); NaN is no test, and stays.
+    """p values adjusted for several tests, shape (n_tests,); NaN (no test) stays NaN.
 
     References
     ----------

@@ -1,7 +1,4 @@
-"""A value and the interval around it.
-
-Knows no method of making one.
-"""
+"""A value with its interval."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A value with the ends of its interval; None where undefined, or where no interval exists.
+    """A value with the ends of its interval; None if undefined, or without an interval.
 
     As text, every value has three decimals and a leading zero.
 

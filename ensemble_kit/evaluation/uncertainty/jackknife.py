@@ -1,10 +1,8 @@
-"""A stratified jackknife over whole groups: what is left out, the variance, its degrees of freedom.
+"""A stratified jackknife over whole groups: left-out blocks, variance, degrees of freedom.
 
-Every group (the patient) is left out once, within the stratum of its most frequent class, so that
-class counts are taken as fixed. Knows no metric and no method.
-
-`experiments/benchmarks/coverage.py` simulates how often the intervals cover, beside a percentile
-bootstrap and a plain jackknife.
+Every group (patient) is left out once, within the stratum of its most frequent class, so class
+counts are treated as fixed. `experiments/benchmarks/coverage.py` simulates the coverage of the
+intervals, beside a percentile bootstrap and a plain jackknife.
 
 References
 ----------
@@ -24,18 +22,18 @@ import numpy as np
 
 from ensemble_kit.arrays import Array, Ints
 
-# Beyond so many groups, blocks of them are left out: the variance is the same.
+# With more groups, blocks of groups are left out.
 MAX_LEFT_OUT = 1000
 # Numbers in one chunk of weights: 64 MB of float64.
 CHUNK_WEIGHTS = 1 << 23
-# How much the variance of all strata counts in each: as one degree of freedom.
+# Weight of the variance of all strata in each stratum, in degrees of freedom.
 PRIOR_DF = 1.0
 
 
 def strata_of(labels: Ints, groups: Ints, n_classes: int) -> Ints:
-    """Each group's most frequent class, shape (n_groups,); classes of one group are pooled.
+    """Stratum of each group, shape (n_groups,): its most frequent class.
 
-    A stratum of one group would never vary, so such groups join the largest stratum.
+    A stratum of one group has no variance, so its group is assigned to the largest stratum.
     """
     n_groups = int(groups.max()) + 1
     table = np.bincount(groups * n_classes + labels, minlength=n_groups * n_classes)
@@ -46,13 +44,13 @@ def strata_of(labels: Ints, groups: Ints, n_classes: int) -> Ints:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Jackknife:
-    """Which groups are left out together, and the stratum of each such block.
+    """Blocks of groups that are left out together, and the stratum of each block.
 
     Parameters
     ----------
     strata : array of int, shape (n_groups,)
     blocks : tuple of arrays of int
-        Groups by position; each group alone up to `MAX_LEFT_OUT` groups.
+        Group numbers; up to `MAX_LEFT_OUT` groups, each block is one group.
     block_strata : array of int, shape (n_blocks,)
     """
 
@@ -62,7 +60,7 @@ class Jackknife:
 
     @staticmethod
     def of(labels: Ints, groups: Ints, n_classes: int) -> Jackknife:
-        """For samples with these labels, whose groups are numbered from 0."""
+        """The jackknife of samples with these labels and group numbers (from 0)."""
         strata = strata_of(labels, groups, n_classes)
         n_groups = len(strata)
         blocks: list[Ints] = []
@@ -78,9 +76,9 @@ class Jackknife:
         return Jackknife(strata, tuple(blocks), np.array(of_block, dtype=np.int64))
 
     def weights(self) -> Iterator[Array]:
-        """Group weights with each block left out, its stratum's others standing in for it.
+        """Group weights with each block left out, and the rest of its stratum weighted up.
 
-        Chunks of shape (n, n_groups); all chunks together hold a row a block.
+        Chunks of shape (n, n_groups), in total one row per block.
         """
         n_groups = len(self.strata)
         step = max(1, CHUNK_WEIGHTS // n_groups)
@@ -99,7 +97,7 @@ class Jackknife:
         Parameters
         ----------
         of_weights : callable
-            Takes weights (n, n_groups) to statistics of shape (n, ...).
+            Maps weights (n, n_groups) to statistics of shape (n, ...).
         """
         parts: dict[str, list[Array]] = {}
         for weights in self.weights():
@@ -108,15 +106,15 @@ class Jackknife:
         return {name: np.concatenate(some) for name, some in parts.items()}
 
     def design(self, counted: Array, rows: Array | None = None) -> Design:
-        """What a metric that rests on these counts knows of its groups.
+        """The design of a metric that is computed from these counts.
 
         Parameters
         ----------
         counted : array, shape (n_groups, n_parts)
             Rows of each group in each part of the metric: one column of all rows for a mean over
-            rows, one column a class for a mean over classes.
+            rows, one column per class for a mean over classes.
         rows : array, shape (n_groups,), optional
-            Rows of each group where `counted` holds other weights.
+            Rows of each group, if `counted` has other weights.
         """
         rows = counted.sum(axis=1) if rows is None else rows
         counted = counted[:, counted.sum(axis=0) > 0]
@@ -138,23 +136,23 @@ class Jackknife:
 
 
 def _effective(sizes: Array) -> float:
-    """How many groups of equal size say as much as these."""
+    """Effective number of groups: of equal groups whose mean has the same variance."""
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Design:
-    """Strata of one metric: how much of it rests on each, and on how many groups.
+    """The strata of one metric: weight and effective number of groups of each.
 
     Parameters
     ----------
     block_strata : array of int, shape (n_blocks,)
     strata : array of int, shape (n_strata,)
-        Those that the metric rests on.
+        Strata that the metric uses.
     weight : array, shape (n_strata,)
-        Share of the metric; sums to 1.
+        Share of each stratum in the metric; sums to 1.
     effective, effective_blocks : array, shape (n_strata,)
-        Groups, and left-out blocks, if they all had the same size.
+        Effective number of groups, and of left-out blocks.
     rows : array, shape (n_strata,)
     """
 
@@ -176,7 +174,7 @@ class Design:
 
     @property
     def variance_of_rows(self) -> float:
-        """The same if rows were right or wrong, each by itself."""
+        """The same if rows were right or wrong independently."""
         return float((self.weight**2 / self.rows).sum())
 
     def variance(self, left_out: Array) -> tuple[Array, Array]:
@@ -185,12 +183,12 @@ class Design:
         Parameters
         ----------
         left_out : array, shape (n_blocks, n_statistics)
-            Each statistic without each block; NaN where it is undefined then.
+            Each statistic without each block; NaN if undefined.
 
         Returns
         -------
         variance, df : arrays, shape (n_statistics,)
-            NaN where the statistic is undefined without some block.
+            NaN if the statistic is undefined without some block.
         """
         per_stratum = []
         for s in self.strata:

@@ -1,9 +1,9 @@
-"""How figures that do not add up over samples are resampled by group weights, without copies.
+"""AUROC, average precision and AURC under group weights: they are not sums over samples.
 
-A resampler takes weights (n_resamples, n_groups) to the figure (n_resamples,). Up to
-`MAX_PAIRED_GROUPS` groups it is exact (average precision and AURC with more than `MAX_LEVELS`
-levels of the score on `THINNED_LEVELS`, shifted to the exact figure); beyond, to first order: a
-matrix product each, cut off where the figure ends, at 0 and 1.
+A resampler maps weights (n_resamples, n_groups) to values (n_resamples,). Up to
+`MAX_PAIRED_GROUPS` groups it is exact, but average precision and AURC with more than `MAX_LEVELS`
+score levels are computed on `THINNED_LEVELS` levels and shifted to the exact value. With more
+groups it is a first-order approximation, clipped to [0, 1].
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ensemble_kit.predictions.method_predictions import decided
 Resampler = Callable[[Array], Array]
 MAX_PAIRED_GROUPS = 200
 MAX_LEVELS, THINNED_LEVELS = 160, 64
-# Below what any group weighs that was drawn, or that stands in for one left out.
+# Below every positive weight of a group.
 SMALLEST_WEIGHT = 1e-9
 
 
 def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
-    """Of macro AUROC."""
+    """Resampler of macro AUROC."""
     classes = ranked_classes(labels, proba.shape[1])
     n_groups = int(groups.max()) + 1
     if n_groups > MAX_PAIRED_GROUPS:
@@ -61,15 +61,15 @@ def auroc_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
 
 
 def _mean_of_defined(values: Array) -> Array:
-    """Mean over axis 0 of what is defined; NaN where nothing is."""
-    there = np.isfinite(values)
+    """Mean over axis 0 of the finite values; NaN if there are none."""
+    finite = np.isfinite(values)
     with np.errstate(invalid="ignore"):
-        mean: Array = np.where(there, values, 0.0).sum(axis=0) / there.sum(axis=0)
+        mean: Array = np.where(finite, values, 0.0).sum(axis=0) / finite.sum(axis=0)
     return mean
 
 
 def average_precision_resampler(labels: Ints, proba: Array, groups: Ints) -> Resampler:
-    """Of macro average precision."""
+    """Resampler of macro average precision."""
     n_groups = int(groups.max()) + 1
     classes = ranked_classes(labels, proba.shape[1])
     some = [_precision_resampler(labels == c, proba[:, c], groups, n_groups) for c in classes]
@@ -87,22 +87,22 @@ def _precision_resampler(
 ) -> Resampler:
     value, hit = average_precision(positive, scores), positive.astype(np.float64)
     if n_groups > MAX_PAIRED_GROUPS:
-        # Mean, over the positives, of the precision down to each.
+        # The mean over the positives of the precision at each.
         return _linear(value, _move(hit, hit, -scores, groups, n_groups))
-    # Precision counts at the positives only: what ranks between two of them goes with the lower.
+    # Precision is needed at the positives only: samples between two of them join the lower level.
     at = np.unique(-scores[positive])
     level = _thinned(np.searchsorted(at, -scores, side="left"), len(at))
     n_levels = int(level.max()) + 1
-    found_by = _down_to(level, groups, n_groups, n_levels, hit)
-    shown_by = _down_to(level, groups, n_groups, n_levels)
+    hits_by = _down_to(level, groups, n_groups, n_levels, hit)
+    samples_by = _down_to(level, groups, n_groups, n_levels)
 
     def binned(weights: Array) -> Array:
         light = weights.astype(np.float32)
-        found, shown = light @ found_by, light @ shown_by
-        precision = found / np.maximum(shown, SMALLEST_WEIGHT)
-        here = np.diff(found, axis=1, prepend=np.float32(0.0))
-        above = np.einsum("rl,rl->r", here, precision).astype(np.float64)
-        below = found[:, -1].astype(np.float64)
+        hits, samples = light @ hits_by, light @ samples_by
+        precision = hits / np.maximum(samples, SMALLEST_WEIGHT)
+        at_level = np.diff(hits, axis=1, prepend=np.float32(0.0))
+        above = np.einsum("rl,rl->r", at_level, precision).astype(np.float64)
+        below = hits[:, -1].astype(np.float64)
         return np.divide(above, below, out=np.full(len(weights), np.nan), where=below > 0)
 
     return _shifted(binned, value, n_groups)
@@ -111,7 +111,7 @@ def _precision_resampler(
 def aurc_resampler(
     labels: Ints, proba: Array, groups: Ints, predicted: Ints | None = None
 ) -> Resampler:
-    """Of the area under the risk-coverage curve, of the decisions ranked by their probability."""
+    """Resampler of the area under the risk-coverage curve of decisions ranked by probability."""
     n_groups = int(groups.max()) + 1
     chosen = decided(proba).predicted if predicted is None else predicted
     right, top = ranked_decisions(labels, proba, chosen)
@@ -123,11 +123,11 @@ def aurc_resampler(
     level = _thinned(np.searchsorted(at, -top, side="left"), len(at))
     n_levels = int(level.max()) + 1
     errors_by = _down_to(level, groups, n_groups, n_levels, wrong)
-    seen_by = _down_to(level, groups, n_groups, n_levels)
+    samples_by = _down_to(level, groups, n_groups, n_levels)
 
     def binned(weights: Array) -> Array:
         light = weights.astype(np.float32)
-        n_after = (light @ seen_by).astype(np.float64)
+        n_after = (light @ samples_by).astype(np.float64)
         e_after = (light @ errors_by).astype(np.float64)
         n, e = (np.diff(one, axis=1, prepend=0.0) for one in (n_after, e_after))
         e_before = e_after - e
@@ -143,14 +143,14 @@ def aurc_resampler(
 
 
 def _harmonic(n: Array) -> Array:
-    """1 + 1/2 + ... + 1/n; between whole numbers, which weights of a jackknife give, a line."""
+    """1 + 1/2 + ... + 1/n, linear between whole numbers (jackknife weights are fractions)."""
     table = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, int(n.max(initial=0)) + 2))])
     low = n.astype(np.int64)
     return np.asarray(table[low] + (n - low) * (table[low + 1] - table[low]))
 
 
 def _thinned(level: Ints, n_levels: int) -> Ints:
-    """Few enough levels, in the same order, neighbours merged; shape (n_samples,)."""
+    """Levels with neighbours merged if there are too many, shape (n_samples,)."""
     if n_levels <= MAX_LEVELS:
         return level
     return np.minimum(level * THINNED_LEVELS // n_levels, THINNED_LEVELS)
@@ -169,9 +169,9 @@ def _down_to(
 
 
 def _shifted(binned: Resampler, value: float, n_groups: int) -> Resampler:
-    """Moved by what binning loses on the table itself."""
-    lost = value - float(binned(np.ones((1, n_groups)))[0])
-    return lambda weights: np.clip(binned(weights) + lost, 0.0, 1.0)
+    """Add to every value the error of binning on the whole table."""
+    error = value - float(binned(np.ones((1, n_groups)))[0])
+    return lambda weights: np.clip(binned(weights) + error, 0.0, 1.0)
 
 
 def _linear(value: float, move: Array) -> Resampler:
@@ -179,9 +179,9 @@ def _linear(value: float, move: Array) -> Resampler:
 
 
 def _move(event: Array, counted: Array, ranked: Array, groups: Ints, n_groups: int) -> Array:
-    """What a group's weight moves the mean, over `counted`, of the rate of `event` down to each.
+    """Influence of each group on the mean, over `counted`, of the rate of `event` down to each sample.
 
-    With sums E and N over all that rank no later, the figure is A = sum c E/N / C, and sample j
+    With sums E and N over all samples that rank no later, the metric is A = sum c E/N / C. Sample j
     moves it by (c_j (E_j / N_j - A) + sum over i no earlier than j of c_i (e_j - E_i / N_i) / N_i) / C.
     """
     levels, level = np.unique(ranked, return_inverse=True)
@@ -201,11 +201,11 @@ def _move(event: Array, counted: Array, ranked: Array, groups: Ints, n_groups: i
 
 
 def _of_scores(make: Callable[[Ints, Array, Ints], Resampler]) -> Callable[..., Resampler]:
-    """Of a figure of probabilities, whatever is decided."""
+    """A resampler of a metric of probabilities, which ignores the predicted classes."""
     return lambda labels, proba, groups, _=None: make(labels, proba, groups)
 
 
-# Functions of (labels, proba, groups, predicted); without `predicted`, of the likeliest classes.
+# Functions of (labels, proba, groups, predicted); `predicted` defaults to the most probable classes.
 RESAMPLERS: dict[str, Callable[..., Resampler]] = {
     "auroc": _of_scores(auroc_resampler),
     "average_precision": _of_scores(average_precision_resampler),

@@ -1,6 +1,6 @@
-"""What the best of several methods scores once its choice is allowed for: bootstrap bias correction.
+"""The metric of the best of several methods, corrected for the choice: bootstrap bias correction.
 
-Methods are chosen on resampled groups and scored on the groups that were not drawn. Fits nothing.
+Methods are chosen on resampled groups and scored on the groups that were not drawn.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class CorrectedChoice:
     Parameters
     ----------
     n_methods : int
-        Among so many.
+        Number of methods to choose from.
     value : float or None
-        None where no resample leaves a group of every class to score on.
+        None if it is undefined in more than 90 % of the resamples.
     gains : mapping of baseline to float
-        What the chosen method gains on each, positive where it is better, corrected too.
+        Corrected gain of the chosen method over each baseline, positive if it is better.
     """
 
     n_methods: int
@@ -57,9 +57,9 @@ def corrected_choice(
         Cross-fitted predictions of the same rows; the best of the methods is chosen.
     labels : array of int, shape (n_samples,)
     groups : array-like, shape (n_samples,)
-        Resampled whole, within the stratum of their most frequent class.
+        Whole groups are resampled, within the stratum of their most frequent class.
     wanted : Metric
-        What is chosen by.
+        Metric of the choice.
     n_resamples : int
     seed : int
 
@@ -100,7 +100,7 @@ def corrected_choice(
 
 
 def _metric(measured: Sequence[Measured], weights: Array, present: Array, wanted: Metric) -> Array:
-    """Shape (n_methods, n_resamples); NaN where a resample lacks a class that the metric averages."""
+    """Shape (n_methods, n_resamples); NaN if a resample lacks a class that the metric averages."""
     values = np.stack([one.under(weights)[wanted.name] for one in measured])
     if wanted.name in OVER_CLASSES:
         values[:, (weights @ present <= 0).any(axis=1)] = np.nan
@@ -108,7 +108,7 @@ def _metric(measured: Sequence[Measured], weights: Array, present: Array, wanted
 
 
 def _rest(drawn: Array, strata: Ints) -> Array:
-    """Weights of the groups that were not drawn; each stratum keeps its share."""
+    """Weights of the groups that were not drawn; the total weight of each stratum is unchanged."""
     rest = (drawn == 0).astype(np.float64)
     for s in np.unique(strata):
         some = strata == s

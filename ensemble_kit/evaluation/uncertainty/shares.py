@@ -1,7 +1,4 @@
-"""Shares of rows (covered, found, referred) with intervals over whole groups.
-
-Knows no method.
-"""
+"""Shares of rows (covered, found, referred) with intervals over whole groups."""
 
 from __future__ import annotations
 
@@ -30,8 +27,8 @@ def shares(
     Parameters
     ----------
     parts : mapping of name to (above, below)
-        Two arrays of shape (n_samples,): the share is their sums' ratio; undefined where nothing
-        is below.
+        Two arrays of shape (n_samples,). The share is the ratio of their sums; undefined if the sum
+        of `below` is 0.
     labels : array of int, shape (n_samples,)
         Groups are left out within the stratum of their most frequent class.
     groups : array-like, shape (n_samples,)
@@ -39,7 +36,7 @@ def shares(
     Returns
     -------
     dict of name to Interval
-        No interval with a single group. Groups without a row below do not count.
+        No interval with a single group. Groups with a sum of 0 in `below` are not counted.
 
     Examples
     --------

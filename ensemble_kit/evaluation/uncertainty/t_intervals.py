@@ -1,6 +1,6 @@
 """Intervals and paired differences from a jackknife over whole groups, by Student's t.
 
-Several differences have intervals that hold for all of them at once. Knows no metric and no method.
+Intervals of several differences are simultaneous.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from ensemble_kit.evaluation.uncertainty.jackknife import Design
 from ensemble_kit.seeding import generator
 
 Bounds = tuple[float, float | None]
-# Single metrics are skewed where groups are few: their variance is raised by this over their number.
+# Metrics are skewed with few groups: the variance is multiplied by 1 + this / number of groups.
 SKEWNESS = 1.5
-# How many pseudo-groups pull the variance towards that of groups that are right or wrong as a whole.
+# Number of pseudo-groups whose variance is that of groups that are right or wrong as a whole.
 MAX_PULL = 0.5
 N_DRAWS = 4000
 
@@ -34,9 +34,9 @@ def interval_of(
 ) -> Interval:
     """The interval of one metric.
 
-    Between two bounds it is Wilson's, with the metric's own effective sample size and Student's t,
-    so that it never has zero width and does not jump where the last error goes. Above one bound it
-    is symmetric on the logarithmic scale to second order; else on the plain one.
+    With two bounds it is a Wilson interval with the effective sample size of the metric and a t
+    quantile; it never has zero width. With the lower bound 0 only, it is symmetric on the log scale
+    to second order. Else it is symmetric.
 
     Parameters
     ----------
@@ -44,18 +44,17 @@ def interval_of(
     left_out : array, shape (n_blocks,)
         The metric without each block.
     bounds : (low, high)
-        High is None where the metric has no upper bound, low is -inf where it has none.
+        `high` is None without an upper bound; `low` is -inf without a lower bound.
     level : float
     of_decisions : bool
         Whether rows are right or wrong. The effective sample size is then at most the number of
-        rows: groups that agree within each stratum, as of two patients one right and one wrong, are
-        no certainty (Korn, E. L., & Graubard, B. I. (1998). Survey Methodology 24(2), 193-201).
+        rows (Korn, E. L., & Graubard, B. I. (1998). Survey Methodology 24(2), 193-201).
 
     Returns
     -------
     Interval
-        Without ends where the metric is undefined without some group, and where an unbounded
-        metric does not vary at all.
+        Without ends if the metric is undefined without some group, or if an unbounded metric does
+        not vary.
     """
     if not np.isfinite(value):
         return Interval(None)
@@ -67,7 +66,9 @@ def interval_of(
     low, high = bounds
     if high is not None:
         share = (value - low) / (high - low)
-        of_rows = of_decisions and high == 1.0  # no costs and distances: mostly far from the ends
+        of_rows = (
+            of_decisions and high == 1.0
+        )  # costs and distances are mostly far from their bounds
         least = (
             share * (1.0 - share) * (high - low) ** 2 * design.variance_of_rows if of_rows else 0.0
         )
@@ -110,7 +111,7 @@ class Gain:
 def gains(
     values: Array, left_out: Array, design: Design, *, level: float, seed: int = 0
 ) -> list[Gain]:
-    """Paired differences with intervals that hold for all of them at once.
+    """Paired differences with simultaneous intervals.
 
     Parameters
     ----------
@@ -118,13 +119,13 @@ def gains(
     left_out : array, shape (n_blocks, n_gains)
         Each difference without each block.
     level : float
-        Of all intervals together; one difference alone has its plain t interval.
+        Simultaneous confidence level; a single difference has a plain t interval.
 
     Returns
     -------
     list of Gain
-        p values are two-sided and adjusted for all differences. Neither exists where the two
-        methods do not differ in any block.
+        p values are two-sided and adjusted for all differences. There is no interval and no p value
+        if the two methods do not differ in any block.
 
     References
     ----------
@@ -134,7 +135,7 @@ def gains(
     if len(design.strata) == 0:
         return out
     variance, df = design.variance(left_out)
-    # Where all groups gain the same, the variance is as if one more did not gain.
+    # If all groups gain the same, the variance is that with one more group without a gain.
     variance = np.maximum(variance, (values / design.n_effective) ** 2)
     usable = np.flatnonzero(np.isfinite(values) & np.isfinite(variance) & (variance > 1e-24))
     if not len(usable):
@@ -155,7 +156,7 @@ def gains(
 
 
 def _largest_t(left_out: Array, design: Design, df: float, seed: int) -> Array | None:
-    """Draws of the largest |t| of several correlated differences; None for one of them."""
+    """Draws of the largest |t| of several correlated differences; None for a single difference."""
     if left_out.shape[1] < 2:
         return None
     influence = np.zeros_like(left_out)
@@ -170,7 +171,7 @@ def _largest_t(left_out: Array, design: Design, df: float, seed: int) -> Array |
 
 
 def _each_level(largest: Array, df: float, level: float) -> float:
-    """The error rate of each interval that leaves 1 - level for all of them."""
+    """The error rate of each interval for a joint error rate of 1 - level."""
     critical = float(np.quantile(largest, level))
     return min(float(_two_sided(critical, df)), 1.0 - level)
 
